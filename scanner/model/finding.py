@@ -1,0 +1,236 @@
+"""Findings and outcomes: what an engine, a check or a verifier can say, and on which evidence.
+
+``Outcome = Passed | Failed | NotApplicable | Incomplete``. What could not be examined is ``Incomplete(reason)``: it is stored,
+shown, and never counts as a pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from scanner.model.reference import Digest
+
+
+class Severity(StrEnum):
+    """CVSS v3 qualitative ratings, plus ``unknown``. Order: ``rank``."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+    UNKNOWN = "unknown"
+
+    @property
+    def rank(self) -> int:
+        """For sorting and thresholds: an unknown severity counts as critical, because nobody said that it is less."""
+        return {"none": 0, "low": 1, "medium": 2, "high": 3, "critical": 4, "unknown": 4}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where a finding was seen. Every member that is known is given; nothing here ever holds a secret's value."""
+
+    message: str
+    layer: Digest | None = None  # diff_id
+    layer_index: int | None = None
+    path: str = ""
+    instruction: str = ""  # the history line that made the layer, as a Dockerfile instruction
+    history_index: int | None = None
+    pointer: str = ""  # JSON pointer into the image config, manifest or workload document
+    line: int | None = None
+    certificate: str = ""  # subject or fingerprint
+    keyid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    kind: Literal["passed"] = "passed"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """At least one piece of evidence. ``severity`` None means the check's own."""
+
+    evidence: tuple[Evidence, ...]
+    severity: Severity | None = None
+    remedy: str = ""  # a remedy for this very image, where the check can say more than its general one
+    kind: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class NotApplicable:
+    reason: str
+    kind: Literal["not-applicable"] = "not-applicable"
+
+
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """``reason`` is a slug, ``detail`` a sentence for people."""
+
+    reason: str
+    detail: str = ""
+    kind: Literal["incomplete"] = "incomplete"
+
+
+Outcome = Passed | Failed | NotApplicable | Incomplete
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One check's outcome. ``check`` is its id; title, severity and remedy come from the catalogue by id."""
+
+    check: str
+    outcome: Outcome
+    severity: Severity = Severity.MEDIUM
+
+
+@dataclass(frozen=True, slots=True)
+class CVSS:
+    version: str
+    vector: str
+    score: float
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A package found in the image. ``purl`` identifies it; ``type`` is the engine's ecosystem (debian, alpine, python-pkg, jar …)."""
+
+    purl: str
+    name: str
+    version: str
+    type: str
+    source_name: str = ""
+    source_version: str = ""
+    licenses: tuple[str, ...] = ()
+    layer: Digest | None = None  # diff_id
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vulnerability:
+    """A known vulnerability of one component. ``status`` keeps the distribution's word apart:
+    affected, fixed, under_investigation, will_not_fix, fix_deferred, end_of_life, unknown."""
+
+    id: str
+    purl: str
+    package: str
+    installed_version: str
+    fixed_versions: tuple[str, ...] = ()
+    severity: Severity = Severity.UNKNOWN
+    severity_source: str = ""
+    aliases: tuple[str, ...] = ()
+    cvss: tuple[CVSS, ...] = ()
+    cwes: tuple[str, ...] = ()
+    status: str = "affected"
+    title: str = ""
+    description: str = ""
+    url: str = ""
+    references: tuple[str, ...] = ()
+    published: datetime | None = None
+    modified: datetime | None = None
+    layer: Digest | None = None  # diff_id
+    path: str = ""
+    engines: tuple[str, ...] = ()  # which engines said so
+    known_exploited: bool | None = None  # CISA KEV; None: not looked up
+    epss: float | None = None
+
+    @property
+    def fixable(self) -> bool:
+        return bool(self.fixed_versions)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMatch:
+    """A secret that an engine's content scanner recognised, already redacted."""
+
+    rule: str
+    title: str
+    severity: Severity
+    path: str
+    layer: Digest | None = None
+    line: int | None = None
+    redacted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AdvisoryStatus:
+    """The advisory database an answer rests on. ``digest`` is that of its bytes; times are UTC."""
+
+    source: str
+    version: str = ""
+    updated_at: datetime | None = None  # when its publisher built it
+    downloaded_at: datetime | None = None
+    next_update: datetime | None = None
+    digest: Digest | None = None
+
+    @property
+    def id(self) -> str:
+        """What scan keys compare: changes when and only when the database does."""
+        return f"{self.source}@{self.version}:{self.digest.short if self.digest else 'none'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the engine recognised, so that its silence can be judged. ``os_family`` empty: none recognised."""
+
+    os_family: str = ""
+    os_version: str = ""
+    os_supported: bool | None = None  # False: past its end of life; None: not known
+    packages: int = 0
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """An engine's whole answer about one image. ``incomplete`` lists why its silence proves nothing; empty: it may be believed."""
+
+    engine: str
+    version: str
+    binary: Digest | None
+    advisories: AdvisoryStatus
+    coverage: Coverage
+    components: tuple[Component, ...] = ()
+    vulnerabilities: tuple[Vulnerability, ...] = ()
+    secrets: tuple[SecretMatch, ...] = ()
+    incomplete: tuple[Incomplete, ...] = ()
+    isolation: str = ""  # how the engine's process was confined, e.g. "netns,rlimits"
+
+
+class TrustStatus(StrEnum):
+    """Three different answers that must never be mixed, and a fourth for an unchecked scheme."""
+
+    VERIFIED = "verified"
+    NOT_SIGNED = "not-signed"
+    REFUSED = "refused"  # there is a signature and it is not acceptable
+    UNKNOWN = "unknown"  # could not be told: server down, TLS, not configured
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    name: str = ""  # role, identity or certificate subject
+    keyid: str = ""
+    role: str = ""
+    issuer: str = ""
+    expires: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A scheme's answer about one digest. ``reason`` is a slug when not verified."""
+
+    scheme: str
+    status: TrustStatus
+    digest: Digest | None = None
+    reason: str = ""
+    detail: str = ""
+    signers: tuple[Signer, ...] = ()
+    role: str = ""
+    trust: str = ""  # the named trust root that was used
+    predicate_type: str = ""  # for attestations
+    checked_at: datetime | None = None
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,114 @@
+"""An image as it was built: manifest, config, history, layers (OCI image-spec: manifest.md, config.md)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from scanner.model.reference import Descriptor, Digest, Platform
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One line of the config's history. ``layer`` is the index of the layer it made, None for an empty one."""
+
+    created_by: str
+    created: datetime | None = None
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+    layer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Healthcheck:
+    """``config.Healthcheck``. ``test`` as Docker writes it: ("NONE",), ("CMD", …), ("CMD-SHELL", line). Durations in seconds."""
+
+    test: tuple[str, ...]
+    interval: float | None = None
+    timeout: float | None = None
+    start_period: float | None = None
+    retries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """The image config, parsed and bounded. Absent members are empty, never None, except where absence has a meaning."""
+
+    digest: Digest
+    platform: Platform
+    diff_ids: tuple[Digest, ...]
+    created: datetime | None = None
+    author: str = ""
+    user: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    shell: tuple[str, ...] = ()
+    working_dir: str = ""
+    exposed_ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    stop_signal: str = ""
+    onbuild: tuple[str, ...] = ()
+    healthcheck: Healthcheck | None = None
+    history: tuple[HistoryEntry, ...] = ()
+
+    def label(self, name: str) -> str | None:
+        return dict(self.labels).get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of one image: ``digest`` and ``size`` as transported, ``diff_id`` of the uncompressed tar (verified).
+
+    ``index`` counts from 0, the base. ``created_by`` is the history instruction that made it, empty where history is silent.
+    ``uncompressed_size`` is None until the layer has been read.
+    """
+
+    index: int
+    digest: Digest
+    diff_id: Digest
+    media_type: str
+    size: int
+    uncompressed_size: int | None = None
+    created_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image for one platform. ``manifest`` is the descriptor whose digest identifies it everywhere after resolving."""
+
+    manifest: Descriptor
+    config: ImageConfig
+    layers: tuple[Layer, ...]
+    annotations: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def digest(self) -> Digest:
+        return self.manifest.digest
+
+    @property
+    def platform(self) -> Platform:
+        return self.config.platform
+
+    @property
+    def size(self) -> int:
+        """Compressed size in bytes: what a pull transfers."""
+        return sum(layer.size for layer in self.layers)
+
+    def layer_of(self, diff_id: Digest | None) -> Layer | None:
+        """The first layer with this diff_id."""
+        return next((layer for layer in self.layers if layer.diff_id == diff_id), None)
+
+
+_NOP = re.compile(r"^/bin/sh -c #\(nop\)\s*")
+_RUN = re.compile(r"^(?:\|\d+ .*? )?/bin/sh -c (?!#\(nop\))", re.DOTALL)
+
+
+def instruction(created_by: str) -> str:
+    """A history line as the Dockerfile instruction it came from, for people: ``/bin/sh -c #(nop)  USER 0`` -> ``USER 0``."""
+    line = _NOP.sub("", created_by)
+    line = _RUN.sub("RUN ", line)
+    return line.removesuffix(" # buildkit").strip()

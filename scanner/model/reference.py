@@ -1,0 +1,157 @@
+"""Names of images: digests, references, descriptors, platforms (OCI image-spec, distribution-spec, Docker's reference grammar)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from scanner.errors import ImageError, UsageError
+
+DOCKER_HUB = "docker.io"
+
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})", re.ASCII)
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?", re.ASCII)
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
+_MAX_REPOSITORY = 255
+
+
+class Digest(str):
+    """A content digest ``algorithm:hex`` that has been checked (OCI image-spec, descriptor.md#digests).
+
+    Raises ``ImageError(reason="malformed_image")`` for anything else: a digest is joined into paths and URLs, so an
+    unchecked one is an attack (CVE-2024-3727). Only sha256 and sha512, lower case.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Digest:
+        if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+            raise ImageError(f"not a digest: {str(value)[:100]!r}", hint="expected sha256: and 64 lower-case hex digits")
+        return super().__new__(cls, value)
+
+    @property
+    def algorithm(self) -> str:
+        return self.partition(":")[0]
+
+    @property
+    def hex(self) -> str:
+        return self.partition(":")[2]
+
+    @property
+    def short(self) -> str:
+        """The first twelve hex digits, for people."""
+        return self.hex[:12]
+
+    @classmethod
+    def of(cls, data: bytes) -> Digest:
+        """The sha256 digest of ``data``."""
+        return cls("sha256:" + hashlib.sha256(data).hexdigest())
+
+    def matches(self, data: bytes) -> bool:
+        """Whether ``data`` is what this digest names."""
+        return hashlib.new(self.algorithm, data).hexdigest() == self.hex
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            cls, core_schema.str_schema(pattern=f"^{_DIGEST.pattern}$"), serialization=core_schema.to_string_ser_schema()
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Platform:
+    """An ``os/architecture[/variant]`` triple as in an OCI image index."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """``linux/arm64/v8`` -> Platform. Raises UsageError."""
+        parts = text.split("/")
+        if not 2 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z0-9_.-]{1,32}", part) for part in parts):
+            raise UsageError(f"not a platform: {text[:100]!r}", hint="write os/architecture[/variant], e.g. linux/amd64")
+        return cls(*parts)
+
+    @property
+    def is_image(self) -> bool:
+        """False for ``unknown/unknown``: buildkit's attestation manifests, which are not images."""
+        return self.os != "unknown" and self.architecture != "unknown"
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A repository with a tag and/or a digest. ``host`` is what the person wrote; Docker Hub's short names are expanded."""
+
+    host: str
+    repository: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Parse a reference as docker does (distribution/reference grammar). Raises UsageError naming what is wrong.
+
+        Without tag and digest the tag is ``latest``. A host is recognised by a dot, a colon, upper case or ``localhost``.
+        """
+        if not text or len(text) > 1024 or text.startswith("-"):
+            raise UsageError(f"not an image reference: {text[:100]!r}", hint="write host/repository:tag or host/repository@sha256:…")
+        rest, at, digest_text = text.partition("@")
+        digest = None
+        if at:
+            if not _DIGEST.fullmatch(digest_text):
+                raise UsageError(f"not a digest in the reference: {digest_text[:100]!r}", hint="sha256: and 64 lower-case hex digits")
+            digest = Digest(digest_text)
+        first, slash, path = rest.partition("/")
+        if slash and (first == "localhost" or any(c in first for c in ".:") or first != first.lower()):
+            host = first
+        else:
+            host, path = DOCKER_HUB, rest
+        name, colon, tag = path.partition(":")
+        if not _HOST.fullmatch(host) or len(host) > 261:
+            raise UsageError(f"not a registry host: {host[:100]!r}", hint="write host[:port], without https://")
+        if host in (DOCKER_HUB, "index.docker.io", "registry-1.docker.io"):
+            host = DOCKER_HUB
+            name = name if "/" in name else f"library/{name}"
+        if not _REPOSITORY.fullmatch(name) or len(name) > _MAX_REPOSITORY:
+            raise UsageError(f"not a repository name: {name[:100]!r}", hint="lower-case letters, digits, and . _ - / between them")
+        if colon and not _TAG.fullmatch(tag):
+            raise UsageError(f"not a tag: {tag[:100]!r}", hint="up to 128 letters, digits, . _ -")
+        if not colon and digest is None:
+            tag = "latest"
+        return cls(host, name, tag or None, digest)
+
+    @property
+    def name(self) -> str:
+        """``host/repository``, without tag or digest: what a policy's ``match.images`` is compared with."""
+        return f"{self.host}/{self.repository}"
+
+    def at(self, digest: Digest) -> Reference:
+        """The same reference pinned to a digest. The tag is kept for people only."""
+        return replace(self, digest=digest)
+
+    def __str__(self) -> str:
+        return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What the OCI image-spec calls a content descriptor. ``size`` is in bytes and was checked to be 0 or more."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: Platform | None = None
+    artifact_type: str = ""
+    annotations: tuple[tuple[str, str], ...] = ()
