@@ -1,0 +1,1 @@
+"""Checks: one file per rule, three rooms (image, workload, registry), one contract each in ``base``."""

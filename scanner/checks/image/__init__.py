@@ -1,0 +1,1 @@
+"""Checks of how an image is built: its config, history and files."""

@@ -1,0 +1,1 @@
+"""Checks of a registry's TLS, authentication and access control."""

@@ -1,0 +1,191 @@
+"""Settings: frozen, read from the environment and an optional TOML file once, at the edge of the process.
+
+Every setting is ``DOCKWARDEN_<NAME>`` in the environment or ``name`` in the file (``--config`` or ``DOCKWARDEN_CONFIG``); the
+environment wins. With nothing set everything lives under ``./var``: SQLite, an embedded queue, a server on 127.0.0.1:8080.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from scanner.errors import UsageError
+
+PREFIX = "DOCKWARDEN_"
+
+
+class Secret(str):
+    """A string that never shows itself: ``repr``, ``format`` and logs print ``***``. ``reveal()`` gives the value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret('***')" if self else "Secret('')"
+
+    def __str__(self) -> str:
+        return "***" if self else ""
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def reveal(self) -> str:
+        return "".join(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on everything that comes from outside. Sizes in bytes, times in seconds."""
+
+    layer_compressed: int = 5 << 30
+    image_compressed: int = 10 << 30
+    layer_uncompressed: int = 20 << 30
+    image_uncompressed: int = 40 << 30
+    ratio: int = 200  # uncompressed to compressed, judged beyond ratio_after
+    ratio_after: int = 256 << 20
+    file_size: int = 10 << 30
+    layer_entries: int = 1_000_000
+    image_entries: int = 2_000_000
+    path_length: int = 4095
+    path_depth: int = 128
+    special_header: int = 1 << 20
+    pax_records: int = 1000
+    xattrs: int = 64 << 10
+    layers: int = 256
+    index_manifests: int = 64
+    index_depth: int = 3
+    manifest: int = 4 << 20
+    config: int = 8 << 20
+    token: int = 64 << 10
+    report: int = 128 << 20
+    report_findings: int = 200_000
+    json_depth: int = 64
+    redirects: int = 3
+    signatures: int = 50
+    fetch_seconds: float = 600
+    verify_seconds: float = 300
+    engine_seconds: float = 540
+    examine_seconds: float = 300
+    scan_seconds: float = 1800
+    engine_memory: int = 2 << 30
+    engine_file_size: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a process needs to know. Build with ``load``; tests build it directly."""
+
+    home: Path = Path("var")
+    database_url: Secret = Secret("")
+    broker_url: Secret = Secret("")
+    host: str = "127.0.0.1"
+    port: int = 8080
+    public_url: str = ""
+    secret_key: Secret = Secret("")  # signs sessions, keys token hashes; made and kept under home when empty
+    engine: str = "trivy"
+    trivy: Path | None = None  # PATH or the environment's bin when unset
+    clair_url: str = ""
+    clair_psk: Secret = Secret("")
+    advisories: Path | None = None  # the live advisory database; home/advisories when unset
+    advisories_max_age_hours: float = 168
+    blob_store_bytes: int = 20 << 30
+    ca_file: Path | None = None
+    insecure_registries: tuple[str, ...] = ()
+    registry_credentials: Path | None = None  # a docker config.json of the service's own
+    docker_config: Path | None = None  # ~/.docker/config.json when unset
+    allow_private_addresses: bool = True
+    allow_loopback_addresses: bool = True
+    workers: int = 2
+    lanes: tuple[str, ...] = ("gate", "push", "background")
+    lease_seconds: float = 60
+    heartbeat_seconds: float = 15
+    sweep_seconds: float = 10
+    log_level: str = "INFO"
+    log_json: bool = False
+    trusted_proxies: int = 0
+    rate_limits: bool = True
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url.reveal() or f"sqlite:///{self.home.absolute() / 'dockwarden.db'}"
+
+    @property
+    def embedded(self) -> bool:
+        """True when nothing external is configured: one process tree, SQLite, a broker of our own."""
+        return not self.database_url and not self.broker_url
+
+    @property
+    def advisories_dir(self) -> Path:
+        return self.advisories or self.home / "advisories"
+
+    @property
+    def blobs_dir(self) -> Path:
+        return self.home / "blobs"
+
+    @property
+    def work_dir(self) -> Path:
+        return self.home / "work"
+
+
+def load(environ: Mapping[str, str] | None = None, file: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from the environment over a TOML file over the defaults; ``overrides`` (command-line options) win.
+
+    Raises UsageError naming the variable, or the file and key, for an unknown name or a value of the wrong type.
+    """
+    environ = os.environ if environ is None else environ
+    file = file or (Path(environ[PREFIX + "CONFIG"]) if environ.get(PREFIX + "CONFIG") else None)
+    values: dict[str, Any] = {}
+    hints = get_type_hints(Settings)
+    limit_names = {f.name for f in fields(Limits)}
+    limits: dict[str, int | float] = {}
+
+    def accept(name: str, raw: Any, where: str) -> None:
+        if name.startswith("limit_") and name[6:] in limit_names:
+            limits[name[6:]] = _convert(raw, type(getattr(Limits(), name[6:])), where)
+        elif name in hints and name != "limits":
+            values[name] = _convert(raw, hints[name], where)
+        else:
+            raise UsageError(f"{where}: no such setting", reason="unknown_setting", hint="see docs/settings.md")
+
+    if file:
+        for name, raw in _read_toml(file).items():
+            if name == "limits" and isinstance(raw, dict):
+                for inner, value in raw.items():
+                    accept(f"limit_{inner}", value, f"{file}: limits.{inner}")
+            else:
+                accept(name, raw, f"{file}: {name}")
+    for variable, raw in environ.items():
+        name = variable[len(PREFIX) :].lower()
+        if variable.startswith(PREFIX) and name not in ("config", "token", "server"):
+            accept(name, raw, variable)
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    return replace(Settings(), limits=Limits(**limits), **values)  # type: ignore[arg-type]
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the settings file {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: {error}") from error
+
+
+def _convert(raw: Any, kind: Any, where: str) -> Any:
+    try:
+        if get_origin(kind) is tuple:
+            return tuple(part.strip() for part in raw.split(",") if part.strip()) if isinstance(raw, str) else tuple(map(str, raw))
+        if kind is not None and type(None) in get_args(kind):
+            kind = next(arg for arg in get_args(kind) if arg is not type(None))
+        if kind is bool:
+            if isinstance(raw, bool):
+                return raw
+            return {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}[str(raw).lower()]
+        return kind(raw)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{where}: not a valid value", hint=f"expected {getattr(kind, '__name__', kind)}") from error

@@ -1,0 +1,1 @@
+"""Vulnerability engines: what they find becomes one model, whoever found it."""

@@ -1,0 +1,53 @@
+"""The contract of an engine.
+
+An engine is given an OCI layout whose every byte we have verified, and answers with an ``EngineReport`` that says how far it
+can be believed. It never answers "clean" for what it did not understand.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from scanner.config import Settings
+from scanner.model.finding import AdvisoryStatus, EngineReport
+from scanner.model.image import Image
+
+
+@dataclass(frozen=True)
+class EngineJob:
+    """``layout`` is a private OCI layout directory holding exactly this image, layers decompressed (same diff_ids);
+    ``work`` an empty directory for the engine's temporary files, removed by the caller; ``cache`` a directory that belongs to
+    this worker slot alone; ``deadline`` seconds from now."""
+
+    image: Image
+    layout: Path
+    work: Path
+    cache: Path
+    settings: Settings
+    deadline: float
+    secrets: bool = False  # also look for secrets by content
+    cancelled: Callable[[], bool] = lambda: False
+
+
+class Engine(ABC):
+    """See the module. ``id`` is what ``--engine`` takes."""
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+
+    @abstractmethod
+    def version(self, settings: Settings) -> str:
+        """The engine's version. Raises EngineError when the engine is not there, with a hint how to get it."""
+
+    @abstractmethod
+    def advisories(self, settings: Settings) -> AdvisoryStatus:
+        """The advisory database in force. Raises AdvisoriesUnavailable when there is none that can be used."""
+
+    @abstractmethod
+    def scan(self, job: EngineJob) -> EngineReport:
+        """Scan. Raises EngineError (never a bare OSError or ValueError) with a reason of the vocabulary:
+        scanner_failed, scanner_crashed, scanner_oom, scan_timeout, scanner_output_invalid, engine_db_unavailable."""

@@ -1,0 +1,1 @@
+"""Policy: (evidence, policy, now) -> Decision. Pure."""

@@ -1,0 +1,1 @@
+"""Report formats: evidence and decision in, text out."""

@@ -1,0 +1,1 @@
+"""The database: schema, and the only functions that read or write it."""

@@ -1,0 +1,68 @@
+"""The contract of a signature scheme.
+
+``verify`` is the thin part that fetches; the cryptography lives in pure functions beside it that take bytes, keys and a clock.
+"Not signed", "refused" and "unknown" are three different answers (``TrustStatus``): a dead server is unknown, never not-signed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Protocol
+
+from scanner.model.finding import Verification
+from scanner.model.reference import Descriptor, Digest, Reference
+
+
+class TrustState(Protocol):
+    """What a scheme remembers between runs (rollback detection), per key such as a GUN. Written only after a whole run verified."""
+
+    def load(self, key: str) -> bytes | None: ...
+
+    def save(self, key: str, state: bytes) -> None: ...
+
+
+class Fetcher(Protocol):
+    """What a scheme may ask of a registry: see ``scanner.registry.client.RegistryClient``."""
+
+    def manifest(self, reference: Reference) -> tuple[Descriptor, bytes]: ...
+
+    def blob(self, reference: Reference, digest: Digest, limit: int) -> bytes: ...
+
+    def referrers(self, reference: Reference, digest: Digest, artifact_type: str = "") -> list[Descriptor]: ...
+
+
+@dataclass(frozen=True)
+class TrustRoot:
+    """A named trust root: what a policy's ``signers|keys|identities`` refer to. ``document`` is scheme specific, already validated."""
+
+    name: str
+    scheme: str
+    document: Mapping[str, Any]
+    scope: tuple[str, ...] = ("**",)  # repository globs
+
+
+@dataclass(frozen=True)
+class TrustJob:
+    """``reference`` is pinned to ``descriptor.digest``; its tag is what a person used and may be None."""
+
+    reference: Reference
+    descriptor: Descriptor
+    fetch: Fetcher
+    roots: tuple[TrustRoot, ...]
+    now: datetime
+    state: TrustState
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TrustScheme(ABC):
+    """``id`` is what a policy's ``signature.scheme`` and ``--scheme`` take."""
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+
+    @abstractmethod
+    def verify(self, job: TrustJob) -> tuple[Verification, ...]:
+        """Every answer of this scheme about the image. Raises nothing: a fault is a Verification with status unknown or refused."""

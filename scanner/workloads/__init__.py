@@ -1,0 +1,1 @@
+"""Anything that runs images, read into ``Workload``."""

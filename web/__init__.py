@@ -1,0 +1,1 @@
+"""The web: API, webhooks, adapters and pages. ``create_app(settings)`` builds it; importing opens nothing."""
