@@ -1,0 +1,86 @@
+"""JSON from outside: bounded in size, depth and numbers, and without the ambiguities that let two readers see two documents.
+
+One loader for registry answers, webhooks, API bodies and engine reports. Duplicate keys (RFC 8259 section 4 leaves their meaning
+open: one parser takes the first, another the last), NaN and Infinity (not JSON), lone surrogates (no UTF-8 form) are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from scanner.errors import ImageError, ScannerError
+
+_MAX_DIGITS = 40
+# A quote always matches, even unterminated, and possessively: linear whatever the document holds.
+_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def load_untrusted_json(
+    data: bytes, *, limit: int = 4 << 20, depth: int = 64, error: type[ScannerError] = ImageError, reason: str | None = None
+) -> Any:
+    """The value of a JSON document. Raises ``error(reason=reason)`` with one plain sentence for anything else.
+
+    ``limit`` bounds the bytes, ``depth`` the nesting; the nesting is judged before parsing, so no input can exhaust the stack.
+    """
+
+    def refuse(message: str) -> ScannerError:
+        return error(message, reason=reason)
+
+    if len(data) > limit:
+        raise refuse(f"JSON document larger than {limit} bytes")
+    if _depth(data, depth) > depth:
+        raise refuse(f"JSON document nested deeper than {depth}")
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            raise refuse("JSON object names a member twice")
+        return found
+
+    def constant(name: str) -> Any:
+        raise refuse(f"{name} is not JSON")
+
+    def integer(text: str) -> int:
+        if len(text) > _MAX_DIGITS:
+            raise refuse(f"JSON number longer than {_MAX_DIGITS} digits")
+        return int(text)
+
+    def number(text: str) -> float:
+        value = float(text)
+        if value in (float("inf"), float("-inf")):
+            raise refuse("JSON number too large")
+        return value
+
+    try:
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, parse_float=number)
+        if _SURROGATE.search(data):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as cause:
+        raise refuse("JSON document is not UTF-8") from cause
+    except UnicodeEncodeError as cause:
+        raise refuse("JSON string holds half a surrogate pair") from cause
+    except json.JSONDecodeError as cause:
+        raise refuse(f"not JSON: {cause.msg} at line {cause.lineno}, column {cause.colno}") from cause
+    return value
+
+
+def _depth(data: bytes, enough: int) -> int:
+    """The deepest nesting of brackets outside strings; stops looking past ``enough``."""
+    if data.count(b"[") + data.count(b"{") <= enough:
+        return 0
+    deepest = current = 0
+    for match in _BRACKETS.finditer(data):
+        token = data[match.start()]
+        if token in b"[{":
+            current += 1
+            if current > deepest:
+                deepest = current
+                if deepest > enough:
+                    return deepest
+        elif token in b"]}":
+            current -= 1
+    return deepest

@@ -1,0 +1,75 @@
+"""The one JSON loader for everything from outside."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.errors import ImageError, RemoteError, UsageError
+from scanner.model.untrusted import load_untrusted_json
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(values)
+def test_reads_what_json_writes(value: object) -> None:
+    assert load_untrusted_json(json.dumps(value).encode()) == json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a": 1, "a": 2}',
+        b'{"a": {"b": 1, "b": 1}}',
+        b'{"a": 1, "\\u0061": 2}',
+        b"NaN",
+        b"[Infinity]",
+        b"[-Infinity]",
+        b"1e999",
+        b"1" * 41,
+        b'"\\ud800"',
+        b'{"\\udfff": 1}',
+        b"\xff",
+        b"\xef\xbb\xbf{}",
+        b"",
+        b"{",
+        b'{"a": 1} {}',
+        b'"\\',
+        b"[" * 65 + b"]" * 65,
+        b'{"a":' * 65 + b"1" + b"}" * 65,
+        b"[" * 200_000,
+        b'"' + b'\\"' * 200_000,
+    ],
+)
+def test_refuses(data: bytes) -> None:
+    with pytest.raises(ImageError) as caught:
+        load_untrusted_json(data)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+def test_a_pair_of_surrogates_is_a_character() -> None:
+    assert load_untrusted_json(b'"\\ud83d\\ude00"') == "\N{GRINNING FACE}"
+
+
+def test_brackets_inside_strings_are_not_nesting() -> None:
+    assert load_untrusted_json(b'["' + b"[" * 1000 + b'\\"]"]') == ["[" * 1000 + '"]']
+
+
+def test_depth_and_size_are_inclusive() -> None:
+    assert load_untrusted_json(b"[" * 64 + b"]" * 64, depth=64) is not None
+    assert load_untrusted_json(b"[1]", limit=3) == [1]
+    with pytest.raises(RemoteError):
+        load_untrusted_json(b"[1 ]", limit=3, error=RemoteError)
+
+
+def test_the_callers_error_and_reason_are_used() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_untrusted_json(b"{", error=UsageError, reason="bad_json")
+    assert caught.value.reason == "bad_json"
