@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from typing import Any
 
 from scanner.errors import ImageError, ScannerError
@@ -15,6 +16,7 @@ from scanner.errors import ImageError, ScannerError
 _MAX_DIGITS = 40
 # A quote always matches, even unterminated, and possessively: linear whatever the document holds.
 _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -84,3 +86,11 @@ def _depth(data: bytes, enough: int) -> int:
         elif token in b"]}":
             current -= 1
     return deepest
+
+def clean_text(text: str, limit: int = 1000) -> str:
+    """Foreign text as one line that is safe on a terminal and in a log: control, format and bidirectional characters become U+FFFD.
+
+    Cut to ``limit`` characters with an ellipsis. Escaping for HTML or CSV is the renderer's, and comes on top.
+    """
+    shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _INVISIBLE else c for c in text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import ImageError, RemoteError, UsageError
-from scanner.model.untrusted import load_untrusted_json
+from scanner.model.untrusted import clean_text, load_untrusted_json
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -73,3 +73,13 @@ def test_the_callers_error_and_reason_are_used() -> None:
     with pytest.raises(UsageError) as caught:
         load_untrusted_json(b"{", error=UsageError, reason="bad_json")
     assert caught.value.reason == "bad_json"
+
+
+def test_foreign_text_becomes_one_safe_line() -> None:
+    assert clean_text("a\nb\x1b[31mc\u202ed\x00\ud800e") == "a\ufffdb\ufffd[31mc\ufffdd\ufffd\ufffde"
+    assert clean_text("Grüße, 世界") == "Grüße, 世界"
+
+
+def test_foreign_text_is_cut() -> None:
+    assert clean_text("x" * 10, 10) == "x" * 10
+    assert clean_text("x" * 11, 10) == "x" * 9 + "\N{HORIZONTAL ELLIPSIS}"
