@@ -1,0 +1,37 @@
+# Two commands: `make demo` shows it working, `make test` proves it. Everything goes into .venv/ here; system packages that
+# only the tests need are installed by .ci/install-system-packages.
+SHELL := /bin/bash
+VENV := .venv
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+
+.PHONY: demo test test-long lint lock clean venv
+.DEFAULT_GOAL := demo
+
+venv: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	.ci/make-venv "$(PYTHON)" $(VENV)
+	touch $@
+
+demo: $(STAMP)
+	$(VENV)/bin/dockwarden demo $(if $(KEEP),--keep)
+
+test: $(STAMP)
+	.ci/install-system-packages
+	$(VENV)/bin/python -m pytest -m "not long" -p no:cacheprovider
+
+test-long: $(STAMP)
+	.ci/install-system-packages
+	$(VENV)/bin/python -m pytest -m long
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
+
+# Hashes, no index addresses: the lock names packages, never where they come from.
+lock: $(STAMP)
+	$(VENV)/bin/uv pip compile -q pyproject.toml --group dev --extra trivy --extra embedded --generate-hashes --universal \
+	  --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
+
+clean:
+	rm -rf $(VENV) var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
