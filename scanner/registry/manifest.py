@@ -1,0 +1,285 @@
+"""Manifests, indexes and configs read strictly (OCI image-spec 1.1; Docker image manifest v2 schema 2).
+
+Whatever could be read in two ways is refused: a manifest that is also an index (CVE-2021-41190), a media type that says
+otherwise than the body, sizes below 0, schema 1, layers fetched from elsewhere (CVE-2020-15157), more layers than diff_ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from scanner.config import Limits
+from scanner.errors import ImageError, LimitExceeded
+from scanner.model.image import Healthcheck, HistoryEntry, Image, ImageConfig, Layer
+from scanner.model.reference import Descriptor, Digest, Platform
+from scanner.model.untrusted import load_untrusted_json
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+EMPTY_CONFIG = "application/vnd.oci.empty.v1+json"
+INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
+MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+ACCEPT = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
+
+TAR, TAR_GZIP, TAR_ZSTD = "tar", "tar+gzip", "tar+zstd"
+_LAYERS = {
+    "application/vnd.oci.image.layer.v1.tar": TAR,
+    "application/vnd.oci.image.layer.v1.tar+gzip": TAR_GZIP,
+    "application/vnd.oci.image.layer.v1.tar+zstd": TAR_ZSTD,
+    "application/vnd.docker.image.rootfs.diff.tar": TAR,
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": TAR_GZIP,
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": TAR_ZSTD,
+}
+_FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.oci.image.layer.nondistributable.")
+_MAX_SIZE = 1 << 50
+
+
+def layer_compression(media_type: str) -> str:
+    """``tar``, ``tar+gzip`` or ``tar+zstd``. Raises ImageError for what is no layer that we could read."""
+    if media_type.startswith(_FOREIGN):
+        raise ImageError(f"layer of type {media_type} is to be fetched from elsewhere", reason="foreign_layer_refused")
+    if media_type not in _LAYERS:
+        raise ImageError(f"layer of unknown type {media_type[:100]!r}", reason="unsupported_media_type")
+    return _LAYERS[media_type]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image manifest. ``subject`` and ``artifact_type`` make it a referrer."""
+
+    descriptor: Descriptor
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    annotations: tuple[tuple[str, str], ...] = ()
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIndex:
+    """An image index (Docker: manifest list)."""
+
+    descriptor: Descriptor
+    manifests: tuple[Descriptor, ...]
+    annotations: tuple[tuple[str, str], ...] = ()
+
+
+def parse_manifest(data: bytes, descriptor: Descriptor, limits: Limits) -> Manifest | ImageIndex:
+    """The document that ``descriptor`` names. Raises ImageError with a JSON pointer to what is wrong."""
+    document = _object(load_untrusted_json(data, limit=limits.manifest, depth=limits.json_depth), "")
+    declared = _text(document, "mediaType", "")
+    kind = declared or descriptor.media_type
+    if declared and descriptor.media_type in INDEXES | MANIFESTS and declared != descriptor.media_type:
+        raise ImageError(f"the manifest says it is {declared[:100]!r}, its descriptor {descriptor.media_type!r}")
+    if document.get("schemaVersion") == 1 or "fsLayers" in document:
+        raise ImageError("Docker schema 1 manifests cannot be verified", reason="unsupported_media_type")
+    if document.get("schemaVersion") != 2:
+        raise ImageError("/schemaVersion: must be 2")
+    if kind in INDEXES or (not kind and "manifests" in document):
+        return _index(document, descriptor, kind or OCI_INDEX, limits)
+    if kind in MANIFESTS or (not kind and "config" in document):
+        return _manifest(document, descriptor, kind or OCI_MANIFEST, limits)
+    raise ImageError(f"unknown manifest type {kind[:100]!r}", reason="unsupported_media_type")
+
+
+def _index(document: Mapping[str, Any], descriptor: Descriptor, kind: str, limits: Limits) -> ImageIndex:
+    if "layers" in document or "config" in document:
+        raise ImageError("the document is an index and a manifest at once (CVE-2021-41190)")
+    items = _list(document, "manifests", "")
+    if len(items) > limits.index_manifests:
+        raise LimitExceeded(f"an index of {len(items)} manifests, more than {limits.index_manifests}")
+    manifests = tuple(parse_descriptor(item, f"/manifests/{i}") for i, item in enumerate(items))
+    return ImageIndex(_typed(descriptor, kind), manifests, _annotations(document, ""))
+
+
+def _manifest(document: Mapping[str, Any], descriptor: Descriptor, kind: str, limits: Limits) -> Manifest:
+    if "manifests" in document:
+        raise ImageError("the document is an index and a manifest at once (CVE-2021-41190)")
+    items = _list(document, "layers", "")
+    if len(items) > limits.layers:
+        raise LimitExceeded(f"{len(items)} layers, more than {limits.layers}")
+    layers = tuple(parse_descriptor(item, f"/layers/{i}") for i, item in enumerate(items))
+    config = parse_descriptor(document.get("config"), "/config")
+    subject = parse_descriptor(document["subject"], "/subject") if document.get("subject") is not None else None
+    artifact_type = _text(document, "artifactType", "")
+    return Manifest(_typed(descriptor, kind), config, layers, _annotations(document, ""), subject, artifact_type)
+
+
+def _typed(descriptor: Descriptor, kind: str) -> Descriptor:
+    return Descriptor(kind, descriptor.digest, descriptor.size, descriptor.platform, descriptor.artifact_type, descriptor.annotations)
+
+
+def parse_descriptor(value: Any, pointer: str) -> Descriptor:
+    """A content descriptor (image-spec, descriptor.md). ``urls`` are never followed: a descriptor that needs them is refused."""
+    item = _object(value, pointer)
+    size = item.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
+        raise ImageError(f"{pointer}/size: not a size")
+    if item.get("urls"):
+        raise ImageError(f"{pointer}/urls: bytes from elsewhere are not fetched", reason="foreign_layer_refused")
+    platform = None
+    if item.get("platform") is not None:
+        fields = _object(item["platform"], f"{pointer}/platform")
+        platform = Platform(*(_text(fields, name, f"{pointer}/platform") for name in ("os", "architecture", "variant")))
+    try:
+        digest = Digest(_text(item, "digest", pointer))
+    except ImageError as error:
+        raise ImageError(f"{pointer}/digest: {error}") from error
+    return Descriptor(
+        _text(item, "mediaType", pointer), digest, size, platform, _text(item, "artifactType", pointer), _annotations(item, pointer)
+    )
+
+
+def build_image(manifest: Manifest, config: ImageConfig, *, sizes_known: bool = True) -> Image:
+    """Manifest and config as one image. Raises ImageError when they do not describe the same layers, or no layer at all."""
+    if len(manifest.layers) != len(config.diff_ids):
+        raise ImageError(f"{len(manifest.layers)} layers but {len(config.diff_ids)} diff_ids: one reader would see other files than another")
+    if not manifest.layers:
+        raise ImageError("the image has no layers", reason="nothing_to_scan")
+    made_by = {entry.layer: entry.created_by for entry in config.history if entry.layer is not None}
+    layers = []
+    for index, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True)):
+        layer_compression(layer.media_type)
+        layers.append(Layer(index, layer.digest, diff_id, layer.media_type, layer.size, created_by=made_by.get(index, "")))
+    return Image(manifest.descriptor, config, tuple(layers), manifest.annotations)
+
+
+def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
+    """The image config (image-spec, config.md). Raises ImageError with a JSON pointer for a member of the wrong type."""
+    document = _object(load_untrusted_json(data, limit=limits.config, depth=limits.json_depth), "")
+    rootfs = _object(document.get("rootfs") or {}, "/rootfs")
+    diff_ids = []
+    for i, value in enumerate(_strings(rootfs, "diff_ids", "/rootfs")):
+        try:
+            diff_ids.append(Digest(value))
+        except ImageError as error:
+            raise ImageError(f"/rootfs/diff_ids/{i}: {error}") from error
+    run = _object(document.get("config") or {}, "/config")
+    return ImageConfig(
+        digest=digest,
+        platform=Platform(*(_text(document, name, "") for name in ("os", "architecture", "variant"))),
+        diff_ids=tuple(diff_ids),
+        created=parse_time(document.get("created")),
+        author=_text(document, "author", ""),
+        user=_text(run, "User", "/config"),
+        env=tuple((name, value) for name, _, value in (item.partition("=") for item in _strings(run, "Env", "/config"))),
+        entrypoint=_command(run, "Entrypoint"),
+        cmd=_command(run, "Cmd"),
+        shell=_command(run, "Shell"),
+        working_dir=_text(run, "WorkingDir", "/config"),
+        exposed_ports=tuple(_object(run.get("ExposedPorts") or {}, "/config/ExposedPorts")),
+        volumes=tuple(_object(run.get("Volumes") or {}, "/config/Volumes")),
+        labels=_pairs(run.get("Labels"), "/config/Labels"),
+        stop_signal=_text(run, "StopSignal", "/config"),
+        onbuild=_strings(run, "OnBuild", "/config"),
+        healthcheck=_healthcheck(run.get("Healthcheck")),
+        history=_history(document, len(diff_ids)),
+    )
+
+
+def _history(document: Mapping[str, Any], layers: int) -> tuple[HistoryEntry, ...]:
+    """History entries mapped to layers; where the counts disagree no entry claims a layer (the spec makes history optional)."""
+    items = [_object(item, f"/history/{i}") for i, item in enumerate(_list(document, "history", ""))]
+    making = [i for i, item in enumerate(items) if item.get("empty_layer") is not True]
+    layer_of = {position: layer for layer, position in enumerate(making)} if len(making) == layers else {}
+    return tuple(
+        HistoryEntry(
+            created_by=_text(item, "created_by", f"/history/{i}"),
+            created=parse_time(item.get("created")),
+            author=_text(item, "author", f"/history/{i}"),
+            comment=_text(item, "comment", f"/history/{i}"),
+            empty_layer=item.get("empty_layer") is True,
+            layer=layer_of.get(i),
+        )
+        for i, item in enumerate(items)
+    )
+
+
+def _healthcheck(value: Any) -> Healthcheck | None:
+    if value is None:
+        return None
+    item = _object(value, "/config/Healthcheck")
+    retries = item.get("Retries")
+    return Healthcheck(
+        test=_strings(item, "Test", "/config/Healthcheck"),
+        interval=_nanoseconds(item.get("Interval")),
+        timeout=_nanoseconds(item.get("Timeout")),
+        start_period=_nanoseconds(item.get("StartPeriod")),
+        retries=retries if isinstance(retries, int) and not isinstance(retries, bool) else None,
+    )
+
+
+def _nanoseconds(value: Any) -> float | None:
+    return value / 1e9 if isinstance(value, int | float) and not isinstance(value, bool) and value else None
+
+
+def parse_time(value: Any) -> datetime | None:
+    """An RFC 3339 time with any number of fraction digits; None for what is none (a date is never worth refusing an image)."""
+    if not isinstance(value, str) or len(value) > 64:
+        return None
+    head, dot, rest = value.partition(".")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    try:
+        time = datetime.fromisoformat(head + dot + (digits + "000000")[:6] + rest[len(digits) :] if dot else value)
+    except ValueError:
+        return None
+    return time if time.tzinfo else None
+
+
+def _command(run: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Entrypoint, Cmd or Shell: a list, or in old images one string."""
+    value = run.get(name)
+    return (value,) if isinstance(value, str) else _strings(run, name, "/config")
+
+
+def _object(value: Any, pointer: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ImageError(f"{pointer or 'the document'}: must be an object")
+    return value
+
+
+def _list(item: Mapping[str, Any], name: str, pointer: str) -> list[Any]:
+    value = item.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ImageError(f"{pointer}/{name}: must be a list")
+    return value
+
+
+def _strings(item: Mapping[str, Any], name: str, pointer: str) -> tuple[str, ...]:
+    values = _list(item, name, pointer)
+    for i, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ImageError(f"{pointer}/{name}/{i}: must be a string")
+    return tuple(values)
+
+
+def _text(item: Mapping[str, Any], name: str, pointer: str) -> str:
+    value = item.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ImageError(f"{pointer}/{name}: must be a string")
+    return value
+
+
+def _pairs(value: Any, pointer: str) -> tuple[tuple[str, str], ...]:
+    if value is None:
+        return ()
+    items = _object(value, pointer)
+    for name, text in items.items():
+        if not isinstance(text, str):
+            raise ImageError(f"{pointer}/{name[:100]}: must be a string")
+    return tuple(items.items())
+
+
+def _annotations(item: Mapping[str, Any], pointer: str) -> tuple[tuple[str, str], ...]:
+    return _pairs(item.get("annotations"), f"{pointer}/annotations")
