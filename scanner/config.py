@@ -179,13 +179,26 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def _convert(raw: Any, kind: Any, where: str) -> Any:
     try:
         if get_origin(kind) is tuple:
-            return tuple(part.strip() for part in raw.split(",") if part.strip()) if isinstance(raw, str) else tuple(map(str, raw))
+            return (
+                tuple(part.strip() for part in raw.split(",") if part.strip())
+                if isinstance(raw, str)
+                else tuple(map(str, raw))
+            )
         if kind is not None and type(None) in get_args(kind):
             kind = next(arg for arg in get_args(kind) if arg is not type(None))
         if kind is bool:
             if isinstance(raw, bool):
                 return raw
-            return {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}[str(raw).lower()]
+            return {
+                "1": True,
+                "true": True,
+                "yes": True,
+                "on": True,
+                "0": False,
+                "false": False,
+                "no": False,
+                "off": False,
+            }[str(raw).lower()]
         return kind(raw)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{where}: not a valid value", hint=f"expected {getattr(kind, '__name__', kind)}") from error

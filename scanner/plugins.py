@@ -35,7 +35,10 @@ def discover(room: str, contract: type[T]) -> Mapping[str, T]:
         classes = [
             value
             for value in vars(module).values()
-            if inspect.isclass(value) and issubclass(value, contract) and value.__module__ == module.__name__ and not inspect.isabstract(value)
+            if inspect.isclass(value)
+            and issubclass(value, contract)
+            and value.__module__ == module.__name__
+            and not inspect.isabstract(value)
         ]
         if len(classes) != 1:
             raise PluginError(f"{module.__name__} must hold exactly one {contract.__name__}, it holds {len(classes)}")

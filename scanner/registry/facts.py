@@ -56,7 +56,15 @@ class FactsCache:
 
 def _dump(facts: LayerFacts) -> bytes:
     """Columns, because one list of 100,000 small lists costs ten times as much to read back."""
-    columns = list(zip(*((e.path, _TYPE_INDEX[e.type], e.mode, e.uid, e.gid, e.size, e.link, e.capability, e.mtime) for e in facts.entries), strict=True))
+    columns = list(
+        zip(
+            *(
+                (e.path, _TYPE_INDEX[e.type], e.mode, e.uid, e.gid, e.size, e.link, e.capability, e.mtime)
+                for e in facts.entries
+            ),
+            strict=True,
+        )
+    )
     document = {
         "size": facts.uncompressed_size,
         "entries": columns,
@@ -71,7 +79,9 @@ def _dump(facts: LayerFacts) -> bytes:
 
 
 def _load(data: bytes, diff_id: Digest) -> LayerFacts:
-    document: dict[str, Any] = msgpack.unpackb(data, raw=False, unicode_errors="surrogateescape", use_list=False, strict_map_key=False)
+    document: dict[str, Any] = msgpack.unpackb(
+        data, raw=False, unicode_errors="surrogateescape", use_list=False, strict_map_key=False
+    )
     rows = zip(*document["entries"], strict=True) if document["entries"] else ()
     entries = tuple(FileEntry(path, _TYPES[kind], *rest) for path, kind, *rest in rows)
     return LayerFacts(

@@ -41,8 +41,23 @@ PACKAGE_DBS = (
     "usr/lib/sysimage/rpm/*",
     "usr/share/rpm/*",
 )
-IDENTITY = ("etc/os-release", "usr/lib/os-release", "etc/debian_version", "etc/alpine-release", "etc/redhat-release", "etc/passwd", "etc/group")
-_ALWAYS_WANTED = (*IDENTITY, "etc/shadow", "var/lib/dpkg/status", "var/lib/dpkg/status.d/*", "lib/apk/db/installed", "usr/lib/apk/db/installed")
+IDENTITY = (
+    "etc/os-release",
+    "usr/lib/os-release",
+    "etc/debian_version",
+    "etc/alpine-release",
+    "etc/redhat-release",
+    "etc/passwd",
+    "etc/group",
+)
+_ALWAYS_WANTED = (
+    *IDENTITY,
+    "etc/shadow",
+    "var/lib/dpkg/status",
+    "var/lib/dpkg/status.d/*",
+    "lib/apk/db/installed",
+    "usr/lib/apk/db/installed",
+)
 _SENSITIVE = re.compile("|".join(fnmatch.translate(pattern) for pattern in (*PACKAGE_DBS, *IDENTITY)))
 
 
@@ -206,7 +221,14 @@ def read_layer(
         raise ImageError(f"the layer's uncompressed bytes are not those of diff_id {diff_id}", reason="digest_mismatch")
     facts.finish()
     return LayerFacts(
-        diff_id, total, tuple(facts.entries), tuple(facts.whiteouts), tuple(facts.opaque), facts.contents, tuple(facts.oddities), tuple(facts.matches)
+        diff_id,
+        total,
+        tuple(facts.entries),
+        tuple(facts.whiteouts),
+        tuple(facts.opaque),
+        facts.contents,
+        tuple(facts.oddities),
+        tuple(facts.matches),
     )
 
 

@@ -44,7 +44,11 @@ def lay_out(image: Image, store: BlobStore, destination: Path) -> Path:
     )
     digest = Digest.of(manifest)
     (blobs / digest.hex).write_bytes(manifest)
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{"mediaType": OCI_MANIFEST, "digest": digest, "size": len(manifest)}]}
+    index = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [{"mediaType": OCI_MANIFEST, "digest": digest, "size": len(manifest)}],
+    }
     (destination / "index.json").write_bytes(orjson.dumps(index, option=orjson.OPT_PASSTHROUGH_SUBCLASS, default=str))
     (destination / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
     return destination

@@ -113,7 +113,9 @@ def _manifest(document: Mapping[str, Any], descriptor: Descriptor, kind: str, li
 
 
 def _typed(descriptor: Descriptor, kind: str) -> Descriptor:
-    return Descriptor(kind, descriptor.digest, descriptor.size, descriptor.platform, descriptor.artifact_type, descriptor.annotations)
+    return Descriptor(
+        kind, descriptor.digest, descriptor.size, descriptor.platform, descriptor.artifact_type, descriptor.annotations
+    )
 
 
 def parse_descriptor(value: Any, pointer: str) -> Descriptor:
@@ -133,21 +135,30 @@ def parse_descriptor(value: Any, pointer: str) -> Descriptor:
     except ImageError as error:
         raise ImageError(f"{pointer}/digest: {error}") from error
     return Descriptor(
-        _text(item, "mediaType", pointer), digest, size, platform, _text(item, "artifactType", pointer), _annotations(item, pointer)
+        _text(item, "mediaType", pointer),
+        digest,
+        size,
+        platform,
+        _text(item, "artifactType", pointer),
+        _annotations(item, pointer),
     )
 
 
 def build_image(manifest: Manifest, config: ImageConfig, *, sizes_known: bool = True) -> Image:
     """Manifest and config as one image. Raises ImageError when they do not describe the same layers, or no layer at all."""
     if len(manifest.layers) != len(config.diff_ids):
-        raise ImageError(f"{len(manifest.layers)} layers but {len(config.diff_ids)} diff_ids: one reader would see other files than another")
+        raise ImageError(
+            f"{len(manifest.layers)} layers but {len(config.diff_ids)} diff_ids: one reader would see other files than another"
+        )
     if not manifest.layers:
         raise ImageError("the image has no layers", reason="nothing_to_scan")
     made_by = {entry.layer: entry.created_by for entry in config.history if entry.layer is not None}
     layers = []
     for index, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True)):
         layer_compression(layer.media_type)
-        layers.append(Layer(index, layer.digest, diff_id, layer.media_type, layer.size, created_by=made_by.get(index, "")))
+        layers.append(
+            Layer(index, layer.digest, diff_id, layer.media_type, layer.size, created_by=made_by.get(index, ""))
+        )
     return Image(manifest.descriptor, config, tuple(layers), manifest.annotations)
 
 
@@ -169,7 +180,9 @@ def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
         created=parse_time(document.get("created")),
         author=_text(document, "author", ""),
         user=_text(run, "User", "/config"),
-        env=tuple((name, value) for name, _, value in (item.partition("=") for item in _strings(run, "Env", "/config"))),
+        env=tuple(
+            (name, value) for name, _, value in (item.partition("=") for item in _strings(run, "Env", "/config"))
+        ),
         entrypoint=_command(run, "Entrypoint"),
         cmd=_command(run, "Cmd"),
         shell=_command(run, "Shell"),

@@ -16,7 +16,13 @@ _RPM = tuple(
 )
 _DATABASES = (_DEBIAN, *_ALPINE, *_RPM)
 # Directories that distributions themselves replace by links; what is reached through them is where it always is.
-_USUAL_LINKS = {"lib": "usr/lib", "bin": "usr/bin", "sbin": "usr/sbin", "lib64": "usr/lib64", "var/lib/rpm": "usr/lib/sysimage/rpm"}
+_USUAL_LINKS = {
+    "lib": "usr/lib",
+    "bin": "usr/bin",
+    "sbin": "usr/sbin",
+    "lib64": "usr/lib64",
+    "var/lib/rpm": "usr/lib/sysimage/rpm",
+}
 
 
 def merge(layers: Sequence[LayerFacts]) -> Rootfs:
@@ -42,9 +48,9 @@ def merge(layers: Sequence[LayerFacts]) -> Rootfs:
         if not path:
             return
         before = files.get(path)
-        if before is not None and not (before.entry.type is entry.type is FileType.DIRECTORY):
-            drop(path, index)
-        elif path in children and entry.type is not FileType.DIRECTORY:
+        if (before is not None and not (before.entry.type is entry.type is FileType.DIRECTORY)) or (
+            path in children and entry.type is not FileType.DIRECTORY
+        ):
             drop(path, index)
         _link_in(path, children)
         files[path] = PlacedFile(entry, index)
@@ -129,14 +135,20 @@ def _deleted(rootfs: Rootfs) -> Iterator[Incomplete]:
     for placed, index in rootfs.hidden:
         path = placed.entry.path
         if path in names and path not in rootfs.files and rootfs.resolve(path) is None:
-            yield Incomplete("package_db_deleted", f"layer {index} deletes {path}: its packages are still there, unnamed")
+            yield Incomplete(
+                "package_db_deleted", f"layer {index} deletes {path}: its packages are still there, unnamed"
+            )
 
 
 def _uncovered(rootfs: Rootfs, coverage: Coverage) -> Iterator[Incomplete]:
     listed = installed(rootfs)
     if listed and coverage.packages == 0:
         yield Incomplete("nothing_to_scan", f"the image lists {listed} packages, the engine found none")
-    if not listed and coverage.packages == 0 and any(p.entry.type is FileType.FILE and p.entry.mode & 0o111 for p in rootfs):
+    if (
+        not listed
+        and coverage.packages == 0
+        and any(p.entry.type is FileType.FILE and p.entry.mode & 0o111 for p in rootfs)
+    ):
         yield Incomplete("nothing_to_scan", "the image holds programs, but no package that could be looked up")
 
 
@@ -144,5 +156,9 @@ def installed(rootfs: Rootfs) -> int:
     """How many packages the image's own databases list, as far as they are text (dpkg, apk)."""
     debian = rootfs.content(_DEBIAN) or b""
     alpine = next(filter(None, map(rootfs.content, _ALPINE)), b"")
-    slim = sum(1 for placed in rootfs if placed.entry.path.startswith("var/lib/dpkg/status.d/") and "." not in placed.entry.path[-8:])
+    slim = sum(
+        1
+        for placed in rootfs
+        if placed.entry.path.startswith("var/lib/dpkg/status.d/") and "." not in placed.entry.path[-8:]
+    )
     return len(re.findall(rb"^Package: ", debian, re.MULTILINE)) + len(re.findall(rb"^P:", alpine, re.MULTILINE)) + slim

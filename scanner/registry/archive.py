@@ -1,0 +1,310 @@
+"""OCI image layouts and ``docker save`` archives, opened without unpacking anything.
+
+An archive may be both (docker 25 and newer writes both): then the OCI layout counts, because it carries the manifest's digest.
+For the older form a manifest is made: config and layers as they stand in the archive, in the canonical form of ``_made``; the
+config's digest, which is the image id, is the same in every form.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from scanner.config import Limits, Settings
+from scanner.errors import ImageError, LimitExceeded, NotFoundError, UsageError
+from scanner.model.filesystem import FileEntry, FileType
+from scanner.model.reference import Descriptor, Digest
+from scanner.model.untrusted import load_untrusted_json
+from scanner.registry.manifest import DOCKER_CONFIG, DOCKER_MANIFEST, parse_descriptor
+from scanner.registry.tar import TarReader, Visitor
+
+_CHUNK = 1 << 20
+_REF_NAME = "org.opencontainers.image.ref.name"
+_IMAGE_NAME = "io.containerd.image.name"
+_DIFF_TAR = "application/vnd.docker.image.rootfs.diff.tar"
+
+
+@dataclass(frozen=True)
+class OciLayout:
+    """``read`` gives a file of the layout by its path, opened; ``made`` are documents that stand in no file."""
+
+    read: Callable[[str], contextlib.AbstractContextManager[BinaryIO]]
+    limits: Limits
+    made: Mapping[Digest, bytes] = field(default_factory=dict)
+    places: Mapping[Digest, str] = field(default_factory=dict)
+    subject: Descriptor | None = None
+
+    @classmethod
+    def of_directory(cls, directory: Path, limits: Limits) -> OciLayout:
+        """A layout directory. Links in it are not followed: they would read the host's files."""
+
+        @contextmanager
+        def read(name: str) -> Iterator[BinaryIO]:
+            path = directory
+            for part in name.split("/"):
+                path = path / part
+                if path.is_symlink():
+                    raise ImageError(
+                        f"{name} is a link, and links in a layout are not followed", reason="malformed_archive"
+                    )
+            with path.open("rb") as file:
+                yield file
+
+        if not (directory / "index.json").exists():
+            raise UsageError(
+                f"{directory} is not an OCI image layout: it has no index.json", hint="skopeo copy … oci:DIR makes one"
+            )
+        return cls(read, limits)
+
+    def find(self, tag: str | None) -> Descriptor:
+        """The image, by its tag where there are several (annotation org.opencontainers.image.ref.name)."""
+        if self.subject is not None:
+            return self.subject
+        document = load_untrusted_json(self._whole("index.json", self.limits.manifest), limit=self.limits.manifest)
+        manifests = document.get("manifests") if isinstance(document, dict) else None
+        if not isinstance(manifests, list) or not manifests:
+            raise ImageError("the layout's index.json lists no image", reason="nothing_to_scan")
+        found = [
+            parse_descriptor(item, f"/manifests/{i}")
+            for i, item in enumerate(manifests[: self.limits.index_manifests + 1])
+        ]
+        if tag is not None:
+            named = [d for d in found if tag in _names(d)]
+            if not named:
+                raise NotFoundError(f"the layout has no image {tag!r}", hint=_choices(found))
+            return named[0]
+        if len(found) > 1 and len({d.digest for d in found}) > 1:
+            raise UsageError(f"the layout holds {len(found)} images", hint=_choices(found))
+        return found[0]
+
+    def blob(self, digest: Digest, limit: int) -> bytes:
+        """A document, compared with its digest."""
+        data = self.made.get(digest) or self._whole(self._place(digest), limit)
+        if not digest.matches(data):
+            raise ImageError(f"the bytes of {digest} are others than its name says", reason="digest_mismatch")
+        return data
+
+    def open(self, digest: Digest) -> contextlib.AbstractContextManager[BinaryIO]:
+        """A layer's bytes, not compared yet."""
+        return self._opened(self._place(digest))
+
+    def _place(self, digest: Digest) -> str:
+        return self.places.get(digest) or f"blobs/{digest.algorithm}/{digest.hex}"
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
+        try:
+            with self.read(name) as file:
+                yield file
+        except (FileNotFoundError, KeyError):
+            raise ImageError(f"{name} is missing", reason="malformed_archive") from None
+        except OSError as error:
+            raise ImageError(f"{name} cannot be read: {error.strerror}", reason="malformed_archive") from error
+
+    def _whole(self, name: str, limit: int) -> bytes:
+        with self._opened(name) as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise LimitExceeded(f"{name} is larger than {limit} bytes")
+        return data
+
+
+def _names(descriptor: Descriptor) -> tuple[str, ...]:
+    notes = dict(descriptor.annotations)
+    full = notes.get(_IMAGE_NAME, "")
+    return tuple(filter(None, (notes.get(_REF_NAME, ""), full, full.rpartition(":")[2])))
+
+
+def _choices(found: list[Descriptor]) -> str:
+    names = [name for d in found for name in _names(d)[:1]]
+    return "choose one with :TAG: " + (", ".join(names[:20]) if names else "none of them has a name")
+
+
+class _Index(Visitor):
+    """Where each file of the outer archive begins. A name that stands twice is refused: readers take different ones."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, tuple[int, int]] = {}
+        self.links: dict[str, str] = {}
+        self.reader: TarReader
+
+    def entry(self, entry: FileEntry) -> bool:
+        if entry.path in self.files:
+            raise ImageError(f"{entry.path} stands in the archive twice", reason="malformed_archive")
+        if entry.type is FileType.FILE:
+            self.files[entry.path] = (self.reader.offset, entry.size)
+        elif entry.type in (FileType.SYMLINK, FileType.HARDLINK):
+            base = entry.path.rpartition("/")[0] if entry.type is FileType.SYMLINK else ""
+            self.links[entry.path] = os.path.normpath(f"{base}/{entry.link}").lstrip("/")
+        return False
+
+    def content(self, entry: FileEntry, data: bytes) -> None:
+        raise AssertionError("nothing was asked for")
+
+    def find(self, name: str) -> tuple[int, int]:
+        """A file, through at most one link inside the archive (``docker save`` links equal layers)."""
+        name = os.path.normpath(name)
+        return self.files[self.links.get(name, name)]
+
+
+def open_archive(path: Path, settings: Settings) -> tuple[OciLayout, Callable[[], None]]:
+    """The images of an archive, and how to close it.
+
+    Raises UsageError for what is no archive at all, ImageError (malformed_archive …) for a broken or hostile one.
+    """
+    file = _seekable(path, settings)
+    try:
+        index = _index(file, path, settings.limits)
+
+        @contextmanager
+        def read(name: str) -> Iterator[BinaryIO]:
+            offset, size = index.find(name)
+            yield io.BufferedReader(_Part(file.fileno(), offset, size), _CHUNK)  # type: ignore[arg-type]
+
+        layout = OciLayout(read, settings.limits)
+        if "index.json" in index.files and "oci-layout" in index.files:
+            return layout, file.close
+        if "manifest.json" in index.files:
+            return _made(layout, read, settings.limits), file.close
+        raise UsageError(
+            f"{path} is neither a docker save archive nor an OCI layout",
+            hint="it has no manifest.json and no index.json",
+        )
+    except BaseException:
+        file.close()
+        raise
+
+
+class _Part(io.RawIOBase):
+    """A range of a file, read by position so that several can be read at once."""
+
+    def __init__(self, descriptor: int, offset: int, size: int) -> None:
+        self._descriptor, self._at, self._end = descriptor, offset, offset + size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = os.pread(self._descriptor, min(len(buffer), self._end - self._at), self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _seekable(path: Path, settings: Settings) -> BinaryIO:
+    """The archive itself, or a bounded temporary copy of what is inside a gzipped one."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    head = file.read(2)
+    file.seek(0)
+    if head != b"\x1f\x8b":
+        return file
+    settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    plain = tempfile.TemporaryFile(dir=settings.work_dir)  # noqa: SIM115  the caller closes it
+    total, limits = 0, settings.limits
+    compressed = path.stat().st_size
+    try:
+        with file, gzip.GzipFile(fileobj=file) as stream:
+            while chunk := stream.read(_CHUNK):
+                total += len(chunk)
+                if total > limits.image_uncompressed or (
+                    total > limits.ratio_after and total > limits.ratio * compressed
+                ):
+                    raise LimitExceeded(f"{path} expands beyond what is allowed")
+                plain.write(chunk)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        plain.close()
+        raise ImageError(f"{path} is a broken gzip file", reason="malformed_archive") from error
+    except BaseException:
+        plain.close()
+        raise
+    return plain  # type: ignore[return-value]
+
+
+def _index(file: BinaryIO, path: Path, limits: Limits) -> _Index:
+    index = _Index()
+    index.reader = TarReader(index, limits)
+    file.seek(0)
+    first = True
+    while chunk := file.read(_CHUNK):
+        try:
+            index.reader.feed(chunk)
+        except ImageError as error:
+            if first and not index.reader.entries and error.reason == "malformed_archive":
+                raise UsageError(
+                    f"{path} is not a tar archive", hint="docker save or skopeo copy … oci-archive: makes one"
+                ) from error
+            raise
+        first = False
+    if not index.reader.entries:
+        raise UsageError(f"{path} is empty or not a tar archive")
+    index.reader.close()
+    return index
+
+
+def _made(
+    layout: OciLayout, read: Callable[[str], contextlib.AbstractContextManager[BinaryIO]], limits: Limits
+) -> OciLayout:
+    """A ``docker save`` archive (Docker image specification 1.2) as a layout with a manifest of ours."""
+    document = load_untrusted_json(layout._whole("manifest.json", limits.manifest), limit=limits.manifest)
+    if not isinstance(document, list) or not document or not all(isinstance(item, dict) for item in document):
+        raise ImageError("manifest.json lists no image", reason="malformed_archive")
+    if len(document) > 1:
+        raise UsageError(f"the archive holds {len(document)} images", hint="save one image into one archive")
+    item = document[0]
+    names = item.get("Layers") if isinstance(item.get("Layers"), list) else []
+    config_name = item.get("Config")
+    if (
+        not isinstance(config_name, str)
+        or not all(isinstance(name, str) for name in names)
+        or len(names) > limits.layers
+    ):
+        raise ImageError("manifest.json names no config or too many layers", reason="malformed_archive")
+    for name in (config_name, *names):
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ImageError(f"manifest.json names {name[:100]!r}, outside the archive", reason="unsafe_archive")
+    config = layout._whole(config_name, limits.config)
+    places: dict[Digest, str] = {Digest.of(config): config_name}
+    layers = []
+    for name in names:
+        digest, size, kind = _measure(layout, name, limits)
+        places[digest] = name
+        layers.append({"mediaType": kind, "size": size, "digest": str(digest)})
+    manifest = orjson.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": DOCKER_MANIFEST,
+            "config": {"mediaType": DOCKER_CONFIG, "size": len(config), "digest": str(Digest.of(config))},
+            "layers": layers,
+        }
+    )
+    subject = Descriptor(DOCKER_MANIFEST, Digest.of(manifest), len(manifest))
+    return OciLayout(read, limits, {subject.digest: manifest}, places, subject)
+
+
+def _measure(layout: OciLayout, name: str, limits: Limits) -> tuple[Digest, int, str]:
+    """Digest, size and media type of a layer file, by its bytes."""
+    digest, size, head = hashlib.sha256(), 0, b""
+    with layout._opened(name) as file:
+        while chunk := file.read(_CHUNK):
+            head = head or chunk[:4]
+            size += len(chunk)
+            if size > limits.layer_compressed:
+                raise LimitExceeded(f"{name} is larger than {limits.layer_compressed} bytes")
+            digest.update(chunk)
+    suffix = ".gzip" if head.startswith(b"\x1f\x8b") else ".zstd" if head == b"\x28\xb5\x2f\xfd" else ""
+    return Digest("sha256:" + digest.hexdigest()), size, _DIFF_TAR + suffix

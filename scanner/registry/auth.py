@@ -1,0 +1,283 @@
+"""Authentication to registries: whose credentials, and to whom they may go (RFC 7235; distribution token specification).
+
+The realm of a bearer challenge is text that the registry chose. Credentials go to it only when it is the registry's own host or a
+host known to belong to it; anything else would hand a password to whoever answers (CVE-2020-15157).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from scanner.config import Secret, Settings
+from scanner.errors import RemoteError, UsageError
+from scanner.model.reference import DOCKER_HUB
+from scanner.model.untrusted import load_untrusted_json
+
+_HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HELPER_SECONDS = 15
+_MAX_CONFIG = 1 << 20
+_HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
+# Token services that are known to be a registry's own although they have another name.
+_REALMS = {DOCKER_HUB: "auth.docker.io", "registry-1.docker.io": "auth.docker.io"}
+_PARAMETER = re.compile(r'([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,\s*|$)')
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A name and a password, or an identity token (OAuth2 refresh token)."""
+
+    username: str
+    password: Secret
+    identity_token: Secret = Secret("")
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """One challenge of a ``WWW-Authenticate`` header; scheme and parameter names lower-cased."""
+
+    scheme: str
+    parameters: Mapping[str, str]
+
+
+def parse_challenges(header: str) -> list[Challenge]:
+    """Every challenge of the header (RFC 7235 section 4.1). What cannot be read is left out: then there is nobody to answer."""
+    found: list[Challenge] = []
+    rest = header[:8192].strip()
+    while rest:
+        scheme = _SCHEME.match(rest)
+        if scheme is None:
+            break
+        rest = rest[scheme.end() :]
+        parameters: dict[str, str] = {}
+        while match := _PARAMETER.match(rest):
+            parameters.setdefault(
+                match[1].lower(), re.sub(r"\\(.)", r"\1", match[2]) if match[2] is not None else match[3]
+            )
+            rest = rest[match.end() :]
+        rest = rest.lstrip(", ")
+        found.append(Challenge(scheme[1].lower(), parameters))
+    return found
+
+
+class CredentialStore:
+    """Credentials by registry host: those given, then the service's own file, then the person's docker config.
+
+    Config files are read when first asked; a credential helper is run without a shell, bounded in time and output.
+    """
+
+    def __init__(
+        self, settings: Settings, given: Mapping[str, Credentials] | None = None, *, personal: bool = True
+    ) -> None:
+        self._given = dict(given or {})
+        self._files = [settings.registry_credentials] if settings.registry_credentials else []
+        if personal:
+            home = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+            self._files.append(settings.docker_config or home / "config.json")
+
+    def find(self, host: str) -> Credentials | None:
+        """Credentials for this registry host, or None. Raises UsageError for a config file that cannot be read."""
+        if host in self._given:
+            return self._given[host]
+        for file in self._files:
+            found = self._from_file(file, host)
+            if found is not None:
+                return found
+        return None
+
+    def _from_file(self, file: Path, host: str) -> Credentials | None:
+        try:
+            document = load_untrusted_json(file.read_bytes(), limit=_MAX_CONFIG, error=UsageError)
+        except FileNotFoundError:
+            return None
+        except (OSError, UsageError) as error:
+            raise UsageError(f"cannot read the docker config {file}: {error}") from error
+        if not isinstance(document, dict):
+            raise UsageError(f"the docker config {file} is not a JSON object")
+        keys = (
+            _HUB_KEYS
+            if host == DOCKER_HUB
+            else (
+                host,
+                f"https://{host}",
+                f"http://{host}",
+                f"https://{host}/",
+                f"https://{host}/v2/",
+                f"https://{host}/v1/",
+            )
+        )
+        helpers = _mapping(document, "credHelpers")
+        for key in keys:
+            if key in helpers:
+                return _ask_helper(str(helpers[key]), key)
+        auths = _mapping(document, "auths")
+        for key in keys:
+            entry = auths.get(key)
+            if isinstance(entry, dict) and (credentials := _from_entry(entry, file, key)):
+                return credentials
+        store = document.get("credsStore")
+        if isinstance(store, str) and store:
+            return next(filter(None, (_ask_helper(store, key) for key in keys[:2])), None)
+        return None
+
+
+def _mapping(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _from_entry(entry: Mapping[str, Any], file: Path, key: str) -> Credentials | None:
+    token = Secret(str(entry.get("identitytoken") or ""))
+    if entry.get("auth"):
+        try:
+            username, colon, password = base64.b64decode(str(entry["auth"]), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise UsageError(
+                f"{file}: auths.{key}.auth is not base64 of name:password", hint=f"docker login {key}"
+            ) from None
+        if not colon:
+            raise UsageError(f"{file}: auths.{key}.auth has no colon", hint=f"docker login {key}")
+        return Credentials(username, Secret(password.rstrip("\0")), token)
+    if entry.get("username"):
+        return Credentials(str(entry["username"]), Secret(str(entry.get("password") or "")), token)
+    return Credentials("", Secret(""), token) if token else None
+
+
+def _ask_helper(name: str, server: str) -> Credentials | None:
+    """``docker-credential-NAME get`` (docker/docker-credential-helpers). None when it has nothing for this server."""
+    if not _HELPER.fullmatch(name):
+        raise UsageError(f"not a credential helper's name: {name[:100]!r}")
+    command = f"docker-credential-{name}"
+    try:
+        done = subprocess.run(
+            [command, "get"], input=server.encode(), capture_output=True, timeout=_HELPER_SECONDS, check=False
+        )
+    except FileNotFoundError:
+        raise UsageError(
+            f"the docker config names {command}, which is not on PATH", hint="install it, or remove it from the config"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"{command} did not answer within {_HELPER_SECONDS} s") from None
+    if done.returncode:
+        return None
+    try:
+        answer = json.loads(done.stdout[:_MAX_CONFIG])
+        username, secret = str(answer["Username"]), Secret(str(answer["Secret"]))
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{command} did not answer in the credential helpers' format") from None
+    return Credentials("", Secret(""), secret) if username == "<token>" else Credentials(username, secret)
+
+
+class Authenticator:
+    """Answers challenges of one registry and keeps its tokens for as long as they are good (80 % of their life)."""
+
+    def __init__(self, host: str, store: CredentialStore, http: httpx.Client, limit: int, *, insecure: bool) -> None:
+        self._host, self._store, self._http, self._limit, self._insecure = host, store, http, limit, insecure
+        self._tokens: dict[str, tuple[Secret, float]] = {}
+        self._basic = False
+        self.used_credentials = False
+
+    def header(self, scope: str) -> str | None:
+        """What to send with a request of this scope, as far as it is known yet."""
+        if self._basic and (credentials := self._store.find(self._host)):
+            return _basic(credentials)
+        token, ends = self._tokens.get(scope, (None, 0.0))
+        return f"Bearer {token.reveal()}" if token is not None and time.monotonic() < ends else None
+
+    def answer(self, response: httpx.Response, scope: str) -> bool:
+        """Learn from a 401. True when a new request would carry something new."""
+        challenges = [c for header in response.headers.get_list("WWW-Authenticate") for c in parse_challenges(header)]
+        for challenge in challenges:
+            if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+                before = self.header(scope)
+                self._fetch_token(challenge.parameters, scope)
+                return self.header(scope) != before
+        if (
+            any(challenge.scheme == "basic" for challenge in challenges)
+            and not self._basic
+            and self._store.find(self._host)
+        ):
+            self._basic = self.used_credentials = True
+            return True
+        return False
+
+    def _fetch_token(self, parameters: Mapping[str, str], scope: str) -> None:
+        realm = parameters["realm"]
+        parts = urlsplit(realm)
+        if (
+            parts.scheme not in ("https", "http")
+            or not parts.hostname
+            or parts.username
+            or (parts.scheme == "http" and not self._insecure)
+        ):
+            raise RemoteError(
+                f"{self._host} sends clients for a token to {realm[:200]!r}",
+                reason="registry_auth_refused",
+                hint="the realm must be https",
+                retryable=False,
+            )
+        credentials = self._store.find(self._host) if self._own(parts.hostname) else None
+        query = {
+            "scope": parameters.get("scope") or scope,
+            **({"service": parameters["service"]} if parameters.get("service") else {}),
+        }
+        self.used_credentials = credentials is not None
+        try:
+            if credentials and credentials.identity_token:
+                form = {
+                    **query,
+                    "grant_type": "refresh_token",
+                    "refresh_token": credentials.identity_token.reveal(),
+                    "client_id": "dockwarden",
+                }
+                answer = self._http.post(realm, data=form)
+            else:
+                answer = self._http.get(
+                    realm, params=query, headers={"Authorization": _basic(credentials)} if credentials else {}
+                )
+        except httpx.HTTPError as error:
+            raise RemoteError(
+                f"cannot get a token for {self._host}: {error or type(error).__name__}", reason="registry_timeout"
+            ) from error
+        if answer.status_code in (401, 403):
+            return
+        self._keep(answer, scope)
+
+    def _keep(self, answer: httpx.Response, scope: str) -> None:
+        if answer.status_code != httpx.codes.OK or len(answer.content) > self._limit:
+            raise RemoteError(
+                f"the token service of {self._host} answered {answer.status_code}",
+                retryable=answer.status_code >= 500 or answer.status_code == 429,
+            )
+        document = load_untrusted_json(answer.content, limit=self._limit, error=RemoteError)
+        token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+            raise RemoteError(f"the token service of {self._host} gave no token")
+        life = document.get("expires_in")
+        seconds = life if isinstance(life, int) and 0 < life < 86400 else 60
+        self._tokens[scope] = (Secret(token), time.monotonic() + seconds * 0.8)
+
+    def _own(self, realm_host: str) -> bool:
+        """Whether the token service is the registry's own. Same name (any port), or a pair that is known to belong together."""
+        return (
+            realm_host == self._host.rpartition(":")[0]
+            or realm_host == self._host
+            or _REALMS.get(self._host) == realm_host
+        )
+
+
+def _basic(credentials: Credentials) -> str:
+    return "Basic " + base64.b64encode(f"{credentials.username}:{credentials.password.reveal()}".encode()).decode()

@@ -1,0 +1,274 @@
+"""A client of OCI registries (distribution-spec 1.1), as suspicious as it has to be.
+
+https unless a host is named insecure; redirects by hand (three, blobs only, without credentials on another host); every body
+bounded while it is read; bytes compared with the digest that was asked for; retries that honour ``Retry-After`` within bounds.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from scanner.config import Settings
+from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError, ScannerError
+from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.registry.auth import Authenticator, CredentialStore
+from scanner.registry.guard import http_client
+from scanner.registry.manifest import ACCEPT, ImageIndex, parse_manifest
+
+_TRIES = 4
+_MAX_WAIT = 20.0
+_MIN_RATE, _RATE_AFTER = 64 << 10, 30.0
+_CHUNK = 1 << 18
+_MAX_TAGS, _MAX_PAGES = 100_000, 100
+
+
+@dataclass(frozen=True)
+class Access:
+    """How one registry may be reached."""
+
+    insecure: bool = False
+    ca_file: Path | None = None
+
+
+@dataclass
+class RegistryClient:
+    """One registry host. Close it, or use it in a ``with``."""
+
+    host: str
+    settings: Settings
+    credentials: CredentialStore
+    access: Access = field(default_factory=Access)
+    sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        address = "registry-1.docker.io" if self.host == DOCKER_HUB else self.host
+        self._base = f"{'http' if self.access.insecure else 'https'}://{address}"
+        self._http = http_client(self.settings, ca_file=self.access.ca_file or self.settings.ca_file)
+        self._auth = Authenticator(
+            self.host, self.credentials, self._http, self.settings.limits.token, insecure=self.access.insecure
+        )
+
+    def __enter__(self) -> RegistryClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._http.close()
+
+    def manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
+        """The manifest or index under the reference's digest, else its tag. The descriptor's digest is that of the bytes received.
+
+        Raises NotFoundError, RemoteError, ImageError(reason="digest_mismatch").
+        """
+        name = reference.digest or reference.tag
+        response, data = self._read(
+            f"/v2/{reference.repository}/manifests/{name}",
+            _scope(reference),
+            self.settings.limits.manifest,
+            {"Accept": ", ".join(ACCEPT)},
+            what=str(reference),
+        )
+        if reference.digest is not None and not reference.digest.matches(data):
+            raise ImageError(f"{self.host} sent other bytes than {reference.digest}", reason="digest_mismatch")
+        media_type = response.headers.get("Content-Type", "").split(";")[0].strip()
+        return Descriptor(media_type, reference.digest or Digest.of(data), len(data)), data
+
+    def blob(self, reference: Reference, digest: Digest, limit: int) -> bytes:
+        """A small blob, whole. Raises as ``manifest`` does, and LimitExceeded."""
+        _, data = self._read(
+            f"/v2/{reference.repository}/blobs/{digest}",
+            _scope(reference),
+            limit,
+            {},
+            what=f"blob {digest.short}",
+            redirects=self.settings.limits.redirects,
+        )
+        if not digest.matches(data):
+            raise ImageError(f"{self.host} sent other bytes than {digest}", reason="digest_mismatch")
+        return data
+
+    @contextmanager
+    def stream_blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """A blob's bytes as they come. The caller compares them with the digest (``BlobStore.writer`` does)."""
+        path = f"/v2/{reference.repository}/blobs/{descriptor.digest}"
+        with self._open(
+            path,
+            _scope(reference),
+            {},
+            what=f"blob {descriptor.digest.short}",
+            redirects=self.settings.limits.redirects,
+        ) as response:
+            yield self._paced(response)
+
+    def referrers(self, reference: Reference, digest: Digest, artifact_type: str = "") -> list[Descriptor]:
+        """What refers to ``digest`` (distribution-spec, listing referrers), by the API or else the tag ``sha256-<hex>``."""
+        path = f"/v2/{reference.repository}/referrers/{digest}"
+        try:
+            _, data = self._read(
+                path, _scope(reference), self.settings.limits.manifest, {"Accept": ACCEPT[0]}, what="referrers"
+            )
+        except NotFoundError:
+            fallback = Reference(reference.host, reference.repository, f"{digest.algorithm}-{digest.hex[:64]}")
+            try:
+                _, data = self.manifest(fallback)
+            except NotFoundError:
+                return []
+        index = parse_manifest(data, Descriptor(ACCEPT[0], Digest.of(data), len(data)), self.settings.limits)
+        if not isinstance(index, ImageIndex):
+            raise ImageError("the referrers are not an index")
+        return [d for d in index.manifests if not artifact_type or d.artifact_type == artifact_type]
+
+    def tags(self, repository: str) -> list[str]:
+        """Every tag of a repository, over at most 100 pages."""
+        found: list[str] = []
+        path = f"/v2/{repository}/tags/list?n=1000"
+        for _ in range(_MAX_PAGES):
+            response, data = self._read(path, f"repository:{repository}:pull", 1 << 20, {}, what=repository)
+            document = load_untrusted_json(data, limit=1 << 20, error=RemoteError)
+            names = document.get("tags") if isinstance(document, dict) else None
+            found.extend(str(name) for name in names or [] if isinstance(name, str))
+            link = response.links.get("next", {}).get("url")
+            target = urlsplit(urljoin(self._base + path, link)) if link else None
+            if target is None or target.netloc != urlsplit(self._base).netloc or len(found) > _MAX_TAGS:
+                return found
+            path = target.path + (f"?{target.query}" if target.query else "")
+        return found
+
+    def ping(self) -> None:
+        """``GET /v2/``. Raises when this is no registry that lets us in."""
+        self._read("/v2/", "", self.settings.limits.token, {}, what="the registry")
+
+    def _read(
+        self, path: str, scope: str, limit: int, headers: dict[str, str], *, what: str, redirects: int = 0
+    ) -> tuple[httpx.Response, bytes]:
+        with self._open(path, scope, headers, what=what, redirects=redirects) as response:
+            data = bytearray()
+            for chunk in self._paced(response):
+                data += chunk
+                if len(data) > limit:
+                    raise LimitExceeded(f"{self.host}: {what} is larger than {limit} bytes")
+            return response, bytes(data)
+
+    @contextmanager
+    def _open(
+        self, path: str, scope: str, headers: dict[str, str], *, what: str, redirects: int
+    ) -> Iterator[httpx.Response]:
+        """A successful answer, its body unread. Authenticates, follows, waits and tries again as allowed."""
+        url, hops, challenged = self._base + path, 0, False
+        tries = 0
+        while True:
+            tries += 1
+            ours = urlsplit(url).netloc == urlsplit(self._base).netloc
+            authorization = self._auth.header(scope) if ours else None
+            request = self._http.build_request(
+                "GET", url, headers={**headers, **({"Authorization": authorization} if authorization else {})}
+            )
+            try:
+                response = self._http.send(request, stream=True)
+            except httpx.HTTPError as error:
+                fault = self._unreachable(error)
+                if not fault.retryable or tries >= _TRIES:
+                    raise fault from error
+                self._wait(tries, None)
+                continue
+            try:
+                status = response.status_code
+                if status in (200, 206):
+                    if response.headers.get("Content-Encoding", "identity") != "identity":
+                        raise RemoteError(f"{self.host} compressed an answer nobody asked it to", retryable=False)
+                    yield response
+                    return
+                if status == 401 and ours and not challenged:
+                    challenged = True
+                    if self._auth.answer(response, scope):
+                        continue
+                if status in (301, 302, 303, 307, 308) and redirects:
+                    hops += 1
+                    url = self._next(url, response, hops, redirects)
+                    continue
+                if (status == 429 or status >= 500) and tries < _TRIES:
+                    self._wait(tries, response.headers.get("Retry-After"))
+                    continue
+                raise self._refusal(status, what, response)
+            finally:
+                response.close()
+
+    def _next(self, url: str, response: httpx.Response, hops: int, redirects: int) -> str:
+        target = str(urljoin(url, response.headers.get("Location", "")))
+        scheme = urlsplit(target).scheme
+        if hops > redirects or scheme not in ("https", "http") or (scheme == "http" and not self.access.insecure):
+            raise RemoteError(
+                f"{self.host} redirects too often or to plain HTTP", reason="redirect_refused", retryable=False
+            )
+        return target
+
+    def _paced(self, response: httpx.Response) -> Iterator[bytes]:
+        """The body, as long as it comes at a living rate: a byte a second would hold a worker for ever."""
+        started, size = time.monotonic(), 0
+        try:
+            for chunk in response.iter_raw(_CHUNK):
+                size += len(chunk)
+                elapsed = time.monotonic() - started
+                if elapsed > _RATE_AFTER and size < elapsed * _MIN_RATE:
+                    raise RemoteError(f"{self.host} sends too slowly", reason="registry_timeout")
+                yield chunk
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _wait(self, tries: int, retry_after: str | None) -> None:
+        asked = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
+        self.sleep(min(_MAX_WAIT, max(asked, 0.5 * 2**tries)) * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
+
+    def _refusal(self, status: int, what: str, response: httpx.Response) -> ScannerError:
+        if status == 404:
+            return NotFoundError(f"{self.host} has no {what}", hint="check repository and tag")
+        if status in (401, 403):
+            known = self._auth.used_credentials
+            message = f"{self.host} refused {'our credentials' if known else 'access without credentials'} for {what}"
+            return RemoteError(
+                message, reason="registry_auth_refused", hint=f"docker login {self.host}", retryable=False
+            )
+        if status == 429:
+            wait = response.headers.get("Retry-After", "")
+            return RemoteError(
+                f"{self.host} limits our requests",
+                reason="registry_rate_limited",
+                retry_after=float(wait) if wait.isdigit() else None,
+            )
+        return RemoteError(f"{self.host} answered {status} for {what}", retryable=status >= 500)
+
+    def _unreachable(self, error: httpx.HTTPError) -> RemoteError:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ssl.SSLError):
+            cause = cause.__cause__ or cause.__context__
+        text = clean_text(str(error), 200)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return RemoteError(
+                f"{self.host}: its certificate is not trusted: {cause.verify_message}",
+                reason="tls_untrusted",
+                hint="give its CA with --ca-file",
+                retryable=False,
+            )
+        if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
+            return RemoteError(
+                f"{self.host} speaks plain HTTP",
+                reason="tls_required",
+                hint=f"--insecure-registry {self.host}, if you accept that",
+                retryable=False,
+            )
+        if isinstance(error, httpx.TimeoutException):
+            return RemoteError(f"{self.host} did not answer in time", reason="registry_timeout")
+        return RemoteError(f"cannot reach {self.host}: {text or type(error).__name__}", reason="registry_unreachable")
+
+
+def _scope(reference: Reference) -> str:
+    return f"repository:{reference.repository}:pull"

@@ -1,0 +1,277 @@
+"""Where an image comes from: a registry, an OCI layout, an archive, the local engine. All give the same documents and bytes.
+
+``host/repo:tag``, ``host/repo@sha256:…``, ``oci:DIR[:TAG]``, ``archive:FILE`` (docker save or OCI, plain or gzip), ``docker:NAME``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform as machine
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from scanner.config import Settings
+from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError, UsageError
+from scanner.model.image import Image
+from scanner.model.reference import Descriptor, Platform, Reference
+from scanner.registry.archive import OciLayout, open_archive
+from scanner.registry.auth import CredentialStore
+from scanner.registry.client import Access, RegistryClient
+from scanner.registry.manifest import ImageIndex, Manifest, build_image, parse_config, parse_manifest
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+_ATTESTATION = ("vnd.docker.reference.type", "attestation-manifest")
+AccessTo = Callable[[str], tuple[Access, CredentialStore]]
+
+
+class Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class Source(ABC):
+    """An opened target. ``reference`` is None where the image has no name in a registry."""
+
+    reference: Reference | None = None
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def describe(self) -> str:
+        """For progress: what is being read."""
+
+    @abstractmethod
+    def resolve(self) -> Descriptor:
+        """What the target names, read once: from here on only digests are used."""
+
+    @abstractmethod
+    def document(self, descriptor: Descriptor, limit: int) -> bytes:
+        """A manifest's or config's bytes, compared with their digest."""
+
+    @abstractmethod
+    def open(self, descriptor: Descriptor) -> contextlib.AbstractContextManager[Readable]:
+        """A layer's transported bytes, not compared yet: ``read_layer`` does."""
+
+    def image(self, descriptor: Descriptor) -> tuple[Image, bytes]:
+        """The image that a manifest describes, and its config's bytes. Raises ImageError for an index or an artifact."""
+        data = self.document(descriptor, self.settings.limits.manifest)
+        manifest = parse_manifest(data, descriptor, self.settings.limits)
+        if not isinstance(manifest, Manifest):
+            raise ImageError("an index inside an index", reason="unsupported_media_type")
+        if manifest.config.size > self.settings.limits.config:
+            raise LimitExceeded(f"a config of {manifest.config.size} bytes")
+        config = self.document(manifest.config, self.settings.limits.config)
+        return build_image(manifest, parse_config(config, manifest.config.digest, self.settings.limits)), config
+
+    def children(
+        self, subject: Descriptor, platform: Platform | None, every: bool
+    ) -> tuple[tuple[Descriptor, ...], tuple[str, ...]]:
+        """The manifests to examine, and the digests of those children that are no images (attestations).
+
+        ``every``: all platforms; otherwise ``platform``, or the host's. Raises NotFoundError listing what there is.
+        """
+        document = parse_manifest(self.document(subject, self.settings.limits.manifest), subject, self.settings.limits)
+        if not isinstance(document, ImageIndex):
+            return (document.descriptor,), ()
+        images = tuple(d for d in document.manifests if _is_image(d))
+        skipped = tuple(str(d.digest) for d in document.manifests if not _is_image(d))
+        if not images:
+            raise ImageError("the index holds no image", reason="nothing_to_scan")
+        if every and platform is None:
+            return images, skipped
+        wanted = platform or host_platform()
+        for descriptor in images:
+            if descriptor.platform and _fits(descriptor.platform, wanted):
+                return (descriptor,), skipped
+        if platform is None and len(images) == 1:
+            return images, skipped
+        there = ", ".join(str(d.platform) for d in images if d.platform) or "none that says its platform"
+        raise NotFoundError(f"the index has no image for {wanted}", hint=f"--platform: one of {there}")
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+
+
+def _is_image(descriptor: Descriptor) -> bool:
+    return (descriptor.platform is None or descriptor.platform.is_image) and _ATTESTATION not in descriptor.annotations
+
+
+def _fits(there: Platform, wanted: Platform) -> bool:
+    return (there.os, there.architecture) == (wanted.os, wanted.architecture) and (
+        not wanted.variant or there.variant == wanted.variant
+    )
+
+
+def host_platform() -> Platform:
+    """linux/<this machine's architecture>, in Go's names."""
+    return Platform("linux", _ARCHITECTURES.get(machine.machine(), machine.machine()))
+
+
+class RegistrySource(Source):
+    """An image in a registry."""
+
+    def __init__(self, reference: Reference, settings: Settings, client: RegistryClient) -> None:
+        super().__init__(settings)
+        self.reference: Reference = reference
+        self._client = client
+
+    def describe(self) -> str:
+        return str(self.reference)
+
+    def resolve(self) -> Descriptor:
+        descriptor, self._first = self._client.manifest(self.reference)
+        self.reference = self.reference.at(descriptor.digest)
+        return descriptor
+
+    def document(self, descriptor: Descriptor, limit: int) -> bytes:
+        if descriptor.digest == self.reference.digest:
+            return self._first
+        if "manifest" in descriptor.media_type or "index" in descriptor.media_type:
+            return self._client.manifest(self.reference.at(descriptor.digest))[1]
+        return self._client.blob(self.reference, descriptor.digest, limit)
+
+    @contextmanager
+    def open(self, descriptor: Descriptor) -> Iterator[Readable]:
+        with self._client.stream_blob(self.reference, descriptor) as chunks:
+            yield _Stream(chunks)
+
+    def close(self) -> None:
+        self._client.__exit__()
+
+
+class _Stream:
+    """An iterator of byte strings as something to read from."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        while size < 0 or len(self._rest) < size:
+            chunk = next(self._chunks, b"")
+            if not chunk:
+                break
+            self._rest += chunk
+        piece, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
+        return piece
+
+
+class LayoutSource(Source):
+    """An OCI layout: a directory, or the same inside an archive."""
+
+    def __init__(
+        self,
+        layout: OciLayout,
+        settings: Settings,
+        name: str,
+        tag: str | None,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(settings)
+        self._layout, self._name, self._tag, self._close = layout, name, tag, close
+
+    def describe(self) -> str:
+        return self._name
+
+    def resolve(self) -> Descriptor:
+        return self._layout.find(self._tag)
+
+    def document(self, descriptor: Descriptor, limit: int) -> bytes:
+        return self._layout.blob(descriptor.digest, limit)
+
+    def open(self, descriptor: Descriptor) -> contextlib.AbstractContextManager[Readable]:
+        return self._layout.open(descriptor.digest)
+
+    def close(self) -> None:
+        self._close()
+
+
+@contextmanager
+def open_target(text: str, settings: Settings, access: AccessTo | None = None) -> Iterator[Source]:
+    """The source that ``text`` names. ``access`` says how a service reaches a registry (and refuses what is not configured);
+    without it the settings and the person's own docker config do. Raises UsageError with a hint for what is no target."""
+    source = _open(text, settings, access)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def _open(text: str, settings: Settings, access: AccessTo | None) -> Source:
+    kind, colon, rest = text.partition(":")
+    if access is None and colon and kind in ("oci", "archive", "docker"):
+        if not rest:
+            raise UsageError(f"{kind}: what?", hint=f"write {kind}:{'NAME' if kind == 'docker' else 'PATH'}")
+        return {"oci": _open_oci, "archive": _open_archive, "docker": _open_docker}[kind](rest, settings)
+    if (
+        access is None
+        and Path(text).exists()
+        and (text.startswith((".", "/")) or text.endswith((".tar", ".tgz", ".gz")))
+    ):
+        raise UsageError(
+            f"{text!r} is a path, not a reference", hint=f"write {'oci' if Path(text).is_dir() else 'archive'}:{text}"
+        )
+    reference = Reference.parse(text)
+    way, credentials = (
+        access(reference.host)
+        if access
+        else (Access(reference.host in settings.insecure_registries), CredentialStore(settings))
+    )
+    return RegistrySource(reference, settings, RegistryClient(reference.host, settings, credentials, way))
+
+
+def _open_oci(rest: str, settings: Settings) -> Source:
+    directory, tag = Path(rest), None
+    if not directory.is_dir() and ":" in rest:
+        head, _, tag = rest.rpartition(":")
+        directory = Path(head)
+    if not directory.is_dir():
+        raise UsageError(f"there is no directory {directory}", hint="oci:DIR[:TAG] names an OCI image layout")
+    return LayoutSource(OciLayout.of_directory(directory, settings.limits), settings, f"oci:{rest}", tag)
+
+
+def _open_archive(rest: str, settings: Settings) -> Source:
+    layout, close = open_archive(Path(rest), settings)
+    return LayoutSource(layout, settings, f"archive:{rest}", None, close)
+
+
+def _open_docker(name: str, settings: Settings) -> Source:
+    """``docker save`` through the SDK into a bounded temporary file."""
+    import docker
+    from docker.errors import DockerException, ImageNotFound
+
+    settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = tempfile.NamedTemporaryFile(dir=settings.work_dir, suffix=".tar", delete=False)  # noqa: SIM115  closed below
+    try:
+        with file:
+            client = docker.from_env(timeout=120)
+            size = 0
+            for chunk in client.images.get(name).save(named=True):
+                size += len(chunk)
+                if size > settings.limits.image_uncompressed:
+                    raise LimitExceeded(f"{name} is larger than {settings.limits.image_uncompressed} bytes")
+                file.write(chunk)
+        layout, close = open_archive(Path(file.name), settings)
+    except ImageNotFound as error:
+        Path(file.name).unlink(missing_ok=True)
+        raise NotFoundError(f"the local engine has no image {name!r}", hint="docker images lists them") from error
+    except DockerException as error:
+        Path(file.name).unlink(missing_ok=True)
+        raise RemoteError(
+            "cannot ask the local engine",
+            reason="engine_unreachable",
+            hint="is dockerd running? see DOCKER_HOST",
+            retryable=False,
+        ) from error
+    except Exception:
+        Path(file.name).unlink(missing_ok=True)
+        raise
+
+    def discard() -> None:
+        close()
+        Path(file.name).unlink(missing_ok=True)
+
+    return LayoutSource(layout, settings, f"docker:{name}", None, discard)
