@@ -1,0 +1,147 @@
+"""Run an engine's program so that nothing it does outlives the scan, fills the disk, or sees what is ours.
+
+The child gets its own session and network namespace (no network at all, where the kernel lets us), resource limits, a clean
+environment, and dies with us. At the deadline the whole process group is killed; a program's own time-out is no limit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from scanner.config import Limits
+
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
+_POLL_SECONDS = 0.02
+_STDERR_KEPT = 64 << 10
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended. ``timed_out`` and ``overflowed`` (too much output) mean that we killed it. ``output`` is its stdout."""
+
+    code: int  # negative: the signal that ended it
+    output: bytes
+    stderr: str
+    seconds: float
+    timed_out: bool = False
+    overflowed: bool = False
+    cancelled: bool = False
+    isolation: str = ""
+
+
+@lru_cache(maxsize=1)
+def network_flags() -> int:
+    """The flags for ``unshare`` that take the network away here; 0 where the kernel does not let us. Tried in a child, once."""
+    for flags in (_CLONE_NEWNET, _CLONE_NEWNET | _CLONE_NEWUSER):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if _LIBC.unshare(flags) == 0 else 1)
+        if os.waitpid(child, 0)[1] == 0:
+            return flags
+    return 0
+
+
+def run(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    directory: Path,
+    limits: Limits,
+    deadline: float,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Ended:
+    """Run to the end, or to ``deadline`` seconds. ``directory`` is its working and temporary directory.
+
+    Output goes to a file there and is read back up to ``limits.report`` bytes; more is ``overflowed``.
+    """
+    flags = network_flags()
+    started = time.monotonic()
+    output, errors = directory / ".stdout", directory / ".stderr"
+    with output.open("wb") as out, errors.open("wb") as err:
+        child = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            cwd=directory,
+            env={**environment, "TMPDIR": str(directory), "HOME": str(directory)},
+            start_new_session=True,
+            close_fds=True,
+            preexec_fn=lambda: _confine(flags, limits, os.getppid()),
+        )
+        reason = _watch(child, started + deadline, output, limits, cancelled)
+        _kill(child)
+    data = output.read_bytes()[: limits.report] if reason != "overflowed" else b""
+    with errors.open("rb") as file:
+        text = file.read(_STDERR_KEPT).decode("utf-8", "replace")
+    return Ended(
+        code=child.returncode,
+        output=data,
+        stderr=text,
+        seconds=time.monotonic() - started,
+        timed_out=reason == "timed_out",
+        overflowed=reason == "overflowed",
+        cancelled=reason == "cancelled",
+        isolation="no-network,rlimits" if flags else "rlimits",
+    )
+
+
+def _watch(
+    child: subprocess.Popen[bytes], ends: float, output: Path, limits: Limits, cancelled: Callable[[], bool]
+) -> str:
+    """Wait. Returns why the child is to be killed, empty when it ended by itself."""
+    while True:
+        try:
+            child.wait(_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            return "overflowed" if output.stat().st_size > limits.report else ""
+        if time.monotonic() > ends:
+            return "timed_out"
+        if output.stat().st_size > limits.report:
+            return "overflowed"
+        if cancelled():
+            return "cancelled"
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """The whole group, whether or not its leader still lives: a grandchild must not either."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    child.wait()
+
+
+def _confine(flags: int, limits: Limits, parent: int) -> None:
+    """In the child, before it becomes the engine."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(127)
+    if flags:
+        _LIBC.unshare(flags)
+    _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    os.umask(0o077)
+    for kind, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 1024),
+        (resource.RLIMIT_FSIZE, limits.engine_file_size),
+        # Go reserves address space it never touches: the bound on what it may use is GOMEMLIMIT, this one stops a runaway.
+        (resource.RLIMIT_AS, 4 * limits.engine_memory),
+    ):
+        soft, hard = resource.getrlimit(kind)
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (bound, bound))
+        del soft

@@ -1,0 +1,388 @@
+"""Trivy as an engine: run confined over a layout that we verified, its answer read strictly.
+
+Trivy verifies neither digests nor diff_ids, its time-out is no limit, and its exit 0 with nothing found is not "clean". So it gets
+no network, no credentials and no choice; and what it did not recognise makes the report incomplete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from scanner.advisories import database
+from scanner.config import Limits, Settings
+from scanner.engines import _process
+from scanner.engines.base import Engine, EngineJob
+from scanner.errors import AdvisoriesUnavailable, EngineError
+from scanner.model.finding import (
+    CVSS,
+    AdvisoryStatus,
+    Component,
+    Coverage,
+    EngineReport,
+    Incomplete,
+    SecretMatch,
+    Severity,
+    Vulnerability,
+)
+from scanner.model.image import Image
+from scanner.model.reference import Digest
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.registry.manifest import parse_time
+
+_SCHEMA = 2
+_TEXT, _SHORT, _MANY = 4096, 512, 50
+_STATUSES = {
+    "affected": "affected",
+    "fixed": "fixed",
+    "under_investigation": "under_investigation",
+    "will_not_fix": "will_not_fix",
+    "fix_deferred": "fix_deferred",
+    "end_of_life": "end_of_life",
+    "not_affected": "not_affected",
+}
+
+
+class TrivyEngine(Engine):
+    """See ``Engine``. Needs Trivy 0.60 or newer: report schema 2."""
+
+    id = "trivy"
+    title = "Trivy"
+
+    def version(self, settings: Settings) -> str:
+        return _identity(find_trivy(settings))[0]
+
+    def advisories(self, settings: Settings) -> AdvisoryStatus:
+        return database.status(settings)
+
+    def scan(self, job: EngineJob) -> EngineReport:
+        binary = find_trivy(job.settings)
+        version, digest = _identity(binary)
+        generation = database.current(job.settings)
+        status = generation.status()
+        _prepare_cache(job.cache, generation)
+        ended = _process.run(
+            _command(binary, job),
+            environment=_environment(job.settings.limits),
+            directory=job.work,
+            limits=job.settings.limits,
+            deadline=job.deadline,
+            cancelled=job.cancelled,
+        )
+        document = _believe(ended, job.settings.limits)
+        return Reader(document, job.image).report(version, digest, status, ended.isolation)
+
+
+def find_trivy(settings: Settings) -> Path:
+    """The binary: the setting, then this environment's ``bin``, then PATH. Raises EngineError saying how to get one."""
+    beside = Path(sys.executable).parent / "trivy"
+    candidates = [settings.trivy] if settings.trivy else [beside, Path(shutil.which("trivy") or "/nonexistent")]
+    for candidate in candidates:
+        if candidate and candidate.is_file() and os.access(candidate, os.X_OK):
+            return candidate.absolute()
+    raise EngineError(
+        "Trivy is not installed", reason="engine_missing", hint="pip install 'dockwarden[trivy]', or put trivy on PATH"
+    )
+
+
+def _identity(binary: Path) -> tuple[str, Digest]:
+    stat = binary.stat()
+    return _identify(binary, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=8)
+def _identify(binary: Path, mtime: int, size: int) -> tuple[str, Digest]:
+    """Version and digest of the binary that will run. A replaced file has another time or size and is looked at anew."""
+    with binary.open("rb") as file:
+        digest = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+    version = _ask_version(binary)
+    if not version:
+        raise EngineError(f"{binary} does not say its version", reason="scanner_failed", hint="is it Trivy?")
+    return version, digest
+
+
+def _ask_version(binary: Path) -> str:
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            [str(binary), "--version", "--cache-dir", "/nonexistent"],
+            capture_output=True,
+            timeout=20,
+            env={"PATH": "/usr/bin:/bin"},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(f"{binary} cannot be run: {error}", reason="scanner_failed") from error
+    first = done.stdout.decode("utf-8", "replace").partition("\n")[0]
+    return first.removeprefix("Version: ").strip() if first.startswith("Version: ") else ""
+
+
+def _prepare_cache(cache: Path, generation: database.Generation) -> None:
+    """The slot's cache directory, its database links pointing at one generation for the whole scan."""
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, target in (("db", generation.directory / "db"), ("java-db", generation.directory / "java-db")):
+        link = cache / name
+        if not (link.is_symlink() and os.readlink(link) == str(target)):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+
+
+def _command(binary: Path, job: EngineJob) -> list[str]:
+    return [
+        str(binary),
+        "image",
+        "--input",
+        str(job.layout),
+        "--format",
+        "json",
+        "--list-all-pkgs",
+        "--scanners",
+        "vuln,secret" if job.secrets else "vuln",
+        "--cache-dir",
+        str(job.cache.absolute()),
+        "--skip-db-update",
+        "--skip-java-db-update",
+        "--skip-check-update",
+        "--skip-vex-repo-update",
+        "--skip-version-check",
+        "--disable-telemetry",
+        "--offline-scan",
+        "--no-progress",
+        "--quiet",
+        "--timeout",
+        f"{max(1, int(job.deadline))}s",
+    ]
+
+
+def _environment(limits: Limits) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "GOMEMLIMIT": str(int(limits.engine_memory * 0.8)), "NO_COLOR": "1"}
+
+
+def _believe(ended: _process.Ended, limits: Limits) -> Mapping[str, Any]:
+    """The report's JSON, if the run gives any reason to believe it. Output of a run that failed is not looked at."""
+    if ended.timed_out:
+        raise EngineError(f"Trivy did not finish within {ended.seconds:.0f} s", reason="scan_timeout")
+    if ended.cancelled:
+        raise EngineError("the scan was cancelled", reason="cancelled")
+    if ended.overflowed:
+        raise EngineError("Trivy's report is larger than allowed", reason="scanner_output_invalid")
+    if ended.code != 0:
+        raise _failure(ended)
+    document = load_untrusted_json(
+        ended.output, limit=limits.report, depth=limits.json_depth, error=EngineError, reason="scanner_output_invalid"
+    )
+    if not isinstance(document, dict) or document.get("SchemaVersion") != _SCHEMA:
+        raise EngineError(
+            "Trivy's report has a schema that we do not know",
+            reason="scanner_output_invalid",
+            hint="use the pinned Trivy",
+        )
+    return document
+
+
+def _failure(ended: _process.Ended) -> EngineError:
+    lines = [line for line in ended.stderr.splitlines() if line.strip()]
+    tail = clean_text(lines[-1] if lines else "", 300)
+    if ended.code == -9 or "out of memory" in ended.stderr or "cannot allocate memory" in ended.stderr:
+        return EngineError("Trivy needed more memory than allowed", reason="scanner_oom", retryable=True)
+    if ended.code < 0 or "panic:" in ended.stderr:
+        return EngineError(
+            f"Trivy crashed (signal {-ended.code})" if ended.code < 0 else "Trivy crashed",
+            reason="scanner_crashed",
+            retryable=True,
+        )
+    if "cache may be in use" in ended.stderr:
+        return EngineError("Trivy's cache is in use by another process", reason="scanner_failed", retryable=True)
+    if (
+        "vulnerability DB" in ended.stderr
+        or "vulnerability database" in ended.stderr
+        or "java DB" in ended.stderr.lower()
+    ):
+        return AdvisoriesUnavailable(
+            f"Trivy cannot use the advisory database: {tail}", hint="dockwarden advisories status"
+        )
+    return EngineError(f"Trivy failed: {tail or f'exit {ended.code}'}")
+
+
+class Reader:
+    """Trivy's report as our values. Everything in it may have come from the image: bounded, cleaned, refused where it is not
+    what the schema says (reason ``scanner_output_invalid``)."""
+
+    def __init__(self, document: Mapping[str, Any], image: Image) -> None:
+        self._document, self._image = document, image
+        self._purls: dict[str, str] = {}
+
+    def report(self, version: str, binary: Digest, advisories: AdvisoryStatus, isolation: str) -> EngineReport:
+        metadata = _dict(self._document.get("Metadata"))
+        self._check_identity(metadata)
+        results = [_dict(item) for item in _list(self._document.get("Results"))]
+        components = tuple(c for result in results for c in self._components(result))
+        vulnerabilities = tuple(v for result in results for v in self._vulnerabilities(result))
+        os_info = _dict(metadata.get("OS"))
+        coverage = Coverage(
+            os_family=_text(os_info.get("Family"), _SHORT) if os_info.get("Family") != "none" else "",
+            os_version=_text(os_info.get("Name"), _SHORT),
+            os_supported=not os_info.get("EOSL") if os_info else None,
+            packages=len(components),
+        )
+        return EngineReport(
+            "trivy",
+            version,
+            binary,
+            advisories,
+            coverage,
+            components,
+            vulnerabilities,
+            tuple(s for result in results for s in self._secrets(result)),
+            tuple(_gaps(coverage)),
+            isolation,
+        )
+
+    def _check_identity(self, metadata: Mapping[str, Any]) -> None:
+        """The answer must be about this very image: a report of another one is no answer."""
+        diff_ids = [str(d) for d in _list(metadata.get("DiffIDs"))]
+        if metadata.get("ImageID") != self._image.config.digest or diff_ids != [
+            layer.diff_id for layer in self._image.layers
+        ]:
+            raise EngineError("Trivy's report is about another image", reason="scanner_output_invalid")
+
+    def _components(self, result: Mapping[str, Any]) -> Iterator[Component]:
+        kind, target = _text(result.get("Type"), _SHORT), _text(result.get("Target"), _TEXT)
+        language = result.get("Class") == "lang-pkgs"
+        for item in map(_dict, _list(result.get("Packages"))):
+            name, version = _text(item.get("Name"), _SHORT), _text(item.get("Version"), _SHORT)
+            release, epoch = _text(item.get("Release"), _SHORT), item.get("Epoch")
+            if release:
+                version = f"{epoch}:{version}-{release}" if epoch else f"{version}-{release}"
+            elif epoch:
+                version = f"{epoch}:{version}"
+            purl = _text(_dict(item.get("Identifier")).get("PURL"), _TEXT) or f"pkg:generic/{name}@{version}"
+            self._purls[_text(item.get("ID"), _SHORT) or f"{name}@{version}"] = purl
+            yield Component(
+                purl=purl,
+                name=name,
+                version=version,
+                type=kind,
+                source_name=_text(item.get("SrcName"), _SHORT),
+                source_version=_text(item.get("SrcVersion"), _SHORT),
+                licenses=tuple(_text(x, _SHORT) for x in _list(item.get("Licenses"))[:_MANY]),
+                layer=self._layer(item),
+                path=_text(item.get("FilePath"), _TEXT) or (target if language else ""),
+            )
+
+    def _vulnerabilities(self, result: Mapping[str, Any]) -> Iterator[Vulnerability]:
+        target = _text(result.get("Target"), _TEXT)
+        language = result.get("Class") == "lang-pkgs"
+        for item in map(_dict, _list(result.get("Vulnerabilities"))):
+            identifier, name = _text(item.get("VulnerabilityID"), _SHORT), _text(item.get("PkgName"), _SHORT)
+            installed = _text(item.get("InstalledVersion"), _SHORT)
+            if not identifier or not name:
+                raise EngineError(
+                    "Trivy's report names a vulnerability without id or package", reason="scanner_output_invalid"
+                )
+            purl = _text(_dict(item.get("PkgIdentifier")).get("PURL"), _TEXT) or self._purls.get(
+                f"{name}@{installed}", f"pkg:generic/{name}@{installed}"
+            )
+            yield Vulnerability(
+                id=identifier,
+                purl=purl,
+                package=name,
+                installed_version=installed,
+                fixed_versions=tuple(
+                    v.strip() for v in _text(item.get("FixedVersion"), _SHORT).split(",") if v.strip()
+                ),
+                severity=_severity(item.get("Severity")),
+                severity_source=_text(item.get("SeveritySource"), _SHORT),
+                aliases=tuple(_text(x, _SHORT) for x in _list(item.get("VendorIDs"))[:_MANY]),
+                cvss=tuple(_scores(_dict(item.get("CVSS")))),
+                cwes=tuple(_text(x, _SHORT) for x in _list(item.get("CweIDs"))[:_MANY]),
+                status=_STATUSES.get(str(item.get("Status")), "unknown"),
+                title=_text(item.get("Title"), _SHORT),
+                description=_text(item.get("Description"), _TEXT),
+                url=_link(item.get("PrimaryURL")),
+                references=tuple(filter(None, (_link(x) for x in _list(item.get("References"))[:_MANY]))),
+                published=parse_time(item.get("PublishedDate")),
+                modified=parse_time(item.get("LastModifiedDate")),
+                layer=self._layer(item),
+                path=_text(item.get("PkgPath"), _TEXT) or (target if language else ""),
+                engines=("trivy",),
+            )
+
+    def _secrets(self, result: Mapping[str, Any]) -> Iterator[SecretMatch]:
+        target = _text(result.get("Target"), _TEXT).lstrip("/")
+        for item in map(_dict, _list(result.get("Secrets"))):
+            line = item.get("StartLine")
+            yield SecretMatch(
+                rule=_text(item.get("RuleID"), _SHORT),
+                title=_text(item.get("Title"), _SHORT),
+                severity=_severity(item.get("Severity")),
+                path=target,
+                layer=self._layer(item),
+                line=line if isinstance(line, int) else None,
+            )
+
+    def _layer(self, item: Mapping[str, Any]) -> Digest | None:
+        """The layer it came with, if it is one of this image's: an engine names none that we have not verified."""
+        layer = self._image.layer_of(_dict(item.get("Layer")).get("DiffID"))
+        return layer.diff_id if layer else None
+
+
+def _gaps(coverage: Coverage) -> Iterator[Incomplete]:
+    if coverage.packages == 0:
+        yield Incomplete("nothing_to_scan", "the engine found no package to look up")
+    elif not coverage.os_family:
+        yield Incomplete("unsupported_os", "the engine did not recognise an operating system")
+    if coverage.os_family and coverage.os_supported is False:
+        release = f"{coverage.os_family} {coverage.os_version}".strip()
+        yield Incomplete(
+            "unsupported_os", f"{release} is past its end of life: new vulnerabilities are no longer listed for it"
+        )
+
+
+def _severity(value: object) -> Severity:
+    text = str(value).lower()
+    return Severity(text) if text in set(Severity) else Severity.UNKNOWN
+
+
+def _scores(item: Mapping[str, Any]) -> Iterator[CVSS]:
+    for source, raw in list(item.items())[:_MANY]:
+        scores = _dict(raw)
+        for name, version in (("V2", "2.0"), ("V3", "3"), ("V40", "4.0")):
+            vector, score = scores.get(f"{name}Vector"), scores.get(f"{name}Score")
+            if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 10:
+                text = _text(vector, _SHORT)
+                exact = text[5:8] if text.startswith("CVSS:3.") else version
+                yield CVSS(exact, text, float(score), _text(source, _SHORT))
+
+
+def _link(value: object) -> str:
+    """Only http and https: a page makes links of these."""
+    text = _text(value, _TEXT)
+    return text if text.startswith(("https://", "http://")) else ""
+
+
+def _text(value: object, limit: int) -> str:
+    return clean_text(value, limit) if isinstance(value, str) else ""
+
+
+def _dict(value: object) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise EngineError("Trivy's report is not of its schema", reason="scanner_output_invalid")
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise EngineError("Trivy's report is not of its schema", reason="scanner_output_invalid")
+    return value
