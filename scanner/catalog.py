@@ -1,0 +1,79 @@
+"""Every plug-in, by room and id. Found by looking (``scanner.plugins``), once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from scanner.checks.base import Check, ImageCheck, WorkloadCheck
+from scanner.engines.base import Engine
+from scanner.plugins import discover
+from scanner.policy.rules import CheckInfo, Known
+from scanner.reports.base import ReportFormat
+from scanner.trust.base import TrustScheme
+from scanner.workloads.base import WorkloadSource
+
+
+@cache
+def image_checks() -> Mapping[str, ImageCheck]:
+    """Checks of how an image is built."""
+    return discover("scanner.checks.image", ImageCheck)  # type: ignore[type-abstract]
+
+
+@cache
+def workload_checks() -> Mapping[str, WorkloadCheck]:
+    """Checks of how a container is run."""
+    return discover("scanner.checks.workload", WorkloadCheck)  # type: ignore[type-abstract]
+
+
+@cache
+def engines() -> Mapping[str, Engine]:
+    """Vulnerability engines."""
+    return discover("scanner.engines", Engine)  # type: ignore[type-abstract]
+
+
+@cache
+def schemes() -> Mapping[str, TrustScheme]:
+    """Signature schemes."""
+    return discover("scanner.trust", TrustScheme)  # type: ignore[type-abstract]
+
+
+@cache
+def reports() -> Mapping[str, ReportFormat]:
+    """Report formats."""
+    return discover("scanner.reports", ReportFormat)  # type: ignore[type-abstract]
+
+
+@cache
+def workload_sources() -> Mapping[str, WorkloadSource]:
+    """What ``audit`` and ``--workload`` can read."""
+    return discover("scanner.workloads", WorkloadSource)  # type: ignore[type-abstract]
+
+
+def checks() -> Mapping[str, Check]:
+    """Every check of every room, by id: what a policy may select."""
+    return {**image_checks(), **workload_checks()}
+
+
+@cache
+def known() -> Known:
+    """What a policy may name in this installation."""
+    return Known(
+        checks={identifier: _info(check) for identifier, check in checks().items()},
+        schemes=frozenset(schemes()) or Known(checks={}).schemes,
+        engines=frozenset(engines()),
+    )
+
+
+def _info(check: Check) -> CheckInfo:
+    benchmarks = (
+        *(f"cis-docker-1.6/{item}" for item in check.cis),
+        *(f"dockle/{code}" for code in check.dockle),
+        *(f"pss/{item}" for item in check.pss),
+    )
+    return CheckInfo(check.severity, check.tags, benchmarks, check.parameters)
+
+
+def remedies() -> Mapping[str, str]:
+    """Every check's general remedy."""
+    return {identifier: check.remedy for identifier, check in checks().items()}

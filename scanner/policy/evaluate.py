@@ -1,0 +1,426 @@
+"""``evaluate``: (evidence, policy, now) -> Decision. Pure, total, deterministic.
+
+Adding evidence of harm never improves a verdict; what is not known never helps; time passing never does either, but for nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from scanner.model.decision import Change, Decision, Reason, ReasonKind, Verdict
+from scanner.model.finding import CheckResult, Evidence, Failed, Incomplete, TrustStatus, Verification, Vulnerability
+from scanner.model.reference import Digest
+from scanner.model.scan import ImageReport, ScanReport
+from scanner.model.vex import Exemption, VexStatement, VexStatus
+from scanner.policy import expressions
+from scanner.policy.match import matches
+from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
+
+_EVIDENCE_KEPT = 5
+_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+FirstSeen = Mapping[tuple[str, str], datetime]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a decision takes into account beside the evidence. ``first_seen``: (purl, vulnerability) -> when this repository first had it."""
+
+    now: datetime
+    version: int = 0
+    environment: str = ""
+    exemptions: tuple[Exemption, ...] = ()
+    vex: tuple[VexStatement, ...] = ()
+    first_seen: FirstSeen | None = None
+    workload_results: tuple[CheckResult, ...] = ()
+    remedies: Mapping[str, str] | None = None  # check id -> remedy, from the catalogue
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """A reason before exemptions, with what an exemption may name, and the moment it becomes worse by itself."""
+
+    reason: Reason
+    purl: str = ""
+    worse_at: datetime | None = None
+
+
+def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
+    """Decide. Every image of the report is judged; the worst counts. Never raises for what a report can hold."""
+    findings: list[_Finding] = []
+    verdicts: list[tuple[Digest, Verdict]] = []
+    for image in report.images:
+        own = [_exempted(f, report, image, context) for f in _judge(report, image, policy, context)]
+        verdicts.append((image.image.digest, _verdict(own)))
+        findings.extend(own)
+    if not report.images:
+        findings.append(_incomplete("image", "nothing_to_scan", "no image was examined", policy.incomplete))
+    findings = _merged(findings)
+    reasons = tuple(sorted((f.reason for f in findings), key=_order))
+    changing = [f.worse_at for f in findings if f.worse_at and f.worse_at > context.now]
+    return Decision(
+        verdict=_verdict(findings),
+        reasons=reasons,
+        policy=policy.name,
+        policy_version=context.version,
+        policy_digest=policy.digest,
+        subject=report.digest,
+        evidence=evidence_digest(report),
+        decided_at=context.now,
+        valid_until=min([*changing, *_ages_out(report, policy, context.now)], default=None),
+        changes=changes(reasons),
+        images=tuple(verdicts) if len(verdicts) > 1 else (),
+        environment=context.environment,
+    )
+
+
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[ScanReport]:
+    return TypeAdapter(ScanReport)
+
+
+def evidence_digest(report: ScanReport) -> Digest:
+    """The digest of the evidence: the report's JSON without the moments at which it was gathered."""
+    quiet = replace(report, started_at=_NO_TIME, finished_at=_NO_TIME)
+    return Digest("sha256:" + hashlib.sha256(_adapter().dump_json(quiet)).hexdigest())
+
+
+def worst(decisions: Sequence[Decision]) -> Decision:
+    """The decision that counts where several policies are in force: a denial by a violation before one for want of evidence."""
+    return max(decisions, key=lambda d: (d.verdict.rank, not d.undecided))
+
+
+def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Context) -> Iterator[_Finding]:
+    for item in image.incomplete:
+        yield _incomplete("image", item.reason, item.detail or item.reason, policy.incomplete)
+    for rule in policy.rules:
+        unknown = rule.incomplete or policy.incomplete
+        if rule.vulnerability is not None:
+            yield from _vulnerabilities(rule, rule.vulnerability, image, policy, context, unknown)
+        elif rule.signature is not None:
+            yield from _signatures(rule, rule.signature, image, unknown)
+        elif rule.when is not None:
+            yield from _expression(rule, rule.when, report, image, context, unknown)
+        else:
+            yield from _checks(rule, policy.checks[rule.id], report, image, context, unknown)
+
+
+def _incomplete(rule: str, slug: str, message: str, action: Verdict, subject: str = "") -> _Finding:
+    return _Finding(Reason(rule, ReasonKind.INCOMPLETE, action, message, subject or slug, slug=slug))
+
+
+def _vulnerabilities(
+    rule: Rule, selector: VulnerabilitySelector, image: ImageReport, policy: Policy, context: Context, unknown: Verdict
+) -> Iterator[_Finding]:
+    if not image.engines:
+        yield _incomplete(rule.id, "not_scanned", "no engine looked for vulnerabilities", unknown)
+    for engine in image.engines:
+        for item in engine.incomplete:
+            yield _incomplete(rule.id, item.reason, f"{engine.engine}: {item.detail or item.reason}", unknown)
+        built = engine.advisories.updated_at
+        if built is None:
+            yield _incomplete(
+                rule.id, "advisories_unknown", f"{engine.engine}: the age of its advisories is not known", unknown
+            )
+        elif context.now - built > policy.advisories_max_age:
+            age = f"{(context.now - built).total_seconds() / 3600:.0f} h old, more than {policy.advisories_max_age.total_seconds() / 3600:.0f} h"
+            yield _incomplete(rule.id, "advisories_stale", f"{engine.engine}: advisories are {age}", unknown)
+        if _unanswered(selector, engine.vulnerabilities):
+            yield _incomplete(rule.id, "exploitation_unknown", "known exploitation or EPSS was not looked up", unknown)
+        for vulnerability in engine.vulnerabilities:
+            if _selects(selector, vulnerability) and not _answered(vulnerability, image, context.vex):
+                yield _violation(rule, vulnerability, image, context)
+
+
+def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
+    """Every member given holds. What is not known of the vulnerability holds too: it may be so (unknown severity, no score)."""
+    score = max((c.score for c in item.cvss), default=None)
+    return (
+        (
+            not selector.severity
+            or item.severity in selector.severity
+            or (item.severity == "unknown" and "critical" in selector.severity)
+        )
+        and (selector.fixable is None or item.fixable is selector.fixable)
+        and (selector.known_exploited is None or (item.known_exploited or False) is selector.known_exploited)
+        and (selector.epss is None or (item.epss or 0.0) >= selector.epss)
+        and (selector.cvss is None or score is None or score >= selector.cvss)
+        and (not selector.ids or item.id in selector.ids or bool(set(item.aliases) & set(selector.ids)))
+        and (not selector.packages or any(fnmatchcase(item.package, pattern) for pattern in selector.packages))
+        and (not selector.types or item.purl.removeprefix("pkg:").partition("/")[0] in selector.types)
+        and (not selector.status or item.status in selector.status)
+    )
+
+
+def _unanswered(selector: VulnerabilitySelector, items: Iterable[Vulnerability]) -> bool:
+    """Whether the selector asks for what nobody looked up: then not being selected means nothing."""
+    exploited, epss = selector.known_exploited is not None, selector.epss is not None
+    return any((exploited and item.known_exploited is None) or (epss and item.epss is None) for item in items)
+
+
+def _answered(item: Vulnerability, image: ImageReport, vex: Iterable[VexStatement]) -> bool:
+    """Whether somebody stated, with a justification, that this product is not affected (OpenVEX 0.2.0)."""
+    products = {item.purl, item.purl.partition("?")[0], str(image.image.digest), str(image.image.config.digest)}
+    return any(
+        statement.vulnerability in (item.id, *item.aliases)
+        and bool(products & set(statement.products))
+        and (
+            statement.status is VexStatus.FIXED
+            or (statement.status is VexStatus.NOT_AFFECTED and bool(statement.justification))
+        )
+        for statement in vex
+    )
+
+
+def _violation(rule: Rule, item: Vulnerability, image: ImageReport, context: Context) -> _Finding:
+    ends = _grace_ends(rule, item, context)
+    waiting = ends is not None and ends > context.now
+    fix = f", fixed in {' or '.join(item.fixed_versions)}" if item.fixed_versions else ", no fix yet"
+    layer = image.image.layer_of(item.layer)
+    message = f"{item.id} ({item.severity}) in {item.package} {item.installed_version}{fix}"
+    if waiting and ends:
+        message += f"; denied from {ends:%Y-%m-%d %H:%M} UTC"
+    evidence = Evidence(message, layer=item.layer, layer_index=layer.index if layer else None, path=item.path)
+    reason = Reason(
+        rule.id,
+        ReasonKind.VIOLATION,
+        Verdict.WARN if waiting else rule.action,
+        message,
+        subject=item.id,
+        evidence=(evidence,),
+        remedy=f"upgrade {item.package} to {item.fixed_versions[-1]}" if item.fixed_versions else "",
+    )
+    return _Finding(reason, item.purl, ends if waiting else None)
+
+
+def _grace_ends(rule: Rule, item: Vulnerability, context: Context) -> datetime | None:
+    """When the rule's grace for this vulnerability ends: counted from when the repository first had it. Not known: no grace."""
+    if rule.grace is None or context.first_seen is None:
+        return None
+    since = context.first_seen.get((item.purl, item.id))
+    return since + rule.grace if since else None
+
+
+def _checks(
+    rule: Rule, selected: Sequence[str], report: ScanReport, image: ImageReport, context: Context, unknown: Verdict
+) -> Iterator[_Finding]:
+    results: dict[str, list[CheckResult]] = defaultdict(list)
+    for result in (*image.checks, *report.posture, *context.workload_results):
+        results[result.check].append(result)
+    if not selected:
+        yield _incomplete(rule.id, "no_such_check", "the rule selects no check", unknown)
+    for identifier in selected:
+        if identifier not in results:
+            yield _incomplete(rule.id, "not_examined", f"{identifier} was not examined", unknown, identifier)
+        for result in results[identifier]:
+            yield from _outcome(rule, result, context, unknown)
+
+
+def _outcome(rule: Rule, result: CheckResult, context: Context, unknown: Verdict) -> Iterator[_Finding]:
+    outcome = result.outcome
+    if isinstance(outcome, Incomplete):
+        yield _incomplete(
+            rule.id, outcome.reason, f"{result.check}: {outcome.detail or outcome.reason}", unknown, result.check
+        )
+    elif isinstance(outcome, Failed):
+        remedy = outcome.remedy or (context.remedies or {}).get(result.check, "")
+        first = outcome.evidence[0].message if outcome.evidence else "failed"
+        more = f" (and {len(outcome.evidence) - 1} more)" if len(outcome.evidence) > 1 else ""
+        yield _Finding(
+            Reason(
+                rule.id,
+                ReasonKind.VIOLATION,
+                rule.action,
+                f"{result.check}: {first}{more}",
+                result.check,
+                outcome.evidence[:_EVIDENCE_KEPT],
+                remedy,
+                count=max(1, len(outcome.evidence)),
+            )
+        )
+
+
+def _signatures(rule: Rule, selector: SignatureSelector, image: ImageReport, unknown: Verdict) -> Iterator[_Finding]:
+    asked = [v for v in image.verifications if v.scheme in selector.scheme]
+    missing = [scheme for scheme in selector.scheme if not any(v.scheme == scheme for v in asked)]
+    good = [v for v in asked if v.status is TrustStatus.VERIFIED]
+    signers = {name for v in good for name in _signer_names(v)}
+    wanted = (*selector.signers, *selector.keys, *selector.identities)
+    needed = 1 if selector.require == "any" else (len(wanted) or 1) if selector.require == "all" else selector.require
+    count = len(signers & set(wanted)) if wanted else len(good)
+    if count >= needed:
+        return
+    unclear = [v for v in asked if v.status is TrustStatus.UNKNOWN]
+    if missing or unclear:
+        why = "; ".join(
+            [*(f"{s} was not verified" for s in missing), *(f"{v.scheme}: {v.detail or v.reason}" for v in unclear)]
+        )
+        yield _incomplete(
+            rule.id, "signature_unknown", f"cannot tell who signed it: {why}", unknown, ",".join(selector.scheme)
+        )
+        return
+    details = "; ".join(f"{v.scheme}: {v.reason or v.status}" for v in asked)
+    who = f" by {', '.join(wanted)}" if wanted else ""
+    message = f"not signed as required{who}: {details}"
+    yield _Finding(
+        Reason(
+            rule.id,
+            ReasonKind.VIOLATION,
+            rule.action,
+            message,
+            ",".join(selector.scheme),
+            remedy="sign the image's digest",
+        )
+    )
+
+
+def _signer_names(verification: Verification) -> Iterator[str]:
+    for signer in verification.signers:
+        yield from filter(None, (signer.name, signer.keyid, signer.role))
+
+
+def _expression(
+    rule: Rule, text: str, report: ScanReport, image: ImageReport, context: Context, unknown: Verdict
+) -> Iterator[_Finding]:
+    try:
+        holds = expressions.holds(text, _image_variable(report, image, context.now), _counts(image))
+    except expressions.ExpressionError as error:
+        yield _incomplete(
+            rule.id, "expression_failed", f"the rule's expression could not be evaluated: {error}", unknown
+        )
+        return
+    if holds:
+        yield _Finding(
+            Reason(rule.id, ReasonKind.VIOLATION, rule.action, rule.description or f"{rule.id}: {text}", rule.id)
+        )
+
+
+def _image_variable(report: ScanReport, image: ImageReport, now: datetime) -> dict[str, Any]:
+    config = image.image.config
+    return {
+        "name": report.repository,
+        "tag": report.tag,
+        "digest": str(image.image.digest),
+        "os": config.platform.os,
+        "architecture": config.platform.architecture,
+        "size": image.image.size,
+        "layers": len(image.image.layers),
+        "user": config.user,
+        "labels": dict(config.labels),
+        "env": [name for name, _ in config.env],
+        "age_days": (now - config.created).days if config.created else -1,
+    }
+
+
+def _counts(image: ImageReport) -> dict[str, int]:
+    counts = dict.fromkeys(("none", "low", "medium", "high", "critical", "unknown", "fixable", "known_exploited"), 0)
+    for item in (v for engine in image.engines for v in engine.vulnerabilities):
+        counts[item.severity] += 1
+        counts["fixable"] += item.fixable
+        counts["known_exploited"] += bool(item.known_exploited)
+    counts["components"] = sum(len(engine.components) for engine in image.engines)
+    counts["secrets"] = sum(len(engine.secrets) for engine in image.engines)
+    return counts
+
+
+def _exempted(finding: _Finding, report: ScanReport, image: ImageReport, context: Context) -> _Finding:
+    """A violation that somebody accepted, with a second person's approval, for this image, until a day to come."""
+    reason = finding.reason
+    if reason.kind is not ReasonKind.VIOLATION:
+        return finding
+    names = {report.repository, str(report.digest), str(image.image.digest)}
+    for exemption in context.exemptions:
+        if (
+            exemption.approved_by
+            and exemption.approved_by != exemption.owner
+            and exemption.expires_at > context.now
+            and (exemption.rule or exemption.subject)
+            and exemption.rule in ("", reason.rule)
+            and exemption.subject in ("", reason.subject)
+            and exemption.purl in ("", finding.purl)
+            and any(matches(exemption.images, name) for name in names if name)
+        ):
+            message = f"{reason.message}; accepted by {exemption.approved_by} until {exemption.expires_at:%Y-%m-%d}"
+            accepted = replace(
+                reason, kind=ReasonKind.EXEMPTED, action=Verdict.WARN, message=message, exemption=exemption.id
+            )
+            return _Finding(accepted, finding.purl, exemption.expires_at)
+    return finding
+
+
+def _verdict(findings: Iterable[_Finding]) -> Verdict:
+    return max((f.reason.action for f in findings), key=lambda v: v.rank, default=Verdict.ALLOW)
+
+
+def _merged(findings: Iterable[_Finding]) -> list[_Finding]:
+    """The same reason of two platforms or paths once, with the evidence of both."""
+    found: dict[tuple[str, ...], _Finding] = {}
+    for finding in findings:
+        reason = finding.reason
+        key = (reason.rule, reason.kind, reason.action, reason.subject, reason.message, finding.purl)
+        if key in found:
+            first = found[key].reason
+            evidence = (*first.evidence, *reason.evidence)[:_EVIDENCE_KEPT]
+            times = [t for t in (found[key].worse_at, finding.worse_at) if t]
+            found[key] = _Finding(
+                replace(first, evidence=evidence, count=first.count + reason.count),
+                finding.purl,
+                min(times, default=None),
+            )
+        else:
+            found[key] = finding
+    return list(found.values())
+
+
+def _order(reason: Reason) -> tuple[object, ...]:
+    kinds = [ReasonKind.VIOLATION, ReasonKind.INCOMPLETE, ReasonKind.EXEMPTED]
+    return (-reason.action.rank, kinds.index(reason.kind), reason.rule, reason.subject, reason.message)
+
+
+def _ages_out(report: ScanReport, policy: Policy, now: datetime) -> Iterator[datetime]:
+    """When the advisories that the evidence rests on become too old."""
+    if not any(rule.vulnerability for rule in policy.rules):
+        return
+    for image in report.images:
+        for engine in image.engines:
+            if engine.advisories.updated_at:
+                ends = engine.advisories.updated_at + policy.advisories_max_age + timedelta(seconds=1)
+                if ends > now:
+                    yield ends
+
+
+def changes(reasons: Sequence[Reason]) -> tuple[Change, ...]:
+    """What to do so that nothing denies any more: one step a package, check, signature or missing piece of evidence.
+
+    Where nothing denies, the same for what warns.
+    """
+    relevant = [r for r in reasons if r.action is Verdict.DENY] or [
+        r for r in reasons if r.kind is not ReasonKind.EXEMPTED
+    ]
+    steps: dict[tuple[str, str], list[Reason]] = defaultdict(list)
+    for reason in relevant:
+        if reason.kind is ReasonKind.INCOMPLETE:
+            steps["examine", reason.slug].append(reason)
+        elif reason.remedy.startswith("upgrade "):
+            steps["upgrade", reason.remedy.removeprefix("upgrade ").partition(" to ")[0]].append(reason)
+        elif reason.remedy:
+            steps["sign" if reason.remedy.startswith("sign") else "configure", reason.subject].append(reason)
+        else:
+            steps["replace", reason.subject].append(reason)
+    return tuple(_change(action, target, group) for (action, target), group in steps.items())
+
+
+def _change(action: str, target: str, group: Sequence[Reason]) -> Change:
+    if action == "upgrade":
+        versions = list(dict.fromkeys(r.remedy.partition(" to ")[2] for r in group))
+        return Change(action, target, "to " + " and ".join(versions), tuple(dict.fromkeys(r.subject for r in group)))
+    detail = group[0].remedy if action in ("configure", "sign") else group[0].message
+    return Change(action, target, detail, tuple(dict.fromkeys(r.rule for r in group)))

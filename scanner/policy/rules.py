@@ -1,0 +1,371 @@
+"""The policy document: parsed once, refused with line and column, then trusted.
+
+See ``docs/policies.md`` for every field. Anything unknown is refused: a rule with a typo would silently protect nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedBase
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from scanner.errors import UsageError
+from scanner.model.decision import Verdict
+from scanner.model.finding import Severity
+from scanner.model.reference import Digest
+from scanner.policy import expressions
+
+_MAX_TEXT, _MAX_NODES, _MAX_DEPTH = 256 << 10, 20_000, 20
+_DURATION = re.compile(r"(\d{1,6})(s|m|h|d|w)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_ID = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong, where: ``line`` and ``column`` count from 1, 0 where the document says nothing of it."""
+
+    line: int
+    column: int
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}, column {self.column}: {self.field + ': ' if self.field else ''}{self.message}"
+
+
+class PolicyError(UsageError):
+    """A policy that is refused, with every problem found."""
+
+    default_reason = "invalid_policy"
+
+    def __init__(self, name: str, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        shown = "; ".join(map(str, self.problems[:10]))
+        super().__init__(f"{name or 'the policy'} is refused: {shown}", hint="see docs/policies.md")
+
+
+@dataclass(frozen=True)
+class CheckInfo:
+    """What a policy can select a check by."""
+
+    severity: Severity
+    tags: tuple[str, ...] = ()
+    benchmarks: tuple[str, ...] = ()  # "cis-docker-1.6/4.1", "dockle/CIS-DI-0001"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a policy may name. ``signers`` None: not known here, so any name is accepted."""
+
+    checks: Mapping[str, CheckInfo]
+    schemes: frozenset[str] = frozenset({"notary-v1", "cosign", "notation"})
+    engines: frozenset[str] = frozenset({"trivy"})
+    signers: frozenset[str] | None = None
+
+
+def _duration(value: Any) -> timedelta:
+    """``72h``, ``7d``: a whole number and s, m, h, d or w."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("not a duration: write a number and s, m, h, d or w, e.g. 72h")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
+def _many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_many)]
+Severities = Annotated[tuple[Severity, ...], BeforeValidator(_many)]
+Action = Literal[Verdict.DENY, Verdict.WARN]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VulnerabilitySelector(_Document):
+    """Every member given must hold. None given would select every vulnerability; so at least one is required."""
+
+    severity: Severities = ()
+    fixable: bool | None = None
+    known_exploited: bool | None = None
+    epss: float | None = Field(None, ge=0, le=1)
+    cvss: float | None = Field(None, ge=0, le=10)
+    ids: Texts = ()
+    packages: Texts = ()
+    types: Texts = ()
+    status: Texts = ()
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> VulnerabilitySelector:
+        if not self.model_fields_set:
+            raise ValueError(
+                "selects nothing in particular: give severity, fixable, known_exploited, epss, cvss, ids or packages"
+            )
+        return self
+
+
+class CheckSelector(_Document):
+    ids: Texts = ()
+    tags: Texts = Field((), alias="tag")
+    benchmarks: Texts = Field((), alias="benchmark")
+    severity: Severities = ()
+
+
+class SignatureSelector(_Document):
+    scheme: Texts = Field(min_length=1)
+    signers: Texts = ()
+    keys: Texts = ()
+    identities: Texts = ()
+    require: Literal["any", "all"] | Annotated[int, Field(ge=1, le=50)] = "any"
+
+
+class Rule(_Document):
+    """One rule: exactly one selector, and what it does."""
+
+    id: str = Field(pattern=_ID)
+    action: Action
+    description: str = ""
+    vulnerability: VulnerabilitySelector | None = None
+    check: Texts | None = None
+    tag: Texts = ()
+    benchmark: Texts = ()
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    signature: SignatureSelector | None = None
+    when: str | None = Field(None, max_length=4096)
+    grace: Duration | None = None
+    incomplete: Action | None = None
+
+    @model_validator(mode="after")
+    def _one_selector(self) -> Rule:
+        given = [name for name in ("vulnerability", "signature", "when") if getattr(self, name) is not None]
+        if self.check is not None or self.tag or self.benchmark:
+            given.append("check")
+        if len(given) != 1:
+            raise ValueError("needs exactly one of vulnerability, check (or tag, benchmark), signature, when")
+        if self.grace is not None and self.vulnerability is None:
+            raise ValueError("grace goes with a vulnerability selector only")
+        return self
+
+
+class _Metadata(_Document):
+    name: str = Field(pattern=_ID)
+    description: str = Field("", max_length=1000)
+
+
+class _Match(_Document):
+    images: Texts = ("**",)
+    environments: Texts = ()
+
+
+class _Advisories(_Document):
+    max_age: Duration = timedelta(hours=168)
+
+
+class _PolicyDocument(_Document):
+    apiVersion: Literal["dockwarden/v1"]
+    kind: Literal["Policy"]
+    metadata: _Metadata
+    match: _Match = _Match()
+    incomplete: Action = Verdict.DENY
+    advisories: _Advisories = _Advisories()
+    rules: tuple[Rule, ...] = Field(min_length=1, max_length=500)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A valid policy. ``digest`` is that of ``text``'s bytes: a decision names it."""
+
+    name: str
+    description: str
+    images: tuple[str, ...]
+    environments: tuple[str, ...]
+    incomplete: Verdict
+    advisories_max_age: timedelta
+    rules: tuple[Rule, ...]
+    checks: Mapping[str, tuple[str, ...]]  # rule id -> ids of the checks it selects
+    text: str
+    digest: Digest
+
+
+def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
+    """The policy of a YAML or JSON text. Raises PolicyError naming line and column of every problem found."""
+    tree = _load(text, name)
+    try:
+        document = _PolicyDocument.model_validate(_plain(tree))
+    except ValidationError as error:
+        raise PolicyError(name, [_problem(item, tree) for item in error.errors(include_url=False)[:50]]) from None
+    problems = [*_duplicates(document, tree), *_unknown(document, tree, known), *_expressions(document, tree)]
+    if problems:
+        raise PolicyError(name, sorted(problems, key=lambda p: (p.line, p.column)))
+    return Policy(
+        name=document.metadata.name,
+        description=document.metadata.description,
+        images=document.match.images,
+        environments=document.match.environments,
+        incomplete=document.incomplete,
+        advisories_max_age=document.advisories.max_age,
+        rules=document.rules,
+        checks={rule.id: selected_checks(rule, known) for rule in document.rules},
+        text=text,
+        digest=Digest.of(text.encode()),
+    )
+
+
+def default_policy(known: Known) -> Policy:
+    """The policy that decides where no other matches."""
+    return parse_policy(
+        files("scanner.policy").joinpath("default.yaml").read_text("utf-8"), "the default policy", known=known
+    )
+
+
+def selected_checks(rule: Rule, known: Known) -> tuple[str, ...]:
+    """The ids of the checks that a rule selects, sorted."""
+    found = set(rule.check or ())
+    for identifier, info in known.checks.items():
+        if set(rule.tag) & set(info.tags) or set(rule.benchmark) & set(info.benchmarks):
+            found.add(identifier)
+    return tuple(sorted(found))
+
+
+def _load(text: str, name: str) -> Any:
+    """YAML 1.2 with positions; no tags, no aliases (they expand without bound), no duplicate keys."""
+    if len(text.encode("utf-8", "replace")) > _MAX_TEXT:
+        raise PolicyError(name, [Problem(0, 0, "", f"larger than {_MAX_TEXT >> 10} KiB")])
+    match = re.search(
+        r"(^|[\s\[{,:-])([&*!])[A-Za-z0-9_!<]",
+        re.sub(r"\"(?:\\.|[^\"\\])*\"|'(?:''|[^'])*'|#.*", lambda m: " " * len(m[0]), text),
+    )
+    if match and match[2] in "&*!" and _is_node(text, match.start(2)):
+        line = text.count("\n", 0, match.start(2)) + 1
+        column = match.start(2) - text.rfind("\n", 0, match.start(2))
+        raise PolicyError(name, [Problem(line, column, "", "anchors, aliases and tags are not allowed")])
+    try:
+        return YAML(typ="rt").load(io.StringIO(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        raise PolicyError(name, [Problem(where[0], where[1], "", error.problem or "not YAML")]) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise PolicyError(
+            name, [Problem(0, 0, "", f"not YAML: {str(error).splitlines()[0] if str(error) else 'too deep'}")]
+        ) from None
+
+
+def _is_node(text: str, position: int) -> bool:
+    """Whether the character begins a YAML node, and does not stand inside a plain scalar such as a CEL expression or a glob."""
+    before = text[text.rfind("\n", 0, position) + 1 : position].rstrip()
+    return before == "" or before[-1] in ":-[{,"
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    if depth > _MAX_DEPTH:
+        raise UsageError("the policy is nested too deep", reason="invalid_policy")
+    if isinstance(value, Mapping):
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _problem(error: Any, tree: Any) -> Problem:
+    path = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith(("function-", "literal[")))]
+    line, column = position(tree, path)
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "unknown field" + _did_you_mean(str(path[-1]), _fields_at(path))
+    if error["type"] == "missing":
+        message = "is missing"
+    return Problem(line, column, ".".join(map(str, path)), message)
+
+
+def _fields_at(path: Sequence[Any]) -> Iterable[str]:
+    inner: dict[str, type[BaseModel]] = {
+        "vulnerability": VulnerabilitySelector,
+        "signature": SignatureSelector,
+        "metadata": _Metadata,
+        "match": _Match,
+        "advisories": _Advisories,
+    }
+    for part in reversed(path[:-1]):
+        if part in inner:
+            return inner[part].model_fields
+        if isinstance(part, int):
+            return Rule.model_fields
+    return _PolicyDocument.model_fields
+
+
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def position(tree: Any, path: Sequence[Any]) -> tuple[int, int]:
+    """Line and column (from 1) of what ``path`` leads to, or of the nearest thing above it that there is."""
+    node, where = tree, (1, 1)
+    for part in path:
+        if not isinstance(node, CommentedBase):
+            break
+        try:
+            line, column = node.lc.key(part) if isinstance(node, Mapping) else node.lc.item(part)
+            node = node[part]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            break
+        where = (line + 1, column + 1)
+    return where
+
+
+def _duplicates(document: _PolicyDocument, tree: Any) -> Iterable[Problem]:
+    seen: set[str] = set()
+    for index, rule in enumerate(document.rules):
+        if rule.id in seen:
+            yield Problem(*position(tree, ["rules", index, "id"]), f"rules.{index}.id", f"{rule.id!r} is used twice")
+        seen.add(rule.id)
+
+
+def _unknown(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Problem]:
+    tags = {tag for info in known.checks.values() for tag in info.tags}
+    benchmarks = {name for info in known.checks.values() for name in info.benchmarks}
+    for index, rule in enumerate(document.rules):
+        named: list[tuple[str, Sequence[str], Iterable[str]]] = [
+            ("check", rule.check or (), known.checks),
+            ("tag", rule.tag, tags),
+            ("benchmark", rule.benchmark, benchmarks),
+        ]
+        if rule.signature:
+            named.append(("scheme", rule.signature.scheme, known.schemes))
+            if known.signers is not None:
+                named.append(("signer", rule.signature.signers, known.signers))
+        for what, names, there in named:
+            for name in names:
+                if name not in set(there):
+                    path = ["rules", index, "signature" if what in ("scheme", "signer") else what]
+                    message = f"there is no {what} {name!r}" + _did_you_mean(name, there)
+                    yield Problem(*position(tree, path), f"rules.{index}.{what}", message)
+
+
+def _expressions(document: _PolicyDocument, tree: Any) -> Iterable[Problem]:
+    for index, rule in enumerate(document.rules):
+        if rule.when is not None and (message := expressions.problem(rule.when)):
+            yield Problem(*position(tree, ["rules", index, "when"]), f"rules.{index}.when", message)

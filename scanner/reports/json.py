@@ -1,0 +1,47 @@
+"""The whole evidence and the decision as JSON, for programs. Schema version 1: ``docs/report-schema.md``."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter
+
+from scanner.model.decision import Decision
+from scanner.model.scan import ScanReport
+from scanner.reports.base import ReportFormat, ReportSubject
+
+
+@lru_cache(maxsize=1)
+def _report() -> TypeAdapter[ScanReport]:
+    return TypeAdapter(ScanReport)
+
+
+@lru_cache(maxsize=1)
+def _decision() -> TypeAdapter[Decision]:
+    return TypeAdapter(Decision)
+
+
+def decision_document(decision: Decision) -> dict[str, Any]:
+    """A decision as JSON values; ``undecided`` says that it denies only for want of evidence."""
+    document: dict[str, Any] = _decision().dump_python(decision, mode="json")
+    return {**document, "undecided": decision.undecided}
+
+
+class JsonReport(ReportFormat):
+    """See ``ReportFormat``. Members: ``schema``, ``decision`` (null without a policy), ``report``."""
+
+    id = "json"
+    title = "JSON"
+    media_type = "application/json"
+    extension = "json"
+
+    def render(self, subject: ReportSubject) -> str:
+        document = {
+            "schema": "dockwarden/report/1",
+            "verdict": subject.decision.verdict if subject.decision else None,
+            "decision": decision_document(subject.decision) if subject.decision else None,
+            "report": _report().dump_python(subject.report, mode="json"),
+        }
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()

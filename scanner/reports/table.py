@@ -1,0 +1,206 @@
+"""What a person reads in a terminal: the verdict, why, what to do, and then what was found."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from scanner.model.decision import Decision, Reason, ReasonKind, Verdict
+from scanner.model.finding import EngineReport, Failed, Incomplete, Severity, Vulnerability
+from scanner.model.scan import ImageReport
+from scanner.model.untrusted import clean_text
+from scanner.reports.base import ReportFormat, ReportSubject
+
+_MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
+_COLORS = {Verdict.ALLOW: "32", Verdict.WARN: "33", Verdict.DENY: "31"}
+_SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)
+_REASONS, _PACKAGES = 12, 10
+
+
+class TableReport(ReportFormat):
+    """See ``ReportFormat``. Colour only where asked; every colour stands beside a word."""
+
+    id = "table"
+    title = "Table"
+    media_type = "text/plain"
+    extension = "txt"
+
+    def render(self, subject: ReportSubject) -> str:
+        page = _Page(subject)
+        return "\n".join(page.lines()) + "\n"
+
+
+class _Page:
+    def __init__(self, subject: ReportSubject) -> None:
+        self._subject, self._report, self._decision = subject, subject.report, subject.decision
+
+    def lines(self) -> Iterator[str]:
+        yield from self._verdict()
+        if self._decision:
+            yield from self._why(self._decision)
+            yield from self._what_to_do(self._decision)
+        for image in self._report.images:
+            yield ""
+            yield from self._image(image)
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._subject.color else text
+
+    def _wrap(self, text: str, first: str, rest: str) -> list[str]:
+        return textwrap.wrap(
+            clean_text(text, 600), self._subject.width, initial_indent=first, subsequent_indent=rest
+        ) or [first]
+
+    def _verdict(self) -> Iterator[str]:
+        name = clean_text(self._report.reference, 300)
+        if self._decision is None:
+            yield f"{name}"
+        else:
+            verdict = self._decision.verdict
+            word = f"{_MARKS[verdict]} {verdict.upper()}"
+            if self._decision.undecided:
+                word += " (could not be decided)"
+            yield f"{self._paint(word, '1;' + _COLORS[verdict])}  {name}"
+        yield f"  {self._report.digest}"
+        if self._decision:
+            yield f"  by policy {self._decision.policy}"
+
+    def _why(self, decision: Decision) -> Iterator[str]:
+        groups = list(_grouped(decision.reasons))
+        if not groups:
+            yield ""
+            yield "Nothing in the policy speaks against it."
+            return
+        yield ""
+        yield "Why"
+        for group in groups[:_REASONS]:
+            yield from self._reason(group)
+        if len(groups) > _REASONS:
+            yield f"  … and {len(groups) - _REASONS} more (--format json has all of them)"
+
+    def _reason(self, group: Sequence[Reason]) -> Iterator[str]:
+        first = group[0]
+        kind = (
+            "unknown"
+            if first.kind is ReasonKind.INCOMPLETE
+            else "accepted"
+            if first.kind is ReasonKind.EXEMPTED
+            else ""
+        )
+        label = self._paint(f"{first.action:<5}", _COLORS[first.action])
+        if len(group) == 1:
+            text = f"{first.rule}: {first.message}"
+        else:
+            shown = ", ".join(reason.subject for reason in group[:4])
+            more = f" and {len(group) - 4} more" if len(group) > 4 else ""
+            text = f"{first.rule}: {len(group)} findings: {shown}{more}"
+        lines = self._wrap(f"{kind + ': ' if kind else ''}{text}", "", " " * 8)
+        yield f"  {label} {lines[0]}"
+        yield from lines[1:]
+        for evidence in first.evidence[:1] if len(group) == 1 else ():
+            where = _where(evidence.path, evidence.layer_index, evidence.instruction)
+            if where:
+                yield from self._wrap(where, " " * 8, " " * 8)
+
+    def _what_to_do(self, decision: Decision) -> Iterator[str]:
+        if not decision.changes:
+            return
+        yield ""
+        yield "What to do"
+        for change in decision.changes[:_REASONS]:
+            text = (
+                f"{change.action} {change.target} {change.detail}"
+                if change.action == "upgrade"
+                else f"{change.action} {change.target}: {change.detail}"
+            )
+            yield from self._wrap(text, "  - ", "    ")
+        if len(decision.changes) > _REASONS:
+            yield f"  … and {len(decision.changes) - _REASONS} more"
+
+    def _image(self, image: ImageReport) -> Iterator[str]:
+        config = image.image.config
+        size = image.image.size / 1e6
+        yield f"Image {image.image.digest.short}  {config.platform}  {len(image.image.layers)} layers  {size:.1f} MB  user {clean_text(config.user, 60) or 'root (unset)'}"
+        for engine in image.engines:
+            yield from self._engine(engine)
+        yield from self._checks(image)
+
+    def _engine(self, engine: EngineReport) -> Iterator[str]:
+        system = f"{engine.coverage.os_family} {engine.coverage.os_version}".strip() or "no operating system recognised"
+        built = engine.advisories.updated_at
+        yield f"  {engine.engine} {engine.version}: {system}, {engine.coverage.packages} packages, advisories of {_date(built)}"
+        for item in engine.incomplete:
+            yield from self._wrap(f"unknown: {item.detail or item.reason}", "    ? ", "      ")
+        yield from self._vulnerabilities(engine.vulnerabilities)
+
+    def _vulnerabilities(self, items: Sequence[Vulnerability]) -> Iterator[str]:
+        counts = Counter(item.severity for item in items)
+        fixable = Counter(item.severity for item in items if item.fixable)
+        if not items:
+            yield "    no known vulnerabilities"
+            return
+        parts = [f"{counts[s]} {s} ({fixable[s]} fixable)" for s in _SEVERITIES if counts[s]]
+        yield "    " + ", ".join(parts)
+        packages: dict[tuple[str, str], list[Vulnerability]] = defaultdict(list)
+        for item in items:
+            packages[item.package, item.installed_version].append(item)
+        ranked = sorted(
+            packages.items(), key=lambda entry: (-max(v.severity.rank for v in entry[1]), -len(entry[1]), entry[0])
+        )
+        width = max(len(name) for (name, _), _ in ranked[:_PACKAGES])
+        for (name, version), found in ranked[:_PACKAGES]:
+            top = max(found, key=lambda v: v.severity.rank)
+            fixes = sorted({fix for v in found for fix in v.fixed_versions})
+            fix = f"-> {', '.join(fixes[:2])}{' …' if len(fixes) > 2 else ''}" if fixes else "no fix"
+            yield f"    {top.severity:<8} {clean_text(name, 60):<{min(width, 60)}}  {clean_text(version, 40):<20} {fix}  ({_ids(found)})"
+        if len(ranked) > _PACKAGES:
+            yield f"    … and {len(ranked) - _PACKAGES} more packages"
+
+    def _checks(self, image: ImageReport) -> Iterator[str]:
+        passed = sum(result.outcome.kind == "passed" for result in image.checks)
+        failed = [r for r in image.checks if isinstance(r.outcome, Failed)]
+        unknown = [r for r in image.checks if isinstance(r.outcome, Incomplete)]
+        yield f"  checks: {passed} passed, {len(failed)} failed, {len(unknown)} unknown, {len(image.checks) - passed - len(failed) - len(unknown)} not applicable"
+        for result in sorted(failed, key=lambda r: -r.severity.rank):
+            outcome = result.outcome
+            assert isinstance(outcome, Failed)
+            for number, evidence in enumerate(outcome.evidence[:3]):
+                head = f"    ✕ {result.check}: " if number == 0 else "      "
+                where = _where(evidence.path, evidence.layer_index, evidence.instruction)
+                yield from self._wrap(evidence.message + (f" [{where}]" if where else ""), head, "      ")
+            if len(outcome.evidence) > 3:
+                yield f"      … and {len(outcome.evidence) - 3} more"
+        for result in unknown:
+            assert isinstance(result.outcome, Incomplete)
+            yield from self._wrap(
+                f"{result.check}: {result.outcome.detail or result.outcome.reason}", "    ? ", "      "
+            )
+
+
+def _grouped(reasons: Iterable[Reason]) -> Iterator[list[Reason]]:
+    """Reasons of one rule, action and kind together: two hundred vulnerabilities are one line."""
+    groups: dict[tuple[object, ...], list[Reason]] = defaultdict(list)
+    for reason in reasons:
+        separate = reason.message if reason.kind is ReasonKind.INCOMPLETE else ""
+        groups[reason.rule, reason.action, reason.kind, separate].append(reason)
+    yield from groups.values()
+
+
+def _ids(found: Sequence[Vulnerability]) -> str:
+    names = list(dict.fromkeys(v.id for v in sorted(found, key=lambda v: -v.severity.rank)))
+    return ", ".join(names[:2]) + (f" +{len(names) - 2}" if len(names) > 2 else "")
+
+
+def _where(path: str, layer: int | None, instruction: str) -> str:
+    parts = [
+        path and f"/{path}",
+        f"layer {layer}" if layer is not None else "",
+        instruction and textwrap.shorten(instruction, 80),
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _date(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "unknown date"
