@@ -1,0 +1,46 @@
+"""An SSH server in a container (CIS Docker 5.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scanner.checks.base import ImageCheck, ImageSubject
+from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, Severity
+
+_PROGRAMS = ("usr/sbin/sshd", "sbin/sshd", "usr/sbin/dropbear", "usr/bin/dropbear")
+
+
+class ExposedSsh(ImageCheck):
+    """Port 22 exposed, or a server for it installed: a second way in, with users and keys of its own to look after."""
+
+    id = "exposed-ssh"
+    title = "SSH server"
+    severity = Severity.HIGH
+    remedy = "remove the SSH server and EXPOSE 22; use docker exec or the orchestrator's shell"
+    looks_at = "config.ExposedPorts, the entrypoint, and server programs among the files"
+    cannot_see = "an SSH server under another name or installed when the container runs"
+    cis = ("5.7",)
+    article = ("Security",)
+    tags = ("network",)
+
+    def examine(self, subject: ImageSubject) -> Outcome:
+        """See ``ImageCheck.examine``."""
+        found = [*self._ports(subject), *self._programs(subject)]
+        if found:
+            return Failed(tuple(found))
+        if subject.rootfs is None:
+            return Incomplete("layers_unreadable", subject.rootfs_reason)
+        return Passed()
+
+    def _ports(self, subject: ImageSubject) -> Iterator[Evidence]:
+        for port in subject.image.config.exposed_ports:
+            first, _, last = port.partition("/")[0].partition("-")
+            if first.isdigit() and int(first) <= 22 <= (int(last) if last.isdigit() else int(first)):
+                yield subject.evidence(f"port {port} is exposed", pointer="/config/ExposedPorts")
+
+    def _programs(self, subject: ImageSubject) -> Iterator[Evidence]:
+        for path in _PROGRAMS if subject.rootfs is not None else ():
+            assert subject.rootfs is not None
+            placed = subject.rootfs.files.get(path)
+            if placed is not None:
+                yield subject.evidence(f"/{path} is installed", layer_index=placed.layer, path=path)

@@ -1,0 +1,30 @@
+"""Tagged latest (article: tag immutably; CIS Docker 5.28)."""
+
+from __future__ import annotations
+
+from scanner.checks.base import ImageCheck, ImageSubject
+from scanner.model.finding import Failed, NotApplicable, Outcome, Passed, Severity
+
+
+class LatestTag(ImageCheck):
+    """``latest`` names whatever was pushed last: no rollback, no telling what runs."""
+
+    id = "latest-tag"
+    title = "Tagged latest"
+    severity = Severity.MEDIUM
+    remedy = "push and deploy an immutable tag (version or commit), or pin the digest"
+    looks_at = "the tag by which the image was asked for"
+    cannot_see = "other tags that move; whether the registry makes tags immutable"
+    dockle = ("DKL-DI-0006",)
+    article = ("Image Management: Tag Immutably",)
+    tags = ("naming",)
+
+    def examine(self, subject: ImageSubject) -> Outcome:
+        """See ``ImageCheck.examine``."""
+        if subject.reference is None:
+            return NotApplicable("the image has no name in a registry")
+        if subject.reference.tag is None:
+            return Passed()
+        if subject.reference.tag == "latest":
+            return Failed((subject.evidence(f"{subject.reference.name} is used by its tag latest"),))
+        return Passed()
