@@ -171,7 +171,7 @@ def open_archive(path: Path, settings: Settings) -> tuple[OciLayout, Callable[[]
         @contextmanager
         def read(name: str) -> Iterator[BinaryIO]:
             offset, size = index.find(name)
-            yield io.BufferedReader(_Part(file.fileno(), offset, size), _CHUNK)  # type: ignore[arg-type]
+            yield io.BufferedReader(_Part(file.fileno(), offset, size), _CHUNK)
 
         layout = OciLayout(read, settings.limits)
         if "index.json" in index.files and "oci-layout" in index.files:
@@ -232,7 +232,7 @@ def _seekable(path: Path, settings: Settings) -> BinaryIO:
     except BaseException:
         plain.close()
         raise
-    return plain  # type: ignore[return-value]
+    return plain
 
 
 def _index(file: BinaryIO, path: Path, limits: Limits) -> _Index:

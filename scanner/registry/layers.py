@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import zstandard
 from isal import isal_zlib
@@ -59,6 +59,12 @@ _ALWAYS_WANTED = (
     "usr/lib/apk/db/installed",
 )
 _SENSITIVE = re.compile("|".join(fnmatch.translate(pattern) for pattern in (*PACKAGE_DBS, *IDENTITY)))
+
+
+class Readable(Protocol):
+    """Bytes in order, from wherever."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class ContentScanner(Protocol):
@@ -182,10 +188,11 @@ class _Facts(Visitor):
 
 
 def read_layer(
-    stream: BinaryIO,
+    stream: Readable,
     media_type: str,
     *,
     digest: Digest,
+    size: int,
     diff_id: Digest,
     limits: Limits,
     wants: ContentWants,
@@ -215,7 +222,7 @@ def read_layer(
         if sink is not None:
             sink(chunk)
     reader.close()
-    if source.hex != digest.hex:
+    if source.size != size or source.hex != digest.hex:
         raise ImageError(f"the layer's bytes are not those of {digest}", reason="digest_mismatch")
     if plain.hexdigest() != diff_id.hex:
         raise ImageError(f"the layer's uncompressed bytes are not those of diff_id {diff_id}", reason="digest_mismatch")
@@ -235,7 +242,7 @@ def read_layer(
 class _Counted:
     """The transported bytes: counted, bounded and hashed as they are read."""
 
-    def __init__(self, stream: BinaryIO, digest: Digest, limit: int, advance: Callable[[int], None]) -> None:
+    def __init__(self, stream: Readable, digest: Digest, limit: int, advance: Callable[[int], None]) -> None:
         self._stream, self._limit, self._advance = stream, limit, advance
         self._hash = hashlib.new(digest.algorithm)
         self.size = 0
@@ -288,7 +295,7 @@ def _gunzip(source: _Replay) -> Iterator[bytes]:
     while True:
         try:
             data = inflater.decompress(rest, _CHUNK)
-        except isal_zlib.error as error:
+        except isal_zlib.error as error:  # type: ignore[misc]  # it is one; the stubs do not say so
             raise ImageError(f"the layer's gzip data is broken: {error}", reason="malformed_archive") from error
         if data:
             yield data

@@ -12,24 +12,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from scanner.config import Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError, UsageError
 from scanner.model.image import Image
 from scanner.model.reference import Descriptor, Platform, Reference
 from scanner.registry.archive import OciLayout, open_archive
-from scanner.registry.auth import CredentialStore
-from scanner.registry.client import Access, RegistryClient
+from scanner.registry.layers import Readable
 from scanner.registry.manifest import ImageIndex, Manifest, build_image, parse_config, parse_manifest
+
+if TYPE_CHECKING:
+    from scanner.registry.auth import CredentialStore
+    from scanner.registry.client import Access, RegistryClient
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _ATTESTATION = ("vnd.docker.reference.type", "attestation-manifest")
-AccessTo = Callable[[str], tuple[Access, CredentialStore]]
-
-
-class Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
+AccessTo = Callable[[str], "tuple[Access, CredentialStore]"]
 
 
 class Source(ABC):
@@ -214,6 +213,10 @@ def _open(text: str, settings: Settings, access: AccessTo | None) -> Source:
         raise UsageError(
             f"{text!r} is a path, not a reference", hint=f"write {'oci' if Path(text).is_dir() else 'archive'}:{text}"
         )
+    # An HTTP client takes longer to import than a small archive takes to scan.
+    from scanner.registry.auth import CredentialStore
+    from scanner.registry.client import Access, RegistryClient
+
     reference = Reference.parse(text)
     way, credentials = (
         access(reference.host)

@@ -1,0 +1,287 @@
+"""The stages of one scan, read from top to bottom. The server and the command line run exactly this.
+
+Resolve the reference once, read every byte through our own verifying reader, lay only verified layers out for the engine, examine,
+and hand back a ``ScanReport``: immutable evidence that says of everything it could not see why it could not.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from scanner import __version__, catalog
+from scanner.checks._secrets import SecretScanner
+from scanner.checks.base import ImageCheck, ImageSubject
+from scanner.config import Settings
+from scanner.engines.base import Engine, EngineJob
+from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError, LimitExceeded, RemoteError
+from scanner.model.decision import Decision
+from scanner.model.filesystem import LayerFacts, Rootfs
+from scanner.model.finding import AdvisoryStatus, CheckResult, Coverage, EngineReport, Incomplete, Outcome, SecretMatch
+from scanner.model.image import Image, Layer
+from scanner.model.reference import Descriptor
+from scanner.model.scan import ImageReport, Progress, ScanReport, ScanRequest, Stage
+from scanner.policy.evaluate import Context, evaluate
+from scanner.policy.rules import Policy
+from scanner.registry.blobs import BlobStore
+from scanner.registry.facts import FactsCache
+from scanner.registry.layers import ContentWants, read_layer
+from scanner.registry.layout import lay_out
+from scanner.registry.manifest import layer_compression
+from scanner.registry.rootfs import concerns, merge
+from scanner.registry.sources import AccessTo, Source, open_target
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[Progress], None]
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """Time is bounded as everything else is: one clock for the whole scan, a share for each stage."""
+
+    ends: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        return cls(time.monotonic() + seconds)
+
+    def share(self, seconds: float) -> float:
+        """At most ``seconds``, at most what is left. Raises LimitExceeded(reason="scan_timeout") when nothing is left."""
+        left = self.ends - time.monotonic()
+        if left <= 0:
+            raise LimitExceeded(
+                "the scan took longer than it may", reason="scan_timeout", hint="see limit_scan_seconds"
+            )
+        return min(seconds, left)
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a scan works with. ``slot`` numbers the worker slot: an engine's cache belongs to one slot alone. ``access`` says how a
+    registry is reached; None: as the settings and the person's own docker config say."""
+
+    settings: Settings
+    blobs: BlobStore
+    facts: FactsCache
+    slot: str = "0"
+    access: AccessTo | None = None
+    cancelled: Callable[[], bool] = lambda: False
+
+
+@contextmanager
+def local_services(settings: Settings) -> Iterator[Services]:
+    """Services for one scan in this process; its engine cache is the first that no other process uses."""
+    from scanner.slots import claim_slot
+
+    with claim_slot(settings.home / "slots") as slot:
+        yield make_services(settings, slot)
+
+
+def make_services(settings: Settings, slot: str, access: AccessTo | None = None) -> Services:
+    """Services whose state lives under ``settings.home``."""
+    blobs = BlobStore(settings.blobs_dir, settings.blob_store_bytes)
+    return Services(settings, blobs, FactsCache(settings.home / "facts"), slot, access)
+
+
+def run(request: ScanRequest, services: Services, report: Report, *, every_platform: bool = False) -> ScanReport:
+    """Scan ``request.target``.
+
+    Raises ScannerError where not even an image's manifest and config could be had; whatever goes wrong after that is told in the
+    report. ``every_platform`` examines all images of an index (a server judges what anyone may pull), otherwise one.
+    """
+    with open_target(request.target, services.settings, services.access) as source:
+        return examine(source, source.resolve(), request, services, report, every_platform=every_platform)
+
+
+def examine(
+    source: Source,
+    subject: Descriptor,
+    request: ScanRequest,
+    services: Services,
+    report: Report,
+    *,
+    every_platform: bool,
+) -> ScanReport:
+    """Everything after resolving: what ``run`` does with an opened source."""
+    started, deadline = datetime.now(UTC), Deadline.after(services.settings.limits.scan_seconds)
+    report(Progress(Stage.RESOLVE, f"{source.describe()} is {subject.digest.short}"))
+    manifests, skipped = source.children(subject, request.platform, every_platform)
+    images = tuple(examine_image(source, manifest, request, services, report, deadline) for manifest in manifests)
+    reference = source.reference
+    return ScanReport(
+        reference=request.target,
+        repository=reference.name if reference else "",
+        tag=(reference.tag or "") if reference else "",
+        subject=subject,
+        images=images,
+        started_at=started,
+        finished_at=datetime.now(UTC),
+        dockwarden=__version__,
+        skipped=skipped,
+    )
+
+
+def examine_image(
+    source: Source, manifest: Descriptor, request: ScanRequest, services: Services, report: Report, deadline: Deadline
+) -> ImageReport:
+    """One image, from its manifest to its evidence."""
+    image, config = source.image(manifest)
+    with services.blobs.pin((image.config.digest, *(layer.diff_id for layer in image.layers))):
+        services.blobs.put(config)
+        try:
+            image, rootfs = read_layers(source, image, services, report, deadline)
+        except ImageError as error:
+            # The bytes are not what an honest builder makes: nothing that an engine says of them could be believed.
+            checks = run_checks(image, None, str(error), source, ())
+            return ImageReport(image, checks=checks, incomplete=(Incomplete(error.reason, str(error)),))
+        report(Progress(Stage.SCAN, f"{len(image.layers)} layers with {request.engine}"))
+        answer = ask_engine(image, request.engine, services, deadline)
+        report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
+        results = run_checks(image, rootfs, "", source, answer.secrets)
+        coverage = answer.coverage if not answer.incomplete or answer.coverage.packages else None
+        return ImageReport(image, (answer,), results, incomplete=concerns(rootfs, coverage))
+
+
+def read_layers(
+    source: Source, image: Image, services: Services, report: Report, deadline: Deadline
+) -> tuple[Image, Rootfs]:
+    """Every layer's facts, each layer read, decompressed and verified at most once for all images that share it.
+
+    Raises ImageError for a layer that is not what it claims or breaks a limit, RemoteError when it cannot be had.
+    """
+    limits = services.settings.limits
+    total = sum(layer.size for layer in image.layers)
+    if total > limits.image_compressed:
+        raise LimitExceeded(f"the image is larger than {limits.image_compressed} bytes compressed")
+    progress = _Bytes(report, total)
+    facts = [read_one(source, layer, services, progress, deadline) for layer in image.layers]
+    if sum(f.uncompressed_size for f in facts) > limits.image_uncompressed:
+        raise LimitExceeded(f"the image is larger than {limits.image_uncompressed} bytes uncompressed")
+    if sum(len(f.entries) for f in facts) > limits.image_entries:
+        raise LimitExceeded(f"the image has more than {limits.image_entries} files")
+    layers = tuple(
+        replace(layer, uncompressed_size=f.uncompressed_size) for layer, f in zip(image.layers, facts, strict=True)
+    )
+    return replace(image, layers=layers), merge(facts)
+
+
+def read_one(source: Source, layer: Layer, services: Services, progress: _Bytes, deadline: Deadline) -> LayerFacts:
+    """A layer's facts: remembered, or read from its source straight through the decompressor into the blob store."""
+    wanted = wants()
+    known = services.facts.get(layer.diff_id, wanted.digest, layer.digest)
+    if known is not None and services.blobs.has(layer.diff_id):
+        progress.add(layer.size)
+        return known
+    limits = services.settings.limits
+    ends = time.monotonic() + deadline.share(limits.fetch_seconds)
+    for attempt in range(1, _TRIES + 1):
+        try:
+            # An uncompressed layer's digest is its diff_id; either way what is kept is what was verified.
+            layer_compression(layer.media_type)
+            with (
+                source.open(Descriptor(layer.media_type, layer.digest, layer.size)) as stream,
+                services.blobs.writer(layer.diff_id, limits.layer_uncompressed) as sink,
+            ):
+                facts = read_layer(
+                    stream, layer.media_type, digest=layer.digest, size=layer.size, diff_id=layer.diff_id, limits=limits, wants=wanted,
+                    sink=sink.write, deadline=ends, advance=progress.add,
+                )  # fmt: skip
+        except RemoteError as error:
+            if attempt == _TRIES or not error.retryable or time.monotonic() > ends:
+                raise
+        else:
+            services.facts.put(facts, wanted.digest, layer.digest)
+            return facts
+    raise AssertionError("unreachable")
+
+
+class _Bytes:
+    """Progress of the fetch, told at most a few times a second."""
+
+    def __init__(self, report: Report, total: int) -> None:
+        self._report, self._total, self._done, self._told = report, total, 0, 0.0
+
+    def add(self, size: int) -> None:
+        self._done += size
+        now = time.monotonic()
+        if now - self._told > 0.3:
+            self._told = now
+            self._report(Progress(Stage.FETCH, "reading layers", self._done, self._total))
+
+
+@lru_cache(maxsize=1)
+def wants() -> ContentWants:
+    """What the checks want of the layers, all together."""
+    patterns = {pattern for check in catalog.image_checks().values() for pattern in check.wants}
+    return ContentWants(tuple(patterns), SecretScanner())
+
+
+def ask_engine(image: Image, engine_id: str, services: Services, deadline: Deadline) -> EngineReport:
+    """The engine's answer, or an ``EngineReport`` that says why there is none. Its work directory is gone afterwards.
+
+    Raises EngineError only where trying again could help.
+    """
+    settings = services.settings
+    engine = catalog.engines()[engine_id]
+    settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    work = Path(tempfile.mkdtemp(prefix="scan-", dir=settings.work_dir.absolute()))
+    cache = settings.home.absolute() / "cache" / f"{engine_id}-{services.slot}"
+    try:
+        layout = lay_out(image, services.blobs, work / "layout")
+        scratch = work / "scratch"
+        scratch.mkdir()
+        seconds = deadline.share(settings.limits.engine_seconds)
+        return engine.scan(EngineJob(image, layout, scratch, cache, settings, seconds, cancelled=services.cancelled))
+    except EngineError as error:
+        if error.retryable:
+            raise
+        return silent_engine(engine, settings, error)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def silent_engine(engine: Engine, settings: Settings, error: EngineError) -> EngineReport:
+    """An engine that could not answer: recorded as such, with what is known of its version and advisories."""
+    version, advisories = "", AdvisoryStatus(engine.id)
+    try:
+        version = engine.version(settings)
+        advisories = engine.advisories(settings)
+    except (EngineError, AdvisoriesUnavailable):
+        pass  # the reason that is recorded is the one that ended the scan
+    detail = f"{error}" + (f" ({error.hint})" if error.hint else "")
+    return EngineReport(
+        engine.id, version, None, advisories, Coverage(), incomplete=(Incomplete(error.reason, detail),)
+    )
+
+
+def run_checks(
+    image: Image, rootfs: Rootfs | None, reason: str, source: Source, secrets: Sequence[SecretMatch]
+) -> tuple[CheckResult, ...]:
+    """Every image check's outcome, in the catalogue's order."""
+    subject = ImageSubject(image, rootfs, reason, source.reference, secrets if rootfs else None)
+    return tuple(CheckResult(c.id, outcome_of(c, subject), c.severity) for c in catalog.image_checks().values())
+
+
+def outcome_of(check: ImageCheck, subject: ImageSubject) -> Outcome:
+    """The check's word; a check that breaks on an image has not examined it."""
+    try:
+        return check.examine(replace(subject, parameters=check.parameters))
+    except Exception as error:
+        log.exception("check %s failed", check.id)
+        return Incomplete("check_failed", f"{check.id} broke on this image ({type(error).__name__})")
+
+
+def decide(report: ScanReport, policy: Policy, workload_results: Sequence[CheckResult] = ()) -> Decision:
+    """The command line's decision: one policy, now, without a store's memory."""
+    context = Context(datetime.now(UTC), workload_results=tuple(workload_results), remedies=catalog.remedies())
+    return evaluate(report, policy, context)

@@ -1,0 +1,150 @@
+"""The command line's side of a server: ask the gate, wait, and never mistake a failure for an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from scanner.config import Secret
+from scanner.errors import RefusedError, RemoteError, UsageError
+from scanner.model.untrusted import clean_text, load_untrusted_json
+
+_MAX_ANSWER = 8 << 20
+_POLL_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the gate said. ``document`` is its JSON; ``pending`` when the wait ended before a decision."""
+
+    document: Mapping[str, Any]
+    pending: bool
+
+    @property
+    def verdict(self) -> str:
+        verdict = self.document.get("verdict")
+        return verdict if verdict in ("allow", "warn", "deny") else "deny"
+
+    @property
+    def undecided(self) -> bool:
+        """True unless the server said that a violation denies: an answer we cannot read decides nothing."""
+        return self.document.get("undecided") is not False
+
+
+class Client:
+    """A connection to one server. ``url`` without a path is the usual; the token goes to that host only, never on a redirect."""
+
+    def __init__(self, url: str, token: Secret, ca_file: Path | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"not a server address: {url[:200]!r}", hint="write https://host[:port]")
+        if parts.scheme == "http" and token and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            raise UsageError("refusing to send a token over plain HTTP", hint=f"use https://{parts.netloc}")
+        if ca_file and not ca_file.is_file():
+            raise UsageError(f"cannot read the CA file {ca_file}")
+        headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
+        self._http = httpx.Client(
+            base_url=url,
+            headers=headers,
+            verify=str(ca_file) if ca_file else True,
+            timeout=httpx.Timeout(_POLL_SECONDS + 15, connect=10),
+            trust_env=False,
+        )
+
+    def gate(
+        self, image: str, *, environment: str, workload: str | None, wait: int, progress: Callable[[str], None]
+    ) -> Answer:
+        """Ask, and keep asking until there is a decision or ``wait`` seconds have passed.
+
+        Raises RefusedError or UsageError for what the server says is the caller's fault, RemoteError for everything else.
+        """
+        ends = time.monotonic() + wait
+        while True:
+            left = max(0, int(ends - time.monotonic()))
+            body = {"image": image, "wait_seconds": min(left, _POLL_SECONDS)}
+            if environment:
+                body["environment"] = environment
+            if workload is not None:
+                body["workload"] = workload
+            status, document = self.post("/api/v1/gate", body)
+            if status == httpx.codes.OK:
+                return Answer(document, pending=False)
+            if time.monotonic() >= ends:
+                return Answer(document, pending=True)
+            progress(f"pending: scan {clean_text(str(document.get('scan', '')), 100)}")
+            time.sleep(min(max(0.2, _number(document.get("retry_after"))), 10, max(0.0, ends - time.monotonic())))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+        """POST JSON, read a bounded JSON object back. Raises for every status but 200, 201 and 202."""
+        try:
+            with self._http.stream("POST", path, json=body) as response:
+                data = b""
+                for chunk in response.iter_bytes():
+                    data += chunk
+                    if len(data) > _MAX_ANSWER:
+                        raise RemoteError("the server's answer is too large", reason="server_error")
+        except httpx.HTTPError as error:
+            raise RemoteError(
+                f"cannot ask {self._http.base_url}: {error or type(error).__name__}", reason="server_unreachable"
+            ) from error
+        try:
+            document = load_untrusted_json(data, limit=_MAX_ANSWER, error=RemoteError)
+        except RemoteError:
+            document = None
+        if not isinstance(document, dict):
+            raise RemoteError(
+                f"the server answered {response.status_code} without a JSON object",
+                reason="server_error",
+                hint="is this a Dockwarden server?",
+            )
+        if response.status_code not in (200, 201, 202):
+            raise _problem(response.status_code, document)
+        return response.status_code, document
+
+
+def _problem(status: int, document: Mapping[str, Any]) -> RefusedError | UsageError | RemoteError:
+    """An RFC 9457 problem as our own error."""
+    message = str(document.get("detail") or document.get("title") or f"status {status}")[:500]
+    reason, hint = str(document.get("reason") or "server_error")[:100], str(document.get("hint") or "")[:300]
+    if status in (401, 403):
+        return RefusedError(
+            f"the server refused: {message}", reason=reason, hint=hint or "check DOCKWARDEN_TOKEN and its scopes"
+        )
+    kind = UsageError if 400 <= status < 500 and status not in (408, 429) else RemoteError
+    return kind(f"the server said: {message}", reason=reason, hint=hint)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 1.0
+
+
+def describe(answer: Answer) -> str:
+    """The answer for a person: verdict first, then why, then what to do."""
+    document = answer.document
+    if answer.pending:
+        return "PENDING  still being scanned when the wait ended; ask again with a longer --wait"
+    lines = [
+        f"{answer.verdict.upper()}  {clean_text(str(document.get('image') or document.get('subject') or ''), 300)}"
+    ]
+    for reason in _objects(document.get("reasons")):
+        lines.append(
+            f"  {clean_text(str(reason.get('action', '')), 10):5} {clean_text(str(reason.get('rule', '')), 80)}: {clean_text(str(reason.get('message', '')), 400)}"
+        )
+    changes = _objects(document.get("changes"))
+    if changes:
+        lines.append("What to do:")
+        lines.extend(
+            f"  {clean_text(str(c.get('action', '')), 40)} {clean_text(str(c.get('target', '')), 200)}: {clean_text(str(c.get('detail', '')), 400)}"
+            for c in changes
+        )
+    return "\n".join(lines)
+
+
+def _objects(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
