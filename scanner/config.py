@@ -6,7 +6,10 @@ environment wins. With nothing set everything lives under ``./var``: SQLite, an 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -16,6 +19,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from scanner.errors import UsageError
 
 PREFIX = "DOCKWARDEN_"
+_MIN_SECRET = 32
 
 
 class Secret(str):
@@ -202,3 +206,36 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
         return kind(raw)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{where}: not a valid value", hint=f"expected {getattr(kind, '__name__', kind)}") from error
+
+
+def secret_key(settings: Settings) -> Secret:
+    """The key of token hashes, web sessions and stored secrets: as set, else made once and kept in ``home/secret_key`` (0600).
+
+    Processes that start together agree on one: the file appears complete or not at all. Raises UsageError for one that is too short.
+    """
+    if settings.secret_key:
+        found = settings.secret_key
+    else:
+        file = settings.home / "secret_key"
+        if not file.exists():
+            _keep_secret(file, secrets.token_urlsafe(48))
+        found = Secret(file.read_text("ascii").strip())
+    if len(found.reveal()) < _MIN_SECRET:
+        raise UsageError(
+            f"the secret key has fewer than {_MIN_SECRET} characters",
+            reason="weak_secret_key",
+            hint="set DOCKWARDEN_SECRET_KEY to 32 random characters or more, or unset it",
+        )
+    return found
+
+
+def _keep_secret(file: Path, value: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".secret_key-")  # 0600 from the start
+    with os.fdopen(descriptor, "w", encoding="ascii") as out:
+        out.write(value + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    with contextlib.suppress(FileExistsError):  # another process was first: its key is the one
+        os.link(name, file)
+    os.unlink(name)
