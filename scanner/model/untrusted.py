@@ -87,6 +87,7 @@ def _depth(data: bytes, enough: int) -> int:
             current -= 1
     return deepest
 
+
 def clean_text(text: str, limit: int = 1000) -> str:
     """Foreign text as one line that is safe on a terminal and in a log: control, format and bidirectional characters become U+FFFD.
 
