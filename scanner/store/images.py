@@ -1,0 +1,495 @@
+"""Images: recording what a scan found, in one transaction, and reading it back in the shapes that pages and the API show.
+
+The whole evidence is kept once, immutable, under its digest; beside it are the links by which it is found: packages, vulnerabilities,
+names. Everything that lists takes ``projects`` (None: all), so that what is another project's is not there.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, RowMapping
+
+from scanner.errors import NotFoundError
+from scanner.model.decision import Decision, Verdict
+from scanner.model.finding import Component, Failed, Incomplete, Severity, Vulnerability
+from scanner.model.reference import Digest
+from scanner.model.scan import ImageReport, ScanReport
+from scanner.store import scans
+from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.schema import (
+    component,
+    decision,
+    finding,
+    first_seen,
+    image,
+    image_component,
+    listing,
+    outbox,
+    report,
+    tag_move,
+    verdict,
+    vulnerability,
+)
+from scanner.store.session import epoch, moment
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Made:
+    """A decision to record, with the project whose it is."""
+
+    decision: Decision
+    document: str  # its JSON, as the gate answers it
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """A row of the images list: a digest under one name."""
+
+    id: int
+    project: str
+    repository: str
+    tag: str
+    digest: str
+    verdict: Verdict
+    undecided: bool
+    counts: Mapping[str, int]
+    fixable: int
+    failed_checks: int
+    incomplete: int
+    size: int
+    scanned_at: datetime
+
+    @property
+    def name(self) -> str:
+        return self.repository + (f":{self.tag}" if self.tag else "")
+
+
+@dataclass(frozen=True)
+class DecisionView:
+    id: int
+    policy: str
+    policy_version: int
+    environment: str
+    verdict: Verdict
+    undecided: bool
+    decided_at: datetime
+    scan_id: str | None
+    document: str
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """The decision in force for a digest: its JSON as it is answered, until when it holds without being decided anew."""
+
+    document: str
+    valid_until: float | None
+    repository: str
+    report_id: str
+    project: str
+
+
+@dataclass(frozen=True)
+class Affected:
+    """An image that a vulnerability touches."""
+
+    digest: str
+    repository: str
+    tag: str
+    package: str
+    version: str
+    fixable: bool
+    verdict: Verdict
+
+
+@lru_cache(maxsize=1)
+def _reports() -> TypeAdapter[ScanReport]:
+    return TypeAdapter(ScanReport)
+
+
+def record(session: Connection, held: scans.Claim, found: ScanReport, evidence: Digest, made: Sequence[Made]) -> None:
+    """Everything a scan found and what was decided, and the scan's end: all of it or nothing.
+
+    Raises LeaseLost when the scan is another worker's by now; the transaction must then be rolled back.
+    """
+    project = held.request.project
+    report_id = _store_report(session, found, evidence)
+    for item in found.images:
+        _store_image(session, item, found.repository)
+    for one in made:
+        _store_decision(session, one, found, report_id, project, held.scan_id)
+    _list(session, found, report_id, project, [one.decision for one in made])
+    _note_tag(session, found)
+    scans.finish(session, held, report_id, found.digest)
+
+
+def redecide(session: Connection, report_id: str, found: ScanReport, made: Sequence[Made], project: str) -> None:
+    """New decisions on evidence that is stored already: a policy changed, a grace ended."""
+    for one in made:
+        _store_decision(session, one, found, report_id, project, None)
+    _list(session, found, report_id, project, [one.decision for one in made])
+
+
+def _insert_new(session: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, leaving out those that are there already."""
+    kind = sqlite if session.dialect.name == "sqlite" else postgresql
+    for start in range(0, len(rows), _CHUNK):
+        session.execute(kind.insert(table).on_conflict_do_nothing(), list(rows[start : start + _CHUNK]))
+
+
+def _store_report(session: Connection, found: ScanReport, evidence: Digest) -> str:
+    engine = next((e for i in found.images for e in i.engines), None)
+    gaps = [x for i in found.images for x in (*i.incomplete, *(g for e in i.engines for g in e.incomplete))]
+    row = {
+        "id": evidence.hex,
+        "digest": found.digest,
+        "repository": found.repository,
+        "tag": found.tag,
+        "engine": engine.engine if engine else "",
+        "engine_version": engine.version if engine else "",
+        "advisories": engine.advisories.id if engine else "",
+        "platform": str(found.images[0].image.platform) if len(found.images) == 1 else "",
+        "complete": bool(found.images) and not gaps,
+        "created_at": moment(session),
+        "body": zlib.compress(_reports().dump_json(found), 6),
+    }
+    _insert_new(session, report, [row])
+    return evidence.hex
+
+
+def _store_image(session: Connection, item: ImageReport, repository: str) -> None:
+    """The image and the links to its packages and vulnerabilities, replacing what an earlier scan linked."""
+    picture = item.image
+    values = {
+        "digest": picture.digest, "config_digest": picture.config.digest, "platform": str(picture.platform), "size": picture.size,
+        "created_at": picture.config.created, "first_seen": moment(session),
+    }  # fmt: skip
+    _insert_new(session, image, [values])
+    image_id = session.execute(sa.select(image.c.id).where(image.c.digest == picture.digest)).scalar_one()
+    components = {c.purl[:1000]: c for e in item.engines for c in e.components}
+    found = [v for e in item.engines for v in e.vulnerabilities]
+    for v in found:
+        components.setdefault(v.purl[:1000], Component(v.purl, v.package, v.installed_version, ""))
+    names = {v.id[:128]: v for v in found}
+    _insert_new(
+        session,
+        component,
+        [
+            {"purl": purl, "name": c.name[:512], "version": c.version[:512], "type": c.type[:64]}
+            for purl, c in components.items()
+        ],
+    )
+    _insert_new(session, vulnerability, [_advisory(name, v) for name, v in names.items()])
+    component_ids = _ids(session, component, component.c.purl, components)
+    vulnerability_ids = _ids(session, vulnerability, vulnerability.c.name, names)
+    session.execute(finding.delete().where(finding.c.image_id == image_id))
+    session.execute(image_component.delete().where(image_component.c.image_id == image_id))
+    _insert_new(session, image_component, [{"image_id": image_id, "component_id": i} for i in component_ids.values()])
+    links = {(component_ids[v.purl[:1000]], vulnerability_ids[v.id[:128]]): v.fixable for v in found}
+    _insert_new(
+        session,
+        finding,
+        [{"image_id": image_id, "component_id": c, "vulnerability_id": v, "fixable": f} for (c, v), f in links.items()],
+    )
+    if repository:
+        now = moment(session)
+        _insert_new(
+            session,
+            first_seen,
+            [{"repository": repository, "component_id": c, "vulnerability_id": v, "at": now} for c, v in links],
+        )
+
+
+def _advisory(name: str, v: Vulnerability) -> dict[str, Any]:
+    document = {
+        "references": list(v.references),
+        "cvss": [[c.version, c.vector, c.score, c.source] for c in v.cvss],
+        "cwes": list(v.cwes),
+        "aliases": list(v.aliases),
+    }
+    return {
+        "name": name,
+        "severity": v.severity,
+        "title": v.title[:512],
+        "description": v.description,
+        "url": v.url[:1000],
+        "document": document,
+    }
+
+
+def _ids(session: Connection, table: sa.Table, column: sa.ColumnElement[Any], keys: Iterable[str]) -> dict[str, int]:
+    wanted, found = list(keys), {}
+    for start in range(0, len(wanted), _CHUNK):
+        rows = session.execute(sa.select(column, table.c.id).where(column.in_(wanted[start : start + _CHUNK])))
+        found.update({key: identifier for key, identifier in rows})
+    return found
+
+
+def _store_decision(
+    session: Connection, made: Made, found: ScanReport, report_id: str, project: str, scan_id: str | None
+) -> None:
+    """Append the decision and put it in force for the gate."""
+    d = made.decision
+    decision_id = session.execute(
+        decision.insert()
+        .values(
+            digest=d.subject, repository=found.repository, policy=d.policy, policy_version=d.policy_version, environment=d.environment,
+            verdict=d.verdict, undecided=d.undecided, evidence=d.evidence, scan_id=scan_id, decided_at=d.decided_at, document=made.document,
+        )
+        .returning(decision.c.id)
+    ).scalar_one()  # fmt: skip
+    key = (
+        verdict.c.digest == d.subject,
+        verdict.c.repository == found.repository,
+        verdict.c.environment == d.environment,
+    )
+    before = session.execute(sa.select(verdict.c.document).where(*key)).scalar()
+    session.execute(verdict.delete().where(*key))
+    session.execute(
+        verdict.insert().values(
+            digest=d.subject, repository=found.repository, environment=d.environment, project=project, decision_id=decision_id,
+            report_id=report_id, document=made.document, valid_until=d.valid_until.timestamp() if d.valid_until else None,
+        )
+    )  # fmt: skip
+    if before is None or f'"verdict":"{d.verdict}"' not in before:
+        body = {
+            "repository": found.repository,
+            "tag": found.tag,
+            "verdict": d.verdict,
+            "environment": d.environment,
+            "decision": decision_id,
+        }
+        session.execute(
+            outbox.insert().values(kind="decision", subject=d.subject, body=body, created_at=moment(session))
+        )
+
+
+def _list(session: Connection, found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]) -> None:
+    """The row by which the image is listed and searched under this name."""
+    worst = max(decisions, key=lambda d: (d.verdict.rank, not d.undecided))
+    vulnerabilities = {(v.purl, v.id): v for i in found.images for e in i.engines for v in e.vulnerabilities}.values()
+    counts = Counter(v.severity for v in vulnerabilities)
+    outcomes = [c.outcome for i in found.images for c in i.checks]
+    gaps = {
+        (x.reason, x.detail)
+        for i in found.images
+        for x in (*i.incomplete, *(g for e in i.engines for g in e.incomplete))
+    }
+    values = {
+        "project": project, "repository": found.repository, "tag": found.tag, "digest": found.digest, "report_id": report_id,
+        "verdict": worst.verdict, "undecided": worst.undecided,
+        **{s.value: counts[s] for s in (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)},
+        "fixable": sum(v.fixable for v in vulnerabilities),
+        "failed_checks": sum(isinstance(o, Failed) for o in outcomes),
+        "incomplete": len(gaps) + sum(isinstance(o, Incomplete) for o in outcomes),
+        "size": sum(i.image.size for i in found.images), "scanned_at": moment(session), "scanned_epoch": epoch(session),
+    }  # fmt: skip
+    key = (
+        listing.c.project == project,
+        listing.c.repository == found.repository,
+        listing.c.tag == found.tag,
+        listing.c.digest == found.digest,
+    )
+    session.execute(listing.delete().where(*key))
+    session.execute(listing.insert().values(**values))
+
+
+def _note_tag(session: Connection, found: ScanReport) -> None:
+    """Keep the history of a tag: a line whenever it names something else than before."""
+    if not found.tag or not found.repository:
+        return
+    last = sa.select(tag_move.c.digest).where(tag_move.c.repository == found.repository, tag_move.c.tag == found.tag)
+    if session.execute(last.order_by(tag_move.c.id.desc()).limit(1)).scalar() != found.digest:
+        session.execute(
+            tag_move.insert().values(
+                repository=found.repository, tag=found.tag, digest=found.digest, seen_at=moment(session)
+            )
+        )
+
+
+# Reading
+
+
+def evidence(session: Connection, report_id: str) -> ScanReport:
+    """The stored evidence, as it was. Raises NotFoundError."""
+    body = session.execute(sa.select(report.c.body).where(report.c.id == report_id)).scalar()
+    if body is None:
+        raise NotFoundError("there is no such evidence")
+    return _reports().validate_json(zlib.decompress(body))
+
+
+def newest_report(session: Connection, digest: str, projects: frozenset[str] | None) -> tuple[str, ScanReport]:
+    """The newest evidence about a digest, and its id. Raises NotFoundError, also for what is another project's."""
+    query = sa.select(listing.c.report_id).where(listing.c.digest == digest)
+    if projects is not None:
+        query = query.where(listing.c.project.in_(projects))
+    report_id = session.execute(query.order_by(listing.c.scanned_epoch.desc()).limit(1)).scalar()
+    if report_id is None:
+        raise NotFoundError("there is no such image", hint="ask for a scan of it first")
+    return report_id, evidence(session, report_id)
+
+
+def names(session: Connection, digest: str, projects: frozenset[str] | None) -> tuple[ListedImage, ...]:
+    """Every name under which a digest is known, newest first."""
+    query = sa.select(*listing.c).where(listing.c.digest == digest).order_by(listing.c.scanned_epoch.desc()).limit(100)
+    if projects is not None:
+        query = query.where(listing.c.project.in_(projects))
+    return tuple(_listed(row._mapping) for row in session.execute(query))
+
+
+def list_(
+    session: Connection,
+    projects: frozenset[str] | None,
+    *,
+    search: str = "",
+    verdicts: Sequence[str] = (),
+    repository: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[ListedImage]:
+    """Images, last scanned first. ``search`` is looked for in repository, tag and digest; ``undecided`` is a verdict here."""
+    query = sa.select(*listing.c).order_by(listing.c.scanned_epoch.desc(), listing.c.id.desc()).limit(limit + 1)
+    if projects is not None:
+        query = query.where(listing.c.project.in_(projects))
+    if search:
+        pattern = "%" + search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        full = sa.func.lower(listing.c.repository + ":" + listing.c.tag + "@" + listing.c.digest)
+        query = query.where(full.like(pattern, escape="\\"))
+    if verdicts:
+        plain = [v for v in verdicts if v != "undecided"]
+        decided = sa.and_(listing.c.verdict.in_(plain), listing.c.undecided.is_(False))
+        query = query.where(sa.or_(decided, listing.c.undecided.is_(True)) if "undecided" in verdicts else decided)
+    if repository is not None:
+        query = query.where(listing.c.repository == repository)
+    if cursor:
+        at, identifier = decode_cursor(cursor, (float, int))
+        query = query.where(
+            sa.tuple_(listing.c.scanned_epoch, listing.c.id) < sa.tuple_(sa.literal(at), sa.literal(identifier))
+        )
+    rows = [row._mapping for row in session.execute(query)]
+    more = encode_cursor(rows[limit - 1]["scanned_epoch"], rows[limit - 1]["id"]) if len(rows) > limit else None
+    return Page(tuple(_listed(row) for row in rows[:limit]), more)
+
+
+def _listed(row: RowMapping) -> ListedImage:
+    counts = {s: row[s] for s in ("critical", "high", "medium", "low", "unknown")}
+    return ListedImage(
+        row["id"], row["project"], row["repository"], row["tag"], row["digest"], Verdict(row["verdict"]), bool(row["undecided"]), counts,
+        row["fixable"], row["failed_checks"], row["incomplete"], row["size"], row["scanned_at"],
+    )  # fmt: skip
+
+
+def verdict_counts(session: Connection, projects: frozenset[str] | None) -> Mapping[str, int]:
+    """How many listed images there are of each verdict; ``undecided`` apart from ``deny``."""
+    query = sa.select(listing.c.verdict, listing.c.undecided, sa.func.count()).group_by(
+        listing.c.verdict, listing.c.undecided
+    )
+    if projects is not None:
+        query = query.where(listing.c.project.in_(projects))
+    counts: Counter[str] = Counter()
+    for name, undecided, count in session.execute(query):
+        counts["undecided" if undecided else name] += count
+    return counts
+
+
+def decisions(session: Connection, digest: str, *, cursor: str | None = None, limit: int = 50) -> Page[DecisionView]:
+    """Every decision ever made about a digest, newest first."""
+    query = sa.select(*decision.c).where(decision.c.digest == digest).order_by(decision.c.id.desc()).limit(limit + 1)
+    if cursor:
+        query = query.where(decision.c.id < decode_cursor(cursor, (int,))[0])
+    rows = session.execute(query).all()
+    items = tuple(
+        DecisionView(
+            r.id,
+            r.policy,
+            r.policy_version,
+            r.environment,
+            Verdict(r.verdict),
+            bool(r.undecided),
+            r.decided_at,
+            r.scan_id,
+            r.document,
+        )
+        for r in rows[:limit]
+    )
+    return Page(items, encode_cursor(rows[limit - 1].id) if len(rows) > limit else None)
+
+
+def gate(
+    session: Connection, digest: str, environment: str, repository: str | None, projects: frozenset[str] | None
+) -> GateRow | None:
+    """The decision in force: of this repository's name if one is given, else the worst of all names it has."""
+    query = sa.select(
+        verdict.c.document, verdict.c.valid_until, verdict.c.repository, verdict.c.report_id, verdict.c.project
+    )
+    query = query.where(verdict.c.digest == digest, verdict.c.environment == environment)
+    if repository is not None:
+        query = query.where(verdict.c.repository == repository)
+    if projects is not None:
+        query = query.where(verdict.c.project.in_(projects))
+    rows = session.execute(query.limit(20)).all()
+    if not rows:
+        return None
+    worst = max(rows, key=lambda row: ('"verdict":"deny"' in row.document, '"verdict":"warn"' in row.document))
+    return GateRow(worst.document, worst.valid_until, worst.repository, worst.report_id, worst.project)
+
+
+def seen(session: Connection, repository: str, found: ScanReport) -> dict[tuple[str, str], datetime]:
+    """When this repository first had each vulnerability of each package: (purl, id) -> moment."""
+    if not repository:
+        return {}
+    query = (
+        sa.select(component.c.purl, vulnerability.c.name, first_seen.c.at)
+        .join(component, component.c.id == first_seen.c.component_id)
+        .join(vulnerability, vulnerability.c.id == first_seen.c.vulnerability_id)
+        .where(first_seen.c.repository == repository)
+    )
+    times = {(row.purl, row.name): row.at for row in session.execute(query)}
+    now = moment(session)
+    pairs = {(v.purl, v.id) for i in found.images for e in i.engines for v in e.vulnerabilities}
+    return {(purl, name): times.get((purl[:1000], name[:128]), now) for purl, name in pairs}
+
+
+def affected(
+    session: Connection, name: str, projects: frozenset[str] | None, *, limit: int = 200
+) -> tuple[RowMapping, tuple[Affected, ...]]:
+    """A vulnerability's advisory, and the images it touches. Raises NotFoundError for one that touched nothing we ever saw."""
+    advisory = session.execute(sa.select(*vulnerability.c).where(vulnerability.c.name == name)).first()
+    if advisory is None:
+        raise NotFoundError("no scanned image has such a vulnerability")
+    query = (
+        sa.select(
+            listing.c.digest,
+            listing.c.repository,
+            listing.c.tag,
+            component.c.name,
+            component.c.version,
+            finding.c.fixable,
+            listing.c.verdict,
+        )
+        .select_from(finding)
+        .join(component, component.c.id == finding.c.component_id)
+        .join(image, image.c.id == finding.c.image_id)
+        .join(listing, listing.c.digest == image.c.digest)
+        .where(finding.c.vulnerability_id == advisory.id)
+        .order_by(listing.c.scanned_epoch.desc())
+        .limit(limit)
+    )
+    if projects is not None:
+        query = query.where(listing.c.project.in_(projects))
+    rows = tuple(
+        Affected(r.digest, r.repository, r.tag, r.name, r.version, bool(r.fixable), Verdict(r.verdict))
+        for r in session.execute(query)
+    )
+    return advisory._mapping, rows

@@ -1,0 +1,94 @@
+"""Policies: versioned documents, immutable each; the newest enabled version is in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scanner.errors import ConflictError, NotFoundError
+from scanner.model.reference import Digest
+from scanner.store.schema import policy, policy_version
+from scanner.store.session import moment
+
+
+@dataclass(frozen=True)
+class PolicyView:
+    """One version of a policy. ``digest`` is its ETag."""
+
+    name: str
+    version: int
+    text: str
+    digest: str
+    author: str
+    created_at: datetime
+    enabled: bool
+
+
+def put(session: Connection, name: str, text: str, author: str, *, if_version: int | None = None) -> PolicyView:
+    """Record a new version of a text that the caller has validated (none when it is the one in force). ``if_version``: the version the author edited, 0 for a new policy.
+
+    Raises ConflictError(reason="edited_meanwhile").
+    """
+    now, digest = moment(session), Digest.of(text.encode())
+    current = session.execute(sa.select(policy.c.version).where(policy.c.name == name)).scalar()
+    if if_version is not None and if_version != (current or 0):
+        raise ConflictError(
+            f"policy {name!r} was changed meanwhile", reason="edited_meanwhile", hint="read it again, then edit"
+        )
+    if current and (there := get(session, name)).digest == digest:
+        return there
+    version = (current or 0) + 1
+    if current is None:
+        session.execute(policy.insert().values(name=name, version=version, enabled=True, updated_at=now))
+    else:
+        session.execute(policy.update().where(policy.c.name == name).values(version=version, updated_at=now))
+    session.execute(
+        policy_version.insert().values(
+            name=name, version=version, text=text, digest=digest, author=author, created_at=now
+        )
+    )
+    return get(session, name)
+
+
+def get(session: Connection, name: str, version: int | None = None) -> PolicyView:
+    """A version, or the newest. Raises NotFoundError."""
+    query = _views().where(policy.c.name == name)
+    query = query.where(policy_version.c.version == (version if version is not None else policy.c.version))
+    row = session.execute(query).first()
+    if row is None:
+        raise NotFoundError("there is no such policy")
+    return PolicyView(*row._tuple())
+
+
+def list_(session: Connection) -> tuple[PolicyView, ...]:
+    """The newest version of every policy, by name."""
+    rows = session.execute(_views().where(policy_version.c.version == policy.c.version).order_by(policy.c.name))
+    return tuple(PolicyView(*row._tuple()) for row in rows)
+
+
+def versions(session: Connection, name: str) -> tuple[PolicyView, ...]:
+    """Every version, newest first. Raises NotFoundError."""
+    rows = session.execute(_views().where(policy.c.name == name).order_by(policy_version.c.version.desc())).all()
+    if not rows:
+        raise NotFoundError("there is no such policy")
+    return tuple(PolicyView(*row._tuple()) for row in rows)
+
+
+def enable(session: Connection, name: str, enabled: bool) -> None:
+    """Put a policy in or out of force. Raises NotFoundError."""
+    if (
+        session.execute(
+            policy.update().where(policy.c.name == name).values(enabled=enabled, updated_at=moment(session))
+        ).rowcount
+        != 1
+    ):
+        raise NotFoundError("there is no such policy")
+
+
+def _views() -> sa.Select[tuple[str, int, str, str, str, datetime, bool]]:
+    return sa.select(
+        policy.c.name, policy_version.c.version, policy_version.c.text, policy_version.c.digest, policy_version.c.author, policy_version.c.created_at, policy.c.enabled,
+    ).join(policy_version, policy_version.c.name == policy.c.name)  # fmt: skip

@@ -1,0 +1,121 @@
+"""Configured registries: the only ones a service connects to. Their passwords are encrypted and never read back out by the API."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scanner.config import Secret
+from scanner.errors import ConflictError, NotFoundError
+from scanner.store.schema import registry, webhook
+from scanner.store.secrets import seal, unseal
+from scanner.store.session import moment
+
+
+@dataclass(frozen=True)
+class RegistryView:
+    """``aliases``: other names under which pushes of this registry are reported (localhost:5000 for registry:5000)."""
+
+    id: str
+    host: str
+    insecure: bool
+    ca_pem: str
+    username: str
+    has_password: bool
+    project: str
+    aliases: tuple[str, ...]
+    created_at: datetime
+
+
+def add(
+    session: Connection, host: str, key: Secret, *, insecure: bool = False, ca_pem: str = "", username: str = "",
+    password: Secret | None = None, project: str = "default", aliases: Sequence[str] = (),
+) -> RegistryView:  # fmt: skip
+    """Raises ConflictError when the host is configured already."""
+    if session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar():
+        raise ConflictError(f"{host} is configured already")
+    identifier = str(uuid.uuid4())
+    session.execute(
+        registry.insert().values(
+            id=identifier, host=host, insecure=insecure, ca_pem=ca_pem, username=username,
+            password=seal(password, key, _place(identifier)) if password else None, project=project, aliases=list(aliases), created_at=moment(session),
+        )
+    )  # fmt: skip
+    return get(session, identifier)
+
+
+def update(
+    session: Connection, identifier: str, key: Secret, *, insecure: bool | None = None, ca_pem: str | None = None, username: str | None = None,
+    password: Secret | None = None, aliases: Sequence[str] | None = None,
+) -> RegistryView:  # fmt: skip
+    """Change what is given. Raises NotFoundError."""
+    values: dict[str, object] = {}
+    for name, value in (("insecure", insecure), ("ca_pem", ca_pem), ("username", username)):
+        if value is not None:
+            values[name] = value
+    if aliases is not None:
+        values["aliases"] = list(aliases)
+    if password is not None:
+        values["password"] = seal(password, key, _place(identifier)) if password else None
+    if values and session.execute(registry.update().where(registry.c.id == identifier).values(**values)).rowcount != 1:
+        raise NotFoundError("there is no such registry")
+    return get(session, identifier)
+
+
+def remove(session: Connection, identifier: str) -> None:
+    """Raises NotFoundError; ConflictError while webhooks belong to it."""
+    if session.execute(sa.select(webhook.c.id).where(webhook.c.registry_id == identifier)).first():
+        raise ConflictError("webhooks belong to this registry", reason="in_use")
+    if session.execute(registry.delete().where(registry.c.id == identifier)).rowcount != 1:
+        raise NotFoundError("there is no such registry")
+
+
+def get(session: Connection, identifier: str) -> RegistryView:
+    return _one(session, registry.c.id == identifier)
+
+
+def find(session: Connection, host: str) -> RegistryView | None:
+    """By its name."""
+    row = session.execute(sa.select(*registry.c).where(registry.c.host == host)).first()
+    return _view(row) if row else None
+
+
+def password(session: Connection, identifier: str, key: Secret) -> Secret | None:
+    """For the worker that pulls; no page or answer ever holds it."""
+    sealed = session.execute(sa.select(registry.c.password).where(registry.c.id == identifier)).scalar()
+    return unseal(sealed, key, _place(identifier)) if sealed else None
+
+
+def list_(session: Connection) -> tuple[RegistryView, ...]:
+    return tuple(_view(row) for row in session.execute(sa.select(*registry.c).order_by(registry.c.host)))
+
+
+def _one(session: Connection, where: sa.ColumnElement[bool]) -> RegistryView:
+    row = session.execute(sa.select(*registry.c).where(where)).first()
+    if row is None:
+        raise NotFoundError("there is no such registry")
+    return _view(row)
+
+
+def _view(row: sa.Row[tuple[object, ...]]) -> RegistryView:
+    r = row._mapping
+    return RegistryView(
+        r["id"],
+        r["host"],
+        r["insecure"],
+        r["ca_pem"],
+        r["username"],
+        r["password"] is not None,
+        r["project"],
+        tuple(r["aliases"]),
+        r["created_at"],
+    )
+
+
+def _place(identifier: str) -> str:
+    return f"registry|{identifier}|password"

@@ -1,0 +1,577 @@
+"""Scans: the state machine. Only SQL moves a scan, always by a conditional update; the queue's messages are nudges.
+
+A claim takes a lease and raises the fence; every later write carries the fence, so a worker that lost its lease changes nothing. A sweeper
+puts expired leases back, counts what the scan itself got wrong (``attempt``) apart from vanished workers (``lost``), and ends what
+cannot be ended otherwise as ``dead``. Leases are moved by the database's clock only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.exc import IntegrityError
+
+from scanner.errors import LeaseLost, NotFoundError
+from scanner.model.reference import Digest, Platform
+from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
+from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.schema import delivery_scan, idempotency, report, scan, scan_attempt
+from scanner.store.session import epoch, moment
+
+ATTEMPTS, LOSSES, DEADLINE_SECONDS = 3, 5, 24 * 3600.0
+_BACK_OFF = (10.0, 60.0, 300.0)
+_GRACE = 2.0  # a lease is given up a little later than it ends: the worker's own clock may lag
+_KICK_AGAIN = 15.0
+_TERMINAL = tuple(state.value for state in ScanState if state.terminal)
+_ACTIVE = tuple(state.value for state in ScanState if not state.terminal)
+_LANE_ORDER = {Lane.GATE: 0, Lane.PUSH: 1, Lane.BACKGROUND: 2, Lane.QUARANTINE: 3}
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The answer to a request: which scan it is, and whether it is new (then somebody should be nudged)."""
+
+    scan_id: str
+    created: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A worker's hold on a scan. Every write names ``fence``."""
+
+    scan_id: str
+    fence: int
+    request: ScanRequest
+    attempt: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class AttemptView:
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ScanView:
+    """A scan as others see it. One that was merged into another shows that one's state under its own id."""
+
+    id: str
+    request: ScanRequest
+    state: ScanState
+    digest: Digest | None
+    progress: Progress | None
+    reason: str
+    message: str
+    attempt: int
+    lost: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    supersedes: str | None
+    report_id: str | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """For metrics. ``by_state`` maps (lane, state) to a count."""
+
+    by_state: Mapping[tuple[str, str], int]
+    oldest_queued_seconds: float
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What one sweep did: scans put back, and those whose time had come or whose kick was lost."""
+
+    requeued: int
+    dead: int
+    kicks: tuple[tuple[str, Lane], ...]
+
+
+def request(
+    session: Connection,
+    asked: ScanRequest,
+    *,
+    idempotency_key: str | None = None,
+    delivery_id: str | None = None,
+    supersedes: str | None = None,
+) -> Ticket:
+    """Record a request, or join one for the same thing that is still queued (it has not read the tag yet).
+
+    The row is the promise: once committed, the scan ends in a terminal state, whatever dies.
+    """
+    if idempotency_key:
+        known = session.execute(sa.select(idempotency.c.scan_id).where(idempotency.c.key == idempotency_key)).scalar()
+        if known:
+            return Ticket(known, created=False)
+    key = _request_key(asked)
+    joined = None if asked.force else _queued(session, key)
+    ticket = Ticket(joined, created=False) if joined else _insert(session, asked, key, supersedes)
+    if joined and asked.lane is Lane.GATE:
+        session.execute(
+            scan.update()
+            .where(scan.c.id == joined, scan.c.state == ScanState.QUEUED, scan.c.lane != Lane.QUARANTINE)
+            .values(lane=Lane.GATE)
+        )
+    if idempotency_key:
+        session.execute(
+            idempotency.insert().values(key=idempotency_key, scan_id=ticket.scan_id, created_at=moment(session))
+        )
+    if delivery_id:
+        known_pair = sa.select(delivery_scan.c.scan_id).where(
+            delivery_scan.c.delivery_id == delivery_id, delivery_scan.c.scan_id == ticket.scan_id
+        )
+        if session.execute(known_pair).scalar() is None:
+            session.execute(delivery_scan.insert().values(delivery_id=delivery_id, scan_id=ticket.scan_id))
+    return ticket
+
+
+def _queued(session: Connection, key: str) -> str | None:
+    found = session.execute(
+        sa.select(scan.c.id).where(scan.c.request_key == key, scan.c.state == ScanState.QUEUED)
+    ).scalar()
+    return str(found) if found else None
+
+
+def _insert(session: Connection, asked: ScanRequest, key: str, supersedes: str | None) -> Ticket:
+    now = epoch(session)
+    values: dict[str, Any] = {
+        "id": str(uuid.uuid4()),
+        "target": asked.target,
+        "platform": str(asked.platform) if asked.platform else None,
+        "engine": asked.engine,
+        "lane": asked.lane,
+        "force": asked.force,
+        "project": asked.project,
+        "requested_by": asked.requested_by[:200],
+        "source": asked.source,
+        "state": ScanState.QUEUED,
+        "request_key": None if asked.force else key,
+        "next_at": now,
+        "created_epoch": now,
+        "kicked_epoch": now,
+        "created_at": moment(session),
+        "supersedes": supersedes,
+    }
+    try:
+        with session.begin_nested():
+            session.execute(scan.insert().values(**values))
+    except IntegrityError:
+        # Somebody else recorded the same request between our look and our insert: theirs is as good.
+        joined = _queued(session, key)
+        if joined is None:
+            raise
+        return Ticket(joined, created=False)
+    return Ticket(values["id"], created=True)
+
+
+def _request_key(asked: ScanRequest) -> str:
+    return _hash(asked.target, str(asked.platform or ""), asked.engine, asked.project)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def claim(
+    session: Connection, worker: str, lanes: Iterable[str], lease_seconds: float, *, scan_id: str | None = None
+) -> Claim | None:
+    """Take the most urgent scan of these lanes whose time has come, or ``scan_id`` if it can be taken. None: nothing to do.
+
+    The quarantine lane, for scans that have killed workers, is worked one at a time by whoever works the background.
+    """
+    now = epoch(session)
+    wanted = [*lanes]
+    if "background" in wanted and not _quarantined_running(session):
+        wanted.append(Lane.QUARANTINE)
+    ready = sa.select(scan.c.id).where(scan.c.state == ScanState.QUEUED, scan.c.next_at <= now, scan.c.lane.in_(wanted))
+    if scan_id:
+        ready = ready.where(scan.c.id == scan_id)
+    order = sa.case(_LANE_ORDER, value=scan.c.lane, else_=9)
+    ready = ready.order_by(order, scan.c.created_epoch).limit(1)
+    if session.dialect.name != "sqlite":
+        ready = ready.with_for_update(skip_locked=True)
+    taken = session.execute(
+        scan.update()
+        .where(
+            scan.c.id.in_(ready.scalar_subquery() if session.dialect.name == "sqlite" else ready),
+            scan.c.state == ScanState.QUEUED,
+        )
+        .values(
+            state=ScanState.RUNNING,
+            stage=Stage.RESOLVE,
+            fence=scan.c.fence + 1,
+            worker=worker,
+            lease_until=now + lease_seconds,
+            started_at=sa.func.coalesce(scan.c.started_at, moment(session)),
+            progress=None,
+        )
+        .returning(*scan.c)
+    ).first()
+    if taken is None:
+        return None
+    row = taken._mapping
+    session.execute(
+        scan_attempt.insert().values(scan_id=row["id"], fence=row["fence"], worker=worker, started_at=moment(session))
+    )
+    return Claim(row["id"], row["fence"], _request_of(row), row["attempt"], row["lost"])
+
+
+def _quarantined_running(session: Connection) -> bool:
+    running = sa.select(sa.func.count()).where(scan.c.state == ScanState.RUNNING, scan.c.lane == Lane.QUARANTINE)
+    return bool(session.execute(running).scalar_one())
+
+
+def _held(held: Claim) -> sa.ColumnElement[bool]:
+    return sa.and_(scan.c.id == held.scan_id, scan.c.fence == held.fence, scan.c.state == ScanState.RUNNING)
+
+
+def _write(session: Connection, held: Claim, **values: Any) -> None:
+    """A write under the fence. Raises LeaseLost when the scan is somebody else's by now."""
+    if session.execute(scan.update().where(_held(held)).values(**values)).rowcount != 1:
+        raise LeaseLost("this scan belongs to another worker now")
+
+
+def heartbeat(session: Connection, held: Claim, lease_seconds: float, progress: Progress | None = None) -> None:
+    """Keep the lease, and say how far it is. Raises LeaseLost: stop at once, and write nothing."""
+    values: dict[str, Any] = {"lease_until": epoch(session) + lease_seconds}
+    if progress is not None:
+        values |= {
+            "stage": progress.stage,
+            "progress": {"message": progress.message[:300], "done": progress.done, "total": progress.total},
+        }
+    _write(session, held, **values)
+
+
+def settle(session: Connection, held: Claim, digest: Digest, advisories: str, options: str = "") -> bool:
+    """Say what the reference resolved to. False: another worker is scanning the very same thing, and this scan was merged into it."""
+    request_of = held.request
+    key = _hash(digest, str(request_of.platform or ""), request_of.engine, advisories, options, request_of.project)
+    other = session.execute(
+        sa.select(scan.c.id).where(scan.c.key == key, scan.c.state == ScanState.RUNNING, scan.c.id != held.scan_id)
+    ).scalar()
+    if other is None or request_of.force:
+        try:
+            with session.begin_nested():
+                _write(session, held, digest=digest, key=None if request_of.force else key)
+            return True
+        except IntegrityError:
+            other = session.execute(
+                sa.select(scan.c.id).where(scan.c.key == key, scan.c.state == ScanState.RUNNING)
+            ).scalar()
+    if other is None:
+        raise LeaseLost("the scan that this one repeats has just ended")
+    _end(
+        session,
+        held,
+        ScanState.CANCELLED,
+        "duplicate",
+        "merged into the scan of the same image that was running",
+        digest=digest,
+        merged_into=other,
+    )
+    return False
+
+
+def finish(session: Connection, held: Claim, report_id: str, digest: Digest) -> None:
+    """Done, in the transaction that wrote the result. Raises LeaseLost, and then nothing of that transaction may be committed."""
+    _end(session, held, ScanState.DONE, "", "", report_id=report_id, digest=digest, stage=Stage.RECORD)
+
+
+def fail(session: Connection, held: Claim, reason: str, message: str) -> None:
+    """Failed for good: trying again would fail again."""
+    _end(session, held, ScanState.FAILED, reason, message)
+
+
+def retry(session: Connection, held: Claim, reason: str, message: str, retry_after: float | None = None) -> ScanState:
+    """Failed in a way that may pass: wait and try again, at most three times in all, then dead."""
+    attempt = held.attempt + 1
+    if attempt >= ATTEMPTS:
+        _end(session, held, ScanState.DEAD, reason, message, attempt=attempt)
+        return ScanState.DEAD
+    wait = max(_BACK_OFF[min(attempt - 1, len(_BACK_OFF) - 1)], min(retry_after or 0.0, 3600.0)) * random.uniform(
+        0.8, 1.2
+    )
+    _write(
+        session, held, state=ScanState.RETRY_WAIT, attempt=attempt, next_at=epoch(session) + wait, lease_until=None,
+        reason=reason, message=message[:1000], key=None, progress=None,
+    )  # fmt: skip
+    _close_attempt(session, held.scan_id, held.fence, reason, message)
+    return ScanState.RETRY_WAIT
+
+
+def _end(session: Connection, held: Claim, state: ScanState, reason: str, message: str, **more: Any) -> None:
+    _write(
+        session,
+        held,
+        state=state,
+        reason=reason,
+        message=message[:1000],
+        lease_until=None,
+        finished_at=moment(session),
+        **more,
+    )
+    _close_attempt(session, held.scan_id, held.fence, reason, message)
+
+
+def _close_attempt(session: Connection, scan_id: str, fence: int, reason: str, message: str) -> None:
+    where = sa.and_(scan_attempt.c.scan_id == scan_id, scan_attempt.c.fence == fence)
+    session.execute(
+        scan_attempt.update().where(where).values(ended_at=moment(session), reason=reason, message=message[:1000])
+    )
+
+
+def cancel(session: Connection, scan_id: str) -> bool:
+    """End an active scan; raising the fence takes it from its worker. False when it had ended already."""
+    done = session.execute(
+        scan.update()
+        .where(scan.c.id == scan_id, scan.c.state.in_(_ACTIVE))
+        .values(
+            state=ScanState.CANCELLED,
+            fence=scan.c.fence + 1,
+            reason="cancelled",
+            message="cancelled by a person",
+            lease_until=None,
+            finished_at=moment(session),
+        )
+    )
+    return done.rowcount == 1
+
+
+def rescan(session: Connection, scan_id: str, requested_by: str) -> Ticket:
+    """Ask again for what a scan was of; the former one stays as it is."""
+    row = session.execute(sa.select(*scan.c).where(scan.c.id == scan_id)).first()
+    if row is None:
+        raise NotFoundError("there is no such scan")
+    former = _request_of(row._mapping)
+    asked = ScanRequest(
+        former.target, former.platform, former.engine, Lane.PUSH, True, former.project, requested_by, "rescan"
+    )
+    return request(session, asked, supersedes=scan_id)
+
+
+def sweep(session: Connection) -> Swept:
+    """Put back what lost its worker, wake what has waited, end what cannot be ended otherwise, and list what should be kicked."""
+    now, at = epoch(session), moment(session)
+    dead = session.execute(
+        scan.update()
+        .where(scan.c.state.in_(_ACTIVE), sa.or_(scan.c.created_epoch < now - DEADLINE_SECONDS, sa.and_(_expired(now), scan.c.lost + 1 >= LOSSES)))
+        .values(
+            state=ScanState.DEAD, lost=scan.c.lost + sa.case((scan.c.state == ScanState.RUNNING, 1), else_=0), fence=scan.c.fence + 1, lease_until=None, finished_at=at,
+            reason=sa.case((scan.c.state == ScanState.RUNNING, "worker_lost"), else_="deadline_exceeded"),
+            message="given up: its workers vanished, or its time was over",
+        )
+        .returning(scan.c.id)
+    ).all()  # fmt: skip
+    lost = session.execute(
+        scan.update()
+        .where(_expired(now))
+        .values(
+            state=ScanState.QUEUED, lost=scan.c.lost + 1, fence=scan.c.fence + 1, lease_until=None, next_at=now, key=None, request_key=None, progress=None,
+            lane=sa.case((scan.c.lost + 1 >= 2, Lane.QUARANTINE), else_=scan.c.lane), reason="worker_lost", message="its worker vanished",
+        )
+        .returning(scan.c.id, scan.c.fence)
+    ).all()  # fmt: skip
+    for scan_id, fence in lost:
+        _close_attempt(session, scan_id, fence - 1, "worker_lost", "the worker's lease ended")
+    woken = session.execute(
+        scan.update()
+        .where(scan.c.state == ScanState.RETRY_WAIT, scan.c.next_at <= now)
+        .values(state=ScanState.QUEUED, request_key=None)
+        .returning(scan.c.id)
+    ).all()
+    kicks = session.execute(
+        scan.update()
+        .where(
+            scan.c.state == ScanState.QUEUED,
+            scan.c.next_at <= now,
+            sa.or_(
+                scan.c.kicked_epoch.is_(None),
+                scan.c.kicked_epoch < now - _KICK_AGAIN,
+                scan.c.id.in_([r[0] for r in (*lost, *woken)]),
+            ),
+        )
+        .values(kicked_epoch=now)
+        .returning(scan.c.id, scan.c.lane)
+    ).all()
+    return Swept(len(lost), len(dead), tuple((row.id, Lane(row.lane)) for row in kicks))
+
+
+def _expired(now: float) -> sa.ColumnElement[bool]:
+    return sa.and_(scan.c.state == ScanState.RUNNING, scan.c.lease_until < now - _GRACE)
+
+
+def current(session: Connection, digest: Digest, engine: str, project: str) -> ScanView | None:
+    """The newest finished scan of this very digest by this engine, if its evidence is complete and rests on the advisories in force.
+
+    Which advisories are in force is what the newest report says: a worker that has newer ones makes newer reports.
+    """
+    newest = (
+        sa.select(report.c.advisories)
+        .where(report.c.engine == engine)
+        .order_by(report.c.created_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    row = session.execute(
+        sa.select(*scan.c)
+        .join(report, report.c.id == scan.c.report_id)
+        .where(
+            scan.c.digest == digest,
+            scan.c.engine == engine,
+            scan.c.project == project,
+            scan.c.state == ScanState.DONE,
+            report.c.complete,
+            report.c.advisories == newest,
+        )
+        .order_by(scan.c.created_epoch.desc())
+        .limit(1)
+    ).first()
+    return _view(row._mapping, row._mapping) if row else None
+
+
+def get(session: Connection, scan_id: str, projects: frozenset[str] | None = None) -> ScanView:
+    """One scan. Raises NotFoundError for one that is not there or is another project's: the same answer."""
+    row = session.execute(sa.select(*scan.c).where(scan.c.id == scan_id)).first()
+    if row is None or (projects is not None and row.project not in projects):
+        raise NotFoundError("there is no such scan")
+    own = row._mapping
+    shown = own
+    for _ in range(10):
+        if not shown["merged_into"]:
+            break
+        other = session.execute(sa.select(*scan.c).where(scan.c.id == shown["merged_into"])).first()
+        if other is None:
+            break
+        shown = other._mapping
+    return _view(own, shown)
+
+
+def list_(
+    session: Connection,
+    projects: frozenset[str] | None,
+    *,
+    states: Sequence[ScanState] = (),
+    project: str | None = None,
+    digest: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[ScanView]:
+    """Scans, newest first, a page at a time."""
+    query = sa.select(*scan.c).order_by(scan.c.created_epoch.desc(), scan.c.id.desc()).limit(limit + 1)
+    if projects is not None:
+        query = query.where(scan.c.project.in_(projects))
+    if states:
+        query = query.where(scan.c.state.in_([str(state) for state in states]))
+    if project:
+        query = query.where(scan.c.project == project)
+    if digest:
+        query = query.where(scan.c.digest == digest)
+    if cursor:
+        at, identifier = decode_cursor(cursor, (float, str))
+        query = query.where(
+            sa.tuple_(scan.c.created_epoch, scan.c.id) < sa.tuple_(sa.literal(at), sa.literal(identifier))
+        )
+    rows = [row._mapping for row in session.execute(query)]
+    more = encode_cursor(rows[limit - 1]["created_epoch"], rows[limit - 1]["id"]) if len(rows) > limit else None
+    return Page(tuple(_view(row, row) for row in rows[:limit]), more)
+
+
+def attempts(session: Connection, scan_id: str) -> tuple[AttemptView, ...]:
+    """Every attempt of a scan, oldest first, with how it ended."""
+    rows = session.execute(
+        sa.select(*scan_attempt.c).where(scan_attempt.c.scan_id == scan_id).order_by(scan_attempt.c.fence)
+    )
+    return tuple(AttemptView(r.worker, r.started_at, r.ended_at, r.reason, r.message) for r in rows)
+
+
+def figures(session: Connection) -> Figures:
+    """Counts of scans by lane and state, and the age of the longest queued."""
+    counts = session.execute(
+        sa.select(scan.c.lane, scan.c.state, sa.func.count()).group_by(scan.c.lane, scan.c.state)
+    ).all()
+    oldest = session.execute(
+        sa.select(sa.func.min(scan.c.created_epoch)).where(scan.c.state == ScanState.QUEUED)
+    ).scalar()
+    return Figures(
+        {(lane, state): count for lane, state, count in counts}, max(0.0, epoch(session) - oldest) if oldest else 0.0
+    )
+
+
+def _request_of(row: RowMapping) -> ScanRequest:
+    platform = Platform.parse(row["platform"]) if row["platform"] else None
+    return ScanRequest(
+        row["target"],
+        platform,
+        row["engine"],
+        Lane(row["lane"]),
+        bool(row["force"]),
+        row["project"],
+        row["requested_by"],
+        row["source"],
+    )
+
+
+def _view(own: RowMapping, shown: RowMapping) -> ScanView:
+    raw = shown["progress"]
+    stage = Stage(shown["stage"]) if shown["stage"] else None
+    progress = (
+        Progress(stage, raw["message"] if raw else "", raw["done"] if raw else 0, raw["total"] if raw else 0)
+        if stage and shown["state"] == ScanState.RUNNING
+        else None
+    )
+    return ScanView(
+        id=own["id"],
+        request=_request_of(own),
+        state=ScanState(shown["state"]),
+        digest=Digest(shown["digest"]) if shown["digest"] else None,
+        progress=progress,
+        reason=shown["reason"],
+        message=shown["message"],
+        attempt=shown["attempt"],
+        lost=shown["lost"],
+        created_at=own["created_at"],
+        started_at=shown["started_at"],
+        finished_at=shown["finished_at"],
+        supersedes=own["supersedes"],
+        report_id=shown["report_id"],
+    )
+
+
+def invariants(session: Connection) -> list[str]:
+    """What must always hold, as sentences about what does not. Empty is good. Run after every fault test, and nightly."""
+    checks = {
+        "I2 two running scans of one key": sa.select(scan.c.key)
+        .where(scan.c.state == ScanState.RUNNING, scan.c.key.is_not(None))
+        .group_by(scan.c.key)
+        .having(sa.func.count() > 1),
+        "I3 done without a report": sa.select(scan.c.id).where(
+            scan.c.state == ScanState.DONE, scan.c.report_id.is_(None)
+        ),
+        "I3 a report on a scan that is not done": sa.select(scan.c.id).where(
+            scan.c.state != ScanState.DONE, scan.c.report_id.is_not(None)
+        ),
+        "I5 too many attempts": sa.select(scan.c.id).where(sa.or_(scan.c.attempt > ATTEMPTS, scan.c.lost > LOSSES)),
+        "I7 failed without a reason": sa.select(scan.c.id).where(
+            scan.c.state.in_(["failed", "dead"]), sa.or_(scan.c.reason == "", scan.c.message == "")
+        ),
+        "terminal with a lease": sa.select(scan.c.id).where(
+            scan.c.state.in_(_TERMINAL), scan.c.lease_until.is_not(None)
+        ),
+        "running without a lease": sa.select(scan.c.id).where(
+            scan.c.state == ScanState.RUNNING, scan.c.lease_until.is_(None)
+        ),
+    }
+    return [f"{name}: {row[0]}" for name, query in checks.items() for row in session.execute(query)]

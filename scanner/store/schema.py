@@ -1,0 +1,423 @@
+"""The tables. Packages, advisories and layers are stored once and linked; decisions and evidence are immutable.
+
+Identifiers are random UUIDs as text, times are UTC. Every table but ``scan`` and its queues is only ever added to or replaced whole.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment in UTC, aware on both sides whatever the database keeps."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _id() -> sa.Column[str]:
+    return sa.Column("id", sa.String(36), primary_key=True)
+
+
+def _serial() -> sa.Column[int]:
+    return sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True)
+
+
+project = sa.Table(
+    "project",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("created_at", Moment, nullable=False),
+)
+
+# Accounts
+
+user = sa.Table(
+    "user_account",
+    metadata,
+    _id(),
+    sa.Column("name", sa.String(200), nullable=False, unique=True),
+    sa.Column("password_hash", sa.String(400), nullable=False),
+    sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False, default=False),
+    sa.Column("created_at", Moment, nullable=False),
+)
+token = sa.Table(
+    "api_token",
+    metadata,
+    _id(),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("prefix", sa.String(32), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("scopes", sa.JSON, nullable=False),
+    sa.Column("projects", sa.JSON, nullable=False),
+    sa.Column("owner_id", sa.String(36), sa.ForeignKey("user_account.id")),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment),
+    sa.Column("last_used_at", Moment),
+    sa.Column("revoked_at", Moment),
+)
+web_session = sa.Table(
+    "web_session",
+    metadata,
+    sa.Column("id_hash", sa.String(64), primary_key=True),
+    sa.Column("user_id", sa.String(36), sa.ForeignKey("user_account.id"), index=True),
+    sa.Column("token_id", sa.String(36), sa.ForeignKey("api_token.id")),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("seen_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+)
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    _serial(),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("actor", sa.String(200), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("object", sa.String(400), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Column("previous", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)
+
+# Registries, webhooks, what they sent
+
+registry = sa.Table(
+    "registry",
+    metadata,
+    _id(),
+    sa.Column("host", sa.String(261), nullable=False, unique=True),
+    sa.Column("insecure", sa.Boolean, nullable=False, default=False),
+    sa.Column("ca_pem", sa.Text, nullable=False, default=""),
+    sa.Column("username", sa.String(400), nullable=False, default=""),
+    sa.Column("password", sa.LargeBinary),  # encrypted: scanner.store.secrets
+    sa.Column("project", sa.String(64), nullable=False, default="default"),
+    sa.Column("aliases", sa.JSON, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+)
+webhook = sa.Table(
+    "webhook",
+    metadata,
+    _id(),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("format", sa.String(64), nullable=False),
+    sa.Column("registry_id", sa.String(36), sa.ForeignKey("registry.id"), nullable=False),
+    sa.Column("header", sa.String(64), nullable=False, default="Authorization"),
+    sa.Column("secret", sa.LargeBinary, nullable=False),  # encrypted
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False, default=False),
+)
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    _id(),
+    sa.Column("webhook_id", sa.String(36), sa.ForeignKey("webhook.id"), nullable=False),
+    sa.Column("key", sa.String(128), nullable=False),
+    sa.Column("events", sa.Integer, nullable=False),
+    sa.Column("outcome", sa.String(200), nullable=False),
+    sa.Column("received_at", Moment, nullable=False),
+    sa.UniqueConstraint("webhook_id", "key"),
+    sa.Index("ix_delivery_received_at", "received_at"),
+)
+delivery_scan = sa.Table(
+    "delivery_scan",
+    metadata,
+    sa.Column("delivery_id", sa.String(36), sa.ForeignKey("delivery.id"), primary_key=True),
+    sa.Column("scan_id", sa.String(36), sa.ForeignKey("scan.id"), primary_key=True),
+)
+
+# Scans
+
+scan = sa.Table(
+    "scan",
+    metadata,
+    _id(),
+    sa.Column("target", sa.String(1024), nullable=False),
+    sa.Column("platform", sa.String(100)),
+    sa.Column("engine", sa.String(64), nullable=False),
+    sa.Column("lane", sa.String(16), nullable=False),
+    sa.Column("force", sa.Boolean, nullable=False, default=False),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("requested_by", sa.String(200), nullable=False),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("stage", sa.String(16), nullable=False, default=""),
+    sa.Column("progress", sa.JSON),
+    sa.Column("reason", sa.String(64), nullable=False, default=""),
+    sa.Column("message", sa.String(1000), nullable=False, default=""),
+    sa.Column("digest", sa.String(140)),
+    sa.Column("request_key", sa.String(64)),  # single flight while queued
+    sa.Column("key", sa.String(64)),  # single flight while running: digest, platform, engine, advisories
+    sa.Column("fence", sa.Integer, nullable=False, default=0),
+    sa.Column("worker", sa.String(100), nullable=False, default=""),
+    sa.Column("lease_until", sa.Float),
+    sa.Column("attempt", sa.Integer, nullable=False, default=0),
+    sa.Column("lost", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.Float, nullable=False),
+    sa.Column("created_epoch", sa.Float, nullable=False),
+    sa.Column("kicked_epoch", sa.Float),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("started_at", Moment),
+    sa.Column("finished_at", Moment),
+    sa.Column("supersedes", sa.String(36)),
+    sa.Column("merged_into", sa.String(36)),
+    sa.Column("report_id", sa.String(64)),
+    sa.Index("ix_scan_ready", "state", "lane", "next_at"),
+    sa.Index("ix_scan_created", "created_epoch", "id"),
+    sa.Index("ix_scan_digest", "digest"),
+    sa.Index(
+        "ux_scan_request_key",
+        "request_key",
+        unique=True,
+        sqlite_where=sa.text("state = 'queued'"),
+        postgresql_where=sa.text("state = 'queued'"),
+    ),
+    sa.Index(
+        "ux_scan_key",
+        "key",
+        unique=True,
+        sqlite_where=sa.text("state = 'running'"),
+        postgresql_where=sa.text("state = 'running'"),
+    ),
+)
+scan_attempt = sa.Table(
+    "scan_attempt",
+    metadata,
+    sa.Column("scan_id", sa.String(36), sa.ForeignKey("scan.id"), primary_key=True),
+    sa.Column("fence", sa.Integer, primary_key=True),
+    sa.Column("worker", sa.String(100), nullable=False),
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("ended_at", Moment),
+    sa.Column("reason", sa.String(64), nullable=False, default=""),
+    sa.Column("message", sa.String(1000), nullable=False, default=""),
+)
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("key", sa.String(250), primary_key=True),
+    sa.Column("scan_id", sa.String(36), nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+)
+worker = sa.Table(
+    "worker",
+    metadata,
+    sa.Column("id", sa.String(100), primary_key=True),
+    sa.Column("seen_epoch", sa.Float, nullable=False),
+    sa.Column("lanes", sa.String(100), nullable=False),
+)
+
+# Evidence
+
+report = sa.Table(
+    "report",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),  # hex of the evidence digest
+    sa.Column("digest", sa.String(140), nullable=False, index=True),
+    sa.Column("repository", sa.String(600), nullable=False),
+    sa.Column("tag", sa.String(128), nullable=False),
+    sa.Column("engine", sa.String(64), nullable=False),
+    sa.Column("engine_version", sa.String(64), nullable=False),
+    sa.Column("advisories", sa.String(100), nullable=False),
+    sa.Column("platform", sa.String(100), nullable=False),
+    sa.Column("complete", sa.Boolean, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),  # zlib of the ScanReport's JSON
+)
+image = sa.Table(
+    "image",
+    metadata,
+    _serial(),
+    sa.Column("digest", sa.String(140), nullable=False, unique=True),
+    sa.Column("config_digest", sa.String(140), nullable=False),
+    sa.Column("platform", sa.String(100), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("created_at", Moment),
+    sa.Column("first_seen", Moment, nullable=False),
+)
+# One row for every name under which a digest is known: what lists and searches show.
+listing = sa.Table(
+    "listing",
+    metadata,
+    _serial(),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("repository", sa.String(600), nullable=False),
+    sa.Column("tag", sa.String(128), nullable=False),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Column("report_id", sa.String(64), sa.ForeignKey("report.id"), nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("undecided", sa.Boolean, nullable=False),
+    sa.Column("critical", sa.Integer, nullable=False),
+    sa.Column("high", sa.Integer, nullable=False),
+    sa.Column("medium", sa.Integer, nullable=False),
+    sa.Column("low", sa.Integer, nullable=False),
+    sa.Column("unknown", sa.Integer, nullable=False),
+    sa.Column("fixable", sa.Integer, nullable=False),
+    sa.Column("failed_checks", sa.Integer, nullable=False),
+    sa.Column("incomplete", sa.Integer, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("scanned_at", Moment, nullable=False),
+    sa.Column("scanned_epoch", sa.Float, nullable=False),
+    sa.UniqueConstraint("project", "repository", "tag", "digest"),
+    sa.Index("ix_listing_scanned", "scanned_epoch", "id"),
+    sa.Index("ix_listing_digest", "digest"),
+    sa.Index("ix_listing_verdict", "verdict", "scanned_epoch", "id"),
+)
+tag_move = sa.Table(
+    "tag_move",
+    metadata,
+    _serial(),
+    sa.Column("repository", sa.String(600), nullable=False),
+    sa.Column("tag", sa.String(128), nullable=False),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Column("seen_at", Moment, nullable=False),
+    sa.Index("ix_tag_move_name", "repository", "tag", "id"),
+)
+component = sa.Table(
+    "component",
+    metadata,
+    _serial(),
+    sa.Column("purl", sa.String(1000), nullable=False),
+    sa.Column("name", sa.String(512), nullable=False, index=True),
+    sa.Column("version", sa.String(512), nullable=False),
+    sa.Column("type", sa.String(64), nullable=False),
+    sa.UniqueConstraint("purl"),
+)
+image_component = sa.Table(
+    "image_component",
+    metadata,
+    sa.Column(
+        "image_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), sa.ForeignKey("image.id"), primary_key=True
+    ),
+    sa.Column(
+        "component_id",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        sa.ForeignKey("component.id"),
+        primary_key=True,
+    ),
+    sa.Index("ix_image_component_component", "component_id"),
+)
+vulnerability = sa.Table(
+    "vulnerability",
+    metadata,
+    _serial(),
+    sa.Column("name", sa.String(128), nullable=False, unique=True),
+    sa.Column("severity", sa.String(16), nullable=False),
+    sa.Column("title", sa.String(512), nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("url", sa.String(1000), nullable=False),
+    sa.Column("document", sa.JSON, nullable=False),
+)
+finding = sa.Table(
+    "finding",
+    metadata,
+    sa.Column(
+        "image_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), sa.ForeignKey("image.id"), primary_key=True
+    ),
+    sa.Column(
+        "component_id",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        sa.ForeignKey("component.id"),
+        primary_key=True,
+    ),
+    sa.Column(
+        "vulnerability_id",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        sa.ForeignKey("vulnerability.id"),
+        primary_key=True,
+    ),
+    sa.Column("fixable", sa.Boolean, nullable=False),
+    sa.Index("ix_finding_vulnerability", "vulnerability_id", "image_id"),
+)
+first_seen = sa.Table(
+    "first_seen",
+    metadata,
+    sa.Column("repository", sa.String(600), primary_key=True),
+    sa.Column("component_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("vulnerability_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("at", Moment, nullable=False),
+)
+
+# Policies and decisions
+
+policy = sa.Table(
+    "policy",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False, default=True),
+    sa.Column("updated_at", Moment, nullable=False),
+)
+policy_version = sa.Table(
+    "policy_version",
+    metadata,
+    sa.Column("name", sa.String(64), sa.ForeignKey("policy.name"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Column("author", sa.String(200), nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+)
+decision = sa.Table(
+    "decision",
+    metadata,
+    _serial(),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Column("repository", sa.String(600), nullable=False),
+    sa.Column("policy", sa.String(64), nullable=False),
+    sa.Column("policy_version", sa.Integer, nullable=False),
+    sa.Column("environment", sa.String(64), nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("undecided", sa.Boolean, nullable=False),
+    sa.Column("evidence", sa.String(140), nullable=False),
+    sa.Column("scan_id", sa.String(36)),
+    sa.Column("decided_at", Moment, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Index("ix_decision_digest", "digest", "id"),
+)
+# The decision in force, one row for (digest, repository, environment): the gate's single lookup.
+verdict = sa.Table(
+    "verdict",
+    metadata,
+    sa.Column("digest", sa.String(140), primary_key=True),
+    sa.Column("repository", sa.String(600), primary_key=True),
+    sa.Column("environment", sa.String(64), primary_key=True),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column(
+        "decision_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), sa.ForeignKey("decision.id"), nullable=False
+    ),
+    sa.Column("report_id", sa.String(64), nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("valid_until", sa.Float),
+)
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    _serial(),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("subject", sa.String(140), nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("sent_at", Moment),
+)
