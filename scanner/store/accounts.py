@@ -159,11 +159,13 @@ def find_token(session: Connection, text: str, key: Secret) -> TokenView | None:
     """The living token with this text: not expired, not revoked, its owner not disabled. Only reads."""
     now = moment(session)
     found = _tokens(session, token.c.hash == hash_token(text, key))
-    if not found or found[0].revoked_at or (found[0].expires_at and found[0].expires_at <= now):
-        return None
-    if found[0].owner_id and _user(session, found[0].owner_id).disabled:
-        return None
-    return found[0]
+    return found[0] if found and _alive(session, found[0], now) else None
+
+
+def _alive(session: Connection, found: TokenView, now: datetime) -> bool:
+    if found.revoked_at or (found.expires_at and found.expires_at <= now):
+        return False
+    return not (found.owner_id and _user(session, found.owner_id).disabled)
 
 
 def touch_token(session: Connection, token_id: str) -> None:
@@ -253,8 +255,7 @@ def find_session(session: Connection, text: str, key: Secret) -> WebSession | No
         found = _user(session, row.user_id)
         return None if found.disabled else WebSession(found, None, stale)
     tokens = _tokens(session, token.c.id == row.token_id)
-    alive = tokens and not tokens[0].revoked_at and not (tokens[0].expires_at and tokens[0].expires_at <= now)
-    return WebSession(None, tokens[0], stale) if alive else None
+    return WebSession(None, tokens[0], stale) if tokens and _alive(session, tokens[0], now) else None
 
 
 def touch_session(session: Connection, text: str, key: Secret) -> None:
@@ -277,3 +278,12 @@ def is_empty(session: Connection) -> bool:
     users = session.execute(sa.select(sa.func.count()).select_from(user)).scalar_one()
     tokens = session.execute(sa.select(sa.func.count()).select_from(token)).scalar_one()
     return not users and not tokens
+
+
+def bootstrap(session: Connection, key: Secret) -> Secret | None:
+    """The first run's admin token, made only while nobody can sign in. ``serve`` prints it, once; it is kept nowhere."""
+    if not is_empty(session):
+        return None
+    scopes = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
+    expires = moment(session) + timedelta(days=365)
+    return create_token(session, "bootstrap", scopes, key, expires_at=expires)[1]
