@@ -30,7 +30,7 @@ lint: $(STAMP)
 
 # Hashes, no index addresses: the lock names packages, never where they come from.
 lock: $(STAMP)
-	$(VENV)/bin/uv pip compile -q pyproject.toml --group dev --extra trivy --extra embedded --generate-hashes --universal \
+	$(VENV)/bin/uv pip compile -q pyproject.toml --group dev --extra trivy --generate-hashes --universal \
 	  --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
 
 clean:

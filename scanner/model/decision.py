@@ -80,5 +80,9 @@ class Decision:
 
     @property
     def undecided(self) -> bool:
-        denying = [reason for reason in self.reasons if reason.action is Verdict.DENY and reason.kind is not ReasonKind.EXEMPTED]
+        denying = [
+            reason
+            for reason in self.reasons
+            if reason.action is Verdict.DENY and reason.kind is not ReasonKind.EXEMPTED
+        ]
         return self.verdict is Verdict.DENY and all(reason.kind is ReasonKind.INCOMPLETE for reason in denying)

@@ -15,7 +15,10 @@ from scanner.errors import ImageError, UsageError
 DOCKER_HUB = "docker.io"
 
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})", re.ASCII)
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?", re.ASCII)
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?",
+    re.ASCII,
+)
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -33,7 +36,9 @@ class Digest(str):
 
     def __new__(cls, value: str) -> Digest:
         if not isinstance(value, str) or not _DIGEST.fullmatch(value):
-            raise ImageError(f"not a digest: {str(value)[:100]!r}", hint="expected sha256: and 64 lower-case hex digits")
+            raise ImageError(
+                f"not a digest: {str(value)[:100]!r}", hint="expected sha256: and 64 lower-case hex digits"
+            )
         return super().__new__(cls, value)
 
     @property
@@ -61,7 +66,9 @@ class Digest(str):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(
-            cls, core_schema.str_schema(pattern=f"^{_DIGEST.pattern}$"), serialization=core_schema.to_string_ser_schema()
+            cls,
+            core_schema.str_schema(pattern=f"^{_DIGEST.pattern}$"),
+            serialization=core_schema.to_string_ser_schema(),
         )
 
 
@@ -78,7 +85,9 @@ class Platform:
         """``linux/arm64/v8`` -> Platform. Raises UsageError."""
         parts = text.split("/")
         if not 2 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z0-9_.-]{1,32}", part) for part in parts):
-            raise UsageError(f"not a platform: {text[:100]!r}", hint="write os/architecture[/variant], e.g. linux/amd64")
+            raise UsageError(
+                f"not a platform: {text[:100]!r}", hint="write os/architecture[/variant], e.g. linux/amd64"
+            )
         return cls(*parts)
 
     @property
@@ -106,12 +115,16 @@ class Reference:
         Without tag and digest the tag is ``latest``. A host is recognised by a dot, a colon, upper case or ``localhost``.
         """
         if not text or len(text) > 1024 or text.startswith("-"):
-            raise UsageError(f"not an image reference: {text[:100]!r}", hint="write host/repository:tag or host/repository@sha256:…")
+            raise UsageError(
+                f"not an image reference: {text[:100]!r}", hint="write host/repository:tag or host/repository@sha256:…"
+            )
         rest, at, digest_text = text.partition("@")
         digest = None
         if at:
             if not _DIGEST.fullmatch(digest_text):
-                raise UsageError(f"not a digest in the reference: {digest_text[:100]!r}", hint="sha256: and 64 lower-case hex digits")
+                raise UsageError(
+                    f"not a digest in the reference: {digest_text[:100]!r}", hint="sha256: and 64 lower-case hex digits"
+                )
             digest = Digest(digest_text)
         first, slash, path = rest.partition("/")
         if slash and (first == "localhost" or any(c in first for c in ".:") or first != first.lower()):
@@ -125,7 +138,9 @@ class Reference:
             host = DOCKER_HUB
             name = name if "/" in name else f"library/{name}"
         if not _REPOSITORY.fullmatch(name) or len(name) > _MAX_REPOSITORY:
-            raise UsageError(f"not a repository name: {name[:100]!r}", hint="lower-case letters, digits, and . _ - / between them")
+            raise UsageError(
+                f"not a repository name: {name[:100]!r}", hint="lower-case letters, digits, and . _ - / between them"
+            )
         if colon and not _TAG.fullmatch(tag):
             raise UsageError(f"not a tag: {tag[:100]!r}", hint="up to 128 letters, digits, . _ -")
         if not colon and digest is None:

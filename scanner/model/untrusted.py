@@ -21,7 +21,12 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def load_untrusted_json(
-    data: bytes, *, limit: int = 4 << 20, depth: int = 64, error: type[ScannerError] = ImageError, reason: str | None = None
+    data: bytes,
+    *,
+    limit: int = 4 << 20,
+    depth: int = 64,
+    error: type[ScannerError] = ImageError,
+    reason: str | None = None,
 ) -> Any:
     """The value of a JSON document. Raises ``error(reason=reason)`` with one plain sentence for anything else.
 
@@ -58,7 +63,9 @@ def load_untrusted_json(
 
     try:
         text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, parse_float=number)
+        value = json.loads(
+            text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, parse_float=number
+        )
         if _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as cause:
@@ -93,5 +100,7 @@ def clean_text(text: str, limit: int = 1000) -> str:
 
     Cut to ``limit`` characters with an ellipsis. Escaping for HTML or CSV is the renderer's, and comes on top.
     """
-    shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _INVISIBLE else c for c in text[: limit + 1])
+    shown = "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _INVISIBLE else c for c in text[: limit + 1]
+    )
     return shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"

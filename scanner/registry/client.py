@@ -226,7 +226,7 @@ class RegistryClient:
 
     def _wait(self, tries: int, retry_after: str | None) -> None:
         asked = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
-        self.sleep(min(_MAX_WAIT, max(asked, 0.5 * 2**tries)) * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
+        self.sleep(min(_MAX_WAIT, max(asked, 0.5 * 2**tries)) * random.uniform(0.8, 1.2))
 
     def _refusal(self, status: int, what: str, response: httpx.Response) -> ScannerError:
         if status == 404:

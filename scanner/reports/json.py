@@ -29,6 +29,12 @@ def decision_document(decision: Decision) -> dict[str, Any]:
     return {**document, "undecided": decision.undecided}
 
 
+def decision_text(decision: Decision, report: ScanReport) -> str:
+    """A decision as the gate answers it: one JSON object, with the image's name beside the decision's own members."""
+    document = {**decision_document(decision), "image": report.reference, "digest": report.digest}
+    return orjson.dumps(document, default=str).decode()
+
+
 class JsonReport(ReportFormat):
     """See ``ReportFormat``. Members: ``schema``, ``decision`` (null without a policy), ``report``."""
 

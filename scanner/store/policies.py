@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -60,13 +61,13 @@ def get(session: Connection, name: str, version: int | None = None) -> PolicyVie
     row = session.execute(query).first()
     if row is None:
         raise NotFoundError("there is no such policy")
-    return PolicyView(*row._tuple())
+    return _view(row)
 
 
 def list_(session: Connection) -> tuple[PolicyView, ...]:
     """The newest version of every policy, by name."""
     rows = session.execute(_views().where(policy_version.c.version == policy.c.version).order_by(policy.c.name))
-    return tuple(PolicyView(*row._tuple()) for row in rows)
+    return tuple(_view(row) for row in rows)
 
 
 def versions(session: Connection, name: str) -> tuple[PolicyView, ...]:
@@ -74,7 +75,7 @@ def versions(session: Connection, name: str) -> tuple[PolicyView, ...]:
     rows = session.execute(_views().where(policy.c.name == name).order_by(policy_version.c.version.desc())).all()
     if not rows:
         raise NotFoundError("there is no such policy")
-    return tuple(PolicyView(*row._tuple()) for row in rows)
+    return tuple(_view(row) for row in rows)
 
 
 def enable(session: Connection, name: str, enabled: bool) -> None:
@@ -88,7 +89,11 @@ def enable(session: Connection, name: str, enabled: bool) -> None:
         raise NotFoundError("there is no such policy")
 
 
-def _views() -> sa.Select[tuple[str, int, str, str, str, datetime, bool]]:
+def _view(row: sa.Row[Any]) -> PolicyView:
+    return PolicyView(row.name, row.version, row.text, row.digest, row.author, row.created_at, row.enabled)
+
+
+def _views() -> sa.Select[Any]:
     return sa.select(
         policy.c.name, policy_version.c.version, policy_version.c.text, policy_version.c.digest, policy_version.c.author, policy_version.c.created_at, policy.c.enabled,
     ).join(policy_version, policy_version.c.name == policy.c.name)  # fmt: skip

@@ -1,0 +1,61 @@
+"""The queue: Celery as a wake-up call. A message is ``kick(scan_id)``, acknowledged early, harmless to lose, repeat or forge.
+
+The database holds the truth: no result backend, no chords, no ETA, no retries by the broker. Workers look into the database by
+themselves every few seconds too, so a broker that is gone costs seconds, not scans.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from celery import Celery
+from kombu.entity import Exchange, Queue
+
+from scanner.config import Settings
+from scanner.model.scan import Lane
+
+log = logging.getLogger(__name__)
+
+KICK = "dockwarden.kick"
+_SOCKET_SECONDS = 0.5
+
+
+def make_app(settings: Settings, broker: str = "") -> Celery:
+    """The Celery app. Without a broker (embedded) messages go nowhere and the workers' own looking is all there is."""
+    url = broker or settings.broker_url.reveal() or "memory://"
+    app = Celery("dockwarden", broker=url, backend=None, set_as_current=False)
+    exchange = Exchange("dockwarden", type="direct")
+    arguments = {"x-queue-type": "quorum"} if url.startswith(("amqp", "pyamqp")) else None
+    app.conf.update(
+        task_queues=[Queue(lane.value, exchange, routing_key=lane.value, queue_arguments=arguments) for lane in Lane],
+        task_default_queue=Lane.PUSH.value,
+        task_default_exchange="dockwarden",
+        task_acks_late=False,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=_SOCKET_SECONDS,
+        broker_transport_options={"visibility_timeout": 86400, "socket_timeout": 5, "health_check_interval": 25}
+        if url.startswith("redis") or url.startswith("unix")
+        else {},
+        task_publish_retry=False,
+        enable_utc=True,
+    )
+    return app
+
+
+def enqueue(app: Celery, scan_id: str, lane: Lane) -> bool:
+    """Nudge a worker of this lane, after commit. Never raises: a lost nudge is found by the workers themselves. False: it was lost."""
+    if app.conf.broker_url == "memory://":
+        return False
+    try:
+        app.send_task(KICK, args=(scan_id,), queue=lane.value, retry=False, ignore_result=True)
+    except Exception as error:  # noqa: BLE001  every broker library has its own; whatever it is, the scan is safe in the database
+        log.warning("a nudge was lost: %s", type(error).__name__)
+        return False
+    return True

@@ -1,0 +1,225 @@
+"""Processes of a server: web, worker and, with a broker, beat. One tree: whoever dies is started again, and nobody outlives the parent."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from types import FrameType
+
+from scanner import queue
+from scanner.config import PREFIX, Limits, Secret, Settings, load, secret_key
+from scanner.errors import ScannerError
+from scanner.store import accounts, audit
+from scanner.store.session import Database
+
+_PR_SET_PDEATHSIG = 1
+_STOP_SECONDS, _SETTLED_SECONDS, _MAX_PAUSE = 12.0, 20.0, 15.0
+_ALL_SCOPES = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
+
+
+def supervise(
+    settings: Settings,
+    *,
+    web_only: bool = False,
+    tell: Callable[[str], None] = lambda message: print(message, file=sys.stderr, flush=True),
+) -> None:
+    """Run the server until SIGTERM or SIGINT. Embedded, the database is brought to head; otherwise it must be there already."""
+    database = Database(settings.database)
+    if settings.embedded:
+        database.upgrade()
+    else:
+        database.check_head()
+    first = bootstrap(database, secret_key(settings))
+    if first is not None:
+        tell(f"first run: sign in with this administrator's token, which is not shown again: {first.reveal()}")
+    roles = ["web"] if web_only else ["web", "worker", *(["beat"] if settings.broker_url else [])]
+    tell(f"listening on http://{settings.host}:{settings.port}")
+    _Tree(settings, roles).run()
+
+
+def bootstrap(database: Database, key: Secret) -> Secret | None:
+    """On the first run, and never again, a token for the administrator. Returns its text, which is kept nowhere."""
+    with database.session() as session:
+        if not accounts.is_empty(session):
+            return None
+        view, text = accounts.create_token(session, "first administrator", _ALL_SCOPES, key)
+        audit.record(session, "dockwarden", "token.create", view.id, detail={"name": view.name, "first_run": True})
+        return text
+
+
+@dataclass
+class _Child:
+    role: str
+    process: subprocess.Popen[bytes]
+    started: float
+    pause: float = 0.5
+
+
+class _Tree:
+    """Children by role. A child that ends is started again, after a pause that grows while it keeps ending soon."""
+
+    def __init__(self, settings: Settings, roles: Sequence[str]) -> None:
+        self._settings, self._roles = settings, roles
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        children = {role: self._start(role) for role in self._roles}
+        try:
+            while not self._stopping.wait(0.3):
+                for role, child in children.items():
+                    if child.process.poll() is not None and not self._stopping.is_set():
+                        children[role] = self._again(child)
+        finally:
+            self._end([child.process for child in children.values()])
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping.set()
+
+    def _start(self, role: str, pause: float = 0.5) -> _Child:
+        command = [sys.executable, "-m", "scanner.supervisor", role]
+        environment = {**os.environ, **environment_of(self._settings)}
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        return _Child(role, process, time.monotonic(), pause)
+
+    def _again(self, child: _Child) -> _Child:
+        lived = time.monotonic() - child.started
+        pause = 0.5 if lived > _SETTLED_SECONDS else min(child.pause * 2, _MAX_PAUSE)
+        logging.getLogger(__name__).warning("%s ended (%s), starting it again", child.role, child.process.returncode)
+        self._stopping.wait(pause)
+        return self._start(child.role, pause)
+
+    def _end(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        for process in processes:
+            process.terminate()
+        ends = time.monotonic() + _STOP_SECONDS
+        for process in processes:
+            try:
+                process.wait(max(0.1, ends - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables, for a child process of our own."""
+    default, found = Settings(), {}
+    for item in fields(Settings):
+        value = getattr(settings, item.name)
+        if item.name == "limits":
+            for limit in fields(Limits):
+                found[f"{PREFIX}LIMIT_{limit.name.upper()}"] = str(getattr(value, limit.name))
+        elif value is not None and value != getattr(default, item.name):
+            text = (
+                value.reveal()
+                if isinstance(value, Secret)
+                else ",".join(value)
+                if isinstance(value, tuple)
+                else str(value)
+            )
+            found[PREFIX + item.name.upper()] = text
+    found[PREFIX + "HOME"] = str(settings.home.absolute())
+    return found
+
+
+def run_web(settings: Settings) -> None:
+    """The web process: one, with threads, so that SQLite, metrics and throttling see every request."""
+    from granian import Granian
+    from granian.constants import Interfaces
+
+    Granian(
+        "web:create_app",
+        factory=True,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=16,
+        respawn_failed_workers=True,
+        log_enabled=True,
+        log_level="warning",
+        log_access=False,
+    ).serve()
+
+
+def run_worker(settings: Settings) -> None:
+    """A worker: slots, sweeper, and Celery as its wake-up call where there is a broker."""
+    from scanner.tasks import Worker, register
+
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.database)
+    database.check_head()
+    app = queue.make_app(settings)
+    worker = Worker(settings, database, app)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    if settings.broker_url:
+        register(app, worker)
+        listener = threading.Thread(target=_listen, args=(app, settings), name="celery", daemon=True)
+        listener.start()
+    worker.run()
+
+
+def _listen(app: object, settings: Settings) -> None:
+    """Celery's own worker, for nudges only. Should it break, the slots look into the database by themselves; it is started again."""
+    from celery import Celery
+
+    assert isinstance(app, Celery)
+    while True:
+        try:
+            app.Worker(
+                pool="threads",
+                concurrency=1,
+                queues=list(settings.lanes),
+                loglevel="WARNING",
+                without_gossip=True,
+                without_mingle=True,
+            ).start()
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a broker's library can raise anything; nothing depends on it
+            logging.getLogger(__name__).warning("the queue's listener ended: %s", type(error).__name__)
+        time.sleep(5)
+
+
+def run_beat(settings: Settings) -> None:
+    """The scheduler: nudges every lane now and then, in case all nudges of a burst were lost."""
+    app = queue.make_app(settings)
+    app.conf.beat_schedule = {
+        f"nudge-{lane}": {
+            "task": queue.KICK,
+            "schedule": timedelta(seconds=60),
+            "args": ("",),
+            "options": {"queue": lane},
+        }
+        for lane in ("gate", "push", "background")
+    }
+    app.conf.beat_schedule_filename = str(settings.home / "beat-schedule")
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    app.Beat(loglevel="WARNING").run()
+
+
+def _main(role: str) -> None:
+    """A child of ``supervise``: ends with its parent, however that ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    settings = load()
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format=f"%(asctime)s {role} %(levelname)s %(message)s"
+    )
+    {"web": run_web, "worker": run_worker, "beat": run_beat}[role](settings)
+
+
+if __name__ == "__main__":
+    try:
+        _main(sys.argv[1])
+    except ScannerError as failure:
+        print(f"dockwarden: {failure}", file=sys.stderr)
+        sys.exit(3)

@@ -1,0 +1,190 @@
+"""Workers: claim a scan, run it under a lease, record it; and sweep. Celery tasks are three lines over this.
+
+A worker process has a number of slots, each a thread that runs one scan at a time (the engine is a child process, and hashing and
+decompressing let other threads run). One slot takes nothing but ``gate`` scans, because there somebody waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from celery import Celery
+
+from scanner import pipeline, queue
+from scanner.config import Settings, secret_key
+from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
+from scanner.model.scan import Progress, Stage
+from scanner.slots import claim_slot
+from scanner.store import scans
+from scanner.store.session import Database
+
+log = logging.getLogger(__name__)
+
+_IDLE_SECONDS = 1.0
+Runner = Callable[[scans.Claim, "pipeline.ServerServices", Callable[[Progress], None]], None]
+
+
+@dataclass
+class Worker:
+    """One worker process. ``run`` blocks until ``stop``; scans that are running then are left to their leases and to other workers."""
+
+    settings: Settings
+    database: Database
+    celery: Celery
+    runner: Runner = field(default_factory=lambda: pipeline.run_claim)
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}")
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._wake = threading.Condition()
+        self._nudges = 0
+
+    def stop(self) -> None:
+        """Take no new scan; running ones lose their lease when the process ends."""
+        self._stop.set()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """There may be something to do."""
+        with self._wake:
+            self._nudges += 1
+            self._wake.notify_all()
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        threads = [threading.Thread(target=self._sweeper, name="sweeper", daemon=True)]
+        for number in range(max(1, self.settings.workers)):
+            lanes = self._lanes(number)
+            threads.append(threading.Thread(target=self._slot, args=(lanes,), name=f"slot-{number}", daemon=True))
+        for thread in threads:
+            thread.start()
+        self._stop.wait()
+
+    def _lanes(self, number: int) -> tuple[str, ...]:
+        """Slot 0 is kept for whoever waits, where there are several slots and the worker serves the gate at all."""
+        lanes = self.settings.lanes
+        return ("gate",) if number == 0 and self.settings.workers > 1 and "gate" in lanes else lanes
+
+    def _slot(self, lanes: Sequence[str]) -> None:
+        with ExitStack() as stack:
+            slot = stack.enter_context(claim_slot(self.settings.home / "slots"))
+            services = pipeline.ServerServices.make(self.settings, self.database, slot, secret_key(self.settings))
+            while not self._stop.is_set():
+                seen = self._nudges
+                if not self.work_once(lanes, services):
+                    self._rest(seen)
+
+    def _rest(self, seen: int) -> None:
+        """Until the next nudge, or a little while: a nudge may have been lost."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._nudges != seen or self._stop.is_set(), _IDLE_SECONDS)
+
+    def work_once(self, lanes: Sequence[str], services: pipeline.ServerServices) -> bool:
+        """Claim one scan and bring it to an end. False: there was none, or the database is away."""
+        try:
+            with self.database.session() as session:
+                claim = scans.claim(session, self.name, lanes, self.settings.lease_seconds)
+        except RemoteError as error:
+            log.warning("cannot claim: %s", error)
+            return False
+        if claim is None:
+            return False
+        Attempt(self, claim, services).run()
+        return True
+
+    def _sweeper(self) -> None:
+        while not self._stop.wait(self.settings.sweep_seconds):
+            try:
+                with self.database.session() as session:
+                    swept = scans.sweep(session)
+            except RemoteError as error:
+                log.warning("cannot sweep: %s", error)
+                continue
+            if swept.requeued or swept.dead:
+                log.warning("swept: %d put back, %d given up", swept.requeued, swept.dead)
+            for scan_id, lane in swept.kicks:
+                queue.enqueue(self.celery, scan_id, lane)
+            if swept.kicks:
+                self.nudge()
+
+
+class Attempt:
+    """One attempt at one scan: a heartbeat beside it, and an end to it whatever happens."""
+
+    def __init__(self, worker: Worker, claim: scans.Claim, services: pipeline.ServerServices) -> None:
+        self._worker, self._claim = worker, claim
+        self._lost, self._over = threading.Event(), threading.Event()
+        self._progress = Progress(Stage.RESOLVE)
+        self._services = services.cancelled_by(self._lost.is_set)
+
+    def run(self) -> None:
+        beat = threading.Thread(target=self._heartbeat, name=f"lease-{self._claim.scan_id[:8]}", daemon=True)
+        beat.start()
+        try:
+            self._worker.runner(self._claim, self._services, self._report)
+        except LeaseLost:
+            log.warning("scan %s went to another worker", self._claim.scan_id)
+        except ScannerError as error:
+            self._end(error)
+        except Exception as error:
+            log.exception("scan %s broke", self._claim.scan_id)
+            self._end(ScannerError(f"internal error ({type(error).__name__})", retryable=True))
+        finally:
+            self._over.set()
+            beat.join()
+
+    def _report(self, progress: Progress) -> None:
+        changed = progress.stage is not self._progress.stage
+        self._progress = progress
+        if self._lost.is_set():
+            raise LeaseLost("the lease was lost")
+        if changed:
+            with self._worker.database.session() as session:
+                scans.heartbeat(session, self._claim, self._worker.settings.lease_seconds, progress)
+
+    def _heartbeat(self) -> None:
+        """Keep the lease while the work goes on. A database that is away is waited for: the lease is longer than the pause."""
+        settings = self._worker.settings
+        while not self._over.wait(settings.heartbeat_seconds):
+            try:
+                with self._worker.database.session() as session:
+                    scans.heartbeat(session, self._claim, settings.lease_seconds, self._progress)
+            except LeaseLost:
+                self._lost.set()
+                return
+            except RemoteError as error:
+                log.warning("cannot keep the lease of %s: %s", self._claim.scan_id, error)
+
+    def _end(self, error: ScannerError) -> None:
+        """Record how the attempt failed. If the database is away the lease runs out, and the sweeper does it."""
+        message = f"{error}" + (f" ({error.hint})" if error.hint else "")
+        again = error.retryable and error.fault is not Fault.CALLER
+        for pause in (0.0, 1.0, 3.0):
+            time.sleep(pause)
+            try:
+                with self._worker.database.session() as session:
+                    if again:
+                        scans.retry(session, self._claim, error.reason, message, error.retry_after)
+                    else:
+                        scans.fail(session, self._claim, error.reason, message)
+            except LeaseLost:
+                return
+            except RemoteError:
+                continue
+            return
+
+
+def register(app: Celery, worker: Worker) -> None:
+    """The one task: a nudge."""
+
+    @app.task(name=queue.KICK, ignore_result=True)  # type: ignore[untyped-decorator]
+    def kick(scan_id: str) -> None:  # noqa: ARG001  which one does not matter: the database knows what is most urgent
+        worker.nudge()
