@@ -1,0 +1,129 @@
+"""Real databases for tests: a PostgreSQL cluster of our own and SQLite files, migrated once and copied for every test."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import uuid
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from scanner.store.session import Database
+
+BACKENDS = ("sqlite", "postgresql")
+_TEMPLATE = "migrated"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A PostgreSQL server on a unix socket of its own. It runs as ``postgres`` when we are root: the server refuses root."""
+
+    binaries: Path
+    home: Path
+
+    def control(self, *arguments: str) -> None:
+        owner = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+        subprocess.run(
+            [self.binaries / "pg_ctl", "-D", self.home / "data", "-w", *arguments],
+            check=True, capture_output=True, timeout=60, **owner,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        options = f"-c listen_addresses= -c unix_socket_directories={self.home} -c fsync=off -c max_connections=200"
+        self.control("-o", options, "-l", str(self.home / "log"), "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        self.control("-m", mode, "stop")
+
+    def url(self, name: str) -> str:
+        return f"postgresql+psycopg://{self._role}@/{name}?host={self.home}"
+
+    def create(self, name: str, template: str = "template1") -> str:
+        """A new database, and its URL."""
+        with psycopg.connect(host=str(self.home), user=self._role, dbname="postgres", autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return self.url(name)
+
+    @property
+    def _role(self) -> str:
+        return "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+
+
+def make_cluster() -> Cluster:
+    """Start a new server; it ends with this process. Skips where PostgreSQL is not installed."""
+    binaries = _binaries()
+    home = Path(tempfile.mkdtemp(prefix="dockwarden-pg-"))
+    cluster = Cluster(binaries, home)
+    if os.getuid() == 0:
+        shutil.chown(home, "postgres", "postgres")
+    cluster.control("initdb", "-o", "--auth=trust --no-sync --encoding=UTF8 --locale=C")
+    cluster.start()
+    atexit.register(_end, cluster)
+    return cluster
+
+
+def _binaries() -> Path:
+    found = shutil.which("pg_ctl")
+    places = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if not places:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql, or put pg_ctl on PATH")
+    return places[0]
+
+
+def _end(cluster: Cluster) -> None:
+    try:
+        cluster.stop()
+    except subprocess.CalledProcessError:
+        pass  # a test had stopped it already
+    shutil.rmtree(cluster.home, ignore_errors=True)
+
+
+@lru_cache(maxsize=1)
+def cluster() -> Cluster:
+    """The one that tests share. Tests that stop a server make their own."""
+    return make_cluster()
+
+
+def empty_url(backend: str, directory: Path) -> str:
+    """A database without a schema."""
+    if backend == "sqlite":
+        return f"sqlite:///{directory / (uuid.uuid4().hex + '.db')}"
+    return cluster().create("t" + uuid.uuid4().hex)
+
+
+def migrated_url(backend: str, directory: Path) -> str:
+    """A database at head, copied from one that was migrated once."""
+    if backend == "postgresql":
+        _migrated_template(cluster())
+        return cluster().create("t" + uuid.uuid4().hex, _TEMPLATE)
+    file = directory / (uuid.uuid4().hex + ".db")
+    shutil.copy(_migrated_file(), file)
+    return f"sqlite:///{file}"
+
+
+@lru_cache(maxsize=1)
+def _migrated_file() -> Path:
+    home = Path(tempfile.mkdtemp(prefix="dockwarden-sqlite-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    database = Database(f"sqlite:///{home / 'head.db'}")
+    database.upgrade()
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
+    database.engine.dispose()
+    return home / "head.db"
+
+
+@lru_cache(maxsize=1)
+def _migrated_template(server: Cluster) -> None:
+    database = Database(server.create(_TEMPLATE))
+    database.upgrade()
+    database.engine.dispose()

@@ -1,0 +1,88 @@
+"""Migrations: the schema they make is the schema of the code, they go down as they went up, and data survives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from scanner.errors import RemoteError, UsageError
+from scanner.store import images, scans
+from scanner.store.schema import metadata
+from scanner.store.session import Database
+from tests.databases import BACKENDS, empty_url
+from tests.scanner.store import factories
+
+
+@pytest.fixture(params=BACKENDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    database = Database(empty_url(request.param, tmp_path))
+    yield database
+    database.engine.dispose()
+
+
+def test_the_migrations_make_what_the_code_expects(database: Database) -> None:
+    database.upgrade()
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_there_is_one_head_and_every_revision_says_what_it_does() -> None:
+    revisions = list(ScriptDirectory(str(Path(__file__).parents[1] / "migrations")).walk_revisions())
+    assert sum(not revision.nextrev for revision in revisions) == 1
+    assert all(revision.doc for revision in revisions)
+
+
+def test_a_database_that_is_not_at_head_is_refused(database: Database) -> None:
+    with pytest.raises(UsageError) as refused:
+        database.check_head()
+    assert refused.value.reason == "db_not_at_head" and "db upgrade" in refused.value.hint
+    database.upgrade()
+    database.check_head()
+    database.upgrade()  # again: nothing to do, no harm
+    database.downgrade("base")
+    with pytest.raises(UsageError):
+        database.check_head()
+
+
+def test_down_with_data_leaves_nothing_and_up_again_works(database: Database) -> None:
+    database.upgrade()
+    _fill(database)
+    database.downgrade("base")
+    with database.read() as session:
+        assert set(sa.inspect(session).get_table_names()) <= {"alembic_version"}
+    database.upgrade()
+    database.check_head()
+    _fill(database)
+
+
+def test_what_was_recorded_is_there_after_an_upgrade(database: Database) -> None:
+    """Holds for every later revision: each is applied to a database that is in use."""
+    database.upgrade("0001")
+    digest = _fill(database)
+    database.upgrade()
+    with database.read() as session:
+        assert images.newest_report(session, digest, None)[1].digest == digest
+        assert len(scans.list_(session, None).items) == 1
+
+
+def test_a_database_that_does_not_answer_is_a_fault_of_ours_to_name() -> None:
+    with pytest.raises(RemoteError) as refused:
+        Database("postgresql://nobody@/none?host=/nonexistent").revision()
+    assert refused.value.reason == "db_unavailable"
+
+
+def _fill(database: Database) -> str:
+    found = factories.report(packages=[factories.package(1)])
+    with database.session() as session:
+        scans.request(session, factories.request())
+        held = scans.claim(session, "w", ["push"], 60)
+        assert held
+        images.record(session, held, found, factories.evidence(found), [factories.decided(found)])
+    return found.digest
