@@ -59,3 +59,15 @@ def enqueue(app: Celery, scan_id: str, lane: Lane) -> bool:
         log.warning("a nudge was lost: %s", type(error).__name__)
         return False
     return True
+
+
+def reachable(app: Celery) -> bool:
+    """Whether the broker answers within half a second. Embedded there is none, and none is missing."""
+    if app.conf.broker_url == "memory://":
+        return True
+    try:
+        with app.connection_for_write(connect_timeout=_SOCKET_SECONDS) as connection:
+            connection.ensure_connection(max_retries=1, timeout=_SOCKET_SECONDS)
+    except Exception:  # noqa: BLE001  every broker library has its own; any of them means no
+        return False
+    return True
