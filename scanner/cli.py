@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -321,7 +322,14 @@ def advisories_status(settings: Settings, format_: str) -> Exit:
     """How old the advisories are, and where they came from."""
     from scanner.advisories import database
 
-    return Exit.OK if show_document(database.describe(settings), format_) else Exit.UNDECIDED
+    status = database.status(settings)
+    document = {name: str(value) if value else None for name, value in asdict(status).items()}
+    if format_ == "json":
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo("\n".join(f"{name.replace('_', ' '):14} {value or 'not known'}" for name, value in document.items()))
+    age = datetime.now(UTC) - status.updated_at if status.updated_at else None
+    return Exit.OK if age and age <= timedelta(hours=settings.advisories_max_age_hours) else Exit.UNDECIDED
 
 
 @advisories.command("import")
@@ -331,7 +339,8 @@ def advisories_import(settings: Settings, file: Path) -> None:
     """Verify a database file and put it in force, atomically."""
     from scanner.advisories import database
 
-    tell(f"in force: {database.import_file(settings, file).describe()}")
+    status = database.import_file(settings, file).status()
+    tell(f"in force: {status.source} {status.version}, built {status.updated_at:%Y-%m-%d %H:%M} UTC, {status.digest}")
 
 
 @cli.command()
@@ -402,6 +411,10 @@ def webhook() -> None:
 @pass_settings
 def demo(settings: Settings, keep: bool) -> Exit:
     """Build sample images, serve, scan, print the decisions and the UI's address."""
-    from scanner import demonstration
+    from scanner import demo as demonstration
 
     return Exit.OK if demonstration.run(settings, keep=keep, tell=tell) else Exit.UNDECIDED
+
+
+if __name__ == "__main__":
+    main()

@@ -80,6 +80,13 @@ class Client:
             progress(f"pending: scan {clean_text(str(document.get('scan', '')), 100)}")
             time.sleep(min(max(0.2, _number(document.get("retry_after"))), 10, max(0.0, ends - time.monotonic())))
 
+    def ready(self) -> bool:
+        """Whether the server answers that it can work. Never raises."""
+        try:
+            return self._http.get("/readyz", timeout=5).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
         """POST JSON, read a bounded JSON object back. Raises for every status but 200, 201 and 202."""
         try:

@@ -90,7 +90,9 @@ class _Page:
             else ""
         )
         label = self._paint(f"{first.action:<5}", _COLORS[first.action])
-        if len(group) == 1:
+        if first.kind is ReasonKind.INCOMPLETE:
+            text = f"{first.message} (asked by {', '.join(dict.fromkeys(reason.rule for reason in group))})"
+        elif len(group) == 1:
             text = f"{first.rule}: {first.message}"
         else:
             shown = ", ".join(reason.subject for reason in group[:4])
@@ -133,7 +135,8 @@ class _Page:
         yield f"  {engine.engine} {engine.version}: {system}, {engine.coverage.packages} packages, advisories of {_date(built)}"
         for item in engine.incomplete:
             yield from self._wrap(f"unknown: {item.detail or item.reason}", "    ? ", "      ")
-        yield from self._vulnerabilities(engine.vulnerabilities)
+        if engine.coverage.packages:
+            yield from self._vulnerabilities(engine.vulnerabilities)
 
     def _vulnerabilities(self, items: Sequence[Vulnerability]) -> Iterator[str]:
         counts = Counter(item.severity for item in items)
@@ -183,8 +186,9 @@ def _grouped(reasons: Iterable[Reason]) -> Iterator[list[Reason]]:
     """Reasons of one rule, action and kind together: two hundred vulnerabilities are one line."""
     groups: dict[tuple[object, ...], list[Reason]] = defaultdict(list)
     for reason in reasons:
-        separate = reason.message if reason.kind is ReasonKind.INCOMPLETE else ""
-        groups[reason.rule, reason.action, reason.kind, separate].append(reason)
+        # What is not known is one fact, however many rules it keeps from deciding.
+        key = reason.message if reason.kind is ReasonKind.INCOMPLETE else reason.rule
+        groups[key, reason.action, reason.kind].append(reason)
     yield from groups.values()
 
 

@@ -1,0 +1,198 @@
+"""``dockwarden demo``: sample images in a small registry, a server, and the gate's answer about each of them.
+
+Everything is real but the images: the samples are served by a read-only registry on the loopback (distribution-spec, pull), a server
+is started as ``dockwarden serve`` starts it, and the gate is asked as a CI job asks it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from scanner import samples
+from scanner.advisories import database
+from scanner.config import Secret, Settings, secret_key
+from scanner.errors import RemoteError
+from scanner.remote import Answer, Client, describe
+from scanner.store import registries
+from scanner.store.session import Database
+from scanner.supervisor import bootstrap, environment_of
+
+_READY_SECONDS = 60
+_PATH = re.compile(r"/v2/([a-z0-9/_-]+)/(manifests|blobs)/([A-Za-z0-9:._-]+)")
+
+
+def run(settings: Settings, *, keep: bool, tell: Callable[[str], None]) -> bool:
+    """The whole demo. Returns whether every sample was decided as it should be. Leaves nothing running unless ``keep``."""
+    with ExitStack() as stack:
+        base = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="dockwarden-demo-", ignore_cleanup_errors=True))
+        )
+        tell("building sample images and a small advisory database")
+        digests = {
+            sample.name: samples.build_layout(sample, base / "images" / sample.repository) for sample in samples.SAMPLES
+        }
+        host = stack.enter_context(_registry(base / "images"))
+        state = replace(
+            settings, home=base / "state", port=settings.port if _free(settings.host, settings.port) else _any_port()
+        )
+        database.import_file(state, samples.build_advisories(base / "advisories"))
+        token = _prepare(state, host)
+        tell(f"starting a server on http://{state.host}:{state.port}")
+        stack.enter_context(_server(state))
+        client = Client(f"http://{state.host}:{state.port}", token)
+        _await_ready(client)
+        verdicts = {}
+        for sample in samples.SAMPLES:
+            image = f"{host}/{sample.name}"
+            answer = client.gate(image, environment="", workload=None, wait=120, progress=lambda message: None)
+            verdicts[sample.name] = _kind(answer)
+            print(f"\n{describe(answer)}\n  ({sample.about})", flush=True)
+        print(
+            f"\n{len(digests)} images decided: " + ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
+        )
+        print(
+            f"User interface: http://{state.host}:{state.port}/   sign in with the token {token.reveal()}", flush=True
+        )
+        if keep:
+            tell("the server keeps running; stop it with Ctrl-C")
+            _until_stopped()
+        return verdicts == _EXPECTED
+
+
+_EXPECTED = {
+    "shop/good:1.4.2": "allow",
+    "shop/vulnerable:1.4.1": "deny",
+    "shop/root-with-secret:latest": "deny",
+    "shop/mystery:0.1": "undecided",
+    "shop/aging:2.0.0": "warn",
+}
+
+
+def _kind(answer: Answer) -> str:
+    if answer.pending:
+        return "pending"
+    return "undecided" if answer.verdict == "deny" and answer.undecided else answer.verdict
+
+
+def _prepare(state: Settings, host: str) -> Secret:
+    """The database, the registry's entry, and the administrator's token."""
+    store = Database(state.database)
+    store.upgrade()
+    token = bootstrap(store, secret_key(state))
+    assert token is not None, "a new database has no token yet"
+    with store.session() as session:
+        registries.add(session, host, secret_key(state), insecure=True)
+    return token
+
+
+@contextmanager
+def _server(state: Settings) -> Iterator[None]:
+    """``dockwarden serve`` as a child; its output is kept for the case that it fails."""
+    environment = {**{k: v for k, v in os.environ.items() if not k.startswith("DOCKWARDEN_")}, **environment_of(state)}
+    log = state.home / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scanner.cli", "serve"],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            yield
+        except RemoteError:
+            sys.stderr.write(log.read_text(errors="replace")[-4000:])
+            raise
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _await_ready(client: Client) -> None:
+    ends = time.monotonic() + _READY_SECONDS
+    while not client.ready():
+        if time.monotonic() > ends:
+            raise RemoteError("the server did not become ready", reason="server_unreachable")
+        time.sleep(0.2)
+
+
+def _until_stopped() -> None:
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    stopped.wait()
+
+
+def _free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) != 0
+
+
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _registry(images: Path) -> Iterator[str]:
+    """A read-only registry of OCI layouts on the loopback. Yields its host:port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
+            pass
+
+        def do_GET(self) -> None:
+            media_type, data = _answer(images, self.path.partition("?")[0])
+            self.send_response(200 if data is not None else 404)
+            self.send_header("Content-Type", media_type)
+            self.send_header("Content-Length", str(len(data or b"")))
+            self.end_headers()
+            self.wfile.write(data or b"")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _answer(images: Path, path: str) -> tuple[str, bytes | None]:
+    if path == "/v2/":
+        return "application/json", b"{}"
+    match = _PATH.fullmatch(path)
+    layout = images / match[1] if match else images / secrets.token_hex(4)
+    if match is None or not (layout / "index.json").is_file():
+        return "application/json", None
+    entry = json.loads((layout / "index.json").read_text())["manifests"][0]
+    digest = match[3]
+    if match[2] == "manifests" and digest == entry["annotations"]["org.opencontainers.image.ref.name"]:
+        digest = entry["digest"]
+    blob = layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
+    media_type = entry["mediaType"] if match[2] == "manifests" else "application/octet-stream"
+    return media_type, blob.read_bytes() if blob.is_file() else None
