@@ -206,7 +206,8 @@ def claim(
     taken = session.execute(
         scan.update()
         .where(
-            scan.c.id.in_(ready.scalar_subquery() if session.dialect.name == "sqlite" else ready),
+            # "=", not IN: PostgreSQL may run a subquery of IN again for every row, and each run would lock and take one more scan.
+            scan.c.id == ready.scalar_subquery(),
             scan.c.state == ScanState.QUEUED,
         )
         .values(
