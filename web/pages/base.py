@@ -1,0 +1,109 @@
+"""What all pages share: navigation, times, sizes, and the way from an error to a page or to the sign-in form.
+
+Everything that came from an image is shown through Jinja's escaping; nothing here marks text as safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from flask import Response, g, render_template, request, url_for
+
+from scanner import __version__
+from web.auth import Principal
+
+PAGE_SIZE = 50
+
+
+@dataclass(frozen=True)
+class NavigationItem:
+    endpoint: str
+    title: str
+    permission: str
+
+    @property
+    def current(self) -> bool:
+        return (request.endpoint or "").partition(".")[0] == self.endpoint.partition(".")[0]
+
+
+NAVIGATION = (
+    NavigationItem("images_page.index", "Images", "read"),
+    NavigationItem("scans_page.index", "Scans", "read"),
+    NavigationItem("policies_page.index", "Policies", "read"),
+    NavigationItem("registries_page.index", "Registries", "manage"),
+)
+
+
+def page(template: str, **values: Any) -> str:
+    """A whole page, with the frame's values."""
+    who: Principal | None = g.get("principal")
+    navigation = [item for item in NAVIGATION if who and who.may(item.permission)]
+    return render_template(
+        template,
+        principal=who,
+        navigation=navigation,
+        version=__version__,
+        ago=ago,
+        exact=exact,
+        megabytes=megabytes,
+        **values,
+    )
+
+
+def error_page(document: Mapping[str, Any]) -> Response:
+    """An error for a person: what is wrong, what to do, what to quote. Whoever is not signed in is sent to the form, and back."""
+    if document["status"] == 401 and request.method == "GET":
+        target = request.full_path.rstrip("?")
+        location = url_for("sign_in_page.form", next=target) if safe_next(target) else url_for("sign_in_page.form")
+        return Response(status=303, headers={"Location": location})
+    return Response(page("error.html", problem=document), document["status"], mimetype="text/html")
+
+
+def safe_next(target: str) -> str:
+    """A path of ours, or nothing: an address from a link never sends anybody elsewhere (20 spellings of ``//evil`` are tests)."""
+    parts = urlsplit(target)
+    plain = (
+        target.startswith("/")
+        and not target.startswith(("//", "/\\"))
+        and "\\" not in target
+        and not any(c < " " for c in target)
+    )
+    return target if plain and not parts.scheme and not parts.netloc and target != "/" else ""
+
+
+def ago(moment: datetime | None) -> str:
+    """How long ago, for reading; the exact time stands beside it."""
+    if moment is None:
+        return "never"
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    for limit, size, name in (
+        (90, 1, "second"),
+        (5400, 60, "minute"),
+        (129600, 3600, "hour"),
+        (7776000, 86400, "day"),
+        (63072000, 2592000, "month"),
+    ):
+        if abs(seconds) < limit:
+            count = max(0, round(abs(seconds) / size))
+            text = f"{count} {name}{'' if count == 1 else 's'}"
+            return "just now" if count == 0 else f"{text} ago" if seconds >= 0 else f"in {text}"
+    return f"{moment:%Y-%m-%d}"
+
+
+def exact(moment: datetime | None) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+
+
+def megabytes(size: int | None) -> str:
+    return f"{(size or 0) / 1e6:,.1f} MB"
+
+
+def here(**changes: str | None) -> str:
+    """This page's address with other parameters; None takes one away."""
+    values = {**request.args.to_dict(), **changes}
+    query = "&".join(f"{quote(name)}={quote(value)}" for name, value in values.items() if value)
+    return request.path + (f"?{query}" if query else "")

@@ -1,0 +1,190 @@
+"""Images: the list with search and filter, and one image with its verdict first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, redirect, request, url_for
+
+from scanner import catalog, queue
+from scanner.errors import NotFoundError, UsageError
+from scanner.model.finding import Component, Severity, Vulnerability
+from scanner.model.image import instruction
+from scanner.model.reference import Reference
+from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
+from scanner.store import audit, images, scans
+from web.auth import address, permission, principal
+from web.pages.base import PAGE_SIZE, here, page
+from web.services import services
+
+bp = Blueprint("images_page", __name__)
+
+VERDICTS = ("allow", "warn", "deny", "undecided")
+TABS = ("vulnerabilities", "checks", "components", "layers", "history")
+_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class PackageRow:
+    """The vulnerabilities of one package in one version, worst first."""
+
+    name: str
+    version: str
+    items: tuple[Vulnerability, ...]
+    layer: int | None
+    instruction: str
+
+    @property
+    def worst(self) -> Severity:
+        return max((v.severity for v in self.items), key=lambda s: s.rank)
+
+    @property
+    def fixes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(fix for v in self.items for fix in v.fixed_versions))
+
+
+@bp.get("/images")
+@permission("read")
+def index() -> str:
+    """Every image, last scanned first. A search from the keyboard swaps the list only."""
+    search = request.args.get("q", "").strip()[:200]
+    chosen = [v for v in request.args.getlist("verdict") if v in VERDICTS]
+    projects = principal().projects
+    with services().database.read() as session:
+        found = images.list_(
+            session, projects, search=search, verdicts=chosen, cursor=request.args.get("cursor"), limit=PAGE_SIZE
+        )
+        counts = images.verdict_counts(session, projects)
+    template = "images_list.html" if request.headers.get("HX-Request") else "images.html"
+    return page(
+        template,
+        found=found,
+        search=search,
+        chosen=chosen,
+        counts=counts,
+        verdicts=VERDICTS,
+        here=here,
+        total=sum(counts.values()),
+    )
+
+
+@bp.post("/images/scan")
+@permission("scan")
+def scan_now() -> Response:
+    """Ask for a scan of what was typed, and show how it goes."""
+    text = request.form.get("image", "").strip()
+    reference = Reference.parse(text)
+    asked = ScanRequest(
+        str(reference),
+        None,
+        services().settings.engine,
+        Lane.GATE,
+        request.form.get("force") == "1",
+        requested_by=principal().name,
+        source="page",
+    )
+    with services().database.session() as session:
+        ticket = scans.request(session, asked)
+        audit.record(session, principal().name, "scan.request", str(reference), address=address())
+    if ticket.created:
+        queue.enqueue(services().celery, ticket.scan_id, asked.lane)
+    return redirect(url_for("scans_page.one", scan_id=ticket.scan_id), 303)  # type: ignore[return-value]
+
+
+@bp.get("/images/<digest>")
+@permission("read")
+def one(digest: str) -> str:
+    """One image: the verdict and why, then what was found, a tab at a time."""
+    projects = principal().projects
+    tab = request.args.get("tab", "vulnerabilities")
+    if tab not in TABS:
+        raise NotFoundError("there is no such tab")
+    with services().database.read() as session:
+        report_id, report = images.newest_report(session, digest, projects)
+        names = images.names(session, digest, projects)
+        history = images.decisions(
+            session, digest, cursor=request.args.get("cursor") if tab == "history" else None, limit=PAGE_SIZE
+        )
+        gate = images.gate(session, digest, "", None, projects)
+    number = _platform(report)
+    item = report.images[number] if report.images else None
+    decision = orjson.loads(gate.document) if gate else None
+    return page(
+        "image.html", digest=digest, report=report, report_id=report_id, names=names, history=history, decision=decision, tab=tab, tabs=TABS,
+        item=item, number=number, packages=_packages(item), components=_components(item), catalog=catalog.image_checks(), rows=_ROWS,
+        instruction=instruction, here=here, reasons=_reasons(decision),
+    )  # fmt: skip
+
+
+@bp.get("/images/<digest>/report")
+@permission("read")
+def download(digest: str) -> Response:
+    """The whole report in any format, to keep."""
+    from scanner.reports.base import ReportSubject
+
+    name = request.args.get("format", "json")
+    formats = catalog.reports()
+    if name not in formats:
+        raise UsageError(f"there is no format {name!r}", hint="one of " + ", ".join(formats))
+    with services().database.read() as session:
+        _, report = images.newest_report(session, digest, principal().projects)
+    text = formats[name].render(ReportSubject(report))
+    headers = {
+        "Content-Disposition": f'attachment; filename="image-{digest.removeprefix("sha256:")[:12]}.{formats[name].extension}"'
+    }
+    return Response(text, mimetype=formats[name].media_type, headers=headers)
+
+
+@bp.get("/vulnerabilities/<name>")
+@permission("read")
+def vulnerability(name: str) -> str:
+    """An advisory, and every image it touches."""
+    with services().database.read() as session:
+        advisory, affected = images.affected(session, name, principal().projects)
+    return page("vulnerability.html", advisory=advisory, affected=affected)
+
+
+def _platform(report: ScanReport) -> int:
+    """Which image of an index is shown."""
+    asked = request.args.get("platform", "")
+    return next((n for n, item in enumerate(report.images) if str(item.image.platform) == asked), 0)
+
+
+def _packages(item: ImageReport | None) -> list[PackageRow]:
+    grouped: dict[tuple[str, str], list[Vulnerability]] = defaultdict(list)
+    for v in (v for engine in (item.engines if item else ()) for v in engine.vulnerabilities):
+        grouped[v.package, v.installed_version].append(v)
+    rows = []
+    for (name, version), found in grouped.items():
+        layer = item.image.layer_of(found[0].layer) if item else None
+        ranked = tuple(sorted(found, key=lambda v: (-v.severity.rank, v.id)))
+        rows.append(
+            PackageRow(
+                name, version, ranked, layer.index if layer else None, instruction(layer.created_by) if layer else ""
+            )
+        )
+    return sorted(rows, key=lambda row: (-row.worst.rank, -len(row.items), row.name))
+
+
+def _components(item: ImageReport | None) -> Sequence[Component]:
+    return sorted(
+        (c for engine in (item.engines if item else ()) for c in engine.components), key=lambda c: (c.type, c.name)
+    )
+
+
+def _reasons(decision: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """Reasons of one rule together, the rest of them counted; what is not known once, however many rules ask for it."""
+    groups: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for reason in decision["reasons"] if decision else ():
+        key = (
+            reason["message"] if reason["kind"] == "incomplete" else reason["rule"],
+            reason["action"],
+            reason["kind"],
+        )
+        group = groups.setdefault(key, {**reason, "items": []})
+        group["items"].append(reason)
+    return list(groups.values())

@@ -1,0 +1,85 @@
+"""Scans: what is queued and running, what failed and why, and what was given up and needs a person."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Blueprint, Response, redirect, request, url_for
+
+from scanner import queue
+from scanner.model.scan import ScanState, Stage
+from scanner.store import audit, scans
+from web.auth import address, permission, principal
+from web.pages.base import PAGE_SIZE, here, page
+from web.services import services
+
+bp = Blueprint("scans_page", __name__)
+
+_FILTERS = {
+    "active": (ScanState.QUEUED, ScanState.RUNNING, ScanState.RETRY_WAIT),
+    "failed": (ScanState.FAILED,),
+    "dead": (ScanState.DEAD,),
+    "done": (ScanState.DONE,),
+}
+
+
+@bp.get("/scans")
+@permission("read")
+def index() -> str:
+    """Scans, newest first; the list renews itself while something is going on."""
+    chosen = request.args.get("state", "")
+    with services().database.read() as session:
+        found = scans.list_(
+            session,
+            principal().projects,
+            states=_FILTERS.get(chosen, ()),
+            cursor=request.args.get("cursor"),
+            limit=PAGE_SIZE,
+        )
+        figures = scans.figures(session)
+    active = any(not scan.state.terminal for scan in found.items)
+    counts = {
+        name: sum(n for (_, state), n in figures.by_state.items() if state in states)
+        for name, states in _FILTERS.items()
+    }
+    template = "scans_list.html" if request.headers.get("HX-Request") else "scans.html"
+    return page(template, found=found, chosen=chosen, filters=_FILTERS, counts=counts, active=active, here=here)
+
+
+@bp.get("/scans/<uuid:scan_id>")
+@permission("read")
+def one(scan_id: UUID) -> str:
+    """One scan: its stage and progress while it runs, its end and its attempts afterwards."""
+    with services().database.read() as session:
+        scan = scans.get(session, str(scan_id), principal().projects)
+        attempts = scans.attempts(session, str(scan_id))
+    template = "scan_state.html" if request.headers.get("HX-Request") else "scan.html"
+    return page(
+        template,
+        scan=scan,
+        attempts=attempts,
+        stages=[stage for stage in Stage if stage not in (Stage.VERIFY, Stage.POSTURE)],
+    )
+
+
+@bp.post("/scans/<uuid:scan_id>/rescan")
+@permission("scan")
+def rescan(scan_id: UUID) -> Response:
+    """Ask again for what this scan was of."""
+    with services().database.session() as session:
+        former = scans.get(session, str(scan_id), principal().projects)
+        ticket = scans.rescan(session, former.id, principal().name)
+        audit.record(session, principal().name, "scan.rescan", former.id, address=address())
+    queue.enqueue(services().celery, ticket.scan_id, former.request.lane)
+    return redirect(url_for("scans_page.one", scan_id=ticket.scan_id), 303)  # type: ignore[return-value]
+
+
+@bp.post("/scans/<uuid:scan_id>/cancel")
+@permission("scan")
+def cancel(scan_id: UUID) -> Response:
+    """Stop it."""
+    with services().database.session() as session:
+        scan = scans.get(session, str(scan_id), principal().projects)
+        scans.cancel(session, scan.id)
+        audit.record(session, principal().name, "scan.cancel", scan.id, address=address())
+    return redirect(url_for("scans_page.one", scan_id=scan_id), 303)  # type: ignore[return-value]

@@ -1,0 +1,50 @@
+"""Signing in with a user's name and password, or with an API token; and out."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, make_response, redirect, request, url_for
+
+from scanner.errors import RefusedError
+from web.auth import PUBLIC, permission, sign_in_with_password, sign_in_with_token, sign_out
+from web.pages.base import error_page, page, safe_next
+
+bp = Blueprint("sign_in_page", __name__)
+bp.record_once(lambda state: state.app.extensions.__setitem__("error_page", error_page))
+
+
+@bp.get("/")
+@permission(PUBLIC)
+def home() -> Response:
+    """The way in: images, for whoever is signed in."""
+    return redirect(url_for("images_page.index"), 303)  # type: ignore[return-value]
+
+
+@bp.get("/sign-in")
+@permission(PUBLIC)
+def form() -> str:
+    return page("sign_in.html", next=safe_next(request.args.get("next", "")), error="", name="")
+
+
+@bp.post("/sign-in")
+@permission(PUBLIC)
+def enter() -> Response:
+    """Check what was given. A wrong name, password and token get one and the same answer."""
+    token, name = request.form.get("token", "").strip(), request.form.get("name", "").strip()
+    target = safe_next(request.form.get("next", "")) or url_for("images_page.index")
+    try:
+        with_cookie = (
+            sign_in_with_token(token) if token else sign_in_with_password(name, request.form.get("password", ""))
+        )
+    except RefusedError as error:
+        message = f"{error}" + (f" ({error.hint})" if error.hint and not token else "")
+        status = 429 if error.reason == "rate_limited" else 403 if error.reason == "csrf" else 401
+        return make_response(
+            page("sign_in.html", next=safe_next(request.form.get("next", "")), error=message, name=name), status
+        )
+    return with_cookie(redirect(target, 303))  # type: ignore[arg-type]
+
+
+@bp.post("/sign-out")
+@permission("signed-in")
+def leave() -> Response:
+    return sign_out()(redirect(url_for("sign_in_page.form"), 303))  # type: ignore[arg-type]
