@@ -23,6 +23,8 @@ from scanner.config import Secret, Settings, load
 from scanner.errors import Fault, ScannerError, UsageError
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from scanner.model.decision import Decision
     from scanner.model.scan import Progress
     from scanner.policy.rules import Policy
@@ -132,6 +134,7 @@ def exit_of_decision(decision: Decision) -> Exit:
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+SCOPES = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
 pass_settings: Callable[[Any], Any] = click.make_pass_decorator(Settings)
 
 
@@ -158,9 +161,6 @@ def cli(context: click.Context, config: Path | None) -> None:
 @click.option("-o", "--output", type=FILE, help="Write the report to a file instead of stdout.")
 @click.option("--platform", help="OS/ARCH of an image index; the host's otherwise.")
 @click.option(
-    "--workload", "workload_file", type=FILE, help="How it will be run: compose, Kubernetes, docker inspect …"
-)
-@click.option(
     "--insecure-registry",
     multiple=True,
     metavar="HOST",
@@ -171,7 +171,7 @@ def cli(context: click.Context, config: Path | None) -> None:
 @pass_settings
 def scan(
     settings: Settings, target: str, engine: str | None, policy_file: Path | None, format_: str, output: Path | None, platform: str | None,
-    workload_file: Path | None, insecure_registry: tuple[str, ...], ca_file: Path | None, fix_hints: bool,
+    insecure_registry: tuple[str, ...], ca_file: Path | None, fix_hints: bool,
 ) -> Exit:  # fmt: skip
     """Scan TARGET here and now, without a server, and decide.
 
@@ -343,15 +343,6 @@ def advisories_import(settings: Settings, file: Path) -> None:
     tell(f"in force: {status.source} {status.version}, built {status.updated_at:%Y-%m-%d %H:%M} UTC, {status.digest}")
 
 
-@cli.command()
-@click.argument("target")
-@click.option("--format", "format_", default="table", type=click.Choice(["table", "json"]), show_default=True)
-@pass_settings
-def audit(settings: Settings, target: str, format_: str) -> Exit:
-    """Check how containers are run. TARGET: docker, swarm, compose:FILE, kubernetes:FILE, ecs:FILE, marathon:FILE."""
-    raise NotImplementedError
-
-
 @cli.group()
 def policy() -> None:
     """Policies: validate, test, simulate."""
@@ -396,14 +387,108 @@ def user() -> None:
     """Accounts."""
 
 
+@user.command("add")
+@click.argument("name")
+@click.option(
+    "--role", type=click.Choice(["viewer", "developer", "security", "admin"]), default="viewer", show_default=True
+)
+@click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Asked for when it is not in DOCKWARDEN_PASSWORD.")
+@pass_settings
+def user_add(settings: Settings, name: str, role: str, password: str) -> None:
+    """Add a local user who signs in with a password."""
+    from scanner.store import accounts, audit
+
+    with administration(settings) as session:
+        view = accounts.create_user(session, name, password, role)
+        audit.record(session, "command line", "user.create", view.id, detail={"name": name, "role": role})
+    tell(f"user {name!r} may sign in as {role}")
+
+
 @cli.group()
 def token() -> None:
     """API tokens."""
 
 
+@token.command("create")
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("gate",), show_default=True)
+@click.option("--project", "projects", multiple=True, help="Only these projects; all without.")
+@click.option("--days", default=90, show_default=True, type=click.IntRange(1, 365), help="How long it is good for.")
+@pass_settings
+def token_create(settings: Settings, name: str, scopes: tuple[str, ...], projects: tuple[str, ...], days: int) -> None:
+    """Create a token and print it, once."""
+    from scanner.config import secret_key
+    from scanner.store import accounts, audit
+
+    expires = datetime.now(UTC) + timedelta(days=days)
+    with administration(settings) as session:
+        view, text = accounts.create_token(
+            session, name, scopes, secret_key(settings), projects=projects, expires_at=expires
+        )
+        audit.record(session, "command line", "token.create", view.id, detail={"name": name, "scopes": list(scopes)})
+    tell(f"token {name!r}, good until {expires:%Y-%m-%d}; it is not shown again:")
+    click.echo(text.reveal())
+
+
 @cli.group()
 def webhook() -> None:
     """Webhooks that registries call."""
+
+
+@webhook.command("create")
+@click.option(
+    "--registry",
+    "host",
+    required=True,
+    metavar="HOST",
+    help="The registry that will call; added if it is not configured.",
+)
+@click.option("--format", "format_", default="distribution", show_default=True, help="What it sends.")
+@click.option("--insecure", is_flag=True, help="A registry that is added speaks plain HTTP.")
+@click.option(
+    "--alias", "aliases", multiple=True, metavar="HOST", help="Another name that it gives itself in what it sends."
+)
+@pass_settings
+def webhook_create(settings: Settings, host: str, format_: str, insecure: bool, aliases: tuple[str, ...]) -> None:
+    """Create a webhook and print its secret, once."""
+    from scanner.config import secret_key
+    from scanner.store import audit, deliveries, registries
+
+    key = secret_key(settings)
+    with administration(settings) as session:
+        view = registries.find(session, host) or registries.add(session, host, key, insecure=insecure, aliases=aliases)
+        _, secret = deliveries.create_hook(session, f"pushes of {host}", format_, view.id, key)
+        audit.record(session, "command line", "webhook.create", host, detail={"format": format_})
+    tell(
+        f"have {host} POST to /webhooks/{format_} with the header 'Authorization: Bearer <secret>'; the secret is not shown again:"
+    )
+    click.echo(secret.reveal())
+
+
+@contextmanager
+def administration(settings: Settings) -> Iterator[Connection]:
+    """A transaction on a database that is at head (brought there, where everything is embedded)."""
+    from scanner.store.session import Database
+
+    database = Database(settings.database)
+    if settings.embedded:
+        database.upgrade()
+    database.check_head()
+    with database.session() as session:
+        yield session
+
+
+@cli.command("audit-log")
+@click.argument("action", type=click.Choice(["verify"]))
+@pass_settings
+def audit_log(settings: Settings, action: str) -> Exit:
+    """Verify that no entry of the audit log was changed or taken out. Exit 3 when one was."""
+    from scanner.store import audit
+
+    with administration(settings) as session:
+        broken = audit.verify(session)
+    tell("the chain holds" if broken is None else f"entry {broken} does not fit the one before it")
+    return Exit.OK if broken is None else Exit.UNDECIDED
 
 
 @cli.command()
