@@ -1,1 +1,86 @@
 """The web: API, webhooks, adapters and pages. ``create_app(settings)`` builds it; importing opens nothing."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from celery import Celery
+from flask import Blueprint
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+from scanner import __version__, config, queue
+from scanner.config import Settings
+from scanner.store.session import Database
+from web import api, auth, errors, health, logs, security, webhooks
+from web.api.base import Problem
+from web.pages.base import error_page
+from web.services import Services
+
+
+def create_app(
+    settings: Settings | None = None, database: Database | None = None, celery: Celery | None = None
+) -> OpenAPI:
+    """The WSGI application. Without arguments, as a server's factory, settings come from the environment and logging is set up.
+
+    Nothing is opened before the first request; a database that is not at head is ``serve``'s to refuse.
+    """
+    if settings is None:
+        settings = config.load()
+        logs.configure(settings)
+    app = OpenAPI(
+        "web",
+        info=Info(
+            title="Dockwarden",
+            version=__version__,
+            description="Container image scanning and hardening: evidence and decisions.",
+        ),
+        security_schemes=_SECURITY_SCHEMES,
+        validation_error_model=Problem,
+        validation_error_callback=errors.invalid,
+        doc_ui=False,
+    )
+    services = Services(
+        settings,
+        database or Database(settings.database),
+        celery or queue.make_app(settings),
+        config.secret_key(settings),
+    )
+    app.extensions["dockwarden"] = services
+    security.install(app, settings)
+    logs.install(app)
+    errors.install(app)
+    auth.install(app)
+    api.install(app)
+    app.register_blueprint(health.bp)
+    app.register_blueprint(webhooks.bp)
+    _register_discovered(app, "web.adapters")
+    _register_discovered(app, "web.pages")
+    app.extensions["error_page"] = error_page
+    health.install(app, services)
+    return app
+
+
+_SECURITY_SCHEMES: dict[str, Any] = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API token. Its scopes are the `x-permission` of operations.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-dockwarden",
+        "description": "A web session, with X-CSRFToken on changes.",
+    },
+}
+
+
+def _register_discovered(app: OpenAPI, package: str) -> None:
+    """Blueprints of a room's modules, each in its ``bp``: a new area is a new file."""
+    for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        found = getattr(importlib.import_module(f"{package}.{info.name}"), "bp", None)
+        if isinstance(found, Blueprint):
+            app.register_blueprint(found)

@@ -177,6 +177,11 @@ def list_tokens(session: Connection) -> tuple[TokenView, ...]:
     return _tokens(session, sa.true())
 
 
+def get_token(session: Connection, token_id: str) -> TokenView:
+    """Raises NotFoundError."""
+    return _one_token(session, token.c.id == token_id)
+
+
 def revoke_token(session: Connection, token_id: str) -> TokenView:
     """Effective at once, also for web sessions that were opened with it. Raises NotFoundError."""
     revoked = (

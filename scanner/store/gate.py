@@ -104,3 +104,8 @@ def resolved(session: Connection, target: str, project: str, seconds: float) -> 
         .limit(1)
     ).scalar()
     return str(found) if found else None
+
+
+def holds(session: Connection, row: GateRow) -> bool:
+    """Whether time alone cannot have changed the decision yet, by the database's clock."""
+    return row.valid_until is None or row.valid_until > epoch(session)

@@ -1,0 +1,95 @@
+"""``/api/v1``: one module per resource, found by looking, and the document that describes them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, current_app, request
+from flask.json.provider import DefaultJSONProvider
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.openapi import OpenAPI
+
+from scanner.errors import UsageError
+from scanner.model.untrusted import load_untrusted_json
+from scanner.plugins import PluginError
+from web.api.base import PREFIX
+from web.auth import PUBLIC, permission
+
+document = Blueprint("openapi", __name__)
+_PARAMETER = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
+
+
+class StrictJson(DefaultJSONProvider):
+    """Bodies are read as everything from outside is: no member twice, no NaN, no depth. Raises UsageError (400)."""
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return load_untrusted_json(
+            s.encode() if isinstance(s, str) else s, limit=1 << 20, error=UsageError, reason="bad_json"
+        )
+
+
+def install(app: OpenAPI) -> None:
+    """Every resource of this package. A module without an ``api`` would be a hole nobody sees, so it fails loudly."""
+    app.json = StrictJson(app)
+    for info in pkgutil.iter_modules(__path__):
+        if info.name == "base" or info.name.startswith("_"):
+            continue
+        api = getattr(importlib.import_module(f"{__name__}.{info.name}"), "api", None)
+        if not isinstance(api, APIBlueprint):
+            raise PluginError(f"web.api.{info.name} has no `api`")
+        app.register_api(api)
+    app.register_blueprint(document)
+    spec = describe(app)
+    app.extensions["openapi_json"] = orjson.dumps(spec)
+    bodies = _with_bodies(app, spec)
+
+    @app.before_request
+    def check_body() -> None:
+        """flask-openapi3 takes a wrong media type or malformed JSON for an empty body, and a string for JSON: not here."""
+        if request.routing_exception is None and (request.endpoint, request.method) in bodies:
+            if request.mimetype != "application/json":
+                raise UsageError("send application/json", reason="unsupported_media_type")
+            if not isinstance(request.get_json(), dict):
+                raise UsageError("the body must be a JSON object", reason="invalid")
+
+
+@document.get(f"{PREFIX}/openapi.json")
+@permission(PUBLIC)
+def openapi() -> Response:
+    """The OpenAPI 3.1 document. Public: it says nothing about what was scanned."""
+    return Response(current_app.extensions["openapi_json"], mimetype="application/json")
+
+
+def describe(app: OpenAPI) -> dict[str, Any]:
+    """The document, completed: every operation names its permission (``x-permission``) and the ways in."""
+    spec: dict[str, Any] = app.api_doc
+    for path, method, view in _operations(app):
+        operation = spec["paths"].get(path, {}).get(method)
+        if operation is not None:
+            operation["x-permission"] = view.permission
+            operation["security"] = [{"token": []}, {"session": []}]
+    return spec
+
+
+def _operations(app: OpenAPI) -> list[tuple[str, str, Any]]:
+    """(path as in the document, method in lower case, view) of every route under the API's prefix."""
+    return [
+        (_PARAMETER.sub(r"{\1}", rule.rule), method.lower(), app.view_functions[rule.endpoint])
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith(PREFIX)
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    ]
+
+
+def _with_bodies(app: OpenAPI, spec: dict[str, Any]) -> frozenset[tuple[str, str]]:
+    """The (endpoint, method) pairs whose operation takes a body."""
+    return frozenset(
+        (rule.endpoint, method)
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+        if "requestBody" in spec["paths"].get(_PARAMETER.sub(r"{\1}", rule.rule), {}).get(method.lower(), {})
+    )

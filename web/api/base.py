@@ -1,0 +1,143 @@
+"""What every resource of the API shares: models, problems in the document, pages of lists, answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
+
+PREFIX = "/api/v1"
+PROBLEM = "application/problem+json"
+
+# Printable text: what a database, a log and a page can all hold (no NUL, no line breaks, no half surrogates).
+Text = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
+DigestText = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+_HOST = r"([A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?)*(:[0-9]{1,5})?/)?"
+_REPOSITORY = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
+ImageText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024),
+    Field(
+        description="An image reference: host/repository:tag, or host/repository@sha256:…. A tag is resolved once; the answer names the digest.",
+        examples=["registry.example.com/shop/cart:1.4.2", "registry.example.com/shop/cart@sha256:" + "1" * 64],
+    ),
+]
+
+
+class Model(BaseModel):
+    """Of requests and answers. Unknown members are refused, so a misspelt one is told and mass assignment finds nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Made once per model: flask-openapi3 asks for it on every request that has a query (340 µs each)."""
+        return _schema(cls, args, tuple(sorted(kwargs.items())))
+
+
+@cache
+def _schema(model: type[Model], args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    return super(Model, model).model_json_schema(*args, **dict(kwargs))
+
+
+class FieldProblem(Model):
+    """One member of a request that is wrong."""
+
+    pointer: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. ``reason`` is stable and may be compared; ``detail`` and ``hint`` are for people."""
+
+    type: str = Field(examples=["urn:dockwarden:problem:not-found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["there is no such image"])
+    reason: str = Field(examples=["not_found"])
+    hint: str | None = None
+    request_id: str = Field(examples=["5f2c9e7b1a3d4c60"])
+    errors: list[FieldProblem] | None = None
+
+
+class PageQuery(Model):
+    """Every list: at most ``limit`` items, from where ``cursor`` (the former page's ``next_cursor``) left off."""
+
+    limit: int = Field(50, ge=1, le=200)
+    cursor: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z0-9_-]+$")
+
+
+def problems(*statuses: int) -> Responses:
+    """The problem answers of an operation, for its document."""
+    described = {
+        400: "not understood",
+        401: "not signed in",
+        403: "not allowed",
+        404: "does not exist, or is not yours to see",
+        406: "no such format",
+        409: "the state does not allow it",
+        412: "edited meanwhile: read again",
+        413: "too large",
+        415: "send application/json",
+        422: "understood, and not valid; `errors` says where",
+        428: "send If-Match",
+        429: "too many requests; see Retry-After",
+        503: "cannot answer now; see Retry-After",
+    }
+    return {
+        str(status): {
+            "description": described[status],
+            "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
+    }
+
+
+def blueprint(name: str, title: str, about: str) -> APIBlueprint:
+    """A resource. Its module's ``api`` is what ``web.api`` finds."""
+    return APIBlueprint(
+        name,
+        f"web.api.{name}",
+        url_prefix=PREFIX,
+        abp_tags=[Tag(name=title, description=about)],
+        abp_responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
+        operation_id_callback=_operation_id,
+    )
+
+
+def _operation_id(*, bp_name: str = "", name: str = "", path: str = "", method: str = "") -> str:  # noqa: ARG001
+    """``scans_create``: what generated clients call the operation. The library calls with these four names."""
+    return f"{bp_name}_{name}"
+
+
+def answer(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A model as JSON, by its own serializer."""
+    return Response(body.model_dump_json(by_alias=True), status, headers, mimetype="application/json")
+
+
+Item = TypeVar("Item")
+View = TypeVar("View")
+
+
+def listed(items: Sequence[Item], show: Callable[[Item], View]) -> list[View]:
+    return [show(item) for item in items]
+
+
+def etag(version: int | str) -> str:
+    return f'"{version}"'
+
+
+def matches(if_match: str, version: int | str) -> bool:
+    """RFC 9110 13.1.1: strong comparison with any of the list; ``*`` is any that exists."""
+    return if_match.strip() == "*" or etag(version) in re.findall(r'"[^"]*"', if_match)

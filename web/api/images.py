@@ -1,0 +1,423 @@
+"""Images and the evidence about them. Everything is read from what the newest scan stored; nothing is looked at again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Literal, TypeVar
+
+from flask import Response, request
+from pydantic import Field, StringConstraints, TypeAdapter
+
+from scanner import catalog
+from scanner.errors import UsageError
+from scanner.model.decision import Decision, Verdict
+from scanner.model.finding import (
+    CheckResult,
+    Component,
+    Failed,
+    Incomplete,
+    NotApplicable,
+    Passed,
+    SecretMatch,
+    Severity,
+    Verification,
+    Vulnerability,
+)
+from scanner.model.image import Layer
+from scanner.model.reference import Digest
+from scanner.model.scan import ScanReport
+from scanner.reports.base import ReportSubject
+from scanner.store import images
+from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
+from web.api.gate import DecisionOut
+from web.auth import permission, principal
+from web.services import services
+
+api = blueprint("images", "Images", "What was scanned, and what was found.")
+
+
+class Counts(Model):
+    critical: int
+    high: int
+    medium: int
+    low: int
+    unknown: int
+
+
+class ListedOut(Model):
+    project: str
+    repository: str
+    tag: str
+    digest: DigestText
+    verdict: Verdict
+    undecided: bool
+    vulnerabilities: Counts
+    fixable: int
+    failed_checks: int
+    incomplete: int
+    size: int
+    scanned_at: datetime
+
+
+class ImagePage(Model):
+    items: list[ListedOut]
+    next_cursor: str | None
+
+
+class ImageQuery(PageQuery):
+    search: Text = Field("", description="In repository, tag and digest.")
+    verdict: list[Literal["allow", "warn", "deny", "undecided"]] = Field([], description="Any of these.")
+    repository: Text | None = None
+
+
+class PlatformImage(Model):
+    """One image of the subject: an index has several."""
+
+    digest: DigestText
+    platform: str
+    config_digest: DigestText
+    size: int
+    created: datetime | None
+    user: str
+    layers: int
+    labels: dict[str, str]
+    engines: list[str]
+    incomplete: list[Incomplete]
+
+
+class ImageOut(Model):
+    digest: DigestText
+    media_type: str
+    names: list[ListedOut] = Field(description="Every name under which it is known, the newest first.")
+    images: list[PlatformImage]
+    decision: DecisionOut | None
+    scanned_at: datetime
+    dockwarden: str
+
+
+class ImagePath(Model):
+    digest: DigestText
+
+
+class Offset(Model):
+    """Evidence is one immutable document: a page of it is a slice, and its cursor a position."""
+
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}$")] | None = None
+
+
+class FindingQuery(Offset):
+    severity: list[Severity] = Field([], description="Any of these.")
+    fixable: bool | None = None
+    package: Text | None = None
+
+
+class FindingOut(Model):
+    image: DigestText
+    vulnerability: Vulnerability
+
+
+class FindingPage(Model):
+    items: list[FindingOut]
+    next_cursor: str | None
+
+
+class ComponentOut(Model):
+    image: DigestText
+    component: Component
+
+
+class ComponentPage(Model):
+    items: list[ComponentOut]
+    next_cursor: str | None
+
+
+class CheckOut(Model):
+    """``image`` null: the registry's posture."""
+
+    image: DigestText | None
+    check: str
+    title: str
+    severity: Severity
+    remedy: str
+    outcome: Annotated[Passed | Failed | NotApplicable | Incomplete, Field(discriminator="kind")]
+
+
+class CheckList(Model):
+    items: list[CheckOut]
+    secrets: list[SecretMatch]
+
+
+class SignatureOut(Model):
+    image: DigestText
+    verification: Verification
+
+
+class SignatureList(Model):
+    items: list[SignatureOut]
+
+
+class LayerOut(Model):
+    image: DigestText
+    layer: Layer
+
+
+class LayerList(Model):
+    items: list[LayerOut]
+
+
+class RecordedDecision(Model):
+    id: int
+    policy: str
+    policy_version: int
+    environment: str
+    verdict: Verdict
+    undecided: bool
+    decided_at: datetime
+    decision: DecisionOut
+
+
+class DecisionPage(Model):
+    items: list[RecordedDecision]
+    next_cursor: str | None
+
+
+class ReportQuery(Model):
+    format: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")] | None = Field(
+        None, description="A report format's id; else the Accept header decides, else JSON."
+    )
+
+
+def _listed(item: images.ListedImage) -> ListedOut:
+    return ListedOut(
+        project=item.project,
+        repository=item.repository,
+        tag=item.tag,
+        digest=item.digest,
+        verdict=item.verdict,
+        undecided=item.undecided,
+        vulnerabilities=Counts(**item.counts),
+        fixable=item.fixable,
+        failed_checks=item.failed_checks,
+        incomplete=item.incomplete,
+        size=item.size,
+        scanned_at=item.scanned_at,
+    )
+
+
+def _found(digest: str) -> ScanReport:
+    """The newest evidence. 404 for what is not there and what is another project's."""
+    with services().database.read() as session:
+        return images.newest_report(session, digest, principal().projects)[1]
+
+
+@api.get("/images", responses={"200": ImagePage, **problems(404)})
+@permission("read")
+def index(query: ImageQuery) -> Response:
+    """List images, last scanned first
+
+    One row for every name under which a digest is known.
+    """
+    with services().database.read() as session:
+        page = images.list_(
+            session,
+            principal().projects,
+            search=query.search,
+            verdicts=query.verdict,
+            repository=query.repository,
+            cursor=query.cursor,
+            limit=query.limit,
+        )
+    return answer(ImagePage(items=[_listed(item) for item in page.items], next_cursor=page.next_cursor))
+
+
+@api.get("/images/<digest>", responses={"200": ImageOut, **problems(404)})
+@permission("read")
+def get(path: ImagePath) -> Response:
+    """Read an image: what it is, what it is called, what was decided"""
+    with services().database.read() as session:
+        _, found = images.newest_report(session, path.digest, principal().projects)
+        names = images.names(session, path.digest, principal().projects)
+        row = images.gate(session, path.digest, "", None, principal().projects)
+    parts = [
+        PlatformImage(
+            digest=item.image.digest,
+            platform=str(item.image.platform),
+            config_digest=item.image.config.digest,
+            size=item.image.size,
+            created=item.image.config.created,
+            user=item.image.config.user,
+            layers=len(item.image.layers),
+            labels=dict(item.image.config.labels),
+            engines=[f"{engine.engine} {engine.version}" for engine in item.engines],
+            incomplete=[*item.incomplete, *(gap for engine in item.engines for gap in engine.incomplete)],
+        )
+        for item in found.images
+    ]
+    return answer(
+        ImageOut(
+            digest=path.digest,
+            media_type=found.subject.media_type,
+            names=[_listed(item) for item in names],
+            images=parts,
+            decision=DecisionOut.model_validate_json(row.document) if row else None,
+            scanned_at=found.finished_at,
+            dockwarden=found.dockwarden,
+        )
+    )
+
+
+@api.get("/images/<digest>/findings", responses={"200": FindingPage, **problems(404)})
+@permission("read")
+def findings(path: ImagePath, query: FindingQuery) -> Response:
+    """Vulnerabilities, the most severe first"""
+    chosen = [
+        FindingOut(image=item.image.digest, vulnerability=v)
+        for item in _found(path.digest).images
+        for engine in item.engines
+        for v in engine.vulnerabilities
+        if (not query.severity or v.severity in query.severity)
+        and query.fixable in (None, v.fixable)
+        and query.package in (None, v.package)
+    ]
+    chosen.sort(key=lambda f: (-f.vulnerability.severity.rank, f.vulnerability.package, f.vulnerability.id))
+    items, cursor = _slice(chosen, query)
+    return answer(FindingPage(items=items, next_cursor=cursor))
+
+
+@api.get("/images/<digest>/components", responses={"200": ComponentPage, **problems(404)})
+@permission("read")
+def components(path: ImagePath, query: Offset) -> Response:
+    """Packages found in the image"""
+    found = [
+        ComponentOut(image=item.image.digest, component=component)
+        for item in _found(path.digest).images
+        for engine in item.engines
+        for component in engine.components
+    ]
+    items, cursor = _slice(found, query)
+    return answer(ComponentPage(items=items, next_cursor=cursor))
+
+
+@api.get("/images/<digest>/checks", responses={"200": CheckList, **problems(404)})
+@permission("read")
+def checks(path: ImagePath) -> Response:
+    """What the checks of image and registry said, and secrets found by content (redacted)"""
+    found = _found(path.digest)
+    results: list[tuple[str | None, CheckResult]] = [(i.image.digest, c) for i in found.images for c in i.checks]
+    results += [(None, result) for result in found.posture]
+    secrets = [secret for item in found.images for engine in item.engines for secret in engine.secrets]
+    return answer(CheckList(items=[_check(image, result) for image, result in results], secrets=secrets))
+
+
+def _check(image: str | None, result: CheckResult) -> CheckOut:
+    check = catalog.checks().get(result.check)
+    outcome = result.outcome
+    remedy = outcome.remedy if isinstance(outcome, Failed) and outcome.remedy else check.remedy if check else ""
+    severity = outcome.severity if isinstance(outcome, Failed) and outcome.severity else result.severity
+    title = check.title if check else result.check
+    return CheckOut(image=image, check=result.check, title=title, severity=severity, remedy=remedy, outcome=outcome)
+
+
+@api.get("/images/<digest>/signatures", responses={"200": SignatureList, **problems(404)})
+@permission("read")
+def signatures(path: ImagePath) -> Response:
+    """What each signature scheme said"""
+    items = [
+        SignatureOut(image=item.image.digest, verification=v)
+        for item in _found(path.digest).images
+        for v in item.verifications
+    ]
+    return answer(SignatureList(items=items))
+
+
+@api.get("/images/<digest>/layers", responses={"200": LayerList, **problems(404)})
+@permission("read")
+def layers(path: ImagePath) -> Response:
+    """Layers, the base first, and the instruction that made each"""
+    items = [
+        LayerOut(image=item.image.digest, layer=x) for item in _found(path.digest).images for x in item.image.layers
+    ]
+    return answer(LayerList(items=items))
+
+
+@api.get("/images/<digest>/decisions", responses={"200": DecisionPage, **problems(404)})
+@permission("read")
+def decisions(path: ImagePath, query: PageQuery) -> Response:
+    """Every decision ever made about it, newest first"""
+    with services().database.read() as session:
+        images.newest_report(session, path.digest, principal().projects)
+        page = images.decisions(session, path.digest, cursor=query.cursor, limit=query.limit)
+    items = [
+        RecordedDecision(
+            id=d.id,
+            policy=d.policy,
+            policy_version=d.policy_version,
+            environment=d.environment,
+            verdict=d.verdict,
+            undecided=d.undecided,
+            decided_at=d.decided_at,
+            decision=DecisionOut.model_validate_json(d.document),
+        )
+        for d in page.items
+    ]
+    return answer(DecisionPage(items=items, next_cursor=page.next_cursor))
+
+
+@api.get(
+    "/images/<digest>/report",
+    responses={"200": {"description": "the report", "content": {"*/*": {"schema": {}}}}, **problems(404, 406)},
+)
+@permission("read")
+def report(path: ImagePath, query: ReportQuery) -> Response:
+    """The whole evidence and the decision, in a report format
+
+    `format` names one of the catalogue's; without it the Accept header chooses.
+    """
+    renderer = catalog.reports()[_format(query.format)]
+    with services().database.read() as session:
+        _, found = images.newest_report(session, path.digest, principal().projects)
+        row = images.gate(session, path.digest, "", None, principal().projects)
+    text = renderer.render(ReportSubject(found, _decision(row.document) if row else None))
+    file = f"{Digest(path.digest).short}.{renderer.extension}"
+    headers = {"Content-Disposition": f'attachment; filename="{file}"'}
+    return Response(text, headers=headers, content_type=f"{renderer.media_type}; charset=utf-8")
+
+
+@lru_cache(maxsize=1)
+def _decisions() -> TypeAdapter[Decision]:
+    return TypeAdapter(Decision)
+
+
+def _decision(document: str) -> Decision:
+    return _decisions().validate_json(document)
+
+
+def _format(asked: str | None) -> str:
+    """The format's id. 406 for one that there is not, or when the Accept header takes none of ours."""
+    formats = catalog.reports()
+    if asked is not None:
+        if asked not in formats:
+            raise UsageError(
+                f"there is no report format {asked!r}", reason="not_acceptable", hint="one of " + ", ".join(formats)
+            )
+        return asked
+    by_type = {renderer.media_type: identifier for identifier, renderer in formats.items()}
+    by_type["application/json"] = "json"
+    best = request.accept_mimetypes.best_match(["application/json", *by_type])
+    if best is None:
+        raise UsageError(
+            "no report format has a media type you accept", reason="not_acceptable", hint=", ".join(by_type)
+        )
+    return by_type[best]
+
+
+Item = TypeVar("Item")
+
+
+def _slice(items: Sequence[Item], query: Offset) -> tuple[list[Item], str | None]:
+    start = int(query.cursor or 0)
+    end = start + query.limit
+    return list(items[start:end]), str(end) if end < len(items) else None

@@ -1,0 +1,296 @@
+"""Policies: versioned documents. Editing is optimistic (ETag, If-Match); each change makes every decision be made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated
+
+from flask import Response
+from pydantic import Field, StringConstraints
+from sqlalchemy.engine import Connection
+
+from scanner import catalog, decisions
+from scanner.errors import UsageError
+from scanner.model.decision import Verdict
+from scanner.policy.rules import Policy, PolicyError, parse_policy
+from scanner.store import audit, gate, images, policies
+from web.api.base import PREFIX, DigestText, Model, answer, blueprint, etag, problems
+from web.auth import address, everywhere, permission, principal
+from web.services import services
+
+api = blueprint("policies", "Policies", "What may be shipped, as documents with versions.")
+
+_MOST_SIMULATED = 500
+PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+PolicyText = Annotated[
+    str,
+    Field(
+        max_length=256 << 10,
+        description="The document: YAML or JSON.",
+        examples=["apiVersion: dockwarden/v1\nkind: Policy\n…"],
+    ),
+]
+
+
+class PolicyIn(Model):
+    text: PolicyText
+
+
+class PolicyOut(Model):
+    name: str
+    version: int
+    text: str
+    digest: DigestText
+    author: str
+    created_at: datetime
+    enabled: bool
+
+
+class PolicyList(Model):
+    items: list[PolicyOut]
+
+
+class EnabledIn(Model):
+    enabled: bool
+
+
+class PolicyPath(Model):
+    name: PolicyName
+
+
+class VersionPath(PolicyPath):
+    version: int = Field(ge=1, le=2**31 - 1)
+
+
+class IfMatch(Model):
+    model_config = Model.model_config | {"extra": "ignore"}
+
+    if_match: str | None = Field(
+        None,
+        alias="If-Match",
+        max_length=200,
+        description="The ETag of the version that was edited. Required once the policy exists.",
+    )
+
+
+class PolicyProblem(Model):
+    """``line`` and ``column`` count from 1; 0: the document says nothing of it."""
+
+    line: int
+    column: int
+    field: str
+    message: str
+
+
+class ValidationOut(Model):
+    valid: bool
+    name: str | None
+    problems: list[PolicyProblem]
+
+
+class SimulationIn(Model):
+    text: PolicyText | None = Field(
+        None, description="The document to try; the stored one, if it is not in force, when absent."
+    )
+    limit: int = Field(100, ge=1, le=_MOST_SIMULATED, description="How many of the images scanned last to try it on.")
+
+
+class Flip(Model):
+    image: str
+    digest: DigestText
+    environment: str
+    before: Verdict
+    after: Verdict
+    rules: list[str] = Field(description="The rules that decide afterwards.")
+
+
+class SimulationOut(Model):
+    """Evidence is not gathered again: this is what the policy would say of what is known."""
+
+    newly_denied: list[Flip]
+    newly_released: list[Flip]
+    unchanged: int
+    examined: int
+    truncated: bool
+
+
+def show(policy: policies.PolicyView) -> PolicyOut:
+    return PolicyOut(
+        name=policy.name,
+        version=policy.version,
+        text=policy.text,
+        digest=policy.digest,
+        author=policy.author,
+        created_at=policy.created_at,
+        enabled=policy.enabled,
+    )
+
+
+def _shown(policy: policies.PolicyView, status: int = 200) -> Response:
+    return answer(show(policy), status, {"ETag": etag(policy.version)})
+
+
+@api.get("/policies", responses={"200": PolicyList})
+@permission("read")
+def index() -> Response:
+    """List policies, each in its newest version"""
+    with services().database.read() as session:
+        return answer(PolicyList(items=[show(policy) for policy in policies.list_(session)]))
+
+
+@api.post("/policies/validate", responses={"200": ValidationOut})
+@permission("read")
+def validate(body: PolicyIn) -> Response:
+    """Check a document
+
+    Everything that is wrong with it, with line and column. Nothing is stored.
+    """
+    try:
+        parsed = parse_policy(body.text, known=catalog.known())
+    except PolicyError as error:
+        found = [PolicyProblem(line=p.line, column=p.column, field=p.field, message=p.message) for p in error.problems]
+        return answer(ValidationOut(valid=False, name=None, problems=found))
+    return answer(ValidationOut(valid=True, name=parsed.name, problems=[]))
+
+
+@api.get("/policies/<name>", responses={"200": PolicyOut, **problems(404)})
+@permission("read")
+def get(path: PolicyPath) -> Response:
+    """Read a policy in its newest version"""
+    with services().database.read() as session:
+        return _shown(policies.get(session, path.name))
+
+
+@api.get("/policies/<name>/versions", responses={"200": PolicyList, **problems(404)})
+@permission("read")
+def versions(path: PolicyPath) -> Response:
+    """Every version, newest first"""
+    with services().database.read() as session:
+        return answer(PolicyList(items=[show(policy) for policy in policies.versions(session, path.name)]))
+
+
+@api.get("/policies/<name>/versions/<int:version>", responses={"200": PolicyOut, **problems(404)})
+@permission("read")
+def get_version(path: VersionPath) -> Response:
+    """Read one version"""
+    with services().database.read() as session:
+        return _shown(policies.get(session, path.name, path.version))
+
+
+@api.put("/policies/<name>", responses={"200": PolicyOut, "201": PolicyOut, **problems(412, 428)})
+@permission("policy")
+def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
+    """Write a policy
+
+    A new version, in force at once. `If-Match` names the version that was edited: 412 when somebody was faster.
+    """
+    everywhere()
+    _parsed(body.text, path.name)
+    with services().database.session() as session:
+        current = _current(session, path.name)
+        expected = _edited(header.if_match, current)
+        written = policies.put(session, path.name, body.text, principal().name, if_version=expected)
+        if current is None or written.version != current.version:
+            gate.invalidate(session)
+            detail = {"version": written.version, "digest": written.digest}
+            audit.record(session, principal().name, "policy.write", written.name, address=address(), detail=detail)
+    response = _shown(written, 201 if current is None else 200)
+    if current is None:
+        response.headers["Location"] = f"{PREFIX}/policies/{written.name}"
+    return response
+
+
+@api.put("/policies/<name>/enabled", responses={"200": PolicyOut, **problems(404)})
+@permission("policy")
+def enable(path: PolicyPath, body: EnabledIn) -> Response:
+    """Put a policy in force, or out of it"""
+    everywhere()
+    with services().database.session() as session:
+        policies.enable(session, path.name, body.enabled)
+        gate.invalidate(session)
+        action = "policy.enable" if body.enabled else "policy.disable"
+        audit.record(session, principal().name, action, path.name, address=address())
+        return _shown(policies.get(session, path.name))
+
+
+@api.post("/policies/<name>/simulate", responses={"200": SimulationOut, **problems(404)})
+@permission("read")
+def simulate(path: PolicyPath, body: SimulationIn) -> Response:
+    """Try a policy
+
+    On the images scanned last: which would newly be blocked, which released, if the document were in force.
+    """
+    with services().database.read() as session:
+        text = body.text if body.text is not None else policies.get(session, path.name).text
+        new = _parsed(text, path.name)
+        active = decisions.in_force(session, catalog.known())
+        others = [(policy, version) for policy, version in active if policy.name != new.name]
+        page = images.list_(session, principal().projects, limit=body.limit)
+        flips: list[Flip] = []
+        compared = 0
+        for item in page.items:
+            for flip in _compare(session, item, active, [*others, (new, 0)], new):
+                compared += 1
+                if flip.before is not flip.after:
+                    flips.append(flip)
+    denied = [f for f in flips if f.after is Verdict.DENY]
+    released = [f for f in flips if f.before is Verdict.DENY]
+    return answer(
+        SimulationOut(
+            newly_denied=denied,
+            newly_released=released,
+            unchanged=compared - len(denied) - len(released),
+            examined=len(page.items),
+            truncated=page.next_cursor is not None,
+        )
+    )
+
+
+def _compare(
+    session: Connection,
+    item: images.ListedImage,
+    before: Sequence[tuple[Policy, int]],
+    after: Sequence[tuple[Policy, int]],
+    new: Policy,
+) -> Iterable[Flip]:
+    """The verdict before and after, for each environment that the policy concerns."""
+    _, found = images.newest_report(session, item.digest, principal().projects)
+    known, remedies = catalog.known(), catalog.remedies()
+    for environment in new.environments or ("",):
+        old = decisions.decide(session, found, before, known, remedies, environment).decision
+        now = decisions.decide(session, found, after, known, remedies, environment).decision
+        rules = sorted({reason.rule for reason in now.reasons if reason.action is now.verdict})
+        yield Flip(
+            image=item.name,
+            digest=item.digest,
+            environment=environment,
+            before=old.verdict,
+            after=now.verdict,
+            rules=rules,
+        )
+
+
+def _parsed(text: str, name: str) -> Policy:
+    parsed = parse_policy(text, name, known=catalog.known())
+    if parsed.name != name:
+        raise UsageError(f"the document is named {parsed.name!r}, the address {name!r}", reason="invalid")
+    return parsed
+
+
+def _current(session: Connection, name: str) -> policies.PolicyView | None:
+    return next((policy for policy in policies.list_(session) if policy.name == name), None)
+
+
+def _edited(if_match: str | None, current: policies.PolicyView | None) -> int | None:
+    """The version that If-Match names, for the store to compare. Without one only a new policy may be written."""
+    if current is None:
+        return 0 if not if_match else -1
+    if not if_match:
+        raise UsageError(
+            "the policy exists", reason="precondition_required", hint="send If-Match with the ETag you read"
+        )
+    if if_match.strip() == "*":
+        return None
+    named = if_match.strip().strip('"')
+    return int(named) if named.isascii() and named.isdigit() and len(named) < 10 else -1

@@ -1,0 +1,190 @@
+"""Registries: the only hosts this service ever connects to. A password goes in and never comes out again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from flask import Response
+from pydantic import Field, SecretStr, StringConstraints
+
+from scanner.config import Secret
+from scanner.errors import NotFoundError, UsageError
+from scanner.model.reference import Reference
+from scanner.store import audit, projects, registries
+from web.api.base import PREFIX, Model, Name, Text, answer, blueprint, problems
+from web.auth import address, everywhere, permission, principal
+from web.services import services
+
+api = blueprint("registries", "Registries", "Where images are pulled from, and with which credentials.")
+
+Host = Annotated[
+    str,
+    StringConstraints(
+        max_length=255,
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*(:[0-9]{1,5})?$",
+    ),
+    Field(description="host[:port], without https://", examples=["registry.example.com:5000"]),
+]
+_PEM = "-----BEGIN CERTIFICATE-----"
+
+
+class RegistryIn(Model):
+    host: Host
+    aliases: list[Host] = Field([], max_length=20, description="Other names under which pushes of it are reported.")
+    insecure: bool = Field(False, description="Plain HTTP, or TLS that nobody verifies. Do not.")
+    ca_pem: Annotated[str, Field(max_length=64 << 10)] = Field("", description="CA certificates (PEM) to trust for it.")
+    username: Text = ""
+    password: SecretStr | None = Field(None, max_length=4000, description="Write-only.")
+    project: Name = "default"
+
+
+class RegistryChange(Model):
+    """Absent members stay as they are. An empty password takes the stored one away."""
+
+    aliases: list[Host] | None = Field(None, max_length=20)
+    insecure: bool | None = None
+    ca_pem: Annotated[str, Field(max_length=64 << 10)] | None = None
+    username: Text | None = None
+    password: SecretStr | None = Field(None, max_length=4000, description="Write-only.")
+
+
+class RegistryOut(Model):
+    id: UUID
+    host: str
+    aliases: list[str]
+    insecure: bool
+    ca_pem: str
+    username: str
+    has_password: bool
+    project: str
+    created_at: datetime
+
+
+class RegistryList(Model):
+    items: list[RegistryOut]
+
+
+class RegistryPath(Model):
+    registry_id: UUID
+
+
+def show(registry: registries.RegistryView) -> RegistryOut:
+    return RegistryOut(
+        id=UUID(registry.id),
+        host=registry.host,
+        aliases=list(registry.aliases),
+        insecure=registry.insecure,
+        ca_pem=registry.ca_pem,
+        username=registry.username,
+        has_password=registry.has_password,
+        project=registry.project,
+        created_at=registry.created_at,
+    )
+
+
+@api.get("/registries", responses={"200": RegistryList})
+@permission("manage")
+def index() -> Response:
+    """List registries"""
+    with services().database.read() as session:
+        found = [r for r in registries.list_(session) if principal().sees(r.project)]
+    return answer(RegistryList(items=[show(r) for r in found]))
+
+
+@api.post("/registries", responses={"201": RegistryOut, **problems(404, 409)})
+@permission("manage")
+def create(body: RegistryIn) -> Response:
+    """Add a registry
+
+    From then on images of it can be scanned, with these credentials.
+    """
+    everywhere()
+    _check(body.host, body.aliases, body.ca_pem)
+    with services().database.session() as session:
+        if not projects.exists(session, body.project):
+            raise NotFoundError("there is no such project")
+        registry = registries.add(
+            session,
+            body.host,
+            services().secret_key,
+            insecure=body.insecure,
+            ca_pem=body.ca_pem,
+            username=body.username,
+            password=_secret(body.password),
+            project=body.project,
+            aliases=body.aliases,
+        )
+        audit.record(
+            session, principal().name, "registry.create", registry.id, address=address(), detail={"host": registry.host}
+        )
+    return answer(show(registry), 201, {"Location": f"{PREFIX}/registries/{registry.id}"})
+
+
+@api.get("/registries/<uuid:registry_id>", responses={"200": RegistryOut, **problems(404)})
+@permission("manage")
+def get(path: RegistryPath) -> Response:
+    """Read a registry, without its password"""
+    with services().database.read() as session:
+        return answer(show(_visible(registries.get(session, str(path.registry_id)))))
+
+
+@api.patch("/registries/<uuid:registry_id>", responses={"200": RegistryOut, **problems(404)})
+@permission("manage")
+def change(path: RegistryPath, body: RegistryChange) -> Response:
+    """Change a registry
+
+    The host stays: another host is another registry, and must not be given this one's password.
+    """
+    everywhere()
+    _check("", body.aliases or [], body.ca_pem or "")
+    with services().database.session() as session:
+        registry = registries.update(
+            session,
+            str(path.registry_id),
+            services().secret_key,
+            insecure=body.insecure,
+            ca_pem=body.ca_pem,
+            username=body.username,
+            password=_secret(body.password),
+            aliases=body.aliases,
+        )
+        changed = sorted(body.model_fields_set)
+        audit.record(
+            session, principal().name, "registry.change", registry.id, address=address(), detail={"members": changed}
+        )
+    return answer(show(registry))
+
+
+@api.delete("/registries/<uuid:registry_id>", responses={"204": None, **problems(404, 409)})
+@permission("manage")
+def remove(path: RegistryPath) -> Response:
+    """Remove a registry
+
+    409 while webhooks belong to it. What was scanned stays.
+    """
+    everywhere()
+    with services().database.session() as session:
+        registries.remove(session, str(path.registry_id))
+        audit.record(session, principal().name, "registry.remove", str(path.registry_id), address=address())
+    return Response(status=204)
+
+
+def _visible(registry: registries.RegistryView) -> registries.RegistryView:
+    if not principal().sees(registry.project):
+        raise NotFoundError("there is no such registry")
+    return registry
+
+
+def _secret(value: SecretStr | None) -> Secret | None:
+    return None if value is None else Secret(value.get_secret_value())
+
+
+def _check(host: str, aliases: list[str], ca_pem: str) -> None:
+    """What the schema cannot say: that each name is one a reference can have, and that a CA is a PEM."""
+    for name in (host, *aliases):
+        if name and Reference.parse(f"{name}/repository").host not in (name, "docker.io"):
+            raise UsageError(f"{name} alone is not a registry: write it with its port or domain", reason="invalid")
+    if ca_pem and _PEM not in ca_pem:
+        raise UsageError("ca_pem holds no certificate in PEM", reason="invalid")

@@ -1,0 +1,299 @@
+"""Scans: ask for one, watch it, stop it, ask again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from flask import Response, stream_with_context
+from pydantic import Field, StringConstraints
+
+from scanner import catalog, queue
+from scanner.errors import ConflictError, NotFoundError, UsageError
+from scanner.model.reference import Platform, Reference
+from scanner.model.scan import Lane, ScanRequest, ScanState, Stage
+from scanner.store import audit, projects, scans
+from web.api.base import PREFIX, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
+from web.auth import address, permission, principal
+from web.services import services
+from web.throttle import SCANS
+
+api = blueprint("scans", "Scans", "Requests to look at an image, and how far they are.")
+
+_WATCH_SECONDS = 25
+_IDEMPOTENCY_KEY = r"^[A-Za-z0-9._:-]{1,128}$"
+
+
+class ScanIn(Model):
+    image: ImageText
+    platform: (
+        Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,32}/[a-z0-9_.-]{1,32}(/[a-z0-9_.-]{1,32})?$")] | None
+    ) = Field(
+        None,
+        description="One platform of an index; every child that is an image when absent.",
+        examples=["linux/amd64"],
+    )
+    engine: Name | None = Field(None, description="The server's own choice when absent.", examples=["trivy"])
+    force: bool = Field(False, description="Scan even though there is a current result.")
+    project: Name = "default"
+
+
+class ProgressOut(Model):
+    """``total`` 0: not known."""
+
+    stage: Stage
+    message: str
+    done: int
+    total: int
+
+
+class ScanOut(Model):
+    id: UUID
+    image: str
+    digest: DigestText | None = Field(description="What the reference resolved to, once it has been.")
+    state: ScanState
+    lane: Lane
+    progress: ProgressOut | None
+    reason: str = Field(description="Why it failed, is being retried or was given up: a stable slug, else empty.")
+    message: str
+    attempt: int = Field(description="How often the scan itself failed and was tried again.")
+    lost: int = Field(description="How often its worker vanished.")
+    engine: str
+    platform: str | None
+    project: str
+    source: str
+    requested_by: str
+    created_at: datetime
+    finished_at: datetime | None
+    supersedes: UUID | None
+
+
+class ScanPage(Model):
+    items: list[ScanOut]
+    next_cursor: str | None
+
+
+class ScanPath(Model):
+    scan_id: UUID
+
+
+class ScanQuery(PageQuery):
+    state: list[ScanState] = Field([], description="Any of these. `dead` lists what was given up and needs a person.")
+    project: Name | None = None
+    digest: DigestText | None = None
+
+
+class IdempotencyHeader(Model):
+    model_config = Model.model_config | {"extra": "ignore"}
+
+    idempotency_key: str | None = Field(
+        None,
+        alias="Idempotency-Key",
+        pattern=_IDEMPOTENCY_KEY,
+        description="The same key gives the same scan, however often it is sent.",
+    )
+
+
+def show(scan: scans.ScanView) -> ScanOut:
+    progress = scan.progress
+    return ScanOut(
+        id=UUID(scan.id),
+        image=scan.request.target,
+        digest=scan.digest,
+        state=scan.state,
+        lane=scan.request.lane,
+        progress=ProgressOut(stage=progress.stage, message=progress.message, done=progress.done, total=progress.total)
+        if progress
+        else None,
+        reason=scan.reason,
+        message=scan.message,
+        attempt=scan.attempt,
+        lost=scan.lost,
+        engine=scan.request.engine,
+        platform=str(scan.request.platform) if scan.request.platform else None,
+        project=scan.request.project,
+        source=scan.request.source,
+        requested_by=scan.request.requested_by,
+        created_at=scan.created_at,
+        finished_at=scan.finished_at,
+        supersedes=UUID(scan.supersedes) if scan.supersedes else None,
+    )
+
+
+def parse_image(text: str) -> Reference:
+    """The reference a caller wrote. 422 for what is none: ``oci:``, ``archive:`` and paths are the command line's, never a server's."""
+    try:
+        return Reference.parse(text)
+    except UsageError as error:
+        raise UsageError(str(error), reason="bad_reference", hint=error.hint) from error
+
+
+def check_project(name: str) -> None:
+    """404 for a project that is not there and one that is not the caller's: the same answer."""
+    if principal().sees(name):
+        if name == projects.DEFAULT:
+            return
+        with services().database.read() as session:
+            if projects.exists(session, name):
+                return
+    raise NotFoundError("there is no such project")
+
+
+def location(scan_id: str) -> dict[str, str]:
+    return {"Location": f"{PREFIX}/scans/{scan_id}"}
+
+
+@api.post("/scans", responses={"200": ScanOut, "202": ScanOut, **problems(404, 409)})
+@permission("scan")
+def create(body: ScanIn, header: IdempotencyHeader) -> Response:
+    """Ask for a scan
+
+    202 and where to watch it, or 200 with the scan whose result is current: same digest, same engine, same advisory database.
+    Requests for the same image share one running scan.
+    """
+    reference = parse_image(body.image)
+    engine = body.engine or services().settings.engine
+    if engine not in catalog.engines():
+        raise NotFoundError(f"there is no engine {engine!r}", hint="one of " + ", ".join(catalog.engines()))
+    check_project(body.project)
+    if services().settings.rate_limits:
+        services().throttle.take("scans", body.project, SCANS)
+    asked = ScanRequest(
+        target=str(reference),
+        platform=Platform.parse(body.platform) if body.platform else None,
+        engine=engine,
+        lane=Lane.PUSH,
+        force=body.force,
+        project=body.project,
+        requested_by=principal().name,
+        source="api",
+    )
+    key = f"{principal().id}:{header.idempotency_key}" if header.idempotency_key else None
+    with services().database.session() as session:
+        if (
+            reference.digest
+            and not body.force
+            and (current := scans.current(session, reference.digest, engine, body.project))
+        ):
+            return answer(show(current), 200, location(current.id))
+        ticket = scans.request(session, asked, idempotency_key=key)
+        scan = scans.get(session, ticket.scan_id, principal().projects)
+        if key and scan.request.target != asked.target:
+            raise ConflictError("this Idempotency-Key was used for another image", reason="idempotency_key_reused")
+    if ticket.created:
+        queue.enqueue(services().celery, ticket.scan_id, asked.lane)
+    return answer(show(scan), 202, location(scan.id))
+
+
+@api.get("/scans", responses={"200": ScanPage, **problems(404)})
+@permission("read")
+def index(query: ScanQuery) -> Response:
+    """List scans, newest first
+
+    `?state=dead` is the list of what was given up: each says why, and `rescan` asks again.
+    """
+    with services().database.read() as session:
+        page = scans.list_(
+            session,
+            principal().projects,
+            states=query.state,
+            project=query.project,
+            digest=query.digest,
+            cursor=query.cursor,
+            limit=query.limit,
+        )
+    return answer(ScanPage(items=[show(scan) for scan in page.items], next_cursor=page.next_cursor))
+
+
+@api.get("/scans/<uuid:scan_id>", responses={"200": ScanOut, **problems(404)})
+@permission("read")
+def get(path: ScanPath) -> Response:
+    """Read one scan"""
+    with services().database.read() as session:
+        return answer(show(scans.get(session, str(path.scan_id), principal().projects)))
+
+
+@api.get(
+    "/scans/<uuid:scan_id>/events",
+    responses={
+        "200": {
+            "description": "a stream of `scan` events",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **problems(404),
+    },
+)
+@permission("read")
+def events(path: ScanPath) -> Response:
+    """Watch one scan
+
+    Server-sent events, one `scan` event at once and one for every change. The stream ends with the scan, or after 25 seconds;
+    a browser's EventSource then comes back by itself. A server with many watchers answers with the first event only.
+    """
+    scan_id, projects = str(path.scan_id), principal().projects
+    with services().database.read() as session:
+        first = show(scans.get(session, scan_id, projects))
+    return Response(
+        stream_with_context(_watch(scan_id, projects, first)),
+        mimetype="text/event-stream",
+        headers={"X-Accel-Buffering": "no"},
+    )
+
+
+def _watch(scan_id: str, projects: frozenset[str] | None, shown: ScanOut) -> Iterator[bytes]:
+    """A stream holds one of the server's threads, so there are only so many at once (``GATE_WAITERS``), each for a short time."""
+    yield b"retry: 2000\n\n" + _event(shown)
+    if shown.state.terminal or not services().waiters.acquire(blocking=False):
+        return
+    try:
+        ends = time.monotonic() + _WATCH_SECONDS
+        while time.monotonic() < ends and not shown.state.terminal:
+            time.sleep(0.5)
+            with services().database.read() as session:
+                scan = show(scans.get(session, scan_id, projects))
+            if scan != shown:
+                shown = scan
+                yield _event(scan)
+    finally:
+        services().waiters.release()
+
+
+def _event(scan: ScanOut) -> bytes:
+    return b"event: scan\ndata: " + scan.model_dump_json().encode() + b"\n\n"
+
+
+@api.post("/scans/<uuid:scan_id>/cancel", responses={"200": ScanOut, **problems(404, 409)})
+@permission("scan")
+def cancel(path: ScanPath) -> Response:
+    """Stop a scan
+
+    A worker that has it notices within seconds and writes nothing more. 409 for a scan that has already ended.
+    """
+    with services().database.session() as session:
+        scan = scans.get(session, str(path.scan_id), principal().projects)
+        if scan.state.terminal:
+            raise ConflictError(f"the scan is already {scan.state}", reason="already_ended")
+        scans.cancel(session, scan.id)
+        audit.record(session, principal().name, "scan.cancel", scan.id, address=address())
+        return answer(show(scans.get(session, scan.id, principal().projects)))
+
+
+@api.post("/scans/<uuid:scan_id>/rescan", responses={"202": ScanOut, **problems(404, 409)})
+@permission("scan")
+def rescan(path: ScanPath) -> Response:
+    """Ask again
+
+    A new scan of what this one was of; this one stays as it is. 409 while it has not ended.
+    """
+    with services().database.session() as session:
+        scan = scans.get(session, str(path.scan_id), principal().projects)
+        if not scan.state.terminal:
+            raise ConflictError(f"the scan is still {scan.state}", reason="not_ended")
+        ticket = scans.rescan(session, scan.id, principal().name)
+        again = scans.get(session, ticket.scan_id, principal().projects)
+    if ticket.created:
+        queue.enqueue(services().celery, ticket.scan_id, again.request.lane)
+    return answer(show(again), 202, location(again.id))

@@ -1,0 +1,336 @@
+"""Who asks, and whether they may. Closed by default: a route that names no permission answers nobody.
+
+``@permission("scan")`` under a route is its row in the permission table; ``guard`` reads that table before anything else of a
+request is looked at, so 401 and 403 come before 404 and 422. Two ways in: an API token in ``Authorization: Bearer``, or a web
+session in a cookie, for which every changing request must also prove that it comes from our own pages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, current_app, g, request
+
+from scanner.errors import RefusedError
+from scanner.store import accounts, audit
+from web.security import https
+from web.services import services
+from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, source_of
+
+PUBLIC = "public"
+SIGNED_IN = "signed-in"
+SCOPES = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
+ROLES: dict[str, frozenset[str]] = {
+    "viewer": frozenset({"read"}),
+    "developer": frozenset({"read", "scan", "gate"}),
+    "security": frozenset({"read", "scan", "gate", "triage", "policy", "audit"}),
+    "admin": frozenset(SCOPES),
+}
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_NOTED_EVERY = timedelta(minutes=1)
+_HASHING = threading.BoundedSemaphore(2)
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whoever asks. ``projects`` None: every project. ``id`` is stable and unique among users and tokens together."""
+
+    id: str
+    name: str
+    kind: str  # user, token
+    permissions: frozenset[str]
+    projects: frozenset[str] | None
+    token_id: str = ""
+    user_id: str = ""
+
+    def may(self, permission: str) -> bool:
+        return permission in self.permissions
+
+    def sees(self, project: str) -> bool:
+        return self.projects is None or project in self.projects
+
+
+def permission(name: str, *, authenticate: Callable[[], Principal] | None = None) -> Callable[[View], View]:
+    """The row of a view in the permission table. Under the route: ``@api.get(...)`` above, this below.
+
+    ``authenticate`` replaces the usual way to find the principal, for a view that finds it in its own single query.
+    """
+    if name not in (PUBLIC, SIGNED_IN, *SCOPES):
+        raise ValueError(f"no such permission: {name}")
+
+    def mark(view: View) -> View:
+        view.permission = name  # type: ignore[attr-defined]
+        view.authenticate = authenticate or current_principal  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def install(app: Flask) -> None:
+    """Close the app. Flask's own static route is opened by name; nothing else is."""
+    app.before_request(guard)
+    app.jinja_env.globals["csrf_token"] = csrf_token
+    if "static" in app.view_functions:
+        permission(PUBLIC)(app.view_functions["static"])
+
+
+def guard() -> Response | None:
+    """Refuse the request unless its view's row in the permission table lets its principal in."""
+    if request.routing_exception is not None or request.endpoint is None:
+        return None  # answered 404 or 405; there is no view to protect
+    view: Any = current_app.view_functions[request.endpoint]
+    needed = getattr(view, "permission", None)
+    if needed is None:
+        raise RefusedError("this route is closed", reason="closed")
+    if needed == PUBLIC or request.method == "OPTIONS":
+        return None
+    principal: Principal = view.authenticate()
+    g.principal = principal
+    if needed != SIGNED_IN and not principal.may(needed):
+        raise RefusedError(
+            "you are not allowed to do this", reason="not_allowed", hint=f"it needs the permission {needed!r}"
+        )
+    return None
+
+
+def principal() -> Principal:
+    """Who asks. Only inside a view that is not public."""
+    found: Principal = g.principal
+    return found
+
+
+def everywhere() -> None:
+    """Refuse whoever is confined to some projects: users, registries and policies are everybody's."""
+    if principal().projects is not None:
+        raise RefusedError("this token is confined to projects", reason="not_allowed")
+
+
+def current_principal() -> Principal:
+    """The principal of an API token, else of a web session. Raises RefusedError (401)."""
+    header = request.headers.get("Authorization", "")
+    if header:
+        found = _of_token(bearer(header))
+    elif cookie := request.cookies.get(cookie_name()):
+        check_same_origin()
+        found = _of_session(cookie)
+    else:
+        raise RefusedError("not signed in", reason="not_signed_in", hint="send Authorization: Bearer <token>")
+    if services().settings.rate_limits:
+        services().throttle.take("api", found.id, API)
+    return found
+
+
+def bearer(header: str) -> str:
+    """The token of an Authorization header. Raises RefusedError (401) for another scheme, as for a wrong token."""
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise bad_token()
+    return token.strip()
+
+
+def bad_token() -> RefusedError:
+    """One answer for a wrong, expired, revoked and misspelt token: it must not tell which."""
+    return RefusedError("the token is not valid", reason="bad_token", hint="create one with `dockwarden token create`")
+
+
+def throttle_bad_tokens(found: bool) -> None:
+    """Count a failed token against its address."""
+    if not found and services().settings.rate_limits:
+        services().throttle.spend("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
+
+
+def check_bad_tokens() -> None:
+    """Raise 429 for an address that has been guessing."""
+    if services().settings.rate_limits:
+        services().throttle.check("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
+
+
+def _of_token(text: str) -> Principal:
+    check_bad_tokens()
+    with services().database.read() as session:
+        token = accounts.find_token(session, text, services().secret_key)
+    throttle_bad_tokens(token is not None)
+    if token is None:
+        raise bad_token()
+    if token.last_used_at is None or datetime.now(UTC) - token.last_used_at > _NOTED_EVERY:
+        with services().database.session() as session:
+            accounts.touch_token(session, token.id)
+    return of_token(token)
+
+
+def of_token(token: accounts.TokenView) -> Principal:
+    """A token may do what its scopes say, and no more than its owner still may."""
+    return token_principal(
+        token.id, token.name, token.scopes, token.projects, owner_id=token.owner_id, owner_role=token.owner_role
+    )
+
+
+def token_principal(
+    token_id: str,
+    name: str,
+    scopes: Iterable[str],
+    projects: Iterable[str],
+    *,
+    owner_id: str | None,
+    owner_role: str,
+) -> Principal:
+    """See `of_token`: for whoever has read the token's row otherwise."""
+    allowed = frozenset(scopes) & (ROLES.get(owner_role, frozenset()) if owner_id else frozenset(SCOPES))
+    return Principal(
+        id=f"token:{token_id}",
+        name=f"token {name}",
+        kind="token",
+        permissions=allowed,
+        projects=frozenset(projects) or None,
+        token_id=token_id,
+        user_id=owner_id or "",
+    )
+
+
+def of_user(user: accounts.UserView) -> Principal:
+    return Principal(
+        f"user:{user.id}", user.name, "user", ROLES.get(user.role, frozenset()), projects=None, user_id=user.id
+    )
+
+
+# Web sessions
+
+
+def cookie_name() -> str:
+    """``__Host-`` binds the cookie to this very host and to https; browsers refuse it over plain http."""
+    return "__Host-dockwarden" if https(services().settings) else "dockwarden"
+
+
+def check_same_origin() -> None:
+    """A changing request with a cookie must come from our own pages: by where it came from, and by a token only they know.
+
+    ``Sec-Fetch-Site`` is written by the browser and cannot be forged by a page; older ones send ``Origin``; neither: refused.
+    """
+    if request.method in _SAFE_METHODS:
+        return
+    check_origin()
+    sent = request.headers.get("X-CSRFToken", "") or (
+        request.form.get("csrf_token", "") if request.mimetype in _FORMS else ""
+    )
+    if not hmac.compare_digest(sent.encode(), csrf_token().encode()):
+        raise RefusedError(
+            "this form is not ours, or is too old", reason="csrf", hint="reload the page and send it again"
+        )
+
+
+def check_origin() -> None:
+    """Refuse what another site makes a browser send. Also for the sign-in form, where there is no session yet to tie a token to."""
+    fetch_site = request.headers.get("Sec-Fetch-Site", "")
+    if fetch_site:
+        allowed = fetch_site in ("same-origin", "none")
+    else:
+        origin = urlsplit(request.headers.get("Origin", ""))
+        ours = {urlsplit(services().settings.public_url).netloc, request.host} - {""}
+        allowed = origin.netloc in ours
+    if not allowed:
+        raise RefusedError("the request comes from another site", reason="csrf")
+
+
+def csrf_token() -> str:
+    """The token of the session's forms: derived from the session, so there is nothing to store and nothing to expire apart from it."""
+    session_id = g.get("web_session") or request.cookies.get(cookie_name(), "")
+    return hmac.new(services().secret_key.reveal().encode(), b"csrf|" + session_id.encode(), hashlib.sha256).hexdigest()
+
+
+def sign_in_with_password(name: str, password: str) -> Callable[[Response], Response]:
+    """Check a user's password and begin a web session; call the result with the answer that is to carry its cookie.
+
+    Raises RefusedError: 401 for a wrong name and a wrong password alike, 429 when there were too many.
+    """
+    check_origin()
+    _take_sign_in(name.casefold()[:200])
+    with _HASHING, services().database.read() as session:  # argon2id takes 64 MiB each
+        user = accounts.verify_password(session, name, password)
+    if user is None:
+        raise RefusedError("the name or the password is wrong", reason="not_signed_in")
+    return _begin(user_id=user.id, actor=user.name)
+
+
+def sign_in_with_token(text: str) -> Callable[[Response], Response]:
+    """Begin a web session with an API token, which is all there is after the first run. Raises as `sign_in_with_password`."""
+    check_origin()
+    _take_sign_in(text[:11])
+    with services().database.read() as session:
+        token = accounts.find_token(session, text, services().secret_key)
+    if token is None:
+        raise bad_token()
+    return _begin(token_id=token.id, actor=f"token {token.name}")
+
+
+def sign_out() -> Callable[[Response], Response]:
+    """End the web session of this request, and take its cookie from the answer given to the result."""
+    name, secure = cookie_name(), https(services().settings)
+    if cookie := request.cookies.get(name):
+        with services().database.session() as session:
+            accounts.end_session(session, cookie, services().secret_key)
+
+    def without_cookie(response: Response) -> Response:
+        response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="Lax")
+        return response
+
+    return without_cookie
+
+
+def address() -> str:
+    """Where the request comes from, for the audit log."""
+    return request.remote_addr or ""
+
+
+def _take_sign_in(account: str) -> None:
+    """Per account against guessing, per address against spraying. Neither locks an account: the right password waits a minute at most."""
+    if services().settings.rate_limits:
+        services().throttle.take("sign-in-address", source_of(request.remote_addr), SIGN_IN_ADDRESS)
+        services().throttle.take("sign-in-account", account, SIGN_IN_ACCOUNT)
+
+
+def _begin(*, actor: str, user_id: str | None = None, token_id: str | None = None) -> Callable[[Response], Response]:
+    """Always a new session with a new id (fixation); the one that the browser came with, if any, ends."""
+    former = request.cookies.get(cookie_name(), "")
+    with services().database.session() as session:
+        accounts.end_session(session, former, services().secret_key)
+        text = accounts.begin_session(session, services().secret_key, user_id=user_id, token_id=token_id)
+        audit.record(session, actor, "session.begin", actor, address=address())
+    g.web_session = text.reveal()
+
+    def with_cookie(response: Response) -> Response:
+        response.set_cookie(
+            cookie_name(),
+            text.reveal(),
+            path="/",
+            secure=https(services().settings),
+            httponly=True,
+            samesite="Lax",
+            max_age=int(accounts.SESSION_LIFE.total_seconds()),
+        )
+        return response
+
+    return with_cookie
+
+
+def _of_session(cookie: str) -> Principal:
+    with services().database.read() as session:
+        found = accounts.find_session(session, cookie, services().secret_key)
+    if found is None:
+        raise RefusedError("the session is over", reason="not_signed_in", hint="sign in again")
+    if found.stale:
+        with services().database.session() as session:
+            accounts.touch_session(session, cookie, services().secret_key)
+    if found.user:
+        return of_user(found.user)
+    assert found.token
+    return of_token(found.token)

@@ -1,0 +1,175 @@
+"""Errors told to the caller: RFC 9457 problem documents for programs, a page for people. Never a traceback, never a secret.
+
+``reason`` is the stable slug of ``scanner.errors``, ``hint`` what to do about it, ``request_id`` what to quote to an operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from flask import Flask, Response, current_app, g, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, TooManyRequests, Unauthorized
+
+from scanner.errors import (
+    AdvisoriesUnavailable,
+    ConflictError,
+    ImageError,
+    NotFoundError,
+    RefusedError,
+    RemoteError,
+    ScannerError,
+    UsageError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+# A reason that names a status more exactly than its kind does. First match wins, then the kinds below, in order.
+_BY_REASON = {
+    "not_signed_in": 401,
+    "bad_token": 401,
+    "method_not_allowed": 405,
+    "not_acceptable": 406,
+    "edited_meanwhile": 412,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "invalid": 422,
+    "bad_reference": 422,
+    "bad_policy": 422,
+    "precondition_required": 428,
+    "rate_limited": 429,
+    "db_unavailable": 503,
+    "registry_unavailable": 502,
+}
+_BY_KIND: tuple[tuple[type[ScannerError], int], ...] = (
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (RefusedError, 403),
+    (UsageError, 400),
+    (ImageError, 422),
+    (AdvisoriesUnavailable, 503),
+    (RemoteError, 502),
+)
+_HTTP_REASONS = {
+    400: "bad_request",
+    401: "not_signed_in",
+    403: "refused",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid",
+    429: "rate_limited",
+    500: "internal_error",
+    503: "unavailable",
+}
+
+
+def status_of(error: ScannerError) -> int:
+    """The HTTP status of one of our errors. An error that blames nobody else is ours: 500."""
+    by_kind = next((status for kind, status in _BY_KIND if isinstance(error, kind)), 500)
+    return _BY_REASON.get(error.reason, by_kind)
+
+
+def problem(
+    status: int,
+    detail: str,
+    reason: str,
+    *,
+    hint: str = "",
+    errors: Iterable[dict[str, str]] = (),
+    retry_after: float | None = None,
+) -> Response:
+    """A problem document. ``errors`` name the members of a request that are wrong, by JSON pointer or parameter."""
+    document: dict[str, Any] = {
+        "type": f"urn:dockwarden:problem:{reason.replace('_', '-')}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "reason": reason,
+        "request_id": g.get("request_id", ""),
+    }
+    if hint:
+        document["hint"] = hint
+    if named := list(errors):
+        document["errors"] = named
+    response = Response(orjson.dumps(document), status, mimetype=MEDIA_TYPE)
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, round(retry_after)))
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="dockwarden"'
+    return _page(response, document) or response
+
+
+def invalid(error: ValidationError) -> Response:
+    """422 naming every member that is wrong. What the caller sent is not repeated: it may hold a secret."""
+    places = [
+        {"pointer": "/" + "/".join(map(str, one["loc"])), "message": one["msg"]}
+        for one in error.errors(include_input=False, include_url=False)
+    ]
+    first = places[0] if places else {"pointer": "", "message": "not valid"}
+    return problem(
+        422, f"{first['pointer']}: {first['message']}", "invalid", hint="see /api/v1/openapi.json", errors=places
+    )
+
+
+def install(app: Flask) -> None:
+    """Make every error of the app a problem document or a page."""
+    app.register_error_handler(ScannerError, _scanner_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _bug)
+
+
+def _scanner_error(error: ScannerError) -> Response:
+    status = status_of(error)
+    if status >= 500:
+        structlog.get_logger(__name__).error(
+            "request_failed", reason=error.reason, request_id=g.get("request_id"), exc_info=status == 500
+        )
+    retry_after = error.retry_after if error.retry_after is not None else (5 if status == 503 else None)
+    detail = str(error) if status != 500 else "Something is wrong on our side; the request was not carried out."
+    errors = [
+        {"pointer": f"/line/{p.line}/column/{p.column}", "message": f"{p.field}: {p.message}" if p.field else p.message}
+        for p in getattr(error, "problems", ())
+    ]
+    return problem(status, detail, error.reason, hint=error.hint, errors=errors, retry_after=retry_after)
+
+
+def _http_error(error: HTTPException) -> Response:
+    if error.response is not None:  # abort(response): already an answer
+        return error.response  # type: ignore[return-value]
+    status = error.code or 500
+    response = problem(status, error.description or "", _HTTP_REASONS.get(status, "bad_request"))
+    if isinstance(error, (MethodNotAllowed, Unauthorized, TooManyRequests)):
+        response.headers.update({name: value for name, value in error.get_headers() if name != "Content-Type"})
+    return response
+
+
+def _bug(error: Exception) -> Response:  # noqa: ARG001  Flask passes it; the log has it as the current exception
+    """The last boundary: whatever was not foreseen is ours to mend, is logged with its request id, and tells the caller nothing."""
+    structlog.get_logger(__name__).error(
+        "bug", request_id=g.get("request_id"), endpoint=request.endpoint, exc_info=True
+    )
+    return problem(
+        500,
+        "Something is wrong on our side; the request was not carried out.",
+        "internal_error",
+        hint="quote the request id",
+    )
+
+
+def _page(response: Response, document: dict[str, Any]) -> Response | None:
+    """The same problem as a page, for a browser that asked for one. ``error_page`` is set by the pages."""
+    render = current_app.extensions.get("error_page")
+    if render is None or request.path.startswith(("/api/", "/webhooks/", "/healthz", "/readyz", "/metrics")):
+        return None
+    if request.accept_mimetypes.best_match(("text/html", MEDIA_TYPE, "application/json")) != "text/html":
+        return None
+    page: Response = render(document)
+    page.headers.update({name: value for name, value in response.headers if name in ("Retry-After",)})
+    return page

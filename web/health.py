@@ -1,0 +1,163 @@
+"""Alive, ready, and what a monitoring system counts. Public, and therefore without a name of anything that was scanned.
+
+``/readyz`` tells apart what the service cannot answer without (its database) from what it can (a broker that is away only
+delays scans; recorded decisions are still answered).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import orjson
+from flask import Blueprint, Flask, Response, current_app, g, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from scanner import __version__, catalog, queue
+from scanner.errors import ScannerError
+from scanner.store import scans
+from web.auth import PUBLIC, permission
+from web.services import Services, services
+
+bp = Blueprint("health", __name__)
+_REMEMBERED_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that readiness rests on. ``needed``: without it this service is not ready."""
+
+    name: str
+    ok: bool
+    needed: bool
+    reason: str = ""
+
+
+@bp.get("/healthz")
+@permission(PUBLIC)
+def alive() -> Response:
+    """This process answers. Nothing else is looked at: a restart would not mend anything else."""
+    return Response(b'{"status":"ok"}', mimetype="application/json")
+
+
+@bp.get("/readyz")
+@permission(PUBLIC)
+def ready() -> Response:
+    """200 ``ready`` or ``degraded``, 503 ``unavailable``, and the reason of each check."""
+    checks = current_app.extensions["readiness"].checks(services())
+    failed = [check for check in checks if not check.ok]
+    status = "unavailable" if any(check.needed for check in failed) else "degraded" if failed else "ready"
+    document = {"status": status, "checks": {c.name: {"ok": c.ok, "reason": c.reason} for c in checks}}
+    return Response(orjson.dumps(document), 503 if status == "unavailable" else 200, mimetype="application/json")
+
+
+class Readiness:
+    """Asks at most every few seconds: an engine's version costs a process, and anybody may ask."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until = 0.0
+        self._checks: tuple[Check, ...] = ()
+
+    def checks(self, services: Services) -> tuple[Check, ...]:
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._checks = (_database(services), _broker(services), _engine(services), _advisories(services))
+                self._until = time.monotonic() + _REMEMBERED_SECONDS
+            return self._checks
+
+
+def _judge(name: str, needed: bool, ask: Callable[[], object]) -> Check:
+    try:
+        ask()
+    except ScannerError as error:
+        return Check(name, False, needed, error.reason)
+    return Check(name, True, needed)
+
+
+def _database(services: Services) -> Check:
+    return _judge("database", True, services.database.check_head)
+
+
+def _broker(services: Services) -> Check:
+    return (
+        Check("broker", True, False)
+        if queue.reachable(services.celery)
+        else Check("broker", False, False, "broker_unreachable")
+    )
+
+
+def _engine(services: Services) -> Check:
+    """In the distributed form the workers have the engine, not we."""
+    engine = catalog.engines().get(services.settings.engine)
+    if engine is None:
+        return Check("engine", False, services.settings.embedded, "no_such_engine")
+    return _judge("engine", services.settings.embedded, lambda: engine.version(services.settings))
+
+
+def _advisories(services: Services) -> Check:
+    engine = catalog.engines().get(services.settings.engine)
+    if engine is None:
+        return Check("advisories", False, False, "no_such_engine")
+    try:
+        status = engine.advisories(services.settings)
+    except ScannerError as error:
+        return Check("advisories", False, False, error.reason)
+    oldest = datetime.now(UTC) - timedelta(hours=services.settings.advisories_max_age_hours)
+    fresh = status.updated_at is not None and status.updated_at >= oldest
+    return Check("advisories", fresh, False, "" if fresh else "advisories_expired")
+
+
+class StoreCollector(Collector):
+    """Gauges read from the database when asked: right in every process, and after every restart."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """See `Collector.collect`. While the database is away there is nothing to tell, and the scrape says so by its absence."""
+        build = GaugeMetricFamily("dockwarden_build_info", "The version that runs.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        try:
+            with self._services.database.read() as session:
+                figures = scans.figures(session)
+        except ScannerError:
+            return
+        by_state = GaugeMetricFamily("dockwarden_scans", "Scans by lane and state.", labels=["lane", "state"])
+        for (lane, state), count in figures.by_state.items():
+            by_state.add_metric([lane, state], count)
+        yield by_state
+        oldest = GaugeMetricFamily("dockwarden_oldest_queued_seconds", "Age of the scan that has been queued longest.")
+        oldest.add_metric([], figures.oldest_queued_seconds)
+        yield oldest
+
+
+@bp.get("/metrics")
+@permission(PUBLIC)
+def metrics() -> Response:
+    """Prometheus text format."""
+    registry: CollectorRegistry = current_app.extensions["metrics"]
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def install(app: Flask, services: Services) -> None:
+    """Counters of this process and gauges of the database, in a registry of this app's own."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(StoreCollector(services))
+    requests = Histogram(
+        "dockwarden_request_seconds", "Requests by route and status.", ("rule", "method", "status"), registry=registry
+    )
+    app.extensions["metrics"] = registry
+    app.extensions["readiness"] = Readiness()
+
+    @app.after_request
+    def observe(response: Response) -> Response:
+        rule = request.url_rule.rule if request.url_rule else ""
+        requests.labels(rule, request.method, response.status_code).observe(time.perf_counter() - g.started)
+        return response

@@ -1,0 +1,31 @@
+"""What one running app needs: settings, the database, the queue. One frozen value, made by ``create_app``, never a global."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from celery import Celery
+from flask import current_app
+
+from scanner.config import Secret, Settings
+from scanner.store.session import Database
+from web.throttle import Throttle
+
+GATE_WAITERS = 8  # of granian's 16 threads: the other half keeps answering while callers wait for scans
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    database: Database
+    celery: Celery
+    secret_key: Secret
+    throttle: Throttle = field(default_factory=Throttle)
+    waiters: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(GATE_WAITERS))
+
+
+def services() -> Services:
+    """Those of the app that answers this request."""
+    found: Services = current_app.extensions["dockwarden"]
+    return found
