@@ -165,7 +165,7 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None, **o
                 accept(name, raw, f"{file}: {name}")
     for variable, raw in environ.items():
         name = variable[len(PREFIX) :].lower()
-        if variable.startswith(PREFIX) and name not in ("config", "token", "server"):
+        if variable.startswith(PREFIX) and name not in ("config", "token", "server", "password"):
             accept(name, raw, variable)
     values.update({name: value for name, value in overrides.items() if value is not None})
     return replace(Settings(), limits=Limits(**limits), **values)  # type: ignore[arg-type]

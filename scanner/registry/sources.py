@@ -205,14 +205,12 @@ def _open(text: str, settings: Settings, access: AccessTo | None) -> Source:
         if not rest:
             raise UsageError(f"{kind}: what?", hint=f"write {kind}:{'NAME' if kind == 'docker' else 'PATH'}")
         return {"oci": _open_oci, "archive": _open_archive, "docker": _open_docker}[kind](rest, settings)
-    if (
-        access is None
-        and Path(text).exists()
-        and (text.startswith((".", "/")) or text.endswith((".tar", ".tgz", ".gz")))
-    ):
-        raise UsageError(
-            f"{text!r} is a path, not a reference", hint=f"write {'oci' if Path(text).is_dir() else 'archive'}:{text}"
-        )
+    looks_like_a_path = text.startswith(("./", "../", "/")) or (
+        text.endswith((".tar", ".tgz", ".gz")) and Path(text).exists()
+    )
+    if access is None and looks_like_a_path:
+        kind = "oci" if Path(text).is_dir() else "archive"
+        raise UsageError(f"{text[:200]!r} is a path, not a reference", hint=f"write {kind}:{text[:200]}")
     # An HTTP client takes longer to import than a small archive takes to scan.
     from scanner.registry.auth import CredentialStore
     from scanner.registry.client import Access, RegistryClient
