@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -136,20 +137,19 @@ def describe(answer: Answer) -> str:
     document = answer.document
     if answer.pending:
         return "PENDING  still being scanned when the wait ended; ask again with a longer --wait"
-    lines = [
-        f"{answer.verdict.upper()}  {clean_text(str(document.get('image') or document.get('subject') or ''), 300)}"
-    ]
+    shown = partial(clean_text, limit=400)
+    word = answer.verdict.upper() + (" (could not be decided)" if answer.verdict == "deny" and answer.undecided else "")
+    lines = [f"{word}  {shown(str(document.get('image') or document.get('subject') or ''))}"]
     for reason in _objects(document.get("reasons")):
-        lines.append(
-            f"  {clean_text(str(reason.get('action', '')), 10):5} {clean_text(str(reason.get('rule', '')), 80)}: {clean_text(str(reason.get('message', '')), 400)}"
-        )
+        unknown = "unknown: " if reason.get("kind") == "incomplete" else ""
+        action, rule, message = (shown(str(reason.get(name, ""))) for name in ("action", "rule", "message"))
+        lines.append(f"  {action:5} {unknown}{rule}: {message}")
     changes = _objects(document.get("changes"))
     if changes:
-        lines.append("What to do:")
-        lines.extend(
-            f"  {clean_text(str(c.get('action', '')), 40)} {clean_text(str(c.get('target', '')), 200)}: {clean_text(str(c.get('detail', '')), 400)}"
-            for c in changes
-        )
+        lines.append("  What to do:")
+    for change in changes:
+        action, target, detail = (shown(str(change.get(name, ""))) for name in ("action", "target", "detail"))
+        lines.append(f"    {action} {target}{' ' if action == 'upgrade' else ': '}{detail}")
     return "\n".join(lines)
 
 
