@@ -79,7 +79,13 @@ class Worker:
             services = pipeline.ServerServices.make(self.settings, self.database, slot, secret_key(self.settings))
             while not self._stop.is_set():
                 seen = self._nudges
-                if not self.work_once(lanes, services):
+                try:
+                    found = self.work_once(lanes, services)
+                except Exception:
+                    # The boundary of a slot: one that ended here would be missing until the process is started again, unseen.
+                    log.exception("a slot broke")
+                    found = False
+                if not found:
                     self._rest(seen)
 
     def _rest(self, seen: int) -> None:
@@ -107,6 +113,11 @@ class Worker:
                     swept = scans.sweep(session)
             except RemoteError as error:
                 log.warning("cannot sweep: %s", error)
+                continue
+            except Exception:
+                log.exception(
+                    "a sweep broke"
+                )  # as in _slot: without its sweeper a worker would put nothing back, unseen
                 continue
             if swept.requeued or swept.dead:
                 log.warning("swept: %d put back, %d given up", swept.requeued, swept.dead)
@@ -160,7 +171,7 @@ class Attempt:
             except LeaseLost:
                 self._lost.set()
                 return
-            except RemoteError as error:
+            except ScannerError as error:
                 log.warning("cannot keep the lease of %s: %s", self._claim.scan_id, error)
 
     def _end(self, error: ScannerError) -> None:

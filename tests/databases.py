@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pwd
 import shutil
@@ -30,11 +31,10 @@ class Cluster:
     home: Path
 
     def control(self, *arguments: str) -> None:
-        owner = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
-        subprocess.run(
-            [self.binaries / "pg_ctl", "-D", self.home / "data", "-w", *arguments],
-            check=True, capture_output=True, timeout=60, **owner,
-        )  # fmt: skip
+        owner = "postgres" if os.getuid() == 0 else None
+        command = [str(self.binaries / "pg_ctl"), "-D", str(self.home / "data"), "-w", *arguments]
+        # Not into a pipe: the server that pg_ctl leaves behind would hold it open for ever.
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60, user=owner, group=owner)
 
     def start(self) -> None:
         options = f"-c listen_addresses= -c unix_socket_directories={self.home} -c fsync=off -c max_connections=200"
@@ -79,10 +79,8 @@ def _binaries() -> Path:
 
 
 def _end(cluster: Cluster) -> None:
-    try:
+    with contextlib.suppress(subprocess.CalledProcessError):  # a test had stopped it already
         cluster.stop()
-    except subprocess.CalledProcessError:
-        pass  # a test had stopped it already
     shutil.rmtree(cluster.home, ignore_errors=True)
 
 

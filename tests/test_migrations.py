@@ -42,7 +42,8 @@ def test_there_is_one_head_and_every_revision_says_what_it_does() -> None:
 def test_a_database_that_is_not_at_head_is_refused(database: Database) -> None:
     with pytest.raises(UsageError) as refused:
         database.check_head()
-    assert refused.value.reason == "db_not_at_head" and "db upgrade" in refused.value.hint
+    assert refused.value.reason == "db_not_at_head"
+    assert "db upgrade" in refused.value.hint
     database.upgrade()
     database.check_head()
     database.upgrade()  # again: nothing to do, no harm

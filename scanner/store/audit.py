@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import audit_log
-from scanner.store.session import moment
+from scanner.store.session import alone, moment
 
 _LOCK = 0x0D0C4A0D17
 
@@ -40,8 +40,7 @@ def record(
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Add an entry, in the transaction of what it tells of. ``detail`` must hold no secret."""
-    if session.dialect.name != "sqlite":  # SQLite has one writer anyway; the chain must not fork elsewhere either
-        session.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    alone(session, _LOCK)  # the chain must not fork
     previous = session.execute(sa.select(audit_log.c.hash).order_by(audit_log.c.id.desc()).limit(1)).scalar() or ""
     values = {
         "at": moment(session),

@@ -6,6 +6,7 @@ names. Everything that lists takes ``projects`` (None: all), so that what is ano
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from scanner.model.scan import ImageReport, ScanReport
 from scanner.store import scans
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import (
+    Words,
     component,
     decision,
     finding,
@@ -43,6 +45,7 @@ from scanner.store.schema import (
 from scanner.store.session import epoch, moment
 
 _CHUNK = 500
+_PURL_BYTES, _NAME_BYTES = 1000, 128
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,7 @@ def record(session: Connection, held: scans.Claim, found: ScanReport, evidence: 
     """
     project = held.request.project
     report_id = _store_report(session, found, evidence)
-    for item in found.images:
-        _store_image(session, item, found.repository)
+    _store_images(session, found)
     for one in made:
         _store_decision(session, one, found, report_id, project, held.scan_id)
     _list(session, found, report_id, project, [one.decision for one in made])
@@ -146,6 +148,13 @@ def _insert_new(session: Connection, table: sa.Table, rows: Sequence[Mapping[str
     kind = sqlite if session.dialect.name == "sqlite" else postgresql
     for start in range(0, len(rows), _CHUNK):
         session.execute(kind.insert(table).on_conflict_do_nothing(), list(rows[start : start + _CHUNK]))
+
+
+def _put(session: Connection, table: sa.Table, values: Mapping[str, Any], key: Sequence[str]) -> None:
+    """Insert a row, or replace what the row of the same key says. One statement: a reader never finds neither."""
+    kind = sqlite if session.dialect.name == "sqlite" else postgresql
+    rest = {name: value for name, value in values.items() if name not in key}
+    session.execute(kind.insert(table).values(**values).on_conflict_do_update(index_elements=list(key), set_=rest))
 
 
 def _store_report(session: Connection, found: ScanReport, evidence: Digest) -> str:
@@ -168,47 +177,106 @@ def _store_report(session: Connection, found: ScanReport, evidence: Digest) -> s
     return evidence.hex
 
 
-def _store_image(session: Connection, item: ImageReport, repository: str) -> None:
-    """The image and the links to its packages and vulnerabilities, replacing what an earlier scan linked."""
+def _store_images(session: Connection, found: ScanReport) -> None:
+    """The images and the links to their packages and vulnerabilities, replacing what an earlier scan linked.
+
+    Rows that scans share are written in one order, table by table and sorted: two scans that end together would otherwise each hold what
+    the other needs, and PostgreSQL would end one of them.
+    """
+    pictures = {item.image.digest: item for item in found.images}
+    _insert_new(session, image, [_picture(session, pictures[digest]) for digest in sorted(pictures)])
+    # Whoever records the same image now waits here until we are done.
+    numbers = sa.select(image.c.digest, image.c.id).where(image.c.digest.in_(list(pictures))).order_by(image.c.id)
+    image_ids = {row.digest: row.id for row in session.execute(numbers.with_for_update())}
+    links = {digest: _Links.of(item) for digest, item in pictures.items()}
+    components = {key: row for one in links.values() for key, row in one.components.items()}
+    advisories = {v.id: v for one in links.values() for v in one.vulnerabilities}
+    names = {bounded(name, _NAME_BYTES): v for name, v in advisories.items()}
+    _insert_new(session, component, [components[key] for key in sorted(components)])
+    _insert_new(session, vulnerability, [_advisory(name, names[name]) for name in sorted(names)])
+    component_ids = _ids(session, component, component.c.purl, components)
+    vulnerability_ids = _ids(session, vulnerability, vulnerability.c.name, names)
+    pairs: set[tuple[int, int]] = set()
+    for digest in sorted(links):
+        pairs |= _link(session, image_ids[digest], links[digest], component_ids, vulnerability_ids)
+    if found.repository:
+        now = moment(session)
+        seen_now = [
+            {"repository": found.repository, "component_id": c, "vulnerability_id": v, "at": now}
+            for c, v in sorted(pairs)
+        ]
+        _insert_new(session, first_seen, seen_now)
+
+
+@dataclass(frozen=True)
+class _Links:
+    """What one image is linked to: rows of its packages by their key, and its vulnerabilities."""
+
+    components: Mapping[str, Mapping[str, str]]
+    vulnerabilities: Sequence[Vulnerability]
+
+    @classmethod
+    def of(cls, item: ImageReport) -> _Links:
+        vulnerabilities = [v for e in item.engines for v in e.vulnerabilities]
+        packages = [Component(v.purl, v.package, v.installed_version, "") for v in vulnerabilities]
+        packages += [c for e in item.engines for c in e.components]  # these say more, and come last to win
+        rows = {
+            purl_key(c.purl): {
+                "purl": purl_key(c.purl),
+                "name": c.name[:512],
+                "version": c.version[:512],
+                "type": c.type[:64],
+            }
+            for c in packages
+        }
+        return cls(rows, vulnerabilities)
+
+
+def _picture(session: Connection, item: ImageReport) -> dict[str, Any]:
     picture = item.image
-    values = {
+    return {
         "digest": picture.digest, "config_digest": picture.config.digest, "platform": str(picture.platform), "size": picture.size,
         "created_at": picture.config.created, "first_seen": moment(session),
     }  # fmt: skip
-    _insert_new(session, image, [values])
-    image_id = session.execute(sa.select(image.c.id).where(image.c.digest == picture.digest)).scalar_one()
-    components = {c.purl[:1000]: c for e in item.engines for c in e.components}
-    found = [v for e in item.engines for v in e.vulnerabilities]
-    for v in found:
-        components.setdefault(v.purl[:1000], Component(v.purl, v.package, v.installed_version, ""))
-    names = {v.id[:128]: v for v in found}
-    _insert_new(
-        session,
-        component,
-        [
-            {"purl": purl, "name": c.name[:512], "version": c.version[:512], "type": c.type[:64]}
-            for purl, c in components.items()
-        ],
-    )
-    _insert_new(session, vulnerability, [_advisory(name, v) for name, v in names.items()])
-    component_ids = _ids(session, component, component.c.purl, components)
-    vulnerability_ids = _ids(session, vulnerability, vulnerability.c.name, names)
+
+
+def _link(
+    session: Connection,
+    image_id: int,
+    links: _Links,
+    component_ids: Mapping[str, int],
+    vulnerability_ids: Mapping[str, int],
+) -> set[tuple[int, int]]:
     session.execute(finding.delete().where(finding.c.image_id == image_id))
     session.execute(image_component.delete().where(image_component.c.image_id == image_id))
-    _insert_new(session, image_component, [{"image_id": image_id, "component_id": i} for i in component_ids.values()])
-    links = {(component_ids[v.purl[:1000]], vulnerability_ids[v.id[:128]]): v.fixable for v in found}
-    _insert_new(
-        session,
-        finding,
-        [{"image_id": image_id, "component_id": c, "vulnerability_id": v, "fixable": f} for (c, v), f in links.items()],
-    )
-    if repository:
-        now = moment(session)
-        _insert_new(
-            session,
-            first_seen,
-            [{"repository": repository, "component_id": c, "vulnerability_id": v, "at": now} for c, v in links],
-        )
+    own = sorted(component_ids[key] for key in links.components)
+    _insert_new(session, image_component, [{"image_id": image_id, "component_id": number} for number in own])
+    pairs = {
+        (component_ids[purl_key(v.purl)], vulnerability_ids[bounded(v.id, _NAME_BYTES)]): v.fixable
+        for v in links.vulnerabilities
+    }
+    rows = [
+        {"image_id": image_id, "component_id": c, "vulnerability_id": v, "fixable": fixable}
+        for (c, v), fixable in sorted(pairs.items())
+    ]
+    _insert_new(session, finding, rows)
+    return set(pairs)
+
+
+def purl_key(purl: str) -> str:
+    """What a package is stored under."""
+    return bounded(purl, _PURL_BYTES)
+
+
+def bounded(text: str, size: int) -> str:
+    """``text`` as it can be kept and found again in a unique index: PostgreSQL refuses keys beyond 2,704 bytes, and what was merely cut
+    off could be two different things."""
+    kept = Words().process_bind_param(text, None) or ""
+    data = kept.encode()
+    if len(data) <= size:
+        return kept
+    mark = "~" + hashlib.sha256(data).hexdigest()[:32]
+    return data[: size - len(mark)].decode("utf-8", "ignore") + mark
 
 
 def _advisory(name: str, v: Vulnerability) -> dict[str, Any]:
@@ -229,10 +297,11 @@ def _advisory(name: str, v: Vulnerability) -> dict[str, Any]:
 
 
 def _ids(session: Connection, table: sa.Table, column: sa.ColumnElement[Any], keys: Iterable[str]) -> dict[str, int]:
-    wanted, found = list(keys), {}
+    wanted = list(keys)
+    found: dict[str, int] = {}
     for start in range(0, len(wanted), _CHUNK):
         rows = session.execute(sa.select(column, table.c.id).where(column.in_(wanted[start : start + _CHUNK])))
-        found.update({key: identifier for key, identifier in rows})
+        found.update((row[0], row[1]) for row in rows)
     return found
 
 
@@ -255,13 +324,11 @@ def _store_decision(
         verdict.c.environment == d.environment,
     )
     before = session.execute(sa.select(verdict.c.document).where(*key)).scalar()
-    session.execute(verdict.delete().where(*key))
-    session.execute(
-        verdict.insert().values(
-            digest=d.subject, repository=found.repository, environment=d.environment, project=project, decision_id=decision_id,
-            report_id=report_id, document=made.document, valid_until=d.valid_until.timestamp() if d.valid_until else None,
-        )
-    )  # fmt: skip
+    values = {
+        "digest": d.subject, "repository": found.repository, "environment": d.environment, "project": project, "decision_id": decision_id,
+        "report_id": report_id, "document": made.document, "valid_until": d.valid_until.timestamp() if d.valid_until else None,
+    }  # fmt: skip
+    _put(session, verdict, values, ("digest", "repository", "environment"))
     if before is None or f'"verdict":"{d.verdict}"' not in before:
         body = {
             "repository": found.repository,
@@ -295,14 +362,7 @@ def _list(session: Connection, found: ScanReport, report_id: str, project: str, 
         "incomplete": len(gaps) + sum(isinstance(o, Incomplete) for o in outcomes),
         "size": sum(i.image.size for i in found.images), "scanned_at": moment(session), "scanned_epoch": epoch(session),
     }  # fmt: skip
-    key = (
-        listing.c.project == project,
-        listing.c.repository == found.repository,
-        listing.c.tag == found.tag,
-        listing.c.digest == found.digest,
-    )
-    session.execute(listing.delete().where(*key))
-    session.execute(listing.insert().values(**values))
+    _put(session, listing, values, ("project", "repository", "tag", "digest"))
 
 
 def _note_tag(session: Connection, found: ScanReport) -> None:
@@ -458,7 +518,7 @@ def seen(session: Connection, repository: str, found: ScanReport) -> dict[tuple[
     times = {(row.purl, row.name): row.at for row in session.execute(query)}
     now = moment(session)
     pairs = {(v.purl, v.id) for i in found.images for e in i.engines for v in e.vulnerabilities}
-    return {(purl, name): times.get((purl[:1000], name[:128]), now) for purl, name in pairs}
+    return {(purl, name): times.get((purl_key(purl), bounded(name, _NAME_BYTES)), now) for purl, name in pairs}
 
 
 def affected(

@@ -19,17 +19,21 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
-from scanner.errors import LeaseLost, NotFoundError
+from scanner.errors import ConflictError, LeaseLost, NotFoundError
 from scanner.model.reference import Digest, Platform
 from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import delivery_scan, idempotency, report, scan, scan_attempt
+from scanner.store.schema import decision, delivery_scan, idempotency, report, scan, scan_attempt, verdict
 from scanner.store.session import epoch, moment
 
 ATTEMPTS, LOSSES, DEADLINE_SECONDS = 3, 5, 24 * 3600.0
 _BACK_OFF = (10.0, 60.0, 300.0)
 _GRACE = 2.0  # a lease is given up a little later than it ends: the worker's own clock may lag
 _KICK_AGAIN = 15.0
+_INSERT_TRIES = 5
+_WAIT_FOR_TWIN = 30.0  # at most; the twin's end wakes it
+_TWIN = "waits_for_twin"
+_QUARANTINE_LOCK, _SWEEP_LOCK = 0x0D0C4A0D18, 0x0D0C4A0D19
 _TERMINAL = tuple(state.value for state in ScanState if state.terminal)
 _ACTIVE = tuple(state.value for state in ScanState if not state.terminal)
 _LANE_ORDER = {Lane.GATE: 0, Lane.PUSH: 1, Lane.BACKGROUND: 2, Lane.QUARANTINE: 3}
@@ -112,10 +116,31 @@ def request(
 
     The row is the promise: once committed, the scan ends in a terminal state, whatever dies.
     """
-    if idempotency_key:
-        known = session.execute(sa.select(idempotency.c.scan_id).where(idempotency.c.key == idempotency_key)).scalar()
-        if known:
-            return Ticket(known, created=False)
+    if idempotency_key is None:
+        return _request(session, asked, delivery_id, supersedes)
+    known = _remembered(session, idempotency_key)
+    if known is None:
+        try:
+            with session.begin_nested():
+                ticket = _request(session, asked, delivery_id, supersedes)
+                values = {"key": idempotency_key, "scan_id": ticket.scan_id, "created_at": moment(session)}
+                session.execute(idempotency.insert().values(**values))
+                return ticket
+        except IntegrityError:
+            # The same request came twice at once. The other one is recorded; ours is undone, and so is a scan it made.
+            known = _remembered(session, idempotency_key)
+            if known is None:
+                raise
+    _link(session, delivery_id, known)
+    return Ticket(known, created=False)
+
+
+def _remembered(session: Connection, idempotency_key: str) -> str | None:
+    found = session.execute(sa.select(idempotency.c.scan_id).where(idempotency.c.key == idempotency_key)).scalar()
+    return str(found) if found else None
+
+
+def _request(session: Connection, asked: ScanRequest, delivery_id: str | None, supersedes: str | None) -> Ticket:
     key = _request_key(asked)
     joined = None if asked.force else _queued(session, key)
     ticket = Ticket(joined, created=False) if joined else _insert(session, asked, key, supersedes)
@@ -125,17 +150,17 @@ def request(
             .where(scan.c.id == joined, scan.c.state == ScanState.QUEUED, scan.c.lane != Lane.QUARANTINE)
             .values(lane=Lane.GATE)
         )
-    if idempotency_key:
-        session.execute(
-            idempotency.insert().values(key=idempotency_key, scan_id=ticket.scan_id, created_at=moment(session))
-        )
-    if delivery_id:
-        known_pair = sa.select(delivery_scan.c.scan_id).where(
-            delivery_scan.c.delivery_id == delivery_id, delivery_scan.c.scan_id == ticket.scan_id
-        )
-        if session.execute(known_pair).scalar() is None:
-            session.execute(delivery_scan.insert().values(delivery_id=delivery_id, scan_id=ticket.scan_id))
+    _link(session, delivery_id, ticket.scan_id)
     return ticket
+
+
+def _link(session: Connection, delivery_id: str | None, scan_id: str) -> None:
+    """Note that this delivery led to this scan; also for one that was told a second time."""
+    if delivery_id is None:
+        return
+    pair = sa.and_(delivery_scan.c.delivery_id == delivery_id, delivery_scan.c.scan_id == scan_id)
+    if session.execute(sa.select(delivery_scan.c.scan_id).where(pair)).scalar() is None:
+        session.execute(delivery_scan.insert().values(delivery_id=delivery_id, scan_id=scan_id))
 
 
 def _queued(session: Connection, key: str) -> str | None:
@@ -165,16 +190,18 @@ def _insert(session: Connection, asked: ScanRequest, key: str, supersedes: str |
         "created_at": moment(session),
         "supersedes": supersedes,
     }
-    try:
-        with session.begin_nested():
-            session.execute(scan.insert().values(**values))
-    except IntegrityError:
-        # Somebody else recorded the same request between our look and our insert: theirs is as good.
-        joined = _queued(session, key)
-        if joined is None:
-            raise
-        return Ticket(joined, created=False)
-    return Ticket(values["id"], created=True)
+    for _ in range(_INSERT_TRIES):
+        try:
+            with session.begin_nested():
+                session.execute(scan.insert().values(**values))
+        except IntegrityError:
+            # Somebody else recorded the same request between our look and our insert: theirs is as good, while it is queued.
+            joined = _queued(session, key)
+            if joined is not None:
+                return Ticket(joined, created=False)
+        else:
+            return Ticket(values["id"], created=True)
+    raise ConflictError("the same scan was asked for too often at once", hint="ask again")
 
 
 def _request_key(asked: ScanRequest) -> str:
@@ -194,7 +221,7 @@ def claim(
     """
     now = epoch(session)
     wanted = [*lanes]
-    if "background" in wanted and not _quarantined_running(session):
+    if "background" in wanted and _quarantine_free(session):
         wanted.append(Lane.QUARANTINE)
     ready = sa.select(scan.c.id).where(scan.c.state == ScanState.QUEUED, scan.c.next_at <= now, scan.c.lane.in_(wanted))
     if scan_id:
@@ -218,6 +245,8 @@ def claim(
             lease_until=now + lease_seconds,
             started_at=sa.func.coalesce(scan.c.started_at, moment(session)),
             progress=None,
+            reason="",
+            message="",
         )
         .returning(*scan.c)
     ).first()
@@ -230,9 +259,19 @@ def claim(
     return Claim(row["id"], row["fence"], _request_of(row), row["attempt"], row["lost"])
 
 
-def _quarantined_running(session: Connection) -> bool:
+def _quarantine_free(session: Connection) -> bool:
+    """Whether no quarantined scan runs. The lock, held to the end of the claim, keeps two claimers from finding that out together."""
+    if not _locked(session, _QUARANTINE_LOCK):
+        return False
     running = sa.select(sa.func.count()).where(scan.c.state == ScanState.RUNNING, scan.c.lane == Lane.QUARANTINE)
-    return bool(session.execute(running).scalar_one())
+    return not session.execute(running).scalar_one()
+
+
+def _locked(session: Connection, key: int) -> bool:
+    """Whether this transaction alone does something. On SQLite a writing transaction always is alone."""
+    if session.dialect.name == "sqlite":
+        return True
+    return bool(session.execute(sa.select(sa.func.pg_try_advisory_xact_lock(key))).scalar_one())
 
 
 def _held(held: Claim) -> sa.ColumnElement[bool]:
@@ -257,33 +296,59 @@ def heartbeat(session: Connection, held: Claim, lease_seconds: float, progress: 
 
 
 def settle(session: Connection, held: Claim, digest: Digest, advisories: str, options: str = "") -> bool:
-    """Say what the reference resolved to. False: another worker is scanning the very same thing, and this scan was merged into it."""
-    request_of = held.request
-    key = _hash(digest, str(request_of.platform or ""), request_of.engine, advisories, options, request_of.project)
-    other = session.execute(
-        sa.select(scan.c.id).where(scan.c.key == key, scan.c.state == ScanState.RUNNING, scan.c.id != held.scan_id)
-    ).scalar()
-    if other is None or request_of.force:
+    """Say what the reference resolved to. False: another worker is scanning the very same bytes, and this attempt is over.
+
+    Asked under the same name, this scan is merged into that one. Under another name it waits for that one's evidence and then decides
+    for itself: a policy judges a repository's name too, and each name has its own verdict.
+    """
+    asked = held.request
+    key = (
+        None
+        if asked.force
+        else _hash(digest, str(asked.platform or ""), asked.engine, advisories, options, asked.project)
+    )
+    twin = _twin(session, held, key)
+    if twin is None:
         try:
             with session.begin_nested():
-                _write(session, held, digest=digest, key=None if request_of.force else key)
+                _write(session, held, digest=digest, key=key)
             return True
-        except IntegrityError:
-            other = session.execute(
-                sa.select(scan.c.id).where(scan.c.key == key, scan.c.state == ScanState.RUNNING)
-            ).scalar()
-    if other is None:
-        raise LeaseLost("the scan that this one repeats has just ended")
-    _end(
-        session,
-        held,
-        ScanState.CANCELLED,
-        "duplicate",
-        "merged into the scan of the same image that was running",
-        digest=digest,
-        merged_into=other,
-    )
+        except IntegrityError:  # another worker settled on the same key since we looked
+            twin = _twin(session, held, key)
+    if twin is not None and twin.target == asked.target:
+        message = "merged into the scan of the same image that was running"
+        _end(session, held, ScanState.CANCELLED, "duplicate", message, digest=digest, merged_into=twin.id)
+    else:
+        _yield(session, held, digest, _WAIT_FOR_TWIN if twin is not None else 0.0)
     return False
+
+
+def _twin(session: Connection, held: Claim, key: str | None) -> sa.Row[str, str] | None:
+    if key is None:
+        return None
+    running = sa.and_(scan.c.key == key, scan.c.state == ScanState.RUNNING, scan.c.id != held.scan_id)
+    return session.execute(sa.select(scan.c.id, scan.c.target).where(running)).first()
+
+
+def _yield(session: Connection, held: Claim, digest: Digest, seconds: float) -> None:
+    """Back into the queue without fault, until the twin ends."""
+    message = "the same image is being scanned under another name"
+    _write(
+        session, held, state=ScanState.QUEUED, digest=digest, key=None, request_key=None, lease_until=None, progress=None,
+        next_at=epoch(session) + seconds, reason=_TWIN, message=message,
+    )  # fmt: skip
+    _close_attempt(session, held.scan_id, held.fence, _TWIN, message)
+
+
+def _wake_twins(session: Connection, ended: str) -> None:
+    """Scans that waited for this one may go on."""
+    digest = sa.select(scan.c.digest).where(scan.c.id == ended).scalar_subquery()
+    # Those that a sweeper or a worker holds at this moment are left: they look again by themselves soon, and nobody waits for us.
+    waiting = sa.select(scan.c.id).where(
+        scan.c.digest == digest, scan.c.state == ScanState.QUEUED, scan.c.reason == _TWIN
+    )
+    woken = waiting.with_for_update(skip_locked=True) if session.dialect.name != "sqlite" else waiting
+    session.execute(scan.update().where(scan.c.id.in_(woken)).values(next_at=epoch(session), kicked_epoch=None))
 
 
 def finish(session: Connection, held: Claim, report_id: str, digest: Digest) -> None:
@@ -325,30 +390,39 @@ def _end(session: Connection, held: Claim, state: ScanState, reason: str, messag
         **more,
     )
     _close_attempt(session, held.scan_id, held.fence, reason, message)
+    _wake_twins(session, held.scan_id)
 
 
 def _close_attempt(session: Connection, scan_id: str, fence: int, reason: str, message: str) -> None:
     where = sa.and_(scan_attempt.c.scan_id == scan_id, scan_attempt.c.fence == fence)
     session.execute(
-        scan_attempt.update().where(where).values(ended_at=moment(session), reason=reason, message=message[:1000])
+        scan_attempt.update()
+        .where(where, scan_attempt.c.ended_at.is_(None))
+        .values(ended_at=moment(session), reason=reason, message=message[:1000])
     )
 
 
 def cancel(session: Connection, scan_id: str) -> bool:
     """End an active scan; raising the fence takes it from its worker. False when it had ended already."""
-    done = session.execute(
+    message = "cancelled by a person"
+    ended = session.execute(
         scan.update()
         .where(scan.c.id == scan_id, scan.c.state.in_(_ACTIVE))
         .values(
             state=ScanState.CANCELLED,
             fence=scan.c.fence + 1,
             reason="cancelled",
-            message="cancelled by a person",
+            message=message,
             lease_until=None,
             finished_at=moment(session),
         )
-    )
-    return done.rowcount == 1
+        .returning(scan.c.fence)
+    ).scalar()
+    if ended is None:
+        return False
+    _close_attempt(session, scan_id, ended - 1, "cancelled", message)
+    _wake_twins(session, scan_id)
+    return True
 
 
 def rescan(session: Connection, scan_id: str, requested_by: str) -> Ticket:
@@ -364,18 +438,27 @@ def rescan(session: Connection, scan_id: str, requested_by: str) -> Ticket:
 
 
 def sweep(session: Connection) -> Swept:
-    """Put back what lost its worker, wake what has waited, end what cannot be ended otherwise, and list what should be kicked."""
+    """Put back what lost its worker, wake what has waited, end what cannot be ended otherwise, and list what should be kicked.
+
+    Every worker sweeps; where another is at it just now there is nothing to do.
+    """
+    if not _locked(session, _SWEEP_LOCK):
+        return Swept(0, 0, ())
     now, at = epoch(session), moment(session)
+    vanished = sa.and_(_expired(now), scan.c.lost + 1 >= LOSSES)
     dead = session.execute(
         scan.update()
-        .where(scan.c.state.in_(_ACTIVE), sa.or_(scan.c.created_epoch < now - DEADLINE_SECONDS, sa.and_(_expired(now), scan.c.lost + 1 >= LOSSES)))
+        .where(scan.c.state.in_(_ACTIVE), sa.or_(scan.c.created_epoch < now - DEADLINE_SECONDS, vanished))
         .values(
-            state=ScanState.DEAD, lost=scan.c.lost + sa.case((scan.c.state == ScanState.RUNNING, 1), else_=0), fence=scan.c.fence + 1, lease_until=None, finished_at=at,
-            reason=sa.case((scan.c.state == ScanState.RUNNING, "worker_lost"), else_="deadline_exceeded"),
-            message="given up: its workers vanished, or its time was over",
+            state=ScanState.DEAD, lost=scan.c.lost + sa.case((vanished, 1), else_=0), fence=scan.c.fence + 1, lease_until=None, finished_at=at,
+            reason=sa.case((vanished, "worker_lost"), else_="deadline_exceeded"),
+            message=sa.case((vanished, "given up: its workers vanished again and again"), else_="given up: it was not done within a day"),
         )
-        .returning(scan.c.id)
+        .returning(scan.c.id, scan.c.fence, scan.c.reason, scan.c.message)
     ).all()  # fmt: skip
+    for row in dead:
+        _close_attempt(session, row.id, row.fence - 1, row.reason, row.message)
+        _wake_twins(session, row.id)
     lost = session.execute(
         scan.update()
         .where(_expired(now))
@@ -553,7 +636,11 @@ def _view(own: RowMapping, shown: RowMapping) -> ScanView:
 
 def invariants(session: Connection) -> list[str]:
     """What must always hold, as sentences about what does not. Empty is good. Run after every fault test, and nightly."""
+    other = scan.alias()
     checks = {
+        "I1 not ended within a day": sa.select(scan.c.id).where(
+            scan.c.state.in_(_ACTIVE), scan.c.created_epoch < epoch(session) - DEADLINE_SECONDS - 300
+        ),
         "I2 two running scans of one key": sa.select(scan.c.key)
         .where(scan.c.state == ScanState.RUNNING, scan.c.key.is_not(None))
         .group_by(scan.c.key)
@@ -564,9 +651,49 @@ def invariants(session: Connection) -> list[str]:
         "I3 a report on a scan that is not done": sa.select(scan.c.id).where(
             scan.c.state != ScanState.DONE, scan.c.report_id.is_not(None)
         ),
+        "I3 done without a decision": sa.select(scan.c.id).where(
+            scan.c.state == ScanState.DONE, ~sa.exists().where(decision.c.scan_id == scan.c.id)
+        ),
+        "I3 two decisions of one scan for one environment": sa.select(decision.c.scan_id)
+        .where(decision.c.scan_id.is_not(None))
+        .group_by(decision.c.scan_id, decision.c.environment)
+        .having(sa.func.count() > 1),
+        "I4 a decision of a scan that is not done": sa.select(decision.c.id)
+        .join(scan, scan.c.id == decision.c.scan_id)
+        .where(scan.c.state != ScanState.DONE),
+        "I4 an attempt beyond the fence": sa.select(scan_attempt.c.scan_id)
+        .join(scan, scan.c.id == scan_attempt.c.scan_id)
+        .where(scan_attempt.c.fence > scan.c.fence),
+        "I4 an attempt that goes on without its scan": sa.select(scan_attempt.c.scan_id)
+        .join(scan, scan.c.id == scan_attempt.c.scan_id)
+        .where(
+            scan_attempt.c.ended_at.is_(None),
+            sa.or_(scan.c.state != ScanState.RUNNING, scan_attempt.c.fence != scan.c.fence),
+        ),
+        "running without an attempt": sa.select(scan.c.id).where(
+            scan.c.state == ScanState.RUNNING,
+            ~sa.exists().where(scan_attempt.c.scan_id == scan.c.id, scan_attempt.c.fence == scan.c.fence),
+        ),
+        "more than one quarantined scan at once": sa.select(sa.func.count())
+        .where(scan.c.state == ScanState.RUNNING, scan.c.lane == Lane.QUARANTINE)
+        .having(sa.func.count() > 1),
         "I5 too many attempts": sa.select(scan.c.id).where(sa.or_(scan.c.attempt > ATTEMPTS, scan.c.lost > LOSSES)),
         "I7 failed without a reason": sa.select(scan.c.id).where(
             scan.c.state.in_(["failed", "dead"]), sa.or_(scan.c.reason == "", scan.c.message == "")
+        ),
+        "I10 a verdict in force about other bytes": sa.select(verdict.c.digest)
+        .outerjoin(decision, decision.c.id == verdict.c.decision_id)
+        .outerjoin(report, report.c.id == verdict.c.report_id)
+        .where(
+            sa.or_(
+                decision.c.digest.is_(None),
+                report.c.digest.is_(None),
+                decision.c.digest != verdict.c.digest,
+                report.c.digest != verdict.c.digest,
+            )
+        ),
+        "merged into a scan that there is not": sa.select(scan.c.id).where(
+            scan.c.merged_into.is_not(None), ~sa.exists().where(other.c.id == scan.c.merged_into)
         ),
         "terminal with a lease": sa.select(scan.c.id).where(
             scan.c.state.in_(_TERMINAL), scan.c.lease_until.is_not(None)

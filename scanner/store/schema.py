@@ -36,6 +36,29 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class Words(TypeDecorator[str]):
+    """Text from outside. What a database cannot keep (NUL, lone surrogates) becomes U+FFFD: evidence must not be lost over a character."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        if value is None:
+            return None
+        return (
+            value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+            .encode("utf-16", "surrogatepass")
+            .decode("utf-16", "replace")
+        )
+
+
+class LongWords(Words):
+    """``Words`` without a bound."""
+
+    impl = sa.Text
+    cache_ok = True
+
+
 def _id() -> sa.Column[str]:
     return sa.Column("id", sa.String(36), primary_key=True)
 
@@ -166,7 +189,7 @@ scan = sa.Table(
     sa.Column("stage", sa.String(16), nullable=False, default=""),
     sa.Column("progress", sa.JSON),
     sa.Column("reason", sa.String(64), nullable=False, default=""),
-    sa.Column("message", sa.String(1000), nullable=False, default=""),
+    sa.Column("message", Words(1000), nullable=False, default=""),
     sa.Column("digest", sa.String(140)),
     sa.Column("request_key", sa.String(64)),  # single flight while queued
     sa.Column("key", sa.String(64)),  # single flight while running: digest, platform, engine, advisories
@@ -211,7 +234,7 @@ scan_attempt = sa.Table(
     sa.Column("started_at", Moment, nullable=False),
     sa.Column("ended_at", Moment),
     sa.Column("reason", sa.String(64), nullable=False, default=""),
-    sa.Column("message", sa.String(1000), nullable=False, default=""),
+    sa.Column("message", Words(1000), nullable=False, default=""),
 )
 idempotency = sa.Table(
     "idempotency",
@@ -298,10 +321,10 @@ component = sa.Table(
     "component",
     metadata,
     _serial(),
-    sa.Column("purl", sa.String(1000), nullable=False),
-    sa.Column("name", sa.String(512), nullable=False, index=True),
-    sa.Column("version", sa.String(512), nullable=False),
-    sa.Column("type", sa.String(64), nullable=False),
+    sa.Column("purl", Words(1000), nullable=False),
+    sa.Column("name", Words(512), nullable=False, index=True),
+    sa.Column("version", Words(512), nullable=False),
+    sa.Column("type", Words(64), nullable=False),
     sa.UniqueConstraint("purl"),
 )
 image_component = sa.Table(
@@ -322,11 +345,11 @@ vulnerability = sa.Table(
     "vulnerability",
     metadata,
     _serial(),
-    sa.Column("name", sa.String(128), nullable=False, unique=True),
+    sa.Column("name", Words(128), nullable=False, unique=True),
     sa.Column("severity", sa.String(16), nullable=False),
-    sa.Column("title", sa.String(512), nullable=False),
-    sa.Column("description", sa.Text, nullable=False),
-    sa.Column("url", sa.String(1000), nullable=False),
+    sa.Column("title", Words(512), nullable=False),
+    sa.Column("description", LongWords, nullable=False),
+    sa.Column("url", Words(1000), nullable=False),
     sa.Column("document", sa.JSON, nullable=False),
 )
 finding = sa.Table(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -16,12 +17,15 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from scanner.errors import RemoteError, ScannerError, UsageError
+from scanner.errors import ConflictError, RemoteError, ScannerError, UsageError
+
+T = TypeVar("T")
 
 _BUSY_MILLISECONDS = 15_000
+_PAUSES = (0.2, 1.0, 3.0, 6.0)  # a PostgreSQL that restarts is back within them
 
 
 class Database:
@@ -62,16 +66,51 @@ class Database:
         """A transaction: committed when the block ends, rolled back when it raises.
 
         On SQLite it takes the write lock at once, so that nothing has to be tried again later. Raises
-        RemoteError(reason="db_unavailable") when the database does not answer.
+        RemoteError(reason="db_unavailable") when the database does not answer, ConflictError when another transaction recorded the same
+        unique thing at the same moment.
         """
-        with self._guarded(), self.engine.begin() as connection:
+        with self._guarded(), self.engine.begin() as connection, self._discarding(connection):
             yield connection
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """``work`` in a transaction, again from its start while the database is away for a moment or ended it over a deadlock.
+
+        For what must not be lost to a database that restarts: ``work`` may run several times, each in a transaction of its own.
+        Raises what ``session`` raises, after the last try.
+        """
+        for pause in _PAUSES:
+            try:
+                with self.session() as session:
+                    return work(session)
+            except RemoteError:
+                time.sleep(pause)
+        with self.session() as session:
+            return work(session)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads: on SQLite it waits for no writer."""
-        with self._guarded(), self.engine.connect().execution_options(dockwarden_read=True) as connection:
+        with (
+            self._guarded(),
+            self.engine.connect().execution_options(dockwarden_read=True) as connection,
+            self._discarding(connection),
+        ):
             yield connection
+
+    @contextmanager
+    def _discarding(self, connection: Connection) -> Iterator[None]:
+        """Give up an SQLite connection on which something was raised.
+
+        Whoever keeps the exception keeps its frames and with them a cursor that was not read to its end: the connection would go back into
+        the pool with an old snapshot under it, on which every later write fails at once with "database is locked".
+        """
+        try:
+            yield
+        except BaseException:
+            if self.is_sqlite and not isinstance(self.engine.pool, StaticPool):
+                connection.rollback()
+                connection.invalidate()
+            raise
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -81,6 +120,12 @@ class Database:
             raise
         except (OperationalError, InterfaceError) as error:
             raise _unavailable() from error
+        except IntegrityError as error:
+            if not _is_duplicate(error):
+                raise
+            # Two looked, both found nothing, both wrote: the one that came second is told so, as if it had looked later.
+            message = "somebody else recorded the same thing at the same moment"
+            raise ConflictError(message, reason="edited_meanwhile", hint="read it again") from error
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise _unavailable() from error
@@ -129,7 +174,15 @@ def _unavailable() -> RemoteError:
     )
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
+def _is_duplicate(error: IntegrityError) -> bool:
+    """A unique constraint spoke, not a broken reference or a missing value: those are bugs of ours."""
+    original = error.orig
+    if isinstance(original, sqlite3.IntegrityError):
+        return original.sqlite_errorname in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
+    return getattr(original, "sqlstate", "") == "23505"
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ARG001  the event gives both
     connection.isolation_level = None  # we begin transactions ourselves: see _begin_sqlite
     for pragma in (
         f"busy_timeout = {_BUSY_MILLISECONDS}",
@@ -143,6 +196,12 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     reading = connection.get_execution_options().get("dockwarden_read")
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def alone(connection: Connection, key: int) -> None:
+    """Wait until no other transaction has asked for the same ``key``, and keep others waiting until this one ends."""
+    if connection.dialect.name != "sqlite":  # there, a writing transaction is alone anyway
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
 
 def epoch(connection: Connection) -> float:
