@@ -30,6 +30,7 @@ MEDIA_TYPE = "application/problem+json"
 
 # A reason that names a status more exactly than its kind does. First match wins, then the kinds below, in order.
 _BY_REASON = {
+    "bad_cursor": 404,  # there is no such page
     "not_signed_in": 401,
     "bad_token": 401,
     "method_not_allowed": 405,
@@ -39,11 +40,11 @@ _BY_REASON = {
     "unsupported_media_type": 415,
     "invalid": 422,
     "bad_reference": 422,
-    "bad_policy": 422,
+    "bad_workload": 422,
+    "invalid_policy": 422,
     "precondition_required": 428,
     "rate_limited": 429,
     "db_unavailable": 503,
-    "registry_unavailable": 502,
 }
 _BY_KIND: tuple[tuple[type[ScannerError], int], ...] = (
     (NotFoundError, 404),

@@ -1,0 +1,302 @@
+"""The gate: a decision in force is answered at once; a tag is never believed; what is unknown never passes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from flask_openapi3.openapi import OpenAPI
+
+from scanner.errors import RemoteError, UsageError
+from scanner.model.finding import Severity
+from scanner.store import accounts, policies, projects
+from scanner.store.schema import verdict
+from scanner.store.session import Database
+from tests.scanner.store import factories as make
+from tests.web.conftest import KEY, Api, Worker
+
+REPOSITORY = make.REPOSITORY
+CLEAN = make.report("clean", packages=[make.package(1)])
+BAD = make.report(
+    "bad",
+    packages=[make.package(1)],
+    vulnerabilities=[make.vulnerability(1, make.package(1), severity=Severity.CRITICAL)],
+)
+POLICY = """\
+apiVersion: dockwarden/v1
+kind: Policy
+metadata: {name: %(name)s}
+match: {images: ["**"], environments: [%(environments)s]}
+incomplete: %(incomplete)s
+advisories: {max_age: 5200w}
+rules:
+  - id: no-criticals
+    vulnerability: {severity: [critical]}
+    action: %(action)s
+"""
+
+
+def policy(name: str = "all", environments: str = "", action: str = "deny", incomplete: str = "deny") -> str:
+    return POLICY % {"name": name, "environments": environments, "action": action, "incomplete": incomplete}
+
+
+@pytest.fixture(autouse=True)
+def in_force(database: Database) -> None:
+    """One simple policy, so that these tests do not depend on the default one."""
+    with database.session() as session:
+        policies.put(session, "all", policy(), "test")
+
+
+def pinned(found: object = CLEAN) -> str:
+    return f"{REPOSITORY}@{found.digest}"  # type: ignore[attr-defined]
+
+
+def decided(api: Api, worker: Worker, found: object = CLEAN) -> None:
+    assert api("POST", "/scans", {"image": pinned(found)}).status_code == 202
+    worker.finish(found)  # type: ignore[arg-type]
+
+
+def test_a_decided_digest_is_answered_at_once(api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    answer = api("POST", "/gate", {"image": pinned()})
+    assert answer.status_code == 200
+    assert answer.json["verdict"] == "allow"
+    assert answer.json["digest"] == CLEAN.digest
+    assert answer.json["policy"] == "all"
+
+
+def test_a_violation_denies_and_says_why_and_what_to_do(api: Api, worker: Worker) -> None:
+    decided(api, worker, BAD)
+    answer = api("POST", "/gate", {"image": pinned(BAD)}).json
+    assert answer["verdict"] == "deny"
+    assert answer["undecided"] is False
+    assert [(reason["rule"], reason["kind"]) for reason in answer["reasons"]] == [("no-criticals", "violation")]
+    assert answer["changes"][0]["action"] == "upgrade"
+
+
+def test_a_decided_digest_costs_one_query(app: OpenAPI, database: Database, api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    api("POST", "/gate", {"image": pinned()})  # notes the token's use, once a minute
+    statements: list[str] = []
+    listen = (database.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    sa.event.listen(*listen)
+    try:
+        assert api("POST", "/gate", {"image": pinned()}).status_code == 200
+    finally:
+        sa.event.remove(*listen)
+    assert len([s for s in statements if not s.startswith("BEGIN")]) == 1, statements
+
+
+def test_an_unknown_digest_is_scanned_and_not_allowed_meanwhile(api: Api, worker: Worker) -> None:
+    answer = api("POST", "/gate", {"image": pinned()})
+    assert answer.status_code == 202
+    assert answer.headers["Retry-After"] == "2"
+    assert answer.json["state"] == "queued"
+    assert answer.headers["Location"] == f"/api/v1/scans/{answer.json['scan']}"
+    assert worker.claim().request.lane == "gate"
+    again = api("POST", "/gate", {"image": pinned()})
+    assert again.json["scan"] == answer.json["scan"]
+
+
+def test_it_waits_for_the_scan(api: Api, worker: Worker) -> None:
+    thread = threading.Timer(0.3, lambda: worker.finish(CLEAN))
+    thread.start()
+    answer = api("POST", "/gate", {"image": f"{REPOSITORY}:1", "wait_seconds": 20})
+    thread.join()
+    assert answer.status_code == 200
+    assert answer.json["verdict"] == "allow"
+    assert answer.json["digest"] == CLEAN.digest
+
+
+def test_a_tag_is_resolved_although_its_last_image_is_decided(api: Api, worker: Worker) -> None:
+    api("POST", "/scans", {"image": f"{REPOSITORY}:1"})
+    with worker.database.session() as session:
+        session.execute(sa.text("UPDATE scan SET created_epoch = created_epoch - 61"))
+    old = worker.finish(CLEAN)
+    answer = api("POST", "/gate", {"image": f"{REPOSITORY}:1"})
+    assert answer.status_code == 202
+    assert answer.json["scan"] != old.scan_id
+
+
+def test_whoever_asks_again_for_a_tag_gets_the_scan_that_just_ended(api: Api, worker: Worker) -> None:
+    assert api("POST", "/gate", {"image": f"{REPOSITORY}:1"}).status_code == 202
+    worker.finish(BAD)
+    assert api("POST", "/gate", {"image": f"{REPOSITORY}:1"}).json["verdict"] == "deny"
+
+
+@pytest.mark.parametrize("seconds", [0, 5])
+def test_a_scan_that_failed_denies_undecided(api: Api, worker: Worker, seconds: int) -> None:
+    api("POST", "/gate", {"image": pinned()})
+    worker.fail(UsageError("registry.example.com is not a configured registry", reason="registry_not_configured"))
+    answer = api("POST", "/gate", {"image": pinned(), "wait_seconds": seconds})
+    assert answer.status_code == 200
+    assert (answer.json["verdict"], answer.json["undecided"]) == ("deny", True)
+    assert answer.json["reasons"][0]["slug"] == "registry_not_configured"
+
+
+def test_a_failed_rescan_does_not_take_the_decision_away(api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    api("POST", "/scans", {"image": pinned(), "force": True})
+    worker.fail(RemoteError("down"))
+    assert api("POST", "/gate", {"image": pinned()}).json["verdict"] == "allow"
+
+
+def test_a_decision_that_time_has_passed_over_is_made_anew(api: Api, worker: Worker, database: Database) -> None:
+    decided(api, worker)
+    before = api("POST", "/gate", {"image": pinned()}).json["decided_at"]
+    with database.session() as session:
+        session.execute(verdict.update().values(valid_until=1.0))
+    after = api("POST", "/gate", {"image": pinned()}).json
+    assert after["verdict"] == "allow"
+    assert after["decided_at"] > before
+    assert len(api("GET", f"/images/{CLEAN.digest}/decisions").json["items"]) == 2
+
+
+def test_a_changed_policy_decides_at_the_next_question(api: Api, worker: Worker) -> None:
+    decided(api, worker, BAD)
+    assert api("POST", "/gate", {"image": pinned(BAD)}).json["verdict"] == "deny"
+    tag = api("GET", "/policies/all").headers["ETag"]
+    written = api("PUT", "/policies/all", {"text": policy(action="warn")}, headers={"If-Match": tag})
+    assert written.status_code == 200
+    answer = api("POST", "/gate", {"image": pinned(BAD)}).json
+    assert (answer["verdict"], answer["policy_version"]) == ("warn", 2)
+
+
+def test_an_environment_selects_its_policies(api: Api, worker: Worker) -> None:
+    decided(api, worker, BAD)
+    tag = api("GET", "/policies/all").headers["ETag"]
+    assert api("PUT", "/policies/all", {"text": policy(action="warn")}, headers={"If-Match": tag}).status_code == 200
+    assert api("PUT", "/policies/strict", {"text": policy("strict", "production")}).status_code == 201
+    verdicts = {
+        environment: api("POST", "/gate", {"image": pinned(BAD), "environment": environment}).json
+        for environment in ("", "production", "nobody-named-it")
+    }
+    assert {name: answer["verdict"] for name, answer in verdicts.items()} == {
+        "": "warn",
+        "production": "deny",
+        "nobody-named-it": "warn",
+    }
+    assert {name: answer["environment"] for name, answer in verdicts.items()} == {name: name for name in verdicts}
+
+
+def test_a_digest_known_under_another_name_is_not_known_under_this_one(api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    answer = api("POST", "/gate", {"image": f"registry.example.com/other/name@{CLEAN.digest}"})
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    "image", ["", "Bad/Name", "oci:/etc", "archive:/etc/passwd", "host/x@sha256:12", "-v", "a b", "x" * 2000]
+)
+def test_what_is_no_reference_is_refused(api: Api, image: str) -> None:
+    answer = api("POST", "/gate", {"image": image})
+    assert answer.status_code == 422
+    assert answer.json["reason"] in ("bad_reference", "invalid")
+
+
+def test_a_name_that_looks_like_a_local_target_is_a_repository(api: Api, worker: Worker) -> None:
+    """``docker:27`` is docker.io/library/docker:27 to a server, never the engine of the machine that it runs on."""
+    assert api("POST", "/gate", {"image": "docker:27"}).status_code == 202
+    assert worker.claim().request.target == "docker.io/library/docker:27"
+
+
+def test_waiting_is_bounded_for_all_together(app: OpenAPI, api: Api) -> None:
+    waiters = app.extensions["dockwarden"].waiters
+    taken = 0
+    while waiters.acquire(blocking=False):
+        taken += 1
+    started = time.monotonic()
+    answer = api("POST", "/gate", {"image": pinned(), "wait_seconds": 120})
+    for _ in range(taken):
+        waiters.release()
+    assert answer.status_code == 202
+    assert taken == 8
+    assert time.monotonic() - started < 60
+
+
+# Who may ask
+
+
+def test_a_gate_token_gates_and_reads_nothing(call: Callable[..., Api], api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    gate = call("gate")
+    assert gate("POST", "/gate", {"image": pinned()}).status_code == 200
+    assert gate("GET", f"/images/{CLEAN.digest}").status_code == 403
+    assert call("read")("POST", "/gate", {"image": pinned()}).status_code == 403
+
+
+@pytest.mark.parametrize("why", ["none", "wrong", "expired", "revoked", "scheme"])
+def test_who_may_not_is_told_nothing(app: OpenAPI, api: Api, worker: Worker, database: Database, why: str) -> None:
+    decided(api, worker)
+    with database.session() as session:
+        ends = datetime.now(UTC) - timedelta(seconds=1) if why == "expired" else None
+        token, text = accounts.create_token(session, "t", ["gate"], KEY, expires_at=ends)
+        if why == "revoked":
+            accounts.revoke_token(session, token.id)
+    headers = {
+        "none": {},
+        "wrong": {"Authorization": f"Bearer {text.reveal()}x"},
+        "scheme": {"Authorization": f"Basic {text.reveal()}"},
+    }.get(why, {"Authorization": f"Bearer {text.reveal()}"})
+    for image in (pinned(), f"{REPOSITORY}:1", "not a reference"):
+        answer = app.test_client().post("/api/v1/gate", json={"image": image}, headers=headers)
+        assert answer.status_code == 401
+        assert CLEAN.digest not in answer.text
+
+
+def test_a_disabled_owners_token_is_dead_at_once(app: OpenAPI, api: Api, worker: Worker, database: Database) -> None:
+    decided(api, worker)
+    with database.session() as session:
+        user = accounts.create_user(session, "dev", "a long password", "developer")
+        text = accounts.create_token(session, "t", ["gate"], KEY, owner_id=user.id)[1]
+    caller = Api(app.test_client(), text.reveal())
+    assert caller("POST", "/gate", {"image": pinned()}).status_code == 200
+    with database.session() as session:
+        accounts.set_disabled(session, user.id, True)
+    assert caller("POST", "/gate", {"image": pinned()}).status_code == 401
+
+
+def test_another_projects_decision_is_not_there(
+    call: Callable[..., Api], api: Api, worker: Worker, database: Database
+) -> None:
+    decided(api, worker)
+    with database.session() as session:
+        projects.create(session, "other")
+    other = call("gate", projects=["other"])
+    assert other("POST", "/gate", {"image": pinned()}).status_code == 404  # its project is not ``default``
+    pending = other("POST", "/gate", {"image": pinned(), "project": "other"})
+    assert pending.status_code == 202
+    assert worker.claim().request.project == "other"
+
+
+def test_a_body_that_is_not_understood(api: Api) -> None:
+    post = api.client.post
+    headers = {"Authorization": f"Bearer {api.token}"}
+    cases = {
+        415: [("image=x", "application/x-www-form-urlencoded"), ("{}", "text/plain")],
+        400: [("{", "application/json"), ("", "application/json"), ('{"image":"a","image":"b"}', "application/json")],
+        422: [
+            ("[]", "application/json"),
+            ('"{}"', "application/json"),
+            ("{}", "application/json"),
+            ("null", "application/json"),
+        ],
+    }
+    for status, bodies in cases.items():
+        for body, media_type in bodies:
+            answer = post("/api/v1/gate", data=body, content_type=media_type, headers=headers)
+            assert (answer.status_code, answer.mimetype) == (status, "application/problem+json"), body
+    unknown = api("POST", "/gate", {"image": pinned(), "verdict": "allow"})
+    assert unknown.status_code == 422
+    assert unknown.json["errors"][0]["pointer"] == "/verdict"
+
+
+def test_a_workload_nobody_reads_is_refused(api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    answer = api("POST", "/gate", {"image": pinned(), "workload": "no such document"})
+    assert answer.status_code == 422
+    assert answer.json["reason"] == "bad_workload"

@@ -1,0 +1,179 @@
+"""The pages in a real Chromium: a person's way from signing in to a decision, without a violation of the CSP or of accessibility."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import ARTEFACTS
+from tests.servers import Dockwarden, Registry
+
+WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
+PAGES = ("/images", "/scans", "/policies", "/registries")
+
+
+@pytest.fixture(scope="module")
+def decided(server: Dockwarden, plain_registry: Registry, sample_layouts: Path) -> str:
+    """The server with sample images in it. Returns the digest of the denied one."""
+    server.api("POST", "/api/v1/registries", json={"host": plain_registry.host, "insecure": True})
+    digest = ""
+    for name, tag in (("good", "1.4.2"), ("vulnerable", "1.4.1"), ("mystery", "0.1")):
+        plain_registry.push(f"oci:{sample_layouts / 'shop' / name}:{tag}", f"shop/{name}:{tag}")
+        answer = server.api(
+            "POST", "/api/v1/gate", json={"image": f"{plain_registry.host}/shop/{name}:{tag}", "wait_seconds": 60}
+        )
+        assert answer.status_code == 200, answer.text
+        digest = answer.json()["digest"] if name == "vulnerable" else digest
+    return digest
+
+
+@pytest.fixture(params=["light", "dark"])
+def person(browser: Any, server: Dockwarden, decided: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Somebody who has signed in; whatever the browser complains of fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=request.param)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if complains(message) else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    sign_in(page, server)
+    yield page
+    context.close()
+    assert complaints == []
+
+
+def complains(message: Any) -> bool:
+    """Errors and warnings, but for the browser's note that a page was an answer of status 4xx, which some tests ask for."""
+    return message.type in ("error", "warning") and "the server responded with a status of 4" not in message.text
+
+
+def sign_in(page: Any, server: Dockwarden) -> None:
+    page.goto(server.url + "/")
+    page.get_by_label("API token").fill(server.token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/images")
+
+
+def test_from_signing_in_to_the_reason(person: Any) -> None:
+    person.get_by_role("link", name="shop/vulnerable:1.4.1").click()
+    person.get_by_role("heading", name="Why").wait_for()
+    assert person.get_by_text("Denied", exact=True).first.is_visible()
+    assert "CVE-2026-90001" in person.get_by_role("listitem").filter(has_text="fixable-criticals").first.inner_text()
+    person.get_by_role("link", name="CVE-2026-90001").first.click()
+    person.get_by_role("heading", name="Images it touches").wait_for()
+    assert person.get_by_role("link", name="shop/vulnerable:1.4.1").is_visible()
+
+
+def test_the_list_is_searched_as_one_types(person: Any) -> None:
+    person.get_by_label("Search repository, tag or digest").fill("mystery")
+    person.get_by_role("link", name="shop/good:1.4.2").wait_for(state="detached")
+    assert person.get_by_role("link", name="shop/mystery:0.1").is_visible()
+    assert "q=mystery" in person.url
+    person.get_by_label("Search repository, tag or digest").fill("nothing of the kind")
+    person.get_by_role("heading", name="No image fits").wait_for()
+
+
+def test_asking_for_a_scan_shows_how_it_goes(person: Any, plain_registry: Registry) -> None:
+    person.get_by_label("Scan an image").fill(f"{plain_registry.host}/shop/good:1.4.2")
+    person.get_by_role("button", name="Scan now").click()
+    person.get_by_role("link", name="See the result").wait_for(timeout=30_000)
+
+
+def test_a_typing_error_is_told_in_words(person: Any) -> None:
+    person.get_by_label("Scan an image").fill("Not An Image!")
+    person.get_by_role("button", name="Scan now").click()
+    assert person.get_by_role("heading", name="not a").is_visible()
+
+
+@pytest.mark.parametrize("size", WIDTHS)
+def test_every_page_is_accessible_and_fits(person: Any, server: Dockwarden, decided: str, size: str) -> None:
+    width, height = WIDTHS[size]
+    person.set_viewport_size({"width": width, "height": height})
+    tabs = [f"/images/{decided}?tab={tab}" for tab in ("vulnerabilities", "checks", "components", "layers", "history")]
+    for path in (*PAGES, *tabs):
+        person.goto(server.url + path)
+        name = path.strip("/").replace(decided, "one").replace("?tab=", "-").replace("/", "-")
+        theme = person.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")
+        person.screenshot(path=str(ARTEFACTS / f"{name}-{size}-{theme}.png"), full_page=True)
+        assert person.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is wider than the screen"
+        found = axe(person)
+        assert found == [], f"{path}: {found}"
+
+
+def axe(page: Any) -> list[str]:
+    """What axe-core finds against the page, as its rules and places."""
+    cdp = page.context.new_cdp_session(page)
+    # The page's own policy allows no foreign script: axe runs in an isolated world of the debugger.
+    frame = cdp.send("Page.getFrameTree")["frameTree"]["frame"]["id"]
+    world = cdp.send("Page.createIsolatedWorld", {"frameId": frame})["executionContextId"]
+    source = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+    cdp.send("Runtime.evaluate", {"expression": source, "contextId": world})
+    answer = cdp.send(
+        "Runtime.evaluate",
+        {
+            "expression": "axe.run().then(r => JSON.stringify(r.violations))",
+            "contextId": world,
+            "awaitPromise": True,
+            "returnByValue": True,
+        },
+    )
+    return [f"{v['id']} at {[n['target'] for n in v['nodes']][:3]}" for v in json.loads(answer["result"]["value"])]
+
+
+def test_nobody_sees_anything_without_signing_in(server: Dockwarden, decided: str) -> None:
+    for path in (
+        "/images",
+        f"/images/{decided}",
+        "/scans",
+        "/policies",
+        "/registries",
+        "/vulnerabilities/CVE-2026-90001",
+    ):
+        answer = httpx.get(server.url + path, headers={"Accept": "text/html"}, trust_env=False)
+        assert answer.status_code == 303, path
+        assert answer.headers["location"].startswith("/sign-in"), path
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//evil.example",
+        "/\\evil.example",
+        "https://evil.example",
+        "/\t/evil.example",
+        "javascript:alert(1)",
+        "\\\\evil.example",
+    ],
+)
+def test_signing_in_leads_nowhere_else(server: Dockwarden, target: str) -> None:
+    answer = httpx.post(
+        server.url + "/sign-in",
+        data={"token": server.token, "next": target},
+        headers={"Sec-Fetch-Site": "same-origin"},
+        trust_env=False,
+    )
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/images"
+
+
+def test_a_wrong_token_is_refused_in_words(server: Dockwarden) -> None:
+    answer = httpx.post(
+        server.url + "/sign-in", data={"token": "dw_wrong"}, headers={"Sec-Fetch-Site": "same-origin"}, trust_env=False
+    )
+    assert answer.status_code == 401
+    assert "the token is not valid" in answer.text
+
+
+def test_a_form_without_its_token_changes_nothing(server: Dockwarden) -> None:
+    with httpx.Client(
+        base_url=server.url, trust_env=False, headers={"Sec-Fetch-Site": "same-origin", "Accept": "text/html"}
+    ) as client:
+        client.post("/sign-in", data={"token": server.token})
+        answer = client.post("/registries", data={"host": "forged.example"})
+        assert answer.status_code == 403
+        assert "forged.example" not in client.get("/registries").text
