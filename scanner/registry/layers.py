@@ -11,60 +11,32 @@ import fnmatch
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
-
-import zstandard
-from isal import isal_zlib
 
 from scanner.config import Limits
 from scanner.errors import ImageError, LimitExceeded
 from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity
 from scanner.model.reference import Digest
-from scanner.registry.manifest import TAR, TAR_GZIP, TAR_ZSTD, layer_compression
+from scanner.registry.decompress import Readable, decompress
+from scanner.registry.manifest import TAR, layer_compression
+from scanner.registry.places import (
+    APPLICATION,
+    IDENTITY,
+    PACKAGE_TEXTS,
+    RPM_DATABASES,
+    is_sensitive,
+    is_usual_device,
+    looks_like_rpm,
+)
 from scanner.registry.tar import TarReader, Visitor, unsafe
 
-_CHUNK = 1 << 20
 _SMALL, _PACKAGE_DB, _KEPT = 1 << 20, 16 << 20, 64 << 20
-_MAX_ODDITIES = 1000
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_MAX_ODDITIES, _MAX_MATCHES = 1000, 10_000
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
-
-# What two readers must not disagree about: who the users are, which OS it is, which packages there are.
-PACKAGE_DBS = (
-    "var/lib/dpkg/status",
-    "var/lib/dpkg/status.d/*",
-    "lib/apk/db/installed",
-    "usr/lib/apk/db/installed",
-    "var/lib/rpm/*",
-    "usr/lib/sysimage/rpm/*",
-    "usr/share/rpm/*",
-)
-IDENTITY = (
-    "etc/os-release",
-    "usr/lib/os-release",
-    "etc/debian_version",
-    "etc/alpine-release",
-    "etc/redhat-release",
-    "etc/passwd",
-    "etc/group",
-)
-_ALWAYS_WANTED = (
-    *IDENTITY,
-    "etc/shadow",
-    "var/lib/dpkg/status",
-    "var/lib/dpkg/status.d/*",
-    "lib/apk/db/installed",
-    "usr/lib/apk/db/installed",
-)
-_SENSITIVE = re.compile("|".join(fnmatch.translate(pattern) for pattern in (*PACKAGE_DBS, *IDENTITY)))
-
-
-class Readable(Protocol):
-    """Bytes in order, from wherever."""
-
-    def read(self, size: int = -1, /) -> bytes: ...
+# aufs wrote these into layers of its time. They name nothing below them, and whoever sees them sees plain files.
+_AUFS = frozenset((".wh..wh.aufs", ".wh..wh.orph", ".wh..wh.plnk"))
 
 
 class ContentScanner(Protocol):
@@ -79,19 +51,38 @@ class ContentScanner(Protocol):
 
 @dataclass(frozen=True)
 class ContentWants:
-    """Which small files' bytes to keep, and who looks into the others. ``digest`` is part of the facts cache's key."""
+    """Which small files' bytes to keep, and who looks into the others. ``digest`` is part of the facts cache's key.
+
+    Patterns are fnmatch's on the whole path (``*`` crosses slashes); ``**/`` at the beginning is any depth, none included.
+    """
 
     patterns: tuple[str, ...] = ()
     scanner: ContentScanner | None = None
+    _exact: frozenset[str] = field(init=False, repr=False, compare=False)
+    _names: frozenset[str] = field(init=False, repr=False, compare=False)
     _match: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        patterns = sorted({*_ALWAYS_WANTED, *self.patterns})
+        patterns = sorted({*IDENTITY, *PACKAGE_TEXTS, "*/etc/passwd", "*/etc/group", "etc/shadow", *self.patterns})
+        exact: set[str] = set()
+        names: set[str] = set()
+        globs: list[str] = []
+        for pattern in patterns:
+            tail = pattern.removeprefix("**/")
+            if not set(tail) & set("*?["):
+                (exact if tail == pattern else names).add(tail)
+            else:
+                globs.extend({pattern, tail})
+        nested = {name for name in names if "/" in name}
+        globs.extend(form for name in nested for form in (name, f"*/{name}"))
         object.__setattr__(self, "patterns", tuple(patterns))
-        object.__setattr__(self, "_match", re.compile("|".join(map(fnmatch.translate, patterns))))
+        object.__setattr__(self, "_exact", frozenset(exact))
+        object.__setattr__(self, "_names", frozenset(names - nested))
+        object.__setattr__(self, "_match", re.compile("|".join(map(fnmatch.translate, sorted(globs)))))
 
-    def keeps(self, path: str) -> bool:
-        return self._match.match(path) is not None
+    def keeps(self, path: str, name: str) -> bool:
+        """Whether somebody wants the file at ``path``, whose last part is ``name``."""
+        return path in self._exact or name in self._names or self._match.match(path) is not None
 
     @property
     def digest(self) -> str:
@@ -111,70 +102,114 @@ class _Facts(Visitor):
         self.oddities: list[Oddity] = []
         self.matches: list[ContentMatch] = []
         self._seen: dict[str, FileType] = {}
-        self._links: set[str] = set()
+        self._above: set[str] = (
+            set()
+        )  # every directory that some entry stands in, whether it has an entry itself or not
+        self._directory = ""
         self._kept = 0
+        self._keep = self._search = False
 
     def entry(self, entry: FileEntry) -> bool:
-        directory, _, name = entry.path.rpartition("/")
-        if name.startswith(_WHITEOUT):
+        path, kind = entry.path, entry.type
+        directory, _, name = path.rpartition("/")
+        if directory != self._directory:
+            self._descend(directory)
+            self._directory = directory
+        if name.startswith(_WHITEOUT) and name not in _AUFS:
             self._whiteout(entry, directory, name)
             return False
-        self._notice(entry, directory)
+        self._notice(entry, name)
         self.entries.append(entry)
-        return entry.type is FileType.FILE and (self._keeps(entry) or self._searches(entry))
+        if kind is not FileType.FILE:
+            return False
+        self._keep = self._keeps(entry, name)
+        scanner = self._wants.scanner
+        self._search = scanner is not None and scanner.wants(path, entry.size)
+        return self._keep or self._search or (path in RPM_DATABASES and entry.size <= _PACKAGE_DB)
 
     def content(self, entry: FileEntry, data: bytes) -> None:
-        if self._keeps(entry):
+        if self._keep:
             self._kept += len(data)
             self.contents[entry.path] = data
-        if self._searches(entry) and self._wants.scanner is not None:
-            self.matches.extend(self._wants.scanner.search(entry.path, data))
+        if self._search and self._wants.scanner is not None:
+            self._matched(self._wants.scanner.search(entry.path, data), entry.path)
+        if entry.path in RPM_DATABASES and not looks_like_rpm(data):
+            self._odd("malformed_image", entry.path, "is no package database of a kind that could be read")
 
-    def _keeps(self, entry: FileEntry) -> bool:
-        bound = _PACKAGE_DB if _SENSITIVE.match(entry.path) else _SMALL
-        return entry.size <= bound and self._kept + entry.size <= _KEPT and self._wants.keeps(entry.path)
+    def _keeps(self, entry: FileEntry, name: str) -> bool:
+        path = entry.path
+        if not self._wants.keeps(path, name):
+            return False
+        bound = _PACKAGE_DB if is_sensitive(path) else _SMALL
+        if entry.size <= bound and self._kept + entry.size <= _KEPT:
+            return True
+        # An absent file and one that nobody read must not look the same.
+        self._odd("limit_exceeded", path, f"is too large to be looked into ({entry.size} bytes)")
+        self.contents.pop(path, None)
+        return False
 
-    def _searches(self, entry: FileEntry) -> bool:
-        scanner = self._wants.scanner
-        return scanner is not None and scanner.wants(entry.path, entry.size)
+    def _matched(self, matches: Iterable[ContentMatch], path: str) -> None:
+        for match in matches:
+            if len(self.matches) == _MAX_MATCHES:
+                self._odd("limit_exceeded", path, f"and others hold more than {_MAX_MATCHES} secrets")
+                return
+            self.matches.append(match)
 
     def _whiteout(self, entry: FileEntry, directory: str, name: str) -> None:
-        """OCI image-spec, layer.md#whiteouts. A whiteout that names nothing, or something above itself, is an attack."""
+        """OCI image-spec, layer.md#whiteouts. A whiteout that names nothing, holds something, or names what is above itself is an attack."""
+        if entry.type not in (FileType.FILE, FileType.HARDLINK) or entry.size:
+            raise unsafe(f"a whiteout that is no empty file: {entry.path[:200]!r}")
         if name == _OPAQUE:
             self.opaque.append(directory)
             return
-        if name.startswith(".wh..wh."):
-            return  # aufs' own bookkeeping: no runtime shows it
         hidden = name.removeprefix(_WHITEOUT)
-        if hidden in ("", ".", "..") or entry.type not in (FileType.FILE, FileType.HARDLINK):
+        if hidden in ("", ".", "..") or hidden.startswith(_WHITEOUT):
             raise unsafe("a whiteout that names nothing")
         self.whiteouts.append(f"{directory}/{hidden}" if directory else hidden)
 
-    def _notice(self, entry: FileEntry, directory: str) -> None:
-        path, previous = entry.path, self._seen.get(entry.path)
-        if previous is not None and not (previous is entry.type is FileType.DIRECTORY):
-            if previous is not entry.type or _SENSITIVE.match(path):
-                self._odd("duplicate_entry", path, "stands in the layer twice")
-        self._seen[path] = entry.type
-        if entry.type is FileType.SYMLINK:
-            self._links.add(path)
-        elif self._links and previous is FileType.SYMLINK:
-            self._links.discard(path)
-        if self._links and directory and self._through_link(directory):
-            raise unsafe(f"a file is written through the link above {path[:200]!r}")
-        if entry.type is FileType.HARDLINK and entry.link not in self._seen:
-            self._odd("unsafe_archive", path, "a hard link to a file that is not before it in the layer")
-        if _SENSITIVE.match(path) and entry.type in (FileType.FIFO, FileType.CHAR_DEVICE, FileType.BLOCK_DEVICE):
-            self._odd("unsafe_archive", path, f"is a {entry.type}")
+    def _descend(self, directory: str) -> None:
+        """Note the directories above an entry, those without an entry of their own too."""
+        while directory and directory not in self._above:
+            kind = self._seen.get(directory)
+            if kind is FileType.SYMLINK:
+                raise unsafe(f"a file is written through the link {directory[:200]!r}")
+            parent, _, name = directory.rpartition("/")
+            if name.startswith(_WHITEOUT) and name not in _AUFS:
+                raise unsafe(f"a whiteout with files in it: {directory[:200]!r}")
+            if kind is not None and kind is not FileType.DIRECTORY:
+                self._odd("duplicate_entry", directory, f"is a {kind} and a directory")
+            self._above.add(directory)
+            directory = parent
+
+    def _notice(self, entry: FileEntry, name: str) -> None:
+        path, kind = entry.path, entry.type
+        previous = self._seen.get(path)
+        if previous is not None:
+            self._again(path, name, previous, kind)
+        elif kind is not FileType.DIRECTORY and path in self._above:
+            self._odd("duplicate_entry", path, f"is a directory and a {kind}")
+        self._seen[path] = kind
+        if kind is FileType.FILE or kind is FileType.DIRECTORY:
+            pass
+        elif kind is FileType.HARDLINK:
+            target = self._seen.get(entry.link)
+            if target is None or target is FileType.DIRECTORY:
+                self._odd("unsafe_archive", path, "a hard link to a file that is not before it in the layer")
+        elif kind is FileType.CHAR_DEVICE or kind is FileType.BLOCK_DEVICE:
+            if not is_usual_device(entry):
+                self._odd("unsafe_archive", path, f"is a {kind} {entry.link}")
+        elif kind is FileType.FIFO and is_sensitive(path):
+            self._odd("unsafe_archive", path, "is a pipe")
         if not path.isascii() and any(0xDC80 <= ord(c) <= 0xDCFF for c in path):
             self._odd("non_utf8_name", path, "the name is not UTF-8")
 
-    def _through_link(self, directory: str) -> bool:
-        while directory:
-            if directory in self._links:
-                return True
-            directory = directory.rpartition("/")[0]
-        return False
+    def _again(self, path: str, name: str, previous: FileType, kind: FileType) -> None:
+        """The last one counts. Where an engine may have taken the other, that must be said (Trivy takes either, by chance)."""
+        if previous is kind is FileType.DIRECTORY:
+            return
+        self.contents.pop(path, None)
+        if previous is not kind or is_sensitive(path) or APPLICATION.search(name):
+            self._odd("duplicate_entry", path, "stands in the layer twice")
 
     def _odd(self, reason: str, path: str, detail: str) -> None:
         if len(self.oddities) < _MAX_ODDITIES:
@@ -183,7 +218,7 @@ class _Facts(Visitor):
     def finish(self) -> None:
         """A whiteout is for lower layers only; some readers apply it to its own layer too, and then see other files than we do."""
         for path in self.whiteouts:
-            if path in self._seen:
+            if path in self._seen or path in self._above:
                 self._odd("unsafe_archive", path, "is deleted and present in one layer")
 
 
@@ -198,33 +233,37 @@ def read_layer(
     wants: ContentWants,
     sink: Callable[[bytes], object] | None = None,
     deadline: float | None = None,
-    advance: Callable[[int], None] = lambda size: None,
+    advance: Callable[[int], object] | None = None,
 ) -> LayerFacts:
     """Facts of the layer whose transported bytes ``stream`` holds. ``sink`` is given every uncompressed byte.
 
-    ``deadline`` is a ``time.monotonic`` moment. Raises ImageError: digest_mismatch (either digest), malformed_archive,
-    malformed_image (media type and bytes disagree), unsafe_archive, limit_exceeded.
+    ``deadline`` is a ``time.monotonic`` moment. Raises ImageError: digest_mismatch (either digest, or other bytes than ``size``
+    says), malformed_archive, malformed_image (media type and bytes disagree), unsafe_archive, limit_exceeded.
     """
-    facts = _Facts(wants)
+    facts, compression = _Facts(wants), layer_compression(media_type)
+    source = _Transported(stream, digest, size, limits, deadline, advance)
     reader = TarReader(facts, limits)
-    source = _Counted(stream, digest, limits.layer_compressed, advance)
     plain, total = hashlib.new(diff_id.algorithm), 0
-    for chunk in decompress(source, layer_compression(media_type)):
-        total += len(chunk)
-        if total > limits.layer_uncompressed:
-            raise LimitExceeded(f"the layer is larger than {limits.layer_uncompressed} bytes uncompressed")
-        if total > limits.ratio_after and total > limits.ratio * source.size:
-            raise LimitExceeded(f"the layer expands more than {limits.ratio} times")
-        if deadline is not None and time.monotonic() > deadline:
-            raise LimitExceeded("reading the layers took longer than it may", reason="scan_timeout")
-        plain.update(chunk)
-        reader.feed(chunk)
-        if sink is not None:
-            sink(chunk)
-    reader.close()
-    if source.size != size or source.hex != digest.hex:
-        raise ImageError(f"the layer's bytes are not those of {digest}", reason="digest_mismatch")
-    if plain.hexdigest() != diff_id.hex:
+    hashed = compression != TAR or digest.algorithm != diff_id.algorithm  # else both digests are of the same bytes
+    try:
+        for chunk in decompress(source, compression):
+            total += len(chunk)
+            if total > limits.layer_uncompressed:
+                raise LimitExceeded(f"the layer is larger than {limits.layer_uncompressed} bytes uncompressed")
+            if total > limits.ratio_after and total > limits.ratio * source.size:
+                raise LimitExceeded(f"the layer expands more than {limits.ratio} times")
+            if hashed:
+                plain.update(chunk)
+            reader.feed(chunk)
+            if sink is not None:
+                sink(chunk)
+        reader.close()
+    except ImageError as error:
+        if error.reason.startswith("malformed"):
+            source.verify()  # bytes that were changed on the way are not the image's fault
+        raise
+    source.verify()
+    if (plain.hexdigest() if hashed else source.hex) != diff_id.hex:
         raise ImageError(f"the layer's uncompressed bytes are not those of diff_id {diff_id}", reason="digest_mismatch")
     facts.finish()
     return LayerFacts(
@@ -239,88 +278,47 @@ def read_layer(
     )
 
 
-class _Counted:
-    """The transported bytes: counted, bounded and hashed as they are read."""
+class _Transported:
+    """The transported bytes: counted, bounded in size and time, and hashed as they are read."""
 
-    def __init__(self, stream: Readable, digest: Digest, limit: int, advance: Callable[[int], None]) -> None:
-        self._stream, self._limit, self._advance = stream, limit, advance
+    def __init__(
+        self,
+        stream: Readable,
+        digest: Digest,
+        size: int,
+        limits: Limits,
+        deadline: float | None,
+        advance: Callable[[int], object] | None,
+    ) -> None:
+        if size > limits.layer_compressed:
+            raise LimitExceeded(f"the layer is larger than {limits.layer_compressed} bytes compressed")
+        self._stream, self._digest, self._announced = stream, digest, size
+        self._deadline, self._advance = deadline, advance
         self._hash = hashlib.new(digest.algorithm)
         self.size = 0
 
-    def read(self, size: int = _CHUNK) -> bytes:
+    def read(self, size: int = 1 << 17, /) -> bytes:
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise LimitExceeded("reading the layers took longer than it may", reason="scan_timeout")
         data = self._stream.read(size)
         self.size += len(data)
-        if self.size > self._limit:
-            raise LimitExceeded(f"the layer is larger than {self._limit} bytes compressed")
+        if self.size > self._announced:
+            raise self._mismatch()
         self._hash.update(data)
-        self._advance(len(data))
+        if self._advance is not None:
+            self._advance(len(data))
         return data
+
+    def verify(self) -> None:
+        """Read what is left and compare. Raises ImageError(reason="digest_mismatch")."""
+        while self.read():
+            pass
+        if self.size != self._announced or self.hex != self._digest.hex:
+            raise self._mismatch()
+
+    def _mismatch(self) -> ImageError:
+        return ImageError(f"the layer's bytes are not those of {self._digest}", reason="digest_mismatch")
 
     @property
     def hex(self) -> str:
         return self._hash.hexdigest()
-
-
-def decompress(source: _Counted, compression: str) -> Iterator[bytes]:
-    """The uncompressed bytes, at most a megabyte at a time however far they expand. Raises ImageError for bytes of another kind."""
-    head = source.read()
-    actual = TAR_GZIP if head.startswith(_GZIP) else TAR_ZSTD if head.startswith(_ZSTD) else TAR
-    if actual != compression:
-        raise ImageError(f"the media type says {compression}, the bytes are {actual}: readers would disagree")
-    replay = _Replay(head, source)
-    if compression == TAR_GZIP:
-        yield from _gunzip(replay)
-    elif compression == TAR_ZSTD:
-        yield from _unzstd(replay)
-    else:
-        yield from iter(lambda: replay.read(_CHUNK), b"")
-
-
-class _Replay:
-    """The source again from its beginning, after its first bytes were looked at."""
-
-    def __init__(self, head: bytes, source: _Counted) -> None:
-        self._head, self._source = head, source
-
-    def read(self, size: int = _CHUNK) -> bytes:
-        if self._head:
-            piece, self._head = self._head[:size], self._head[size:]
-            return piece
-        return self._source.read(size)
-
-
-def _gunzip(source: _Replay) -> Iterator[bytes]:
-    """RFC 1952: members one after the other are one stream; anything else after a member is refused."""
-    inflater, rest = isal_zlib.decompressobj(wbits=31), source.read()
-    while True:
-        try:
-            data = inflater.decompress(rest, _CHUNK)
-        except isal_zlib.error as error:  # type: ignore[misc]  # it is one; the stubs do not say so
-            raise ImageError(f"the layer's gzip data is broken: {error}", reason="malformed_archive") from error
-        if data:
-            yield data
-        if inflater.eof:
-            rest = inflater.unused_data
-            if len(rest) < len(_GZIP):
-                rest += source.read()
-            if not rest:
-                return
-            if not rest.startswith(_GZIP):
-                raise ImageError("there is data after the layer's gzip stream", reason="malformed_archive")
-            inflater = isal_zlib.decompressobj(wbits=31)
-            continue
-        rest = inflater.unconsumed_tail
-        if not rest and len(data) < _CHUNK:
-            rest = source.read()
-            if not rest:
-                raise ImageError("the layer's gzip data ends too early", reason="malformed_archive")
-
-
-def _unzstd(source: _Replay) -> Iterator[bytes]:
-    """RFC 8878, window at most 128 MiB (what the specification asks decoders to support at most)."""
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(source, read_across_frames=True)  # type: ignore[arg-type]
-    try:
-        while data := reader.read(_CHUNK):
-            yield data
-    except zstandard.ZstdError as error:
-        raise ImageError(f"the layer's zstd data is broken: {error}", reason="malformed_archive") from error

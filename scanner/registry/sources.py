@@ -19,7 +19,7 @@ from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError
 from scanner.model.image import Image
 from scanner.model.reference import Descriptor, Platform, Reference
 from scanner.registry.archive import OciLayout, open_archive
-from scanner.registry.layers import Readable
+from scanner.registry.decompress import Readable
 from scanner.registry.manifest import ImageIndex, Manifest, build_image, parse_config, parse_manifest
 
 if TYPE_CHECKING:
