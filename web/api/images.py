@@ -376,10 +376,10 @@ def report(path: ImagePath, query: ReportQuery) -> Response:
 
     `format` names one of the catalogue's; without it the Accept header chooses.
     """
-    renderer = catalog.reports()[_format(query.format)]
     with services().database.read() as session:
         _, found = images.newest_report(session, path.digest, principal().projects)
         row = images.gate(session, path.digest, "", None, principal().projects)
+    renderer = catalog.reports()[_format(query.format)]
     text = renderer.render(ReportSubject(found, _decision(row.document) if row else None))
     file = f"{Digest(path.digest).short}.{renderer.extension}"
     headers = {"Content-Disposition": f'attachment; filename="{file}"'}
@@ -406,6 +406,8 @@ def _format(asked: str | None) -> str:
         return asked
     by_type = {renderer.media_type: identifier for identifier, renderer in formats.items()}
     by_type["application/json"] = "json"
+    if not request.accept_mimetypes:
+        return "json"
     best = request.accept_mimetypes.best_match(["application/json", *by_type])
     if best is None:
         raise UsageError(

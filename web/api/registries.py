@@ -11,7 +11,6 @@ from pydantic import Field, SecretStr, StringConstraints
 
 from scanner.config import Secret
 from scanner.errors import NotFoundError, UsageError
-from scanner.model.reference import Reference
 from scanner.store import audit, projects, registries
 from web.api.base import PREFIX, Model, Name, Text, answer, blueprint, problems
 from web.auth import address, everywhere, permission, principal
@@ -19,20 +18,23 @@ from web.services import services
 
 api = blueprint("registries", "Registries", "Where images are pulled from, and with which credentials.")
 
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_PORT = r":[0-9]{1,5}"
+# As in a reference: without a dot or a port a first part is a repository's, not a host's.
 Host = Annotated[
     str,
     StringConstraints(
-        max_length=255,
-        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*(:[0-9]{1,5})?$",
+        max_length=255, pattern=rf"^(localhost({_PORT})?|{_LABEL}(\.{_LABEL})+({_PORT})?|{_LABEL}{_PORT})$"
     ),
     Field(description="host[:port], without https://", examples=["registry.example.com:5000"]),
 ]
+Alias = Annotated[str, StringConstraints(max_length=255, pattern=rf"^{_LABEL}(\.{_LABEL})*({_PORT})?$")]
 _PEM = "-----BEGIN CERTIFICATE-----"
 
 
 class RegistryIn(Model):
     host: Host
-    aliases: list[Host] = Field([], max_length=20, description="Other names under which pushes of it are reported.")
+    aliases: list[Alias] = Field([], max_length=20, description="Other names under which pushes of it are reported.")
     insecure: bool = Field(False, description="Plain HTTP, or TLS that nobody verifies. Do not.")
     ca_pem: Annotated[str, Field(max_length=64 << 10)] = Field("", description="CA certificates (PEM) to trust for it.")
     username: Text = ""
@@ -43,7 +45,7 @@ class RegistryIn(Model):
 class RegistryChange(Model):
     """Absent members stay as they are. An empty password takes the stored one away."""
 
-    aliases: list[Host] | None = Field(None, max_length=20)
+    aliases: list[Alias] | None = Field(None, max_length=20)
     insecure: bool | None = None
     ca_pem: Annotated[str, Field(max_length=64 << 10)] | None = None
     username: Text | None = None
@@ -101,7 +103,7 @@ def create(body: RegistryIn) -> Response:
     From then on images of it can be scanned, with these credentials.
     """
     everywhere()
-    _check(body.host, body.aliases, body.ca_pem)
+    _check(body.ca_pem)
     with services().database.session() as session:
         if not projects.exists(session, body.project):
             raise NotFoundError("there is no such project")
@@ -138,7 +140,7 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
     The host stays: another host is another registry, and must not be given this one's password.
     """
     everywhere()
-    _check("", body.aliases or [], body.ca_pem or "")
+    _check(body.ca_pem or "")
     with services().database.session() as session:
         registry = registries.update(
             session,
@@ -181,10 +183,6 @@ def _secret(value: SecretStr | None) -> Secret | None:
     return None if value is None else Secret(value.get_secret_value())
 
 
-def _check(host: str, aliases: list[str], ca_pem: str) -> None:
-    """What the schema cannot say: that each name is one a reference can have, and that a CA is a PEM."""
-    for name in (host, *aliases):
-        if name and Reference.parse(f"{name}/repository").host not in (name, "docker.io"):
-            raise UsageError(f"{name} alone is not a registry: write it with its port or domain", reason="invalid")
+def _check(ca_pem: str) -> None:
     if ca_pem and _PEM not in ca_pem:
         raise UsageError("ca_pem holds no certificate in PEM", reason="invalid")
