@@ -322,7 +322,7 @@ def configured_access(settings: Settings, database: Database, key: Secret) -> Ac
         from scanner.registry.auth import Credentials, CredentialStore
         from scanner.registry.client import Access
 
-        with database.session() as session:
+        with database.read() as session:
             found = registries.find(session, host)
             password = registries.password(session, found.id, key) if found else None
         if found is None:
@@ -358,10 +358,14 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
                 known, reference=claim.request.target, repository=source.reference.name, tag=source.reference.tag or ""
             )
     report(Progress(Stage.EVALUATE, "deciding"))
-    with database.session() as session:
+    evidence = evidence_digest(found)
+
+    def record(session: Connection) -> None:
         made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
-        report_digest = evidence_digest(found)
-        images.record(session, claim, found, report_digest, made)
+        images.record(session, claim, found, evidence, made)
+
+    # A database that restarts at this moment must not cost the whole scan.
+    database.transact(record)
 
 
 def advisories_id(engine_id: str, settings: Settings) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,7 +145,12 @@ def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if process.poll() is not None:
         pytest.skip(f"platform: dockerd cannot run here: {log.read_text()[-300:]}")
     yield socket
-    end(process)
+    process.terminate()  # so that it unmounts what it mounted
+    try:
+        process.wait(20)
+    finally:
+        end(process)
+        subprocess.run(["umount", "--lazy", f"{base}/data"], capture_output=True, check=False)
 
 
 def _answers(socket: str) -> bool:
