@@ -82,7 +82,7 @@ _FILES = re.compile(
     r"|\.docker/config\.json|\.dockercfg|\.aws/credentials|\.kube/config|\.env(?:\.(?:local|production))?|[^/]+\.(?:ovpn|jks|keystore|p12|pfx|kdbx|psafe3|agilekeychain|keychain))$"
 )
 _IGNORED = re.compile(
-    r"(?:^|/)(?:usr/share/(?:doc|man|info|perl|python3?)|usr/lib/python[^/]*/test|[^/]*/?(?:site|dist)-packages/.*(?:/tests?/|/testing/|/data/)"
+    r"(?:^|/)(?:usr/share/(?:doc|man|info|perl|python3?)|usr/lib/python[^/]*/test|(?:.*/)?(?:site|dist)-packages/.*(?:tests?|testing|data)"
     r"|node_modules/.*/(?:tests?|fixtures|examples?)/|proc|sys)/"
 )
 _NAMES = re.compile(

@@ -26,7 +26,11 @@ class FileType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One entry of a layer. ``mode`` holds the permission bits only (0o7777); ``link`` is the target as written."""
+    """One entry of a layer. ``mode`` holds the permission bits only (0o7777).
+
+    ``link`` is a link's target as written, of a device its ``major:minor``; in a ``Rootfs`` a FILE with a link is a hard link, whose
+    mode, owner and size are those of the file that it names.
+    """
 
     path: str
     type: FileType
@@ -90,20 +94,26 @@ class LayerFacts:
 
 @dataclass(frozen=True, slots=True)
 class PlacedFile:
-    """A file of the merged file system, and the index of the layer it lives in."""
+    """A file of the merged file system, and the index of the layer it lives in.
+
+    ``origin``: the layer and path under which its bytes were kept, where these are others (hard links, entries behind a link).
+    """
 
     entry: FileEntry
     layer: int
+    origin: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True)
 class Rootfs:
     """The merged file system. ``files`` maps path -> PlacedFile; ``hidden`` are entries that a later layer overwrote or deleted
-    (still in the image: secrets and wasted bytes live there), with the index of the layer that hid them."""
+    (still in the image: secrets and wasted bytes live there), with the index of the layer that hid them; ``redirected`` are entries
+    that a layer wrote through a link of a layer below it: layer, path as written, path where a container finds it."""
 
     layers: tuple[LayerFacts, ...]
     files: Mapping[str, PlacedFile]
     hidden: tuple[tuple[PlacedFile, int], ...] = ()
+    redirected: tuple[tuple[int, str, str], ...] = ()
 
     def content(self, path: str) -> bytes | None:
         """Bytes of a wanted file as a container would see it: links followed within the image (at most 40), else None."""
@@ -111,7 +121,8 @@ class Rootfs:
         if resolved is None:
             return None
         placed = self.files[resolved]
-        return self.layers[placed.layer].contents.get(resolved)
+        layer, name = placed.origin or (placed.layer, resolved)
+        return self.layers[layer].contents.get(name)
 
     def resolve(self, path: str) -> str | None:
         """The path of the file that ``path`` names after following links inside the image; None if it does not exist."""
@@ -126,9 +137,10 @@ class Rootfs:
                 continue
             here = "/".join((*done, part))
             placed = self.files.get(here)
-            if placed is None:
+            if placed is None and not pending:
                 return None
-            if placed.entry.type is FileType.SYMLINK:
+            # A directory on the way may have no entry of its own: archives need not list the parents of what they hold.
+            if placed is not None and placed.entry.type is FileType.SYMLINK:
                 hops += 1
                 if hops > 40:
                     return None
@@ -137,7 +149,8 @@ class Rootfs:
                 pending.extend(p for p in reversed(placed.entry.link.split("/")) if p not in ("", "."))
                 continue
             done.append(part)
-        return "/".join(done) or None
+        found = "/".join(done)
+        return found if found in self.files else None
 
     def __iter__(self) -> Iterator[PlacedFile]:
         return iter(self.files.values())

@@ -1,0 +1,284 @@
+"""Deciding is pure and total; harm never helps, not knowing never helps, time never helps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scanner import catalog
+from scanner.model.decision import ReasonKind, Verdict
+from scanner.model.finding import CheckResult, Incomplete, NotApplicable, Passed, Signer, TrustStatus, Verification
+from scanner.model.scan import ScanReport
+from scanner.model.vex import Exemption, VexStatement, VexStatus
+from scanner.policy.evaluate import Context, evaluate, evidence_digest, worst
+from scanner.policy.rules import Policy, default_policy, parse_policy
+from tests.reports_factory import NOW, engine, failed, image_report, report, simple, vulnerability
+
+KNOWN = catalog.known()
+DEFAULT = default_policy(KNOWN)
+HEAD = "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: test}\n"
+
+
+def policy(rules: str, more: str = "") -> Policy:
+    return parse_policy(f"{HEAD}{more}rules:\n{rules}", known=KNOWN)
+
+
+def decide(found: ScanReport, by: Policy = DEFAULT, **context: Any) -> Any:
+    return evaluate(found, by, Context(**{"now": NOW, **context}))
+
+
+def test_nothing_against_it_is_allowed() -> None:
+    decision = decide(simple())
+    assert (decision.verdict, decision.reasons, decision.undecided) == (Verdict.ALLOW, (), False)
+
+
+def test_a_fixable_critical_is_denied_with_what_to_do() -> None:
+    decision = decide(simple(vulnerability(), vulnerability("CVE-2026-2", fixed="3.0")))
+    assert decision.verdict is Verdict.DENY
+    assert not decision.undecided
+    assert [(c.action, c.target, c.detail) for c in decision.changes] == [("upgrade", "openssl", "to 2.0 and 3.0")]
+
+
+def test_a_severity_nobody_knows_counts_as_critical() -> None:
+    assert decide(simple(vulnerability(severity="unknown"))).verdict is Verdict.DENY
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        report(image_report([], {r: Passed() for r in ("root-user", "embedded-secrets")})),
+        simple(incomplete=[Incomplete("unsupported_os", "nobody knows it")]),
+        simple(updated_at=None),
+        simple(updated_at=NOW - timedelta(hours=169)),
+        simple(checks={"root-user": Incomplete("user_unresolved")}),
+        replace(simple(), images=()),
+        replace(
+            simple(), images=tuple(replace(i, incomplete=(Incomplete("unsafe_archive"),)) for i in simple().images)
+        ),
+        replace(simple(), images=tuple(replace(i, checks=()) for i in simple().images)),
+    ],
+    ids=[
+        "no engine",
+        "engine incomplete",
+        "age unknown",
+        "advisories stale",
+        "check incomplete",
+        "no image",
+        "image incomplete",
+        "no checks",
+    ],
+)
+def test_what_is_not_known_is_denied_as_undecided(found: ScanReport) -> None:
+    decision = decide(found)
+    assert decision.verdict is Verdict.DENY
+    assert decision.undecided
+    assert all(reason.slug for reason in decision.reasons if reason.kind is ReasonKind.INCOMPLETE)
+
+
+def test_a_violation_beside_something_unknown_is_a_denial_by_violation() -> None:
+    assert not decide(simple(vulnerability(), incomplete=[Incomplete("unsupported_os")])).undecided
+
+
+def test_a_check_that_does_not_apply_says_nothing() -> None:
+    assert decide(simple(checks={"latest-tag": NotApplicable("an archive")})).verdict is Verdict.ALLOW
+
+
+def test_every_platform_of_an_index_counts() -> None:
+    good, bad = simple().images[0], simple(vulnerability()).images[0]
+    bad = replace(
+        bad, image=replace(bad.image, manifest=replace(bad.image.manifest, size=501, digest=evidence_digest(simple())))
+    )
+    decision = decide(report(good, bad))
+    assert decision.verdict is Verdict.DENY
+    assert [verdict for _, verdict in decision.images] == [Verdict.ALLOW, Verdict.DENY]
+
+
+def test_grace_counts_from_when_the_repository_first_had_it() -> None:
+    by = policy("  - {id: fix, vulnerability: {severity: [critical]}, grace: 72h, action: deny}\n")
+    item = vulnerability()
+    early = decide(simple(item), by, first_seen={(item.purl, item.id): NOW - timedelta(hours=71)})
+    assert early.verdict is Verdict.WARN
+    assert early.valid_until == NOW + timedelta(hours=1)
+    assert (
+        decide(simple(item), by, first_seen={(item.purl, item.id): NOW - timedelta(hours=73)}).verdict is Verdict.DENY
+    )
+    assert decide(simple(item), by).verdict is Verdict.DENY, "since when is not known: no grace"
+
+
+def exemption(**more: Any) -> Exemption:
+    values: dict[str, Any] = {
+        "id": "e1",
+        "owner": "ann",
+        "justification": "because",
+        "expires_at": NOW + timedelta(days=7),
+        "images": ("registry.example.com/shop/**",),
+        "subject": "CVE-2026-1",
+        "approved_by": "ben",
+    }
+    return Exemption(**{**values, **more})
+
+
+def test_an_exemption_warns_and_says_who() -> None:
+    decision = decide(simple(vulnerability()), exemptions=(exemption(),))
+    assert decision.verdict is Verdict.WARN
+    assert decision.reasons[0].kind is ReasonKind.EXEMPTED
+    assert "ben" in decision.reasons[0].message
+    assert decision.valid_until == NOW + timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"approved_by": ""},
+        {"approved_by": "ann"},
+        {"expires_at": NOW},
+        {"images": ("other/**",)},
+        {"subject": "CVE-2026-2"},
+        {"subject": "", "rule": ""},
+        {"purl": "pkg:deb/x"},
+    ],
+    ids=[
+        "unapproved",
+        "approved by its owner",
+        "over",
+        "another image",
+        "another CVE",
+        "for anything",
+        "another package",
+    ],
+)
+def test_an_exemption_that_does_not_hold(more: dict[str, Any]) -> None:
+    assert decide(simple(vulnerability()), exemptions=(exemption(**more),)).verdict is Verdict.DENY
+
+
+def test_vex_needs_a_justification() -> None:
+    item = vulnerability()
+    statement = VexStatement(item.id, (item.purl,), VexStatus.NOT_AFFECTED, "vulnerable_code_not_present")
+    assert decide(simple(item), vex=(statement,)).verdict is Verdict.ALLOW
+    assert decide(simple(item), vex=(replace(statement, justification=""),)).verdict is Verdict.DENY
+    assert decide(simple(item), vex=(replace(statement, products=("pkg:deb/other",)),)).verdict is Verdict.DENY
+
+
+SIGNED = "  - {id: signed, signature: {scheme: [cosign], signers: [release]}, action: deny}\n"
+
+
+@pytest.mark.parametrize(
+    ("verifications", "verdict", "undecided"),
+    [
+        ((Verification("cosign", TrustStatus.VERIFIED, signers=(Signer("release"),)),), Verdict.ALLOW, False),
+        ((Verification("cosign", TrustStatus.VERIFIED, signers=(Signer("somebody"),)),), Verdict.DENY, False),
+        ((Verification("cosign", TrustStatus.NOT_SIGNED),), Verdict.DENY, False),
+        ((Verification("cosign", TrustStatus.REFUSED, reason="expired"),), Verdict.DENY, False),
+        ((Verification("cosign", TrustStatus.UNKNOWN, reason="unavailable"),), Verdict.DENY, True),
+        ((), Verdict.DENY, True),
+    ],
+    ids=["signed", "by another", "not signed", "refused", "cannot tell", "not verified"],
+)
+def test_signatures(verifications: tuple[Verification, ...], verdict: Verdict, undecided: bool) -> None:
+    found = report(image_report([engine()], verifications=verifications))
+    decision = decide(found, policy(SIGNED))
+    assert (decision.verdict, decision.undecided) == (verdict, undecided)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [("image.size > 10", Verdict.WARN), ("image.size < 10", Verdict.ALLOW), ("counts.critical > 0", Verdict.ALLOW)],
+)
+def test_expressions(text: str, verdict: Verdict) -> None:
+    assert decide(simple(), policy(f"  - {{id: x, when: '{text}', action: warn}}\n")).verdict is verdict
+
+
+def test_an_expression_that_fails_decides_nothing() -> None:
+    decision = decide(simple(), policy("  - {id: x, when: 'image.nosuch > 1', action: warn}\n"))
+    assert decision.verdict is Verdict.DENY
+    assert decision.undecided
+
+
+def test_exploitation_that_nobody_looked_up_is_not_known() -> None:
+    by = policy("  - {id: kev, vulnerability: {known_exploited: true}, action: deny}\n")
+    assert decide(simple(vulnerability()), by).undecided
+    assert decide(simple(vulnerability(known_exploited=False)), by).verdict is Verdict.ALLOW
+    assert not decide(simple(vulnerability(known_exploited=True)), by).undecided
+
+
+def test_a_decision_ages_out_with_its_advisories() -> None:
+    decision = decide(simple())
+    assert decision.valid_until == NOW + timedelta(hours=168, seconds=1)
+    assert decide(simple(), now=decision.valid_until).verdict is Verdict.DENY
+
+
+def test_the_worst_of_several_counts() -> None:
+    allowed, undecided, denied = decide(simple()), decide(simple(updated_at=None)), decide(simple(vulnerability()))
+    assert worst([allowed, undecided, denied]) is denied
+    assert worst([allowed, undecided]) is undecided
+
+
+def test_the_evidence_digest_is_that_of_what_was_found_not_of_when() -> None:
+    later = replace(simple(), started_at=NOW + timedelta(days=1))
+    assert evidence_digest(later) == evidence_digest(simple())
+    assert evidence_digest(simple(vulnerability())) != evidence_digest(simple())
+
+
+outcomes = st.sampled_from([Passed(), failed(), Incomplete("x"), NotApplicable("y")])
+vulnerabilities = st.lists(
+    st.builds(
+        vulnerability, st.sampled_from(["CVE-1", "CVE-2", "CVE-3"]), st.sampled_from(["a", "b"]), st.sampled_from(["none", "low", "medium", "high", "critical", "unknown"]),
+        st.sampled_from([None, "2.0"]),
+    ),
+    max_size=4,
+)  # fmt: skip
+reports = st.builds(
+    lambda found, root, secrets, gaps, age: simple(*found, checks={"root-user": root, "embedded-secrets": secrets}, incomplete=gaps, updated_at=age),
+    vulnerabilities, outcomes, outcomes, st.lists(st.just(Incomplete("gap")), max_size=1), st.sampled_from([None, NOW, NOW - timedelta(days=30)]),
+)  # fmt: skip
+
+
+@given(reports, vulnerabilities)
+@settings(max_examples=300, deadline=None)
+def test_more_harm_never_helps(found: ScanReport, more: list[Any]) -> None:
+    image = found.images[0]
+    one = image.engines[0]
+    worse = replace(
+        found, images=(replace(image, engines=(replace(one, vulnerabilities=(*one.vulnerabilities, *more)),)),)
+    )
+    assert decide(worse).verdict.rank >= decide(found).verdict.rank
+
+
+@given(
+    reports,
+    st.sampled_from(["root-user", "embedded-secrets", "setuid-files"]),
+    st.sampled_from([failed(), Incomplete("x")]),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_worse_outcome_never_helps(found: ScanReport, check: str, outcome: Any) -> None:
+    image = found.images[0]
+    checks = tuple(
+        CheckResult(c.check, outcome, c.severity) if c.check == check and isinstance(c.outcome, Passed) else c
+        for c in image.checks
+    )
+    assert decide(replace(found, images=(replace(image, checks=checks),))).verdict.rank >= decide(found).verdict.rank
+
+
+@given(reports)
+@settings(max_examples=200, deadline=None)
+def test_knowing_less_never_allows(found: ScanReport) -> None:
+    image = found.images[0]
+    for less in (replace(image, engines=()), replace(image, checks=()), replace(image, incomplete=(Incomplete("x"),))):
+        assert decide(replace(found, images=(less,))).verdict is Verdict.DENY
+
+
+@given(reports, st.integers(0, 400))
+@settings(max_examples=200, deadline=None)
+def test_time_never_helps(found: ScanReport, days: int) -> None:
+    assert decide(found, now=NOW + timedelta(days=days)).verdict.rank >= decide(found).verdict.rank
+
+
+@given(reports)
+@settings(max_examples=100, deadline=None)
+def test_the_same_question_has_the_same_answer(found: ScanReport) -> None:
+    assert decide(found) == decide(found)

@@ -1,0 +1,115 @@
+"""A policy is refused with line and column; nothing unknown is overlooked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scanner import catalog
+from scanner.policy.match import matches, select
+from scanner.policy.rules import PolicyError, default_policy, parse_policy
+
+KNOWN = catalog.known()
+HEAD = "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: test}\n"
+GOOD = HEAD + "rules:\n  - id: a\n    check: root-user\n    action: deny\n"
+
+
+def problems(text: str) -> list[tuple[int, int, str]]:
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(text, known=KNOWN)
+    return [(p.line, p.column, p.message) for p in caught.value.problems]
+
+
+def test_a_good_policy() -> None:
+    policy = parse_policy(GOOD, known=KNOWN)
+    assert (policy.name, policy.checks, policy.images) == ("test", {"a": ("root-user",)}, ("**",))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "message"),
+    [
+        (
+            GOOD.replace("check: root-user", "check: rot-user"),
+            6,
+            5,
+            "there is no check 'rot-user'; did you mean 'root-user'?",
+        ),
+        (GOOD.replace("check:", "chek:"), 6, 5, "unknown field; did you mean 'check'?"),
+        (GOOD.replace("rules:", "ruls:"), 4, 1, "unknown field; did you mean 'rules'?"),
+        (GOOD.replace("action: deny", "action: forbid"), 7, 5, "Input should be"),
+        (HEAD + "rules: []\n", 4, 1, "at least 1"),
+        (GOOD + "  - id: a\n    check: healthcheck\n    action: warn\n", 8, 5, "'a' is used twice"),
+        (GOOD.replace("    check: root-user\n", "    when: 'image.size >'\n"), 6, 5, ""),
+        (GOOD.replace("    check: root-user\n", "    when: 'image.size + 1'\n"), 6, 5, "not true or false"),
+        (GOOD.replace("    check: root-user\n", "    vulnerability: {}\n"), 6, 5, "selects nothing in particular"),
+        (GOOD.replace("    check: root-user\n", ""), 5, 5, "needs exactly one of"),
+        (
+            GOOD.replace("    check: root-user\n", "    vulnerability: {fixable: true}\n    grace: 3 days\n"),
+            7,
+            5,
+            "not a duration",
+        ),
+        (GOOD.replace("    check: root-user\n", "    signature: {scheme: [pgp]}\n"), 6, 5, "there is no scheme 'pgp'"),
+        (GOOD.replace("    check: root-user\n", "    benchmark: cis-docker-1.6/9.9\n"), 6, 5, "there is no benchmark"),
+        ("a: [1\n", 2, 1, ""),
+        (GOOD.replace("metadata: {name: test}", "metadata: &m {name: test}"), 3, 11, "anchors"),
+        (GOOD + "kind: Policy\n", 8, 1, "duplicate"),
+    ],
+)
+def test_what_is_refused_and_where(text: str, line: int, column: int, message: str) -> None:
+    found = problems(text)
+    assert any((at, col) == (line, column) and message in said for at, col, said in found), found
+
+
+def test_several_problems_are_told_at_once() -> None:
+    assert len(problems(GOOD.replace("check:", "chek:").replace("kind: Policy", "kind: Polizei"))) >= 2
+
+
+@pytest.mark.parametrize("text", ["", "[]", "just text", "\x00", "{" * 5000, "a: " + "[" * 3000, "x" * 300_000])
+def test_what_is_no_policy_at_all(text: str) -> None:
+    problems(text)
+
+
+def test_checks_by_tag_and_benchmark() -> None:
+    text = GOOD.replace(
+        "    check: root-user\n", "    benchmark: [cis-docker-1.6/4.1, dockle/CIS-DI-0006]\n    tag: naming\n"
+    )
+    assert parse_policy(text, known=KNOWN).checks["a"] == ("healthcheck", "latest-tag", "root-user")
+
+
+def test_json_is_yaml() -> None:
+    text = '{"apiVersion": "dockwarden/v1", "kind": "Policy", "metadata": {"name": "j"}, "rules": [{"id": "a", "check": "root-user", "action": "deny"}]}'
+    assert parse_policy(text, known=KNOWN).name == "j"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "fits"),
+    [
+        ("**", "", True),
+        ("registry.example.com/shop/**", "registry.example.com/shop/a/b", True),
+        ("registry.example.com/shop/*", "registry.example.com/shop/a/b", False),
+        ("registry.example.com/*/app", "registry.example.com/shop/app", True),
+        ("**/app", "app", True),
+        ("registry.example.com/shop", "registryXexample.com/shop", False),
+    ],
+)
+def test_globs(pattern: str, name: str, fits: bool) -> None:
+    assert matches([pattern], name) is fits
+
+
+def test_the_default_decides_where_no_other_matches() -> None:
+    default = default_policy(KNOWN)
+    own = parse_policy(
+        GOOD.replace("rules:", "match: {images: ['a/**'], environments: [production]}\nrules:"), known=KNOWN
+    )
+    assert select([own], "a/b", "production", default) == [own]
+    assert select([own], "a/b", "", default) == [default]
+    assert select([own], "c/d", "production", default) == [default]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[3] / "examples" / "policies").glob("*.yaml")), ids=lambda file: file.name
+)
+def test_the_examples_are_good(file: Path) -> None:
+    parse_policy(file.read_text(), file.name, known=KNOWN)

@@ -1,0 +1,48 @@
+"""The house's own rules: what every plug-in promises, whichever it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scanner import catalog
+from scanner.checks.base import ImageCheck
+from scanner.model.finding import Incomplete, Passed, Severity
+from scanner.plugins import PluginError, discover
+from tests.scanner.checks.factory import broken_subjects
+
+ROOT = Path(__file__).parents[1]
+IMAGE_CHECKS = list(catalog.image_checks().values())
+
+
+@pytest.mark.parametrize("check", IMAGE_CHECKS, ids=lambda check: check.id)
+def test_a_check_says_what_it_is(check: ImageCheck) -> None:
+    for text in (check.title, check.remedy, check.looks_at, check.cannot_see, type(check).__doc__):
+        assert text
+        assert text.strip()
+    assert check.severity in Severity
+    assert check.cis or check.dockle or check.article, "a check answers to somebody's rule"
+
+
+@pytest.mark.parametrize("check", IMAGE_CHECKS, ids=lambda check: check.id)
+def test_a_check_has_its_test(check: ImageCheck) -> None:
+    assert (ROOT / "tests/scanner/checks/image" / f"test_{check.id.replace('-', '_')}.py").is_file()
+
+
+@pytest.mark.parametrize(
+    "check", [c for c in IMAGE_CHECKS if c.id not in ("healthcheck", "latest-tag", "image-size")], ids=lambda c: c.id
+)
+@pytest.mark.parametrize("name", list(broken_subjects()))
+def test_what_cannot_be_read_never_passes(check: ImageCheck, name: str) -> None:
+    outcome = check.examine(broken_subjects()[name])
+    assert not isinstance(outcome, Passed)
+    assert not isinstance(outcome, Incomplete) or outcome.reason
+
+
+def test_a_plugin_that_is_not_one_is_noticed() -> None:
+    class Stranger:
+        pass
+
+    with pytest.raises(PluginError, match="exactly one Stranger"):
+        discover("scanner.checks.image", Stranger)
