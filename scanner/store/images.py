@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -145,9 +145,17 @@ def redecide(session: Connection, report_id: str, found: ScanReport, made: Seque
 
 def _insert_new(session: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, leaving out those that are there already."""
-    kind = sqlite if session.dialect.name == "sqlite" else postgresql
-    for start in range(0, len(rows), _CHUNK):
-        session.execute(kind.insert(table).on_conflict_do_nothing(), list(rows[start : start + _CHUNK]))
+    if not rows:
+        return
+    if session.dialect.name == "sqlite":
+        session.execute(sqlite.insert(table).on_conflict_do_nothing(), list(rows))
+        return
+    # One array for each column in one statement: a fifth of what as many parameters cost.
+    columns = [table.c[name] for name in rows[0]]
+    arrays = [sa.literal([row[c.name] for row in rows], postgresql.ARRAY(c.type)) for c in columns]
+    source = sa.select(sa.func.unnest(*arrays).table_valued(*(c.name for c in columns)).render_derived())
+    names = [c.name for c in columns]
+    session.execute(postgresql.insert(table).from_select(names, source).on_conflict_do_nothing())
 
 
 def _put(session: Connection, table: sa.Table, values: Mapping[str, Any], key: Sequence[str]) -> None:
@@ -192,10 +200,8 @@ def _store_images(session: Connection, found: ScanReport) -> None:
     components = {key: row for one in links.values() for key, row in one.components.items()}
     advisories = {v.id: v for one in links.values() for v in one.vulnerabilities}
     names = {bounded(name, _NAME_BYTES): v for name, v in advisories.items()}
-    _insert_new(session, component, [components[key] for key in sorted(components)])
-    _insert_new(session, vulnerability, [_advisory(name, names[name]) for name in sorted(names)])
-    component_ids = _ids(session, component, component.c.purl, components)
-    vulnerability_ids = _ids(session, vulnerability, vulnerability.c.name, names)
+    component_ids = _numbered(session, component, "purl", components, components.__getitem__)
+    vulnerability_ids = _numbered(session, vulnerability, "name", names, lambda name: _advisory(name, names[name]))
     pairs: set[tuple[int, int]] = set()
     for digest in sorted(links):
         pairs |= _link(session, image_ids[digest], links[digest], component_ids, vulnerability_ids)
@@ -271,6 +277,8 @@ def purl_key(purl: str) -> str:
 def bounded(text: str, size: int) -> str:
     """``text`` as it can be kept and found again in a unique index: PostgreSQL refuses keys beyond 2,704 bytes, and what was merely cut
     off could be two different things."""
+    if len(text) <= size and text.isascii() and "\0" not in text:
+        return text
     kept = Words().process_bind_param(text, None) or ""
     data = kept.encode()
     if len(data) <= size:
@@ -294,6 +302,18 @@ def _advisory(name: str, v: Vulnerability) -> dict[str, Any]:
         "url": v.url[:1000],
         "document": document,
     }
+
+
+def _numbered(
+    session: Connection, table: sa.Table, key: str, keys: Collection[str], row: Callable[[str], Mapping[str, Any]]
+) -> dict[str, int]:
+    """The numbers of rows that scans share, by their key; those that are not there yet are inserted. Most are: images are alike."""
+    known = _ids(session, table, table.c[key], keys)
+    missing = sorted(set(keys) - known.keys())
+    if missing:
+        _insert_new(session, table, [row(name) for name in missing])
+        known |= _ids(session, table, table.c[key], missing)
+    return known
 
 
 def _ids(session: Connection, table: sa.Table, column: sa.ColumnElement[Any], keys: Iterable[str]) -> dict[str, int]:

@@ -43,8 +43,8 @@ class Words(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        if value is None:
-            return None
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
         return (
             value.replace("\0", "\N{REPLACEMENT CHARACTER}")
             .encode("utf-16", "surrogatepass")
