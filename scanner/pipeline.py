@@ -199,7 +199,7 @@ def read_one(source: Source, layer: Layer, services: Services, progress: _Bytes,
             layer_compression(layer.media_type)
             with (
                 source.open(Descriptor(layer.media_type, layer.digest, layer.size)) as stream,
-                services.blobs.writer(layer.diff_id, limits.layer_uncompressed) as sink,
+                services.blobs.writer(layer.diff_id, limits.layer_uncompressed, verified_by_caller=True) as sink,
             ):
                 facts = read_layer(
                     stream, layer.media_type, digest=layer.digest, size=layer.size, diff_id=layer.diff_id, limits=limits, wants=wanted,

@@ -7,39 +7,44 @@ recently used go first; what a running scan has pinned stays.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from scanner.errors import ImageError, LimitExceeded
+from scanner.errors import ImageError, LimitExceeded, ScannerError
 from scanner.model.reference import Digest
 
-_STALE_SECONDS = 24 * 3600
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class BlobWriter:
     """Collects bytes, hashing as they come. Raises LimitExceeded as soon as they are more than was allowed."""
 
-    def __init__(self, file: BinaryIO, algorithm: str, limit: int) -> None:
-        self._file, self._hash, self._limit = file, hashlib.new(algorithm), limit
+    def __init__(self, file: BinaryIO, digest: Digest, limit: int, verify: bool) -> None:
+        self._file, self._digest, self._limit = file, digest, limit
+        self._hash = hashlib.new(digest.algorithm) if verify else None
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> int:
         self.size += len(data)
         if self.size > self._limit:
             raise LimitExceeded(f"more than the {self._limit} bytes that were announced or allowed")
-        self._hash.update(data)
+        if self._hash is not None:
+            self._hash.update(data)
         return self._file.write(data)
 
-    @property
-    def hex(self) -> str:
-        return self._hash.hexdigest()
+    def finish(self) -> None:
+        """Compare, and bring the bytes to the disk."""
+        if self._hash is not None and self._hash.hexdigest() != self._digest.hex:
+            raise ImageError(f"the bytes received are not those of {self._digest}", reason="digest_mismatch")
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
 
 class BlobStore:
@@ -70,22 +75,29 @@ class BlobStore:
             raise KeyError(digest) from None
 
     @contextmanager
-    def writer(self, digest: Digest, limit: int) -> Iterator[BlobWriter]:
+    def writer(self, digest: Digest, limit: int, *, verified_by_caller: bool = False) -> Iterator[BlobWriter]:
         """Write a blob. On leaving without an error its digest is checked and it appears, atomically; otherwise nothing does.
 
-        Raises ImageError(reason="digest_mismatch") for other bytes than ``digest`` names, LimitExceeded beyond ``limit``.
+        ``verified_by_caller``: the block itself compares the digest and raises when it is another (hashing 40 GiB twice takes a
+        minute). Raises ImageError(reason="digest_mismatch") for other bytes than ``digest`` names, LimitExceeded beyond ``limit``,
+        ScannerError(reason="storage_full").
         """
         partial = self.directory / "partial" / secrets.token_hex(16)
         try:
-            with partial.open("xb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                writer = BlobWriter(file, digest.algorithm, limit)
+            with _locked(partial) as file:
+                writer = BlobWriter(file, digest, limit, not verified_by_caller)
                 yield writer
-                if writer.hex != digest.hex:
-                    raise ImageError(f"the bytes received are not those of {digest}", reason="digest_mismatch")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path(digest))
+                writer.finish()
+                partial.replace(self.path(digest))
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise ScannerError(
+                f"the blob store cannot take more: {error.strerror}",
+                reason="storage_full",
+                retryable=True,
+                hint=f"make room for {self.directory}, or lower DOCKWARDEN_BLOB_STORE_BYTES",
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
 
@@ -93,60 +105,83 @@ class BlobStore:
         """Store bytes we have in hand."""
         digest = Digest.of(data)
         if not self.has(digest):
-            with self.writer(digest, len(data)) as writer:
+            with self.writer(digest, len(data), verified_by_caller=True) as writer:
                 writer.write(data)
         return digest
 
     @contextmanager
     def pin(self, digests: Iterable[Digest]) -> Iterator[None]:
         """Keep these from being evicted while the block runs. The pin is a locked file: it ends with the process, however that ends."""
-        name = self.directory / "pins" / secrets.token_hex(16)
-        with name.open("x") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.write("\n".join(digests))
-            file.flush()
-            try:
+        name = secrets.token_hex(16)
+        partial, pin = self.directory / "partial" / name, self.directory / "pins" / name
+        try:
+            with _locked(partial) as file:
+                file.write("\n".join(digests).encode())
+                file.flush()
+                # Whoever evicts now has not seen the pin: wait for that to end. From the rename on it is seen, whole and locked.
+                with self._lock(fcntl.LOCK_SH):
+                    partial.replace(pin)
                 yield
-            finally:
-                name.unlink(missing_ok=True)
-        self.evict()
+        finally:
+            partial.unlink(missing_ok=True)
+            pin.unlink(missing_ok=True)
+            self.evict()
 
     def evict(self) -> int:
-        """Remove the least recently used blobs until the store fits its bound. Returns the bytes freed."""
-        pinned = self._pinned()
-        self._sweep_partials()
-        files = []
-        for path in (*(self.directory / "sha256").iterdir(), *(self.directory / "sha512").iterdir()):
-            with contextlib.suppress(FileNotFoundError):
-                stat = path.stat()
-                files.append((stat.st_mtime, stat.st_size, path))
-        excess = sum(size for _, size, _ in files) - self.max_bytes
-        freed = 0
-        for _, size, path in sorted(files):
-            if freed >= excess:
-                break
-            if f"{path.parent.name}:{path.name}" not in pinned:
-                path.unlink(missing_ok=True)
-                freed += size
-        return freed
+        """Remove the least recently used blobs until the store fits its bound, and what dead processes left. Returns the bytes freed."""
+        with self._lock(fcntl.LOCK_EX):
+            for path in (self.directory / "partial").iterdir():
+                _alive(path)
+            pinned = self._pinned()
+            files = []
+            for path in (*(self.directory / "sha256").iterdir(), *(self.directory / "sha512").iterdir()):
+                with contextlib.suppress(FileNotFoundError):
+                    stat = path.stat()
+                    files.append((stat.st_mtime, stat.st_size, path))
+            excess = sum(size for _, size, _ in files) - self.max_bytes
+            freed = 0
+            for _, size, path in sorted(files):
+                if freed >= excess:
+                    break
+                if f"{path.parent.name}:{path.name}" not in pinned:
+                    path.unlink(missing_ok=True)
+                    freed += size
+            return freed
 
     def _pinned(self) -> set[str]:
-        """Digests that a living process holds; pins of dead ones are removed."""
+        """Digests that a living process holds."""
         pinned: set[str] = set()
         for path in (self.directory / "pins").iterdir():
-            with contextlib.suppress(FileNotFoundError), path.open() as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    pinned.update(file.read().split())
-                else:
-                    # A pin that its owner has made but not locked yet is younger than a second.
-                    if time.time() - os.fstat(file.fileno()).st_mtime > 1:
-                        path.unlink(missing_ok=True)
+            if _alive(path):
+                with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
+                    pinned.update(path.read_text("ascii").split())
         return pinned
 
-    def _sweep_partials(self) -> None:
-        for path in (self.directory / "partial").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                    path.unlink()
+    @contextmanager
+    def _lock(self, kind: int) -> Iterator[None]:
+        with (self.directory / ".lock").open("a") as file:
+            fcntl.flock(file, kind)
+            yield
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """A new file of mode 0600 that is locked while it is open, which says that its maker lives."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:  # else somebody swept it away between the two calls
+                yield file
+                return
+
+
+def _alive(path: Path) -> bool:
+    """Whether the maker of a locked file still lives. What a dead one left is removed."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        path.unlink(missing_ok=True)
+    return False

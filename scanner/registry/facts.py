@@ -1,13 +1,16 @@
-"""Facts of layers, kept by diff_id: a base layer that many images share is read once.
+"""Facts of layers, kept by what they were read from: a base layer that many images share is read once.
 
-A pair (transported digest, diff_id) that was verified once is remembered too, because without that an image could claim a
-known diff_id for other bytes. Anything unreadable here is a miss, never an answer.
+The key holds the transported digest beside the diff_id, because the pair was verified and the diff_id alone is only a claim: an
+image could name a known diff_id for other bytes. Anything unreadable here is a miss, never an answer.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +19,64 @@ import msgpack
 from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity
 from scanner.model.reference import Digest
 
-_FORMAT = 1
+_FORMAT = 2  # raise it whenever the layer reader would judge the same bytes otherwise
 _TYPES = tuple(FileType)
 _TYPE_INDEX = {kind: index for index, kind in enumerate(_TYPES)}
+_CHECKSUM = 32
+_MAX_BYTES = 1 << 30
+_STALE_SECONDS = 3600
 
 
 class FactsCache:
-    """Files under one directory, written whole and renamed into place."""
+    """Files under one directory, written whole and renamed into place; the least recently used go when they are too many."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, max_bytes: int = _MAX_BYTES) -> None:
+        self.directory, self.max_bytes = directory, max_bytes
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def get(self, diff_id: Digest, wants: str, digest: Digest) -> LayerFacts | None:
         """The facts, if these transported bytes were verified to be this diff_id and read with these wants."""
+        path = self._path(diff_id, wants, digest)
         try:
-            if not self._pair(digest, diff_id).exists():
+            data = path.read_bytes()
+            if hashlib.sha256(data[_CHECKSUM:]).digest() != data[:_CHECKSUM]:
                 return None
-            return _load(self._path(diff_id, wants).read_bytes(), diff_id)
+            os.utime(path)
+            return _load(data[_CHECKSUM:], diff_id)
         except (OSError, ValueError, TypeError, KeyError, IndexError, msgpack.exceptions.UnpackException):
             return None
 
     def put(self, facts: LayerFacts, wants: str, digest: Digest) -> None:
-        """Keep facts that ``read_layer`` has just verified."""
-        self._write(self._path(facts.diff_id, wants), _dump(facts))
-        self._write(self._pair(digest, facts.diff_id), b"")
+        """Keep facts that ``read_layer`` has just verified. A cache that cannot be written costs time, not the scan."""
+        data = _dump(facts)
+        with contextlib.suppress(OSError):
+            partial = self.directory / f".{secrets.token_hex(8)}"
+            try:
+                partial.write_bytes(hashlib.sha256(data).digest() + data)
+                partial.replace(self._path(facts.diff_id, wants, digest))
+            finally:
+                partial.unlink(missing_ok=True)
+            self._evict()
 
-    def _path(self, diff_id: Digest, wants: str) -> Path:
-        return self.directory / f"{diff_id.hex}-{wants}-{_FORMAT}.facts"
+    def _path(self, diff_id: Digest, wants: str, digest: Digest) -> Path:
+        key = hashlib.sha256(f"{_FORMAT} {diff_id} {digest} {wants}".encode()).hexdigest()
+        return self.directory / f"{key}.facts"
 
-    def _pair(self, digest: Digest, diff_id: Digest) -> Path:
-        return self.directory / f"{digest.hex[:64]}-{diff_id.hex[:64]}.pair"
-
-    def _write(self, path: Path, data: bytes) -> None:
-        partial = path.with_name(f".{secrets.token_hex(8)}")
-        partial.write_bytes(data)
-        os.replace(partial, path)
+    def _evict(self) -> None:
+        files = []
+        for path in self.directory.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                if path.suffix == ".facts":
+                    files.append((stat.st_mtime, stat.st_size, path))
+                elif time.time() - stat.st_mtime > _STALE_SECONDS:  # what a killed process left
+                    path.unlink()
+        excess = sum(size for _, size, _ in files) - self.max_bytes
+        for _, size, path in sorted(files):
+            if excess <= 0:
+                break
+            path.unlink(missing_ok=True)
+            excess -= size
 
 
 def _dump(facts: LayerFacts) -> bytes:

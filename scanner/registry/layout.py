@@ -23,14 +23,15 @@ _TAR = "application/vnd.oci.image.layer.v1.tar"
 
 def lay_out(image: Image, store: BlobStore, destination: Path) -> Path:
     """Make the layout at ``destination`` (which must not exist) and return it. Raises KeyError for a blob that is not in the store."""
-    blobs = destination / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
+    blobs = destination / "blobs"
+    for algorithm in ("sha256", "sha512"):
+        (blobs / algorithm).mkdir(parents=True)
     config = store.path(image.config.digest)
-    _place(config, blobs / image.config.digest.hex)
+    _place(config, blobs / image.config.digest.algorithm / image.config.digest.hex)
     layers = []
     for layer in image.layers:
         source = store.path(layer.diff_id)
-        _place(source, blobs / layer.diff_id.hex)
+        _place(source, blobs / layer.diff_id.algorithm / layer.diff_id.hex)
         layers.append({"mediaType": _TAR, "digest": layer.diff_id, "size": source.stat().st_size})
     manifest = orjson.dumps(
         {
@@ -43,7 +44,7 @@ def lay_out(image: Image, store: BlobStore, destination: Path) -> Path:
         default=str,
     )
     digest = Digest.of(manifest)
-    (blobs / digest.hex).write_bytes(manifest)
+    (blobs / digest.algorithm / digest.hex).write_bytes(manifest)
     index = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,

@@ -2,163 +2,255 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 
 from scanner.model.filesystem import FileEntry, FileType, LayerFacts, PlacedFile, Rootfs
 from scanner.model.finding import Coverage, Incomplete
-
-_DEBIAN, _ALPINE = "var/lib/dpkg/status", ("lib/apk/db/installed", "usr/lib/apk/db/installed")
-_RPM = tuple(
-    f"{directory}/{name}"
-    for directory in ("var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm")
-    for name in ("Packages", "Packages.db", "rpmdb.sqlite")
+from scanner.registry.packages import package_databases
+from scanner.registry.places import (
+    APK,
+    DATABASES,
+    DPKG,
+    DPKG_PARTS,
+    OS_RELEASE,
+    RPM_DATABASES,
+    RPM_DIRECTORIES,
+    is_sensitive,
 )
-_DATABASES = (_DEBIAN, *_ALPINE, *_RPM)
-# Directories that distributions themselves replace by links; what is reached through them is where it always is.
-_USUAL_LINKS = {
-    "lib": "usr/lib",
-    "bin": "usr/bin",
-    "sbin": "usr/sbin",
-    "lib64": "usr/lib64",
-    "var/lib/rpm": "usr/lib/sysimage/rpm",
-}
+
+_MAX_CONCERNS = 100
+_TELLING = frozenset(("duplicate_entry", "unsafe_archive", "limit_exceeded", "malformed_image"))
+_ALIASES = (frozenset((DPKG,)), frozenset(APK), RPM_DATABASES, frozenset(OS_RELEASE))
+# Links above a package database that distributions make themselves. Where one of these dangles, nobody has hidden anything.
+_USUAL_LINKS = frozenset(("lib", "lib/apk", "lib/apk/db", "etc/os-release", "usr/lib/os-release", *RPM_DIRECTORIES))
 
 
 def merge(layers: Sequence[LayerFacts]) -> Rootfs:
     """Apply whiteouts (to lower layers only), opaque directories, then each layer's own entries, last of duplicates winning."""
-    files: dict[str, PlacedFile] = {}
-    children: dict[str, set[str]] = {"": set()}
-    hidden: list[tuple[PlacedFile, int]] = []
+    tree = _Tree()
+    for index, layer in enumerate(layers):
+        tree.apply(index, layer)
+    return Rootfs(tuple(layers), tree.files, tuple(tree.hidden), tuple(tree.redirected))
 
-    def drop(path: str, index: int) -> None:
+
+class _Tree:
+    """The file system as far as it has been built. Every directory above a file is in ``files``, written by a layer or implied."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, PlacedFile] = {}
+        self.hidden: list[tuple[PlacedFile, int]] = []
+        self.redirected: list[tuple[int, str, str]] = []
+        self._children: dict[str, set[str]] = {"": set()}
+        self._links: set[str] = set()  # symbolic links of lower layers, which this layer may write through
+        self._where: dict[str, str] = {}
+        self._index = 0
+
+    def apply(self, index: int, layer: LayerFacts) -> None:
+        self._index = index
+        self._where.clear()
+        for path in layer.whiteouts:
+            self._drop(self._behind_links(path))
+        for directory in layer.opaque:
+            where = self._behind_links(f"{directory}/") if directory else ""
+            for name in tuple(self._children.get(where, ())):
+                self._drop(f"{where}/{name}" if where else name)
+        for entry in layer.entries:
+            if entry.path:
+                self._place(entry)
+        self._links.update(e.path for e in layer.entries if e.type is FileType.SYMLINK)
+        self._links = {path for path in self._links if self._is(path, FileType.SYMLINK)}
+
+    def _is(self, path: str, kind: FileType) -> bool:
+        placed = self.files.get(path)
+        return placed is not None and placed.entry.type is kind
+
+    def _behind_links(self, path: str) -> str:
+        """Where a container finds an entry: containerd follows the links of lower layers above it, Docker's overlay2 replaces them."""
+        directory, slash, name = path.rpartition("/")
+        if not directory or not self._links:
+            return path.rstrip("/")
+        where = self._where.get(directory)
+        if where is None:
+            where = self._where[directory] = self._resolve(directory)
+        path = path.rstrip("/")
+        if where == directory:
+            return path
+        found = f"{where}{slash}{name}".strip("/")
+        self.redirected.append((self._index, path, found))
+        return found
+
+    def _resolve(self, directory: str) -> str:
+        above = directory
+        while above and above not in self._links:
+            above = above.rpartition("/")[0]
+        if not above:
+            return directory
+        resolved = Rootfs((), self.files).resolve(directory)
+        return resolved if resolved is not None and self._is(resolved, FileType.DIRECTORY) else directory
+
+    def _drop(self, path: str) -> None:
         """Take a path and everything below it out of the merged view."""
         pending = [path]
         while pending:
             current = pending.pop()
-            pending.extend(f"{current}/{name}" for name in children.pop(current, ()))
-            placed = files.pop(current, None)
-            if placed is not None and placed.layer != index:
-                hidden.append((placed, index))
+            pending.extend(f"{current}/{name}" for name in self._children.pop(current, ()))
+            self._hide(self.files.pop(current, None))
         parent, _, name = path.rpartition("/")
-        children.get(parent, set()).discard(name)
+        self._children.get(parent, set()).discard(name)
 
-    def place(entry: FileEntry, index: int) -> None:
-        path = entry.path
-        if not path:
-            return
-        before = files.get(path)
-        if (before is not None and not (before.entry.type is entry.type is FileType.DIRECTORY)) or (
-            path in children and entry.type is not FileType.DIRECTORY
-        ):
-            drop(path, index)
-        _link_in(path, children)
-        files[path] = PlacedFile(entry, index)
-        # A file below what was a link or a file: a runtime makes it a directory.
-        parent = path.rpartition("/")[0]
-        while parent:
-            above = files.get(parent)
-            if above is not None and above.entry.type is not FileType.DIRECTORY:
-                if above.layer != index:
-                    hidden.append((above, index))
-                del files[parent]
-            parent = parent.rpartition("/")[0]
+    def _hide(self, placed: PlacedFile | None) -> None:
+        if placed is not None and placed.layer != self._index:
+            self.hidden.append((placed, self._index))
 
-    for index, layer in enumerate(layers):
-        for path in layer.whiteouts:
-            drop(path, index)
-        for directory in layer.opaque:
-            for name in tuple(children.get(directory, ())):
-                drop(f"{directory}/{name}" if directory else name, index)
-        for entry in layer.entries:
-            place(entry, index)
-    return Rootfs(tuple(layers), files, tuple(hidden))
+    def _place(self, entry: FileEntry) -> None:
+        path = self._behind_links(entry.path)
+        origin = None if path == entry.path else (self._index, entry.path)
+        before = self.files.get(path)
+        if before is not None and not (before.entry.type is entry.type is FileType.DIRECTORY):
+            if path in self._links:
+                self._links.discard(path)
+                self._where.clear()
+            self._drop(path)
+        self._make_directories(path)
+        placed = PlacedFile(entry if origin is None else replace(entry, path=path), self._index, origin)
+        self.files[path] = self._linked(placed) if entry.type is FileType.HARDLINK else placed
 
+    def _make_directories(self, path: str) -> None:
+        """What a runtime does for a file whose directories the layer does not list. A file in their place gives way."""
+        while path:
+            parent, _, name = path.rpartition("/")
+            siblings = self._children.setdefault(parent, set())
+            if name in siblings:
+                return
+            siblings.add(name)
+            if not parent:
+                return
+            above = self.files.get(parent)
+            if above is None or above.entry.type is not FileType.DIRECTORY:
+                self._hide(above)
+                self._links.discard(parent)
+                self.files[parent] = PlacedFile(FileEntry(parent, FileType.DIRECTORY, 0o755, 0, 0, 0), self._index)
+            path = parent
 
-def _link_in(path: str, children: dict[str, set[str]]) -> None:
-    """Register ``path`` with each directory above it, stopping where that was done before."""
-    while path:
-        parent, _, name = path.rpartition("/")
-        siblings = children.setdefault(parent, set())
-        if name in siblings:
-            return
-        siblings.add(name)
-        path = parent
+    def _linked(self, placed: PlacedFile) -> PlacedFile:
+        """A hard link is its target under another name; what its header says of mode and owner, a runtime gives to both."""
+        entry = placed.entry
+        target = self.files.get(self._behind_links(entry.link))
+        if target is None or target.entry.type is not FileType.FILE:
+            return placed
+        known = target.entry
+        if (entry.mode, entry.uid, entry.gid) != (known.mode, known.uid, known.gid):
+            self.files[known.path] = replace(
+                target, entry=replace(known, mode=entry.mode, uid=entry.uid, gid=entry.gid)
+            )
+        capability = entry.capability or known.capability
+        shown = replace(entry, type=FileType.FILE, size=known.size, capability=capability)
+        return PlacedFile(shown, placed.layer, target.origin or (target.layer, known.path))
 
 
 def concerns(rootfs: Rootfs, coverage: Coverage | None) -> tuple[Incomplete, ...]:
     """Why the engine may have seen another image than a container would: each makes its silence prove nothing.
 
-    ``package_db_indirect``: a package database behind a link. ``package_db_deleted``: a later layer took it away.
-    ``duplicate_entry``, ``unsafe_archive``: a layer that readers read differently. ``nothing_to_scan``: programs, but no
-    package database and nothing that the engine recognised.
+    ``package_db_indirect``: a package database behind a link. ``package_db_deleted``: a later layer took it away or emptied it.
+    ``duplicate_entry``, ``unsafe_archive``: a layer that readers read differently. ``limit_exceeded``, ``malformed_image``: a file
+    that was to be looked into and could not. ``unsupported_os``: packages of another system than the image says it is.
+    ``nothing_to_scan``: programs or listed packages, of which the engine found none, or clearly fewer.
     """
-    found = [*_odd(rootfs), *_indirect(rootfs), *_deleted(rootfs)]
-    if coverage is not None:
-        found.extend(_uncovered(rootfs, coverage))
-    return tuple(dict.fromkeys(found))
+    found = dict.fromkeys(
+        (*_indirect(rootfs), *_deleted(rootfs), *_unread(rootfs), *_uncovered(rootfs, coverage), *_odd(rootfs))
+    )
+    shown = tuple(islice(found, _MAX_CONCERNS))
+    if len(found) > len(shown):
+        shown += (Incomplete("unsafe_archive", f"and {len(found) - len(shown)} more of such remarks"),)
+    return shown
 
 
 def _odd(rootfs: Rootfs) -> Iterator[Incomplete]:
     for index, oddity in rootfs.oddities:
-        if oddity.reason in ("duplicate_entry", "unsafe_archive"):
-            yield Incomplete(oddity.reason, f"layer {index}: {oddity.path} {oddity.detail}")
+        if oddity.reason in _TELLING:
+            yield Incomplete(oddity.reason, f"layer {index}: {oddity.path[:200]} {oddity.detail}")
 
 
 def _indirect(rootfs: Rootfs) -> Iterator[Incomplete]:
-    for path in _DATABASES:
+    for path in (*DATABASES, *OS_RELEASE):
         resolved = rootfs.resolve(path)
         if resolved is None:
+            broken = _broken_link(path, rootfs)
+            if broken:
+                yield Incomplete("package_db_indirect", f"{path} is behind the link {broken}, which leads nowhere")
             continue
         entry = rootfs.files[resolved].entry
-        if entry.type is not FileType.FILE and entry.type is not FileType.DIRECTORY:
+        if entry.type is not FileType.FILE:
             yield Incomplete("package_db_indirect", f"{path} is a {entry.type}")
-        elif resolved != path and resolved != _usual(path, rootfs):
-            yield Incomplete("package_db_indirect", f"{path} is reached through a link to {resolved}")
-    for path in ("etc/os-release",):
-        placed = rootfs.files.get(path)
-        if placed is not None and placed.entry.type is FileType.HARDLINK:
-            yield Incomplete("package_db_indirect", f"{path} is a hard link to {placed.entry.link}")
-
-
-def _usual(path: str, rootfs: Rootfs) -> str:
-    """Where ``path`` is after the links that distributions make themselves."""
-    for link, target in _USUAL_LINKS.items():
-        placed = rootfs.files.get(link)
-        if placed is not None and placed.entry.type is FileType.SYMLINK and path.startswith(link + "/"):
-            return target + path[len(link) :]
-    return path
-
-
-def _deleted(rootfs: Rootfs) -> Iterator[Incomplete]:
-    names = set(_DATABASES)
-    for placed, index in rootfs.hidden:
-        path = placed.entry.path
-        if path in names and path not in rootfs.files and rootfs.resolve(path) is None:
+        elif entry.link:
+            yield Incomplete("package_db_indirect", f"{path} is a hard link to {entry.link[:200]}")
+        elif resolved != path and not any(path in alias and resolved in alias for alias in _ALIASES):
+            yield Incomplete("package_db_indirect", f"{path} is reached through a link to {resolved[:200]}")
+    parts = rootfs.resolve(DPKG_PARTS)
+    if parts is not None and parts != DPKG_PARTS:
+        yield Incomplete("package_db_indirect", f"{DPKG_PARTS} is reached through a link to {parts[:200]}")
+    for path, placed in rootfs.files.items():
+        if path.startswith(f"{DPKG_PARTS}/") and (placed.entry.link or placed.entry.type is not FileType.FILE):
+            yield Incomplete("package_db_indirect", f"{path[:200]} is no plain file")
+    for index, written, where in rootfs.redirected:
+        if is_sensitive(written) or is_sensitive(where):
             yield Incomplete(
-                "package_db_deleted", f"layer {index} deletes {path}: its packages are still there, unnamed"
+                "package_db_indirect",
+                f"layer {index} writes {written[:200]} through a link of a lower layer: some runtimes put it at {where[:200]}",
             )
 
 
-def _uncovered(rootfs: Rootfs, coverage: Coverage) -> Iterator[Incomplete]:
-    listed = installed(rootfs)
-    if listed and coverage.packages == 0:
-        yield Incomplete("nothing_to_scan", f"the image lists {listed} packages, the engine found none")
-    if (
-        not listed
-        and coverage.packages == 0
-        and any(p.entry.type is FileType.FILE and p.entry.mode & 0o111 for p in rootfs)
-    ):
-        yield Incomplete("nothing_to_scan", "the image holds programs, but no package that could be looked up")
+def _broken_link(path: str, rootfs: Rootfs) -> str:
+    """The link on the way to ``path`` that is there and leads nowhere, unless distributions make that one themselves."""
+    while path:
+        placed = rootfs.files.get(path)
+        if placed is not None:
+            link = placed.entry.type is FileType.SYMLINK and path not in _USUAL_LINKS and rootfs.resolve(path) is None
+            return path if link else ""
+        path = path.rpartition("/")[0]
+    return ""
 
 
-def installed(rootfs: Rootfs) -> int:
-    """How many packages the image's own databases list, as far as they are text (dpkg, apk)."""
-    debian = rootfs.content(_DEBIAN) or b""
-    alpine = next(filter(None, map(rootfs.content, _ALPINE)), b"")
-    slim = sum(
-        1
-        for placed in rootfs
-        if placed.entry.path.startswith("var/lib/dpkg/status.d/") and "." not in placed.entry.path[-8:]
-    )
-    return len(re.findall(rb"^Package: ", debian, re.MULTILINE)) + len(re.findall(rb"^P:", alpine, re.MULTILINE)) + slim
+def _deleted(rootfs: Rootfs) -> Iterator[Incomplete]:
+    """A database that moved to where its package manager keeps it now (apk 3, rpm with SQLite) was not deleted."""
+    for placed, index in rootfs.hidden:
+        path = placed.entry.path
+        if path not in DATABASES and not path.startswith(f"{DPKG_PARTS}/"):
+            continue
+        aliases = next((alias for alias in _ALIASES if path in alias), frozenset((path,)))
+        now = [found for alias in aliases if (found := rootfs.resolve(alias)) is not None]
+        if not now:
+            yield Incomplete(
+                "package_db_deleted", f"layer {index} deletes {path[:200]}: its packages are still there, unnamed"
+            )
+        elif placed.entry.size and not any(rootfs.files[found].entry.size for found in now):
+            yield Incomplete("package_db_deleted", f"layer {index} empties {path[:200]}: its packages are still there")
+
+
+def _unread(rootfs: Rootfs) -> Iterator[Incomplete]:
+    """Who the users are and which system it is, where a link leads to a file whose bytes nobody kept."""
+    for path in (*OS_RELEASE, "etc/passwd", "etc/group"):
+        resolved = rootfs.resolve(path)
+        if resolved is not None and rootfs.files[resolved].entry.type is FileType.FILE and rootfs.content(path) is None:
+            yield Incomplete("file_unread", f"{path} is at {resolved[:200]}, which was not looked into")
+
+
+def _uncovered(rootfs: Rootfs, coverage: Coverage | None) -> Iterator[Incomplete]:
+    there = package_databases(rootfs)
+    for database in there.foreign:
+        amount = "packages" if database.packages is None else f"{database.packages} packages"
+        yield Incomplete("unsupported_os", f"the image says it is {there.os_id}, but {database.path} lists {amount}")
+    if coverage is None:
+        return
+    if coverage.packages < there.listed * 9 // 10:
+        yield Incomplete(
+            "nothing_to_scan",
+            f"the image lists {there.listed} packages, the engine found {coverage.packages or 'none'}",
+        )
+    elif coverage.packages == 0:
+        if any(database.packages is None for database in there.databases):
+            yield Incomplete("nothing_to_scan", "the image has a package database, the engine found no package")
+        elif any(p.entry.type is FileType.FILE and p.entry.mode & 0o111 for p in rootfs):
+            yield Incomplete("nothing_to_scan", "the image holds programs, but no package that could be looked up")
