@@ -377,9 +377,10 @@ def policy_test(file: Path, cases: Path) -> Exit:
 )
 def checks(format_: str) -> None:
     """The catalogue: every check, what it looks at and what it cannot see."""
+    from scanner import catalog
     from scanner.checks import _catalogue
 
-    click.echo(_catalogue.render(format_))
+    click.echo(_catalogue.render(format_, catalog.checks()).rstrip())
 
 
 @cli.group()

@@ -136,6 +136,7 @@ def run_web(settings: Settings) -> None:
     """The web process: one, with threads, so that SQLite, metrics and throttling see every request."""
     from granian import Granian
     from granian.constants import Interfaces
+    from granian.log import LogLevels
 
     Granian(
         "web:create_app",
@@ -147,7 +148,7 @@ def run_web(settings: Settings) -> None:
         blocking_threads=16,
         respawn_failed_workers=True,
         log_enabled=True,
-        log_level="warning",
+        log_level=LogLevels.warning,
         log_access=False,
     ).serve()
 

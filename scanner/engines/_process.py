@@ -6,6 +6,7 @@ environment, and dies with us. At the deadline the whole process group is killed
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -118,10 +119,8 @@ def _watch(
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
     """The whole group, whether or not its leader still lives: a grandchild must not either."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     child.wait()
 
 

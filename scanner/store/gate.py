@@ -52,7 +52,7 @@ def _statement(now: str) -> sa.TextClause:
     )
 
 
-_STATEMENTS = {
+_STATEMENTS: dict[str, Any] = {
     "sqlite": _statement("(julianday('now') - 2440587.5) * 86400.0").columns(
         expires_at=token.c.expires_at.type, last_used_at=token.c.last_used_at.type
     ),
@@ -83,7 +83,8 @@ def ask(session: Connection, token_hash: str, digest: str, repository: str, envi
 
 
 def _list(value: Any) -> list[str]:
-    return json.loads(value) if isinstance(value, str) else value  # PostgreSQL's json comes decoded
+    found: list[str] = json.loads(value) if isinstance(value, str) else value  # PostgreSQL's json comes decoded
+    return found
 
 
 def _epoch(moment: datetime) -> float:

@@ -1,0 +1,159 @@
+"""Test cases for policies: small facts and the verdict they must get (``dockwarden policy test FILE CASES``).
+
+.. code-block:: yaml
+
+    - name: a fixable critical is denied
+      image: registry.example.com/shop/app:1.0
+      environment: production
+      vulnerabilities: [{id: CVE-2026-1, package: openssl, severity: critical, fixed: "3.0.9"}]
+      checks: {root-user: passed, embedded-secrets: failed}
+      expect: {verdict: deny, rules: [no-fixable-criticals]}
+
+A check that a case does not name has passed; without ``engine: none`` an engine looked, with advisories of today.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from scanner.errors import UsageError
+from scanner.model.decision import Verdict
+from scanner.model.finding import (
+    AdvisoryStatus,
+    CheckResult,
+    Coverage,
+    EngineReport,
+    Evidence,
+    Failed,
+    Incomplete,
+    Outcome,
+    Passed,
+    Severity,
+    Vulnerability,
+)
+from scanner.model.image import Image, ImageConfig
+from scanner.model.reference import Descriptor, Digest, Platform, Reference
+from scanner.model.scan import ImageReport, ScanReport
+from scanner.policy.evaluate import Context, evaluate
+from scanner.policy.rules import Policy
+
+_NOBODY = Digest.of(b"a test case")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Vulnerability(_Strict):
+    id: str
+    package: str = "package"
+    severity: Severity = Severity.CRITICAL
+    fixed: str = ""
+    known_exploited: bool | None = None
+
+
+class _Expectation(_Strict):
+    verdict: Verdict
+    undecided: bool | None = None
+    rules: tuple[str, ...] = ()
+
+
+class Case(_Strict):
+    """One case; see the module."""
+
+    name: str
+    image: str = "registry.example.com/team/app:1.0"
+    environment: str = ""
+    engine: Literal["trivy", "none"] = "trivy"
+    advisories_age_hours: int = 0
+    vulnerabilities: tuple[_Vulnerability, ...] = ()
+    checks: dict[str, Literal["passed", "failed", "incomplete"]] = Field(default_factory=dict)
+    expect: _Expectation
+
+
+@dataclass(frozen=True)
+class Result:
+    """Whether a case came out as expected, and what differs."""
+
+    name: str
+    passed: bool
+    message: str = ""
+
+
+def parse(text: str, file: Path) -> Sequence[Case]:
+    """The cases of a document. Raises UsageError naming the case and member that is wrong."""
+    try:
+        document = YAML(typ="safe").load(io.StringIO(text))
+        return TypeAdapter(tuple[Case, ...]).validate_python(document)
+    except YAMLError as error:
+        raise UsageError(f"{file}: {str(error).splitlines()[0]}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UsageError(
+            f"{file}: case {'.'.join(map(str, first['loc']))}: {first['msg']}", hint="see docs/policies.md"
+        ) from error
+
+
+def run(policy: Policy, cases: Sequence[Case]) -> list[Result]:
+    """Decide every case by the policy and compare."""
+    return [_run(policy, case) for case in cases]
+
+
+def _run(policy: Policy, case: Case) -> Result:
+    now = datetime.now(UTC)
+    decision = evaluate(_report(policy, case, now), policy, Context(now, environment=case.environment))
+    wrong = []
+    if decision.verdict is not case.expect.verdict:
+        wrong.append(f"verdict is {decision.verdict}, expected {case.expect.verdict}")
+    if case.expect.undecided is not None and decision.undecided is not case.expect.undecided:
+        wrong.append(f"undecided is {decision.undecided}, expected {case.expect.undecided}")
+    spoken = {reason.rule for reason in decision.reasons}
+    wrong.extend(f"rule {rule} says nothing" for rule in case.expect.rules if rule not in spoken)
+    return Result(case.name, not wrong, "; ".join(wrong))
+
+
+def _report(policy: Policy, case: Case, now: datetime) -> ScanReport:
+    reference = Reference.parse(case.image)
+    descriptor = Descriptor("application/vnd.oci.image.manifest.v1+json", _NOBODY, 0)
+    selected = {check for checks in policy.checks.values() for check in checks}
+    outcomes = {check: case.checks.get(check, "passed") for check in selected | set(case.checks)}
+    image = ImageReport(
+        Image(descriptor, ImageConfig(_NOBODY, Platform("linux", "amd64"), ()), ()),
+        engines=(_engine(case, now),) if case.engine != "none" else (),
+        checks=tuple(CheckResult(check, _outcome(kind)) for check, kind in sorted(outcomes.items())),
+    )
+    return ScanReport(case.image, reference.name, reference.tag or "", descriptor, (image,), now, now, "")
+
+
+def _engine(case: Case, now: datetime) -> EngineReport:
+    found = tuple(
+        Vulnerability(
+            v.id,
+            f"pkg:generic/{v.package}@1",
+            v.package,
+            "1",
+            (v.fixed,) if v.fixed else (),
+            v.severity,
+            known_exploited=v.known_exploited,
+        )
+        for v in case.vulnerabilities
+    )
+    built = now - timedelta(hours=case.advisories_age_hours)
+    return EngineReport(
+        "trivy", "", None, AdvisoryStatus("case", updated_at=built), Coverage("debian", "12", True, 1), (), found
+    )
+
+
+def _outcome(kind: str) -> Outcome:
+    if kind == "passed":
+        return Passed()
+    return Failed((Evidence("as the case says"),)) if kind == "failed" else Incomplete("as_the_case_says")
