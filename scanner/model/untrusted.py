@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 from scanner.errors import ImageError, ScannerError
@@ -17,6 +18,7 @@ _MAX_DIGITS = 40
 # A quote always matches, even unterminated, and possessively: linear whatever the document holds.
 _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_HALF = re.compile("[\ud800-\udfff]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -27,10 +29,12 @@ def load_untrusted_json(
     depth: int = 64,
     error: type[ScannerError] = ImageError,
     reason: str | None = None,
+    mend_text: bool = False,
 ) -> Any:
     """The value of a JSON document. Raises ``error(reason=reason)`` with one plain sentence for anything else.
 
     ``limit`` bounds the bytes, ``depth`` the nesting; the nesting is judged before parsing, so no input can exhaust the stack.
+    ``mend_text``: half a surrogate pair becomes U+FFFD, as in Go, instead of an error: for documents that runtimes read so.
     """
 
     def refuse(message: str) -> ScannerError:
@@ -66,7 +70,9 @@ def load_untrusted_json(
         value = json.loads(
             text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, parse_float=number
         )
-        if _SURROGATE.search(data):
+        if _SURROGATE.search(data) and mend_text:
+            value = _mended(value, refuse)
+        elif _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as cause:
         raise refuse("JSON document is not UTF-8") from cause
@@ -74,6 +80,19 @@ def load_untrusted_json(
         raise refuse("JSON string holds half a surrogate pair") from cause
     except json.JSONDecodeError as cause:
         raise refuse(f"not JSON: {cause.msg} at line {cause.lineno}, column {cause.colno}") from cause
+    return value
+
+
+def _mended(value: Any, refuse: Callable[[str], ScannerError]) -> Any:
+    if isinstance(value, str):
+        return _HALF.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, list):
+        return [_mended(item, refuse) for item in value]
+    if isinstance(value, dict):
+        items = {_mended(name, refuse): _mended(item, refuse) for name, item in value.items()}
+        if len(items) != len(value):
+            raise refuse("JSON object names a member twice")
+        return items
     return value
 
 

@@ -1,7 +1,8 @@
 """Manifests, indexes and configs read strictly (OCI image-spec 1.1; Docker image manifest v2 schema 2).
 
 Whatever could be read in two ways is refused: a manifest that is also an index (CVE-2021-41190), a media type that says
-otherwise than the body, sizes below 0, schema 1, layers fetched from elsewhere (CVE-2020-15157), more layers than diff_ids.
+otherwise than the body, sizes below 0, schema 1, layers fetched from elsewhere (CVE-2020-15157), more layers than diff_ids, and
+members spelled in another case (runtimes written in Go take ``user`` for ``User``, and the last of the two wins).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from scanner.config import Limits
 from scanner.errors import ImageError, LimitExceeded
 from scanner.model.image import Healthcheck, HistoryEntry, Image, ImageConfig, Layer
 from scanner.model.reference import Descriptor, Digest, Platform
-from scanner.model.untrusted import load_untrusted_json
+from scanner.model.untrusted import clean_text, load_untrusted_json
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -38,7 +39,19 @@ _LAYERS = {
     "application/vnd.docker.image.rootfs.diff.tar.zstd": TAR_ZSTD,
 }
 _FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.oci.image.layer.nondistributable.")
+_CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
 _MAX_SIZE = 1 << 50
+_MAX_TIME = 1 << 63
+
+_DESCRIPTOR = tuple("mediaType digest size urls annotations data platform artifactType".split())
+_PLATFORM = tuple("architecture os os.version os.features variant".split())
+_DOCUMENT = tuple("schemaVersion mediaType artifactType config layers manifests subject annotations fsLayers".split())
+_CONFIG = tuple("created author architecture os variant config rootfs history".split())
+_RUN = tuple(
+    "User ExposedPorts Env Entrypoint Cmd Volumes WorkingDir Labels StopSignal Healthcheck Shell OnBuild".split()
+)
+_HISTORY = ("created", "created_by", "author", "comment", "empty_layer")
+_HEALTHCHECK = ("Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries")
 
 
 def layer_compression(media_type: str) -> str:
@@ -73,14 +86,15 @@ class ImageIndex:
 
 def parse_manifest(data: bytes, descriptor: Descriptor, limits: Limits) -> Manifest | ImageIndex:
     """The document that ``descriptor`` names. Raises ImageError with a JSON pointer to what is wrong."""
-    document = _object(load_untrusted_json(data, limit=limits.manifest, depth=limits.json_depth), "")
+    document = _members(load_untrusted_json(data, limit=limits.manifest, depth=limits.json_depth), "", _DOCUMENT)
     declared = _text(document, "mediaType", "")
     kind = declared or descriptor.media_type
     if declared and descriptor.media_type in INDEXES | MANIFESTS and declared != descriptor.media_type:
         raise ImageError(f"the manifest says it is {declared[:100]!r}, its descriptor {descriptor.media_type!r}")
-    if document.get("schemaVersion") == 1 or "fsLayers" in document:
+    version = document.get("schemaVersion")
+    if version == 1 or "fsLayers" in document:
         raise ImageError("Docker schema 1 manifests cannot be verified", reason="unsupported_media_type")
-    if document.get("schemaVersion") != 2:
+    if version != 2 or isinstance(version, float):
         raise ImageError("/schemaVersion: must be 2")
     if kind in INDEXES or (not kind and "manifests" in document):
         return _index(document, descriptor, kind or OCI_INDEX, limits)
@@ -120,7 +134,7 @@ def _typed(descriptor: Descriptor, kind: str) -> Descriptor:
 
 def parse_descriptor(value: Any, pointer: str) -> Descriptor:
     """A content descriptor (image-spec, descriptor.md). ``urls`` are never followed: a descriptor that needs them is refused."""
-    item = _object(value, pointer)
+    item = _members(value, pointer, _DESCRIPTOR)
     size = item.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
         raise ImageError(f"{pointer}/size: not a size")
@@ -128,7 +142,7 @@ def parse_descriptor(value: Any, pointer: str) -> Descriptor:
         raise ImageError(f"{pointer}/urls: bytes from elsewhere are not fetched", reason="foreign_layer_refused")
     platform = None
     if item.get("platform") is not None:
-        fields = _object(item["platform"], f"{pointer}/platform")
+        fields = _members(item["platform"], f"{pointer}/platform", _PLATFORM)
         platform = Platform(*(_text(fields, name, f"{pointer}/platform") for name in ("os", "architecture", "variant")))
     try:
         digest = Digest(_text(item, "digest", pointer))
@@ -144,8 +158,19 @@ def parse_descriptor(value: Any, pointer: str) -> Descriptor:
     )
 
 
-def build_image(manifest: Manifest, config: ImageConfig, *, sizes_known: bool = True) -> Image:
+def require_image(manifest: Manifest) -> None:
+    """Raises ImageError(reason="unsupported_media_type") for a manifest of something else: a chart, a module, a signature."""
+    kind = manifest.config.media_type
+    if kind not in _CONFIGS:
+        shown = manifest.artifact_type or kind
+        raise ImageError(f"the manifest is of no image, but of {shown[:100]!r}", reason="unsupported_media_type")
+    for layer in manifest.layers:
+        layer_compression(layer.media_type)
+
+
+def build_image(manifest: Manifest, config: ImageConfig) -> Image:
     """Manifest and config as one image. Raises ImageError when they do not describe the same layers, or no layer at all."""
+    require_image(manifest)
     if len(manifest.layers) != len(config.diff_ids):
         raise ImageError(
             f"{len(manifest.layers)} layers but {len(config.diff_ids)} diff_ids: one reader would see other files than another"
@@ -155,7 +180,6 @@ def build_image(manifest: Manifest, config: ImageConfig, *, sizes_known: bool = 
     made_by = {entry.layer: entry.created_by for entry in config.history if entry.layer is not None}
     layers = []
     for index, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True)):
-        layer_compression(layer.media_type)
         layers.append(
             Layer(index, layer.digest, diff_id, layer.media_type, layer.size, created_by=made_by.get(index, ""))
         )
@@ -164,15 +188,16 @@ def build_image(manifest: Manifest, config: ImageConfig, *, sizes_known: bool = 
 
 def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
     """The image config (image-spec, config.md). Raises ImageError with a JSON pointer for a member of the wrong type."""
-    document = _object(load_untrusted_json(data, limit=limits.config, depth=limits.json_depth), "")
-    rootfs = _object(document.get("rootfs") or {}, "/rootfs")
+    loaded = load_untrusted_json(data, limit=limits.config, depth=limits.json_depth, mend_text=True)
+    document = _members(loaded, "", _CONFIG)
+    rootfs = _optional(document, "rootfs", "", ("type", "diff_ids"))
     diff_ids = []
     for i, value in enumerate(_strings(rootfs, "diff_ids", "/rootfs")):
         try:
             diff_ids.append(Digest(value))
         except ImageError as error:
             raise ImageError(f"/rootfs/diff_ids/{i}: {error}") from error
-    run = _object(document.get("config") or {}, "/config")
+    run = _optional(document, "config", "", _RUN)
     return ImageConfig(
         digest=digest,
         platform=Platform(*(_text(document, name, "") for name in ("os", "architecture", "variant"))),
@@ -187,8 +212,8 @@ def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
         cmd=_command(run, "Cmd"),
         shell=_command(run, "Shell"),
         working_dir=_text(run, "WorkingDir", "/config"),
-        exposed_ports=tuple(_object(run.get("ExposedPorts") or {}, "/config/ExposedPorts")),
-        volumes=tuple(_object(run.get("Volumes") or {}, "/config/Volumes")),
+        exposed_ports=tuple(_optional(run, "ExposedPorts", "/config")),
+        volumes=tuple(_optional(run, "Volumes", "/config")),
         labels=_pairs(run.get("Labels"), "/config/Labels"),
         stop_signal=_text(run, "StopSignal", "/config"),
         onbuild=_strings(run, "OnBuild", "/config"),
@@ -199,7 +224,7 @@ def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
 
 def _history(document: Mapping[str, Any], layers: int) -> tuple[HistoryEntry, ...]:
     """History entries mapped to layers; where the counts disagree no entry claims a layer (the spec makes history optional)."""
-    items = [_object(item, f"/history/{i}") for i, item in enumerate(_list(document, "history", ""))]
+    items = [_members(item, f"/history/{i}", _HISTORY) for i, item in enumerate(_list(document, "history", ""))]
     making = [i for i, item in enumerate(items) if item.get("empty_layer") is not True]
     layer_of = {position: layer for layer, position in enumerate(making)} if len(making) == layers else {}
     return tuple(
@@ -218,19 +243,27 @@ def _history(document: Mapping[str, Any], layers: int) -> tuple[HistoryEntry, ..
 def _healthcheck(value: Any) -> Healthcheck | None:
     if value is None:
         return None
-    item = _object(value, "/config/Healthcheck")
-    retries = item.get("Retries")
+    pointer = "/config/Healthcheck"
+    item = _members(value, pointer, _HEALTHCHECK)
     return Healthcheck(
-        test=_strings(item, "Test", "/config/Healthcheck"),
-        interval=_nanoseconds(item.get("Interval")),
-        timeout=_nanoseconds(item.get("Timeout")),
-        start_period=_nanoseconds(item.get("StartPeriod")),
-        retries=retries if isinstance(retries, int) and not isinstance(retries, bool) else None,
+        test=_strings(item, "Test", pointer),
+        interval=_seconds(item, "Interval", pointer),
+        timeout=_seconds(item, "Timeout", pointer),
+        start_period=_seconds(item, "StartPeriod", pointer),
+        retries=_integer(item, "Retries", pointer) if item.get("Retries") is not None else None,
     )
 
 
-def _nanoseconds(value: Any) -> float | None:
-    return value / 1e9 if isinstance(value, int | float) and not isinstance(value, bool) and value else None
+def _seconds(item: Mapping[str, Any], name: str, pointer: str) -> float | None:
+    """A duration in Go's nanoseconds; 0 means that the default is inherited."""
+    return _integer(item, name, pointer) / 1e9 if item.get(name) else None
+
+
+def _integer(item: Mapping[str, Any], name: str, pointer: str) -> int:
+    value = item[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not -_MAX_TIME <= value < _MAX_TIME:
+        raise ImageError(f"{pointer}/{name}: must be an integer")
+    return value
 
 
 def parse_time(value: Any) -> datetime | None:
@@ -256,6 +289,23 @@ def _object(value: Any, pointer: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ImageError(f"{pointer or 'the document'}: must be an object")
     return value
+
+
+def _members(value: Any, pointer: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+    """An object whose members have names, not keys. One that Go would take for a known name, and we would not, is refused."""
+    item = _object(value, pointer)
+    folded = {name.casefold() for name in known}
+    for name in item:
+        if name not in known and name.casefold() in folded:
+            raise ImageError(
+                f"{pointer}/{clean_text(name, 100)}: spelled otherwise than the specification does; runtimes disagree about it"
+            )
+    return item
+
+
+def _optional(item: Mapping[str, Any], name: str, pointer: str, known: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    value = item.get(name)
+    return {} if value is None else _members(value, f"{pointer}/{name}", known)
 
 
 def _list(item: Mapping[str, Any], name: str, pointer: str) -> list[Any]:
@@ -290,7 +340,7 @@ def _pairs(value: Any, pointer: str) -> tuple[tuple[str, str], ...]:
     items = _object(value, pointer)
     for name, text in items.items():
         if not isinstance(text, str):
-            raise ImageError(f"{pointer}/{name[:100]}: must be a string")
+            raise ImageError(f"{pointer}/{clean_text(name, 100)}: must be a string")
     return tuple(items.items())
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 
 from scanner.model.filesystem import FileEntry, FileType, LayerFacts, PlacedFile, Rootfs
 from scanner.model.finding import Coverage, Incomplete
+from scanner.model.untrusted import clean_text
 from scanner.registry.packages import package_databases
 from scanner.registry.places import (
     APK,
@@ -20,7 +21,7 @@ from scanner.registry.places import (
     is_sensitive,
 )
 
-_MAX_CONCERNS = 100
+_MAX_CONCERNS, _MAX_DETAIL = 100, 500
 _TELLING = frozenset(("duplicate_entry", "unsafe_archive", "limit_exceeded", "malformed_image"))
 _ALIASES = (frozenset((DPKG,)), frozenset(APK), RPM_DATABASES, frozenset(OS_RELEASE))
 # Links above a package database that distributions make themselves. Where one of these dangles, nobody has hidden anything.
@@ -161,7 +162,7 @@ def concerns(rootfs: Rootfs, coverage: Coverage | None) -> tuple[Incomplete, ...
     found = dict.fromkeys(
         (*_indirect(rootfs), *_deleted(rootfs), *_unread(rootfs), *_uncovered(rootfs, coverage), *_odd(rootfs))
     )
-    shown = tuple(islice(found, _MAX_CONCERNS))
+    shown = tuple(Incomplete(c.reason, clean_text(c.detail, _MAX_DETAIL)) for c in islice(found, _MAX_CONCERNS))
     if len(found) > len(shown):
         shown += (Incomplete("unsafe_archive", f"and {len(found) - len(shown)} more of such remarks"),)
     return shown

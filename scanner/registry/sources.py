@@ -20,7 +20,7 @@ from scanner.model.image import Image
 from scanner.model.reference import Descriptor, Platform, Reference
 from scanner.registry.archive import OciLayout, open_archive
 from scanner.registry.decompress import Readable
-from scanner.registry.manifest import ImageIndex, Manifest, build_image, parse_config, parse_manifest
+from scanner.registry.manifest import ImageIndex, Manifest, build_image, parse_config, parse_manifest, require_image
 
 if TYPE_CHECKING:
     from scanner.registry.auth import CredentialStore
@@ -61,6 +61,7 @@ class Source(ABC):
         manifest = parse_manifest(data, descriptor, self.settings.limits)
         if not isinstance(manifest, Manifest):
             raise ImageError("an index inside an index", reason="unsupported_media_type")
+        require_image(manifest)
         if manifest.config.size > self.settings.limits.config:
             raise LimitExceeded(f"a config of {manifest.config.size} bytes")
         config = self.document(manifest.config, self.settings.limits.config)
