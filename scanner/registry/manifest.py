@@ -43,12 +43,33 @@ _CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
 _MAX_SIZE = 1 << 50
 _MAX_TIME = 1 << 63
 
-_DESCRIPTOR = tuple("mediaType digest size urls annotations data platform artifactType".split())
-_PLATFORM = tuple("architecture os os.version os.features variant".split())
-_DOCUMENT = tuple("schemaVersion mediaType artifactType config layers manifests subject annotations fsLayers".split())
-_CONFIG = tuple("created author architecture os variant config rootfs history".split())
-_RUN = tuple(
-    "User ExposedPorts Env Entrypoint Cmd Volumes WorkingDir Labels StopSignal Healthcheck Shell OnBuild".split()
+_DESCRIPTOR = ("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType")
+_PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
+_DOCUMENT = (
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "manifests",
+    "subject",
+    "annotations",
+    "fsLayers",
+)
+_CONFIG = ("created", "author", "architecture", "os", "variant", "config", "rootfs", "history")
+_RUN = (
+    "User",
+    "ExposedPorts",
+    "Env",
+    "Entrypoint",
+    "Cmd",
+    "Volumes",
+    "WorkingDir",
+    "Labels",
+    "StopSignal",
+    "Healthcheck",
+    "Shell",
+    "OnBuild",
 )
 _HISTORY = ("created", "created_by", "author", "comment", "empty_layer")
 _HEALTHCHECK = ("Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries")
@@ -57,7 +78,9 @@ _HEALTHCHECK = ("Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "
 def layer_compression(media_type: str) -> str:
     """``tar``, ``tar+gzip`` or ``tar+zstd``. Raises ImageError for what is no layer that we could read."""
     if media_type.startswith(_FOREIGN):
-        raise ImageError(f"layer of type {media_type} is to be fetched from elsewhere", reason="foreign_layer_refused")
+        raise ImageError(
+            f"layer of type {media_type[:100]!r} is to be fetched from elsewhere", reason="foreign_layer_refused"
+        )
     if media_type not in _LAYERS:
         raise ImageError(f"layer of unknown type {media_type[:100]!r}", reason="unsupported_media_type")
     return _LAYERS[media_type]
