@@ -24,6 +24,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
 _POLL_SECONDS = 0.02
 _STDERR_KEPT = 64 << 10
+_SWEEPS = 50
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -81,8 +82,9 @@ def run(
             close_fds=True,
             preexec_fn=lambda: _confine(flags, limits, os.getppid()),
         )
+        namespace = _network_of(child.pid)
         reason = _watch(child, started + deadline, output, limits, cancelled)
-        _kill(child)
+        _kill(child, namespace)
     data = output.read_bytes()[: limits.report] if reason != "overflowed" else b""
     with errors.open("rb") as file:
         text = file.read(_STDERR_KEPT).decode("utf-8", "replace")
@@ -117,11 +119,28 @@ def _watch(
             return "cancelled"
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    """The whole group, whether or not its leader still lives: a grandchild must not either."""
+def _network_of(pid: int | str) -> str:
+    """The network namespace of a process; empty for one that is gone, or that shares ours."""
+    try:
+        found = os.readlink(f"/proc/{pid}/ns/net")
+        return "" if found == os.readlink("/proc/self/ns/net") else found
+    except OSError:
+        return ""
+
+
+def _kill(child: subprocess.Popen[bytes], namespace: str) -> None:
+    """The whole group, whether or not its leader still lives, and whoever left the group: they share a network with nobody else."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+    for _ in range(_SWEEPS if namespace else 0):
+        left = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _network_of(pid) == namespace]
+        if not left:
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
 
 
 def _confine(flags: int, limits: Limits, parent: int) -> None:

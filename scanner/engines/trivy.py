@@ -176,7 +176,12 @@ def _believe(ended: _process.Ended, limits: Limits) -> Mapping[str, Any]:
     if ended.code != 0:
         raise _failure(ended)
     document = load_untrusted_json(
-        ended.output, limit=limits.report, depth=limits.json_depth, error=EngineError, reason="scanner_output_invalid"
+        ended.output,
+        limit=limits.report,
+        depth=limits.json_depth,
+        error=EngineError,
+        reason="scanner_output_invalid",
+        mend_text=True,
     )
     if not isinstance(document, dict) or document.get("SchemaVersion") != _SCHEMA:
         raise EngineError(
@@ -247,10 +252,10 @@ class Reader:
 
     def _check_identity(self, metadata: Mapping[str, Any]) -> None:
         """The answer must be about this very image: a report of another one is no answer."""
-        diff_ids = [str(d) for d in _list(metadata.get("DiffIDs"))]
-        if metadata.get("ImageID") != self._image.config.digest or diff_ids != [
-            layer.diff_id for layer in self._image.layers
-        ]:
+        image_id, diff_ids = metadata.get("ImageID"), [str(d) for d in _list(metadata.get("DiffIDs"))]
+        other_id = image_id is not None and image_id != self._image.config.digest
+        other_layers = bool(diff_ids) and diff_ids != [layer.diff_id for layer in self._image.layers]
+        if other_id or other_layers:
             raise EngineError("Trivy's report is about another image", reason="scanner_output_invalid")
 
     def _components(self, result: Mapping[str, Any]) -> Iterator[Component]:
