@@ -23,11 +23,16 @@ Text = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00-\x1f\
 Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
 DigestText = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
-_HOST = r"([A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?)*(:[0-9]{1,5})?/)?"
-_REPOSITORY = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
+# The reference grammar, for those who read the document; ``Reference.parse`` has the last word (a repository's length, IPv6).
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = rf"(localhost|{_LABEL}(\.{_LABEL})+)(:[0-9]{{1,5}})?|{_LABEL}:[0-9]{{1,5}}|\[[0-9a-fA-F:]+\](:[0-9]{{1,5}})?"
+_COMPONENT = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_DIGEST = r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"
+_REFERENCE = rf"^(({_HOST})/)?{_COMPONENT}(/{_COMPONENT})*(:{_TAG})?(@({_DIGEST}))?$"
 ImageText = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=1024),
+    StringConstraints(min_length=1, max_length=1024, pattern=_REFERENCE),
     Field(
         description="An image reference: host/repository:tag, or host/repository@sha256:…. A tag is resolved once; the answer names the digest.",
         examples=["registry.example.com/shop/cart:1.4.2", "registry.example.com/shop/cart@sha256:" + "1" * 64],
@@ -44,6 +49,12 @@ class Model(BaseModel):
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Made once per model: flask-openapi3 asks for it on every request that has a query (340 µs each)."""
         return _schema(cls, args, tuple(sorted(kwargs.items())))
+
+
+class Body(Model):
+    """Of a JSON body: JSON's own types, nothing coerced. ``0`` is not ``false``."""
+
+    model_config = ConfigDict(strict=True)
 
 
 @cache
@@ -116,7 +127,7 @@ def blueprint(name: str, title: str, about: str) -> APIBlueprint:
     )
 
 
-def _operation_id(*, bp_name: str = "", name: str = "", path: str = "", method: str = "") -> str:  # noqa: ARG001
+def _operation_id(*, bp_name: str = "", name: str = "", path: str = "", method: str = "") -> str:
     """``scans_create``: what generated clients call the operation. The library calls with these four names."""
     return f"{bp_name}_{name}"
 

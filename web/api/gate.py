@@ -21,7 +21,7 @@ from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.store import accounts, images, scans
 from scanner.store import gate as store_gate
-from web.api.base import DigestText, ImageText, Model, Name, answer, blueprint, problems
+from web.api.base import Body, DigestText, ImageText, Model, Name, answer, blueprint, problems
 from web.api.scans import check_project, location, parse_image
 from web.auth import (
     Principal,
@@ -45,7 +45,7 @@ _RETRY_AFTER = 2
 _FIRST_POLL, _LAST_POLL = 0.1, 1.0
 
 
-class GateIn(Model):
+class GateIn(Body):
     image: ImageText
     environment: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9._-]{0,62})?$")] = Field(
         "", description="Where it is to run: selects the policies that name it.", examples=["production"]

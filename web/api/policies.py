@@ -15,7 +15,7 @@ from scanner.errors import UsageError
 from scanner.model.decision import Verdict
 from scanner.policy.rules import Policy, PolicyError, parse_policy
 from scanner.store import audit, gate, images, policies
-from web.api.base import PREFIX, DigestText, Model, answer, blueprint, etag, problems
+from web.api.base import PREFIX, Body, DigestText, Model, answer, blueprint, etag, problems
 from web.auth import address, everywhere, permission, principal
 from web.services import services
 
@@ -33,7 +33,7 @@ PolicyText = Annotated[
 ]
 
 
-class PolicyIn(Model):
+class PolicyIn(Body):
     text: PolicyText
 
 
@@ -51,7 +51,7 @@ class PolicyList(Model):
     items: list[PolicyOut]
 
 
-class EnabledIn(Model):
+class EnabledIn(Body):
     enabled: bool
 
 
@@ -89,7 +89,7 @@ class ValidationOut(Model):
     problems: list[PolicyProblem]
 
 
-class SimulationIn(Model):
+class SimulationIn(Body):
     text: PolicyText | None = Field(
         None, description="The document to try; the stored one, if it is not in force, when absent."
     )
@@ -139,15 +139,15 @@ def index() -> Response:
         return answer(PolicyList(items=[show(policy) for policy in policies.list_(session)]))
 
 
-@api.post("/policies/validate", responses={"200": ValidationOut})
+@api.post("/policies/<name>/validate", responses={"200": ValidationOut})
 @permission("read")
-def validate(body: PolicyIn) -> Response:
+def validate(path: PolicyPath, body: PolicyIn) -> Response:
     """Check a document
 
-    Everything that is wrong with it, with line and column. Nothing is stored.
+    Everything that is wrong with it, with line and column. Nothing is stored, and there need be no such policy yet.
     """
     try:
-        parsed = parse_policy(body.text, known=catalog.known())
+        parsed = parse_policy(body.text, path.name, known=catalog.known())
     except PolicyError as error:
         found = [PolicyProblem(line=p.line, column=p.column, field=p.field, message=p.message) for p in error.problems]
         return answer(ValidationOut(valid=False, name=None, problems=found))

@@ -7,14 +7,14 @@ from datetime import datetime
 from flask import Response
 
 from scanner.store import audit, projects
-from web.api.base import Model, Name, answer, blueprint, problems
+from web.api.base import Body, Model, Name, answer, blueprint, problems
 from web.auth import address, everywhere, permission, principal
 from web.services import services
 
 api = blueprint("projects", "Projects", "Registries, scans, images and tokens belong to one.")
 
 
-class ProjectIn(Model):
+class ProjectIn(Body):
     name: Name
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, StringConstraints
 from scanner.config import Secret
 from scanner.errors import NotFoundError, UsageError
 from scanner.store import audit, projects, registries
-from web.api.base import PREFIX, Model, Name, Text, answer, blueprint, problems
+from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
 from web.auth import address, everywhere, permission, principal
 from web.services import services
 
@@ -32,7 +32,7 @@ Alias = Annotated[str, StringConstraints(max_length=255, pattern=rf"^{_LABEL}(\.
 _PEM = "-----BEGIN CERTIFICATE-----"
 
 
-class RegistryIn(Model):
+class RegistryIn(Body):
     host: Host
     aliases: list[Alias] = Field([], max_length=20, description="Other names under which pushes of it are reported.")
     insecure: bool = Field(False, description="Plain HTTP, or TLS that nobody verifies. Do not.")
@@ -42,7 +42,7 @@ class RegistryIn(Model):
     project: Name = "default"
 
 
-class RegistryChange(Model):
+class RegistryChange(Body):
     """Absent members stay as they are. An empty password takes the stored one away."""
 
     aliases: list[Alias] | None = Field(None, max_length=20)

@@ -16,7 +16,7 @@ from scanner.errors import ConflictError, NotFoundError, UsageError
 from scanner.model.reference import Platform, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState, Stage
 from scanner.store import audit, projects, scans
-from web.api.base import PREFIX, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
+from web.api.base import PREFIX, Body, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
 from web.auth import address, permission, principal
 from web.services import services
 from web.throttle import SCANS
@@ -27,7 +27,7 @@ _WATCH_SECONDS = 25
 _IDEMPOTENCY_KEY = r"^[A-Za-z0-9._:-]{1,128}$"
 
 
-class ScanIn(Model):
+class ScanIn(Body):
     image: ImageText
     platform: (
         Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,32}/[a-z0-9_.-]{1,32}(/[a-z0-9_.-]{1,32})?$")] | None

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from scanner.errors import NotFoundError, RefusedError
 from scanner.store import accounts, audit, projects
-from web.api.base import PREFIX, Model, Name, Text, answer, blueprint, problems
+from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
 from web.auth import Principal, address, permission, principal
 from web.services import services
 
@@ -20,7 +20,7 @@ api = blueprint("tokens", "Tokens", "API tokens: scopes, projects, an end.")
 Scope = Literal["read", "scan", "gate", "triage", "policy", "manage", "audit"]
 
 
-class TokenIn(Model):
+class TokenIn(Body):
     name: Annotated[Text, Field(min_length=1, max_length=200)]
     scopes: list[Scope] = Field(min_length=1, max_length=7, examples=[["gate"]])
     projects: list[Name] = Field([], max_length=100, description="Empty: every project its creator sees.")

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, StringConstraints
 
 from scanner.errors import ConflictError, RefusedError
 from scanner.store import accounts, audit
-from web.api.base import Model, answer, blueprint, problems
+from web.api.base import Body, Model, answer, blueprint, problems
 from web.auth import ROLES, address, everywhere, permission, principal
 from web.services import services
 
@@ -23,13 +23,13 @@ UserName = Annotated[
 ]
 
 
-class UserIn(Model):
+class UserIn(Body):
     name: UserName
     password: SecretStr = Field(min_length=12, max_length=1000)
     role: Role = "viewer"
 
 
-class UserChange(Model):
+class UserChange(Body):
     disabled: bool
 
 

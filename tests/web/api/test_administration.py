@@ -199,10 +199,14 @@ def test_a_typo_is_told_with_line_and_column(api: Api) -> None:
     answer = api("PUT", "/policies/all", {"text": text})
     assert answer.status_code == 422
     assert answer.json["errors"][0]["pointer"].startswith("/line/9/")
-    checked = api("POST", "/policies/validate", {"text": text}).json
+    checked = api("POST", "/policies/all/validate", {"text": text}).json
     assert checked["valid"] is False
     assert checked["problems"][0]["line"] == 9
-    assert api("POST", "/policies/validate", {"text": policy()}).json == {"valid": True, "name": "all", "problems": []}
+    assert api("POST", "/policies/all/validate", {"text": policy()}).json == {
+        "valid": True,
+        "name": "all",
+        "problems": [],
+    }
     assert api("GET", "/policies").json["items"] == []
 
 
