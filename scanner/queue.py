@@ -7,9 +7,13 @@ themselves every few seconds too, so a broker that is gone costs seconds, not sc
 from __future__ import annotations
 
 import logging
+import time
+from weakref import WeakKeyDictionary
 
 from celery import Celery
+from kombu import Connection
 from kombu.entity import Exchange, Queue
+from kombu.pools import producers
 
 from scanner.config import Settings
 from scanner.model.scan import Lane
@@ -18,6 +22,8 @@ log = logging.getLogger(__name__)
 
 KICK = "dockwarden.kick"
 _SOCKET_SECONDS = 0.5
+_SILENT_SECONDS = 2.0
+_silent_until: WeakKeyDictionary[Celery, float] = WeakKeyDictionary()
 
 
 def make_app(settings: Settings, broker: str = "") -> Celery:
@@ -50,13 +56,17 @@ def make_app(settings: Settings, broker: str = "") -> Celery:
 
 
 def enqueue(app: Celery, scan_id: str, lane: Lane) -> bool:
-    """Nudge a worker of this lane, after commit. Never raises: a lost nudge is found by the workers themselves. False: it was lost."""
-    if app.conf.broker_url == "memory://":
+    """Nudge a worker of this lane, after commit. Never raises and takes half a second at most: workers find what nobody nudged them
+    about. False: the nudge was lost. After one that was lost, none is tried for a moment: whoever records many scans is not held up.
+    """
+    if app.conf.broker_url == "memory://" or time.monotonic() < _silent_until.get(app, 0.0):
         return False
     try:
-        app.send_task(KICK, args=(scan_id,), queue=lane.value, retry=False, ignore_result=True)
+        with producers[_writer(app)].acquire(block=True, timeout=_SOCKET_SECONDS) as producer:
+            app.send_task(KICK, args=(scan_id,), queue=lane.value, retry=False, ignore_result=True, producer=producer)
     except Exception as error:  # noqa: BLE001  every broker library has its own; whatever it is, the scan is safe in the database
         log.warning("a nudge was lost: %s", type(error).__name__)
+        _silent_until[app] = time.monotonic() + _SILENT_SECONDS
         return False
     return True
 
@@ -66,8 +76,17 @@ def reachable(app: Celery) -> bool:
     if app.conf.broker_url == "memory://":
         return True
     try:
-        with app.connection_for_write(connect_timeout=_SOCKET_SECONDS) as connection:
-            connection.ensure_connection(max_retries=1, timeout=_SOCKET_SECONDS)
-    except Exception:  # noqa: BLE001  every broker library has its own; any of them means no
+        with _writer(app) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=_SOCKET_SECONDS)
+    except Exception:  # noqa: BLE001  as above: any of them means no
         return False
     return True
+
+
+def _writer(app: Celery) -> Connection:
+    """A connection to publish on. Its patience is short, unlike that of the listener's, and it does not try again: kombu would sleep
+    for two seconds first, whatever ``retry=False`` says."""
+    options: dict[str, float] = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+    if app.conf.broker_url.startswith(("redis", "unix")):
+        options |= {"socket_timeout": _SOCKET_SECONDS, "socket_connect_timeout": _SOCKET_SECONDS}
+    return app.connection_for_write(connect_timeout=_SOCKET_SECONDS, transport_options=options)

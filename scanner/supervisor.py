@@ -14,12 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from scanner import queue
 from scanner.config import PREFIX, Limits, Secret, Settings, load, secret_key
 from scanner.errors import ScannerError
 from scanner.store import accounts, audit
 from scanner.store.session import Database
+
+if TYPE_CHECKING:
+    from scanner.tasks import Worker
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS, _SETTLED_SECONDS, _MAX_PAUSE = 12.0, 20.0, 15.0
@@ -155,18 +159,23 @@ def run_web(settings: Settings) -> None:
 
 def run_worker(settings: Settings) -> None:
     """A worker: slots, sweeper, and Celery as its wake-up call where there is a broker."""
-    from scanner.tasks import Worker, register
+    from scanner.tasks import Worker
 
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(settings.database)
     database.check_head()
-    app = queue.make_app(settings)
-    worker = Worker(settings, database, app)
+    attend(Worker(settings, database, queue.make_app(settings)))
+
+
+def attend(worker: Worker) -> None:
+    """Let a worker work until SIGTERM or SIGINT, woken by the broker's messages where there is a broker."""
+    from scanner.tasks import register
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
-    if settings.broker_url:
-        register(app, worker)
-        listener = threading.Thread(target=_listen, args=(app, settings), name="celery", daemon=True)
+    if worker.settings.broker_url:
+        register(worker.celery, worker)
+        listener = threading.Thread(target=_listen, args=(worker.celery, worker.settings), name="celery", daemon=True)
         listener.start()
     worker.run()
 

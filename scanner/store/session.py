@@ -182,7 +182,7 @@ def _is_duplicate(error: IntegrityError) -> bool:
     return getattr(original, "sqlstate", "") == "23505"
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ARG001  the event gives both
+def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
     connection.isolation_level = None  # we begin transactions ourselves: see _begin_sqlite
     for pragma in (
         f"busy_timeout = {_BUSY_MILLISECONDS}",

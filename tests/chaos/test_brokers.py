@@ -1,0 +1,186 @@
+"""The queue's messages may be lost, repeated or forged; the broker may die (reliability R1, R2, R3, R5, I14)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from scanner.config import Settings
+from scanner.model.scan import Lane
+from scanner.queue import enqueue, make_app, reachable
+from scanner.store.session import Database
+from tests.chaos import harness
+from tests.databases import migrated_url
+
+
+class Redis:
+    """A Redis without persistence on a unix socket: whatever it forgets, it forgets."""
+
+    def __init__(self, home: Path) -> None:
+        binary = shutil.which("redis-server") or shutil.which("valkey-server")
+        if binary is None:
+            pytest.skip("no redis-server on PATH: apt-get install redis-server")
+        self.socket = home / "redis.sock"
+        options = f"--port 0 --unixsocket {self.socket} --save --appendonly no --dir {home}"
+        self._command = [binary, *options.split(" ")]
+        self._command.insert(self._command.index("--save") + 1, "")
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis+socket://{self.socket}"
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.socket))
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(200):
+            try:
+                self.client().ping()
+            except redis.ConnectionError:
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError("Redis did not start")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Redis]:
+    broker = Redis(tmp_path)
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    return migrated_url("postgresql", tmp_path)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.engine.dispose()
+
+
+@pytest.fixture
+def workers(database_url: str, tmp_path: Path, broker: Redis) -> Iterator[harness.Workers]:
+    workers = harness.Workers(database_url, tmp_path, slots=2, broker=broker.url)
+    yield workers
+    workers.stop()
+
+
+def kick(broker: Redis, asked: dict[str, str]) -> list[bool]:
+    app = make_app(Settings(), broker.url)
+    try:
+        return [enqueue(app, scan_id, Lane.PUSH) for scan_id in asked.values()]
+    finally:
+        app.close()
+
+
+def drained(broker: Redis) -> bool:
+    return all(broker.client().llen(lane) == 0 for lane in Lane)
+
+
+def targets(prefix: str, count: int) -> list[str]:
+    return [f"h.io/{prefix}{number}:1" for number in range(count)]
+
+
+def test_a_message_is_an_id_and_nothing_else(broker: Redis) -> None:
+    """R5, I14: no secret, no address, nothing to forge."""
+    kick(broker, {"x": "the-id"})
+    (raw,) = broker.client().lrange("push", 0, -1)
+    message = json.loads(raw)
+    arguments, keywords, _ = json.loads(base64.b64decode(message["body"]))
+    assert (arguments, keywords) == (["the-id"], {})
+
+
+def test_everything_the_broker_held_is_forgotten(database: Database, workers: harness.Workers, broker: Redis) -> None:
+    """R2: FLUSHALL while scans are queued."""
+    asked = harness.ask(database, targets("a", 40))
+    kick(broker, asked)
+    for _ in range(4):
+        broker.client().flushall()
+        time.sleep(0.2)
+    workers.until(harness.over(database))
+    harness.judge(database, list(asked.values()))
+    assert set(harness.states(database)) == {"done"}
+    assert workers.deaths == 0
+
+
+def test_the_broker_dies_and_comes_back(database: Database, workers: harness.Workers, broker: Redis) -> None:
+    """R1, R3: work goes on while it is away, and messages are taken again when it is back."""
+    workers.until(lambda: reachable(make_app(Settings(), broker.url)))
+    broker.kill()
+    away = harness.ask(database, targets("away", 20))
+    assert kick(broker, away) == [False] * 20
+    workers.until(harness.over(database))
+    broker.start()
+    back = harness.ask(database, targets("back", 10))
+    assert kick(broker, back) == [True] * 10
+    workers.until(harness.over(database))
+    workers.until(lambda: drained(broker))
+    harness.judge(database, [*away.values(), *back.values()])
+    assert workers.deaths == 0
+
+
+def forged() -> list[tuple[str, str, str]]:
+    """Name of the task, content type, body."""
+
+    def body(arguments: object) -> str:
+        return json.dumps([arguments, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (exec, ("raise SystemExit('a forged message was executed')",))
+
+    return [
+        ("dockwarden.kick", "application/json", body(["no-such-scan"])),
+        ("dockwarden.kick", "application/json", body([-1])),
+        ("dockwarden.kick", "application/json", body([None, "more", 3])),
+        ("dockwarden.kick", "application/json", body(["x" * 1_000_000])),
+        ("dockwarden.kick", "application/json", body([{"scan": "'; DROP TABLE scan; --"}])),
+        ("dockwarden.kick", "application/json", "not json"),
+        ("os.system", "application/json", body(["true"])),
+        (
+            "dockwarden.kick",
+            "application/x-python-serialize",
+            base64.b64encode(pickle.dumps(([Evil()], {}, {}))).decode(),
+        ),
+    ]
+
+
+def test_forged_messages_do_nothing(database: Database, workers: harness.Workers, broker: Redis) -> None:
+    """R5: other tasks, other formats, pickles, too large, not for us. The worker lives and takes the next message."""
+    for name, kind, text in forged():
+        number = str(uuid.uuid4())
+        message = {
+            "body": text if "python" in kind else base64.b64encode(text.encode()).decode(), "content-encoding": "utf-8", "content-type": kind,
+            "headers": {"lang": "py", "task": name, "id": number, "root_id": number, "parent_id": None, "group": None, "retries": 0},
+            "properties": {
+                "correlation_id": number, "reply_to": "", "delivery_mode": 2, "delivery_info": {"exchange": "dockwarden", "routing_key": "push"},
+                "priority": 0, "body_encoding": "base64", "delivery_tag": number,
+            },
+        }  # fmt: skip
+        broker.client().lpush("push", json.dumps(message))
+    workers.until(lambda: drained(broker))
+    asked = harness.ask(database, targets("after", 5))
+    kick(broker, asked)
+    workers.until(lambda: harness.over(database)() and drained(broker))
+    harness.judge(database, list(asked.values()))
+    assert workers.deaths == 0

@@ -1,0 +1,86 @@
+"""A worker process as production runs it, with a runner that scans nothing and dies where its target's name says.
+
+``h.io/die-at-<stage>:1`` kills the process at that stage, once; ``h.io/poison:1`` whenever it is worked on; ``h.io/hold:1`` waits at
+``scan`` while the file ``hold`` is there. The fault is the test's; lease, heartbeat, sweeper, slots and recording are the product's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scanner.config import Secret, Settings
+from scanner.errors import LeaseLost
+from scanner.model.scan import Progress, Stage
+from scanner.queue import make_app
+from scanner.store import images, scans
+from scanner.store.session import Database
+from scanner.supervisor import attend
+from scanner.tasks import Worker
+from tests.scanner.store import factories
+
+if TYPE_CHECKING:
+    from scanner.claims import ServerServices
+
+STAGES = ("resolve", "settled", "fetch", "scan", "examine", "evaluate", "before-commit", "after-commit")
+
+
+class Runner:
+    """What stands for ``pipeline.run_claim``."""
+
+    def __init__(self, database: Database, home: Path) -> None:
+        self._database, self._home = database, home
+
+    def __call__(self, claim: scans.Claim, services: ServerServices, report: Callable[[Progress], None]) -> None:
+        target = claim.request.target
+
+        def reached(stage: str) -> None:
+            if "poison" in target or (f"die-at-{stage}:" in target and claim.lost == 0):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        reached("resolve")
+        repository = target.partition(":")[0]
+        found = factories.large_report(repository, packages=20, findings=30)
+        found = type(found)(**{**{n: getattr(found, n) for n in found.__slots__}, "repository": repository})
+        with self._database.session() as session:
+            if not scans.settle(session, claim, found.digest, "db"):
+                return
+        reached("settled")
+        for stage in (Stage.FETCH, Stage.SCAN, Stage.EXAMINE, Stage.EVALUATE):
+            report(Progress(stage))
+            reached(stage)
+            self._hold(target, stage, services.services.cancelled)
+            time.sleep(0.02)
+        self._database.transact(lambda session: self._record(session, claim, found, reached))
+        reached("after-commit")
+
+    def _record(self, session, claim, found, reached) -> None:  # type: ignore[no-untyped-def]
+        images.record(session, claim, found, factories.evidence(found), [factories.decided(found)])
+        reached("before-commit")
+
+    def _hold(self, target: str, stage: Stage, cancelled: Callable[[], bool]) -> None:
+        if "hold" not in target or stage is not Stage.SCAN:
+            return
+        (self._home / f"held-{os.getpid()}").touch()
+        while (self._home / "hold").exists():
+            if cancelled():
+                raise LeaseLost("cancelled")
+            time.sleep(0.05)
+
+
+def main(url: str, home: str, broker: str, slots: str, sweep: str) -> None:
+    settings = Settings(
+        home=Path(home), database_url=Secret(url), broker_url=Secret(broker), secret_key=Secret("k" * 40), workers=int(slots),
+        lease_seconds=1.5, heartbeat_seconds=0.4, sweep_seconds=float(sweep),
+    )  # fmt: skip
+    database = Database(url)
+    attend(Worker(settings, database, make_app(settings), Runner(database, Path(home))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
