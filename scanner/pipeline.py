@@ -16,21 +16,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from scanner import __version__, catalog, decisions
+from scanner import __version__, catalog
 from scanner.checks._secrets import SecretScanner
 from scanner.checks.base import ImageCheck, ImageSubject
-from scanner.config import Secret, Settings
+from scanner.config import Settings
 from scanner.engines.base import Engine, EngineJob
-from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError, LimitExceeded, RemoteError, UsageError
+from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError, LimitExceeded, RemoteError
 from scanner.model.decision import Decision
 from scanner.model.filesystem import LayerFacts, Rootfs
 from scanner.model.finding import AdvisoryStatus, CheckResult, Coverage, EngineReport, Incomplete, Outcome, SecretMatch
 from scanner.model.image import Image, Layer
 from scanner.model.reference import Descriptor
 from scanner.model.scan import ImageReport, Progress, ScanReport, ScanRequest, Stage
-from scanner.policy.evaluate import Context, evaluate, evidence_digest
+from scanner.policy.evaluate import Context, evaluate
 from scanner.policy.rules import Policy
 from scanner.registry.blobs import BlobStore
 from scanner.registry.facts import FactsCache
@@ -39,14 +38,6 @@ from scanner.registry.layout import lay_out
 from scanner.registry.manifest import layer_compression
 from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import AccessTo, Source, open_target
-from scanner.store import images, registries, scans
-from scanner.store.session import Database
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
-    from scanner.registry.auth import CredentialStore
-    from scanner.registry.client import Access
 
 log = logging.getLogger(__name__)
 
@@ -294,97 +285,3 @@ def decide(report: ScanReport, policy: Policy, workload_results: Sequence[CheckR
     """The command line's decision: one policy, now, without a store's memory."""
     context = Context(datetime.now(UTC), workload_results=tuple(workload_results), remedies=catalog.remedies())
     return evaluate(report, policy, context)
-
-
-# The server's side: the same stages under a lease, with the store's memory
-
-
-@dataclass(frozen=True)
-class ServerServices:
-    """``Services`` and the database. ``access`` lets nothing be reached but configured registries."""
-
-    services: Services
-    database: Database
-    key: Secret
-
-    @classmethod
-    def make(cls, settings: Settings, database: Database, slot: str, key: Secret) -> ServerServices:
-        return cls(make_services(settings, slot, configured_access(settings, database, key)), database, key)
-
-    def cancelled_by(self, cancelled: Callable[[], bool]) -> ServerServices:
-        return replace(self, services=replace(self.services, cancelled=cancelled))
-
-
-def configured_access(settings: Settings, database: Database, key: Secret) -> AccessTo:
-    """How registries are reached by a service: only those configured, with their own credentials and CA."""
-
-    def access(host: str) -> tuple[Access, CredentialStore]:
-        from scanner.registry.auth import Credentials, CredentialStore
-        from scanner.registry.client import Access
-
-        with database.read() as session:
-            found = registries.find(session, host)
-            password = registries.password(session, found.id, key) if found else None
-        if found is None:
-            message = f"{host} is not a configured registry"
-            raise UsageError(message, reason="registry_not_configured", hint="add it under Registries first")
-        given = {host: Credentials(found.username, password)} if found.username and password else {}
-        ca_file = None
-        if found.ca_pem:
-            ca_file = settings.home / "ca" / f"{found.id}.pem"
-            ca_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            ca_file.write_text(found.ca_pem)
-        return Access(found.insecure or host in settings.insecure_registries, ca_file), CredentialStore(
-            settings, given, personal=False
-        )
-
-    return access
-
-
-def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> None:
-    """Bring a claimed scan to its recorded end. Raises ScannerError, or LeaseLost when it is another worker's by now."""
-    services, database = server.services, server.database
-    with open_target(claim.request.target, services.settings, services.access) as source:
-        report(Progress(Stage.RESOLVE, source.describe()))
-        subject = source.resolve()
-        advisories = advisories_id(claim.request.engine, services.settings)
-        with database.session() as session:
-            if not scans.settle(session, claim, subject.digest, advisories):
-                return
-            known = None if claim.request.force else usable_evidence(session, subject, claim.request, advisories)
-        found = known or examine(source, subject, claim.request, services, report, every_platform=True)
-        if known is not None and source.reference is not None:
-            found = replace(
-                known, reference=claim.request.target, repository=source.reference.name, tag=source.reference.tag or ""
-            )
-    report(Progress(Stage.EVALUATE, "deciding"))
-    evidence = evidence_digest(found)
-
-    def record(session: Connection) -> None:
-        made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
-        images.record(session, claim, found, evidence, made)
-
-    # A database that restarts at this moment must not cost the whole scan.
-    database.transact(record)
-
-
-def advisories_id(engine_id: str, settings: Settings) -> str:
-    """What scan keys compare: changes when and only when the engine's answers could."""
-    engine = catalog.engines()[engine_id]
-    try:
-        return f"{engine.version(settings)}|{engine.advisories(settings).id}"
-    except EngineError as error:
-        return f"none|{error.reason}"
-
-
-def usable_evidence(
-    session: Connection, subject: Descriptor, request: ScanRequest, advisories: str
-) -> ScanReport | None:
-    """Complete evidence about the same digest, by the same engine with the same advisories: nothing would come out otherwise."""
-    current = scans.current(session, subject.digest, request.engine, request.project)
-    if current is None or current.report_id is None or request.platform is not None:
-        return None
-    found = images.evidence(session, current.report_id)
-    engines = {f"{e.version}|{e.advisories.id}" for image in found.images for e in image.engines}
-    checks = {c.check for image in found.images for c in image.checks}
-    return found if engines == {advisories} and checks >= set(catalog.image_checks()) else None

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from celery import Celery
 
-from scanner import pipeline, queue
+from scanner import claims, queue
 from scanner.config import Settings, secret_key
 from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
 from scanner.model.scan import Progress, Stage
@@ -29,7 +29,7 @@ from scanner.store.session import Database
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 1.0
-Runner = Callable[[scans.Claim, "pipeline.ServerServices", Callable[[Progress], None]], None]
+Runner = Callable[[scans.Claim, "claims.ServerServices", Callable[[Progress], None]], None]
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Worker:
     settings: Settings
     database: Database
     celery: Celery
-    runner: Runner = field(default_factory=lambda: pipeline.run_claim)
+    runner: Runner = field(default_factory=lambda: claims.run_claim)
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}")
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Worker:
     def _slot(self, lanes: Sequence[str]) -> None:
         with ExitStack() as stack:
             slot = stack.enter_context(claim_slot(self.settings.home / "slots"))
-            services = pipeline.ServerServices.make(self.settings, self.database, slot, secret_key(self.settings))
+            services = claims.ServerServices.make(self.settings, self.database, slot, secret_key(self.settings))
             while not self._stop.is_set():
                 seen = self._nudges
                 try:
@@ -93,7 +93,7 @@ class Worker:
         with self._wake:
             self._wake.wait_for(lambda: self._nudges != seen or self._stop.is_set(), _IDLE_SECONDS)
 
-    def work_once(self, lanes: Sequence[str], services: pipeline.ServerServices) -> bool:
+    def work_once(self, lanes: Sequence[str], services: claims.ServerServices) -> bool:
         """Claim one scan and bring it to an end. False: there was none, or the database is away."""
         try:
             with self.database.session() as session:
@@ -130,7 +130,7 @@ class Worker:
 class Attempt:
     """One attempt at one scan: a heartbeat beside it, and an end to it whatever happens."""
 
-    def __init__(self, worker: Worker, claim: scans.Claim, services: pipeline.ServerServices) -> None:
+    def __init__(self, worker: Worker, claim: scans.Claim, services: claims.ServerServices) -> None:
         self._worker, self._claim = worker, claim
         self._lost, self._over = threading.Event(), threading.Event()
         self._progress = Progress(Stage.RESOLVE)
@@ -197,5 +197,5 @@ def register(app: Celery, worker: Worker) -> None:
     """The one task: a nudge."""
 
     @app.task(name=queue.KICK, ignore_result=True)  # type: ignore[untyped-decorator]
-    def kick(scan_id: str) -> None:  # noqa: ARG001  which one does not matter: the database knows what is most urgent
+    def kick(scan_id: str) -> None:
         worker.nudge()

@@ -6,12 +6,15 @@ no network, no credentials and no choice; and what it did not recognise makes th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
+import secrets
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from scanner.advisories import database
 from scanner.config import Limits, Settings
 from scanner.engines import _process
 from scanner.engines.base import Engine, EngineJob
-from scanner.errors import AdvisoriesUnavailable, EngineError
+from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError
 from scanner.model.finding import (
     CVSS,
     AdvisoryStatus,
@@ -56,14 +59,14 @@ class TrivyEngine(Engine):
     title = "Trivy"
 
     def version(self, settings: Settings) -> str:
-        return _identity(find_trivy(settings))[0]
+        return _identity(find_trivy(settings), settings)[0]
 
     def advisories(self, settings: Settings) -> AdvisoryStatus:
         return database.status(settings)
 
     def scan(self, job: EngineJob) -> EngineReport:
         binary = find_trivy(job.settings)
-        version, digest = _identity(binary)
+        version, digest = _identity(binary, job.settings)
         generation = database.current(job.settings)
         status = generation.status()
         _prepare_cache(job.cache, generation)
@@ -91,25 +94,31 @@ def find_trivy(settings: Settings) -> Path:
     )
 
 
-def _identity(binary: Path) -> tuple[str, Digest]:
+def _identity(binary: Path, settings: Settings) -> tuple[str, Digest]:
+    """Version and digest of the binary that will run, remembered under ``home``: to ask for them costs as much as a scan.
+
+    A replaced file has another inode, time or size and is looked at anew.
+    """
     stat = binary.stat()
-    return _identify(binary, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=8)
-def _identify(binary: Path, mtime: int, size: int) -> tuple[str, Digest]:
-    """Version and digest of the binary that will run. A replaced file has another time or size and is looked at anew."""
+    key = f"{binary}|{stat.st_dev}|{stat.st_ino}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+    memory = settings.home / "cache" / "trivy-identity.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, ImageError):
+        known = json.loads(memory.read_text())
+        if known["key"] == key:
+            return known["version"], Digest(known["digest"])
     with binary.open("rb") as file:
         digest = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
     version = _ask_version(binary)
     if not version:
         raise EngineError(f"{binary} does not say its version", reason="scanner_failed", hint="is it Trivy?")
+    memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = memory.with_name(f".{secrets.token_hex(8)}")
+    partial.write_text(json.dumps({"key": key, "version": version, "digest": digest}))
+    partial.replace(memory)
     return version, digest
 
 
 def _ask_version(binary: Path) -> str:
-    import subprocess
-
     try:
         done = subprocess.run(
             [str(binary), "--version", "--cache-dir", "/nonexistent"],

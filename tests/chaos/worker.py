@@ -31,7 +31,7 @@ STAGES = ("resolve", "settled", "fetch", "scan", "examine", "evaluate", "before-
 
 
 class Runner:
-    """What stands for ``pipeline.run_claim``."""
+    """What stands for ``claims.run_claim``."""
 
     def __init__(self, database: Database, home: Path) -> None:
         self._database, self._home = database, home
