@@ -37,6 +37,8 @@ _SPECIAL = frozenset((_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL))
 # mode, uid, gid, size, mtime, checksum as nearly every writer pads them; anything else takes the slow way.
 _USUAL = re.compile(rb"([0-7]{7})[ \0]([0-7]{7})[ \0]([0-7]{7})[ \0]([0-7]{11})[ \0]([0-7]{11})[ \0]([0-7]{6})[ \0]{2}")
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
+_SECONDS = re.compile(rb"(-?[0-9]{1,18})(?:\.[0-9]*)?")
+_NO_DEVICE = (bytes(16), b"0000000\x000000000\0")
 _CAPABILITY = b"SCHILY.xattr.security.capability"
 # An overlay file system believes these: a layer that sets them shows a container other files than it shows us.
 _OVERLAY = (b"SCHILY.xattr.trusted.overlay.", b"SCHILY.xattr.user.overlay.")
@@ -65,7 +67,7 @@ def unsafe(message: str) -> ImageError:
 class _Overrides:
     """What pax and GNU headers say about the next entry. ``kinds``: which of them came, each at most once."""
 
-    __slots__ = ("capability", "gid", "kinds", "link", "name", "size", "uid")
+    __slots__ = ("capability", "gid", "kinds", "link", "mtime", "name", "size", "uid")
 
     def __init__(self) -> None:
         self.kinds: tuple[int, ...] = ()
@@ -74,6 +76,7 @@ class _Overrides:
         self.size: int | None = None
         self.uid: int | None = None
         self.gid: int | None = None
+        self.mtime: int | None = None
         self.capability = b""
 
 
@@ -95,7 +98,7 @@ class TarReader:
         self._kind = 0
         self._entry: FileEntry | None = None
         self._overrides = _NONE
-        self._ended = False
+        self._zeros = 0
         self.entries = 0
         self.offset = 0
 
@@ -130,7 +133,7 @@ class TarReader:
 
     def close(self) -> None:
         """No more bytes come. Raises for an archive that stops in the middle; what pads one behind its end marker is zeros."""
-        if self._ended and not any(self._header):
+        if self._zeros > 1 and not any(self._header):
             return
         if self._left or self._header or self._overrides is not _NONE:
             raise malformed("the archive ends in the middle of an entry")
@@ -139,9 +142,9 @@ class TarReader:
         if block == _ZERO:
             if self._overrides is not _NONE:
                 raise malformed("the archive ends in the middle of an entry")
-            self._ended = True
+            self._zeros += 1
             return
-        if self._ended:
+        if self._zeros:
             raise unsafe("there is data after the end of the archive: readers disagree about it")
         mode, uid, gid, size, mtime = _numbers(block)
         kind = block[156]
@@ -201,7 +204,7 @@ class TarReader:
             size,
             "" if has_body or file_type is FileType.DIRECTORY else self._link(block, over, file_type),
             over.capability,
-            mtime,
+            mtime if over.mtime is None else over.mtime,
         )
         self._entry, self._kind = entry, kind
         self._body = [] if self._visitor.entry(entry) and has_body else None
@@ -277,6 +280,8 @@ class TarReader:
                 over.link = _once(over.link, value)
             elif key in (b"size", b"uid", b"gid"):
                 setattr(over, key.decode(), _decimal(value, key.decode()))
+            elif key == b"mtime":
+                over.mtime = _time(value)
             elif key == _CAPABILITY:
                 over.capability = value
             elif key.startswith(b"GNU.sparse."):
@@ -350,6 +355,9 @@ def _name(block: bytes) -> bytes:
         prefix = block[345:500].split(b"\0", 1)[0]
         if block[508:512] == b"tar\0":
             raise unsafe("a header of star's own format: its prefix is shorter for some readers")
+        if block[329:345] not in _NO_DEVICE:
+            _number(block[329:337], "device")
+            _number(block[337:345], "device")
         return prefix + b"/" + name if prefix else name
     if magic == b"ustar  \0":
         # Where these two times are no numbers, Go takes them for a name's beginning (a bug of old writers).
@@ -373,6 +381,14 @@ def _number(field: bytes, what: str, *, signed: bool = False) -> int:
     if match is None:
         raise malformed(f"a {what} that is no number")
     return int(match[1] or b"0", 8)
+
+
+def _time(value: bytes) -> int:
+    """Seconds since 1970; fractions are dropped."""
+    match = _SECONDS.fullmatch(value)
+    if match is None:
+        raise malformed("an mtime that is no number")
+    return int(match[1])
 
 
 def _decimal(value: bytes, what: str) -> int:
