@@ -34,7 +34,15 @@ class Cluster:
         owner = "postgres" if os.getuid() == 0 else None
         command = [str(self.binaries / "pg_ctl"), "-D", str(self.home / "data"), "-w", *arguments]
         # Not into a pipe: the server that pg_ctl leaves behind would hold it open for ever.
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60, user=owner, group=owner)
+        subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            user=owner,
+            group=owner,
+        )
 
     def start(self) -> None:
         options = f"-c listen_addresses= -c unix_socket_directories={self.home} -c fsync=off -c max_connections=200"

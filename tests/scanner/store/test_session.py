@@ -1,0 +1,146 @@
+"""The database: its transactions, its clock, and its faults under names of ours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scanner.errors import ConflictError, RemoteError, UsageError
+from scanner.store import accounts, policies, registries, scans
+from scanner.store.session import Database, epoch
+from tests.databases import Cluster, make_cluster
+from tests.scanner.store import factories
+from tests.scanner.store.together import together, transact
+
+
+def count(database: Database) -> int:
+    with database.read() as session:
+        return len(scans.list_(session, None).items)
+
+
+def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
+    def break_off(session: Connection) -> None:
+        scans.request(session, factories.request())
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        transact(database, break_off)
+    assert count(database) == 0
+
+
+def test_an_error_that_is_kept_spoils_no_connection(database: Database) -> None:
+    """On SQLite the kept traceback held a cursor, the cursor a snapshot, and the pooled connection could not write any more."""
+
+    def break_off(number: int) -> None:
+        with database.session() as session:
+            scans.request(session, factories.request(f"h.io/a{number}:1"))
+            unread = session.execute(sa.text("SELECT id FROM scan"))
+            raise KeyError(unread)
+
+    kept = together(4, break_off)
+    written = together(8, lambda n: transact(database, lambda s: scans.request(s, factories.request(f"h.io/b{n}:1"))))
+    assert [type(one) for one in kept] == [KeyError] * 4
+    assert [type(one) for one in written] == [scans.Ticket] * 8
+
+
+def test_a_reader_waits_for_no_writer(database: Database) -> None:
+    with database.session() as session:
+        scans.request(session, factories.request())
+        assert count(database) == 0  # committed is what counts
+    assert count(database) == 1
+
+
+def test_the_clock_is_utc_and_moves(database: Database) -> None:
+    with database.read() as session:
+        first = epoch(session)
+    with database.read() as session:
+        second = epoch(session)
+    assert first <= second
+    assert abs(second - datetime.now(UTC).timestamp()) < 3600
+
+
+@pytest.mark.parametrize("what", ["policy", "user", "registry"])
+def test_who_comes_second_is_told_so(database: Database, what: str) -> None:
+    """They look together, find nothing together, and write together: one is recorded, the others hear of a conflict, not of a bug."""
+    from scanner.config import Secret
+
+    def one(number: int) -> None:
+        with database.session() as session:
+            if what == "policy":
+                policies.put(session, "p", f"text {number}", "alice", if_version=0)
+            elif what == "user":
+                accounts.create_user(session, "bob", "a long password", "viewer")
+            else:
+                registries.add(session, "h.io", Secret("k" * 40))
+
+    ends = together(6, one)
+    assert sorted(type(end).__name__ for end in ends) == ["ConflictError"] * 5 + ["NoneType"]
+
+
+def test_a_broken_reference_is_no_conflict(database: Database) -> None:
+    """It is a bug of ours and must look like one."""
+    with pytest.raises(sa.exc.IntegrityError), database.session() as session:
+        session.execute(sa.text("INSERT INTO delivery_scan (delivery_id, scan_id) VALUES ('none', 'none')"))
+
+
+def test_servers_that_start_together_make_one_administrator(database: Database) -> None:
+    from scanner.config import Secret
+    from scanner.supervisor import bootstrap
+
+    tokens = together(6, lambda _: bootstrap(database, Secret("k" * 40)))
+    assert sum(isinstance(token, str) for token in tokens) == 1
+    assert sum(token is None for token in tokens) == 5
+
+
+@pytest.mark.parametrize("url", ["mysql://h/db", "nonsense", "oracle://x"])
+def test_another_database_is_refused(url: str) -> None:
+    with pytest.raises(UsageError):
+        Database(url)
+
+
+@pytest.fixture
+def server() -> Cluster:
+    return make_cluster()
+
+
+def test_what_must_be_recorded_waits_for_a_database_that_restarts(server: Cluster) -> None:
+    database = Database(server.create("restart"))
+    database.upgrade()
+    tries = []
+
+    def work(session: Connection) -> str:
+        tries.append(1)
+        ticket = scans.request(session, factories.request())
+        if len(tries) == 1:
+            server.stop("immediate")
+            server.start()
+            session.execute(sa.text("SELECT 1"))
+        return ticket.scan_id
+
+    scan_id = database.transact(work)
+    with database.read() as session:
+        assert [one.id for one in scans.list_(session, None).items] == [scan_id]
+    assert len(tries) == 2
+
+
+def test_a_refusal_is_not_tried_again(database: Database) -> None:
+    tries = []
+
+    def work(session: Connection) -> None:
+        tries.append(session)
+        raise ConflictError("no")
+
+    with pytest.raises(ConflictError):
+        database.transact(work)
+    assert len(tries) == 1
+
+
+def test_a_server_that_is_away_has_a_name(server: Cluster) -> None:
+    database = Database(server.create("away"))
+    server.stop()
+    with pytest.raises(RemoteError) as refused, database.read():
+        pass
+    assert refused.value.reason == "db_unavailable"
