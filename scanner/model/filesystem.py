@@ -126,6 +126,11 @@ class Rootfs:
 
     def resolve(self, path: str) -> str | None:
         """The path of the file that ``path`` names after following links inside the image; None if it does not exist."""
+        found = self.follow(path)
+        return found if found in self.files else None
+
+    def follow(self, path: str) -> str | None:
+        """Where ``path`` leads: links followed inside the image (at most 40, else None), parts that do not exist kept as written."""
         pending = [part for part in path.split("/") if part not in ("", ".")][::-1]
         done: list[str] = []
         hops = 0
@@ -135,22 +140,17 @@ class Rootfs:
                 if done:
                     done.pop()
                 continue
-            here = "/".join((*done, part))
-            placed = self.files.get(here)
-            if placed is None and not pending:
-                return None
-            # A directory on the way may have no entry of its own: archives need not list the parents of what they hold.
-            if placed is not None and placed.entry.type is FileType.SYMLINK:
-                hops += 1
-                if hops > 40:
-                    return None
-                if placed.entry.link.startswith("/"):
-                    done = []
-                pending.extend(p for p in reversed(placed.entry.link.split("/")) if p not in ("", "."))
+            placed = self.files.get("/".join((*done, part)))
+            if placed is None or placed.entry.type is not FileType.SYMLINK:
+                done.append(part)
                 continue
-            done.append(part)
-        found = "/".join(done)
-        return found if found in self.files else None
+            hops += 1
+            if hops > 40:
+                return None
+            if placed.entry.link.startswith("/"):
+                done = []
+            pending.extend(p for p in reversed(placed.entry.link.split("/")) if p not in ("", "."))
+        return "/".join(done)
 
     def __iter__(self) -> Iterator[PlacedFile]:
         return iter(self.files.values())

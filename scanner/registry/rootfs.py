@@ -88,8 +88,8 @@ class _Tree:
             above = above.rpartition("/")[0]
         if not above:
             return directory
-        resolved = Rootfs((), self.files).resolve(directory)
-        return resolved if resolved is not None and self._is(resolved, FileType.DIRECTORY) else directory
+        followed = Rootfs((), self.files).follow(directory)
+        return directory if followed is None else followed
 
     def _drop(self, path: str) -> None:
         """Take a path and everything below it out of the merged view."""
