@@ -68,7 +68,9 @@ def run(settings: Settings, *, keep: bool, tell: Callable[[str], None]) -> bool:
         print(
             f"User interface: http://{state.host}:{state.port}/   sign in with the token {token.reveal()}", flush=True
         )
-        if keep:
+        if not keep:
+            print("The server ends here; KEEP=1 make demo leaves it running for a look.", flush=True)
+        else:
             tell("the server keeps running; stop it with Ctrl-C")
             _until_stopped()
         return verdicts == _EXPECTED
