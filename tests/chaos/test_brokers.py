@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import pickle
 import shutil
+import signal
+import socket
 import subprocess
 import time
 import uuid
@@ -184,3 +187,71 @@ def test_forged_messages_do_nothing(database: Database, workers: harness.Workers
     workers.until(lambda: harness.over(database)() and drained(broker))
     harness.judge(database, list(asked.values()))
     assert workers.deaths == 0
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A RabbitMQ node of its own: own name, own ports, own name server, own state. It takes some ten seconds to start."""
+    # Not Debian's wrapper on PATH: that changes to another user, who cannot write here.
+    binary = shutil.which("rabbitmq-server", path=f"/usr/lib/rabbitmq/bin{os.pathsep}{os.environ['PATH']}")
+    if binary is None:
+        pytest.skip("no rabbitmq-server on PATH: apt-get install rabbitmq-server")
+    home = tmp_path_factory.mktemp("rabbit")
+    port, distribution, names = free_port(), free_port(), free_port()
+    (home / "enabled_plugins").write_text("[].")
+    environment = {
+        **os.environ, "HOME": str(home), "ERL_EPMD_PORT": str(names), "ERL_EPMD_ADDRESS": "127.0.0.1", "ERL_CRASH_DUMP": str(home / "dump"),
+        "RABBITMQ_NODENAME": f"dockwarden{port}@localhost", "RABBITMQ_NODE_PORT": str(port), "RABBITMQ_DIST_PORT": str(distribution),
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_MNESIA_BASE": str(home / "mnesia"), "RABBITMQ_LOG_BASE": str(home / "log"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"), "RABBITMQ_PID_FILE": str(home / "pid"),
+    }  # fmt: skip
+    with (home / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [binary],
+            env=environment,
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    url = f"amqp://guest:guest@127.0.0.1:{port}//"
+    try:
+        app = make_app(Settings(), url)
+        for _ in range(240):
+            if reachable(app):
+                break
+            assert process.poll() is None, (home / "output").read_text()[-2000:]
+            time.sleep(0.25)
+        yield url
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        # The name server is a daemon that Erlang starts by the way; it would stay.
+        subprocess.run(["epmd", "-port", str(names), "-kill"], capture_output=True, check=False, timeout=10)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_rabbitmq_with_quorum_queues(rabbit: str, database: Database, database_url: str, tmp_path: Path) -> None:
+    """The same on RabbitMQ: messages are taken, and the queues are of the kind that survives a node."""
+    workers = harness.Workers(database_url, tmp_path, broker=rabbit)
+    try:
+        asked = harness.ask(database, targets("rabbit", 5))
+        app = make_app(Settings(), rabbit)
+        assert [enqueue(app, scan_id, Lane.PUSH) for scan_id in asked.values()] == [True] * 5
+
+        def waiting() -> int:
+            with app.connection_for_read() as connection:
+                queue = next(q for q in app.conf.task_queues if q.name == "push").bind(connection.default_channel)
+                return int(queue.queue_declare(passive=True).message_count)
+
+        workers.until(lambda: harness.over(database)() and waiting() == 0)
+        harness.judge(database, list(asked.values()))
+        assert workers.deaths == 0
+    finally:
+        workers.stop()

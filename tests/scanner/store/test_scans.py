@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
@@ -236,7 +238,8 @@ def test_three_attempts_then_dead(database: Database) -> None:
     scan_id = ask(database)
     for attempt in (1, 2):
         held = take(database)
-        state = transact(database, lambda s, held=held: scans.retry(s, held, "registry_error", "reset"))
+        with database.session() as session:
+            state = scans.retry(session, held, "registry_error", "reset")
         assert state is ScanState.RETRY_WAIT
         assert show(database, scan_id).attempt == attempt
         assert transact(database, scans.sweep).kicks == ()  # its time has not come
@@ -303,6 +306,30 @@ def test_sweepers_that_meet_count_a_lost_worker_once(database: Database) -> None
     assert show(database, scan_id).lost == 1
 
 
+@pytest.mark.parametrize("how", ["retry", "lost", "twin"])
+def test_one_that_comes_back_does_not_collide_with_its_like(database: Database, how: str) -> None:
+    """Meanwhile the same was asked for again and is queued: two may be, because only the newer one may still be joined."""
+    first = ask(database)
+    if how == "twin":
+        other = ask(database, "h.io/other/cart:2")
+        twin = transact(database, lambda s: scans.claim(s, "w", LANES, 60, scan_id=other))
+        assert twin
+        assert transact(database, lambda s: scans.settle(s, twin, DIGEST, "db1"))
+    held = take(database)
+    second = ask(database)
+    if how == "retry":
+        transact(database, lambda s: scans.retry(s, held, "registry_error", "reset"))
+    elif how == "lost":
+        set_(database, lease_until=0.0)
+    else:
+        assert not transact(database, lambda s: scans.settle(s, held, DIGEST, "db1"))
+    set_(database, next_at=0.0)
+    transact(database, scans.sweep)
+    assert {show(database, one).state for one in (first, second)} == {ScanState.QUEUED}
+    assert ask(database) == second
+    assert {take(database).scan_id, take(database).scan_id} == {first, second}
+
+
 # One scan for the same bytes
 
 
@@ -354,12 +381,14 @@ def test_another_name_waits_and_gets_a_verdict_of_its_own(database: Database, en
 def test_what_could_come_out_otherwise_is_scanned_apart(database: Database, other: str) -> None:
     from scanner.model.reference import Platform
 
-    more: dict[str, object] = {
+    changed: dict[str, dict[str, Any]] = {
         "engine": {"engine": "clair"},
         "platform": {"platform": Platform("linux", "arm64")},
         "project": {"project": "b"},
         "force": {"force": True},
-    }.get(other, {})  # type: ignore[assignment]
+        "advisories": {},
+    }
+    more = changed[other]
     ask(database)
     first = take(database)
     ask(database, **more)
