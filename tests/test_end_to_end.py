@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from scanner.config import Settings
+from scanner.model.reference import Digest
 from tests.servers import Authority, Dockwarden, Registry, need
 
 
@@ -152,3 +153,64 @@ def test_the_local_engine_tells_the_same(
     engine = dockwarden(settings, "scan", "docker:shop/vulnerable:1.4.1", "--format", "json", DOCKER_HOST=dockerd)
     assert engine.returncode == 1, engine.stderr
     assert facts(engine) == facts(dockwarden(settings, "scan", f"oci:{layout}:1.4.1", "--format", "json"))
+
+
+def make_index(base: Path, layouts: Path) -> Path:
+    """An image index: a good image for amd64, a vulnerable one for arm64, and an attestation, which is no image."""
+    blobs = base / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    manifests = []
+    for name, architecture in (("good", "amd64"), ("vulnerable", "arm64")):
+        layout = layouts / "shop" / name
+        for blob in (layout / "blobs" / "sha256").iterdir():
+            (blobs / blob.name).write_bytes(blob.read_bytes())
+        entry = json.loads((layout / "index.json").read_text())["manifests"][0]
+        manifests.append({**entry, "annotations": {}, "platform": {"os": "linux", "architecture": architecture}})
+    attestation = {**manifests[0], "platform": {"os": "unknown", "architecture": "unknown"}}
+    index = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [*manifests, attestation],
+        }
+    ).encode()
+    digest = Digest.of(index)
+    (blobs / digest.hex).write_bytes(index)
+    outer = {
+        "schemaVersion": 2,
+        "manifests": [
+            {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": str(digest), "size": len(index)}
+        ],
+    }
+    (base / "index.json").write_text(json.dumps(outer))
+    (base / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return base
+
+
+def test_an_index_is_its_platforms(settings: Settings, sample_layouts: Path, tmp_path: Path) -> None:
+    layout = make_index(tmp_path / "index", sample_layouts)
+    verdicts = {
+        platform: dockwarden(settings, "scan", f"oci:{layout}", "--platform", platform).returncode
+        for platform in ("linux/amd64", "linux/arm64", "linux/s390x")
+    }
+    assert verdicts == {"linux/amd64": 0, "linux/arm64": 1, "linux/s390x": 2}
+    missing = dockwarden(settings, "scan", f"oci:{layout}", "--platform", "linux/s390x")
+    assert "linux/amd64, linux/arm64" in missing.stderr
+
+
+def test_a_server_judges_every_platform(
+    server: Dockwarden, plain_registry: Registry, sample_layouts: Path, tmp_path: Path
+) -> None:
+    layout = make_index(tmp_path / "index", sample_layouts)
+    server.api("POST", "/api/v1/registries", json={"host": plain_registry.host, "insecure": True})
+    command = [need("skopeo", "skopeo"), "copy", "--all", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]
+    subprocess.run(
+        [*command, f"oci:{layout}", f"docker://{plain_registry.host}/multi/app:1"], check=True, capture_output=True
+    )
+    answer = server.api(
+        "POST", "/api/v1/gate", json={"image": f"{plain_registry.host}/multi/app:1", "wait_seconds": 60}
+    )
+    assert answer.status_code == 200, answer.text
+    decision = answer.json()
+    assert decision["verdict"] == "deny"
+    assert sorted(verdict for _, verdict in decision["images"]) == ["allow", "deny"]

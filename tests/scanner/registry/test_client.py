@@ -1,0 +1,418 @@
+"""The registry client against a real registry, and against one that lies, leads astray, floods and stalls."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scanner.config import Limits, Secret, Settings
+from scanner.errors import ImageError, LimitExceeded, NotFoundError, RefusedError, RemoteError, ScannerError, UsageError
+from scanner.model.reference import Descriptor, Digest, Reference
+from scanner.registry.auth import Challenge, Credentials, CredentialStore, parse_challenges
+from scanner.registry.client import Access, RegistryClient
+from scanner.registry.guard import resolve
+from tests.servers import Registry
+
+MANIFEST = json.dumps(
+    {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "x", "digest": "sha256:" + "0" * 64, "size": 2},
+        "layers": [],
+    }
+).encode()
+TYPE = "application/vnd.oci.image.manifest.v1+json"
+Answer = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        owner: Liar = self.server.owner  # type: ignore[attr-defined]
+        owner.seen.append((self.path, self.headers.get("Authorization")))
+        try:
+            owner.answer(self)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    do_POST = do_GET
+
+    def give(self, status: int = 200, body: bytes = b"", content_type: str = TYPE, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": content_type,
+            "Content-Length": str(len(body)),
+            **{k.replace("_", "-"): v for k, v in headers.items()},
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@dataclass
+class Liar:
+    """A registry that answers as a test says, and remembers who asked with which credentials."""
+
+    answer: Answer
+    seen: list[tuple[str, str | None]] = field(default_factory=list)
+    host: str = ""
+
+
+@contextmanager
+def liar(answer: Answer) -> Iterator[Liar]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    owner = Liar(answer, host=f"127.0.0.1:{server.server_address[1]}")
+    server.owner = owner  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield owner
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def client(host: str, *, credentials: Credentials | None = None, **more: Any) -> RegistryClient:
+    settings = Settings(limits=Limits(manifest=64 << 10, token=4096))
+    store = CredentialStore(settings, {host: credentials} if credentials else {}, personal=False)
+    return RegistryClient(host, settings, store, Access(insecure=True), **{"sleep": lambda seconds: None, **more})
+
+
+def reference(host: str, digest: Digest | None = None) -> Reference:
+    return Reference(host, "shop/app", None if digest else "1", digest)
+
+
+NAMED = Credentials("ci", Secret("correct horse"))
+BASIC = "Basic " + base64.b64encode(b"ci:correct horse").decode()
+
+
+def refusal(answer: Answer, digest: Digest | None = None) -> ScannerError:
+    with liar(answer) as there, client(there.host) as asking, pytest.raises(ScannerError) as caught:
+        asking.manifest(reference(there.host, digest))
+    return caught.value
+
+
+def test_a_tag_is_given_the_digest_of_the_bytes_received() -> None:
+    with (
+        liar(lambda h: h.give(body=MANIFEST, Docker_Content_Digest="sha256:" + "f" * 64)) as there,
+        client(there.host) as asking,
+    ):
+        descriptor, data = asking.manifest(reference(there.host))
+    assert (descriptor.digest, data) == (Digest.of(MANIFEST), MANIFEST)
+
+
+def test_other_bytes_than_those_asked_for() -> None:
+    assert refusal(lambda h: h.give(body=MANIFEST), Digest.of(b"other")).reason == "digest_mismatch"
+
+
+def test_a_manifest_without_end() -> None:
+    def endless(h: Handler) -> None:
+        h.send_response(200)
+        h.send_header("Content-Type", TYPE)
+        h.end_headers()
+        for _ in range(10_000):
+            h.wfile.write(b" " * 65536)
+
+    assert isinstance(refusal(endless), LimitExceeded)
+
+
+def test_a_compressed_answer_that_nobody_asked_for() -> None:
+    assert "compressed" in str(refusal(lambda h: h.give(body=b"\x1f\x8b", Content_Encoding="gzip")))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "kind"),
+    [
+        (404, "not_found", NotFoundError),
+        (401, "registry_auth_refused", RemoteError),
+        (403, "registry_auth_refused", RemoteError),
+        (400, "registry_error", RemoteError),
+        (500, "registry_error", RemoteError),
+        (429, "registry_rate_limited", RemoteError),
+    ],
+)
+def test_what_a_status_means(status: int, reason: str, kind: type[ScannerError]) -> None:
+    found = refusal(lambda h: h.give(status))
+    assert (found.reason, type(found)) == (reason, kind)
+
+
+def test_it_tries_again_as_long_as_asked_but_not_for_ever() -> None:
+    waited: list[float] = []
+    with (
+        liar(lambda h: h.give(429, Retry_After="3600")) as there,
+        client(there.host, sleep=waited.append) as asking,
+        pytest.raises(RemoteError),
+    ):
+        asking.manifest(reference(there.host))
+    assert len(waited) == 3
+    assert all(seconds <= 24 for seconds in waited)
+
+
+def test_a_passing_fault_is_passed_over() -> None:
+    calls: list[int] = []
+
+    def flaky(h: Handler) -> None:
+        calls.append(1)
+        h.give(503) if len(calls) < 3 else h.give(body=MANIFEST)
+
+    with liar(flaky) as there, client(there.host) as asking:
+        assert asking.manifest(reference(there.host))[1] == MANIFEST
+
+
+def test_manifests_are_not_redirected() -> None:
+    assert (
+        refusal(lambda h: h.give(302, Location="http://169.254.169.254/latest/meta-data/")).reason == "registry_error"
+    )
+
+
+def blob(there: Liar) -> bytes:
+    with client(there.host, credentials=NAMED) as asking:
+        return asking.blob(reference(there.host), Digest.of(b"x"), 1000)
+
+
+def test_a_redirect_takes_no_credentials_along() -> None:
+    with liar(lambda h: h.give(body=b"x")) as elsewhere:
+
+        def guarded(h: Handler) -> None:
+            if h.headers.get("Authorization"):
+                h.give(307, Location=f"http://{elsewhere.host}/data")
+            else:
+                h.give(401, WWW_Authenticate='Basic realm="r"')
+
+        with liar(guarded) as there:
+            assert blob(there) == b"x"
+        assert there.seen[-1][1] == BASIC
+        assert elsewhere.seen == [("/data", None)]
+
+
+def test_redirects_end() -> None:
+    with liar(lambda h: h.give(302, Location=h.path)) as there, pytest.raises(RemoteError) as caught:
+        blob(there)
+    assert caught.value.reason == "redirect_refused"
+    assert len(there.seen) <= 5
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://169.254.169.254/x",
+        "http://[fe80::1]/x",
+        "http://0.0.0.0/x",
+        "http://[::ffff:169.254.169.254]/x",
+        "http://2852039166/x",
+    ],
+)
+def test_a_redirect_to_where_nothing_of_ours_goes(target: str) -> None:
+    with liar(lambda h: h.give(307, Location=target)) as there, pytest.raises((RefusedError, RemoteError)) as caught:
+        blob(there)
+    assert caught.value.reason in ("address_refused", "unknown_host")
+
+
+def test_a_token_is_fetched_with_credentials_from_ones_own_realm_only() -> None:
+    with liar(lambda h: h.give(body=b'{"token": "stolen"}')) as thief:
+
+        def confused(h: Handler) -> None:
+            good = h.headers.get("Authorization") == "Bearer stolen"
+            # localhost is another name than 127.0.0.1, and so another host.
+            realm = f'Bearer realm="http://localhost:{thief.host.rpartition(":")[2]}/token",service="s"'
+            h.give(body=b"x") if good else h.give(401, WWW_Authenticate=realm)
+
+        with liar(confused) as there:
+            assert blob(there) == b"x"
+    assert [credentials for _, credentials in thief.seen] == [None]
+
+
+def test_a_token_is_kept_for_its_scope() -> None:
+    def bearer(h: Handler) -> None:
+        host = h.headers["Host"]
+        if h.path.startswith("/token"):
+            h.give(body=b'{"access_token": "t", "expires_in": 300}')
+        elif h.headers.get("Authorization") == "Bearer t":
+            h.give(body=b"x")
+        else:
+            h.give(
+                401, WWW_Authenticate=f'Bearer realm="http://{host}/token",service="s",scope="repository:shop/app:pull"'
+            )
+
+    with liar(bearer) as there, client(there.host, credentials=NAMED) as asking:
+        for _ in range(3):
+            assert asking.blob(reference(there.host), Digest.of(b"x"), 10) == b"x"
+    assert [path.partition("?")[0] for path, _ in there.seen].count("/token") == 1
+    assert next(credentials for path, credentials in there.seen if path.startswith("/token")) == BASIC
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[]", b"no json", b'{"token": 5}', b'{"token": "a\\nb"}', b'{"token": "' + b"x" * 5000 + b'"}']
+)
+def test_a_token_that_is_none(body: bytes) -> None:
+    def bearer(h: Handler) -> None:
+        host = h.headers["Host"]
+        h.give(body=body) if h.path.startswith("/token") else h.give(
+            401, WWW_Authenticate=f'Bearer realm="http://{host}/token"'
+        )
+
+    with liar(bearer) as there, pytest.raises(RemoteError):
+        blob(there)
+
+
+def test_a_wrong_password_is_said_without_saying_it() -> None:
+    with liar(lambda h: h.give(401, WWW_Authenticate='Basic realm="r"')) as there, pytest.raises(RemoteError) as caught:
+        blob(there)
+    assert "refused our credentials" in str(caught.value)
+    assert "correct horse" not in str(caught.value) + repr(caught.value) + repr(NAMED)
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ('Basic realm="a, b"', [Challenge("basic", {"realm": "a, b"})]),
+        (
+            'Bearer realm="https://a/t",service=s, Basic realm=x',
+            [Challenge("bearer", {"realm": "https://a/t", "service": "s"}), Challenge("basic", {"realm": "x"})],
+        ),
+        ('BEARER REALM="a\\"b"', [Challenge("bearer", {"realm": 'a"b'})]),
+        ("", []),
+        ("=,=,", []),
+        ("Basic", [Challenge("basic", {})]),
+        ("x" * 100_000, [Challenge("x" * 8192, {})]),
+    ],
+)
+def test_challenges(header: str, found: list[Challenge]) -> None:
+    assert parse_challenges(header) == found
+
+
+def test_referrers_by_the_fallback_tag() -> None:
+    index = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [{"mediaType": TYPE, "digest": "sha256:" + "1" * 64, "size": 3, "artifactType": "a/b"}],
+        }
+    ).encode()
+    subject = Digest.of(b"subject")
+
+    def fallback(h: Handler) -> None:
+        h.give(body=index, content_type="application/vnd.oci.image.index.v1+json") if h.path.endswith(
+            f"manifests/sha256-{subject.hex}"
+        ) else h.give(404)
+
+    with liar(fallback) as there, client(there.host) as asking:
+        assert [d.artifact_type for d in asking.referrers(reference(there.host), subject)] == ["a/b"]
+        assert asking.referrers(reference(there.host), subject, "c/d") == []
+        assert asking.referrers(reference(there.host), Digest.of(b"another")) == []
+
+
+def test_tags_do_not_leave_the_host() -> None:
+    with (
+        liar(
+            lambda h: h.give(body=b'{"tags": ["1", "2"]}', Link='<http://localhost:9/v2/x/tags/list>; rel="next"')
+        ) as there,
+        client(there.host) as asking,
+    ):
+        assert asking.tags("shop/app") == ["1", "2"]
+    assert len(there.seen) == 1
+
+
+def test_a_real_registry(registry: Registry, sample_layouts: Path) -> None:
+    registry.push(f"oci:{sample_layouts / 'shop/good'}:1.4.2", "client/good:1")
+    assert registry.authority is not None
+    settings = Settings(ca_file=registry.authority.file)
+    store = CredentialStore(
+        settings, {registry.host: Credentials(registry.username, Secret(registry.password))}, personal=False
+    )
+    with RegistryClient(registry.host, settings, store) as asking:
+        asking.ping()
+        target = Reference.parse(f"{registry.host}/client/good:1")
+        descriptor, data = asking.manifest(target)
+        assert descriptor.digest.matches(data)
+        assert asking.tags("client/good") == ["1"]
+        assert asking.referrers(target, descriptor.digest) == []
+        layer = json.loads(data)["layers"][0]
+        with asking.stream_blob(
+            target, Descriptor(layer["mediaType"], Digest(layer["digest"]), layer["size"])
+        ) as chunks:
+            assert Digest(layer["digest"]).matches(b"".join(chunks))
+        with pytest.raises(NotFoundError, match="has no"):
+            asking.manifest(Reference.parse(f"{registry.host}/client/good:nosuch"))
+        with pytest.raises((ImageError, NotFoundError)):
+            asking.blob(target, Digest.of(b"nosuch"), 10)
+
+
+@pytest.mark.parametrize(
+    ("address", "private", "loopback"),
+    [
+        ("169.254.169.254", True, True),
+        ("::ffff:169.254.169.254", True, True),
+        ("0.0.0.0", True, True),
+        ("224.0.0.1", True, True),
+        ("10.0.0.1", False, True),
+        ("127.0.0.1", True, False),
+        ("::1", True, False),
+        ("64:ff9b::a9fe:a9fe", True, True),
+    ],
+)
+def test_addresses_that_are_refused(address: str, private: bool, loopback: bool) -> None:
+    with pytest.raises(RefusedError) as caught:
+        resolve(address, 443, Settings(allow_private_addresses=private, allow_loopback_addresses=loopback))
+    assert caught.value.reason == "address_refused"
+
+
+def config(tmp_path: Path, document: object) -> CredentialStore:
+    file = tmp_path / "config.json"
+    file.write_text(document if isinstance(document, str) else json.dumps(document))
+    return CredentialStore(Settings(docker_config=file))
+
+
+AUTH = base64.b64encode(b"ann:pass:word").decode()
+
+
+@pytest.mark.parametrize("key", ["r.example.com", "https://r.example.com", "https://r.example.com/v2/"])
+def test_credentials_of_a_docker_config(tmp_path: Path, key: str) -> None:
+    found = config(tmp_path, {"auths": {key: {"auth": AUTH}}}).find("r.example.com")
+    assert found is not None
+    assert (found.username, found.password.reveal()) == ("ann", "pass:word")
+
+
+def test_credentials_of_a_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = tmp_path / "docker-credential-tests"
+    helper.write_text(
+        '#!/bin/sh\nread server\n[ "$server" = r.example.com ] || exit 1\necho \'{"Username": "bob", "Secret": "s3"}\'\n'
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = config(tmp_path, {"credHelpers": {"r.example.com": "tests"}}).find("r.example.com")
+    assert found is not None
+    assert (found.username, found.password.reveal()) == ("bob", "s3")
+    assert config(tmp_path, {"credsStore": "tests"}).find("other.example.com") is None
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{",
+        [],
+        {"auths": {"r.example.com": {"auth": "!!"}}},
+        {"credHelpers": {"r.example.com": "../../bin/sh"}},
+        {"credHelpers": {"r.example.com": "nosuchhelper"}},
+    ],
+)
+def test_a_config_that_is_broken_is_said(tmp_path: Path, document: object) -> None:
+    with pytest.raises(UsageError):
+        config(tmp_path, document).find("r.example.com")
+
+
+def test_no_config_is_nobody(tmp_path: Path) -> None:
+    assert CredentialStore(Settings(docker_config=tmp_path / "nothing")).find("r.example.com") is None
