@@ -52,8 +52,9 @@ class BlobStore:
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self.directory, self.max_bytes = directory, max_bytes
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("sha256", "sha512", "partial", "pins"):
-            (directory / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            (directory / name).mkdir(exist_ok=True, mode=0o700)
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
