@@ -228,8 +228,13 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        # The name server is a daemon that Erlang starts by the way; it would stay.
-        subprocess.run(["epmd", "-port", str(names), "-kill"], capture_output=True, check=False, timeout=10)
+        # The name server is a daemon that Erlang starts by the way, and it would stay. It refuses to end until it has noticed that its
+        # node is gone.
+        for _ in range(50):
+            said = subprocess.run(["epmd", "-port", str(names), "-kill"], capture_output=True, check=False, timeout=10)
+            if b"not allowed" not in said.stdout + said.stderr:
+                break
+            time.sleep(0.1)
 
 
 def free_port() -> int:
