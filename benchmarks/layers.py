@@ -47,10 +47,15 @@ func main() {
 
 
 def pack(directory: Path, target: Path) -> tuple[Digest, Digest, int]:
-    """One layer as builders write it. Our own files, so the standard library may."""
+    """One layer as builders write it: whole seconds, so that few files need a pax header. Our own files: the standard library may."""
+
+    def whole_seconds(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.mtime = int(info.mtime)
+        return info
+
     plain = target.with_suffix("")
     with tarfile.open(plain, "w", format=tarfile.PAX_FORMAT) as tar:
-        tar.add(directory, arcname="opt")
+        tar.add(directory, arcname="opt", filter=whole_seconds)
     with plain.open("rb") as source, gzip.open(target, "wb", compresslevel=6) as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
     sums = []

@@ -335,7 +335,7 @@ def _numbers(block: bytes) -> tuple[int, int, int, int, int]:
             _number(block[124:136], "size"),
             _number(block[136:148], "mtime", signed=True),
         )
-    if stored != _sum(block) - _sum(block[148:156]) + 256:
+    if stored != _sum(block) - sum(block[148:156]) + 256:
         raise malformed("a header's checksum is wrong")
     return numbers
 
