@@ -136,18 +136,18 @@ class _Tree:
             path = parent
 
     def _linked(self, placed: PlacedFile) -> PlacedFile:
-        """A hard link is its target under another name; what its header says of mode and owner, a runtime gives to both."""
+        """A hard link is its target under another name. Some runtimes give the header's mode to both, some keep the target's: the
+        wider one is shown."""
         entry = placed.entry
         target = self.files.get(self._behind_links(entry.link))
         if target is None or target.entry.type is not FileType.FILE:
             return placed
         known = target.entry
-        if (entry.mode, entry.uid, entry.gid) != (known.mode, known.uid, known.gid):
-            self.files[known.path] = replace(
-                target, entry=replace(known, mode=entry.mode, uid=entry.uid, gid=entry.gid)
-            )
+        mode = entry.mode | known.mode
+        if (mode, entry.uid, entry.gid) != (known.mode, known.uid, known.gid):
+            self.files[known.path] = replace(target, entry=replace(known, mode=mode, uid=entry.uid, gid=entry.gid))
         capability = entry.capability or known.capability
-        shown = replace(entry, type=FileType.FILE, size=known.size, capability=capability)
+        shown = replace(entry, type=FileType.FILE, mode=mode, size=known.size, capability=capability)
         return PlacedFile(shown, placed.layer, target.origin or (target.layer, known.path))
 
 

@@ -90,7 +90,7 @@ def test_a_hard_link_is_the_file() -> None:
     assert fs.content("etc/group") == b"x"
     entry = fs.files["etc/group"].entry
     assert (entry.type, entry.size, entry.link, entry.setuid) == (FileType.FILE, 1, "etc/passwd", True)
-    assert fs.files["etc/passwd"].entry.setuid, "a runtime changes the mode of the one inode that both are"
+    assert fs.files["etc/passwd"].entry.setuid, "some runtimes change the mode of the one inode that both are"
 
 
 def test_a_hard_link_keeps_its_bytes_when_its_target_is_replaced() -> None:
