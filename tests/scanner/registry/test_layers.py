@@ -79,6 +79,29 @@ def test_the_announced_size_is_compared(media_type: str, size: int) -> None:
     assert refused(lambda: read(LAYER, media_type=media_type, size=len(sent) + size)) == "digest_mismatch"
 
 
+def test_no_more_is_read_than_was_announced() -> None:
+    class Endless:
+        given = 0
+
+        def read(self, size: int = -1, /) -> bytes:
+            self.given += size
+            return bytes(size)
+
+    stream = Endless()
+    with pytest.raises(ImageError) as caught:
+        read_layer(
+            stream,
+            PLAIN,
+            digest=Digest.of(b""),
+            size=300_000,
+            diff_id=Digest.of(b""),
+            limits=Limits(),
+            wants=ContentWants(),
+        )
+    assert caught.value.reason == "digest_mismatch"
+    assert stream.given < 1 << 20
+
+
 def test_sha512_is_as_good() -> None:
     import hashlib
 

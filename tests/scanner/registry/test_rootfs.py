@@ -108,6 +108,12 @@ def test_entries_behind_a_lower_layers_link_are_where_a_runtime_puts_them() -> N
     assert reasons(rootfs(base, file("lib/systemd/x"))) == set()
 
 
+def test_a_link_that_a_middle_layer_makes_counts_from_then_on() -> None:
+    base = directory("usr/lib") + symlink("other", "usr")
+    fs = rootfs(base, file("lib/a"), symlink("lib", "usr/lib"), file("lib/b"))
+    assert paths(fs) == {"usr/lib/b"}
+
+
 def test_a_directory_entry_replaces_a_lower_layers_link() -> None:
     fs = rootfs(file("usr/lib/x") + symlink("lib", "usr/lib"), directory("lib") + file("lib/y"))
     assert paths(fs) == {"usr/lib/x", "lib/y"}
