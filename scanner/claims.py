@@ -34,14 +34,17 @@ class ServerServices:
 
     @classmethod
     def make(cls, settings: Settings, database: Database, slot: str, key: Secret) -> ServerServices:
-        return cls(make_services(settings, slot, configured_access(settings, database, key)), database, key)
+        return cls(make_services(settings, slot), database, key)
 
     def cancelled_by(self, cancelled: Callable[[], bool]) -> ServerServices:
         return replace(self, services=replace(self.services, cancelled=cancelled))
 
 
-def configured_access(settings: Settings, database: Database, key: Secret) -> AccessTo:
-    """How registries are reached by a service: only those configured, with their own credentials and CA."""
+def configured_access(settings: Settings, database: Database, key: Secret, project: str) -> AccessTo:
+    """How registries are reached for a project's scan: only those configured for it, with their own credentials and CA.
+
+    Another project's registry is as if it were not there: its credentials must pull nothing for anybody else.
+    """
 
     def access(host: str) -> tuple[Access, CredentialStore]:
         from scanner.registry.auth import Credentials, CredentialStore
@@ -50,8 +53,8 @@ def configured_access(settings: Settings, database: Database, key: Secret) -> Ac
         with database.read() as session:
             found = registries.find(session, host)
             password = registries.password(session, found.id, key) if found else None
-        if found is None:
-            message = f"{host} is not a configured registry"
+        if found is None or found.project != project:
+            message = f"{host} is not a configured registry of project {project}"
             raise UsageError(message, reason="registry_not_configured", hint="add it under Registries first")
         given = {host: Credentials(found.username, password)} if found.username and password else {}
         ca_file = None
@@ -69,7 +72,8 @@ def configured_access(settings: Settings, database: Database, key: Secret) -> Ac
 def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> None:
     """Bring a claimed scan to its recorded end. Raises ScannerError, or LeaseLost when it is another worker's by now."""
     services, database = server.services, server.database
-    with open_target(claim.request.target, services.settings, services.access) as source:
+    access = configured_access(services.settings, database, server.key, claim.request.project)
+    with open_target(claim.request.target, services.settings, access) as source:
         report(Progress(Stage.RESOLVE, source.describe()))
         subject = source.resolve()
         advisories = advisories_id(claim.request.engine, services.settings)

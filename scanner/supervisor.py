@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -97,6 +98,7 @@ class _Tree:
         return _Child(role, process, time.monotonic(), pause)
 
     def _again(self, child: _Child) -> _Child:
+        _kill_group(child.process)  # a web server's own workers would go on holding its port
         lived = time.monotonic() - child.started
         pause = 0.5 if lived > _SETTLED_SECONDS else min(child.pause * 2, _MAX_PAUSE)
         logging.getLogger(__name__).warning("%s ended (%s), starting it again", child.role, child.process.returncode)
@@ -108,11 +110,16 @@ class _Tree:
             process.terminate()
         ends = time.monotonic() + _STOP_SECONDS
         for process in processes:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, ends - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _kill_group(process)
+            process.wait()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Whatever a child of ours left behind: it led a session of its own, so the group is its and nobody else's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -71,7 +71,8 @@ def test_what_is_not_in_the_store_is_said(store: BlobStore, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(
-    shutil.which("skopeo") is None, reason="platform: no skopeo; install it to have another reader look at the layout"
+    shutil.which("skopeo") is None,
+    reason="skopeo is not installed: apt-get install skopeo, to have another reader look at the layout",
 )
 def test_another_reader_agrees(store: BlobStore, tmp_path: Path) -> None:
     place = lay_out(image(), filled(store), tmp_path / "layout")

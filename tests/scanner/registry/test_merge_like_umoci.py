@@ -21,7 +21,8 @@ from scanner.registry.rootfs import merge
 from tests.scanner.registry.archives import PLAIN, archive, directory, file, hardlink, read, symlink
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("umoci") is None, reason="platform: no umoci; install it to compare with another reader of layers"
+    shutil.which("umoci") is None,
+    reason="umoci is not installed: apt-get install umoci, to compare with another reader of layers",
 )
 EVERYTHING = ContentWants(("*",))
 Tree = dict[str, tuple[str, bytes]]

@@ -298,7 +298,7 @@ func main() {
 def go_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("go") is None:
         pytest.skip(
-            "platform: no Go compiler here; install one to compare with archive/tar, which engines and runtimes use"
+            "Go is not installed: apt-get install golang-go, to compare with archive/tar, which engines and runtimes use"
         )
     place = tmp_path_factory.mktemp("go")
     (place / "main.go").write_text(_GO)

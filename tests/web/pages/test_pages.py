@@ -60,13 +60,13 @@ def sign_in(page: Any, server: Dockwarden) -> None:
 
 
 def test_from_signing_in_to_the_reason(person: Any) -> None:
-    person.get_by_role("link", name="shop/vulnerable:1.4.1").click()
+    person.get_by_role("link", name="shop/vulnerable:1.4.1").first.click()
     person.get_by_role("heading", name="Why").wait_for()
     assert person.get_by_text("Denied", exact=True).first.is_visible()
     assert "CVE-2026-90001" in person.get_by_role("listitem").filter(has_text="fixable-criticals").first.inner_text()
     person.get_by_role("link", name="CVE-2026-90001").first.click()
     person.get_by_role("heading", name="Images it touches").wait_for()
-    assert person.get_by_role("link", name="shop/vulnerable:1.4.1").is_visible()
+    assert person.get_by_role("link", name="shop/vulnerable:1.4.1").first.is_visible()
 
 
 def test_the_list_is_searched_as_one_types(person: Any) -> None:
