@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -13,11 +14,20 @@ from flask_openapi3.openapi import OpenAPI
 
 from scanner import __version__, config, queue
 from scanner.config import Settings
+from scanner.store.gate import Gate
 from scanner.store.session import Database
 from web import api, auth, errors, health, logs, security, webhooks
 from web.api.base import Problem
 from web.pages.base import error_page
 from web.services import Services
+
+
+class App(OpenAPI):
+    """Without a look, at each step of each request, whether a function is a coroutine: none of ours is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """See `Flask.ensure_sync`."""
+        return func
 
 
 def create_app(
@@ -30,7 +40,7 @@ def create_app(
     if settings is None:
         settings = config.load()
         logs.configure(settings)
-    app = OpenAPI(
+    app = App(
         "web",
         info=Info(
             title="Dockwarden",
@@ -42,15 +52,13 @@ def create_app(
         validation_error_callback=errors.invalid,
         doc_ui=False,
     )
+    database = database or Database(settings.database)
     services = Services(
-        settings,
-        database or Database(settings.database),
-        celery or queue.make_app(settings),
-        config.secret_key(settings),
+        settings, database, celery or queue.make_app(settings), config.secret_key(settings), Gate(database)
     )
     app.extensions["dockwarden"] = services
     security.install(app, settings)
-    logs.install(app)
+    logs.install(app, health.install(app, services))
     errors.install(app)
     auth.install(app)
     api.install(app)
@@ -59,7 +67,6 @@ def create_app(
     _register_discovered(app, "web.adapters")
     _register_discovered(app, "web.pages")
     app.extensions["error_page"] = error_page
-    health.install(app, services)
     return app
 
 

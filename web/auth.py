@@ -63,7 +63,8 @@ class Principal:
 def permission(name: str, *, authenticate: Callable[[], Principal] | None = None) -> Callable[[View], View]:
     """The row of a view in the permission table. Under the route: ``@api.get(...)`` above, this below.
 
-    ``authenticate`` replaces the usual way to find the principal, for a view that finds it in its own single query.
+    ``authenticate`` replaces the usual way to find the principal, for a view that finds it in its own single query; it may leave
+    the answer in ``g.ready``, which is given only to a principal with the permission.
     """
     if name not in (PUBLIC, SIGNED_IN, *SCOPES):
         raise ValueError(f"no such permission: {name}")
@@ -100,7 +101,8 @@ def guard() -> Response | None:
         raise RefusedError(
             "you are not allowed to do this", reason="not_allowed", hint=f"it needs the permission {needed!r}"
         )
-    return None
+    ready: Response | None = g.get("ready")  # what the principal's own query found out already: only the gate has one
+    return ready
 
 
 def principal() -> Principal:

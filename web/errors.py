@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-import structlog
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, TooManyRequests, Unauthorized
 
@@ -25,6 +25,9 @@ from scanner.errors import (
     ScannerError,
     UsageError,
 )
+from web.security import request_id
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -93,7 +96,7 @@ def problem(
         "status": status,
         "detail": detail,
         "reason": reason,
-        "request_id": g.get("request_id", ""),
+        "request_id": request_id(),
     }
     if hint:
         document["hint"] = hint
@@ -128,10 +131,10 @@ def install(app: Flask) -> None:
 
 def _scanner_error(error: ScannerError) -> Response:
     status = status_of(error)
+    if status == 412 and "If-Match" not in request.headers:
+        status = 409  # two wrote the same thing at once, and neither said which state it knew
     if status >= 500:
-        structlog.get_logger(__name__).error(
-            "request_failed", reason=error.reason, request_id=g.get("request_id"), exc_info=status == 500
-        )
+        log.error("request failed", exc_info=status == 500, extra={"reason": error.reason, "request_id": request_id()})
     retry_after = error.retry_after if error.retry_after is not None else (5 if status == 503 else None)
     detail = str(error) if status != 500 else "Something is wrong on our side; the request was not carried out."
     errors = [
@@ -151,11 +154,9 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
-def _bug(error: Exception) -> Response:  # noqa: ARG001  Flask passes it; the log has it as the current exception
+def _bug(error: Exception) -> Response:
     """The last boundary: whatever was not foreseen is ours to mend, is logged with its request id, and tells the caller nothing."""
-    structlog.get_logger(__name__).error(
-        "bug", request_id=g.get("request_id"), endpoint=request.endpoint, exc_info=True
-    )
+    log.exception("bug", extra={"request_id": request_id(), "endpoint": request.endpoint or ""})
     return problem(
         500,
         "Something is wrong on our side; the request was not carried out.",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import orjson
-from flask import Blueprint, Flask, Response, current_app, g, request
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
+from flask import Blueprint, Flask, Response, current_app
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -146,18 +146,10 @@ def metrics() -> Response:
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def install(app: Flask, services: Services) -> None:
-    """Counters of this process and gauges of the database, in a registry of this app's own."""
+def install(app: Flask, services: Services) -> CollectorRegistry:
+    """The registry of this app's own, with the gauges of the database."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(StoreCollector(services))
-    requests = Histogram(
-        "dockwarden_request_seconds", "Requests by route and status.", ("rule", "method", "status"), registry=registry
-    )
     app.extensions["metrics"] = registry
     app.extensions["readiness"] = Readiness()
-
-    @app.after_request
-    def observe(response: Response) -> Response:
-        rule = request.url_rule.rule if request.url_rule else ""
-        requests.labels(rule, request.method, response.status_code).observe(time.perf_counter() - g.started)
-        return response
+    return registry

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
+from prometheus_client import CollectorRegistry, Histogram
 
 from scanner.config import Settings
+from web.security import elapsed, request_id
 
 _SECRET_WORDS = ("token", "secret", "password", "authorization", "cookie", "credential")
 
@@ -38,6 +39,7 @@ def configure(settings: Settings) -> None:
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         redact,
         tracebacks,
@@ -62,31 +64,34 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log_level)
 
 
-def install(app: Flask) -> None:
-    """Log each request: at ``info`` what changed something or was refused, at ``debug`` the rest."""
+def install(app: Flask, registry: CollectorRegistry) -> None:
+    """Count and time each request; log at ``info`` what changed something or was refused, at ``debug`` the rest."""
     log = logging.getLogger("web.request")
+    seconds = Histogram(
+        "dockwarden_request_seconds", "Requests by route and status.", ("rule", "method", "status"), registry=registry
+    )
+    children: dict[tuple[str, str, int], Histogram] = {}
 
-    def start() -> None:
-        g.started = time.perf_counter()
-
+    @app.after_request
     def finish(response: Response) -> Response:
-        level = logging.INFO if response.status_code >= 400 or request.method not in ("GET", "HEAD") else logging.DEBUG
-        if request.endpoint == "gate.ask" and response.status_code < 400:
+        rule, method, status = request.url_rule.rule if request.url_rule else "", request.method, response.status_code
+        child = children.get((rule, method, status))
+        if child is None:
+            child = children[rule, method, status] = seconds.labels(rule, method, status)
+        child.observe(elapsed())
+        level = logging.INFO if status >= 400 or method not in ("GET", "HEAD") else logging.DEBUG
+        if request.endpoint == "gate.ask" and status < 400:
             level = logging.DEBUG  # the one POST that only reads, and the one that must be fast
         if log.isEnabledFor(level):
             principal = g.get("principal")
-            structlog.get_logger("web.request").log(
-                level,
-                "request",
-                method=request.method,
-                rule=request.url_rule.rule if request.url_rule else "",
-                status=response.status_code,
-                milliseconds=round((time.perf_counter() - g.get("started", time.perf_counter())) * 1000, 1),
-                request_id=g.get("request_id", ""),
-                principal=principal.name if principal else "",
-                address=request.remote_addr or "",
-            )
+            members = {
+                "method": method,
+                "rule": rule,
+                "status": status,
+                "milliseconds": round(elapsed() * 1000, 1),
+                "request_id": request_id(),
+                "principal": principal.name if principal else "",
+                "address": request.remote_addr or "",
+            }
+            log.log(level, "request", extra=members)
         return response
-
-    app.before_request(start)
-    app.after_request(finish)

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, has_request_context, request
 from flask.wrappers import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from scanner.config import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 BODY_LIMIT = 1 << 20
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -33,28 +39,73 @@ _ALWAYS = (
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
+# CVE-2023-30861: an answer made for one principal must never be another's from a cache.
+_PRIVATE = (("Cache-Control", "no-store"), ("Vary", "Authorization, Cookie"))
+_ID, _STARTED, _NONCE = "dockwarden.request_id", "dockwarden.started", "dockwarden.nonce"
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """Attach to an app. The first thing ``create_app`` does, so that no answer escapes it."""
+    """Attach to an app. What wraps it is below Flask, so that no answer escapes it, whatever fails above."""
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.config["MAX_FORM_MEMORY_SIZE"] = 64 << 10
     app.config["MAX_FORM_PARTS"] = 50
     app.config["DEBUG"] = False
     app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.wsgi_app = Envelope(app.wsgi_app, app.static_url_path)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
-    app.before_request(_name_request)
-    app.after_request(_headers)
     app.jinja_env.globals["csp_nonce"] = csp_nonce
+
+
+class Envelope:
+    """Names a request before Flask sees it, and puts the headers on its answer. WSGI, because there it costs next to nothing."""
+
+    def __init__(self, app: WSGIApplication, static_path: str | None) -> None:
+        self._app = app
+        self._static = f"{static_path}/"
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        sent = environ.get("HTTP_X_REQUEST_ID", "")
+        environ[_ID] = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)  # theirs only if fit for a log
+        environ[_STARTED] = time.perf_counter()
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            return start_response(status, self._dressed(environ, headers), *more)
+
+        return self._app(environ, start)
+
+    def _dressed(self, environ: WSGIEnvironment, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        is_page = any(name == "Content-Type" and value.startswith("text/html") for name, value in headers)
+        policy = _PAGE_CSP.format(nonce=_nonce(environ)) if is_page else _DATA_CSP
+        dressed = [*headers, *_ALWAYS, ("Content-Security-Policy", policy), ("X-Request-Id", environ[_ID])]
+        if not environ.get("PATH_INFO", "").startswith(self._static):
+            dressed += _PRIVATE
+        if environ["wsgi.url_scheme"] == "https":
+            dressed.append(("Strict-Transport-Security", "max-age=63072000; includeSubDomains"))
+        return dressed
+
+
+def request_id() -> str:
+    """What the log, the answer and a person who reports it call this request."""
+    found: str = request.environ[_ID] if has_request_context() else ""
+    return found
+
+
+def elapsed() -> float:
+    """Seconds since this request came in."""
+    return time.perf_counter() - float(request.environ[_STARTED])
 
 
 def csp_nonce() -> str:
     """The nonce of this answer, for a page's script and style elements."""
-    if "csp_nonce" not in g:
-        g.csp_nonce = secrets.token_urlsafe(16)
-    nonce: str = g.csp_nonce
+    return _nonce(request.environ)
+
+
+def _nonce(environ: WSGIEnvironment) -> str:
+    if _NONCE not in environ:
+        environ[_NONCE] = secrets.token_urlsafe(16)
+    nonce: str = environ[_NONCE]
     return nonce
 
 
@@ -70,25 +121,3 @@ def read_body(limit: int = BODY_LIMIT) -> bytes:
 def https(settings: Settings) -> bool:
     """Whether browsers reach us by https: cookies then are ``Secure`` and ``__Host-``."""
     return settings.public_url.startswith("https://") or request.is_secure
-
-
-def _name_request() -> None:
-    """Our own id, unless a caller sent one that is fit for a log."""
-    sent = request.headers.get("X-Request-Id", "")
-    g.request_id = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
-
-
-def _headers(response: Response) -> Response:
-    headers = response.headers
-    for name, value in _ALWAYS:
-        headers[name] = value
-    is_page = response.mimetype == "text/html"
-    headers["Content-Security-Policy"] = _PAGE_CSP.format(nonce=csp_nonce()) if is_page else _DATA_CSP
-    headers["X-Request-Id"] = g.get("request_id", "")
-    if request.endpoint != "static":
-        # CVE-2023-30861: an answer made for one principal must never be another's from a cache.
-        headers["Cache-Control"] = "no-store"
-        headers.add("Vary", "Authorization, Cookie")
-    if request.is_secure:
-        headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
-    return response

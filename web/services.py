@@ -9,6 +9,7 @@ from celery import Celery
 from flask import current_app
 
 from scanner.config import Secret, Settings
+from scanner.store.gate import Gate
 from scanner.store.session import Database
 from web.throttle import Throttle
 
@@ -21,6 +22,7 @@ class Services:
     database: Database
     celery: Celery
     secret_key: Secret
+    gate: Gate
     throttle: Throttle = field(default_factory=Throttle)
     waiters: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(GATE_WAITERS))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
-
-import structlog
 
 from scanner import catalog
 from scanner.checks.base import ImageSubject, WorkloadCheck
@@ -65,7 +64,7 @@ def examine(workloads: Iterable[Workload], found: ScanReport) -> tuple[CheckResu
 def _outcome(check: WorkloadCheck, workload: Workload, subject: ImageSubject | None) -> Outcome:
     try:
         return check.examine(workload, subject)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         # A stage boundary: a check that breaks has examined nothing, and must not take the gate down.
-        structlog.get_logger(__name__).exception("workload_check_failed", check=check.id)
+        logging.getLogger(__name__).exception("a workload check failed", extra={"check": check.id})
         return Incomplete("check_failed", f"{check.id} broke on this workload ({type(error).__name__})")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable
 from typing import Any
 
 from scanner.errors import ImageError, ScannerError
@@ -22,6 +21,37 @@ _HALF = re.compile("[\ud800-\udfff]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
+class _Refused(ValueError):
+    """Why a document is refused, before it is known whose error that is."""
+
+
+def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) != len(items):
+        raise _Refused("JSON object names a member twice")
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise _Refused(f"{name} is not JSON")
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise _Refused(f"JSON number longer than {_MAX_DIGITS} digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise _Refused("JSON number too large")
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_integer, parse_float=_number)
+
+
 def load_untrusted_json(
     data: bytes,
     *,
@@ -29,70 +59,35 @@ def load_untrusted_json(
     depth: int = 64,
     error: type[ScannerError] = ImageError,
     reason: str | None = None,
-    mend_text: bool = False,
 ) -> Any:
     """The value of a JSON document. Raises ``error(reason=reason)`` with one plain sentence for anything else.
 
     ``limit`` bounds the bytes, ``depth`` the nesting; the nesting is judged before parsing, so no input can exhaust the stack.
-    ``mend_text``: half a surrogate pair becomes U+FFFD, as in Go, instead of an error: for documents that runtimes read so.
     """
+    try:
+        return _load(data, limit, depth)
+    except _Refused as cause:
+        raise error(str(cause), reason=reason) from cause
 
-    def refuse(message: str) -> ScannerError:
-        return error(message, reason=reason)
 
+def _load(data: bytes, limit: int, depth: int) -> Any:
     if len(data) > limit:
-        raise refuse(f"JSON document larger than {limit} bytes")
+        raise _Refused(f"JSON document larger than {limit} bytes")
     if _depth(data, depth) > depth:
-        raise refuse(f"JSON document nested deeper than {depth}")
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            raise refuse("JSON object names a member twice")
-        return found
-
-    def constant(name: str) -> Any:
-        raise refuse(f"{name} is not JSON")
-
-    def integer(text: str) -> int:
-        if len(text) > _MAX_DIGITS:
-            raise refuse(f"JSON number longer than {_MAX_DIGITS} digits")
-        return int(text)
-
-    def number(text: str) -> float:
-        value = float(text)
-        if value in (float("inf"), float("-inf")):
-            raise refuse("JSON number too large")
-        return value
-
+        raise _Refused(f"JSON document nested deeper than {depth}")
     try:
         text = data.decode("utf-8")
-        value = json.loads(
-            text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, parse_float=number
-        )
-        if _SURROGATE.search(data) and mend_text:
-            value = _mended(value, refuse)
-        elif _SURROGATE.search(data):
+        if text.startswith("\ufeff"):
+            raise _Refused("JSON document begins with a byte order mark")
+        value = _DECODER.decode(text)
+        if _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as cause:
-        raise refuse("JSON document is not UTF-8") from cause
+        raise _Refused("JSON document is not UTF-8") from cause
     except UnicodeEncodeError as cause:
-        raise refuse("JSON string holds half a surrogate pair") from cause
+        raise _Refused("JSON string holds half a surrogate pair") from cause
     except json.JSONDecodeError as cause:
-        raise refuse(f"not JSON: {cause.msg} at line {cause.lineno}, column {cause.colno}") from cause
-    return value
-
-
-def _mended(value: Any, refuse: Callable[[str], ScannerError]) -> Any:
-    if isinstance(value, str):
-        return _HALF.sub("\N{REPLACEMENT CHARACTER}", value)
-    if isinstance(value, list):
-        return [_mended(item, refuse) for item in value]
-    if isinstance(value, dict):
-        items = {_mended(name, refuse): _mended(item, refuse) for name, item in value.items()}
-        if len(items) != len(value):
-            raise refuse("JSON object names a member twice")
-        return items
+        raise _Refused(f"not JSON: {cause.msg} at line {cause.lineno}, column {cause.colno}") from cause
     return value
 
 

@@ -41,6 +41,7 @@ api = blueprint("gate", "Gate", "May this image be shipped?")
 
 MAX_WAIT = 120
 _RESOLVED_SECONDS = 60.0
+_PLAIN = frozenset({"image", "environment", "wait_seconds"})
 _RETRY_AFTER = 2
 _FIRST_POLL, _LAST_POLL = 0.1, 1.0
 
@@ -95,33 +96,50 @@ def authenticate() -> Principal:
     if not header:
         return current_principal()
     check_bad_tokens()
-    digest, repository, environment = _asked_for()
+    body = _peek()
+    reference, environment = _asked_for(body)
+    digest, repository = (str(reference.digest or ""), reference.name) if reference else ("", "")
     token_hash = accounts.hash_token(bearer(header), services().secret_key)
-    with services().database.read() as session:
-        asked = store_gate.ask(session, token_hash, digest, repository, environment)
+    asked = services().gate.ask(token_hash, digest, repository, environment)
     throttle_bad_tokens(asked is not None)
     if asked is None:
         raise bad_token()
     if asked.unnoted:
         with services().database.session() as session:
             accounts.touch_token(session, asked.token_id)
-    g.gate_row = asked.row if asked.current else None
+    if asked.row is not None and asked.current and _is_plain(body):
+        g.ready = Response(asked.row.document, mimetype="application/json")
     return token_principal(
         asked.token_id, asked.name, asked.scopes, asked.projects, owner_id=asked.owner_id, owner_role=asked.owner_role
     )
 
 
-def _asked_for() -> tuple[str, str, str]:
-    """Digest, repository and environment of a body that may still be anything: what does not fit is found wanting later."""
-    body = request.get_json(silent=True)
+def _peek() -> Any:
+    """The body, if it is JSON. What is wrong with one that is not is told only to those who may ask."""
+    try:
+        return request.get_json() if request.mimetype == "application/json" else None
+    except UsageError:
+        return None
+
+
+def _asked_for(body: Any) -> tuple[Reference | None, str]:
+    """Reference and environment of a body that may still be anything: what does not fit is found wanting later."""
     if not isinstance(body, dict) or not isinstance(body.get("image"), str) or "@" not in body["image"]:
-        return "", "", ""
+        return None, ""
     try:
         reference = Reference.parse(body["image"])
     except UsageError:
-        return "", "", ""
+        return None, ""
     environment = body.get("environment", "")
-    return str(reference.digest), reference.name, environment if isinstance(environment, str) else ""
+    return reference, environment if isinstance(environment, str) else ""
+
+
+def _is_plain(body: Any) -> bool:
+    """Whether a body whose image and environment were found asks for nothing more, and so is valid as it stands."""
+    seconds, environment = body.get("wait_seconds", 0), body.get("environment", "")
+    return (
+        body.keys() <= _PLAIN and type(seconds) is int and 0 <= seconds <= MAX_WAIT and isinstance(environment, str)
+    )
 
 
 @api.post("/gate", responses={"200": DecisionOut, "202": PendingOut, **problems(404)})
@@ -132,9 +150,6 @@ def ask(body: GateIn) -> Response:
     200 with a decision: `allow`, `warn` or `deny`, each with its reasons. 202 while there is none yet. A tag is resolved at its
     registry first; the answer names the digest, which is what to deploy.
     """
-    row = g.get("gate_row")
-    if row is not None and body.workload is None:
-        return Response(row.document, mimetype="application/json")
     reference = parse_image(body.image)
     workloads = parse_workload(body.workload, reference) if body.workload is not None else None
     check_project(body.project)

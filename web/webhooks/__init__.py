@@ -8,12 +8,12 @@ and the link between them are one transaction, so a 202 is a promise that surviv
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 import orjson
-import structlog
 from flask import Blueprint, Response, request
 
 from scanner import queue
@@ -96,7 +96,7 @@ def _requests(hook: deliveries.Hook, pushes: Sequence[PushEvent]) -> Iterator[tu
     """What to scan, by event key. One impossible event refuses the delivery: an honest registry sends none."""
     for event in pushes:
         if event.host and event.host not in (hook.host, *hook.aliases):
-            structlog.get_logger(__name__).warning("webhook_host_refused", webhook_id=hook.id)
+            logging.getLogger(__name__).warning("a push names another host", extra={"webhook_id": hook.id})
             raise UsageError(
                 "the payload names a host that is not this webhook's registry",
                 reason="unknown_registry",

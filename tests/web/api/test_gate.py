@@ -79,16 +79,20 @@ def test_a_violation_denies_and_says_why_and_what_to_do(api: Api, worker: Worker
 
 
 def test_a_decided_digest_costs_one_query(app: OpenAPI, database: Database, api: Api, worker: Worker) -> None:
+    """Asked over the driver's own connection: SQLite itself tells what is executed, SQLAlchemy what goes past it."""
     decided(api, worker)
     api("POST", "/gate", {"image": pinned()})  # notes the token's use, once a minute
     statements: list[str] = []
     listen = (database.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
     sa.event.listen(*listen)
+    connection = app.extensions["dockwarden"].gate.cursor().connection
+    connection.set_trace_callback(statements.append)
     try:
-        assert api("POST", "/gate", {"image": pinned()}).status_code == 200
+        assert api("POST", "/gate", {"image": pinned()}).json["verdict"] == "allow"
     finally:
         sa.event.remove(*listen)
-    assert len([s for s in statements if not s.startswith("BEGIN")]) == 1, statements
+        connection.set_trace_callback(None)
+    assert len(statements) == 1, statements
 
 
 def test_an_unknown_digest_is_scanned_and_not_allowed_meanwhile(api: Api, worker: Worker) -> None:
@@ -246,6 +250,9 @@ def test_who_may_not_is_told_nothing(app: OpenAPI, api: Api, worker: Worker, dat
         answer = app.test_client().post("/api/v1/gate", json={"image": image}, headers=headers)
         assert answer.status_code == 401
         assert CLEAN.digest not in answer.text
+    for body, media_type in (("{", "application/json"), ("x", "text/plain")):
+        answer = app.test_client().post("/api/v1/gate", data=body, content_type=media_type, headers=headers)
+        assert answer.status_code == 401
 
 
 def test_a_disabled_owners_token_is_dead_at_once(app: OpenAPI, api: Api, worker: Worker, database: Database) -> None:
@@ -273,7 +280,8 @@ def test_another_projects_decision_is_not_there(
     assert worker.claim().request.project == "other"
 
 
-def test_a_body_that_is_not_understood(api: Api) -> None:
+def test_a_body_that_is_not_understood(api: Api, worker: Worker) -> None:
+    decided(api, worker)
     post = api.client.post
     headers = {"Authorization": f"Bearer {api.token}"}
     cases = {
@@ -290,6 +298,8 @@ def test_a_body_that_is_not_understood(api: Api) -> None:
         for body, media_type in bodies:
             answer = post("/api/v1/gate", data=body, content_type=media_type, headers=headers)
             assert (answer.status_code, answer.mimetype) == (status, "application/problem+json"), body
+    for wrong in ({"wait_seconds": 121}, {"wait_seconds": True}, {"wait_seconds": "1"}, {"environment": 7}):
+        assert api("POST", "/gate", {"image": pinned(), **wrong}).status_code == 422, wrong
     unknown = api("POST", "/gate", {"image": pinned(), "verdict": "allow"})
     assert unknown.status_code == 422
     assert unknown.json["errors"][0]["pointer"] == "/verdict"
