@@ -59,18 +59,20 @@ def load_untrusted_json(
     depth: int = 64,
     error: type[ScannerError] = ImageError,
     reason: str | None = None,
+    mend_text: bool = False,
 ) -> Any:
     """The value of a JSON document. Raises ``error(reason=reason)`` with one plain sentence for anything else.
 
     ``limit`` bounds the bytes, ``depth`` the nesting; the nesting is judged before parsing, so no input can exhaust the stack.
+    ``mend_text``: half a surrogate pair becomes U+FFFD, as in Go, instead of an error: for documents that runtimes read so.
     """
     try:
-        return _load(data, limit, depth)
+        return _load(data, limit, depth, mend_text)
     except _Refused as cause:
         raise error(str(cause), reason=reason) from cause
 
 
-def _load(data: bytes, limit: int, depth: int) -> Any:
+def _load(data: bytes, limit: int, depth: int, mend_text: bool) -> Any:
     if len(data) > limit:
         raise _Refused(f"JSON document larger than {limit} bytes")
     if _depth(data, depth) > depth:
@@ -80,6 +82,8 @@ def _load(data: bytes, limit: int, depth: int) -> Any:
         if text.startswith("\ufeff"):
             raise _Refused("JSON document begins with a byte order mark")
         value = _DECODER.decode(text)
+        if _SURROGATE.search(data) and mend_text:
+            return _mended(value)
         if _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as cause:
@@ -88,6 +92,16 @@ def _load(data: bytes, limit: int, depth: int) -> Any:
         raise _Refused("JSON string holds half a surrogate pair") from cause
     except json.JSONDecodeError as cause:
         raise _Refused(f"not JSON: {cause.msg} at line {cause.lineno}, column {cause.colno}") from cause
+    return value
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return _HALF.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return _pairs([(_mended(name), _mended(item)) for name, item in value.items()])
     return value
 
 
