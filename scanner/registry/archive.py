@@ -246,7 +246,9 @@ def _index(file: BinaryIO, path: Path, limits: Limits) -> _Index:
         except ImageError as error:
             if first and not index.reader.entries and error.reason == "malformed_archive":
                 raise UsageError(
-                    f"{path} is not a tar archive", reason="malformed_archive", hint="docker save or skopeo copy … oci-archive: makes one"
+                    f"{path} is not a tar archive",
+                    reason="malformed_archive",
+                    hint="docker save or skopeo copy … oci-archive: makes one",
                 ) from error
             raise
         first = False

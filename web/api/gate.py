@@ -137,9 +137,7 @@ def _asked_for(body: Any) -> tuple[Reference | None, str]:
 def _is_plain(body: Any) -> bool:
     """Whether a body whose image and environment were found asks for nothing more, and so is valid as it stands."""
     seconds, environment = body.get("wait_seconds", 0), body.get("environment", "")
-    return (
-        body.keys() <= _PLAIN and type(seconds) is int and 0 <= seconds <= MAX_WAIT and isinstance(environment, str)
-    )
+    return body.keys() <= _PLAIN and type(seconds) is int and 0 <= seconds <= MAX_WAIT and isinstance(environment, str)
 
 
 @api.post("/gate", responses={"200": DecisionOut, "202": PendingOut, **problems(404)})
