@@ -87,3 +87,11 @@ def test_foreign_text_becomes_one_safe_line() -> None:
 def test_foreign_text_is_cut() -> None:
     assert clean_text("x" * 10, 10) == "x" * 10
     assert clean_text("x" * 11, 10) == "x" * 9 + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def test_half_pairs_are_mended_where_a_runtime_would() -> None:
+    document = b'{"\\ud800": ["a\\udfffb", 1], "pair": "\\ud83d\\ude00"}'
+    mended = load_untrusted_json(document, mend_text=True)
+    assert mended == {"\ufffd": ["a\ufffdb", 1], "pair": "\N{GRINNING FACE}"}
+    with pytest.raises(ImageError):
+        load_untrusted_json(b'{"\\ud800": 1, "\\udfff": 2}', mend_text=True)
