@@ -8,38 +8,24 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from scanner import __version__
 from scanner.config import Secret, Settings, load
-from scanner.errors import Fault, ScannerError, UsageError
+from scanner.console import FILE, Exit, administration, choose, complain, exit_of, pass_settings, read, tell, write
+from scanner.errors import ScannerError
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
     from scanner.model.decision import Decision
     from scanner.model.scan import Progress
     from scanner.policy.rules import Policy
-
-T = TypeVar("T")
-
-
-class Exit(IntEnum):
-    """What scripts compare. There is no option that turns a 3 into a 0."""
-
-    OK = 0
-    DENIED = 1
-    USAGE = 2
-    UNDECIDED = 3
-    PENDING = 4
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -65,49 +51,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(exit_of(error))
 
 
-def exit_of(error: ScannerError) -> Exit:
-    """A caller's mistake is 2; everything else means that nothing could be decided."""
-    return Exit.USAGE if error.fault is Fault.CALLER else Exit.UNDECIDED
-
-
-def complain(message: str, hint: str = "") -> None:
-    """One error line, and what to do about it, on stderr."""
-    from scanner.model.untrusted import clean_text
-
-    click.echo(f"dockwarden: {clean_text(message, 2000)}", err=True)
-    if hint:
-        click.echo(f"  hint: {clean_text(hint, 500)}", err=True)
-
-
-def tell(message: str) -> None:
-    click.echo(message, err=True)
-
-
-def write(text: str, output: Path | None) -> None:
-    """To the file, atomically, or to stdout."""
-    if output is None:
-        click.echo(text, nl=not text.endswith("\n"))
-        return
-    try:
-        partial_file = output.with_name(f".{output.name}.partial")
-        partial_file.write_text(text if text.endswith("\n") else text + "\n", "utf-8")
-        partial_file.replace(output)
-    except OSError as error:
-        raise UsageError(f"cannot write {output}: {error.strerror}") from error
-
-
-def read(file: Path, what: str, limit: int = 4 << 20) -> str:
-    """A text file that a person named. Raises UsageError naming it."""
-    try:
-        if file.stat().st_size > limit:
-            raise UsageError(f"{what} {file} is larger than {limit >> 20} MiB")
-        return file.read_text("utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read {what} {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{what} {file} is not UTF-8 text (byte {error.start})") from error
-
-
 def read_policy(file: Path | None) -> Policy:
     """The policy of a file, checked against the catalogue; the built-in default without one."""
     from scanner import catalog
@@ -118,13 +61,6 @@ def read_policy(file: Path | None) -> Policy:
     return parse_policy(read(file, "the policy"), name=str(file), known=catalog.known())
 
 
-def choose(plugins: Mapping[str, T], name: str, what: str) -> T:
-    """The plug-in called ``name``. Raises UsageError listing what there is."""
-    if name not in plugins:
-        raise UsageError(f"there is no {what} {name!r}", hint="choose one of: " + ", ".join(plugins))
-    return plugins[name]
-
-
 def exit_of_decision(decision: Decision) -> Exit:
     from scanner.model.decision import Verdict
 
@@ -133,9 +69,7 @@ def exit_of_decision(decision: Decision) -> Exit:
     return Exit.UNDECIDED if decision.undecided else Exit.DENIED
 
 
-FILE = click.Path(path_type=Path, dir_okay=False)
 SCOPES = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
-pass_settings: Callable[[Any], Any] = click.make_pass_decorator(Settings)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -464,19 +398,6 @@ def webhook_create(settings: Settings, host: str, format_: str, insecure: bool, 
         f"have {host} POST to /webhooks/{format_} with the header 'Authorization: Bearer <secret>'; the secret is not shown again:"
     )
     click.echo(secret.reveal())
-
-
-@contextmanager
-def administration(settings: Settings) -> Iterator[Connection]:
-    """A transaction on a database that is at head (brought there, where everything is embedded)."""
-    from scanner.store.session import Database
-
-    database = Database(settings.database)
-    if settings.embedded:
-        database.upgrade()
-    database.check_head()
-    with database.session() as session:
-        yield session
 
 
 @cli.command("audit-log")
