@@ -89,7 +89,7 @@ def cli(context: click.Context, config: Path | None) -> None:
 
 @cli.command()
 @click.argument("target")
-@click.option("--engine", help="Engine to scan with (see 'dockwarden checks --engines').")
+@click.option("--engine", help="Engine to scan with; the setting's otherwise (trivy).")
 @click.option("--policy", "policy_file", type=FILE, help="Policy to decide by; the built-in default otherwise.")
 @click.option("--format", "format_", default="table", show_default=True, help="Report format: table, json, sarif, …")
 @click.option("-o", "--output", type=FILE, help="Write the report to a file instead of stdout.")

@@ -210,7 +210,11 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
     try:
         document = _PolicyDocument.model_validate(_plain(tree))
     except ValidationError as error:
-        raise PolicyError(name, [_problem(item, tree) for item in error.errors(include_url=False)[:50]]) from None
+        found = error.errors(include_url=False)
+        # Pydantic drops a rule that is wrong and then finds too few of them: one mistake is told once.
+        inner = any(len(item["loc"]) > 1 and item["loc"][0] == "rules" for item in found)
+        told = [item for item in found if not (inner and item["type"] == "too_short" and item["loc"] == ("rules",))]
+        raise PolicyError(name, [_problem(item, tree) for item in told[:50]]) from None
     problems = [*_duplicates(document, tree), *_unknown(document, tree, known), *_expressions(document, tree)]
     if problems:
         raise PolicyError(name, sorted(problems, key=lambda p: (p.line, p.column)))
@@ -297,6 +301,8 @@ def _problem(error: Any, tree: Any) -> Problem:
         message = "unknown field" + _did_you_mean(str(path[-1]), _fields_at(path))
     if error["type"] == "missing":
         message = "is missing"
+    if error["type"] == "too_short":
+        message = "needs at least one"
     return Problem(line, column, ".".join(map(str, path)), message)
 
 

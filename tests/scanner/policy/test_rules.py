@@ -38,7 +38,7 @@ def test_a_good_policy() -> None:
         (GOOD.replace("check:", "chek:"), 6, 5, "unknown field; did you mean 'check'?"),
         (GOOD.replace("rules:", "ruls:"), 4, 1, "unknown field; did you mean 'rules'?"),
         (GOOD.replace("action: deny", "action: forbid"), 7, 5, "Input should be"),
-        (HEAD + "rules: []\n", 4, 1, "at least 1"),
+        (HEAD + "rules: []\n", 4, 1, "needs at least one"),
         (GOOD + "  - id: a\n    check: healthcheck\n    action: warn\n", 8, 5, "'a' is used twice"),
         (GOOD.replace("    check: root-user\n", "    when: 'image.size >'\n"), 6, 5, ""),
         (GOOD.replace("    check: root-user\n", "    when: 'image.size + 1'\n"), 6, 5, "not true or false"),
@@ -60,6 +60,10 @@ def test_a_good_policy() -> None:
 def test_what_is_refused_and_where(text: str, line: int, column: int, message: str) -> None:
     found = problems(text)
     assert any((at, col) == (line, column) and message in said for at, col, said in found), found
+
+
+def test_one_mistake_is_told_once() -> None:
+    assert len(problems(GOOD.replace("check:", "chek:"))) == 1
 
 
 def test_several_problems_are_told_at_once() -> None:
