@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
+from scanner.errors import ImageError
 from scanner.model.finding import Verification
 from scanner.model.reference import Descriptor, Digest, Reference
 
@@ -57,6 +58,13 @@ class TrustJob:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+class SignatureRefused(ImageError):
+    """One signature that does not count. ``reason`` says which step it failed: signature, payload, certificate, identity, tlog,
+    expired, malformed, checksum, threshold, policy, too_large … A scheme turns it into a Verification."""
+
+    default_reason = "signature"
+
+
 class TrustScheme(ABC):
     """``id`` is what a policy's ``signature.scheme`` and ``--scheme`` take."""
 
@@ -66,3 +74,11 @@ class TrustScheme(ABC):
     @abstractmethod
     def verify(self, job: TrustJob) -> tuple[Verification, ...]:
         """Every answer of this scheme about the image. Raises nothing: a fault is a Verification with status unknown or refused."""
+
+    @abstractmethod
+    def parse_trust(self, data: bytes, where: str) -> Mapping[str, Any]:
+        """The ``TrustRoot.document`` that a file holds (PEM, JSON or YAML, as the scheme allows), validated.
+
+        Plain JSON values only, so that it can be stored; ``parse_trust`` accepts its JSON again. Raises UsageError that begins with
+        ``where`` and names the member that is wrong.
+        """
