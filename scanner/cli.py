@@ -5,8 +5,10 @@ Exit codes are part of the interface (``Exit``). A user's mistake is one line an
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from scanner import __version__
+from scanner import __version__, commands
 from scanner.config import Secret, Settings, load
 from scanner.console import FILE, Exit, administration, choose, complain, exit_of, pass_settings, read, tell, write
 from scanner.errors import ScannerError
@@ -72,7 +74,28 @@ def exit_of_decision(decision: Decision) -> Exit:
 SCOPES = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Table(click.Group):
+    """The commands of this module, and each group of ``scanner.commands``, imported only when it is called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return [*super().list_commands(context), *self._modules()]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """See ``click.Group.get_command``."""
+        own = super().get_command(context, name)
+        if own is None and name in self._modules():
+            module = name.replace("-", "_")
+            found = getattr(importlib.import_module(f"scanner.commands.{module}"), module)
+            assert isinstance(found, click.Command)
+            return found
+        return own
+
+    @staticmethod
+    def _modules() -> list[str]:
+        return [info.name.replace("_", "-") for info in pkgutil.iter_modules(commands.__path__) if info.name[0] != "_"]
+
+
+@click.group(cls=Table, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="dockwarden")
 @click.option(
     "--config", type=FILE, envvar="DOCKWARDEN_CONFIG", help="TOML file with settings (environment variables win)."

@@ -10,8 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from scanner.config import Settings
 from scanner.errors import ImageError
 from scanner.model.finding import Verification
 from scanner.model.reference import Descriptor, Digest, Reference
@@ -46,16 +48,38 @@ class TrustRoot:
 
 
 @dataclass(frozen=True)
-class TrustJob:
-    """``reference`` is pinned to ``descriptor.digest``; its tag is what a person used and may be None."""
+class TrustOptions:
+    """What a person says on the command line beside the trust root; it wins over the root's document."""
 
-    reference: Reference
-    descriptor: Descriptor
-    fetch: Fetcher
+    server: str = ""  # the Notary server's address
+    gun: str = ""  # the name under which the image was signed, where it is not the name it is pulled by
+    require_signers: tuple[str, ...] = ()
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustQuestion:
+    """Whether a name is signed, asked without a registry. ``roots`` are those of this scheme whose scope covers the name."""
+
+    reference: Reference  # with a tag, a digest, or both: then they must agree
     roots: tuple[TrustRoot, ...]
     now: datetime
     state: TrustState
-    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
+    options: TrustOptions = field(default_factory=TrustOptions)
+
+    @property
+    def name(self) -> str:
+        """The repository's name as its signers know it (the GUN; what a trust policy's scopes are compared with)."""
+        return self.options.gun or self.reference.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustJob(TrustQuestion):
+    """The same about an image at hand: ``reference`` is pinned to ``descriptor.digest``; its tag is what a person used and may be None."""
+
+    descriptor: Descriptor
+    fetch: Fetcher
 
 
 class SignatureRefused(ImageError):
@@ -73,12 +97,25 @@ class TrustScheme(ABC):
 
     @abstractmethod
     def verify(self, job: TrustJob) -> tuple[Verification, ...]:
-        """Every answer of this scheme about the image. Raises nothing: a fault is a Verification with status unknown or refused."""
+        """Every answer of this scheme about the image: for each root one about its signature (thresholds applied), and one for each
+        attestation, with its ``predicate_type``. No root: one answer, unknown with reason ``no_trust_root``.
+
+        Raises nothing: a fault is a Verification with status unknown or refused.
+        """
 
     @abstractmethod
     def parse_trust(self, data: bytes, where: str) -> Mapping[str, Any]:
-        """The ``TrustRoot.document`` that a file holds (PEM, JSON or YAML, as the scheme allows), validated.
+        """The ``TrustRoot.document`` that a file holds (PEM, JSON or YAML, as the scheme allows), validated; or a word that a person
+        wrote instead of a file, such as a key id, where the scheme knows one.
 
         Plain JSON values only, so that it can be stored; ``parse_trust`` accepts its JSON again. Raises UsageError that begins with
         ``where`` and names the member that is wrong.
         """
+
+
+class NameScheme(TrustScheme):
+    """A scheme that binds signatures to names, so that it can answer where there is no registry."""
+
+    @abstractmethod
+    def verify(self, job: TrustQuestion) -> tuple[Verification, ...]:
+        """See ``TrustScheme.verify``."""

@@ -1,0 +1,332 @@
+"""``dockwarden trust``: verify an image by one scheme, or inspect it by all.
+
+The three answers are three exit codes: 0 verified, 1 refused or not signed, 3 could not be told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scanner import catalog
+from scanner.config import Settings
+from scanner.console import FILE, Exit, choose, pass_settings, read
+from scanner.errors import RemoteError, ScannerError, UsageError
+from scanner.model.finding import Signer, TrustStatus, Verification
+from scanner.model.reference import Descriptor, Digest, Reference
+from scanner.model.untrusted import clean_text
+from scanner.trust._state import DirectoryState, NoState
+from scanner.trust.base import NameScheme, TrustJob, TrustOptions, TrustQuestion, TrustRoot, TrustScheme, TrustState
+
+_WORDS = {TrustStatus.NOT_SIGNED: "refused"}  # for a script, unsigned is refused; ``reason`` keeps them apart
+_MARKS = {
+    TrustStatus.VERIFIED: "✓ verified",
+    TrustStatus.NOT_SIGNED: "– not signed",
+    TrustStatus.REFUSED: "✕ refused",
+    TrustStatus.UNKNOWN: "? cannot tell",
+}
+# The answer that counts where a scheme gives several: one that verifies, then one that could not be had, then a refusal.
+_ORDER = (TrustStatus.VERIFIED, TrustStatus.UNKNOWN, TrustStatus.REFUSED, TrustStatus.NOT_SIGNED)
+
+
+@click.group()
+def trust() -> None:
+    """Who signed an image, and may that signature be trusted."""
+
+
+def _moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime:
+    """An RFC 3339 time; now without one."""
+    if value is None:
+        return datetime.now(UTC)
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter("not an RFC 3339 time, such as 2026-11-23T07:00:00Z") from None
+    if found.tzinfo is None:
+        raise click.BadParameter("it has no time zone: end it with Z, or +01:00")
+    return found
+
+
+AT = click.option(
+    "--at", "now", callback=_moment, metavar="TIME", help="Verify as of this RFC 3339 time instead of now."
+)
+CA_FILE = click.option(
+    "--ca-file", type=FILE, help="CA certificates (PEM) to trust for the registry and the Notary server."
+)
+INSECURE = click.option("--insecure-registry", multiple=True, metavar="HOST", help="Speak plain HTTP to this registry.")
+STATE = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep here what was seen, so that a later rollback is noticed. Without it nothing is kept.",
+)
+SERVER = click.option("--notary-server", default="", metavar="URL", help="The Notary v1 server.")
+FORMAT = click.option("--format", "format_", default="table", type=click.Choice(["table", "json"]), show_default=True)
+
+
+@trust.command("verify")
+@click.argument("image", required=False)
+@click.option(
+    "--scheme", default="notary-v1", show_default=True, metavar="SCHEME", help="notary-v1, cosign or notation."
+)
+@SERVER
+@click.option(
+    "--gun",
+    default="",
+    help="The name it was signed under, where that is not IMAGE's; with --tag or --digest no registry is asked.",
+)
+@click.option("--tag", help="The tag, instead of IMAGE's.")
+@click.option("--digest", help="The digest, instead of IMAGE's.")
+@click.option(
+    "--trust",
+    "given",
+    metavar="FILE|KEYID|tofu",
+    help="Whom to trust: a file (JSON or PEM), a key id, or 'tofu' (trust on first use).",
+)
+@click.option(
+    "--require-signer",
+    "require_signers",
+    multiple=True,
+    metavar="NAME",
+    help="This signer must have signed; all of them, if several.",
+)
+@STATE
+@CA_FILE
+@INSECURE
+@AT
+@FORMAT
+@pass_settings
+def trust_verify(
+    settings: Settings, image: str | None, scheme: str, notary_server: str, gun: str, tag: str | None, digest: str | None, given: str | None,
+    require_signers: tuple[str, ...], state_dir: Path | None, ca_file: Path | None, insecure_registry: tuple[str, ...], now: datetime, format_: str,
+) -> Exit:  # fmt: skip
+    """Verify IMAGE's signature by one scheme.
+
+    Exit code 0: verified. 1: refused, or not signed. 3: it could not be told (no server, no trust root).
+    """
+    reference = _reference(image, gun, tag, digest)
+    plugin = choose(catalog.schemes(), scheme, "signature scheme")
+    asked = Asked(
+        reference=reference,
+        offline=isinstance(plugin, NameScheme) and (image is None or bool(gun and (tag or digest)) or "@" in image),
+        settings=replace(
+            settings,
+            insecure_registries=settings.insecure_registries + insecure_registry,
+            ca_file=ca_file or settings.ca_file,
+        ),
+        now=now,
+        state=DirectoryState(state_dir) if state_dir else NoState(),
+        options=TrustOptions(notary_server, gun, require_signers, ca_file),
+    )
+    if image is None and not isinstance(plugin, NameScheme):
+        raise UsageError(f"{scheme} needs an IMAGE", hint="its signatures are kept beside the image in the registry")
+    roots = (_root(plugin, given),) if given else ()
+    answer = decisive(asked.verify(plugin, roots))
+    click.echo(json.dumps(as_document(answer), indent=2) if format_ == "json" else describe(answer))
+    return exit_of_answer(answer)
+
+
+@trust.command("inspect")
+@click.argument("image")
+@SERVER
+@click.option("--gun", default="", help="The name it was signed under, where that is not IMAGE's.")
+@click.option(
+    "--trust",
+    "given",
+    multiple=True,
+    metavar="SCHEME=FILE|KEYID|tofu",
+    help="Whom to trust in this scheme (may be repeated).",
+)
+@STATE
+@CA_FILE
+@INSECURE
+@AT
+@FORMAT
+@pass_settings
+def trust_inspect(
+    settings: Settings, image: str, notary_server: str, gun: str, given: tuple[str, ...], state_dir: Path | None, ca_file: Path | None,
+    insecure_registry: tuple[str, ...], now: datetime, format_: str,
+) -> Exit:  # fmt: skip
+    """Every scheme's signatures of IMAGE side by side: who signed, why each is accepted or not.
+
+    Exit code 0: at least one scheme verifies and none refuses. 1: one refuses, or nobody signed. 3: it could not be told.
+    """
+    schemes = catalog.schemes()
+    roots: dict[str, list[TrustRoot]] = {name: [] for name in schemes}
+    for item in given:
+        name, equals, what = item.partition("=")
+        plugin = choose(schemes, name, "signature scheme")
+        if not equals or not what:
+            raise UsageError(f"--trust {item[:100]!r}: what?", hint="write SCHEME=FILE, SCHEME=KEYID or notary-v1=tofu")
+        roots[name].append(_root(plugin, what))
+    asked = Asked(
+        reference=Reference.parse(image),
+        offline=False,
+        settings=replace(
+            settings,
+            insecure_registries=settings.insecure_registries + insecure_registry,
+            ca_file=ca_file or settings.ca_file,
+        ),
+        now=now,
+        state=DirectoryState(state_dir) if state_dir else NoState(),
+        options=TrustOptions(notary_server, gun, (), ca_file),
+    )
+    answers = {name: asked.verify(plugin, tuple(roots[name])) for name, plugin in schemes.items()}
+    if format_ == "json":
+        click.echo(json.dumps({name: [as_document(a) for a in found] for name, found in answers.items()}, indent=2))
+    else:
+        click.echo(f"{asked.reference}\n")
+        for name, found in answers.items():
+            click.echo(schemes[name].title)
+            click.echo("\n".join(f"  {line}" for answer in found for line in describe(answer).splitlines()) + "\n")
+    signatures = [a for found in answers.values() for a in found if not a.predicate_type]
+    refused = next((a for a in signatures if a.status is TrustStatus.REFUSED), None)
+    return exit_of_answer(refused or decisive(signatures))
+
+
+def _reference(image: str | None, gun: str, tag: str | None, digest: str | None) -> Reference:
+    if image is None and not (gun and (tag or digest)):
+        raise UsageError("verify what?", hint="give IMAGE, or --gun with --tag or --digest")
+    found = Reference.parse(image) if image else _named(gun)
+    if tag is not None:
+        found = replace(found, tag=tag)
+    return found.at(Digest(digest)) if digest else found
+
+
+def _named(gun: str) -> Reference:
+    """A name that is only looked up, never asked for: it need not follow the grammar of references."""
+    host, _, repository = gun.partition("/")
+    return Reference(host, repository)
+
+
+def _root(plugin: TrustScheme, given: str) -> TrustRoot:
+    """What ``--trust`` says: the text of a file, else a word."""
+    file = Path(given)
+    if not file.is_file():
+        return TrustRoot("command line", plugin.id, plugin.parse_trust(given.encode(), "--trust"))
+    return TrustRoot("command line", plugin.id, plugin.parse_trust(read(file, "the trust root").encode(), given))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question to one or more schemes. ``offline``: no registry takes part."""
+
+    reference: Reference
+    offline: bool
+    settings: Settings
+    now: datetime
+    state: TrustState
+    options: TrustOptions
+
+    def verify(self, plugin: TrustScheme, roots: tuple[TrustRoot, ...]) -> tuple[Verification, ...]:
+        """The scheme's answers; a registry that cannot be asked is an answer as well."""
+        if self.offline and isinstance(plugin, NameScheme):
+            question = TrustQuestion(
+                reference=self.reference,
+                roots=roots,
+                now=self.now,
+                state=self.state,
+                settings=self.settings,
+                options=self.options,
+            )
+            return plugin.verify(question)
+        try:
+            with self._job(roots) as job:
+                return plugin.verify(job)
+        except RemoteError as error:
+            return (Verification(plugin.id, TrustStatus.UNKNOWN, reason=error.reason, detail=_told(error)),)
+
+    @contextmanager
+    def _job(self, roots: tuple[TrustRoot, ...]) -> Iterator[TrustJob]:
+        from scanner.registry.auth import CredentialStore
+        from scanner.registry.client import Access, RegistryClient
+
+        host = self.reference.host
+        way = Access(host in self.settings.insecure_registries, self.options.ca_file)
+        with RegistryClient(host, self.settings, CredentialStore(self.settings), way) as client:
+            descriptor: Descriptor
+            descriptor, _ = client.manifest(self.reference)
+            yield TrustJob(
+                reference=self.reference.at(descriptor.digest),
+                roots=roots,
+                now=self.now,
+                state=self.state,
+                settings=self.settings,
+                options=self.options,
+                descriptor=descriptor,
+                fetch=client,
+            )
+
+
+def _told(error: ScannerError) -> str:
+    return f"{error}" + (f" ({error.hint})" if error.hint else "")
+
+
+def decisive(answers: Sequence[Verification]) -> Verification:
+    """The answer about the image's signature that counts. Attestations are no signatures."""
+    signatures = [answer for answer in answers if not answer.predicate_type]
+    return min(signatures, key=lambda answer: _ORDER.index(answer.status))
+
+
+def exit_of_answer(answer: Verification) -> Exit:
+    if answer.status is TrustStatus.UNKNOWN:
+        return Exit.UNDECIDED
+    return Exit.OK if answer.status is TrustStatus.VERIFIED else Exit.DENIED
+
+
+def as_document(answer: Verification) -> dict[str, Any]:
+    """The answer as scripts read it."""
+    return {
+        "scheme": answer.scheme,
+        "status": _WORDS.get(answer.status, str(answer.status)),
+        "reason": answer.reason,
+        "detail": answer.detail,
+        "digest": answer.digest,
+        "role": answer.role,
+        "trust": answer.trust,
+        "signers": [
+            {
+                "name": signer.name,
+                "keyid": signer.keyid,
+                "role": signer.role,
+                "issuer": signer.issuer,
+                "expires": signer.expires.isoformat() if signer.expires else None,
+            }
+            for signer in answer.signers
+        ],
+        "predicate_type": answer.predicate_type,
+        "notes": list(answer.notes),
+    }
+
+
+def describe(answer: Verification) -> str:
+    """The answer as a person reads it."""
+    lines = [_MARKS[answer.status] + (f": {answer.reason}" if answer.reason else "")]
+    facts = [
+        ("why", clean_text(answer.detail)),
+        ("digest", answer.digest or ""),
+        ("role", clean_text(answer.role)),
+        ("attests", clean_text(answer.predicate_type)),
+        ("trusted by", clean_text(answer.trust)),
+        *(("signer", _signer(signer)) for signer in answer.signers),
+        *(("note", clean_text(note)) for note in answer.notes),
+    ]
+    lines += [f"  {name:10} {value}" for name, value in facts if value]
+    return "\n".join(lines)
+
+
+def _signer(signer: Signer) -> str:
+    parts = [
+        signer.name or signer.role or "unnamed",
+        f"key {signer.keyid[:16]}" if signer.keyid else "",
+        f"issued by {signer.issuer}" if signer.issuer else "",
+        f"expires {signer.expires:%Y-%m-%d}" if signer.expires else "",
+    ]
+    return clean_text(", ".join(part for part in parts if part))
