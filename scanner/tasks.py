@@ -23,7 +23,7 @@ from scanner.config import Settings, secret_key
 from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
 from scanner.model.scan import Progress, Stage
 from scanner.slots import claim_slot
-from scanner.store import scans
+from scanner.store import scans, trend
 from scanner.store.session import Database
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class Worker:
             try:
                 with self.database.session() as session:
                     swept = scans.sweep(session)
+                    trend.note(session)
             except RemoteError as error:
                 log.warning("cannot sweep: %s", error)
                 continue

@@ -86,8 +86,13 @@ _SECURITY_SCHEMES: dict[str, Any] = {
 
 
 def _register_discovered(app: OpenAPI, package: str) -> None:
-    """Blueprints of a room's modules, each in its ``bp``: a new area is a new file."""
+    """Blueprints of a room's modules, each in its ``bp``, and their places in the menu: a new area is a new file."""
+    navigation = app.extensions.setdefault("navigation", [])
     for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        found = getattr(importlib.import_module(f"{package}.{info.name}"), "bp", None)
+        module = importlib.import_module(f"{package}.{info.name}")
+        found = getattr(module, "bp", None)
         if isinstance(found, Blueprint):
             app.register_blueprint(found)
+        if (item := getattr(module, "NAVIGATION", None)) is not None:
+            navigation.append(item)
+    navigation.sort()

@@ -42,7 +42,7 @@ from scanner.store.schema import (
     verdict,
     vulnerability,
 )
-from scanner.store.session import epoch, moment
+from scanner.store.session import epoch, moment, put
 
 _CHUNK = 500
 _PURL_BYTES, _NAME_BYTES = 1000, 128
@@ -156,13 +156,6 @@ def _insert_new(session: Connection, table: sa.Table, rows: Sequence[Mapping[str
     source = sa.select(sa.func.unnest(*arrays).table_valued(*(c.name for c in columns)).render_derived())
     names = [c.name for c in columns]
     session.execute(postgresql.insert(table).from_select(names, source).on_conflict_do_nothing())
-
-
-def _put(session: Connection, table: sa.Table, values: Mapping[str, Any], key: Sequence[str]) -> None:
-    """Insert a row, or replace what the row of the same key says. One statement: a reader never finds neither."""
-    kind = sqlite if session.dialect.name == "sqlite" else postgresql
-    rest = {name: value for name, value in values.items() if name not in key}
-    session.execute(kind.insert(table).values(**values).on_conflict_do_update(index_elements=list(key), set_=rest))
 
 
 def _store_report(session: Connection, found: ScanReport, evidence: Digest) -> str:
@@ -348,7 +341,7 @@ def _store_decision(
         "digest": d.subject, "repository": found.repository, "environment": d.environment, "project": project, "decision_id": decision_id,
         "report_id": report_id, "document": made.document, "valid_until": d.valid_until.timestamp() if d.valid_until else None,
     }  # fmt: skip
-    _put(session, verdict, values, ("digest", "repository", "environment"))
+    put(session, verdict, values, ("digest", "repository", "environment"))
     if before is None or f'"verdict":"{d.verdict}"' not in before:
         body = {
             "repository": found.repository,
@@ -382,7 +375,7 @@ def _list(session: Connection, found: ScanReport, report_id: str, project: str, 
         "incomplete": len(gaps) + sum(isinstance(o, Incomplete) for o in outcomes),
         "size": sum(i.image.size for i in found.images), "scanned_at": moment(session), "scanned_epoch": epoch(session),
     }  # fmt: skip
-    _put(session, listing, values, ("project", "repository", "tag", "digest"))
+    put(session, listing, values, ("project", "repository", "tag", "digest"))
 
 
 def _note_tag(session: Connection, found: ScanReport) -> None:
@@ -425,7 +418,7 @@ def names(session: Connection, digest: str, projects: frozenset[str] | None) -> 
     query = sa.select(*listing.c).where(listing.c.digest == digest).order_by(listing.c.scanned_epoch.desc()).limit(100)
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
-    return tuple(_listed(row._mapping) for row in session.execute(query))
+    return tuple(listed(row._mapping) for row in session.execute(query))
 
 
 def list_(
@@ -459,10 +452,10 @@ def list_(
         )
     rows = [row._mapping for row in session.execute(query)]
     more = encode_cursor(rows[limit - 1]["scanned_epoch"], rows[limit - 1]["id"]) if len(rows) > limit else None
-    return Page(tuple(_listed(row) for row in rows[:limit]), more)
+    return Page(tuple(listed(row) for row in rows[:limit]), more)
 
 
-def _listed(row: RowMapping) -> ListedImage:
+def listed(row: RowMapping) -> ListedImage:
     counts = {s: row[s] for s in ("critical", "high", "medium", "low", "unknown")}
     return ListedImage(
         row["id"], row["project"], row["repository"], row["tag"], row["digest"], Verdict(row["verdict"]), bool(row["undecided"]), counts,

@@ -380,6 +380,19 @@ first_seen = sa.Table(
     sa.Column("component_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("vulnerability_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("at", Moment, nullable=False),
+    sa.Index("ix_first_seen_at", "at"),
+)
+# How each day ended: see ``scanner.store.trend``.
+trend = sa.Table(
+    "trend",
+    metadata,
+    sa.Column("project", sa.String(64), primary_key=True),
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("noted_at", Moment, nullable=False),
+    *(
+        sa.Column(name, sa.Integer, nullable=False)
+        for name in ("allow", "warn", "deny", "undecided", "critical", "high", "medium", "low", "unknown", "fixable")
+    ),
 )
 
 # Policies and decisions

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from flask import Response, g, render_template, request, url_for
+from flask import Response, current_app, g, render_template, request, url_for
 
 from scanner import __version__
 from web.auth import Principal
@@ -19,8 +19,14 @@ from web.auth import Principal
 PAGE_SIZE = 50
 
 
-@dataclass(frozen=True)
+THEMES = ("light", "dark")
+
+
+@dataclass(frozen=True, order=True)
 class NavigationItem:
+    """A page's place in the menu. Each area's module has its own in ``NAVIGATION``; ``create_app`` collects them."""
+
+    order: int
     endpoint: str
     title: str
     permission: str
@@ -30,22 +36,17 @@ class NavigationItem:
         return (request.endpoint or "").partition(".")[0] == self.endpoint.partition(".")[0]
 
 
-NAVIGATION = (
-    NavigationItem("images_page.index", "Images", "read"),
-    NavigationItem("scans_page.index", "Scans", "read"),
-    NavigationItem("policies_page.index", "Policies", "read"),
-    NavigationItem("registries_page.index", "Registries", "manage"),
-)
-
-
 def page(template: str, **values: Any) -> str:
     """A whole page, with the frame's values."""
     who: Principal | None = g.get("principal")
-    navigation = [item for item in NAVIGATION if who and who.may(item.permission)]
+    items: list[NavigationItem] = current_app.extensions["navigation"]
+    navigation = [item for item in items if who and who.may(item.permission)]
+    theme = request.cookies.get("theme", "")
     return render_template(
         template,
         principal=who,
         navigation=navigation,
+        theme=theme if theme in THEMES else "",
         version=__version__,
         ago=ago,
         exact=exact,

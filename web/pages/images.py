@@ -18,10 +18,11 @@ from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.store import audit, images, scans
 from web.auth import address, permission, principal
-from web.pages.base import PAGE_SIZE, here, page
+from web.pages.base import PAGE_SIZE, NavigationItem, here, page
 from web.services import services
 
 bp = Blueprint("images_page", __name__)
+NAVIGATION = NavigationItem(20, "images_page.index", "Images", "read")
 
 VERDICTS = ("allow", "warn", "deny", "undecided")
 TABS = ("vulnerabilities", "checks", "components", "layers", "history")
@@ -137,15 +138,6 @@ def download(digest: str) -> Response:
         "Content-Disposition": f'attachment; filename="image-{digest.removeprefix("sha256:")[:12]}.{formats[name].extension}"'
     }
     return Response(text, mimetype=formats[name].media_type, headers=headers)
-
-
-@bp.get("/vulnerabilities/<name>")
-@permission("read")
-def vulnerability(name: str) -> str:
-    """An advisory, and every image it touches."""
-    with services().database.read() as session:
-        advisory, affected = images.affected(session, name, principal().projects)
-    return page("vulnerability.html", advisory=advisory, affected=affected)
 
 
 def _platform(report: ScanReport) -> int:

@@ -8,10 +8,11 @@ from scanner import catalog
 from scanner.policy.rules import default_policy
 from scanner.store import policies
 from web.auth import permission
-from web.pages.base import page
+from web.pages.base import NavigationItem, page
 from web.services import services
 
 bp = Blueprint("policies_page", __name__)
+NAVIGATION = NavigationItem(50, "policies_page.index", "Policies", "read")
 
 
 @bp.get("/policies")

@@ -9,10 +9,11 @@ from scanner.errors import UsageError
 from scanner.model.reference import Reference
 from scanner.store import audit, deliveries, registries
 from web.auth import address, permission, principal
-from web.pages.base import page
+from web.pages.base import NavigationItem, page
 from web.services import services
 
 bp = Blueprint("registries_page", __name__)
+NAVIGATION = NavigationItem(70, "registries_page.index", "Registries", "manage")
 
 
 @bp.get("/registries")

@@ -10,10 +10,11 @@ from scanner import queue
 from scanner.model.scan import ScanState, Stage
 from scanner.store import audit, scans
 from web.auth import address, permission, principal
-from web.pages.base import PAGE_SIZE, here, page
+from web.pages.base import PAGE_SIZE, NavigationItem, here, page
 from web.services import services
 
 bp = Blueprint("scans_page", __name__)
+NAVIGATION = NavigationItem(40, "scans_page.index", "Scans", "read")
 
 _FILTERS = {
     "active": (ScanState.QUEUED, ScanState.RUNNING, ScanState.RETRY_WAIT),

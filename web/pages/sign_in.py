@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from scanner.errors import RefusedError
-from web.auth import PUBLIC, permission, sign_in_with_password, sign_in_with_token, sign_out
-from web.pages.base import error_page, page, safe_next
+from web.auth import PUBLIC, SIGNED_IN, permission, sign_in_with_password, sign_in_with_token, sign_out
+from web.pages.base import THEMES, error_page, page, safe_next
 
 bp = Blueprint("sign_in_page", __name__)
 bp.record_once(lambda state: state.app.extensions.__setitem__("error_page", error_page))
@@ -15,8 +15,8 @@ bp.record_once(lambda state: state.app.extensions.__setitem__("error_page", erro
 @bp.get("/")
 @permission(PUBLIC)
 def home() -> Response:
-    """The way in: images, for whoever is signed in."""
-    return redirect(url_for("images_page.index"), 303)  # type: ignore[return-value]
+    """The way in: the overview, for whoever is signed in."""
+    return redirect(url_for("overview_page.index"), 303)  # type: ignore[return-value]
 
 
 @bp.get("/sign-in")
@@ -30,7 +30,7 @@ def form() -> str:
 def enter() -> Response:
     """Check what was given. A wrong name, password and token get one and the same answer."""
     token, name = request.form.get("token", "").strip(), request.form.get("name", "").strip()
-    target = safe_next(request.form.get("next", "")) or url_for("images_page.index")
+    target = safe_next(request.form.get("next", "")) or url_for("overview_page.index")
     try:
         with_cookie = (
             sign_in_with_token(token) if token else sign_in_with_password(name, request.form.get("password", ""))
@@ -42,6 +42,19 @@ def enter() -> Response:
             page("sign_in.html", next=safe_next(request.form.get("next", "")), error=message, name=name), status
         )
     return with_cookie(redirect(target, 303))  # type: ignore[arg-type]
+
+
+@bp.post("/appearance")
+@permission(SIGNED_IN)
+def appearance() -> Response:
+    """Light, dark, or what the browser says. Kept in a cookie: it is about this screen, not about the person."""
+    chosen, back = request.form.get("theme", ""), safe_next(request.form.get("next", ""))
+    answer: Response = redirect(back or url_for("overview_page.index"), 303)  # type: ignore[assignment]
+    if chosen in THEMES:
+        answer.set_cookie("theme", chosen, max_age=31536000, httponly=True, samesite="Lax", secure=request.is_secure)
+    else:
+        answer.delete_cookie("theme")
+    return answer
 
 
 @bp.post("/sign-out")

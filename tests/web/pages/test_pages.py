@@ -15,7 +15,7 @@ from tests.conftest import ARTEFACTS
 from tests.servers import Dockwarden, Registry
 
 WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
-PAGES = ("/images", "/scans", "/policies", "/registries")
+PAGES = ("/overview", "/images", "/vulnerabilities", "/scans", "/policies", "/registries", "/events", "/audit-log")
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,15 @@ def sign_in(page: Any, server: Dockwarden) -> None:
     page.goto(server.url + "/")
     page.get_by_label("API token").fill(server.token)
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/images")
+    page.wait_for_url("**/overview")
+
+
+def open_images(person: Any) -> None:
+    person.get_by_role("navigation", name="Main").get_by_role("link", name="Images").click()
 
 
 def test_from_signing_in_to_the_reason(person: Any) -> None:
+    open_images(person)
     person.get_by_role("link", name="shop/vulnerable:1.4.1").first.click()
     person.get_by_role("heading", name="Why").wait_for()
     assert person.get_by_text("Denied", exact=True).first.is_visible()
@@ -70,6 +75,7 @@ def test_from_signing_in_to_the_reason(person: Any) -> None:
 
 
 def test_the_list_is_searched_as_one_types(person: Any) -> None:
+    open_images(person)
     person.get_by_label("Search repository, tag or digest").fill("mystery")
     person.get_by_role("link", name="shop/good:1.4.2").wait_for(state="detached")
     assert person.get_by_role("link", name="shop/mystery:0.1").is_visible()
@@ -79,15 +85,26 @@ def test_the_list_is_searched_as_one_types(person: Any) -> None:
 
 
 def test_asking_for_a_scan_shows_how_it_goes(person: Any, plain_registry: Registry) -> None:
+    open_images(person)
     person.get_by_label("Scan an image").fill(f"{plain_registry.host}/shop/good:1.4.2")
     person.get_by_role("button", name="Scan now").click()
     person.get_by_role("link", name="See the result").wait_for(timeout=30_000)
 
 
 def test_a_typing_error_is_told_in_words(person: Any) -> None:
+    open_images(person)
     person.get_by_label("Scan an image").fill("Not An Image!")
     person.get_by_role("button", name="Scan now").click()
     assert person.get_by_role("heading", name="not a").is_visible()
+
+
+def test_somebody_chooses_how_it_looks(person: Any) -> None:
+    for theme in ("Dark", "Light", "As the system"):
+        person.locator("summary", has_text="token").click()
+        person.get_by_role("button", name=theme).click()
+        person.wait_for_url("**/overview*")
+        wanted = None if theme == "As the system" else theme.lower()
+        assert person.locator("html").get_attribute("data-theme") == wanted
 
 
 @pytest.mark.parametrize("size", WIDTHS)
@@ -158,7 +175,7 @@ def test_signing_in_leads_nowhere_else(server: Dockwarden, target: str) -> None:
         trust_env=False,
     )
     assert answer.status_code == 303
-    assert answer.headers["location"] == "/images"
+    assert answer.headers["location"] == "/overview"
 
 
 def test_a_wrong_token_is_refused_in_words(server: Dockwarden) -> None:

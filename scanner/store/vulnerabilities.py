@@ -1,0 +1,79 @@
+"""Vulnerabilities across the fleet: a list to search, and how many images each touches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scanner.model.finding import Severity
+from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.schema import finding, image, listing, vulnerability
+
+_RANKS = {"critical": 0, "unknown": 1, "high": 2, "medium": 3, "low": 4, "none": 5}
+
+
+@dataclass(frozen=True)
+class ListedVulnerability:
+    """A vulnerability that some scanned image has or had. ``fixable``: for at least one of the packages it is in."""
+
+    name: str
+    severity: Severity
+    title: str
+    images: int
+    fixable: bool
+
+
+def list_(
+    session: Connection,
+    projects: frozenset[str] | None,
+    *,
+    search: str = "",
+    severities: Sequence[str] = (),
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[ListedVulnerability]:
+    """Worst first. ``search`` is looked for in the id and the title. Only what touches an image of ``projects`` is there."""
+    rank = sa.case(_RANKS, value=vulnerability.c.severity, else_=9)
+    query = sa.select(vulnerability.c.id, vulnerability.c.name, vulnerability.c.severity, vulnerability.c.title)
+    query = query.where(sa.exists(_touched(projects).where(finding.c.vulnerability_id == vulnerability.c.id)))
+    if search:
+        pattern = "%" + search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        text = sa.func.lower(vulnerability.c.name + " " + vulnerability.c.title)
+        query = query.where(text.like(pattern, escape="\\"))
+    if severities:
+        query = query.where(vulnerability.c.severity.in_(severities))
+    if cursor:
+        after = decode_cursor(cursor, (int, str))
+        query = query.where(
+            sa.tuple_(rank, vulnerability.c.name) > sa.tuple_(sa.literal(after[0]), sa.literal(after[1]))
+        )
+    rows = session.execute(query.order_by(rank, vulnerability.c.name).limit(limit + 1)).all()
+    counts = _counts(session, projects, [row.id for row in rows[:limit]])
+    items = tuple(
+        ListedVulnerability(row.name, Severity(row.severity), row.title, *counts.get(row.id, (0, False)))
+        for row in rows[:limit]
+    )
+    last = rows[limit - 1] if len(rows) > limit else None
+    return Page(items, encode_cursor(_RANKS.get(last.severity, 9), last.name) if last else None)
+
+
+def _touched(projects: frozenset[str] | None) -> sa.Select[tuple[int]]:
+    query = sa.select(finding.c.image_id)
+    if projects is not None:
+        query = query.join(image, image.c.id == finding.c.image_id).join(listing, listing.c.digest == image.c.digest)
+        query = query.where(listing.c.project.in_(projects))
+    return query
+
+
+def _counts(session: Connection, projects: frozenset[str] | None, ids: Sequence[int]) -> dict[int, tuple[int, bool]]:
+    touched = _touched(projects).where(finding.c.vulnerability_id.in_(ids)).add_columns(
+        finding.c.vulnerability_id, finding.c.fixable
+    )  # fmt: skip
+    rows = touched.subquery()
+    query = sa.select(
+        rows.c.vulnerability_id, sa.func.count(sa.distinct(rows.c.image_id)), sa.func.max(sa.cast(rows.c.fixable, sa.Integer))
+    ).group_by(rows.c.vulnerability_id)  # fmt: skip
+    return {number: (count, bool(fixable)) for number, count, fixable in session.execute(query)}

@@ -1,0 +1,60 @@
+"""Vulnerabilities across images: worst first, page by page, and only what touches an image that may be seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scanner.errors import UsageError
+from scanner.store import images, scans, vulnerabilities
+from scanner.store.session import Database
+from tests.scanner.store import factories as make
+
+
+@pytest.fixture(autouse=True)
+def fleet(database: Database) -> None:
+    for name, project, numbers in (("one", "default", range(1, 13)), ("two", "shop", range(4, 8))):
+        packages = [make.package(1)]
+        found = make.report(
+            name, repository=f"registry.example.com/{project}/app", packages=packages,
+            vulnerabilities=[make.vulnerability(n, packages[0]) for n in numbers],
+        )  # fmt: skip
+        with database.session() as session:
+            scans.request(session, replace(make.request(f"registry.example.com/{project}/app:1"), project=project))
+            held = scans.claim(session, "w", ["push"], 60)
+            assert held
+            images.record(session, held, found, make.evidence(found), [make.decided(found)])
+
+
+def test_worst_first_page_by_page(database: Database) -> None:
+    with database.read() as session:
+        whole = vulnerabilities.list_(session, None)
+        pages, cursor = [], None
+        while True:
+            page = vulnerabilities.list_(session, None, cursor=cursor, limit=5)
+            pages += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+    assert tuple(pages) == whole.items
+    assert [v.severity.rank for v in pages] == sorted((v.severity.rank for v in pages), reverse=True)
+    assert {v.name: (v.images, v.fixable) for v in pages}["CVE-2026-00005"] == (2, True)
+    assert {v.name: (v.images, v.fixable) for v in pages}["CVE-2026-00002"] == (1, False)
+
+
+def test_search_and_severity(database: Database) -> None:
+    with database.read() as session:
+        assert [v.name for v in vulnerabilities.list_(session, None, search="FLAW 11").items] == ["CVE-2026-00011"]
+        assert vulnerabilities.list_(session, None, search="100%").items == ()
+        found = vulnerabilities.list_(session, None, severities=["critical"]).items
+    assert {v.severity for v in found} == {"critical"}
+
+
+def test_what_touches_only_others_is_not_there(database: Database) -> None:
+    with database.read() as session:
+        found = vulnerabilities.list_(session, frozenset({"shop"})).items
+        assert {v.name for v in found} == {f"CVE-2026-{n:05}" for n in range(4, 8)}
+        assert {v.images for v in found} == {1}
+        with pytest.raises(UsageError):
+            vulnerabilities.list_(session, None, cursor="nonsense")

@@ -1,0 +1,22 @@
+"""Events: what registries told us, and what came of it."""
+
+from __future__ import annotations
+
+from flask import Blueprint, request
+
+from scanner.store import deliveries
+from web.auth import permission, principal
+from web.pages.base import PAGE_SIZE, NavigationItem, here, page
+from web.services import services
+
+bp = Blueprint("events_page", __name__)
+NAVIGATION = NavigationItem(80, "events_page.index", "Events", "read")
+
+
+@bp.get("/events")
+@permission("read")
+def index() -> str:
+    """Deliveries of webhooks, newest first."""
+    with services().database.read() as session:
+        found = deliveries.list_(session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+    return page("events.html", found=found, here=here)

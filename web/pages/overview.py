@@ -1,0 +1,51 @@
+"""The overview: what needs attention now, and how it went over the last 90 days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from flask import Blueprint, current_app
+
+from scanner.store import images, overview, trend
+from web.auth import permission, principal
+from web.pages.base import NavigationItem, page
+from web.pages.charts import Part, bar
+from web.services import services
+
+bp = Blueprint("overview_page", __name__)
+NAVIGATION = NavigationItem(10, "overview_page.index", "Overview", "read")
+
+_DAYS = 90
+
+
+@bp.get("/overview")
+@permission("read")
+def index() -> str:
+    """What is denied in production, what is new since yesterday, what nobody knows, and whether our own knowledge is fresh."""
+    projects = principal().projects
+    with services().database.read() as session:
+        counts = images.verdict_counts(session, projects)
+        denied_count, denied = overview.denied(session, projects)
+        new_count, new = overview.new_vulnerabilities(session, projects)
+        unknown_count, unknown = overview.undecided(session, projects)
+        given_up = overview.given_up(session, projects)
+        days = trend.days(session, projects, datetime.now(UTC).date() - timedelta(days=_DAYS))
+    labels = (("allow", "allowed"), ("warn", "allowed with warnings"), ("deny", "denied"), ("undecided", "not decided"))
+    parts = [Part(name, label, counts.get(name, 0)) for name, label in labels]
+    readiness = current_app.extensions["readiness"].checks(services())
+    return page(
+        "overview.html", total=sum(counts.values()), parts=parts, segments=bar(parts), denied_count=denied_count, denied=denied,
+        new_count=new_count, new=new, unknown_count=unknown_count, unknown=unknown, given_up=given_up, days=days, series=_series(days),
+        unwell=[check for check in readiness if not check.ok],
+    )  # fmt: skip
+
+
+def _series(days: Sequence[trend.Day]) -> dict[str, list[float]]:
+    """The columns that the chart draws, oldest first; ``x`` is seconds since 1970 at midnight UTC."""
+    return {
+        "x": [datetime(d.day.year, d.day.month, d.day.day, tzinfo=UTC).timestamp() for d in days],
+        "denied": [d.deny + d.undecided for d in days],
+        "critical": [d.critical for d in days],
+        "high": [d.high for d in days],
+    }

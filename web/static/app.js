@@ -1,0 +1,47 @@
+// What pages need beyond htmx: charts of time series, a key to the search field, text to copy. Everything works without it.
+"use strict";
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function drawChart(place) {
+  const data = JSON.parse(document.getElementById(place.dataset.chart).textContent);
+  const labels = JSON.parse(place.dataset.labels);
+  const names = JSON.parse(place.dataset.series);
+  const strokes = [colour("--deny"), colour("--critical"), colour("--high")];
+  const dashes = [[], [6, 4], [2, 3]]; // colour is never the only signal
+  const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 } };
+  const options = {
+    width: place.clientWidth,
+    height: 220,
+    scales: { y: { range: (plot, low, high) => [0, Math.max(1, high * 1.1)] } },
+    axes: [axis, axis],
+    series: [
+      { value: "{YYYY}-{MM}-{DD}" },
+      ...names.map((name, i) => ({ label: labels[i], stroke: strokes[i], width: 2, dash: dashes[i], points: { show: data.x.length < 3 } })),
+    ],
+  };
+  const plot = new uPlot(options, [data.x, ...names.map((name) => data[name])], place);
+  new ResizeObserver(() => plot.setSize({ width: place.clientWidth, height: 220 })).observe(place);
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  if (window.uPlot) document.querySelectorAll("[data-chart]").forEach(drawChart);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select")) return;
+  const search = document.querySelector("input[type=search]");
+  if (search) {
+    event.preventDefault();
+    search.focus();
+  }
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+  button.textContent = "Copied";
+});
