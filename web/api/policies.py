@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -10,18 +9,18 @@ from flask import Response
 from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, decisions
+from scanner import catalog
 from scanner.errors import UsageError
 from scanner.model.decision import Verdict
 from scanner.policy.rules import Policy, PolicyError, parse_policy
-from scanner.store import audit, gate, images, policies
+from scanner.store import audit, gate, policies
+from web import simulation
 from web.api.base import PREFIX, Body, DigestText, Model, answer, blueprint, etag, problems
 from web.auth import address, everywhere, permission, principal
 from web.services import services
 
 api = blueprint("policies", "Policies", "What may be shipped, as documents with versions.")
 
-_MOST_SIMULATED = 500
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 PolicyText = Annotated[
     str,
@@ -93,10 +92,10 @@ class SimulationIn(Body):
     text: PolicyText | None = Field(
         None, description="The document to try; the stored one, if it is not in force, when absent."
     )
-    limit: int = Field(100, ge=1, le=_MOST_SIMULATED, description="How many of the images scanned last to try it on.")
+    limit: int = Field(100, ge=1, le=simulation.MOST, description="How many of the images scanned last to try it on.")
 
 
-class Flip(Model):
+class FlipOut(Model):
     image: str
     digest: DigestText
     environment: str
@@ -108,8 +107,8 @@ class Flip(Model):
 class SimulationOut(Model):
     """Evidence is not gathered again: this is what the policy would say of what is known."""
 
-    newly_denied: list[Flip]
-    newly_released: list[Flip]
+    newly_denied: list[FlipOut]
+    newly_released: list[FlipOut]
     unchanged: int
     examined: int
     truncated: bool
@@ -224,51 +223,27 @@ def simulate(path: PolicyPath, body: SimulationIn) -> Response:
     with services().database.read() as session:
         text = body.text if body.text is not None else policies.get(session, path.name).text
         new = _parsed(text, path.name)
-        active = decisions.in_force(session, catalog.known())
-        others = [(policy, version) for policy, version in active if policy.name != new.name]
-        page = images.list_(session, principal().projects, limit=body.limit)
-        flips: list[Flip] = []
-        compared = 0
-        for item in page.items:
-            for flip in _compare(session, item, active, [*others, (new, 0)], new):
-                compared += 1
-                if flip.before is not flip.after:
-                    flips.append(flip)
-    denied = [f for f in flips if f.after is Verdict.DENY]
-    released = [f for f in flips if f.before is Verdict.DENY]
+        tried = simulation.simulate(session, new, principal().projects, body.limit)
     return answer(
         SimulationOut(
-            newly_denied=denied,
-            newly_released=released,
-            unchanged=compared - len(denied) - len(released),
-            examined=len(page.items),
-            truncated=page.next_cursor is not None,
+            newly_denied=[_flip(f) for f in tried.newly_denied],
+            newly_released=[_flip(f) for f in tried.newly_released],
+            unchanged=tried.unchanged,
+            examined=tried.examined,
+            truncated=tried.truncated,
         )
     )
 
 
-def _compare(
-    session: Connection,
-    item: images.ListedImage,
-    before: Sequence[tuple[Policy, int]],
-    after: Sequence[tuple[Policy, int]],
-    new: Policy,
-) -> Iterable[Flip]:
-    """The verdict before and after, for each environment that the policy concerns."""
-    _, found = images.newest_report(session, item.digest, principal().projects)
-    known, remedies = catalog.known(), catalog.remedies()
-    for environment in new.environments or ("",):
-        old = decisions.decide(session, found, before, known, remedies, environment).decision
-        now = decisions.decide(session, found, after, known, remedies, environment).decision
-        rules = sorted({reason.rule for reason in now.reasons if reason.action is now.verdict})
-        yield Flip(
-            image=item.name,
-            digest=item.digest,
-            environment=environment,
-            before=old.verdict,
-            after=now.verdict,
-            rules=rules,
-        )
+def _flip(flip: simulation.Flip) -> FlipOut:
+    return FlipOut(
+        image=flip.image,
+        digest=flip.digest,
+        environment=flip.environment,
+        before=flip.before,
+        after=flip.after,
+        rules=list(flip.rules),
+    )
 
 
 def _parsed(text: str, name: str) -> Policy:
