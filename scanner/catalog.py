@@ -71,7 +71,7 @@ def _info(check: Check) -> CheckInfo:
         *(f"dockle/{code}" for code in check.dockle),
         *(f"pss/{item}" for item in check.pss),
     )
-    return CheckInfo(check.severity, check.tags, benchmarks, check.parameters)
+    return CheckInfo(check.severity, check.tags, benchmarks, check.parameters, check.judge)
 
 
 def remedies() -> Mapping[str, str]:

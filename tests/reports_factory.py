@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from scanner import catalog
 from scanner.model.finding import (
     AdvisoryStatus,
     CheckResult,
@@ -102,16 +103,6 @@ def report(*images: ImageReport, repository: str = "registry.example.com/shop/ap
 
 
 def simple(*vulnerabilities: Vulnerability, checks: Mapping[str, Outcome] | None = None, **more: Any) -> ScanReport:
-    """One image, one engine, every default check passed unless said otherwise."""
-    names = (
-        "root-user",
-        "embedded-secrets",
-        "healthcheck",
-        "latest-tag",
-        "setuid-files",
-        "exposed-ssh",
-        "image-size",
-        "read-only-root-filesystem",
-    )
-    outcomes: dict[str, Outcome] = {name: Passed() for name in names}
+    """One image, one engine, every check passed unless said otherwise."""
+    outcomes: dict[str, Outcome] = {name: Passed() for name in catalog.image_checks()}
     return report(image_report([engine(vulnerabilities, **more)], {**outcomes, **(checks or {})}))

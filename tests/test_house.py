@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scanner import catalog
-from scanner.checks.base import ImageCheck
+from scanner.checks.base import ConfigCheck, ImageCheck
 from scanner.model.finding import Incomplete, Passed, Severity
 from scanner.plugins import PluginError, discover
 from tests.scanner.checks.factory import broken_subjects
@@ -30,14 +30,18 @@ def test_a_check_has_its_test(check: ImageCheck) -> None:
     assert (ROOT / "tests/scanner/checks/image" / f"test_{check.id.replace('-', '_')}.py").is_file()
 
 
-@pytest.mark.parametrize(
-    "check", [c for c in IMAGE_CHECKS if c.id not in ("healthcheck", "latest-tag", "image-size")], ids=lambda c: c.id
-)
+@pytest.mark.parametrize("check", [c for c in IMAGE_CHECKS if not isinstance(c, ConfigCheck)], ids=lambda c: c.id)
 @pytest.mark.parametrize("name", list(broken_subjects()))
 def test_what_cannot_be_read_never_passes(check: ImageCheck, name: str) -> None:
     outcome = check.examine(broken_subjects()[name])
     assert not isinstance(outcome, Passed)
     assert not isinstance(outcome, Incomplete) or outcome.reason
+
+
+@pytest.mark.parametrize("check", IMAGE_CHECKS, ids=lambda check: check.id)
+def test_a_parameter_has_a_type_that_a_policy_can_give(check: ImageCheck) -> None:
+    for default in check.parameters.values():
+        assert isinstance(default, tuple | bool | int | float | str)
 
 
 def test_a_plugin_that_is_not_one_is_noticed() -> None:

@@ -1,40 +1,100 @@
-"""``etc/passwd`` and ``etc/group`` of an image, read as the C library reads them (passwd(5)), bounded and without surprises."""
+"""``etc/passwd``, ``etc/group`` and ``etc/shadow`` of an image, read as container runtimes read them, bounded and without surprises.
+
+Docker, containerd, CRI-O and Podman share one reader (moby/sys/user): lines end at a newline and nowhere else, a field that is
+missing or no number is 0, the first line of a name counts. A stricter reader here would see a user where they see root.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 
 from scanner.model.filesystem import Rootfs
 
-_MAX_LINES = 10_000
+PASSWD, GROUP, SHADOW = "etc/passwd", "etc/group", "etc/shadow"
+MAX_ID = (1 << 32) - 2
+_MAX_LINES = 100_000
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One line of passwd; ``uid`` and ``gid`` None where they are no numbers."""
+    """One line of passwd. ``uid_text`` is the uid as written, ``uid`` as runtimes read it."""
 
     name: str
     password: str
-    uid: int | None
-    gid: int | None
+    uid: int
+    gid: int
     home: str
     shell: str
+    line: int
+    uid_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One line of group."""
+
+    name: str
+    gid: int
+    line: int
 
 
 def accounts(rootfs: Rootfs) -> tuple[Account, ...] | None:
-    """The image's accounts; None where it has no passwd that can be read."""
-    data = rootfs.content("etc/passwd")
-    return tuple(_parse(data)) if data is not None else None
+    """The image's accounts; None where it has no passwd, or none that could be read (``is_unread`` tells which)."""
+    lines = _lines(rootfs, PASSWD)
+    return None if lines is None else tuple(_account(number, fields) for number, fields in lines)
 
 
-def _parse(data: bytes) -> Iterator[Account]:
-    for line in data.decode("utf-8", "replace").splitlines()[:_MAX_LINES]:
-        fields = line.split(":")
-        if len(fields) >= 7 and not line.startswith("#"):
-            yield Account(fields[0], fields[1], number(fields[2]), number(fields[3]), fields[5], fields[6])
+def groups(rootfs: Rootfs) -> tuple[Group, ...] | None:
+    """The image's groups; None as for ``accounts``."""
+    lines = _lines(rootfs, GROUP)
+    return None if lines is None else tuple(Group(f[0], _number(f[2] if len(f) > 2 else ""), n) for n, f in lines)
 
 
-def number(text: str) -> int | None:
-    """A decimal id as a runtime reads it: ``00`` is 0, ``4294967296`` wraps to 0 (CVE-2024-40635)."""
-    return int(text) % (1 << 32) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+def passwords(rootfs: Rootfs, path: str = SHADOW) -> tuple[tuple[int, str, str], ...] | None:
+    """Line, name and password field of a shadow or master.passwd file; None as for ``accounts``."""
+    lines = _lines(rootfs, path)
+    return None if lines is None else tuple((number, f[0], f[1]) for number, f in lines if len(f) > 1)
+
+
+def is_unread(rootfs: Rootfs, path: str) -> bool:
+    """Whether the file is there and its lines could not be read: too large, or behind a link to what nobody kept."""
+    return rootfs.resolve(path) is not None and _lines(rootfs, path) is None
+
+
+def layer_of(rootfs: Rootfs, path: str) -> int | None:
+    """The layer whose copy of the file a container sees."""
+    resolved = rootfs.resolve(path)
+    return None if resolved is None else rootfs.files[resolved].layer
+
+
+def runtime_id(text: str) -> int | None:
+    """A uid as containerd reads it: Go's ``strconv.Atoi``, then 32 bits. None: not a number, so a name.
+
+    ``00``, ``+0`` and ``4294967296`` are 0 (CVE-2024-40635).
+    """
+    if _INTEGER.fullmatch(text) is None or not -(1 << 63) <= int(text) < 1 << 63:
+        return None
+    return int(text) % (1 << 32)
+
+
+def _lines(rootfs: Rootfs, path: str) -> list[tuple[int, list[str]]] | None:
+    data = rootfs.content(path)
+    if data is None or data.count(b"\n") > _MAX_LINES:
+        return None
+    found = []
+    for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            found.append((number, text.split(":")))
+    return found
+
+
+def _account(line: int, fields: list[str]) -> Account:
+    name, password, uid, gid, _, home, shell = (*fields, "", "", "", "", "", "", "")[:7]
+    return Account(name, password, _number(uid), _number(gid), home, shell, line, uid)
+
+
+def _number(text: str) -> int:
+    return runtime_id(text) or 0

@@ -2,20 +2,31 @@
 
 A check is pure: evidence in, ``Outcome`` out. It never opens files or connections. Input it cannot read is
 ``Incomplete(reason)``, never ``Passed``; input that it does not concern is ``NotApplicable(reason)``.
+
+Evidence is gathered once and judged as often as there are policies. So a check with parameters gathers everything that any
+parameter could mind, says of one piece of evidence whether given parameters tolerate it (``Check.tolerates``), and answers with
+``Check.judged``; a policy's own ``parameters`` are then applied to the stored outcome (``Check.judge``), without the image's files.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from fnmatch import fnmatchcase
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
 
 from scanner.model.filesystem import Rootfs
-from scanner.model.finding import Evidence, Outcome, SecretMatch, Severity
+from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, SecretMatch, Severity
 from scanner.model.image import Image, instruction
 from scanner.model.reference import Digest, Reference
 from scanner.model.workload import Workload
+
+_MAX_EVIDENCE = 500
+# The parameter of most checks that have one: globs of paths or names that a site has looked at and wants.
+ALLOW: Final[Mapping[str, Any]] = MappingProxyType({"allow": ()})
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,8 @@ class Check(ABC):
 
     ``cis`` names items of the CIS Docker Benchmark 1.6 ("4.1"), ``dockle`` Dockle's codes, ``article`` sections of the lessons
     the service automates; ``looks_at`` and ``cannot_see`` are one sentence each, for the catalogue; ``remedy`` is the line to
-    write in the Dockerfile or compose file; ``parameters`` maps a policy parameter's name to its default.
+    write in the Dockerfile or compose file; ``parameters`` maps a policy parameter's name to its default, whose type (texts,
+    number, bool, text) is the parameter's.
     """
 
     id: ClassVar[str]
@@ -65,6 +77,46 @@ class Check(ABC):
     tags: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[Mapping[str, Any]] = {}
 
+    def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
+        """Whether these parameters (every one of the check's is given) allow what was seen. By default a parameter ``allow`` is a
+        list of globs over the evidence's path or name."""
+        return is_allowed(evidence, parameters.get("allow", ()))
+
+    def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
+        """How severe this very evidence is; None: as severe as the check says of itself."""
+        return None
+
+    def remedy_for(self, evidence: Sequence[Evidence]) -> str:
+        """A remedy for this very evidence; empty: the general one."""
+        return ""
+
+    def judged(self, seen: Iterable[Evidence], parameters: Mapping[str, Any]) -> Outcome:
+        """The outcome of everything that was seen. What an image can hold without end is cut, and the cut is never tolerated."""
+        found = iter(seen)
+        kept = list(islice(found, _MAX_EVIDENCE))
+        if more := sum(1 for _ in found):
+            kept.append(Evidence(f"and {more} more of the kind, which are not listed"))
+        chosen = {**self.parameters, **parameters}
+        tolerated = tuple(item for item in kept if self.tolerates(item, chosen))
+        failed = tuple(item for item in kept if not self.tolerates(item, chosen))
+        if not failed:
+            return Passed(tolerated)
+        return Failed(failed, self.severity_of(failed), self.remedy_for(failed), tolerated)
+
+    def judge(self, outcome: Outcome, image: Image, parameters: Mapping[str, Any]) -> Outcome:
+        """A stored outcome under a policy's parameters. What is not known stays so."""
+        if isinstance(outcome, Passed):
+            return self.judged(outcome.tolerated, parameters)
+        if isinstance(outcome, Failed):
+            return self.judged((*outcome.evidence, *outcome.tolerated), parameters)
+        return outcome
+
+
+def is_allowed(evidence: Evidence, allowed: Iterable[str]) -> bool:
+    """Whether a glob of ``allowed`` names the evidence: its path (a leading slash does not matter; ``*`` crosses slashes) or its name."""
+    names = [name for name in (evidence.path, evidence.name) if name]
+    return any(fnmatchcase(name, pattern.lstrip("/")) for pattern in allowed for name in names)
+
 
 class ImageCheck(Check):
     """A check of one image. ``wants`` are glob patterns (fnmatch on the whole path, ``**`` any depth) of small files whose bytes it needs."""
@@ -74,6 +126,30 @@ class ImageCheck(Check):
     @abstractmethod
     def examine(self, subject: ImageSubject) -> Outcome:
         """Judge the image. Must not raise for anything an image can contain."""
+
+
+class FilesCheck(ImageCheck):
+    """A check of what the layers hold. Where they could not be read it is Incomplete."""
+
+    def examine(self, subject: ImageSubject) -> Outcome:
+        """See ``ImageCheck.examine``."""
+        if subject.rootfs is None:
+            return Incomplete("layers_unreadable", subject.rootfs_reason)
+        return self.examine_files(subject, subject.rootfs)
+
+    @abstractmethod
+    def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
+        """Judge the merged file system and its layers."""
+
+
+class ConfigCheck(ImageCheck):
+    """A check of nothing but manifest, config and history. Every report keeps these, so a policy's parameters judge them anew."""
+
+    def judge(self, outcome: Outcome, image: Image, parameters: Mapping[str, Any]) -> Outcome:
+        """See ``Check.judge``."""
+        if not isinstance(outcome, Passed | Failed):
+            return outcome
+        return self.examine(ImageSubject(image, None, parameters={**self.parameters, **parameters}))
 
 
 class WorkloadCheck(Check):

@@ -44,20 +44,26 @@ class Evidence:
     line: int | None = None
     certificate: str = ""  # subject or fingerprint
     keyid: str = ""
+    name: str = ""  # what it is about where that is no path: an account, a variable, a port, a label, a capability
+    amount: float | None = None  # what was measured, where a policy's parameter may set another bound
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
+    """``tolerated``: what was seen and is allowed by the check's own parameters. It is kept because a policy may allow less."""
+
+    tolerated: tuple[Evidence, ...] = ()
     kind: Literal["passed"] = "passed"
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """At least one piece of evidence. ``severity`` None means the check's own."""
+    """At least one piece of evidence. ``severity`` None means the check's own. ``tolerated`` as in ``Passed``."""
 
     evidence: tuple[Evidence, ...]
     severity: Severity | None = None
     remedy: str = ""  # a remedy for this very image, where the check can say more than its general one
+    tolerated: tuple[Evidence, ...] = ()
     kind: Literal["failed"] = "failed"
 
 

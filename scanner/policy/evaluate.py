@@ -110,7 +110,7 @@ def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Cont
         elif rule.when is not None:
             yield from _expression(rule, rule.when, report, image, context, unknown)
         else:
-            yield from _checks(rule, policy.checks[rule.id], report, image, context, unknown)
+            yield from _checks(rule, policy, report, image, context, unknown)
 
 
 def _incomplete(rule: str, slug: str, message: str, action: Verdict, subject: str = "") -> _Finding:
@@ -210,8 +210,9 @@ def _grace_ends(rule: Rule, item: Vulnerability, context: Context) -> datetime |
 
 
 def _checks(
-    rule: Rule, selected: Sequence[str], report: ScanReport, image: ImageReport, context: Context, unknown: Verdict
+    rule: Rule, policy: Policy, report: ScanReport, image: ImageReport, context: Context, unknown: Verdict
 ) -> Iterator[_Finding]:
+    selected, judges = policy.checks[rule.id], policy.judges.get(rule.id, {})
     results: dict[str, list[CheckResult]] = defaultdict(list)
     for result in (*image.checks, *report.posture, *context.workload_results):
         results[result.check].append(result)
@@ -220,8 +221,10 @@ def _checks(
     for identifier in selected:
         if identifier not in results:
             yield _incomplete(rule.id, "not_examined", f"{identifier} was not examined", unknown, identifier)
+        judge = judges.get(identifier)
         for result in results[identifier]:
-            yield from _outcome(rule, result, context, unknown)
+            judged = replace(result, outcome=judge(result.outcome, image.image)) if judge else result
+            yield from _outcome(rule, judged, context, unknown)
 
 
 def _outcome(rule: Rule, result: CheckResult, context: Context, unknown: Verdict) -> Iterator[_Finding]:

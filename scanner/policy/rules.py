@@ -8,9 +8,10 @@ from __future__ import annotations
 import difflib
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from scanner.errors import UsageError
 from scanner.model.decision import Verdict
-from scanner.model.finding import Severity
+from scanner.model.finding import Outcome, Severity
+from scanner.model.image import Image
 from scanner.model.reference import Digest
 from scanner.policy import expressions
 
@@ -62,7 +64,10 @@ class CheckInfo:
     severity: Severity
     tags: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] = ()  # "cis-docker-1.6/4.1", "dockle/CIS-DI-0001"
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # name -> default, whose type is the parameter's
+    judge: Callable[[Outcome, Image, Mapping[str, Any]], Outcome] | None = (
+        None  # a stored outcome under other parameters
+    )
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,8 @@ class Rule(_Document):
             raise ValueError("needs exactly one of vulnerability, check (or tag, benchmark), signature, when")
         if self.grace is not None and self.vulnerability is None:
             raise ValueError("grace goes with a vulnerability selector only")
+        if self.parameters and "check" not in given:
+            raise ValueError("parameters go with check, tag or benchmark only")
         return self
 
 
@@ -188,6 +195,9 @@ class _PolicyDocument(_Document):
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500)
 
 
+Judge = Callable[[Outcome, Image], Outcome]
+
+
 @dataclass(frozen=True)
 class Policy:
     """A valid policy. ``digest`` is that of ``text``'s bytes: a decision names it."""
@@ -202,6 +212,9 @@ class Policy:
     checks: Mapping[str, tuple[str, ...]]  # rule id -> ids of the checks it selects
     text: str
     digest: Digest
+    judges: Mapping[str, Mapping[str, Judge]] = field(
+        default_factory=dict
+    )  # rule id -> check id -> by the rule's parameters
 
 
 def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
@@ -215,7 +228,12 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         inner = any(len(item["loc"]) > 1 and item["loc"][0] == "rules" for item in found)
         told = [item for item in found if not (inner and item["type"] == "too_short" and item["loc"] == ("rules",))]
         raise PolicyError(name, [_problem(item, tree) for item in told[:50]]) from None
-    problems = [*_duplicates(document, tree), *_unknown(document, tree, known), *_expressions(document, tree)]
+    problems = [
+        *_duplicates(document, tree),
+        *_unknown(document, tree, known),
+        *_parameters(document, tree, known),
+        *_expressions(document, tree),
+    ]
     if problems:
         raise PolicyError(name, sorted(problems, key=lambda p: (p.line, p.column)))
     return Policy(
@@ -229,6 +247,7 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         checks={rule.id: selected_checks(rule, known) for rule in document.rules},
         text=text,
         digest=Digest.of(text.encode()),
+        judges={rule.id: dict(_judges(rule, known)) for rule in document.rules if rule.parameters},
     )
 
 
@@ -246,6 +265,28 @@ def selected_checks(rule: Rule, known: Known) -> tuple[str, ...]:
         if set(rule.tag) & set(info.tags) or set(rule.benchmark) & set(info.benchmarks):
             found.add(identifier)
     return tuple(sorted(found))
+
+
+def _judges(rule: Rule, known: Known) -> Iterable[tuple[str, Judge]]:
+    """Each selected check that has parameters of the rule, with those bound."""
+    for identifier in selected_checks(rule, known):
+        info = known.checks[identifier]
+        mine = {
+            name: _many(value) if isinstance(info.parameters[name], tuple) else value
+            for name, value in rule.parameters.items()
+            if name in info.parameters
+        }
+        if mine and info.judge is not None:
+            yield identifier, partial(_judge, info.judge, mine)
+
+
+def _judge(
+    judge: Callable[[Outcome, Image, Mapping[str, Any]], Outcome],
+    parameters: Mapping[str, Any],
+    outcome: Outcome,
+    image: Image,
+) -> Outcome:
+    return judge(outcome, image, parameters)
 
 
 def _load(text: str, name: str) -> Any:
@@ -369,6 +410,38 @@ def _unknown(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Pro
                     path = ["rules", index, "signature" if what in ("scheme", "signer") else what]
                     message = f"there is no {what} {name!r}" + _did_you_mean(name, there)
                     yield Problem(*position(tree, path), f"rules.{index}.{what}", message)
+
+
+def _parameters(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Problem]:
+    """A parameter that none of the rule's checks has, or of another type than theirs, would silently do nothing."""
+    for index, rule in enumerate(document.rules):
+        chosen = [known.checks[name] for name in selected_checks(rule, known) if name in known.checks]
+        for name, value in rule.parameters.items():
+            defaults = [info.parameters[name] for info in chosen if name in info.parameters]
+            message = ""
+            if not defaults:
+                there = sorted({other for info in chosen for other in info.parameters})
+                message = f"the selected checks have no parameter {name!r}" + _did_you_mean(name, there)
+                message += f" (they have {', '.join(there)})" if there and "did you" not in message else ""
+            elif wrong := next(filter(None, (_wrong_type(value, default) for default in defaults)), ""):
+                message = f"must be {wrong}"
+            if message:
+                path = ["rules", index, "parameters", name]
+                yield Problem(*position(tree, path), f"rules.{index}.parameters.{name}", message)
+
+
+def _wrong_type(value: Any, default: Any) -> str:
+    """What the parameter must be, where ``value`` is not; a bool is no number."""
+    if isinstance(default, tuple):
+        items = _many(value)
+        good = isinstance(items, tuple) and all(isinstance(item, str) and item for item in items)
+        return "" if good else "a text or a list of texts"
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, int | float):
+        good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        return "" if good else "a number, not negative"
+    return "" if isinstance(value, str) else "a text"
 
 
 def _expressions(document: _PolicyDocument, tree: Any) -> Iterable[Problem]:

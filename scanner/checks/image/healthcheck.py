@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from scanner.checks.base import ImageCheck, ImageSubject
+from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Failed, Outcome, Passed, Severity
 
 _TRIVIAL = re.compile(
@@ -12,7 +12,7 @@ _TRIVIAL = re.compile(
 )
 
 
-class HealthcheckPresent(ImageCheck):
+class HealthcheckPresent(ConfigCheck):
     """A healthcheck that is missing, switched off, or cannot fail tells an orchestrator nothing."""
 
     id = "healthcheck"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from scanner.checks.base import ImageCheck, ImageSubject
+from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Failed, Outcome, Passed, Severity
 
 
-class ImageSize(ImageCheck):
+class ImageSize(ConfigCheck):
     """What a pull transfers, against a budget."""
 
     id = "image-size"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from scanner.checks.base import ImageCheck, ImageSubject
+from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Failed, NotApplicable, Outcome, Passed, Severity
 
 
-class LatestTag(ImageCheck):
+class LatestTag(ConfigCheck):
     """``latest`` names whatever was pushed last: no rollback, no telling what runs."""
 
     id = "latest-tag"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from scanner.checks._passwd import accounts, number
+from scanner.checks._passwd import MAX_ID, PASSWD, accounts, is_unread, runtime_id
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.finding import Failed, Incomplete, Outcome, Passed, Severity
 
 
 class RootUser(ImageCheck):
-    """The user a container starts as, in every spelling: name, number, ``0:0``, ``00``, a name that the image's own passwd maps to 0."""
+    """The user a container starts as, in every spelling that a runtime takes for root: name, number, ``0:0``, ``00``, ``+0``, a number
+    that wraps to 0, a name that the image's own passwd maps to 0. One that cannot be resolved inside the image counts as root."""
 
     id = "root-user"
     title = "Runs as root"
     severity = Severity.HIGH
     remedy = "USER 10001:10001"
-    looks_at = "config.User and the image's own etc/passwd"
+    looks_at = "config.User and the image's own etc/passwd, read as runtimes read them"
     cannot_see = "an entrypoint that changes its user itself, or a user given when the container is started"
     cis = ("4.1",)
     dockle = ("CIS-DI-0001",)
@@ -24,29 +25,60 @@ class RootUser(ImageCheck):
 
     def examine(self, subject: ImageSubject) -> Outcome:
         """See ``ImageCheck.examine``."""
-        user = subject.image.config.user.strip()
+        user = subject.image.config.user
         name = user.partition(":")[0]
-        if not name:
+        if subject.image.platform.os == "windows":
+            return self._on_windows(subject, name)
+        if not name.strip():
             return self._root(subject, "no USER is set, so the container starts as root")
-        uid = number(name)
-        if uid is not None:
-            return self._root(subject, f"USER {user} is uid 0") if uid == 0 else Passed()
-        return self._named(subject, user, name)
+        uid = runtime_id(name)
+        if uid is None:
+            return self._named(subject, user, name)
+        if uid == 0:
+            how = "" if name.strip("0") == "" else ": runtimes keep 32 bits of it (CVE-2024-40635)"
+            return self._root(subject, f"USER {user} is uid 0{how}")
+        if not 0 < int(name) <= MAX_ID:
+            return self._root(
+                subject, f"USER {user} is no uid that there can be; what cannot be resolved counts as root"
+            )
+        return Passed()
+
+    def _on_windows(self, subject: ImageSubject, name: str) -> Outcome:
+        """https://learn.microsoft.com/virtualization/windowscontainers/manage-containers/container-security"""
+        if name.lower() in ("", "containeradministrator"):
+            return self._root(subject, "the container starts as ContainerAdministrator")
+        if name.lower() == "containeruser":
+            return Passed()
+        return Incomplete(
+            "user_unresolved", f"whether the Windows user {name!r} is an administrator is not in the config"
+        )
 
     def _named(self, subject: ImageSubject, user: str, name: str) -> Outcome:
-        if name == "root":
+        if name.strip() == "root":
             return self._root(subject, f"USER {user} is root")
         if subject.rootfs is None:
             return Incomplete("layers_unreadable", subject.rootfs_reason)
-        found = accounts(subject.rootfs)
-        account = next((a for a in found or () if a.name == name), None)
-        if account is None or account.uid is None:
+        if is_unread(subject.rootfs, PASSWD):
             return Incomplete(
-                "user_unresolved", f"USER {user!r} is not in the image's etc/passwd, so its uid is not known"
+                "file_unread", f"USER {user!r} cannot be looked up: the image's etc/passwd could not be read"
+            )
+        account = next((a for a in accounts(subject.rootfs) or () if a.name == name), None)
+        if account is None:
+            return self._root(
+                subject, f"USER {user!r} is not in the image's etc/passwd; what cannot be resolved counts as root"
             )
         if account.uid == 0:
-            return self._root(subject, f"USER {user} is uid 0 in the image's own etc/passwd")
+            return self._root(subject, f"USER {user} is uid 0 in line {account.line} of the image's own etc/passwd")
         return Passed()
 
     def _root(self, subject: ImageSubject, message: str) -> Outcome:
-        return Failed((subject.evidence(message, pointer="/config/User"),))
+        return Failed((subject.evidence(message, pointer="/config/User"),), remedy=self._remedy(subject))
+
+    def _remedy(self, subject: ImageSubject) -> str:
+        """The user that the image already has for this, where there is exactly one."""
+        found = accounts(subject.rootfs) if subject.rootfs is not None else None
+        own = {a.name: a for a in found or () if 1000 <= a.uid < 65534 and a.gid}
+        if len(own) != 1:
+            return ""
+        account = next(iter(own.values()))
+        return f"USER {account.uid}:{account.gid}"

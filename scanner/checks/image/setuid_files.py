@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
 
-from scanner.checks.base import ImageCheck, ImageSubject
-from scanner.model.filesystem import FileType, PlacedFile
-from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, Severity
+from scanner.checks._remedy import run
+from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
+from scanner.model.filesystem import FileType, Rootfs
+from scanner.model.finding import Evidence, Outcome, Severity
+
+# What distributions ship so. They are of no use in a container, but nobody has smuggled them in.
+_DISTRIBUTIONS_OWN = (
+    "su mount umount passwd chsh chfn gpasswd newgrp chage expiry unix_chkpwd unix_update wall write write.ul bsd-write ssh-agent"
+    " ssh-keysign crontab at dotlockfile dbus-daemon-launch-helper pkexec polkit-agent-helper-1 fusermount fusermount3 ping ping6"
+    " pam_timestamp_check userhelper utempter mlocate plocate locate newuidmap newgidmap bbsuid sg vlock mount.nfs pam_extrausers_chkpwd"
+    " grub2-set-bootflag"
+)
+_SYSTEM = ("bin/", "sbin/", "usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "lib/")
 
 
-class SetuidFiles(ImageCheck):
-    """setuid and setgid programs, and file capabilities, which give the same without showing in ``ls -l``."""
+class SetuidFiles(FilesCheck):
+    """setuid and setgid programs: with root given up, they are the way back. Severe where it is none that a distribution ships."""
 
     id = "setuid-files"
-    title = "setuid, setgid or capable files"
+    title = "setuid or setgid programs"
     severity = Severity.MEDIUM
     remedy = "RUN find / -xdev -perm /6000 -type f -exec chmod a-s {} +"
-    looks_at = "mode bits and the security.capability attribute of every file that a container would see"
+    looks_at = "mode bits of every file that a container would see"
     cannot_see = "whether the container runs with no-new-privileges, which takes their effect away"
     cis = ("4.8",)
     dockle = ("CIS-DI-0008",)
-    article = ("Security",)
+    article = ("Security: Run as Non-Root",)
     tags = ("files",)
-    parameters: ClassVar[dict[str, Any]] = {"allow": ()}
+    parameters = ALLOW
 
-    def examine(self, subject: ImageSubject) -> Outcome:
-        """See ``ImageCheck.examine``."""
-        if subject.rootfs is None:
-            return Incomplete("layers_unreadable", subject.rootfs_reason)
-        allowed = {str(path).lstrip("/") for path in subject.parameters.get("allow", ())}
-        found = tuple(
-            e for placed in subject.rootfs for e in self._privileged(subject, placed) if e.path not in allowed
-        )
-        return Failed(tuple(sorted(found, key=lambda e: e.path))) if found else Passed()
+    def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
+        """See ``FilesCheck.examine_files``."""
+        found = sorted(self._privileged(subject, rootfs), key=lambda item: item.path)
+        return self.judged(found, subject.parameters)
 
-    def _privileged(self, subject: ImageSubject, placed: PlacedFile) -> Iterator[Evidence]:
-        entry = placed.entry
-        if entry.type not in (FileType.FILE, FileType.HARDLINK):
-            return
-        kinds = [
-            name
-            for name, given in (("setuid", entry.setuid), ("setgid", entry.setgid), ("capabilities", entry.capability))
-            if given
-        ]
-        if kinds:
-            owner = f"owner {entry.uid}:{entry.gid}"
-            yield subject.evidence(
-                f"/{entry.path} has {' and '.join(kinds)} ({owner})", layer_index=placed.layer, path=entry.path
-            )
+    def _privileged(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+        for path, placed in rootfs.files.items():
+            entry = placed.entry
+            # setgid without the right to execute for the group was mandatory locking: it gives nothing to anyone (chmod(2)).
+            setgid = entry.setgid and bool(entry.mode & 0o010)
+            if entry.type not in (FileType.FILE, FileType.HARDLINK) or not (entry.setuid or setgid):
+                continue
+            kinds = " and ".join(name for name, given in (("setuid", entry.setuid), ("setgid", setgid)) if given)
+            message = f"/{path} is {kinds} (mode {entry.mode:04o}, owner {entry.uid}:{entry.gid})"
+            yield subject.evidence(message, layer_index=placed.layer, path=path)
+
+    def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
+        """See ``Check.severity_of``."""
+        return Severity.LOW if all(_expected(item.path) for item in evidence) else None
+
+    def remedy_for(self, evidence: Sequence[Evidence]) -> str:
+        """See ``Check.remedy_for``."""
+        return run("chmod a-s", (item.path and f"/{item.path}" for item in evidence))
+
+
+def _expected(path: str) -> bool:
+    return path.startswith(_SYSTEM) and path.rpartition("/")[2] in _DISTRIBUTIONS_OWN.split()

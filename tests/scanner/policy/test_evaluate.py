@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from scanner import catalog
 from scanner.model.decision import ReasonKind, Verdict
-from scanner.model.finding import CheckResult, Incomplete, NotApplicable, Passed, Signer, TrustStatus, Verification
+from scanner.model.finding import (
+    CheckResult,
+    Evidence,
+    Failed,
+    Incomplete,
+    NotApplicable,
+    Passed,
+    Signer,
+    TrustStatus,
+    Verification,
+)
 from scanner.model.scan import ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
 from scanner.policy.evaluate import Context, evaluate, evidence_digest, worst
@@ -282,3 +292,27 @@ def test_time_never_helps(found: ScanReport, days: int) -> None:
 @settings(max_examples=100, deadline=None)
 def test_the_same_question_has_the_same_answer(found: ScanReport) -> None:
     assert decide(found) == decide(found)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "verdict"),
+    [
+        ("", Verdict.DENY),
+        ("    parameters: {allow: [/usr/bin/su]}\n", Verdict.DENY),
+        ("    parameters: {allow: ['/usr/bin/*']}\n", Verdict.ALLOW),
+    ],
+)
+def test_a_rules_parameters_judge_the_stored_evidence(parameters: str, verdict: Verdict) -> None:
+    found = Failed(tuple(Evidence(f"/{path}", path=path) for path in ("usr/bin/su", "usr/bin/mount")))
+    by = policy(f"  - id: a\n    check: setuid-files\n{parameters}    action: deny\n")
+    assert decide(simple(checks={"setuid-files": found}), by).verdict is verdict
+
+
+def test_a_policy_may_tolerate_less_than_the_check() -> None:
+    passed = Passed((Evidence("/usr/bin/su", path="usr/bin/su"),))
+    by = policy(
+        "  - {id: a, check: setuid-files, parameters: {allow: []}, action: deny}\n"
+        "  - {id: b, check: image-size, parameters: {max_megabytes: 0.5}, action: warn}\n"
+    )
+    reasons = decide(simple(checks={"setuid-files": passed}), by).reasons
+    assert [(reason.rule, reason.subject) for reason in reasons] == [("a", "setuid-files"), ("b", "image-size")]

@@ -117,3 +117,37 @@ def test_the_default_decides_where_no_other_matches() -> None:
 )
 def test_the_examples_are_good(file: Path) -> None:
     parse_policy(file.read_text(), file.name, known=KNOWN)
+
+
+def with_parameters(text: str, selector: str = "check: setuid-files") -> str:
+    return HEAD + f"rules:\n  - id: a\n    {selector}\n    parameters: {text}\n    action: deny\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message"),
+    [
+        (with_parameters("{alow: [x]}"), 18, "no parameter 'alow'; did you mean 'allow'?"),
+        (with_parameters("{budget: 1}"), 18, "no parameter 'budget' (they have allow)"),
+        (with_parameters("{allow: 3}"), 18, "must be a text or a list of texts"),
+        (with_parameters("{allow: [1]}"), 18, "must be a text or a list of texts"),
+        (with_parameters("{max_megabytes: big}", "check: image-size"), 18, "must be a number"),
+        (with_parameters("{max_megabytes: -1}", "check: image-size"), 18, "must be a number"),
+        (with_parameters("{max_megabytes: true}", "check: image-size"), 18, "must be a number"),
+        (with_parameters("{allow: [x]}", "check: root-user"), 18, "no parameter 'allow'"),
+    ],
+)
+def test_a_parameter_that_would_do_nothing_is_refused(text: str, column: int, message: str) -> None:
+    found = problems(text)
+    assert found[0][:2] == (7, column)
+    assert message in found[0][2]
+
+
+def test_parameters_go_with_checks_only() -> None:
+    found = problems(with_parameters("{allow: [x]}", "when: 'image.size > 1'"))
+    assert "parameters go with check" in found[0][2]
+
+
+@pytest.mark.parametrize("text", ["{allow: /usr/bin/su}", "{allow: [/usr/bin/su]}", "{allow: []}"])
+def test_parameters_are_bound_to_the_checks_that_have_them(text: str) -> None:
+    policy = parse_policy(with_parameters(text, "check: [setuid-files, root-user]"), known=KNOWN)
+    assert list(policy.judges["a"]) == ["setuid-files"]

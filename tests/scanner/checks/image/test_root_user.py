@@ -1,16 +1,39 @@
-"""Root by any spelling; what cannot be resolved is not known."""
+"""Root by any spelling; what cannot be resolved counts as root; what could not be read is not known."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from scanner.checks.image.root_user import RootUser
+from scanner.model.filesystem import FileType
 from scanner.model.finding import Failed, Incomplete, Passed
-from tests.scanner.checks.factory import PASSWD, layer, subject, unreadable
+from scanner.model.reference import Platform
+from tests.scanner.checks.factory import PASSWD, entry, layer, subject, unreadable
 
 
-@pytest.mark.parametrize("user", ["", "root", "0", "0:0", "00", "root:root", "0:10001", "4294967296", " 0 "])
+@pytest.mark.parametrize(
+    "user",
+    [
+        "",
+        "root",
+        "0",
+        "0:0",
+        "00",
+        "root:root",
+        "0:10001",
+        "4294967296",
+        "4294967296:4294967296",
+        " 0 ",
+        "+0",
+        "-0",
+        ":1000",
+        "  ",
+    ],
+)
 def test_root_by_any_spelling(user: str) -> None:
+    """Dockle (CIS-DI-0001) and docker-bench 4.1 compare with a few literals: all of these but the first three pass there."""
     outcome = RootUser().examine(subject(user=user))
     assert isinstance(outcome, Failed)
     assert outcome.evidence[0].pointer == "/config/User"
@@ -21,19 +44,55 @@ def test_a_name_that_the_image_itself_maps_to_root() -> None:
     assert isinstance(RootUser().examine(subject(layer(contents={"etc/passwd": passwd}), user="toor")), Failed)
 
 
-@pytest.mark.parametrize("user", ["app", "10001", "10001:0", "app:app"])
+@pytest.mark.parametrize("user", ["app", "10001", "10001:0", "app:app", "+10001", "65534"])
 def test_another_user_passes(user: str) -> None:
     assert isinstance(RootUser().examine(subject(user=user)), Passed)
 
 
-@pytest.mark.parametrize("user", ["ghost", "-1", "٠"])
-def test_a_user_that_nobody_knows_is_not_known(user: str) -> None:
-    assert isinstance(RootUser().examine(subject(user=user)), Incomplete)
+@pytest.mark.parametrize("user", ["ghost", "-1", "٠", "0x0", "99999999999999999999", "4294967295", "1000 "])
+def test_a_user_that_cannot_be_resolved_counts_as_root(user: str) -> None:
+    assert isinstance(RootUser().examine(subject(user=user)), Failed)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"app:x:none:1::/:/bin/sh\n",  # a uid that is no number is 0 to runtimes
+        b"app:x\n",  # so is one that is not there
+        b"app:x:4294967296:1::/:/bin/sh\n",
+    ],
+)
+def test_the_first_line_of_a_name_counts_however_it_is_broken(line: bytes) -> None:
+    """A strict reader would skip the line and find the good one below it; Docker and containerd start uid 0."""
+    assert isinstance(RootUser().examine(subject(layer(contents={"etc/passwd": line + PASSWD}), user="app")), Failed)
+
+
+def test_only_a_newline_ends_a_line() -> None:
+    """Python's splitlines sees a line of ``app`` here that no runtime sees."""
+    passwd = b"x:x:5:5:\x0bapp:x:10001:10001::/:/bin/sh\x0b:/:/bin/sh\napp:x:0:0::/:/bin/sh\n"
+    assert isinstance(RootUser().examine(subject(layer(contents={"etc/passwd": passwd}), user="app")), Failed)
+
+
+def test_a_link_to_what_nobody_kept_is_not_known() -> None:
+    link = entry("etc/passwd", kind=FileType.SYMLINK, link="../usr/users")
+    assert isinstance(RootUser().examine(subject(layer(link, entry("usr/users")), user="app")), Incomplete)
 
 
 def test_without_files_a_name_is_not_known() -> None:
     assert isinstance(RootUser().examine(unreadable(user="app")), Incomplete)
 
 
-def test_without_passwd_a_name_is_not_known() -> None:
-    assert isinstance(RootUser().examine(subject(layer(contents={"app": b"x"}), user="app")), Incomplete)
+def test_the_remedy_names_the_user_that_the_image_has() -> None:
+    passwd = b"root:x:0:0::/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
+    outcome = RootUser().examine(subject(layer(contents={"etc/passwd": passwd})))
+    assert isinstance(outcome, Failed)
+    assert outcome.remedy == "USER 1000:1000"
+
+
+@pytest.mark.parametrize(
+    ("user", "kind"), [("", Failed), ("ContainerAdministrator", Failed), ("ContainerUser", Passed), ("me", Incomplete)]
+)
+def test_windows(user: str, kind: type) -> None:
+    made = subject(user=user)
+    config = replace(made.image.config, platform=Platform("windows", "amd64"))
+    assert isinstance(RootUser().examine(replace(made, image=replace(made.image, config=config))), kind)

@@ -1,0 +1,38 @@
+"""The user is given by name (Pod Security Standards: runAsNonRoot)."""
+
+from __future__ import annotations
+
+from scanner.checks._passwd import PASSWD, accounts, is_unread, runtime_id
+from scanner.checks.base import FilesCheck, ImageSubject
+from scanner.model.filesystem import Rootfs
+from scanner.model.finding import Failed, Incomplete, NotApplicable, Outcome, Passed, Severity
+
+
+class NumericUser(FilesCheck):
+    """Kubernetes starts no image whose user is a name where ``runAsNonRoot`` is asked for: it does not read the image's passwd."""
+
+    id = "numeric-user"
+    title = "User is a name, not a number"
+    severity = Severity.LOW
+    remedy = "USER 10001:10001"
+    looks_at = "config.User"
+    cannot_see = "whether it will run where somebody asks for runAsNonRoot"
+    article = ("Security: Run as Non-Root",)
+    pss = ("runAsNonRoot",)
+    tags = ("users",)
+
+    def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
+        """See ``FilesCheck.examine_files``."""
+        name = subject.image.config.user.partition(":")[0]
+        if subject.image.platform.os == "windows":
+            return NotApplicable("Windows knows users by name only")
+        if name in ("", "root") or runtime_id(name) == 0:
+            return NotApplicable("the image runs as root: see root-user")
+        if runtime_id(name) is not None:
+            return Passed()
+        if is_unread(rootfs, PASSWD):
+            return Incomplete("file_unread", "the image's etc/passwd could not be read")
+        account = next((a for a in accounts(rootfs) or () if a.name == name), None)
+        message = f"USER {name} is a name: Kubernetes refuses it where runAsNonRoot is asked for"
+        remedy = f"USER {account.uid}:{account.gid}" if account and account.uid else ""
+        return Failed((subject.evidence(message, pointer="/config/User", name=name),), remedy=remedy)

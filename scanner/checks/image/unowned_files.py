@@ -1,0 +1,60 @@
+"""Files of users and groups that the image does not have."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from os.path import commonpath
+
+from scanner.checks._passwd import GROUP, PASSWD, accounts, groups, is_unread, runtime_id
+from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
+from scanner.model.filesystem import Rootfs
+from scanner.model.finding import Evidence, Incomplete, NotApplicable, Outcome, Severity
+
+_OVERFLOW = 65534  # what the kernel shows for an id that has no mapping; distributions call it nobody or nogroup
+
+
+class UnownedFiles(FilesCheck):
+    """An id without a name belongs to whoever is given it next: usually the builder's own, copied in with the files."""
+
+    id = "unowned-files"
+    title = "Files of an unknown owner"
+    severity = Severity.LOW
+    remedy = "COPY --chown=0:0 . /app"
+    looks_at = "the owner and group of every file, against etc/passwd, etc/group and config.User"
+    cannot_see = "ids that a user namespace or a directory service gives a meaning"
+    article = ("Security",)
+    tags = ("files",)
+    parameters = ALLOW
+
+    def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
+        """See ``FilesCheck.examine_files``."""
+        unread = [path for path in (PASSWD, GROUP) if is_unread(rootfs, path)]
+        if unread:
+            return Incomplete("file_unread", f"{unread[0]} could not be read")
+        users, teams = accounts(rootfs), groups(rootfs)
+        if users is None or teams is None:
+            return NotApplicable("the image has no accounts, so no file has an owner with a name")
+        user, _, group = subject.image.config.user.partition(":")
+        uids = {0, _OVERFLOW, runtime_id(user), *(a.uid for a in users)}
+        gids = {0, _OVERFLOW, runtime_id(group), *(g.gid for g in teams), *(a.gid for a in users)}
+        gids |= {number for number in (runtime_id(user),) if not group}  # COPY --chown=10001 gives both
+        return self.judged(self._unowned(subject, rootfs, uids, gids), subject.parameters)
+
+    def _unowned(
+        self, subject: ImageSubject, rootfs: Rootfs, uids: set[int | None], gids: set[int | None]
+    ) -> Iterator[Evidence]:
+        found: dict[tuple[int, str, int], list[str]] = defaultdict(list)
+        for path, placed in rootfs.files.items():
+            entry = placed.entry
+            if entry.uid not in uids:
+                found[placed.layer, "uid", entry.uid].append(path)
+            elif entry.gid not in gids:
+                found[placed.layer, "gid", entry.gid].append(path)
+        for (layer, what, number), paths in sorted(found.items()):
+            top = commonpath(paths)
+            where = f"/{top}" if len(paths) == 1 else f"{len(paths)} files below /{top}"
+            message = (
+                f"{where} belong{'s' if len(paths) == 1 else ''} to {what} {number}, which the image does not know"
+            )
+            yield subject.evidence(message, layer_index=layer, path=top, name=str(number))

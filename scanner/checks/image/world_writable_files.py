@@ -1,0 +1,73 @@
+"""Files and directories that everybody may change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from scanner.checks._remedy import run
+from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
+from scanner.model.filesystem import FileEntry, FileType, Rootfs
+from scanner.model.finding import Evidence, Outcome, Severity
+
+_KERNELS = ("dev/", "proc/", "sys/")  # a runtime mounts its own over these
+_SYSTEM = ("etc", "usr", "bin", "sbin", "lib", "lib64", "boot", "root")
+
+
+class WorldWritableFiles(FilesCheck):
+    """With a file that anyone may write, the user whom an attacker became does not matter. A directory with the sticky bit is another
+    thing (``/tmp``). What stands below a directory that is writable itself is counted there."""
+
+    id = "world-writable-files"
+    title = "Writable by everyone"
+    severity = Severity.MEDIUM
+    remedy = "RUN chmod -R o-w /path"
+    looks_at = "mode bits of every file and directory that a container would see"
+    cannot_see = "access control lists, and a read-only root file system, which makes it harmless"
+    article = ("Security: Read-Only Filesystems",)
+    tags = ("files",)
+    parameters = ALLOW
+
+    def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
+        """See ``FilesCheck.examine_files``."""
+        return self.judged(self._writable(subject, rootfs), subject.parameters)
+
+    def _writable(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+        writable = {path for path, placed in rootfs.files.items() if _is_writable(path, placed.entry)}
+        directories = {path for path in writable if rootfs.files[path].entry.type is FileType.DIRECTORY}
+        below: Counter[str] = Counter()
+        tops = []
+        for path in sorted(writable):
+            above = _highest(path, directories)
+            if above == path:
+                tops.append(path)
+            else:
+                below[above] += 1
+        for path in tops:
+            placed = rootfs.files[path]
+            what = "directory without sticky bit" if path in directories else "file"
+            more = f", and so are {below[path]} entries below it" if below[path] else ""
+            message = f"/{path} is writable by everyone ({what}, mode {placed.entry.mode:04o}){more}"
+            yield subject.evidence(message, layer_index=placed.layer, path=path)
+
+    def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
+        """See ``Check.severity_of``."""
+        return Severity.HIGH if any(item.path.partition("/")[0] in _SYSTEM for item in evidence) else None
+
+    def remedy_for(self, evidence: Sequence[Evidence]) -> str:
+        """See ``Check.remedy_for``."""
+        return run("chmod -R o-w", (item.path and f"/{item.path}" for item in evidence))
+
+
+def _is_writable(path: str, entry: FileEntry) -> bool:
+    if not entry.mode & 0o002 or path.startswith(_KERNELS):
+        return False
+    if entry.type is FileType.DIRECTORY:
+        return not entry.mode & 0o1000
+    return entry.type in (FileType.FILE, FileType.HARDLINK, FileType.FIFO)
+
+
+def _highest(path: str, directories: set[str]) -> str:
+    """The topmost of ``directories`` on the way to ``path``, all between being so too or not; itself where there is none."""
+    parts = path.split("/")
+    return next((top for n in range(1, len(parts)) if (top := "/".join(parts[:n])) in directories), path)
