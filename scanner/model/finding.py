@@ -237,6 +237,8 @@ class Verification:
     signers: tuple[Signer, ...] = ()
     role: str = ""
     trust: str = ""  # the named trust root that was used
-    predicate_type: str = ""  # for attestations
+    predicate_type: str = ""  # for attestations; empty: a signature
+    predicate: tuple[tuple[str, str], ...] = ()  # the attestation's scalars by dotted path, top ones first
+    predicate_cut: bool = False  # it has more of them: what is not there is not known to be missing
     checked_at: datetime | None = None
     notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,217 @@
+"""Whom to trust for cosign signatures: the document of a trust root, validated once and parsed into keys and certificates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+import re2
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from sigstore.errors import Error as SigstoreError
+from sigstore.models import TrustedRoot
+from sigstore_models.trustroot.v1 import TrustedRoot as TrustedRootMessage
+
+from scanner.trust._documents import load_document, validated
+from scanner.trust._pki import PublicKey, key_id, load_certificates, load_public_key, usable
+
+_BUNDLED = "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev"
+
+
+def _key(value: str) -> str:
+    load_public_key(value)
+    return value
+
+
+def _certificates(value: str) -> str:
+    load_certificates(value)
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re2.compile(value)
+    except re2.error:
+        raise ValueError("not a regular expression (RE2 syntax)") from None
+    return value
+
+
+_KeyPem = Annotated[str, AfterValidator(_key)]
+_CertificatesPem = Annotated[str, AfterValidator(_certificates)]
+_Pattern = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_pattern)]
+_Text = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class Identity(BaseModel):
+    """A keyless signer: who (subject) according to whom (issuer). Both are needed; an expression must match the whole text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: _Text | None = None
+    issuer_regexp: _Pattern | None = None
+    subject: _Text | None = None
+    subject_regexp: _Pattern | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Identity:
+        for name in ("issuer", "subject"):
+            if (getattr(self, name) is None) is (getattr(self, f"{name}_regexp") is None):
+                raise ValueError(f"give exactly one of {name} and {name}_regexp")
+        return self
+
+    def matches(self, issuer: str, subject: str) -> bool:
+        return _fits(self.issuer, self.issuer_regexp, issuer) and _fits(self.subject, self.subject_regexp, subject)
+
+
+def _fits(exact: str | None, pattern: str | None, value: str) -> bool:
+    return value == exact if exact is not None else bool(pattern and re2.fullmatch(pattern, value))
+
+
+class Document(BaseModel):
+    """The members of a cosign trust document. See docs/signatures.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys: dict[_Text, _KeyPem] = Field(default_factory=dict, max_length=50)
+    identities: tuple[Identity, ...] = Field((), max_length=50)
+    threshold: int = Field(1, ge=1, le=50, strict=True)
+    annotations: dict[str, str] = Field(default_factory=dict, max_length=50)
+    tlog: Literal["required", "ignored"] | None = None
+    rekor_keys: tuple[_KeyPem, ...] = Field((), max_length=20)
+    fulcio: tuple[_CertificatesPem, ...] = Field((), max_length=20)
+    ctfe_keys: tuple[_KeyPem, ...] = Field((), max_length=20)
+    tsa: tuple[_CertificatesPem, ...] = Field((), max_length=20)
+    trusted_root: Literal["bundled"] | dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Document:
+        if not self.keys and not self.identities:
+            raise ValueError("names nobody: give keys or identities")
+        own = self.fulcio or self.ctfe_keys or self.tsa or (self.rekor_keys and self.identities)
+        if self.trusted_root is not None and own:
+            raise ValueError("give trusted_root, or fulcio, rekor_keys, ctfe_keys and tsa; not both")
+        if isinstance(self.trusted_root, dict):
+            _trusted_root(json.dumps(self.trusted_root))
+        return self
+
+
+@dataclass(frozen=True)
+class Authorities:
+    """The sigstore instance behind keyless signatures and logs. ``tsa``: chains, the signing certificate first."""
+
+    fulcio: tuple[x509.Certificate, ...] = ()
+    rekor: Mapping[str, PublicKey] = field(default_factory=dict)
+    ctfe: Mapping[str, PublicKey] = field(default_factory=dict)
+    tsa: tuple[tuple[x509.Certificate, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class CosignTrust:
+    """A parsed document. ``keys``: name and key; two names of one key are one signer. ``root``: sigstore's own form, where it was given."""
+
+    keys: tuple[tuple[str, PublicKey], ...]
+    identities: tuple[Identity, ...]
+    threshold: int
+    annotations: tuple[tuple[str, str], ...]
+    log_required: bool
+    authorities: Authorities
+    root: TrustedRoot | None
+
+
+def parse_document(data: bytes, where: str) -> Mapping[str, Any]:
+    """See ``TrustScheme.parse_trust``. A file of PEM public keys is a document that names them after the file."""
+    if data.lstrip().startswith(b"-----BEGIN"):
+        value: Mapping[str, Any] = {"keys": _named(data.decode("utf-8", "replace"), where)}
+    else:
+        value = load_document(data, where)
+    return validated(Document, value, where).model_dump(mode="json", exclude_defaults=True)
+
+
+def _named(text: str, where: str) -> Mapping[str, str]:
+    blocks = [block.strip() + "\n" for block in _split_pem(text)]
+    name = PurePath(where).stem or "key"
+    return {name if len(blocks) == 1 else f"{name}-{index}": block for index, block in enumerate(blocks, 1)}
+
+
+def _split_pem(text: str) -> list[str]:
+    end = "-----END PUBLIC KEY-----"
+    return [part + end for part in text.split(end)[:-1]] or [text]
+
+
+@lru_cache(maxsize=64)
+def _trust(text: str) -> CosignTrust:
+    document = validated(Document, json.loads(text), "the trust root")
+    root, authorities = None, _own(document)
+    if document.trusted_root is not None or (document.identities and not document.fulcio):
+        given = document.trusted_root
+        root = _trusted_root(json.dumps(given) if isinstance(given, dict) else _bundled())
+        authorities = _of_trusted_root(root)
+        if document.rekor_keys:
+            authorities = Authorities(
+                authorities.fulcio, _by_id(document.rekor_keys), authorities.ctfe, authorities.tsa
+            )
+    required = document.tlog == "required" or (document.tlog is None and bool(document.rekor_keys))
+    return CosignTrust(
+        keys=tuple((name, load_public_key(pem)) for name, pem in sorted(document.keys.items())),
+        identities=document.identities,
+        threshold=document.threshold,
+        annotations=tuple(sorted(document.annotations.items())),
+        log_required=required,
+        authorities=authorities,
+        root=root,
+    )
+
+
+def parse_trust(document: Mapping[str, Any]) -> CosignTrust:
+    """The keys and certificates of a valid document. Raises UsageError."""
+    return _trust(json.dumps(document, sort_keys=True))
+
+
+def _own(document: Document) -> Authorities:
+    return Authorities(
+        fulcio=tuple(certificate for pem in document.fulcio for certificate in load_certificates(pem)),
+        rekor=_by_id(document.rekor_keys),
+        ctfe=_by_id(document.ctfe_keys),
+        tsa=tuple(load_certificates(pem) for pem in document.tsa),
+    )
+
+
+def _by_id(pems: tuple[str, ...]) -> dict[str, PublicKey]:
+    return {key_id(key): key for key in map(load_public_key, pems)}
+
+
+def _bundled() -> str:
+    """The root of sigstore's public instance as our version of the library carries it. Read as data: its loader keeps a cache in the
+    home directory, which whoever owns that directory could change."""
+    return files("sigstore._store").joinpath(_BUNDLED, "trusted_root.json").read_text("utf-8")
+
+
+@lru_cache(maxsize=16)
+def _trusted_root(text: str) -> TrustedRoot:
+    try:
+        root = TrustedRoot(TrustedRootMessage.from_json(text))
+        _of_trusted_root(root)
+    except (ValueError, SigstoreError) as error:
+        raise ValueError("trusted_root: not a sigstore trusted root (trusted_root.json)") from error
+    return root
+
+
+def _of_trusted_root(root: TrustedRoot) -> Authorities:
+    message = root._inner
+    return Authorities(
+        fulcio=tuple(root.get_fulcio_certs()),
+        rekor=_log_keys(message.tlogs),
+        ctfe=_log_keys(message.ctlogs),
+        tsa=tuple(tuple(a.certificates(allow_expired=True)) for a in root.get_timestamp_authorities()),
+    )
+
+
+def _log_keys(logs: Any) -> dict[str, PublicKey]:
+    keys = [usable(load_der_public_key(log.public_key.raw_bytes)) for log in logs if log.public_key.raw_bytes]
+    return {key_id(key): key for key in keys}

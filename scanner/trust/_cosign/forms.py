@@ -1,0 +1,114 @@
+"""The forms in which cosign stores a signature: a layer with annotations, a DSSE envelope with annotations, a sigstore bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cryptography import x509
+
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.trust._cosign.payload import MAX_ENVELOPE, members, parse_envelope
+from scanner.trust._cosign.transparency import parse_annotation, parse_bundle_entry
+from scanner.trust._cosign.verification import Signed
+from scanner.trust._pki import decode_base64, load_certificates, load_der_certificate
+from scanner.trust._timestamp import MAX_TIMESTAMP
+from scanner.trust.base import SignatureRefused
+
+SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
+DSSE = "application/vnd.dsse.envelope.v1+json"
+BUNDLES = (
+    "application/vnd.dev.sigstore.bundle.v0.3+json",
+    "application/vnd.dev.sigstore.bundle+json;version=0.1",
+    "application/vnd.dev.sigstore.bundle+json;version=0.2",
+    "application/vnd.dev.sigstore.bundle+json;version=0.3",
+)
+_SIGNATURE = "dev.cosignproject.cosign/signature"
+_CERTIFICATE, _CHAIN = "dev.sigstore.cosign/certificate", "dev.sigstore.cosign/chain"
+_LOG, _TIMESTAMP = "dev.sigstore.cosign/bundle", "dev.sigstore.cosign/rfc3161timestamp"
+_MAX_LOG_ENTRIES = 4
+
+
+def parse_classic(data: bytes, annotations: Mapping[str, str], *, attestation: bool) -> Signed:
+    """A layer and its annotations, which nobody signed. Raises SignatureRefused."""
+    certificates = _pem(annotations.get(_CERTIFICATE, ""), "the certificate")
+    if attestation:
+        loaded = load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed")
+        envelope = parse_envelope(loaded)
+        payload, signed_bytes, signatures = envelope.payload, envelope.signed_bytes, envelope.signatures
+    elif _SIGNATURE in annotations:
+        payload, signed_bytes = data, data
+        signatures = (decode_base64(annotations[_SIGNATURE], "the signature"),)
+    else:
+        raise SignatureRefused("a layer without a signature", reason="malformed")
+    return Signed(
+        payload=payload,
+        signed_bytes=signed_bytes,
+        signatures=signatures,
+        statement=attestation,
+        certificate=certificates[0] if certificates else None,
+        chain=(*certificates[1:], *_pem(annotations.get(_CHAIN, ""), "the certificate's chain")),
+        entries=(parse_annotation(annotations[_LOG]),) if annotations.get(_LOG) else (),
+        timestamps=_classic_timestamp(annotations.get(_TIMESTAMP, "")),
+    )
+
+
+def _pem(text: str, what: str) -> tuple[x509.Certificate, ...]:
+    if not text.strip():
+        return ()
+    try:
+        return load_certificates(text)
+    except ValueError as error:
+        raise SignatureRefused(f"{what} cannot be read", reason="malformed") from error
+
+
+def _classic_timestamp(text: str) -> tuple[bytes, ...]:
+    if not text:
+        return ()
+    data = text.encode("utf-8", "surrogatepass")
+    document = load_untrusted_json(data, limit=2 * MAX_TIMESTAMP, error=SignatureRefused, reason="malformed")
+    return (decode_base64(members(document, "the timestamp").get("SignedRFC3161Timestamp"), "the timestamp"),)
+
+
+def parse_bundle(data: bytes) -> Signed:
+    """A sigstore bundle (protobuf-specs, sigstore_bundle.proto) with a DSSE envelope. Raises SignatureRefused."""
+    document = members(
+        load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed"), "the bundle"
+    )
+    if document.get("mediaType") not in BUNDLES:
+        raise SignatureRefused(
+            f"a bundle of type {clean_text(str(document.get('mediaType')), 100)}", reason="malformed"
+        )
+    envelope = parse_envelope(document.get("dsseEnvelope"))
+    material = members(document.get("verificationMaterial"), "verificationMaterial")
+    certificates = [load_der_certificate(raw) for raw in _certificates(material)]
+    entries, stamps = (
+        material.get("tlogEntries", []),
+        members(material.get("timestampVerificationData", {}), "timestamps"),
+    )
+    tokens = stamps.get("rfc3161Timestamps", [])
+    if not isinstance(entries, list) or not isinstance(tokens, list) or len(entries) > _MAX_LOG_ENTRIES:
+        raise SignatureRefused("the bundle's verification material is not well-formed", reason="malformed")
+    return Signed(
+        payload=envelope.payload,
+        signed_bytes=envelope.signed_bytes,
+        signatures=envelope.signatures,
+        statement=True,
+        certificate=certificates[0] if certificates else None,
+        chain=tuple(certificates[1:]),
+        entries=tuple(parse_bundle_entry(entry) for entry in entries),
+        timestamps=tuple(
+            decode_base64(members(t, "a timestamp").get("signedTimestamp"), "a timestamp") for t in tokens
+        ),
+        bundle=data,
+    )
+
+
+def _certificates(material: Mapping[str, Any]) -> Iterator[bytes]:
+    listed: object = [material["certificate"]] if material.get("certificate") is not None else []
+    if material.get("x509CertificateChain") is not None:
+        listed = members(material["x509CertificateChain"], "x509CertificateChain").get("certificates")
+    if not isinstance(listed, list) or len(listed) > 10:
+        raise SignatureRefused("the bundle's certificates are not a short list", reason="malformed")
+    for item in listed:
+        yield decode_base64(members(item, "a certificate").get("rawBytes"), "a certificate")

@@ -1,0 +1,122 @@
+"""Certificates that lived ten minutes: who signed, according to whom, and that the signature was made while the certificate lived.
+
+Extensions: https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from asn1crypto import core
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.certificate_transparency import LogEntryType, SignedCertificateTimestamp
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from scanner.model.untrusted import clean_text
+from scanner.trust._cosign.document import Identity
+from scanner.trust._pki import PublicKey, build_path, certificate_key, extension, key_id, verify_signature
+from scanner.trust.base import SignatureRefused
+
+_ISSUER_V2 = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
+_ISSUER_V1 = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
+_OTHER_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
+
+
+@dataclass(frozen=True)
+class Who:
+    """The subject of a certificate and the identity provider that vouched for it."""
+
+    subject: str
+    issuer: str
+
+
+def check_certificate(
+    leaf: x509.Certificate,
+    others: Sequence[x509.Certificate],
+    authorities: Sequence[x509.Certificate],
+    times: Sequence[datetime],
+) -> tuple[x509.Certificate, ...]:
+    """A chain to the certificate authority at every established time, for code signing. Raises SignatureRefused(reason="certificate").
+
+    The clock has no say: the certificate is long expired when anybody looks.
+    """
+    if not times:
+        raise SignatureRefused(
+            "nothing tells when the signature was made: no log entry and no timestamp", reason="certificate"
+        )
+    usage, constraints = extension(leaf, x509.ExtendedKeyUsage), extension(leaf, x509.BasicConstraints)
+    if usage is None or ExtendedKeyUsageOID.CODE_SIGNING not in usage:
+        raise SignatureRefused("the certificate is not for code signing", reason="certificate")
+    if constraints is not None and constraints.ca:
+        raise SignatureRefused("an authority's certificate signs no images", reason="certificate")
+    paths = [build_path(leaf, others, authorities, time) for time in times]
+    return paths[0]
+
+
+def check_sct(path: Sequence[x509.Certificate], logs: Mapping[str, PublicKey]) -> None:
+    """RFC 6962 section 3.2: a certificate transparency log that we trust saw the certificate. Without known logs nothing is asked.
+
+    Raises SignatureRefused(reason="certificate").
+    """
+    if not logs:
+        return
+    found = extension(path[0], x509.PrecertificateSignedCertificateTimestamps)
+    if not found or len(path) < 2:
+        raise SignatureRefused("the certificate has no certificate transparency timestamp", reason="certificate")
+    for sct in found:
+        key = logs.get(sct.log_id.hex())
+        sound = sct.entry_type is LogEntryType.PRE_CERTIFICATE and isinstance(
+            sct.signature_hash_algorithm, hashes.SHA256
+        )
+        if key is not None and sound and verify_signature(key, sct.signature, _signed_by_log(sct, path[0], path[1])):
+            return
+    raise SignatureRefused("no trusted certificate transparency log has seen the certificate", reason="certificate")
+
+
+def _signed_by_log(sct: SignedCertificateTimestamp, leaf: x509.Certificate, issuer: x509.Certificate) -> bytes:
+    tbs = leaf.tbs_precertificate_bytes
+    milliseconds = int(sct.timestamp.replace(tzinfo=UTC).timestamp() * 1000)
+    head = struct.pack("!BBQH", 0, 0, milliseconds, 1)
+    entry = bytes.fromhex(key_id(certificate_key(issuer))) + len(tbs).to_bytes(3, "big") + tbs
+    return head + entry + struct.pack("!H", len(sct.extension_bytes)) + sct.extension_bytes
+
+
+def check_identity(certificate: x509.Certificate, identities: Sequence[Identity]) -> Who:
+    """The certificate is one of ``identities``: issuer and subject both. Raises SignatureRefused: identity, malformed."""
+    issuer, subjects = _issuer(certificate), _subjects(certificate)
+    for subject in subjects:
+        if any(identity.matches(issuer, subject) for identity in identities):
+            return Who(subject, issuer)
+    shown = clean_text(", ".join(subjects) or "nobody", 200)
+    raise SignatureRefused(f"signed by {shown} according to {clean_text(issuer or 'nobody', 200)}", reason="identity")
+
+
+def _issuer(certificate: x509.Certificate) -> str:
+    values = {e.oid: e.value.value for e in certificate.extensions if isinstance(e.value, x509.UnrecognizedExtension)}
+    old = values.get(_ISSUER_V1, b"").decode("utf-8", "replace")
+    new = _utf8(values[_ISSUER_V2]) if _ISSUER_V2 in values else ""
+    if old and new and old != new:
+        raise SignatureRefused("the certificate names two issuers", reason="malformed")
+    return new or old
+
+
+def _subjects(certificate: x509.Certificate) -> tuple[str, ...]:
+    names = extension(certificate, x509.SubjectAlternativeName)
+    found = []
+    for name in names or ():
+        if isinstance(name, x509.RFC822Name | x509.UniformResourceIdentifier | x509.DNSName):
+            found.append(name.value)
+        elif isinstance(name, x509.OtherName) and name.type_id == _OTHER_NAME:
+            found.append(_utf8(name.value))
+    return tuple(found)
+
+
+def _utf8(der: bytes) -> str:
+    try:
+        return str(core.UTF8String.load(der, strict=True).native)
+    except (ValueError, TypeError) as error:
+        raise SignatureRefused("an extension of the certificate is not a text", reason="malformed") from error

@@ -1,0 +1,190 @@
+"""One signature, step by step: bytes, trust and digest in; who signed out, or a refusal that says which step failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cryptography import x509
+from sigstore.errors import CertValidationError, VerificationError
+from sigstore.errors import Error as SigstoreError
+from sigstore.models import Bundle
+from sigstore.verify import Verifier
+
+from scanner.model.reference import Digest
+from scanner.trust._cosign.document import CosignTrust, Identity
+from scanner.trust._cosign.keyless import Who, check_certificate, check_identity, check_sct
+from scanner.trust._cosign.payload import (
+    SIGNATURE_PREDICATE,
+    check_annotations,
+    check_simple_signing,
+    check_statement,
+)
+from scanner.trust._cosign.transparency import LogEntry, Signing, check_entry, check_promise
+from scanner.trust._pki import PublicKey, certificate_key, key_id, verify_signature
+from scanner.trust._timestamp import Timestamp, verify_timestamp
+from scanner.trust.base import SignatureRefused
+
+_MAX_TIMESTAMPS = 4
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A signature as it was found, nothing of it believed. ``statement``: the payload is an in-toto statement, else simple signing.
+    ``bundle``: the whole sigstore bundle, where that is what it was."""
+
+    payload: bytes
+    signed_bytes: bytes
+    signatures: tuple[bytes, ...]
+    statement: bool
+    certificate: x509.Certificate | None = None
+    chain: tuple[x509.Certificate, ...] = ()
+    entries: tuple[LogEntry, ...] = ()
+    timestamps: tuple[bytes, ...] = ()
+    bundle: bytes = b""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A signature that counts. ``signer`` is the same for two signatures by one signer: a key's id, or an identity."""
+
+    signer: str
+    name: str
+    keyid: str
+    issuer: str
+    predicate_type: str = ""  # empty: a signature, else an attestation
+    fields: tuple[tuple[str, str], ...] = ()
+    truncated: bool = False
+    logged: datetime | None = None
+    notes: tuple[str, ...] = ()
+
+
+def verify_one(signed: Signed, trust: CosignTrust, digest: Digest) -> Accepted:
+    """Whoever signed ``digest`` by ``signed``. Raises SignatureRefused with the first step that failed as its reason."""
+    key, signature, name = find_signer(signed, trust)  # 1
+    if name is None:
+        who, logged = _keyless(signed, signature, key, trust)
+    else:
+        signing = Signing(signed.payload, signed.signed_bytes, signature, key, None)
+        who, logged = None, check_log(signed, signing, trust, keyless=False)  # 2
+    kind, claims, fields, truncated = check_payload(signed, digest)  # 4
+    if not kind:
+        check_annotations(claims, trust.annotations)  # 5
+    if who is not None:
+        signer = f"{who.subject} {who.issuer}"
+        return Accepted(signer, who.subject, key_id(key), who.issuer, kind, fields, truncated, logged)
+    notes = () if logged else ("the transparency log was not asked for",)
+    return Accepted(key_id(key), name or "", key_id(key), "", kind, fields, truncated, logged, notes)
+
+
+def _keyless(signed: Signed, signature: bytes, key: PublicKey, trust: CosignTrust) -> tuple[Who, datetime | None]:
+    """A bundle of a sigstore instance goes to sigstore's own verifier; everything else through our steps."""
+    if signed.bundle and trust.root is not None:
+        return verify_by_sigstore(signed.bundle, trust), None
+    signing = Signing(signed.payload, signed.signed_bytes, signature, key, signed.certificate)
+    logged = check_log(signed, signing, trust, keyless=True)  # 2
+    return check_keyless(signed, signature, trust, logged), logged  # 3
+
+
+def find_signer(signed: Signed, trust: CosignTrust) -> tuple[PublicKey, bytes, str | None]:
+    """Step 1: a key that verifies the signature: one of the trusted ones with its name, or that of the certificate (keyless: None).
+
+    The object never says which key it is, and a hint proves nothing: all are tried.
+    """
+    for signature in signed.signatures:
+        for name, key in trust.keys:
+            if verify_signature(key, signature, signed.signed_bytes):
+                return key, signature, name
+    if signed.certificate is None or not trust.identities:
+        raise SignatureRefused("the signature is by none of the trusted keys")
+    key = certificate_key(signed.certificate)
+    for signature in signed.signatures:
+        if verify_signature(key, signature, signed.signed_bytes):
+            return key, signature, None
+    raise SignatureRefused("the signature does not verify with the key of its certificate")
+
+
+def check_log(signed: Signed, signing: Signing, trust: CosignTrust, *, keyless: bool) -> datetime | None:
+    """Step 2: when the log saw this signature; None where nobody asks. Keyless asks, unless a timestamp is to tell the time."""
+    wanted = trust.log_required or (keyless and not trust.authorities.tsa)
+    if not signed.entries:
+        if wanted:
+            raise SignatureRefused("the signature has no entry of the transparency log", reason="tlog")
+        return None
+    if not wanted and not (keyless and trust.authorities.rekor):
+        return None
+    entry = signed.entries[0]
+    check_promise(entry, trust.authorities.rekor)
+    check_entry(entry, signing)
+    return entry.time
+
+
+def check_keyless(signed: Signed, signature: bytes, trust: CosignTrust, logged: datetime | None) -> Who:
+    """Step 3: the certificate is of the authority, was valid when the signature was made, was seen by a log, and is one of the identities."""
+    assert signed.certificate is not None
+    times = [logged] if logged else []
+    if signed.timestamps and trust.authorities.tsa:
+        stamp = check_timestamps(signed, signature, trust)
+        times.extend((stamp.earliest, stamp.latest))
+    path = check_certificate(signed.certificate, signed.chain, trust.authorities.fulcio, times)
+    check_sct(path, trust.authorities.ctfe)
+    return check_identity(signed.certificate, trust.identities)
+
+
+def check_timestamps(signed: Signed, signature: bytes, trust: CosignTrust) -> Timestamp:
+    """The first timestamp over the signature by a trusted authority."""
+    refused = SignatureRefused("the signature has no acceptable timestamp", reason="timestamp")
+    for token in signed.timestamps[:_MAX_TIMESTAMPS]:
+        for chain in trust.authorities.tsa:
+            try:
+                return verify_timestamp(token, signature, chain)
+            except SignatureRefused as error:
+                refused = error
+    raise refused
+
+
+def check_payload(signed: Signed, digest: Digest) -> tuple[str, Mapping[str, Any], tuple[tuple[str, str], ...], bool]:
+    """Step 4: what was signed is this image. Predicate type (empty for a signature), claims, fields of the predicate, whether cut.
+
+    The predicate type decides what a statement is: any attestation by the same key would otherwise pass for a signature.
+    """
+    if not signed.statement:
+        return "", check_simple_signing(signed.payload, digest), (), False
+    statement = check_statement(signed.payload, digest)
+    if statement.predicate_type == SIGNATURE_PREDICATE:
+        return "", statement.annotations, (), False
+    return statement.predicate_type, {}, statement.fields, statement.truncated
+
+
+@dataclass(frozen=True)
+class _OneOf:
+    """Our identities as sigstore's VerificationPolicy."""
+
+    identities: tuple[Identity, ...]
+
+    def verify(self, cert: x509.Certificate) -> None:
+        check_identity(cert, self.identities)
+
+
+def verify_by_sigstore(bundle: bytes, trust: CosignTrust) -> Who:
+    """Steps 2 and 3 for a keyless bundle of a sigstore instance: certificate, SCT, log proofs (Rekor v1 and v2), times, identity.
+
+    Offline: everything it needs is in the bundle and the trusted root.
+    """
+    assert trust.root is not None
+    try:
+        parsed = Bundle.from_json(bundle)
+        Verifier(trusted_root=trust.root).verify_dsse(parsed, _OneOf(trust.identities))
+    except CertValidationError as error:
+        raise SignatureRefused(
+            "no valid chain leads from the certificate to a trusted authority", reason="certificate"
+        ) from error
+    except VerificationError as error:
+        text = str(error)
+        reason = "tlog" if "log " in text or "SET" in text or "checkpoint" in text else "certificate"
+        raise SignatureRefused(f"sigstore refuses the bundle: {text[:200]}", reason=reason) from error
+    except (SigstoreError, ValueError, KeyError, TypeError, AttributeError, x509.ExtensionNotFound) as error:
+        raise SignatureRefused("the bundle cannot be read", reason="malformed") from error
+    return check_identity(parsed.signing_certificate, trust.identities)

@@ -1,0 +1,65 @@
+"""Trust documents as people write them: JSON or YAML in, plain values out, every mistake named by file and member."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
+
+from scanner.errors import UsageError
+from scanner.model.untrusted import clean_text, load_untrusted_json
+
+_MAX_DOCUMENT = 1 << 20
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load_document(data: bytes, where: str) -> Mapping[str, Any]:
+    """The object that a JSON or YAML file holds. Raises UsageError that begins with ``where``."""
+    if len(data) > _MAX_DOCUMENT:
+        raise UsageError(f"{where}: larger than {_MAX_DOCUMENT >> 20} MiB")
+    if data.lstrip()[:1] == b"{":
+        try:
+            value = load_untrusted_json(data, limit=_MAX_DOCUMENT, error=UsageError)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
+    else:
+        value = _yaml(data, where)
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: not a trust document", hint="see docs/signatures.md for what it holds")
+    return value
+
+
+def _yaml(data: bytes, where: str) -> Any:
+    try:
+        text = data.decode("utf-8")
+        if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(io.StringIO(text))):
+            raise UsageError(f"{where}: YAML aliases are not allowed")
+        return YAML(typ="safe", pure=True).load(io.StringIO(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise UsageError(f"{where}:{place} {clean_text(error.problem or 'not YAML', 200)}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: neither PEM, JSON nor YAML") from error
+
+
+def validated(model: type[Model], value: Any, where: str) -> Model:
+    """``value`` as a ``model``. Raises UsageError naming the first member that is wrong."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal[")))
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "unknown member"
+        raise UsageError(
+            f"{where}: {clean_text(path, 200) + ': ' if path else ''}{clean_text(message, 300)}",
+            hint="see docs/signatures.md",
+        ) from None

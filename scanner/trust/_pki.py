@@ -1,0 +1,209 @@
+"""Keys and certificates as the schemes need them: parsed strictly, named by the digest of their public key, verified at a given time.
+
+No network and no clock of its own: whoever calls says when.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import warnings
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+from scanner.trust.base import SignatureRefused
+
+Kind = TypeVar("Kind", bound=x509.ExtensionType)
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+_MAX_PATH = 6
+_MIN_RSA = 2048
+_UNDERSTOOD = {
+    x509.BasicConstraints.oid,
+    x509.KeyUsage.oid,
+    x509.ExtendedKeyUsage.oid,
+    x509.SubjectAlternativeName.oid,
+    x509.CertificatePolicies.oid,
+}
+
+
+def decode_base64(text: object, what: str) -> bytes:
+    """Standard, padded base64. Raises SignatureRefused(reason="malformed")."""
+    if not isinstance(text, str):
+        raise SignatureRefused(f"{what} is not a base64 text", reason="malformed")
+    try:
+        return base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise SignatureRefused(f"{what} is not base64", reason="malformed") from error
+
+
+def load_public_key(pem: str | bytes) -> PublicKey:
+    """A PEM public key of a kind that signs images: ECDSA P-256/384/521, RSA from 2048 bits, Ed25519. Raises ValueError in plain words."""
+    try:
+        key = serialization.load_pem_public_key(pem.encode() if isinstance(pem, str) else pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ValueError("not a PEM public key (-----BEGIN PUBLIC KEY-----)") from error
+    return usable(key)
+
+
+def usable(key: object) -> PublicKey:
+    """``key`` when signatures by it mean something. Raises ValueError."""
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
+        return key
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA:
+        return key
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key
+    raise ValueError("not a key of a usable kind: ECDSA P-256, P-384 or P-521, RSA from 2048 bits, or Ed25519")
+
+
+def key_id(key: PublicKey) -> str:
+    """Hex SHA-256 of the key's SubjectPublicKeyInfo: what Rekor calls a log id, and we a keyid."""
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()
+
+
+def certificate_key(certificate: x509.Certificate) -> PublicKey:
+    """The certificate's key. Raises SignatureRefused(reason="certificate")."""
+    try:
+        return usable(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise SignatureRefused(f"the certificate's key is {error}", reason="certificate") from error
+
+
+def load_certificates(pem: str | bytes) -> tuple[x509.Certificate, ...]:
+    """Every certificate of a PEM text, at least one. Raises ValueError in plain words."""
+    data = pem.encode() if isinstance(pem, str) else pem
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return tuple(x509.load_pem_x509_certificates(data))
+    except ValueError as error:
+        raise ValueError("not PEM certificates (-----BEGIN CERTIFICATE-----)") from error
+
+
+def load_der_certificate(data: bytes) -> x509.Certificate:
+    """One DER certificate whose extensions can be read. Raises SignatureRefused(reason="malformed")."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            certificate = x509.load_der_x509_certificate(data)
+            _ = certificate.extensions, certificate.subject, certificate.issuer
+            return certificate
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise SignatureRefused("a certificate cannot be read", reason="malformed") from error
+
+
+def verify_signature(key: PublicKey, signature: bytes, message: bytes) -> bool:
+    """cosign's rule: ECDSA in DER with SHA-256 whatever the curve, RSA PKCS#1 v1.5 with SHA-256, Ed25519 over the message."""
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        elif isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+        else:
+            key.verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def certificate_fingerprint(certificate: x509.Certificate) -> str:
+    """Hex SHA-256 of the certificate."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def valid_at(certificate: x509.Certificate, at: datetime) -> bool:
+    return certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc
+
+
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether ``issuer``'s name and key made ``certificate``. SHA-1 and MD5 signatures make nothing."""
+    algorithm = certificate.signature_hash_algorithm
+    if isinstance(algorithm, hashes.SHA1 | hashes.MD5):
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def is_authority(certificate: x509.Certificate, below: int) -> bool:
+    """Whether the certificate may issue, with ``below`` further authorities between it and the leaf (RFC 5280 4.2.1.9, 4.2.1.3)."""
+    constraints = extension(certificate, x509.BasicConstraints)
+    usage = extension(certificate, x509.KeyUsage)
+    return (
+        constraints is not None
+        and constraints.ca
+        and (constraints.path_length is None or constraints.path_length >= below)
+        and (usage is None or usage.key_cert_sign)
+    )
+
+
+def extension(certificate: x509.Certificate, kind: type[Kind]) -> Kind | None:
+    """The value of an extension, None where the certificate has none."""
+    found = certificate.extensions
+    try:
+        return found.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def refuse_unknown_critical(
+    certificates: Iterable[x509.Certificate], understood: Iterable[x509.ObjectIdentifier] = ()
+) -> None:
+    """RFC 5280 4.2: a critical extension that is not understood means that the certificate is not understood."""
+    known = _UNDERSTOOD | set(understood)
+    for certificate in certificates:
+        for item in certificate.extensions:
+            if item.critical and item.oid not in known:
+                raise SignatureRefused(
+                    f"a certificate has the unknown critical extension {item.oid.dotted_string}", reason="certificate"
+                )
+
+
+def build_path(
+    leaf: x509.Certificate, others: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], at: datetime
+) -> tuple[x509.Certificate, ...]:
+    """A path from ``leaf`` to one of ``anchors``, everything in it valid ``at`` that time. ``others`` come from the signature and are
+    believed in nothing but by being signed. Raises SignatureRefused(reason="certificate")."""
+    if not valid_at(leaf, at):
+        raise SignatureRefused(
+            f"the certificate was valid from {leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ} to "
+            f"{leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}, not at {at:%Y-%m-%dT%H:%M:%SZ}",
+            reason="certificate",
+        )
+    path = _extend((leaf,), others, anchors, at)
+    if path is None:
+        raise SignatureRefused("no valid chain leads from the certificate to a trusted authority", reason="certificate")
+    refuse_unknown_critical(path)
+    return path
+
+
+def _extend(
+    path: tuple[x509.Certificate, ...],
+    others: Sequence[x509.Certificate],
+    anchors: Sequence[x509.Certificate],
+    at: datetime,
+) -> tuple[x509.Certificate, ...] | None:
+    if len(path) > _MAX_PATH:
+        return None
+    below = len(path) - 1
+    for anchor in anchors:
+        if is_authority(anchor, below) and valid_at(anchor, at) and issued_by(path[-1], anchor):
+            return (*path, anchor)
+    for other in others[:_MAX_PATH]:
+        if other not in path and is_authority(other, below) and valid_at(other, at) and issued_by(path[-1], other):
+            found = _extend((*path, other), others, anchors, at)
+            if found:
+                return found
+    return None

@@ -1,0 +1,202 @@
+"""RFC 3161 timestamps: when somebody we trust saw these bytes.
+
+Read with asn1crypto, which takes the sets of attributes in the order that timestamp authorities write; what is signed is then
+encoded again as DER (RFC 5652 section 5.4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from asn1crypto import algos, cms, core, tsp
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from scanner.trust._pki import build_path, load_der_certificate, valid_at
+from scanner.trust.base import SignatureRefused
+
+MAX_TIMESTAMP = 64 << 10
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
+}
+
+
+@dataclass(frozen=True)
+class Timestamp:
+    """The bytes existed somewhere between ``earliest`` and ``latest``; by ``authority``, as its certificate calls it."""
+
+    earliest: datetime
+    latest: datetime
+    authority: str
+
+
+def verify_timestamp(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -> Timestamp:
+    """The time of a TimeStampResp or a bare TimeStampToken over ``message``, by an authority below ``anchors``.
+
+    Raises SignatureRefused(reason="timestamp").
+    """
+    if len(token) > MAX_TIMESTAMP:
+        raise SignatureRefused("the timestamp is too large", reason="timestamp")
+    try:
+        return _verify(token, message, anchors)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+        # What asn1crypto raises on bytes that are no timestamp; it parses lazily, so anywhere below.
+        raise SignatureRefused("the timestamp cannot be read", reason="timestamp") from error
+
+
+def _verify(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -> Timestamp:
+    signed = _signed_data(token)
+    content = signed["encap_content_info"]
+    if content["content_type"].native != "tst_info":
+        raise _refused("it is of something else")
+    encoded: bytes = content["content"].contents
+    info = tsp.TSTInfo.load(encoded, strict=True)
+    imprint = info["message_imprint"]
+    _check_digest(
+        imprint["hash_algorithm"]["algorithm"].native, imprint["hashed_message"].native, message, "it is of other bytes"
+    )
+    if len(signed["signer_infos"]) != 1:
+        raise _refused("it must have one signer")
+    signer = signed["signer_infos"][0]
+    certificates = (
+        [load_der_certificate(item.chosen.dump()) for item in signed["certificates"]] if signed["certificates"] else []
+    )
+    certificate = _signer_certificate(signer, [*certificates, *anchors])
+    _check_signature(signer, certificate, encoded)
+    time: datetime = info["gen_time"].native
+    _check_purpose(certificate)
+    if certificate not in anchors or not valid_at(certificate, time):
+        build_path(certificate, certificates, anchors, time)
+    accuracy = _accuracy(info)
+    return Timestamp(time - accuracy, time + accuracy, certificate.subject.rfc4514_string())
+
+
+def _signed_data(token: bytes) -> cms.SignedData:
+    """From a bare token (Notation) or a whole response (RFC 3161 2.4.2)."""
+    info = cms.ContentInfo.load(token, strict=True) if _is_token(token) else _granted(token)
+    if info["content_type"].native != "signed_data":
+        raise _refused("it is not signed")
+    return info["content"]
+
+
+def _is_token(token: bytes) -> bool:
+    first = core.Sequence.load(token, strict=True)
+    return isinstance(first[0], core.ObjectIdentifier)
+
+
+def _granted(token: bytes) -> cms.ContentInfo:
+    response = tsp.TimeStampResp.load(token, strict=True)
+    if response["status"]["status"].native not in ("granted", "granted_with_mods"):
+        raise _refused("the authority did not grant it")
+    return response["time_stamp_token"]
+
+
+def _signer_certificate(signer: cms.SignerInfo, certificates: Sequence[x509.Certificate]) -> x509.Certificate:
+    wanted = signer["sid"]
+    for certificate in certificates:
+        parsed = _asn1(certificate)
+        if wanted.name == "issuer_and_serial_number":
+            same = (
+                parsed.issuer == wanted.chosen["issuer"]
+                and certificate.serial_number == wanted.chosen["serial_number"].native
+            )
+        else:
+            same = parsed.key_identifier == wanted.chosen.native
+        if same:
+            return certificate
+    raise _refused("its signer's certificate is missing")
+
+
+def _asn1(certificate: x509.Certificate) -> cms.x509.Certificate:
+    return cms.x509.Certificate.load(certificate.public_bytes(Encoding.DER))
+
+
+def _check_signature(signer: cms.SignerInfo, certificate: x509.Certificate, content: bytes) -> None:
+    attributes = signer["signed_attrs"]
+    values = {item["type"].native: item["values"] for item in attributes}
+    if len(values) != len(attributes) or values["content_type"][0].native != "tst_info":
+        raise _refused("its attributes are not those of a timestamp")
+    digest = signer["digest_algorithm"]["algorithm"].native
+    _check_digest(digest, values["message_digest"][0].native, content, "its digest is of other content")
+    _check_certificate_attribute(values, certificate)
+    # RFC 5652 5.4: signed is the SET OF, in DER, and not the [0] that stands in the message.
+    signed = cms.CMSAttributes(list(attributes)).dump(force=True)
+    received = b"\x31" + attributes.dump()[1:]  # as written: authorities that do not sort their set sign it unsorted
+    key, signature = certificate.public_key(), signer["signature"].native
+    algorithm: algos.SignedDigestAlgorithm = signer["signature_algorithm"]
+    for candidate in (signed, received):
+        if _verifies(key, signature, candidate, algorithm, digest):
+            return
+    raise _refused("its signature does not verify")
+
+
+def _check_certificate_attribute(values: dict[str, cms.SetOfAny], certificate: x509.Certificate) -> None:
+    """ESSCertID(v2) names the signer's certificate inside what is signed (RFC 5816), so that no other can be put in its place."""
+    der = _asn1(certificate).dump()
+    if "signing_certificate_v2" in values:
+        first = values["signing_certificate_v2"][0]["certs"][0]
+        name, found = first["hash_algorithm"]["algorithm"].native, first["cert_hash"].native
+        _check_digest(name, found, der, "it names another certificate")
+    elif "signing_certificate" in values:
+        found = values["signing_certificate"][0]["certs"][0]["cert_hash"].native
+        if hashlib.sha1(der).digest() != found:  # noqa: S324 - the form of RFC 3161, beside a signature that is not SHA-1
+            raise _refused("it names another certificate")
+    else:
+        raise _refused("it does not name its certificate")
+
+
+def _verifies(key: object, signature: bytes, data: bytes, algorithm: algos.SignedDigestAlgorithm, digest: str) -> bool:
+    kind = algorithm.signature_algo
+    name = digest if algorithm["algorithm"].native in ("rsassa_pkcs1v15", "ecdsa") else algorithm.hash_algo
+    chosen = _HASHES.get(name)
+    if chosen is None:
+        raise _refused(f"it is signed with {name}")
+    try:
+        if isinstance(key, rsa.RSAPublicKey) and kind == "rsassa_pkcs1v15":
+            key.verify(signature, data, padding.PKCS1v15(), chosen)
+        elif isinstance(key, rsa.RSAPublicKey) and kind == "rsassa_pss":
+            key.verify(signature, data, padding.PSS(padding.MGF1(chosen), padding.PSS.AUTO), chosen)
+        elif isinstance(key, ec.EllipticCurvePublicKey) and kind == "ecdsa":
+            key.verify(signature, data, ec.ECDSA(chosen))
+        else:
+            raise _refused("its key is of another kind than its signature")
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _check_purpose(certificate: x509.Certificate) -> None:
+    """RFC 3161 2.3: one extended key usage, critical, id-kp-timeStamping."""
+    usages = [item for item in certificate.extensions if item.oid == x509.ExtendedKeyUsage.oid]
+    alone = [ExtendedKeyUsageOID.TIME_STAMPING]
+    if not usages or not usages[0].critical or list(usages[0].value) != alone:
+        raise _refused("its certificate is not for timestamping alone")
+
+
+def _check_digest(name: str, found: bytes, data: bytes, message: str) -> None:
+    if name not in _HASHES:
+        raise _refused(f"it uses {name}")
+    if hashlib.new(name, data).digest() != found:
+        raise _refused(message)
+
+
+def _accuracy(info: tsp.TSTInfo) -> timedelta:
+    value = info["accuracy"].native
+    if not value:
+        return timedelta()
+    return timedelta(
+        seconds=value["seconds"] or 0, milliseconds=value["millis"] or 0, microseconds=value["micros"] or 0
+    )
+
+
+def _refused(why: str) -> SignatureRefused:
+    return SignatureRefused(f"the timestamp is not acceptable: {why}", reason="timestamp")
