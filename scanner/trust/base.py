@@ -98,7 +98,7 @@ class TrustScheme(ABC):
     @abstractmethod
     def verify(self, job: TrustJob) -> tuple[Verification, ...]:
         """Every answer of this scheme about the image: for each root one about its signature (thresholds applied), and one for each
-        attestation, with its ``predicate_type``. No root: one answer, unknown with reason ``no_trust_root``.
+        attestation, with its ``predicate_type``. No root: one answer, not signed, or unknown with reason ``no_trust_root``.
 
         Raises nothing: a fault is a Verification with status unknown or refused.
         """

@@ -60,10 +60,9 @@ class Cosign(TrustScheme):
     def verify(self, job: TrustJob) -> tuple[Verification, ...]:
         """See ``TrustScheme.verify``. One answer for each trust root, then one for each attestation that it verifies."""
         found = find(job)
-        roots = [root for root in job.roots if root.scheme == self.id]
-        if not roots:
+        if not job.roots:
             return (_without_root(found, job),)
-        return tuple(answer for root in roots for answer in _judge(found, root, job))
+        return tuple(answer for root in job.roots for answer in _judge(found, root, job))
 
 
 def _without_root(found: Found, job: TrustJob) -> Verification:
@@ -112,7 +111,8 @@ def _signature(
     """Enough distinct signers, or the best account of why not: a registry that could not be asked may have held the missing one."""
     signers = {item.signer: item for item in accepted}
     people = tuple(_signer(item) for item in signers.values())
-    if len(signers) >= trust.threshold:
+    missing = [n for n in job.options.require_signers if not any(n in (i.name, i.keyid) for i in accepted)]
+    if len(signers) >= trust.threshold and not missing:
         notes = tuple(dict.fromkeys(note for item in accepted for note in item.notes))
         return _answer(job, TrustStatus.VERIFIED, "", "", signers=people, trust=root.name, notes=notes)
     if found.unreachable:
@@ -120,6 +120,9 @@ def _signature(
     if found.skipped:
         text = f"{found.skipped} more signatures than are examined"
         return _answer(job, TrustStatus.UNKNOWN, "too_many_signatures", text, trust=root.name)
+    if signers and missing:
+        text = f"not signed by {clean_text(', '.join(missing), 200)}"
+        return _answer(job, TrustStatus.REFUSED, "signer_missing", text, signers=people, trust=root.name)
     if signers:
         text = f"signed by {len(signers)} of the {trust.threshold} distinct signers that are needed"
         return _answer(job, TrustStatus.REFUSED, "threshold", text, signers=people, trust=root.name)
@@ -163,7 +166,7 @@ def _answer(
 
 def find(job: TrustJob) -> Found:
     """Everything that may be a signature of the image, read but not believed. Raises nothing."""
-    found, limits = Found(), job.options.get("limits", Limits())
+    found, limits = Found(), job.settings.limits
     budget: int = limits.signatures
     for listing in (_tagged, _referring):
         try:

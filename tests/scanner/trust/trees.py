@@ -19,7 +19,8 @@ from scanner.model.finding import TrustStatus, Verification
 from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access, RegistryClient
-from scanner.trust.base import Fetcher, TrustJob, TrustRoot, TrustScheme
+from scanner.trust._state import NoState
+from scanner.trust.base import Fetcher, TrustJob, TrustOptions, TrustRoot, TrustScheme
 
 DATA = Path(__file__).parents[2] / "data/trust"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -122,14 +123,6 @@ def _content_type(path: str, body: bytes) -> str:
         return MANIFEST
 
 
-class _NoState:
-    def load(self, key: str) -> bytes | None:
-        return None
-
-    def save(self, key: str, state: bytes) -> None:
-        raise AssertionError(f"nothing to remember, yet {key} is saved")
-
-
 def verify(
     scheme: TrustScheme,
     client: RegistryClient,
@@ -137,7 +130,8 @@ def verify(
     *documents: Mapping[str, Any],
     now: datetime = NOW,
     fetch: Fetcher | None = None,
-    **options: Any,
+    require_signers: tuple[str, ...] = (),
+    settings: Settings | None = None,
 ) -> tuple[Verification, ...]:
     """The scheme's answers about an image of team/app; each document, as a file would hold it, is a trust root."""
     roots = tuple(
@@ -145,7 +139,11 @@ def verify(
         for i, document in enumerate(documents)
     )
     reference = Reference(client.host, "team/app", "v1", descriptor.digest)
-    return scheme.verify(TrustJob(reference, descriptor, fetch or client, roots, now, _NoState(), options))
+    job = TrustJob(
+        reference=reference, roots=roots, now=now, state=NoState(), settings=settings or Settings(),
+        options=TrustOptions(require_signers=require_signers), descriptor=descriptor, fetch=fetch or client,
+    )  # fmt: skip
+    return scheme.verify(job)
 
 
 def cases(name: str) -> list[dict[str, Any]]:
