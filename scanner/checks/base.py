@@ -58,8 +58,8 @@ class ImageSubject:
 class Check(ABC):
     """What the catalogue shows about every check. Class attributes, all required but the tuples.
 
-    ``cis`` names items of the CIS Docker Benchmark 1.6 ("4.1"), ``dockle`` Dockle's codes, ``article`` sections of the lessons
-    the service automates; ``looks_at`` and ``cannot_see`` are one sentence each, for the catalogue; ``remedy`` is the line to
+    ``cis`` names items of the CIS Docker Benchmark 1.6 ("4.1"), ``dockle`` Dockle's codes, ``trivy`` Trivy's Dockerfile
+    rules, ``article`` sections of the lessons the service automates; ``looks_at`` and ``cannot_see`` are one sentence each, for the catalogue; ``remedy`` is the line to
     write in the Dockerfile or compose file; ``parameters`` maps a policy parameter's name to its default, whose type (texts,
     number, bool, text) is the parameter's.
     """
@@ -74,6 +74,7 @@ class Check(ABC):
     dockle: ClassVar[tuple[str, ...]] = ()
     article: ClassVar[tuple[str, ...]] = ()
     pss: ClassVar[tuple[str, ...]] = ()
+    trivy: ClassVar[tuple[str, ...]] = ()
     tags: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[Mapping[str, Any]] = {}
 

@@ -83,4 +83,51 @@ def unreadable(**config: Any) -> ImageSubject:
 
 def broken_subjects() -> Mapping[str, ImageSubject]:
     """Images of which a check of files or users can know nothing."""
-    return {"layers unreadable": unreadable(user="app")}
+    return {"layers unreadable": unreadable(user="app", history=())}
+
+
+def built_by(*lines: str, **more: Any) -> ImageSubject:
+    """An image whose history is these lines as a builder writes them; an instruction that makes a layer has one of its own.
+
+    The first layer is a root file system that a line ahead of them imported.
+    """
+    makes_layer = [not line.removeprefix("/bin/sh -c #(nop)").lstrip().startswith(_NO_LAYER) for line in lines]
+    facts = [layer(contents={"etc/passwd": PASSWD})]
+    facts += [
+        layer(entry(f"layer{n}"), seed=line)
+        for n, (line, makes) in enumerate(zip(lines, makes_layer, strict=True))
+        if makes
+    ]
+    made = subject(*facts, **more)
+    entries = [HistoryEntry("/bin/sh -c #(nop) ADD file:0123456789 in / ", layer=0)]
+    number = 0
+    for line, makes in zip(lines, makes_layer, strict=True):
+        number += makes
+        entries.append(HistoryEntry(line, layer=number if makes else None, empty_layer=not makes))
+    layers = tuple(
+        replace(one, created_by=next(e.created_by for e in entries if e.layer == one.index))
+        for one in made.image.layers
+    )
+    config = replace(made.image.config, history=tuple(entries))
+    return replace(made, image=replace(made.image, config=config, layers=layers))
+
+
+_NO_LAYER = (
+    "CMD",
+    "ENTRYPOINT",
+    "ENV",
+    "USER",
+    "EXPOSE",
+    "LABEL",
+    "ARG",
+    "MAINTAINER",
+    "HEALTHCHECK",
+    "VOLUME",
+    "SHELL",
+    "STOPSIGNAL",
+)
+
+
+def without_history() -> ImageSubject:
+    """An image whose history was taken out: legal, and nothing is known of its build."""
+    return subject(history=())

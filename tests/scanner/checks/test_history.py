@@ -1,0 +1,163 @@
+"""Build history as builders write it, and as an attacker would."""
+
+from __future__ import annotations
+
+import pytest
+
+from scanner.checks._history import Command, Instruction, history, read_history
+from scanner.model.finding import Failed, Incomplete, Passed
+from scanner.model.image import HistoryEntry
+from tests.scanner.checks.factory import built_by, subject, without_history
+
+
+def run(line: str) -> Instruction:
+    return history(built_by(line)).instructions[1]
+
+
+def names(line: str) -> list[str]:
+    return [str(command) for command in run(line).commands]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/bin/sh -c apt-get update",
+        "RUN /bin/sh -c apt-get update # buildkit",
+        "RUN |2 VERSION=1 MESSAGE=two words /bin/sh -c apt-get update # buildkit",
+        "|1 VERSION=/usr/bin /bin/sh -c apt-get update",
+        "RUN /bin/bash -o pipefail -c apt-get update # buildkit",
+        "RUN /bin/bash -euxo pipefail -c apt-get update # buildkit",
+        "RUN /usr/bin/zsh -c apt-get update # buildkit",
+        "RUN apt-get update # buildkit",
+        "RUN apt-get update",
+        "RUN --mount=type=cache,target=/var/cache/apt apt-get update",
+        "RUN /bin/sh -c sudo -E env A=b timeout 9 nice -n 5 apt-get update",
+    ],
+)
+def test_every_builder_says_run_in_its_own_way(line: str) -> None:
+    assert run(line).name == "RUN"
+    assert names(line) == ["apt-get update"]
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "text"),
+    [
+        ('/bin/sh -c #(nop)  CMD ["bash"]', "CMD", '["bash"]'),
+        ("/bin/sh -c #(nop) COPY dir:0123 in /app ", "COPY", "dir:0123 in /app"),
+        ("|1 A=b /bin/sh -c #(nop) USER 0", "USER", "0"),
+        ("/bin/bash -c #(nop) EXPOSE 22", "EXPOSE", "22"),
+        ("COPY . /app # buildkit", "COPY", ". /app"),
+        ("ADD https://example.com/x /x # buildkit", "ADD", "https://example.com/x /x"),
+        ("# debian.sh --arch 'amd64' out/ 'bookworm' '@1700000000'", "IMPORT", "# debian.sh --arch 'amd64' out/ 'bookworm' '@1700000000'"),
+        ("bazel build //app", "IMPORT", "bazel build //app"),
+        ("sleep 1000", "", "sleep 1000"),
+    ],
+)  # fmt: skip
+def test_instructions(line: str, name: str, text: str) -> None:
+    found = run(line)
+    assert (found.name, found.text) == (name, text)
+
+
+@pytest.mark.parametrize(
+    ("script", "commands"),
+    [
+        ("a && b; c || d & e", ["a", "b", "c", "d", "e"]),
+        ("a\nb", ["a", "b"]),
+        ("if a; then b; else c; fi; for x in 1 2; do d; done; case $x in y) e;; esac", ["a", "b", "c", "d", "e"]),
+        ("f() { a; }; ( b ); { c; }; ! d", ["a", "b", "c", "d"]),
+        ("a \\\n  b # comment\nc", ["a b", "c"]),
+        ("set -e; sh -c 'a && b'", ["set -e", "sh -c a && b", "a", "b"]),
+        ('su - app -c "a b"', ["su - app -c a b", "a b"]),
+        ("cat <<EOF > /x\na\nEOF\nb", ["cat", "b"]),
+        ("bash <<EOF\na\nb\nEOF\nc", ["bash", "a", "b", "c"]),
+        ("cat <<EOF | sh\na\nEOF", ["cat", "sh", "a"]),
+        ('a "b c" \'d e\' f\\ g h"i j"k', ["a b c d e f g hi jk"]),
+        ("X=$(a | b) c", ["a", "b", "c"]),
+        ("X=1", []),
+    ],
+)
+def test_scripts(script: str, commands: list[str]) -> None:
+    found = run(f"RUN /bin/sh -c {script} # buildkit")
+    assert [str(c) for c in found.commands] == commands
+    assert not found.gap
+
+
+def test_what_a_command_reads() -> None:
+    *_, shell = run('RUN /bin/sh -c A="$(x)"; curl u | tee f | sudo bash -s -- "$(id)"').commands
+    assert (shell.name, shell.wrappers) == ("bash", ("sudo",))
+    assert [c.name for c in shell.stdin] == ["tee"]
+    assert [c.name for c in shell.stdin[0].stdin] == ["curl"]
+    assert [c.name for c in shell.substituted] == ["id"]
+
+
+def test_options_and_operands() -> None:
+    command = Command(("apt-get", "-qy", "--no-install-recommends", "-o=x", "install", "-", "b"))
+    assert command.has("-y", "--yes") and command.has("--no-install-recommends") and not command.has("-f")
+    assert command.operands == ("install", "-", "b")
+    assert command.verb == "install"
+
+
+@pytest.mark.parametrize(
+    ("line", "gap"),
+    [
+        ("RUN powershell -Command Invoke-WebRequest", "PowerShell"),
+        ("cmd /S /C del x", "PowerShell or cmd"),
+        ("RUN /bin/sh -c if a; then (", "wholly"),
+        ("RUN /bin/sh -c a \x00 b", "control"),
+        ("RUN /bin/sh -c " + "a && " * 5000, "too long"),
+        ("RUN /bin/sh -c " + "( " * 500 + "a" + " )" * 500, "nested too deep"),
+        ("sleep 1000", "no Dockerfile instruction"),
+    ],
+)
+def test_what_is_not_understood_is_said(line: str, gap: str) -> None:
+    subject = built_by(line)
+    assert gap in run(line).gap
+    outcome = history(subject).outcome([])
+    assert isinstance(outcome, Incomplete)
+    assert outcome.reason in ("history_not_understood", "history_absent")
+
+
+def test_without_history_nothing_is_known() -> None:
+    outcome = history(without_history()).outcome([])
+    assert isinstance(outcome, Incomplete)
+    assert outcome.reason == "history_absent"
+
+
+def test_a_layer_that_no_line_speaks_of() -> None:
+    image = built_by("RUN /bin/sh -c a")
+    silent = read_history(type(image.image.config)(**{**_members(image), "history": image.image.config.history[:1]}))
+    assert silent.gaps[0].reason == "history_absent"
+    assert "layer 1" in silent.gaps[0].detail
+
+
+def _members(image: object) -> dict[str, object]:
+    config = image.image.config  # type: ignore[attr-defined]
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+
+
+def test_a_find_counts_whatever_else_is_not_known() -> None:
+    image = without_history()
+    assert isinstance(history(image).outcome([image.evidence("found")]), Failed)
+    assert isinstance(history(built_by("RUN /bin/sh -c a")).outcome([]), Passed)
+
+
+HOSTILE = [
+    "a|", "a=(", "${a", "$(", "`", '"', "<<A ", "<<A\n", "if a; then ", "case a in b) ", "[[ ", "$((", '"$(', "((", "a && ", "! ", "{ ",
+    "<(", "a <", "'", "\\", ";;", "function f ", "do ", "~", "\n", "a=b ", "$'", "é", "for x in ", "|1 ", "RUN ", "/bin/sh -c ", "a\\\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_hostile_lines_end(unit: str) -> None:
+    """Each line is bounded by itself, because a grammar's slow cases grow with the square of what it is given."""
+    line = ("RUN /bin/sh -c " + unit * (16_000 // len(unit)))[:16_300]
+    found = read_history(subject(history=[line] * 3).image.config)
+    assert all(len(one.commands) <= 2001 for one in found.instructions)
+
+
+def test_a_long_history_is_bounded() -> None:
+    config = subject().image.config
+    many = tuple(HistoryEntry("RUN /bin/sh -c a; b; c", empty_layer=True) for _ in range(5000))
+    found = read_history(type(config)(**{**_members(subject()), "history": many}))
+    assert len(found.instructions) == 2000
+    assert any(gap.reason == "limit_exceeded" for gap in found.gaps)
