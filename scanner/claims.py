@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
 from scanner import catalog, decisions
+from scanner.advisories import feeds
 from scanner.config import Secret, Settings
 from scanner.errors import EngineError, UsageError
+from scanner.model.finding import AdvisoryStatus
 from scanner.model.reference import Descriptor
 from scanner.model.scan import Progress, ScanReport, ScanRequest, Stage
 from scanner.pipeline import Report, Services, examine, make_services
@@ -101,9 +103,13 @@ def advisories_id(engine_id: str, settings: Settings) -> str:
     """What scan keys compare: changes when and only when the engine's answers could."""
     engine = catalog.engines()[engine_id]
     try:
-        return f"{engine.version(settings)}|{engine.advisories(settings).id}"
+        return _rests_on(engine.version(settings), engine.advisories(settings), feeds.all_status(settings))
     except EngineError as error:
         return f"none|{error.reason}"
+
+
+def _rests_on(version: str, advisories: AdvisoryStatus, asked: Sequence[AdvisoryStatus]) -> str:
+    return "|".join((version, advisories.id, *(feed.id for feed in asked)))
 
 
 def usable_evidence(
@@ -114,6 +120,6 @@ def usable_evidence(
     if current is None or current.report_id is None or request.platform is not None:
         return None
     found = images.evidence(session, current.report_id)
-    engines = {f"{e.version}|{e.advisories.id}" for image in found.images for e in image.engines}
+    engines = {_rests_on(e.version, e.advisories, e.feeds) for image in found.images for e in image.engines}
     checks = {c.check for image in found.images for c in image.checks}
     return found if engines == {advisories} and checks >= set(catalog.image_checks()) else None

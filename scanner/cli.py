@@ -12,7 +12,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -265,39 +265,6 @@ def db_check(settings: Settings) -> None:
 
     Database(settings.database).check_head()
     tell("the database is at head")
-
-
-@cli.group()
-def advisories() -> None:
-    """The vulnerability database."""
-
-
-@advisories.command("status")
-@click.option("--format", "format_", default="table", type=click.Choice(["table", "json"]), show_default=True)
-@pass_settings
-def advisories_status(settings: Settings, format_: str) -> Exit:
-    """How old the advisories are, and where they came from."""
-    from scanner.advisories import database
-
-    status = database.status(settings)
-    document = {name: str(value) if value else None for name, value in asdict(status).items()}
-    if format_ == "json":
-        click.echo(json.dumps(document, indent=2))
-    else:
-        click.echo("\n".join(f"{name.replace('_', ' '):14} {value or 'not known'}" for name, value in document.items()))
-    age = datetime.now(UTC) - status.updated_at if status.updated_at else None
-    return Exit.OK if age and age <= timedelta(hours=settings.advisories_max_age_hours) else Exit.UNDECIDED
-
-
-@advisories.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@pass_settings
-def advisories_import(settings: Settings, file: Path) -> None:
-    """Verify a database file and put it in force, atomically."""
-    from scanner.advisories import database
-
-    status = database.import_file(settings, file).status()
-    tell(f"in force: {status.source} {status.version}, built {status.updated_at:%Y-%m-%d %H:%M} UTC, {status.digest}")
 
 
 @cli.group()

@@ -95,6 +95,15 @@ class Settings:
     clair_psk: Secret = Secret("")
     advisories: Path | None = None  # the live advisory database; home/advisories when unset
     advisories_max_age_hours: float = 168
+    advisories_source: str = (
+        ""  # where trivy-db is mirrored: host/repository:tag, or a URL of db.tar.gz; empty: never downloaded
+    )
+    advisories_java_source: str = ""  # the same of trivy-java-db
+    kev_source: str = ""  # a URL of CISA's KEV catalogue on a mirror, JSON or CSV
+    epss_source: str = ""  # a URL of FIRST's EPSS scores on a mirror, CSV or CSV.gz
+    advisories_ca_file: Path | None = None  # CA certificates of those mirrors; ca_file when unset
+    advisories_interval_hours: float = 6
+    rematch_per_second: float = 20  # at most so many images are decided anew in a second after the advisories changed
     blob_store_bytes: int = 20 << 30
     ca_file: Path | None = None
     insecure_registries: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from scanner import __version__, catalog
+from scanner.advisories import feeds
 from scanner.checks._secrets import SecretScanner
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.config import Settings
@@ -241,7 +242,8 @@ def ask_engine(image: Image, engine_id: str, services: Services, deadline: Deadl
         scratch = work / "scratch"
         scratch.mkdir()
         seconds = deadline.share(settings.limits.engine_seconds)
-        return engine.scan(EngineJob(image, layout, scratch, cache, settings, seconds, cancelled=services.cancelled))
+        answer = engine.scan(EngineJob(image, layout, scratch, cache, settings, seconds, cancelled=services.cancelled))
+        return feeds.annotate(settings, answer)
     except EngineError as error:
         if error.retryable:
             raise

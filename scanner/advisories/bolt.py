@@ -1,4 +1,4 @@
-"""A writer of bbolt files (the format of Trivy's database), bottom-up from sorted data, and a bounded check of their header.
+"""A writer of bbolt files (the format of Trivy's database), bottom-up from sorted data, and a bounded reader that trusts no page.
 
 There is no kept library: the one on PyPI takes minutes for what takes a fifth of a second here. Written from the format that bbolt
 documents in its own sources: 4 KiB pages, two meta pages, sorted leaf and branch pages, small buckets inline.
@@ -6,8 +6,10 @@ documents in its own sources: 4 KiB pages, two meta pages, sorted leaf and branc
 
 from __future__ import annotations
 
+import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ _BRANCH, _LEAF, _META, _FREELIST = 0x01, 0x02, 0x04, 0x10
 _HEADER, _ELEMENT = 16, 16
 _NO_FREELIST = 0xFFFFFFFFFFFFFFFF
 _FILL = PAGE // 2
+_MAX_DEPTH = 32
 
 Tree = Mapping[bytes, "bytes | Tree"]
 
@@ -120,17 +123,126 @@ def _fnv1a(data: bytes) -> int:
     return value
 
 
+@dataclass(frozen=True)
+class _Meta:
+    page_size: int
+    root: int
+    transaction: int
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of a file that is open for reading. Raises UsageError where a page is not what it must be."""
+
+    _data: mmap.mmap
+    _page_size: int
+    _root: int
+    _inline: bytes = b""
+
+    def items(self) -> Iterator[tuple[bytes, bytes | Bucket]]:
+        """Keys in order, with their values or the buckets below them."""
+        yield from self._walk(self._inline or self._page(self._root), 0)
+
+    def get(self, key: bytes) -> bytes | Bucket | None:
+        """What is under ``key``, found by way of the branches."""
+        page = self._inline or self._page(self._root)
+        for _ in range(_MAX_DEPTH):
+            if _flags(page) & _LEAF:
+                return next((value for name, value in self._leaf(page) if name == key), None)
+            below = [child for first, child in _children(page) if first <= key]
+            if not below:
+                return None
+            page = self._page(below[-1])
+        raise _broken()
+
+    def bucket(self, key: bytes) -> Bucket | None:
+        found = self.get(key)
+        return found if isinstance(found, Bucket) else None
+
+    def _walk(self, page: bytes, depth: int) -> Iterator[tuple[bytes, bytes | Bucket]]:
+        if depth > _MAX_DEPTH:
+            raise _broken()
+        if _flags(page) & _LEAF:
+            yield from self._leaf(page)
+        else:
+            for _, child in _children(page):
+                yield from self._walk(self._page(child), depth + 1)
+
+    def _leaf(self, page: bytes) -> Iterator[tuple[bytes, bytes | Bucket]]:
+        for position in _elements(page):
+            flags, offset, key_size, value_size = struct.unpack_from("<IIII", page, position)
+            start = position + offset
+            key, value = page[start : start + key_size], page[start + key_size : start + key_size + value_size]
+            if len(key) != key_size or len(value) != value_size:
+                raise _broken()
+            yield key, self._below(value) if flags & 1 else value
+
+    def _below(self, value: bytes) -> Bucket:
+        if len(value) < 16:
+            raise _broken()
+        (root,) = struct.unpack_from("<Q", value)
+        return Bucket(self._data, self._page_size, root, value[16:] if root == 0 else b"")
+
+    def _page(self, number: int) -> bytes:
+        start = number * self._page_size
+        if number < 2 or start + _HEADER > len(self._data):
+            raise _broken()
+        flags, _, overflow = struct.unpack_from("<HHI", self._data, start + 8)
+        end = start + (overflow + 1) * self._page_size
+        if not flags & (_LEAF | _BRANCH) or end > len(self._data):
+            raise _broken()
+        return self._data[start:end]
+
+
+def _flags(page: bytes) -> int:
+    if len(page) < _HEADER:
+        raise _broken()
+    return int(struct.unpack_from("<H", page, 8)[0])
+
+
+def _elements(page: bytes) -> range:
+    count = struct.unpack_from("<H", page, 10)[0]
+    if _HEADER + count * _ELEMENT > len(page):
+        raise _broken()
+    return range(_HEADER, _HEADER + count * _ELEMENT, _ELEMENT)
+
+
+def _children(page: bytes) -> Iterator[tuple[bytes, int]]:
+    for position in _elements(page):
+        offset, size, number = struct.unpack_from("<IIQ", page, position)
+        yield page[position + offset : position + offset + size], number
+
+
+def _broken() -> UsageError:
+    return UsageError("the file is damaged: a page of it is not what it must be", hint="download it again")
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Bucket]:
+    """The root bucket of a whole bbolt file. Raises UsageError for what is none."""
+    with file.open("rb") as stream:
+        if file.stat().st_size < 2 * PAGE:
+            raise UsageError(f"{file.name} is not a complete Trivy database", hint="download it again")
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            meta = _newest_meta(data, file.name)
+            yield Bucket(data, meta.page_size, meta.root)
+
+
 def check(file: Path) -> None:
     """Raises UsageError unless ``file`` begins as a whole bbolt file does: a valid meta page, and as long as that says."""
-    with file.open("rb") as stream:
-        head = stream.read(2 * PAGE)
-    size = file.stat().st_size
+    with opened(file):
+        pass
+
+
+def _newest_meta(data: mmap.mmap, name: str) -> _Meta:
+    """The meta page that is in force: of the two, the valid one with the higher transaction."""
+    found = []
     for offset in (0, PAGE):
-        body = head[offset + _HEADER : offset + _HEADER + 64]
-        if len(body) < 64:
-            break
-        magic, version, page_size, _, _, _, _, pages, _ = struct.unpack("<IIIIQQQQQ", body[:56])
+        body = data[offset + _HEADER : offset + _HEADER + 64]
+        magic, version, page_size, _, root, _, _, pages, transaction = struct.unpack("<IIIIQQQQQ", body[:56])
         (checksum,) = struct.unpack("<Q", body[56:64])
-        if magic == _MAGIC and version == _VERSION and checksum == _fnv1a(body[:56]) and pages * page_size <= size:
-            return
-    raise UsageError(f"{file.name} is not a complete Trivy database", hint="download it again")
+        if (magic, version, checksum) == (_MAGIC, _VERSION, _fnv1a(body[:56])) and 0 < pages * page_size <= len(data):
+            found.append(_Meta(page_size, root, transaction))
+    if not found:
+        raise UsageError(f"{name} is not a complete Trivy database", hint="download it again")
+    return max(found, key=lambda meta: meta.transaction)

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from scanner.registry.manifest import parse_time
 _MAX_DATABASE = 8 << 30
 _KEEP = 2
 _SCHEMA = 2
+_FILES = {"db": ("trivy.db", "metadata.json"), "java-db": ("trivy-java.db", "metadata.json")}
+_NAMES = ("trivy.db", "trivy-java.db", "metadata.json")
+_OTHER_BUCKETS = (b"vulnerability", b"data-source", b"vulnerability-detail", b"vulnerability-id", b"Red Hat CPE")
 
 
 @dataclass(frozen=True)
@@ -87,21 +91,23 @@ def status(settings: Settings) -> AdvisoryStatus:
     return current(settings).status()
 
 
-def import_file(settings: Settings, source: Path) -> Generation:
+def import_file(settings: Settings, source: Path, *, newer_only: bool = False) -> Generation:
     """Verify ``source`` and put it in force.
 
     ``source``: a directory with ``trivy.db`` and ``metadata.json`` (or ``db/`` holding them, and perhaps ``java-db/``), or the
-    ``db.tar.gz`` that trivy-db publishes. Raises UsageError for what is neither, ConflictError while another import runs.
+    ``db.tar.gz`` or ``javadb.tar.gz`` that trivy-db and trivy-java-db publish. What a source does not hold is kept from the one in force.
+    ``newer_only`` refuses a database built before the one in force: a mirror that went back in time would hide what became known since.
+
+    Raises UsageError for what is no database, ConflictError while another import runs. Then the former one stays in force.
     """
     if not source.exists():
         raise UsageError(f"there is no file {source}")
     settings.advisories_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _only_one(settings.advisories_dir):
+    with only_one(settings.advisories_dir):
         fresh = settings.advisories_dir / f".incoming-{secrets.token_hex(8)}"
         try:
-            _copy_in(source, fresh)
-            generation = Generation(fresh)
-            identity = _verify(generation)
+            _copy_in(source, fresh, _live(settings.advisories_dir))
+            identity = _verify(Generation(fresh), _live(settings.advisories_dir) if newer_only else None)
             final = settings.advisories_dir / f"generation-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{identity.short}"
             fresh.rename(final)
         finally:
@@ -111,52 +117,95 @@ def import_file(settings: Settings, source: Path) -> Generation:
         return Generation(final)
 
 
-def _copy_in(source: Path, fresh: Path) -> None:
+def _live(directory: Path) -> Path | None:
+    live = directory / "current"
+    return live.resolve() if (live / "db" / "trivy.db").is_file() else None
+
+
+def _copy_in(source: Path, fresh: Path, live: Path | None) -> None:
     (fresh / "db").mkdir(parents=True)
+    (fresh / "java-db").mkdir()
     if source.is_dir():
         base = source / "db" if (source / "db" / "trivy.db").is_file() else source
-        for name in ("trivy.db", "metadata.json"):
+        for name in _FILES["db"]:
             if not (base / name).is_file():
                 raise UsageError(f"{source} holds no {name}", hint="a Trivy database is trivy.db and metadata.json")
             shutil.copyfile(base / name, fresh / "db" / name)
-        java = source / "java-db"
-        if (java / "trivy-java.db").is_file():
-            shutil.copytree(java, fresh / "java-db")
+        for file in (source / "java-db").glob("*"):
+            if file.name in _FILES["java-db"]:
+                shutil.copyfile(file, fresh / "java-db" / file.name)
     else:
-        _unpack(source, fresh / "db")
-    if not (fresh / "java-db").is_dir():
+        _unpack(source, fresh)
+    for part, names in _FILES.items():
+        if not (fresh / part / names[0]).is_file() and live is not None and (live / part / names[0]).is_file():
+            for name in names:
+                os.link(live / part / name, fresh / part / name)
+    if not (fresh / "db" / "trivy.db").is_file():
+        raise UsageError(f"{source} holds no trivy.db", hint="import the vulnerability database first")
+    if not (fresh / "java-db" / "trivy-java.db").is_file():
         trivydb.empty_java_database(fresh / "java-db")
 
 
-def _unpack(source: Path, directory: Path) -> None:
-    """The two files of ``db.tar.gz``, by name: an archive's own paths are never used. An administrator chose this file."""
+def _unpack(source: Path, fresh: Path) -> None:
+    """The files of an archive, by name: its own paths are never used."""
+    part = "db"
     try:
         with tarfile.open(source) as archive:
             for member in archive:
                 name = Path(member.name).name
-                stream = (
-                    archive.extractfile(member) if member.isreg() and name in ("trivy.db", "metadata.json") else None
-                )
+                part = next((p for p, names in _FILES.items() if name == names[0]), part)
+                stream = archive.extractfile(member) if member.isreg() and name in _NAMES else None
                 if stream is None:
                     continue
                 if member.size > _MAX_DATABASE:
                     raise UsageError(f"{source}: {name} is larger than {_MAX_DATABASE >> 30} GiB")
-                with (directory / name).open("wb") as file:
-                    shutil.copyfileobj(stream, file)
-    except (tarfile.TarError, EOFError, OSError) as error:
+                with (fresh / name).open("wb") as file:
+                    shutil.copyfileobj(stream, file, 1 << 20)
+                    file.flush()
+                    os.fsync(file.fileno())
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UsageError(f"{source} is not a Trivy database archive: {error}") from error
+    for name in _NAMES:
+        if (fresh / name).is_file():
+            (fresh / name).rename(fresh / part / name)
 
 
-def _verify(generation: Generation) -> Digest:
-    """A whole bbolt file, a schema that we know, dates that can be read."""
+def _verify(generation: Generation, live: Path | None) -> Digest:
+    """A whole bbolt file that can be read, a schema that we know, dates, and an answer that the file itself proves right."""
     try:
-        bolt.check(generation.directory / "db" / "trivy.db")
         found = generation.status()
+        known_answer(generation.directory / "db" / "trivy.db")
+        former = Generation(live).status() if live else None
     except (OSError, AdvisoriesUnavailable) as error:
         raise UsageError(f"the database cannot be used: {error}") from error
     if found.updated_at is None or found.digest is None:
         raise UsageError("the database does not say when it was built", hint="metadata.json must hold UpdatedAt")
+    if former and former.updated_at and found.updated_at < former.updated_at:
+        message = f"it was built on {found.updated_at:%Y-%m-%d %H:%M}, before the one in force ({former.updated_at:%Y-%m-%d %H:%M})"
+        raise UsageError(message, reason="database_older", hint="to go back on purpose, import it as a file")
     return found.digest
+
+
+def known_answer(file: Path) -> None:
+    """Look one advisory up on the way that an engine takes: a source, a package of it, its advisory, the advisory's details.
+
+    Raises UsageError where there is none to be found: a database that answers nothing would make every image look clean.
+    """
+    with bolt.opened(file) as root:
+        details = root.bucket(b"vulnerability")
+        for source, packages in root.items():
+            if details is None or source in _OTHER_BUCKETS or not isinstance(packages, bolt.Bucket):
+                continue
+            for package, advisories in packages.items():
+                names = [n for n, _ in advisories.items()] if isinstance(advisories, bolt.Bucket) else []
+                again = packages.bucket(package)
+                if names and again is not None and again.get(names[0]) and _is_object(details.get(names[0])):
+                    return
+    raise UsageError("the database holds no advisory that could be looked up", hint="download it again")
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, bytes) and value.startswith(b"{") and value.endswith(b"}")
 
 
 def _put_in_force(directory: Path, generation: Path) -> None:
@@ -171,14 +220,16 @@ def _prune(directory: Path, live: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     for path in directory.glob(".incoming-*"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in directory.glob(".link-*"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    """One updater at a time across processes; the lock ends with its process."""
-    with (directory / ".lock").open("w") as file:
+def only_one(directory: Path, name: str = ".lock") -> Iterator[None]:
+    """One at a time across the processes that share this directory; the lock ends with its process."""
+    with (directory / name).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConflictError("another update of the advisories is running") from None
+            raise ConflictError("another update of the advisories is running", reason="update_running") from None
         yield

@@ -205,6 +205,8 @@ class EngineReport:
     secrets: tuple[SecretMatch, ...] = ()
     incomplete: tuple[Incomplete, ...] = ()
     isolation: str = ""  # how the engine's process was confined, e.g. "netns,rlimits"
+    feeds: tuple[AdvisoryStatus, ...] = ()  # KEV and EPSS, where they were asked: ``source`` says which
+    matched_at: datetime | None = None  # when its components were matched with newer advisories, without the image
 
 
 class TrustStatus(StrEnum):

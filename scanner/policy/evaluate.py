@@ -17,7 +17,17 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from scanner.model.decision import Change, Decision, Reason, ReasonKind, Verdict
-from scanner.model.finding import CheckResult, Evidence, Failed, Incomplete, TrustStatus, Verification, Vulnerability
+from scanner.model.finding import (
+    AdvisoryStatus,
+    CheckResult,
+    EngineReport,
+    Evidence,
+    Failed,
+    Incomplete,
+    TrustStatus,
+    Verification,
+    Vulnerability,
+)
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
@@ -26,6 +36,9 @@ from scanner.policy.match import matches
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
 
 _EVIDENCE_KEPT = 5
+_FEED_AGE = timedelta(
+    days=14
+)  # KEV is added to when something happens: a week without a new edition is no sign of a dead feed
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 FirstSeen = Mapping[tuple[str, str], datetime]
 
@@ -131,13 +144,28 @@ def _vulnerabilities(
                 rule.id, "advisories_unknown", f"{engine.engine}: the age of its advisories is not known", unknown
             )
         elif context.now - built > policy.advisories_max_age:
-            age = f"{(context.now - built).total_seconds() / 3600:.0f} h old, more than {policy.advisories_max_age.total_seconds() / 3600:.0f} h"
+            age = f"{_hours(context.now - built)} old, more than {_hours(policy.advisories_max_age)}"
             yield _incomplete(rule.id, "advisories_stale", f"{engine.engine}: advisories are {age}", unknown)
+        oldest = context.now - max(policy.advisories_max_age, _FEED_AGE)
+        for feed in _asked_feeds(selector, engine):
+            if feed.updated_at is None or feed.updated_at < oldest:
+                when = f"of {feed.updated_at:%Y-%m-%d}" if feed.updated_at else "without a date"
+                yield _incomplete(rule.id, "exploitation_stale", f"the {feed.source} feed is {when}: too old", unknown)
         if _unanswered(selector, engine.vulnerabilities):
             yield _incomplete(rule.id, "exploitation_unknown", "known exploitation or EPSS was not looked up", unknown)
         for vulnerability in engine.vulnerabilities:
             if _selects(selector, vulnerability) and not _answered(vulnerability, image, context.vex):
                 yield _violation(rule, vulnerability, image, context)
+
+
+def _hours(span: timedelta) -> str:
+    return f"{span.total_seconds() / 3600:.0f} h"
+
+
+def _asked_feeds(selector: VulnerabilitySelector, engine: EngineReport) -> Iterator[AdvisoryStatus]:
+    """The feeds that the selector's answer rests on."""
+    wanted = {"kev": selector.known_exploited is not None, "epss": selector.epss is not None}
+    yield from (feed for feed in engine.feeds if wanted.get(feed.source))
 
 
 def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
@@ -394,9 +422,10 @@ def _ages_out(report: ScanReport, policy: Policy, now: datetime) -> Iterator[dat
         return
     for image in report.images:
         for engine in image.engines:
-            if engine.advisories.updated_at:
-                ends = engine.advisories.updated_at + policy.advisories_max_age + timedelta(seconds=1)
-                if ends > now:
+            ages = [(engine.advisories, policy.advisories_max_age)]
+            ages += [(feed, max(policy.advisories_max_age, _FEED_AGE)) for feed in engine.feeds]
+            for source, age in ages:
+                if source.updated_at and (ends := source.updated_at + age + timedelta(seconds=1)) > now:
                     yield ends
 
 

@@ -194,7 +194,8 @@ def _grouped(reasons: Iterable[Reason]) -> Iterator[list[Reason]]:
 
 def _ids(found: Sequence[Vulnerability]) -> str:
     names = list(dict.fromkeys(v.id for v in sorted(found, key=lambda v: -v.severity.rank)))
-    return ", ".join(names[:2]) + (f" +{len(names) - 2}" if len(names) > 2 else "")
+    exploited = "; known to be exploited" if any(v.known_exploited for v in found) else ""
+    return ", ".join(names[:2]) + (f" +{len(names) - 2}" if len(names) > 2 else "") + exploited
 
 
 def _where(path: str, layer: int | None, instruction: str) -> str:

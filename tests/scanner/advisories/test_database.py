@@ -90,7 +90,7 @@ def test_what_is_none_changes_nothing(settings: Settings, tmp_path: Path, kind: 
 
 def test_one_at_a_time(settings: Settings, tmp_path: Path) -> None:
     settings.advisories_dir.mkdir(parents=True)
-    with database._only_one(settings.advisories_dir), pytest.raises(ConflictError):
+    with database.only_one(settings.advisories_dir), pytest.raises(ConflictError):
         database.import_file(settings, make(tmp_path / "a"))
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scanner import catalog
 from scanner.model.decision import ReasonKind, Verdict
 from scanner.model.finding import (
+    AdvisoryStatus,
     CheckResult,
     Evidence,
     Failed,
@@ -214,6 +215,22 @@ def test_exploitation_that_nobody_looked_up_is_not_known() -> None:
     assert decide(simple(vulnerability()), by).undecided
     assert decide(simple(vulnerability(known_exploited=False)), by).verdict is Verdict.ALLOW
     assert not decide(simple(vulnerability(known_exploited=True)), by).undecided
+
+
+def test_a_feed_that_is_too_old_answers_nothing() -> None:
+    by = policy("  - {id: kev, vulnerability: {known_exploited: true}, action: deny}\n")
+
+    def of(days: int) -> ScanReport:
+        feed = AdvisoryStatus("kev", "1", NOW - timedelta(days=days))
+        return report(image_report([replace(engine([vulnerability(known_exploited=False)]), feeds=(feed,))]))
+
+    fresh = decide(of(13), by)
+    assert fresh.verdict is Verdict.ALLOW
+    assert fresh.valid_until == NOW + timedelta(days=1, seconds=1)
+    old = decide(of(15), by)
+    assert (old.undecided, old.reasons[0].slug) == (True, "exploitation_stale")
+    # A policy that does not ask what is exploited does not care.
+    assert decide(of(15)).reasons == decide(of(13)).reasons
 
 
 def test_a_decision_ages_out_with_its_advisories() -> None:

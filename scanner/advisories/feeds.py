@@ -1,0 +1,312 @@
+"""Two feeds about what is being done with vulnerabilities: CISA's KEV catalogue (exploited, as a fact) and FIRST's EPSS (how likely).
+
+Each is kept as a small SQLite file in which a few hundred CVEs are found in a millisecond, replaced whole by renaming a link, as the
+advisory database is. What no feed was asked about stays ``None`` in the evidence: not looked up, which a policy may not take for "no".
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import os
+import re
+import secrets
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+from scanner.config import Settings
+from scanner.errors import AdvisoriesUnavailable, UsageError
+from scanner.model.finding import AdvisoryStatus, EngineReport, Vulnerability
+from scanner.model.reference import Digest
+from scanner.model.untrusted import load_untrusted_json
+from scanner.registry.manifest import parse_time
+
+KEV, EPSS = "kev", "epss"
+FEEDS = (KEV, EPSS)
+TITLES = {KEV: "CISA known exploited vulnerabilities", EPSS: "FIRST exploit prediction scores"}
+_MAX_BYTES, _MAX_ENTRIES, _MAX_JSON = 512 << 20, 2_000_000, 64 << 20
+_CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,19}")
+_SPACE = b"\xef\xbb\xbf \r\n\t"
+_KEEP = 2
+_ASKED_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a file holds: ``scores`` by CVE; of KEV they are all 1. ``dated`` is when its publisher made it."""
+
+    kind: str
+    version: str
+    dated: datetime
+    scores: Mapping[str, float]
+
+
+def recognise(file: Path) -> str | None:
+    """``kev`` or ``epss``, by how the file begins; None: it is something else."""
+    if not file.is_file():
+        return None
+    try:
+        with _reading(file) as stream:
+            head = stream.read(4096).lstrip(_SPACE)
+    except (OSError, EOFError, zlib.error):
+        return None
+    if head.startswith(b"#model_version") or head.startswith(b"cve,epss"):
+        return EPSS
+    if head.startswith(b"cveID,") or (head.startswith(b"{") and b"atalog" in head):
+        return KEV
+    return None
+
+
+def parse(file: Path, kind: str) -> Feed:
+    """The feed of a file, plain or gzip. Raises UsageError naming the line or member that is wrong."""
+    try:
+        with _reading(file) as packed:
+            stream = io.BufferedReader(_Bounded(packed, file.name), 1 << 20)
+            if kind == KEV and stream.peek(64).lstrip(_SPACE)[:1] == b"{":
+                return _kev_json(stream.read(_MAX_JSON + 1), file.name)
+            text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+            return _kev_csv(text, file) if kind == KEV else _epss(text, file)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{file.name} cannot be read: {error}", hint="download it again") from error
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[IO[bytes]]:
+    with file.open("rb") as plain:
+        packed = plain.peek(2)[:2] == b"\x1f\x8b"
+        if packed:
+            with gzip.open(plain) as stream:
+                yield stream  # type: ignore[misc]
+        else:
+            yield plain
+
+
+class _Bounded(io.RawIOBase):
+    """A stream of at most so many bytes: a feed of a few megabytes can be made to unpack to anything."""
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self._stream, self._name, self._left = stream, name, _MAX_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise UsageError(f"{self._name} is larger than {_MAX_BYTES >> 20} MiB unpacked")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _kev_json(data: bytes, name: str) -> Feed:
+    document = load_untrusted_json(data, limit=_MAX_JSON, error=UsageError, mend_text=True)
+    entries = document.get("vulnerabilities") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise UsageError(f"{name}: /vulnerabilities is not a list", hint="CISA's known_exploited_vulnerabilities.json")
+    ids = [item.get("cveID") if isinstance(item, dict) else None for item in entries]
+    dated = parse_time(document.get("dateReleased"))
+    if dated is None:
+        raise UsageError(f"{name} does not say when it was released", hint="/dateReleased must be a time")
+    return _feed(KEV, name, str(document.get("catalogVersion", "")), dated, ((str(i), 1.0) for i in ids))
+
+
+def _kev_csv(text: Iterable[str], file: Path) -> Feed:
+    """The CSV says of no date but each entry's: the newest of them is when the catalogue was last added to."""
+    rows = csv.DictReader(text)
+    if "cveID" not in (rows.fieldnames or ()) or "dateAdded" not in (rows.fieldnames or ()):
+        raise UsageError(
+            f"{file.name}: no columns cveID and dateAdded", hint="CISA's known_exploited_vulnerabilities.csv"
+        )
+    newest, scores = "", {}
+    for row in rows:
+        scores[_cve(row["cveID"], file.name, rows.line_num)] = 1.0
+        newest = max(newest, row["dateAdded"] or "")
+    dated = parse_time(newest + "T00:00:00+00:00") if newest else None
+    if dated is None:
+        raise UsageError(f"{file.name}: no dateAdded is a date", hint="CISA's known_exploited_vulnerabilities.csv")
+    return _feed(KEV, file.name, newest, dated, scores.items())
+
+
+def _epss(text: io.TextIOWrapper, file: Path) -> Feed:
+    """First a comment ``#model_version:…,score_date:…``, then ``cve,epss,percentile``."""
+    first = text.readline()
+    said = (
+        dict(part.partition(":")[::2] for part in first.lstrip("#").strip().split(",")) if first.startswith("#") else {}
+    )
+    dated = parse_time(re.sub(r"\+0000$", "+00:00", said.get("score_date", "")))
+    if dated is None:
+        raise UsageError(
+            f"{file.name}, line 1: no score_date", hint="FIRST's epss_scores-current.csv.gz, with its first line"
+        )
+    rows = csv.DictReader(text)
+    if not {"cve", "epss"} <= set(rows.fieldnames or ()):
+        raise UsageError(f"{file.name}, line 2: no columns cve and epss")
+
+    def scores() -> Iterator[tuple[str, float]]:
+        for row in rows:
+            line = rows.line_num + 1
+            try:
+                score = float(row["epss"] or "")
+            except ValueError:
+                score = -1.0
+            if not 0 <= score <= 1:
+                raise UsageError(f"{file.name}, line {line}: not a score between 0 and 1")
+            yield _cve(row["cve"], file.name, line), score
+
+    return _feed(EPSS, file.name, said.get("model_version", ""), dated, scores())
+
+
+def _cve(text: str | None, name: str, line: int) -> str:
+    if text is None or not _CVE.fullmatch(text):
+        raise UsageError(f"{name}, line {line}: not a CVE id")
+    return text
+
+
+def _feed(kind: str, name: str, version: str, dated: datetime, entries: Iterable[tuple[str, float]]) -> Feed:
+    scores: dict[str, float] = {}
+    for number, (cve, score) in enumerate(entries, 1):
+        if number > _MAX_ENTRIES:
+            raise UsageError(f"{name} has more than {_MAX_ENTRIES} entries")
+        if not _CVE.fullmatch(cve):
+            raise UsageError(f"{name}: entry {number} is not a CVE id")
+        scores[cve] = score
+    if not scores:
+        raise UsageError(f"{name} lists nothing", hint="an empty feed would make everything look harmless")
+    return Feed(kind, version[:64], dated, scores)
+
+
+def import_file(settings: Settings, source: Path, kind: str) -> AdvisoryStatus:
+    """Read a feed and put it in force. Raises UsageError for what is none, and then nothing changes."""
+    feed = parse(source, kind)
+    directory = settings.advisories_dir / "feeds" / kind
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = directory / f".incoming-{secrets.token_hex(8)}"
+    try:
+        _write(feed, fresh)
+        with fresh.open("rb") as file:
+            digest = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+            os.fsync(file.fileno())
+        final = directory / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{digest.hex[:12]}.db"
+        fresh.rename(final)
+    finally:
+        fresh.unlink(missing_ok=True)
+    link = directory / f".link-{secrets.token_hex(8)}"
+    link.symlink_to(final.name)
+    os.replace(link, directory / "current")
+    for old in sorted(directory.glob("*.db"))[:-_KEEP]:
+        old.unlink(missing_ok=True)
+    found = status(settings, kind)
+    assert found is not None
+    return found
+
+
+def _write(feed: Feed, file: Path) -> None:
+    """Sorted, so that the same feed makes the same bytes but for the moment at which it came."""
+    content = hashlib.sha256(repr((feed.version, feed.dated, sorted(feed.scores.items()))).encode()).hexdigest()
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE score (cve TEXT PRIMARY KEY, score REAL NOT NULL) WITHOUT ROWID")
+        connection.execute("CREATE TABLE said (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        connection.executemany("INSERT INTO score VALUES (?, ?)", sorted(feed.scores.items()))
+        said = {
+            "version": feed.version, "dated": feed.dated.isoformat(), "imported": datetime.now(UTC).isoformat(), "content": content,
+        }  # fmt: skip
+        connection.executemany("INSERT INTO said VALUES (?, ?)", said.items())
+
+
+def status(settings: Settings, kind: str) -> AdvisoryStatus | None:
+    """The feed in force; None: there is none. Raises AdvisoriesUnavailable for one that cannot be read."""
+    live = settings.advisories_dir / "feeds" / kind / "current"
+    if not live.exists():
+        return None
+    file = live.resolve()
+    return _status(file, kind, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _status(file: Path, kind: str, mtime: int) -> AdvisoryStatus:
+    try:
+        with _opened(file) as connection:
+            said = dict(connection.execute("SELECT name, value FROM said").fetchall())
+            return AdvisoryStatus(
+                kind, said["version"], parse_time(said["dated"]), parse_time(said["imported"]), None, Digest("sha256:" + said["content"])
+            )  # fmt: skip
+    except (sqlite3.Error, KeyError) as error:
+        raise AdvisoriesUnavailable(
+            f"the {kind} feed cannot be read", hint="dockwarden advisories import FILE"
+        ) from error
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as connection:
+        yield connection
+
+
+def all_status(settings: Settings) -> tuple[AdvisoryStatus, ...]:
+    """Every feed in force."""
+    found = (status(settings, kind) for kind in FEEDS)
+    return tuple(item for item in found if item is not None)
+
+
+def annotate(settings: Settings, report: EngineReport) -> EngineReport:
+    """The report with what the feeds in force say of each vulnerability, and the feeds named. See ``annotated``."""
+    return replace(report, vulnerabilities=annotated(settings, report.vulnerabilities), feeds=all_status(settings))
+
+
+def annotated(settings: Settings, items: Iterable[Vulnerability]) -> tuple[Vulnerability, ...]:
+    """Vulnerabilities with ``known_exploited`` and ``epss``, matched by CVE id, own or alias.
+
+    Not in KEV is ``False``: the catalogue is the whole list. A CVE without an EPSS score stays ``None``: nobody has estimated it yet; what
+    has no CVE id at all is 0, because EPSS never speaks of it.
+    """
+    found = tuple(items)
+    wanted = sorted({cve for item in found for cve in _cves(item)})
+    exploited, scores = (_lookup(settings, kind, wanted) for kind in FEEDS)
+    if exploited is None and scores is None:
+        return found
+    return tuple(
+        replace(
+            item,
+            known_exploited=None if exploited is None else any(cve in exploited for cve in _cves(item)),
+            epss=None if scores is None else _score(_cves(item), scores),
+        )
+        for item in found
+    )
+
+
+def _cves(item: Vulnerability) -> list[str]:
+    return [name for name in (item.id, *item.aliases) if _CVE.fullmatch(name)]
+
+
+def _score(cves: Iterable[str], scores: Mapping[str, float]) -> float | None:
+    asked = list(cves)
+    return max((scores[cve] for cve in asked if cve in scores), default=None if asked else 0.0)
+
+
+def _lookup(settings: Settings, kind: str, wanted: list[str]) -> dict[str, float] | None:
+    """Scores of those CVEs that the feed in force lists; None: there is no feed."""
+    live = settings.advisories_dir / "feeds" / kind / "current"
+    if not live.exists():
+        return None
+    found: dict[str, float] = {}
+    try:
+        with _opened(live.resolve()) as connection:
+            for start in range(0, len(wanted), _ASKED_AT_ONCE):
+                part = wanted[start : start + _ASKED_AT_ONCE]
+                marks = ",".join("?" * len(part))
+                found.update(connection.execute(f"SELECT cve, score FROM score WHERE cve IN ({marks})", part))  # noqa: S608
+    except sqlite3.Error as error:
+        raise AdvisoriesUnavailable(
+            f"the {kind} feed cannot be read", hint="dockwarden advisories import FILE"
+        ) from error
+    return found
