@@ -16,6 +16,14 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 
 _MAX_DOCUMENT = 1 << 20
 
+UNSOUND = "trust_policy"
+
+
+class UnsoundTrust(ValueError):
+    """A document of the right form that trusts nobody, or contradicts itself. Its UsageError has the reason ``trust_policy``: whoever
+    verifies by such a document refuses, instead of asking for another form."""
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -59,7 +67,9 @@ def validated(model: type[Model], value: Any, where: str) -> Model:
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "unknown member"
+        unsound = isinstance(first.get("ctx", {}).get("error"), UnsoundTrust)
         raise UsageError(
             f"{where}: {clean_text(path, 200) + ': ' if path else ''}{clean_text(message, 300)}",
+            reason=UNSOUND if unsound else None,
             hint="see docs/signatures.md",
         ) from None

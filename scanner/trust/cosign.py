@@ -6,11 +6,11 @@ Attestations (``.att`` tags, bundles with another predicate type) are verified t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
-from scanner.config import Limits
-from scanner.errors import ImageError, LimitExceeded, NotFoundError, ScannerError, UsageError
+from scanner.errors import NotFoundError, UsageError
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Descriptor, Reference
 from scanner.model.untrusted import clean_text
@@ -19,13 +19,15 @@ from scanner.trust._cosign.document import CosignTrust, parse_document, parse_tr
 from scanner.trust._cosign.forms import BUNDLES, DSSE, SIMPLE_SIGNING, parse_bundle, parse_classic
 from scanner.trust._cosign.payload import MAX_ENVELOPE, MAX_PAYLOAD
 from scanner.trust._cosign.verification import Accepted, Signed, verify_one
+from scanner.trust._found import Found, fetch_blob, furthest, only_layer, referrers
 from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot, TrustScheme
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle"
 # How far a refused signature came: the furthest tells most about why the image has no good one.
 _PROGRESS = (
-    "signature",
+    "missing",
     "checksum",
+    "signature",
     "too_large",
     "malformed",
     "tlog",
@@ -35,16 +37,6 @@ _PROGRESS = (
     "payload",
     "annotations",
 )
-
-
-@dataclass
-class Found:
-    """What the registry has. ``unreachable``: it may have more, but could not be asked; ``skipped``: it has more than we examine."""
-
-    signatures: list[Signed] = field(default_factory=list)
-    refused: list[SignatureRefused] = field(default_factory=list)
-    unreachable: list[ScannerError] = field(default_factory=list)
-    skipped: int = 0
 
 
 class Cosign(TrustScheme):
@@ -65,21 +57,17 @@ class Cosign(TrustScheme):
         return tuple(answer for root in job.roots for answer in _judge(found, root, job))
 
 
-def _without_root(found: Found, job: TrustJob) -> Verification:
+def _without_root(found: Found[Signed], job: TrustJob) -> Verification:
     if found.unreachable:
         return _unreachable(job, found)
-    if not found.signatures and not found.refused:
+    if found.nothing:
         return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no cosign signature")
-    count = len(found.signatures) + len(found.refused)
-    return _answer(
-        job,
-        TrustStatus.UNKNOWN,
-        "no_trust_root",
-        f"{count} signatures or attestations, and no trust root says whose count",
-    )
+    count = len(found.items) + len(found.refused) + found.skipped
+    text = f"{count} signatures or attestations, and no trust root says whose count"
+    return _answer(job, TrustStatus.UNKNOWN, "no_trust_root", text)
 
 
-def _judge(found: Found, root: TrustRoot, job: TrustJob) -> Iterator[Verification]:
+def _judge(found: Found[Signed], root: TrustRoot, job: TrustJob) -> Iterator[Verification]:
     try:
         trust = parse_trust(root.document)
     except UsageError as error:
@@ -89,7 +77,7 @@ def _judge(found: Found, root: TrustRoot, job: TrustJob) -> Iterator[Verificatio
         return
     accepted: list[Accepted] = []
     refused = list(found.refused)
-    for signed in found.signatures:
+    for signed in found.items:
         try:
             accepted.append(verify_one(signed, trust, job.descriptor.digest))
         except SignatureRefused as error:
@@ -103,7 +91,7 @@ def _judge(found: Found, root: TrustRoot, job: TrustJob) -> Iterator[Verificatio
 def _signature(
     accepted: Sequence[Accepted],
     refused: Sequence[SignatureRefused],
-    found: Found,
+    found: Found[Signed],
     trust: CosignTrust,
     root: TrustRoot,
     job: TrustJob,
@@ -127,13 +115,9 @@ def _signature(
         text = f"signed by {len(signers)} of the {trust.threshold} distinct signers that are needed"
         return _answer(job, TrustStatus.REFUSED, "threshold", text, signers=people, trust=root.name)
     if refused:
-        worst = max(refused, key=_progress)
-        return _answer(job, TrustStatus.REFUSED, worst.reason, str(worst), trust=root.name)
+        told = furthest(refused, _PROGRESS)
+        return _answer(job, TrustStatus.REFUSED, told.reason, str(told), trust=root.name)
     return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no cosign signature", trust=root.name)
-
-
-def _progress(error: SignatureRefused) -> int:
-    return _PROGRESS.index(error.reason) if error.reason in _PROGRESS else 0
 
 
 def _attestation(item: Accepted, root: TrustRoot, job: TrustJob) -> Verification:
@@ -145,7 +129,7 @@ def _signer(item: Accepted) -> Signer:
     return Signer(name=clean_text(item.name, 300), keyid=item.keyid, issuer=clean_text(item.issuer, 300))
 
 
-def _unreachable(job: TrustJob, found: Found, trust: str = "") -> Verification:
+def _unreachable(job: TrustJob, found: Found[Signed], trust: str = "") -> Verification:
     return _answer(job, TrustStatus.UNKNOWN, "unavailable", f"{found.unreachable[0]}", trust=trust)
 
 
@@ -164,89 +148,39 @@ def _answer(
     )
 
 
-def find(job: TrustJob) -> Found:
-    """Everything that may be a signature of the image, read but not believed. Raises nothing."""
-    found, limits = Found(), job.settings.limits
-    budget: int = limits.signatures
-    for listing in (_tagged, _referring):
-        try:
-            candidates = listing(job, limits)
-        except LimitExceeded as error:
-            found.unreachable.append(error)  # there is more than we look at: what it holds is not known
-            continue
-        except ImageError as error:
-            found.refused.append(_as_refusal(error))
-            continue
-        except ScannerError as error:
-            found.unreachable.append(error)
-            continue
-        found.skipped += max(0, len(candidates) - budget)
-        for candidate in candidates[:budget]:
-            _take(candidate, job, limits, found)
-        budget = max(0, budget - len(candidates))
-    return found
-
-
-def _take(candidate: Descriptor, job: TrustJob, limits: Limits, found: Found) -> None:
-    """One candidate more, or why not. A broken one never hides those beside it."""
-    try:
-        found.signatures.extend(_read(candidate, job, limits))
-    except NotFoundError as error:
-        found.refused.append(SignatureRefused(str(error), reason="missing"))
-    except ImageError as error:
-        found.refused.append(_as_refusal(error))
-    except ScannerError as error:
-        found.unreachable.append(error)
-
-
-def _as_refusal(error: ImageError) -> SignatureRefused:
-    if isinstance(error, SignatureRefused):
-        return error
-    reasons = {"digest_mismatch": "checksum", "limit_exceeded": "too_large"}
-    return SignatureRefused(str(error), reason=reasons.get(error.reason, "malformed"))
-
-
-def _tagged(job: TrustJob, limits: Limits) -> list[Descriptor]:
-    """Classic: each layer of the manifests tagged ``sha256-<hex>.sig`` and ``.att`` is one signature or attestation."""
-    digest = job.descriptor.digest
-    found: list[Descriptor] = []
+def find(job: TrustJob) -> Found[Signed]:
+    """Everything that may be a signature or an attestation of the image. Raises nothing."""
+    found: Found[Signed] = Found(job.settings.limits.signatures)
     for suffix, media_type in (("sig", SIMPLE_SIGNING), ("att", DSSE)):
-        tag = f"{digest.algorithm}-{digest.hex[:64]}.{suffix}"
-        try:
-            descriptor, data = job.fetch.manifest(Reference(job.reference.host, job.reference.repository, tag))
-        except NotFoundError:
-            continue
-        manifest = parse_manifest(data, descriptor, limits)
-        if isinstance(manifest, Manifest):
-            found.extend(layer for layer in manifest.layers if layer.media_type == media_type)
+        found.gather(partial(_tagged, job, suffix, media_type), lambda layer: _classic(layer, job))
+    found.gather(lambda: referrers(job, _BUNDLE), lambda candidate: _bundle(candidate, job))
     return found
 
 
-def _referring(job: TrustJob, limits: Limits) -> list[Descriptor]:
-    """OCI 1.1: manifests whose subject is the image, each with one bundle. The list is a hint; what the manifest says counts."""
-    listed = job.fetch.referrers(job.reference, job.descriptor.digest)
-    return [item for item in listed if not item.artifact_type or item.artifact_type.startswith(_BUNDLE)]
+def _tagged(job: TrustJob, suffix: str, media_type: str) -> Sequence[Descriptor]:
+    """Each layer of the manifest tagged ``sha256-<hex>.sig`` is one signature, of that tagged ``.att`` one attestation."""
+    digest = job.descriptor.digest
+    tag = f"{digest.algorithm}-{digest.hex[:64]}.{suffix}"
+    try:
+        descriptor, data = job.fetch.manifest(Reference(job.reference.host, job.reference.repository, tag))
+    except NotFoundError:
+        return []
+    manifest = parse_manifest(data, descriptor, job.settings.limits)
+    return (
+        [layer for layer in manifest.layers if layer.media_type == media_type] if isinstance(manifest, Manifest) else []
+    )
 
 
-def _read(candidate: Descriptor, job: TrustJob, limits: Limits) -> tuple[Signed, ...]:
-    if candidate.media_type == SIMPLE_SIGNING:
-        data = _blob(candidate, job, MAX_PAYLOAD)
-        return (parse_classic(data, dict(candidate.annotations), attestation=False),)
-    if candidate.media_type == DSSE:
-        return (parse_classic(_blob(candidate, job, MAX_ENVELOPE), dict(candidate.annotations), attestation=True),)
-    _, data = job.fetch.manifest(job.reference.at(candidate.digest))
-    manifest = parse_manifest(data, candidate, limits)
-    kind = (manifest.artifact_type or manifest.config.media_type) if isinstance(manifest, Manifest) else ""
-    if not isinstance(manifest, Manifest) or not kind.startswith(_BUNDLE):
-        return ()
-    if manifest.subject is None or manifest.subject.digest != job.descriptor.digest:
-        raise SignatureRefused("a bundle's manifest has another image as its subject", reason="payload")
-    if len(manifest.layers) != 1 or manifest.layers[0].media_type not in BUNDLES:
-        raise SignatureRefused("a bundle's manifest must have one layer, the bundle", reason="malformed")
-    return (parse_bundle(_blob(manifest.layers[0], job, MAX_ENVELOPE)),)
+def _classic(layer: Descriptor, job: TrustJob) -> Sequence[Signed]:
+    attestation = layer.media_type == DSSE
+    data = fetch_blob(layer, job, MAX_ENVELOPE if attestation else MAX_PAYLOAD)
+    return [parse_classic(data, dict(layer.annotations), attestation=attestation)]
 
 
-def _blob(layer: Descriptor, job: TrustJob, limit: int) -> bytes:
-    if layer.size > limit:
-        raise SignatureRefused(f"a signature of {layer.size} bytes, more than {limit}", reason="too_large")
-    return job.fetch.blob(job.reference, layer.digest, limit)
+def _bundle(candidate: Descriptor, job: TrustJob) -> Sequence[Signed]:
+    layer = only_layer(candidate, job, _BUNDLE)
+    if layer is None:
+        return []
+    if layer.media_type not in BUNDLES:
+        raise SignatureRefused(f"a bundle of type {clean_text(layer.media_type, 100)}", reason="malformed")
+    return [parse_bundle(fetch_blob(layer, job, MAX_ENVELOPE))]

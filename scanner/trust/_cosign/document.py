@@ -18,7 +18,7 @@ from sigstore.errors import Error as SigstoreError
 from sigstore.models import TrustedRoot
 from sigstore_models.trustroot.v1 import TrustedRoot as TrustedRootMessage
 
-from scanner.trust._documents import load_document, validated
+from scanner.trust._documents import UnsoundTrust, load_document, validated
 from scanner.trust._pki import PublicKey, key_id, load_certificates, load_public_key, usable
 
 _BUNDLED = "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev"
@@ -62,7 +62,7 @@ class Identity(BaseModel):
     def _both(self) -> Identity:
         for name in ("issuer", "subject"):
             if (getattr(self, name) is None) is (getattr(self, f"{name}_regexp") is None):
-                raise ValueError(f"give exactly one of {name} and {name}_regexp")
+                raise UnsoundTrust(f"give exactly one of {name} and {name}_regexp")
         return self
 
     def matches(self, issuer: str, subject: str) -> bool:
@@ -92,7 +92,7 @@ class Document(BaseModel):
     @model_validator(mode="after")
     def _somebody(self) -> Document:
         if not self.keys and not self.identities:
-            raise ValueError("names nobody: give keys or identities")
+            raise UnsoundTrust("names nobody: give keys or identities")
         own = self.fulcio or self.ctfe_keys or self.tsa or (self.rekor_keys and self.identities)
         if self.trusted_root is not None and own:
             raise ValueError("give trusted_root, or fulcio, rekor_keys, ctfe_keys and tsa; not both")

@@ -1,0 +1,135 @@
+"""The certificate chain inside an envelope (signature-specification.md, certificate requirements): what it must look like, whom it
+belongs to. That it is trusted is another question: ``check_authenticity``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from scanner.model.untrusted import clean_text
+from scanner.trust._notation.policy import Attributes
+from scanner.trust._pki import extension, is_authority, issued_by, refuse_unknown_critical
+from scanner.trust.base import SignatureRefused
+
+_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_NOT_FOR_CODE = {
+    ExtendedKeyUsageOID.SERVER_AUTH,
+    ExtendedKeyUsageOID.CLIENT_AUTH,
+    ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    ExtendedKeyUsageOID.TIME_STAMPING,
+    ExtendedKeyUsageOID.OCSP_SIGNING,
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+}
+_NAMES = {
+    NameOID.COUNTRY_NAME: "C",
+    NameOID.STATE_OR_PROVINCE_NAME: "ST",
+    NameOID.LOCALITY_NAME: "L",
+    NameOID.STREET_ADDRESS: "STREET",
+    NameOID.ORGANIZATION_NAME: "O",
+    NameOID.ORGANIZATIONAL_UNIT_NAME: "OU",
+    NameOID.COMMON_NAME: "CN",
+    NameOID.DOMAIN_COMPONENT: "DC",
+    NameOID.USER_ID: "UID",
+    NameOID.SERIAL_NUMBER: "SERIALNUMBER",
+    NameOID.POSTAL_CODE: "POSTALCODE",
+}
+_MIN_RSA, _MIN_EC = 2048, 256
+
+
+def check_chain(chain: Sequence[x509.Certificate]) -> None:
+    """Ordered from the leaf to a self-signed root, nobody else in it, each certificate fit for its place.
+
+    Raises SignatureRefused(reason="certificate"). Times are not judged here: which time counts depends on the policy.
+    """
+    refuse_unknown_critical(chain)
+    for certificate, issuer in zip(chain, [*chain[1:], chain[-1]], strict=True):
+        if not issued_by(certificate, issuer):
+            last = certificate is issuer
+            raise _refused("the chain does not end in a self-signed root" if last else "the chain is not in order")
+    for certificate in chain:
+        _check_strength(certificate)
+    _check_leaf(chain[0])
+    for below, certificate in enumerate(chain[1:]):
+        _check_authority(certificate, below)
+
+
+def _check_strength(certificate: x509.Certificate) -> None:
+    if not isinstance(certificate.signature_hash_algorithm, _HASHES):
+        raise _refused("a certificate is signed with something other than SHA-256, SHA-384 or SHA-512")
+    key = certificate.public_key()
+    strong = (isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA) or (
+        isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= _MIN_EC
+    )
+    if not strong:
+        raise _refused("a certificate's key is too weak or of another kind than RSA or EC")
+
+
+def _check_leaf(leaf: x509.Certificate) -> None:
+    constraints, usage = extension(leaf, x509.BasicConstraints), _key_usage(leaf)
+    if constraints is not None and constraints.ca:
+        raise _refused("the leaf is an authority's certificate")
+    others = (
+        usage.content_commitment,
+        usage.key_encipherment,
+        usage.data_encipherment,
+        usage.key_agreement,
+        usage.key_cert_sign,
+        usage.crl_sign,
+    )
+    if not usage.digital_signature or any(others):
+        raise _refused("the leaf's key usage must be digitalSignature alone")
+    purposes = extension(leaf, x509.ExtendedKeyUsage)
+    if purposes is not None and (_NOT_FOR_CODE & set(purposes) or ExtendedKeyUsageOID.CODE_SIGNING not in purposes):
+        raise _refused("the leaf is not for code signing alone")
+
+
+def _check_authority(certificate: x509.Certificate, below: int) -> None:
+    constraints = [item for item in certificate.extensions if item.oid == x509.BasicConstraints.oid]
+    if not constraints or not constraints[0].critical or not is_authority(certificate, below):
+        raise _refused("an issuer in the chain is no authority, or not for so long a chain")
+    if not _key_usage(certificate).key_cert_sign:
+        raise _refused("an issuer in the chain may not sign certificates")
+
+
+def _key_usage(certificate: x509.Certificate) -> x509.KeyUsage:
+    for item in certificate.extensions:
+        if isinstance(item.value, x509.KeyUsage) and item.critical:
+            return item.value
+    raise _refused("a certificate has no critical key usage")
+
+
+def check_authenticity(chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate]) -> None:
+    """Some certificate of the chain stands in a trust store. Raises SignatureRefused(reason="certificate")."""
+    if not trusted:
+        raise _refused("the trust policy's stores of the right kind hold no certificate")
+    if not any(certificate in trusted for certificate in chain):
+        raise _refused("no certificate of the chain stands in the trust policy's stores")
+
+
+def check_identity(leaf: x509.Certificate, identities: Sequence[Attributes] | None) -> None:
+    """The leaf's subject has every attribute of some trusted identity. Raises SignatureRefused(reason="identity")."""
+    if identities is None:
+        return
+    subject = attributes(leaf.subject)
+    if not any(identity.items() <= subject.items() for identity in identities):
+        raise SignatureRefused(
+            f"signed by {clean_text(leaf.subject.rfc4514_string(), 300)}, who is none of the trusted identities",
+            reason="identity",
+        )
+
+
+def attributes(name: x509.Name) -> Attributes:
+    """The attributes as parsed, by their short names; one that stands twice decides nothing and is left out."""
+    found: dict[str, list[str]] = {}
+    for item in name:
+        value = item.value if isinstance(item.value, str) else item.value.hex()
+        found.setdefault(_NAMES.get(item.oid, item.oid.dotted_string), []).append(value)
+    return {key: values[0] for key, values in found.items() if len(values) == 1}
+
+
+def _refused(message: str) -> SignatureRefused:
+    return SignatureRefused(message, reason="certificate")

@@ -1,0 +1,316 @@
+"""The two envelopes of a Notation signature, JWS and COSE, read as strictly as they are specified.
+
+signature-specification.md, signature-envelope-jws.md, signature-envelope-cose.md. Both become one ``Envelope``; that the signature
+over it verifies is checked by ``check_integrity``, with the algorithm that the key dictates and never the one that the envelope would like.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+import cbor2
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.trust._pki import decode_base64, load_der_certificate
+from scanner.trust.base import SignatureRefused
+
+JWS, COSE = "application/jose+json", "application/cose"
+MAX_ENVELOPE = 4 << 20
+_PAYLOAD_TYPE = "application/vnd.cncf.notary.payload.v1+json"
+_PREFIX = "io.cncf.notary."
+SCHEME, SIGNING_TIME, AUTHENTIC_TIME, EXPIRY = (
+    _PREFIX + name for name in ("signingScheme", "signingTime", "authenticSigningTime", "expiry")
+)
+_TIMESTAMP = _PREFIX + "timestampSignature"
+X509, AUTHORITY = "notary.x509", "notary.x509.signingAuthority"
+_CRITICAL = frozenset({SCHEME, AUTHENTIC_TIME, EXPIRY})
+_MAX_CHAIN, _MAX_DEPTH = 10, 16
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+# COSE header labels (RFC 9052 3.1, RFC 9360)
+_ALG, _CRIT, _CONTENT_TYPE, _X5CHAIN = 1, 2, 3, 33
+_TAG_SIGN1, _TAG_EPOCH = 18, 1
+_FOREIGN_TAGS = (0, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000)
+
+Alg = str | int
+# The algorithm that each key dictates, by its names in JWS and COSE.
+_ALGORITHMS: Mapping[tuple[str, int], tuple[str, int, hashes.HashAlgorithm]] = {
+    ("rsa", 2048): ("PS256", -37, hashes.SHA256()),
+    ("rsa", 3072): ("PS384", -38, hashes.SHA384()),
+    ("rsa", 4096): ("PS512", -39, hashes.SHA512()),
+    ("ec", 256): ("ES256", -7, hashes.SHA256()),
+    ("ec", 384): ("ES384", -35, hashes.SHA384()),
+    ("ec", 521): ("ES512", -36, hashes.SHA512()),
+}
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """An envelope that was read, its signature not yet verified. ``chain``: leaf first. Times that are not there are None."""
+
+    alg: Alg
+    signed_bytes: bytes
+    payload: bytes
+    signature: bytes
+    chain: tuple[x509.Certificate, ...]
+    scheme: str
+    signing_time: datetime | None
+    authentic_time: datetime | None
+    expiry: datetime | None
+    timestamp: bytes
+
+
+def parse_envelope(data: bytes, media_type: str) -> Envelope:
+    """The envelope that a layer of that media type holds. Raises SignatureRefused(reason="malformed")."""
+    if media_type == JWS:
+        return _parse_jws(data)
+    if media_type == COSE:
+        return _parse_cose(data)
+    raise _malformed(f"a signature of media type {clean_text(media_type, 100)}")
+
+
+def check_integrity(envelope: Envelope) -> None:
+    """The leaf's key made the signature, with the algorithm it dictates. Raises SignatureRefused: signature, certificate."""
+    key = envelope.chain[0].public_key()
+    kind = "rsa" if isinstance(key, rsa.RSAPublicKey) else "ec" if isinstance(key, ec.EllipticCurvePublicKey) else ""
+    size = key.key_size if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else 0
+    if (kind, size) not in _ALGORITHMS:
+        raise SignatureRefused("the leaf certificate's key is of no kind that may sign", reason="certificate")
+    jws, cose, algorithm = _ALGORITHMS[kind, size]
+    if envelope.alg not in (jws, cose) or isinstance(envelope.alg, bool):
+        raise SignatureRefused(f"alg is {clean_text(str(envelope.alg), 40)}, the key dictates {jws}")
+    if not _verifies(key, envelope.signature, envelope.signed_bytes, algorithm):
+        raise SignatureRefused("the signature does not verify with the leaf certificate's key")
+
+
+def _verifies(key: object, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm) -> bool:
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            pss = padding.PSS(padding.MGF1(algorithm), algorithm.digest_size)
+            key.verify(signature, data, pss, algorithm)
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            half = (key.key_size + 7) // 8
+            if len(signature) != 2 * half:  # r and s, each as long as the curve: DER would be something else
+                return False
+            r, s = int.from_bytes(signature[:half]), int.from_bytes(signature[half:])
+            key.verify(encode_dss_signature(r, s), data, ec.ECDSA(algorithm))
+        else:
+            return False
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _parse_jws(data: bytes) -> Envelope:
+    """RFC 7515 flattened JSON with exactly its four members; neither the general nor the compact form."""
+    document = load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed")
+    if not isinstance(document, dict) or set(document) != {"payload", "protected", "header", "signature"}:
+        raise _malformed("a JWS must have exactly payload, protected, header and signature")
+    protected_text, payload_text = document["protected"], document["payload"]
+    protected = load_untrusted_json(
+        _base64url(protected_text, "protected"), limit=64 << 10, error=SignatureRefused, reason="malformed"
+    )
+    header, unprotected = _object(protected, "the protected header"), _object(document["header"], "the header")
+    times = {name: _rfc3339(header.get(name), name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY)}
+    x5c = unprotected.get("x5c")
+    if not isinstance(x5c, list) or not all(isinstance(item, str) for item in x5c):
+        raise _malformed("x5c must be a list of certificates")
+    return _envelope(
+        alg=header.get("alg"),
+        critical=header.get("crit"),
+        content_type=header.get("cty"),
+        headers=header,
+        times=times,
+        signed_bytes=f"{protected_text}.{payload_text}".encode("ascii"),
+        payload=_base64url(payload_text, "payload"),
+        signature=_base64url(document["signature"], "signature"),
+        chain=[decode_base64(item, "a certificate") for item in x5c[: _MAX_CHAIN + 1]],
+        timestamp=decode_base64(unprotected.get(_TIMESTAMP, ""), "the timestamp"),
+    )
+
+
+def _parse_cose(data: bytes) -> Envelope:
+    """RFC 9052 COSE_Sign1, tagged, with nothing after it."""
+    message = _cbor(data, "the envelope")
+    if not isinstance(message, cbor2.CBORTag) or message.tag != _TAG_SIGN1:
+        raise _malformed("not a tagged COSE_Sign1")
+    parts = message.value
+    if not isinstance(parts, list | tuple) or len(parts) != 4 or not isinstance(parts[1], Mapping):
+        raise _malformed("a COSE_Sign1 has four parts")
+    protected, unprotected, payload, signature = parts
+    if not all(isinstance(item, bytes) for item in (protected, payload, signature)):
+        raise _malformed("protected, payload and signature must be byte strings")
+    header = _cbor(protected, "the protected header")
+    if not isinstance(header, Mapping):
+        raise _malformed("the protected header is not a map")
+    times = {name: _epoch(header.get(name), name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY)}
+    chain, timestamp = unprotected.get(_X5CHAIN), unprotected.get(_TIMESTAMP, b"")
+    chain = [chain] if isinstance(chain, bytes) else chain
+    if not isinstance(chain, list | tuple) or not all(isinstance(item, bytes) for item in (*chain, timestamp)):
+        raise _malformed("x5chain must be a list of certificates")
+    return _envelope(
+        alg=header.get(_ALG),
+        critical=header.get(_CRIT),
+        content_type=header.get(_CONTENT_TYPE),
+        headers=header,
+        times=times,
+        signed_bytes=cbor2.dumps(["Signature1", protected, b"", payload]),
+        payload=payload,
+        signature=signature,
+        chain=list(chain[: _MAX_CHAIN + 1]),
+        timestamp=timestamp,
+    )
+
+
+def _envelope(
+    *,
+    alg: object,
+    critical: object,
+    content_type: object,
+    headers: Mapping[Any, object],
+    times: Mapping[str, datetime | None],
+    signed_bytes: bytes,
+    payload: bytes,
+    signature: bytes,
+    chain: list[bytes],
+    timestamp: bytes,
+) -> Envelope:
+    """What both forms must hold (signature-specification.md, signed attributes)."""
+    if not isinstance(alg, str | int):
+        raise _malformed("alg is missing")
+    if content_type != _PAYLOAD_TYPE:
+        raise _malformed(f"the payload is of type {clean_text(str(content_type), 100)}")
+    scheme = headers.get(SCHEME)
+    if scheme not in (X509, AUTHORITY):
+        raise _malformed(f"the signing scheme is {clean_text(str(scheme), 100)}")
+    by_authority = scheme == AUTHORITY
+    if times[SIGNING_TIME if not by_authority else AUTHENTIC_TIME] is None:
+        raise _malformed("the time of signing is missing")
+    if times[AUTHENTIC_TIME if not by_authority else SIGNING_TIME] is not None:
+        raise _malformed("the time of signing is that of another scheme")
+    _check_critical(critical, headers)
+    if not 1 <= len(chain) <= _MAX_CHAIN:
+        raise _malformed(f"a chain must have one to {_MAX_CHAIN} certificates")
+    return Envelope(
+        alg=alg,
+        signed_bytes=signed_bytes,
+        payload=payload,
+        signature=signature,
+        chain=tuple(load_der_certificate(item) for item in chain),
+        scheme=str(scheme),
+        signing_time=times[SIGNING_TIME],
+        authentic_time=times[AUTHENTIC_TIME],
+        expiry=times[EXPIRY],
+        timestamp=timestamp,
+    )
+
+
+def _check_critical(critical: object, headers: Mapping[Any, object]) -> None:
+    """Every critical header is there and one that we understand; those that must be critical are. A verification plug-in, which is
+    announced by a critical header, is one that we do not have."""
+    if not isinstance(critical, list | tuple) or not all(isinstance(name, str | int) for name in critical):
+        raise _malformed("crit must be a list of header names")
+    names = set(critical)
+    if len(names) != len(critical) or not all(name in headers for name in names):
+        raise _malformed("crit names a header twice, or one that is not there")
+    unknown = names - _CRITICAL
+    if unknown:
+        raise _malformed(
+            f"a critical header is not understood: {clean_text(', '.join(sorted(map(str, unknown))), 200)}"
+        )
+    must = {name for name in _CRITICAL if name in headers}
+    if not must <= names:
+        raise _malformed(f"{sorted(must - names)[0]} must be critical")
+
+
+def _cbor(data: bytes, what: str) -> Any:
+    stream = BytesIO(data)
+    try:
+        decoder = cbor2.CBORDecoder(
+            stream,
+            semantic_decoders={_TAG_EPOCH: _decode_epoch, **dict.fromkeys(_FOREIGN_TAGS, _decode_foreign)},
+            max_depth=_MAX_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        )
+        value = decoder.decode()
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise _malformed(f"{what} is not CBOR as it must be") from error
+    if stream.tell() != len(data):
+        raise _malformed(f"something follows {what}")
+    return value
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """A tag 1: the only form of time in a COSE envelope."""
+
+    value: object
+
+
+def _decode_epoch(value: Any, immutable: bool) -> _Epoch:
+    return _Epoch(value)
+
+
+def _decode_foreign(value: Any, immutable: bool) -> Any:
+    raise ValueError("a tag that has no place in an envelope")
+
+
+def _epoch(value: object, name: str) -> datetime | None:
+    if value is None:
+        return None
+    seconds = value.value if isinstance(value, _Epoch) else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 <= seconds < 253402300800:
+        raise _malformed(f"{name} is not an epoch time")
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _rfc3339(value: object, name: str) -> datetime | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        raise _malformed(f"{name} is not an RFC 3339 time")
+    head, dot, fraction = value.partition(".")
+    if dot:
+        digits = re.match(r"\d+", fraction)
+        assert digits
+        value = f"{head}.{digits[0][:6]:0<6}{fraction[digits.end() :]}"
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise _malformed(f"{name} is not a time") from error
+
+
+def _base64url(text: object, what: str) -> bytes:
+    """RFC 7515 section 2: URL-safe and without padding; nothing else, or two texts would be one envelope."""
+    if not isinstance(text, str) or not _BASE64URL.fullmatch(text):
+        raise _malformed(f"{what} is not base64url")
+    try:
+        found = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as error:
+        raise _malformed(f"{what} is not base64url") from error
+    if base64.urlsafe_b64encode(found).rstrip(b"=").decode() != text:
+        raise _malformed(f"{what} is not base64url in its one form")
+    return found
+
+
+def _object(value: object, what: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise _malformed(f"{what} is not an object")
+    return value
+
+
+def _malformed(message: str) -> SignatureRefused:
+    return SignatureRefused(message, reason="malformed")

@@ -1,0 +1,153 @@
+"""Notation (Notary Project): JWS and COSE signatures found as referrers, judged by a trust policy in its standard format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from scanner.errors import UsageError
+from scanner.model.finding import Signer, TrustStatus, Verification
+from scanner.model.reference import Descriptor
+from scanner.model.untrusted import clean_text
+from scanner.trust._found import Found, fetch_blob, furthest, only_layer, referrers
+from scanner.trust._notation.envelope import MAX_ENVELOPE
+from scanner.trust._notation.policy import NotationTrust, Policy, parse_document, parse_trust
+from scanner.trust._notation.verification import Accepted, verify_one
+from scanner.trust._pki import certificate_key, key_id
+from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot, TrustScheme
+
+_ARTIFACT = "application/vnd.cncf.notary.signature"
+# How far a refused signature came: the furthest tells most about why the image has no good one.
+_PROGRESS = (
+    "missing",
+    "checksum",
+    "too_large",
+    "malformed",
+    "signature",
+    "payload",
+    "certificate",
+    "identity",
+    "timestamp",
+    "expired",
+)
+
+
+class Notation(TrustScheme):
+    """Signatures as Notation (the Notary Project) makes them."""
+
+    id: ClassVar[str] = "notation"
+    title: ClassVar[str] = "Notation (Notary Project)"
+
+    def parse_trust(self, data: bytes, where: str) -> Mapping[str, Any]:
+        """See ``TrustScheme.parse_trust``."""
+        return parse_document(data, where)
+
+    def verify(self, job: TrustJob) -> tuple[Verification, ...]:
+        """See ``TrustScheme.verify``."""
+        found = find(job)
+        if not job.roots:
+            return (_without_root(found, job),)
+        return tuple(_judge(found, root, job) for root in job.roots)
+
+
+def _without_root(found: Found[tuple[bytes, str]], job: TrustJob) -> Verification:
+    if found.unreachable:
+        return _answer(job, TrustStatus.UNKNOWN, "unavailable", str(found.unreachable[0]))
+    if found.nothing:
+        return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no Notation signature")
+    count = len(found.items) + len(found.refused) + found.skipped
+    return _answer(job, TrustStatus.UNKNOWN, "no_trust_root", f"{count} signatures, and no trust root says whose count")
+
+
+def _judge(found: Found[tuple[bytes, str]], root: TrustRoot, job: TrustJob) -> Verification:
+    try:
+        trust = parse_trust(root.document)
+        policy = trust.policy_for(job.name)
+    except UsageError as error:
+        return _answer(job, TrustStatus.UNKNOWN, "trust_root_invalid", f"trust root {root.name}: {error}", root=root)
+    except SignatureRefused as error:
+        return _answer(job, TrustStatus.REFUSED, error.reason, str(error), root=root)
+    if policy.skip:
+        note = f"accepted unchecked: the level of the trust policy {policy.name} is skip"
+        return _answer(job, TrustStatus.VERIFIED, "", note, root=root, notes=(note,))
+    return _verdict(found, trust, policy, root, job)
+
+
+def _verdict(
+    found: Found[tuple[bytes, str]], trust: NotationTrust, policy: Policy, root: TrustRoot, job: TrustJob
+) -> Verification:
+    """The first signature that verifies wins; the errors of others do not matter then."""
+    refused = list(found.refused)
+    for data, media_type in found.items:
+        try:
+            accepted = verify_one(data, media_type, job.descriptor, trust, policy, job.now)
+            _check_required(accepted, job.options.require_signers)
+        except SignatureRefused as error:
+            refused.append(error)
+        else:
+            signer, notes = _signer(accepted, policy), accepted.notes
+            return _answer(job, TrustStatus.VERIFIED, "", "", root=root, signers=(signer,), notes=notes)
+    if found.unreachable:
+        return _answer(job, TrustStatus.UNKNOWN, "unavailable", str(found.unreachable[0]), root=root)
+    if found.skipped:
+        text = f"{found.skipped} more signatures than are examined"
+        return _answer(job, TrustStatus.UNKNOWN, "too_many_signatures", text, root=root)
+    if not refused:
+        return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no Notation signature", root=root)
+    told = furthest(refused, _PROGRESS)
+    return _answer(job, TrustStatus.REFUSED, told.reason, str(told), root=root)
+
+
+def _check_required(accepted: Accepted, required: Sequence[str]) -> None:
+    """A person may ask for a certain signer: by subject, common name or key id."""
+    subject = accepted.leaf.subject
+    names = {subject.rfc4514_string(), key_id(certificate_key(accepted.leaf)), *(str(item.value) for item in subject)}
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise SignatureRefused(f"not signed by {clean_text(', '.join(missing), 200)}", reason="signer_missing")
+
+
+def _signer(accepted: Accepted, policy: Policy) -> Signer:
+    return Signer(
+        name=clean_text(accepted.leaf.subject.rfc4514_string(), 300),
+        keyid=key_id(certificate_key(accepted.leaf)),
+        role=clean_text(policy.name, 100),
+        issuer=clean_text(accepted.leaf.issuer.rfc4514_string(), 300),
+        expires=accepted.expires,
+    )
+
+
+def _answer(
+    job: TrustJob,
+    status: TrustStatus,
+    reason: str,
+    detail: str,
+    *,
+    root: TrustRoot | None = None,
+    signers: tuple[Signer, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> Verification:
+    trust = root.name if root else ""
+    return Verification(
+        Notation.id,
+        status,
+        job.descriptor.digest,
+        reason,
+        detail,
+        signers,
+        trust=trust,
+        checked_at=job.now,
+        notes=notes,
+    )
+
+
+def find(job: TrustJob) -> Found[tuple[bytes, str]]:
+    """Every Notation envelope of the image with its media type. Raises nothing."""
+    found: Found[tuple[bytes, str]] = Found(job.settings.limits.signatures)
+    found.gather(lambda: referrers(job, _ARTIFACT), lambda candidate: _read(candidate, job))
+    return found
+
+
+def _read(candidate: Descriptor, job: TrustJob) -> Sequence[tuple[bytes, str]]:
+    layer = only_layer(candidate, job, _ARTIFACT)
+    return [] if layer is None else [(fetch_blob(layer, job, MAX_ENVELOPE), layer.media_type)]
