@@ -410,3 +410,8 @@ def path_of(text: str, working_directory: str = "/") -> str:
         elif part != ".":
             parts.append(part)
     return "/".join(parts)
+
+
+def address(url: str) -> str:
+    """A URL as it may be shown: without the name and password, and without the query, which are where credentials stand."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", url).partition("?")[0][:200]

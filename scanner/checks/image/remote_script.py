@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from scanner.checks._history import SHELLS, Command, evidence, history, path_of, reads_code_from_stdin
+from scanner.checks._history import SHELLS, Command, address, evidence, history, path_of, reads_code_from_stdin
 from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Outcome, Severity
 
@@ -85,7 +85,7 @@ def _download(commands: Sequence[Command], depth: int = 0) -> Command | None:
 
 
 def _where(command: Command) -> str:
-    return next((word for word in command.operands if "://" in word), str(command))[:200]
+    return address(next((word for word in command.operands if "://" in word), f"what {command.name} loads"))
 
 
 def _saved(command: Command) -> Iterator[str]:

@@ -1,0 +1,52 @@
+"""apt installs what packages merely recommend (article: keep images small)."""
+
+from __future__ import annotations
+
+import re
+
+from scanner.checks._history import Command, evidence, history
+from scanner.checks.base import ImageCheck, ImageSubject
+from scanner.model.finding import Outcome, Passed, Severity
+
+_OFF = re.compile(rb"(?im)^\s*APT::Install-Recommends\s+\"?(?:0|false|no|off)")
+_OFF_HERE = re.compile(r"(?i)apt::install-recommends=(?:0|false|no|off)")
+
+
+class RecommendedPackages(ImageCheck):
+    """Recommended packages are for a desktop's comfort: more to pull, more to patch."""
+
+    id = "recommended-packages"
+    title = "Recommended packages installed as well"
+    severity = Severity.LOW
+    remedy = "RUN apt-get update && apt-get install -y --no-install-recommends PACKAGE && rm -rf /var/lib/apt/lists/*"
+    looks_at = "every apt install of the history, parsed as shell, and the image's own etc/apt/apt.conf.d"
+    cannot_see = "what scripts do that a RUN calls; images whose history was taken out are unknown"
+    cis = ("4.3",)
+    trivy = ("DS-0029",)
+    article = ("Image Management: Keep Images Small",)
+    tags = ("build", "history", "size")
+    wants = ("etc/apt/apt.conf.d/*", "etc/apt/apt.conf")
+
+    def examine(self, subject: ImageSubject) -> Outcome:
+        """See ``ImageCheck.examine``."""
+        lines = history(subject)
+        found = [
+            evidence(subject, run, f"{str(c)[:120]} installs recommended packages as well")
+            for run in lines.runs()
+            for c in run.commands
+            if _installs(c)
+        ]
+        if found and subject.rootfs is not None:
+            settings = (subject.rootfs.content(p) for p in subject.rootfs.files if p.startswith("etc/apt/apt.conf"))
+            if any(data is not None and _OFF.search(data) for data in settings):
+                return Passed()
+        return lines.outcome(found)
+
+
+def _installs(command: Command) -> bool:
+    return (
+        command.name in ("apt", "apt-get", "aptitude")
+        and "install" in command.operands
+        and not command.has("--no-install-recommends", "--without-recommends")
+        and not _OFF_HERE.search(str(command))
+    )

@@ -1,0 +1,114 @@
+"""Packages installed without checking who made them (CIS Docker 4.11)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from scanner.checks._history import Command, evidence, history
+from scanner.checks.base import ImageCheck, ImageSubject
+from scanner.model.filesystem import Rootfs
+from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Severity
+
+_OPTIONS = {
+    "--allow-unauthenticated": ("apt", "apt-get", "aptitude"), "--force-yes": ("apt", "apt-get"), "--allow-insecure-repositories": ("apt", "apt-get"),
+    "--allow-untrusted": ("apk",), "--nogpgcheck": ("yum", "dnf", "dnf5", "microdnf", "tdnf"), "--nosignature": ("rpm",), "--nodigest": ("rpm",),
+    "--no-gpg-checks": ("zypper",), "--no-gpg-check": ("zypper",), "--allow-unsigned-rpm": ("zypper",), "--trusted-host": ("pip", "pip3"),
+    "--insecure": ("curl",), "-k": ("curl",), "--no-check-certificate": ("wget",), "--no-check-certificates": ("aria2c",),
+}  # fmt: skip
+_WORDS = re.compile(
+    r"(?i)apt::get::allowunauthenticated=(?:true|1|yes)|acquire::allowinsecurerepositories=(?:true|1|yes)|verify-(?:peer|host)=(?:false|0)"
+    r"|--setopt=(?:\S*\.)?(?:gpgcheck|sslverify)=(?:0|false|no)|http\.sslverify=(?:false|0)|--strict-ssl=false|GIT_SSL_NO_VERIFY=(?:1|true)"
+)
+_SETTINGS = re.compile(
+    r"(?i)^(?:npm|yarn|pnpm) config set strict-ssl[ =]false|^git config .*http\.sslverify (?:false|0)|^conda config --set ssl_verify (?:false|no)"
+)
+_TRUSTED = re.compile(
+    rb"(?im)^\s*(?:deb(?:-src)?\s+\[[^\]\n]*(?:trusted|allow-insecure)=yes[^\]\n]*\]|(?:Trusted|Allow-Insecure):\s*yes)"
+)
+_APT_CONF = re.compile(
+    rb"(?im)^\s*(?:APT::Get::AllowUnauthenticated|Acquire::AllowInsecureRepositories)\s+\"?(?:true|1|yes)"
+)
+
+
+class UnverifiedPackages(ImageCheck):
+    """A package manager told not to check signatures or certificates installs what anybody on the way put there."""
+
+    id = "unverified-packages"
+    title = "Packages installed without verification"
+    severity = Severity.HIGH
+    remedy = "install the repository's signing key, and take out the option that switches verification off"
+    looks_at = (
+        "options and settings in every RUN of the history, and the repositories configured in the image (apt, yum, dnf)"
+    )
+    cannot_see = "packages copied in as files; what scripts do that a RUN calls"
+    cis = ("4.11",)
+    dockle = ("CIS-DI-0011",)
+    article = ("Security", "Lessons Learned: Security isn't optional")
+    tags = ("build", "history", "supply-chain")
+    wants = (
+        "etc/apt/sources.list",
+        "etc/apt/sources.list.d/*",
+        "etc/apt/apt.conf.d/*",
+        "etc/yum.repos.d/*.repo",
+        "etc/yum.conf",
+        "etc/dnf/dnf.conf",
+    )
+
+    def examine(self, subject: ImageSubject) -> Outcome:
+        """See ``ImageCheck.examine``."""
+        lines = history(subject)
+        found = [
+            evidence(subject, run, f"{command.name} is told not to verify: {option}")
+            for run in lines.runs()
+            for command in run.commands
+            if (option := _option(command))
+        ]
+        if subject.rootfs is not None:
+            found.extend(_configured(subject, subject.rootfs))
+        if found:
+            return Failed(tuple(dict.fromkeys(found)))
+        return Incomplete("layers_unreadable", subject.rootfs_reason) if subject.rootfs is None else lines.outcome(())
+
+
+def _option(command: Command) -> str:
+    for option, programs in _OPTIONS.items():
+        if command.name in programs and command.has(option):
+            return option
+    if command.name in ("pip", "pip3") or "pip" in command.words[:3]:
+        return "--trusted-host" if command.has("--trusted-host") else ""
+    text = str(command)
+    match = _WORDS.search(text) or _SETTINGS.search(text)
+    return match[0] if match and command.name not in ("echo", "printf") else ""
+
+
+def _configured(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+    for path, placed in rootfs.files.items():
+        if not path.startswith(("etc/apt/", "etc/yum", "etc/dnf/")) or (data := rootfs.content(path)) is None:
+            continue
+        if path.startswith("etc/apt/"):
+            match = (_APT_CONF if "apt.conf" in path else _TRUSTED).search(data)
+            what = match[0].decode("utf-8", "replace").strip() if match else ""
+        else:
+            what = _unchecked(data.decode("utf-8", "replace"))
+        if what:
+            yield subject.evidence(f"/{path} says {what[:120]}", layer_index=placed.layer, path=path)
+
+
+def _unchecked(text: str) -> str:
+    """The first repository in force (or the main section) that checks no signatures."""
+    section, settings = "", {"": ""}
+    for line in (*text.splitlines()[:5000], "[]"):
+        line = line.strip()
+        if line.startswith("["):
+            if settings.get("gpgcheck") in ("0", "false", "no") and settings.get("enabled", "1") not in (
+                "0",
+                "false",
+                "no",
+            ):
+                return f"gpgcheck=0 in {section}"
+            section, settings = line, {}
+        elif "=" in line and not line.startswith(("#", ";")):
+            name, _, value = line.partition("=")
+            settings[name.strip().lower()] = value.strip().lower()
+    return ""
