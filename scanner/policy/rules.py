@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
@@ -70,9 +70,9 @@ class CheckInfo:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Known:
-    """What a policy may name. ``signers`` None: not known here, so any name is accepted."""
+    """What a policy may name. ``signers`` None: not known here, so any name is accepted. Compared by identity: there is one a process."""
 
     checks: Mapping[str, CheckInfo]
     schemes: frozenset[str] = frozenset({"notary-v1", "cosign", "notation"})
@@ -217,6 +217,7 @@ class Policy:
     )  # rule id -> check id -> by the rule's parameters
 
 
+@lru_cache(maxsize=64)  # a policy decides about thousands of images, and reading its YAML costs more than deciding
 def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
     """The policy of a YAML or JSON text. Raises PolicyError naming line and column of every problem found."""
     tree = _load(text, name)
@@ -342,6 +343,8 @@ def _problem(error: Any, tree: Any) -> Problem:
         message = "unknown field" + _did_you_mean(str(path[-1]), _fields_at(path))
     if error["type"] == "missing":
         message = "is missing"
+    if error["type"] == "model_type":
+        message = "must be a mapping" + ("" if path else " with apiVersion, kind, metadata and rules")
     if error["type"] == "too_short":
         message = "needs at least one"
     return Problem(line, column, ".".join(map(str, path)), message)

@@ -1,18 +1,52 @@
-"""Policies: what is in force, each version, and its text."""
+"""Policies: what is in force, each version and what changed in it, and an editor that says what is wrong and what would happen."""
 
 from __future__ import annotations
 
-from flask import Blueprint
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from scanner import catalog
-from scanner.policy.rules import default_policy
-from scanner.store import policies
-from web.auth import permission
+from scanner.errors import ConflictError, NotFoundError, UsageError
+from scanner.policy.rules import Policy, PolicyError, Problem, default_policy, parse_policy
+from scanner.store import audit, gate, policies
+from web import simulation
+from web.auth import address, everywhere, permission, principal
 from web.pages.base import NavigationItem, page
 from web.services import services
 
 bp = Blueprint("policies_page", __name__)
 NAVIGATION = NavigationItem(50, "policies_page.index", "Policies", "read")
+
+_TRIED = 100
+_START = """\
+apiVersion: dockwarden/v1
+kind: Policy
+metadata: {name: production, description: what may reach production}
+match:
+  images: ["registry.example.com/shop/**"]
+  environments: [production]
+incomplete: deny
+advisories: {max_age: 48h}
+rules:
+  - id: no-fixable-criticals
+    vulnerability: {severity: [critical], fixable: true}
+    grace: 72h
+    action: deny
+  - id: not-root
+    check: root-user
+    action: deny
+"""
+
+
+@dataclass(frozen=True)
+class DiffLine:
+    """A line of a comparison: ``kind`` is same, added, removed or hunk."""
+
+    kind: str
+    text: str
 
 
 @bp.get("/policies")
@@ -24,10 +58,130 @@ def index() -> str:
     return page("policies.html", found=found, fallback=default_policy(catalog.known()))
 
 
+@bp.get("/policies/new")
+@permission("policy")
+def new() -> str:
+    """An editor with something to start from."""
+    return _editor(_START, "0", "")
+
+
 @bp.get("/policies/<name>")
 @permission("read")
 def one(name: str) -> str:
-    """One policy: the text in force and its versions."""
+    """One policy: the text of a version, and how it differs from the one before or from any other."""
     with services().database.read() as session:
         versions = policies.versions(session, name)
-    return page("policy.html", current=versions[0], versions=versions)
+    shown = _chosen(versions, "version") or versions[0]
+    former = _chosen(versions, "against") or next((v for v in versions if v.version < shown.version), None)
+    difference = list(_difference(former, shown)) if former else []
+    return page(
+        "policy.html", current=versions[0], shown=shown, former=former, difference=difference, versions=versions
+    )
+
+
+@bp.get("/policies/<name>/edit")
+@permission("policy")
+def edit(name: str) -> str:
+    """An editor with the newest text."""
+    with services().database.read() as session:
+        current = policies.get(session, name)
+    return _editor(current.text, str(current.version), name)
+
+
+@bp.post("/policies/validate")
+@permission("read")
+def validate() -> str:
+    """What is wrong with the text in the editor, as it is typed."""
+    _, problems = _parsed(_text())
+    return page("policy_problems.html", problems=problems, checked=True)
+
+
+@bp.post("/policies/dry-run")
+@permission("read")
+def dry_run() -> str:
+    """What would be newly denied or released by the text in the editor."""
+    parsed, problems = _parsed(_text())
+    if parsed is None:
+        return page("policy_problems.html", problems=problems, checked=True)
+    with services().database.read() as session:
+        tried = simulation.simulate(session, parsed, principal().projects, _TRIED)
+    return page("policy_dry_run.html", tried=tried, name=parsed.name)
+
+
+@bp.post("/policies")
+@permission("policy")
+def save() -> Response:
+    """A new version, in force at once. Nothing typed is lost: what is refused comes back in the editor with the reasons."""
+    everywhere()
+    text, version = _text(), request.form.get("version", "0")
+    parsed, problems = _parsed(text)
+    edited = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else -1
+    name = request.form.get("name", "")
+    if parsed is not None and name and parsed.name != name:
+        problems = [Problem(0, 0, "metadata.name", f"this is the policy {name!r}; another name is another policy")]
+    if parsed is None or problems:
+        return make_response(_editor(text, version, name, problems), 422)
+    try:
+        with services().database.session() as session:
+            written = policies.put(session, parsed.name, text, principal().name, if_version=edited)
+            if written.version != edited:
+                gate.invalidate(session)
+                detail = {"version": written.version, "digest": written.digest}
+                audit.record(session, principal().name, "policy.write", written.name, address=address(), detail=detail)
+    except ConflictError:
+        return make_response(_editor(text, version, name, saved_meanwhile=True), 409)
+    return redirect(url_for("policies_page.one", name=written.name), 303)  # type: ignore[return-value]
+
+
+@bp.post("/policies/<name>/enabled")
+@permission("policy")
+def enable(name: str) -> Response:
+    """Put it in force, or out of it."""
+    everywhere()
+    enabled = request.form.get("enabled") == "1"
+    with services().database.session() as session:
+        policies.enable(session, name, enabled)
+        gate.invalidate(session)
+        action = "policy.enable" if enabled else "policy.disable"
+        audit.record(session, principal().name, action, name, address=address())
+    return redirect(url_for("policies_page.one", name=name), 303)  # type: ignore[return-value]
+
+
+def _text() -> str:
+    """Browsers send CRLF; a policy's digest must not depend on who typed it."""
+    return request.form.get("text", "").replace("\r\n", "\n")
+
+
+def _parsed(text: str) -> tuple[Policy | None, Sequence[Problem]]:
+    try:
+        return parse_policy(text, known=catalog.known()), ()
+    except PolicyError as error:
+        return None, error.problems
+    except UsageError as error:
+        return None, [Problem(0, 0, "", str(error))]
+
+
+def _editor(
+    text: str, version: str, name: str, problems: Sequence[Problem] = (), *, saved_meanwhile: bool = False
+) -> str:
+    return page(
+        "policy_edit.html", text=text, edited=version, name=name, problems=problems, checked=False, saved_meanwhile=saved_meanwhile
+    )  # fmt: skip
+
+
+def _chosen(versions: Sequence[policies.PolicyView], parameter: str) -> policies.PolicyView | None:
+    asked = request.args.get(parameter, "")
+    if not asked:
+        return None
+    found = next((v for v in versions if str(v.version) == asked), None)
+    if found is None:
+        raise NotFoundError("there is no such version")
+    return found
+
+
+def _difference(former: policies.PolicyView, shown: policies.PolicyView) -> Iterator[DiffLine]:
+    kinds = {"+": "added", "-": "removed", "@": "hunk"}
+    lines = difflib.unified_diff(former.text.splitlines(), shown.text.splitlines(), lineterm="", n=3)
+    for number, line in enumerate(lines):
+        if number > 1:  # the first two name files
+            yield DiffLine(kinds.get(line[0], "same"), line)

@@ -45,3 +45,15 @@ document.addEventListener("click", async (event) => {
   await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
   button.textContent = "Copied";
 });
+
+// A problem's place in the editor: the caret goes there.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-line]");
+  const text = document.getElementById("text");
+  if (!button || !text) return;
+  const lines = text.value.split("\n");
+  const line = Math.min(Number(button.dataset.line), lines.length);
+  const start = lines.slice(0, line - 1).reduce((sum, each) => sum + each.length + 1, 0);
+  text.focus();
+  text.setSelectionRange(start + Number(button.dataset.column) - 1, start + lines[line - 1].length);
+});

@@ -142,6 +142,36 @@ def axe(page: Any) -> list[str]:
     return [f"{v['id']} at {[n['target'] for n in v['nodes']][:3]}" for v in json.loads(answer["result"]["value"])]
 
 
+def test_a_policy_is_written_tried_and_changed(person: Any, server: Dockwarden) -> None:
+    name = "written-" + person.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")
+    person.goto(server.url + "/policies/new")
+    editor = person.get_by_label("Policy (YAML)")
+    start = editor.input_value().replace("name: production", f"name: {name}")
+    editor.fill(start.replace("check: root-user", "chek: root-user"))
+    person.get_by_role("button", name="Line 15, column 5").click()
+    assert editor.evaluate("e => e.value.slice(e.selectionStart, e.selectionEnd)") == "chek: root-user"
+    person.get_by_role("button", name="Save and put in force").click()
+    assert "chek: root-user" in person.get_by_label("Policy (YAML)").input_value()  # nothing typed is lost
+    strict = (
+        start.replace("registry.example.com/shop/**", "**").replace("[production]", "[nowhere]").replace("72h", "0h")
+    )
+    person.get_by_label("Policy (YAML)").fill(strict.replace("root-user", "healthcheck"))
+    person.get_by_text("A valid policy").wait_for()
+    person.get_by_role("button", name="Try on what is known").click()
+    person.get_by_role("heading", name=f"If {name} were in force").wait_for()
+    assert axe(person) == []
+    person.get_by_role("button", name="Save and put in force").click()
+    person.get_by_role("heading", name="Text in force").wait_for()
+    person.get_by_role("link", name="Edit").click()
+    person.get_by_label("Policy (YAML)").fill(strict)
+    person.get_by_role("button", name="Save and put in force").click()
+    person.get_by_role("heading", name="What version 2 changed of version 1").wait_for()
+    assert "check: healthcheck" in person.locator(".diff .removed").inner_text()
+    assert axe(person) == []
+    person.get_by_role("button", name="Take out of force").click()
+    person.get_by_role("button", name="Put in force").wait_for()
+
+
 def test_nobody_sees_anything_without_signing_in(server: Dockwarden, decided: str) -> None:
     for path in (
         "/images",
