@@ -1,0 +1,288 @@
+"""Whom to believe about a repository's root: pinned certificate ids, a CA, root keys, a whole root.json, or the first root seen.
+
+Whatever the anchor, the certificate must name the repository. Docker uses one root key for all of a user's repositories, so the name is
+the only thing that keeps a server from answering for one repository with another's complete, valid metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from scanner.model.untrusted import clean_text
+from scanner.trust._tuf.documents import (
+    MAX_CERTIFICATES,
+    Key,
+    Role,
+    Root,
+    key_id,
+    spki,
+    usable_key,
+    verify_role,
+)
+from scanner.trust.base import SignatureRefused
+
+_WEAK = (hashes.MD5, hashes.SHA1)
+_GRACE = timedelta(days=1)  # clocks of signers are not always right
+# Notary itself asks Go for serverAuth here, so that even the codeSigning certificates that it makes are refused. Code signing is what
+# these certificates are for.
+_USAGES = {
+    ExtendedKeyUsageOID.CODE_SIGNING,
+    ExtendedKeyUsageOID.SERVER_AUTH,
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+}
+_UNDERSTOOD = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
+_DEPTH = 8
+
+
+class Mode(StrEnum):
+    TOFU = "tofu"
+    CERT_IDS = "cert_ids"
+    CA = "ca"
+    ROOT_KEYS = "root_keys"
+    ROOT_JSON = "root_json"
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Where trust in a repository starts; after that its roots follow each other."""
+
+    mode: Mode
+    ids: frozenset[str] = frozenset()
+    authorities: tuple[x509.Certificate, ...] = ()
+    keys: frozenset[bytes] = frozenset()  # SubjectPublicKeyInfo
+    root: Root | None = None
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A root key that is a certificate of this repository, good now."""
+
+    key: Key
+    certificate: x509.Certificate
+    bundle: tuple[x509.Certificate, ...]
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """A root's certificates: those that count, and of the others why not."""
+
+    good: tuple[Leaf, ...]
+    dropped: tuple[str, ...] = field(default=())
+
+
+def root_leaves(root: Root, gun: str, now: datetime) -> Leaves:
+    """The root role's certificates that name the repository, are strong enough, and valid now."""
+    good, dropped = [], []
+    role = root.roles["root"]
+    for keyid in sorted(role.keyids):
+        key = role.keys[keyid]
+        reason = _unfit(key, gun, now)
+        if reason:
+            dropped.append(f"{key.id[:16]} {reason}")
+        else:
+            good.append(Leaf(key, key.certificates[0], key.certificates[1:]))
+    return Leaves(tuple(good), tuple(dropped))
+
+
+def _unfit(key: Key, gun: str, now: datetime) -> str:
+    """Why a root key does not count; empty when it does."""
+    if not key.certificates or len(key.certificates) > MAX_CERTIFICATES:
+        return "is not a certificate"
+    leaf, *others = key.certificates
+    if is_authority(leaf) or not all(is_authority(other) for other in others):
+        return "is not one leaf certificate followed by its issuers"
+    if not names(leaf, gun):
+        return f"is for {clean_text(common_name(leaf) or 'nobody', 100)!r}, not for this repository"
+    if weak(leaf) or key.public is None:
+        return "has a weak key or signature"
+    if now < leaf.not_valid_before_utc - _GRACE:
+        return f"is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}"
+    if now > leaf.not_valid_after_utc:
+        return f"expired on {leaf.not_valid_after_utc:%Y-%m-%d}"
+    return ""
+
+
+def common_name(certificate: x509.Certificate) -> str | None:
+    """The one common name; None where there is none, or where readers could differ about which it is."""
+    try:
+        found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError:
+        return None
+    return str(found[0].value) if len(found) == 1 else None
+
+
+def names(certificate: x509.Certificate, gun: str) -> bool:
+    """The repository's name, or a prefix of it before a star at the end."""
+    name = common_name(certificate)
+    if name is None:
+        return False
+    return gun.startswith(name[:-1]) if name.endswith("*") else name == gun
+
+
+def is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+
+
+def weak(certificate: x509.Certificate) -> bool:
+    try:
+        algorithm = certificate.signature_hash_algorithm
+        public = certificate.public_key()
+    except (UnsupportedAlgorithm, ValueError):
+        return True
+    if isinstance(algorithm, _WEAK):
+        return True
+    return all(usable_key(public, kind) is None for kind in ("ecdsa", "rsa", "ed25519"))
+
+
+def begin(anchor: Anchor, root: Root, gun: str, now: datetime) -> None:
+    """Trust a first root. Raises SignatureRefused(reason="root_untrusted") saying which certificates it has."""
+    leaves = root_leaves(root, gun, now)
+    good = [leaf for leaf in leaves.good if _fits(anchor, leaf, now)]
+    if not good:
+        raise SignatureRefused(_stranger(anchor, root, leaves), reason="root_untrusted", hint=_advice(anchor, leaves))
+    _self_signed(root, good)
+
+
+def follow(old: Root, new: Root, gun: str, now: datetime) -> None:
+    """Trust a root because the one before says so: signed as the old one demands, and as it demands itself.
+
+    The old root's certificates may have expired; the new one's may not. Raises SignatureRefused(reason="root_untrusted").
+    """
+    try:
+        verify_role(new.document, old.roles["root"])
+    except SignatureRefused as error:
+        raise SignatureRefused(
+            f"root {new.version} is not signed by the keys of root {old.version}", reason="root_untrusted"
+        ) from error
+    confirm(new, gun, now)
+
+
+def confirm(root: Root, gun: str, now: datetime) -> None:
+    """A root meets its own threshold with certificates that are good now."""
+    leaves = root_leaves(root, gun, now)
+    if not leaves.good:
+        raise SignatureRefused(
+            f"root {root.version}: no certificate is good: {'; '.join(leaves.dropped) or 'there is none'}",
+            reason="root_untrusted",
+        )
+    _self_signed(root, leaves.good)
+
+
+def _self_signed(root: Root, leaves: Sequence[Leaf]) -> None:
+    role = root.roles["root"]
+    keys = {leaf.key.id: leaf.key for leaf in leaves}
+    remaining = Role("root", role.keyids & keys.keys(), role.threshold, keys)
+    try:
+        verify_role(root.document, remaining)
+    except SignatureRefused as error:
+        raise SignatureRefused(f"root {root.version} is not signed by its own keys", reason="root_untrusted") from error
+
+
+def _fits(anchor: Anchor, leaf: Leaf, now: datetime) -> bool:
+    if anchor.mode is Mode.CERT_IDS:
+        return leaf.key.id in anchor.ids
+    if anchor.mode is Mode.CA:
+        return issued_by(leaf.certificate, leaf.bundle, anchor.authorities, now)
+    if anchor.mode is Mode.ROOT_KEYS:
+        return leaf.key.identity in anchor.keys
+    return anchor.mode is Mode.TOFU
+
+
+def _stranger(anchor: Anchor, root: Root, leaves: Leaves) -> str:
+    there = ", ".join(leaf.key.id for leaf in leaves.good)
+    if there:
+        return f"the root is not the one that is trusted: its certificate is {there}"
+    return f"root {root.version}: no certificate is good: {'; '.join(leaves.dropped) or 'there is none'}"
+
+
+def _advice(anchor: Anchor, leaves: Leaves) -> str:
+    """The usual mistake: the id of the bare key is the private key's file name, and looks like the certificate's id."""
+    for leaf in leaves.good:
+        public = leaf.key.public
+        if public is None:
+            continue
+        bare = key_id(leaf.key.type.removesuffix("-x509"), spki(public))
+        if bare in anchor.ids:
+            return f"the id that is pinned is the bare key's (the private key's file name); pin the certificate's: {leaf.key.id}"
+    return ""
+
+
+def issued_by(
+    leaf: x509.Certificate, bundle: Sequence[x509.Certificate], authorities: Iterable[x509.Certificate], now: datetime
+) -> bool:
+    """Whether a chain leads from the leaf over certificates of its bundle to one of the authorities (RFC 5280 section 6, without
+    policies and name constraints: a certificate with a critical extension that we do not understand issues nothing)."""
+    return _chain(leaf, tuple(bundle), tuple(authorities), now, 0)
+
+
+def _chain(
+    certificate: x509.Certificate,
+    bundle: tuple[x509.Certificate, ...],
+    authorities: tuple[x509.Certificate, ...],
+    now: datetime,
+    below: int,
+) -> bool:
+    """``below``: how many intermediates stand under ``certificate``'s issuer."""
+    if below > _DEPTH or not _acceptable(certificate, now):
+        return False
+    if any(_issues(authority, certificate, below, now) for authority in authorities):
+        return True
+    return any(
+        _issues(other, certificate, below, now)
+        and _chain(other, tuple(c for c in bundle if c != other), authorities, now, below + 1)
+        for other in bundle
+    )
+
+
+def _acceptable(certificate: x509.Certificate, now: datetime) -> bool:
+    try:
+        extensions = certificate.extensions
+    except ValueError:
+        return False
+    usage = next((e.value for e in extensions if isinstance(e.value, x509.ExtendedKeyUsage)), None)
+    return (
+        not weak(certificate)
+        and certificate.not_valid_before_utc - _GRACE <= now <= certificate.not_valid_after_utc
+        and not any(e.critical and not isinstance(e.value, _UNDERSTOOD) for e in extensions)
+        and (usage is None or bool(_USAGES & set(usage)))
+    )
+
+
+def _issues(issuer: x509.Certificate, certificate: x509.Certificate, below: int, now: datetime) -> bool:
+    if certificate.issuer != issuer.subject or not is_authority(issuer) or not _acceptable(issuer, now):
+        return False
+    constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+    if constraints.path_length is not None and below > constraints.path_length:
+        return False
+    usage = next((e.value for e in issuer.extensions if isinstance(e.value, x509.KeyUsage)), None)
+    if usage is not None and not usage.key_cert_sign:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def anchor_digest(anchor: Anchor) -> str:
+    """Names the anchor: what was seen under one does not count under another."""
+    parts = [
+        anchor.mode,
+        *sorted(anchor.ids),
+        *sorted(authority.fingerprint(hashes.SHA256()).hex() for authority in anchor.authorities),
+        *sorted(key.hex() for key in anchor.keys),
+        anchor.root.document.fingerprint if anchor.root else "",
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,479 @@
+"""Single files of a Notary v1 repository: strict parsing, canonical JSON, keys, signatures, thresholds.
+
+Everything here raises ``SignatureRefused`` only, whatever the bytes are.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, TypeGuard
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.trust.base import SignatureRefused
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+
+MAX_CERTIFICATES = 16
+_MAX_INTEGER = 1 << 53  # Go reads numbers as float64: beyond this two readers see two numbers
+_MAX_SIGNATURES = 256
+_RSA_BITS = range(2048, 16385)
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
+_ESCAPE = re.compile(r'\\(?:(["\\])|([nrtbf])|u00([01][0-9a-f]))')
+_CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+_DELEGATION = re.compile(r"targets(?:/[-a-z0-9_]+)+", re.ASCII)
+_MAX_ROLE_NAME = 255
+
+
+def malformed(what: str, why: str) -> SignatureRefused:
+    return SignatureRefused(f"{clean_text(what, 300)}: {clean_text(why, 300)}", reason="malformed")
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON (OLPC form): what is signed. Members sorted by their UTF-8 bytes (which is code point order), no blanks, and in
+    strings only quote and backslash escaped: what Python's writer escapes beyond that is put back as it was."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ESCAPE.sub(_unescaped, text).encode()
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    if match[1]:
+        return match[0]
+    return _CONTROL[match[2]] if match[2] else chr(int(match[3], 16))
+
+
+def load(data: bytes, what: str, limit: int) -> Any:
+    """The generic value: unknown members are covered by the signature as well, so nothing is dropped."""
+    try:
+        value = load_untrusted_json(data, limit=limit, depth=64, error=SignatureRefused, reason="malformed")
+    except SignatureRefused as error:
+        raise malformed(what, str(error)) from error
+    _only_integers(value, what)
+    return value
+
+
+def _only_integers(value: Any, what: str) -> None:
+    if isinstance(value, float) or (is_int(value) and abs(value) > _MAX_INTEGER):
+        raise malformed(what, "a number that is no integer, or one that readers disagree about")
+    if isinstance(value, dict):
+        for item in value.values():
+            _only_integers(item, what)
+    elif isinstance(value, list):
+        for item in value:
+            _only_integers(item, what)
+
+
+def is_int(value: Any) -> TypeGuard[int]:
+    """True and False are no numbers, whatever Python thinks."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_text_list(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def decode_base64(value: Any, what: str) -> bytes:
+    """Standard, padded base64."""
+    try:
+        if isinstance(value, str):
+            return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise malformed(what, "not base64")
+
+
+def parse_time(value: Any, what: str) -> datetime:
+    """RFC 3339 with up to nine digits of a second."""
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    try:
+        if match is not None:
+            offset = timedelta(hours=int(match[4] or 0), minutes=int(match[5] or 0))
+            zone = timezone(-offset if match[3] == "-" else offset)
+            fraction = int((match[2] or "").ljust(9, "0")) // 1000
+            return datetime.fromisoformat(match[1]).replace(microsecond=fraction, tzinfo=zone).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise malformed(what, "expires is not an RFC 3339 time")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A public key under the id that its content gives it. ``public`` None: of a kind that we cannot use, so it never counts."""
+
+    id: str
+    type: str
+    public: PublicKey | None
+    certificates: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def identity(self) -> bytes:
+        """The same for the same key, however it is wrapped: thresholds count these."""
+        return spki(self.public) if self.public is not None else self.id.encode()
+
+
+def spki(public: PublicKey) -> bytes:
+    return public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def key_id(kind: str, public: bytes) -> str:
+    """The id that Notary gives a key: of a root key that is the certificate's id."""
+    value = {"keytype": kind, "keyval": {"private": None, "public": base64.b64encode(public).decode()}}
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def parse_keys(value: Any, what: str) -> dict[str, Key]:
+    """Keys by the id under which the document lists them."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise malformed(what, "keys is not an object")
+    return {listed: _parse_key(item, what) for listed, item in value.items()}
+
+
+def _parse_key(value: Any, what: str) -> Key:
+    inner = value.get("keyval") if isinstance(value, dict) else None
+    kind = value.get("keytype") if isinstance(value, dict) else None
+    if not isinstance(inner, dict) or not isinstance(kind, str):
+        raise malformed(what, "a key without keytype or keyval")
+    raw = decode_base64(inner.get("public"), what)
+    identifier = key_id(kind, raw)
+    public: Any = None
+    certificates: tuple[x509.Certificate, ...] = ()
+    try:
+        if kind in ("ecdsa-x509", "rsa-x509"):
+            certificates = tuple(x509.load_pem_x509_certificates(raw)[: MAX_CERTIFICATES + 1])
+            public = certificates[0].public_key()
+        elif kind in ("ecdsa", "rsa"):
+            public = serialization.load_der_public_key(raw)
+        elif kind == "ed25519":
+            public = ed25519.Ed25519PublicKey.from_public_bytes(raw)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        pass  # a key that nobody can use: it may stand there, it never counts
+    return Key(identifier, kind, usable_key(public, kind), certificates)
+
+
+def usable_key(public: Any, kind: str) -> PublicKey | None:
+    """The key, if it is of its announced kind and strong enough."""
+    family = kind.removesuffix("-x509")
+    if family == "ecdsa" and isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in _CURVES:
+        return public
+    if family == "rsa" and isinstance(public, rsa.RSAPublicKey) and public.key_size in _RSA_BITS:
+        return public
+    if family == "ed25519" and isinstance(public, ed25519.Ed25519PublicKey):
+        return public
+    return None
+
+
+@dataclass(frozen=True)
+class Signature:
+    keyid: str
+    method: str
+    value: bytes
+
+
+def fits(key: Key, signature: Signature, content: bytes) -> bool:
+    """Whether the signature is this key's over this content."""
+    public, method, value = key.public, signature.method.lower(), signature.value
+    try:
+        if isinstance(public, ec.EllipticCurvePublicKey) and method == "ecdsa":
+            half = (public.key_size + 7) // 8
+            if len(value) != 2 * half:  # r and s, padded to the curve's length; never DER
+                return False
+            r, s = int.from_bytes(value[:half]), int.from_bytes(value[half:])
+            public.verify(encode_dss_signature(r, s), content, ec.ECDSA(hashes.SHA256()))
+        elif isinstance(public, rsa.RSAPublicKey) and method == "rsapss":
+            public.verify(value, content, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
+        elif isinstance(public, rsa.RSAPublicKey) and method == "rsapkcs1v15":
+            public.verify(value, content, padding.PKCS1v15(), hashes.SHA256())
+        elif isinstance(public, ed25519.Ed25519PublicKey) and method == "eddsa":
+            public.verify(value, content)
+        else:
+            return False
+    except InvalidSignature:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Role:
+    """Whose signatures a role needs. ``keys``: by the id under which they are listed."""
+
+    name: str
+    keyids: frozenset[str]
+    threshold: int
+    keys: Mapping[str, Key]
+
+    @property
+    def signing(self) -> frozenset[bytes]:
+        """The public keys of the role: compared to see whether they changed."""
+        return frozenset(self.keys[keyid].identity for keyid in self.keyids)
+
+
+def parse_role(name: str, value: Any, keys: Mapping[str, Key], what: str) -> Role:
+    if not isinstance(value, dict):
+        raise malformed(what, f"no role {name}")
+    keyids, threshold = value.get("keyids"), value.get("threshold")
+    if not is_text_list(keyids):
+        raise malformed(what, f"role {name} has no list of key ids")
+    if not is_int(threshold) or threshold < 1:
+        raise malformed(what, f"role {name} has no threshold of 1 or more")
+    if any(keyid not in keys for keyid in keyids):
+        raise malformed(what, f"role {name} names a key that is not defined")
+    return Role(name, frozenset(keyids), threshold, {keyid: keys[keyid] for keyid in keyids})
+
+
+@dataclass(frozen=True)
+class FileMeta:
+    """What a verified parent says of a file's bytes."""
+
+    length: int
+    sha256: bytes
+    sha512: bytes | None
+
+    @property
+    def hex(self) -> str:
+        return self.sha256.hex()
+
+    def compare(self, data: bytes, what: str) -> None:
+        """Length and every hash. Raises SignatureRefused(reason="checksum")."""
+        if len(data) != self.length:
+            raise SignatureRefused(f"{what} has another length than its parent says", reason="checksum")
+        if hashlib.sha256(data).digest() != self.sha256:
+            raise SignatureRefused(f"{what} is not the file that its parent names (sha256)", reason="checksum")
+        if self.sha512 is not None and hashlib.sha512(data).digest() != self.sha512:
+            raise SignatureRefused(f"{what} is not the file that its parent names (sha512)", reason="checksum")
+
+
+def parse_meta(value: Any, what: str) -> FileMeta:
+    found = value.get("hashes") if isinstance(value, dict) else None
+    length = value.get("length") if isinstance(value, dict) else None
+    if not isinstance(found, dict) or not is_int(length) or length < 0:
+        raise malformed(what, "no hashes or length")
+    sha256 = decode_base64(found.get("sha256"), what)
+    sha512 = decode_base64(found["sha512"], what) if "sha512" in found else None
+    if len(sha256) != 32 or (sha512 is not None and len(sha512) != 64):
+        raise malformed(what, "a hash of the wrong length")
+    return FileMeta(length, sha256, sha512)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One file, its form checked; ``content`` is what its signatures must be over. Not yet verified."""
+
+    name: str
+    data: bytes
+    signed: Mapping[str, Any]
+    content: bytes
+    signatures: tuple[Signature, ...]
+    version: int
+    expires: datetime
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what was signed: two documents of one version must not differ in it."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def parse_document(data: bytes, name: str, kind: str, limit: int) -> Document:
+    """``kind``: Root, Timestamp, Snapshot or Targets; delegated roles are Targets too."""
+    what = f"{name}.json"
+    if len(data) > limit:
+        raise SignatureRefused(f"{what} is larger than {limit} bytes", reason="too_large")
+    value = load(data, what, limit)
+    signed = value.get("signed") if isinstance(value, dict) else None
+    if not isinstance(signed, dict):
+        raise malformed(what, "nothing is signed in it")
+    if signed.get("_type") != kind:
+        raise malformed(what, f"its type is not {kind}")
+    version = signed.get("version")
+    if not is_int(version) or version < 1:
+        raise malformed(what, "version is not a whole number of 1 or more")
+    return Document(
+        name=name,
+        data=data,
+        signed=signed,
+        content=canonical(signed),
+        signatures=_parse_signatures(value.get("signatures"), what),
+        version=version,
+        expires=parse_time(signed.get("expires"), what),
+    )
+
+
+def _parse_signatures(value: Any, what: str) -> tuple[Signature, ...]:
+    if not isinstance(value, list) or len(value) > _MAX_SIGNATURES:
+        raise malformed(what, "no list of signatures, or one that is too long")
+    found = []
+    for item in value:
+        if (
+            not isinstance(item, dict)
+            or not isinstance(item.get("keyid"), str)
+            or not isinstance(item.get("method"), str)
+        ):
+            raise malformed(what, "a signature without keyid or method")
+        found.append(Signature(item["keyid"], item["method"], decode_base64(item.get("sig"), what)))
+    return tuple(found)
+
+
+def signing_keys(document: Document, role: Role) -> tuple[Key, ...]:
+    """The role's keys that truly signed, each public key once. A key counts only under the id that its content gives it."""
+    found: dict[bytes, Key] = {}
+    for signature in document.signatures:
+        key = role.keys.get(signature.keyid)
+        if key is None or key.id != signature.keyid or key.identity in found:
+            continue
+        if fits(key, signature, document.content):
+            found[key.identity] = key
+    return tuple(found.values())
+
+
+def verify_role(document: Document, role: Role) -> tuple[Key, ...]:
+    """Who signed. Raises SignatureRefused(reason="signature") where they are fewer than the role needs."""
+    found = signing_keys(document, role)
+    if len(found) < role.threshold:
+        raise SignatureRefused(
+            f"{document.name}.json: {len(found)} of {role.threshold} signatures that {role.name} needs",
+            reason="signature",
+        )
+    return found
+
+
+def current(document: Document, now: datetime) -> None:
+    """Raises SignatureRefused(reason="expired")."""
+    if now >= document.expires:
+        raise SignatureRefused(
+            f"{document.name}.json expired on {document.expires:%Y-%m-%d %H:%M} UTC",
+            reason="expired",
+            hint="whoever runs the repository has to publish again",
+        )
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root document: who may sign for which role."""
+
+    document: Document
+    roles: Mapping[str, Role]  # root, targets, snapshot, timestamp
+
+    @property
+    def version(self) -> int:
+        return self.document.version
+
+
+def parse_root(data: bytes, limit: int, name: str = "root") -> Root:
+    document = parse_document(data, name, "Root", limit)
+    what = f"{name}.json"
+    keys, roles = parse_keys(document.signed.get("keys"), what), document.signed.get("roles")
+    if not isinstance(roles, dict):
+        raise malformed(what, "no roles")
+    needed = ("root", "targets", "snapshot", "timestamp")  # other names are allowed and mean nothing to us
+    return Root(document, {role: parse_role(role, roles.get(role), keys, what) for role in needed})
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """A role that a targets document hands tags to. ``paths`` are prefixes, a tuple for each level above: all must allow a tag."""
+
+    role: Role
+    paths: tuple[tuple[str, ...], ...]
+
+    def covers(self, tag: str) -> bool:
+        return all(any(tag.startswith(prefix) for prefix in level) for level in self.paths)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A targets document, of the repository itself or of a delegated role."""
+
+    document: Document
+    entries: Mapping[str, Any]
+    delegations: Mapping[str, Delegation]
+    covers: Delegation | None = None  # None: the repository's own, which may name any tag
+    signed_by: tuple[Key, ...] = ()
+
+    @property
+    def role(self) -> str:
+        return self.document.name
+
+    def lists(self, tag: str) -> bool:
+        return tag in self.entries and (self.covers is None or self.covers.covers(tag))
+
+    def digest(self, tag: str) -> str:
+        """The digest that the entry gives. Raises SignatureRefused(reason="bad_target") for an entry without a usable sha256."""
+        try:
+            return f"sha256:{parse_meta(self.entries[tag], self.role).hex}"
+        except SignatureRefused as error:
+            raise SignatureRefused(
+                f"{self.role} lists {clean_text(tag, 130)!r} without a usable sha256", reason="bad_target"
+            ) from error
+
+
+def parse_targets(data: bytes, role: str, limit: int, covers: Delegation | None = None) -> Targets:
+    document = parse_document(data, role, "Targets", limit)
+    what = f"{role}.json"
+    entries, delegations = document.signed.get("targets"), document.signed.get("delegations")
+    if entries is not None and not isinstance(entries, dict):
+        raise malformed(what, "targets is not an object")
+    if delegations is not None and not isinstance(delegations, dict):
+        raise malformed(what, "delegations is not an object")
+    return Targets(document, entries or {}, _parse_delegations(delegations or {}, role, what, covers), covers)
+
+
+def _parse_delegations(
+    value: Mapping[str, Any], parent: str, what: str, above: Delegation | None
+) -> dict[str, Delegation]:
+    keys, roles = parse_keys(value.get("keys"), what), value.get("roles")
+    if roles is None:
+        return {}
+    if not isinstance(roles, list):
+        raise malformed(what, "the delegated roles are not a list")
+    found: dict[str, Delegation] = {}
+    for item in roles:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str) or not _is_child(name, parent):
+            raise malformed(what, "a delegated role whose name is not allowed here")
+        if name in found:
+            raise malformed(what, f"{name} is delegated twice")
+        paths = item.get("paths")
+        if paths is not None and not is_text_list(paths):
+            raise malformed(what, f"the paths of {name} are not a list")
+        role = parse_role(name, item, keys, what)
+        found[name] = Delegation(role, (*(above.paths if above else ()), tuple(paths or ())))
+    return found
+
+
+def _is_child(name: str, parent: str) -> bool:
+    return len(name) <= _MAX_ROLE_NAME and bool(_DELEGATION.fullmatch(name)) and name.rpartition("/")[0] == parent
+
+
+def parse_snapshot_meta(document: Document) -> dict[str, FileMeta]:
+    """What a snapshot says of every published file; ``root`` and ``targets`` must be there."""
+    what = f"{document.name}.json"
+    meta = document.signed.get("meta")
+    if not isinstance(meta, dict) or "root" not in meta or "targets" not in meta:
+        raise malformed(what, "it does not list root and targets")
+    return {name: parse_meta(item, what) for name, item in meta.items()}
+
+
+def parse_timestamp_meta(document: Document) -> FileMeta:
+    """What a timestamp says of the snapshot."""
+    meta = document.signed.get("meta")
+    if not isinstance(meta, dict) or "snapshot" not in meta:
+        raise malformed(f"{document.name}.json", "it names no snapshot")
+    return parse_meta(meta["snapshot"], f"{document.name}.json")
+
+
+def short_ids(keys: Sequence[Key]) -> str:
+    return ", ".join(key.id[:16] for key in keys)

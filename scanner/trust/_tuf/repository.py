@@ -1,0 +1,476 @@
+"""A repository's update order and its answers, as generators: each ``yield`` asks for a file by name, what is sent back are its bytes, or
+None where the server says that it has none. Whoever drives them does the fetching (``drive``).
+
+Steps are numbered as in the TUF specification's client workflow (section 5), where Notary has them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from scanner.errors import RemoteError, ScannerError
+from scanner.model.finding import Signer
+from scanner.model.untrusted import clean_text
+from scanner.trust._tuf.anchors import Anchor, Mode, begin, confirm, follow
+from scanner.trust._tuf.documents import (
+    Delegation,
+    Document,
+    FileMeta,
+    Role,
+    Root,
+    Targets,
+    current,
+    decode_base64,
+    is_int,
+    is_text_list,
+    load,
+    malformed,
+    parse_document,
+    parse_root,
+    parse_snapshot_meta,
+    parse_targets,
+    parse_timestamp_meta,
+    verify_role,
+)
+from scanner.trust.base import SignatureRefused
+
+T = TypeVar("T")
+
+ROOT_LIMIT = 1 << 20
+TIMESTAMP_LIMIT = 1 << 20
+SNAPSHOT_LIMIT = 16 << 20
+TARGETS_LIMIT = 16 << 20
+STATE_LIMIT = 16 << 20
+_MAX_ROTATIONS = 256
+_MAX_SIGNERS = 32
+_MAX_REMEMBERED = 1000
+RELEASES = "targets/releases"
+
+
+@dataclass(frozen=True)
+class Want:
+    """A file that is needed next: ``<server>/v2/<gun>/_trust/tuf/<name>.json``, of at most ``limit`` bytes."""
+
+    name: str
+    limit: int
+
+
+Steps = Generator[Want, bytes | None, T]
+
+
+def drive(steps: Steps[T], fetch: Callable[[Want], bytes | None]) -> T:
+    """Run to the end. A fault of ``fetch`` is thrown into the steps: not every file is needed."""
+    try:
+        want = next(steps)
+        while True:
+            try:
+                data = fetch(want)
+            except ScannerError as error:
+                want = steps.throw(error)
+            else:
+                want = steps.send(data)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A role's newest document: a later one must not be older, nor differ under the same version."""
+
+    version: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class State:
+    """What is remembered of a repository. ``listed``: the roles of the last snapshot."""
+
+    root: bytes
+    timestamp: Seen | None = None
+    snapshot: Seen | None = None
+    listed: frozenset[str] = frozenset()
+    roles: Mapping[str, Seen] = field(default_factory=dict)
+
+    def dump(self) -> bytes:
+        def pair(seen: Seen | None) -> list[Any] | None:
+            return [seen.version, seen.fingerprint] if seen else None
+
+        return json.dumps(
+            {
+                "schema": "dockwarden/notary-state/1",
+                "root": base64.b64encode(self.root).decode(),
+                "timestamp": pair(self.timestamp),
+                "snapshot": pair(self.snapshot),
+                "listed": sorted(self.listed),
+                "roles": {name: pair(seen) for name, seen in sorted(self.roles.items())},
+            }
+        ).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> State:
+        """Raises SignatureRefused(reason="malformed"): a state that cannot be read must not be taken for none."""
+        what = "the remembered trust state"
+        value = load(data, what, STATE_LIMIT)
+        if not isinstance(value, dict) or value.get("schema") != "dockwarden/notary-state/1":
+            raise malformed(what, "not one that this version wrote")
+
+        def seen(pair: Any) -> Seen | None:
+            if pair is None:
+                return None
+            if not isinstance(pair, list) or len(pair) != 2 or not is_int(pair[0]) or not isinstance(pair[1], str):
+                raise malformed(what, "not a version and a fingerprint")
+            return Seen(pair[0], pair[1])
+
+        roles, listed = value.get("roles"), value.get("listed")
+        if not isinstance(roles, dict) or not is_text_list(listed):
+            raise malformed(what, "no roles")
+        found = {name: item for name, pair in roles.items() if (item := seen(pair))}
+        root = decode_base64(value.get("root"), what)
+        return cls(root, seen(value.get("timestamp")), seen(value.get("snapshot")), frozenset(listed), found)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A tag, a digest, or both: then they must agree. ``signers`` must all have signed."""
+
+    tag: str | None = None
+    digest: str | None = None
+    signers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A signer's role that could not be used; the answer did not need it. ``known``: it is broken, not out of reach."""
+
+    role: str
+    reason: str
+    message: str
+    known: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The digest that is signed, where it is listed, and who signed it."""
+
+    digest: str
+    role: str
+    tag: str
+    signers: tuple[Signer, ...]
+    faults: tuple[Fault, ...] = ()
+
+
+class Repository:
+    """One run against one repository: ``load`` first, then ``resolve``; ``state`` is what to keep, once both went well."""
+
+    def __init__(self, gun: str, anchor: Anchor, remembered: State | None, now: datetime) -> None:
+        self._gun, self._anchor, self._remembered, self._now = gun, anchor, remembered, now
+        self._roles: dict[str, Targets | SignatureRefused | RemoteError | None] = {}
+        self._root: Root
+        self._timestamp: Document
+        self._snapshot: Document
+        self._files: Mapping[str, FileMeta]
+        self._old_timestamp = remembered.timestamp if remembered else None
+        self._old_snapshot = remembered.snapshot if remembered else None
+        self._old_listed = remembered.listed if remembered else frozenset[str]()
+        self._old_roles = remembered.roles if remembered else {}
+        self._targets: Targets
+
+    def load(self) -> Steps[None]:
+        """Root, timestamp, snapshot, targets. Raises SignatureRefused."""
+        yield from self._update_root()
+        yield from self._update_timestamp()
+        yield from self._update_snapshot()
+        yield from self._update_targets()
+
+    # 5.3: update the root role
+
+    def _update_root(self) -> Steps[None]:
+        data = yield Want("root", ROOT_LIMIT)
+        if data is None:
+            raise self._nothing("root")
+        served = parse_root(data, ROOT_LIMIT)
+        held = self._held()
+        if held is None:
+            begin(self._anchor, served, self._gun, self._now)
+        else:
+            yield from self._walk(held, served)
+            self._recover(held, served)
+        current(served.document, self._now)
+        self._root = served
+
+    def _held(self) -> Root | None:
+        """The root that is trusted already: remembered from the last run, or given whole."""
+        if self._remembered is not None:
+            return parse_root(self._remembered.root, ROOT_LIMIT)
+        return self._anchor.root if self._anchor.mode is Mode.ROOT_JSON else None
+
+    def _walk(self, held: Root, served: Root) -> Steps[None]:
+        """From the held root to the served one, version by version."""
+        if served.version < held.version:
+            raise SignatureRefused(
+                f"the server gives root {served.version}; root {held.version} was seen before", reason="rollback"
+            )
+        if served.version - held.version > _MAX_ROTATIONS:
+            raise SignatureRefused(f"more than {_MAX_ROTATIONS} root rotations at once", reason="too_large")
+        if served.version == held.version:
+            if served.document.fingerprint != held.document.fingerprint:
+                raise SignatureRefused(
+                    f"root {served.version} is another than the one seen before", reason="root_untrusted"
+                )
+            confirm(served, self._gun, self._now)
+        for version in range(held.version + 1, served.version):
+            name = f"{version}.root"
+            data = yield Want(name, ROOT_LIMIT)
+            if data is None:  # the newest may still be signed by the last one that we have
+                break
+            step = parse_root(data, ROOT_LIMIT, name)
+            if step.version != version:
+                raise SignatureRefused(f"{name}.json holds root {step.version}", reason="root_untrusted")
+            follow(held, step, self._gun, self._now)
+            held = step
+        if served.version > held.version:
+            follow(held, served, self._gun, self._now)
+
+    def _recover(self, held: Root, served: Root) -> None:
+        """5.3.11: with new online keys the old timestamp and snapshot say nothing any more (fast-forward recovery)."""
+        if any(held.roles[name].signing != served.roles[name].signing for name in ("timestamp", "snapshot")):
+            self._old_timestamp = self._old_snapshot = None
+            self._old_listed = frozenset()
+
+    def _nothing(self, name: str) -> SignatureRefused:
+        if self._remembered is not None:
+            return SignatureRefused(f"the server has no {name} any more; it had one before", reason="missing")
+        return SignatureRefused("nothing was ever signed under this name", reason="no_trust_data")
+
+    # 5.4: update the timestamp role
+
+    def _update_timestamp(self) -> Steps[None]:
+        data = yield Want("timestamp", TIMESTAMP_LIMIT)
+        if data is None:
+            raise self._nothing("timestamp")
+        found = parse_document(data, "timestamp", "Timestamp", TIMESTAMP_LIMIT)
+        verify_role(found, self._root.roles["timestamp"])
+        newer(found, self._old_timestamp)
+        current(found, self._now)
+        self._timestamp = found
+
+    # 5.5: update the snapshot role
+
+    def _update_snapshot(self) -> Steps[None]:
+        meta = parse_timestamp_meta(self._timestamp)
+        data = yield from promised("snapshot", meta, SNAPSHOT_LIMIT)
+        found = parse_document(data, "snapshot", "Snapshot", SNAPSHOT_LIMIT)
+        verify_role(found, self._root.roles["snapshot"])
+        newer(found, self._old_snapshot)
+        current(found, self._now)
+        self._snapshot, self._files = found, parse_snapshot_meta(found)
+        self._files["root"].compare(self._root.document.data, "root.json")
+
+    # 5.6: update the targets role
+
+    def _update_targets(self) -> Steps[None]:
+        found = yield from self._published("targets", self._root.roles["targets"], None)
+        hidden = sorted(self._old_listed - self._files.keys() & found.delegations.keys())
+        if hidden:
+            raise SignatureRefused(
+                f"the snapshot hides {clean_text(', '.join(hidden), 300)}, which was published before",
+                reason="rollback",
+            )
+        self._targets = found
+        self._roles["targets"] = found
+
+    def _published(self, name: str, role: Role, delegation: Delegation | None) -> Steps[Targets]:
+        """A targets document that the snapshot lists, verified."""
+        data = yield from promised(name, self._files[name], TARGETS_LIMIT)
+        found = parse_targets(data, name, TARGETS_LIMIT, delegation)
+        keys = verify_role(found.document, role)
+        newer(found.document, self._old_roles.get(name))
+        current(found.document, self._now)
+        return replace(found, signed_by=keys)
+
+    def _delegated(self, name: str) -> Steps[Targets | None]:
+        """A delegated role, loaded once. None: nobody delegates it, or it was never published. Raises as it did the first time."""
+        if name not in self._roles:
+            parent = yield from self._delegated(name.rpartition("/")[0])
+            delegation = parent.delegations.get(name) if parent else None
+            if delegation is None or name not in self._files:
+                self._roles[name] = None
+            else:
+                try:
+                    self._roles[name] = yield from self._published(name, delegation.role, delegation)
+                except (SignatureRefused, RemoteError) as error:
+                    self._roles[name] = error
+        found = self._roles[name]
+        if isinstance(found, (SignatureRefused, RemoteError)):
+            raise found
+        return found
+
+    # From a tag to a digest
+
+    def resolve(self, query: Query) -> Steps[Answer]:
+        """The answer, or SignatureRefused: not_signed, signer_missing, signer_conflict, digest_mismatch, bad_target, and all of ``load``."""
+        if query.signers:
+            tag, digest, role = yield from self._by_signers(query)
+        else:
+            tag, digest, role = yield from self._by_release(query)
+        if query.digest is not None and digest != query.digest:
+            raise SignatureRefused(
+                f"{clean_text(tag, 130)} is signed, but as {digest}: the image is another", reason="digest_mismatch"
+            )
+        signers, faults = yield from self._signers(tag, digest, role)
+        return Answer(digest, role, tag, signers, faults)
+
+    def _by_release(self, query: Query) -> Steps[tuple[str, str, str]]:
+        """``targets/releases``, then ``targets``, and nothing else: what docker pulls by."""
+        released = yield from self._delegated(RELEASES)
+        places = [place for place in (released, self._targets) if place is not None]
+        if query.tag is not None:
+            for place in places:
+                if place.lists(query.tag):
+                    return query.tag, place.digest(query.tag), place.role
+            raise SignatureRefused("nobody signed this tag", reason="not_signed")
+        for place, tag in _in_force(places):
+            if _digest_or_none(place, tag) == query.digest:
+                return tag, place.digest(tag), place.role
+        raise SignatureRefused("no tag is signed for this digest", reason="not_signed")
+
+    def _by_signers(self, query: Query) -> Steps[tuple[str, str, str]]:
+        """What all the named signers say of the tag; by digest, of any tag that they give it."""
+        places = []
+        for signer in query.signers:
+            role = signer if signer.startswith("targets/") else f"targets/{signer}"
+            place = yield from self._delegated(role)
+            if place is None:
+                raise SignatureRefused(f"{clean_text(signer, 100)} signed nothing here", reason="signer_missing")
+            places.append(place)
+        if query.tag is not None:
+            return query.tag, _agreed(places, query.tag), places[0].role
+        for tag in places[0].entries:
+            if all(place.lists(tag) and _digest_or_none(place, tag) == query.digest for place in places):
+                return tag, places[0].digest(tag), places[0].role
+        raise SignatureRefused("the required signers did not sign this digest", reason="signer_missing")
+
+    def _signers(self, tag: str, digest: str, role: str) -> Steps[tuple[tuple[Signer, ...], tuple[Fault, ...]]]:
+        """Who signed: the keys of the role that decided, and every other role that lists the tag with this digest. A signer's own broken
+        role is a fault that is told; it does not block an answer that does not need it."""
+        decided = self._roles[role]
+        assert isinstance(decided, Targets)
+        signers, faults = list(_as_signers(decided)), []
+        others = [name for name in self._targets.delegations if name not in (role, RELEASES)][:_MAX_SIGNERS]
+        for name in others:
+            try:
+                place = yield from self._delegated(name)
+            except (SignatureRefused, RemoteError) as error:
+                faults.append(Fault(name, error.reason, str(error), isinstance(error, SignatureRefused)))
+                continue
+            if place is not None and place.lists(tag) and _digest_or_none(place, tag) == digest:
+                signers += _as_signers(place)
+        return tuple(signers), tuple(faults)
+
+    def signed_tags(self) -> Steps[dict[str, str]]:
+        """Every tag that docker would pull by signature, with its digest."""
+        released = yield from self._delegated(RELEASES)
+        places = [place for place in (released, self._targets) if place is not None]
+        return {tag: digest for place, tag in _in_force(places) if (digest := _digest_or_none(place, tag))}
+
+    def root_ids(self) -> tuple[str, ...]:
+        """The root certificates' ids, as they are pinned."""
+        return tuple(sorted(key.id for key in self._root.roles["root"].keys.values()))
+
+    def expiries(self) -> Iterator[tuple[str, datetime]]:
+        """When each part that this run rests on ends."""
+        role = self._root.roles["root"]
+        for keyid in sorted(role.keyids):
+            key = role.keys[keyid]
+            if key.certificates:
+                yield f"root certificate {key.id[:16]}", key.certificates[0].not_valid_after_utc
+        for document in (self._root.document, self._timestamp, self._snapshot):
+            yield document.name, document.expires
+        for name, found in self._roles.items():
+            if isinstance(found, Targets):
+                yield name, found.document.expires
+
+    def state(self) -> State:
+        """What to remember: of a role that was not needed, what was known before."""
+        roles = dict(self._old_roles)
+        for name, found in self._roles.items():
+            if isinstance(found, Targets):
+                roles[name] = _seen(found.document)
+        return State(
+            root=self._root.document.data,
+            timestamp=_seen(self._timestamp),
+            snapshot=_seen(self._snapshot),
+            listed=frozenset(self._files),
+            roles=dict(list(roles.items())[-_MAX_REMEMBERED:]),
+        )
+
+
+def promised(name: str, meta: FileMeta, limit: int) -> Steps[bytes]:
+    """A file that verified metadata names, asked for by its hash, with the length and every hash that was promised."""
+    if meta.length > limit:
+        raise SignatureRefused(
+            f"{name}.json is said to have {meta.length} bytes, more than {limit}", reason="too_large"
+        )
+    data = yield Want(f"{name}.{meta.hex}", meta.length)
+    if data is None:
+        raise SignatureRefused(f"the server does not have {name}.json, which it announces", reason="missing")
+    meta.compare(data, f"{name}.json")
+    return data
+
+
+def newer(document: Document, seen: Seen | None) -> None:
+    """Not older than what was seen, and not another under the same version. Raises SignatureRefused(reason="rollback")."""
+    if seen is None:
+        return
+    if document.version < seen.version:
+        raise SignatureRefused(
+            f"{document.name}.json is version {document.version}; {seen.version} was seen before", reason="rollback"
+        )
+    if document.version == seen.version and document.fingerprint != seen.fingerprint:
+        raise SignatureRefused(
+            f"{document.name}.json is another version {document.version} than the one seen before", reason="rollback"
+        )
+
+
+def _seen(document: Document) -> Seen:
+    return Seen(document.version, document.fingerprint)
+
+
+def _in_force(places: Sequence[Targets]) -> Iterator[tuple[Targets, str]]:
+    """Every tag where it is found first: an entry behind it is shadowed."""
+    taken: set[str] = set()
+    for place in places:
+        for tag in place.entries:
+            if tag not in taken and place.lists(tag):
+                taken.add(tag)
+                yield place, tag
+
+
+def _digest_or_none(place: Targets, tag: str) -> str | None:
+    try:
+        return place.digest(tag)
+    except SignatureRefused:
+        return None
+
+
+def _agreed(places: Sequence[Targets], tag: str) -> str:
+    missing = [place.role for place in places if not place.lists(tag)]
+    if missing:
+        raise SignatureRefused(f"{', '.join(missing)} did not sign this tag", reason="signer_missing")
+    digests = {place.digest(tag) for place in places}
+    if len(digests) != 1:
+        raise SignatureRefused("the required signers signed different digests", reason="signer_conflict")
+    return digests.pop()
+
+
+def _as_signers(place: Targets) -> Iterator[Signer]:
+    """The keys under a role. A signer's name is that of its own role; the repository's own is called as docker does."""
+    name = {"targets": "Repo Admin", RELEASES: ""}.get(place.role, place.role.removeprefix("targets/"))
+    for key in place.signed_by:
+        yield Signer(name=name, keyid=key.id, role=place.role, expires=place.document.expires)

@@ -1,0 +1,383 @@
+"""Docker Content Trust, that is Notary v1: whether a name is signed by its publisher, and as which digest.
+
+The verifier is ``scanner.trust._tuf``, which does no I/O; here are a trust root's document, the thin fetcher, and the three answers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from scanner.config import Settings
+from scanner.errors import RemoteError, ScannerError, UsageError
+from scanner.model.finding import TrustStatus, Verification
+from scanner.model.reference import Digest
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.registry.auth import Authenticator, CredentialStore
+from scanner.registry.guard import http_client
+from scanner.trust._tuf.anchors import Anchor, Mode, anchor_digest, is_authority
+from scanner.trust._tuf.documents import key_id, parse_root, spki, usable_key
+from scanner.trust._tuf.repository import ROOT_LIMIT, Query, Repository, State, Want, drive
+from scanner.trust.base import NameScheme, SignatureRefused, TrustQuestion, TrustRoot
+
+_KEY_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_GUN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+", re.ASCII)
+_MAX_GUN = 512
+_BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+_FIELDS = ("mode", "ids", "pem", "root_json", "server", "ca", "require_signers")
+_SECONDS = 8.0
+_TRIES = 2
+# What says that the image is unsigned, as opposed to badly signed.
+_NOT_SIGNED = frozenset({"no_trust_data", "not_signed", "signer_missing"})
+
+
+class NotaryV1(NameScheme):
+    """Trust by pinned root certificate ids, a CA, root keys, a root.json, or the first root seen. See ``docs/trust.md``."""
+
+    id = "notary-v1"
+    title = "Docker Content Trust (Notary v1)"
+
+    def verify(self, job: TrustQuestion) -> tuple[Verification, ...]:
+        """See ``TrustScheme.verify``."""
+        if not job.roots:
+            detail = "no trust root says whose signatures count"
+            return (
+                Verification(self.id, TrustStatus.UNKNOWN, reason="no_trust_root", detail=detail, checked_at=job.now),
+            )
+        return tuple(self._verify_by(root, job) for root in job.roots)
+
+    def _verify_by(self, root: TrustRoot, job: TrustQuestion) -> Verification:
+        found: ScannerError
+        try:
+            return self._answer(root, job)
+        except SignatureRefused as error:
+            status = TrustStatus.NOT_SIGNED if error.reason in _NOT_SIGNED else TrustStatus.REFUSED
+            found = error
+        except ScannerError as error:  # no server, no TLS, no address, no state: nothing can be told
+            status, found = TrustStatus.UNKNOWN, error
+        detail = f"{found}" + (f" ({found.hint})" if found.hint else "")
+        return Verification(
+            self.id, status, job.reference.digest, found.reason, detail, trust=root.name, checked_at=job.now
+        )
+
+    def _answer(self, root: TrustRoot, job: TrustQuestion) -> Verification:
+        anchor, gun = anchor_of(root.document), job.name
+        key = f"{gun}#{anchor_digest(anchor)}"
+        remembered = _remembered(job, key)
+        repository = Repository(gun, anchor, remembered, job.now)
+        query = Query(
+            job.reference.tag,
+            job.reference.digest,
+            job.options.require_signers or tuple(root.document.get("require_signers", ())),
+        )
+        with open_server(root, job, gun) as server:
+            drive(repository.load(), server.fetch)
+            answer = drive(repository.resolve(query), server.fetch)
+        job.state.save(key, repository.state().dump())
+        notes = [f"{fault.role} could not be used: {fault.message}" for fault in answer.faults]
+        if anchor.mode is Mode.TOFU:
+            seen = (
+                "as it was when it was first seen"
+                if remembered
+                else "which was seen for the first time and could be anybody's"
+            )
+            notes.append(f"the root is trusted {seen}; pin {', '.join(repository.root_ids())} to be sure")
+        return Verification(
+            self.id,
+            TrustStatus.VERIFIED,
+            Digest(answer.digest),
+            signers=answer.signers,
+            role=answer.role,
+            trust=root.name,
+            checked_at=job.now,
+            notes=tuple(notes),
+        )
+
+    def parse_trust(self, data: bytes, where: str) -> Mapping[str, Any]:
+        """See ``TrustScheme.parse_trust``. A word is ``tofu`` or a root certificate's id; PEM blocks are root keys, a CA, or root
+        certificates; a ``root.json`` is trusted whole."""
+        text = _text(data, where)
+        if _KEY_ID.fullmatch(text):
+            return _checked({"mode": Mode.CERT_IDS, "ids": [text]}, where)
+        if text == Mode.TOFU:
+            return _checked({"mode": Mode.TOFU}, where)
+        if text.startswith("{"):
+            document = load_untrusted_json(text.encode(), limit=ROOT_LIMIT, error=UsageError, reason="bad_trust_root")
+            if "signed" in document and "signatures" in document:
+                return _checked({"mode": Mode.ROOT_JSON, "root_json": text}, where)
+            return _checked(document, where)
+        if "-----BEGIN " in text:
+            return _checked(_from_pem(text, where), where)
+        raise _bad(
+            where, f"{text[:80]!r} is no file, no key id and not 'tofu'", "a key id has 64 lower-case hex digits"
+        )
+
+
+def _text(data: bytes, where: str) -> str:
+    try:
+        text = data.decode().strip()
+    except UnicodeDecodeError:
+        raise _bad(where, "not UTF-8 text") from None
+    if "PRIVATE KEY-----" in text:
+        raise _bad(
+            where, "this is a private key", "trust roots hold public keys and certificates: openssl pkey -pubout"
+        )
+    return text
+
+
+def _bad(where: str, what: str, hint: str = "see docs/trust.md") -> UsageError:
+    return UsageError(f"{where}: {clean_text(what, 300)}", reason="bad_trust_root", hint=hint)
+
+
+def _from_pem(text: str, where: str) -> dict[str, Any]:
+    """Public keys are root keys; a CA's certificates are a CA; other certificates are the root certificates themselves."""
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        return {"mode": Mode.ROOT_KEYS, "pem": [match[0] for match in _BLOCK.finditer(text)]}
+    certificates = _certificates(text, where)
+    if all(is_authority(certificate) for certificate in certificates):
+        return {"mode": Mode.CA, "pem": text}
+    ids = []
+    for certificate in certificates:
+        public: Any = certificate.public_key()
+        kind = "ecdsa-x509" if usable_key(public, "ecdsa") else "rsa-x509"
+        ids.append(key_id(kind, certificate.public_bytes(serialization.Encoding.PEM)))
+    return {"mode": Mode.CERT_IDS, "ids": ids}
+
+
+def _checked(document: Any, where: str) -> dict[str, Any]:
+    """The normal form of a trust root's document: only what its mode needs."""
+    if not isinstance(document, dict):
+        raise _bad(where, "not a JSON object")
+    unknown = sorted(set(document) - set(_FIELDS))
+    if unknown:
+        raise _bad(where, f"unknown field {unknown[0]!r}", f"known are: {', '.join(_FIELDS)}")
+    if document.get("mode") not in [str(mode) for mode in Mode]:
+        raise _bad(where, f"mode: {document.get('mode')!r} is none", f"one of: {', '.join(Mode)}")
+    mode = Mode(document["mode"])
+    found: dict[str, Any] = {"mode": str(mode)}
+    if mode is Mode.CERT_IDS:
+        found["ids"] = _text_list(document.get("ids"), "ids", where)
+        if not all(_KEY_ID.fullmatch(item) for item in found["ids"]):
+            raise _bad(
+                where, "ids: a certificate's id has 64 lower-case hex digits", "'docker trust inspect' shows it as Root"
+            )
+    elif mode is Mode.ROOT_KEYS:
+        found["pem"] = _text_list(document.get("pem"), "pem", where)
+        for item in found["pem"]:
+            _public_key(item, where)
+    elif mode is Mode.CA:
+        found["pem"] = _a_text(document.get("pem"), "pem", where)
+        _certificates(found["pem"], where)
+    elif mode is Mode.ROOT_JSON:
+        found["root_json"] = _root_json(document.get("root_json"), where)
+    if document.get("server"):
+        found["server"] = server_url(_a_text(document["server"], "server", where), f"{where}: server")
+    if document.get("ca"):
+        found["ca"] = _a_text(document["ca"], "ca", where)
+        _certificates(found["ca"], where)
+    if document.get("require_signers"):
+        found["require_signers"] = _text_list(document["require_signers"], "require_signers", where)
+    return found
+
+
+def _a_text(value: Any, name: str, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise _bad(where, f"{name}: a text is needed")
+    if "PRIVATE KEY-----" in value:
+        raise _bad(where, f"{name}: this is a private key", "trust roots hold public keys and certificates only")
+    return value
+
+
+def _text_list(value: Any, name: str, where: str) -> list[str]:
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or not items or len(items) > 100:
+        raise _bad(where, f"{name}: a list of texts is needed")
+    return [_a_text(item, name, where) for item in items]
+
+
+def _root_json(value: Any, where: str) -> str:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else _a_text(value, "root_json", where)
+    try:
+        parse_root(text.encode("utf-8", "surrogatepass"), ROOT_LIMIT)
+    except SignatureRefused as error:
+        raise _bad(where, f"root_json: {error}") from error
+    return text
+
+
+def _certificates(text: str, where: str) -> tuple[x509.Certificate, ...]:
+    try:
+        return tuple(x509.load_pem_x509_certificates(text.encode()))
+    except ValueError:
+        raise _bad(where, "not PEM certificates") from None
+
+
+def _public_key(text: str, where: str) -> bytes:
+    try:
+        public = serialization.load_pem_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise _bad(where, "pem: not a public key in PEM", "openssl pkey -in KEY -pubout") from None
+    usable = usable_key(public, "ecdsa") or usable_key(public, "rsa") or usable_key(public, "ed25519")
+    if usable is None:
+        raise _bad(where, "pem: a kind of key, or a key so short, that is never accepted")
+    return spki(usable)
+
+
+def anchor_of(document: Mapping[str, Any]) -> Anchor:
+    """The anchor that a validated document describes."""
+    mode = Mode(document["mode"])
+    if mode is Mode.CERT_IDS:
+        return Anchor(mode, ids=frozenset(document["ids"]))
+    if mode is Mode.CA:
+        return Anchor(mode, authorities=_certificates(document["pem"], "pem"))
+    if mode is Mode.ROOT_KEYS:
+        return Anchor(mode, keys=frozenset(_public_key(item, "pem") for item in document["pem"]))
+    if mode is Mode.ROOT_JSON:
+        return Anchor(mode, root=parse_root(document["root_json"].encode(), ROOT_LIMIT))
+    return Anchor(mode)
+
+
+def _remembered(job: TrustQuestion, key: str) -> State | None:
+    data = job.state.load(key)
+    if data is None:
+        return None
+    try:
+        return State.load(data)
+    except SignatureRefused as error:
+        raise RemoteError(f"{error}", reason="bad_state", retryable=False) from error
+
+
+def server_url(text: str, where: str) -> str:
+    """An https address, without anything that could carry a secret. Raises UsageError."""
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise _bad(where, f"{text[:200]!r} is not the address of a Notary server", "write https://host[:port]")
+    return text.rstrip("/")
+
+
+@contextmanager
+def open_server(root: TrustRoot, job: TrustQuestion, gun: str) -> Iterator[NotaryServer]:
+    """The server that the command line or the trust root names."""
+    url = job.options.server or root.document.get("server", "")
+    if not url:
+        raise UsageError(
+            "no Notary server is named", reason="no_server", hint="give --notary-server, or 'server' in the trust root"
+        )
+    url = server_url(url, "the Notary server")
+    if len(gun) > _MAX_GUN or not _GUN.fullmatch(gun) or ".." in gun:
+        raise UsageError(f"not a repository's name: {gun[:200]!r}", hint="write host/repository, without a tag")
+    with tempfile.TemporaryDirectory(prefix="notary-") as directory:
+        ca_file = job.options.ca_file
+        if root.document.get("ca") and ca_file is None:
+            ca_file = Path(directory) / "ca.pem"
+            ca_file.write_text(root.document["ca"], "utf-8")
+        server = NotaryServer(url, gun, job.settings, ca_file or job.settings.ca_file)
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+class NotaryServer:
+    """Fetches one repository's files. https only, no redirects, every body bounded, one time limit for all of it together."""
+
+    def __init__(self, url: str, gun: str, settings: Settings, ca_file: Path | None) -> None:
+        parts = urlsplit(url)
+        host = parts.netloc
+        self._host, self._base = host, f"{url}/v2/"
+        self._files = f"{url}/v2/{quote(gun, safe='/:[]')}/_trust/tuf/"
+        self._scope = f"repository:{gun}:pull"
+        address = (parts.hostname, parts.port or 443)
+        self._http = http_client(settings, allowed=lambda name, port: (name, port) == address, ca_file=ca_file)
+        self._auth = Authenticator(host, CredentialStore(settings), self._http, settings.limits.token, insecure=False)
+        self._ends = time.monotonic() + _SECONDS
+        self._greeted = False
+
+    def close(self) -> None:
+        self._http.close()
+
+    def fetch(self, want: Want) -> bytes | None:
+        """The file's bytes, None for 404. Raises RemoteError(reason="unavailable" or "tls"), SignatureRefused(reason="too_large")."""
+        if not self._greeted:
+            self._greet()
+        url, last = f"{self._files}{want.name}.json", _TRIES - 1
+        for attempt in range(_TRIES):
+            try:
+                return self._get(url, want)
+            except RemoteError as error:
+                if attempt == last or not error.retryable or time.monotonic() > self._ends:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _greet(self) -> None:
+        """``GET /v2/``: a 401 says how to sign in. Whatever else it says, the files themselves will say."""
+        self._greeted = True
+        with self._open(self._base) as response:
+            if response.status_code == httpx.codes.UNAUTHORIZED:
+                self._auth.answer(response, self._scope)
+
+    def _get(self, url: str, want: Want) -> bytes | None:
+        with self._open(url) as response:
+            status = response.status_code
+            if status == httpx.codes.NOT_FOUND:
+                return None
+            if status != httpx.codes.OK:
+                raise RemoteError(
+                    f"{self._host} answered {status} for {want.name}.json",
+                    reason="unavailable",
+                    retryable=status >= 500,
+                )
+            data = bytearray()
+            for chunk in response.iter_raw(1 << 16):
+                data += chunk
+                if len(data) > want.limit:
+                    raise SignatureRefused(f"{want.name}.json is larger than {want.limit} bytes", reason="too_large")
+                self._left()
+            return bytes(data)
+
+    @contextmanager
+    def _open(self, url: str) -> Iterator[httpx.Response]:
+        authorization = self._auth.header(self._scope)
+        headers = {"Accept": "application/json", **({"Authorization": authorization} if authorization else {})}
+        try:
+            with self._http.stream("GET", url, headers=headers, timeout=self._left()) as response:
+                yield response
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from error
+        except RemoteError as error:  # no such host
+            if error.reason in ("unavailable", "tls"):
+                raise
+            raise RemoteError(str(error), reason="unavailable", hint=error.hint, retryable=False) from error
+
+    def _left(self) -> float:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise RemoteError(
+                f"{self._host} did not answer within {_SECONDS:.0f} s", reason="unavailable", retryable=False
+            )
+        return left
+
+    def _unavailable(self, error: httpx.HTTPError) -> RemoteError:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ssl.SSLError):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            message = f"{self._host}: its certificate is not trusted: {cause.verify_message}"
+            return RemoteError(message, reason="tls", hint="give its CA with --ca-file", retryable=False)
+        if cause is not None:
+            return RemoteError(f"{self._host}: no TLS connection: {cause}", reason="tls", retryable=False)
+        retryable = not isinstance(error, httpx.TimeoutException | httpx.ConnectError)
+        text = clean_text(str(error), 200) or type(error).__name__
+        return RemoteError(f"cannot reach {self._host}: {text}", reason="unavailable", retryable=retryable)

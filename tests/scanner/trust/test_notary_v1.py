@@ -1,0 +1,145 @@
+"""Notary v1 through the command line: every case, in one process, against a real server with TLS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scanner.cli import main
+from tests.scanner.trust.notary_server import cases, serving, tree
+from tests.servers import Authority, free_port
+
+ASK = ["--gun", "registry.example/team/app", "--tag", "v1", "--trust", "tofu", "--at", "2026-11-23T07:00:00Z"]
+
+
+@pytest.fixture(scope="session")
+def certificate(authority: Authority) -> tuple[Path, Path]:
+    return authority.issue("notary")
+
+
+def trust(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    """``dockwarden trust …``: the exit code and the JSON document."""
+    with pytest.raises(SystemExit) as ended:
+        main(["trust", *arguments, "--format", "json"])
+    shown = capsys.readouterr()
+    assert shown.out, shown.err
+    return int(ended.value.code or 0), json.loads(shown.out)
+
+
+def as_arguments(query: dict[str, Any]) -> list[str]:
+    found = []
+    for name in ("tag", "digest"):
+        found += [f"--{name}", query[name]] if name in query else []
+    for signer in query.get("require_signers", ()):
+        found += ["--require-signer", signer]
+    return found
+
+
+def as_expected(code: int, answer: dict[str, Any], expected: dict[str, Any]) -> bool:
+    if "error" in expected:
+        known = answer["reason"] not in ("unavailable", "tls")
+        return answer["reason"] in expected["error"] and (code, answer["status"]) == (
+            (1, "refused") if known else (3, "unknown")
+        )
+    wanted = {"status": "verified", "reason": "", **{k: expected[k] for k in ("digest", "role") if k in expected}}
+    return code == 0 and all(answer[name] == value for name, value in wanted.items())
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case["id"])
+def test_case(
+    case: dict[str, Any],
+    tmp_path: Path,
+    authority: Authority,
+    certificate: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "trust.json").write_text(json.dumps(case["trust"]))
+    always = ["--gun", case["gun"], "--trust", str(tmp_path / "trust.json"), "--state-dir", str(tmp_path / "state")]
+    for step in case["steps"]:
+        with serving(tree(step["tree"]), certificate, step.get("http")) as server:
+            url = f"https://127.0.0.1:{free_port()}" if step["tls"] == "down" else server.url
+            code, answer = trust(
+                capsys, "verify", *always, *as_arguments(step["query"]), "--notary-server", url, "--ca-file", str(authority.file),
+                "--at", step["time"],
+            )  # fmt: skip
+        choices = step["expect"].get("any_of", [step["expect"]])
+        assert any(as_expected(code, answer, expected) for expected in choices), (answer, choices)
+
+
+def ask(capsys: pytest.CaptureFixture[str], url: str, ca: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    return trust(capsys, "verify", *ASK, "--notary-server", url, "--ca-file", str(ca), *more)
+
+
+@pytest.mark.parametrize("wrong", ["another host", "expired", "another authority", "plain HTTP"])
+def test_without_tls_nothing_can_be_told(
+    wrong: str, authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate = {
+        "another host": lambda: authority.issue("wronghost", ["wrong.example"]),
+        "expired": lambda: authority.issue("expired", days=-1),
+        "another authority": lambda: Authority.make(tmp_path / "other").issue("untrusted"),
+        "plain HTTP": lambda: None,
+    }[wrong]()
+    with serving(tree("attacks/syn-good"), certificate) as server:
+        code, answer = ask(capsys, server.url, authority.file)
+    assert (code, answer["status"], answer["reason"]) == (3, "unknown", "tls")
+    assert server.asked == []
+
+
+FAULTS: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
+    "endless": ({"timestamp.json": {"endless": True}}, ["too_large"]),
+    "redirected": ({"timestamp.json": {"redirect": "https://registry.example/"}}, ["unavailable"]),
+    "cut off": ({"timestamp.json": {"truncate": 100}}, ["unavailable"]),
+    "hung up": ({"timestamp.json": {"close": True}}, ["unavailable"]),
+    "too long": ({"timestamp.json": {"pad": 1 << 20}}, ["too_large"]),
+    "no content": ({"root.json": {"status": 204}}, ["unavailable"]),
+    "asks for a password": ({"*": {"status": 401}}, ["unavailable"]),
+    "nothing there": ({"root.json": {"status": 404}}, ["no_trust_data"]),
+    "no timestamp": ({"timestamp.json": {"status": 404}}, ["no_trust_data"]),
+    "in pieces": ({"*": {"chunked": True}}, [""]),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_of_the_server(
+    name: str, authority: Authority, certificate: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults, reasons = FAULTS[name]
+    with serving(tree("attacks/syn-good"), certificate, faults) as server:
+        code, answer = ask(capsys, server.url, authority.file)
+    assert answer["reason"] in reasons
+    assert code == {"unavailable": 3, "": 0}.get(answer["reason"], 1)
+
+
+def test_a_repository_that_was_signed_does_not_become_unsigned(
+    authority: Authority, certificate: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ["--state-dir", str(tmp_path)]
+    with serving(tree("attacks/syn-good"), certificate) as server:
+        assert ask(capsys, server.url, authority.file, *state)[0] == 0
+    with serving({}, certificate) as server:
+        code, answer = ask(capsys, server.url, authority.file, *state)
+    assert (code, answer["reason"]) == (1, "missing")
+
+
+def test_a_state_that_cannot_be_read_is_not_forgotten(
+    authority: Authority, certificate: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tree("attacks/syn-good"), certificate) as server:
+        assert ask(capsys, server.url, authority.file, "--state-dir", str(tmp_path))[0] == 0
+        for file in tmp_path.iterdir():
+            file.write_bytes(file.read_bytes()[:100])
+        code, answer = ask(capsys, server.url, authority.file, "--state-dir", str(tmp_path))
+    assert (code, answer["status"], answer["reason"]) == (3, "unknown", "bad_state")
+
+
+def test_nothing_is_remembered_of_a_run_that_failed(
+    authority: Authority, certificate: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tree("attacks/thr-one-bad"), certificate) as server:
+        assert ask(capsys, server.url, authority.file, "--state-dir", str(tmp_path))[0] == 1
+    assert list(tmp_path.iterdir()) == []
