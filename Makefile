@@ -19,10 +19,12 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	.ci/install-system-packages
+	.ci/build-clair >/dev/null
 	$(VENV)/bin/python -m pytest -m "not long" -p no:cacheprovider
 
 test-long: $(STAMP)
 	.ci/install-system-packages
+	.ci/build-clair >/dev/null
 	$(VENV)/bin/python -m pytest -m long
 
 lint: $(STAMP)

@@ -92,7 +92,13 @@ class Settings:
     engine: str = "trivy"
     trivy: Path | None = None  # PATH or the environment's bin when unset
     clair_url: str = ""
-    clair_psk: Secret = Secret("")
+    clair_psk: Secret = Secret("")  # base64, as in Clair's auth.psk.key
+    clair_issuer: str = "dockwarden"
+    clair_ca_file: Path | None = None
+    clair_layers_address: str = (
+        ""  # where Clair fetches layers from us: HOST:PORT; any port of the way to Clair when empty
+    )
+    clair_layers_url: str = ""  # what Clair is told, where that is another address
     advisories: Path | None = None  # the live advisory database; home/advisories when unset
     advisories_max_age_hours: float = 168
     advisories_source: str = (

@@ -85,6 +85,7 @@ def _debian(packages: Mapping[str, str]) -> Step:
         "etc/passwd": _PASSWD,
         "etc/group": _GROUP,
         "var/lib/dpkg/status": dpkg(packages),
+        "var/lib/dpkg/info/format": b"1\n",  # Clair takes a status file for dpkg's only where info/ stands beside it
         "bin/sh": File(b"#!sample\n", 0o755),
     }
     return Step("/bin/sh -c #(nop) ADD file:rootfs in / ", files)

@@ -18,6 +18,7 @@ import pytest
 from scanner import samples
 from scanner.advisories import database
 from scanner.config import Settings
+from tests.clair import Clair
 from tests.servers import Authority, Dockwarden, Registry, end, free_port, listening, need, spawn, wait_for
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
@@ -116,6 +117,14 @@ def _ready(port: int) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+@pytest.fixture(scope="session")
+def clair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clair]:
+    """A real Clair that knows nothing yet. Tests load what they need, which replaces what another had loaded."""
+    made = Clair(tmp_path_factory.mktemp("clair")).start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="session")

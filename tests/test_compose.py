@@ -17,7 +17,7 @@ SERVICES: dict[str, dict[str, Any]] = DOCUMENT["services"]
 @pytest.mark.parametrize("name", list(SERVICES))
 def test_a_service_is_hardened(name: str) -> None:
     service = SERVICES[name]
-    assert re.fullmatch(r"[a-z]+:\d+\.\d+\.\d+|[a-z]+:\d+\.\d+(\.\d+)?-bookworm", service["image"]), (
+    assert re.fullmatch(r"[a-z./]+:\d+\.\d+\.\d+|[a-z]+:\d+\.\d+(\.\d+)?-bookworm", service["image"]), (
         "CIS 5.28: an exact version"
     )
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"]), "CIS 4.1: a non-root numeric user"

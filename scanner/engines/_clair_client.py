@@ -1,0 +1,266 @@
+"""Clair v4's HTTP API, spoken carefully: every request signed anew, every answer bounded, what may pass tried again in time.
+
+https://quay.github.io/clair/reference/api.html. Nothing that Clair answers chooses where we connect to: paths are ours, redirects are
+refused, and only the configured host is ever reached.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import orjson
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
+from scanner.config import Settings
+from scanner.errors import EngineError
+from scanner.model.reference import Digest
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.registry.guard import http_client
+
+_TOKEN_SECONDS = 60
+_MAX_WAIT = 20.0
+_TRIES_OF_500 = 3
+_SMALL = 16 << 20
+_TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer whose status the caller asked for."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def document(self, settings: Settings) -> Mapping[str, Any]:
+        """The JSON object it must be. Raises EngineError(reason="scanner_output_invalid")."""
+        found = load_untrusted_json(
+            self.body,
+            limit=settings.limits.report,
+            depth=settings.limits.json_depth,
+            error=EngineError,
+            reason="scanner_output_invalid",
+            mend_text=True,
+        )
+        if not isinstance(found, dict):
+            raise EngineError("Clair's answer is not a JSON object", reason="scanner_output_invalid")
+        return found
+
+
+class ClairClient:
+    """One Clair, for at most ``seconds`` in all. Use it in a ``with``.
+
+    Every method raises EngineError: ``clair_unavailable`` (retryable) when Clair is not there or not well until the time is over,
+    ``clair_refused`` for a wrong key, ``scanner_output_invalid`` for what is no answer, ``scan_timeout`` and ``cancelled``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        seconds: float,
+        cancelled: Callable[[], bool] = lambda: False,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        base = configured_url(settings)
+        self._settings, self._cancelled, self._sleep = settings, cancelled, sleep
+        self._ends = time.monotonic() + seconds
+        self._key = _key(settings)
+        # An administrator named this host: unlike a registry's answers it may well be on the loopback or a private network.
+        near = replace(settings, allow_private_addresses=True, allow_loopback_addresses=True)
+        parts = urlsplit(base)
+        here = (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+        self._http = http_client(
+            near,
+            allowed=lambda host, port: (host, port) == here,
+            ca_file=settings.clair_ca_file or settings.ca_file,
+        )
+        self._base = base
+
+    def __enter__(self) -> ClairClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._http.close()
+
+    def index_state(self) -> str:
+        """What changes when Clair would index the same image differently."""
+        state = (
+            self._ask("GET", "/indexer/api/v1/index_state", {200}, limit=_SMALL).document(self._settings).get("state")
+        )
+        if not isinstance(state, str) or not state:
+            raise EngineError("Clair does not say its indexer's state", reason="scanner_output_invalid")
+        return clean_text(state, 200)
+
+    def index(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Have an image indexed, which Clair does while we wait. Answers the index report, however it ended."""
+        body = orjson.dumps(manifest, default=str, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+        kind = "application/vnd.clair.manifest.v1+json"
+        return self._ask("POST", "/indexer/api/v1/index_report", {200, 201}, body, kind).document(self._settings)
+
+    def index_report(self, digest: Digest) -> Mapping[str, Any] | None:
+        """What Clair has indexed under this digest; None: nothing."""
+        answer = self._ask("GET", f"/indexer/api/v1/index_report/{digest}", {200, 404})
+        return answer.document(self._settings) if answer.status == 200 else None
+
+    def vulnerability_report(self, digest: Digest) -> Mapping[str, Any] | None:
+        """What is known against an indexed image; None: Clair has no index of it.
+
+        Raises EngineError(reason="engine_db_unavailable") while no vulnerability was ever loaded: 202 without a body looks like success.
+        """
+        answer = self._ask("GET", f"/matcher/api/v1/vulnerability_report/{digest}", {200, 201, 202, 404})
+        if answer.status == 202:
+            raise EngineError(
+                "Clair's vulnerability database is not loaded yet",
+                reason="engine_db_unavailable",
+                hint="wait for its updaters, or clairctl import-updaters",
+            )
+        return None if answer.status == 404 else answer.document(self._settings)
+
+    def update_operations(self) -> tuple[str, Mapping[str, Any]]:
+        """The newest update's reference, and the newest update operation of every updater by its name."""
+        answer = self._ask("GET", "/matcher/api/v1/internal/update_operation?latest=true", {200}, limit=_SMALL)
+        return answer.headers.get("etag", "").strip('"'), answer.document(self._settings)
+
+    def notification(self, identifier: str, following: str = "") -> Mapping[str, Any] | None:
+        """One page of a notification of the notifier; None: there is no such one (any more)."""
+        query = "?page_size=500" + (f"&next={quote(following, safe='')}" if following else "")
+        path = f"/notifier/api/v1/notification/{quote(identifier, safe='')}{query}"
+        answer = self._ask("GET", path, {200, 404})
+        return answer.document(self._settings) if answer.status == 200 else None
+
+    def acknowledge(self, identifier: str) -> None:
+        """Tell Clair that a notification was dealt with: it forgets it."""
+        self._ask("DELETE", f"/notifier/api/v1/notification/{quote(identifier, safe='')}", {200, 204, 404})
+
+    def _ask(
+        self, method: str, path: str, expected: set[int], body: bytes = b"", kind: str = "", limit: int | None = None
+    ) -> Answer:
+        """The answer, once its status is one of those expected. Tried again while it may pass, at most until the time is over."""
+        tries = 0
+        while True:
+            tries += 1
+            why, wait, status = "", 0.0, 0
+            try:
+                answer = self._once(method, path, body, kind, limit or self._settings.limits.report)
+            except httpx.HTTPError as error:
+                why = f"cannot reach Clair at {self._base}: {clean_text(str(error), 200) or type(error).__name__}"
+            else:
+                if answer.status in expected:
+                    return answer
+                status = answer.status
+                why, wait = self._refusal(answer, path)
+            if method == "POST" and status == 500 and tries >= _TRIES_OF_500:
+                # Clair answers so for an image that it cannot index, too, and would for ever.
+                raise EngineError(why, hint="see Clair's log")
+            wait = min(_MAX_WAIT, max(wait, 0.5 * 2.0**tries)) * random.uniform(0.8, 1.2)
+            if self._left() <= wait:
+                raise EngineError(
+                    why, reason="clair_unavailable", retryable=True, hint="is it running? see docs/clair.md"
+                )
+            self._sleep(wait)
+
+    def _left(self) -> float:
+        if self._cancelled():
+            raise EngineError("the scan was cancelled", reason="cancelled")
+        return self._ends - time.monotonic()
+
+    def _once(self, method: str, path: str, body: bytes, kind: str, limit: int) -> Answer:
+        left = self._left()
+        if left <= 0:
+            raise EngineError("Clair did not answer in time", reason="scan_timeout", retryable=True)
+        headers = {"Accept": "application/json", **({"Content-Type": kind} if kind else {}), **self._authorization()}
+        timeout = httpx.Timeout(left, connect=min(5.0, left))
+        request = self._http.build_request(
+            method, self._base + path, content=body or None, headers=headers, timeout=timeout
+        )
+        response = self._http.send(request, stream=True)
+        try:
+            data = bytearray()
+            for chunk in response.iter_raw(1 << 16):
+                data += chunk
+                if len(data) > limit:
+                    raise EngineError("Clair's answer is larger than allowed", reason="scanner_output_invalid")
+                if time.monotonic() > self._ends:
+                    raise EngineError("Clair did not answer in time", reason="scan_timeout", retryable=True)
+            return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, bytes(data))
+        finally:
+            response.close()
+
+    def _authorization(self) -> dict[str, str]:
+        """A token of our own for a minute: Clair's ``auth.psk``. Without a key, none."""
+        if self._key is None:
+            return {}
+        now = int(time.time())
+        claims = {"iss": self._settings.clair_issuer, "iat": now, "nbf": now, "exp": now + _TOKEN_SECONDS}
+        return {"Authorization": f"Bearer {jwt.encode({'alg': 'HS256'}, claims, self._key)}"}
+
+    def _refusal(self, answer: Answer, path: str) -> tuple[str, float]:
+        """Why, and how long it asks us to wait, of a status that may pass. Raises EngineError for one that will not."""
+        said = clean_text(_message(answer.body), 300)
+        where = path.partition("?")[0]
+        if answer.status in _TEMPORARY:
+            wait = answer.headers.get("retry-after", "")
+            return f"Clair answered {answer.status} for {where}: {said or 'no reason'}", float(
+                wait
+            ) if wait.isdigit() else 0.0
+        if answer.status in (401, 403):
+            raise EngineError(
+                "Clair refuses our key",
+                reason="clair_refused",
+                hint="DOCKWARDEN_CLAIR_PSK must be Clair's auth.psk.key and DOCKWARDEN_CLAIR_ISSUER one of auth.psk.iss",
+            )
+        message = f"Clair answered {answer.status} for {where}" + (f": {said}" if said else "")
+        raise EngineError(message, reason="scanner_failed", hint="is DOCKWARDEN_CLAIR_URL Clair's address?")
+
+
+def configured_url(settings: Settings) -> str:
+    """Clair's address without a slash at its end. Raises EngineError when there is none that can be used."""
+    if not settings.clair_url:
+        raise EngineError(
+            "no Clair is configured",
+            reason="engine_missing",
+            hint="set DOCKWARDEN_CLAIR_URL; docs/clair.md says how to run one",
+        )
+    parts = urlsplit(settings.clair_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username or parts.fragment:
+        raise EngineError(
+            "DOCKWARDEN_CLAIR_URL is not an address",
+            reason="engine_misconfigured",
+            hint="write http://HOST:6060 or https://HOST",
+        )
+    return settings.clair_url.rstrip("/")
+
+
+def _key(settings: Settings) -> OctKey | None:
+    if not settings.clair_psk:
+        return None
+    try:
+        key = base64.b64decode(settings.clair_psk.reveal(), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not key:
+        raise EngineError(
+            "DOCKWARDEN_CLAIR_PSK is not base64",
+            reason="engine_misconfigured",
+            hint="copy auth.psk.key of Clair's configuration",
+        )
+    return OctKey.import_key(key)
+
+
+def _message(body: bytes) -> str:
+    """The ``message`` of Clair's error document, if it is one."""
+    try:
+        found = load_untrusted_json(body[:65536], limit=65536, error=EngineError)
+    except EngineError:
+        return ""
+    message = found.get("message") if isinstance(found, dict) else None
+    return message if isinstance(message, str) else ""

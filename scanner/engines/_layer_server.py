@@ -1,0 +1,162 @@
+"""Layers for an engine that fetches them: ours, verified, for the time of one scan, to who knows the scan's own key.
+
+Clair pulls layers by URL. It is not given the registry's: that would mean to hand it credentials, and to let it read bytes that we have
+not verified; and an archive has none. It is given an address of this process instead, where exactly the layers of this scan can be read,
+each with a token that holds for this layer until this scan must be over. The token travels in a header, because addresses are logged.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+from scanner.config import Secret
+from scanner.errors import EngineError
+
+_CONNECTIONS = 32
+_IDLE_SECONDS = 30.0
+_PREFIX = "/layers/"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """How one layer is fetched: Clair's ``LayerDescription`` without its digest."""
+
+    uri: str
+    token: Secret
+
+
+@dataclass(frozen=True)
+class LayerServer:
+    """What is served: files by digest. ``base`` is the address that the engine is told."""
+
+    files: Mapping[str, Path]
+    key: bytes
+    base: str
+
+    def offer(self, digest: str, seconds: float) -> Offer:
+        """An address and a token for one layer, good for ``seconds``."""
+        expires = int(time.time() + seconds)
+        return Offer(f"{self.base}{_PREFIX}{digest}?expires={expires}", Secret(self.sign(digest, expires)))
+
+    def sign(self, digest: str, expires: int) -> str:
+        return hmac.new(self.key, f"{digest} {expires}".encode(), "sha256").hexdigest()
+
+    def file(self, target: str, authorization: str) -> Path | None:
+        """The file that a request may have. One answer for every reason why not: it tells nothing."""
+        parts = urlsplit(target)
+        digest = parts.path.removeprefix(_PREFIX)
+        expires = (parse_qs(parts.query).get("expires") or [""])[0]
+        if not expires.isascii() or not expires.isdecimal() or len(expires) > 12:
+            return None
+        good = hmac.compare_digest(authorization.encode(), f"Bearer {self.sign(digest, int(expires))}".encode())
+        return self.files.get(digest) if good and int(expires) >= time.time() else None
+
+
+@contextmanager
+def serve_layers(files: Mapping[str, Path], listen: str, told: str) -> Iterator[LayerServer]:
+    """Serve ``files`` while the block runs.
+
+    ``listen`` is ``HOST:PORT`` (port 0: any); ``told`` the address by which the engine reaches us, where that is another. Raises
+    EngineError when it cannot be listened on.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise EngineError(
+            f"not an address to listen on: {listen!r}",
+            reason="engine_misconfigured",
+            hint="DOCKWARDEN_CLAIR_LAYERS_ADDRESS is HOST:PORT",
+        )
+    holder: list[LayerServer] = []
+    handler = type("Handler", (_Handler,), {"holder": holder})
+    try:
+        server = _Server((host.strip("[]"), int(port)), handler)
+    except OSError as error:
+        raise EngineError(
+            f"cannot listen on {listen}: {error.strerror}",
+            reason="engine_misconfigured",
+            hint="see DOCKWARDEN_CLAIR_LAYERS_ADDRESS in docs/clair.md",
+        ) from error
+    base = told.rstrip("/") or f"http://{host}:{server.server_address[1]}"
+    holder.append(LayerServer(files, secrets.token_bytes(32), base))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="layers", daemon=True)
+    thread.start()
+    try:
+        yield holder[0]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def own_address(url: str) -> str:
+    """The address by which this machine speaks to ``url``'s host: what that host can most likely answer to."""
+    parts = urlsplit(url)
+    try:
+        family, _, _, _, target = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(target)  # a datagram socket: nothing is sent
+            found = str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
+    return f"[{found}]" if ":" in found else found
+
+
+class _Server(ThreadingHTTPServer):
+    """A bounded number of connections at a time; the rest is turned away."""
+
+    daemon_threads = True
+    block_on_close = False  # whoever still reads is cut off: the files go with the scan
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A reader that went away is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    holder: ClassVar[list[LayerServer]]
+    timeout = _IDLE_SECONDS
+    server_version, sys_version = "dockwarden", ""
+
+    def do_GET(self) -> None:
+        path = self.holder[0].file(self.path, self.headers.get("Authorization", "")) if self.holder else None
+        if path is None:
+            self.send_error(404)
+            return
+        with path.open("rb") as file:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-tar")
+            self.send_header("Content-Length", str(path.stat().st_size))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            shutil.copyfileobj(file, self.wfile, 1 << 20)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: requests carry tokens."""
