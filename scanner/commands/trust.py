@@ -18,14 +18,24 @@ import click
 from scanner import catalog
 from scanner.config import Settings
 from scanner.console import FILE, Exit, choose, pass_settings, read
-from scanner.errors import RemoteError, ScannerError, UsageError
+from scanner.errors import ImageError, RemoteError, ScannerError, UsageError
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.model.untrusted import clean_text
 from scanner.trust._state import DirectoryState, NoState
-from scanner.trust.base import NameScheme, TrustJob, TrustOptions, TrustQuestion, TrustRoot, TrustScheme, TrustState
+from scanner.trust.base import (
+    UNSOUND_TRUST,
+    NameScheme,
+    TrustJob,
+    TrustOptions,
+    TrustQuestion,
+    TrustRoot,
+    TrustScheme,
+    TrustState,
+)
 
 _WORDS = {TrustStatus.NOT_SIGNED: "refused"}  # for a script, unsigned is refused; ``reason`` keeps them apart
+_TRIES = 2  # a person waits: a registry that fails is told about sooner than a service would give up
 _MARKS = {
     TrustStatus.VERIFIED: "✓ verified",
     TrustStatus.NOT_SIGNED: "– not signed",
@@ -127,8 +137,7 @@ def trust_verify(
     )
     if image is None and not isinstance(plugin, NameScheme):
         raise UsageError(f"{scheme} needs an IMAGE", hint="its signatures are kept beside the image in the registry")
-    roots = (_root(plugin, given),) if given else ()
-    answer = decisive(asked.verify(plugin, roots))
+    answer = asked.decide(plugin, given)
     click.echo(json.dumps(as_document(answer), indent=2) if format_ == "json" else describe(answer))
     return exit_of_answer(answer)
 
@@ -241,7 +250,20 @@ class Asked:
             with self._job(roots) as job:
                 return plugin.verify(job)
         except RemoteError as error:
-            return (Verification(plugin.id, TrustStatus.UNKNOWN, reason=error.reason, detail=_told(error)),)
+            reason = "tls" if error.reason.startswith("tls_") else "unavailable"
+            return (Verification(plugin.id, TrustStatus.UNKNOWN, reason=reason, detail=_told(error)),)
+        except ImageError as error:
+            reason = "checksum" if error.reason == "digest_mismatch" else error.reason
+            return (Verification(plugin.id, TrustStatus.REFUSED, reason=reason, detail=_told(error)),)
+
+    def decide(self, plugin: TrustScheme, given: str | None) -> Verification:
+        """The scheme's one answer by what ``--trust`` says; by trust that contradicts itself nothing is accepted."""
+        try:
+            return decisive(self.verify(plugin, (_root(plugin, given),) if given else ()))
+        except UsageError as error:
+            if error.reason != UNSOUND_TRUST:
+                raise
+            return Verification(plugin.id, TrustStatus.REFUSED, reason="policy", detail=_told(error))
 
     @contextmanager
     def _job(self, roots: tuple[TrustRoot, ...]) -> Iterator[TrustJob]:
@@ -250,7 +272,7 @@ class Asked:
 
         host = self.reference.host
         way = Access(host in self.settings.insecure_registries, self.options.ca_file)
-        with RegistryClient(host, self.settings, CredentialStore(self.settings), way) as client:
+        with RegistryClient(host, self.settings, CredentialStore(self.settings), way, tries=_TRIES) as client:
             descriptor: Descriptor
             descriptor, _ = client.manifest(self.reference)
             yield TrustJob(

@@ -49,6 +49,7 @@ class RegistryClient:
     credentials: CredentialStore
     access: Access = field(default_factory=Access)
     sleep: Callable[[float], None] = time.sleep
+    tries: int = _TRIES
 
     def __post_init__(self) -> None:
         address = "registry-1.docker.io" if self.host == DOCKER_HUB else self.host
@@ -176,7 +177,7 @@ class RegistryClient:
                 response = self._http.send(request, stream=True)
             except httpx.HTTPError as error:
                 fault = self._unreachable(error)
-                if not fault.retryable or tries >= _TRIES:
+                if not fault.retryable or tries >= self.tries:
                     raise fault from error
                 self._wait(tries, None)
                 continue
@@ -195,7 +196,7 @@ class RegistryClient:
                     hops += 1
                     url = self._next(url, response, hops, redirects)
                     continue
-                if (status == 429 or status >= 500) and tries < _TRIES:
+                if (status == 429 or status >= 500) and tries < self.tries:
                     self._wait(tries, response.headers.get("Retry-After"))
                     continue
                 raise self._refusal(status, what, response)

@@ -13,15 +13,13 @@ from ruamel.yaml.events import AliasEvent
 
 from scanner.errors import UsageError
 from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.trust.base import UNSOUND_TRUST
 
 _MAX_DOCUMENT = 1 << 20
 
-UNSOUND = "trust_policy"
-
 
 class UnsoundTrust(ValueError):
-    """A document of the right form that trusts nobody, or contradicts itself. Its UsageError has the reason ``trust_policy``: whoever
-    verifies by such a document refuses, instead of asking for another form."""
+    """A document of the right form that trusts nobody, or contradicts itself. Its UsageError has the reason UNSOUND_TRUST."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -70,6 +68,6 @@ def validated(model: type[Model], value: Any, where: str) -> Model:
         unsound = isinstance(first.get("ctx", {}).get("error"), UnsoundTrust)
         raise UsageError(
             f"{where}: {clean_text(path, 200) + ': ' if path else ''}{clean_text(message, 300)}",
-            reason=UNSOUND if unsound else None,
+            reason=UNSOUND_TRUST if unsound else None,
             hint="see docs/signatures.md",
         ) from None

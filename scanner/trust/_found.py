@@ -12,6 +12,7 @@ from scanner.registry.manifest import Manifest, parse_manifest
 from scanner.trust.base import SignatureRefused, TrustJob
 
 Item = TypeVar("Item")
+_PATIENCE = 3  # a registry that failed so often for one image is not asked for the rest: each failure takes its retries
 
 
 @dataclass
@@ -32,6 +33,8 @@ class Found(Generic[Item]):
 
     def gather(self, listing: Callable[[], Sequence[Descriptor]], read: Callable[[Descriptor], Sequence[Item]]) -> None:
         """Take what is listed, as far as the budget goes. Raises nothing."""
+        if len(self.unreachable) >= _PATIENCE:
+            return
         try:
             candidates = listing()
         except LimitExceeded as error:
@@ -43,7 +46,8 @@ class Found(Generic[Item]):
         else:
             self.skipped += max(0, len(candidates) - self.budget)
             for candidate in candidates[: self.budget]:
-                self._take(candidate, read)
+                if len(self.unreachable) < _PATIENCE:
+                    self._take(candidate, read)
             self.budget = max(0, self.budget - len(candidates))
 
     def _take(self, candidate: Descriptor, read: Callable[[Descriptor], Sequence[Item]]) -> None:

@@ -82,6 +82,9 @@ class TrustJob(TrustQuestion):
     fetch: Fetcher
 
 
+UNSOUND_TRUST = "unsound_trust"
+
+
 class SignatureRefused(ImageError):
     """One signature that does not count. ``reason`` says which step it failed: signature, payload, certificate, identity, tlog,
     expired, malformed, checksum, threshold, policy, too_large … A scheme turns it into a Verification."""
@@ -109,7 +112,8 @@ class TrustScheme(ABC):
         wrote instead of a file, such as a key id, where the scheme knows one.
 
         Plain JSON values only, so that it can be stored; ``parse_trust`` accepts its JSON again. Raises UsageError that begins with
-        ``where`` and names the member that is wrong.
+        ``where`` and names the member that is wrong; with the reason UNSOUND_TRUST for a document of the right form that trusts nobody or
+        contradicts itself: by such a one every image is refused.
         """
 
 

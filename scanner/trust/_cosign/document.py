@@ -6,22 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import re2
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from sigstore.errors import Error as SigstoreError
-from sigstore.models import TrustedRoot
-from sigstore_models.trustroot.v1 import TrustedRoot as TrustedRootMessage
 
 from scanner.trust._documents import UnsoundTrust, load_document, validated
-from scanner.trust._pki import PublicKey, key_id, load_certificates, load_public_key, usable
+from scanner.trust._pki import PublicKey, key_id, load_certificates, load_public_key
 
-_BUNDLED = "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev"
+if TYPE_CHECKING:
+    from sigstore.models import TrustedRoot
 
 
 def _key(value: str) -> str:
@@ -97,7 +93,9 @@ class Document(BaseModel):
         if self.trusted_root is not None and own:
             raise ValueError("give trusted_root, or fulcio, rekor_keys, ctfe_keys and tsa; not both")
         if isinstance(self.trusted_root, dict):
-            _trusted_root(json.dumps(self.trusted_root))
+            from scanner.trust._cosign.instance import load_root
+
+            load_root(json.dumps(self.trusted_root))
         return self
 
 
@@ -149,9 +147,12 @@ def _trust(text: str) -> CosignTrust:
     document = validated(Document, json.loads(text), "the trust root")
     root, authorities = None, _own(document)
     if document.trusted_root is not None or (document.identities and not document.fulcio):
+        # Imported only here: the library is large, and most trust roots are keys.
+        from scanner.trust._cosign.instance import authorities_of, bundled_root, load_root
+
         given = document.trusted_root
-        root = _trusted_root(json.dumps(given) if isinstance(given, dict) else _bundled())
-        authorities = _of_trusted_root(root)
+        root = load_root(json.dumps(given) if isinstance(given, dict) else bundled_root())
+        authorities = authorities_of(root)
         if document.rekor_keys:
             authorities = Authorities(
                 authorities.fulcio, _by_id(document.rekor_keys), authorities.ctfe, authorities.tsa
@@ -184,34 +185,3 @@ def _own(document: Document) -> Authorities:
 
 def _by_id(pems: tuple[str, ...]) -> dict[str, PublicKey]:
     return {key_id(key): key for key in map(load_public_key, pems)}
-
-
-def _bundled() -> str:
-    """The root of sigstore's public instance as our version of the library carries it. Read as data: its loader keeps a cache in the
-    home directory, which whoever owns that directory could change."""
-    return files("sigstore._store").joinpath(_BUNDLED, "trusted_root.json").read_text("utf-8")
-
-
-@lru_cache(maxsize=16)
-def _trusted_root(text: str) -> TrustedRoot:
-    try:
-        root = TrustedRoot(TrustedRootMessage.from_json(text))
-        _of_trusted_root(root)
-    except (ValueError, SigstoreError) as error:
-        raise ValueError("trusted_root: not a sigstore trusted root (trusted_root.json)") from error
-    return root
-
-
-def _of_trusted_root(root: TrustedRoot) -> Authorities:
-    message = root._inner
-    return Authorities(
-        fulcio=tuple(root.get_fulcio_certs()),
-        rekor=_log_keys(message.tlogs),
-        ctfe=_log_keys(message.ctlogs),
-        tsa=tuple(tuple(a.certificates(allow_expired=True)) for a in root.get_timestamp_authorities()),
-    )
-
-
-def _log_keys(logs: Any) -> dict[str, PublicKey]:
-    keys = [usable(load_der_public_key(log.public_key.raw_bytes)) for log in logs if log.public_key.raw_bytes]
-    return {key_id(key): key for key in keys}

@@ -8,13 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from cryptography import x509
-from sigstore.errors import CertValidationError, VerificationError
-from sigstore.errors import Error as SigstoreError
-from sigstore.models import Bundle
-from sigstore.verify import Verifier
 
 from scanner.model.reference import Digest
-from scanner.trust._cosign.document import CosignTrust, Identity
+from scanner.trust._cosign.document import CosignTrust
 from scanner.trust._cosign.keyless import Who, check_certificate, check_identity, check_sct
 from scanner.trust._cosign.payload import (
     SIGNATURE_PREDICATE,
@@ -82,7 +78,9 @@ def verify_one(signed: Signed, trust: CosignTrust, digest: Digest) -> Accepted:
 def _keyless(signed: Signed, signature: bytes, key: PublicKey, trust: CosignTrust) -> tuple[Who, datetime | None]:
     """A bundle of a sigstore instance goes to sigstore's own verifier; everything else through our steps."""
     if signed.bundle and trust.root is not None:
-        return verify_by_sigstore(signed.bundle, trust), None
+        from scanner.trust._cosign.instance import verify_bundle
+
+        return verify_bundle(signed.bundle, trust.root, trust.identities), None
     signing = Signing(signed.payload, signed.signed_bytes, signature, key, signed.certificate)
     logged = check_log(signed, signing, trust, keyless=True)  # 2
     return check_keyless(signed, signature, trust, logged), logged  # 3
@@ -156,35 +154,3 @@ def check_payload(signed: Signed, digest: Digest) -> tuple[str, Mapping[str, Any
     if statement.predicate_type == SIGNATURE_PREDICATE:
         return "", statement.annotations, (), False
     return statement.predicate_type, {}, statement.fields, statement.truncated
-
-
-@dataclass(frozen=True)
-class _OneOf:
-    """Our identities as sigstore's VerificationPolicy."""
-
-    identities: tuple[Identity, ...]
-
-    def verify(self, cert: x509.Certificate) -> None:
-        check_identity(cert, self.identities)
-
-
-def verify_by_sigstore(bundle: bytes, trust: CosignTrust) -> Who:
-    """Steps 2 and 3 for a keyless bundle of a sigstore instance: certificate, SCT, log proofs (Rekor v1 and v2), times, identity.
-
-    Offline: everything it needs is in the bundle and the trusted root.
-    """
-    assert trust.root is not None
-    try:
-        parsed = Bundle.from_json(bundle)
-        Verifier(trusted_root=trust.root).verify_dsse(parsed, _OneOf(trust.identities))
-    except CertValidationError as error:
-        raise SignatureRefused(
-            "no valid chain leads from the certificate to a trusted authority", reason="certificate"
-        ) from error
-    except VerificationError as error:
-        text = str(error)
-        reason = "tlog" if "log " in text or "SET" in text or "checkpoint" in text else "certificate"
-        raise SignatureRefused(f"sigstore refuses the bundle: {text[:200]}", reason=reason) from error
-    except (SigstoreError, ValueError, KeyError, TypeError, AttributeError, x509.ExtensionNotFound) as error:
-        raise SignatureRefused("the bundle cannot be read", reason="malformed") from error
-    return check_identity(parsed.signing_certificate, trust.identities)
