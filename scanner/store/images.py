@@ -421,30 +421,61 @@ def names(session: Connection, digest: str, projects: frozenset[str] | None) -> 
     return tuple(listed(row._mapping) for row in session.execute(query))
 
 
+@dataclass(frozen=True)
+class Filter:
+    """What a list of images is narrowed to; every member given must hold. ``undecided`` is a verdict here; ``severity`` is that of at
+    least one finding."""
+
+    search: str = ""  # in repository, tag and digest
+    verdicts: tuple[str, ...] = ()
+    severities: tuple[str, ...] = ()
+    project: str = ""
+    host: str = ""
+    fixable: bool = False
+    repository: str | None = None
+
+    def apply(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """The query, narrowed."""
+        if self.search:
+            pattern = "%" + _literal(self.search.lower()) + "%"
+            full = sa.func.lower(listing.c.repository + ":" + listing.c.tag + "@" + listing.c.digest)
+            query = query.where(full.like(pattern, escape="\\"))
+        if self.verdicts:
+            plain = [v for v in self.verdicts if v != "undecided"]
+            chosen = sa.and_(listing.c.verdict.in_(plain), listing.c.undecided.is_(False))
+            query = query.where(
+                sa.or_(chosen, listing.c.undecided.is_(True)) if "undecided" in self.verdicts else chosen
+            )
+        if self.severities:
+            query = query.where(sa.or_(*(listing.c[name] > 0 for name in self.severities)))
+        if self.project:
+            query = query.where(listing.c.project == self.project)
+        if self.host:
+            query = query.where(listing.c.repository.like(_literal(self.host) + "/%", escape="\\"))
+        if self.fixable:
+            query = query.where(listing.c.fixable > 0)
+        if self.repository is not None:
+            query = query.where(listing.c.repository == self.repository)
+        return query
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
 def list_(
     session: Connection,
     projects: frozenset[str] | None,
+    narrowed: Filter | None = None,
     *,
-    search: str = "",
-    verdicts: Sequence[str] = (),
-    repository: str | None = None,
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[ListedImage]:
-    """Images, last scanned first. ``search`` is looked for in repository, tag and digest; ``undecided`` is a verdict here."""
+    """Images, last scanned first."""
     query = sa.select(*listing.c).order_by(listing.c.scanned_epoch.desc(), listing.c.id.desc()).limit(limit + 1)
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
-    if search:
-        pattern = "%" + search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        full = sa.func.lower(listing.c.repository + ":" + listing.c.tag + "@" + listing.c.digest)
-        query = query.where(full.like(pattern, escape="\\"))
-    if verdicts:
-        plain = [v for v in verdicts if v != "undecided"]
-        decided = sa.and_(listing.c.verdict.in_(plain), listing.c.undecided.is_(False))
-        query = query.where(sa.or_(decided, listing.c.undecided.is_(True)) if "undecided" in verdicts else decided)
-    if repository is not None:
-        query = query.where(listing.c.repository == repository)
+    query = (narrowed or Filter()).apply(query)
     if cursor:
         at, identifier = decode_cursor(cursor, (float, int))
         query = query.where(
@@ -455,25 +486,38 @@ def list_(
     return Page(tuple(listed(row) for row in rows[:limit]), more)
 
 
+@dataclass(frozen=True)
+class Facets:
+    """How many listed images there are of each kind, for the filters beside a list."""
+
+    verdicts: Mapping[str, int]
+    projects: Mapping[str, int]
+    hosts: Mapping[str, int]
+
+
+def facets(session: Connection, projects: frozenset[str] | None) -> Facets:
+    """Counts over everything that may be seen; a host is what stands before a repository's first slash."""
+    slash = sa.func.instr if session.dialect.name == "sqlite" else sa.func.strpos
+    host = sa.func.substr(listing.c.repository, 1, slash(listing.c.repository, "/") - 1)
+    query = sa.select(listing.c.verdict, listing.c.undecided, listing.c.project, host.label("host"), sa.func.count())
+    query = query.group_by(listing.c.verdict, listing.c.undecided, listing.c.project, sa.literal_column("host"))
+    if projects is not None:
+        query = query.where(listing.c.project.in_(projects))
+    verdicts, names, hosts = Counter[str](), Counter[str](), Counter[str]()
+    for name, undecided, project, where, count in session.execute(query):
+        verdicts["undecided" if undecided else name] += count
+        names[project] += count
+        if where:
+            hosts[where] += count
+    return Facets(verdicts, names, hosts)
+
+
 def listed(row: RowMapping) -> ListedImage:
     counts = {s: row[s] for s in ("critical", "high", "medium", "low", "unknown")}
     return ListedImage(
         row["id"], row["project"], row["repository"], row["tag"], row["digest"], Verdict(row["verdict"]), bool(row["undecided"]), counts,
         row["fixable"], row["failed_checks"], row["incomplete"], row["size"], row["scanned_at"],
     )  # fmt: skip
-
-
-def verdict_counts(session: Connection, projects: frozenset[str] | None) -> Mapping[str, int]:
-    """How many listed images there are of each verdict; ``undecided`` apart from ``deny``."""
-    query = sa.select(listing.c.verdict, listing.c.undecided, sa.func.count()).group_by(
-        listing.c.verdict, listing.c.undecided
-    )
-    if projects is not None:
-        query = query.where(listing.c.project.in_(projects))
-    counts: Counter[str] = Counter()
-    for name, undecided, count in session.execute(query):
-        counts["undecided" if undecided else name] += count
-    return counts
 
 
 def decisions(session: Connection, digest: str, *, cursor: str | None = None, limit: int = 50) -> Page[DecisionView]:

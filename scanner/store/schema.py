@@ -111,6 +111,13 @@ web_session = sa.Table(
     sa.Column("seen_at", Moment, nullable=False),
     sa.Column("expires_at", Moment, nullable=False),
 )
+saved_view = sa.Table(
+    "saved_view",
+    metadata,
+    sa.Column("owner", sa.String(64), primary_key=True),  # a principal's id
+    sa.Column("name", sa.String(60), primary_key=True),
+    sa.Column("query", sa.String(1000), nullable=False),
+)
 audit_log = sa.Table(
     "audit_log",
     metadata,

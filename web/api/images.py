@@ -224,9 +224,7 @@ def index(query: ImageQuery) -> Response:
         page = images.list_(
             session,
             principal().projects,
-            search=query.search,
-            verdicts=query.verdict,
-            repository=query.repository,
+            images.Filter(search=query.search, verdicts=tuple(query.verdict), repository=query.repository),
             cursor=query.cursor,
             limit=query.limit,
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from flask import Response, current_app, g, render_template, request, url_for
 
@@ -104,7 +104,7 @@ def megabytes(size: int | None) -> str:
 
 
 def here(**changes: str | None) -> str:
-    """This page's address with other parameters; None takes one away."""
-    values = {**request.args.to_dict(), **changes}
-    query = "&".join(f"{quote(name)}={quote(value)}" for name, value in values.items() if value)
+    """This page's address with other parameters; None takes one away. What is given twice stays twice."""
+    kept = [(name, value) for name, value in request.args.items(multi=True) if name not in changes]
+    query = urlencode([(name, value) for name, value in (*kept, *changes.items()) if value])
     return request.path + (f"?{query}" if query else "")

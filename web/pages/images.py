@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from flask import Blueprint, Response, redirect, request, url_for
@@ -16,8 +17,9 @@ from scanner.model.finding import Component, Severity, Vulnerability
 from scanner.model.image import instruction
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
-from scanner.store import audit, images, scans
-from web.auth import address, permission, principal
+from scanner.store import audit, images, saved_views, scans
+from web.auth import SIGNED_IN, address, permission, principal
+from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
 from web.services import services
 
@@ -25,6 +27,8 @@ bp = Blueprint("images_page", __name__)
 NAVIGATION = NavigationItem(20, "images_page.index", "Images", "read")
 
 VERDICTS = ("allow", "warn", "deny", "undecided")
+SEVERITIES = ("critical", "high", "medium", "low", "unknown")
+_FILTERS = frozenset({"q", "verdict", "severity", "project", "registry", "fixable"})
 TABS = ("vulnerabilities", "checks", "components", "layers", "history")
 _ROWS = 2000
 
@@ -50,27 +54,70 @@ class PackageRow:
 
 @bp.get("/images")
 @permission("read")
-def index() -> str:
-    """Every image, last scanned first. A search from the keyboard swaps the list only."""
-    search = request.args.get("q", "").strip()[:200]
-    chosen = [v for v in request.args.getlist("verdict") if v in VERDICTS]
-    projects = principal().projects
+def index() -> str | Response:
+    """Every image, last scanned first. A search from the keyboard swaps the list only; ``format`` gives what is on screen as a file."""
+    who, narrowed = principal(), _narrowed()
     with services().database.read() as session:
-        found = images.list_(
-            session, projects, search=search, verdicts=chosen, cursor=request.args.get("cursor"), limit=PAGE_SIZE
-        )
-        counts = images.verdict_counts(session, projects)
+        found = images.list_(session, who.projects, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+        counts = images.facets(session, who.projects)
+        views = saved_views.list_(session, who.id)
+    if wanted := export.asked():
+        return export.answer("images", _ROWS_OF_LIST, [_row(item) for item in found.items], wanted)
     template = "images_list.html" if request.headers.get("HX-Request") else "images.html"
     return page(
-        template,
-        found=found,
-        search=search,
-        chosen=chosen,
-        counts=counts,
-        verdicts=VERDICTS,
-        here=here,
-        total=sum(counts.values()),
+        template, found=found, narrowed=narrowed, filtered=narrowed != images.Filter(), counts=counts, verdicts=VERDICTS, severities=SEVERITIES,
+        here=here, total=sum(counts.verdicts.values()), views=views, query=_query(),
+    )  # fmt: skip
+
+
+@bp.post("/images/views")
+@permission(SIGNED_IN)
+def save_view() -> Response:
+    """Keep the filters under a name, for whoever is signed in."""
+    name, query = request.form.get("name", "").strip()[:60], request.form.get("query", "")[:1000]
+    if not name:
+        raise UsageError("a view needs a name", reason="invalid")
+    with services().database.session() as session:
+        saved_views.put(session, principal().id, name, query)
+    return redirect(url_for("images_page.index") + "?" + query, 303)  # type: ignore[return-value]
+
+
+@bp.post("/images/views/remove")
+@permission(SIGNED_IN)
+def remove_view() -> Response:
+    """Forget a view."""
+    with services().database.session() as session:
+        saved_views.remove(session, principal().id, request.form.get("name", ""))
+    return redirect(url_for("images_page.index"), 303)  # type: ignore[return-value]
+
+
+_ROWS_OF_LIST = (
+    "project", "repository", "tag", "digest", "verdict", "undecided", "critical", "high", "medium", "low", "unknown", "fixable", "failed_checks",
+    "incomplete", "scanned_at",
+)  # fmt: skip
+
+
+def _row(item: images.ListedImage) -> dict[str, Any]:
+    plain = {name: getattr(item, name) for name in _ROWS_OF_LIST if name not in item.counts}
+    return {**plain, **item.counts}
+
+
+def _narrowed() -> images.Filter:
+    """The filters of the address; what is not one of the choices is not there."""
+    given = request.args
+    return images.Filter(
+        search=given.get("q", "").strip()[:200],
+        verdicts=tuple(v for v in VERDICTS if v in given.getlist("verdict")),
+        severities=tuple(s for s in SEVERITIES if s in given.getlist("severity")),
+        project=given.get("project", "")[:64],
+        host=given.get("registry", "")[:261],
+        fixable=given.get("fixable") == "1",
     )
+
+
+def _query() -> str:
+    """The filters as they stand in the address, without the place in the list."""
+    return urlencode([(name, value) for name, value in request.args.items(multi=True) if name in _FILTERS and value])
 
 
 @bp.post("/images/scan")

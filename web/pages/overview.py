@@ -25,7 +25,7 @@ def index() -> str:
     """What is denied in production, what is new since yesterday, what nobody knows, and whether our own knowledge is fresh."""
     projects = principal().projects
     with services().database.read() as session:
-        counts = images.verdict_counts(session, projects)
+        counts = images.facets(session, projects).verdicts
         denied_count, denied = overview.denied(session, projects)
         new_count, new = overview.new_vulnerabilities(session, projects)
         unknown_count, unknown = overview.undecided(session, projects)

@@ -252,6 +252,6 @@ def test_search_takes_no_wildcards(database: Database) -> None:
     record(database, factories.report(repository="h.io/a_b"))
     record(database, factories.report(repository="h.io/axb"))
     with database.read() as session:
-        found = images.list_(session, None, search="a_b").items
+        found = images.list_(session, None, images.Filter(search="a_b")).items
         assert [one.repository for one in found] == ["h.io/a_b"]
-        assert images.list_(session, None, search="%").items == ()
+        assert images.list_(session, None, images.Filter(search="%")).items == ()

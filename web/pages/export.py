@@ -1,0 +1,49 @@
+"""What is on screen as a file: CSV or JSON, the same rows, the same filters."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from flask import Response, request
+
+from scanner.errors import UsageError
+
+FORMATS = {"csv": "text/csv", "json": "application/json"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def asked() -> str:
+    """The format that the address asks for; empty for a page. Raises UsageError for one that there is not."""
+    name = request.args.get("format", "")
+    if name and name not in FORMATS:
+        raise UsageError(f"there is no format {name!r}", hint="one of " + ", ".join(FORMATS))
+    return name
+
+
+def answer(name: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], kind: str) -> Response:
+    """The rows as a file to keep."""
+    body = orjson.dumps(list(rows), option=orjson.OPT_INDENT_2) if kind == "json" else as_csv(columns, rows).encode()
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{kind}"'}
+    return Response(body, content_type=FORMATS[kind] + "; charset=utf-8", headers=headers)
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """RFC 4180 with a header. What a spreadsheet would take for a formula gets an apostrophe in front."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row[name]) for name in columns])
+    return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return "'" + text if isinstance(value, str) and text.startswith(_FORMULA) else text
