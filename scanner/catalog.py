@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from scanner.checks.base import Check, ImageCheck, WorkloadCheck
+from scanner.checks.base import Check, ImageCheck, RegistryCheck, WorkloadCheck
 from scanner.engines.base import Engine
 from scanner.plugins import discover
 from scanner.policy.rules import CheckInfo, Known
@@ -24,6 +24,12 @@ def image_checks() -> Mapping[str, ImageCheck]:
 def workload_checks() -> Mapping[str, WorkloadCheck]:
     """Checks of how a container is run."""
     return discover("scanner.checks.workload", WorkloadCheck)  # type: ignore[type-abstract]
+
+
+@cache
+def registry_checks() -> Mapping[str, RegistryCheck]:
+    """Checks of how a registry protects itself."""
+    return discover("scanner.checks.registry", RegistryCheck)  # type: ignore[type-abstract]
 
 
 @cache
@@ -52,7 +58,7 @@ def workload_sources() -> Mapping[str, WorkloadSource]:
 
 def checks() -> Mapping[str, Check]:
     """Every check of every room, by id: what a policy may select."""
-    return {**image_checks(), **workload_checks()}
+    return {**image_checks(), **workload_checks(), **registry_checks()}
 
 
 @cache

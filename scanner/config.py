@@ -110,6 +110,7 @@ class Settings:
     advisories_ca_file: Path | None = None  # CA certificates of those mirrors; ca_file when unset
     advisories_interval_hours: float = 6
     rematch_per_second: float = 20  # at most so many images are decided anew in a second after the advisories changed
+    posture_max_age_hours: float = 24  # older, a registry is probed again
     blob_store_bytes: int = 20 << 30
     ca_file: Path | None = None
     insecure_registries: tuple[str, ...] = ()

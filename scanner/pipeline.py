@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from scanner import __version__, catalog
+from scanner import __version__, catalog, posture
 from scanner.advisories import feeds
 from scanner.checks._secrets import SecretScanner
 from scanner.checks.base import ImageCheck, ImageSubject
@@ -38,7 +38,7 @@ from scanner.registry.layers import ContentWants, read_layer
 from scanner.registry.layout import lay_out
 from scanner.registry.manifest import layer_compression
 from scanner.registry.rootfs import concerns, merge
-from scanner.registry.sources import AccessTo, Source, open_target
+from scanner.registry.sources import AccessTo, RegistrySource, Source, open_target
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,8 @@ class Deadline:
 @dataclass(frozen=True)
 class Services:
     """What a scan works with. ``slot`` numbers the worker slot: an engine's cache belongs to one slot alone. ``access`` says how a
-    registry is reached; None: as the settings and the person's own docker config say."""
+    registry is reached; None: as the settings and the person's own docker config say. ``posture`` says how a registry protects itself;
+    None: as this home remembers, or as a new probe finds."""
 
     settings: Settings
     blobs: BlobStore
@@ -77,6 +78,7 @@ class Services:
     slot: str = "0"
     access: AccessTo | None = None
     cancelled: Callable[[], bool] = lambda: False
+    posture: posture.PostureOf | None = None
 
 
 @contextmanager
@@ -118,6 +120,7 @@ def examine(
     report(Progress(Stage.RESOLVE, f"{source.describe()} is {subject.digest.short}"))
     manifests, skipped = source.children(subject, request.platform, every_platform)
     images = tuple(examine_image(source, manifest, request, services, report, deadline) for manifest in manifests)
+    results, posture_at = examine_registry(source, services, report)
     reference = source.reference
     return ScanReport(
         reference=request.target,
@@ -128,8 +131,23 @@ def examine(
         started_at=started,
         finished_at=datetime.now(UTC),
         dockwarden=__version__,
+        posture=results,
+        posture_at=posture_at,
         skipped=skipped,
     )
+
+
+def examine_registry(
+    source: Source, services: Services, report: Report
+) -> tuple[tuple[CheckResult, ...], datetime | None]:
+    """What the checks say of the registry that the image came from, and since when."""
+    if not isinstance(source, RegistrySource):
+        return posture.none(), None
+    client = source.client
+    report(Progress(Stage.POSTURE, client.host))
+    ask = services.posture or posture.remembered(services.settings)
+    found = ask(client.host, source.reference.repository, client.access, client.credentials)
+    return found.results, found.checked_at
 
 
 def examine_image(

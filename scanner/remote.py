@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from scanner.config import Secret
+from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.registry.guard import http_client
 
 _MAX_ANSWER = 8 << 20
 _POLL_SECONDS = 30
@@ -50,12 +51,14 @@ class Client:
         if ca_file and not ca_file.is_file():
             raise UsageError(f"cannot read the CA file {ca_file}")
         headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
-        self._http = httpx.Client(
+        self._http = http_client(
+            Settings(),
+            own=(parts.hostname,),
+            named=True,
+            ca_file=ca_file,
+            headers=headers.items(),
             base_url=url,
-            headers=headers,
-            verify=str(ca_file) if ca_file else True,
             timeout=httpx.Timeout(_POLL_SECONDS + 15, connect=10),
-            trust_env=False,
         )
 
     def gate(

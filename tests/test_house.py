@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 
 from scanner import catalog
-from scanner.checks.base import ConfigCheck, ImageCheck
+from scanner.checks.base import Check, ConfigCheck, ImageCheck, RegistryCheck
 from scanner.model.finding import Incomplete, Passed, Severity
 from scanner.plugins import PluginError, discover
+from tests.scanner.checks import registries
 from tests.scanner.checks.factory import broken_subjects
 
 ROOT = Path(__file__).parents[1]
 IMAGE_CHECKS = list(catalog.image_checks().values())
+REGISTRY_CHECKS = list(catalog.registry_checks().values())
 
 
-@pytest.mark.parametrize("check", IMAGE_CHECKS, ids=lambda check: check.id)
-def test_a_check_says_what_it_is(check: ImageCheck) -> None:
+@pytest.mark.parametrize("check", IMAGE_CHECKS + REGISTRY_CHECKS, ids=lambda check: check.id)
+def test_a_check_says_what_it_is(check: Check) -> None:
     for text in (check.title, check.remedy, check.looks_at, check.cannot_see, type(check).__doc__):
         assert text
         assert text.strip()
@@ -25,9 +27,10 @@ def test_a_check_says_what_it_is(check: ImageCheck) -> None:
     assert check.cis or check.dockle or check.article, "a check answers to somebody's rule"
 
 
-@pytest.mark.parametrize("check", IMAGE_CHECKS, ids=lambda check: check.id)
-def test_a_check_has_its_test(check: ImageCheck) -> None:
-    assert (ROOT / "tests/scanner/checks/image" / f"test_{check.id.replace('-', '_')}.py").is_file()
+@pytest.mark.parametrize("check", IMAGE_CHECKS + REGISTRY_CHECKS, ids=lambda check: check.id)
+def test_a_check_has_its_test(check: Check) -> None:
+    room = "registry" if isinstance(check, RegistryCheck) else "image"
+    assert (ROOT / "tests/scanner/checks" / room / f"test_{check.id.replace('-', '_')}.py").is_file()
 
 
 @pytest.mark.parametrize("check", [c for c in IMAGE_CHECKS if not isinstance(c, ConfigCheck)], ids=lambda c: c.id)
@@ -38,8 +41,16 @@ def test_what_cannot_be_read_never_passes(check: ImageCheck, name: str) -> None:
     assert not isinstance(outcome, Incomplete) or outcome.reason
 
 
-@pytest.mark.parametrize("check", IMAGE_CHECKS, ids=lambda check: check.id)
-def test_a_parameter_has_a_type_that_a_policy_can_give(check: ImageCheck) -> None:
+@pytest.mark.parametrize("check", REGISTRY_CHECKS, ids=lambda check: check.id)
+@pytest.mark.parametrize("name", list(registries.broken()))
+def test_what_could_not_be_probed_never_passes(check: RegistryCheck, name: str) -> None:
+    outcome = check.examine(registries.broken()[name])
+    assert isinstance(outcome, Incomplete)
+    assert outcome.reason
+
+
+@pytest.mark.parametrize("check", IMAGE_CHECKS + REGISTRY_CHECKS, ids=lambda check: check.id)
+def test_a_parameter_has_a_type_that_a_policy_can_give(check: Check) -> None:
     for default in check.parameters.values():
         assert isinstance(default, tuple | bool | int | float | str)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from scanner.checks.base import Check
+from scanner.checks.base import Check, RegistryCheck
 
 # What a machine cannot judge from an image, and why: an item without a check of ours stands here.
 CIS_NOT_CHECKED = {
@@ -54,16 +54,13 @@ def markdown(checks: Iterable[Check]) -> str:
     found = list(checks)
     lines = ["# Checks", "", "Made by `dockwarden checks --format markdown`; do not edit.", ""]
     lines += ["| check | severity | CIS Docker 1.6 | Dockle | looks at | cannot see |", "|---|---|---|---|---|---|"]
-    for check in found:
-        row = (
-            f"`{check.id}`: {check.title}",
-            str(check.severity),
-            ", ".join(check.cis) or "none",
-            ", ".join(check.dockle) or "none",
-            check.looks_at,
-            check.cannot_see,
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+    for check in (check for check in found if not isinstance(check, RegistryCheck)):
+        rules = (", ".join(check.cis) or "none", ", ".join(check.dockle) or "none")
+        lines.append(_row(_named(check), str(check.severity), *rules, check.looks_at, check.cannot_see))
+    lines += ["", "## Registries", "", "How to read them: [registries](registries.md).", ""]
+    lines += ["| check | severity | looks at | cannot see |", "|---|---|---|---|"]
+    for check in (check for check in found if isinstance(check, RegistryCheck)):
+        lines.append(_row(_named(check), str(check.severity), check.looks_at, check.cannot_see))
     lines += ["", "## Remedies", ""]
     lines += [f"- `{check.id}`: `{check.remedy}`" for check in found]
     lines += ["", "## CIS Docker Benchmark, section 4", "", "| item | our check, or why there is none |", "|---|---|"]
@@ -72,3 +69,11 @@ def markdown(checks: Iterable[Check]) -> str:
         ours = ", ".join(f"`{check.id}`" for check in found if item in check.cis)
         lines.append(f"| {item} | {ours or CIS_NOT_CHECKED[item]} |")
     return "\n".join(lines) + "\n"
+
+
+def _named(check: Check) -> str:
+    return f"`{check.id}`: {check.title}"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

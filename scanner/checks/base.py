@@ -13,14 +13,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from scanner.model.filesystem import Rootfs
-from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, SecretMatch, Severity
+from scanner.model.finding import Evidence, Failed, Incomplete, NotApplicable, Outcome, Passed, SecretMatch, Severity
 from scanner.model.image import Image, instruction
+from scanner.model.posture import CertificateFact, RegistryFacts, TlsFacts
 from scanner.model.reference import Digest, Reference
 from scanner.model.workload import Workload
 
@@ -53,6 +55,26 @@ class ImageSubject:
     def layer_index(self, diff_id: Digest | None) -> int | None:
         layer = self.image.layer_of(diff_id)
         return layer.index if layer else None
+
+
+@dataclass(frozen=True)
+class RegistrySubject:
+    """What a registry check sees: the facts of one probe, and the moment at which they are judged."""
+
+    facts: RegistryFacts
+    now: datetime
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def tls(self) -> TlsFacts | NotApplicable | Incomplete:
+        """The facts of its TLS. Without TLS there is nothing to judge of it: ``registry-tls-version`` fails for that."""
+        return self.facts.tls or NotApplicable("it speaks no TLS")
+
+    def chain(self) -> tuple[CertificateFact, ...] | NotApplicable | Incomplete:
+        """The certificates that it sent, its own first; never empty."""
+        tls = self.tls()
+        if not isinstance(tls, TlsFacts):
+            return tls
+        return tls.chain or Incomplete("no_certificate", "it sent no certificate")
 
 
 class Check(ABC):
@@ -159,3 +181,11 @@ class WorkloadCheck(Check):
     @abstractmethod
     def examine(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """Judge how the container is run. Must not raise."""
+
+
+class RegistryCheck(Check):
+    """A check of one registry: of what a probe found out, without asking it anything itself."""
+
+    @abstractmethod
+    def examine(self, subject: RegistrySubject) -> Outcome:
+        """Judge the registry. A fact that could not be found out is Incomplete. Must not raise."""

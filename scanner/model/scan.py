@@ -95,6 +95,7 @@ class ScanReport:
     finished_at: datetime
     dockwarden: str  # our version
     posture: tuple[CheckResult, ...] = ()
+    posture_at: datetime | None = None  # when the registry was examined; None: the image came from none
     skipped: tuple[str, ...] = ()  # children of an index that are not images, by digest
     schema: int = 1
 

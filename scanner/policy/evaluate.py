@@ -28,6 +28,7 @@ from scanner.model.finding import (
     Verification,
     Vulnerability,
 )
+from scanner.model.posture import Posture
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
@@ -55,6 +56,7 @@ class Context:
     first_seen: FirstSeen | None = None
     workload_results: tuple[CheckResult, ...] = ()
     remedies: Mapping[str, str] | None = None  # check id -> remedy, from the catalogue
+    posture: Posture | None = None  # of the image's registry, where something newer is known than the evidence holds
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
         subject=report.digest,
         evidence=evidence_digest(report),
         decided_at=context.now,
-        valid_until=min([*changing, *_ages_out(report, policy, context.now)], default=None),
+        valid_until=min([*changing, *_ages_out(report, policy, context)], default=None),
         changes=changes(reasons),
         images=tuple(verdicts) if len(verdicts) > 1 else (),
         environment=context.environment,
@@ -242,7 +244,7 @@ def _checks(
 ) -> Iterator[_Finding]:
     selected, judges = policy.checks[rule.id], policy.judges.get(rule.id, {})
     results: dict[str, list[CheckResult]] = defaultdict(list)
-    for result in (*image.checks, *report.posture, *context.workload_results):
+    for result in (*image.checks, *_posture(report, policy, context), *context.workload_results):
         results[result.check].append(result)
     if not selected:
         yield _incomplete(rule.id, "no_such_check", "the rule selects no check", unknown)
@@ -253,6 +255,20 @@ def _checks(
         for result in results[identifier]:
             judged = replace(result, outcome=judge(result.outcome, image.image)) if judge else result
             yield from _outcome(rule, judged, context, unknown)
+
+
+def _posture(report: ScanReport, policy: Policy, context: Context) -> Iterator[CheckResult]:
+    """What is known of the registry: the newer of evidence and memory. What is too old is not known any more."""
+    found, at = report.posture, report.posture_at
+    if context.posture is not None and at is not None and context.posture.checked_at > at:
+        found, at = context.posture.results, context.posture.checked_at
+    stale = at is not None and context.now - at > policy.posture_max_age
+    for result in found:
+        yield replace(result, outcome=Incomplete("posture_stale", _too_old(at))) if stale and at else result
+
+
+def _too_old(at: datetime) -> str:
+    return f"the registry was examined on {at:%Y-%m-%d}, longer ago than the policy's posture.max_age"
 
 
 def _outcome(rule: Rule, result: CheckResult, context: Context, unknown: Verdict) -> Iterator[_Finding]:
@@ -416,8 +432,14 @@ def _order(reason: Reason) -> tuple[object, ...]:
     return (-reason.action.rank, kinds.index(reason.kind), reason.rule, reason.subject, reason.message)
 
 
-def _ages_out(report: ScanReport, policy: Policy, now: datetime) -> Iterator[datetime]:
-    """When the advisories that the evidence rests on become too old."""
+def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[datetime]:
+    """When the advisories that the evidence rests on become too old, or what is known of the registry."""
+    examined = {result.check for result in report.posture}
+    if report.posture_at and any(examined.intersection(selected) for selected in policy.checks.values()):
+        at = max(report.posture_at, context.posture.checked_at) if context.posture else report.posture_at
+        ends = at + policy.posture_max_age + timedelta(seconds=1)
+        if ends > context.now:
+            yield ends
     if not any(rule.vulnerability for rule in policy.rules):
         return
     for image in report.images:
@@ -425,7 +447,7 @@ def _ages_out(report: ScanReport, policy: Policy, now: datetime) -> Iterator[dat
             ages = [(engine.advisories, policy.advisories_max_age)]
             ages += [(feed, max(policy.advisories_max_age, _FEED_AGE)) for feed in engine.feeds]
             for source, age in ages:
-                if source.updated_at and (ends := source.updated_at + age + timedelta(seconds=1)) > now:
+                if source.updated_at and (ends := source.updated_at + age + timedelta(seconds=1)) > context.now:
                     yield ends
 
 

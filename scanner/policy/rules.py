@@ -185,6 +185,10 @@ class _Advisories(_Document):
     max_age: Duration = timedelta(hours=168)
 
 
+class _Posture(_Document):
+    max_age: Duration = timedelta(hours=168)
+
+
 class _PolicyDocument(_Document):
     apiVersion: Literal["dockwarden/v1"]
     kind: Literal["Policy"]
@@ -192,6 +196,7 @@ class _PolicyDocument(_Document):
     match: _Match = _Match()
     incomplete: Action = Verdict.DENY
     advisories: _Advisories = _Advisories()
+    posture: _Posture = _Posture()
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500)
 
 
@@ -215,6 +220,7 @@ class Policy:
     judges: Mapping[str, Mapping[str, Judge]] = field(
         default_factory=dict
     )  # rule id -> check id -> by the rule's parameters
+    posture_max_age: timedelta = timedelta(hours=168)
 
 
 @lru_cache(maxsize=64)  # a policy decides about thousands of images, and reading its YAML costs more than deciding
@@ -244,6 +250,7 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         environments=document.match.environments,
         incomplete=document.incomplete,
         advisories_max_age=document.advisories.max_age,
+        posture_max_age=document.posture.max_age,
         rules=document.rules,
         checks={rule.id: selected_checks(rule, known) for rule in document.rules},
         text=text,
@@ -357,6 +364,7 @@ def _fields_at(path: Sequence[Any]) -> Iterable[str]:
         "metadata": _Metadata,
         "match": _Match,
         "advisories": _Advisories,
+        "posture": _Posture,
     }
     for part in reversed(path[:-1]):
         if part in inner:

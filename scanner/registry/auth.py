@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -25,6 +24,7 @@ from scanner.config import Secret, Settings
 from scanner.errors import RemoteError, UsageError
 from scanner.model.reference import DOCKER_HUB
 from scanner.model.untrusted import load_untrusted_json
+from scanner.registry.guard import split_address
 
 _HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HELPER_SECONDS = 15
@@ -216,20 +216,15 @@ class Authenticator:
 
     def _fetch_token(self, parameters: Mapping[str, str], scope: str) -> None:
         realm = parameters["realm"]
-        parts = urlsplit(realm)
-        if (
-            parts.scheme not in ("https", "http")
-            or not parts.hostname
-            or parts.username
-            or (parts.scheme == "http" and not self._insecure)
-        ):
+        parts = split_address(realm)
+        if parts is None or parts.username or (parts.scheme == "http" and not self._insecure):
             raise RemoteError(
                 f"{self._host} sends clients for a token to {realm[:200]!r}",
                 reason="registry_auth_refused",
                 hint="the realm must be https",
                 retryable=False,
             )
-        credentials = self._store.find(self._host) if self._own(parts.hostname) else None
+        credentials = self._store.find(self._host) if self._own(parts.hostname or "") else None
         query = {
             "scope": parameters.get("scope") or scope,
             **({"service": parameters["service"]} if parameters.get("service") else {}),

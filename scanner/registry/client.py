@@ -22,7 +22,7 @@ from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError
 from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.registry.auth import Authenticator, CredentialStore
-from scanner.registry.guard import http_client
+from scanner.registry.guard import http_client, split_address
 from scanner.registry.manifest import ACCEPT, ImageIndex, parse_manifest
 
 _TRIES = 4
@@ -34,10 +34,11 @@ _MAX_TAGS, _MAX_PAGES = 100_000, 100
 
 @dataclass(frozen=True)
 class Access:
-    """How one registry may be reached."""
+    """How one registry may be reached. ``named``: a person named it on the command line, so wherever it is."""
 
     insecure: bool = False
     ca_file: Path | None = None
+    named: bool = False
 
 
 @dataclass
@@ -54,7 +55,12 @@ class RegistryClient:
     def __post_init__(self) -> None:
         address = "registry-1.docker.io" if self.host == DOCKER_HUB else self.host
         self._base = f"{'http' if self.access.insecure else 'https'}://{address}"
-        self._http = http_client(self.settings, ca_file=self.access.ca_file or self.settings.ca_file)
+        self._http = http_client(
+            self.settings,
+            own=(urlsplit(self._base).hostname or "",),
+            named=self.access.named,
+            ca_file=self.access.ca_file or self.settings.ca_file,
+        )
         self._auth = Authenticator(
             self.host, self.credentials, self._http, self.settings.limits.token, insecure=self.access.insecure
         )
@@ -128,18 +134,27 @@ class RegistryClient:
             raise ImageError("the referrers are not an index")
         return [d for d in index.manifests if not artifact_type or d.artifact_type == artifact_type]
 
-    def tags(self, repository: str) -> list[str]:
-        """Every tag of a repository, over at most 100 pages."""
+    def tags(self, repository: str, most: int = _MAX_TAGS) -> list[str]:
+        """The tags of a repository, over at most 100 pages; no further page once there are ``most``."""
+        path = f"/v2/{repository}/tags/list?n={min(most, 1000)}"
+        return self._names(path, f"repository:{repository}:pull", "tags", repository, most)
+
+    def catalog(self, most: int) -> list[str]:
+        """Repositories that our credentials are shown; no further page once there are ``most``."""
+        return self._names(
+            f"/v2/_catalog?n={min(most, 1000)}", "registry:catalog:*", "repositories", "the catalog", most
+        )
+
+    def _names(self, path: str, scope: str, member: str, what: str, most: int) -> list[str]:
         found: list[str] = []
-        path = f"/v2/{repository}/tags/list?n=1000"
         for _ in range(_MAX_PAGES):
-            response, data = self._read(path, f"repository:{repository}:pull", 1 << 20, {}, what=repository)
+            response, data = self._read(path, scope, 1 << 20, {}, what=what)
             document = load_untrusted_json(data, limit=1 << 20, error=RemoteError)
-            names = document.get("tags") if isinstance(document, dict) else None
+            names = document.get(member) if isinstance(document, dict) else None
             found.extend(str(name) for name in names or [] if isinstance(name, str))
             link = response.links.get("next", {}).get("url")
             target = urlsplit(urljoin(self._base + path, link)) if link else None
-            if target is None or target.netloc != urlsplit(self._base).netloc or len(found) > _MAX_TAGS:
+            if target is None or target.netloc != urlsplit(self._base).netloc or len(found) >= most:
                 return found
             path = target.path + (f"?{target.query}" if target.query else "")
         return found
@@ -205,8 +220,8 @@ class RegistryClient:
 
     def _next(self, url: str, response: httpx.Response, hops: int, redirects: int) -> str:
         target = str(urljoin(url, response.headers.get("Location", "")))
-        scheme = urlsplit(target).scheme
-        if hops > redirects or scheme not in ("https", "http") or (scheme == "http" and not self.access.insecure):
+        parts = split_address(target)
+        if hops > redirects or parts is None or (parts.scheme == "http" and not self.access.insecure):
             raise RemoteError(
                 f"{self.host} redirects too often or to plain HTTP", reason="redirect_refused", retryable=False
             )

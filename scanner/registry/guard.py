@@ -9,9 +9,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import httpcore
 import httpx
@@ -22,34 +27,79 @@ from scanner.errors import RefusedError, RemoteError, UsageError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
-_CONNECT, _READ = 5.0, 30.0
+_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
+_COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291 section 2.5.5.1
+# Where clouds answer with credentials, outside the link-local ranges: EC2 on IPv6, Alibaba, Oracle, Azure's wire server.
+_METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
+_CONNECT, _READ, _MAX_ADDRESSES = 5.0, 30.0, 6
+Resolver = Callable[[str, int], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far connections may go. ``own``: host names that somebody chose; every other name was chosen by an answer (a redirect, a token
+    service), and may lead to the public internet and, by setting, to private ranges, but to this machine only
+    from this machine. None: all are own.
+
+    ``named``: a person named the own hosts on the command line, so they are reached wherever they are.
+    """
+
+    settings: Settings
+    own: frozenset[str] | None = None
+    named: bool = False
+
+    def is_own(self, host: str) -> bool:
+        return self.own is None or plain_name(host) in self.own
+
+    def vet(self, host: str, address: Address) -> None:
+        """Raises RefusedError(reason="address_refused") for an address that ``host`` must not lead us to."""
+        own = self.is_own(host)
+        if own and self.named and self.own is not None:
+            return
+        vet(address, self.settings, loopback=None if own or self._is_here() else False)
+
+    def _is_here(self) -> bool:
+        """Whether an own host is on this machine: then what it leads to may be here too."""
+        return any(name == "localhost" or _is_loopback(name) for name in self.own or ())
+
+
+def plain_name(host: str) -> str:
+    """A host's name as names are compared: lower case, no brackets, no final dot."""
+    return host.strip("[]").rstrip(".").lower()
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return unwrap(ipaddress.ip_address(name)).is_loopback
+    except ValueError:
+        return False
 
 
 def unwrap(address: Address) -> Address:
-    """The IPv4 address inside a v4-mapped, 6to4 or NAT64 one: that is where the packets go."""
+    """The IPv4 address inside a v4-mapped, v4-compatible, 6to4, Teredo or NAT64 one: that is where the packets go."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             return address.ipv4_mapped
-        if address in _SIX_TO_FOUR and address.sixtofour:
+        if address.sixtofour:
             return address.sixtofour
-        if address in _NAT64:
+        if address.teredo:
+            return address.teredo[1]
+        if any(address in network for network in _NAT64) or (address in _COMPATIBLE and int(address) > 1):
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
 
-def vet(address: Address, settings: Settings) -> None:
-    """Raises RefusedError(reason="address_refused") for an address that we do not connect to."""
+def vet(address: Address, settings: Settings, *, loopback: bool | None = None) -> None:
+    """Raises RefusedError(reason="address_refused") for an address that we do not connect to. ``loopback`` None: as the setting says."""
     inner = unwrap(address)
-    refused = (
-        inner.is_link_local
-        or inner.is_multicast
-        or inner.is_unspecified
-        or inner.is_reserved
-        or (inner.is_loopback and not settings.allow_loopback_addresses)
-        or (inner.is_private and not inner.is_loopback and not settings.allow_private_addresses)
-    )
+    loopback = settings.allow_loopback_addresses if loopback is None else loopback
+    never = inner.is_link_local or inner.is_multicast or inner.is_unspecified or inner in _METADATA
+    if not never and inner.is_loopback:
+        refused = not loopback
+    else:
+        # Shared space (RFC 6598) and site-local addresses are nobody's public ones either.
+        public = inner.is_global and not getattr(inner, "is_site_local", False)
+        refused = never or inner.is_reserved or (not public and not settings.allow_private_addresses)
     if refused:
         raise RefusedError(
             f"connections to {address} are not allowed",
@@ -58,25 +108,97 @@ def vet(address: Address, settings: Settings) -> None:
         )
 
 
-def resolve(host: str, port: int, settings: Settings) -> list[str]:
-    """Addresses of ``host``, each vetted. Raises RefusedError, or RemoteError(reason="unknown_host")."""
+def split_address(text: str) -> SplitResult | None:
+    """The parts of an address that an answer gave. None for what is no address of http or https, in anybody's reading: two parsers that
+    disagree about a host are how requests are smuggled."""
     try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
+        parts, other = urlsplit(text), httpx.URL(text)
+        same = plain_name(parts.hostname or "") == plain_name(other.host) and parts.port == other.port
+    except (ValueError, httpx.InvalidURL):
+        return None
+    return parts if same and parts.scheme in ("http", "https") and parts.hostname else None
+
+
+def look_up(host: str, port: int) -> Sequence[str]:
+    """What the system's resolver says. Raises OSError or UnicodeError."""
+    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def resolve(
+    host: str, port: int, settings: Settings, reach: Reach | None = None, look: Resolver | None = None
+) -> list[str]:
+    """Addresses of ``host``, each vetted: one bad address among them refuses the host, because whoever answers for that name is bad.
+
+    Raises RefusedError, or RemoteError(reason="unknown_host").
+    """
+    try:
+        found = (look or look_up)(host.strip("[]"), port)
+    except (OSError, UnicodeError) as error:
         raise RemoteError(
             f"there is no host {host!r}", reason="unknown_host", hint="check the name and the DNS", retryable=False
         ) from error
-    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+    addresses = list(dict.fromkeys(found))
     for address in addresses:
-        vet(ipaddress.ip_address(address.partition("%")[0]), settings)
+        (reach or Reach(settings)).vet(host, ipaddress.ip_address(address.partition("%")[0]))
     return addresses
+
+
+def connector(
+    host: str, port: int, reach: Reach, *, timeout: float = _CONNECT, look: Resolver | None = None
+) -> Callable[[], socket.socket]:
+    """Makes new TCP connections to one vetted address of ``host``: resolved once, and the first address that answers is kept.
+
+    Raises RefusedError, or RemoteError(reason="unknown_host" or "registry_unreachable").
+    """
+    last: OSError | None = None
+    for address in resolve(host, port, reach.settings, reach, look)[:_MAX_ADDRESSES]:
+        try:
+            socket.create_connection((address, port), timeout).close()
+        except OSError as error:
+            last = error
+        else:
+            return partial(socket.create_connection, (address, port), timeout)
+    raise RemoteError(f"cannot reach {host}:{port}: {last}", reason="registry_unreachable")
+
+
+class _Hurried(httpcore.NetworkStream):
+    """A connection that ends at a moment, however slowly bytes drip: httpx bounds each read, not all of them together."""
+
+    def __init__(self, stream: httpcore.NetworkStream, ends: float) -> None:
+        self._stream, self._ends = stream, ends
+
+    def _left(self, timeout: float | None, error: type[Exception]) -> float:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise error("the time for this host is over")
+        return left if timeout is None else min(timeout, left)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._left(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = self._left(timeout, httpcore.ConnectTimeout)
+        return _Hurried(self._stream.start_tls(ssl_context, server_hostname, left), self._ends)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 class _VettedBackend(httpcore.SyncBackend):
     """Connects to addresses that ``resolve`` has vetted; TLS still verifies the name of the URL."""
 
-    def __init__(self, settings: Settings, allowed: Callable[[str, int], bool]) -> None:
-        self._settings, self._allowed = settings, allowed
+    def __init__(
+        self, reach: Reach, allowed: Callable[[str, int], bool], look: Resolver | None, ends: float | None
+    ) -> None:
+        self._reach, self._allowed, self._look, self._ends = reach, allowed, look, ends
 
     def connect_tcp(
         self,
@@ -93,12 +215,17 @@ class _VettedBackend(httpcore.SyncBackend):
                 hint="add the registry first",
             )
         last: Exception | None = None
-        for address in resolve(host, port, self._settings):
+        for address in resolve(host, port, self._reach.settings, self._reach, self._look)[:_MAX_ADDRESSES]:
             try:
-                return super().connect_tcp(address, port, timeout, local_address, socket_options)
-            except httpcore.ConnectError as error:
+                stream = super().connect_tcp(address, port, timeout, local_address, socket_options)
+                return stream if self._ends is None else _Hurried(stream, self._ends)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 last = error
         raise last or httpcore.ConnectError(f"cannot connect to {host}:{port}")
+
+    def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> Any:
+        """No URL leads to a socket of this machine."""
+        raise RefusedError(f"connections to {path} are not allowed", reason="address_refused")
 
 
 def tls_context(ca_file: Path | None, *, verify: bool = True) -> ssl.SSLContext:
@@ -115,21 +242,48 @@ def tls_context(ca_file: Path | None, *, verify: bool = True) -> ssl.SSLContext:
     return context
 
 
+def probing_context() -> ssl.SSLContext:
+    """For probes alone: takes any certificate and speaks as old as OpenSSL can. Nothing secret ever goes through it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return speak_old(context)
+
+
+def speak_old(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Let a probe's context shake hands with servers that ours refuse."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # old versions are the point
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    return context
+
+
 def http_client(
     settings: Settings,
     *,
+    own: Iterable[str] | None = None,
+    named: bool = False,
     allowed: Callable[[str, int], bool] = lambda host, port: True,
     ca_file: Path | None = None,
     verify: bool = True,
+    context: ssl.SSLContext | None = None,
     headers: Iterable[tuple[str, str]] = (),
+    base_url: str = "",
+    timeout: httpx.Timeout | None = None,
+    ends: float | None = None,
+    look: Resolver | None = None,
 ) -> httpx.Client:
     """The only way Dockwarden speaks HTTP to others: vetted addresses, no proxies or credentials from the environment, no automatic
-    redirects, no content encodings (a compressed answer can be a bomb)."""
-    transport = httpx.HTTPTransport(verify=tls_context(ca_file, verify=verify), trust_env=False, retries=0)
-    transport._pool._network_backend = _VettedBackend(settings, allowed)
+    redirects, no content encodings (a compressed answer can be a bomb). ``own`` and ``named``: see ``Reach``;
+    ``ends``: a moment of the monotonic clock after which nothing is read any more."""
+    reach = Reach(settings, None if own is None else frozenset(map(plain_name, own)), named)
+    transport = httpx.HTTPTransport(verify=context or tls_context(ca_file, verify=verify), trust_env=False, retries=0)
+    transport._pool._network_backend = _VettedBackend(reach, allowed, look, ends)
     return httpx.Client(
+        base_url=base_url,
         transport=transport,
-        timeout=httpx.Timeout(_READ, connect=_CONNECT),
+        timeout=timeout or httpx.Timeout(_READ, connect=_CONNECT),
         follow_redirects=False,
         trust_env=False,
         headers={"User-Agent": f"dockwarden/{__version__}", "Accept-Encoding": "identity", **dict(headers)},

@@ -117,13 +117,13 @@ class RegistrySource(Source):
     def __init__(self, reference: Reference, settings: Settings, client: RegistryClient) -> None:
         super().__init__(settings)
         self.reference: Reference = reference
-        self._client = client
+        self.client = client
 
     def describe(self) -> str:
         return str(self.reference)
 
     def resolve(self) -> Descriptor:
-        descriptor, self._first = self._client.manifest(self.reference)
+        descriptor, self._first = self.client.manifest(self.reference)
         self.reference = self.reference.at(descriptor.digest)
         return descriptor
 
@@ -131,16 +131,16 @@ class RegistrySource(Source):
         if descriptor.digest == self.reference.digest:
             return self._first
         if "manifest" in descriptor.media_type or "index" in descriptor.media_type:
-            return self._client.manifest(self.reference.at(descriptor.digest))[1]
-        return self._client.blob(self.reference, descriptor.digest, limit)
+            return self.client.manifest(self.reference.at(descriptor.digest))[1]
+        return self.client.blob(self.reference, descriptor.digest, limit)
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
-        with self._client.stream_blob(self.reference, descriptor) as chunks:
+        with self.client.stream_blob(self.reference, descriptor) as chunks:
             yield _Stream(chunks)
 
     def close(self) -> None:
-        self._client.__exit__()
+        self.client.__exit__()
 
 
 class _Stream:
@@ -220,7 +220,7 @@ def _open(text: str, settings: Settings, access: AccessTo | None) -> Source:
     way, credentials = (
         access(reference.host)
         if access
-        else (Access(reference.host in settings.insecure_registries), CredentialStore(settings))
+        else (Access(reference.host in settings.insecure_registries, named=True), CredentialStore(settings))
     )
     return RegistrySource(reference, settings, RegistryClient(reference.host, settings, credentials, way))
 

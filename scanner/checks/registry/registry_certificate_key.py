@@ -1,0 +1,39 @@
+"""Keys that can be broken (NIST SP 800-57 part 1; CA/Browser Forum baseline 6.1.5; article: TLS)."""
+
+from __future__ import annotations
+
+from scanner.checks.base import RegistryCheck, RegistrySubject
+from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, Severity
+
+_LEAST = {"RSA": 2048, "EC": 256, "Ed25519": 256, "Ed448": 448}
+
+
+class CertificateKey(RegistryCheck):
+    """RSA below 2048 bits, elliptic curves below 256, and DSA, in any certificate that was sent."""
+
+    id = "registry-certificate-key"
+    title = "Weak key"
+    severity = Severity.HIGH
+    remedy = "reissue the certificate with a new key: ECDSA P-256, or RSA of 2048 bits or more"
+    looks_at = "kind and size of the public key of each certificate that was sent"
+    cannot_see = "keys that are known to others or were made with bad randomness"
+    article = ("Security: Registry Security",)
+    tags = ("registry", "tls", "certificate")
+
+    def examine(self, subject: RegistrySubject) -> Outcome:
+        """See ``RegistryCheck.examine``."""
+        chain = subject.chain()
+        if not isinstance(chain, tuple):
+            return chain
+        weak = [c for c in chain if c.key == "DSA" or (c.key in _LEAST and c.key_bits < _LEAST[c.key])]
+        if weak:
+            return Failed(
+                tuple(
+                    Evidence(f"{c.subject} has a {c.key} key of {c.key_bits} bits", certificate=c.fingerprint)
+                    for c in weak
+                )
+            )
+        unknown = [c.key for c in chain if c.key not in _LEAST]
+        return (
+            Incomplete("unknown_key", f"a key of a kind that is not known here: {unknown[0]}") if unknown else Passed()
+        )

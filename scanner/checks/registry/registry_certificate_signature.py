@@ -1,0 +1,40 @@
+"""Signatures that can be forged (RFC 6151, RFC 9155, SHAttered; article: TLS)."""
+
+from __future__ import annotations
+
+from scanner.checks.base import RegistryCheck, RegistrySubject
+from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, Severity
+
+_BROKEN = ("md2", "md4", "md5", "sha1")
+_GOOD = ("sha224", "sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512", "ed25519", "ed448")
+
+
+class CertificateSignature(RegistryCheck):
+    """MD5 and SHA-1 in the signature of any certificate that was sent. A root's own signature proves nothing, so it is left out."""
+
+    id = "registry-certificate-signature"
+    title = "Weak signature"
+    severity = Severity.HIGH
+    remedy = "reissue the certificate with SHA-256 or better"
+    looks_at = "the hash in the signature of each certificate that was sent, but of self-signed CAs"
+    cannot_see = "signatures within the handshake"
+    article = ("Security: Registry Security",)
+    tags = ("registry", "tls", "certificate")
+
+    def examine(self, subject: RegistrySubject) -> Outcome:
+        """See ``RegistryCheck.examine``."""
+        chain = subject.chain()
+        if not isinstance(chain, tuple):
+            return chain
+        signed = [c for index, c in enumerate(chain) if index == 0 or not c.self_signed]
+        weak = [c for c in signed if c.signature_hash in _BROKEN]
+        if weak:
+            return Failed(
+                tuple(
+                    Evidence(f"{c.subject} is signed with {c.signature_hash}", certificate=c.fingerprint) for c in weak
+                )
+            )
+        unknown = [c.signature_hash for c in signed if c.signature_hash not in _GOOD]
+        if unknown:
+            return Incomplete("unknown_signature", f"signed in a way that is not known here: {unknown[0] or 'no name'}")
+        return Passed()

@@ -1,0 +1,158 @@
+"""``dockwarden registry``: how a registry protects itself, asked here and now.
+
+Exit codes: 0 nothing of medium severity or more was found; 1 something was; 3 something of that severity could not be found out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from pydantic import TypeAdapter
+
+from scanner import catalog, posture
+from scanner.config import Settings
+from scanner.console import FILE, Exit, pass_settings, tell, write
+from scanner.errors import UsageError
+from scanner.model.finding import CheckResult, Failed, Incomplete, NotApplicable, Severity
+from scanner.model.posture import Posture
+from scanner.model.reference import Reference
+from scanner.model.untrusted import clean_text
+from scanner.registry.auth import CredentialStore
+from scanner.registry.client import Access
+
+_MARKS = {"passed": ("✓", "32"), "failed": ("✕", "31"), "incomplete": ("?", "33"), "not-applicable": ("–", "2")}
+_ORDER = ("failed", "incomplete", "passed", "not-applicable")
+
+
+@click.group()
+def registry() -> None:
+    """Registries: how they protect what is pulled from them."""
+
+
+@registry.command("check")
+@click.argument("host", required=False)
+@click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for it, beside the system's.")
+@click.option(
+    "--insecure-registry",
+    is_flag=False,
+    flag_value="",
+    metavar="[HOST]",
+    help="Port 80 where HOST names none; send credentials over plain HTTP.",
+)
+@click.option("--repository", default="", metavar="NAME", help="A repository there to ask for access to.")
+@click.option("--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"]))
+@click.option("-o", "--output", type=FILE, help="Write the answer to a file instead of stdout.")
+@pass_settings
+def check(
+    settings: Settings, host: str | None, ca_file: Path | None, insecure_registry: str | None, repository: str, format_: str, output: Path | None
+) -> Exit:  # fmt: skip
+    """Examine TLS, authentication and access control of the registry HOST (host[:port]).
+
+    Nothing is left behind or deleted there. Credentials of your docker config are used to find a repository to ask about and to
+    compare digests, and only over TLS that is trusted. Exit 1: a finding of medium severity or more; 3: not all could be told.
+    """
+    # With or without HOST again, as 'scan' wants it.
+    host = _host(host or insecure_registry or "")
+    insecure = insecure_registry in ("", host) or host in settings.insecure_registries
+    name = _repository(host, repository)
+    access = Access(insecure, ca_file, named=True)
+    tell(f"asking {host}")
+    found = posture.examine(host, settings, CredentialStore(settings), access, name)
+    if format_ == "json":
+        write(json.dumps(document(found), indent=2), output)
+    else:
+        color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        write("\n".join(lines(found, color=color)), output)
+    return exit_of_posture(found)
+
+
+def _host(text: str) -> str:
+    """``host[:port]``. Raises UsageError for anything else."""
+    try:
+        if Reference.parse(f"{text}/x:y").host == text:
+            return text
+    except UsageError:
+        pass
+    if text and all(c.isalnum() or c in "-." for c in text):
+        return (
+            text  # a single name such as "registry": an image reference would need a port to tell it from a repository
+        )
+    raise UsageError(f"not a registry's host: {text[:200]!r}", hint="write host[:port], without https://")
+
+
+def _repository(host: str, text: str) -> str:
+    if not text:
+        return ""
+    name = text.removeprefix(f"{host}/")
+    parsed = Reference.parse(f"registry.invalid/{name}")
+    if parsed.repository != name:
+        raise UsageError(f"not a repository: {text[:200]!r}", hint="write its name there, such as team/app")
+    return name
+
+
+def exit_of_posture(found: Posture) -> Exit:
+    """What counts is of medium severity or more: a missing header alone fails nobody's build."""
+    serious = [r for r in found.results if _severity(r).rank >= Severity.MEDIUM.rank]
+    if any(isinstance(result.outcome, Failed) for result in serious):
+        return Exit.DENIED
+    return Exit.UNDECIDED if any(isinstance(result.outcome, Incomplete) for result in serious) else Exit.OK
+
+
+def _severity(result: CheckResult) -> Severity:
+    outcome = result.outcome
+    return outcome.severity or result.severity if isinstance(outcome, Failed) else result.severity
+
+
+def document(found: Posture) -> dict[str, object]:
+    """The posture for programs, each result with its title and remedy. Schema ``dockwarden/posture/1``."""
+    values = TypeAdapter(Posture).dump_python(found, mode="json")
+    checks = catalog.registry_checks()
+    for result in values["results"]:
+        check = checks[result["check"]]
+        outcome = result["outcome"]
+        result["title"], result["remedy"] = check.title, outcome.get("remedy") or check.remedy
+    return {"schema": "dockwarden/posture/1", **values}
+
+
+def lines(found: Posture, *, color: bool = False) -> Iterator[str]:
+    """The posture for a person: what is wrong first, each with what was seen and what to do."""
+    kinds = [result.outcome.kind for result in found.results]
+    counts = ", ".join(f"{kinds.count(kind)} {kind.replace('-', ' ')}" for kind in _ORDER if kind in kinds)
+    yield f"{clean_text(found.host, 300)}: {counts}"
+    yield f"  examined {found.checked_at:%Y-%m-%d %H:%M} UTC" + (
+        f", access asked for {clean_text(found.repository, 200)}" if found.repository else ""
+    )
+    yield ""
+    ranked = sorted(found.results, key=lambda r: (_ORDER.index(r.outcome.kind), -_severity(r).rank))
+    for result in ranked:
+        yield from _result(result, color)
+
+
+def _result(result: CheckResult, color: bool) -> Iterator[str]:
+    outcome = result.outcome
+    check = catalog.registry_checks()[result.check]
+    mark, code = _MARKS[outcome.kind]
+    mark = f"\x1b[{code}m{mark}\x1b[0m" if color else mark
+    what = f"{_severity(result)}: {check.title}" if isinstance(outcome, Failed) else ""
+    yield f"{mark} {result.check:<32} {what}".rstrip()
+    if isinstance(outcome, Failed):
+        for evidence in outcome.evidence[:10]:
+            yield from _wrapped(evidence.message)
+        yield from _wrapped(f"remedy: {outcome.remedy or check.remedy}")
+    elif isinstance(outcome, Incomplete):
+        yield from _wrapped(f"unknown: {outcome.detail or outcome.reason}")
+    elif isinstance(outcome, NotApplicable):
+        yield from _wrapped(f"does not apply: {outcome.reason}")
+    else:
+        for evidence in outcome.tolerated[:3]:
+            yield from _wrapped(evidence.message)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(clean_text(text, 600), 110, initial_indent="    ", subsequent_indent="      ")

@@ -1,0 +1,424 @@
+"""TLS as a server speaks it, by hand-written ClientHellos (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2, RFC 6101).
+
+Our own OpenSSL refuses to speak old versions and weak ciphers, so what it cannot reach would look like safety. A hello is sent, the
+answer is read as far as it comes in the clear, and the connection is dropped: no session, no secret, nothing sent that is not ours.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from socket import socket
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import AuthorityInformationAccessOID, SignatureAlgorithmOID
+
+from scanner.errors import ScannerError
+from scanner.model.finding import Incomplete
+from scanner.model.posture import CertificateFact, Protocol, ProtocolFact, TlsFacts, TrustFact
+from scanner.model.untrusted import clean_text
+from scanner.registry.guard import speak_old
+
+Connect = Callable[[], socket]
+"""A new connection to the vetted address. Raises OSError or ScannerError."""
+
+_MAX_ANSWER = 128 << 10
+_MAX_CHAIN = 12
+_ANSWER_SECONDS = 5.0
+_EDWARDS = {SignatureAlgorithmOID.ED25519: "ed25519", SignatureAlgorithmOID.ED448: "ed448"}
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: expiry is judged apart from trust
+
+_WIRE = {
+    Protocol.SSL_3: 0x0300,
+    Protocol.TLS_1_0: 0x0301,
+    Protocol.TLS_1_1: 0x0302,
+    Protocol.TLS_1_2: 0x0303,
+    Protocol.TLS_1_3: 0x0304,
+}
+
+# IANA TLS cipher suites: what servers of any age know. Good ones first.
+_MODERN = (
+    0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8, 0x009E, 0x009F, 0xCCAA, 0xC023, 0xC027, 0xC009, 0xC013, 0xC00A, 0xC014,
+    0x0033, 0x0039, 0x0067, 0x006B, 0x009C, 0x009D, 0x003C, 0x003D, 0x002F, 0x0035, 0x0041, 0x0084,
+)  # fmt: skip
+_TLS13 = (0x1301, 0x1302, 0x1303)
+WEAK = {
+    "NULL (no encryption)": (0x0001, 0x0002, 0x003B, 0xC006, 0xC010, 0xC001, 0xC00B),
+    "anonymous (no authentication)": (
+        0x0018, 0x001B, 0x0034, 0x003A, 0x006C, 0x006D, 0x00A6, 0x00A7, 0xC015, 0xC016, 0xC017, 0xC018, 0xC019,
+    ),
+    "export (40 bits)": (0x0003, 0x0006, 0x0008, 0x000B, 0x000E, 0x0011, 0x0014, 0x0017, 0x0019),
+    "RC4": (0x0004, 0x0005, 0xC007, 0xC011, 0xC002, 0xC00C),
+    "single DES": (0x0009, 0x000C, 0x000F, 0x0012, 0x0015, 0x001A),
+    "64-bit blocks (3DES, IDEA)": (0x000A, 0x0016, 0x0013, 0xC008, 0xC012, 0xC003, 0xC00D, 0x0007),
+}  # fmt: skip
+_EVERY = _MODERN + tuple(suite for suites in WEAK.values() for suite in suites)
+_SIGNATURES = (0x0403, 0x0503, 0x0603, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0807, 0x0203, 0x0201)
+_GROUPS = (0x001D, 0x0017, 0x0018, 0x0019)
+_RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")  # HelloRetryRequest
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The server's choice. ``stapled``: an OCSP answer came with it (below TLS 1.3, where it is in the clear)."""
+
+    protocol: Protocol
+    cipher: int
+    stapled: bool = False
+    ended: bool = False  # the flight was read to its end, so that a missing staple is one
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """No handshake: an alert, or a connection that was closed on us."""
+
+    alert: int | None
+
+
+@dataclass(frozen=True)
+class NotTls:
+    """Something answered that is not TLS."""
+
+    beginning: bytes
+
+
+Answer = Hello | Refusal | NotTls
+
+
+def client_hello(protocol: Protocol, suites: Sequence[int], server_name: str) -> bytes:
+    """One ClientHello record that offers exactly this version and these suites."""
+    wire = _WIRE[protocol]
+    legacy = min(wire, 0x0303)
+    extensions = b""
+    if protocol is not Protocol.SSL_3:
+        extensions = b"".join(_extension(number, body) for number, body in _extensions(protocol, server_name))
+        extensions = struct.pack(">H", len(extensions)) + extensions
+    ciphers = b"".join(struct.pack(">H", suite) for suite in (*suites, 0x00FF))  # 00FF: RFC 5746, no renegotiation
+    session = os.urandom(32) if protocol is Protocol.TLS_1_3 else b""
+    body = struct.pack(">H", legacy) + os.urandom(32) + bytes([len(session)]) + session
+    body += struct.pack(">H", len(ciphers)) + ciphers + b"\x01\x00" + extensions
+    handshake = b"\x01" + len(body).to_bytes(3, "big") + body
+    return struct.pack(">BHH", 22, min(wire, 0x0301), len(handshake)) + handshake
+
+
+def _extensions(protocol: Protocol, server_name: str) -> Iterator[tuple[int, bytes]]:
+    if server_name and not _is_address(server_name):  # RFC 6066 section 3: no addresses
+        name = server_name.encode("idna")
+        yield 0, struct.pack(">HBH", len(name) + 3, 0, len(name)) + name
+    yield 10, _vector(struct.pack(f">{len(_GROUPS)}H", *_GROUPS))
+    yield 11, b"\x01\x00"
+    if protocol.rank >= Protocol.TLS_1_2.rank:
+        yield 13, _vector(struct.pack(f">{len(_SIGNATURES)}H", *_SIGNATURES))
+    yield 5, b"\x01\x00\x00\x00\x00"  # status_request: OCSP
+    if protocol is Protocol.TLS_1_3:
+        yield 43, b"\x02\x03\x04"
+        share = struct.pack(">HH", 0x001D, 32) + os.urandom(32)  # any 32 bytes are an x25519 key
+        yield 51, _vector(share)
+
+
+def _extension(number: int, body: bytes) -> bytes:
+    return struct.pack(">HH", number, len(body)) + body
+
+
+def _vector(body: bytes) -> bytes:
+    return struct.pack(">H", len(body)) + body
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def ask(connect: Connect, protocol: Protocol, suites: Sequence[int], server_name: str) -> Answer:
+    """Say hello and read the answer. Raises OSError where there was no connection or no answer in time."""
+    ends = time.monotonic() + _ANSWER_SECONDS
+    with connect() as connection:
+
+        def receive(size: int) -> bytes:
+            connection.settimeout(max(0.01, ends - time.monotonic()))  # for the whole answer, however it drips
+            return connection.recv(size)
+
+        connection.sendall(client_hello(protocol, suites, server_name))
+        return read_answer(receive)
+
+
+def read_answer(receive: Callable[[int], bytes]) -> Answer:
+    """The server's first flight, as far as it is in the clear and bounded. Raises OSError (a timeout) as ``receive`` does."""
+    buffer, handshake = bytearray(), bytearray()
+    hello: Hello | None = None
+    total = 0
+    while total < _MAX_ANSWER:
+        try:
+            chunk = receive(4096)
+        except ConnectionResetError:
+            chunk = b""
+        if not chunk:
+            return hello or (NotTls(bytes(buffer[:64])) if buffer else Refusal(None))
+        total += len(chunk)
+        buffer += chunk
+        while len(buffer) >= 5:
+            kind, length = buffer[0], int.from_bytes(buffer[3:5], "big")
+            if kind not in (20, 21, 22, 23) or buffer[1] != 3:
+                return hello or NotTls(bytes(buffer[:64]))
+            if len(buffer) < 5 + length:
+                break
+            record = bytes(buffer[5 : 5 + length])
+            del buffer[: 5 + length]
+            if kind == 21:
+                return hello or Refusal(record[1] if len(record) > 1 else None)
+            if kind != 22:
+                return hello or NotTls(record[:64])
+            handshake += record
+            hello, over = _take(handshake, hello)
+            if over and hello:
+                return hello
+    return hello or NotTls(bytes(buffer[:64]))
+
+
+def _take(handshake: bytearray, hello: Hello | None) -> tuple[Hello | None, bool]:
+    """Take whole messages off ``handshake``: ServerHello (2), CertificateStatus (22), ServerHelloDone (14)."""
+    while len(handshake) >= 4:
+        kind, length = handshake[0], int.from_bytes(handshake[1:4], "big")
+        if len(handshake) < 4 + length:
+            return hello, False
+        body = bytes(handshake[4 : 4 + length])
+        del handshake[: 4 + length]
+        if kind == 2 and hello is None:
+            hello = _server_hello(body)
+            if hello is None or hello.protocol is Protocol.TLS_1_3:
+                return hello, True
+        elif kind == 22 and hello:
+            hello = Hello(hello.protocol, hello.cipher, stapled=True)
+        elif kind == 14 and hello:
+            return Hello(hello.protocol, hello.cipher, hello.stapled, ended=True), True
+    return hello, False
+
+
+def _server_hello(body: bytes) -> Hello | None:
+    """RFC 8446 section 4.1.3; the version may stand in supported_versions (4.2.1). None for what cannot be read."""
+    if len(body) < 38:
+        return None
+    version, random, skip = int.from_bytes(body[:2], "big"), body[2:34], body[34]
+    rest = body[35 + skip :]
+    if len(rest) < 3:
+        return None
+    cipher, extensions = int.from_bytes(rest[:2], "big"), rest[5:]
+    while len(extensions) >= 4:
+        number, length = struct.unpack(">HH", extensions[:4])
+        if number == 43 and length == 2:
+            version = int.from_bytes(extensions[4:6], "big")
+        extensions = extensions[4 + length :]
+    if random == _RETRY:
+        version = 0x0304
+    known = {wire: protocol for protocol, wire in _WIRE.items()}
+    return Hello(known[version], cipher) if version in known else None
+
+
+def probe(connect: Connect, server_name: str, contexts: TrustContexts) -> TlsFacts | Incomplete | None:
+    """Everything about one port's TLS. None: it speaks none. Incomplete: nothing could be found out."""
+    versions = tuple(ProtocolFact(protocol, accepts(connect, protocol, server_name)) for protocol in Protocol)
+    spoken = [fact.protocol for fact in versions if fact.accepted is True]
+    unknown = [fact.accepted for fact in versions if isinstance(fact.accepted, Incomplete)]
+    if not spoken:
+        # Whoever refuses every version still speaks TLS if it refuses with an alert: "speaks none" would be a guess.
+        return unknown[0] if unknown else None if _silent(connect, server_name) else TlsFacts(versions)
+    trust, chain = contexts.trust(connect, server_name), contexts.chain(connect, server_name)
+    return TlsFacts(
+        versions, weak_ciphers(connect, spoken, server_name), chain, trust, stapled(connect, spoken, server_name)
+    )
+
+
+def accepts(connect: Connect, protocol: Protocol, server_name: str) -> bool | Incomplete:
+    """Whether the server agrees to this version and no other."""
+    suites = _TLS13 if protocol is Protocol.TLS_1_3 else _EVERY
+    try:
+        answer = ask(connect, protocol, suites, server_name)
+    except (OSError, ScannerError) as error:
+        return Incomplete("no_answer", f"no answer to a {protocol} hello: {clean_text(str(error), 200)}")
+    return isinstance(answer, Hello) and answer.protocol is protocol
+
+
+def _silent(connect: Connect, server_name: str) -> bool:
+    """Whether the port has no TLS at all: no alert either."""
+    try:
+        answer = ask(connect, Protocol.TLS_1_2, _EVERY, server_name)
+    except (OSError, ScannerError):
+        return True
+    return not isinstance(answer, Refusal) or answer.alert is None
+
+
+def weak_ciphers(connect: Connect, spoken: Sequence[Protocol], server_name: str) -> tuple[str, ...] | Incomplete:
+    """The classes of weak suites that the server agrees to when it is offered nothing else. TLS 1.3 has none."""
+    old = [protocol for protocol in spoken if protocol is not Protocol.TLS_1_3]
+    found: set[str] = set()
+    # Export suites are not chosen above TLS 1.1, so the oldest version is asked beside the newest.
+    for protocol in dict.fromkeys((old[-1], old[0])) if old else ():
+        left = dict(WEAK)
+        while left:
+            offered = tuple(suite for suites in left.values() for suite in suites)
+            try:
+                answer = ask(connect, protocol, offered, server_name)
+            except (OSError, ScannerError) as error:
+                return Incomplete("no_answer", f"no answer about weak ciphers: {clean_text(str(error), 200)}")
+            chosen = answer.cipher if isinstance(answer, Hello) else None
+            name = next((name for name, suites in left.items() if chosen in suites), None)
+            if name is None:
+                break
+            found.add(name)
+            del left[name]
+    return tuple(name for name in WEAK if name in found)
+
+
+def stapled(connect: Connect, spoken: Sequence[Protocol], server_name: str) -> bool | Incomplete:
+    """Whether an OCSP answer comes with the certificate (RFC 6066 section 8)."""
+    if Protocol.TLS_1_2 not in spoken:
+        return Incomplete("encrypted", "only TLS 1.2 shows a stapled answer before it is encrypted")
+    # Two hellos: a server such as nginx fetches the answer after it was first asked for it.
+    for _ in range(2):
+        try:
+            answer = ask(connect, Protocol.TLS_1_2, _MODERN, server_name)
+        except (OSError, ScannerError) as error:
+            return Incomplete("no_answer", f"no answer about stapling: {clean_text(str(error), 200)}")
+        if isinstance(answer, Hello) and answer.stapled:
+            return True
+    if isinstance(answer, Hello) and answer.ended:
+        return False
+    return Incomplete("no_answer", "the handshake was not read to its end")
+
+
+@dataclass(frozen=True)
+class TrustContexts:
+    """Two ways to shake hands: ``verifying`` knows the trusted CAs, ``any`` takes every certificate. Both speak as old as OpenSSL can."""
+
+    verifying: ssl.SSLContext
+    any: ssl.SSLContext
+    own_ca: bool
+
+    @classmethod
+    def of(cls, verifying: ssl.SSLContext, lenient: ssl.SSLContext, *, own_ca: bool) -> TrustContexts:
+        verifying.check_hostname = False  # judged by itself
+        verifying.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+        return cls(speak_old(verifying), lenient, own_ca)
+
+    def trust(self, connect: Connect, server_name: str) -> TrustFact | Incomplete:
+        """Whether the chain leads to a trusted CA."""
+        try:
+            with connect() as raw, self.verifying.wrap_socket(raw, server_hostname=server_name):
+                return TrustFact(True, own_ca=self.own_ca)
+        except ssl.SSLCertVerificationError as error:
+            return TrustFact(False, clean_text(error.verify_message, 200), self.own_ca)
+        except (OSError, ValueError, ScannerError) as error:
+            return Incomplete("no_handshake", f"no handshake with our own TLS: {clean_text(str(error), 200)}")
+
+    def chain(self, connect: Connect, server_name: str) -> tuple[CertificateFact, ...] | Incomplete:
+        """The certificates as they were sent, the server's own first."""
+        try:
+            with connect() as raw, self.any.wrap_socket(raw, server_hostname=server_name) as shaken:
+                encoded = _sent(shaken)
+        except (OSError, ValueError, ScannerError) as error:
+            return Incomplete("no_handshake", f"no handshake with our own TLS: {clean_text(str(error), 200)}")
+        try:
+            return tuple(certificate_fact(x509.load_der_x509_certificate(der)) for der in encoded[:_MAX_CHAIN])
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            return Incomplete("bad_certificate", f"a certificate cannot be read: {clean_text(str(error), 200)}")
+
+
+def _sent(shaken: ssl.SSLSocket) -> list[bytes]:
+    """The chain as sent. Python 3.13 has a public name for it; before, the object beneath has the same."""
+    method = getattr(shaken, "get_unverified_chain", None) or shaken._sslobj.get_unverified_chain  # type: ignore[attr-defined]
+    found = [item if isinstance(item, bytes) else item.public_bytes(2) for item in method() or ()]  # 2: ENCODING_DER
+    return found or [own for own in (shaken.getpeercert(binary_form=True),) if own]
+
+
+def certificate_fact(certificate: x509.Certificate) -> CertificateFact:
+    """What checks want to know of a certificate. Raises ValueError or UnsupportedAlgorithm for one that cannot be read."""
+    kind, bits = _key(certificate)
+    return CertificateFact(
+        subject=clean_text(certificate.subject.rfc4514_string(), 300),
+        issuer=clean_text(certificate.issuer.rfc4514_string(), 300),
+        fingerprint=certificate.fingerprint(SHA256()).hex(),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        key=kind,
+        key_bits=bits,
+        signature_hash=_signature_hash(certificate),
+        self_signed=_self_signed(certificate),
+        names=_names(certificate),
+        ocsp=_names_responder(certificate),
+        must_staple=_must_staple(certificate),
+    )
+
+
+def _signature_hash(certificate: x509.Certificate) -> str:
+    if certificate.signature_algorithm_oid in _EDWARDS:
+        return _EDWARDS[certificate.signature_algorithm_oid]
+    try:
+        found = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return ""
+    return found.name if found else ""
+
+
+def _key(certificate: x509.Certificate) -> tuple[str, int]:
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return "RSA", key.key_size
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return "EC", key.curve.key_size
+    if isinstance(key, dsa.DSAPublicKey):
+        return "DSA", key.key_size
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "Ed25519", 256
+    if isinstance(key, ed448.Ed448PublicKey):
+        return "Ed448", 456
+    return type(key).__name__, 0
+
+
+def _self_signed(certificate: x509.Certificate) -> bool:
+    """Signed with its own key. A signature that we cannot verify (MD5, tiny keys) counts by its names."""
+    if certificate.issuer != certificate.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except InvalidSignature:
+        return False
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return True
+    return True
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The names it is good for (RFC 9525: the common name is none of them)."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension):
+        return ()
+    found = [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
+    return tuple(clean_text(name, 253) for name in found[:100])
+
+
+def _names_responder(certificate: x509.Certificate) -> bool:
+    try:
+        access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension):
+        return False
+    return any(item.access_method == AuthorityInformationAccessOID.OCSP for item in access)
+
+
+def _must_staple(certificate: x509.Certificate) -> bool:
+    try:
+        features = certificate.extensions.get_extension_for_class(x509.TLSFeature).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension):
+        return False
+    return x509.TLSFeatureType.status_request in features

@@ -1,0 +1,23 @@
+"""Who may push."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scanner.checks.registry.registry_anonymous_push import AnonymousPush
+from scanner.model.finding import Incomplete, Passed
+from scanner.model.posture import Access
+from tests.scanner.checks.registries import GOOD, examine, messages
+
+
+@pytest.mark.parametrize("answer", [Access.REFUSED, Access.ALLOWED, Incomplete("unclear_answer", "it answered 500")])
+def test_the_answer_that_strangers_get(answer: Access | Incomplete) -> None:
+    outcome = examine(AnonymousPush(), access=replace(GOOD.access, push=answer))
+    if answer is Access.REFUSED:
+        assert isinstance(outcome, Passed)
+    elif answer is Access.ALLOWED:
+        assert messages(outcome) == ["anybody may push images without credentials (asked about team/app)"]
+    else:
+        assert outcome == answer

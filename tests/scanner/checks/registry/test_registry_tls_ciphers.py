@@ -1,0 +1,20 @@
+"""Weak suites that the server agreed to."""
+
+from __future__ import annotations
+
+from scanner.checks.registry.registry_tls_ciphers import TlsCiphers
+from scanner.model.finding import Passed
+from tests.scanner.checks.registries import UNKNOWN, examine, messages, tls
+
+
+def test_none_some_and_unknown() -> None:
+    assert isinstance(examine(TlsCiphers()), Passed)
+    assert messages(examine(TlsCiphers(), tls=tls(weak_ciphers=("RC4", "single DES")))) == [
+        "it agrees to RC4 suites",
+        "it agrees to single DES suites",
+    ]
+    assert examine(TlsCiphers(), tls=tls(weak_ciphers=UNKNOWN)) == UNKNOWN
+
+
+def test_no_tls_is_weaker_still() -> None:
+    assert messages(examine(TlsCiphers(), tls=None)) == ["it speaks no TLS: nothing is encrypted"]
