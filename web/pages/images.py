@@ -20,7 +20,8 @@ from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.store import audit, images, saved_views, scans
 from web.auth import SIGNED_IN, address, permission, principal
 from web.pages import export
-from web.pages.base import PAGE_SIZE, NavigationItem, here, page
+from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page
+from web.pages.charts import Part, Segment, bar
 from web.services import services
 
 bp = Blueprint("images_page", __name__)
@@ -164,7 +165,7 @@ def one(digest: str) -> str:
     return page(
         "image.html", digest=digest, report=report, report_id=report_id, names=names, history=history, decision=decision, tab=tab, tabs=TABS,
         item=item, number=number, packages=_packages(item), components=_components(item), catalog=catalog.image_checks(), rows=_ROWS,
-        instruction=instruction, here=here, reasons=_reasons(decision),
+        instruction=instruction, here=here, reasons=_reasons(decision), segments=_layers(item),
     )  # fmt: skip
 
 
@@ -185,6 +186,15 @@ def download(digest: str) -> Response:
         "Content-Disposition": f'attachment; filename="image-{digest.removeprefix("sha256:")[:12]}.{formats[name].extension}"'
     }
     return Response(text, mimetype=formats[name].media_type, headers=headers)
+
+
+def _layers(item: ImageReport | None) -> Sequence[Segment]:
+    """The layers as one bar, for the eye; two kinds in turn, so that neighbours can be told apart."""
+    parts = [
+        Part(("even", "odd")[layer.index % 2], f"layer {layer.index}: {megabytes(layer.size)}, {instruction(layer.created_by)[:80]}", layer.size)
+        for layer in (item.image.layers if item else ())
+    ]  # fmt: skip
+    return bar(parts)
 
 
 def _platform(report: ScanReport) -> int:

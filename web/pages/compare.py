@@ -1,0 +1,135 @@
+"""Two images side by side: what got better, what got worse, what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flask import Blueprint, request
+
+from scanner import catalog
+from scanner.model.finding import Component, Failed, Passed, Vulnerability
+from scanner.model.scan import ImageReport, ScanReport
+from scanner.store import images
+from web.auth import permission, principal
+from web.pages.base import here, page
+from web.services import services
+
+bp = Blueprint("compare_page", __name__)
+
+_OFFERED = 50
+
+
+@dataclass(frozen=True)
+class PackageChange:
+    """A package whose version changed; ``before`` or ``after`` is empty where it is new or gone."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What ``after`` has that ``before`` has not, and the other way round. A check counts as better only when it passed afterwards:
+    one that could not be examined any more is worse."""
+
+    fixed: tuple[Vulnerability, ...]
+    introduced: tuple[Vulnerability, ...]
+    kept: int
+    packages: tuple[PackageChange, ...]
+    better: tuple[str, ...]
+    worse: tuple[str, ...]
+    unknown: tuple[str, ...]  # of either image: why the lists above may not be all
+
+    @property
+    def same(self) -> bool:
+        return not (self.fixed or self.introduced or self.packages or self.better or self.worse)
+
+
+@bp.get("/images/<digest>/compare")
+@permission("read")
+def compare_images(digest: str) -> str:
+    """The image of the address against another, which is one that is offered or any digest that may be seen."""
+    projects = principal().projects
+    asked = request.args.get("with", "").strip()[:140]
+    with services().database.read() as session:
+        _, after = images.newest_report(session, digest, projects)
+        names = images.names(session, digest, projects)
+        repository = names[0].repository if names else ""
+        others = images.list_(session, projects, images.Filter(repository=repository), limit=_OFFERED).items
+        before = images.newest_report(session, asked, projects)[1] if asked else None
+        before_names = images.names(session, asked, projects) if asked else ()
+    offered = [item for item in others if item.digest != digest]
+    found = compare(_first(before), _first(after)) if before else None
+    sizes = (_size(before), _size(after)) if before else (0, 0)
+    return page(
+        "compare.html", digest=digest, names=names, asked=asked, before_names=before_names, offered=offered, found=found, sizes=sizes,
+        checks=catalog.checks(), here=here,
+    )  # fmt: skip
+
+
+def compare(before: ImageReport | None, after: ImageReport | None) -> Comparison:
+    """What changed from one image to the next. Pure."""
+    was, now = _vulnerabilities(before), _vulnerabilities(after)
+    old, new = _packages(before), _packages(after)
+    changes = [
+        PackageChange(name, ", ".join(old.get(name, ())), ", ".join(new.get(name, ())))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    passed, passes = _checks(before), _checks(after)
+    judged = sorted(passed.keys() & passes.keys())
+    return Comparison(
+        fixed=_worst(v for key, v in was.items() if key not in now),
+        introduced=_worst(v for key, v in now.items() if key not in was),
+        kept=len(was.keys() & now.keys()),
+        packages=tuple(changes),
+        better=tuple(name for name in judged if passes[name] is True and passed[name] is not True),
+        worse=tuple(name for name in judged if passes[name] is not True and passed[name] is True),
+        unknown=tuple(dict.fromkeys(gap for item in (before, after) for gap in _gaps(item))),
+    )
+
+
+def _first(report: ScanReport) -> ImageReport | None:
+    return report.images[0] if report.images else None
+
+
+def _size(report: ScanReport) -> int:
+    return sum(item.image.size for item in report.images)
+
+
+def _vulnerabilities(item: ImageReport | None) -> Mapping[tuple[str, str], Vulnerability]:
+    """By id and package, whatever its version: the same flaw in a newer version is the same flaw."""
+    return {(v.id, v.package): v for engine in (item.engines if item else ()) for v in engine.vulnerabilities}
+
+
+def _packages(item: ImageReport | None) -> Mapping[str, Sequence[str]]:
+    versions: dict[str, set[str]] = {}
+    for component in _components(item):
+        versions.setdefault(f"{component.name} ({component.type})", set()).add(component.version)
+    return {name: sorted(found) for name, found in versions.items()}
+
+
+def _components(item: ImageReport | None) -> Sequence[Component]:
+    return [c for engine in (item.engines if item else ()) for c in engine.components]
+
+
+def _checks(item: ImageReport | None) -> Mapping[str, bool | None]:
+    """Check -> passed; None: not known. What does not concern an image is not compared."""
+    outcomes = {result.check: result.outcome for result in (item.checks if item else ())}
+    judged = {name: o for name, o in outcomes.items() if o.kind != "not-applicable"}
+    return {
+        name: True if isinstance(o, Passed) else False if isinstance(o, Failed) else None for name, o in judged.items()
+    }
+
+
+def _gaps(item: ImageReport | None) -> Sequence[str]:
+    if item is None:
+        return ("there is no image to compare",)
+    gaps = (*item.incomplete, *(gap for engine in item.engines for gap in engine.incomplete))
+    return [gap.detail or gap.reason for gap in gaps]
+
+
+def _worst(found: Iterable[Vulnerability]) -> tuple[Vulnerability, ...]:
+    return tuple(sorted(found, key=lambda v: (-v.severity.rank, v.id, v.package)))
