@@ -13,12 +13,12 @@ from scanner.advisories import feeds
 from scanner.config import Secret, Settings
 from scanner.errors import EngineError, UsageError
 from scanner.model.finding import AdvisoryStatus
-from scanner.model.reference import Descriptor
+from scanner.model.reference import Descriptor, Reference
 from scanner.model.scan import Progress, ScanReport, ScanRequest, Stage
 from scanner.pipeline import Report, Services, examine, make_services
 from scanner.policy.evaluate import evidence_digest
 from scanner.registry.sources import AccessTo, open_target
-from scanner.store import images, registries, scans
+from scanner.store import images, projects, registries, scans
 from scanner.store.session import Database
 
 if TYPE_CHECKING:
@@ -42,10 +42,13 @@ class ServerServices:
         return replace(self, services=replace(self.services, cancelled=cancelled))
 
 
-def configured_access(settings: Settings, database: Database, key: Secret, project: str) -> AccessTo:
+def configured_access(
+    settings: Settings, database: Database, key: Secret, project: str, repository: str = ""
+) -> AccessTo:
     """How registries are reached for a project's scan: only those configured for it, with their own credentials and CA.
 
-    Another project's registry is as if it were not there: its credentials must pull nothing for anybody else.
+    Another project's registry is as if it were not there: its credentials must pull nothing for anybody else. Where projects share a
+    registry, a repository is reached by the one that owns it.
     """
 
     def access(host: str) -> tuple[Access, CredentialStore]:
@@ -55,7 +58,8 @@ def configured_access(settings: Settings, database: Database, key: Secret, proje
         with database.read() as session:
             found = registries.find(session, host)
             password = registries.password(session, found.id, key) if found else None
-        if found is None or found.project != project:
+            owner = projects.owner(session, f"{host}/{repository}")
+        if found is None or owner != project:
             message = f"{host} is not a configured registry of project {project}"
             raise UsageError(message, reason="registry_not_configured", hint="add it under Registries first")
         given = {host: Credentials(found.username, password)} if found.username and password else {}
@@ -71,10 +75,20 @@ def configured_access(settings: Settings, database: Database, key: Secret, proje
     return access
 
 
+def repository_of(target: str) -> str:
+    """The repository of a reference, without its host; nothing for what is none."""
+    try:
+        return Reference.parse(target).repository
+    except UsageError:
+        return ""
+
+
 def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> None:
     """Bring a claimed scan to its recorded end. Raises ScannerError, or LeaseLost when it is another worker's by now."""
     services, database = server.services, server.database
-    access = configured_access(services.settings, database, server.key, claim.request.project)
+    access = configured_access(
+        services.settings, database, server.key, claim.request.project, repository_of(claim.request.target)
+    )
     with open_target(claim.request.target, services.settings, access) as source:
         report(Progress(Stage.RESOLVE, source.describe()))
         subject = source.resolve()

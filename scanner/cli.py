@@ -23,6 +23,7 @@ from scanner import __version__, commands
 from scanner.config import Secret, Settings, load
 from scanner.console import FILE, Exit, administration, choose, complain, exit_of, pass_settings, read, tell, write
 from scanner.errors import ScannerError
+from scanner.model.access import ROLES, SCOPES
 
 if TYPE_CHECKING:
     from scanner.model.decision import Decision
@@ -69,9 +70,6 @@ def exit_of_decision(decision: Decision) -> Exit:
     if decision.verdict is not Verdict.DENY:
         return Exit.OK
     return Exit.UNDECIDED if decision.undecided else Exit.DENIED
-
-
-SCOPES = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
 
 
 class Table(click.Group):
@@ -314,9 +312,7 @@ def user() -> None:
 
 @user.command("add")
 @click.argument("name")
-@click.option(
-    "--role", type=click.Choice(["viewer", "developer", "security", "admin"]), default="viewer", show_default=True
-)
+@click.option("--role", type=click.Choice(list(ROLES)), default="viewer", show_default=True)
 @click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Asked for when it is not in DOCKWARDEN_PASSWORD.")
 @pass_settings
 def user_add(settings: Settings, name: str, role: str, password: str) -> None:

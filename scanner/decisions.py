@@ -4,23 +4,33 @@ evidence is new and by the web when time has passed over a decision."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
 from scanner.model.finding import CheckResult
 from scanner.model.scan import ScanReport
-from scanner.policy.evaluate import Context, evaluate, worst
+from scanner.policy.evaluate import Context, evaluate, lapses, worst
 from scanner.policy.match import select
 from scanner.policy.rules import Known, Policy, default_policy, parse_policy
 from scanner.reports.json import decision_text
-from scanner.store import images, policies
+from scanner.store import audit, exemptions, images, policies, projects, vex
 from scanner.store.session import moment
 
 
-def in_force(session: Connection, known: Known) -> list[tuple[Policy, int]]:
+@dataclass(frozen=True)
+class InForce:
+    """An enabled policy. ``project`` empty: it judges every project's images."""
+
+    policy: Policy
+    version: int
+    project: str = ""
+
+
+def in_force(session: Connection, known: Known) -> list[InForce]:
     """Every enabled policy with its version. One that this installation cannot read raises: it must not silently be left out."""
     return [
-        (parse_policy(view.text, view.name, known=known), view.version)
+        InForce(parse_policy(view.text, view.name, known=known), view.version, view.project)
         for view in policies.list_(session)
         if view.enabled
     ]
@@ -30,23 +40,36 @@ def decide_all(
     session: Connection, found: ScanReport, known: Known, remedies: Mapping[str, str], environments: Sequence[str] = ()
 ) -> list[images.Made]:
     """A decision for each environment that a policy names, and one for no environment."""
+    _note_lapses(session, found)
     active = in_force(session, known)
-    names = {"", *environments, *(name for policy, _ in active for name in policy.environments)}
+    names = {"", *environments, *(name for one in active for name in one.policy.environments)}
     return [decide(session, found, active, known, remedies, name) for name in sorted(names)]
+
+
+def _note_lapses(session: Connection, found: ScanReport) -> None:
+    """Exemptions that the new evidence has overtaken end here, visibly; the decision passes over them anyway."""
+    owner = projects.owner(session, found.repository)
+    for exemption, why in lapses(found, exemptions.holding(session, owner)):
+        if exemptions.lapse(session, exemption.id, why):
+            audit.record(session, "dockwarden", "exemption.lapse", exemption.id, detail={"project": owner, "why": why})
 
 
 def decide(
     session: Connection,
     found: ScanReport,
-    active: Sequence[tuple[Policy, int]],
+    active: Sequence[InForce],
     known: Known,
     remedies: Mapping[str, str],
     environment: str,
     workload_results: Sequence[CheckResult] = (),
 ) -> images.Made:
     """The worst decision of the policies in force for this image and environment."""
-    versions = {policy.name: version for policy, version in active}
-    chosen = select([policy for policy, _ in active], found.repository, environment, default_policy(known))
+    owner = projects.owner(session, found.repository)
+    concerned = [one for one in active if one.project in ("", owner)]
+    versions = {one.policy.name: one.version for one in concerned}
+    chosen = select([one.policy for one in concerned], found.repository, environment, default_policy(known))
+    accepted = exemptions.holding(session, owner)
+    stated = vex.speaking(session, owner, _vulnerabilities(found))
     first_seen = (
         images.seen(session, found.repository, found) if any(rule.grace for p in chosen for rule in p.rules) else None
     )
@@ -58,6 +81,8 @@ def decide(
                 moment(session),
                 version=versions.get(policy.name, 0),
                 environment=environment,
+                exemptions=accepted,
+                vex=stated,
                 first_seen=first_seen,
                 workload_results=tuple(workload_results),
                 remedies=remedies,
@@ -67,3 +92,9 @@ def decide(
     ]
     decision = worst(made)
     return images.Made(decision, decision_text(decision, found))
+
+
+def _vulnerabilities(found: ScanReport) -> set[str]:
+    """Every name that a vulnerability of this report has."""
+    own = (v for image in found.images for engine in image.engines for v in engine.vulnerabilities)
+    return {name for v in own for name in (v.id, *v.aliases)}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from scanner import queue
 from scanner.config import PREFIX, Limits, Secret, Settings, load, secret_key
 from scanner.errors import ScannerError
+from scanner.model.access import SCOPES
 from scanner.store import accounts, audit
 from scanner.store.session import Database
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS, _SETTLED_SECONDS, _MAX_PAUSE = 12.0, 20.0, 15.0
-_ALL_SCOPES = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
 
 
 def supervise(
@@ -56,7 +56,7 @@ def bootstrap(database: Database, key: Secret) -> Secret | None:
     with database.session() as session:
         if not accounts.is_empty(session):
             return None
-        view, text = accounts.create_token(session, "first administrator", _ALL_SCOPES, key)
+        view, text = accounts.create_token(session, "first administrator", SCOPES, key)
         audit.record(session, "dockwarden", "token.create", view.id, detail={"name": view.name, "first_run": True})
         return text
 

@@ -18,21 +18,15 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, request
 
-from scanner.errors import RefusedError
-from scanner.store import accounts, audit
+from scanner.errors import NotFoundError, RefusedError
+from scanner.model.access import ROLES, SCOPES
+from scanner.store import accounts, audit, exemptions, projects
 from web.security import https
 from web.services import services
 from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, source_of
 
 PUBLIC = "public"
 SIGNED_IN = "signed-in"
-SCOPES = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
-ROLES: dict[str, frozenset[str]] = {
-    "viewer": frozenset({"read"}),
-    "developer": frozenset({"read", "scan", "gate"}),
-    "security": frozenset({"read", "scan", "gate", "triage", "policy", "audit"}),
-    "admin": frozenset(SCOPES),
-}
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _NOTED_EVERY = timedelta(minutes=1)
@@ -52,12 +46,18 @@ class Principal:
     projects: frozenset[str] | None
     token_id: str = ""
     user_id: str = ""
+    user_name: str = ""
 
     def may(self, permission: str) -> bool:
         return permission in self.permissions
 
     def sees(self, project: str) -> bool:
         return self.projects is None or project in self.projects
+
+    @property
+    def person(self) -> exemptions.Person:
+        """Who answers for it: the same for all of a person's sessions and tokens."""
+        return exemptions.Person(self.user_id or self.id, self.user_name or self.name)
 
 
 def permission(name: str, *, authenticate: Callable[[], Principal] | None = None) -> Callable[[View], View]:
@@ -114,7 +114,18 @@ def principal() -> Principal:
 def everywhere() -> None:
     """Refuse whoever is confined to some projects: users, registries and policies are everybody's."""
     if principal().projects is not None:
-        raise RefusedError("this token is confined to projects", reason="not_allowed")
+        raise RefusedError("you are confined to projects", reason="not_allowed")
+
+
+def project_named(name: str) -> str:
+    """A project that the principal sees. Raises NotFoundError for one that is not there, and one that is not theirs, alike."""
+    if principal().sees(name):
+        if name == projects.DEFAULT:
+            return name
+        with services().database.read() as session:
+            if projects.exists(session, name):
+                return name
+    raise NotFoundError("there is no such project")
 
 
 def current_principal() -> Principal:
@@ -173,7 +184,13 @@ def _of_token(text: str) -> Principal:
 def of_token(token: accounts.TokenView) -> Principal:
     """A token may do what its scopes say, and no more than its owner still may."""
     return token_principal(
-        token.id, token.name, token.scopes, token.projects, owner_id=token.owner_id, owner_role=token.owner_role
+        token.id,
+        token.name,
+        token.scopes,
+        token.reach,
+        owner_id=token.owner_id,
+        owner_role=token.owner_role,
+        owner_name=token.owner_name,
     )
 
 
@@ -181,10 +198,11 @@ def token_principal(
     token_id: str,
     name: str,
     scopes: Iterable[str],
-    projects: Iterable[str],
+    projects: frozenset[str] | None,
     *,
     owner_id: str | None,
     owner_role: str,
+    owner_name: str = "",
 ) -> Principal:
     """See `of_token`: for whoever has read the token's row otherwise."""
     allowed = frozenset(scopes) & (ROLES.get(owner_role, frozenset()) if owner_id else frozenset(SCOPES))
@@ -193,15 +211,22 @@ def token_principal(
         name=f"token {name}",
         kind="token",
         permissions=allowed,
-        projects=frozenset(projects) or None,
+        projects=projects,
         token_id=token_id,
         user_id=owner_id or "",
+        user_name=owner_name,
     )
 
 
 def of_user(user: accounts.UserView) -> Principal:
     return Principal(
-        f"user:{user.id}", user.name, "user", ROLES.get(user.role, frozenset()), projects=None, user_id=user.id
+        f"user:{user.id}",
+        user.name,
+        "user",
+        ROLES.get(user.role, frozenset()),
+        projects=user.reach,
+        user_id=user.id,
+        user_name=user.name,
     )
 
 
@@ -305,7 +330,12 @@ def _begin(*, actor: str, user_id: str | None = None, token_id: str | None = Non
     former = request.cookies.get(cookie_name(), "")
     with services().database.session() as session:
         accounts.end_session(session, former, services().secret_key)
-        text = accounts.begin_session(session, services().secret_key, user_id=user_id, token_id=token_id)
+        agent = request.headers.get("User-Agent", "")
+        text = accounts.begin_session(
+            session, services().secret_key, user_id=user_id, token_id=token_id, address=address(), agent=agent
+        )
+        if user_id:
+            accounts.signed_in(session, user_id)
         audit.record(session, actor, "session.begin", actor, address=address())
     g.web_session = text.reveal()
 

@@ -44,6 +44,8 @@ _BY_REASON = {
     "invalid": 422,
     "bad_reference": 422,
     "bad_workload": 422,
+    "bad_vex": 422,
+    "bad_password": 422,
     "invalid_policy": 422,
     "precondition_required": 428,
     "rate_limited": 429,

@@ -1,23 +1,30 @@
-"""Trying a policy on what is known: which images would newly be blocked or released. Evidence is not gathered again."""
+"""Trying a policy on what is known: which images would newly be blocked or released, by which rule, and whose they are.
+
+Evidence is not gathered again: what is stored is decided twice, with the policy as proposed and without. Bounded by images and by time;
+a cursor goes on where one call ended, so a store of any size is gone through in several.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.engine import Connection
 
 from scanner import catalog, decisions
-from scanner.model.decision import Verdict
+from scanner.model.decision import Decision, Verdict
 from scanner.policy.rules import Policy
-from scanner.store import images
+from scanner.store import images, policies
 
 MOST = 500
+_SECONDS = 10.0
+_BETWEEN_LOOKS = 20
 
 
 @dataclass(frozen=True)
 class Flip:
-    """An image in an environment, its verdict before and after, and the rules that decide afterwards."""
+    """An image in an environment, its verdict before and after. ``rules`` and ``reasons``: why it is denied then; or was, until now."""
 
     image: str
     digest: str
@@ -26,44 +33,62 @@ class Flip:
     before: Verdict
     after: Verdict
     rules: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """``truncated``: there are more images than were ``examined``; those scanned last were."""
+    """``next_cursor``: there are more images than were ``examined``; those scanned last were."""
 
     newly_denied: tuple[Flip, ...]
     newly_released: tuple[Flip, ...]
     unchanged: int
     examined: int
-    truncated: bool
+    next_cursor: str | None = None
+
+    @property
+    def truncated(self) -> bool:
+        return self.next_cursor is not None
 
 
-def simulate(session: Connection, new: Policy, projects: frozenset[str] | None, limit: int) -> Simulation:
-    """What would change if ``new`` were in force in place of the policy of its name, on the images scanned last."""
+def simulate(
+    session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
+) -> Simulation:
+    """What would change if ``new`` were in force in place of the policy of its name, on the images scanned last. Only reads."""
     active = decisions.in_force(session, catalog.known())
-    after = [*((policy, version) for policy, version in active if policy.name != new.name), (new, 0)]
-    page = images.list_(session, projects, limit=min(limit, MOST))
-    compared = [flip for item in page.items for flip in _compare(session, item, active, after, new, projects)]
+    owner = next((view.project for view in policies.list_(session) if view.name == new.name), "")
+    after = [*(one for one in active if one.policy.name != new.name), decisions.InForce(new, 0, owner)]
+    ends, examined = time.monotonic() + _SECONDS, 0
+    compared: list[Flip] = []
+    while examined < min(limit, MOST):
+        page = images.list_(session, projects, cursor=cursor, limit=min(_BETWEEN_LOOKS, min(limit, MOST) - examined))
+        for item in page.items:
+            compared += _compare(session, item, active, after, new)
+        examined, cursor = examined + len(page.items), page.next_cursor
+        if cursor is None or time.monotonic() > ends:
+            break
     denied = tuple(f for f in compared if f.after is Verdict.DENY and f.before is not Verdict.DENY)
     released = tuple(f for f in compared if f.before is Verdict.DENY and f.after is not Verdict.DENY)
-    unchanged = len(compared) - len(denied) - len(released)
-    return Simulation(denied, released, unchanged, len(page.items), page.next_cursor is not None)
+    return Simulation(denied, released, len(compared) - len(denied) - len(released), examined, cursor)
 
 
 def _compare(
     session: Connection,
     item: images.ListedImage,
-    before: Sequence[tuple[Policy, int]],
-    after: Sequence[tuple[Policy, int]],
+    before: Sequence[decisions.InForce],
+    after: Sequence[decisions.InForce],
     new: Policy,
-    projects: frozenset[str] | None,
 ) -> Iterator[Flip]:
     """The verdict before and after, for each environment that the policy concerns."""
-    _, found = images.newest_report(session, item.digest, projects)
+    found = replace(images.evidence(session, item.report_id), repository=item.repository, tag=item.tag)
     known, remedies = catalog.known(), catalog.remedies()
     for environment in new.environments or ("",):
         old = decisions.decide(session, found, before, known, remedies, environment).decision
         now = decisions.decide(session, found, after, known, remedies, environment).decision
-        rules = tuple(sorted({reason.rule for reason in now.reasons if reason.action is now.verdict}))
-        yield Flip(item.name, item.digest, item.project, environment, old.verdict, now.verdict, rules)
+        rules, reasons = _why(old if old.verdict.rank > now.verdict.rank else now)
+        yield Flip(item.name, item.digest, item.project, environment, old.verdict, now.verdict, rules, reasons)
+
+
+def _why(decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    own = [reason for reason in decision.reasons if reason.action is decision.verdict]
+    return tuple(sorted({reason.rule for reason in own})), tuple(reason.message for reason in own[:3])

@@ -28,12 +28,12 @@ from scanner.model.finding import (
     Verification,
     Vulnerability,
 )
+from scanner.model.glob import matches
 from scanner.model.posture import Posture
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
 from scanner.policy import expressions
-from scanner.policy.match import matches
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
 
 _EVIDENCE_KEPT = 5
@@ -66,6 +66,7 @@ class _Finding:
     reason: Reason
     purl: str = ""
     worse_at: datetime | None = None
+    vulnerability: Vulnerability | None = None
 
 
 def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
@@ -197,16 +198,23 @@ def _unanswered(selector: VulnerabilitySelector, items: Iterable[Vulnerability])
 
 
 def _answered(item: Vulnerability, image: ImageReport, vex: Iterable[VexStatement]) -> bool:
-    """Whether somebody stated, with a justification, that this product is not affected (OpenVEX 0.2.0)."""
-    products = {item.purl, item.purl.partition("?")[0], str(image.image.digest), str(image.image.config.digest)}
-    return any(
-        statement.vulnerability in (item.id, *item.aliases)
-        and bool(products & set(statement.products))
-        and (
-            statement.status is VexStatus.FIXED
-            or (statement.status is VexStatus.NOT_AFFECTED and bool(statement.justification))
-        )
+    """Whether somebody stated, with a justification, that this product is not affected (OpenVEX 0.2.0). The newest statement counts;
+    of several of the same moment that contradict each other, none does."""
+    purls = {item.purl, item.purl.partition("?")[0]}
+    products = {*purls, str(image.image.digest), str(image.image.config.digest)}
+    speaking = [
+        statement
         for statement in vex
+        if statement.vulnerability in (item.id, *item.aliases)
+        and bool(products & set(statement.products))
+        and (not statement.subcomponents or bool(purls & set(statement.subcomponents)))
+    ]
+    newest = max((statement.timestamp or _NO_TIME for statement in speaking), default=_NO_TIME)
+    last = [statement for statement in speaking if (statement.timestamp or _NO_TIME) == newest]
+    return bool(last) and all(
+        statement.status is VexStatus.FIXED
+        or (statement.status is VexStatus.NOT_AFFECTED and bool(statement.justification))
+        for statement in last
     )
 
 
@@ -228,7 +236,7 @@ def _violation(rule: Rule, item: Vulnerability, image: ImageReport, context: Con
         evidence=(evidence,),
         remedy=f"upgrade {item.package} to {item.fixed_versions[-1]}" if item.fixed_versions else "",
     )
-    return _Finding(reason, item.purl, ends if waiting else None)
+    return _Finding(reason, item.purl, ends if waiting else None, item)
 
 
 def _grace_ends(rule: Rule, item: Vulnerability, context: Context) -> datetime | None:
@@ -393,6 +401,7 @@ def _exempted(finding: _Finding, report: ScanReport, image: ImageReport, context
             and exemption.rule in ("", reason.rule)
             and exemption.subject in ("", reason.subject)
             and exemption.purl in ("", finding.purl)
+            and not lapsed(exemption, finding.vulnerability)
             and any(matches(exemption.images, name) for name in names if name)
         ):
             message = f"{reason.message}; accepted by {exemption.approved_by} until {exemption.expires_at:%Y-%m-%d}"
@@ -401,6 +410,30 @@ def _exempted(finding: _Finding, report: ScanReport, image: ImageReport, context
             )
             return _Finding(accepted, finding.purl, exemption.expires_at)
     return finding
+
+
+def lapsed(exemption: Exemption, item: Vulnerability | None) -> str:
+    """Why an exemption no longer holds for a vulnerability: the facts are not those that were accepted. Empty: it does hold."""
+    if item is None:
+        return ""
+    if exemption.while_unexploited and item.known_exploited:
+        return f"{item.id} is exploited"
+    if exemption.while_unfixed and item.fixable:
+        return f"there is a fix for {item.id} in {item.package}: {' or '.join(item.fixed_versions)}"
+    return ""
+
+
+def lapses(report: ScanReport, exemptions: Iterable[Exemption]) -> Iterator[tuple[Exemption, str]]:
+    """Exemptions that cover a vulnerability of this report and no longer hold for it, with why."""
+    names = {report.repository, str(report.digest), *(str(image.image.digest) for image in report.images)}
+    for exemption in exemptions:
+        if not any(matches(exemption.images, name) for name in names if name):
+            continue
+        own = (v for image in report.images for engine in image.engines for v in engine.vulnerabilities)
+        covered = (v for v in own if v.id == exemption.subject and exemption.purl in ("", v.purl))
+        why = next(filter(None, (lapsed(exemption, v) for v in covered)), "")
+        if why:
+            yield exemption, why
 
 
 def _verdict(findings: Iterable[_Finding]) -> Verdict:

@@ -1,4 +1,4 @@
-"""Accounts: users with argon2id passwords, API tokens kept as hashes, web sessions that can be revoked."""
+"""Accounts: users with argon2id passwords or from an identity provider, API tokens kept as hashes, web sessions that can be revoked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,22 +19,33 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
 from scanner.errors import ConflictError, NotFoundError, UsageError
-from scanner.store.schema import token, user, web_session
+from scanner.model.access import ROLES, SCOPES, reach
+from scanner.store.schema import project, project_member, token, user, web_session
 from scanner.store.session import alone, moment
 
-ROLES = ("viewer", "developer", "security", "admin")
 SESSION_IDLE, SESSION_LIFE = timedelta(minutes=30), timedelta(hours=12)
-_PASSWORD_MIN, _PASSWORD_MAX = 12, 1000
+_PASSWORD_MIN, _PASSWORD_MAX, _PASSWORD_VARIETY = 12, 1000, 5
+_MOST_BOUND = 500
 _FIRST_RUN = 0x0D0C4A0D1A
 
 
 @dataclass(frozen=True)
 class UserView:
+    """``projects`` are those the user is a member of; which are seen is ``reach``. ``issuer`` empty: a local user with a password."""
+
     id: str
     name: str
     role: str
     disabled: bool
     created_at: datetime
+    issuer: str = ""
+    signed_in_at: datetime | None = None
+    projects: tuple[str, ...] = ()
+
+    @property
+    def reach(self) -> frozenset[str] | None:
+        """The projects this user sees; None: every one."""
+        return reach((), role=self.role, member_of=self.projects, owned=True)
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,13 @@ class TokenView:
     expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
+    member_of: tuple[str, ...] = ()
+    owner_name: str = ""
+
+    @property
+    def reach(self) -> frozenset[str] | None:
+        """The projects this token sees, which are never more than its owner sees; None: every one."""
+        return reach(self.projects, role=self.owner_role, member_of=self.member_of, owned=self.owner_id is not None)
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,28 @@ class WebSession:
     stale: bool = False
 
 
+@dataclass(frozen=True)
+class OpenSession:
+    """A web session as its user sees it. ``id`` names it and opens nothing."""
+
+    id: str
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    address: str
+    agent: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who an identity provider says somebody is: ``subject`` is unique at ``issuer`` for ever, ``name`` is not."""
+
+    issuer: str
+    subject: str
+    name: str
+    groups: frozenset[str]
+
+
 @lru_cache(maxsize=1)
 def _hasher() -> PasswordHasher:
     return PasswordHasher()
@@ -69,18 +110,37 @@ def _hasher() -> PasswordHasher:
 
 def create_user(session: Connection, name: str, password: str, role: str) -> UserView:
     """Raises UsageError for a role that there is not or a password too short, ConflictError for a name in use."""
-    if role not in ROLES:
-        raise UsageError(f"there is no role {role!r}", hint="one of " + ", ".join(ROLES))
-    if not _PASSWORD_MIN <= len(password) <= _PASSWORD_MAX:
-        raise UsageError(f"a password has {_PASSWORD_MIN} to {_PASSWORD_MAX} characters", reason="bad_password")
+    _check_role(role)
     if not name.strip() or len(name) > 200:
         raise UsageError("a user's name has 1 to 200 characters")
+    check_password(password, name)
     if session.execute(sa.select(user.c.id).where(user.c.name == name)).scalar():
         raise ConflictError(f"there is a user {name!r} already")
+    return _insert_user(session, name, role, password_hash=_hasher().hash(password))
+
+
+def _insert_user(session: Connection, name: str, role: str, **more: object) -> UserView:
     identifier = str(uuid.uuid4())
-    values = {"id": identifier, "name": name, "role": role, "disabled": False, "created_at": moment(session)}
-    session.execute(user.insert().values(**values, password_hash=_hasher().hash(password)))
-    return _user(session, identifier)
+    values = {"id": identifier, "name": name, "role": role, "disabled": False, "created_at": moment(session), **more}
+    session.execute(user.insert().values(**values))
+    return get_user(session, identifier)
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise UsageError(f"there is no role {role!r}", hint="one of " + ", ".join(ROLES))
+
+
+def check_password(password: str, name: str) -> None:
+    """Raises UsageError(reason="bad_password"): length is what counts, and that it is not the first thing to be guessed."""
+    if not _PASSWORD_MIN <= len(password) <= _PASSWORD_MAX:
+        raise UsageError(f"a password has {_PASSWORD_MIN} to {_PASSWORD_MAX} characters", reason="bad_password")
+    if len(set(password)) < _PASSWORD_VARIETY or (len(name) > 3 and name.casefold() in password.casefold()):
+        raise UsageError(
+            "this password is easily guessed",
+            reason="bad_password",
+            hint="several words that have nothing to do with your name",
+        )
 
 
 def verify_password(session: Connection, name: str, password: str) -> UserView | None:
@@ -89,10 +149,10 @@ def verify_password(session: Connection, name: str, password: str) -> UserView |
         sa.select(user.c.id, user.c.password_hash, user.c.disabled).where(user.c.name == name)
     ).first()
     try:
-        _hasher().verify(row.password_hash if row else _nobody(), password[:_PASSWORD_MAX])
+        _hasher().verify((row and row.password_hash) or _nobody(), password[:_PASSWORD_MAX])
     except (VerificationError, InvalidHashError):
         return None
-    return _user(session, row.id) if row and not row.disabled else None
+    return get_user(session, row.id) if row and row.password_hash and not row.disabled else None
 
 
 @lru_cache(maxsize=1)
@@ -101,28 +161,125 @@ def _nobody() -> str:
 
 
 def list_users(session: Connection) -> tuple[UserView, ...]:
-    rows = session.execute(
-        sa.select(user.c.id, user.c.name, user.c.role, user.c.disabled, user.c.created_at).order_by(user.c.name)
+    return _users(session, sa.true())
+
+
+def get_user(session: Connection, user_id: str) -> UserView:
+    """Raises NotFoundError."""
+    found = _users(session, user.c.id == user_id)
+    if not found:
+        raise NotFoundError("there is no such user")
+    return found[0]
+
+
+def find_user(session: Connection, name: str) -> UserView | None:
+    """By name."""
+    found = _users(session, user.c.name == name)
+    return found[0] if found else None
+
+
+def _users(session: Connection, where: sa.ColumnElement[bool]) -> tuple[UserView, ...]:
+    columns = (
+        user.c.id,
+        user.c.name,
+        user.c.role,
+        user.c.disabled,
+        user.c.created_at,
+        user.c.issuer,
+        user.c.signed_in_at,
     )
-    return tuple(UserView(*row) for row in rows)
+    rows = session.execute(sa.select(*columns).where(where).order_by(user.c.name)).all()
+    members = _memberships(session, [row.id for row in rows])
+    return tuple(UserView(*row, projects=members.get(row.id, ())) for row in rows)
+
+
+def _memberships(session: Connection, user_ids: Sequence[str | None]) -> dict[str, tuple[str, ...]]:
+    """The projects of each of these users."""
+    wanted = {identifier for identifier in user_ids if identifier}
+    if not wanted:
+        return {}
+    query = sa.select(project_member.c.user_id, project_member.c.project).order_by(project_member.c.project)
+    if len(wanted) < _MOST_BOUND:
+        query = query.where(project_member.c.user_id.in_(wanted))
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in session.execute(query):
+        found[row.user_id].append(row.project)
+    return {identifier: tuple(names) for identifier, names in found.items()}
 
 
 def set_disabled(session: Connection, user_id: str, disabled: bool) -> UserView:
     """Disable (which ends the user's sessions and tokens) or enable. Raises NotFoundError."""
-    if session.execute(user.update().where(user.c.id == user_id).values(disabled=disabled)).rowcount != 1:
-        raise NotFoundError("there is no such user")
+    _change_user(session, user_id, disabled=disabled)
     if disabled:
         end_all(session, user_id)
-    return _user(session, user_id)
+    return get_user(session, user_id)
 
 
-def _user(session: Connection, user_id: str) -> UserView:
-    row = session.execute(
-        sa.select(user.c.id, user.c.name, user.c.role, user.c.disabled, user.c.created_at).where(user.c.id == user_id)
-    ).first()
-    if row is None:
+def set_role(session: Connection, user_id: str, role: str) -> UserView:
+    """Give a user another role; who had the former is signed out everywhere. Raises NotFoundError, UsageError."""
+    _check_role(role)
+    _change_user(session, user_id, role=role)
+    end_all(session, user_id)
+    return get_user(session, user_id)
+
+
+def set_password(session: Connection, user_id: str, password: str) -> UserView:
+    """Give a local user another password, which signs out everywhere. Raises NotFoundError, UsageError, ConflictError."""
+    found = get_user(session, user_id)
+    if found.issuer:
+        raise ConflictError(f"{found.name!r} signs in at {found.issuer}", reason="no_password")
+    check_password(password, found.name)
+    _change_user(session, user_id, password_hash=_hasher().hash(password))
+    end_all(session, user_id)
+    return found
+
+
+def _change_user(session: Connection, user_id: str, **values: object) -> None:
+    if session.execute(user.update().where(user.c.id == user_id).values(**values)).rowcount != 1:
         raise NotFoundError("there is no such user")
-    return UserView(*row)
+
+
+def signed_in(session: Connection, user_id: str) -> None:
+    """Note when a user signed in last."""
+    _change_user(session, user_id, signed_in_at=moment(session))
+
+
+def from_provider(session: Connection, who: Identity, role: str) -> UserView:
+    """The user that an identity provider names, made at the first sign-in. Role and memberships by group are those of this moment.
+
+    A local user is never taken over: a name in use is told apart by the provider's host.
+    """
+    _check_role(role)
+    known = session.execute(
+        sa.select(user.c.id).where(user.c.issuer == who.issuer, user.c.subject == who.subject)
+    ).scalar()
+    if known is None:
+        name = _free_name(session, who)
+        known = _insert_user(session, name, role, password_hash="", issuer=who.issuer, subject=who.subject).id
+    elif get_user(session, known).role != role:
+        set_role(session, known, role)
+    _join_by_group(session, known, who.groups)
+    return get_user(session, known)
+
+
+def _free_name(session: Connection, who: Identity) -> str:
+    plain = who.name.strip()[:150] or who.subject[:150]
+    host = who.issuer.partition("://")[2].partition("/")[0][:40]
+    for name in (plain, f"{plain}@{host}", f"{plain}@{host}~{hashlib.sha256(who.subject.encode()).hexdigest()[:8]}"):
+        if find_user(session, name) is None:
+            return name
+    raise ConflictError("there are too many users of that name")
+
+
+def _join_by_group(session: Connection, user_id: str, groups: frozenset[str]) -> None:
+    """Replace the memberships that groups gave. Those that an administrator gave stay."""
+    mine = project_member.c.user_id == user_id
+    session.execute(project_member.delete().where(mine, project_member.c.source == "oidc"))
+    local = set(session.execute(sa.select(project_member.c.project).where(mine)).scalars())
+    for row in session.execute(sa.select(project.c.name, project.c.groups)).all():
+        if row.name not in local and groups & set(row.groups):
+            values = {"user_id": user_id, "project": row.name, "source": "oidc", "added_at": moment(session)}
+            session.execute(project_member.insert().values(**values))
 
 
 # Tokens
@@ -166,7 +323,7 @@ def find_token(session: Connection, text: str, key: Secret) -> TokenView | None:
 def _alive(session: Connection, found: TokenView, now: datetime) -> bool:
     if found.revoked_at or (found.expires_at and found.expires_at <= now):
         return False
-    return not (found.owner_id and _user(session, found.owner_id).disabled)
+    return not (found.owner_id and get_user(session, found.owner_id).disabled)
 
 
 def touch_token(session: Connection, token_id: str) -> None:
@@ -196,14 +353,15 @@ def revoke_token(session: Connection, token_id: str) -> TokenView:
 def _tokens(session: Connection, where: sa.ColumnElement[bool]) -> tuple[TokenView, ...]:
     columns = (
         token.c.id, token.c.name, token.c.prefix, token.c.scopes, token.c.projects, token.c.owner_id, user.c.role, token.c.created_at,
-        token.c.expires_at, token.c.last_used_at, token.c.revoked_at,
+        token.c.expires_at, token.c.last_used_at, token.c.revoked_at, user.c.name.label("owner_name"),
     )  # fmt: skip
     rows = session.execute(
         sa.select(*columns)
         .outerjoin(user, user.c.id == token.c.owner_id)
         .where(where)
         .order_by(token.c.created_at.desc())
-    )
+    ).all()
+    members = _memberships(session, [r.owner_id for r in rows])
     return tuple(
         TokenView(
             r.id,
@@ -217,6 +375,8 @@ def _tokens(session: Connection, where: sa.ColumnElement[bool]) -> tuple[TokenVi
             r.expires_at,
             r.last_used_at,
             r.revoked_at,
+            members.get(r.owner_id or "", ()),
+            r.owner_name or "",
         )
         for r in rows
     )
@@ -233,8 +393,8 @@ def _one_token(session: Connection, where: sa.ColumnElement[bool]) -> TokenView:
 
 
 def begin_session(
-    session: Connection, key: Secret, *, user_id: str | None = None, token_id: str | None = None
-) -> Secret:
+    session: Connection, key: Secret, *, user_id: str | None = None, token_id: str | None = None, address: str = "", agent: str = "",
+) -> Secret:  # fmt: skip
     """Open a web session and return its id, which only the cookie keeps."""
     text, now = secrets.token_urlsafe(32), moment(session)
     session.execute(
@@ -245,6 +405,8 @@ def begin_session(
             created_at=now,
             seen_at=now,
             expires_at=now + SESSION_LIFE,
+            address=address[:64],
+            agent=agent[:200],
         )
     )
     return Secret(text)
@@ -258,7 +420,7 @@ def find_session(session: Connection, text: str, key: Secret) -> WebSession | No
         return None
     stale = now - row.seen_at > timedelta(minutes=1)
     if row.user_id:
-        found = _user(session, row.user_id)
+        found = get_user(session, row.user_id)
         return None if found.disabled else WebSession(found, None, stale)
     tokens = _tokens(session, token.c.id == row.token_id)
     return WebSession(None, tokens[0], stale) if tokens and _alive(session, tokens[0], now) else None
@@ -274,9 +436,30 @@ def end_session(session: Connection, text: str, key: Secret) -> None:
     session.execute(web_session.delete().where(web_session.c.id_hash == hash_token(text, key)))
 
 
-def end_all(session: Connection, user_id: str) -> None:
-    """Sign a user out everywhere."""
-    session.execute(web_session.delete().where(web_session.c.user_id == user_id))
+def end_all(session: Connection, user_id: str, *, but: str = "") -> int:
+    """Sign a user out everywhere, but for the session named ``but``. Returns how many ended."""
+    mine = sa.and_(web_session.c.user_id == user_id, web_session.c.id_hash != but)
+    return session.execute(web_session.delete().where(mine)).rowcount
+
+
+def open_sessions(session: Connection, user_id: str) -> tuple[OpenSession, ...]:
+    """A user's living web sessions, the newest first."""
+    now = moment(session)
+    columns = ("id_hash", "created_at", "seen_at", "expires_at", "address", "agent")
+    living = (
+        web_session.c.user_id == user_id,
+        web_session.c.expires_at > now,
+        web_session.c.seen_at > now - SESSION_IDLE,
+    )
+    query = sa.select(*(web_session.c[name] for name in columns)).where(*living)
+    return tuple(OpenSession(*row) for row in session.execute(query.order_by(web_session.c.created_at.desc())))
+
+
+def end_session_of(session: Connection, user_id: str, session_id: str) -> None:
+    """End one of a user's sessions by its name. Raises NotFoundError."""
+    mine = sa.and_(web_session.c.user_id == user_id, web_session.c.id_hash == session_id)
+    if session.execute(web_session.delete().where(mine)).rowcount != 1:
+        raise NotFoundError("there is no such session")
 
 
 def is_empty(session: Connection) -> bool:
@@ -292,6 +475,5 @@ def bootstrap(session: Connection, key: Secret) -> Secret | None:
     """The first run's admin token, made only while nobody can sign in. ``serve`` prints it, once; it is kept nowhere."""
     if not is_empty(session):
         return None
-    scopes = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
     expires = moment(session) + timedelta(days=365)
-    return create_token(session, "bootstrap", scopes, key, expires_at=expires)[1]
+    return create_token(session, "bootstrap", SCOPES, key, expires_at=expires)[1]

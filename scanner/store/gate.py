@@ -8,7 +8,7 @@ driver: Core's result costs 230 of the 480 us that a call took (benchmarks/gate.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,16 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import StaticPool
 
 from scanner.errors import RemoteError
+from scanner.model.access import reach
+from scanner.model.glob import matches
 from scanner.store.images import GateRow
-from scanner.store.schema import scan, token, user, verdict
+from scanner.store.schema import project_member, scan, token, user, verdict
 from scanner.store.session import Database, epoch
 
 _NOTED_EVERY = 60.0
 _SELECT = f"""
     SELECT t.id, t.name, {{scopes}}, {{projects}}, t.owner_id, u.role, {{expires}}, {{used}}, {{now}},
-           v.document, v.valid_until, v.repository, v.report_id, v.project
+           v.document, v.valid_until, v.repository, v.report_id, v.project, {{members}}
     FROM {token.name} t
     LEFT JOIN {user.name} u ON u.id = t.owner_id
     LEFT JOIN {verdict.name} v
@@ -40,6 +42,7 @@ _STATEMENTS: Mapping[str, str] = {
         expires="(julianday(t.expires_at) - 2440587.5) * 86400.0",
         used="(julianday(t.last_used_at) - 2440587.5) * 86400.0",
         now="(julianday('now') - 2440587.5) * 86400.0",
+        members=f"(SELECT json_group_array(m.project) FROM {project_member.name} m WHERE m.user_id = t.owner_id)",  # noqa: S608
         **{name: f":{name}" for name in _NAMES},
     ),
     "postgresql": _SELECT.format(
@@ -48,6 +51,7 @@ _STATEMENTS: Mapping[str, str] = {
         expires="extract(epoch FROM t.expires_at)::float8",
         used="extract(epoch FROM t.last_used_at)::float8",
         now="extract(epoch FROM clock_timestamp())::float8",
+        members=f"(SELECT json_agg(m.project)::text FROM {project_member.name} m WHERE m.user_id = t.owner_id)",  # noqa: S608
         **{name: f"%({name})s" for name in _NAMES},
     ),
 }
@@ -57,13 +61,13 @@ _STATEMENTS: Mapping[str, str] = {
 class Asked:
     """A living token, and the decision in force for what it asks about; None: there is none for that name and environment.
 
-    ``current`` is False when time may have changed the decision, ``unnoted`` True when the token's use should be noted.
+    ``projects`` are those it sees (None: every one); ``current`` is False when time may have changed the decision, ``unnoted`` True when the token's use should be noted.
     """
 
     token_id: str
     name: str
     scopes: tuple[str, ...]
-    projects: tuple[str, ...]
+    projects: frozenset[str] | None
     owner_id: str | None
     owner_role: str
     unnoted: bool
@@ -144,12 +148,14 @@ def _asked(row: tuple[Any, ...]) -> Asked | None:
         repository,
         report,
         project,
+        members,
     ) = row
     if expires is not None and expires <= now:
         return None
-    allowed = tuple(orjson.loads(projects))
+    member_of = orjson.loads(members) if members else ()
+    allowed = reach(orjson.loads(projects), role=role or "", member_of=member_of, owned=owner_id is not None)
     found = None
-    if document is not None and (not allowed or project in allowed):
+    if document is not None and (allowed is None or project in allowed):
         found = GateRow(document, until, repository, report, project)
     return Asked(
         token_id,
@@ -172,6 +178,15 @@ def holds(session: Connection, row: GateRow) -> bool:
 def invalidate(session: Connection) -> int:
     """Policies or exemptions changed: every decision in force is to be made anew when it is next asked for."""
     return session.execute(verdict.update().values(valid_until=0.0)).rowcount
+
+
+def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> int:
+    """As `invalidate`, of these images only: globs over host/repository, or digests."""
+    own = verdict.c.project == project
+    names = session.execute(sa.select(verdict.c.repository).where(own).distinct()).scalars()
+    named = [name for name in names if matches(images, name)]
+    stale = sa.or_(verdict.c.repository.in_(named), verdict.c.digest.in_(images))
+    return session.execute(verdict.update().where(own, stale).values(valid_until=0.0)).rowcount
 
 
 def resolved(session: Connection, target: str, project: str, seconds: float) -> str | None:

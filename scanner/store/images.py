@@ -73,6 +73,7 @@ class ListedImage:
     incomplete: int
     size: int
     scanned_at: datetime
+    report_id: str = ""
 
     @property
     def name(self) -> str:
@@ -114,6 +115,17 @@ class Affected:
     version: str
     fixable: bool
     verdict: Verdict
+
+
+@dataclass(frozen=True)
+class TagMove:
+    """A tag came to name a digest."""
+
+    id: int
+    repository: str
+    tag: str
+    digest: str
+    seen_at: datetime
 
 
 @lru_cache(maxsize=1)
@@ -517,12 +529,23 @@ def listed(row: RowMapping) -> ListedImage:
     return ListedImage(
         row["id"], row["project"], row["repository"], row["tag"], row["digest"], Verdict(row["verdict"]), bool(row["undecided"]), counts,
         row["fixable"], row["failed_checks"], row["incomplete"], row["size"], row["scanned_at"],
+        row["report_id"],
     )  # fmt: skip
 
 
-def decisions(session: Connection, digest: str, *, cursor: str | None = None, limit: int = 50) -> Page[DecisionView]:
-    """Every decision ever made about a digest, newest first."""
+def decisions(
+    session: Connection,
+    digest: str,
+    projects: frozenset[str] | None = None,
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[DecisionView]:
+    """Every decision ever made about a digest, newest first; of the names that it has in ``projects``."""
     query = sa.select(*decision.c).where(decision.c.digest == digest).order_by(decision.c.id.desc()).limit(limit + 1)
+    if projects is not None:
+        own = sa.and_(listing.c.digest == digest, listing.c.project.in_(projects))
+        query = query.where(decision.c.repository.in_(sa.select(listing.c.repository).where(own)))
     if cursor:
         query = query.where(decision.c.id < decode_cursor(cursor, (int,))[0])
     rows = session.execute(query).all()
@@ -560,6 +583,47 @@ def gate(
         return None
     worst = max(rows, key=lambda row: ('"verdict":"deny"' in row.document, '"verdict":"warn"' in row.document))
     return GateRow(worst.document, worst.valid_until, worst.repository, worst.report_id, worst.project)
+
+
+def is_fixable(session: Connection, project: str, name: str, purl: str = "") -> bool:
+    """Whether some image of a project has this vulnerability (of this package) with a fix."""
+    query = (
+        sa.select(finding.c.image_id)
+        .join(vulnerability, vulnerability.c.id == finding.c.vulnerability_id)
+        .join(image, image.c.id == finding.c.image_id)
+        .join(listing, listing.c.digest == image.c.digest)
+        .where(vulnerability.c.name == name, listing.c.project == project, finding.c.fixable.is_(True))
+    )
+    if purl:
+        query = query.join(component, component.c.id == finding.c.component_id).where(
+            component.c.purl == purl_key(purl)
+        )
+    return session.execute(query.limit(1)).first() is not None
+
+
+def tags(
+    session: Connection,
+    projects: frozenset[str] | None,
+    *,
+    repository: str | None = None,
+    tag: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[TagMove]:
+    """What tags named, the newest move first."""
+    query = sa.select(*tag_move.c).order_by(tag_move.c.id.desc()).limit(limit + 1)
+    if repository is not None:
+        query = query.where(tag_move.c.repository == repository)
+    if tag is not None:
+        query = query.where(tag_move.c.tag == tag)
+    if projects is not None:
+        own = sa.select(listing.c.repository).where(listing.c.project.in_(projects))
+        query = query.where(tag_move.c.repository.in_(own))
+    if cursor:
+        query = query.where(tag_move.c.id < decode_cursor(cursor, (int,))[0])
+    rows = session.execute(query).all()
+    items = tuple(TagMove(r.id, r.repository, r.tag, r.digest, r.seen_at) for r in rows[:limit])
+    return Page(items, encode_cursor(rows[limit - 1].id) if len(rows) > limit else None)
 
 
 def seen(session: Connection, repository: str, found: ScanReport) -> dict[tuple[str, str], datetime]:

@@ -17,7 +17,7 @@ from scanner.store.session import moment
 
 @dataclass(frozen=True)
 class PolicyView:
-    """One version of a policy. ``digest`` is its ETag."""
+    """One version of a policy. ``digest`` is its ETag. ``project`` empty: it judges every project's images."""
 
     name: str
     version: int
@@ -26,10 +26,14 @@ class PolicyView:
     author: str
     created_at: datetime
     enabled: bool
+    project: str = ""
 
 
-def put(session: Connection, name: str, text: str, author: str, *, if_version: int | None = None) -> PolicyView:
-    """Record a new version of a text that the caller has validated (none when it is the one in force). ``if_version``: the version the author edited, 0 for a new policy.
+def put(
+    session: Connection, name: str, text: str, author: str, *, if_version: int | None = None, project: str = ""
+) -> PolicyView:
+    """Record a new version of a text that the caller has validated (none when it is the one in force). ``if_version``: the version the
+    author edited, 0 for a new policy. ``project`` is a new policy's owner, for good.
 
     Raises ConflictError(reason="edited_meanwhile").
     """
@@ -43,7 +47,9 @@ def put(session: Connection, name: str, text: str, author: str, *, if_version: i
         return there
     version = (current or 0) + 1
     if current is None:
-        session.execute(policy.insert().values(name=name, version=version, enabled=True, updated_at=now))
+        session.execute(
+            policy.insert().values(name=name, version=version, enabled=True, updated_at=now, project=project)
+        )
     else:
         session.execute(policy.update().where(policy.c.name == name).values(version=version, updated_at=now))
     session.execute(
@@ -54,25 +60,29 @@ def put(session: Connection, name: str, text: str, author: str, *, if_version: i
     return get(session, name)
 
 
-def get(session: Connection, name: str, version: int | None = None) -> PolicyView:
-    """A version, or the newest. Raises NotFoundError."""
+def get(
+    session: Connection, name: str, version: int | None = None, projects: frozenset[str] | None = None
+) -> PolicyView:
+    """A version, or the newest. Raises NotFoundError, also for another project's."""
     query = _views().where(policy.c.name == name)
     query = query.where(policy_version.c.version == (version if version is not None else policy.c.version))
-    row = session.execute(query).first()
+    row = session.execute(_seen(query, projects)).first()
     if row is None:
         raise NotFoundError("there is no such policy")
     return _view(row)
 
 
-def list_(session: Connection) -> tuple[PolicyView, ...]:
-    """The newest version of every policy, by name."""
-    rows = session.execute(_views().where(policy_version.c.version == policy.c.version).order_by(policy.c.name))
+def list_(session: Connection, projects: frozenset[str] | None = None) -> tuple[PolicyView, ...]:
+    """The newest version of every policy that judges images of these projects (None: all), by name."""
+    query = _views().where(policy_version.c.version == policy.c.version)
+    rows = session.execute(_seen(query, projects).order_by(policy.c.name))
     return tuple(_view(row) for row in rows)
 
 
-def versions(session: Connection, name: str) -> tuple[PolicyView, ...]:
-    """Every version, newest first. Raises NotFoundError."""
-    rows = session.execute(_views().where(policy.c.name == name).order_by(policy_version.c.version.desc())).all()
+def versions(session: Connection, name: str, projects: frozenset[str] | None = None) -> tuple[PolicyView, ...]:
+    """Every version, newest first. Raises NotFoundError, also for another project's."""
+    query = _seen(_views().where(policy.c.name == name), projects)
+    rows = session.execute(query.order_by(policy_version.c.version.desc())).all()
     if not rows:
         raise NotFoundError("there is no such policy")
     return tuple(_view(row) for row in rows)
@@ -89,11 +99,17 @@ def enable(session: Connection, name: str, enabled: bool) -> None:
         raise NotFoundError("there is no such policy")
 
 
+def _seen(query: sa.Select[Any], projects: frozenset[str] | None) -> sa.Select[Any]:
+    """What judges everybody is seen by everybody."""
+    return query if projects is None else query.where(policy.c.project.in_(["", *projects]))
+
+
 def _view(row: sa.Row[Any]) -> PolicyView:
-    return PolicyView(row.name, row.version, row.text, row.digest, row.author, row.created_at, row.enabled)
+    return PolicyView(row.name, row.version, row.text, row.digest, row.author, row.created_at, row.enabled, row.project)
 
 
 def _views() -> sa.Select[Any]:
     return sa.select(
         policy.c.name, policy_version.c.version, policy_version.c.text, policy_version.c.digest, policy_version.c.author, policy_version.c.created_at, policy.c.enabled,
+        policy.c.project,
     ).join(policy_version, policy_version.c.name == policy.c.name)  # fmt: skip

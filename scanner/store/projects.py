@@ -1,15 +1,20 @@
-"""Projects: who sees what. Registries, scans, images and tokens belong to one; ``default`` is always there."""
+"""Projects: who sees what. Registries, scans, images, policies and tokens belong to one; ``default`` is always there.
+
+A repository belongs to exactly one project: that of the most specific pattern that matches its name, else its registry's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scanner.errors import ConflictError
-from scanner.store.schema import project
+from scanner.errors import ConflictError, NotFoundError
+from scanner.model.glob import most_specific
+from scanner.store.schema import listing, project, project_member, registry, user, verdict
 from scanner.store.session import moment
 
 DEFAULT = "default"
@@ -17,17 +22,75 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class ProjectView:
+    """``patterns``: globs over host/repository that it owns. ``groups``: of the identity provider, whose people are members."""
+
     name: str
     created_at: datetime | None
+    description: str = ""
+    patterns: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
-def create(session: Connection, name: str) -> ProjectView:
-    """Raises ConflictError for a name in use."""
-    if exists(session, name):
+@dataclass(frozen=True)
+class Member:
+    """``source``: "local", an administrator said so; "oidc", one of the user's groups did when they last signed in."""
+
+    user_id: str
+    name: str
+    role: str
+    source: str
+    added_at: datetime
+
+
+def create(
+    session: Connection, name: str, *, description: str = "", patterns: Sequence[str] = (), groups: Sequence[str] = ()
+) -> ProjectView:
+    """Raises ConflictError for a name in use, and for a pattern that is another project's."""
+    if session.execute(sa.select(project.c.name).where(project.c.name == name)).first() is not None:
         raise ConflictError(f"there is a project {name!r} already")
-    now = moment(session)
-    session.execute(project.insert().values(name=name, created_at=now))
-    return ProjectView(name, now)
+    session.execute(
+        project.insert().values(name=name, created_at=moment(session), description="", patterns=[], groups=[])
+    )
+    return update(session, name, description=description, patterns=patterns, groups=groups)
+
+
+def update(
+    session: Connection,
+    name: str,
+    *,
+    description: str | None = None,
+    patterns: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+) -> ProjectView:
+    """Change what is given. What is known of repositories that change hands moves with them. Raises as `create`, and NotFoundError."""
+    if name == DEFAULT and session.execute(sa.select(project.c.name).where(project.c.name == name)).first() is None:
+        session.execute(
+            project.insert().values(name=name, created_at=moment(session), description="", patterns=[], groups=[])
+        )
+    before = get(session, name)
+    values: dict[str, object] = {}
+    if description is not None:
+        values["description"] = description
+    if groups is not None:
+        values["groups"] = sorted(set(groups))
+    if patterns is not None:
+        values["patterns"] = sorted(set(patterns))
+        taken = {p: view.name for view in list_(session, None) if view.name != name for p in view.patterns}
+        if both := sorted(taken.keys() & set(patterns)):
+            raise ConflictError(f"the pattern {both[0]!r} is project {taken[both[0]]!r}'s already", reason="in_use")
+    if values:
+        session.execute(project.update().where(project.c.name == name).values(**values))
+    if patterns is not None and set(patterns) != set(before.patterns):
+        _rehome(session)
+    return get(session, name)
+
+
+def get(session: Connection, name: str, projects: frozenset[str] | None = None) -> ProjectView:
+    """Raises NotFoundError for one that is not there, and one that may not be seen, alike."""
+    found = next((view for view in list_(session, projects) if view.name == name), None)
+    if found is None:
+        raise NotFoundError("there is no such project")
+    return found
 
 
 def exists(session: Connection, name: str) -> bool:
@@ -38,8 +101,100 @@ def exists(session: Connection, name: str) -> bool:
 
 def list_(session: Connection, projects: frozenset[str] | None) -> tuple[ProjectView, ...]:
     """Those that may be seen, by name."""
-    rows = session.execute(sa.select(project.c.name, project.c.created_at).order_by(project.c.name))
-    found = [ProjectView(row.name, row.created_at) for row in rows]
+    rows = session.execute(sa.select(*project.c).order_by(project.c.name))
+    found = [
+        ProjectView(row.name, row.created_at, row.description, tuple(row.patterns), tuple(row.groups)) for row in rows
+    ]
     if DEFAULT not in {view.name for view in found}:
         found.insert(0, ProjectView(DEFAULT, None))
     return tuple(view for view in found if projects is None or view.name in projects)
+
+
+# Who owns a repository
+
+
+def owner(session: Connection, repository: str) -> str:
+    """The project that a repository (``host/name``) belongs to."""
+    return owners(session, [repository])[repository]
+
+
+def owners(session: Connection, repositories: Iterable[str]) -> Mapping[str, str]:
+    """The project of each repository; ``default`` for one that no pattern and no registry speaks of."""
+    owner_of = _owning(session)
+    return {repository: owner_of(repository) or DEFAULT for repository in repositories}
+
+
+def _owning(session: Connection) -> Callable[[str], str | None]:
+    """Who owns a repository; None: nobody says."""
+    by_pattern = {
+        pattern: row.name
+        for row in session.execute(sa.select(project.c.name, project.c.patterns))
+        for pattern in row.patterns
+    }
+    by_host = {row.host: row.project for row in session.execute(sa.select(registry.c.host, registry.c.project))}
+
+    def one(repository: str) -> str | None:
+        pattern = most_specific(by_pattern, repository)
+        return by_pattern[pattern] if pattern else by_host.get(repository.partition("/")[0])
+
+    return one
+
+
+def _rehome(session: Connection) -> None:
+    """Give what is listed and decided about repositories to the projects that own them now."""
+    owner_of = _owning(session)
+    for table in (listing, verdict):
+        for row in session.execute(sa.select(table.c.repository, table.c.project).distinct()).all():
+            now = owner_of(row.repository)
+            if now is None or now == row.project:
+                continue
+            if table is listing:
+                _drop_doubles(session, row.repository, row.project, now)
+            mine = sa.and_(table.c.repository == row.repository, table.c.project == row.project)
+            session.execute(table.update().where(mine).values(project=now))
+
+
+def _drop_doubles(session: Connection, repository: str, former: str, now: str) -> None:
+    """Take out rows of the former owner that the new one has too, under the same name and digest."""
+    theirs = listing.alias()
+    there = sa.select(theirs.c.id).where(
+        theirs.c.project == now,
+        theirs.c.repository == listing.c.repository,
+        theirs.c.tag == listing.c.tag,
+        theirs.c.digest == listing.c.digest,
+    )
+    mine = sa.and_(listing.c.repository == repository, listing.c.project == former)
+    session.execute(listing.delete().where(mine, there.exists()))
+
+
+# Members
+
+
+def members(session: Connection, name: str) -> tuple[Member, ...]:
+    """By name."""
+    columns = (user.c.id, user.c.name, user.c.role, project_member.c.source, project_member.c.added_at)
+    query = sa.select(*columns).join(user, user.c.id == project_member.c.user_id)
+    return tuple(
+        Member(*row) for row in session.execute(query.where(project_member.c.project == name).order_by(user.c.name))
+    )
+
+
+def add_member(session: Connection, name: str, user_id: str) -> None:
+    """Make a user a member, whatever the user's groups say later. Adding one twice changes nothing. Raises NotFoundError."""
+    if session.execute(sa.select(user.c.id).where(user.c.id == user_id)).first() is None:
+        raise NotFoundError("there is no such user")
+    if not exists(session, name):
+        raise NotFoundError("there is no such project")
+    session.execute(project_member.delete().where(_is(name, user_id)))
+    values = {"user_id": user_id, "project": name, "source": "local", "added_at": moment(session)}
+    session.execute(project_member.insert().values(**values))
+
+
+def remove_member(session: Connection, name: str, user_id: str) -> None:
+    """Effective at once. A group that the user is in gives it back at the next sign-in. Raises NotFoundError."""
+    if session.execute(project_member.delete().where(_is(name, user_id))).rowcount != 1:
+        raise NotFoundError("there is no such member")
+
+
+def _is(name: str, user_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(project_member.c.project == name, project_member.c.user_id == user_id)

@@ -72,6 +72,24 @@ project = sa.Table(
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Column("description", sa.String(400), nullable=False, default="", server_default=""),
+    sa.Column(
+        "patterns", sa.JSON, nullable=False, default=list, server_default="[]"
+    ),  # of host/repository: what it owns
+    sa.Column(
+        "groups", sa.JSON, nullable=False, default=list, server_default="[]"
+    ),  # of the identity provider: its members
+)
+project_member = sa.Table(
+    "project_member",
+    metadata,
+    sa.Column("user_id", sa.String(36), sa.ForeignKey("user_account.id"), primary_key=True),
+    sa.Column("project", sa.String(64), primary_key=True),
+    sa.Column(
+        "source", sa.String(16), nullable=False
+    ),  # local: an administrator said so; oidc: a group did, at the last sign-in
+    sa.Column("added_at", Moment, nullable=False),
+    sa.Index("ix_project_member_project", "project"),
 )
 
 # Accounts
@@ -85,6 +103,19 @@ user = sa.Table(
     sa.Column("role", sa.String(32), nullable=False),
     sa.Column("disabled", sa.Boolean, nullable=False, default=False),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Column(
+        "issuer", sa.String(400), nullable=False, default="", server_default=""
+    ),  # "": a local user with a password
+    sa.Column("subject", sa.String(255), nullable=False, default="", server_default=""),
+    sa.Column("signed_in_at", Moment),
+    sa.Index(
+        "ux_user_account_subject",
+        "issuer",
+        "subject",
+        unique=True,
+        sqlite_where=sa.text("issuer <> ''"),
+        postgresql_where=sa.text("issuer <> ''"),
+    ),
 )
 token = sa.Table(
     "api_token",
@@ -110,6 +141,8 @@ web_session = sa.Table(
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("seen_at", Moment, nullable=False),
     sa.Column("expires_at", Moment, nullable=False),
+    sa.Column("address", sa.String(64), nullable=False, default="", server_default=""),
+    sa.Column("agent", Words(200), nullable=False, default="", server_default=""),
 )
 saved_view = sa.Table(
     "saved_view",
@@ -411,6 +444,7 @@ policy = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False, default=True),
     sa.Column("updated_at", Moment, nullable=False),
+    sa.Column("project", sa.String(64), nullable=False, default="", server_default=""),  # "": for every project
 )
 policy_version = sa.Table(
     "policy_version",
@@ -453,6 +487,63 @@ verdict = sa.Table(
     sa.Column("report_id", sa.String(64), nullable=False),
     sa.Column("document", sa.Text, nullable=False),
     sa.Column("valid_until", sa.Float),
+    sa.Index("ix_verdict_valid_until", "valid_until"),
+)
+
+# What people accepted, and what suppliers stated
+
+exemption = sa.Table(
+    "exemption",
+    metadata,
+    _id(),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("images", sa.JSON, nullable=False),
+    sa.Column("rule", sa.String(64), nullable=False),
+    sa.Column("subject", Words(200), nullable=False),
+    sa.Column("purl", Words(1000), nullable=False),
+    sa.Column("justification", Words(2000), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("owner", sa.String(200), nullable=False),
+    sa.Column("owner_id", sa.String(50), nullable=False),
+    sa.Column("requested_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+    sa.Column("decided_by", sa.String(200), nullable=False, default=""),
+    sa.Column("decided_at", Moment),
+    sa.Column("ended_by", sa.String(200), nullable=False, default=""),
+    sa.Column("ended_at", Moment),
+    sa.Column("note", Words(2000), nullable=False, default=""),
+    sa.Column("while_unfixed", sa.Boolean, nullable=False, default=False),
+    sa.Column("while_unexploited", sa.Boolean, nullable=False, default=False),
+    sa.Column("version", sa.Integer, nullable=False, default=1),
+    sa.Index("ix_exemption_project", "project", "state"),
+    sa.Index("ix_exemption_requested", "requested_at", "id"),
+)
+vex_document = sa.Table(
+    "vex_document",
+    metadata,
+    _id(),
+    sa.Column("project", sa.String(64), nullable=False),  # "": for every project
+    sa.Column("name", Words(1000), nullable=False),
+    sa.Column("author", Words(400), nullable=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Column("statements", sa.Integer, nullable=False),
+    sa.Column("imported_by", sa.String(200), nullable=False),
+    sa.Column("imported_at", Moment, nullable=False),
+    sa.UniqueConstraint("project", "digest"),
+)
+vex_statement = sa.Table(
+    "vex_statement",
+    metadata,
+    _serial(),
+    sa.Column("document_id", sa.String(36), sa.ForeignKey("vex_document.id"), nullable=False, index=True),
+    sa.Column("vulnerability", Words(128), nullable=False, index=True),
+    sa.Column("products", sa.JSON, nullable=False),
+    sa.Column("subcomponents", sa.JSON, nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("justification", Words(200), nullable=False),
+    sa.Column("impact", Words(2000), nullable=False),
+    sa.Column("stated_at", Moment),
 )
 outbox = sa.Table(
     "outbox",

@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 from scanner import catalog, decisions, queue
 from scanner.config import Secret, Settings
 from scanner.errors import ScannerError
+from scanner.model.access import SCOPES
 from scanner.model.scan import ScanReport
 from scanner.policy.evaluate import evidence_digest
 from scanner.store import accounts, images, registries, scans
@@ -22,7 +23,6 @@ from scanner.store.session import Database
 from tests.databases import migrated_url
 from web import create_app
 
-SCOPES = ("read", "scan", "gate", "triage", "policy", "manage", "audit")
 KEY = Secret("a secret key for tests, long enough")
 
 

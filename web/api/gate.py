@@ -22,7 +22,7 @@ from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.store import accounts, images, scans
 from scanner.store import gate as store_gate
 from web.api.base import Body, DigestText, ImageText, Model, Name, answer, blueprint, problems
-from web.api.scans import check_project, location, parse_image
+from web.api.scans import location, parse_image, project_of
 from web.auth import (
     Principal,
     bad_token,
@@ -56,7 +56,7 @@ class GateIn(Body):
         description="How it is to be run: a compose file, a pod spec, `docker inspect`, as text or as an object. Judged with the image.",
     )
     wait_seconds: int = Field(0, ge=0, le=MAX_WAIT, description="How long to wait for a decision before answering 202.")
-    project: Name = "default"
+    project: Name | None = Field(None, description="The project that owns the repository when absent.")
 
 
 class DecisionOut(Model):
@@ -150,8 +150,7 @@ def ask(body: GateIn) -> Response:
     """
     reference = parse_image(body.image)
     workloads = parse_workload(body.workload, reference) if body.workload is not None else None
-    check_project(body.project)
-    question = _Question(reference, body)
+    question = _Question(reference, body, project_of(body.project, reference))
     document = question.recorded() if reference.digest else None
     if document is None:
         scan = question.scan()
@@ -167,8 +166,8 @@ def ask(body: GateIn) -> Response:
 class _Question:
     """One request to the gate that its first query could not answer."""
 
-    def __init__(self, reference: Reference, body: GateIn) -> None:
-        self.reference, self.body = reference, body
+    def __init__(self, reference: Reference, body: GateIn, project: str) -> None:
+        self.reference, self.body, self.project = reference, body, project
         self.projects = principal().projects
 
     def recorded(self, digest: Digest | None = None) -> str | None:
@@ -178,7 +177,7 @@ class _Question:
         with services().database.session() as session:
             known = catalog.known()
             active = decisions.in_force(session, known)
-            named = {name for policy, _ in active for name in policy.environments}
+            named = {name for one in active for name in one.policy.environments}
             environment = self.body.environment if self.body.environment in named else ""
             row = images.gate(session, digest, environment, self.reference.name, self.projects)
             row = row or images.gate(session, digest, "", self.reference.name, self.projects)
@@ -198,7 +197,7 @@ class _Question:
             target=str(self.reference),
             engine=services().settings.engine,
             lane=Lane.GATE,
-            project=self.body.project,
+            project=self.project,
             requested_by=principal().name,
             source="gate",
         )

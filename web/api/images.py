@@ -347,7 +347,7 @@ def decisions(path: ImagePath, query: PageQuery) -> Response:
     """Every decision ever made about it, newest first"""
     with services().database.read() as session:
         images.newest_report(session, path.digest, principal().projects)
-        page = images.decisions(session, path.digest, cursor=query.cursor, limit=query.limit)
+        page = images.decisions(session, path.digest, principal().projects, cursor=query.cursor, limit=query.limit)
     items = [
         RecordedDecision(
             id=d.id,

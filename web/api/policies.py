@@ -10,13 +10,13 @@ from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
 from scanner import catalog
-from scanner.errors import UsageError
+from scanner.errors import NotFoundError, UsageError
 from scanner.model.decision import Verdict
 from scanner.policy.rules import Policy, PolicyError, parse_policy
 from scanner.store import audit, gate, policies
 from web import simulation
-from web.api.base import PREFIX, Body, DigestText, Model, answer, blueprint, etag, problems
-from web.auth import address, everywhere, permission, principal
+from web.api.base import PREFIX, Body, DigestText, Model, Name, answer, blueprint, etag, listed, problems
+from web.auth import address, everywhere, permission, principal, project_named
 from web.services import services
 
 api = blueprint("policies", "Policies", "What may be shipped, as documents with versions.")
@@ -34,6 +34,9 @@ PolicyText = Annotated[
 
 class PolicyIn(Body):
     text: PolicyText
+    project: Name | None = Field(
+        None, description="Of a new policy: whose images it judges, for good; everybody's when absent."
+    )
 
 
 class PolicyOut(Model):
@@ -44,6 +47,7 @@ class PolicyOut(Model):
     author: str
     created_at: datetime
     enabled: bool
+    project: str | None = Field(description="Whose images it judges; null: everybody's.")
 
 
 class PolicyList(Model):
@@ -93,15 +97,20 @@ class SimulationIn(Body):
         None, description="The document to try; the stored one, if it is not in force, when absent."
     )
     limit: int = Field(100, ge=1, le=simulation.MOST, description="How many of the images scanned last to try it on.")
+    cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the answer before.")
 
 
 class FlipOut(Model):
     image: str
     digest: DigestText
+    project: str
     environment: str
     before: Verdict
     after: Verdict
-    rules: list[str] = Field(description="The rules that decide afterwards.")
+    rules: list[str] = Field(
+        description="The rules that deny it: with the document, or until now where it is released."
+    )
+    reasons: list[str]
 
 
 class SimulationOut(Model):
@@ -112,6 +121,7 @@ class SimulationOut(Model):
     unchanged: int
     examined: int
     truncated: bool
+    next_cursor: str | None
 
 
 def show(policy: policies.PolicyView) -> PolicyOut:
@@ -123,6 +133,7 @@ def show(policy: policies.PolicyView) -> PolicyOut:
         author=policy.author,
         created_at=policy.created_at,
         enabled=policy.enabled,
+        project=policy.project or None,
     )
 
 
@@ -135,7 +146,7 @@ def _shown(policy: policies.PolicyView, status: int = 200) -> Response:
 def index() -> Response:
     """List policies, each in its newest version"""
     with services().database.read() as session:
-        return answer(PolicyList(items=[show(policy) for policy in policies.list_(session)]))
+        return answer(PolicyList(items=[show(policy) for policy in policies.list_(session, principal().projects)]))
 
 
 @api.post("/policies/<name>/validate", responses={"200": ValidationOut})
@@ -158,7 +169,7 @@ def validate(path: PolicyPath, body: PolicyIn) -> Response:
 def get(path: PolicyPath) -> Response:
     """Read a policy in its newest version"""
     with services().database.read() as session:
-        return _shown(policies.get(session, path.name))
+        return _shown(policies.get(session, path.name, projects=principal().projects))
 
 
 @api.get("/policies/<name>/versions", responses={"200": PolicyList, **problems(404)})
@@ -166,7 +177,9 @@ def get(path: PolicyPath) -> Response:
 def versions(path: PolicyPath) -> Response:
     """Every version, newest first"""
     with services().database.read() as session:
-        return answer(PolicyList(items=[show(policy) for policy in policies.versions(session, path.name)]))
+        return answer(
+            PolicyList(items=[show(policy) for policy in policies.versions(session, path.name, principal().projects)])
+        )
 
 
 @api.get("/policies/<name>/versions/<int:version>", responses={"200": PolicyOut, **problems(404)})
@@ -174,7 +187,7 @@ def versions(path: PolicyPath) -> Response:
 def get_version(path: VersionPath) -> Response:
     """Read one version"""
     with services().database.read() as session:
-        return _shown(policies.get(session, path.name, path.version))
+        return _shown(policies.get(session, path.name, path.version, principal().projects))
 
 
 @api.put("/policies/<name>", responses={"200": PolicyOut, "201": PolicyOut, **problems(412, 428)})
@@ -184,15 +197,17 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
 
     A new version, in force at once. `If-Match` names the version that was edited: 412 when somebody was faster.
     """
-    everywhere()
     _parsed(body.text, path.name)
     with services().database.session() as session:
         current = _current(session, path.name)
+        project = current.project if current else project_named(body.project) if body.project else ""
+        _may_write(project)
         expected = _edited(header.if_match, current)
-        written = policies.put(session, path.name, body.text, principal().name, if_version=expected)
+        written = policies.put(session, path.name, body.text, principal().name, if_version=expected, project=project)
         if current is None or written.version != current.version:
             gate.invalidate(session)
-            detail = {"version": written.version, "digest": written.digest}
+            before = {"version": current.version, "digest": current.digest} if current else None
+            detail = {"version": written.version, "digest": written.digest, "project": project, "before": before}
             audit.record(session, principal().name, "policy.write", written.name, address=address(), detail=detail)
     response = _shown(written, 201 if current is None else 200)
     if current is None:
@@ -204,12 +219,14 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
 @permission("policy")
 def enable(path: PolicyPath, body: EnabledIn) -> Response:
     """Put a policy in force, or out of it"""
-    everywhere()
     with services().database.session() as session:
+        before = policies.get(session, path.name, projects=principal().projects)
+        _may_write(before.project)
         policies.enable(session, path.name, body.enabled)
         gate.invalidate(session)
         action = "policy.enable" if body.enabled else "policy.disable"
-        audit.record(session, principal().name, action, path.name, address=address())
+        detail = {"enabled": body.enabled, "before": {"enabled": before.enabled}}
+        audit.record(session, principal().name, action, path.name, address=address(), detail=detail)
         return _shown(policies.get(session, path.name))
 
 
@@ -218,19 +235,23 @@ def enable(path: PolicyPath, body: EnabledIn) -> Response:
 def simulate(path: PolicyPath, body: SimulationIn) -> Response:
     """Try a policy
 
-    On the images scanned last: which would newly be blocked, which released, if the document were in force.
+    On the images scanned last: which would newly be blocked, which released, if the document were in force. An answer takes at most
+    some seconds; `next_cursor` says where the next goes on.
     """
     with services().database.read() as session:
-        text = body.text if body.text is not None else policies.get(session, path.name).text
+        text = body.text
+        if text is None:
+            text = policies.get(session, path.name, projects=principal().projects).text
         new = _parsed(text, path.name)
-        tried = simulation.simulate(session, new, principal().projects, body.limit)
+        tried = simulation.simulate(session, new, principal().projects, body.limit, cursor=body.cursor)
     return answer(
         SimulationOut(
-            newly_denied=[_flip(f) for f in tried.newly_denied],
-            newly_released=[_flip(f) for f in tried.newly_released],
+            newly_denied=listed(tried.newly_denied, _flip),
+            newly_released=listed(tried.newly_released, _flip),
             unchanged=tried.unchanged,
             examined=tried.examined,
-            truncated=tried.truncated,
+            truncated=tried.next_cursor is not None,
+            next_cursor=tried.next_cursor,
         )
     )
 
@@ -239,11 +260,21 @@ def _flip(flip: simulation.Flip) -> FlipOut:
     return FlipOut(
         image=flip.image,
         digest=flip.digest,
+        project=flip.project,
         environment=flip.environment,
         before=flip.before,
         after=flip.after,
         rules=list(flip.rules),
+        reasons=list(flip.reasons),
     )
+
+
+def _may_write(project: str) -> None:
+    """A project's policy is its own people's to change; one that judges everybody, of those who see everybody."""
+    if not project:
+        everywhere()
+    elif not principal().sees(project):
+        raise NotFoundError("there is no such policy")
 
 
 def _parsed(text: str, name: str) -> Policy:

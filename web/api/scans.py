@@ -17,7 +17,7 @@ from scanner.model.reference import Platform, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState, Stage
 from scanner.store import audit, projects, scans
 from web.api.base import PREFIX, Body, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
-from web.auth import address, permission, principal
+from web.auth import address, permission, principal, project_named
 from web.services import services
 from web.throttle import SCANS
 
@@ -38,7 +38,7 @@ class ScanIn(Body):
     )
     engine: Name | None = Field(None, description="The server's own choice when absent.", examples=["trivy"])
     force: bool = Field(False, description="Scan even though there is a current result.")
-    project: Name = "default"
+    project: Name | None = Field(None, description="The project that owns the repository when absent.")
 
 
 class ProgressOut(Model):
@@ -131,15 +131,15 @@ def parse_image(text: str) -> Reference:
         raise UsageError(str(error), reason="bad_reference", hint=error.hint) from error
 
 
-def check_project(name: str) -> None:
-    """404 for a project that is not there and one that is not the caller's: the same answer."""
-    if principal().sees(name):
-        if name == projects.DEFAULT:
-            return
+def project_of(asked: str | None, reference: Reference) -> str:
+    """The project that was asked for, else the one that owns the repository. 404 unless it is there and the caller's: the same answer."""
+    if asked is None:
         with services().database.read() as session:
-            if projects.exists(session, name):
-                return
-    raise NotFoundError("there is no such project")
+            asked = projects.owner(session, reference.name)
+        own = principal().projects
+        if own is not None and len(own) == 1 and asked not in own:
+            (asked,) = own  # whether somebody else owns the name is not told: the scan finds no such registry there
+    return project_named(asked)
 
 
 def location(scan_id: str) -> dict[str, str]:
@@ -158,16 +158,16 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
     engine = body.engine or services().settings.engine
     if engine not in catalog.engines():
         raise NotFoundError(f"there is no engine {engine!r}", hint="one of " + ", ".join(catalog.engines()))
-    check_project(body.project)
+    project = project_of(body.project, reference)
     if services().settings.rate_limits:
-        services().throttle.take("scans", body.project, SCANS)
+        services().throttle.take("scans", project, SCANS)
     asked = ScanRequest(
         target=str(reference),
         platform=Platform.parse(body.platform) if body.platform else None,
         engine=engine,
         lane=Lane.PUSH,
         force=body.force,
-        project=body.project,
+        project=project,
         requested_by=principal().name,
         source="api",
     )
@@ -176,7 +176,7 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
         if (
             reference.digest
             and not body.force
-            and (current := scans.current(session, reference.digest, engine, body.project))
+            and (current := scans.current(session, reference.digest, engine, project))
         ):
             return answer(show(current), 200, location(current.id))
         ticket = scans.request(session, asked, idempotency_key=key)

@@ -17,12 +17,12 @@ from web.services import services
 
 api = blueprint("tokens", "Tokens", "API tokens: scopes, projects, an end.")
 
-Scope = Literal["read", "scan", "gate", "triage", "policy", "manage", "audit"]
+Scope = Literal["read", "scan", "gate", "propose", "triage", "policy", "manage", "audit"]
 
 
 class TokenIn(Body):
     name: Annotated[Text, Field(min_length=1, max_length=200)]
-    scopes: list[Scope] = Field(min_length=1, max_length=7, examples=[["gate"]])
+    scopes: list[Scope] = Field(min_length=1, max_length=8, examples=[["gate"]])
     projects: list[Name] = Field([], max_length=100, description="Empty: every project its creator sees.")
     days: int = Field(90, ge=1, le=365, description="How long it lives.")
 

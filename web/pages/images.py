@@ -156,7 +156,7 @@ def one(digest: str) -> str:
         report_id, report = images.newest_report(session, digest, projects)
         names = images.names(session, digest, projects)
         history = images.decisions(
-            session, digest, cursor=request.args.get("cursor") if tab == "history" else None, limit=PAGE_SIZE
+            session, digest, projects, cursor=request.args.get("cursor") if tab == "history" else None, limit=PAGE_SIZE
         )
         gate = images.gate(session, digest, "", None, projects)
     number = _platform(report)

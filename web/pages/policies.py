@@ -54,7 +54,7 @@ class DiffLine:
 def index() -> str:
     """The policies, and the one that decides where none of them matches."""
     with services().database.read() as session:
-        found = policies.list_(session)
+        found = policies.list_(session, principal().projects)
     return page("policies.html", found=found, fallback=default_policy(catalog.known()))
 
 
@@ -70,7 +70,7 @@ def new() -> str:
 def one(name: str) -> str:
     """One policy: the text of a version, and how it differs from the one before or from any other."""
     with services().database.read() as session:
-        versions = policies.versions(session, name)
+        versions = policies.versions(session, name, principal().projects)
     shown = _chosen(versions, "version") or versions[0]
     former = _chosen(versions, "against") or next((v for v in versions if v.version < shown.version), None)
     difference = list(_difference(former, shown)) if former else []
@@ -84,7 +84,7 @@ def one(name: str) -> str:
 def edit(name: str) -> str:
     """An editor with the newest text."""
     with services().database.read() as session:
-        current = policies.get(session, name)
+        current = policies.get(session, name, projects=principal().projects)
     return _editor(current.text, str(current.version), name)
 
 

@@ -21,7 +21,7 @@ NAVIGATION = NavigationItem(70, "registries_page.index", "Registries", "manage")
 def index() -> str:
     """Configured registries and the last events that they sent."""
     with services().database.read() as session:
-        found = registries.list_(session)
+        found = [r for r in registries.list_(session) if principal().sees(r.project)]
         events = deliveries.list_(session, principal().projects, limit=20)
     return page("registries.html", found=found, events=events.items, created=None, error="")
 

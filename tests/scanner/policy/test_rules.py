@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from scanner import catalog
-from scanner.policy.match import matches, select
+from scanner.model.glob import matches
+from scanner.policy.match import select
 from scanner.policy.rules import PolicyError, default_policy, parse_policy
 
 KNOWN = catalog.known()

@@ -39,7 +39,7 @@ def ask(database: Database, text: str, **changes: str) -> gate.Asked | None:
 def test_token_and_decision_in_one_answer(database: Database, text: str) -> None:
     found = ask(database, text)
     assert found is not None
-    assert (found.name, found.scopes, found.projects, found.owner_role) == ("ci", ("gate",), ("default",), "")
+    assert (found.name, found.scopes, found.projects, found.owner_role) == ("ci", ("gate",), {"default"}, "")
     assert found.row is not None
     assert (found.row.project, found.current, found.unnoted) == ("default", True, True)
 

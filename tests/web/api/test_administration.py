@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from scanner.model.finding import Severity
-from scanner.store import audit, deliveries, projects, registries
+from scanner.store import audit, deliveries, policies, projects, registries
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
 from tests.web.api.test_gate import policy
@@ -107,6 +107,7 @@ def test_a_short_password_is_refused_and_not_repeated(api: Api) -> None:
 def test_whoever_is_confined_changes_nothing_that_is_everybodys(call: Callable[..., Api], database: Database) -> None:
     with database.session() as session:
         projects.create(session, "mine")
+        policies.put(session, "all", policy(), "test")
     confined = call(projects=["mine"])
     refused = [
         ("POST", "/users", {"name": "eve", "password": PASSWORD}),

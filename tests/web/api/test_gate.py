@@ -259,6 +259,7 @@ def test_a_disabled_owners_token_is_dead_at_once(app: OpenAPI, api: Api, worker:
     decided(api, worker)
     with database.session() as session:
         user = accounts.create_user(session, "dev", "a long password", "developer")
+        projects.add_member(session, "default", user.id)
         text = accounts.create_token(session, "t", ["gate"], KEY, owner_id=user.id)[1]
     caller = Api(app.test_client(), text.reveal())
     assert caller("POST", "/gate", {"image": pinned()}).status_code == 200
@@ -274,10 +275,11 @@ def test_another_projects_decision_is_not_there(
     with database.session() as session:
         projects.create(session, "other")
     other = call("gate", projects=["other"])
-    assert other("POST", "/gate", {"image": pinned()}).status_code == 404  # its project is not ``default``
-    pending = other("POST", "/gate", {"image": pinned(), "project": "other"})
-    assert pending.status_code == 202
-    assert worker.claim().request.project == "other"
+    assert other("POST", "/gate", {"image": pinned(), "project": "default"}).status_code == 404
+    for more in ({}, {"project": "other"}):
+        pending = other("POST", "/gate", {"image": pinned(), **more})
+        assert pending.status_code == 202
+    assert worker.claim().request.project == "other"  # where that registry is not configured
 
 
 def test_a_body_that_is_not_understood(api: Api, worker: Worker) -> None:

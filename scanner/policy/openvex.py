@@ -1,0 +1,151 @@
+"""OpenVEX 0.2.0: what a supplier, or we, state about vulnerabilities in products. Reading only; what a statement means is ``evaluate``'s.
+
+Every statement is read whole or the document is refused: a part of a document could say the opposite of all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+from scanner.errors import UsageError
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.model.vex import VexStatement, VexStatus
+
+LIMIT = 1 << 20
+_MOST_STATEMENTS, _MOST_PRODUCTS = 5_000, 20_000
+_CONTEXTS = tuple(f"https://openvex.dev/ns{version}" for version in ("", "/v0.2.0", "/v0.2.1", "/v0.2.2"))
+# OpenVEX 0.2.0, "Status Justifications".
+_JUSTIFICATIONS = frozenset(
+    {
+        "component_not_present",
+        "vulnerable_code_not_present",
+        "vulnerable_code_not_in_execute_path",
+        "vulnerable_code_cannot_be_controlled_by_adversary",
+        "inline_mitigations_already_exist",
+    }
+)
+
+
+@dataclass(frozen=True)
+class VexDocument:
+    """A document: who states what, since when."""
+
+    id: str
+    author: str
+    version: str
+    statements: tuple[VexStatement, ...]
+
+
+def parse(data: bytes) -> VexDocument:
+    """Read a document. Raises UsageError(reason="bad_vex") naming the place."""
+    found = load_untrusted_json(data, limit=LIMIT, error=UsageError, reason="bad_vex")
+    document = _object(found, "the document")
+    if document.get("@context") not in _CONTEXTS:
+        raise _bad("@context", "not an OpenVEX 0.2 document", hint=f"it begins with @context {_CONTEXTS[1]}")
+    stated = document.get("statements")
+    if not isinstance(stated, list) or not stated:
+        raise _bad("statements", "there are none")
+    if len(stated) > _MOST_STATEMENTS:
+        raise _bad("statements", f"more than {_MOST_STATEMENTS}")
+    author = _text(document, "author", "author", 400)
+    when = _moment(document.get("timestamp"), "timestamp")
+    statements = [one for number, item in enumerate(stated) for one in _statements(item, number, author, when)]
+    if len(statements) > _MOST_PRODUCTS:
+        raise _bad("statements", f"more than {_MOST_PRODUCTS} products")
+    identifier = clean_text(str(document.get("@id") or ""), 1000)
+    return VexDocument(identifier, author, clean_text(str(document.get("version") or ""), 64), tuple(statements))
+
+
+def _statements(item: Any, number: int, author: str, when: datetime | None) -> Iterator[VexStatement]:
+    """One for each product, because a product's subcomponents narrow that product only."""
+    place = f"statements/{number}"
+    statement = _object(item, place)
+    status = statement.get("status")
+    if status not in list(VexStatus):
+        raise _bad(f"{place}/status", "not one of " + ", ".join(VexStatus))
+    justification = str(statement.get("justification") or "")
+    impact = clean_text(str(statement.get("impact_statement") or ""), 2000)
+    if justification and justification not in _JUSTIFICATIONS:
+        raise _bad(f"{place}/justification", "not one of OpenVEX's", hint=", ".join(sorted(_JUSTIFICATIONS)))
+    if status == VexStatus.NOT_AFFECTED and not justification and not impact:
+        raise _bad(f"{place}/justification", "not_affected needs a justification")
+    products = statement.get("products")
+    if not isinstance(products, list) or not products:
+        raise _bad(f"{place}/products", "there are none: a statement is about something")
+    stated_at = _moment(statement.get("timestamp"), f"{place}/timestamp") or when
+    for index, entry in enumerate(products):
+        named = f"{place}/products/{index}"
+        product = _object(entry, named)
+        parts = product.get("subcomponents") or []
+        if not isinstance(parts, list):
+            raise _bad(f"{named}/subcomponents", "not a list")
+        yield VexStatement(
+            vulnerability=_vulnerability(statement.get("vulnerability"), place),
+            products=_names(product, named),
+            status=VexStatus(status),
+            justification=justification,
+            impact=impact,
+            author=author,
+            timestamp=stated_at,
+            subcomponents=tuple(
+                name
+                for position, part in enumerate(parts)
+                for name in _names(_object(part, f"{named}/subcomponents/{position}"), named)
+            ),
+        )
+
+
+def _vulnerability(value: Any, place: str) -> str:
+    name = value.get("name") or value.get("@id") if isinstance(value, Mapping) else value
+    if not isinstance(name, str) or not name.strip() or len(name) > 128:
+        raise _bad(f"{place}/vulnerability", "has no name")
+    return clean_text(name.rpartition("/")[2].strip(), 128)
+
+
+def _names(component: Mapping[str, Any], place: str) -> tuple[str, ...]:
+    """By what ``evaluate`` knows a product: purls, and the digest of an image."""
+    identifiers = component.get("identifiers")
+    hashes = component.get("hashes")
+    given = [component.get("@id")]
+    given += [identifiers.get("purl")] if isinstance(identifiers, Mapping) else []
+    given += [f"sha256:{hashes.get('sha-256')}"] if isinstance(hashes, Mapping) and hashes.get("sha-256") else []
+    names = [clean_text(name.strip(), 1000) for name in given if isinstance(name, str) and name.strip()]
+    if not names:
+        raise _bad(place, "names no product by @id, purl or hash")
+    digests = [
+        unquote(n.partition("?")[0].rpartition("@")[2]) for n in names if n.startswith(("pkg:oci/", "pkg:docker/"))
+    ]
+    return tuple(dict.fromkeys([*names, *(d for d in digests if d.startswith("sha256:"))]))
+
+
+def _object(value: Any, place: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _bad(place, "not a JSON object")
+    return value
+
+
+def _text(document: Mapping[str, Any], name: str, place: str, limit: int) -> str:
+    value = document.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise _bad(place, "is missing")
+    return clean_text(value, limit)
+
+
+def _moment(value: Any, place: str) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise _bad(place, "not a time (RFC 3339)") from error
+    if found.tzinfo is None:
+        raise _bad(place, "has no time zone")
+    return found
+
+
+def _bad(place: str, what: str, hint: str = "") -> UsageError:
+    return UsageError(f"{place}: {what}", reason="bad_vex", hint=hint or "see https://openvex.dev (version 0.2.0)")

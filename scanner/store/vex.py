@@ -1,0 +1,115 @@
+"""VEX statements, as imported: a document once for each project (or for all), its statements found by vulnerability."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scanner.errors import ConflictError, NotFoundError
+from scanner.model.reference import Digest
+from scanner.model.vex import VexStatement, VexStatus
+from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.schema import vex_document, vex_statement
+from scanner.store.session import moment
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class DocumentView:
+    """``project`` empty: it speaks for every project."""
+
+    id: str
+    project: str
+    name: str
+    author: str
+    version: str
+    digest: str
+    statements: int
+    imported_by: str
+    imported_at: datetime
+
+
+def add(
+    session: Connection, project: str, data: bytes, by: str, *, name: str, author: str, version: str, statements: Sequence[VexStatement]
+) -> DocumentView:  # fmt: skip
+    """Keep a document that the caller has validated. Raises ConflictError for one that is there already."""
+    identifier, digest = str(uuid.uuid4()), Digest.of(data)
+    same = sa.and_(vex_document.c.project == project, vex_document.c.digest == digest)
+    if session.execute(sa.select(vex_document.c.id).where(same)).first():
+        raise ConflictError("this document was imported already", reason="already_imported")
+    session.execute(
+        vex_document.insert().values(
+            id=identifier, project=project, name=name, author=author, version=version, digest=digest, statements=len(statements),
+            imported_by=by, imported_at=moment(session),
+        )
+    )  # fmt: skip
+    rows = [
+        {
+            "document_id": identifier, "vulnerability": s.vulnerability, "products": list(s.products), "subcomponents": list(s.subcomponents),
+            "status": s.status.value, "justification": s.justification, "impact": s.impact, "stated_at": s.timestamp,
+        }
+        for s in statements
+    ]  # fmt: skip
+    session.execute(vex_statement.insert(), rows)
+    return get(session, identifier)
+
+
+def remove(session: Connection, identifier: str) -> None:
+    """Take a document and its statements out. Raises NotFoundError."""
+    session.execute(vex_statement.delete().where(vex_statement.c.document_id == identifier))
+    if session.execute(vex_document.delete().where(vex_document.c.id == identifier)).rowcount != 1:
+        raise NotFoundError("there is no such document")
+
+
+def get(session: Connection, identifier: str, projects: frozenset[str] | None = None) -> DocumentView:
+    """Raises NotFoundError, also for another project's."""
+    row = session.execute(sa.select(*vex_document.c).where(vex_document.c.id == identifier)).first()
+    if row is None or (projects is not None and row.project and row.project not in projects):
+        raise NotFoundError("there is no such document")
+    return DocumentView(*row)
+
+
+def list_(
+    session: Connection, projects: frozenset[str] | None, *, cursor: str | None = None, limit: int = 50
+) -> Page[DocumentView]:
+    """Documents that speak for these projects, the newest import first."""
+    query = sa.select(*vex_document.c).order_by(vex_document.c.imported_at.desc(), vex_document.c.id.desc())
+    if projects is not None:
+        query = query.where(vex_document.c.project.in_(["", *projects]))
+    if cursor:
+        at, identifier = decode_cursor(cursor, (str, str))
+        place = sa.literal(datetime.fromisoformat(at), vex_document.c.imported_at.type)
+        query = query.where(
+            sa.tuple_(vex_document.c.imported_at, vex_document.c.id) < sa.tuple_(place, sa.literal(identifier))
+        )
+    rows = session.execute(query.limit(limit + 1)).all()
+    more = encode_cursor(rows[limit - 1].imported_at.isoformat(), rows[limit - 1].id) if len(rows) > limit else None
+    return Page(tuple(DocumentView(*row) for row in rows[:limit]), more)
+
+
+def speaking(session: Connection, project: str, vulnerabilities: Collection[str]) -> tuple[VexStatement, ...]:
+    """What was stated about these vulnerabilities for this project."""
+    wanted, found = sorted(vulnerabilities), list[Any]()
+    for start in range(0, len(wanted), _CHUNK):
+        query = (
+            sa.select(*vex_statement.c, vex_document.c.author)
+            .join(vex_document, vex_document.c.id == vex_statement.c.document_id)
+            .where(
+                vex_document.c.project.in_(["", project]),
+                vex_statement.c.vulnerability.in_(wanted[start : start + _CHUNK]),
+            )
+        )
+        found += session.execute(query.order_by(vex_statement.c.id)).all()
+    return tuple(
+        VexStatement(
+            r.vulnerability, tuple(r.products), VexStatus(r.status), r.justification, r.impact, r.author, r.stated_at, tuple(r.subcomponents)
+        )
+        for r in found
+    )  # fmt: skip

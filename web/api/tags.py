@@ -1,0 +1,51 @@
+"""Tags: what each named, and when it came to name something else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from flask import Response
+
+from scanner.store import images
+from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
+from web.auth import permission, principal
+from web.services import services
+
+api = blueprint("tags", "Tags", "What each tag named, and since when.")
+
+
+class TagOut(Model):
+    repository: str
+    tag: str
+    digest: DigestText
+    seen_at: datetime
+
+
+class TagPage(Model):
+    items: list[TagOut]
+    next_cursor: str | None
+
+
+class TagQuery(PageQuery):
+    repository: Text | None = None
+    tag: Text | None = None
+
+
+@api.get("/tags", responses={"200": TagPage, **problems(404)})
+@permission("read")
+def index(query: TagQuery) -> Response:
+    """List what tags named, the newest move first
+
+    A tag that was moved has several rows; the first is what it named when it was last scanned.
+    """
+    with services().database.read() as session:
+        page = images.tags(
+            session,
+            principal().projects,
+            repository=query.repository,
+            tag=query.tag,
+            cursor=query.cursor,
+            limit=query.limit,
+        )
+    items = [TagOut(repository=m.repository, tag=m.tag, digest=m.digest, seen_at=m.seen_at) for m in page.items]
+    return answer(TagPage(items=items, next_cursor=page.next_cursor))

@@ -1,0 +1,132 @@
+"""VEX documents: what suppliers and we state about vulnerabilities. Statements that answer a finding take it out of decisions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from flask import Response
+from pydantic import Field
+from sqlalchemy.engine import Connection
+
+from scanner.policy import openvex
+from scanner.store import audit, gate, vex
+from web.api.base import PREFIX, Body, DigestText, Model, Name, PageQuery, answer, blueprint, problems
+from web.auth import address, everywhere, permission, principal, project_named
+from web.services import services
+
+api = blueprint("vex", "VEX", "Statements that a product is, or is not, affected.")
+
+
+class VexIn(Body):
+    document: dict[str, Any] = Field(description="An OpenVEX 0.2 document.")
+    project: Name | None = Field(None, description="Whose images it speaks for; every project's when absent.")
+
+
+class VexOut(Model):
+    id: UUID
+    project: str | None
+    name: str
+    author: str
+    version: str
+    digest: DigestText
+    statements: int
+    imported_by: str
+    imported_at: datetime
+
+
+class VexPage(Model):
+    items: list[VexOut]
+    next_cursor: str | None
+
+
+class VexPath(Model):
+    document_id: UUID
+
+
+def show(found: vex.DocumentView) -> VexOut:
+    return VexOut(
+        id=UUID(found.id),
+        project=found.project or None,
+        name=found.name,
+        author=found.author,
+        version=found.version,
+        digest=found.digest,
+        statements=found.statements,
+        imported_by=found.imported_by,
+        imported_at=found.imported_at,
+    )
+
+
+@api.get("/vex", responses={"200": VexPage, **problems(404)})
+@permission("read")
+def index(query: PageQuery) -> Response:
+    """List imported documents, the newest first"""
+    with services().database.read() as session:
+        page = vex.list_(session, principal().projects, cursor=query.cursor, limit=query.limit)
+    return answer(VexPage(items=[show(item) for item in page.items], next_cursor=page.next_cursor))
+
+
+@api.post("/vex", responses={"201": VexOut, **problems(404, 409)})
+@permission("triage")
+def create(body: VexIn) -> Response:
+    """Import an OpenVEX document
+
+    It is read whole or refused. Decisions are then made anew; a vulnerability that a statement answers denies nothing any more.
+    """
+    if body.project is None:
+        everywhere()
+    project = project_named(body.project) if body.project is not None else ""
+    data = orjson.dumps(body.document, option=orjson.OPT_SORT_KEYS)
+    read = openvex.parse(data)
+    with services().database.session() as session:
+        found = vex.add(
+            session,
+            project,
+            data,
+            principal().name,
+            name=read.id,
+            author=read.author,
+            version=read.version,
+            statements=read.statements,
+        )
+        _invalidate(session, project)
+        detail = {"project": project, "author": read.author, "digest": found.digest, "statements": found.statements}
+        audit.record(session, principal().name, "vex.import", found.id, address=address(), detail=detail)
+    return answer(show(found), 201, {"Location": f"{PREFIX}/vex/{found.id}"})
+
+
+@api.get("/vex/<uuid:document_id>", responses={"200": VexOut, **problems(404)})
+@permission("read")
+def get(path: VexPath) -> Response:
+    """Read what is known of a document"""
+    with services().database.read() as session:
+        return answer(show(vex.get(session, str(path.document_id), principal().projects)))
+
+
+@api.delete("/vex/<uuid:document_id>", responses={"204": None, **problems(404)})
+@permission("triage")
+def remove(path: VexPath) -> Response:
+    """Take a document back
+
+    Its statements answer nothing any more.
+    """
+    with services().database.session() as session:
+        found = vex.get(session, str(path.document_id), principal().projects)
+        if not found.project:
+            everywhere()
+        vex.remove(session, found.id)
+        _invalidate(session, found.project)
+        detail = {"project": found.project, "author": found.author, "digest": found.digest}
+        audit.record(session, principal().name, "vex.remove", found.id, address=address(), detail=detail)
+    return Response(status=204)
+
+
+def _invalidate(session: Connection, project: str) -> None:
+    """Decisions that a document's coming or going may change are to be made anew."""
+    if project:
+        gate.invalidate_for(session, project, ["**"])
+    else:
+        gate.invalidate(session)
