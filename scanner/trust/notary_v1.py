@@ -18,7 +18,6 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from scanner.config import Settings
@@ -28,9 +27,9 @@ from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.registry.auth import Authenticator, CredentialStore
 from scanner.registry.guard import http_client
-from scanner.trust._tuf.anchors import Anchor, Mode, anchor_digest, is_authority
-from scanner.trust._tuf.documents import key_id, parse_root, spki, usable_key
-from scanner.trust._tuf.repository import ROOT_LIMIT, Query, Repository, State, Want, drive
+from scanner.trust._tuf.anchors import Mode, anchor_digest, anchor_of, is_authority, load_certificates, load_public_key
+from scanner.trust._tuf.documents import ROOT_LIMIT, key_id, parse_root, usable_key
+from scanner.trust._tuf.repository import Query, State, Want, drive, verify
 from scanner.trust.base import NameScheme, SignatureRefused, TrustQuestion, TrustRoot
 
 _KEY_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -77,15 +76,13 @@ class NotaryV1(NameScheme):
         anchor, gun = anchor_of(root.document), job.name
         key = f"{gun}#{anchor_digest(anchor)}"
         remembered = _remembered(job, key)
-        repository = Repository(gun, anchor, remembered, job.now)
         query = Query(
             job.reference.tag,
             job.reference.digest,
             job.options.require_signers or tuple(root.document.get("require_signers", ())),
         )
         with open_server(root, job, gun) as server:
-            drive(repository.load(), server.fetch)
-            answer = drive(repository.resolve(query), server.fetch)
+            answer, repository = drive(verify(gun, anchor, remembered, job.now, query), server.fetch)
         job.state.save(key, repository.state().dump())
         notes = [f"{fault.role} could not be used: {fault.message}" for fault in answer.faults]
         if anchor.mode is Mode.TOFU:
@@ -177,7 +174,7 @@ def _checked(document: Any, where: str) -> dict[str, Any]:
     elif mode is Mode.ROOT_KEYS:
         found["pem"] = _text_list(document.get("pem"), "pem", where)
         for item in found["pem"]:
-            _public_key(item, where)
+            _check_key(item, where)
     elif mode is Mode.CA:
         found["pem"] = _a_text(document.get("pem"), "pem", where)
         _certificates(found["pem"], where)
@@ -219,34 +216,16 @@ def _root_json(value: Any, where: str) -> str:
 
 def _certificates(text: str, where: str) -> tuple[x509.Certificate, ...]:
     try:
-        return tuple(x509.load_pem_x509_certificates(text.encode()))
+        return load_certificates(text)
     except ValueError:
         raise _bad(where, "not PEM certificates") from None
 
 
-def _public_key(text: str, where: str) -> bytes:
+def _check_key(text: str, where: str) -> None:
     try:
-        public = serialization.load_pem_public_key(text.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        raise _bad(where, "pem: not a public key in PEM", "openssl pkey -in KEY -pubout") from None
-    usable = usable_key(public, "ecdsa") or usable_key(public, "rsa") or usable_key(public, "ed25519")
-    if usable is None:
-        raise _bad(where, "pem: a kind of key, or a key so short, that is never accepted")
-    return spki(usable)
-
-
-def anchor_of(document: Mapping[str, Any]) -> Anchor:
-    """The anchor that a validated document describes."""
-    mode = Mode(document["mode"])
-    if mode is Mode.CERT_IDS:
-        return Anchor(mode, ids=frozenset(document["ids"]))
-    if mode is Mode.CA:
-        return Anchor(mode, authorities=_certificates(document["pem"], "pem"))
-    if mode is Mode.ROOT_KEYS:
-        return Anchor(mode, keys=frozenset(_public_key(item, "pem") for item in document["pem"]))
-    if mode is Mode.ROOT_JSON:
-        return Anchor(mode, root=parse_root(document["root_json"].encode(), ROOT_LIMIT))
-    return Anchor(mode)
+        load_public_key(text)
+    except ValueError as error:
+        raise _bad(where, f"pem: {error}", "openssl pkey -in KEY -pubout") from None
 
 
 def _remembered(job: TrustQuestion, key: str) -> State | None:

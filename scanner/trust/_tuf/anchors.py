@@ -7,23 +7,26 @@ the only thing that keeps a server from answering for one repository with anothe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from scanner.model.untrusted import clean_text
 from scanner.trust._tuf.documents import (
     MAX_CERTIFICATES,
+    ROOT_LIMIT,
     Key,
     Role,
     Root,
     key_id,
+    parse_root,
     spki,
     usable_key,
     verify_role,
@@ -60,6 +63,37 @@ class Anchor:
     authorities: tuple[x509.Certificate, ...] = ()
     keys: frozenset[bytes] = frozenset()  # SubjectPublicKeyInfo
     root: Root | None = None
+
+
+def anchor_of(document: Mapping[str, Any]) -> Anchor:
+    """The anchor that a trust root's document describes. The document was validated: see ``NotaryV1.parse_trust``."""
+    mode = Mode(document["mode"])
+    if mode is Mode.CERT_IDS:
+        return Anchor(mode, ids=frozenset(document["ids"]))
+    if mode is Mode.CA:
+        return Anchor(mode, authorities=load_certificates(document["pem"]))
+    if mode is Mode.ROOT_KEYS:
+        return Anchor(mode, keys=frozenset(load_public_key(item) for item in document["pem"]))
+    if mode is Mode.ROOT_JSON:
+        return Anchor(mode, root=parse_root(document["root_json"].encode(), ROOT_LIMIT))
+    return Anchor(mode)
+
+
+def load_certificates(text: str) -> tuple[x509.Certificate, ...]:
+    """Raises ValueError."""
+    return tuple(x509.load_pem_x509_certificates(text.encode()))
+
+
+def load_public_key(text: str) -> bytes:
+    """The SubjectPublicKeyInfo of a public key in PEM. Raises ValueError for a kind or strength that is never accepted."""
+    try:
+        public: Any = serialization.load_pem_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("not a public key in PEM") from None
+    usable = usable_key(public, "ecdsa") or usable_key(public, "rsa") or usable_key(public, "ed25519")
+    if usable is None:
+        raise ValueError("a kind of key, or a key so short, that is never accepted")
+    return spki(usable)
 
 
 @dataclass(frozen=True)

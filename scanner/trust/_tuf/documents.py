@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, TypeGuard
@@ -27,6 +27,7 @@ from scanner.trust.base import SignatureRefused
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 MAX_CERTIFICATES = 16
+ROOT_LIMIT = 1 << 20
 _MAX_INTEGER = 1 << 53  # Go reads numbers as float64: beyond this two readers see two numbers
 _MAX_SIGNATURES = 256
 _RSA_BITS = range(2048, 16385)
@@ -473,7 +474,3 @@ def parse_timestamp_meta(document: Document) -> FileMeta:
     if not isinstance(meta, dict) or "snapshot" not in meta:
         raise malformed(f"{document.name}.json", "it names no snapshot")
     return parse_meta(meta["snapshot"], f"{document.name}.json")
-
-
-def short_ids(keys: Sequence[Key]) -> str:
-    return ", ".join(key.id[:16] for key in keys)

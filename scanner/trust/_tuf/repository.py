@@ -18,6 +18,7 @@ from scanner.model.finding import Signer
 from scanner.model.untrusted import clean_text
 from scanner.trust._tuf.anchors import Anchor, Mode, begin, confirm, follow
 from scanner.trust._tuf.documents import (
+    ROOT_LIMIT,
     Delegation,
     Document,
     FileMeta,
@@ -41,7 +42,6 @@ from scanner.trust.base import SignatureRefused
 
 T = TypeVar("T")
 
-ROOT_LIMIT = 1 << 20
 TIMESTAMP_LIMIT = 1 << 20
 SNAPSHOT_LIMIT = 16 << 20
 TARGETS_LIMIT = 16 << 20
@@ -163,6 +163,16 @@ class Answer:
     tag: str
     signers: tuple[Signer, ...]
     faults: tuple[Fault, ...] = ()
+
+
+def verify(
+    gun: str, anchor: Anchor, remembered: State | None, now: datetime, query: Query
+) -> Steps[tuple[Answer, Repository]]:
+    """One whole run. Raises SignatureRefused; only a run that ends here may be remembered (``Repository.state``)."""
+    repository = Repository(gun, anchor, remembered, now)
+    yield from repository.load()
+    answer = yield from repository.resolve(query)
+    return answer, repository
 
 
 class Repository:

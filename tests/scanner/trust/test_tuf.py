@@ -1,0 +1,203 @@
+"""The Notary v1 client without I/O, against honest and hostile repositories; and against itself with single steps taken out."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import scanner.trust._tuf
+from scanner.trust._tuf import documents
+from scanner.trust.base import SignatureRefused
+from tests.scanner.trust import attacks
+from tests.scanner.trust.attacks import Case, Step
+from tests.scanner.trust.simulator import canonical
+
+PACKAGE = Path(scanner.trust._tuf.__file__).parent
+
+
+def outcome(tuf: str, case: Case) -> list[str]:
+    """What a client says at each step: a digest, or the reason of its refusal. Its state is kept as its own bytes."""
+    anchors, repository = (importlib.import_module(f"{tuf}.{name}") for name in ("anchors", "repository"))
+    anchor, state, said = anchors.anchor_of(case.anchor), None, []
+    for step in case.steps:
+        query = repository.Query(step.tag, step.digest, step.signers)
+        remembered = repository.State.load(state) if state else None
+        steps = repository.verify(case.gun, anchor, remembered, step.now, query)
+        try:
+            answer, finished = repository.drive(steps, lambda want, files=step.files: files.get(want.name))
+        except SignatureRefused as error:
+            said.append(error.reason)
+        else:
+            said.append(answer.digest)
+            state = finished.state().dump()
+    return said
+
+
+def right(said: str, step: Step) -> bool:
+    return said == step.expect if isinstance(step.expect, str) else said in step.expect
+
+
+@pytest.mark.parametrize("name", attacks.names())
+def test_case(name: str) -> None:
+    case = attacks.find(name)
+    for number, (said, step) in enumerate(zip(outcome("scanner.trust._tuf", case), case.steps, strict=True)):
+        assert right(said, step), (number, said, step.expect)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One step taken out of the client, and the case that notices."""
+
+    file: str
+    old: str
+    new: str
+    noticed_by: str
+
+
+D, A, R = "documents.py", "anchors.py", "repository.py"
+MUTATIONS = [
+    Mutation(D, "_ESCAPE.sub(_unescaped, text)", "text", "form-control-signed"),
+    Mutation(D, "sort_keys=True", "sort_keys=False", "good-members-in-any-order"),
+    Mutation(D, "isinstance(value, float) or", "", "a-fraction-is-signed"),
+    Mutation(D, "abs(value) > _MAX_INTEGER", "False", "a-number-that-readers-disagree-about"),
+    Mutation(D, " and not isinstance(value, bool)", "", "a-version-that-is-true"),
+    Mutation(D, "validate=True", "validate=False", "base64-with-noise"),
+    Mutation(D, "depth=64", "depth=1000", "nested-deeply"),
+    Mutation(D, "-offset if match[3]", "offset if match[3]", "exp-offset-west"),
+    Mutation(D, " or key.id != signature.keyid", "", "a-key-under-a-false-id"),
+    Mutation(D, "return spki(self.public) if self.public is not None else", "return", "the-same-key-twice"),
+    Mutation(D, "len(found) < role.threshold", "not found", "one-of-two"),
+    Mutation(D, " or threshold < 1", "", "threshold-of-nothing"),
+    Mutation(D, "range(2048, 16385)", "range(512, 16385)", "a-short-rsa-key"),
+    Mutation(D, "len(value) != 2 * half", "False", "an-unpadded-signature"),
+    Mutation(D, " or len(value) > _MAX_SIGNATURES", "", "too-many-signatures"),
+    Mutation(D, 'signed.get("_type") != kind', "False", "another-type"),
+    Mutation(D, "not is_int(version) or version < 1", "not is_int(version)", "version-nought"),
+    Mutation(D, "len(data) != self.length", "False", "length-short"),
+    Mutation(D, "hashlib.sha256(data).digest() != self.sha256", "False", "another-targets-document"),
+    Mutation(D, "self.sha512 is not None and hashlib", "False and hashlib", "the-second-hash-is-another"),
+    Mutation(D, "len(sha256) != 32 or", "", "entry-without-a-digest"),
+    Mutation(D, "len(sha512) != 64", "False", "a-hash-of-another-length"),
+    Mutation(D, "now >= document.expires", "False", "expired-timestamp"),
+    Mutation(D, "if any(keyid not in keys for keyid in keyids):", "if False:", "del-key-missing"),
+    Mutation(D, "        if name in found:", "        if False:", "del-duplicate-role"),
+    Mutation(D, "all(any(tag.startswith(prefix) for prefix in level) for level in self.paths)", "True", "del-path-absent"),
+    Mutation(D, "*(above.paths if above else ())", "*()", "delegation-beyond-its-parent"),
+    Mutation(D, ' and name.rpartition("/")[0] == parent', "", "delegation-of-a-grandchild"),
+    Mutation(A, "if not names(leaf, gun):", "if False:", "pinned-key-of-another-repository"),
+    Mutation(A, 'if name.endswith("*") else name == gun', 'if name.endswith("*") else gun.startswith(name)', "root-cn-prefix"),
+    Mutation(A, "is_authority(leaf) or", "", "certificate-of-an-authority"),
+    Mutation(A, "if weak(leaf) or", "if", "certificate-signed-with-sha1"),
+    Mutation(A, "now < leaf.not_valid_before_utc - _GRACE", "False", "certificate-of-next-week"),
+    Mutation(A, "now > leaf.not_valid_after_utc", "False", "certificate-that-expired"),
+    Mutation(A, "return leaf.key.id in anchor.ids", "return True", "pinned-other-certificate"),
+    Mutation(A, "return leaf.key.identity in anchor.keys", "return True", "pinned-other-key"),
+    Mutation(A, "    _self_signed(root, good)", "    pass", "root-not-signed-by-itself"),
+    Mutation(A, "    _self_signed(root, leaves.good)", "    pass", "rotation-that-the-new-root-did-not-sign"),
+    Mutation(A, 'verify_role(new.document, old.roles["root"])', "pass", "rotation-that-the-old-root-did-not-sign"),
+    Mutation(A, "    confirm(new, gun, now)", "    pass", "rotation-to-another-repository"),
+    Mutation(A, "certificate.verify_directly_issued_by(issuer)", "pass", "issued-by-another-authority"),
+    Mutation(A, "bool(_USAGES & set(usage))", "True", "issued-for-mail"),
+    Mutation(A, "e.critical and not isinstance", "False and not isinstance", "issued-with-what-nobody-understands"),
+    Mutation(A, "below > constraints.path_length", "False", "issued-beyond-the-path-length"),
+    Mutation(A, "usage is not None and not usage.key_cert_sign", "False", "issued-by-one-that-may-not-issue"),
+    Mutation(A, "<= now <= certificate.not_valid_after_utc", "<= now", "issued-by-an-expired-intermediate"),
+    Mutation(R, "current(served.document, self._now)", "pass", "expired-root"),
+    Mutation(R, 'self._old_timestamp)\n        current(found, self._now)', "self._old_timestamp)", "expired-timestamp"),
+    Mutation(R, 'self._old_snapshot)\n        current(found, self._now)', "self._old_snapshot)", "expired-snapshot"),
+    Mutation(R, "current(found.document, self._now)", "pass", "expired-targets"),
+    Mutation(R, 'verify_role(found, self._root.roles["timestamp"])', "pass", "timestamp-by-a-stranger"),
+    Mutation(R, 'verify_role(found, self._root.roles["snapshot"])', "pass", "snapshot-by-a-stranger"),
+    Mutation(R, "keys = verify_role(found.document, role)", "keys = ()", "releases-by-a-stranger"),
+    Mutation(R, "newer(found, self._old_timestamp)", "pass", "older-timestamp"),
+    Mutation(R, "newer(found, self._old_snapshot)", "pass", "older-snapshot"),
+    Mutation(R, "newer(found.document, self._old_roles.get(name))", "pass", "older-releases"),
+    Mutation(R, "document.version == seen.version and document.fingerprint", "False and document.fingerprint",
+             "another-document-of-the-same-version"),
+    Mutation(R, 'self._files["root"].compare(self._root.document.data, "root.json")', "pass", "the-snapshot-is-of-another-root"),
+    Mutation(R, "        if hidden:", "        if False:", "releases-are-hidden"),
+    Mutation(R, " & found.delegations.keys()", "", "good-removed-delegation-may-vanish"),
+    Mutation(R, "if served.version < held.version:", "if False:", "older-root"),
+    Mutation(R, "served.version - held.version > _MAX_ROTATIONS", "False", "a-thousand-rotations"),
+    Mutation(R, "served.document.fingerprint != held.document.fingerprint", "False", "another-root-of-the-same-version"),
+    Mutation(R, "            confirm(served, self._gun, self._now)", "            pass", "certificate-expires-later"),
+    Mutation(R, "step.version != version", "False", "rotation-over-a-false-step"),
+    Mutation(R, "            self._recover(held, served)", "            pass", "good-fast-forward-recovery"),
+    Mutation(R, "meta.length > limit", "False", "a-huge-file-is-announced"),
+    Mutation(R, "for place in (released, self._targets)", "for place in (self._targets, released)", "good-releases-first"),
+    Mutation(R, "if tag not in taken and", "if", "good-releases-first"),
+    Mutation(R, "query.digest is not None and digest != query.digest", "False", "tag-and-digest-disagree"),
+    Mutation(R, "    if missing:", "    if False:", "signers-disagree"),
+    Mutation(R, "len(digests) != 1", "False", "signers-disagree"),
+    Mutation(R, "                faults.append(", "                raise error\n                faults.append(", "good-old-signer-is-broken"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def mutant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The client's package, with one step taken out, under another name."""
+    mutation: Mutation = request.param
+    name = f"mutant_{tmp_path.name.replace('-', '_')}"
+    copy = tmp_path / name
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in copy.glob("*.py"):
+        text = file.read_text().replace("scanner.trust._tuf", name)
+        if file.name == mutation.file:
+            assert mutation.old in text, f"{mutation.file} has no {mutation.old!r} any more"
+            text = text.replace(mutation.old, mutation.new)
+            compile(text, file.name, "exec")
+        file.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield name
+    for module in [module for module in sys.modules if module.split(".")[0] == name]:
+        del sys.modules[module]
+
+
+@pytest.mark.parametrize(
+    ("mutant", "noticed_by"),
+    [(m, m.noticed_by) for m in MUTATIONS],
+    indirect=["mutant"],
+    ids=[m.noticed_by for m in MUTATIONS],
+)
+def test_a_case_notices_when_a_step_is_taken_out(mutant: str, noticed_by: str) -> None:
+    case = attacks.find(noticed_by)
+    try:
+        said = outcome(mutant, case)
+    except (KeyError, ValueError, AssertionError):
+        return  # breaking is no answer, so the case fails as well
+    assert not all(right(word, step) for word, step in zip(said, case.steps, strict=True))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs", "Cc"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs", "Cc"])), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+def test_canonical_json_is_what_the_form_says(value: Any) -> None:
+    assert documents.canonical(value) == canonical(value)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_in_strings_only_quote_and_backslash_are_escaped(text: str) -> None:
+    assert documents.canonical(text) == b'"' + text.encode().replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+@given(st.binary(max_size=300))
+def test_bytes_are_refused_never_more(data: bytes) -> None:
+    with pytest.raises(SignatureRefused):
+        documents.parse_document(data, "root", "Root", 1 << 20)
