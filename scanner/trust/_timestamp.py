@@ -75,7 +75,10 @@ def _verify(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -
     time: datetime = info["gen_time"].native
     _check_purpose(certificate)
     if certificate not in anchors or not valid_at(certificate, time):
-        build_path(certificate, certificates, anchors, time)
+        try:
+            build_path(certificate, certificates, anchors, time)
+        except SignatureRefused as error:
+            raise _refused(str(error)) from error
     accuracy = _accuracy(info)
     return Timestamp(time - accuracy, time + accuracy, certificate.subject.rfc4514_string())
 
@@ -116,8 +119,8 @@ def _signer_certificate(signer: cms.SignerInfo, certificates: Sequence[x509.Cert
     raise _refused("its signer's certificate is missing")
 
 
-def _asn1(certificate: x509.Certificate) -> cms.x509.Certificate:
-    return cms.x509.Certificate.load(certificate.public_bytes(Encoding.DER))
+def _asn1(certificate: x509.Certificate) -> cms.Certificate:
+    return cms.Certificate.load(certificate.public_bytes(Encoding.DER))
 
 
 def _check_signature(signer: cms.SignerInfo, certificate: x509.Certificate, content: bytes) -> None:

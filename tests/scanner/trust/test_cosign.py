@@ -1,14 +1,68 @@
-"""cosign: the sample cases, then every rule on signatures made here."""
+"""cosign: the sample cases, then every rule on signatures made here, then each step taken away."""
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from scanner.model.finding import TrustStatus
+from scanner.config import Limits, Settings
+from scanner.model.finding import TrustStatus, Verification
+from scanner.model.reference import Descriptor
+from scanner.trust._cosign import verification
+from scanner.trust._cosign.keyless import Who
+from scanner.trust._cosign.payload import SIGNATURE_PREDICATE, Statement, flatten
+from scanner.trust._pki import key_id
+from scanner.trust._timestamp import Timestamp
 from scanner.trust.cosign import Cosign
-from tests.scanner.trust.trees import cases, run_case
+from tests.scanner.trust.certificates import (
+    AUTHORITY,
+    Instance,
+    Log,
+    TimestampAuthority,
+    b64,
+    certify,
+    ec_key,
+    pem,
+    purposes,
+    rsa_key,
+)
+from tests.scanner.trust.cosign_signing import (
+    PROVENANCE,
+    Layer,
+    attestation,
+    bundle,
+    classic,
+    dsse_entry,
+    hashed_rekord,
+    logged_bundle,
+    pae,
+    payload,
+    put_bundle,
+    put_layers,
+    sign,
+    statement,
+)
+from tests.scanner.trust.trees import NOW, Files, cases, run_case, serving, verify
+
+A, B = ec_key("a"), ec_key("b")
+SIGSTORE, LOG, TSA = Instance(), Log(), TimestampAuthority()
+ANNA = {"issuer": "https://accounts.example.com", "subject": "release@example.com"}
+KEYED: dict[str, Any] = {"keys": {"a": pem(A)}}
+LOGGED = {**KEYED, "rekor_keys": [pem(LOG.key)]}
+KEYLESS = {"identities": [ANNA], "fulcio": [pem(SIGSTORE.root)], "rekor_keys": [pem(LOG.key)]}
+SEEN = {**KEYLESS, "ctfe_keys": [pem(SIGSTORE.ct_key)]}
+STAMPED = {"identities": [ANNA], "fulcio": [pem(SIGSTORE.root)], "tsa": [pem(TSA.certificate) + pem(TSA.root)]}
+ROOT = {"identities": [ANNA], "trusted_root": SIGSTORE.trusted_root()}
+LATE, EARLY = NOW + timedelta(hours=1), NOW - timedelta(hours=1)
 
 CASES = cases("cases_cosign.json")
 
@@ -23,3 +77,584 @@ def test_sample_cases(case: dict[str, Any]) -> None:
         assert answer.status is not TrustStatus.VERIFIED
         assert answer.reason in case["expect"]["error"], answer
         assert (answer.status is TrustStatus.UNKNOWN) is (answer.reason == "unavailable")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is put beside the image, by which trust, and the reason of its refusal; empty: it verifies."""
+
+    put: Callable[[Files, Descriptor], None]
+    trust: Mapping[str, Any]
+    reason: str = ""
+    require_signers: tuple[str, ...] = ()
+
+
+def layers(*makers: Callable[[str], Layer]) -> Callable[[Files, Descriptor], None]:
+    """A ``.sig`` manifest; each maker is given the image's digest."""
+    return lambda files, image: put_layers(files, image, [make(image.digest) for make in makers])
+
+
+def bundles(*makers: Callable[[str], bytes], **other: Any) -> Callable[[Files, Descriptor], None]:
+    def put(files: Files, image: Descriptor) -> None:
+        for make in makers:
+            put_bundle(files, image, make(image.digest), **other)
+
+    return put
+
+
+def keyless(
+    at: Any = NOW, *, log: Log | None = LOG, key: ec.EllipticCurvePrivateKey = A, **how: Any
+) -> Callable[[str], Layer]:
+    certificate = SIGSTORE.certify(key, **how)
+    return lambda d: classic(key, payload(d), certificate, [SIGSTORE.root], log, at)
+
+
+def stamped(at: Any, tsa: TimestampAuthority = TSA, over: bytes = b"", **how: Any) -> Callable[[str], Layer]:
+    def make(digest: str) -> Layer:
+        signature = sign(A, payload(digest))
+        token = tsa.token(over or signature, at, **how)
+        return classic(A, payload(digest), SIGSTORE.certify(A), [SIGSTORE.root], timestamp=token, signature=signature)
+
+    return make
+
+
+def entry_of(**changed: Any) -> Callable[[str], Layer]:
+    """A promised entry that is true of something else: its payload, signature, key or certificate."""
+
+    def make(digest: str) -> Layer:
+        body, key = payload(digest), changed.get("key", A)
+        signature = sign(A, body)
+        logged = hashed_rekord(
+            changed.get("data", body), changed.get("signature", signature), key, changed.get("certificate")
+        )
+        return classic(A, body, log=LOG, entry={**logged, **changed.get("members", {})}, signature=signature)
+
+    return make
+
+
+def annotated(**annotations: str) -> Callable[[str], Layer]:
+    def make(digest: str) -> Layer:
+        layer = classic(A, payload(digest))
+        names = {"signature": "dev.cosignproject.cosign/signature", "log": "dev.sigstore.cosign/bundle"}
+        return Layer(layer.data, {**layer.annotations, **{names[k]: v for k, v in annotations.items()}})
+
+    return make
+
+
+def other_root() -> Instance:
+    return Instance("elsewhere")
+
+
+ED = ed25519.Ed25519PrivateKey.from_private_bytes(b"7" * 32)
+ZERO = "sha256:" + "0" * 64
+INTERMEDIATE = certify({"CN": "between"}, B, AUTHORITY, (SIGSTORE.root, SIGSTORE.root_key))
+NO_CA = certify({"CN": "between"}, B, [], (SIGSTORE.root, SIGSTORE.root_key))
+UNKNOWN_CRITICAL = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0"), True)
+OLD_ISSUER = (
+    x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1"), b"https://other.example"),
+    False,
+)
+BY_REGEXP = {"issuer_regexp": "https://.*\\.example\\.com", "subject_regexp": "release@example"}
+
+SCENES: dict[str, Scene] = {
+    # keys and what they sign
+    "by the key": Scene(layers(lambda d: classic(A, payload(d))), KEYED),
+    "by rsa": Scene(layers(lambda d: classic(rsa_key(), payload(d))), {"keys": {"r": pem(rsa_key())}}),
+    "by ed25519": Scene(layers(lambda d: classic(ED, payload(d))), {"keys": {"e": pem(ED)}}),
+    "by P-521": Scene(
+        layers(lambda d: classic(ec_key("a", ec.SECP521R1), payload(d))),
+        {"keys": {"p": pem(ec_key("a", ec.SECP521R1))}},
+    ),
+    "by another key": Scene(layers(lambda d: classic(B, payload(d))), KEYED, "signature"),
+    "the good one is the second": Scene(
+        layers(lambda d: classic(B, payload(d)), lambda d: classic(A, payload(d))), KEYED
+    ),
+    "of another image": Scene(layers(lambda d: classic(A, payload(ZERO))), KEYED, "payload"),
+    "of another type": Scene(
+        layers(lambda d: classic(A, payload(d, kind="atomic container signature"))), KEYED, "payload"
+    ),
+    "digest as a number": Scene(
+        layers(lambda d: classic(A, payload(d).replace(f'"{d}"'.encode(), b"7"))), KEYED, "payload"
+    ),
+    "not JSON": Scene(layers(lambda d: classic(A, b"signed")), KEYED, "malformed"),
+    "a list": Scene(layers(lambda d: classic(A, b"[]")), KEYED, "malformed"),
+    "signature not base64": Scene(layers(annotated(signature="!")), KEYED, "malformed"),
+    "signature empty": Scene(layers(annotated(signature="")), KEYED, "signature"),
+    "no signature at all": Scene(layers(lambda d: Layer(payload(d), {})), KEYED, "malformed"),
+    "a broken log entry": Scene(layers(annotated(log="{")), KEYED, "malformed"),
+    "a broken one beside a good one": Scene(layers(annotated(signature="!"), lambda d: classic(A, payload(d))), KEYED),
+    # thresholds
+    "two of two": Scene(
+        layers(lambda d: classic(A, payload(d)), lambda d: classic(B, payload(d))),
+        {"keys": {"a": pem(A), "b": pem(B)}, "threshold": 2},
+    ),
+    "classic and bundle together": Scene(
+        lambda f, i: (
+            put_layers(f, i, [classic(A, payload(i.digest))]),
+            put_bundle(f, i, bundle(B, statement(i.digest))),
+            None,
+        )[-1],
+        {"keys": {"a": pem(A), "b": pem(B)}, "threshold": 2},
+    ),
+    "one key in two forms": Scene(
+        lambda f, i: (
+            put_layers(f, i, [classic(A, payload(i.digest))]),
+            put_bundle(f, i, bundle(A, statement(i.digest))),
+            None,
+        )[-1],
+        {"keys": {"a": pem(A), "b": pem(B)}, "threshold": 2},
+        "threshold",
+    ),
+    "one person twice": Scene(layers(keyless(), keyless(key=B)), {**KEYLESS, "threshold": 2}, "threshold"),
+    "a key and a person": Scene(
+        layers(lambda d: classic(B, payload(d), log=LOG), keyless()), {**KEYLESS, "keys": {"b": pem(B)}, "threshold": 2}
+    ),
+    # signers asked for
+    "the signer asked for": Scene(layers(lambda d: classic(A, payload(d))), KEYED, "", ("a",)),
+    "by its key id": Scene(layers(lambda d: classic(A, payload(d))), KEYED, "", (key_id(A.public_key()),)),
+    "another signer asked for": Scene(layers(lambda d: classic(A, payload(d))), KEYED, "signer_missing", ("b",)),
+    # annotations
+    "annotated": Scene(layers(lambda d: classic(A, payload(d, env="prod"))), {**KEYED, "annotations": {"env": "prod"}}),
+    "annotated otherwise": Scene(
+        layers(lambda d: classic(A, payload(d, env="test"))), {**KEYED, "annotations": {"env": "prod"}}, "annotations"
+    ),
+    "not annotated": Scene(
+        layers(lambda d: classic(A, payload(d))), {**KEYED, "annotations": {"env": "prod"}}, "annotations"
+    ),
+    "an annotation of another kind": Scene(
+        layers(lambda d: classic(A, payload(d, env=["prod"]))), {**KEYED, "annotations": {"env": "prod"}}, "annotations"
+    ),
+    # the log
+    "logged": Scene(layers(lambda d: classic(A, payload(d), log=LOG)), LOGGED),
+    "not logged": Scene(layers(lambda d: classic(A, payload(d))), LOGGED, "tlog"),
+    "not logged, and nobody asks": Scene(layers(lambda d: classic(A, payload(d))), {**LOGGED, "tlog": "ignored"}),
+    "asked without a known log": Scene(
+        layers(lambda d: classic(A, payload(d), log=LOG)), {**KEYED, "tlog": "required"}, "tlog"
+    ),
+    "another log": Scene(layers(lambda d: classic(A, payload(d), log=Log("b"))), LOGGED, "tlog"),
+    "a promise by another key": Scene(
+        layers(
+            lambda d: annotated(log=json.dumps({**LOG.promise({}, NOW), "SignedEntryTimestamp": b64(sign(B, b""))}))(d)
+        ),
+        LOGGED,
+        "tlog",
+    ),
+    "an empty promise": Scene(
+        layers(annotated(log=json.dumps({**LOG.promise({"kind": "x"}, NOW), "SignedEntryTimestamp": ""}))),
+        LOGGED,
+        "tlog",
+    ),
+    "logged of another payload": Scene(layers(entry_of(data=b"other")), LOGGED, "tlog"),
+    "logged of another signature": Scene(layers(entry_of(signature=b"other")), LOGGED, "tlog"),
+    "logged of another key": Scene(layers(entry_of(key=B)), LOGGED, "tlog"),
+    "logged of a certificate": Scene(layers(entry_of(certificate=SIGSTORE.certify(A))), LOGGED, "tlog"),
+    "logged of no key": Scene(
+        layers(
+            lambda d: entry_of(
+                members={
+                    "spec": {
+                        **hashed_rekord(payload(d), sign(A, payload(d)), A)["spec"],
+                        "signature": {"content": b64(sign(A, payload(d))), "publicKey": {"content": b64(b"no PEM")}},
+                    }
+                }
+            )(d)
+        ),
+        LOGGED,
+        "tlog",
+    ),
+    "logged as another kind": Scene(layers(entry_of(members={"kind": "rpm"})), LOGGED, "tlog"),
+    # keyless
+    "keyless": Scene(layers(keyless()), KEYLESS),
+    "keyless and seen": Scene(layers(keyless()), SEEN),
+    "keyless, by an intermediate": Scene(
+        layers(
+            lambda d: classic(
+                A, payload(d), SIGSTORE.certify(A, by=(INTERMEDIATE, B)), [INTERMEDIATE, SIGSTORE.root], LOG
+            )
+        ),
+        KEYLESS,
+    ),
+    "keyless, by somebody who is no authority": Scene(
+        layers(lambda d: classic(A, payload(d), SIGSTORE.certify(A, by=(NO_CA, B)), [NO_CA, SIGSTORE.root], LOG)),
+        KEYLESS,
+        "certificate",
+    ),
+    "keyless, not seen": Scene(layers(keyless(sct=False)), SEEN, "certificate"),
+    "keyless, seen by another log": Scene(layers(keyless()), {**KEYLESS, "ctfe_keys": [pem(B)]}, "certificate"),
+    "keyless, not logged": Scene(layers(keyless(log=None)), KEYLESS, "tlog"),
+    "keyless, logged too late": Scene(layers(keyless(LATE)), KEYLESS, "certificate"),
+    "keyless, logged too early": Scene(layers(keyless(EARLY)), KEYLESS, "certificate"),
+    "keyless, another authority": Scene(
+        layers(keyless()), {**KEYLESS, "fulcio": [pem(other_root().root)]}, "certificate"
+    ),
+    "keyless, not for code": Scene(
+        layers(keyless(eku=purposes(ExtendedKeyUsageOID.SERVER_AUTH))), KEYLESS, "certificate"
+    ),
+    "keyless, for nothing": Scene(layers(keyless(eku=None)), KEYLESS, "certificate"),
+    "keyless, an authority itself": Scene(layers(keyless(more=[AUTHORITY[0]])), KEYLESS, "certificate"),
+    "keyless, not understood": Scene(layers(keyless(more=[UNKNOWN_CRITICAL])), KEYLESS, "certificate"),
+    "keyless, another subject": Scene(layers(keyless(subject="mallory@example.com")), KEYLESS, "identity"),
+    "keyless, another issuer": Scene(layers(keyless(issuer="https://elsewhere.example")), KEYLESS, "identity"),
+    "keyless, two issuers": Scene(layers(keyless(more=[OLD_ISSUER])), KEYLESS, "malformed"),
+    "keyless, half an expression": Scene(layers(keyless()), {**KEYLESS, "identities": [BY_REGEXP]}, "identity"),
+    "keyless, the whole expression": Scene(
+        layers(keyless()), {**KEYLESS, "identities": [{**BY_REGEXP, "subject_regexp": "release@example\\.com"}]}
+    ),
+    "keyless, of another image": Scene(
+        layers(lambda d: classic(A, payload(ZERO), SIGSTORE.certify(A), [], LOG)), KEYLESS, "payload"
+    ),
+    "keyless, by another key": Scene(
+        layers(lambda d: classic(B, payload(d), SIGSTORE.certify(A), [], LOG)), KEYLESS, "signature"
+    ),
+    "a certificate where keys are wanted": Scene(
+        layers(lambda d: classic(B, payload(d), SIGSTORE.certify(B), [], LOG)), KEYED, "signature"
+    ),
+    "no certificate where one is wanted": Scene(
+        layers(lambda d: classic(A, payload(d), log=LOG)), KEYLESS, "signature"
+    ),
+    # timestamps
+    "timestamped": Scene(layers(stamped(NOW, response=True)), STAMPED),
+    "timestamped too late": Scene(layers(stamped(LATE)), STAMPED, "certificate"),
+    "timestamped, give or take an hour": Scene(layers(stamped(NOW, seconds=3600)), STAMPED, "certificate"),
+    "timestamped, other bytes": Scene(layers(stamped(NOW, over=b"other")), STAMPED, "timestamp"),
+    "timestamped by another": Scene(layers(stamped(NOW, TimestampAuthority("b"))), STAMPED, "timestamp"),
+    "timestamped by somebody for more": Scene(
+        layers(stamped(NOW, TimestampAuthority("tsa", purposes(ExtendedKeyUsageOID.TIME_STAMPING)))),
+        STAMPED,
+        "timestamp",
+    ),
+    "timestamped, naming another": Scene(layers(stamped(NOW, named=SIGSTORE.root)), STAMPED, "timestamp"),
+    "not timestamped": Scene(layers(keyless(log=None)), STAMPED, "certificate"),
+    # bundles
+    "a bundle": Scene(bundles(lambda d: bundle(A, statement(d))), KEYED),
+    "a bundle by another key": Scene(bundles(lambda d: bundle(B, statement(d))), KEYED, "signature"),
+    "a bundle of another image": Scene(bundles(lambda d: bundle(A, statement(ZERO))), KEYED, "payload"),
+    "a bundle about nothing": Scene(bundles(lambda d: bundle(A, statement(d, subject=[]))), KEYED, "payload"),
+    "a bundle of another statement": Scene(bundles(lambda d: bundle(A, statement(d, _type="x"))), KEYED, "malformed"),
+    "an attestation is no signature": Scene(
+        bundles(lambda d: bundle(A, statement(d, PROVENANCE))), KEYED, "not_signed"
+    ),
+    "a bundle under another subject": Scene(
+        bundles(lambda d: bundle(A, statement(d)), subject={"mediaType": "x", "digest": ZERO, "size": 1}),
+        KEYED,
+        "payload",
+    ),
+    "a bundle of two layers": Scene(bundles(lambda d: bundle(A, statement(d)), layers=[]), KEYED, "malformed"),
+    "a bundle of another version": Scene(
+        bundles(lambda d: bundle(A, statement(d), mediaType="application/vnd.dev.sigstore.bundle.v9+json")),
+        KEYED,
+        "malformed",
+    ),
+    "a bundle without an envelope": Scene(
+        bundles(lambda d: bundle(A, statement(d), dsseEnvelope=None)), KEYED, "malformed"
+    ),
+    "an envelope of another type": Scene(
+        bundles(
+            lambda d: bundle(
+                A,
+                statement(d),
+                dsseEnvelope={
+                    "payload": b64(statement(d)),
+                    "payloadType": "text/plain",
+                    "signatures": [{"sig": b64(sign(A, pae(statement(d), "text/plain")))}],
+                },
+            )
+        ),
+        KEYED,
+        "malformed",
+    ),
+    "a listed manifest of something else": Scene(
+        bundles(lambda d: bundle(A, statement(d)), artifactType="text/plain"), KEYED, "not_signed"
+    ),
+    "a logged bundle": Scene(bundles(lambda d: logged_bundle(A, statement(d), LOG)), LOGGED),
+    "a bundle not logged": Scene(bundles(lambda d: bundle(A, statement(d))), LOGGED, "tlog"),
+    "a bundle logged of another": Scene(
+        bundles(
+            lambda d: bundle(A, statement(d), entries=[LOG.bundle_entry(dsse_entry(statement(d), b"other", A), NOW)])
+        ),
+        LOGGED,
+        "tlog",
+    ),
+    "a keyless bundle": Scene(bundles(lambda d: logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A))), SEEN),
+    "a keyless bundle, timestamped": Scene(
+        bundles(lambda d: stamped_bundle(d, NOW)), {**STAMPED, "ctfe_keys": [pem(SIGSTORE.ct_key)]}
+    ),
+    # the sigstore library
+    "sigstore": Scene(bundles(lambda d: logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A))), ROOT),
+    "sigstore, classic": Scene(layers(keyless()), ROOT),
+    "sigstore, of another image": Scene(
+        bundles(lambda d: logged_bundle(A, statement(ZERO), LOG, SIGSTORE.certify(A))), ROOT, "payload"
+    ),
+    "sigstore, an attestation": Scene(
+        bundles(lambda d: logged_bundle(A, statement(d, PROVENANCE), LOG, SIGSTORE.certify(A))), ROOT, "not_signed"
+    ),
+    "sigstore, another subject": Scene(
+        bundles(lambda d: logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A, "mallory@example.com"))),
+        ROOT,
+        "identity",
+    ),
+    "sigstore, another log": Scene(
+        bundles(lambda d: logged_bundle(A, statement(d), Log("b"), SIGSTORE.certify(A))), ROOT, "tlog"
+    ),
+    "sigstore, too late": Scene(
+        bundles(lambda d: logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A), LATE)), ROOT, "certificate"
+    ),
+    "sigstore, not seen": Scene(
+        bundles(lambda d: logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A, sct=False))), ROOT, "certificate"
+    ),
+    "sigstore, not logged": Scene(bundles(lambda d: bundle(A, statement(d), SIGSTORE.certify(A))), ROOT, "malformed"),
+    "sigstore, another authority": Scene(
+        bundles(lambda d: logged_bundle(A, statement(d), LOG, other_root().certify(A))), ROOT, "certificate"
+    ),
+}
+
+
+def stamped_bundle(digest: str, at: Any) -> bytes:
+    made = json.loads(bundle(A, statement(digest), SIGSTORE.certify(A)))
+    signature = base64.b64decode(made["dsseEnvelope"]["signatures"][0]["sig"])
+    listed = [{"signedTimestamp": b64(TSA.token(signature, at))}]
+    made["verificationMaterial"]["timestampVerificationData"] = {"rfc3161Timestamps": listed}
+    return json.dumps(made).encode()
+
+
+def play(scene: Scene, **how: Any) -> tuple[Verification, ...]:
+    files = Files()
+    image = files.put_image()
+    scene.put(files, image)
+    with serving(files) as client:
+        return verify(Cosign(), client, image, scene.trust, require_signers=scene.require_signers, **how)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_rule(name: str) -> None:
+    scene = SCENES[name]
+    answer = play(scene)[0]
+    expected = {"": TrustStatus.VERIFIED, "not_signed": TrustStatus.NOT_SIGNED}.get(scene.reason, TrustStatus.REFUSED)
+    assert (answer.status, answer.reason) == (expected, scene.reason), answer.detail
+    assert bool(answer.signers) is (scene.reason in ("", "threshold", "signer_missing"))
+
+
+def test_who_signed_is_told() -> None:
+    (keyed,) = play(SCENES["by the key"])
+    assert [(s.name, s.keyid) for s in keyed.signers] == [("a", key_id(A.public_key()))]
+    assert keyed.notes == ("the transparency log was not asked for",)
+    (person,) = play(SCENES["keyless"])
+    assert [(s.name, s.issuer) for s in person.signers] == [("release@example.com", "https://accounts.example.com")]
+    assert person.notes == ()
+
+
+# A step taken away, what stands in its place, and the scene whose verdict then is another.
+ACCEPTING: dict[str, tuple[str, Callable[..., Any], str]] = {
+    "1 the signature": ("verify_signature", lambda *a: True, "by another key"),
+    "2 the promise": ("check_promise", lambda *a: None, "another log"),
+    "2 the entry": ("check_entry", lambda *a: None, "logged of another key"),
+    "2 the log": ("check_log", lambda *a, **k: None, "not logged"),
+    "3 the certificate": (
+        "check_certificate",
+        lambda leaf, others, roots, times: (leaf, roots[0]),
+        "keyless, another authority",
+    ),
+    "3 its purpose": (
+        "check_certificate",
+        lambda leaf, others, roots, times: (leaf, roots[0]),
+        "keyless, not for code",
+    ),
+    "3 its time": (
+        "check_certificate",
+        lambda leaf, others, roots, times: (leaf, roots[0]),
+        "keyless, logged too late",
+    ),
+    "3 the certificate's log": ("check_sct", lambda *a: None, "keyless, not seen"),
+    "3 the identity": (
+        "check_identity",
+        lambda *a: Who("anybody", "anywhere"),
+        "keyless, another subject",
+    ),
+    "3 the timestamp": (
+        "verify_timestamp",
+        lambda *a: Timestamp(NOW, NOW, ""),
+        "timestamped, other bytes",
+    ),
+    "4 simple signing": ("check_simple_signing", lambda *a: {}, "of another image"),
+    "4 the statement": (
+        "check_statement",
+        lambda *a: Statement(SIGNATURE_PREDICATE, (), {}),
+        "a bundle of another image",
+    ),
+    "4 the predicate type": ("SIGNATURE_PREDICATE", PROVENANCE, "an attestation is no signature"),
+    "5 the annotations": ("check_annotations", lambda *a: None, "annotated otherwise"),
+}
+
+
+@pytest.mark.parametrize("step", ACCEPTING)
+def test_a_step_taken_away_is_noticed(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, stand_in, scene = ACCEPTING[step]
+    assert play(SCENES[scene])[0].status is not TrustStatus.VERIFIED
+    monkeypatch.setattr(verification, name, stand_in)
+    assert play(SCENES[scene])[0].status is TrustStatus.VERIFIED
+
+
+def test_attestations_are_answered_beside_the_signature() -> None:
+    predicate = {
+        "runDetails": {"builder": {"id": "https://ci.example/1"}},
+        "buildDefinition": {"resolvedDependencies": [{"uri": "git+x"}]},
+    }
+
+    def put(files: Files, image: Descriptor) -> None:
+        put_layers(files, image, [classic(A, payload(image.digest))])
+        sbom = {
+            **json.loads(statement(image.digest, "https://cyclonedx.org/bom", {"bomFormat": "CycloneDX"})),
+            "_type": "https://in-toto.io/Statement/v0.1",
+        }
+        put_layers(
+            files,
+            image,
+            [attestation(A, json.dumps(sbom).encode(), LOG), attestation(B, statement(image.digest, "x"), LOG)],
+            "att",
+        )
+        put_bundle(files, image, logged_bundle(A, statement(image.digest, PROVENANCE, predicate), LOG))
+
+    signature, *others = play(Scene(put, {**LOGGED, "tlog": "ignored"}))
+    assert (signature.status, signature.predicate_type) == (TrustStatus.VERIFIED, "")
+    assert [(o.status, o.predicate_type, o.signers[0].name) for o in others] == [
+        (TrustStatus.VERIFIED, "https://cyclonedx.org/bom", "a"),
+        (TrustStatus.VERIFIED, PROVENANCE, "a"),
+    ]
+    assert dict(others[1].predicate) == {
+        "runDetails.builder.id": "https://ci.example/1",
+        "buildDefinition.resolvedDependencies.0.uri": "git+x",
+    }
+    logged, *others = play(Scene(put, LOGGED))
+    assert (logged.status, len(others)) == (
+        TrustStatus.REFUSED,
+        2,
+    )  # the attestations are in the log, the signature is not
+
+
+def test_a_predicate_is_cut_and_says_so() -> None:
+    deep: Any = "end"
+    for _ in range(20):
+        deep = {"x": deep}
+    for predicate in ({"a": 1, "deep": deep}, {"a": 1, "list": list(range(5000))}, {"a": 1, "z": "x" * 1000}):
+        fields, cut = flatten(predicate)
+        assert cut
+        assert fields[0] == ("a", "1")
+        assert len(fields) <= 500
+    assert flatten({"a": {"b": [True, None, 1.5]}}) == ((("a.b.0", "true"), ("a.b.2", "1.5")), False)
+
+
+def test_without_a_trust_root_nothing_is_accepted() -> None:
+    files = Files()
+    image = files.put_image()
+    with serving(files) as client:
+        assert verify(Cosign(), client, image)[0].status is TrustStatus.NOT_SIGNED
+        put_layers(files, image, [classic(A, payload(image.digest))])
+        (answer,) = verify(Cosign(), client, image)
+    assert (answer.status, answer.reason) == (TrustStatus.UNKNOWN, "no_trust_root")
+
+
+def test_each_trust_root_answers_for_itself() -> None:
+    files = Files()
+    image = files.put_image()
+    put_layers(files, image, [classic(A, payload(image.digest))])
+    with serving(files) as client:
+        answers = verify(Cosign(), client, image, KEYED, {"keys": {"b": pem(B)}})
+    assert [(a.trust, a.status) for a in answers] == [("root-0", TrustStatus.VERIFIED), ("root-1", TrustStatus.REFUSED)]
+
+
+def failing(*paths: str) -> tuple[Files, Descriptor, dict[str, int]]:
+    files = Files()
+    image = files.put_image()
+    put_layers(files, image, [classic(A, payload(image.digest))])
+    named = {
+        "sig": f"/v2/team/app/manifests/sha256-{image.digest.hex}.sig",
+        "att": f"/v2/team/app/manifests/sha256-{image.digest.hex}.att",
+        "referrers": f"/v2/team/app/referrers/{image.digest}",
+    }
+    return files, image, {named.get(path, path): 500 for path in paths}
+
+
+@pytest.mark.parametrize("path", ["sig", "*"])
+def test_what_cannot_be_asked_is_unknown(path: str) -> None:
+    files, image, faults = failing(path)
+    with serving(files, faults) as client:
+        (answer,) = verify(Cosign(), client, image, KEYED)
+        (without,) = verify(Cosign(), client, image)
+    assert (answer.status, answer.reason) == (TrustStatus.UNKNOWN, "unavailable")
+    assert without.status is TrustStatus.UNKNOWN
+
+
+def test_what_cannot_be_asked_and_is_not_needed() -> None:
+    files, image, faults = failing("referrers")
+    with serving(files, faults) as client:
+        assert verify(Cosign(), client, image, KEYED)[0].status is TrustStatus.VERIFIED
+        (other,) = verify(Cosign(), client, image, {"keys": {"b": pem(B)}})
+    assert other.status is TrustStatus.UNKNOWN, "the missing signature may stand where we could not look"
+
+
+def test_a_blob_that_is_missing_or_another_is_refused() -> None:
+    files = Files()
+    image = files.put_image()
+    put_layers(files, image, [classic(A, payload(image.digest))])
+    blob = next(path for path, data in files.items() if data == payload(image.digest))
+    for changed, reason in ((b"other", "checksum"), (None, "missing")):
+        altered = Files({**files, blob: changed} if changed else {k: v for k, v in files.items() if k != blob})
+        with serving(altered) as client:
+            (answer,) = verify(Cosign(), client, image, KEYED)
+        assert (answer.status, answer.reason) == (TrustStatus.REFUSED, reason)
+
+
+def test_no_more_signatures_are_examined_than_allowed() -> None:
+    settings = Settings(limits=Limits(signatures=2))
+    bad = [classic(B, payload(ZERO, n=n)) for n in range(2)]
+
+    def put(files: Files, image: Descriptor) -> None:
+        put_layers(files, image, [*bad, classic(A, payload(image.digest))])
+
+    (answer,) = play(Scene(put, KEYED), settings=settings)
+    assert (answer.status, answer.reason) == (TrustStatus.UNKNOWN, "too_many_signatures")
+    assert play(Scene(put, KEYED))[0].status is TrustStatus.VERIFIED
+
+
+@pytest.mark.parametrize("name", ["a list", "of two layers", "an index", "garbage"])
+def test_a_signature_manifest_that_is_none(name: str) -> None:
+    files = Files()
+    image = files.put_image()
+    documents = {
+        "a list": b"[]",
+        "of two layers": json.dumps({"schemaVersion": 2, "mediaType": "x", "layers": [{}, {}]}).encode(),
+        "an index": b'{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}',
+        "garbage": b"\xff\xfe",
+    }
+    files[f"/v2/team/app/manifests/sha256-{image.digest.hex}.sig"] = documents[name]
+    with serving(files) as client:
+        (answer,) = verify(Cosign(), client, image, KEYED)
+    assert answer.status is (TrustStatus.NOT_SIGNED if name == "an index" else TrustStatus.REFUSED)
+
+
+def test_bundles_by_the_tag_of_old_registries() -> None:
+    files = Files()
+    image = files.put_image()
+    put_bundle(files, image, bundle(A, statement(image.digest)))
+    index = files.pop(f"/v2/team/app/referrers/{image.digest}")
+    untyped = json.loads(index)
+    del untyped["manifests"][0]["artifactType"]
+    for listed in (index, json.dumps(untyped).encode()):
+        files[f"/v2/team/app/manifests/sha256-{image.digest.hex}"] = listed
+        with serving(files) as client:
+            assert verify(Cosign(), client, image, KEYED)[0].status is TrustStatus.VERIFIED
+
+
+def test_a_file_of_keys_is_a_document() -> None:
+    scheme = Cosign()
+    one = scheme.parse_trust(pem(A).encode(), "/keys/release.pub")
+    assert one == {"keys": {"release": pem(A)}}
+    two = scheme.parse_trust((pem(A) + pem(B)).encode(), "team.pem")
+    assert list(two["keys"]) == ["team-1", "team-2"]
+    assert scheme.parse_trust(json.dumps(two).encode(), "stored") == two
+
+
+def test_the_public_instance_is_trusted_where_nothing_else_is_said() -> None:
+    """The library's own root can be read, and by it a stranger's instance is none."""
+    scene = Scene(SCENES["sigstore"].put, {"identities": [ANNA]})
+    assert play(scene)[0].reason == "certificate"

@@ -55,20 +55,20 @@ class Files(dict[str, bytes]):
         return self.put_manifest({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}, "v1")
 
     def put_referrer(
-        self, subject: Descriptor, artifact_type: str, layer_type: str, data: bytes, **other: Any
+        self, image: Descriptor, artifact_type: str, layer_type: str, data: bytes, **other: Any
     ) -> Descriptor:
-        """A manifest with one layer about ``subject``, listed by the referrers API. ``other`` members replace those of the manifest."""
+        """A manifest with one layer about ``image``, listed by the referrers API. ``other`` members replace those of the manifest."""
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "artifactType": artifact_type,
             "config": {"mediaType": "application/vnd.oci.empty.v1+json", **self.put_blob(b"{}")},
             "layers": [{"mediaType": layer_type, **self.put_blob(data)}],
-            "subject": {"mediaType": subject.media_type, "digest": subject.digest, "size": subject.size},
+            "subject": {"mediaType": image.media_type, "digest": image.digest, "size": image.size},
             **other,
         }
         found = self.put_manifest(manifest)
-        path = f"/v2/team/app/referrers/{subject.digest}"
+        path = f"/v2/team/app/referrers/{image.digest}"
         index = json.loads(self.get(path, b'{"schemaVersion": 2, "manifests": []}')) | {"mediaType": INDEX}
         item = {"mediaType": MANIFEST, "digest": found.digest, "size": found.size, "artifactType": artifact_type}
         index["manifests"].append(item)
@@ -118,9 +118,10 @@ def _content_type(path: str, body: bytes) -> str:
     if "/blobs/" in path:
         return "application/octet-stream"
     try:
-        return str(json.loads(body).get("mediaType") or INDEX)
+        document = json.loads(body)
     except ValueError:
         return MANIFEST
+    return str(document.get("mediaType") or INDEX) if isinstance(document, dict) else MANIFEST
 
 
 def verify(
