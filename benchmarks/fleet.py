@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -43,8 +44,8 @@ class Fleet:
     images: int
     findings: int
     digest: str  # of some image
+    other: str  # another of the same repository
     vulnerability: str  # of many images
-    repository: str
 
 
 def fill(database: Database, images: int, seed: int = 7) -> Fleet:
@@ -54,13 +55,30 @@ def fill(database: Database, images: int, seed: int = 7) -> Fleet:
     sets += [_findings(f"app{n}", _APP_FINDINGS, dice) for n in range(_APPS)]
     with database.session() as session:
         ids = _shared(session, sets)
-        pairs = [(dice.randrange(_BASES), _BASES + dice.randrange(_APPS)) for _ in range(images)]
+        # Ten images in turn are of one repository: the same base, and one of two states of its application.
+        kinds = [
+            (dice.randrange(_BASES), dice.randrange(_APPS), dice.randrange(_APPS)) for _ in range(images // 10 + 1)
+        ]
+        pairs = [(kinds[n // 10][0], _BASES + kinds[n // 10][1 + (n % 10 > 6)]) for n in range(images)]
         reports = {pair: _report(session, sets, pair) for pair in sorted(set(pairs))}
-        count = _images(session, pairs, reports, sets, ids, dice)
+        _images(session, pairs, reports, sets, ids, dice)
         _write(session, schema.trend, _days(images))
         session.execute(sa.text("ANALYZE"))
-    first = pairs[0]
-    return Fleet(images, count, str(_digest(0)), sets[first[0]][0].id, _repository(0))
+    found = describe(database)
+    assert found is not None
+    return found
+
+
+def describe(database: Database) -> Fleet | None:
+    """What a filled database holds; None for an empty one."""
+    with database.read() as session:
+        images = session.execute(sa.select(sa.func.count()).select_from(schema.image)).scalar_one()
+        if not images:
+            return None
+        findings = session.execute(sa.select(sa.func.count()).select_from(schema.finding)).scalar_one()
+        first = sa.select(schema.finding.c.vulnerability_id).where(schema.finding.c.image_id == 1).limit(1)
+        name = sa.select(schema.vulnerability.c.name).where(schema.vulnerability.c.id == first.scalar_subquery())
+        return Fleet(images, findings, _digest(0), _digest(1), session.execute(name).scalar_one())
 
 
 def _findings(name: str, count: int, dice: random.Random) -> list[Vulnerability]:
@@ -116,7 +134,11 @@ def _digest(number: int) -> Digest:
 
 
 def _repository(number: int) -> str:
-    return f"{HOST}/{PROJECTS[number % len(PROJECTS)]}/service-{number // 10:04}"
+    return f"{HOST}/{_project(number)}/service-{number // 10:04}"
+
+
+def _project(number: int) -> str:
+    return PROJECTS[number // 10 % len(PROJECTS)]
 
 
 def _report(session: Connection, sets: list[list[Vulnerability]], pair: tuple[int, int]) -> str:
@@ -159,8 +181,8 @@ def _images(
     sets: list[list[Vulnerability]],
     ids: _Ids,
     dice: random.Random,
-) -> int:
-    """Rows of every image, and how many findings they have."""
+) -> None:
+    """Rows of every image."""
     links = [
         sorted({(ids.components[v.purl], ids.vulnerabilities[v.id]): bool(v.fixed_versions) for v in found}.items())
         for found in sets
@@ -180,14 +202,13 @@ def _images(
         for one in made
         for (c, v), fixable in dict((*links[one.pair[0]], *links[one.pair[1]])).items()
     )
-    count = _write(session, schema.finding, rows)
+    _write(session, schema.finding, rows)
     fresh = (
         {"repository": _repository(n), "component_id": c, "vulnerability_id": v, "at": NOW - timedelta(hours=dice.randrange(2000))}
         for n in range(0, len(pairs), 10)
         for (c, v), _ in links[pairs[n][1]]
     )  # fmt: skip
     _write(session, schema.first_seen, fresh)
-    return count
 
 
 @dataclass(frozen=True)
@@ -205,7 +226,7 @@ class _Made:
 
     @property
     def project(self) -> str:
-        return PROJECTS[self.number % len(PROJECTS)]
+        return _project(self.number)
 
     def image(self) -> dict[str, Any]:
         return {
@@ -262,16 +283,10 @@ def _days(images: int) -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
-def _write(session: Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> int:
-    count, chunk = 0, []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == _CHUNK:
-            session.execute(table.insert(), chunk)
-            count, chunk = count + len(chunk), []
-    if chunk:
+def _write(session: Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    left = iter(rows)
+    while chunk := list(islice(left, _CHUNK)):
         session.execute(table.insert(), chunk)
-    return count + len(chunk)
 
 
 def main() -> None:

@@ -449,7 +449,7 @@ class Filter:
     def apply(self, query: sa.Select[Any]) -> sa.Select[Any]:
         """The query, narrowed."""
         if self.search:
-            pattern = "%" + _literal(self.search.lower()) + "%"
+            pattern = "%" + literal(self.search.lower()) + "%"
             full = sa.func.lower(listing.c.repository + ":" + listing.c.tag + "@" + listing.c.digest)
             query = query.where(full.like(pattern, escape="\\"))
         if self.verdicts:
@@ -463,7 +463,7 @@ class Filter:
         if self.project:
             query = query.where(listing.c.project == self.project)
         if self.host:
-            query = query.where(listing.c.repository.like(_literal(self.host) + "/%", escape="\\"))
+            query = query.where(listing.c.repository.like(literal(self.host) + "/%", escape="\\"))
         if self.fixable:
             query = query.where(listing.c.fixable > 0)
         if self.repository is not None:
@@ -471,7 +471,8 @@ class Filter:
         return query
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """``text`` for a LIKE pattern with the escape character ``\\``."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 

@@ -391,6 +391,7 @@ vulnerability = sa.Table(
     sa.Column("description", LongWords, nullable=False),
     sa.Column("url", Words(1000), nullable=False),
     sa.Column("document", sa.JSON, nullable=False),
+    sa.Index("ix_vulnerability_severity", "severity", "name"),
 )
 finding = sa.Table(
     "finding",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.model.finding import Severity
+from scanner.store.images import literal
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import finding, image, listing, vulnerability
 
-_RANKS = {"critical": 0, "unknown": 1, "high": 2, "medium": 3, "low": 4, "none": 5}
+_WORST_FIRST = ("critical", "unknown", "high", "medium", "low", "none")
 
 
 @dataclass(frozen=True)
@@ -36,28 +38,26 @@ def list_(
     limit: int = 50,
 ) -> Page[ListedVulnerability]:
     """Worst first. ``search`` is looked for in the id and the title. Only what touches an image of ``projects`` is there."""
-    rank = sa.case(_RANKS, value=vulnerability.c.severity, else_=9)
+    rank, after = decode_cursor(cursor, (int, str)) if cursor else (0, "")
     query = sa.select(vulnerability.c.id, vulnerability.c.name, vulnerability.c.severity, vulnerability.c.title)
     query = query.where(sa.exists(_touched(projects).where(finding.c.vulnerability_id == vulnerability.c.id)))
     if search:
-        pattern = "%" + search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         text = sa.func.lower(vulnerability.c.name + " " + vulnerability.c.title)
-        query = query.where(text.like(pattern, escape="\\"))
-    if severities:
-        query = query.where(vulnerability.c.severity.in_(severities))
-    if cursor:
-        after = decode_cursor(cursor, (int, str))
-        query = query.where(
-            sa.tuple_(rank, vulnerability.c.name) > sa.tuple_(sa.literal(after[0]), sa.literal(after[1]))
-        )
-    rows = session.execute(query.order_by(rank, vulnerability.c.name).limit(limit + 1)).all()
+        query = query.where(text.like("%" + literal(search.lower()) + "%", escape="\\"))
+    rows: list[sa.Row[Any]] = []
+    for number, severity in list(enumerate(_WORST_FIRST))[rank:]:
+        # A severity at a time, so that the index (severity, name) gives the rows in their order.
+        if len(rows) <= limit and (not severities or severity in severities):
+            one = query.where(vulnerability.c.severity == severity)
+            one = one.where(vulnerability.c.name > after) if cursor and number == rank else one
+            rows += session.execute(one.order_by(vulnerability.c.name).limit(limit + 1 - len(rows)))
     counts = _counts(session, projects, [row.id for row in rows[:limit]])
     items = tuple(
         ListedVulnerability(row.name, Severity(row.severity), row.title, *counts.get(row.id, (0, False)))
         for row in rows[:limit]
     )
     last = rows[limit - 1] if len(rows) > limit else None
-    return Page(items, encode_cursor(_RANKS.get(last.severity, 9), last.name) if last else None)
+    return Page(items, encode_cursor(_WORST_FIRST.index(last.severity), last.name) if last else None)
 
 
 def _touched(projects: frozenset[str] | None) -> sa.Select[tuple[int]]:
