@@ -60,6 +60,7 @@ def pages(known: fleet.Fleet) -> dict[str, str]:
         "scans": "/scans",
         "policies": "/policies",
         "registries": "/registries",
+        "exemptions": "/exemptions",
         "events": "/events",
         "audit log": "/audit-log",
     }

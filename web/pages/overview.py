@@ -7,16 +7,17 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Blueprint, current_app
 
-from scanner.store import images, overview, trend
+from scanner.store import exemptions, images, overview, trend
 from web.auth import permission, principal
 from web.pages.base import NavigationItem, page
 from web.pages.charts import Part, bar
+from web.pages.exemptions import SOON
 from web.services import services
 
 bp = Blueprint("overview_page", __name__)
 NAVIGATION = NavigationItem(10, "overview_page.index", "Overview", "read")
 
-_DAYS = 90
+_DAYS, _SHOWN = 90, 6
 
 
 @bp.get("/overview")
@@ -30,14 +31,17 @@ def index() -> str:
         new_count, new = overview.new_vulnerabilities(session, projects)
         unknown_count, unknown = overview.undecided(session, projects)
         given_up = overview.given_up(session, projects)
-        days = trend.days(session, projects, datetime.now(UTC).date() - timedelta(days=_DAYS))
+        now = datetime.now(UTC)
+        ending = exemptions.list_(session, projects, states=("approved",), ends_before=now + SOON, limit=_SHOWN).items
+        waiting = exemptions.counts(session, projects).get("requested", 0)
+        days = trend.days(session, projects, now.date() - timedelta(days=_DAYS))
     labels = (("allow", "allowed"), ("warn", "allowed with warnings"), ("deny", "denied"), ("undecided", "not decided"))
     parts = [Part(name, label, counts.get(name, 0)) for name, label in labels]
     readiness = current_app.extensions["readiness"].checks(services())
     return page(
         "overview.html", total=sum(counts.values()), parts=parts, segments=bar(parts), denied_count=denied_count, denied=denied,
         new_count=new_count, new=new, unknown_count=unknown_count, unknown=unknown, given_up=given_up, days=days, series=_series(days),
-        unwell=[check for check in readiness if not check.ok],
+        ending=ending, waiting=waiting, unwell=[check for check in readiness if not check.ok],
     )  # fmt: skip
 
 

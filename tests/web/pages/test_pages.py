@@ -15,7 +15,19 @@ from tests.conftest import ARTEFACTS
 from tests.servers import Dockwarden, Registry
 
 WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
-PAGES = ("/overview", "/images", "/vulnerabilities", "/scans", "/policies", "/registries", "/events", "/audit-log")
+PAGES = (
+    "/overview",
+    "/images",
+    "/vulnerabilities",
+    "/scans",
+    "/policies",
+    "/registries",
+    "/events",
+    "/audit-log",
+    "/exemptions",
+    "/exemptions/new",
+    "/policies/new",
+)
 
 
 @pytest.fixture(scope="module")

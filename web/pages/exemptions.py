@@ -1,0 +1,149 @@
+"""Exemptions: ask that a violation be accepted, decide about somebody else's request, end one."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from uuid import UUID
+
+from flask import Blueprint, Response, make_response, redirect, request, url_for
+from pydantic import ValidationError
+
+from scanner.errors import UsageError
+from scanner.store import exemptions, images, projects
+from web.api import exemptions as api
+from web.auth import permission, principal, project_named
+from web.pages import export
+from web.pages.base import PAGE_SIZE, NavigationItem, here, page
+from web.services import services
+
+bp = Blueprint("exemptions_page", __name__)
+NAVIGATION = NavigationItem(60, "exemptions_page.index", "Exemptions", "read")
+
+SOON = timedelta(days=14)
+_COLUMNS = (
+    "id", "project", "images", "rule", "subject", "purl", "justification", "state", "owner", "requested_at", "expires_at", "decided_by",
+    "decided_at", "ended_by", "ended_at", "note",
+)  # fmt: skip
+
+
+@bp.get("/exemptions")
+@permission("read")
+def index() -> str | Response:
+    """Requests and exemptions, the newest first; a tab for each state."""
+    chosen = request.args.get("state", "")
+    states = (chosen,) if chosen in exemptions.STATES else ()
+    with services().database.read() as session:
+        found = exemptions.list_(
+            session, principal().projects, states=states, cursor=request.args.get("cursor"), limit=PAGE_SIZE
+        )
+        counts = exemptions.counts(session, principal().projects)
+    if wanted := export.asked():
+        rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
+        return export.answer("exemptions", _COLUMNS, rows, wanted)
+    return page(
+        "exemptions.html", found=found, counts=counts, chosen=chosen, states=exemptions.STATES, here=here, soon=datetime.now(UTC) + SOON
+    )  # fmt: skip
+
+
+@bp.get("/exemptions/new")
+@permission("propose")
+def new() -> str:
+    """The form, with what the address already says: a page that shows a violation links here."""
+    values = {name: request.args.get(name, "")[:1000] for name in ("project", "images", "rule", "subject", "purl")}
+    return _form(values, ())
+
+
+@bp.post("/exemptions")
+@permission("propose")
+def create() -> Response:
+    """Ask. What is refused comes back as it was typed, with the reasons."""
+    given = {
+        name: request.form.get(name, "").strip() for name in ("project", "rule", "subject", "purl", "justification")
+    }
+    values = {**given, "images": request.form.get("images", "").strip(), "until": request.form.get("until", "")}
+    try:
+        body = api.ExemptionIn.model_validate(
+            {**given, "images": values["images"].split(), "expires_at": _end_of(values["until"])}
+        )
+        project = project_named(body.project)
+        with services().database.session() as session:
+            found = api.propose(session, project, body)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
+        return make_response(_form(values, problems), 422)
+    except UsageError as error:
+        return make_response(_form(values, [f"{error}" + (f" ({error.hint})" if error.hint else "")]), 422)
+    return redirect(url_for("exemptions_page.one", exemption_id=found.id), 303)  # type: ignore[return-value]
+
+
+@bp.get("/exemptions/<uuid:exemption_id>")
+@permission("read")
+def one(exemption_id: UUID) -> str:
+    """One exemption, what may be done with it, and the images that it concerns."""
+    with services().database.read() as session:
+        found = exemptions.get(session, str(exemption_id), principal().projects)
+        concerned = [
+            item
+            for name in found.images[:10]
+            if "*" not in name
+            for item in images.list_(session, frozenset({found.project}), images.Filter(search=name), limit=20).items
+        ]
+    who = principal()
+    own = found.owner_id == who.person.id
+    return page(
+        "exemption.html", found=found, concerned=concerned, own=own, decides=who.may("triage") and bool(who.user_id) and not own,
+        ends=who.may("propose") and (own or who.may("triage")), soon=datetime.now(UTC) + SOON,
+    )  # fmt: skip
+
+
+@bp.post("/exemptions/<uuid:exemption_id>/approve")
+@permission("triage")
+def approve(exemption_id: UUID) -> Response:
+    """Accept it, as another person than the one who asked."""
+    with services().database.session() as session:
+        api.accept(session, str(exemption_id), _said())
+    return _back(exemption_id)
+
+
+@bp.post("/exemptions/<uuid:exemption_id>/reject")
+@permission("triage")
+def reject(exemption_id: UUID) -> Response:
+    """Refuse it."""
+    with services().database.session() as session:
+        api.refuse(session, str(exemption_id), _said())
+    return _back(exemption_id)
+
+
+@bp.post("/exemptions/<uuid:exemption_id>/revoke")
+@permission("propose")
+def revoke(exemption_id: UUID) -> Response:
+    """End it."""
+    with services().database.session() as session:
+        api.end(session, str(exemption_id), _said())
+    return _back(exemption_id)
+
+
+def _form(values: dict[str, str], problems: object) -> str:
+    with services().database.read() as session:
+        offered = projects.list_(session, principal().projects)
+    latest = datetime.now(UTC).date() + exemptions.LONGEST
+    suggested = datetime.now(UTC).date() + timedelta(days=30)
+    filled = {"project": "default", "justification": "", **values}
+    filled["until"] = values.get("until") or suggested.isoformat()
+    return page("exemption_new.html", values=filled, problems=problems, offered=offered, latest=latest)
+
+
+def _end_of(day: str) -> datetime | str:
+    """The last second of a day as the form gives it; what is no day is for validation to refuse."""
+    try:
+        return datetime.combine(date.fromisoformat(day), time(23, 59, 59), UTC)
+    except ValueError:
+        return day
+
+
+def _said() -> str:
+    return api.NoteIn.model_validate({"note": request.form.get("note", "").strip()[:2000]}).note
+
+
+def _back(exemption_id: UUID) -> Response:
+    return redirect(url_for("exemptions_page.one", exemption_id=exemption_id), 303)  # type: ignore[return-value]
