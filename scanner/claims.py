@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, decisions
+from scanner import catalog, decisions, posture
 from scanner.advisories import feeds
 from scanner.config import Secret, Settings
-from scanner.errors import EngineError, UsageError
+from scanner.errors import EngineError, ScannerError, UsageError
 from scanner.model.finding import AdvisoryStatus
+from scanner.model.posture import Posture
 from scanner.model.reference import Descriptor, Reference
 from scanner.model.scan import Progress, ScanReport, ScanRequest, Stage
-from scanner.pipeline import Report, Services, examine, make_services
+from scanner.pipeline import Report, Services, examine, examine_registry, make_services
 from scanner.policy.evaluate import evidence_digest
 from scanner.registry.sources import AccessTo, open_target
-from scanner.store import images, projects, registries, scans
+from scanner.store import images, projects, registries, registry_checks, scans
 from scanner.store.session import Database
 
 if TYPE_CHECKING:
     from scanner.registry.auth import CredentialStore
     from scanner.registry.client import Access
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class ServerServices:
 
     @classmethod
     def make(cls, settings: Settings, database: Database, slot: str, key: Secret) -> ServerServices:
-        return cls(make_services(settings, slot), database, key)
+        services = make_services(settings, slot)
+        return cls(replace(services, posture=stored_posture(settings, database)), database, key)
 
     def cancelled_by(self, cancelled: Callable[[], bool]) -> ServerServices:
         return replace(self, services=replace(self.services, cancelled=cancelled))
@@ -52,27 +57,40 @@ def configured_access(
     """
 
     def access(host: str) -> tuple[Access, CredentialStore]:
-        from scanner.registry.auth import Credentials, CredentialStore
-        from scanner.registry.client import Access
-
         with database.read() as session:
-            found = registries.find(session, host)
-            password = registries.password(session, found.id, key) if found else None
             owner = projects.owner(session, f"{host}/{repository}")
-        if found is None or owner != project:
-            message = f"{host} is not a configured registry of project {project}"
-            raise UsageError(message, reason="registry_not_configured", hint="add it under Registries first")
-        given = {host: Credentials(found.username, password)} if found.username and password else {}
-        ca_file = None
-        if found.ca_pem:
-            ca_file = settings.home / "ca" / f"{found.id}.pem"
-            ca_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            ca_file.write_text(found.ca_pem)
-        return Access(found.insecure or host in settings.insecure_registries, ca_file), CredentialStore(
-            settings, given, personal=False
-        )
+        if owner != project:
+            raise _not_configured(host, project)
+        return reached(settings, database, key, host, project)
 
     return access
+
+
+def _not_configured(host: str, project: str) -> UsageError:
+    message = f"{host} is not a configured registry of project {project}"
+    return UsageError(message, reason="registry_not_configured", hint="add it under Registries first")
+
+
+def reached(
+    settings: Settings, database: Database, key: Secret, host: str, project: str = ""
+) -> tuple[Access, CredentialStore]:
+    """How a configured registry is reached, whoever asks. Raises UsageError for one that is not configured."""
+    from scanner.registry.auth import Credentials, CredentialStore
+    from scanner.registry.client import Access
+
+    with database.read() as session:
+        found = registries.find(session, host)
+        password = registries.password(session, found.id, key) if found else None
+    if found is None:
+        raise _not_configured(host, project)
+    given = {host: Credentials(found.username, password)} if found.username and password else {}
+    ca_file = None
+    if found.ca_pem:
+        ca_file = settings.home / "ca" / f"{found.id}.pem"
+        ca_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ca_file.write_text(found.ca_pem)
+    way = Access(found.insecure or host in settings.insecure_registries, ca_file)
+    return way, CredentialStore(settings, given, personal=False)
 
 
 def repository_of(target: str) -> str:
@@ -81,6 +99,53 @@ def repository_of(target: str) -> str:
         return Reference.parse(target).repository
     except UsageError:
         return ""
+
+
+def stored_posture(settings: Settings, database: Database) -> posture.PostureOf:
+    """A registry's posture as it was last examined; examined now, before it is first used, where that is unknown or too long ago."""
+
+    def of(host: str, repository: str, access: Access, credentials: CredentialStore) -> Posture:
+        with database.read() as session:
+            kept = registry_checks.of_host(session, host)
+        if kept is not None and posture.is_current(kept, settings):
+            return kept
+        found = posture.or_unknown(
+            host, lambda: posture.examine(host, settings, credentials, access, repository=repository)
+        )
+        if posture.says_something(found):
+            with database.session() as session:
+                configured = registries.find(session, host)
+                if configured is not None:
+                    registry_checks.record(session, configured.id, found, "scan")
+        return found
+
+    return of
+
+
+def check_registry(server: ServerServices) -> bool:
+    """Claim one examination of a registry that somebody or the schedule asked for, and bring it to an end. False: there was none."""
+    settings, database = server.services.settings, server.database
+    with database.session() as session:
+        held = registry_checks.claim(session)
+        if held is None:
+            return False
+        view = registries.get(session, held.registry_id)
+        repository = registry_checks.repository_of(session, view.host)
+    try:
+        access, credentials = reached(settings, database, server.key, view.host)
+        found = posture.examine(view.host, settings, credentials, access, repository)
+    except ScannerError as error:
+        problem = error
+    except (
+        Exception
+    ) as error:  # the boundary of an examination: one that ended here would be tried again for ever, unseen
+        log.exception("the examination of %s broke", view.host)
+        problem = ScannerError(f"internal error ({type(error).__name__})", reason="probe_failed")
+    else:
+        database.transact(lambda session: registry_checks.finish(session, held, found))
+        return True
+    database.transact(lambda session: registry_checks.fail(session, held, problem.reason, f"{problem}"))
+    return True
 
 
 def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> None:
@@ -99,8 +164,14 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
             known = None if claim.request.force else usable_evidence(session, subject, claim.request, advisories)
         found = known or examine(source, subject, claim.request, services, report, every_platform=True)
         if known is not None and source.reference is not None:
+            results, posture_at = examine_registry(source, services, report)
             found = replace(
-                known, reference=claim.request.target, repository=source.reference.name, tag=source.reference.tag or ""
+                known,
+                reference=claim.request.target,
+                repository=source.reference.name,
+                tag=source.reference.tag or "",
+                posture=results,
+                posture_at=posture_at,
             )
     report(Progress(Stage.EVALUATE, "deciding"))
     evidence = evidence_digest(found)

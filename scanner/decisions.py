@@ -14,7 +14,7 @@ from scanner.policy.evaluate import Context, evaluate, lapses, worst
 from scanner.policy.match import select
 from scanner.policy.rules import Known, Policy, default_policy, parse_policy
 from scanner.reports.json import decision_text
-from scanner.store import audit, exemptions, images, policies, projects, vex
+from scanner.store import audit, exemptions, images, policies, projects, registry_checks, vex
 from scanner.store.session import moment
 
 
@@ -73,6 +73,7 @@ def decide(
     first_seen = (
         images.seen(session, found.repository, found) if any(rule.grace for p in chosen for rule in p.rules) else None
     )
+    known_posture = registry_checks.of_host(session, found.repository.partition("/")[0])
     made = [
         evaluate(
             found,
@@ -86,6 +87,7 @@ def decide(
                 first_seen=first_seen,
                 workload_results=tuple(workload_results),
                 remedies=remedies,
+                posture=known_posture,
             ),
         )
         for policy in chosen

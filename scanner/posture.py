@@ -78,6 +78,11 @@ def is_current(posture: Posture, settings: Settings) -> bool:
     return known and timedelta(0) <= age <= timedelta(hours=settings.posture_max_age_hours)
 
 
+def says_something(posture: Posture) -> bool:
+    """Whether anything at all was found out."""
+    return any(not isinstance(result.outcome, Incomplete) for result in posture.results)
+
+
 def remembered(settings: Settings) -> PostureOf:
     """For the command line: postures kept in files under home, one for each registry and way of reaching it."""
 
@@ -88,7 +93,7 @@ def remembered(settings: Settings) -> PostureOf:
         if kept is not None and kept.host == host and is_current(kept, settings):
             return kept
         found = or_unknown(host, lambda: examine(host, settings, credentials, access, repository))
-        if any(not isinstance(result.outcome, Incomplete) for result in found.results):
+        if says_something(found):
             _keep(file, found)  # where nothing could be found out, the next scan tries again
         return found
 

@@ -23,7 +23,7 @@ from scanner.config import Settings, secret_key
 from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
 from scanner.model.scan import Progress, Stage
 from scanner.slots import claim_slot
-from scanner.store import scans, trend
+from scanner.store import registry_checks, scans, trend
 from scanner.store.session import Database
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Worker:
             while not self._stop.is_set():
                 seen = self._nudges
                 try:
-                    found = self.work_once(lanes, services)
+                    found = self.work_once(lanes, services) or self.check_once(lanes, services)
                 except Exception:
                     # The boundary of a slot: one that ended here would be missing until the process is started again, unseen.
                     log.exception("a slot broke")
@@ -106,12 +106,26 @@ class Worker:
         Attempt(self, claim, services).run()
         return True
 
+    def check_once(self, lanes: Sequence[str], services: claims.ServerServices) -> bool:
+        """Examine one registry, when no scan waits. False: there was none, the database is away, or this slot is for those who wait."""
+        if "background" not in lanes:
+            return False
+        try:
+            return claims.check_registry(services)
+        except RemoteError as error:
+            log.warning("cannot examine registries: %s", error)
+        except LeaseLost:
+            log.warning("an examination of a registry went to another worker")
+        return False
+
     def _sweeper(self) -> None:
         while not self._stop.wait(self.settings.sweep_seconds):
             try:
                 with self.database.session() as session:
                     swept = scans.sweep(session)
                     trend.note(session)
+                with self.database.session() as session:
+                    registry_checks.schedule(session, self.settings.posture_max_age_hours)
             except RemoteError as error:
                 log.warning("cannot sweep: %s", error)
                 continue

@@ -268,7 +268,7 @@ def _checks(
 def _posture(report: ScanReport, policy: Policy, context: Context) -> Iterator[CheckResult]:
     """What is known of the registry: the newer of evidence and memory. What is too old is not known any more."""
     found, at = report.posture, report.posture_at
-    if context.posture is not None and at is not None and context.posture.checked_at > at:
+    if context.posture is not None and (at is None or context.posture.checked_at > at):
         found, at = context.posture.results, context.posture.checked_at
     stale = at is not None and context.now - at > policy.posture_max_age
     for result in found:
@@ -467,9 +467,10 @@ def _order(reason: Reason) -> tuple[object, ...]:
 
 def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[datetime]:
     """When the advisories that the evidence rests on become too old, or what is known of the registry."""
-    examined = {result.check for result in report.posture}
-    if report.posture_at and any(examined.intersection(selected) for selected in policy.checks.values()):
-        at = max(report.posture_at, context.posture.checked_at) if context.posture else report.posture_at
+    known = [report.posture_at, context.posture.checked_at if context.posture else None]
+    at = max((moment for moment in known if moment), default=None)
+    examined = {result.check for result in (*report.posture, *(context.posture.results if context.posture else ()))}
+    if at and any(examined.intersection(selected) for selected in policy.checks.values()):
         ends = at + policy.posture_max_age + timedelta(seconds=1)
         if ends > context.now:
             yield ends

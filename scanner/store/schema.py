@@ -211,6 +211,34 @@ delivery_scan = sa.Table(
     sa.Column("scan_id", sa.String(36), sa.ForeignKey("scan.id"), primary_key=True),
 )
 
+# What a registry's examination found, newest by ``created_epoch``; also the queue of those that are asked for.
+registry_check = sa.Table(
+    "registry_check",
+    metadata,
+    _id(),
+    sa.Column("registry_id", sa.String(36), sa.ForeignKey("registry.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("requested_by", sa.String(200), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, default=0),
+    sa.Column("lease_until", sa.Float),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("created_epoch", sa.Float, nullable=False),
+    sa.Column("ended_at", Moment),
+    sa.Column("reason", sa.String(64), nullable=False, default=""),
+    sa.Column("message", Words(1000), nullable=False, default=""),
+    sa.Column("failed", sa.Integer, nullable=False, default=0),
+    sa.Column("incomplete", sa.Integer, nullable=False, default=0),
+    sa.Column("document", LongWords),  # the Posture's JSON
+    sa.Index("ix_registry_check_newest", "registry_id", "created_epoch"),
+    sa.Index(
+        "ux_registry_check_open",
+        "registry_id",
+        unique=True,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    ),
+)
+
 # Scans
 
 scan = sa.Table(

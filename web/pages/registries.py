@@ -7,7 +7,7 @@ from flask import Blueprint, Response, redirect, request, url_for
 from scanner.config import Secret
 from scanner.errors import UsageError
 from scanner.model.reference import Reference
-from scanner.store import audit, deliveries, registries
+from scanner.store import audit, deliveries, registries, registry_checks
 from web.auth import address, permission, principal
 from web.pages.base import NavigationItem, page
 from web.services import services
@@ -23,7 +23,8 @@ def index() -> str:
     with services().database.read() as session:
         found = [r for r in registries.list_(session) if principal().sees(r.project)]
         events = deliveries.list_(session, principal().projects, limit=20)
-    return page("registries.html", found=found, events=events.items, created=None, error="")
+        postures = registry_checks.newest(session)
+    return page("registries.html", found=found, postures=postures, events=events.items, created=None, error="")
 
 
 @bp.post("/registries")
@@ -56,6 +57,7 @@ def webhook(registry_id: str) -> str:
         )
         audit.record(session, principal().name, "webhook.create", view.host, address=address())
         found, events = registries.list_(session), deliveries.list_(session, principal().projects, limit=20)
+        postures = registry_checks.newest(session)
     base = services().settings.public_url or request.host_url
     created = {"host": view.host, "url": base.rstrip("/") + "/webhooks/distribution", "secret": secret.reveal()}
-    return page("registries.html", found=found, events=events.items, created=created, error="")
+    return page("registries.html", found=found, postures=postures, events=events.items, created=created, error="")

@@ -1,0 +1,123 @@
+"""How registries protect themselves: what was found, since when, and a new examination. A worker examines; this only asks and tells."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from flask import Response
+from pydantic import Field
+
+from scanner import catalog, queue
+from scanner.errors import NotFoundError
+from scanner.model.finding import CheckResult, Failed, Incomplete, NotApplicable, Passed, Severity
+from scanner.model.posture import Posture
+from scanner.model.scan import Lane
+from scanner.store import audit, registries, registry_checks
+from web.api.base import PREFIX, Model, answer, blueprint, problems
+from web.api.registries import RegistryPath
+from web.auth import address, everywhere, permission, principal
+from web.services import services
+
+api = blueprint("registry_checks", "Registry posture", "TLS, authentication and access control of registries.")
+
+
+class ExaminationOut(Model):
+    """``reason`` and ``message`` say why one failed."""
+
+    id: UUID
+    state: str = Field(json_schema_extra={"enum": ["queued", "running", "done", "failed"]})
+    requested_by: str
+    created_at: datetime
+    ended_at: datetime | None
+    failed: int
+    incomplete: int
+    reason: str
+    message: str
+
+
+class PostureCheckOut(Model):
+    check: str
+    title: str
+    severity: Severity
+    remedy: str
+    outcome: Annotated[Passed | Failed | NotApplicable | Incomplete, Field(discriminator="kind")]
+
+
+class PostureOut(Model):
+    """``checked_at`` null: it was never examined, and nothing is known. ``examinations``: newest first."""
+
+    registry: UUID
+    host: str
+    checked_at: datetime | None
+    repository: str
+    checks: list[PostureCheckOut]
+    examinations: list[ExaminationOut]
+
+
+@api.get("/registries/<uuid:registry_id>/check", responses={"200": PostureOut, **problems(404)})
+@permission("manage")
+def posture(path: RegistryPath) -> Response:
+    """What is known of how a registry protects itself"""
+    with services().database.read() as session:
+        view = registries.get(session, str(path.registry_id))
+        if not principal().sees(view.project):
+            raise NotFoundError("there is no such registry")
+        found = registry_checks.latest(session, view.id)
+        past = registry_checks.history(session, view.id)
+    return answer(
+        PostureOut(
+            registry=UUID(view.id),
+            host=view.host,
+            checked_at=found.checked_at if found else None,
+            repository=found.repository if found else "",
+            checks=_checks(found),
+            examinations=[_examination(item) for item in past],
+        )
+    )
+
+
+@api.post("/registries/<uuid:registry_id>/check", responses={"202": ExaminationOut, **problems(404)})
+@permission("manage")
+def check(path: RegistryPath) -> Response:
+    """Have a registry examined
+
+    By a worker, soon; what it finds is what GET tells then. One that is open already is the one that is meant.
+    """
+    everywhere()
+    with services().database.session() as session:
+        found = registry_checks.request(session, str(path.registry_id), principal().name)
+        audit.record(session, principal().name, "registry.check", str(path.registry_id), address=address())
+    queue.enqueue(services().celery, "", Lane.BACKGROUND)
+    return answer(_examination(found), 202, {"Location": f"{PREFIX}/registries/{path.registry_id}/check"})
+
+
+def _examination(view: registry_checks.CheckView) -> ExaminationOut:
+    return ExaminationOut(
+        id=UUID(view.id),
+        state=view.state,
+        requested_by=view.requested_by,
+        created_at=view.created_at,
+        ended_at=view.ended_at,
+        failed=view.failed,
+        incomplete=view.incomplete,
+        reason=view.reason,
+        message=view.message,
+    )
+
+
+def _checks(found: Posture | None) -> list[PostureCheckOut]:
+    return [_check(result) for result in found.results] if found else []
+
+
+def _check(result: CheckResult) -> PostureCheckOut:
+    check, outcome = catalog.registry_checks().get(result.check), result.outcome
+    own = outcome.remedy if isinstance(outcome, Failed) else ""
+    return PostureCheckOut(
+        check=result.check,
+        title=check.title if check else result.check,
+        severity=outcome.severity or result.severity if isinstance(outcome, Failed) else result.severity,
+        remedy=own or (check.remedy if check else ""),
+        outcome=outcome,
+    )
