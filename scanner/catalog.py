@@ -13,6 +13,8 @@ from scanner.reports.base import ReportFormat
 from scanner.trust.base import TrustScheme
 from scanner.workloads.base import WorkloadSource
 
+BOTH = "both"
+
 
 @cache
 def image_checks() -> Mapping[str, ImageCheck]:
@@ -36,6 +38,16 @@ def registry_checks() -> Mapping[str, RegistryCheck]:
 def engines() -> Mapping[str, Engine]:
     """Vulnerability engines."""
     return discover("scanner.engines", Engine)  # type: ignore[type-abstract]
+
+
+def engine_choices() -> tuple[str, ...]:
+    """What ``engine`` takes wherever a scan is asked for: an engine's id, or both of them."""
+    return (*engines(), BOTH)
+
+
+def chosen_engines(choice: str) -> tuple[str, ...]:
+    """The ids of the engines that a choice means, Trivy's first: where they agree, its words are shown."""
+    return tuple(sorted(engines(), key=lambda name: name != "trivy")) if choice == BOTH else (choice,)
 
 
 @cache

@@ -184,8 +184,12 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
     database.transact(record)
 
 
-def advisories_id(engine_id: str, settings: Settings) -> str:
-    """What scan keys compare: changes when and only when the engine's answers could."""
+def advisories_id(choice: str, settings: Settings) -> str:
+    """What scan keys compare: changes when and only when the engines' answers could."""
+    return "+".join(sorted(_basis(engine_id, settings) for engine_id in catalog.chosen_engines(choice)))
+
+
+def _basis(engine_id: str, settings: Settings) -> str:
     engine = catalog.engines()[engine_id]
     try:
         return _rests_on(engine.version(settings), engine.advisories(settings), feeds.all_status(settings))
@@ -205,6 +209,6 @@ def usable_evidence(
     if current is None or current.report_id is None or request.platform is not None:
         return None
     found = images.evidence(session, current.report_id)
-    engines = {_rests_on(e.version, e.advisories, e.feeds) for image in found.images for e in image.engines}
+    rest_on = {"+".join(sorted(_rests_on(e.version, e.advisories, e.feeds) for e in i.engines)) for i in found.images}
     checks = {c.check for image in found.images for c in image.checks}
-    return found if engines == {advisories} and checks >= set(catalog.image_checks()) else None
+    return found if rest_on == {advisories} and checks >= set(catalog.image_checks()) else None

@@ -139,7 +139,7 @@ def scan(
 
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     renderer = choose(catalog.reports(), format_, "report format")
-    choose(catalog.engines(), engine or settings.engine, "engine")
+    choose(dict.fromkeys(catalog.engine_choices()), engine or settings.engine, "engine")
     policy = read_policy(policy_file)
     settings = replace(
         settings,

@@ -164,11 +164,11 @@ def examine_image(
             checks = run_checks(image, None, str(error), source, ())
             return ImageReport(image, checks=checks, incomplete=(Incomplete(error.reason, str(error)),))
         report(Progress(Stage.SCAN, f"{len(image.layers)} layers with {request.engine}"))
-        answer = ask_engine(image, request.engine, services, deadline)
+        answers = ask_engines(image, request.engine, services, deadline)
         report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
-        results = run_checks(image, rootfs, "", source, answer.secrets)
-        coverage = answer.coverage if not answer.incomplete or answer.coverage.packages else None
-        return ImageReport(image, (answer,), results, incomplete=concerns(rootfs, coverage))
+        results = run_checks(image, rootfs, "", source, [secret for answer in answers for secret in answer.secrets])
+        answers, about_image = doubts(answers, rootfs)
+        return ImageReport(image, answers, results, incomplete=about_image)
 
 
 def read_layers(
@@ -243,6 +243,34 @@ def wants() -> ContentWants:
     """What the checks want of the layers, all together."""
     patterns = {pattern for check in catalog.image_checks().values() for pattern in check.wants}
     return ContentWants(tuple(patterns), SecretScanner())
+
+
+def ask_engines(image: Image, choice: str, services: Services, deadline: Deadline) -> tuple[EngineReport, ...]:
+    """The answer of every engine that was chosen.
+
+    Raises EngineError where trying again could help and no engine answered: one engine's evidence is kept although the other is away.
+    """
+    answers: list[EngineReport] = []
+    failed: EngineError | None = None
+    for engine_id in catalog.chosen_engines(choice):
+        try:
+            answers.append(ask_engine(image, engine_id, services, deadline))
+        except EngineError as error:
+            if error.reason == "cancelled":
+                raise
+            failed = error
+            answers.append(silent_engine(catalog.engines()[engine_id], services.settings, error))
+    if failed is not None and all(answer.incomplete and not answer.coverage.packages for answer in answers):
+        raise failed
+    return tuple(answers)
+
+
+def doubts(answers: Sequence[EngineReport], rootfs: Rootfs) -> tuple[tuple[EngineReport, ...], tuple[Incomplete, ...]]:
+    """Why engines may have seen another image than a container would: of the image as such, and of one engine's answer."""
+    told = [concerns(rootfs, a.coverage if not a.incomplete or a.coverage.packages else None) for a in answers]
+    common = tuple(item for item in told[0] if all(item in other for other in told))
+    own = ([item for item in items if item not in common] for items in told)
+    return tuple(replace(a, incomplete=(*a.incomplete, *items)) for a, items in zip(answers, own, strict=True)), common
 
 
 def ask_engine(image: Image, engine_id: str, services: Services, deadline: Deadline) -> EngineReport:

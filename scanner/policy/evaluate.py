@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from scanner.model import agreement
 from scanner.model.decision import Change, Decision, Reason, ReasonKind, Verdict
 from scanner.model.finding import (
     AdvisoryStatus,
@@ -136,9 +137,11 @@ def _incomplete(rule: str, slug: str, message: str, action: Verdict, subject: st
 def _vulnerabilities(
     rule: Rule, selector: VulnerabilitySelector, image: ImageReport, policy: Policy, context: Context, unknown: Verdict
 ) -> Iterator[_Finding]:
-    if not image.engines:
-        yield _incomplete(rule.id, "not_scanned", "no engine looked for vulnerabilities", unknown)
-    for engine in image.engines:
+    engines = _heard(selector, image)
+    if not engines:
+        who = "no engine" if selector.engines in ("any", "all") else selector.engines + " never"
+        yield _incomplete(rule.id, "not_scanned", f"{who} looked for vulnerabilities", unknown)
+    for engine in engines:
         for item in engine.incomplete:
             yield _incomplete(rule.id, item.reason, f"{engine.engine}: {item.detail or item.reason}", unknown)
         built = engine.advisories.updated_at
@@ -156,9 +159,27 @@ def _vulnerabilities(
                 yield _incomplete(rule.id, "exploitation_stale", f"the {feed.source} feed is {when}: too old", unknown)
         if _unanswered(selector, engine.vulnerabilities):
             yield _incomplete(rule.id, "exploitation_unknown", "known exploitation or EPSS was not looked up", unknown)
-        for vulnerability in engine.vulnerabilities:
-            if _selects(selector, vulnerability) and not _answered(vulnerability, image, context.vex):
-                yield _violation(rule, vulnerability, image, context)
+    for found in agreement.findings(engines):
+        said = [opinion.vulnerability for opinion in found.opinions if opinion.vulnerability is not None]
+        if _enough(selector, found) and not any(_answered(item, image, context.vex) for item in said):
+            yield _violation(rule, found, image, context)
+
+
+def _heard(selector: VulnerabilitySelector, image: ImageReport) -> tuple[EngineReport, ...]:
+    """The engines whose word counts."""
+    if selector.engines in ("any", "all"):
+        return image.engines
+    return tuple(engine for engine in image.engines if engine.engine == selector.engines)
+
+
+def _enough(selector: VulnerabilitySelector, found: agreement.Finding) -> bool:
+    """Whether as many engines say so as the rule asks for. ``any``: one does, or the worst of what they say together; ``all``: nobody
+    who looked says otherwise, and an engine that could not tell may well have said so."""
+    chosen = [o.vulnerability is not None and _selects(selector, o.vulnerability) for o in found.opinions]
+    if selector.engines == "all":
+        unknown = [opinion.word is agreement.Word.UNKNOWN for opinion in found.opinions]
+        return any(chosen) and all(one or other for one, other in zip(chosen, unknown, strict=True))
+    return any(chosen) or _selects(selector, found.vulnerability)
 
 
 def _hours(span: timedelta) -> str:
@@ -218,12 +239,15 @@ def _answered(item: Vulnerability, image: ImageReport, vex: Iterable[VexStatemen
     )
 
 
-def _violation(rule: Rule, item: Vulnerability, image: ImageReport, context: Context) -> _Finding:
-    ends = _grace_ends(rule, item, context)
+def _violation(rule: Rule, found: agreement.Finding, image: ImageReport, context: Context) -> _Finding:
+    item = found.vulnerability
+    ends = _grace_ends(rule, found, context)
     waiting = ends is not None and ends > context.now
     fix = f", fixed in {' or '.join(item.fixed_versions)}" if item.fixed_versions else ", no fix yet"
     layer = image.image.layer_of(item.layer)
     message = f"{item.id} ({item.severity}) in {item.package} {item.installed_version}{fix}"
+    if found.disputed:
+        message += f" ({found.dispute})"
     if waiting and ends:
         message += f"; denied from {ends:%Y-%m-%d %H:%M} UTC"
     evidence = Evidence(message, layer=item.layer, layer_index=layer.index if layer else None, path=item.path)
@@ -239,12 +263,15 @@ def _violation(rule: Rule, item: Vulnerability, image: ImageReport, context: Con
     return _Finding(reason, item.purl, ends if waiting else None, item)
 
 
-def _grace_ends(rule: Rule, item: Vulnerability, context: Context) -> datetime | None:
-    """When the rule's grace for this vulnerability ends: counted from when the repository first had it. Not known: no grace."""
+def _grace_ends(rule: Rule, found: agreement.Finding, context: Context) -> datetime | None:
+    """When the rule's grace for this vulnerability ends: counted from when the repository first had it, whichever engine said so first.
+    Not known: no grace."""
     if rule.grace is None or context.first_seen is None:
         return None
-    since = context.first_seen.get((item.purl, item.id))
-    return since + rule.grace if since else None
+    said = [opinion.vulnerability for opinion in found.opinions if opinion.vulnerability is not None]
+    times = [context.first_seen.get((item.purl, item.id)) for item in (found.vulnerability, *said)]
+    known = [since for since in times if since is not None]
+    return min(known) + rule.grace if known else None
 
 
 def _checks(
@@ -377,11 +404,11 @@ def _image_variable(report: ScanReport, image: ImageReport, now: datetime) -> di
 
 def _counts(image: ImageReport) -> dict[str, int]:
     counts = dict.fromkeys(("none", "low", "medium", "high", "critical", "unknown", "fixable", "known_exploited"), 0)
-    for item in (v for engine in image.engines for v in engine.vulnerabilities):
+    for item in (found.vulnerability for found in agreement.findings(image.engines)):
         counts[item.severity] += 1
         counts["fixable"] += item.fixable
         counts["known_exploited"] += bool(item.known_exploited)
-    counts["components"] = sum(len(engine.components) for engine in image.engines)
+    counts["components"] = len(agreement.components(image.engines))
     counts["secrets"] = sum(len(engine.secrets) for engine in image.engines)
     return counts
 

@@ -116,10 +116,11 @@ class VulnerabilitySelector(_Document):
     packages: Texts = ()
     types: Texts = ()
     status: Texts = ()
+    engines: str = "any"
 
     @model_validator(mode="after")
     def _not_empty(self) -> VulnerabilitySelector:
-        if not self.model_fields_set:
+        if not self.model_fields_set - {"engines"}:
             raise ValueError(
                 "selects nothing in particular: give severity, fixable, known_exploited, epss, cvss, ids or packages"
             )
@@ -411,6 +412,8 @@ def _unknown(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Pro
             ("tag", rule.tag, tags),
             ("benchmark", rule.benchmark, benchmarks),
         ]
+        if rule.vulnerability:
+            named.append(("engine", (rule.vulnerability.engines,), ("any", "all", *sorted(known.engines))))
         if rule.signature:
             named.append(("scheme", rule.signature.scheme, known.schemes))
             if known.signers is not None:
@@ -418,7 +421,8 @@ def _unknown(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Pro
         for what, names, there in named:
             for name in names:
                 if name not in set(there):
-                    path = ["rules", index, "signature" if what in ("scheme", "signer") else what]
+                    within = {"scheme": ["signature"], "signer": ["signature"], "engine": ["vulnerability", "engines"]}
+                    path = ["rules", index, *within.get(what, [what])]
                     message = f"there is no {what} {name!r}" + _did_you_mean(name, there)
                     yield Problem(*position(tree, path), f"rules.{index}.{what}", message)
 

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
+from scanner.model import agreement
 from scanner.model.decision import Decision, Reason, ReasonKind, Verdict
 from scanner.model.finding import EngineReport, Failed, Incomplete, Severity, Vulnerability
 from scanner.model.scan import ImageReport
@@ -127,6 +128,10 @@ class _Page:
         yield f"Image {image.image.digest.short}  {config.platform}  {len(image.image.layers)} layers  {size:.1f} MB  user {clean_text(config.user, 60) or 'root (unset)'}"
         for engine in image.engines:
             yield from self._engine(engine)
+        if any(engine.coverage.packages for engine in image.engines):
+            found = agreement.findings(image.engines)
+            yield from self._vulnerabilities([item.vulnerability for item in found])
+            yield from self._disputes([item for item in found if item.disputed])
         yield from self._checks(image)
 
     def _engine(self, engine: EngineReport) -> Iterator[str]:
@@ -135,8 +140,16 @@ class _Page:
         yield f"  {engine.engine} {engine.version}: {system}, {engine.coverage.packages} packages, advisories of {_date(built)}"
         for item in engine.incomplete:
             yield from self._wrap(f"unknown: {item.detail or item.reason}", "    ? ", "      ")
-        if engine.coverage.packages:
-            yield from self._vulnerabilities(engine.vulnerabilities)
+
+    def _disputes(self, items: Sequence[agreement.Finding]) -> Iterator[str]:
+        """Where two engines do not say the same."""
+        if items:
+            yield f"  the engines differ on {len(items)}"
+        for item in sorted(items, key=lambda f: -f.vulnerability.severity.rank)[:_PACKAGES]:
+            head = f"    {clean_text(item.vulnerability.id, 60)} in {clean_text(item.vulnerability.package, 60)}: "
+            yield from self._wrap(item.dispute, head, "      ")
+        if len(items) > _PACKAGES:
+            yield f"    … and {len(items) - _PACKAGES} more"
 
     def _vulnerabilities(self, items: Sequence[Vulnerability]) -> Iterator[str]:
         counts = Counter(item.severity for item in items)

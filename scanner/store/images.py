@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
 from scanner.errors import NotFoundError
+from scanner.model import agreement
 from scanner.model.decision import Decision, Verdict
 from scanner.model.finding import Component, Failed, Incomplete, Severity, Vulnerability
 from scanner.model.reference import Digest
@@ -171,16 +172,16 @@ def _insert_new(session: Connection, table: sa.Table, rows: Sequence[Mapping[str
 
 
 def _store_report(session: Connection, found: ScanReport, evidence: Digest) -> str:
-    engine = next((e for i in found.images for e in i.engines), None)
+    engines = found.images[0].engines if found.images else ()
     gaps = [x for i in found.images for x in (*i.incomplete, *(g for e in i.engines for g in e.incomplete))]
     row = {
         "id": evidence.hex,
         "digest": found.digest,
         "repository": found.repository,
         "tag": found.tag,
-        "engine": engine.engine if engine else "",
-        "engine_version": engine.version if engine else "",
-        "advisories": engine.advisories.id if engine else "",
+        "engine": "both" if len(engines) > 1 else "".join(e.engine for e in engines),
+        "engine_version": "+".join(e.version for e in engines)[:64],
+        "advisories": "+".join(e.advisories.id for e in engines)[:100],
         "platform": str(found.images[0].image.platform) if len(found.images) == 1 else "",
         "complete": bool(found.images) and not gaps,
         "created_at": moment(session),
@@ -370,7 +371,8 @@ def _store_decision(
 def _list(session: Connection, found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]) -> None:
     """The row by which the image is listed and searched under this name."""
     worst = max(decisions, key=lambda d: (d.verdict.rank, not d.undecided))
-    vulnerabilities = {(v.purl, v.id): v for i in found.images for e in i.engines for v in e.vulnerabilities}.values()
+    agreed = [f.vulnerability for i in found.images for f in agreement.findings(i.engines)]
+    vulnerabilities = {(v.purl, v.id): v for v in agreed}.values()
     counts = Counter(v.severity for v in vulnerabilities)
     outcomes = [c.outcome for i in found.images for c in i.checks]
     gaps = {

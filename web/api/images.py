@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 
 from scanner import catalog
 from scanner.errors import UsageError
+from scanner.model import agreement
 from scanner.model.decision import Decision, Verdict
 from scanner.model.finding import (
     CheckResult,
@@ -112,11 +113,28 @@ class FindingQuery(Offset):
     severity: list[Severity] = Field([], description="Any of these.")
     fixable: bool | None = None
     package: Text | None = None
+    status: list[Text] = Field([], description="Any of these words of the distribution: `affected`, `will_not_fix` …")
+    disputed: bool | None = Field(None, description="Whether the engines differ.")
+
+
+class OpinionOut(Model):
+    """One engine's word on a finding. `silent`: it looked and does not say so; `unknown`: it does not say so, and that proves nothing."""
+
+    engine: str
+    word: agreement.Word
+    id: str = Field(description="What it calls the vulnerability; empty unless it says so, as what follows.")
+    severity: Severity | None
+    status: str
+    fixed_versions: list[str]
 
 
 class FindingOut(Model):
+    """`disputed`: the engines that looked differ in whether it is there, how bad it is, or whether there is a fix."""
+
     image: DigestText
     vulnerability: Vulnerability
+    opinions: list[OpinionOut]
+    disputed: bool
 
 
 class FindingPage(Model):
@@ -272,17 +290,34 @@ def get(path: ImagePath) -> Response:
 def findings(path: ImagePath, query: FindingQuery) -> Response:
     """Vulnerabilities, the most severe first"""
     chosen = [
-        FindingOut(image=item.image.digest, vulnerability=v)
+        _finding(item.image.digest, found)
         for item in _found(path.digest).images
-        for engine in item.engines
-        for v in engine.vulnerabilities
-        if (not query.severity or v.severity in query.severity)
-        and query.fixable in (None, v.fixable)
-        and query.package in (None, v.package)
+        for found in agreement.findings(item.engines)
+        if (not query.severity or found.vulnerability.severity in query.severity)
+        and query.fixable in (None, found.vulnerability.fixable)
+        and query.package in (None, found.vulnerability.package)
+        and (not query.status or found.vulnerability.status in query.status)
+        and query.disputed in (None, found.disputed)
     ]
     chosen.sort(key=lambda f: (-f.vulnerability.severity.rank, f.vulnerability.package, f.vulnerability.id))
     items, cursor = _slice(chosen, query)
     return answer(FindingPage(items=items, next_cursor=cursor))
+
+
+def _finding(image: Digest, found: agreement.Finding) -> FindingOut:
+    opinions = [
+        OpinionOut(
+            engine=opinion.engine,
+            word=opinion.word,
+            id=said.id if said else "",
+            severity=said.severity if said else None,
+            status=said.status if said else "",
+            fixed_versions=list(said.fixed_versions) if said else [],
+        )
+        for opinion in found.opinions
+        for said in [opinion.vulnerability]
+    ]
+    return FindingOut(image=image, vulnerability=found.vulnerability, opinions=opinions, disputed=found.disputed)
 
 
 @api.get("/images/<digest>/components", responses={"200": ComponentPage, **problems(404)})
@@ -292,8 +327,7 @@ def components(path: ImagePath, query: Offset) -> Response:
     found = [
         ComponentOut(image=item.image.digest, component=component)
         for item in _found(path.digest).images
-        for engine in item.engines
-        for component in engine.components
+        for component in agreement.components(item.engines)
     ]
     items, cursor = _slice(found, query)
     return answer(ComponentPage(items=items, next_cursor=cursor))

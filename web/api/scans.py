@@ -36,7 +36,9 @@ class ScanIn(Body):
         description="One platform of an index; every child that is an image when absent.",
         examples=["linux/amd64"],
     )
-    engine: Name | None = Field(None, description="The server's own choice when absent.", examples=["trivy"])
+    engine: Name | None = Field(
+        None, description="`trivy`, `clair` or `both`; the server's own choice when absent.", examples=["trivy"]
+    )
     force: bool = Field(False, description="Scan even though there is a current result.")
     project: Name | None = Field(None, description="The project that owns the repository when absent.")
 
@@ -156,8 +158,8 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
     """
     reference = parse_image(body.image)
     engine = body.engine or services().settings.engine
-    if engine not in catalog.engines():
-        raise NotFoundError(f"there is no engine {engine!r}", hint="one of " + ", ".join(catalog.engines()))
+    if engine not in catalog.engine_choices():
+        raise NotFoundError(f"there is no engine {engine!r}", hint="one of " + ", ".join(catalog.engine_choices()))
     project = project_of(body.project, reference)
     if services().settings.rate_limits:
         services().throttle.take("scans", project, SCANS)

@@ -13,6 +13,7 @@ from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner import catalog, queue
 from scanner.errors import NotFoundError, UsageError
+from scanner.model import agreement
 from scanner.model.finding import Component, Severity, Vulnerability
 from scanner.model.image import instruction
 from scanner.model.reference import Reference
@@ -30,6 +31,12 @@ NAVIGATION = NavigationItem(20, "images_page.index", "Images", "read")
 VERDICTS = ("allow", "warn", "deny", "undecided")
 SEVERITIES = ("critical", "high", "medium", "low", "unknown")
 _FILTERS = frozenset({"q", "verdict", "severity", "project", "registry", "fixable"})
+STATUSES = {
+    "will_not_fix": "will not be fixed",
+    "fix_deferred": "fix put off",
+    "under_investigation": "under investigation",
+    "end_of_life": "release at its end of life",
+}
 TABS = ("vulnerabilities", "checks", "components", "layers", "history")
 _ROWS = 2000
 
@@ -51,6 +58,11 @@ class PackageRow:
     @property
     def fixes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(fix for v in self.items for fix in v.fixed_versions))
+
+    @property
+    def without_fix(self) -> tuple[str, ...]:
+        """What the distribution says of those that have no fix."""
+        return tuple(dict.fromkeys(STATUSES.get(v.status, "no fix yet") for v in self.items if not v.fixable))
 
 
 @bp.get("/images")
@@ -164,7 +176,7 @@ def one(digest: str) -> str:
     decision = orjson.loads(gate.document) if gate else None
     return page(
         "image.html", digest=digest, report=report, report_id=report_id, names=names, history=history, decision=decision, tab=tab, tabs=TABS,
-        item=item, number=number, packages=_packages(item), components=_components(item), catalog=catalog.image_checks(), rows=_ROWS,
+        item=item, number=number, packages=_packages(item), components=_components(item), disputes=_disputes(item), formats=catalog.reports(), catalog=catalog.image_checks(), rows=_ROWS,
         instruction=instruction, here=here, reasons=_reasons(decision), segments=_layers(item),
     )  # fmt: skip
 
@@ -205,7 +217,7 @@ def _platform(report: ScanReport) -> int:
 
 def _packages(item: ImageReport | None) -> list[PackageRow]:
     grouped: dict[tuple[str, str], list[Vulnerability]] = defaultdict(list)
-    for v in (v for engine in (item.engines if item else ()) for v in engine.vulnerabilities):
+    for v in (found.vulnerability for found in agreement.findings(item.engines if item else ())):
         grouped[v.package, v.installed_version].append(v)
     rows = []
     for (name, version), found in grouped.items():
@@ -220,9 +232,13 @@ def _packages(item: ImageReport | None) -> list[PackageRow]:
 
 
 def _components(item: ImageReport | None) -> Sequence[Component]:
-    return sorted(
-        (c for engine in (item.engines if item else ()) for c in engine.components), key=lambda c: (c.type, c.name)
-    )
+    return sorted(agreement.components(item.engines if item else ()), key=lambda c: (c.type, c.name))
+
+
+def _disputes(item: ImageReport | None) -> Sequence[agreement.Finding]:
+    """Where engines differ, worst first."""
+    found = [f for f in agreement.findings(item.engines if item else ()) if f.disputed]
+    return sorted(found, key=lambda f: (-f.vulnerability.severity.rank, f.vulnerability.package))
 
 
 def _reasons(decision: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
