@@ -19,14 +19,25 @@ from pathlib import Path
 
 from scanner import __version__, catalog, posture
 from scanner.advisories import feeds
-from scanner.checks._secrets import SecretScanner
+from scanner.checks._secrets import SecretScanner, image_without_secrets, without_secrets
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.config import Settings
 from scanner.engines.base import Engine, EngineJob
 from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError, LimitExceeded, RemoteError
 from scanner.model.decision import Decision
 from scanner.model.filesystem import LayerFacts, Rootfs
-from scanner.model.finding import AdvisoryStatus, CheckResult, Coverage, EngineReport, Incomplete, Outcome, SecretMatch
+from scanner.model.finding import (
+    AdvisoryStatus,
+    CheckResult,
+    Coverage,
+    EngineReport,
+    Evidence,
+    Failed,
+    Incomplete,
+    Outcome,
+    Passed,
+    SecretMatch,
+)
 from scanner.model.image import Image, Layer
 from scanner.model.reference import Descriptor
 from scanner.model.scan import ImageReport, Progress, ScanReport, ScanRequest, Stage
@@ -162,13 +173,14 @@ def examine_image(
         except ImageError as error:
             # The bytes are not what an honest builder makes: nothing that an engine says of them could be believed.
             checks = run_checks(image, None, str(error), source, ())
-            return ImageReport(image, checks=checks, incomplete=(Incomplete(error.reason, str(error)),))
+            incomplete = (Incomplete(error.reason, str(error)),)
+            return ImageReport(image_without_secrets(image), checks=checks, incomplete=incomplete)
         report(Progress(Stage.SCAN, f"{len(image.layers)} layers with {request.engine}"))
         answers = ask_engines(image, request.engine, services, deadline)
         report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
         results = run_checks(image, rootfs, "", source, [secret for answer in answers for secret in answer.secrets])
         answers, about_image = doubts(answers, rootfs)
-        return ImageReport(image, answers, results, incomplete=about_image)
+        return ImageReport(image_without_secrets(image), answers, results, incomplete=about_image)
 
 
 def read_layers(
@@ -323,10 +335,26 @@ def run_checks(
 def outcome_of(check: ImageCheck, subject: ImageSubject) -> Outcome:
     """The check's word; a check that breaks on an image has not examined it."""
     try:
-        return check.examine(replace(subject, parameters=check.parameters))
+        return _quiet(check.examine(replace(subject, parameters=check.parameters)))
     except Exception as error:
         log.exception("check %s failed", check.id)
         return Incomplete("check_failed", f"{check.id} broke on this image ({type(error).__name__})")
+
+
+def _quiet(outcome: Outcome) -> Outcome:
+    """The outcome without the secrets that a line of history may hold: every report shows the instruction that made a layer."""
+    if isinstance(outcome, Failed):
+        evidence, tolerated = (tuple(map(_unsaid, items)) for items in (outcome.evidence, outcome.tolerated))
+        return replace(outcome, evidence=evidence, tolerated=tolerated, remedy=without_secrets(outcome.remedy))
+    return (
+        replace(outcome, tolerated=tuple(map(_unsaid, outcome.tolerated))) if isinstance(outcome, Passed) else outcome
+    )
+
+
+def _unsaid(evidence: Evidence) -> Evidence:
+    return replace(
+        evidence, message=without_secrets(evidence.message), instruction=without_secrets(evidence.instruction)
+    )
 
 
 def decide(report: ScanReport, policy: Policy, workload_results: Sequence[CheckResult] = ()) -> Decision:

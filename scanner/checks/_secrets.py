@@ -1,20 +1,25 @@
 """Secrets by name and by shape. A value is never kept: what is shown of it says which kind it is and how long.
 
-By content: a few shapes that are unmistakable (issuers put prefixes into their tokens so that they can be found). By name: files that
-hold credentials, variables that are called so. Placeholders are left alone; a finding that is none teaches people to look away.
+By content: a few shapes that are unmistakable (issuers put prefixes into their tokens so that they can be found). By name: variables
+that are called so, and files that are made to hold credentials; those are read, and it is what stands in them that counts, because
+a ``settings.py`` or ``.env`` is no secret by itself. Placeholders are left alone; a finding that is none teaches people to look away.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import re2
 
 from scanner.model.filesystem import ContentMatch
+from scanner.model.image import Image
 
-_MAX_FILE = 1 << 20
+MAX_FILE = 1 << 20
 _MAX_MATCHES = 20
+_MAX_TEXT, _MAX_SETTINGS = 1 << 17, 1000
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ SHAPES = (
         "private key",
         (b" PRIVATE KEY",),
         re.compile(
-            rb"-----BEGIN (?:[A-Z]{2,10} )?PRIVATE KEY(?: BLOCK)?-----\s*(?:[\w-]+: .*\s+)*[A-Za-z0-9+/=\s]{40}"
+            rb"-----BEGIN (?:[A-Z]{2,10} )?PRIVATE KEY(?: BLOCK)?-----\s{0,4}(?:[\w-]{1,40}: [^\r\n]{0,200}\r?\n){0,10}\s{0,4}[A-Za-z0-9+/=\s]{40}"
         ),
     ),
     Shape(
@@ -76,53 +81,204 @@ SHAPES = (
     Shape("stripe-key", "Stripe live key", (b"_live_",), re.compile(rb"(?<![A-Za-z0-9])[sr]k_live_[A-Za-z0-9]{20,}")),
     Shape("npm-token", "npm token", (b"npm_",), re.compile(rb"(?<![A-Za-z0-9_])npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])")),
     Shape("pypi-token", "PyPI token", (b"pypi-AgE",), re.compile(rb"pypi-AgE[A-Za-z0-9_-]{60,}")),
+    Shape("vault-token", "Vault token", (b"hvs.", b"hvb."), re.compile(rb"(?<![A-Za-z0-9])hv[sb]\.[A-Za-z0-9_-]{90,}")),
+    Shape("docker-token", "Docker Hub token", (b"dckr_pat_",), re.compile(rb"dckr_pat_[A-Za-z0-9_-]{27,}")),
+    Shape("digitalocean-token", "DigitalOcean token", (b"dop_v1_",), re.compile(rb"dop_v1_[a-f0-9]{64}")),
+    Shape("sendgrid-key", "SendGrid key", (b"SG.",), re.compile(rb"(?<![\w.])SG\.[\w-]{22}\.[\w-]{43}(?![\w-])")),
+    Shape("huggingface-token", "Hugging Face token", (b"hf_",), re.compile(rb"(?<!\w)hf_[A-Za-z]{34}(?!\w)")),
+    Shape("anthropic-key", "Anthropic key", (b"sk-ant-",), re.compile(rb"sk-ant-[a-z0-9]+-[\w-]{80,}")),
+    Shape(
+        "openai-key",
+        "OpenAI key",
+        (b"sk-proj-", b"T3BlbkFJ"),
+        re.compile(rb"sk-(?:proj-)?[\w-]{20,200}T3BlbkFJ[\w-]{20,200}"),
+    ),
+    Shape("google-oauth-secret", "Google OAuth secret", (b"GOCSPX-",), re.compile(rb"GOCSPX-[\w-]{28}")),
+    Shape("atlassian-token", "Atlassian token", (b"ATATT3x",), re.compile(rb"ATATT3x[\w=-]{180,}")),
+    Shape(
+        "slack-webhook",
+        "Slack webhook",
+        (b"hooks.slack.com/services/",),
+        re.compile(rb"hooks\.slack\.com/services/T[A-Z0-9]{8,}/B[A-Z0-9]{8,}/[A-Za-z0-9]{20,}"),
+    ),
+    Shape(
+        "azure-storage-key",
+        "Azure storage key",
+        (b"AccountKey=",),
+        re.compile(rb"AccountKey=[A-Za-z0-9+/]{86}=="),
+    ),
+    Shape(
+        "age-key",
+        "age key",
+        (b"AGE-SECRET-KEY-1",),
+        re.compile(rb"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}"),
+    ),
+    Shape(
+        "putty-key", "PuTTY private key", (b"PuTTY-User-Key-File-",), re.compile(rb"PuTTY-User-Key-File-[23]: [^\r\n]+")
+    ),
 )
 # RE2 looks for all anchors at once, nine times as fast as ``re`` does: this runs over every byte of every small file.
 _ANY_ANCHOR = re2.compile(b"|".join(re.escape(anchor) for shape in SHAPES for anchor in shape.anchors))
 
-_FILES = re.compile(
-    r"(?:^|/)(?:id_(?:rsa|dsa|ecdsa|ed25519)|credentials(?:\.(?:json|xml))?|password\.txt|secret_token\.rb|\.netrc|\.pgpass|\.htpasswd|\.git-credentials"
-    r"|\.docker/config\.json|\.dockercfg|\.aws/credentials|\.kube/config|\.env(?:\.(?:local|production))?|[^/]+\.(?:ovpn|jks|keystore|p12|pfx|kdbx|psafe3|agilekeychain|keychain))$"
+# Files that people and tools keep credentials in. Whether one does is told by what stands in it.
+_CONFIGURATIONS = re.compile(
+    r"(?:^|/)(?:\.env(?:\.[\w-]+)?|[^/]+\.env|\.npmrc|\.yarnrc(?:\.yml)?|[._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.git/config"
+    r"|\.docker/config\.json|\.dockercfg|\.kube/config|kubeconfig|\.pypirc|pip\.conf|\.htpasswd|credentials?(?:\.(?:json|xml|ya?ml|ini))?"
+    r"|settings\.py|local_settings\.py|secret_token\.rb|carrierwave\.rb|omniauth\.rb|database\.yml|secrets\.ya?ml|wp-config\.php"
+    r"|application(?:-[\w-]+)?\.(?:properties|ya?ml)|[^/]+\.(?:tfvars|tfstate|cscfg|ovpn|rdp|secret|private_key)|passwords?\.txt"
+    r"|\.(?:ba|z|fi)?sh_history|\.(?:my|p)sql_history|etc/(?:master\.)?(?:passwd|shadow)-?)$"
 )
-_IGNORED = re.compile(
-    r"(?:^|/)(?:usr/share/(?:doc|man|info|perl|python3?)|usr/lib/python[^/]*/test|(?:.*/)?(?:site|dist)-packages/.*(?:tests?|testing|data)"
-    r"|node_modules/.*/(?:tests?|fixtures|examples?)/|proc|sys)/"
+_SOURCE = (".py", ".rb", ".php")
+_WHOLE = (".secret", ".private_key", "password.txt", "passwords.txt")
+_ANY_VALUE = re.compile(r"\S{6,}")
+_HASH = re.compile(r"(?m)^([^:\n]{1,64}):(\$(?:1|2[abxy]?|5|6|7|y|gy|apr1)\$[^:\n]{10,}|\{SHA\}[A-Za-z0-9+/=]{20,})")
+_SETTING = re.compile(
+    r"""(?im)^[ \t"'<{\[$-]*(?:(?:export|set|define|ENV)[ \t(]+["']?)?(?://[^\s=]{1,200}:)?([A-Za-z_$][\w.-]{1,80})["'\])]*[ \t]*(?:=>|[:=,])[ \t]*(["']?)([^\s"'#;,{}<>]{4,400})\2"""
 )
+_NETRC = re.compile(r"(?i)\bpassword[ \t]+(\S{4,200})")
+_PGPASS = re.compile(r"(?m)^[^#:\s]*:[0-9*]*:[^:\n]*:([^:\n]+):([^:\n]{4,200})$")
+_DOCKER_AUTH = re.compile(r'"(auth|identitytoken|password)"\s*:\s*"([^"]{8,})"')
+_ENCODED_KEY = re.compile(r"(client-key-data|token):[ \t]*([A-Za-z0-9+/=._-]{40,})")
+
+_DOCUMENTATION = re.compile(r"^(?:usr/share/(?:doc|man|info|perl|python3?)|usr/lib/python[\d.]{1,5}/test|proc|sys)/")
+_PACKAGES = re.compile(r"(?:^|/)(?:(?:site|dist)-packages|node_modules|gems|pkg/mod|vendor)/")
+_TESTS = re.compile(r"(?:^|/)(?:tests?|testing|testdata|test_data|__tests__|spec|fixtures|examples?)/")
 _NAMES = re.compile(
-    r"(?i)(?:^|_)(?:pass(?:wd|word|phrase)?|pwd|secret|token|api_?key|access_?key|private_?key|credentials?|auth)(?:_|$)"
+    r"(?i)(?:^|_)(?:[a-z]*pass(?:wd|word|phrase)|(?:db)?pass|pwd|secret(?:_?key)?|token|api_?key|access_?key(?:_?id)?|private_?key|credentials?"
+    r"|authtoken|(?:encryption|signing|master|deploy|jwt|session|cookie|hmac|account)_?key)(?:_|$)"
 )
 _HARMLESS_NAMES = re.compile(
-    r"(?i)^(?:GPG_KEYS?|.*_(?:FILE|PATH|DIR|URL|SHA256|SHA512|VERSION|NAME|TYPE|EXPIRY|TTL|LENGTH|ALGORITHM)|SSL_CERT_.*|PWD|OLDPWD|SSH_AUTH_SOCK)$"
+    r"(?i)^(?:GPG_KEYS?|.*_(?:FILE|PATH|DIR|URL|URI|SHA256|SHA512|VERSION|NAME|TYPE|EXPIRY|TTL|LENGTH|ALGORITHM|HEADER|FIELD|PARAM|ENDPOINT|ISSUER|PREFIX)|SSL_CERT_.*|PWD|OLDPWD|SSH_AUTH_SOCK)$"
 )
 _PLACEHOLDER = re.compile(
-    r"(?i)^(?:$|\$.*|<.*>|\{\{.*|changeme|change[-_]me|replace[-_]?me|example.*|dummy|test|none|null|true|false|yes|no|x+|\*+|0|1|/.*|https?://[^@]*|file:.*|unset|empty|your[-_].*|todo)$"
+    r"(?i)^(?:$|\$.*|%.*%|<.*>|\{\{.*|changeme|change[-_]?(?:me|it|this).*|replace[-_]?(?:me|this)?.*|example.*|.*[-_]?example|dummy.*|fake.*|test|none|null|nil|undefined"
+    r"|true|false|yes|no|on|off|x+|\*+|\.+|0|1|/.*|https?://[^@]*|file:.*|env:.*|vault:.*|unset|empty|your[-_].*|todo|redacted.*|optional|required|prompt|insert.*)$"
 )
+_CALL = re.compile(r"^[\w.]+[(\[]|^(?:os|process|ENV|config|self|settings)[.\[]")
+
+# How a command line is given a secret. The last group is the secret.
+_COMMANDS = (
+    (
+        "a password on a command line",
+        re.compile(
+            r"""(?i)(?<![\w-])--?(?:[a-z-]{0,40}(?:password|passwd|passphrase))(?:=|[ \t]+)["']?([^\s"'&|;]{4,200})"""
+        ),
+    ),
+    (
+        "a token on a command line",
+        re.compile(
+            r"""(?i)(?<![\w-])--(?:[a-z-]{0,40}(?:token|secret|api-?key))(?:=|[ \t]+)["']?([^\s"'&|;-][^\s"'&|;]{7,200})"""
+        ),
+    ),
+    (
+        "a user and password for curl",
+        re.compile(r"""\bcurl\b[^|&;]{0,500}?[ \t](?:-u|--user)[ \t=]*["']?[^\s"':]+:([^\s"'&|;]{3,200})"""),
+    ),
+    ("a password for sshpass", re.compile(r"""\bsshpass[ \t]+-p[ \t]*["']?([^\s"'&|;]{3,200})""")),
+    (
+        "an Authorization header",
+        re.compile(r"""(?i)authorization:[ \t]*(?:bearer|basic|token)[ \t]+([A-Za-z0-9+/=._~-]{8,})"""),
+    ),
+    (
+        "a password for chpasswd",
+        re.compile(r"""["' \t]\w+:([^\s"'|]{3,200})["']?[ \t]*\|[ \t]*(?:sudo[ \t]+)?chpasswd"""),
+    ),
+    (
+        "a password in an address",
+        re.compile(r"""[a-z][a-z0-9+.-]{1,20}://[^/\s:@"'$]{0,80}:([^/\s:@"']{3,200})@(?!localhost|127\.)"""),
+    ),
+)
+_ASSIGNMENT = re.compile(
+    r"""(?<![\w$-])([A-Za-z_][A-Za-z0-9_]{2,60})=("[^"]{1,400}"|'[^']{1,400}'|[^\s;&|"']{1,400})"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TextSecret:
+    """A secret inside a text: what it is, for people, and where its value stands."""
+
+    what: str
+    start: int
+    end: int
 
 
 class SecretScanner:
     """Looks into files as they pass through the layer reader (``scanner.registry.layers.ContentScanner``)."""
 
-    version = "secrets-1"
+    version = "secrets-2"
 
     def wants(self, path: str, size: int) -> bool:
         """Files of a size that a person or a tool writes; not documentation or other people's tests."""
-        return 8 <= size <= _MAX_FILE and not _IGNORED.search(path)
+        return 8 <= size <= MAX_FILE and not is_ignored(path)
 
     def search(self, path: str, data: bytes) -> list[ContentMatch]:
-        """Every shape found, at most a few: one anchor search over the file, then only what it points at."""
-        if _ANY_ANCHOR.search(data) is None:
-            return []
-        found = []
-        for shape in SHAPES:
-            if any(anchor in data for anchor in shape.anchors):
-                for match in shape.pattern.finditer(data):
-                    if not _documented(match[0]):
-                        found.append(
-                            ContentMatch(shape.rule, path, data.count(b"\n", 0, match.start()) + 1, redact(match[0]))
-                        )
-                    if len(found) >= _MAX_MATCHES:
-                        return found
+        """Every shape found, at most a few, then what a file that is made to hold credentials holds."""
+        found = list(islice(_shapes(path, data), _MAX_MATCHES)) if _ANY_ANCHOR.search(data) is not None else []
+        if _CONFIGURATIONS.search(path) is not None:
+            lines = {match.line for match in found}
+            found.extend(islice((m for m in _settings(path, data) if m.line not in lines), _MAX_MATCHES - len(found)))
         return found
+
+
+def _shapes(path: str, data: bytes) -> Iterator[ContentMatch]:
+    """One anchor search over the file told that there is something; now only what the anchors point at."""
+    for shape in SHAPES:
+        if any(anchor in data for anchor in shape.anchors):
+            for match in shape.pattern.finditer(data):
+                if not _documented(match[0]):
+                    rule = "encrypted-key" if _is_encrypted(match[0]) else shape.rule
+                    yield ContentMatch(rule, path, data.count(b"\n", 0, match.start()) + 1, redact(match[0]))
+
+
+def _settings(path: str, data: bytes) -> Iterator[ContentMatch]:
+    text = data.decode("utf-8", "replace")
+    name = path.rpartition("/")[2]
+    found: list[tuple[str, str, int, str]] = []  # rule, what, offset, value
+    if name in ("passwd", "shadow", "passwd-", "shadow-", "master.passwd", ".htpasswd"):
+        found += [("password-hash", f"of {m[1]}", m.start(), m[2]) for m in _HASH.finditer(text)]
+    elif name in (".netrc", "_netrc"):
+        found += [("credential", "password", m.start(), m[1]) for m in _NETRC.finditer(text)]
+    elif name == ".pgpass":
+        found += [("credential", f"password of {m[1]}", m.start(), m[2]) for m in _PGPASS.finditer(text)]
+    elif name.endswith(_WHOLE):
+        found += [("credential", name, m.start(), m[0]) for m in islice(_ANY_VALUE.finditer(text), 1)]
+    else:
+        found += [
+            ("credential", m[1], m.start(), m[2]) for m in _DOCKER_AUTH.finditer(text) if name.startswith((".d", "con"))
+        ]
+        found += [("credential", m[1], m.start(), m[2]) for m in _ENCODED_KEY.finditer(text) if "kube" in path]
+        found += islice(_assigned(text, quoted=name.endswith(_SOURCE)), _MAX_SETTINGS)
+        found += [
+            ("credential", s.what, s.start, text[s.start : s.end])
+            for s in in_text(text[:_MAX_TEXT])
+            if "=" not in s.what
+        ]
+    seen: set[int] = set()
+    for rule, what, offset, value in found[:_MAX_SETTINGS]:
+        line = text.count("\n", 0, offset) + 1
+        if line not in seen and (rule == "password-hash" or not is_placeholder(value)):
+            seen.add(line)
+            yield ContentMatch(rule, path, line, f"{what} ({len(value)} characters)")
+
+
+def _assigned(text: str, *, quoted: bool) -> Iterator[tuple[str, str, int, str]]:
+    """``NAME = value`` as settings are written. In a program's source only a literal is a value."""
+    for match in _SETTING.finditer(text):
+        name, quote, value = match[1], match[2], match[3]
+        if (quote or not quoted) and not _CALL.search(value) and is_secret_variable(_snake(name), value):
+            yield "credential", name, match.start(1), value
+
+
+def _snake(name: str) -> str:
+    """``spring.datasource.adminPassword`` -> ``spring_datasource_admin_password``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace(".", "_").replace("-", "_").lower()
+
+
+def _is_encrypted(found: bytes) -> bool:
+    """PKCS #8 and the traditional form say so in a line; OpenSSH's new form names its cipher in the first bytes."""
+    if b"ENCRYPTED" in found:
+        return True
+    return found.startswith(b"-----BEGIN OPENSSH") and b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmU" not in found
 
 
 def _documented(value: bytes) -> bool:
@@ -137,17 +293,30 @@ def redact(value: bytes) -> str:
 
 
 def title(rule: str) -> str:
-    return next((shape.title for shape in SHAPES if shape.rule == rule), rule)
+    more = {"credential": "credential", "password-hash": "password hash", "encrypted-key": "private key (encrypted)"}
+    return more.get(rule) or next((shape.title for shape in SHAPES if shape.rule == rule), rule)
 
 
-def is_secret_file(path: str) -> bool:
-    """Whether the name says that the file holds credentials."""
-    return _FILES.search(path) is not None and _IGNORED.search(path) is None
+def is_configuration(path: str) -> bool:
+    """Whether the file's name says that it may hold credentials which can be read in it."""
+    return _CONFIGURATIONS.search(path) is not None and not is_ignored(path)
+
+
+def is_ignored(path: str) -> bool:
+    """Documentation, and tests of packages that somebody else wrote."""
+    if _DOCUMENTATION.match(path) is not None:
+        return True
+    package = _PACKAGES.search(path)
+    return package is not None and _TESTS.search(path, package.end() - 1) is not None
+
+
+def is_placeholder(value: str) -> bool:
+    return _PLACEHOLDER.match(value.strip("\"' ")) is not None
 
 
 def is_secret_variable(name: str, value: str) -> bool:
     """Whether a variable is called like a secret and holds more than a placeholder or a place."""
-    return bool(_NAMES.search(name)) and not _HARMLESS_NAMES.match(name) and not _PLACEHOLDER.match(value.strip("\"' "))
+    return bool(_NAMES.search(name)) and not _HARMLESS_NAMES.match(name) and not is_placeholder(value)
 
 
 def shape_of(value: str) -> str | None:
@@ -156,3 +325,55 @@ def shape_of(value: str) -> str | None:
     if _ANY_ANCHOR.search(data) is None:
         return None
     return next((s.rule for s in SHAPES if (match := s.pattern.search(data)) and not _documented(match[0])), None)
+
+
+def in_text(text: str) -> tuple[TextSecret, ...]:
+    """Secrets in a line of history, a variable or a message: by the name they are given, by the option, by their shape."""
+    found = [TextSecret(f"{m[1]}=", *m.span(2)) for m in _ASSIGNMENT.finditer(text) if is_secret_variable(m[1], m[2])]
+    found += [
+        TextSecret(what, *m.span(1))
+        for what, pattern in _COMMANDS
+        for m in pattern.finditer(text)
+        if not is_placeholder(m[1])
+    ]
+    data = text.encode("latin-1", "replace")  # a byte for each character: every shape is of ASCII
+    if _ANY_ANCHOR.search(data) is not None:
+        found += [
+            TextSecret(shape.title, *m.span())
+            for shape in SHAPES
+            for m in shape.pattern.finditer(data)
+            if not _documented(m[0])
+        ]
+    kept: list[TextSecret] = []
+    for item in sorted(found, key=lambda item: (item.start, -item.end)):
+        if not kept or item.start >= kept[-1].end:
+            kept.append(item)
+    return tuple(kept)
+
+
+def without_secrets(text: str) -> str:
+    """The text with every secret's value replaced by how long it is; what is too long to be looked through is cut off."""
+    if len(text) > _MAX_TEXT:
+        text = f"{text[:_MAX_TEXT]}… ({len(text) - _MAX_TEXT} more characters)"
+    for item in reversed(in_text(text)):
+        text = f"{text[: item.start]}…({item.end - item.start} characters)…{text[item.end :]}"
+    return text
+
+
+def image_without_secrets(image: Image) -> Image:
+    """The image as it may be stored and shown: values of secrets in variables, labels and history are gone, all else is as it was."""
+    config = image.config
+
+    def value(name: str, text: str) -> str:
+        return f"…({len(text)} characters)…" if is_secret_variable(_snake(name), text) else without_secrets(text)
+
+    return replace(
+        image,
+        layers=tuple(replace(layer, created_by=without_secrets(layer.created_by)) for layer in image.layers),
+        config=replace(
+            config,
+            env=tuple((name, value(name, text)) for name, text in config.env),
+            labels=tuple((name, value(name, text)) for name, text in config.labels),
+            history=tuple(replace(entry, created_by=without_secrets(entry.created_by)) for entry in config.history),
+        ),
+    )

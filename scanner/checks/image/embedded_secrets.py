@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
-from scanner.checks._secrets import is_secret_file, is_secret_variable, shape_of, title
-from scanner.checks.base import ImageCheck, ImageSubject
-from scanner.model.filesystem import FileType, Rootfs
-from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, Severity
+from scanner.checks._secrets import TextSecret, in_text, is_secret_variable, title, without_secrets
+from scanner.checks.base import ALLOW, ImageCheck, ImageSubject
+from scanner.model.filesystem import ContentMatch, Rootfs
+from scanner.model.finding import Evidence, Incomplete, Outcome, Passed, Severity
 from scanner.model.image import instruction
 
-_ASSIGNMENT = re.compile(r"""(?<![\w$])([A-Za-z_][A-Za-z0-9_]{2,60})=("[^"]{1,200}"|'[^']{1,200}'|[^\s;&|"']{1,200})""")
+_LESSER = ("password hash", "private key (encrypted)")  # somebody has to work on these first
 
 
 class EmbeddedSecrets(ImageCheck):
@@ -21,66 +21,123 @@ class EmbeddedSecrets(ImageCheck):
     title = "Secrets in the image"
     severity = Severity.CRITICAL
     remedy = "RUN --mount=type=secret,id=token …  and revoke the secret that was built in"
-    looks_at = "file names and contents of every layer, ENV, labels and history; contents by unmistakable shapes"
+    looks_at = (
+        "contents of the files of every layer, by unmistakable shapes and, in files that are made to hold credentials, by what is"
+        " assigned there; ENV, labels, build arguments and commands in the history; what the engine's secret scanner found"
+    )
     cannot_see = "secrets without a known shape in files whose names say nothing; encrypted or compressed files"
     cis = ("4.10",)
     dockle = ("CIS-DI-0010",)
     article = ("Security", "Lessons Learned: Treat images as artifacts")
     tags = ("secrets",)
+    parameters = ALLOW
 
     def examine(self, subject: ImageSubject) -> Outcome:
         """See ``ImageCheck.examine``."""
-        found = [*self._config(subject), *self._history(subject)]
+        found = [*self._variables(subject), *self._labels(subject), *self._history(subject)]
         if subject.rootfs is not None:
             found.extend(self._files(subject, subject.rootfs))
-        if found:
-            return Failed(tuple(dict.fromkeys(found)))
-        return Incomplete("layers_unreadable", subject.rootfs_reason) if subject.rootfs is None else Passed()
+        outcome = self.judged(dict.fromkeys(found), subject.parameters)
+        if isinstance(outcome, Passed) and subject.rootfs is None:
+            return Incomplete("layers_unreadable", subject.rootfs_reason)
+        return outcome
 
-    def _config(self, subject: ImageSubject) -> Iterator[Evidence]:
-        for where, pairs in (("Env", subject.image.config.env), ("Labels", subject.image.config.labels)):
-            for name, value in pairs:
-                rule = shape_of(value)
-                if rule or (where == "Env" and is_secret_variable(name, value)):
-                    what = title(rule) if rule else "a value"
-                    yield subject.evidence(
-                        f"{where} {name} holds {what} ({len(value)} characters)", pointer=f"/config/{where}"
-                    )
+    def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
+        """See ``Check.severity_of``."""
+        return Severity.HIGH if all(any(kind in item.message for kind in _LESSER) for item in evidence) else None
+
+    def _variables(self, subject: ImageSubject) -> Iterator[Evidence]:
+        for name, value in subject.image.config.env:
+            if is_secret_variable(name, value):
+                what = f"a value ({len(value)} characters)"
+            elif found := in_text(value):
+                what = _kinds(found)
+            else:
+                continue
+            index = self._line_of(subject, name)
+            layer = subject.image.config.history[index].layer if index is not None else None
+            yield Evidence(
+                f"variable {name} holds {what}",
+                layer_index=layer,
+                instruction=f"ENV {name}=…" if index is not None else "",
+                history_index=index,
+                pointer="/config/Env",
+                name=name,
+            )
+
+    def _line_of(self, subject: ImageSubject, name: str) -> int | None:
+        """The last history line that sets the variable."""
+        lines = [
+            i
+            for i, e in enumerate(subject.image.config.history)
+            if "ENV" in e.created_by and f"{name}=" in e.created_by
+        ]
+        return lines[-1] if lines else None
+
+    def _labels(self, subject: ImageSubject) -> Iterator[Evidence]:
+        for name, value in subject.image.config.labels:
+            if found := in_text(value) or in_text(f"{name.rpartition('.')[2].replace('-', '_')}='{value}'"):
+                yield Evidence(f"label {name} holds {_kinds(found)}", pointer="/config/Labels", name=name)
 
     def _history(self, subject: ImageSubject) -> Iterator[Evidence]:
+        """Build arguments stand in a line's own form (``|1 TOKEN=… /bin/sh -c``), so the line is read as it is. What a variable that
+        is in force holds was said above; one that a later line empties is still here."""
+        variables = {f"{name}=": value for name, value in subject.image.config.env}
         for index, entry in enumerate(subject.image.config.history):
-            line = instruction(entry.created_by)
-            if line.startswith("ENV "):
-                continue  # judged above, where the value in force stands
-            names = [m[1] for m in _ASSIGNMENT.finditer(line) if is_secret_variable(m[1], m[2]) or shape_of(m[2])]
-            for name in dict.fromkeys(names):
-                kind = line.partition(" ")[0]
+            line = entry.created_by
+            found = [s for s in in_text(line) if variables.get(s.what) != line[s.start : s.end].strip("\"'")]
+            if found:
+                layer = entry.layer if entry.layer is not None and entry.layer < len(subject.image.layers) else None
                 yield Evidence(
-                    f"the build history shows a value of {name}",
-                    instruction=kind,
+                    f"the build history shows {_kinds(found)}",
+                    layer=subject.image.layers[layer].diff_id if layer is not None else None,
+                    layer_index=layer,
+                    instruction=without_secrets(instruction(line)),
                     history_index=index,
                     pointer=f"/history/{index}",
+                    name=" ".join(dict.fromkeys(s.what.rstrip("=") for s in found if s.what.endswith("="))),
                 )
 
     def _files(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
         hidden = {(placed.layer, placed.entry.path): by for placed, by in rootfs.hidden}
+        same: dict[ContentMatch, list[int]] = defaultdict(list)
         for index, layer in enumerate(rootfs.layers):
             for match in layer.matches:
-                note = _deleted(hidden.get((index, match.path)))
-                message = f"/{match.path} line {match.line} holds a {title(match.rule)}: {match.redacted}{note}"
-                yield subject.evidence(message, layer_index=index, path=match.path, line=match.line)
-            found_inside = {match.path for match in layer.matches}
-            for entry in layer.entries:
-                if (
-                    entry.type is FileType.FILE
-                    and entry.size
-                    and entry.path not in found_inside
-                    and is_secret_file(entry.path)
-                ):
-                    note = _deleted(hidden.get((index, entry.path)))
-                    yield subject.evidence(
-                        f"/{entry.path} is named as a file of credentials{note}", layer_index=index, path=entry.path
-                    )
+                same[match].append(index)
+        for match, layers in same.items():
+            also = f"; also in layer {', '.join(map(str, layers[1:]))}" if len(layers) > 1 else ""
+            note = _deleted(hidden.get((layers[-1], match.path)))
+            message = f"/{match.path} line {match.line} holds a {title(match.rule)}: {match.redacted}{also}{note}"
+            yield subject.evidence(message, layer_index=layers[0], path=match.path, line=match.line)
+        yield from self._engines(subject, rootfs, hidden)
+
+    def _engines(
+        self, subject: ImageSubject, rootfs: Rootfs, hidden: Mapping[tuple[int, str], int]
+    ) -> Iterator[Evidence]:
+        """What the engine's own scanner found and ours did not. Two scanners on one line mean one secret."""
+        ours: dict[str, set[int]] = defaultdict(set)
+        for layer in rootfs.layers:
+            for match in layer.matches:
+                ours[match.path].add(match.line)
+        for secret in subject.secrets or ():
+            lines = ours.get(secret.path, set())
+            if lines and (secret.line is None or any(abs(line - secret.line) <= 1 for line in lines)):
+                continue
+            index = subject.layer_index(secret.layer)
+            note = _deleted(hidden.get((index, secret.path))) if index is not None else ""
+            where = f" line {secret.line}" if secret.line else ""
+            what = secret.title or secret.rule
+            yield subject.evidence(
+                f"/{secret.path}{where} holds a secret, says the engine: {what}{note}",
+                layer_index=index,
+                path=secret.path,
+                line=secret.line,
+            )
+
+
+def _kinds(found: Sequence[TextSecret]) -> str:
+    """What was found, without what it is: ``a value of TOKEN, an Authorization header``."""
+    return ", ".join(dict.fromkeys(f"a value of {s.what[:-1]}" if s.what.endswith("=") else s.what for s in found))
 
 
 def _deleted(by: int | None) -> str:

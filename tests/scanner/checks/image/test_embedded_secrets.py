@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from scanner.checks._secrets import SecretScanner
+from scanner.checks._secrets import SecretScanner, image_without_secrets
 from scanner.checks.image.embedded_secrets import EmbeddedSecrets
 from scanner.model.filesystem import ContentMatch
-from scanner.model.finding import Failed, Incomplete, Passed
+from scanner.model.finding import Failed, Incomplete, Passed, SecretMatch, Severity
 from tests.scanner.checks.factory import entry, layer, subject, unreadable
 
 AWS = "AKIA" + "QWERTYUIOPASDFGH"
@@ -15,19 +17,92 @@ GITHUB = "ghp_" + "a1B2" * 9
 
 
 @pytest.mark.parametrize(
-    "path", ["root/.aws/credentials", "home/app/.ssh/id_rsa", "app/.env", "app/store.jks", "root/.docker/config.json"]
+    ("path", "data", "what"),
+    [
+        ("root/.aws/credentials", b"aws_secret_access_key = " + b"aB3/" * 10, "AWS secret access key"),
+        ("app/.env", b"DEBUG=1\nDB_PASSWORD=hunter2-really\n", "DB_PASSWORD (14 characters)"),
+        ("app/prod.env", b"export apiKey='9f8e7d6c5b4a'\n", "apiKey"),
+        ("root/.npmrc", b"//npm.example.com/:_authToken=0a1b2c3d-4e5f\n", "_authToken"),
+        ("root/.netrc", b"machine x login me password hunter2\n", "password (7 characters)"),
+        ("root/.pgpass", b"db:5432:*:me:hunter2\n", "password of me"),
+        ("root/.docker/config.json", b'{"auths":{"x":{"auth":"bWU6aHVudGVyMg=="}}}', "auth"),
+        ("root/.git-credentials", b"https://me:hunter2@example.com\n", "a password in an address"),
+        ("srv/app/.git/config", b"url = https://me:hunter2@example.com/x.git\n", "a password in an address"),
+        ("app/settings.py", b"SECRET_KEY = 'django-9f8e7d6c'\n", "SECRET_KEY"),
+        ("app/application.yml", b"spring:\n  datasource:\n    password: hunter2\n", "password (7 characters)"),
+        ("app/wp-config.php", b"define('DB_PASSWORD', 'hunter2-really');\n", "DB_PASSWORD"),
+        ("etc/shadow", b"root:$6$salt$" + b"a" * 40 + b":19000::::::\n", "password hash: of root"),
+        ("app/password.txt", b"hunter2-really\n", "password.txt"),
+    ],
 )
-def test_a_file_named_as_credentials(path: str) -> None:
-    assert isinstance(EmbeddedSecrets().examine(subject(layer(entry(path)))), Failed)
+def test_a_file_that_is_made_to_hold_credentials(path: str, data: bytes, what: str) -> None:
+    """Dockle (CIS-DI-0010) goes by the name and never looks inside: the next test's files fail there."""
+    found = SecretScanner().search(path, data)
+    outcome = EmbeddedSecrets().examine(subject(layer(entry(path), matches=found)))
+    assert isinstance(outcome, Failed)
+    assert what in outcome.evidence[0].message
+    assert "hunter2" not in str(outcome)
+    assert (outcome.evidence[0].path, outcome.evidence[0].layer_index) == (path, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("app/settings.py", b"SECRET_KEY = os.environ['SECRET_KEY']\nPASSWORD = get_password()\nDEBUG = False\n"),
+        ("app/.env", b"DB_PASSWORD=\nAPI_KEY=${API_KEY}\nTOKEN=changeme\nSECRET_FILE=/run/secrets/x\n"),
+        ("app/database.yml", b"password: <%= ENV['PASSWORD'] %>\n"),
+        ("root/.npmrc", b"//npm.example.com/:_authToken=${NPM_TOKEN}\n"),
+        ("root/.docker/config.json", b'{"credHelpers": {"x": "ecr-login"}}'),
+        ("etc/shadow", b"root:*:19000:0:99999:7:::\nbin:!:19000::::::\n"),
+        ("root/.ssh/id_rsa", b"ssh-rsa AAAAB3NzaC1yc2E me@example\n"),
+        ("app/credentials.json", b'{"type": "external_account", "token_url": "https://sts.example.com/v1/token"}'),
+        ("etc/pip.conf", b"[global]\nindex-url = https://pypi.example.com/simple\n"),
+    ],
+)
+def test_one_that_holds_none(path: str, data: bytes) -> None:
+    assert SecretScanner().search(path, data) == []
 
 
 def test_one_that_a_later_layer_deletes_is_still_there() -> None:
+    """docker-bench and CIS look at the merged file system or not at all: the layer is pulled all the same."""
+    match = ContentMatch("aws-access-key", "root/.aws/credentials", 2, "AKIA… (20 characters)")
     outcome = EmbeddedSecrets().examine(
-        subject(layer(entry("root/.aws/credentials")), layer(whiteouts=["root/.aws/credentials"]))
+        subject(layer(entry(match.path), matches=[match]), layer(whiteouts=["root/.aws/credentials"]))
     )
     assert isinstance(outcome, Failed)
     assert outcome.evidence[0].layer_index == 0
     assert "layer 1 hides it" in outcome.evidence[0].message
+
+
+def test_one_file_in_several_layers_is_told_once() -> None:
+    match = ContentMatch("github-token", "srv/x", 1, "ghp_… (40 characters)")
+    outcome = EmbeddedSecrets().examine(
+        subject(layer(entry("srv/x"), matches=[match]), layer(entry("srv/x", mode=0o600), matches=[match]))
+    )
+    assert isinstance(outcome, Failed)
+    (evidence,) = outcome.evidence
+    assert (evidence.layer_index, "also in layer 1" in evidence.message) == (0, True)
+
+
+def test_the_engines_secrets_are_joined() -> None:
+    match = ContentMatch("github-token", "srv/x", 3, "ghp_… (40 characters)")
+    made = subject(layer(entry("srv/x"), matches=[match]))
+    diff_id = made.image.layers[0].diff_id
+    engine = [
+        SecretMatch("github-pat", "GitHub Personal Access Token", Severity.CRITICAL, "srv/x", diff_id, 3),
+        SecretMatch("jwt-token", "JWT token", Severity.MEDIUM, "srv/y", diff_id, 9),
+    ]
+    outcome = EmbeddedSecrets().examine(replace(made, secrets=engine))
+    assert isinstance(outcome, Failed)
+    assert [(e.path, e.line, e.layer_index) for e in outcome.evidence] == [("srv/x", 3, 0), ("srv/y", 9, 0)]
+
+
+def test_what_has_to_be_worked_on_first_is_less_severe() -> None:
+    key = b"-----BEGIN " + b"ENCRYPTED PRIVATE KEY-----\n" + b"MIIE" * 20
+    found = SecretScanner().search("srv/key", key)
+    outcome = EmbeddedSecrets().examine(subject(layer(entry("srv/key"), matches=found)))
+    assert isinstance(outcome, Failed)
+    assert outcome.severity is Severity.HIGH
 
 
 @pytest.mark.parametrize(
@@ -55,10 +130,76 @@ def test_a_variable_that_holds_none(name: str, value: str) -> None:
     assert isinstance(EmbeddedSecrets().examine(subject(env=((name, value),))), Passed)
 
 
-def test_the_history() -> None:
-    outcome = EmbeddedSecrets().examine(subject(history=["RUN DB_PASSWORD=hunter2-really ./install # buildkit"]))
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RUN DB_PASSWORD=hunter2-really ./install # buildkit",
+        "RUN |1 NPM_TOKEN=hunter2-really /bin/sh -c npm ci # buildkit",
+        "|1 NPM_TOKEN=hunter2-really /bin/sh -c npm ci",
+        "/bin/sh -c #(nop)  ARG API_KEY=hunter2-really",
+        "ENV DB_PASSWORD=hunter2-really",
+        "RUN curl -u me:hunter2-really https://example.com/x # buildkit",
+        "RUN curl -H 'Authorization: Bearer hunter2-really' https://example.com/x # buildkit",
+        "RUN git clone https://me:hunter2-really@example.com/x.git # buildkit",
+        "RUN echo 'root:hunter2-really' | chpasswd # buildkit",
+        "RUN tool --password hunter2-really --x # buildkit",
+    ],
+)
+def test_the_history(line: str) -> None:
+    """A build argument and an ENV that a later line empties are in no file and no variable: scanners of either pass."""
+    outcome = EmbeddedSecrets().examine(subject(history=[line], env=(("DB_PASSWORD", ""),)))
     assert isinstance(outcome, Failed)
+    assert outcome.evidence[0].history_index == 0
     assert "hunter2" not in str(outcome)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RUN --mount=type=secret,id=token TOKEN=$(cat /run/secrets/token) npm ci # buildkit",
+        "RUN GPG_KEY=0D96DF4D4110E5C43FBFB17F2D347EA6AA65421D ./verify # buildkit",
+        "RUN curl -u $USER:$PASS https://example.com # buildkit",
+        "RUN apt-get install -y --no-install-recommends passwd # buildkit",
+        'CMD ["postgres" "--password-file=/run/secrets/x"]',
+    ],
+)
+def test_a_history_that_shows_none(line: str) -> None:
+    assert isinstance(EmbeddedSecrets().examine(subject(history=[line])), Passed)
+
+
+def test_a_variable_is_told_once_with_the_line_that_sets_it() -> None:
+    made = subject(history=["COPY a /", "ENV DB_PASSWORD=hunter2-really"], env=(("DB_PASSWORD", "hunter2-really"),))
+    outcome = EmbeddedSecrets().examine(made)
+    assert isinstance(outcome, Failed)
+    (evidence,) = outcome.evidence
+    assert (evidence.name, evidence.history_index, evidence.pointer) == ("DB_PASSWORD", 1, "/config/Env")
+
+
+@pytest.mark.parametrize(("name", "value"), [("com.example.token", "hunter2-really"), ("note", GITHUB)])
+def test_a_label(name: str, value: str) -> None:
+    outcome = EmbeddedSecrets().examine(subject(labels=((name, value),)))
+    assert isinstance(outcome, Failed)
+    assert value not in str(outcome)
+
+
+def test_the_allow_list_takes_paths_and_names() -> None:
+    match = ContentMatch("private-key", "srv/test/key", 1, "-----BEGIN… (40 characters)")
+    made = subject(layer(entry(match.path), matches=[match]), env=(("API_KEY", "hunter2-really"),))
+    outcome = EmbeddedSecrets().examine(replace(made, parameters={"allow": ("/srv/test/*", "API_KEY")}))
+    assert isinstance(outcome, Passed)
+
+
+def test_an_image_as_it_is_stored_and_shown() -> None:
+    made = subject(
+        history=["RUN |1 TOKEN=hunter2-really /bin/sh -c x"],
+        env=(("API_KEY", "hunter2-really"), ("PATH", "/bin")),
+        labels=(("note", f"see {GITHUB} there"),),
+    )
+    shown = image_without_secrets(made.image)
+    assert "hunter2" not in str(shown)
+    assert GITHUB not in str(shown)
+    assert dict(shown.config.env)["PATH"] == "/bin"
+    assert dict(shown.config.labels)["note"] == "see …(40 characters)… there"
 
 
 def test_content_found_while_reading() -> None:

@@ -1,0 +1,91 @@
+"""What belongs to the developer's machine, not into an image (Dockle DKL-LI-0003)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from scanner.checks._remedy import run
+from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
+from scanner.model.filesystem import FileType, PlacedFile, Rootfs
+from scanner.model.finding import Evidence, Outcome, Severity
+
+_REPOSITORY, _CREDENTIALS, _TRACES = "version control", "cloud credentials", "what somebody typed"
+_DIRECTORIES = {
+    ".git": _REPOSITORY,
+    ".svn": _REPOSITORY,
+    ".hg": _REPOSITORY,
+    ".aws": _CREDENTIALS,
+    ".azure": _CREDENTIALS,
+    ".gcp": _CREDENTIALS,
+    ".terraform": _CREDENTIALS,
+    ".vscode": "an editor's settings",
+    ".idea": "an editor's settings",
+    ".cache": "a cache",
+    ".npm": "a cache",
+}
+_FILES = {
+    r"Dockerfile(?:\..+)?|(?:docker-)?compose(?:\..+)?\.ya?ml|\.dockerignore": "build instructions",
+    r"\.DS_Store|Thumbs\.db|desktop\.ini": "a file manager's notes",
+    r"\.vimrc|\.[^/]+\.sw[op]": "an editor's files",
+    r"\.(?:ba|z|fi)?sh_history|\.(?:python|node_repl|my|psql|mysql|irb|rediscli)_?history|\.lesshst|\.viminfo": _TRACES,
+    r"npm-debug\.log|yarn-error\.log|core\.\d+": "a crash's traces",
+}
+_NAME = re.compile("|".join(f"({pattern})" for pattern in _FILES))
+# Packages bring such files with them; nobody will take them out again.
+_PACKAGES = re.compile(
+    r"(?:^|/)(?:node_modules|vendor|(?:site|dist)-packages|gems|pkg/mod)/|^(?:usr/(?:share|lib|local/lib|src)|var/lib|etc/skel|opt/[^/]+/lib)/"
+)
+
+
+class LeftoverFiles(FilesCheck):
+    """A repository tells how the image is built and what was taken out of it; histories and caches tell who built it."""
+
+    id = "leftover-files"
+    title = "Developer's files in the image"
+    severity = Severity.LOW
+    remedy = "write .git, .cache and the like into .dockerignore"
+    looks_at = "names of files and non-empty directories that a container would see, outside installed packages"
+    cannot_see = "sources and notes under other names"
+    dockle = ("DKL-LI-0003",)
+    article = ("Image Management: Keep Images Small",)
+    tags = ("files", "size")
+    parameters = ALLOW
+
+    def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
+        """See ``FilesCheck.examine_files``."""
+        return self.judged(self._found(subject, rootfs), subject.parameters)
+
+    def _found(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+        directories: dict[str, PlacedFile] = {}
+        sizes: Counter[str] = Counter()
+        for path, placed in sorted(rootfs.files.items()):
+            if placed.entry.type is not FileType.FILE or _PACKAGES.search(path) is not None:
+                continue
+            top = _directory(path)
+            if top:
+                directories.setdefault(top, placed)
+                sizes[top] += placed.entry.size
+            elif match := _NAME.fullmatch(path.rpartition("/")[2]):
+                what = tuple(_FILES.values())[(match.lastindex or 1) - 1]
+                yield subject.evidence(f"/{path} is {what}", layer_index=placed.layer, path=path, name=what)
+        for top, placed in directories.items():
+            what = _DIRECTORIES[top.rpartition("/")[2]]
+            message = f"/{top} holds {what} ({sizes[top] / 1e6:.1f} MB)"
+            yield subject.evidence(message, layer_index=placed.layer, path=top, name=what)
+
+    def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
+        """See ``Check.severity_of``."""
+        telling = {_REPOSITORY, _CREDENTIALS, _TRACES}
+        return Severity.MEDIUM if any(item.name in telling for item in evidence) else None
+
+    def remedy_for(self, evidence: Sequence[Evidence]) -> str:
+        """See ``Check.remedy_for``."""
+        return run("rm -rf", (item.path and f"/{item.path}" for item in evidence))
+
+
+def _directory(path: str) -> str:
+    """The first directory on the way to ``path`` that is a developer's, or nothing."""
+    parts = path.split("/")
+    return next(("/".join(parts[: n + 1]) for n, part in enumerate(parts[:-1]) if part in _DIRECTORIES), "")
