@@ -27,6 +27,17 @@ class Found(Generic[Item]):
     skipped: int = 0
 
     @property
+    def why_unknown(self) -> tuple[str, str]:
+        """Reason and detail of an answer that cannot be given; empty where everything could be looked at."""
+        if not self.unreachable:
+            text = f"{self.skipped} more signatures than are examined"
+            return ("too_many_signatures", text) if self.skipped else ("", "")
+        first = self.unreachable[0]
+        if isinstance(first, LimitExceeded):
+            return "too_large", str(first)
+        return "tls" if first.reason.startswith("tls_") else "unavailable", str(first)
+
+    @property
     def nothing(self) -> bool:
         """Whether the registry said that there is no signature at all."""
         return not (self.items or self.refused or self.unreachable or self.skipped)

@@ -58,11 +58,12 @@ class Cosign(TrustScheme):
 
 
 def _without_root(found: Found[Signed], job: TrustJob) -> Verification:
-    if found.unreachable:
-        return _unreachable(job, found)
+    reason, text = found.why_unknown
+    if reason:
+        return _answer(job, TrustStatus.UNKNOWN, reason, text)
     if found.nothing:
         return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no cosign signature")
-    count = len(found.items) + len(found.refused) + found.skipped
+    count = len(found.items) + len(found.refused)
     text = f"{count} signatures or attestations, and no trust root says whose count"
     return _answer(job, TrustStatus.UNKNOWN, "no_trust_root", text)
 
@@ -103,11 +104,9 @@ def _signature(
     if len(signers) >= trust.threshold and not missing:
         notes = tuple(dict.fromkeys(note for item in accepted for note in item.notes))
         return _answer(job, TrustStatus.VERIFIED, "", "", signers=people, trust=root.name, notes=notes)
-    if found.unreachable:
-        return _unreachable(job, found, root.name)
-    if found.skipped:
-        text = f"{found.skipped} more signatures than are examined"
-        return _answer(job, TrustStatus.UNKNOWN, "too_many_signatures", text, trust=root.name)
+    reason, text = found.why_unknown
+    if reason:
+        return _answer(job, TrustStatus.UNKNOWN, reason, text, trust=root.name)
     if signers and missing:
         text = f"not signed by {clean_text(', '.join(missing), 200)}"
         return _answer(job, TrustStatus.REFUSED, "signer_missing", text, signers=people, trust=root.name)
@@ -127,10 +126,6 @@ def _attestation(item: Accepted, root: TrustRoot, job: TrustJob) -> Verification
 
 def _signer(item: Accepted) -> Signer:
     return Signer(name=clean_text(item.name, 300), keyid=item.keyid, issuer=clean_text(item.issuer, 300))
-
-
-def _unreachable(job: TrustJob, found: Found[Signed], trust: str = "") -> Verification:
-    return _answer(job, TrustStatus.UNKNOWN, "unavailable", f"{found.unreachable[0]}", trust=trust)
 
 
 def _answer(

@@ -51,11 +51,12 @@ class Notation(TrustScheme):
 
 
 def _without_root(found: Found[tuple[bytes, str]], job: TrustJob) -> Verification:
-    if found.unreachable:
-        return _answer(job, TrustStatus.UNKNOWN, "unavailable", str(found.unreachable[0]))
+    reason, text = found.why_unknown
+    if reason:
+        return _answer(job, TrustStatus.UNKNOWN, reason, text)
     if found.nothing:
         return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no Notation signature")
-    count = len(found.items) + len(found.refused) + found.skipped
+    count = len(found.items) + len(found.refused)
     return _answer(job, TrustStatus.UNKNOWN, "no_trust_root", f"{count} signatures, and no trust root says whose count")
 
 
@@ -87,11 +88,9 @@ def _verdict(
         else:
             signer, notes = _signer(accepted, policy), accepted.notes
             return _answer(job, TrustStatus.VERIFIED, "", "", root=root, signers=(signer,), notes=notes)
-    if found.unreachable:
-        return _answer(job, TrustStatus.UNKNOWN, "unavailable", str(found.unreachable[0]), root=root)
-    if found.skipped:
-        text = f"{found.skipped} more signatures than are examined"
-        return _answer(job, TrustStatus.UNKNOWN, "too_many_signatures", text, root=root)
+    reason, text = found.why_unknown
+    if reason:
+        return _answer(job, TrustStatus.UNKNOWN, reason, text, root=root)
     if not refused:
         return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no Notation signature", root=root)
     told = furthest(refused, _PROGRESS)

@@ -89,9 +89,12 @@ class Document(BaseModel):
     def _somebody(self) -> Document:
         if not self.keys and not self.identities:
             raise UnsoundTrust("names nobody: give keys or identities")
-        own = self.fulcio or self.ctfe_keys or self.tsa or (self.rekor_keys and self.identities)
-        if self.trusted_root is not None and own:
-            raise ValueError("give trusted_root, or fulcio, rekor_keys, ctfe_keys and tsa; not both")
+        if self.trusted_root is not None and (self.fulcio or self.rekor_keys or self.ctfe_keys or self.tsa):
+            raise UnsoundTrust("give trusted_root, or fulcio, rekor_keys, ctfe_keys and tsa; not both")
+        if self.identities and not self.fulcio and (self.rekor_keys or self.ctfe_keys or self.tsa):
+            raise UnsoundTrust(
+                "logs and timestamp authorities of your own, and no certificate authority: fulcio is missing"
+            )
         if isinstance(self.trusted_root, dict):
             from scanner.trust._cosign.instance import load_root
 
@@ -153,11 +156,8 @@ def _trust(text: str) -> CosignTrust:
         given = document.trusted_root
         root = load_root(json.dumps(given) if isinstance(given, dict) else bundled_root())
         authorities = authorities_of(root)
-        if document.rekor_keys:
-            authorities = Authorities(
-                authorities.fulcio, _by_id(document.rekor_keys), authorities.ctfe, authorities.tsa
-            )
-    required = document.tlog == "required" or (document.tlog is None and bool(document.rekor_keys))
+    named = bool(document.rekor_keys) or document.trusted_root is not None
+    required = document.tlog == "required" or (document.tlog is None and named)
     return CosignTrust(
         keys=tuple((name, load_public_key(pem)) for name, pem in sorted(document.keys.items())),
         identities=document.identities,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
 
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.trust._cosign.payload import MAX_ENVELOPE, members, parse_envelope
-from scanner.trust._cosign.transparency import parse_annotation, parse_bundle_entry
+from scanner.trust._cosign.transparency import LogEntry, parse_annotation, parse_bundle_entry
 from scanner.trust._cosign.verification import Signed
 from scanner.trust._pki import decode_base64, load_certificates, load_der_certificate
 from scanner.trust._timestamp import MAX_TIMESTAMP
@@ -29,9 +30,44 @@ _LOG, _TIMESTAMP = "dev.sigstore.cosign/bundle", "dev.sigstore.cosign/rfc3161tim
 _MAX_LOG_ENTRIES = 4
 
 
+@dataclass(frozen=True)
+class _Annotations:
+    """A layer's annotations as verification material. See ``Material``."""
+
+    annotations: Mapping[str, str]
+
+    @property
+    def certificate(self) -> x509.Certificate | None:
+        found = _pem(self.annotations.get(_CERTIFICATE, ""), "the certificate")
+        return found[0] if found else None
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        above = _pem(self.annotations.get(_CERTIFICATE, ""), "the certificate")[1:]
+        return (*above, *_pem(self.annotations.get(_CHAIN, ""), "the certificate's chain"))
+
+    @property
+    def entries(self) -> tuple[LogEntry, ...]:
+        text = self.annotations.get(_LOG, "")
+        return (parse_annotation(text),) if text else ()
+
+    @property
+    def timestamps(self) -> tuple[bytes, ...]:
+        return _classic_timestamp(self.annotations.get(_TIMESTAMP, ""))
+
+
+@dataclass(frozen=True)
+class _Material:
+    """A bundle's verification material. See ``Material``."""
+
+    certificate: x509.Certificate | None
+    chain: tuple[x509.Certificate, ...]
+    entries: tuple[LogEntry, ...]
+    timestamps: tuple[bytes, ...]
+
+
 def parse_classic(data: bytes, annotations: Mapping[str, str], *, attestation: bool) -> Signed:
     """A layer and its annotations, which nobody signed. Raises SignatureRefused."""
-    certificates = _pem(annotations.get(_CERTIFICATE, ""), "the certificate")
     if attestation:
         loaded = load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed")
         envelope = parse_envelope(loaded)
@@ -46,10 +82,7 @@ def parse_classic(data: bytes, annotations: Mapping[str, str], *, attestation: b
         signed_bytes=signed_bytes,
         signatures=signatures,
         statement=attestation,
-        certificate=certificates[0] if certificates else None,
-        chain=(*certificates[1:], *_pem(annotations.get(_CHAIN, ""), "the certificate's chain")),
-        entries=(parse_annotation(annotations[_LOG]),) if annotations.get(_LOG) else (),
-        timestamps=_classic_timestamp(annotations.get(_TIMESTAMP, "")),
+        material=_Annotations(annotations),
     )
 
 
@@ -94,11 +127,11 @@ def parse_bundle(data: bytes) -> Signed:
         signed_bytes=envelope.signed_bytes,
         signatures=envelope.signatures,
         statement=True,
-        certificate=certificates[0] if certificates else None,
-        chain=tuple(certificates[1:]),
-        entries=tuple(parse_bundle_entry(entry) for entry in entries),
-        timestamps=tuple(
-            decode_base64(members(t, "a timestamp").get("signedTimestamp"), "a timestamp") for t in tokens
+        material=_Material(
+            certificates[0] if certificates else None,
+            tuple(certificates[1:]),
+            tuple(parse_bundle_entry(entry) for entry in entries),
+            tuple(decode_base64(members(t, "a timestamp").get("signedTimestamp"), "a timestamp") for t in tokens),
         ),
         bundle=data,
     )

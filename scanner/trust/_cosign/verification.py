@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography import x509
 
@@ -26,6 +26,23 @@ from scanner.trust.base import SignatureRefused
 _MAX_TIMESTAMPS = 4
 
 
+class Material(Protocol):
+    """What comes with a signature to verify it by; nobody signed it. Each member is read when it is needed and may raise
+    SignatureRefused: rubbish that nobody asks for does no harm."""
+
+    @property
+    def certificate(self) -> x509.Certificate | None: ...
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]: ...
+
+    @property
+    def entries(self) -> tuple[LogEntry, ...]: ...
+
+    @property
+    def timestamps(self) -> tuple[bytes, ...]: ...
+
+
 @dataclass(frozen=True)
 class Signed:
     """A signature as it was found, nothing of it believed. ``statement``: the payload is an in-toto statement, else simple signing.
@@ -35,10 +52,7 @@ class Signed:
     signed_bytes: bytes
     signatures: tuple[bytes, ...]
     statement: bool
-    certificate: x509.Certificate | None = None
-    chain: tuple[x509.Certificate, ...] = ()
-    entries: tuple[LogEntry, ...] = ()
-    timestamps: tuple[bytes, ...] = ()
+    material: Material
     bundle: bytes = b""
 
 
@@ -81,7 +95,7 @@ def _keyless(signed: Signed, signature: bytes, key: PublicKey, trust: CosignTrus
         from scanner.trust._cosign.instance import verify_bundle
 
         return verify_bundle(signed.bundle, trust.root, trust.identities), None
-    signing = Signing(signed.payload, signed.signed_bytes, signature, key, signed.certificate)
+    signing = Signing(signed.payload, signed.signed_bytes, signature, key, signed.material.certificate)
     logged = check_log(signed, signing, trust, keyless=True)  # 2
     return check_keyless(signed, signature, trust, logged), logged  # 3
 
@@ -95,9 +109,10 @@ def find_signer(signed: Signed, trust: CosignTrust) -> tuple[PublicKey, bytes, s
         for name, key in trust.keys:
             if verify_signature(key, signature, signed.signed_bytes):
                 return key, signature, name
-    if signed.certificate is None or not trust.identities:
+    certificate = signed.material.certificate if trust.identities else None
+    if certificate is None:
         raise SignatureRefused("the signature is by none of the trusted keys")
-    key = certificate_key(signed.certificate)
+    key = certificate_key(certificate)
     for signature in signed.signatures:
         if verify_signature(key, signature, signed.signed_bytes):
             return key, signature, None
@@ -107,34 +122,39 @@ def find_signer(signed: Signed, trust: CosignTrust) -> tuple[PublicKey, bytes, s
 def check_log(signed: Signed, signing: Signing, trust: CosignTrust, *, keyless: bool) -> datetime | None:
     """Step 2: when the log saw this signature; None where nobody asks. Keyless asks, unless a timestamp is to tell the time."""
     wanted = trust.log_required or (keyless and not trust.authorities.tsa)
-    if not signed.entries:
-        if wanted:
-            raise SignatureRefused("the signature has no entry of the transparency log", reason="tlog")
-        return None
     if not wanted and not (keyless and trust.authorities.rekor):
         return None
-    entry = signed.entries[0]
-    check_promise(entry, trust.authorities.rekor)
-    check_entry(entry, signing)
-    return entry.time
+    refused = SignatureRefused("the signature has no entry of the transparency log", reason="tlog")
+    entries = signed.material.entries
+    for entry in entries:
+        try:
+            check_promise(entry, trust.authorities.rekor)
+            check_entry(entry, signing)
+        except SignatureRefused as error:
+            refused = error
+        else:
+            return entry.time
+    if wanted or entries:
+        raise refused
+    return None
 
 
 def check_keyless(signed: Signed, signature: bytes, trust: CosignTrust, logged: datetime | None) -> Who:
     """Step 3: the certificate is of the authority, was valid when the signature was made, was seen by a log, and is one of the identities."""
-    assert signed.certificate is not None
+    assert signed.material.certificate is not None
     times = [logged] if logged else []
-    if signed.timestamps and trust.authorities.tsa:
+    if signed.material.timestamps and trust.authorities.tsa:
         stamp = check_timestamps(signed, signature, trust)
         times.extend((stamp.earliest, stamp.latest))
-    path = check_certificate(signed.certificate, signed.chain, trust.authorities.fulcio, times)
+    path = check_certificate(signed.material.certificate, signed.material.chain, trust.authorities.fulcio, times)
     check_sct(path, trust.authorities.ctfe)
-    return check_identity(signed.certificate, trust.identities)
+    return check_identity(signed.material.certificate, trust.identities)
 
 
 def check_timestamps(signed: Signed, signature: bytes, trust: CosignTrust) -> Timestamp:
     """The first timestamp over the signature by a trusted authority."""
     refused = SignatureRefused("the signature has no acceptable timestamp", reason="timestamp")
-    for token in signed.timestamps[:_MAX_TIMESTAMPS]:
+    for token in signed.material.timestamps[:_MAX_TIMESTAMPS]:
         for chain in trust.authorities.tsa:
             try:
                 return verify_timestamp(token, signature, chain)

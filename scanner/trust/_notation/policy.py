@@ -183,8 +183,11 @@ class NotationTrust:
 
 
 def parse_document(data: bytes, where: str) -> Mapping[str, Any]:
-    """See ``TrustScheme.parse_trust``."""
-    return validated(Document, load_document(data, where), where).model_dump(mode="json", exclude_defaults=True)
+    """See ``TrustScheme.parse_trust``. A bare ``trustpolicy.json`` is a document whose stores are empty."""
+    value = load_document(data, where)
+    if "trustPolicies" in value:
+        value = {"trustpolicy": value}
+    return validated(Document, value, where).model_dump(mode="json", exclude_defaults=True)
 
 
 def parse_trust(document: Mapping[str, Any]) -> NotationTrust:

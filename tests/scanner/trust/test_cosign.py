@@ -15,13 +15,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from scanner.config import Limits, Settings
+from scanner.errors import UsageError
 from scanner.model.finding import TrustStatus, Verification
-from scanner.model.reference import Descriptor
+from scanner.model.reference import Descriptor, Reference
 from scanner.trust._cosign import verification
 from scanner.trust._cosign.keyless import Who
 from scanner.trust._cosign.payload import SIGNATURE_PREDICATE, Statement, flatten
 from scanner.trust._pki import key_id
+from scanner.trust._state import NoState
 from scanner.trust._timestamp import Timestamp
+from scanner.trust.base import UNSOUND_TRUST, TrustJob, TrustRoot
 from scanner.trust.cosign import Cosign
 from tests.scanner.trust.certificates import (
     AUTHORITY,
@@ -181,7 +184,8 @@ SCENES: dict[str, Scene] = {
     "signature not base64": Scene(layers(annotated(signature="!")), KEYED, "malformed"),
     "signature empty": Scene(layers(annotated(signature="")), KEYED, "signature"),
     "no signature at all": Scene(layers(lambda d: Layer(payload(d), {})), KEYED, "malformed"),
-    "a broken log entry": Scene(layers(annotated(log="{")), KEYED, "malformed"),
+    "a broken log entry that nobody asks for": Scene(layers(annotated(log="{")), KEYED),
+    "a broken log entry": Scene(layers(annotated(log="{")), LOGGED, "malformed"),
     "a broken one beside a good one": Scene(layers(annotated(signature="!"), lambda d: classic(A, payload(d))), KEYED),
     # thresholds
     "two of two": Scene(
@@ -375,6 +379,12 @@ SCENES: dict[str, Scene] = {
         LOGGED,
         "tlog",
     ),
+    "a bundle logged twice, once for another": Scene(
+        bundles(
+            lambda d: with_entry(logged_bundle(A, statement(d), LOG), LOG.bundle_entry(dsse_entry(b"x", b"x", B), NOW))
+        ),
+        LOGGED,
+    ),
     "a keyless bundle": Scene(bundles(lambda d: logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A))), SEEN),
     "a keyless bundle, timestamped": Scene(
         bundles(lambda d: stamped_bundle(d, NOW)), {**STAMPED, "ctfe_keys": [pem(SIGSTORE.ct_key)]}
@@ -415,6 +425,13 @@ def stamped_bundle(digest: str, at: Any) -> bytes:
     listed = [{"signedTimestamp": b64(TSA.token(signature, at))}]
     made["verificationMaterial"]["timestampVerificationData"] = {"rfc3161Timestamps": listed}
     return json.dumps(made).encode()
+
+
+def with_entry(made: bytes, entry: Mapping[str, Any]) -> bytes:
+    """The bundle with another log entry before its own."""
+    document = json.loads(made)
+    document["verificationMaterial"]["tlogEntries"].insert(0, entry)
+    return json.dumps(document).encode()
 
 
 def play(scene: Scene, **how: Any) -> tuple[Verification, ...]:
@@ -643,6 +660,62 @@ def test_bundles_by_the_tag_of_old_registries() -> None:
         files[f"/v2/team/app/manifests/sha256-{image.digest.hex}"] = listed
         with serving(files) as client:
             assert verify(Cosign(), client, image, KEYED)[0].status is TrustStatus.VERIFIED
+
+
+UNSOUND: dict[str, tuple[Mapping[str, Any], str]] = {
+    "nobody": ({"threshold": 1}, "names nobody"),
+    "no subject": ({"identities": [{"issuer": "a"}]}, "exactly one of subject"),
+    "two issuers": ({"identities": [{**ANNA, "issuer_regexp": "a"}]}, "exactly one of issuer"),
+    "two instances": ({**KEYLESS, "trusted_root": "bundled"}, "not both"),
+    "half an instance": ({"identities": [ANNA], "rekor_keys": [pem(LOG.key)]}, "fulcio is missing"),
+}
+
+
+@pytest.mark.parametrize("name", UNSOUND)
+def test_a_document_that_contradicts_itself(name: str) -> None:
+    document, words = UNSOUND[name]
+    with pytest.raises(UsageError, match=r"^trust\.json: ") as caught:
+        Cosign().parse_trust(json.dumps(document).encode(), "trust.json")
+    assert words in str(caught.value)
+    assert caught.value.reason == UNSOUND_TRUST
+
+
+WRONG: dict[str, tuple[Mapping[str, Any], str]] = {
+    "a private key": (
+        {"keys": {"a": "-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n"}},
+        "keys.a: not a PEM public key",
+    ),
+    "a key too small": ({"keys": {"a": pem(rsa_key(1024))}}, "keys.a: not a key of a usable kind"),
+    "a threshold of none": ({**KEYED, "threshold": 0}, "threshold"),
+    "a threshold in words": ({**KEYED, "threshold": "2"}, "threshold"),
+    "no expression": (
+        {"identities": [{"issuer": "a", "subject_regexp": "("}]},
+        "identities.0.subject_regexp: not a regular",
+    ),
+    "no certificate": ({**KEYLESS, "fulcio": [pem(A)]}, "fulcio.0: not PEM certificates"),
+    "no trusted root": ({"identities": [ANNA], "trusted_root": {"mediaType": "x"}}, "not a sigstore trusted root"),
+    "an unknown member": ({**KEYED, "rekor": []}, "rekor: unknown member"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_document_of_another_form_names_its_member(name: str) -> None:
+    document, words = WRONG[name]
+    with pytest.raises(UsageError) as caught:
+        Cosign().parse_trust(json.dumps(document).encode(), "trust.json")
+    assert words in str(caught.value)
+    assert caught.value.reason == "bad_input"
+
+
+def test_a_trust_root_that_was_damaged_says_so() -> None:
+    files = Files()
+    image = files.put_image()
+    with serving(files) as client:
+        root = TrustRoot("broken", "cosign", {"keys": {"a": "no PEM"}})
+        reference = Reference(client.host, "team/app", "v1", image.digest)
+        job = TrustJob(reference=reference, roots=(root,), now=NOW, state=NoState(), descriptor=image, fetch=client)
+        (answer,) = Cosign().verify(job)
+    assert (answer.status, answer.reason) == (TrustStatus.UNKNOWN, "trust_root_invalid")
 
 
 def test_a_file_of_keys_is_a_document() -> None:
