@@ -14,13 +14,15 @@ from scanner.advisories import feeds
 from scanner.config import Secret, Settings
 from scanner.errors import EngineError, ScannerError, UsageError
 from scanner.model.finding import AdvisoryStatus
+from scanner.model.image import Image
+from scanner.model.lineage import BaseImage
 from scanner.model.posture import Posture
-from scanner.model.reference import Descriptor, Reference
+from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.model.scan import Progress, ScanReport, ScanRequest, Stage
-from scanner.pipeline import Report, Services, examine, examine_registry, make_services
+from scanner.pipeline import BaseOf, Report, Services, examine, examine_registry, make_services
 from scanner.policy.evaluate import evidence_digest
 from scanner.registry.sources import AccessTo, open_target
-from scanner.store import images, projects, registries, registry_checks, scans
+from scanner.store import bases, images, projects, registries, registry_checks, scans
 from scanner.store.session import Database
 
 if TYPE_CHECKING:
@@ -148,6 +150,38 @@ def check_registry(server: ServerServices) -> bool:
     return True
 
 
+def known_base(settings: Settings, database: Database, key: Secret, project: str) -> BaseOf:
+    """What this project knows of an image's base. Where the base's repository is the project's own in a registry that is configured, that
+    is asked what the tag names now: an image names its base, so nothing else may be reached for it, and a registry that does not answer
+    costs no scan."""
+
+    def base_of(image: Image) -> BaseImage | None:
+        with database.read() as session:
+            base = bases.find(session, image, frozenset((project,)))
+        if base is None or base.digest is None or base.note or not base.reference:
+            return base
+        try:
+            access = configured_access(settings, database, key, project, repository_of(base.reference))
+            return replace(base, newest=_named_now(base, base.digest, settings, access), newest_at=None)
+        except ScannerError:
+            return base
+
+    return base_of
+
+
+def _named_now(base: BaseImage, digest: Digest, settings: Settings, access: AccessTo) -> Digest | None:
+    """What the registry says that the base's tag names: ``digest`` itself where it is one of the index's images."""
+    reference = Reference.parse(base.reference)
+    if reference.tag is None:
+        return base.newest
+    with open_target(f"{reference.name}:{reference.tag}", settings, access) as source:
+        newest = source.resolve()
+        if newest.digest == digest:
+            return digest
+        images_of_it, _ = source.children(newest, None, every=True)
+    return digest if digest in (one.digest for one in images_of_it) else newest.digest
+
+
 def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> None:
     """Bring a claimed scan to its recorded end. Raises ScannerError, or LeaseLost when it is another worker's by now."""
     services, database = server.services, server.database
@@ -162,6 +196,7 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
             if not scans.settle(session, claim, subject.digest, advisories):
                 return
             known = None if claim.request.force else usable_evidence(session, subject, claim.request, advisories)
+        services = replace(services, base=known_base(services.settings, database, server.key, claim.request.project))
         found = known or examine(source, subject, claim.request, services, report, every_platform=True)
         if known is not None and source.reference is not None:
             results, posture_at = examine_registry(source, services, report)

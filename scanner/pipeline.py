@@ -39,6 +39,7 @@ from scanner.model.finding import (
     SecretMatch,
 )
 from scanner.model.image import Image, Layer
+from scanner.model.lineage import BaseImage, declared
 from scanner.model.reference import Descriptor
 from scanner.model.scan import ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.policy.evaluate import Context, evaluate
@@ -54,6 +55,7 @@ from scanner.registry.sources import AccessTo, RegistrySource, Source, open_targ
 log = logging.getLogger(__name__)
 
 Report = Callable[[Progress], None]
+BaseOf = Callable[[Image], BaseImage | None]
 _TRIES = 3
 
 
@@ -80,14 +82,16 @@ class Deadline:
 @dataclass(frozen=True)
 class Services:
     """What a scan works with. ``slot`` numbers the worker slot: an engine's cache belongs to one slot alone. ``access`` says how a
-    registry is reached; None: as the settings and the person's own docker config say. ``posture`` says how a registry protects itself;
-    None: as this home remembers, or as a new probe finds."""
+    registry is reached; None: as the settings and the person's own docker config say. ``base`` tells what an image was built on: without a
+    store only what the image itself declares. ``posture`` says how a registry protects itself; None: as this home remembers, or as a new
+    probe finds."""
 
     settings: Settings
     blobs: BlobStore
     facts: FactsCache
     slot: str = "0"
     access: AccessTo | None = None
+    base: BaseOf = declared
     cancelled: Callable[[], bool] = lambda: False
     posture: posture.PostureOf | None = None
 
@@ -166,21 +170,24 @@ def examine_image(
 ) -> ImageReport:
     """One image, from its manifest to its evidence."""
     image, config = source.image(manifest)
+    base = services.base(image)
     with services.blobs.pin((image.config.digest, *(layer.diff_id for layer in image.layers))):
         services.blobs.put(config)
         try:
             image, rootfs = read_layers(source, image, services, report, deadline)
         except ImageError as error:
             # The bytes are not what an honest builder makes: nothing that an engine says of them could be believed.
-            checks = run_checks(image, None, str(error), source, ())
+            checks = run_checks(image, None, str(error), source, (), base)
             incomplete = (Incomplete(error.reason, str(error)),)
-            return ImageReport(image_without_secrets(image), checks=checks, incomplete=incomplete)
+            return ImageReport(image_without_secrets(image), checks=checks, incomplete=incomplete, base=base)
         report(Progress(Stage.SCAN, f"{len(image.layers)} layers with {request.engine}"))
         answers = ask_engines(image, request.engine, services, deadline)
         report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
-        results = run_checks(image, rootfs, "", source, [secret for answer in answers for secret in answer.secrets])
+        results = run_checks(
+            image, rootfs, "", source, [secret for answer in answers for secret in answer.secrets], base
+        )
         answers, about_image = doubts(answers, rootfs)
-        return ImageReport(image_without_secrets(image), answers, results, incomplete=about_image)
+        return ImageReport(image_without_secrets(image), answers, results, incomplete=about_image, base=base)
 
 
 def read_layers(
@@ -325,10 +332,15 @@ def silent_engine(engine: Engine, settings: Settings, error: EngineError) -> Eng
 
 
 def run_checks(
-    image: Image, rootfs: Rootfs | None, reason: str, source: Source, secrets: Sequence[SecretMatch]
+    image: Image,
+    rootfs: Rootfs | None,
+    reason: str,
+    source: Source,
+    secrets: Sequence[SecretMatch],
+    base: BaseImage | None,
 ) -> tuple[CheckResult, ...]:
     """Every image check's outcome, in the catalogue's order."""
-    subject = ImageSubject(image, rootfs, reason, source.reference, secrets if rootfs else None)
+    subject = ImageSubject(image, rootfs, reason, source.reference, secrets if rootfs else None, base=base)
     return tuple(CheckResult(c.id, outcome_of(c, subject), c.severity) for c in catalog.image_checks().values())
 
 

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 
 from scanner.errors import RemoteError, UsageError
 from scanner.store import images, scans
-from scanner.store.schema import metadata
+from scanner.store.schema import image_stack, metadata
 from scanner.store.session import Database
 from tests.databases import BACKENDS, empty_url
 from tests.scanner.store import factories
@@ -65,12 +65,25 @@ def test_down_with_data_leaves_nothing_and_up_again_works(database: Database) ->
 
 def test_what_was_recorded_is_there_after_an_upgrade(database: Database) -> None:
     """Holds for every later revision: each is applied to a database that is in use."""
-    database.upgrade("0001")
+    database.upgrade()
     digest = _fill(database)
+    database.downgrade("0001")
     database.upgrade()
     with database.read() as session:
         assert images.newest_report(session, digest, None)[1].digest == digest
         assert len(scans.list_(session, None).items) == 1
+
+
+def test_images_that_were_recorded_before_are_known_as_bases(database: Database) -> None:
+    database.upgrade()
+    digest = _fill(database)
+    with database.read() as session:
+        before = session.execute(sa.select(*image_stack.c)).all()
+    database.downgrade("0007")
+    database.upgrade()
+    with database.read() as session:
+        assert session.execute(sa.select(*image_stack.c)).all() == before
+        assert before[0].subject == digest
 
 
 def test_a_database_that_does_not_answer_is_a_fault_of_ours_to_name() -> None:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Final
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Evidence, Failed, Incomplete, NotApplicable, Outcome, Passed, SecretMatch, Severity
 from scanner.model.image import Image, instruction
+from scanner.model.lineage import BaseImage
 from scanner.model.posture import CertificateFact, RegistryFacts, TlsFacts
 from scanner.model.reference import Digest, Reference
 from scanner.model.workload import Workload
@@ -34,7 +35,8 @@ ALLOW: Final[Mapping[str, Any]] = MappingProxyType({"allow": ()})
 @dataclass(frozen=True)
 class ImageSubject:
     """What an image check sees. ``rootfs`` is None where the layers could not all be read (then a check of files is Incomplete
-    with ``rootfs_reason``). ``secrets`` is the engine's content scan, None where no engine looked. ``reference`` is None for an archive."""
+    with ``rootfs_reason``). ``secrets`` is the engine's content scan, None where no engine looked. ``reference`` is None for an archive.
+    ``base`` is what the image was built on, None where nobody knows."""
 
     image: Image
     rootfs: Rootfs | None
@@ -42,6 +44,7 @@ class ImageSubject:
     reference: Reference | None = None
     secrets: Sequence[SecretMatch] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    base: BaseImage | None = None
 
     def evidence(self, message: str, *, layer_index: int | None = None, path: str = "", **more: Any) -> Evidence:
         """Evidence with layer, instruction and history index filled in from ``layer_index``."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from scanner.model.finding import CheckResult, EngineReport, Incomplete, Verification
 from scanner.model.image import Image
+from scanner.model.lineage import BaseImage
 from scanner.model.reference import Descriptor, Digest, Platform
 
 
@@ -76,6 +77,7 @@ class ImageReport:
     checks: tuple[CheckResult, ...] = ()
     verifications: tuple[Verification, ...] = ()
     incomplete: tuple[Incomplete, ...] = ()
+    base: BaseImage | None = None  # None: not known what it was built on
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from datetime import datetime
 from scanner.model import agreement
 from scanner.model.decision import Decision, Reason, ReasonKind, Verdict
 from scanner.model.finding import EngineReport, Failed, Incomplete, Severity, Vulnerability
+from scanner.model.lineage import Origin, count, describe, evidence_origin, vulnerability_origin
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import clean_text
 from scanner.reports.base import ReportFormat, ReportSubject
@@ -126,6 +127,7 @@ class _Page:
         config = image.image.config
         size = image.image.size / 1e6
         yield f"Image {image.image.digest.short}  {config.platform}  {len(image.image.layers)} layers  {size:.1f} MB  user {clean_text(config.user, 60) or 'root (unset)'}"
+        yield from self._base(image)
         for engine in image.engines:
             yield from self._engine(engine)
         if any(engine.coverage.packages for engine in image.engines):
@@ -133,6 +135,24 @@ class _Page:
             yield from self._vulnerabilities([item.vulnerability for item in found])
             yield from self._disputes([item for item in found if item.disputed])
         yield from self._checks(image)
+
+    def _base(self, image: ImageReport) -> Iterator[str]:
+        """What it was built on, and whose the vulnerabilities are. Without a server's store only the image's own word is known."""
+        base = image.base
+        if base is None:
+            yield "  base: not known (the image declares none; a server knows a base that it has scanned by its layers)"
+            return
+        yield from self._wrap(f"base: {describe(base, len(image.image.layers))}", "  ", "    ")
+        if base.note:
+            yield from self._wrap(base.note, "    ? ", "      ")
+        if base.outdated and base.newest:
+            yield f"    outdated: its tag names {base.newest.short} now"
+        found = count(
+            vulnerability_origin(f.vulnerability, image.image, base) for f in agreement.findings(image.engines)
+        )
+        if base.layers is not None and any(found.values()):
+            unknown = f", {found[Origin.UNKNOWN]} not known" if found[Origin.UNKNOWN] else ""
+            yield f"    vulnerabilities: {found[Origin.BASE]} of the base, {found[Origin.OWN]} yours{unknown}"
 
     def _engine(self, engine: EngineReport) -> Iterator[str]:
         system = f"{engine.coverage.os_family} {engine.coverage.os_version}".strip() or "no operating system recognised"
@@ -185,6 +205,8 @@ class _Page:
             for number, evidence in enumerate(outcome.evidence[:3]):
                 head = f"    ✕ {result.check}: " if number == 0 else "      "
                 where = _where(evidence.path, evidence.layer_index, evidence.instruction)
+                if image.base and evidence_origin(evidence, image.base) is Origin.BASE:
+                    where = f"base, {where}"
                 yield from self._wrap(evidence.message + (f" [{where}]" if where else ""), head, "      ")
             if len(outcome.evidence) > 3:
                 yield f"      … and {len(outcome.evidence) - 3} more"

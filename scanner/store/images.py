@@ -26,7 +26,7 @@ from scanner.model.decision import Decision, Verdict
 from scanner.model.finding import Component, Failed, Incomplete, Severity, Vulnerability
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
-from scanner.store import scans
+from scanner.store import bases, scans
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import (
     Words,
@@ -36,6 +36,7 @@ from scanner.store.schema import (
     first_seen,
     image,
     image_component,
+    image_stack,
     listing,
     outbox,
     report,
@@ -199,6 +200,8 @@ def _store_images(session: Connection, found: ScanReport) -> None:
     """
     pictures = {item.image.digest: item for item in found.images}
     _insert_new(session, image, [_picture(session, pictures[digest]) for digest in sorted(pictures)])
+    stacks = [row for item in found.images if (row := bases.stack(found.digest, item.image))]
+    _insert_new(session, image_stack, sorted(stacks, key=lambda row: str(row["digest"])))
     # Whoever records the same image now waits here until we are done.
     numbers = sa.select(image.c.digest, image.c.id).where(image.c.digest.in_(list(pictures))).order_by(image.c.id)
     image_ids = {row.digest: row.id for row in session.execute(numbers.with_for_update())}

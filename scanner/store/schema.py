@@ -347,6 +347,18 @@ image = sa.Table(
     sa.Column("created_at", Moment),
     sa.Column("first_seen", Moment, nullable=False),
 )
+# The stack of layers of each image, by which it is recognised below another. ``subject`` is what its name resolved to: an index, or itself.
+image_stack = sa.Table(
+    "image_stack",
+    metadata,
+    sa.Column("subject", sa.String(140), primary_key=True),
+    sa.Column("digest", sa.String(140), primary_key=True),
+    sa.Column("chain", sa.String(140), nullable=False, index=True),
+    sa.Column("layers", sa.Integer, nullable=False),
+    sa.Column("history", sa.Integer, nullable=False),
+    sa.Column("created_at", Moment),
+    sa.Index("ix_image_stack_digest", "digest"),
+)
 # One row for every name under which a digest is known: what lists and searches show.
 listing = sa.Table(
     "listing",

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from flask import Response, request
 from pydantic import Field, StringConstraints, TypeAdapter
+from sqlalchemy.engine import Connection
 
 from scanner import catalog
 from scanner.errors import UsageError
@@ -26,11 +27,12 @@ from scanner.model.finding import (
     Verification,
     Vulnerability,
 )
-from scanner.model.image import Layer
+from scanner.model.image import Image, Layer
+from scanner.model.lineage import BaseImage, Origin, evidence_origin, vulnerability_origin
 from scanner.model.reference import Digest
 from scanner.model.scan import ScanReport
 from scanner.reports.base import ReportSubject
-from scanner.store import images
+from scanner.store import bases, images
 from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
 from web.api.gate import DecisionOut
 from web.auth import permission, principal
@@ -73,6 +75,19 @@ class ImageQuery(PageQuery):
     repository: Text | None = None
 
 
+class BaseOut(Model):
+    """`source` layers: proven, a known image's layers are the first of this one; else what the image itself says."""
+
+    reference: str
+    digest: DigestText | None
+    source: Literal["layers", "history", "annotations", "labels"]
+    layers: int | None = Field(description="How many of the first layers are its; null: not known.")
+    created: datetime | None
+    newest: DigestText | None = Field(description="What its tag names now, as far as is known.")
+    outdated: bool | None = Field(description="Whether its tag names another image now; null: not known.")
+    note: str
+
+
 class PlatformImage(Model):
     """One image of the subject: an index has several."""
 
@@ -86,6 +101,7 @@ class PlatformImage(Model):
     labels: dict[str, str]
     engines: list[str]
     incomplete: list[Incomplete]
+    base: BaseOut | None = Field(description="What it was built on; null: not known.")
 
 
 class ImageOut(Model):
@@ -129,12 +145,14 @@ class OpinionOut(Model):
 
 
 class FindingOut(Model):
-    """`disputed`: the engines that looked differ in whether it is there, how bad it is, or whether there is a fix."""
+    """`disputed`: the engines that looked differ in whether it is there, how bad it is, or whether there is a fix.
+    `origin`: whether the package came with the base image or with what was built on it."""
 
     image: DigestText
     vulnerability: Vulnerability
     opinions: list[OpinionOut]
     disputed: bool
+    origin: Origin
 
 
 class FindingPage(Model):
@@ -153,7 +171,7 @@ class ComponentPage(Model):
 
 
 class CheckOut(Model):
-    """``image`` null: the registry's posture."""
+    """``image`` null: the registry's posture. ``origins`` says of each piece of evidence of a failure whose it is."""
 
     image: DigestText | None
     check: str
@@ -161,6 +179,7 @@ class CheckOut(Model):
     severity: Severity
     remedy: str
     outcome: Annotated[Passed | Failed | NotApplicable | Incomplete, Field(discriminator="kind")]
+    origins: list[Origin]
 
 
 class CheckList(Model):
@@ -231,6 +250,25 @@ def _found(digest: str) -> ScanReport:
         return images.newest_report(session, digest, principal().projects)[1]
 
 
+def _found_with_bases(digest: str) -> tuple[ScanReport, dict[Digest, BaseImage | None]]:
+    with services().database.read() as session:
+        found = images.newest_report(session, digest, principal().projects)[1]
+        return found, _bases(session, found)
+
+
+def _bases(session: Connection, found: ScanReport) -> dict[Digest, BaseImage | None]:
+    """What each image was built on, as it is known now."""
+    projects = principal().projects
+    return {item.image.digest: bases.of(session, item, found.finished_at, projects) for item in found.images}
+
+
+def _base(base: BaseImage | None) -> BaseOut | None:
+    if base is None:
+        return None
+    names = ("reference", "digest", "source", "layers", "created", "newest", "outdated", "note")
+    return BaseOut(**{name: getattr(base, name) for name in names})
+
+
 @api.get("/images", responses={"200": ImagePage, **problems(404)})
 @permission("read")
 def index(query: ImageQuery) -> Response:
@@ -257,6 +295,7 @@ def get(path: ImagePath) -> Response:
         _, found = images.newest_report(session, path.digest, principal().projects)
         names = images.names(session, path.digest, principal().projects)
         row = images.gate(session, path.digest, "", None, principal().projects)
+        known = _bases(session, found)
     parts = [
         PlatformImage(
             digest=item.image.digest,
@@ -269,6 +308,7 @@ def get(path: ImagePath) -> Response:
             labels=dict(item.image.config.labels),
             engines=[f"{engine.engine} {engine.version}" for engine in item.engines],
             incomplete=[*item.incomplete, *(gap for engine in item.engines for gap in engine.incomplete)],
+            base=_base(known[item.image.digest]),
         )
         for item in found.images
     ]
@@ -289,22 +329,23 @@ def get(path: ImagePath) -> Response:
 @permission("read")
 def findings(path: ImagePath, query: FindingQuery) -> Response:
     """Vulnerabilities, the most severe first"""
+    found, known = _found_with_bases(path.digest)
     chosen = [
-        _finding(item.image.digest, found)
-        for item in _found(path.digest).images
-        for found in agreement.findings(item.engines)
-        if (not query.severity or found.vulnerability.severity in query.severity)
-        and query.fixable in (None, found.vulnerability.fixable)
-        and query.package in (None, found.vulnerability.package)
-        and (not query.status or found.vulnerability.status in query.status)
-        and query.disputed in (None, found.disputed)
+        _finding(item.image, one, known[item.image.digest])
+        for item in found.images
+        for one in agreement.findings(item.engines)
+        if (not query.severity or one.vulnerability.severity in query.severity)
+        and query.fixable in (None, one.vulnerability.fixable)
+        and query.package in (None, one.vulnerability.package)
+        and (not query.status or one.vulnerability.status in query.status)
+        and query.disputed in (None, one.disputed)
     ]
     chosen.sort(key=lambda f: (-f.vulnerability.severity.rank, f.vulnerability.package, f.vulnerability.id))
     items, cursor = _slice(chosen, query)
     return answer(FindingPage(items=items, next_cursor=cursor))
 
 
-def _finding(image: Digest, found: agreement.Finding) -> FindingOut:
+def _finding(image: Image, found: agreement.Finding, base: BaseImage | None) -> FindingOut:
     opinions = [
         OpinionOut(
             engine=opinion.engine,
@@ -317,7 +358,10 @@ def _finding(image: Digest, found: agreement.Finding) -> FindingOut:
         for opinion in found.opinions
         for said in [opinion.vulnerability]
     ]
-    return FindingOut(image=image, vulnerability=found.vulnerability, opinions=opinions, disputed=found.disputed)
+    whose = vulnerability_origin(found.vulnerability, image, base)
+    return FindingOut(
+        image=image.digest, vulnerability=found.vulnerability, opinions=opinions, disputed=found.disputed, origin=whose
+    )
 
 
 @api.get("/images/<digest>/components", responses={"200": ComponentPage, **problems(404)})
@@ -337,20 +381,30 @@ def components(path: ImagePath, query: Offset) -> Response:
 @permission("read")
 def checks(path: ImagePath) -> Response:
     """What the checks of image and registry said, and secrets found by content (redacted)"""
-    found = _found(path.digest)
-    results: list[tuple[str | None, CheckResult]] = [(i.image.digest, c) for i in found.images for c in i.checks]
+    found, known = _found_with_bases(path.digest)
+    results: list[tuple[Digest | None, CheckResult]] = [(i.image.digest, c) for i in found.images for c in i.checks]
     results += [(None, result) for result in found.posture]
     secrets = [secret for item in found.images for engine in item.engines for secret in engine.secrets]
-    return answer(CheckList(items=[_check(image, result) for image, result in results], secrets=secrets))
+    return answer(
+        CheckList(
+            items=[_check(image, result, known.get(image) if image else None) for image, result in results],
+            secrets=secrets,
+        )
+    )
 
 
-def _check(image: str | None, result: CheckResult) -> CheckOut:
+def _check(image: str | None, result: CheckResult, base: BaseImage | None) -> CheckOut:
     check = catalog.checks().get(result.check)
     outcome = result.outcome
     remedy = outcome.remedy if isinstance(outcome, Failed) and outcome.remedy else check.remedy if check else ""
     severity = outcome.severity if isinstance(outcome, Failed) and outcome.severity else result.severity
     title = check.title if check else result.check
-    return CheckOut(image=image, check=result.check, title=title, severity=severity, remedy=remedy, outcome=outcome)
+    origins = (
+        [evidence_origin(item, base) for item in outcome.evidence] if isinstance(outcome, Failed) and image else []
+    )
+    return CheckOut(
+        image=image, check=result.check, title=title, severity=severity, remedy=remedy, outcome=outcome, origins=origins
+    )
 
 
 @api.get("/images/<digest>/signatures", responses={"200": SignatureList, **problems(404)})

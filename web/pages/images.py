@@ -16,9 +16,10 @@ from scanner.errors import NotFoundError, UsageError
 from scanner.model import agreement
 from scanner.model.finding import Component, Severity, Vulnerability
 from scanner.model.image import instruction
+from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vulnerability_origin
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
-from scanner.store import audit, images, saved_views, scans
+from scanner.store import audit, bases, images, saved_views, scans
 from web.auth import SIGNED_IN, address, permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page
@@ -50,6 +51,7 @@ class PackageRow:
     items: tuple[Vulnerability, ...]
     layer: int | None
     instruction: str
+    origin: Origin
 
     @property
     def worst(self) -> Severity:
@@ -171,13 +173,15 @@ def one(digest: str) -> str:
             session, digest, projects, cursor=request.args.get("cursor") if tab == "history" else None, limit=PAGE_SIZE
         )
         gate = images.gate(session, digest, "", None, projects)
-    number = _platform(report)
-    item = report.images[number] if report.images else None
+        number = _platform(report)
+        item = report.images[number] if report.images else None
+        base = bases.of(session, item, report.finished_at, projects) if item else None
     decision = orjson.loads(gate.document) if gate else None
     return page(
         "image.html", digest=digest, report=report, report_id=report_id, names=names, history=history, decision=decision, tab=tab, tabs=TABS,
-        item=item, number=number, packages=_packages(item), components=_components(item), disputes=_disputes(item), formats=catalog.reports(), catalog=catalog.image_checks(), rows=_ROWS,
-        instruction=instruction, here=here, reasons=_reasons(decision), segments=_layers(item),
+        item=item, number=number, packages=_packages(item, base), components=_components(item), disputes=_disputes(item), formats=catalog.reports(), catalog=catalog.image_checks(), rows=_ROWS,
+        instruction=instruction, here=here, reasons=_reasons(decision), segments=_layers(item), base=base, whose=_whose(item, base),
+        origin_of=lambda evidence: evidence_origin(evidence, base),
     )  # fmt: skip
 
 
@@ -215,7 +219,13 @@ def _platform(report: ScanReport) -> int:
     return next((n for n, item in enumerate(report.images) if str(item.image.platform) == asked), 0)
 
 
-def _packages(item: ImageReport | None) -> list[PackageRow]:
+def _whose(item: ImageReport | None, base: BaseImage | None) -> Mapping[Origin, int]:
+    """How many vulnerabilities came with the base and how many with what was built on it."""
+    found = agreement.findings(item.engines) if item else ()
+    return count(vulnerability_origin(one.vulnerability, item.image, base) for one in found) if item else {}
+
+
+def _packages(item: ImageReport | None, base: BaseImage | None) -> list[PackageRow]:
     grouped: dict[tuple[str, str], list[Vulnerability]] = defaultdict(list)
     for v in (found.vulnerability for found in agreement.findings(item.engines if item else ())):
         grouped[v.package, v.installed_version].append(v)
@@ -225,7 +235,12 @@ def _packages(item: ImageReport | None) -> list[PackageRow]:
         ranked = tuple(sorted(found, key=lambda v: (-v.severity.rank, v.id)))
         rows.append(
             PackageRow(
-                name, version, ranked, layer.index if layer else None, instruction(layer.created_by) if layer else ""
+                name,
+                version,
+                ranked,
+                layer.index if layer else None,
+                instruction(layer.created_by) if layer else "",
+                vulnerability_origin(found[0], item.image, base) if item else Origin.UNKNOWN,
             )
         )
     return sorted(rows, key=lambda row: (-row.worst.rank, -len(row.items), row.name))

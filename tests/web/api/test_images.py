@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from scanner.model.finding import CheckResult, Evidence, Failed, Incomplete, Passed, Severity, TrustStatus, Verification
+from scanner.model.reference import Digest
 from scanner.store import projects
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
@@ -149,3 +150,38 @@ def test_another_projects_image_is_not_there(
 @pytest.mark.parametrize("digest", ["latest", "sha256:12", "sha256:" + "A" * 64, "..%2f..%2fetc"])
 def test_what_is_no_digest(api: Api, digest: str) -> None:
     assert api("GET", f"/images/{digest}").status_code in (404, 422)
+
+
+def test_what_it_was_built_on_and_whose_a_finding_is(scanned: Api, worker: Worker) -> None:
+    """The base was scanned first; then everything about its layers is the base's."""
+    layers = (IMAGE.image.layers[0], replace(IMAGE.image.layers[0], index=1, diff_id=Digest.of(b"own")))
+    config = replace(IMAGE.image.config, diff_ids=tuple(layer.diff_id for layer in layers))
+    built = replace(
+        IMAGE.image, manifest=replace(IMAGE.image.manifest, digest=Digest.of(b"built")), config=config, layers=layers
+    )
+    flaws = [
+        make.vulnerability(1, PACKAGES[0], layer=layers[0].diff_id),
+        make.vulnerability(2, PACKAGES[1], layer=layers[1].diff_id),
+        make.vulnerability(3, PACKAGES[2]),
+    ]
+    seen = (Evidence("in the base", layer_index=0), Evidence("in mine", layer_index=1), Evidence("in the config"))
+    checks = (CheckResult("setuid-files", Failed(seen)),)
+    item = replace(
+        IMAGE, image=built, engines=(replace(IMAGE.engines[0], vulnerabilities=tuple(flaws)),), checks=checks
+    )
+    scanned("POST", "/scans", {"image": "registry.example.com/shop/built:1"})
+    worker.finish(replace(FOUND, subject=built.manifest, images=(item,)))
+    path = f"/images/{built.digest}"
+    base = scanned("GET", path).json["images"][0]["base"]
+    assert (base["reference"], base["digest"], base["source"], base["layers"]) == (
+        f"{make.REPOSITORY}:1.4",
+        FOUND.digest,
+        "layers",
+        1,
+    )
+    assert base["outdated"] is False
+    assert scanned("GET", PATH).json["images"][0]["base"] is None
+    found = {f["vulnerability"]["id"]: f["origin"] for f in scanned("GET", f"{path}/findings").json["items"]}
+    assert found == {"CVE-2026-00001": "base", "CVE-2026-00002": "own", "CVE-2026-00003": "unknown"}
+    (check,) = scanned("GET", f"{path}/checks").json["items"]
+    assert check["origins"] == ["base", "own", "own"]
