@@ -6,14 +6,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
-from pydantic import ValidationError
 
-from scanner.errors import UsageError
 from scanner.store import exemptions, images, projects
 from web.api import exemptions as api
 from web.auth import permission, principal, project_named
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
+from web.pages.forms import Refused, attempt
 from web.services import services
 
 bp = Blueprint("exemptions_page", __name__)
@@ -62,18 +61,19 @@ def create() -> Response:
     }
     values = {**given, "images": request.form.get("images", "").strip(), "until": request.form.get("until", "")}
     try:
-        body = api.ExemptionIn.model_validate(
-            {**given, "images": values["images"].split(), "expires_at": _end_of(values["until"])}
+        found = attempt(
+            lambda: _ask({**given, "images": values["images"].split(), "expires_at": _end_of(values["until"])})
         )
-        project = project_named(body.project)
-        with services().database.session() as session:
-            found = api.propose(session, project, body)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
-        return make_response(_form(values, problems), 422)
-    except UsageError as error:
-        return make_response(_form(values, [f"{error}" + (f" ({error.hint})" if error.hint else "")]), 422)
+    except Refused as refused:
+        return make_response(_form(values, refused.problems), 422)
     return redirect(url_for("exemptions_page.one", exemption_id=found.id), 303)  # type: ignore[return-value]
+
+
+def _ask(given: dict[str, object]) -> exemptions.ExemptionView:
+    body = api.ExemptionIn.model_validate(given)
+    project = project_named(body.project)
+    with services().database.session() as session:
+        return api.propose(session, project, body)
 
 
 @bp.get("/exemptions/<uuid:exemption_id>")

@@ -1,0 +1,226 @@
+"""Settings: the server as it runs, its people, projects and tokens. Every form is an operation of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, current_app, make_response, redirect, request, url_for
+
+from scanner import __version__, catalog
+from scanner.errors import NotFoundError, ScannerError
+from scanner.model.access import CONFINED, ROLES, SCOPES
+from scanner.store import accounts, projects, scans
+from web.api import projects as projects_api
+from web.api import tokens as tokens_api
+from web.api import users as users_api
+from web.auth import everywhere, permission, principal
+from web.pages.base import NavigationItem, page
+from web.pages.forms import Refused, attempt, document
+from web.services import services
+
+bp = Blueprint("settings_page", __name__)
+NAVIGATION = NavigationItem(100, "settings_page.index", "Settings", "manage")
+
+_LIFETIMES = (7, 30, 90, 365)
+
+
+@bp.get("/settings")
+@permission("manage")
+def index() -> str:
+    """The server as it runs: what it rests on, and whether that is well."""
+    everywhere()
+    settings = services().settings
+    with services().database.read() as session:
+        figures = scans.figures(session)
+    engine = catalog.engines().get(settings.engine)
+    try:
+        version = engine.version(settings) if engine else ""
+    except ScannerError:
+        version = ""
+    facts = {
+        "Version": __version__,
+        "Database": "SQLite" if services().database.is_sqlite else "PostgreSQL",
+        "Queue": "embedded" if not settings.broker_url else "broker",
+        "Engine": f"{settings.engine} {version}".strip(),
+        "Public address": settings.public_url or "not set: webhooks and cookies go by the address of the request",
+        "Private addresses": "may be connected to" if settings.allow_private_addresses else "are refused",
+        "Advisories may be": f"{settings.advisories_max_age_hours:g} hours old before readiness says so",
+        "Log": ("JSON lines" if settings.log_json else "text") + f" from {settings.log_level}",
+    }
+    readiness = current_app.extensions["readiness"].checks(services())
+    return page("settings.html", section="server", facts=facts, readiness=readiness, figures=figures)
+
+
+@bp.get("/settings/people")
+@permission("manage")
+def people() -> str:
+    """Everybody who can sign in."""
+    return _people()
+
+
+@bp.post("/settings/people")
+@permission("manage")
+def add_person() -> Response:
+    """Add somebody who signs in with a password."""
+    given = {name: request.form.get(name, "") for name in ("name", "password", "role")}
+
+    def add() -> None:
+        users_api.create(users_api.UserIn.model_validate(given))
+
+    kept = {"name": given["name"], "role": given["role"]}
+    return _done(add, "people", lambda problems: _people(problems, kept))
+
+
+@bp.post("/settings/people/<uuid:user_id>/<action>")
+@permission("manage")
+def change_person(user_id: UUID, action: str) -> Response:
+    """Another role, disabled or not, signed out everywhere."""
+    path, role = users_api.UserPath(user_id=user_id), request.form.get("role", "")
+    changes: dict[str, Callable[[], object]] = {
+        "role": lambda: users_api.set_role(path, users_api.RoleIn.model_validate({"role": role})),
+        "disable": lambda: users_api.set_disabled(path, users_api.UserChange(disabled=True)),
+        "enable": lambda: users_api.set_disabled(path, users_api.UserChange(disabled=False)),
+        "sign-out": lambda: users_api.sign_out(path),
+    }
+    if action not in changes:
+        raise NotFoundError("there is no such thing to do with a person")
+    return _done(changes[action], "people", _people)
+
+
+@bp.get("/settings/projects")
+@permission("manage")
+def all_projects() -> str:
+    """Projects with their patterns and members."""
+    return _projects()
+
+
+@bp.post("/settings/projects")
+@permission("manage")
+def add_project() -> Response:
+    """Add a project, or change one's patterns and groups."""
+    given = _project_given()
+
+    def add() -> None:
+        projects_api.create(projects_api.ProjectIn.model_validate(given))
+
+    return _done(add, "all_projects", lambda problems: _projects(problems, given))
+
+
+@bp.post("/settings/projects/<name>")
+@permission("manage")
+def change_project(name: str) -> Response:
+    """Change what a project owns."""
+    given = _project_given()
+    del given["name"]
+
+    def change() -> None:
+        path = projects_api.ProjectPath.model_validate({"name": name})
+        projects_api.change(path, projects_api.ProjectChange.model_validate(given))
+
+    return _done(change, "all_projects", _projects)
+
+
+@bp.post("/settings/projects/<name>/members")
+@permission("manage")
+def change_members(name: str) -> Response:
+    """Add a member, or take one out."""
+
+    def change() -> None:
+        user = request.form.get("user", "")
+        if request.form.get("remove") == "1":
+            projects_api.remove_member(projects_api.MemberPath.model_validate({"name": name, "user_id": user}))
+        else:
+            path = projects_api.ProjectPath.model_validate({"name": name})
+            projects_api.add_member(path, projects_api.MemberIn.model_validate({"user": user}))
+
+    return _done(change, "all_projects", _projects)
+
+
+@bp.get("/settings/tokens")
+@permission("manage")
+def tokens() -> str:
+    """API tokens: what they may, for how long, when they were used."""
+    return _tokens()
+
+
+@bp.post("/settings/tokens")
+@permission("manage")
+def add_token() -> Response:
+    """Make a token. Its text is on this answer and nowhere again."""
+    given: dict[str, Any] = {
+        "name": request.form.get("name", "").strip(),
+        "scopes": request.form.getlist("scope"),
+        "projects": request.form.getlist("project"),
+        "days": int(request.form.get("days", "")) if request.form.get("days", "").isdecimal() else 0,
+    }
+    try:
+        made = attempt(lambda: tokens_api.create(tokens_api.TokenIn.model_validate(given)))
+    except Refused as refused:
+        return make_response(_tokens(refused.problems, given), 422)
+    return make_response(_tokens(created=document(made)), 201)
+
+
+@bp.post("/settings/tokens/<uuid:token_id>/revoke")
+@permission("manage")
+def revoke_token(token_id: UUID) -> Response:
+    """End a token, and the web sessions that were opened with it."""
+    return _done(lambda: tokens_api.revoke(tokens_api.TokenPath(token_id=token_id)), "tokens", _tokens)
+
+
+def _done(work: Callable[[], object], section: str, again: Callable[[list[str]], str]) -> Response:
+    """Do it and show the section; what is refused shows it with the reasons."""
+    try:
+        attempt(work)
+    except Refused as refused:
+        return make_response(again(refused.problems), 422)
+    return redirect(url_for(f"settings_page.{section}"), 303)  # type: ignore[return-value]
+
+
+def _people(problems: list[str] | None = None, kept: dict[str, str] | None = None) -> str:
+    everywhere()
+    with services().database.read() as session:
+        found = accounts.list_users(session)
+    may = [role for role, scopes in ROLES.items() if scopes <= principal().permissions]
+    return page(
+        "settings_people.html", section="people", found=found, roles=may, problems=problems or (), kept=kept or {}
+    )
+
+
+def _projects(problems: list[str] | None = None, kept: dict[str, Any] | None = None) -> str:
+    everywhere()
+    with services().database.read() as session:
+        found = projects.list_(session, None)
+        members = {project.name: projects.members(session, project.name) for project in found}
+        users = [user for user in accounts.list_users(session) if user.role in CONFINED]
+    return page(
+        "settings_projects.html", section="projects", found=found, members=members, users=users, problems=problems or (), kept=kept or {}
+    )  # fmt: skip
+
+
+def _tokens(
+    problems: list[str] | None = None, kept: dict[str, Any] | None = None, created: dict[str, object] | None = None
+) -> str:
+    who = principal()
+    with services().database.read() as session:
+        found = [
+            token
+            for token in accounts.list_tokens(session)
+            if who.projects is None or set(token.projects) <= who.projects
+        ]
+        offered = projects.list_(session, who.projects)
+    scopes = [scope for scope in SCOPES if who.may(scope)]
+    return page(
+        "settings_tokens.html", section="tokens", found=found, offered=offered, scopes=scopes, lifetimes=_LIFETIMES, problems=problems or (),
+        kept=kept or {}, created=created,
+    )  # fmt: skip
+
+
+def _project_given() -> dict[str, Any]:
+    return {
+        "name": request.form.get("name", "").strip(),
+        "description": request.form.get("description", "").strip(),
+        "patterns": request.form.get("patterns", "").split(),
+        "groups": [line.strip() for line in request.form.get("groups", "").splitlines() if line.strip()],
+    }
