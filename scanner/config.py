@@ -125,6 +125,14 @@ class Settings:
     sweep_seconds: float = 10
     log_level: str = "INFO"
     log_json: bool = False
+    oidc_issuer: str = ""  # an OpenID Connect provider; empty: passwords only
+    oidc_client_id: str = ""
+    oidc_client_secret: Secret = Secret("")
+    oidc_scopes: tuple[str, ...] = ("openid", "profile", "email")
+    oidc_groups_claim: str = "groups"
+    oidc_name_claim: str = "preferred_username"
+    oidc_roles: tuple[str, ...] = ()  # group=role
+    oidc_default_role: str = ""  # of whoever has none of these groups; empty: may not sign in
     trusted_proxies: int = 0
     rate_limits: bool = True
     limits: Limits = field(default_factory=Limits)

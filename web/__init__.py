@@ -12,7 +12,7 @@ from flask import Blueprint
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from scanner import __version__, config, queue
+from scanner import __version__, config, identity, queue
 from scanner.config import Settings
 from scanner.store.gate import Gate
 from scanner.store.session import Database
@@ -54,7 +54,12 @@ def create_app(
     )
     database = database or Database(settings.database)
     services = Services(
-        settings, database, celery or queue.make_app(settings), config.secret_key(settings), Gate(database)
+        settings,
+        database,
+        celery or queue.make_app(settings),
+        config.secret_key(settings),
+        Gate(database),
+        identity.make(settings),
     )
     app.extensions["dockwarden"] = services
     security.install(app, settings)

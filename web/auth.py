@@ -7,6 +7,7 @@ session in a cookie, for which every changing request must also prove that it co
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import threading
@@ -18,15 +19,17 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, request
 
-from scanner.errors import NotFoundError, RefusedError
+from scanner import identity
+from scanner.errors import NotFoundError, RefusedError, ScannerError
 from scanner.model.access import ROLES, SCOPES
-from scanner.store import accounts, audit, exemptions, projects
+from scanner.store import accounts, audit, exemptions, projects, secrets
 from web.security import https
 from web.services import services
 from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, source_of
 
 PUBLIC = "public"
 SIGNED_IN = "signed-in"
+_ATTEMPT = "cookie|oidc|attempt"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _NOTED_EVERY = timedelta(minutes=1)
@@ -81,6 +84,7 @@ def install(app: Flask) -> None:
     """Close the app. Flask's own static route is opened by name; nothing else is."""
     app.before_request(guard)
     app.jinja_env.globals["csrf_token"] = csrf_token
+    app.jinja_env.globals["provider"] = provider_name
     if "static" in app.view_functions:
         permission(PUBLIC)(app.view_functions["static"])
 
@@ -284,8 +288,87 @@ def sign_in_with_password(name: str, password: str) -> Callable[[Response], Resp
     with _HASHING, services().database.read() as session:  # argon2id takes 64 MiB each
         user = accounts.verify_password(session, name, password)
     if user is None:
+        _note_refusal(name)
         raise RefusedError("the name or the password is wrong", reason="not_signed_in")
-    return _begin(user_id=user.id, actor=user.name)
+    return _begin(user_id=user.id, actor=user.name, via="password")
+
+
+def begin_at_provider(target: str) -> Response:
+    """Send the browser to the identity provider; ``target`` is where it goes when it has come back."""
+    attempt = identity.Attempt.new()
+    sealed = secrets.seal(identity.seal_text(attempt, target), services().secret_key, _ATTEMPT)
+    location = _provider().address(attempt, _redirect_uri())
+    response = Response(status=303, headers={"Location": location})
+    response.set_cookie(
+        _attempt_cookie(), base64.urlsafe_b64encode(sealed).decode(), path="/", secure=https(services().settings), httponly=True,
+        samesite="Lax", max_age=600,
+    )  # fmt: skip
+    return response
+
+
+def provider_name() -> str:
+    """The identity provider that people may sign in at; empty: none is configured."""
+    found = services().provider
+    return found.name if found else ""
+
+
+def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
+    """Take what the identity provider sends the browser back with, and begin a web session. Returns also where to go.
+
+    Raises RefusedError: the answer is not to a request of this browser's, or does not hold, or its groups may not sign in.
+    """
+    if services().settings.rate_limits:
+        services().throttle.take("sign-in-address", source_of(request.remote_addr), SIGN_IN_ADDRESS)
+    attempt, target = _attempt()
+    if not hmac.compare_digest(request.args.get("state", "").encode(), attempt.state.encode()):
+        raise RefusedError("this answers another sign-in", reason="oidc_refused", hint="begin again")
+    if request.args.get("iss", _provider().issuer) != _provider().issuer:  # RFC 9207
+        raise RefusedError("this is another provider's answer", reason="oidc_refused", hint="begin again")
+    if request.args.get("error") or not request.args.get("code"):
+        raise RefusedError("the identity provider did not sign you in", reason="oidc_refused", hint="begin again")
+    who = _provider().identify(attempt, request.args["code"], _redirect_uri())
+    role = _provider().role(who.groups)
+    with services().database.session() as session:
+        user = accounts.from_provider(session, who, role)
+        if user.disabled:
+            raise RefusedError("this account is disabled", reason="oidc_refused", hint="ask an administrator")
+    begun = _begin(user_id=user.id, actor=user.name, via=f"oidc {_provider().name}")
+
+    def with_cookie(response: Response) -> Response:
+        response.delete_cookie(_attempt_cookie(), path="/", secure=https(services().settings), httponly=True)
+        return begun(response)
+
+    return with_cookie, target
+
+
+def _attempt() -> tuple[identity.Attempt, str]:
+    """The attempt that this browser began."""
+    try:
+        sealed = base64.urlsafe_b64decode(request.cookies.get(_attempt_cookie(), ""))
+        found = identity.unseal_text(secrets.unseal(sealed, services().secret_key, _ATTEMPT))
+    except (ValueError, ScannerError):
+        found = None
+    if found is None:
+        raise RefusedError(
+            "this browser did not begin to sign in, or too long ago", reason="oidc_refused", hint="begin again"
+        )
+    return found
+
+
+def _attempt_cookie() -> str:
+    return cookie_name() + "-oidc"
+
+
+def _provider() -> identity.Provider:
+    found = services().provider
+    if found is None:
+        raise NotFoundError("no identity provider is configured", hint="see docs/accounts.md")
+    return found
+
+
+def _redirect_uri() -> str:
+    base = services().settings.public_url or request.host_url
+    return base.rstrip("/") + "/sign-in/oidc/callback"
 
 
 def sign_in_with_token(text: str) -> Callable[[Response], Response]:
@@ -296,7 +379,14 @@ def sign_in_with_token(text: str) -> Callable[[Response], Response]:
         token = accounts.find_token(session, text, services().secret_key)
     if token is None:
         raise bad_token()
-    return _begin(token_id=token.id, actor=f"token {token.name}")
+    return _begin(token_id=token.id, actor=f"token {token.name}", via="token")
+
+
+def _note_refusal(name: str) -> None:
+    """A wrong password, of a user there is: what was typed otherwise may be a password in the wrong field."""
+    with services().database.session() as session:
+        if known := accounts.find_user(session, name):
+            audit.record(session, known.name, "session.refuse", known.id, address=address(), detail={"via": "password"})
 
 
 def sign_out() -> Callable[[Response], Response]:
@@ -305,6 +395,7 @@ def sign_out() -> Callable[[Response], Response]:
     if cookie := request.cookies.get(name):
         with services().database.session() as session:
             accounts.end_session(session, cookie, services().secret_key)
+            audit.record(session, principal().name, "session.end", principal().id, address=address())
 
     def without_cookie(response: Response) -> Response:
         response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="Lax")
@@ -325,7 +416,9 @@ def _take_sign_in(account: str) -> None:
         services().throttle.take("sign-in-account", account, SIGN_IN_ACCOUNT)
 
 
-def _begin(*, actor: str, user_id: str | None = None, token_id: str | None = None) -> Callable[[Response], Response]:
+def _begin(
+    *, actor: str, via: str, user_id: str | None = None, token_id: str | None = None
+) -> Callable[[Response], Response]:
     """Always a new session with a new id (fixation); the one that the browser came with, if any, ends."""
     former = request.cookies.get(cookie_name(), "")
     with services().database.session() as session:
@@ -336,7 +429,7 @@ def _begin(*, actor: str, user_id: str | None = None, token_id: str | None = Non
         )
         if user_id:
             accounts.signed_in(session, user_id)
-        audit.record(session, actor, "session.begin", actor, address=address())
+        audit.record(session, actor, "session.begin", user_id or token_id or "", address=address(), detail={"via": via})
     g.web_session = text.reveal()
 
     def with_cookie(response: Response) -> Response:

@@ -36,6 +36,7 @@ _BY_REASON = {
     "bad_cursor": 404,  # there is no such page
     "not_signed_in": 401,
     "bad_token": 401,
+    "oidc_refused": 401,
     "method_not_allowed": 405,
     "not_acceptable": 406,
     "edited_meanwhile": 412,
@@ -50,6 +51,7 @@ _BY_REASON = {
     "precondition_required": 428,
     "rate_limited": 429,
     "db_unavailable": 503,
+    "oidc_unavailable": 503,
 }
 _BY_KIND: tuple[tuple[type[ScannerError], int], ...] = (
     (NotFoundError, 404),

@@ -9,6 +9,7 @@ from celery import Celery
 from flask import current_app
 
 from scanner.config import Secret, Settings
+from scanner.identity import Provider
 from scanner.store.gate import Gate
 from scanner.store.session import Database
 from web.throttle import Throttle
@@ -23,6 +24,7 @@ class Services:
     celery: Celery
     secret_key: Secret
     gate: Gate
+    provider: Provider | None = None
     throttle: Throttle = field(default_factory=Throttle)
     waiters: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(GATE_WAITERS))
 

@@ -34,6 +34,21 @@ class Hook:
 
 
 @dataclass(frozen=True)
+class HookView:
+    """A webhook without its secret."""
+
+    id: str
+    name: str
+    format: str
+    registry_id: str
+    host: str
+    project: str
+    header: str
+    created_at: datetime
+    disabled: bool
+
+
+@dataclass(frozen=True)
 class Delivery:
     id: str
     created: bool
@@ -65,6 +80,31 @@ def create_hook(
         )
     )  # fmt: skip
     return identifier, secret
+
+
+def list_hooks(session: Connection, projects: frozenset[str] | None) -> tuple[HookView, ...]:
+    """Every webhook of these projects' registries, by registry and name."""
+    columns = (
+        webhook.c.id, webhook.c.name, webhook.c.format, webhook.c.registry_id, registry.c.host, registry.c.project, webhook.c.header,
+        webhook.c.created_at, webhook.c.disabled,
+    )  # fmt: skip
+    query = sa.select(*columns).join(registry, registry.c.id == webhook.c.registry_id)
+    if projects is not None:
+        query = query.where(registry.c.project.in_(projects))
+    return tuple(HookView(*row) for row in session.execute(query.order_by(registry.c.host, webhook.c.name)))
+
+
+def get_hook(session: Connection, identifier: str, projects: frozenset[str] | None) -> HookView:
+    """Raises NotFoundError, also for another project's."""
+    found = next((hook for hook in list_hooks(session, projects) if hook.id == identifier), None)
+    if found is None:
+        raise NotFoundError("there is no such webhook")
+    return found
+
+
+def disable_hook(session: Connection, identifier: str, disabled: bool) -> None:
+    """A disabled webhook takes no delivery; what it delivered stays."""
+    session.execute(webhook.update().where(webhook.c.id == identifier).values(disabled=disabled))
 
 
 def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
@@ -122,9 +162,17 @@ def record(session: Connection, hook_id: str, key: str, events: int, outcome: st
     return Delivery(identifier, created=True)
 
 
+def get(session: Connection, identifier: str, projects: frozenset[str] | None) -> DeliveryView:
+    """Raises NotFoundError, also for another project's."""
+    found = list_(session, projects, identifier=identifier, limit=1).items
+    if not found:
+        raise NotFoundError("there is no such delivery")
+    return found[0]
+
+
 def list_(
-    session: Connection, projects: frozenset[str] | None, *, cursor: str | None = None, limit: int = 50
-) -> Page[DeliveryView]:
+    session: Connection, projects: frozenset[str] | None, *, identifier: str | None = None, cursor: str | None = None, limit: int = 50
+) -> Page[DeliveryView]:  # fmt: skip
     """Deliveries, newest first, with the scans they led to."""
     columns = (
         delivery.c.id,
@@ -142,6 +190,8 @@ def list_(
     )
     if projects is not None:
         query = query.where(registry.c.project.in_(projects))
+    if identifier is not None:
+        query = query.where(delivery.c.id == identifier)
     if cursor:
         at, identifier = decode_cursor(cursor, (str, str))
         query = query.where(

@@ -651,7 +651,8 @@ def seen(session: Connection, repository: str, found: ScanReport) -> dict[tuple[
 def affected(
     session: Connection, name: str, projects: frozenset[str] | None, *, limit: int = 200
 ) -> tuple[RowMapping, tuple[Affected, ...]]:
-    """A vulnerability's advisory, and the images it touches. Raises NotFoundError for one that touched nothing we ever saw."""
+    """A vulnerability's advisory, and the images it touches. Raises NotFoundError for one that touches nothing that may be seen: that
+    somebody else's image has it is somebody else's business."""
     advisory = session.execute(sa.select(*vulnerability.c).where(vulnerability.c.name == name)).first()
     if advisory is None:
         raise NotFoundError("no scanned image has such a vulnerability")
@@ -679,4 +680,6 @@ def affected(
         Affected(r.digest, r.repository, r.tag, r.name, r.version, bool(r.fixable), Verdict(r.verdict))
         for r in session.execute(query)
     )
+    if not rows and projects is not None:
+        raise NotFoundError("no scanned image has such a vulnerability")
     return advisory._mapping, rows

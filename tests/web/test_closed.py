@@ -22,6 +22,8 @@ PUBLIC = {
     "sign_in_page.home",
     "sign_in_page.form",
     "sign_in_page.enter",
+    "sign_in_oidc_page.begin",
+    "sign_in_oidc_page.back",
 }
 A_PATH = {"uuid": "00000000-0000-4000-8000-000000000000", "int": "1"}
 
@@ -65,7 +67,9 @@ def test_the_document_and_the_routes_are_the_same_set(app: OpenAPI, anonymous: A
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     assert described == routed
-    assert all(op["x-permission"] in SCOPES for item in document["paths"].values() for op in item.values())
+    assert all(
+        op["x-permission"] in (*SCOPES, auth.SIGNED_IN) for item in document["paths"].values() for op in item.values()
+    )
 
 
 def test_without_a_token_nothing_but_the_public_answers(app: OpenAPI, anonymous: Api) -> None:

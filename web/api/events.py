@@ -7,9 +7,11 @@ from uuid import UUID
 
 from flask import Response
 
-from scanner.store import deliveries
+from scanner import queue
+from scanner.errors import ConflictError
+from scanner.store import audit, deliveries, scans
 from web.api.base import Model, PageQuery, answer, blueprint, problems
-from web.auth import permission, principal
+from web.auth import address, permission, principal
 from web.services import services
 
 api = blueprint("events", "Events", "What registries told us.")
@@ -31,23 +33,70 @@ class DeliveryPage(Model):
     next_cursor: str | None
 
 
+class DeliveryPath(Model):
+    delivery_id: UUID
+
+
+class ReplayOut(Model):
+    scans: list[UUID]
+
+
+def show(delivery: deliveries.DeliveryView) -> DeliveryOut:
+    return DeliveryOut(
+        id=UUID(delivery.id),
+        webhook=delivery.webhook,
+        format=delivery.format,
+        registry=delivery.host,
+        events=delivery.events,
+        outcome=delivery.outcome,
+        received_at=delivery.received_at,
+        scans=[UUID(scan) for scan in delivery.scans],
+    )
+
+
 @api.get("/events", responses={"200": DeliveryPage, **problems(404)})
 @permission("read")
 def index(query: PageQuery) -> Response:
     """List deliveries of webhooks, newest first"""
     with services().database.read() as session:
         page = deliveries.list_(session, principal().projects, cursor=query.cursor, limit=query.limit)
-    items = [
-        DeliveryOut(
-            id=UUID(d.id),
-            webhook=d.webhook,
-            format=d.format,
-            registry=d.host,
-            events=d.events,
-            outcome=d.outcome,
-            received_at=d.received_at,
-            scans=[UUID(scan) for scan in d.scans],
-        )
-        for d in page.items
-    ]
-    return answer(DeliveryPage(items=items, next_cursor=page.next_cursor))
+    return answer(DeliveryPage(items=[show(d) for d in page.items], next_cursor=page.next_cursor))
+
+
+@api.get("/events/<uuid:delivery_id>", responses={"200": DeliveryOut, **problems(404)})
+@permission("read")
+def get(path: DeliveryPath) -> Response:
+    """Read a delivery"""
+    with services().database.read() as session:
+        return answer(show(deliveries.get(session, str(path.delivery_id), principal().projects)))
+
+
+@api.post("/events/<uuid:delivery_id>/replay", responses={"202": ReplayOut, **problems(404, 409)})
+@permission("scan")
+def replay(path: DeliveryPath) -> Response:
+    """Do again what a delivery led to
+
+    A new scan for each that has ended; those that have not are answered as they are.
+    """
+    return answer(ReplayOut(scans=[UUID(scan) for scan in again(str(path.delivery_id))]), 202)
+
+
+def again(delivery_id: str) -> list[str]:
+    """The scans that a delivery leads to now. Raises ConflictError for one that led to none."""
+    tickets: list[tuple[scans.Ticket, scans.ScanView]] = []
+    with services().database.session() as session:
+        delivery = deliveries.get(session, delivery_id, principal().projects)
+        if not delivery.scans:
+            raise ConflictError("this delivery led to no scan", reason="nothing_to_replay")
+        for scan_id in delivery.scans:
+            former = scans.get(session, scan_id, principal().projects)
+            known = scans.Ticket(former.id, created=False)
+            tickets.append(
+                (scans.rescan(session, former.id, principal().name) if former.state.terminal else known, former)
+            )
+        detail = {"scans": [ticket.scan_id for ticket, _ in tickets]}
+        audit.record(session, principal().name, "event.replay", delivery.id, address=address(), detail=detail)
+    for ticket, former in tickets:
+        if ticket.created:
+            queue.enqueue(services().celery, ticket.scan_id, former.request.lane)
+    return [ticket.scan_id for ticket, _ in tickets]

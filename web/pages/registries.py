@@ -5,10 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner.config import Secret
-from scanner.errors import UsageError
+from scanner.errors import NotFoundError, UsageError
 from scanner.model.reference import Reference
 from scanner.store import audit, deliveries, registries, registry_checks
-from web.auth import address, permission, principal
+from web.auth import address, everywhere, permission, principal
 from web.pages.base import NavigationItem, page
 from web.services import services
 
@@ -31,6 +31,7 @@ def index() -> str:
 @permission("manage")
 def add() -> Response:
     """Configure a registry."""
+    everywhere()
     host = request.form.get("host", "").strip()
     if Reference.parse(f"{host}/x:y").host != host:
         raise UsageError(f"not a registry host: {host!r}", hint="write host[:port], without https://")
@@ -52,11 +53,14 @@ def webhook(registry_id: str) -> str:
     """Make a webhook; its secret is shown on this page and nowhere again."""
     with services().database.session() as session:
         view = registries.get(session, registry_id)
+        if not principal().sees(view.project):
+            raise NotFoundError("there is no such registry")
         _, secret = deliveries.create_hook(
             session, f"pushes of {view.host}", "distribution", registry_id, services().secret_key
         )
         audit.record(session, principal().name, "webhook.create", view.host, address=address())
-        found, events = registries.list_(session), deliveries.list_(session, principal().projects, limit=20)
+        found = [r for r in registries.list_(session) if principal().sees(r.project)]
+        events = deliveries.list_(session, principal().projects, limit=20)
         postures = registry_checks.newest(session)
     base = services().settings.public_url or request.host_url
     created = {"host": view.host, "url": base.rstrip("/") + "/webhooks/distribution", "secret": secret.reveal()}

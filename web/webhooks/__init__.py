@@ -21,7 +21,7 @@ from scanner.errors import NotFoundError, RefusedError, UsageError
 from scanner.model.reference import Reference
 from scanner.model.scan import Lane, ScanRequest
 from scanner.plugins import discover
-from scanner.store import deliveries, scans
+from scanner.store import deliveries, projects, scans
 from web.auth import PUBLIC, permission
 from web.security import read_body
 from web.services import services
@@ -94,6 +94,8 @@ def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> deliv
 
 def _requests(hook: deliveries.Hook, pushes: Sequence[PushEvent]) -> Iterator[tuple[str, ScanRequest]]:
     """What to scan, by event key. One impossible event refuses the delivery: an honest registry sends none."""
+    with services().database.read() as session:
+        owner = projects.owners(session, {f"{hook.host}/{event.repository}" for event in pushes})
     for event in pushes:
         if event.host and event.host not in (hook.host, *hook.aliases):
             logging.getLogger(__name__).warning("a push names another host", extra={"webhook_id": hook.id})
@@ -108,7 +110,7 @@ def _requests(hook: deliveries.Hook, pushes: Sequence[PushEvent]) -> Iterator[tu
                 target=str(reference_of(hook.host, event)),
                 lane=Lane.PUSH,
                 engine=services().settings.engine,
-                project=hook.project,
+                project=owner[f"{hook.host}/{event.repository}"],
                 requested_by=f"webhook {hook.name}",
                 source=f"webhook:{hook.format}",
             ),

@@ -1,0 +1,312 @@
+"""Signing in at an identity provider: OpenID Connect, authorization code with PKCE. Who somebody is comes from there; what they may is ours.
+
+``verify`` is pure: a token's bytes, the provider's keys, what we expect and a clock. Around it is as much HTTP as it takes, all of it
+through the vetted client: the provider that an administrator configured names the addresses, and a browser never does.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import httpx
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from scanner.config import Secret, Settings
+from scanner.errors import RefusedError, RemoteError, UsageError
+from scanner.model.access import ROLES
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.registry.guard import http_client
+from scanner.store.accounts import Identity
+
+# Signatures with the provider's private key only: never "none", and never an HMAC, whose key would be one that everybody can read.
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+_LIMIT = 256 << 10
+_LEEWAY = 60.0
+_KEPT_SECONDS, _LOOK_AGAIN_SECONDS = 3600.0, 60.0
+_MOST_GROUPS = 500
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What ties an answer to the browser that asked. Kept by that browser, sealed."""
+
+    state: str
+    nonce: str
+    verifier: str
+
+    @classmethod
+    def new(cls) -> Attempt:
+        return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(48))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an ID token must say to be for us, now."""
+
+    issuer: str
+    client_id: str
+    nonce: str
+    now: float
+
+
+def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
+    """The claims of an ID token, by OpenID Connect Core 3.1.3.7. Raises RefusedError(reason="oidc_refused") saying which step failed."""
+    try:
+        decoded = jwt.decode(token, keys, algorithms=list(ALGORITHMS))  # steps 6 to 8: signature, algorithm
+    except (JoseError, ValueError, KeyError, TypeError) as error:
+        raise _refused("its signature does not verify") from error
+    claims = decoded.claims
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    if claims.get("iss") != expected.issuer:  # step 2
+        raise _refused("it is another issuer's")
+    if expected.client_id not in audiences:  # step 3
+        raise _refused("it is for another client")
+    if (len(audiences) > 1 or "azp" in claims) and claims.get("azp") != expected.client_id:  # steps 4, 5
+        raise _refused("it was issued to another client")
+    if not _number(claims.get("exp")) or claims["exp"] + _LEEWAY <= expected.now:  # step 9
+        raise _refused("it has expired")
+    if not _number(claims.get("iat")) or claims["iat"] - _LEEWAY > expected.now:  # step 10
+        raise _refused("it is from the future")
+    if _number(claims.get("nbf")) and claims["nbf"] - _LEEWAY > expected.now:
+        raise _refused("it is not valid yet")
+    nonce = claims.get("nonce")
+    if not isinstance(nonce, str) or not secrets.compare_digest(nonce.encode(), expected.nonce.encode()):  # step 11
+        raise _refused("it answers another request")
+    if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255:  # section 2
+        raise _refused("it names nobody")
+    return claims
+
+
+class Provider:
+    """The configured identity provider. Its metadata and keys are read when they are first needed, and kept for an hour."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.issuer = settings.oidc_issuer
+        self._roles = _mapping(settings.oidc_roles)
+        for role in (*self._roles.values(), *filter(None, [settings.oidc_default_role])):
+            if role not in ROLES:
+                raise UsageError(f"oidc_roles: there is no role {role!r}", hint="one of " + ", ".join(ROLES))
+        if not settings.oidc_client_id:
+            raise UsageError("oidc_client_id is missing", hint="see docs/accounts.md")
+        _check_address(self.issuer, self.issuer)
+        self._lock = threading.Lock()
+        self._metadata: tuple[float, Mapping[str, Any]] | None = None
+        self._keys: tuple[float, KeySet] | None = None
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return urlsplit(self.issuer).hostname or self.issuer
+
+    def address(self, attempt: Attempt, redirect_uri: str) -> str:
+        """Where to send the browser."""
+        parameters = {
+            "response_type": "code",
+            "client_id": self._settings.oidc_client_id,
+            "redirect_uri": redirect_uri,
+            "scope": " ".join(dict.fromkeys(["openid", *self._settings.oidc_scopes])),
+            "state": attempt.state,
+            "nonce": attempt.nonce,
+            "code_challenge": create_s256_code_challenge(attempt.verifier),
+            "code_challenge_method": "S256",
+        }
+        base = self._endpoint("authorization_endpoint")
+        return f"{base}{'&' if '?' in base else '?'}{urlencode(parameters, quote_via=quote)}"
+
+    def identify(self, attempt: Attempt, code: str, redirect_uri: str) -> Identity:
+        """Who signed in. Raises RefusedError for an answer that does not hold, RemoteError for a provider that does not answer."""
+        document = self._post(
+            "token_endpoint",
+            {
+                "grant_type": "authorization_code",
+                "code": code,
+                "redirect_uri": redirect_uri,
+                "client_id": self._settings.oidc_client_id,
+                "code_verifier": attempt.verifier,
+            },
+        )
+        token = document.get("id_token")
+        if not isinstance(token, str):
+            raise _refused("the provider sent no ID token")
+        expected = Expected(self.issuer, self._settings.oidc_client_id, attempt.nonce, time.time())
+        try:
+            claims = verify(token, self._current_keys(), expected)
+        except RefusedError:
+            claims = verify(token, self._current_keys(look_again=True), expected)  # its keys may have changed
+        return self._identity(claims, document.get("access_token"))
+
+    def role(self, groups: Iterable[str]) -> str:
+        """The role that somebody's groups give: the one that may most. Raises RefusedError when none does."""
+        given = [self._roles[group] for group in groups if group in self._roles]
+        if not given and not self._settings.oidc_default_role:
+            raise RefusedError(
+                "none of your groups may sign in here", reason="oidc_refused", hint="ask an administrator: oidc_roles"
+            )
+        return max([*given, *filter(None, [self._settings.oidc_default_role])], key=lambda role: len(ROLES[role]))
+
+    def _identity(self, claims: Mapping[str, Any], access_token: object) -> Identity:
+        wanted = self._settings.oidc_groups_claim
+        more: Mapping[str, Any] = claims
+        if wanted not in claims and isinstance(access_token, str) and self._known("userinfo_endpoint"):
+            more = self._get(self._endpoint("userinfo_endpoint"), {"Authorization": f"Bearer {access_token}"})
+            if more.get("sub") != claims["sub"]:  # OpenID Connect Core 5.3.2
+                raise _refused("the provider speaks of somebody else")
+        groups = more.get(wanted)
+        named = groups[:_MOST_GROUPS] if isinstance(groups, list) else [groups]
+        name = claims.get(self._settings.oidc_name_claim) or more.get(self._settings.oidc_name_claim)
+        return Identity(
+            self.issuer,
+            claims["sub"],
+            clean_text(name, 150) if isinstance(name, str) else "",
+            frozenset(clean_text(group, 200) for group in named if isinstance(group, str) and group),
+        )
+
+    # What the provider says of itself
+
+    def _known(self, name: str) -> bool:
+        return isinstance(self._about().get(name), str)
+
+    def _endpoint(self, name: str) -> str:
+        found = self._about().get(name)
+        if not isinstance(found, str):
+            raise _unusable(f"it names no {name}")
+        try:
+            _check_address(found, self.issuer)
+        except UsageError as error:
+            raise _unusable(f"{name}: {error}") from error
+        return found
+
+    def _about(self) -> Mapping[str, Any]:
+        with self._lock:
+            if self._metadata is None or time.monotonic() - self._metadata[0] > _KEPT_SECONDS:
+                found = self._get(self.issuer.rstrip("/") + "/.well-known/openid-configuration")
+                if found.get("issuer") != self.issuer:  # OpenID Connect Discovery 4.3
+                    raise _unusable("it calls itself otherwise than oidc_issuer does")
+                self._metadata = time.monotonic(), found
+            return self._metadata[1]
+
+    def _current_keys(self, *, look_again: bool = False) -> KeySet:
+        address = self._endpoint("jwks_uri")
+        with self._lock:
+            age = _LOOK_AGAIN_SECONDS if look_again else _KEPT_SECONDS
+            if self._keys is None or time.monotonic() - self._keys[0] > age:
+                self._keys = time.monotonic(), _key_set(self._get(address))
+            return self._keys[1]
+
+    # HTTP
+
+    def _get(self, address: str, headers: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+        return self._ask("GET", address, headers=dict(headers or {}))
+
+    def _post(self, endpoint: str, form: Mapping[str, str]) -> Mapping[str, Any]:
+        secret = self._settings.oidc_client_secret
+        address, headers, body = self._endpoint(endpoint), {"Accept": "application/json"}, dict(form)
+        methods = self._about().get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+        if secret and "client_secret_basic" in methods:
+            pair = (quote(self._settings.oidc_client_id, safe=""), quote(secret.reveal(), safe=""))  # RFC 6749 2.3.1
+            return self._ask("POST", address, headers=headers, data=body, auth=httpx.BasicAuth(*pair))
+        if secret:
+            body["client_secret"] = secret.reveal()
+        return self._ask("POST", address, headers=headers, data=body)
+
+    def _ask(self, method: str, address: str, **more: Any) -> Mapping[str, Any]:
+        data = b""
+        try:
+            with (
+                http_client(self._settings, ca_file=self._settings.ca_file) as client,
+                client.stream(method, address, **more) as response,
+            ):
+                for chunk in response.iter_bytes():
+                    data += chunk
+                    if len(data) > _LIMIT:
+                        raise _unusable("its answer is too large")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _unusable(type(error).__name__) from error
+        if response.status_code in (400, 401, 403):
+            raise _refused("the provider refused the code")
+        if response.status_code != httpx.codes.OK:
+            raise _unusable(f"it answered {response.status_code}")
+        found = load_untrusted_json(data, limit=_LIMIT, error=RemoteError)
+        if not isinstance(found, dict):
+            raise _unusable("its answer is not a JSON object")
+        return found
+
+
+def make(settings: Settings) -> Provider | None:
+    """The configured provider; None where people sign in with passwords only. Raises UsageError for settings that do not fit."""
+    return Provider(settings) if settings.oidc_issuer else None
+
+
+def _key_set(document: Mapping[str, Any]) -> KeySet:
+    """The provider's public signature keys. A symmetric one among them is nobody's secret, and is left out."""
+    listed = document.get("keys")
+    keys = [
+        key
+        for key in (listed if isinstance(listed, list) else [])
+        if isinstance(key, dict) and key.get("kty") in ("RSA", "EC", "OKP") and key.get("use", "sig") == "sig"
+    ]
+    try:
+        found = KeySet.import_key_set({"keys": keys})
+    except (JoseError, ValueError, KeyError, TypeError) as error:
+        raise _unusable("its keys cannot be read") from error
+    if not found.keys:
+        raise _unusable("it has no keys")
+    return found
+
+
+def _mapping(pairs: Iterable[str]) -> dict[str, str]:
+    """``group=role``; a group's name may hold an equals sign of its own."""
+    found = {}
+    for pair in pairs:
+        group, separator, role = pair.rpartition("=")
+        if not separator or not group.strip():
+            raise UsageError(f"oidc_roles: {pair!r} is not group=role")
+        found[group.strip()] = role.strip()
+    return found
+
+
+def _check_address(address: str, issuer: str) -> None:
+    """https; http only where the issuer itself is on this machine."""
+    parts = urlsplit(address)
+    local = urlsplit(issuer).scheme == "http" and urlsplit(issuer).hostname in _LOOPBACK
+    if parts.scheme != "https" and not (local and parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise UsageError(f"not an https address: {clean_text(address, 200)!r}", hint="oidc_issuer begins with https://")
+    if not parts.hostname or parts.username is not None:
+        raise UsageError(f"not an address: {clean_text(address, 200)!r}", hint="see oidc_issuer in docs/settings.md")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refused(why: str) -> RefusedError:
+    return RefusedError(f"the sign-in was not accepted: {why}", reason="oidc_refused", hint="try again")
+
+
+def _unusable(why: str) -> RemoteError:
+    return RemoteError(
+        f"the identity provider cannot be used: {why}", reason="oidc_unavailable", hint="tell an administrator"
+    )
+
+
+def seal_text(attempt: Attempt, target: str) -> Secret:
+    """An attempt and where to go afterwards, as one text to seal."""
+    return Secret("\n".join((attempt.state, attempt.nonce, attempt.verifier, f"{time.time() + 600:.0f}", target)))
+
+
+def unseal_text(text: Secret) -> tuple[Attempt, str] | None:
+    """What ``seal_text`` made; None when it is older than ten minutes."""
+    state, nonce, verifier, ends, target = text.reveal().split("\n", 4)
+    return (Attempt(state, nonce, verifier), target) if float(ends) > time.time() else None

@@ -1,0 +1,163 @@
+"""Whoever asks: what they may, where they are signed in, and their password."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from flask import Response, g, request
+from pydantic import Field, SecretStr, StringConstraints
+
+from scanner.errors import RefusedError
+from scanner.store import accounts, audit
+from web.api.base import Body, Model, answer, blueprint, problems
+from web.auth import SIGNED_IN, address, cookie_name, permission, principal
+from web.services import services
+from web.throttle import SIGN_IN_ACCOUNT
+
+api = blueprint("account", "Account", "Whoever asks: rights, sessions, password.")
+
+
+class AccountOut(Model):
+    """``projects`` null: every project. ``user`` null: a token that belongs to nobody."""
+
+    name: str
+    kind: Literal["user", "token"]
+    user: UUID | None
+    permissions: list[str]
+    projects: list[str] | None
+
+
+class SessionOut(Model):
+    """``current``: the one that this request came with."""
+
+    id: str
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    address: str
+    agent: str
+    current: bool
+
+
+class SessionList(Model):
+    items: list[SessionOut]
+
+
+class SessionPath(Model):
+    session_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class EndedOut(Model):
+    ended: int = Field(description="How many web sessions ended.")
+
+
+class PasswordChange(Body):
+    current: SecretStr = Field(max_length=1000)
+    new: SecretStr = Field(min_length=12, max_length=1000)
+
+
+@api.get("/account", responses={"200": AccountOut})
+@permission(SIGNED_IN)
+def get() -> Response:
+    """Who you are, and what you may"""
+    who = principal()
+    return answer(
+        AccountOut(
+            name=who.name,
+            kind="user" if who.kind == "user" else "token",
+            user=UUID(who.user_id) if who.user_id else None,
+            permissions=sorted(who.permissions),
+            projects=None if who.projects is None else sorted(who.projects),
+        )
+    )
+
+
+@api.get("/account/sessions", responses={"200": SessionList})
+@permission(SIGNED_IN)
+def sessions() -> Response:
+    """Where you are signed in"""
+    own = current_session()
+    with services().database.read() as session:
+        found = accounts.open_sessions(session, principal().user_id)
+    items = [
+        SessionOut(
+            id=one.id,
+            created_at=one.created_at,
+            seen_at=one.seen_at,
+            expires_at=one.expires_at,
+            address=one.address,
+            agent=one.agent,
+            current=one.id == own,
+        )
+        for one in found
+    ]
+    return answer(SessionList(items=items))
+
+
+@api.delete("/account/sessions/<session_id>", responses={"204": None, **problems(404)})
+@permission(SIGNED_IN)
+def end_session(path: SessionPath) -> Response:
+    """Sign out there"""
+    with services().database.session() as session:
+        accounts.end_session_of(session, principal().user_id, path.session_id)
+        audit.record(session, principal().name, "session.end", principal().user_id, address=address())
+    return Response(status=204)
+
+
+@api.post("/account/sign-out-everywhere", responses={"200": EndedOut, **problems(404)})
+@permission(SIGNED_IN)
+def sign_out_everywhere() -> Response:
+    """Sign out everywhere, here too"""
+    return answer(EndedOut(ended=end_everywhere()))
+
+
+def end_everywhere() -> int:
+    """End every web session of whoever asks."""
+    person()
+    with services().database.session() as session:
+        ended = accounts.end_all(session, principal().user_id)
+        detail = {"ended": ended}
+        audit.record(
+            session, principal().name, "session.end_all", principal().user_id, address=address(), detail=detail
+        )
+    return ended
+
+
+@api.put("/account/password", responses={"204": None, **problems(404, 409)})
+@permission(SIGNED_IN)
+def change_password(body: PasswordChange) -> Response:
+    """Change your password
+
+    Which signs you out everywhere. It takes the current one, and a web session: a token that was stolen changes no password.
+    """
+    set_own_password(body.current.get_secret_value(), body.new.get_secret_value())
+    return Response(status=204)
+
+
+def set_own_password(current: str, new: str) -> None:
+    """Raises RefusedError for a wrong current password, UsageError for a new one that will not do."""
+    person()
+    if principal().kind != "user":
+        raise RefusedError("this takes a web session", reason="needs_person", hint="sign in with your password")
+    if services().settings.rate_limits:
+        services().throttle.take("sign-in-account", principal().name.casefold()[:200], SIGN_IN_ACCOUNT)
+    with services().database.session() as session:
+        if accounts.verify_password(session, principal().name, current) is None:
+            raise RefusedError("the current password is wrong", reason="not_allowed")
+        accounts.set_password(session, principal().user_id, new)
+        detail = {"name": principal().name}
+        audit.record(session, principal().name, "user.password", principal().user_id, address=address(), detail=detail)
+
+
+def person() -> None:
+    """Refuse a token that belongs to nobody: it has no sessions and no password."""
+    if not principal().user_id:
+        raise RefusedError("this takes a person", reason="needs_person", hint="sign in as a user")
+
+
+def current_session() -> str:
+    """The name of the web session that this request came with; empty for a token's."""
+    cookie = g.get("web_session") or request.cookies.get(cookie_name(), "")
+    return accounts.hash_token(cookie, services().secret_key) if cookie else ""
