@@ -75,8 +75,12 @@ def remove(session: Connection, identifier: str) -> None:
         raise NotFoundError("there is no such registry")
 
 
-def get(session: Connection, identifier: str) -> RegistryView:
-    return _one(session, registry.c.id == identifier)
+def get(session: Connection, identifier: str, projects: frozenset[str] | None = None) -> RegistryView:
+    """Raises NotFoundError, also for another project's."""
+    found = _one(session, registry.c.id == identifier)
+    if projects is not None and found.project not in projects:
+        raise NotFoundError("there is no such registry")
+    return found
 
 
 def find(session: Connection, host: str) -> RegistryView | None:

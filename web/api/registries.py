@@ -129,7 +129,7 @@ def create(body: RegistryIn) -> Response:
 def get(path: RegistryPath) -> Response:
     """Read a registry, without its password"""
     with services().database.read() as session:
-        return answer(show(_visible(registries.get(session, str(path.registry_id)))))
+        return answer(show(registries.get(session, str(path.registry_id), principal().projects)))
 
 
 @api.patch("/registries/<uuid:registry_id>", responses={"200": RegistryOut, **problems(404)})
@@ -171,12 +171,6 @@ def remove(path: RegistryPath) -> Response:
         registries.remove(session, str(path.registry_id))
         audit.record(session, principal().name, "registry.remove", str(path.registry_id), address=address())
     return Response(status=204)
-
-
-def _visible(registry: registries.RegistryView) -> registries.RegistryView:
-    if not principal().sees(registry.project):
-        raise NotFoundError("there is no such registry")
-    return registry
 
 
 def _secret(value: SecretStr | None) -> Secret | None:

@@ -10,7 +10,6 @@ from flask import Response
 from pydantic import Field
 
 from scanner import catalog, queue
-from scanner.errors import NotFoundError
 from scanner.model.finding import CheckResult, Failed, Incomplete, NotApplicable, Passed, Severity
 from scanner.model.posture import Posture
 from scanner.model.scan import Lane
@@ -61,9 +60,7 @@ class PostureOut(Model):
 def posture(path: RegistryPath) -> Response:
     """What is known of how a registry protects itself"""
     with services().database.read() as session:
-        view = registries.get(session, str(path.registry_id))
-        if not principal().sees(view.project):
-            raise NotFoundError("there is no such registry")
+        view = registries.get(session, str(path.registry_id), principal().projects)
         found = registry_checks.latest(session, view.id)
         past = registry_checks.history(session, view.id)
     return answer(

@@ -9,7 +9,7 @@ from uuid import UUID
 from flask import Response, request
 from pydantic import Field
 
-from scanner.errors import NotFoundError, UsageError
+from scanner.errors import UsageError
 from scanner.store import audit, deliveries, registries
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
 from web.auth import address, permission, principal
@@ -82,9 +82,7 @@ def create(body: HookIn) -> Response:
             f"there is no webhook format {body.format!r}", reason="invalid", hint="one of " + ", ".join(formats())
         )
     with services().database.session() as session:
-        registry = registries.get(session, str(body.registry))
-        if not principal().sees(registry.project):
-            raise NotFoundError("there is no such registry")
+        registry = registries.get(session, str(body.registry), principal().projects)
         name = body.name or f"pushes of {registry.host}"
         identifier, secret = deliveries.create_hook(session, name, body.format, registry.id, services().secret_key)
         hook = deliveries.get_hook(session, identifier, principal().projects)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner.config import Secret
-from scanner.errors import NotFoundError, UsageError
+from scanner.errors import UsageError
 from scanner.model.reference import Reference
 from scanner.store import audit, deliveries, registries, registry_checks
 from web.auth import address, everywhere, permission, principal
@@ -52,9 +52,7 @@ def add() -> Response:
 def webhook(registry_id: str) -> str:
     """Make a webhook; its secret is shown on this page and nowhere again."""
     with services().database.session() as session:
-        view = registries.get(session, registry_id)
-        if not principal().sees(view.project):
-            raise NotFoundError("there is no such registry")
+        view = registries.get(session, registry_id, principal().projects)
         _, secret = deliveries.create_hook(
             session, f"pushes of {view.host}", "distribution", registry_id, services().secret_key
         )

@@ -21,7 +21,7 @@ _ORDER = ("failed", "incomplete", "passed", "not-applicable")
 def one(registry_id: str) -> str:
     """The newest posture, what is wrong first; and the last examinations."""
     with services().database.read() as session:
-        view = registries.get(session, registry_id)
+        view = registries.get(session, registry_id, principal().projects)
         found = registry_checks.latest(session, registry_id)
         past = registry_checks.history(session, registry_id, 10)
     results = sorted(found.results, key=_rank) if found else []
