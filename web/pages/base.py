@@ -24,7 +24,8 @@ THEMES = ("light", "dark")
 
 @dataclass(frozen=True, order=True)
 class NavigationItem:
-    """A page's place in the menu. Each area's module has its own in ``NAVIGATION``; ``create_app`` collects them."""
+    """A page's place in the menu; from 80 on in the one under the person's name, for what is not needed every day. Each area's module
+    has its own in ``NAVIGATION``; ``create_app`` collects them."""
 
     order: int
     endpoint: str
