@@ -84,12 +84,7 @@ def known() -> Known:
 
 
 def _info(check: Check) -> CheckInfo:
-    benchmarks = (
-        *(f"cis-docker-1.6/{item}" for item in check.cis),
-        *(f"dockle/{code}" for code in check.dockle),
-        *(f"pss/{item}" for item in check.pss),
-    )
-    return CheckInfo(check.severity, check.tags, benchmarks, check.parameters, check.judge)
+    return CheckInfo(check.severity, check.tags, check.benchmarks, check.parameters, check.judge)
 
 
 def remedies() -> Mapping[str, str]:

@@ -103,6 +103,12 @@ class Check(ABC):
     tags: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[Mapping[str, Any]] = {}
 
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """What it answers to, as a policy selects it: ``cis-docker-1.6/4.1``, ``dockle/CIS-DI-0001``, ``trivy/DS-0002``, ``pss/runAsUser``."""
+        catalogues = (("cis-docker-1.6", self.cis), ("dockle", self.dockle), ("trivy", self.trivy), ("pss", self.pss))
+        return tuple(f"{catalogue}/{item}" for catalogue, items in catalogues for item in items)
+
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
         """Whether these parameters (every one of the check's is given) allow what was seen. By default a parameter ``allow`` is a
         list of globs over the evidence's path or name."""

@@ -28,6 +28,7 @@ class EmbeddedSecrets(ImageCheck):
     cannot_see = "secrets without a known shape in files whose names say nothing; encrypted or compressed files"
     cis = ("4.10",)
     dockle = ("CIS-DI-0010",)
+    trivy = ("DS-0031",)
     article = ("Security", "Lessons Learned: Treat images as artifacts")
     tags = ("secrets",)
     parameters = ALLOW

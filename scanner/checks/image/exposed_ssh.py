@@ -20,6 +20,7 @@ class ExposedSsh(ImageCheck):
     looks_at = "config.ExposedPorts, the entrypoint, and server programs among the files"
     cannot_see = "an SSH server under another name or installed when the container runs"
     cis = ("5.7",)
+    trivy = ("DS-0004",)
     article = ("Security",)
     tags = ("network",)
 

@@ -23,6 +23,7 @@ class HealthcheckPresent(ConfigCheck):
     cannot_see = "whether the command tests what matters; probes that an orchestrator declares instead"
     cis = ("4.6",)
     dockle = ("CIS-DI-0006",)
+    trivy = ("DS-0026",)
     article = ("Logging and Monitoring: Health Checks",)
     tags = ("config",)
 

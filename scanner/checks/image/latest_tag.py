@@ -16,6 +16,7 @@ class LatestTag(ConfigCheck):
     looks_at = "the tag by which the image was asked for"
     cannot_see = "other tags that move; whether the registry makes tags immutable"
     dockle = ("DKL-DI-0006",)
+    trivy = ("DS-0001",)
     article = ("Image Management: Tag Immutably",)
     tags = ("naming",)
 

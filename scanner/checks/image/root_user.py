@@ -19,6 +19,7 @@ class RootUser(ImageCheck):
     cannot_see = "an entrypoint that changes its user itself, or a user given when the container is started"
     cis = ("4.1",)
     dockle = ("CIS-DI-0001",)
+    trivy = ("DS-0002",)
     article = ("Security: Run as Non-Root",)
     pss = ("runAsNonRoot", "runAsUser")
     tags = ("users",)
