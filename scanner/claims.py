@@ -213,7 +213,8 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
 
     def record(session: Connection) -> None:
         made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
-        images.record(session, claim, found, evidence, made)
+        rungs = decisions.rungs(decisions.in_force(session, catalog.known()))
+        images.record(session, claim, found, evidence, made, rungs)
 
     # A database that restarts at this moment must not cost the whole scan.
     database.transact(record)

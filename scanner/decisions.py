@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from scanner.model.finding import CheckResult
+from scanner.model.matching import RUNGS
 from scanner.model.scan import ScanReport
-from scanner.policy.evaluate import Context, evaluate, lapses, worst
+from scanner.policy.evaluate import Context, evaluate, evidence_digest, lapses, worst
 from scanner.policy.match import select
 from scanner.policy.rules import Known, Policy, default_policy, parse_policy
 from scanner.reports.json import decision_text
-from scanner.store import audit, exemptions, images, policies, projects, registry_checks, vex
+from scanner.store import audit, exemptions, images, matches, policies, projects, registry_checks, revocations, vex
 from scanner.store.session import moment
 
 
@@ -54,6 +55,12 @@ def _note_lapses(session: Connection, found: ScanReport) -> None:
             audit.record(session, "dockwarden", "exemption.lapse", exemption.id, detail={"project": owner, "why": why})
 
 
+def rungs(active: Sequence[InForce]) -> tuple[float, ...]:
+    """The EPSS scores at which an answer changes: the usual ones, and every one that a policy in force names."""
+    named = {r.vulnerability.epss for one in active for r in one.policy.rules if r.vulnerability}
+    return tuple(sorted({*RUNGS, *(score for score in named if score is not None)}))
+
+
 def decide(
     session: Connection,
     found: ScanReport,
@@ -74,6 +81,8 @@ def decide(
         images.seen(session, found.repository, found) if any(rule.grace for p in chosen for rule in p.rules) else None
     )
     known_posture = registry_checks.of_host(session, found.repository.partition("/")[0])
+    revoked = revocations.in_force(session)
+    confirmed = matches.confirmed(session, evidence_digest(found).hex) if matches.begun(session) else ()
     made = [
         evaluate(
             found,
@@ -88,6 +97,8 @@ def decide(
                 workload_results=tuple(workload_results),
                 remedies=remedies,
                 posture=known_posture,
+                revoked=revoked,
+                confirmed=confirmed,
             ),
         )
         for policy in chosen

@@ -14,16 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from celery import Celery
+from sqlalchemy.engine import Connection
 
-from scanner import claims, queue
+from scanner import claims, queue, upkeep
 from scanner.config import Settings, secret_key
 from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
 from scanner.model.scan import Progress, Stage
 from scanner.slots import claim_slot
-from scanner.store import registry_checks, scans, trend
+from scanner.store import jobs, registry_checks, scans, trend
 from scanner.store.session import Database
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ class Worker:
         for number in range(max(1, self.settings.workers)):
             lanes = self._lanes(number)
             threads.append(threading.Thread(target=self._slot, args=(lanes,), name=f"slot-{number}", daemon=True))
+        if "background" in self.settings.lanes:
+            threads.append(threading.Thread(target=self._keep_up, name="upkeep", daemon=True))
         for thread in threads:
             thread.start()
         self._stop.wait()
@@ -103,7 +107,35 @@ class Worker:
             return False
         if claim is None:
             return False
-        Attempt(self, claim, services).run()
+        attempt = Attempt(self.settings, self.database, of_scan(claim))
+        own = services.cancelled_by(attempt.cancelled)
+        attempt.run(lambda report: self.runner(claim, own, report))
+        return True
+
+    def _keep_up(self) -> None:
+        """Jobs, beside the slots: what nobody waits for must not hold up what somebody does."""
+        with ExitStack() as stack:
+            slot = stack.enter_context(claim_slot(self.settings.home / "slots"))
+            while not self._stop.wait(self.settings.sweep_seconds):
+                try:
+                    while self.keep_up_once(upkeep.Upkeep(self.settings, self.database, slot)):
+                        pass
+                except RemoteError as error:
+                    log.warning("cannot keep up: %s", error)
+                except Exception:
+                    log.exception("keeping up broke")  # as in _slot
+
+    def keep_up_once(self, own: upkeep.Upkeep) -> bool:
+        """Ask for the jobs that are due, claim one and bring it to an end. False: there was none."""
+        can = upkeep.plan(own)
+        if self._stop.is_set():
+            return False
+        with self.database.session() as session:
+            job = jobs.claim(session, self.name, can, self.settings.lease_seconds)
+        if job is None:
+            return False
+        attempt = Attempt(self.settings, self.database, of_job(job))
+        attempt.run(lambda report: upkeep.run(job, replace(own, cancelled=attempt.cancelled), report))
         return True
 
     def check_once(self, lanes: Sequence[str], services: claims.ServerServices) -> bool:
@@ -123,6 +155,7 @@ class Worker:
             try:
                 with self.database.session() as session:
                     swept = scans.sweep(session)
+                    jobs.sweep(session)
                     trend.note(session)
                 with self.database.session() as session:
                     registry_checks.schedule(session, self.settings.posture_max_age_hours)
@@ -142,26 +175,51 @@ class Worker:
                 self.nudge()
 
 
-class Attempt:
-    """One attempt at one scan: a heartbeat beside it, and an end to it whatever happens."""
+Held = TypeVar("Held")
 
-    def __init__(self, worker: Worker, claim: scans.Claim, services: claims.ServerServices) -> None:
-        self._worker, self._claim = worker, claim
+
+@dataclass(frozen=True)
+class Hold(Generic[Held]):
+    """A row that is held, and how its store keeps and ends it: scans and jobs alike."""
+
+    what: str
+    row: Held
+    heartbeat: Callable[[Connection, Held, float, Progress | None], None]
+    retry: Callable[[Connection, Held, str, str, float | None], object]
+    fail: Callable[[Connection, Held, str, str], None]
+
+
+def of_scan(claim: scans.Claim) -> Hold[scans.Claim]:
+    return Hold(f"scan {claim.scan_id}", claim, scans.heartbeat, scans.retry, scans.fail)
+
+
+def of_job(job: jobs.Job) -> Hold[jobs.Job]:
+    return Hold(f"{job.kind} {job.id}", job, jobs.heartbeat, jobs.retry, jobs.fail)
+
+
+class Attempt(Generic[Held]):
+    """One attempt at what is held: a heartbeat beside it, and an end to it whatever happens."""
+
+    def __init__(self, settings: Settings, database: Database, hold: Hold[Held]) -> None:
+        self._settings, self._database, self._hold = settings, database, hold
         self._lost, self._over = threading.Event(), threading.Event()
         self._progress = Progress(Stage.RESOLVE)
-        self._services = services.cancelled_by(self._lost.is_set)
 
-    def run(self) -> None:
-        beat = threading.Thread(target=self._heartbeat, name=f"lease-{self._claim.scan_id[:8]}", daemon=True)
+    def cancelled(self) -> bool:
+        """Whether it belongs to another worker by now, or to nobody: stop at once."""
+        return self._lost.is_set()
+
+    def run(self, work: Callable[[Callable[[Progress], None]], None]) -> None:
+        beat = threading.Thread(target=self._heartbeat, name=f"lease of {self._hold.what[:16]}", daemon=True)
         beat.start()
         try:
-            self._worker.runner(self._claim, self._services, self._report)
+            work(self._report)
         except LeaseLost:
-            log.warning("scan %s went to another worker", self._claim.scan_id)
+            log.warning("%s went to another worker", self._hold.what)
         except ScannerError as error:
             self._end(error)
         except Exception as error:
-            log.exception("scan %s broke", self._claim.scan_id)
+            log.exception("%s broke", self._hold.what)
             self._end(ScannerError(f"internal error ({type(error).__name__})", retryable=True))
         finally:
             self._over.set()
@@ -173,21 +231,20 @@ class Attempt:
         if self._lost.is_set():
             raise LeaseLost("the lease was lost")
         if changed:
-            with self._worker.database.session() as session:
-                scans.heartbeat(session, self._claim, self._worker.settings.lease_seconds, progress)
+            with self._database.session() as session:
+                self._hold.heartbeat(session, self._hold.row, self._settings.lease_seconds, progress)
 
     def _heartbeat(self) -> None:
         """Keep the lease while the work goes on. A database that is away is waited for: the lease is longer than the pause."""
-        settings = self._worker.settings
-        while not self._over.wait(settings.heartbeat_seconds):
+        while not self._over.wait(self._settings.heartbeat_seconds):
             try:
-                with self._worker.database.session() as session:
-                    scans.heartbeat(session, self._claim, settings.lease_seconds, self._progress)
+                with self._database.session() as session:
+                    self._hold.heartbeat(session, self._hold.row, self._settings.lease_seconds, self._progress)
             except LeaseLost:
                 self._lost.set()
                 return
             except ScannerError as error:
-                log.warning("cannot keep the lease of %s: %s", self._claim.scan_id, error)
+                log.warning("cannot keep the lease of %s: %s", self._hold.what, error)
 
     def _end(self, error: ScannerError) -> None:
         """Record how the attempt failed. If the database is away the lease runs out, and the sweeper does it."""
@@ -196,11 +253,11 @@ class Attempt:
         for pause in (0.0, 1.0, 3.0):
             time.sleep(pause)
             try:
-                with self._worker.database.session() as session:
+                with self._database.session() as session:
                     if again:
-                        scans.retry(session, self._claim, error.reason, message, error.retry_after)
+                        self._hold.retry(session, self._hold.row, error.reason, message, error.retry_after)
                     else:
-                        scans.fail(session, self._claim, error.reason, message)
+                        self._hold.fail(session, self._hold.row, error.reason, message)
             except LeaseLost:
                 return
             except RemoteError:

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from scanner.advisories import database, feeds, mirror
@@ -22,6 +23,7 @@ from scanner.model.untrusted import clean_text
 
 TRIVY, JAVA = "trivy-db", "trivy-java-db"
 SOURCES = (TRIVY, JAVA, *feeds.FEEDS)
+_FEED_AGE = timedelta(days=14)  # as policies have it: a feed is published when there is something to say
 _AGAIN_SECONDS = 900.0  # after a failure, doubled up to the interval
 
 
@@ -85,6 +87,60 @@ def in_force(settings: Settings, name: str) -> AdvisoryStatus | None:
         )
     except AdvisoriesUnavailable:
         return None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One source as people are shown it. ``status`` None: there is nothing of it; ``mirror`` empty: files are imported."""
+
+    source: Source
+    status: AdvisoryStatus | None
+    mirror: str
+    age: timedelta | None
+    stale: bool
+
+    @property
+    def document(self) -> Mapping[str, object]:
+        """As JSON values, for programs."""
+        found, said = self.status, self.source
+        return {
+            "source": said.name,
+            "version": found.version if found else None,
+            "updated_at": found.updated_at if found else None,
+            "downloaded_at": found.downloaded_at if found else None,
+            "next_update": found.next_update if found else None,
+            "digest": found.digest if found else None,
+            "age_hours": round(self.age.total_seconds() / 3600, 1) if self.age is not None else None,
+            "stale": self.stale,
+            "origin": said.origin or None,
+            "mirror": self.mirror or None,
+            "checked_at": moment(said.checked),
+            "next_check_at": moment(said.next_check) if self.mirror else None,
+            "failed_at": moment(said.failed),
+            "failures": said.failures,
+            "failure": said.failure or None,
+        }
+
+
+def overview(settings: Settings) -> tuple[Overview, ...]:
+    """Every source, the vulnerability database first."""
+    noted, mirrors, now = known(settings), configured(settings), datetime.now(UTC)
+    oldest = timedelta(hours=settings.advisories_max_age_hours)
+    found = []
+    for name in SOURCES:
+        if name == JAVA and not mirrors.get(name):
+            continue  # an empty one of our own stands in for it
+        status = in_force(settings, name)
+        age = now - status.updated_at if status and status.updated_at else None
+        limit = max(oldest, _FEED_AGE) if name in feeds.FEEDS else oldest
+        stale = status is not None and (age is None or age > limit)
+        found.append(Overview(noted[name], status, mirrors.get(name, ""), age, stale))
+    return tuple(found)
+
+
+def moment(seconds: float) -> datetime | None:
+    """Seconds since 1970 as a moment; None for never."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 def due(settings: Settings, now: float | None = None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from scanner.config import Settings
-from scanner.console import Exit, complain, pass_settings, tell
-from scanner.errors import ScannerError, UsageError
+from scanner.console import Exit, choose, complain, pass_settings, tell
+from scanner.errors import ImageError, ScannerError, UsageError
 
 if TYPE_CHECKING:
-    from scanner.advisories.sources import Source
+    from scanner.advisories.sources import Overview
     from scanner.model.finding import AdvisoryStatus
+    from scanner.model.scan import Progress
+    from scanner.store.session import Database
 
 
 @click.group()
@@ -24,81 +26,40 @@ def advisories() -> None:
     """The vulnerability database, and the feeds about what is exploited."""
 
 
-@dataclass(frozen=True)
-class _Line:
-    """One source, as ``status`` shows it. ``status`` None: there is nothing of it."""
-
-    source: Source
-    status: AdvisoryStatus | None
-    mirror: str
-    stale: bool
-
-    def document(self) -> dict[str, object]:
-        found, said = self.status, self.source
-        return {
-            "source": said.name,
-            "version": found.version if found else None,
-            "updated_at": _iso(found.updated_at) if found else None,
-            "downloaded_at": _iso(found.downloaded_at) if found else None,
-            "next_update": _iso(found.next_update) if found else None,
-            "digest": found.digest if found else None,
-            "age_hours": round(_age(found).total_seconds() / 3600, 1) if found and found.updated_at else None,
-            "stale": self.stale,
-            "origin": said.origin or None,
-            "mirror": self.mirror or None,
-            "checked_at": _iso(_moment(said.checked)),
-            "next_check_at": _iso(_moment(said.next_check)) if self.mirror else None,
-            "failed_at": _iso(_moment(said.failed)),
-            "failures": said.failures,
-            "failure": said.failure or None,
-        }
-
-    def text(self) -> list[str]:
-        found, said = self.status, self.source
-        if found is None:
-            head = f"{said.name}: none"
-        else:
-            built = (
-                f"built {found.updated_at:%Y-%m-%d %H:%M} UTC, {_span(_age(found))} ago"
-                if found.updated_at
-                else "no date"
-            )
-            head = f"{said.name} {found.version}: {built}{'  TOO OLD' if self.stale else ''}"
-        lines = [head]
-        if found is not None:
-            came = f"came {found.downloaded_at:%Y-%m-%d %H:%M}" if found.downloaded_at else "in force"
-            lines.append(
-                f"  {came}{' from ' + said.origin if said.origin else ''}; {found.digest.short if found.digest else 'no digest'}"
-            )
-            if found.next_update:
-                lines.append(f"  its publisher's next one was due {found.next_update:%Y-%m-%d %H:%M} UTC")
-        next_check = _moment(said.next_check)
-        asked = f"asked again {next_check:%Y-%m-%d %H:%M} UTC" if next_check else "asked at the next start"
-        lines.append(f"  mirror {self.mirror}: {asked}" if self.mirror else "  no mirror is configured: import files")
-        failed = _moment(said.failed)
-        if said.failure and failed:
-            lines.append(
-                f"  the last update FAILED {failed:%Y-%m-%d %H:%M} UTC ({said.failures} in a row): {said.failure}"
-            )
-        return lines
-
-
-def _age(status: AdvisoryStatus) -> timedelta:
-    assert status.updated_at is not None
-    return datetime.now(UTC) - status.updated_at
+def _text(line: Overview) -> list[str]:
+    found, said = line.status, line.source
+    if found is None:
+        lines = [f"{said.name}: none"]
+    else:
+        built = (
+            f"built {found.updated_at:%Y-%m-%d %H:%M} UTC, {_span(line.age)} ago"
+            if found.updated_at and line.age
+            else "no date"
+        )
+        lines = [f"{said.name} {found.version}: {built}{'  TOO OLD' if line.stale else ''}"]
+        came = f"came {found.downloaded_at:%Y-%m-%d %H:%M}" if found.downloaded_at else "in force"
+        digest = found.digest.short if found.digest else "no digest"
+        lines.append(f"  {came}{' from ' + said.origin if said.origin else ''}; {digest}")
+        if found.next_update:
+            lines.append(f"  its publisher's next one was due {found.next_update:%Y-%m-%d %H:%M} UTC")
+    if line.mirror:
+        again = (
+            f"asked again {datetime.fromtimestamp(said.next_check, UTC):%Y-%m-%d %H:%M} UTC"
+            if said.next_check
+            else "asked soon"
+        )
+        lines.append(f"  mirror {line.mirror}: {again}")
+    else:
+        lines.append("  no mirror is configured: import files")
+    if said.failure:
+        failed = datetime.fromtimestamp(said.failed, UTC)
+        lines.append(f"  the last update FAILED {failed:%Y-%m-%d %H:%M} UTC ({said.failures} in a row): {said.failure}")
+    return lines
 
 
 def _span(age: timedelta) -> str:
     hours = age.total_seconds() / 3600
     return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
-
-
-def _moment(seconds: float) -> datetime | None:
-    return datetime.fromtimestamp(seconds, UTC) if seconds else None
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
 
 
 @advisories.command("status")
@@ -111,19 +72,14 @@ def show_status(settings: Settings, format_: str) -> Exit:
     """
     from scanner.advisories import sources
 
-    noted, mirrors = sources.known(settings), sources.configured(settings)
-    oldest = timedelta(hours=settings.advisories_max_age_hours)
-    lines = []
-    for name in sources.SOURCES:
-        status = sources.in_force(settings, name)
-        if name == sources.JAVA and not mirrors.get(name):
-            continue
-        stale = bool(status and (status.updated_at is None or _age(status) > oldest))
-        lines.append(_Line(noted[name], status, mirrors.get(name, ""), stale))
+    lines, others = sources.overview(settings), _other_engines(settings)
     if format_ == "json":
-        click.echo(json.dumps({"engine": settings.engine, "sources": [line.document() for line in lines]}, indent=2))
+        document = {"engine": settings.engine, "sources": [dict(line.document) for line in lines], "engines": others}
+        click.echo(json.dumps(document, indent=2, default=datetime.isoformat))
     else:
-        click.echo("\n".join(text for line in lines for text in line.text()))
+        click.echo("\n".join(text for line in lines for text in _text(line)))
+        for name, status in others.items():
+            click.echo(f"{name}: " + ", ".join(f"{key} {value}" for key, value in status.items() if value))
     first = lines[0]
     if first.status is None:
         complain(
@@ -131,6 +87,24 @@ def show_status(settings: Settings, format_: str) -> Exit:
             "dockwarden advisories import FILE",
         )
     return Exit.OK if first.status and not first.stale else Exit.UNDECIDED
+
+
+def _other_engines(settings: Settings) -> dict[str, dict[str, str | None]]:
+    """What engines that keep their own advisories say of them."""
+    from scanner import catalog
+
+    found: dict[str, dict[str, str | None]] = {}
+    for engine in catalog.engines().values():
+        if engine.looks_up or not (engine.id == settings.engine or settings.clair_url):
+            continue
+        try:
+            status = engine.advisories(settings)
+        except ScannerError as error:
+            found[engine.id] = {"failure": f"{error.reason}: {error}"}
+        else:
+            built = status.updated_at.isoformat() if status.updated_at else None
+            found[engine.id] = {"version": status.version, "updated_at": built}
+    return found
 
 
 @advisories.command("update")
@@ -154,6 +128,9 @@ def update(settings: Settings, names: tuple[str, ...]) -> Exit:
         raise UsageError(
             "no mirror is configured", hint="set DOCKWARDEN_ADVISORIES_SOURCE, or: dockwarden advisories import FILE"
         )
+    database = _database(settings)
+    if database is not None:
+        return _update_as_job(settings, database, names or tuple(mirrors))
     failed = False
     for name in names or mirrors:
         try:
@@ -164,6 +141,87 @@ def update(settings: Settings, names: tuple[str, ...]) -> Exit:
         else:
             tell(f"{name}: " + (_describe(sources.in_force(settings, name)) if changed else "nothing new"))
     return Exit.UNDECIDED if failed else Exit.OK
+
+
+def _database(settings: Settings) -> Database | None:
+    """This installation's database, at head; None where there is none yet: a command line alone needs none."""
+    from scanner.store.session import Database
+
+    if settings.embedded and not (settings.home / "dockwarden.db").exists():
+        return None
+    database = Database(settings.database)
+    if settings.embedded:
+        database.upgrade()
+    database.check_head()
+    return database
+
+
+def _needed_database(settings: Settings) -> Database:
+    found = _database(settings)
+    if found is None:
+        raise UsageError(
+            "nothing was recorded here yet", hint="this is for a server: run it where the server's settings are"
+        )
+    return found
+
+
+def _update_as_job(settings: Settings, database: Database, names: Sequence[str]) -> Exit:
+    """Under the same lease as the workers' own updates: one at a time, wherever they run."""
+    from scanner import upkeep
+    from scanner.store import jobs
+
+    place = upkeep.Upkeep(settings, database).place
+    with database.session() as session:
+        job_id = jobs.request(session, jobs.UPDATE, place, "command line", {"sources": list(names)})
+    return _work_or_follow(settings, database, job_id, {jobs.UPDATE: [place]})
+
+
+def _work_or_follow(settings: Settings, database: Database, job_id: str, kinds: Mapping[str, Sequence[str]]) -> Exit:
+    """Do the job here, or watch the worker that has it. Exit 3 when it did not end well."""
+    import time
+
+    from scanner import upkeep
+    from scanner.slots import claim_slot
+    from scanner.store import jobs
+    from scanner.tasks import Attempt, of_job
+
+    with database.session() as session:
+        job = jobs.claim(session, "command line", kinds, settings.lease_seconds)
+    if job is not None:
+        with claim_slot(settings.home / "slots") as slot:
+            attempt = Attempt(settings, database, of_job(job))
+            own = upkeep.Upkeep(settings, database, slot, attempt.cancelled)
+
+            def work(report: Callable[[Progress], None]) -> None:
+                def told(progress: Progress) -> None:
+                    _show(progress)
+                    report(progress)
+
+                upkeep.run(job, own, told)
+
+            attempt.run(work)
+    shown = ""
+    while True:
+        with database.read() as session:
+            view = jobs.get(session, job_id)
+        if view.state.terminal:
+            break
+        line = (
+            f"{view.state}: {view.progress.message} {view.progress.done}/{view.progress.total}"
+            if view.progress
+            else str(view.state)
+        )
+        if line != shown:
+            tell(line)
+            shown = line
+        time.sleep(1)
+    (tell if view.state == "done" else complain)(view.message or str(view.state))
+    return Exit.OK if view.state == "done" else Exit.UNDECIDED
+
+
+def _show(progress: Progress) -> None:
+    if progress.done % 100 == 0:
+        tell(f"{progress.message}" + (f" ({progress.done} of {progress.total})" if progress.total else ""))
 
 
 @advisories.command("import")
@@ -184,3 +242,99 @@ def _describe(status: AdvisoryStatus | None) -> str:
         return "in force"
     built = f"{status.updated_at:%Y-%m-%d %H:%M} UTC" if status.updated_at else "an unknown date"
     return f"in force: {status.source} {status.version}, built {built}, {status.digest}"
+
+
+@advisories.command("rematch")
+@click.option("--no-wait", is_flag=True, help="Only ask for it: a worker does it.")
+@click.option("--cancel", is_flag=True, help="Stop the one that runs; what it has done stays.")
+@pass_settings
+def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
+    """Look every package of the fleet up in the advisories in force, and decide anew what that changes.
+
+    Workers do this by themselves when the advisories change. No registry is asked and no image is read.
+    """
+    from scanner import catalog, upkeep
+    from scanner.store import audit, jobs
+
+    database = _needed_database(settings)
+    if cancel:
+        with database.session() as session:
+            running = [j for j in jobs.list_(session, [jobs.REMATCH]) if not j.state.terminal]
+            for job in running:
+                jobs.cancel(session, job.id)
+                audit.record(session, "command line", "job.cancel", job.id)
+        tell(f"{len(running)} stopped")
+        return Exit.OK
+    engine = choose(catalog.engines(), settings.engine, "engine")
+    if not engine.looks_up:
+        raise UsageError(
+            f"{engine.id} cannot look packages up without an image", hint="it tells of news itself: docs/advisories.md"
+        )
+    with database.read() as session:
+        on = upkeep.current(settings, engine, session)
+    job_id = upkeep.request_rematch(database, on, "command line")
+    if no_wait:
+        tell(f"asked for: {job_id}")
+        return Exit.OK
+    return _work_or_follow(settings, database, job_id, {jobs.REMATCH: [upkeep.key_of(on)]})
+
+
+@advisories.command("revoke")
+@click.option("--engine", default="", help="An engine, with --version.")
+@click.option("--version", "version_", default="", help="The version of the engine that must not be believed.")
+@click.option(
+    "--database", "digest", default="", metavar="DIGEST", help="An advisory database, by its digest (see status)."
+)
+@click.option("--binary", default="", metavar="DIGEST", help="One build of an engine, by its binary's digest.")
+@click.option("--reason", default="", help="Why; people will read it.")
+@pass_settings
+def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: str, reason: str) -> None:
+    """Believe an engine or an advisory database no more.
+
+    Every decision that rests on it is listed, is "not known" from this moment on, and is queued to be looked at again.
+    """
+    from scanner.model.decision import Revoked
+    from scanner.model.reference import Digest
+    from scanner.store import audit, revocations
+
+    if sum(map(bool, (engine or version_, digest, binary))) != 1 or bool(engine) != bool(version_):
+        raise UsageError(
+            "name one thing", hint="--engine trivy --version 0.76.0, or --database DIGEST, or --binary DIGEST"
+        )
+    try:
+        what = Revoked(engine, version_, str(Digest(digest or binary)) if digest or binary else "")
+    except ImageError as error:
+        raise UsageError(
+            str(error), hint="sha256:…, as 'dockwarden advisories status --format json' shows it"
+        ) from error
+    with _needed_database(settings).session() as session:
+        made = revocations.revoke(session, what, reason, "command line")
+        audit.record(
+            session, "command line", "advisories.revoke", made.id, detail={"what": str(what), "reason": reason}
+        )
+        names = revocations.resting(session, what)
+    for name in names:
+        click.echo(
+            f"{name.verdict:5}  {name.repository}{':' + name.tag if name.tag else ''}@{name.digest}  {name.engine} {name.version}"
+        )
+    tell(
+        f"revoked: {what} ({made.id}); {len(names)} decisions rest on it{' or more' if len(names) >= 1000 else ''}, scans of them are queued"
+    )
+
+
+@advisories.command("revocations")
+@click.option("--lift", metavar="ID", help="Believe it again.")
+@pass_settings
+def list_revocations(settings: Settings, lift: str | None) -> None:
+    """What must not be believed, and what is believed again."""
+    from scanner.store import audit, revocations
+
+    with _needed_database(settings).session() as session:
+        if lift:
+            revocations.lift(session, lift, "command line")
+            audit.record(session, "command line", "advisories.reinstate", lift)
+        for item in revocations.list_(session):
+            state = f"lifted {item.lifted_at:%Y-%m-%d} by {item.lifted_by}" if item.lifted_at else "in force"
+            click.echo(
+                f"{item.id}  {item.what}  {item.revoked_at:%Y-%m-%d %H:%M} by {item.revoked_by}: {state}  {item.reason}"
+            )

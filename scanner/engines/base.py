@@ -7,14 +7,17 @@ can be believed. It never answers "clean" for what it did not understand.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from scanner.config import Settings
-from scanner.model.finding import AdvisoryStatus, EngineReport
+from scanner.errors import EngineError
+from scanner.model.finding import AdvisoryStatus, EngineReport, Vulnerability
 from scanner.model.image import Image
+from scanner.model.matching import Package
+from scanner.model.reference import Digest
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,44 @@ class EngineJob:
     cancelled: Callable[[], bool] = lambda: False
 
 
+@dataclass(frozen=True)
+class MatchJob:
+    """Packages of one release (``os``; empty: of languages) to be looked up without an image. The rest is as in ``EngineJob``."""
+
+    packages: Sequence[Package]
+    os: str
+    work: Path
+    cache: Path
+    settings: Settings
+    deadline: float
+    cancelled: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class MatchReport:
+    """``found``: by package key. A package that is not among them was not looked up: that is no "nothing found"."""
+
+    version: str
+    binary: Digest | None
+    advisories: AdvisoryStatus
+    found: Mapping[str, tuple[Vulnerability, ...]]
+    os_supported: bool | None = None
+
+
 class Engine(ABC):
-    """See the module. ``id`` is what ``--engine`` takes."""
+    """See the module. ``id`` is what ``--engine`` takes; ``looks_up`` says whether it can look packages up without an image."""
 
     id: ClassVar[str]
     title: ClassVar[str]
+    looks_up: ClassVar[bool] = False
+
+    def binary(self, settings: Settings) -> Digest | None:
+        """The digest of the program that would run, where there is one on this machine."""
+        return None
+
+    def look_up(self, job: MatchJob) -> MatchReport:
+        """Look packages up: the same answers, but for layers and paths, as a scan of an image that has them. Raises EngineError."""
+        raise EngineError(f"{self.id} cannot look packages up without an image", reason="cannot_match")
 
     @abstractmethod
     def version(self, settings: Settings) -> str:

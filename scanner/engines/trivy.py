@@ -14,14 +14,17 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from scanner.advisories import database
 from scanner.config import Limits, Settings
 from scanner.engines import _process
-from scanner.engines.base import Engine, EngineJob
+from scanner.engines.base import Engine, EngineJob, MatchJob, MatchReport
 from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError
 from scanner.model.finding import (
     CVSS,
@@ -35,6 +38,7 @@ from scanner.model.finding import (
     Vulnerability,
 )
 from scanner.model.image import Image
+from scanner.model.matching import Package
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.registry.manifest import parse_time
@@ -57,6 +61,7 @@ class TrivyEngine(Engine):
 
     id = "trivy"
     title = "Trivy"
+    looks_up = True
 
     def version(self, settings: Settings) -> str:
         return _identity(find_trivy(settings), settings)[0]
@@ -80,6 +85,87 @@ class TrivyEngine(Engine):
         )
         document = _believe(ended, job.settings.limits)
         return Reader(document, job.image).report(version, digest, status, ended.isolation)
+
+    def binary(self, settings: Settings) -> Digest:
+        """See `Engine.binary`."""
+        return _identity(find_trivy(settings), settings)[1]
+
+    def look_up(self, job: MatchJob) -> MatchReport:
+        """See `Engine.look_up`. Trivy keeps one package of a name and version, so what is alike goes into documents of its own."""
+        binary = find_trivy(job.settings)
+        version, digest = _identity(binary, job.settings)
+        generation = database.current(job.settings)
+        _prepare_cache(job.cache, generation)
+        found: dict[str, tuple[Vulnerability, ...]] = {}
+        supported: bool | None = None
+        for number, packages in enumerate(_apart(job.packages) if _can_match(job.os) else ()):
+            work = job.work / str(number)
+            work.mkdir()
+            (work / "fleet.cdx.json").write_bytes(orjson.dumps(_bill(packages, job.os)))
+            ended = _process.run(
+                _sbom_command(binary, work / "fleet.cdx.json", job),
+                environment=_environment(job.settings.limits),
+                directory=work,
+                limits=job.settings.limits,
+                deadline=job.deadline,
+                cancelled=job.cancelled,
+            )
+            reader = Reader(_believe(ended, job.settings.limits), None)
+            found.update(reader.matches(packages))
+            supported = reader.supported
+        return MatchReport(version, digest, generation.status(), found, supported)
+
+
+def _can_match(release: str) -> bool:
+    """Red Hat's advisories are chosen by content sets that only the image's own files name."""
+    return release.partition(" ")[0] != "redhat"
+
+
+def _apart(packages: Iterable[Package]) -> Iterator[list[Package]]:
+    """Lists in each of which no two packages have the same name and version."""
+    lists: list[dict[tuple[str, str], Package]] = []
+    used: dict[tuple[str, str], int] = {}
+    for item in packages:
+        number = used[item.name, item.version] = used.get((item.name, item.version), -1) + 1
+        if number == len(lists):
+            lists.append({})
+        lists[number][item.name, item.version] = item
+    yield from (list(one.values()) for one in lists)
+
+
+def _bill(packages: Sequence[Package], release: str) -> dict[str, Any]:
+    """A CycloneDX document as Trivy's own are (the properties are its own), each package known by its place in the list."""
+    family, _, version = release.partition(" ")
+    system: dict[str, Any] = {"bom-ref": "os", "type": "operating-system", "name": family, "version": version}
+    system |= {"properties": _properties(Class="os-pkgs", Type=family)}
+    components = [system] if family else []
+    for number, item in enumerate(packages):
+        components.append(
+            {
+                "bom-ref": f"p{number}",
+                "type": "library",
+                "name": item.name,
+                "version": item.version,
+                "purl": item.purl,
+                "properties": _properties(
+                    PkgType=item.type,
+                    SrcName=item.source_name,
+                    SrcVersion=item.source_version,
+                    Modularitylabel=item.module,
+                ),
+            }
+        )
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": {"bom-ref": "fleet", "type": "application", "name": "fleet"}},
+        "components": components,
+    }
+
+
+def _properties(**values: str) -> list[dict[str, str]]:
+    return [{"name": f"aquasecurity:trivy:{name}", "value": value} for name, value in values.items() if value]
 
 
 def find_trivy(settings: Settings) -> Path:
@@ -170,6 +256,15 @@ def _command(binary: Path, job: EngineJob) -> list[str]:
     ]
 
 
+def _sbom_command(binary: Path, bill: Path, job: MatchJob) -> list[str]:
+    return [
+        str(binary), "sbom", str(bill), "--format", "json", "--list-all-pkgs", "--scanners", "vuln",
+        "--cache-dir", str(job.cache.absolute()), "--skip-db-update", "--skip-java-db-update", "--skip-vex-repo-update",
+        "--skip-version-check", "--disable-telemetry", "--offline-scan", "--no-progress", "--quiet",
+        "--timeout", f"{max(1, int(job.deadline))}s",
+    ]  # fmt: skip
+
+
 def _environment(limits: Limits) -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "GOMEMLIMIT": str(int(limits.engine_memory * 0.8)), "NO_COLOR": "1"}
 
@@ -229,7 +324,7 @@ class Reader:
     """Trivy's report as our values. Everything in it may have come from the image: bounded, cleaned, refused where it is not
     what the schema says (reason ``scanner_output_invalid``)."""
 
-    def __init__(self, document: Mapping[str, Any], image: Image) -> None:
+    def __init__(self, document: Mapping[str, Any], image: Image | None) -> None:
         self._document, self._image = document, image
         self._purls: dict[str, str] = {}
 
@@ -243,7 +338,7 @@ class Reader:
         coverage = Coverage(
             os_family=_text(os_info.get("Family"), _SHORT) if os_info.get("Family") != "none" else "",
             os_version=_text(os_info.get("Name"), _SHORT),
-            os_supported=not os_info.get("EOSL") if os_info else None,
+            os_supported=self.supported,
             packages=len(components),
         )
         return EngineReport(
@@ -259,8 +354,32 @@ class Reader:
             isolation,
         )
 
+    @property
+    def supported(self) -> bool | None:
+        """Whether the release is still supported; None: no release was recognised."""
+        info = _dict(_dict(self._document.get("Metadata")).get("OS"))
+        return not info.get("EOSL") if info else None
+
+    def matches(self, packages: Sequence[Package]) -> dict[str, tuple[Vulnerability, ...]]:
+        """By package key, what was found in each package that the report lists: it lists what it looked up."""
+        results = [_dict(item) for item in _list(self._document.get("Results"))]
+        listed = [_reference(_dict(p).get("Identifier")) for r in results for p in _list(r.get("Packages"))]
+        found: dict[int, list[Vulnerability]] = {n: [] for n in listed if n is not None and n < len(packages)}
+        for result in results:
+            items = [_dict(item) for item in _list(result.get("Vulnerabilities"))]
+            for item, vulnerability in zip(items, self._vulnerabilities(result), strict=True):
+                number = _reference(item.get("PkgIdentifier"))
+                if number not in found:
+                    raise EngineError("Trivy's report is about another package", reason="scanner_output_invalid")
+                of = packages[number]
+                found[number].append(
+                    replace(vulnerability, purl=of.purl, package=of.name, installed_version=of.version, path="")
+                )
+        return {packages[number].key: tuple(items) for number, items in found.items()}
+
     def _check_identity(self, metadata: Mapping[str, Any]) -> None:
         """The answer must be about this very image: a report of another one is no answer."""
+        assert self._image is not None
         image_id, diff_ids = metadata.get("ImageID"), [str(d) for d in _list(metadata.get("DiffIDs"))]
         other_id = image_id is not None and image_id != self._image.config.digest
         other_layers = bool(diff_ids) and diff_ids != [layer.diff_id for layer in self._image.layers]
@@ -271,12 +390,7 @@ class Reader:
         kind, target = _text(result.get("Type"), _SHORT), _text(result.get("Target"), _TEXT)
         language = result.get("Class") == "lang-pkgs"
         for item in map(_dict, _list(result.get("Packages"))):
-            name, version = _text(item.get("Name"), _SHORT), _text(item.get("Version"), _SHORT)
-            release, epoch = _text(item.get("Release"), _SHORT), item.get("Epoch")
-            if release:
-                version = f"{epoch}:{version}-{release}" if epoch else f"{version}-{release}"
-            elif epoch:
-                version = f"{epoch}:{version}"
+            name, version = _text(item.get("Name"), _SHORT), _version(item, "")
             purl = _text(_dict(item.get("Identifier")).get("PURL"), _TEXT) or f"pkg:generic/{name}@{version}"
             self._purls[_text(item.get("ID"), _SHORT) or f"{name}@{version}"] = purl
             yield Component(
@@ -285,10 +399,11 @@ class Reader:
                 version=version,
                 type=kind,
                 source_name=_text(item.get("SrcName"), _SHORT),
-                source_version=_text(item.get("SrcVersion"), _SHORT),
+                source_version=_version(item, "Src"),
                 licenses=tuple(_text(x, _SHORT) for x in _list(item.get("Licenses"))[:_MANY]),
                 layer=self._layer(item),
                 path=_text(item.get("FilePath"), _TEXT) or (target if language else ""),
+                module=_text(item.get("Modularitylabel"), _SHORT),
             )
 
     def _vulnerabilities(self, result: Mapping[str, Any]) -> Iterator[Vulnerability]:
@@ -344,8 +459,23 @@ class Reader:
 
     def _layer(self, item: Mapping[str, Any]) -> Digest | None:
         """The layer it came with, if it is one of this image's: an engine names none that we have not verified."""
-        layer = self._image.layer_of(_dict(item.get("Layer")).get("DiffID"))
+        layer = self._image.layer_of(_dict(item.get("Layer")).get("DiffID")) if self._image else None
         return layer.diff_id if layer else None
+
+
+def _version(item: Mapping[str, Any], of: str) -> str:
+    """``epoch:version-release`` of a package, or of its source (``of`` "Src"), as its packager writes it."""
+    version, release = _text(item.get(f"{of}Version"), _SHORT), _text(item.get(f"{of}Release"), _SHORT)
+    epoch = item.get(f"{of}Epoch")
+    return (f"{epoch}:" if epoch else "") + version + (f"-{release}" if release else "")
+
+
+def _reference(identifier: object) -> int | None:
+    """The number that we gave a package (``p12``); None for what is none of ours."""
+    text = _dict(identifier).get("BOMRef")
+    return (
+        int(text[1:]) if isinstance(text, str) and text[:1] == "p" and text[1:].isdecimal() and len(text) < 9 else None
+    )
 
 
 def _gaps(coverage: Coverage) -> Iterator[Incomplete]:

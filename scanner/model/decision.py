@@ -47,6 +47,18 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoked:
+    """What must not be believed: an engine's version, or by ``digest`` one binary or one advisory database."""
+
+    engine: str = ""
+    version: str = ""
+    digest: str = ""
+
+    def __str__(self) -> str:
+        return self.digest or f"{self.engine} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One step of the smallest set of changes that would flip the decision: e.g. upgrade openssl to 1.1.1n-0+deb11u4."""
 

@@ -115,6 +115,7 @@ class Component:
     licenses: tuple[str, ...] = ()
     layer: Digest | None = None  # diff_id
     path: str = ""
+    module: str = ""  # the modularity label of an RPM: advisories of a module are for its packages only
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,15 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class Matched:
+    """Which engine matched components anew, and when. What they are still rests on the engine that looked at the image."""
+
+    version: str
+    binary: Digest | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class EngineReport:
     """An engine's whole answer about one image. ``incomplete`` lists why its silence proves nothing; empty: it may be believed."""
 
@@ -206,7 +216,7 @@ class EngineReport:
     incomplete: tuple[Incomplete, ...] = ()
     isolation: str = ""  # how the engine's process was confined, e.g. "netns,rlimits"
     feeds: tuple[AdvisoryStatus, ...] = ()  # KEV and EPSS, where they were asked: ``source`` says which
-    matched_at: datetime | None = None  # when its components were matched with newer advisories, without the image
+    matched: Matched | None = None  # its components were matched with newer advisories since, without the image
 
 
 class TrustStatus(StrEnum):

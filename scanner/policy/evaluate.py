@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from scanner.model import agreement
-from scanner.model.decision import Change, Decision, Reason, ReasonKind, Verdict
+from scanner.model.decision import Change, Decision, Reason, ReasonKind, Revoked, Verdict
 from scanner.model.finding import (
     AdvisoryStatus,
     CheckResult,
@@ -25,11 +25,13 @@ from scanner.model.finding import (
     Evidence,
     Failed,
     Incomplete,
+    Matched,
     TrustStatus,
     Verification,
     Vulnerability,
 )
 from scanner.model.glob import matches
+from scanner.model.matching import Basis, Confirmed, basis_of
 from scanner.model.posture import Posture
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
@@ -38,9 +40,8 @@ from scanner.policy import expressions
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
 
 _EVIDENCE_KEPT = 5
-_FEED_AGE = timedelta(
-    days=14
-)  # KEV is added to when something happens: a week without a new edition is no sign of a dead feed
+# KEV is added to when something happens: a week without a new edition is no sign of a dead feed.
+_FEED_AGE = timedelta(days=14)
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 FirstSeen = Mapping[tuple[str, str], datetime]
 
@@ -58,6 +59,8 @@ class Context:
     workload_results: tuple[CheckResult, ...] = ()
     remedies: Mapping[str, str] | None = None  # check id -> remedy, from the catalogue
     posture: Posture | None = None  # of the image's registry, where something newer is known than the evidence holds
+    revoked: tuple[Revoked, ...] = ()
+    confirmed: tuple[Confirmed, ...] = ()  # newer advisories that said the same of this evidence, the newest last
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     """Decide. Every image of the report is judged; the worst counts. Never raises for what a report can hold."""
     findings: list[_Finding] = []
     verdicts: list[tuple[Digest, Verdict]] = []
+    evidence = evidence_digest(report)
+    report = _confirmed(report, context)
     for image in report.images:
         own = [_exempted(f, report, image, context) for f in _judge(report, image, policy, context)]
         verdicts.append((image.image.digest, _verdict(own)))
@@ -90,13 +95,45 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
         policy_version=context.version,
         policy_digest=policy.digest,
         subject=report.digest,
-        evidence=evidence_digest(report),
+        evidence=evidence,
         decided_at=context.now,
         valid_until=min([*changing, *_ages_out(report, policy, context)], default=None),
         changes=changes(reasons),
         images=tuple(verdicts) if len(verdicts) > 1 else (),
         environment=context.environment,
     )
+
+
+def _confirmed(report: ScanReport, context: Context) -> ScanReport:
+    """The report resting on the newest advisories that said the same: its findings are theirs, and so is its age."""
+    newest = {(c.image, c.engine): c.on for c in context.confirmed if not _revoked(_parts(c.on), context)}
+    if not newest:
+        return report
+
+    def renewed(image: ImageReport, engine: EngineReport) -> EngineReport:
+        on = newest.get((image.image.digest, engine.engine))
+        if on is None:
+            return engine
+        matched = Matched(on.version, on.binary, context.now)
+        return replace(engine, advisories=on.advisories, feeds=on.feeds, matched=matched)
+
+    return replace(
+        report, images=tuple(replace(i, engines=tuple(renewed(i, e) for e in i.engines)) for i in report.images)
+    )
+
+
+def _parts(on: Basis) -> Iterator[tuple[str, str, str]]:
+    """What can be revoked of a basis, each as (engine, version, digest)."""
+    yield on.engine, on.version, on.binary or ""
+    yield "", "", on.advisories.digest or ""
+
+
+def _revoked(parts: Iterable[tuple[str, str, str]], context: Context) -> Revoked | None:
+    for engine, version, digest in parts:
+        for item in context.revoked:
+            if item.digest == digest if item.digest else (item.engine, item.version) == (engine, version):
+                return item
+    return None
 
 
 @lru_cache(maxsize=1)
@@ -118,6 +155,11 @@ def worst(decisions: Sequence[Decision]) -> Decision:
 def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Context) -> Iterator[_Finding]:
     for item in image.incomplete:
         yield _incomplete("image", item.reason, item.detail or item.reason, policy.incomplete)
+    for engine in image.engines:
+        parts = [(engine.engine, engine.version, engine.binary or ""), *_parts(basis_of(engine))]
+        if bad := _revoked(parts, context):
+            message = f"it rests on {bad}, which was revoked"
+            yield _incomplete("image", "engine_revoked", message, policy.incomplete, engine.engine)
     for rule in policy.rules:
         unknown = rule.incomplete or policy.incomplete
         if rule.vulnerability is not None:

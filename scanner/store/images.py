@@ -17,16 +17,16 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
 from scanner.errors import NotFoundError
 from scanner.model import agreement
 from scanner.model.decision import Decision, Verdict
 from scanner.model.finding import Component, Failed, Incomplete, Severity, Vulnerability
+from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
-from scanner.store import bases, scans
+from scanner.store import bases, matches, scans
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import (
     Words,
@@ -44,9 +44,10 @@ from scanner.store.schema import (
     verdict,
     vulnerability,
 )
-from scanner.store.session import epoch, moment, put
+from scanner.store.session import epoch, insert_new, moment, put
 
 _CHUNK = 500
+_TOLD = 50
 _PURL_BYTES, _NAME_BYTES = 1000, 128
 
 
@@ -135,8 +136,15 @@ def _reports() -> TypeAdapter[ScanReport]:
     return TypeAdapter(ScanReport)
 
 
-def record(session: Connection, held: scans.Claim, found: ScanReport, evidence: Digest, made: Sequence[Made]) -> None:
-    """Everything a scan found and what was decided, and the scan's end: all of it or nothing.
+def record(
+    session: Connection,
+    held: scans.Claim,
+    found: ScanReport,
+    evidence: Digest,
+    made: Sequence[Made],
+    rungs: Sequence[float] = RUNGS,
+) -> None:
+    """Everything a scan found and what was decided, and the scan's end: all of it or nothing. ``rungs``: see ``model.matching``.
 
     Raises LeaseLost when the scan is another worker's by now; the transaction must then be rolled back.
     """
@@ -145,7 +153,8 @@ def record(session: Connection, held: scans.Claim, found: ScanReport, evidence: 
     _store_images(session, found)
     for one in made:
         _store_decision(session, one, found, report_id, project, held.scan_id)
-    _list(session, found, report_id, project, [one.decision for one in made])
+    listing_id = _list(session, found, report_id, project, [one.decision for one in made])
+    matches.link(session, listing_id, found, rungs)
     _note_tag(session, found)
     scans.finish(session, held, report_id, found.digest)
 
@@ -157,19 +166,64 @@ def redecide(session: Connection, report_id: str, found: ScanReport, made: Seque
     _list(session, found, report_id, project, [one.decision for one in made])
 
 
-def _insert_new(session: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, leaving out those that are there already."""
-    if not rows:
-        return
-    if session.dialect.name == "sqlite":
-        session.execute(sqlite.insert(table).on_conflict_do_nothing(), list(rows))
-        return
-    # One array for each column in one statement: a fifth of what as many parameters cost.
-    columns = [table.c[name] for name in rows[0]]
-    arrays = [sa.literal([row[c.name] for row in rows], postgresql.ARRAY(c.type)) for c in columns]
-    source = sa.select(sa.func.unnest(*arrays).table_valued(*(c.name for c in columns)).render_derived())
-    names = [c.name for c in columns]
-    session.execute(postgresql.insert(table).from_select(names, source).on_conflict_do_nothing())
+@dataclass(frozen=True)
+class Named:
+    """A name with the evidence in force under it."""
+
+    id: int
+    project: str
+    repository: str
+    tag: str
+    digest: str
+    report_id: str
+
+
+def named(session: Connection, listing_id: int) -> Named | None:
+    """The name with this number, held until the transaction ends: whoever scans it again meanwhile waits."""
+    columns = (
+        listing.c.id,
+        listing.c.project,
+        listing.c.repository,
+        listing.c.tag,
+        listing.c.digest,
+        listing.c.report_id,
+    )
+    row = session.execute(sa.select(*columns).where(listing.c.id == listing_id).with_for_update()).first()
+    return Named(*row) if row else None
+
+
+def renew(
+    session: Connection, name: Named, former: ScanReport, found: ScanReport, evidence: Digest, made: Sequence[Made]
+) -> int:
+    """New evidence in the place of the former, with its decisions, without a scan: newer advisories say something else of the same image.
+
+    What the image has now and had not before goes to the outbox. Returns how many such findings there are.
+    """
+    report_id = _store_report(session, found, evidence)
+    _store_images(session, found)
+    for one in made:
+        _store_decision(session, one, found, report_id, name.project, None)
+    values = _listed_values(found, report_id, name.project, [one.decision for one in made])
+    session.execute(listing.update().where(listing.c.id == name.id).values(**values))
+    before = {(v.purl, v.id) for v in _vulnerabilities(former)}
+    new = [v for v in _vulnerabilities(found) if (v.purl, v.id) not in before]
+    if new:
+        worst = sorted(new, key=lambda v: (-v.severity.rank, v.id))
+        body = {
+            "repository": name.repository,
+            "tag": name.tag,
+            "count": len(new),
+            "by_severity": Counter(str(v.severity) for v in new),
+            "vulnerabilities": [[v.id, str(v.severity), v.package] for v in worst[:_TOLD]],
+        }
+        session.execute(
+            outbox.insert().values(kind="new-findings", subject=found.digest, body=body, created_at=moment(session))
+        )
+    return len(new)
+
+
+def _vulnerabilities(found: ScanReport) -> list[Vulnerability]:
+    return [v for i in found.images for e in i.engines for v in e.vulnerabilities]
 
 
 def _store_report(session: Connection, found: ScanReport, evidence: Digest) -> str:
@@ -188,7 +242,7 @@ def _store_report(session: Connection, found: ScanReport, evidence: Digest) -> s
         "created_at": moment(session),
         "body": zlib.compress(_reports().dump_json(found), 6),
     }
-    _insert_new(session, report, [row])
+    insert_new(session, report, [row])
     return evidence.hex
 
 
@@ -199,9 +253,9 @@ def _store_images(session: Connection, found: ScanReport) -> None:
     the other needs, and PostgreSQL would end one of them.
     """
     pictures = {item.image.digest: item for item in found.images}
-    _insert_new(session, image, [_picture(session, pictures[digest]) for digest in sorted(pictures)])
+    insert_new(session, image, [_picture(session, pictures[digest]) for digest in sorted(pictures)])
     stacks = [row for item in found.images if (row := bases.stack(found.digest, item.image))]
-    _insert_new(session, image_stack, sorted(stacks, key=lambda row: str(row["digest"])))
+    insert_new(session, image_stack, sorted(stacks, key=lambda row: str(row["digest"])))
     # Whoever records the same image now waits here until we are done.
     numbers = sa.select(image.c.digest, image.c.id).where(image.c.digest.in_(list(pictures))).order_by(image.c.id)
     image_ids = {row.digest: row.id for row in session.execute(numbers.with_for_update())}
@@ -220,7 +274,7 @@ def _store_images(session: Connection, found: ScanReport) -> None:
             {"repository": found.repository, "component_id": c, "vulnerability_id": v, "at": now}
             for c, v in sorted(pairs)
         ]
-        _insert_new(session, first_seen, seen_now)
+        insert_new(session, first_seen, seen_now)
 
 
 @dataclass(frozen=True)
@@ -265,7 +319,7 @@ def _link(
     session.execute(finding.delete().where(finding.c.image_id == image_id))
     session.execute(image_component.delete().where(image_component.c.image_id == image_id))
     own = sorted(component_ids[key] for key in links.components)
-    _insert_new(session, image_component, [{"image_id": image_id, "component_id": number} for number in own])
+    insert_new(session, image_component, [{"image_id": image_id, "component_id": number} for number in own])
     pairs = {
         (component_ids[purl_key(v.purl)], vulnerability_ids[bounded(v.id, _NAME_BYTES)]): v.fixable
         for v in links.vulnerabilities
@@ -274,7 +328,7 @@ def _link(
         {"image_id": image_id, "component_id": c, "vulnerability_id": v, "fixable": fixable}
         for (c, v), fixable in sorted(pairs.items())
     ]
-    _insert_new(session, finding, rows)
+    insert_new(session, finding, rows)
     return set(pairs)
 
 
@@ -302,6 +356,8 @@ def _advisory(name: str, v: Vulnerability) -> dict[str, Any]:
         "cvss": [[c.version, c.vector, c.score, c.source] for c in v.cvss],
         "cwes": list(v.cwes),
         "aliases": list(v.aliases),
+        "known_exploited": v.known_exploited,
+        "epss": v.epss,
     }
     return {
         "name": name,
@@ -313,6 +369,19 @@ def _advisory(name: str, v: Vulnerability) -> dict[str, Any]:
     }
 
 
+def refresh(session: Connection, items: Iterable[Vulnerability]) -> None:
+    """What is known of vulnerabilities now: severity, text, exploitation. Those that no image ever had are left out."""
+    newest = {bounded(v.id, _NAME_BYTES): v for v in items}
+    rows = [
+        {"n": name, **{f"new_{k}": x for k, x in _advisory(name, newest[name]).items() if k != "name"}}
+        for name in sorted(newest)
+    ]
+    if rows:
+        columns = ("severity", "title", "description", "url", "document")
+        values = {vulnerability.c[c]: sa.bindparam(f"new_{c}", type_=vulnerability.c[c].type) for c in columns}
+        session.execute(vulnerability.update().where(vulnerability.c.name == sa.bindparam("n")).values(values), rows)
+
+
 def _numbered(
     session: Connection, table: sa.Table, key: str, keys: Collection[str], row: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, int]:
@@ -320,7 +389,7 @@ def _numbered(
     known = _ids(session, table, table.c[key], keys)
     missing = sorted(set(keys) - known.keys())
     if missing:
-        _insert_new(session, table, [row(name) for name in missing])
+        insert_new(session, table, [row(name) for name in missing])
         known |= _ids(session, table, table.c[key], missing)
     return known
 
@@ -371,8 +440,16 @@ def _store_decision(
         )
 
 
-def _list(session: Connection, found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]) -> None:
-    """The row by which the image is listed and searched under this name."""
+def _list(session: Connection, found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]) -> int:
+    """The row by which the image is listed and searched under this name. Returns its number."""
+    values = _listed_values(found, report_id, project, decisions)
+    values |= {"scanned_at": moment(session), "scanned_epoch": epoch(session)}
+    key = ("project", "repository", "tag", "digest")
+    put(session, listing, values, key)
+    return int(session.execute(sa.select(listing.c.id).where(*(listing.c[n] == values[n] for n in key))).scalar_one())
+
+
+def _listed_values(found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]) -> dict[str, Any]:
     worst = max(decisions, key=lambda d: (d.verdict.rank, not d.undecided))
     agreed = [f.vulnerability for i in found.images for f in agreement.findings(i.engines)]
     vulnerabilities = {(v.purl, v.id): v for v in agreed}.values()
@@ -383,16 +460,15 @@ def _list(session: Connection, found: ScanReport, report_id: str, project: str, 
         for i in found.images
         for x in (*i.incomplete, *(g for e in i.engines for g in e.incomplete))
     }
-    values = {
+    return {
         "project": project, "repository": found.repository, "tag": found.tag, "digest": found.digest, "report_id": report_id,
         "verdict": worst.verdict, "undecided": worst.undecided,
         **{s.value: counts[s] for s in (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)},
         "fixable": sum(v.fixable for v in vulnerabilities),
         "failed_checks": sum(isinstance(o, Failed) for o in outcomes),
         "incomplete": len(gaps) + sum(isinstance(o, Incomplete) for o in outcomes),
-        "size": sum(i.image.size for i in found.images), "scanned_at": moment(session), "scanned_epoch": epoch(session),
+        "size": sum(i.image.size for i in found.images),
     }  # fmt: skip
-    put(session, listing, values, ("project", "repository", "tag", "digest"))
 
 
 def _note_tag(session: Connection, found: ScanReport) -> None:

@@ -8,7 +8,6 @@ cannot be ended otherwise as ``dead``. Leases are moved by the database's clock 
 from __future__ import annotations
 
 import hashlib
-import random
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +18,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
-from scanner.errors import ConflictError, LeaseLost, NotFoundError
+from scanner.errors import ConflictError, NotFoundError
 from scanner.model.reference import Digest, Platform
 from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
+from scanner.store.leases import ATTEMPTS, LOSSES, Leases, locked, pause
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import decision, delivery_scan, idempotency, report, scan, scan_attempt, verdict
 from scanner.store.session import epoch, moment
 
-ATTEMPTS, LOSSES, DEADLINE_SECONDS = 3, 5, 24 * 3600.0
-_BACK_OFF = (10.0, 60.0, 300.0)
-_GRACE = 2.0  # a lease is given up a little later than it ends: the worker's own clock may lag
+DEADLINE_SECONDS = 24 * 3600.0
+_LEASES = Leases(scan)
 _KICK_AGAIN = 15.0
 _INSERT_TRIES = 5
 _WAIT_FOR_TWIN = 30.0  # at most; the twin's end wakes it
@@ -227,32 +226,10 @@ def claim(
     if scan_id:
         ready = ready.where(scan.c.id == scan_id)
     order = sa.case(_LANE_ORDER, value=scan.c.lane, else_=9)
-    ready = ready.order_by(order, scan.c.created_epoch).limit(1)
-    if session.dialect.name != "sqlite":
-        ready = ready.with_for_update(skip_locked=True)
-    taken = session.execute(
-        scan.update()
-        .where(
-            # "=", not IN: PostgreSQL may run a subquery of IN again for every row, and each run would lock and take one more scan.
-            scan.c.id == ready.scalar_subquery(),
-            scan.c.state == ScanState.QUEUED,
-        )
-        .values(
-            state=ScanState.RUNNING,
-            stage=Stage.RESOLVE,
-            fence=scan.c.fence + 1,
-            worker=worker,
-            lease_until=now + lease_seconds,
-            started_at=sa.func.coalesce(scan.c.started_at, moment(session)),
-            progress=None,
-            reason="",
-            message="",
-        )
-        .returning(*scan.c)
-    ).first()
-    if taken is None:
+    ready = ready.order_by(order, scan.c.created_epoch)
+    row = _LEASES.take(session, ready, worker, lease_seconds, stage=Stage.RESOLVE)
+    if row is None:
         return None
-    row = taken._mapping
     session.execute(
         scan_attempt.insert().values(scan_id=row["id"], fence=row["fence"], worker=worker, started_at=moment(session))
     )
@@ -261,38 +238,20 @@ def claim(
 
 def _quarantine_free(session: Connection) -> bool:
     """Whether no quarantined scan runs. The lock, held to the end of the claim, keeps two claimers from finding that out together."""
-    if not _locked(session, _QUARANTINE_LOCK):
+    if not locked(session, _QUARANTINE_LOCK):
         return False
     running = sa.select(sa.func.count()).where(scan.c.state == ScanState.RUNNING, scan.c.lane == Lane.QUARANTINE)
     return not session.execute(running).scalar_one()
 
 
-def _locked(session: Connection, key: int) -> bool:
-    """Whether this transaction alone does something. On SQLite a writing transaction always is alone."""
-    if session.dialect.name == "sqlite":
-        return True
-    return bool(session.execute(sa.select(sa.func.pg_try_advisory_xact_lock(key))).scalar_one())
-
-
-def _held(held: Claim) -> sa.ColumnElement[bool]:
-    return sa.and_(scan.c.id == held.scan_id, scan.c.fence == held.fence, scan.c.state == ScanState.RUNNING)
-
-
 def _write(session: Connection, held: Claim, **values: Any) -> None:
     """A write under the fence. Raises LeaseLost when the scan is somebody else's by now."""
-    if session.execute(scan.update().where(_held(held)).values(**values)).rowcount != 1:
-        raise LeaseLost("this scan belongs to another worker now")
+    _LEASES.write(session, held.scan_id, held.fence, **values)
 
 
 def heartbeat(session: Connection, held: Claim, lease_seconds: float, progress: Progress | None = None) -> None:
     """Keep the lease, and say how far it is. Raises LeaseLost: stop at once, and write nothing."""
-    values: dict[str, Any] = {"lease_until": epoch(session) + lease_seconds}
-    if progress is not None:
-        values |= {
-            "stage": progress.stage,
-            "progress": {"message": progress.message[:300], "done": progress.done, "total": progress.total},
-        }
-    _write(session, held, **values)
+    _LEASES.renew(session, held.scan_id, held.fence, lease_seconds, progress)
 
 
 def settle(session: Connection, held: Claim, digest: Digest, advisories: str, options: str = "") -> bool:
@@ -367,11 +326,8 @@ def retry(session: Connection, held: Claim, reason: str, message: str, retry_aft
     if attempt >= ATTEMPTS:
         _end(session, held, ScanState.DEAD, reason, message, attempt=attempt)
         return ScanState.DEAD
-    wait = max(_BACK_OFF[min(attempt - 1, len(_BACK_OFF) - 1)], min(retry_after or 0.0, 3600.0)) * random.uniform(
-        0.8, 1.2
-    )
     _write(
-        session, held, state=ScanState.RETRY_WAIT, attempt=attempt, next_at=epoch(session) + wait, lease_until=None,
+        session, held, state=ScanState.RETRY_WAIT, attempt=attempt, next_at=epoch(session) + pause(attempt, retry_after), lease_until=None,
         reason=reason, message=message[:1000], key=None, progress=None,
     )  # fmt: skip
     _close_attempt(session, held.scan_id, held.fence, reason, message)
@@ -442,10 +398,10 @@ def sweep(session: Connection) -> Swept:
 
     Every worker sweeps; where another is at it just now there is nothing to do.
     """
-    if not _locked(session, _SWEEP_LOCK):
+    if not locked(session, _SWEEP_LOCK):
         return Swept(0, 0, ())
     now, at = epoch(session), moment(session)
-    vanished = sa.and_(_expired(now), scan.c.lost + 1 >= LOSSES)
+    vanished = sa.and_(_LEASES.expired(now), scan.c.lost + 1 >= LOSSES)
     dead = session.execute(
         scan.update()
         .where(scan.c.state.in_(_ACTIVE), sa.or_(scan.c.created_epoch < now - DEADLINE_SECONDS, vanished))
@@ -461,7 +417,7 @@ def sweep(session: Connection) -> Swept:
         _wake_twins(session, row.id)
     lost = session.execute(
         scan.update()
-        .where(_expired(now))
+        .where(_LEASES.expired(now))
         .values(
             state=ScanState.QUEUED, lost=scan.c.lost + 1, fence=scan.c.fence + 1, lease_until=None, next_at=now, key=None, request_key=None, progress=None,
             lane=sa.case((scan.c.lost + 1 >= 2, Lane.QUARANTINE), else_=scan.c.lane), reason="worker_lost", message="its worker vanished",
@@ -491,10 +447,6 @@ def sweep(session: Connection) -> Swept:
         .returning(scan.c.id, scan.c.lane)
     ).all()
     return Swept(len(lost), len(dead), tuple((row.id, Lane(row.lane)) for row in kicks))
-
-
-def _expired(now: float) -> sa.ColumnElement[bool]:
-    return sa.and_(scan.c.state == ScanState.RUNNING, scan.c.lease_until < now - _GRACE)
 
 
 def current(session: Connection, digest: Digest, engine: str, project: str) -> ScanView | None:

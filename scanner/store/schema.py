@@ -596,3 +596,102 @@ outbox = sa.Table(
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("sent_at", Moment),
 )
+
+# Matches: what an engine said of each package version, so that newer advisories are compared once for the whole fleet
+
+_number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+basis = sa.Table(
+    "basis",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("engine", sa.String(64), nullable=False),
+    sa.Column("document", sa.JSON, nullable=False),
+    sa.Column("releases", sa.JSON, nullable=False),  # release -> whether it is still supported
+    sa.Column("created_at", Moment, nullable=False),
+)
+package = sa.Table(
+    "package",
+    metadata,
+    _serial(),
+    sa.Column("key", sa.String(64), nullable=False, unique=True),
+    sa.Column("engine", sa.String(64), nullable=False),
+    sa.Column("os", Words(200), nullable=False),
+    sa.Column("document", sa.JSON, nullable=False),
+    sa.Column("basis", sa.String(64), nullable=False, default=""),
+    sa.Column("matched", sa.BigInteger),  # fingerprint of what was found; NULL: nobody can tell without the image
+    sa.Column("matches", sa.LargeBinary),  # zlib of the vulnerabilities' JSON
+    sa.Index("ix_package_basis", "engine", "basis", "os"),
+)
+listing_package = sa.Table(
+    "listing_package",
+    metadata,
+    sa.Column("listing_id", _number, sa.ForeignKey("listing.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("package_id", _number, sa.ForeignKey("package.id"), primary_key=True),
+    sa.Column("matched", sa.BigInteger, nullable=False),  # as the evidence in force has it
+    sa.Index("ix_listing_package_package", "package_id", "matched"),
+)
+# What the evidence under a name rests on: one row for each engine's answer about each of its images.
+rests_on = sa.Table(
+    "rests_on",
+    metadata,
+    sa.Column("listing_id", _number, sa.ForeignKey("listing.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("image", sa.String(140), nullable=False),
+    sa.Column("engine", sa.String(64), nullable=False),
+    sa.Column("version", Words(64), nullable=False),
+    sa.Column("binary", sa.String(140), nullable=False, default=""),
+    sa.Column("advisories", sa.String(140), nullable=False, default=""),  # the database's digest
+    sa.Column("os", Words(600), nullable=False),
+    sa.Column("supported", sa.Boolean),
+    sa.Column("basis", sa.String(64), nullable=False, default=""),  # on which it was made, or found unchanged since
+    sa.Index("ix_rests_on_engine", "engine", "version"),
+    sa.Index("ix_rests_on_advisories", "advisories"),
+)
+revocation = sa.Table(
+    "revocation",
+    metadata,
+    _id(),
+    sa.Column("engine", sa.String(64), nullable=False, default=""),
+    sa.Column("version", Words(64), nullable=False, default=""),
+    sa.Column("digest", sa.String(140), nullable=False, default=""),  # of a binary, or of a database
+    sa.Column("reason", Words(500), nullable=False, default=""),
+    sa.Column("revoked_by", Words(200), nullable=False),
+    sa.Column("revoked_at", Moment, nullable=False),
+    sa.Column("lifted_by", Words(200), nullable=False, default=""),
+    sa.Column("lifted_at", Moment),
+)
+# Work that is not a scan, under the same leases and fences.
+job = sa.Table(
+    "job",
+    metadata,
+    _id(),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("key", sa.String(200), nullable=False),
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("requested_by", Words(200), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("stage", sa.String(16), nullable=False, default=""),
+    sa.Column("progress", sa.JSON),
+    sa.Column("reason", sa.String(64), nullable=False, default=""),
+    sa.Column("message", Words(1000), nullable=False, default=""),
+    sa.Column("fence", sa.Integer, nullable=False, default=0),
+    sa.Column("worker", sa.String(100), nullable=False, default=""),
+    sa.Column("lease_until", sa.Float),
+    sa.Column("attempt", sa.Integer, nullable=False, default=0),
+    sa.Column("lost", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.Float, nullable=False),
+    sa.Column("created_epoch", sa.Float, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("started_at", Moment),
+    sa.Column("finished_at", Moment),
+    sa.Index("ix_job_ready", "state", "kind", "next_at"),
+    sa.Index(
+        "ux_job_key",
+        "kind",
+        "key",
+        unique=True,
+        sqlite_where=sa.text("state IN ('queued', 'running', 'retry_wait')"),
+        postgresql_where=sa.text("state IN ('queued', 'running', 'retry_wait')"),
+    ),
+)

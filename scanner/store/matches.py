@@ -1,0 +1,312 @@
+"""What the evidence in force says of each package, and what newer advisories say: the difference is which images to decide anew.
+
+A package version is kept once for the fleet with the newest answer about it; under each name there is, for every package, the fingerprint
+of what its evidence says. Where the two differ the evidence has changed; where none does, it was confirmed by the newer advisories.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy.engine import Connection
+
+from scanner.model.decision import Revoked
+from scanner.model.finding import Vulnerability
+from scanner.model.matching import RUNGS, Basis, Confirmed, Package, basis_of, by_package, fingerprint
+from scanner.model.scan import ScanReport
+from scanner.store.schema import basis, listing, listing_package, package, rests_on
+from scanner.store.session import insert_new, moment
+
+_CHUNK = 500
+
+
+@lru_cache(maxsize=1)
+def _vulnerabilities() -> TypeAdapter[tuple[Vulnerability, ...]]:
+    return TypeAdapter(tuple[Vulnerability, ...])
+
+
+@lru_cache(maxsize=1)
+def _bases() -> TypeAdapter[Basis]:
+    return TypeAdapter(Basis)
+
+
+def _packed(items: Sequence[Vulnerability]) -> bytes | None:
+    return zlib.compress(_vulnerabilities().dump_json(tuple(items)), 6) if items else None
+
+
+def _unpacked(data: bytes | None) -> tuple[Vulnerability, ...]:
+    return _vulnerabilities().validate_json(zlib.decompress(data)) if data else ()
+
+
+def link(session: Connection, listing_id: int, found: ScanReport, rungs: Sequence[float] = RUNGS) -> None:
+    """Note what the evidence under a name says of each package and what it rests on, in the transaction that put it in force."""
+    said: dict[Package, list[Vulnerability]] = {}
+    for image in found.images:
+        for engine in image.engines:
+            for item, vulnerabilities in by_package(engine).items():
+                said.setdefault(item, []).extend(vulnerabilities)
+    prints = {item.key: fingerprint(items, rungs) for item, items in said.items()}
+    packages = {item.key: item for item in said}
+    numbers = _numbered(session, packages)
+    session.execute(listing_package.delete().where(listing_package.c.listing_id == listing_id))
+    rows = [{"listing_id": listing_id, "package_id": numbers[k], "matched": prints[k]} for k in sorted(numbers)]
+    insert_new(session, listing_package, rows)
+    note_basis(session, listing_id, found, rungs)
+
+
+def _numbered(session: Connection, packages: Mapping[str, Package]) -> dict[str, int]:
+    """The numbers of packages by key. New ones have no answer of their own yet: the next re-match asks for one."""
+    known = _numbers(session, packages)
+    missing = sorted(packages.keys() - known.keys())
+    if missing:
+        rows = [
+            {"key": k, "engine": packages[k].engine, "os": packages[k].os, "document": asdict(packages[k]), "basis": ""} for k in missing
+        ]  # fmt: skip
+        insert_new(session, package, rows)
+        known |= _numbers(session, missing)
+    return known
+
+
+def _numbers(session: Connection, keys: Iterable[str]) -> dict[str, int]:
+    wanted = list(keys)
+    found: dict[str, int] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        part = wanted[start : start + _CHUNK]
+        rows = session.execute(sa.select(package.c.key, package.c.id).where(package.c.key.in_(part)))
+        found.update((row.key, row.id) for row in rows)
+    return found
+
+
+def note_basis(session: Connection, listing_id: int, found: ScanReport, rungs: Sequence[float] = RUNGS) -> None:
+    """Note what the evidence under a name rests on."""
+    session.execute(rests_on.delete().where(rests_on.c.listing_id == listing_id))
+    rows: list[dict[str, Any]] = [
+        {
+            "listing_id": listing_id,
+            "position": position,
+            "image": image.image.digest,
+            "engine": engine.engine,
+            "version": engine.version[:64],
+            "binary": engine.binary or "",
+            "advisories": engine.advisories.digest or "",
+            "os": f"{engine.coverage.os_family} {engine.coverage.os_version}".strip()[:600],
+            "supported": engine.coverage.os_supported,
+            "basis": basis_of(engine, rungs).id,
+        }
+        for position, (image, engine) in enumerate((i, e) for i in found.images for e in i.engines)
+    ]
+    nobody = {
+        "position": 0,
+        "image": found.digest,
+        "engine": "",
+        "version": "",
+        "binary": "",
+        "advisories": "",
+        "os": "",
+    }
+    session.execute(rests_on.insert(), rows or [{**nobody, "listing_id": listing_id, "supported": None, "basis": ""}])
+
+
+def unlinked(session: Connection, limit: int, *, after: int = 0) -> list[tuple[int, str]]:
+    """Names (listing, report), with numbers beyond ``after``, recorded when nobody noted what they rest on."""
+    nothing = ~sa.exists().where(rests_on.c.listing_id == listing.c.id)
+    query = sa.select(listing.c.id, listing.c.report_id).where(nothing, listing.c.id > after)
+    return [(row.id, row.report_id) for row in session.execute(query.order_by(listing.c.id).limit(limit))]
+
+
+# A re-match
+
+
+def begin(session: Connection, on: Basis) -> None:
+    """Note the basis that answers will be given on."""
+    row = {
+        "id": on.id, "engine": on.engine, "document": _bases().dump_python(on, mode="json"), "releases": {}, "created_at": moment(session),
+    }  # fmt: skip
+    insert_new(session, basis, [row])
+
+
+def due(session: Connection, on: Basis, *, since: datetime | None = None) -> bool:
+    """Whether something of this engine's was not compared on this basis yet; ``since``: of what was scanned after that moment."""
+    rests = sa.select(rests_on.c.listing_id).where(rests_on.c.engine == on.engine, rests_on.c.basis != on.id).limit(1)
+    if since is not None:
+        rests = rests.join(listing, listing.c.id == rests_on.c.listing_id).where(listing.c.scanned_at >= since)
+    return session.execute(rests).first() is not None
+
+
+def is_newest(session: Connection, on: Basis, revoked: Sequence[Revoked]) -> bool:
+    """Whether nothing was matched yet with advisories newer than these, leaving out those that were revoked."""
+    bad = {item.digest for item in revoked if item.digest}
+    if on.advisories.digest in bad or on.binary in bad or Revoked(on.engine, on.version) in revoked:
+        return False
+    query = sa.select(basis.c.document).where(basis.c.engine == on.engine).order_by(basis.c.created_at.desc()).limit(50)
+    built = on.advisories.updated_at
+    for row in session.execute(query):
+        other = _bases().validate_python(row.document)
+        newer = built is None or (other.advisories.updated_at is not None and other.advisories.updated_at > built)
+        if newer and other.advisories.digest not in bad:
+            return False
+    return True
+
+
+def engine_of(session: Connection, listing_id: int) -> str:
+    """The engine whose answer comes first under a name; empty: none gave one."""
+    query = (
+        sa.select(rests_on.c.engine).where(rests_on.c.listing_id == listing_id).order_by(rests_on.c.position).limit(1)
+    )
+    return str(session.execute(query).scalar() or "")
+
+
+def releases(session: Connection, on: Basis) -> dict[str, int]:
+    """Releases that have packages without an answer on this basis, and how many."""
+    query = sa.select(package.c.os, sa.func.count()).where(package.c.engine == on.engine, package.c.basis != on.id)
+    return {row[0]: row[1] for row in session.execute(query.group_by(package.c.os).order_by(package.c.os))}
+
+
+def unanswered(session: Connection, on: Basis, release: str, limit: int) -> list[tuple[int, Package]]:
+    """Packages of a release without an answer on this basis."""
+    query = (
+        sa.select(package.c.id, package.c.document)
+        .where(package.c.engine == on.engine, package.c.os == release, package.c.basis != on.id)
+        .order_by(package.c.id)
+        .limit(limit)
+    )
+    return [(row.id, Package(**row.document)) for row in session.execute(query)]
+
+
+def answer(
+    session: Connection,
+    on: Basis,
+    answers: Mapping[int, Sequence[Vulnerability] | None],
+    release: str = "",
+    there: bool | None = None,
+) -> None:
+    """Keep the answers about packages (by number; None: nobody can tell without the image), and whether their release is supported."""
+    rows = [
+        {
+            "n": number,
+            "matched": None if items is None else fingerprint(items, on.rungs),
+            "matches": _packed(items or ()),
+            "basis": on.id,
+        }
+        for number, items in answers.items()
+    ]
+    values: dict[str, Any] = {name: sa.bindparam(name) for name in ("matched", "matches", "basis")}
+    if rows:
+        session.execute(package.update().where(package.c.id == sa.bindparam("n")).values(values), rows)
+    if release:
+        known = supported(session, on)
+        session.execute(basis.update().where(basis.c.id == on.id).values(releases={**known, release: there}))
+
+
+def changed(session: Connection, on: Basis) -> list[int]:
+    """Names whose evidence says something else than the answers do, of a package or of the release's end."""
+    differing = (
+        sa.select(listing_package.c.listing_id)
+        .join(package, package.c.id == listing_package.c.package_id)
+        .where(package.c.engine == on.engine, package.c.basis == on.id, listing_package.c.matched != package.c.matched)
+        .distinct()
+    )
+    ended = [release for release, there in supported(session, on).items() if there is False]
+    found = {row[0] for row in session.execute(differing)}
+    for start in range(0, len(ended), _CHUNK):
+        past = sa.select(rests_on.c.listing_id).where(
+            rests_on.c.engine == on.engine, rests_on.c.os.in_(ended[start : start + _CHUNK]), rests_on.c.supported.is_not(False)
+        )  # fmt: skip
+        found |= {row[0] for row in session.execute(past)}
+    return sorted(found)
+
+
+def supported(session: Connection, on: Basis) -> Mapping[str, bool | None]:
+    """Whether releases are still supported, as the answers on this basis said."""
+    found: Mapping[str, bool | None] = session.execute(
+        sa.select(basis.c.releases).where(basis.c.id == on.id)
+    ).scalar_one()
+    return found
+
+
+def untold(session: Connection, on: Basis) -> list[int]:
+    """Names with a package that nobody can answer for without the image, whose evidence is not of this basis' advisories."""
+    query = (
+        sa.select(rests_on.c.listing_id)
+        .join(listing_package, listing_package.c.listing_id == rests_on.c.listing_id)
+        .join(package, package.c.id == listing_package.c.package_id)
+        .where(
+            package.c.engine == on.engine, package.c.basis == on.id, package.c.matched.is_(None), rests_on.c.engine == on.engine,
+            rests_on.c.advisories != (on.advisories.digest or ""),
+        )
+        .distinct()
+    )  # fmt: skip
+    return sorted(row[0] for row in session.execute(query))
+
+
+def answers(session: Connection, on: Basis, listing_id: int) -> dict[str, tuple[Vulnerability, ...]] | None:
+    """The answers about every package under a name, by package key; None: some are missing."""
+    query = (
+        sa.select(package.c.key, package.c.basis, package.c.matched, package.c.matches)
+        .join(listing_package, listing_package.c.package_id == package.c.id)
+        .where(listing_package.c.listing_id == listing_id, package.c.engine == on.engine)
+    )
+    rows = session.execute(query).all()
+    if any(row.basis != on.id or row.matched is None for row in rows):
+        return None
+    return {row.key: _unpacked(row.matches) for row in rows}
+
+
+def accept(session: Connection, on: Basis, listing_id: int) -> None:
+    """The evidence under this name was just made of the answers: by definition it says what they say."""
+    newest = sa.select(package.c.matched).where(package.c.id == listing_package.c.package_id).scalar_subquery()
+    of_engine = sa.select(package.c.id).where(package.c.engine == on.engine)
+    session.execute(
+        listing_package.update()
+        .where(listing_package.c.listing_id == listing_id, listing_package.c.package_id.in_(of_engine))
+        .values(matched=newest)
+    )
+
+
+def confirm(session: Connection, on: Basis) -> int:
+    """Every name of which each package was answered and nothing differs rests on this basis too. Returns how many rows that were."""
+    differing = (
+        sa.select(listing_package.c.listing_id)
+        .join(package, package.c.id == listing_package.c.package_id)
+        .where(
+            package.c.engine == on.engine,
+            sa.or_(
+                package.c.basis != on.id,
+                package.c.matched.is_(None),
+                listing_package.c.matched != package.c.matched,
+            ),
+        )
+    )
+    where = (rests_on.c.engine == on.engine, rests_on.c.basis != on.id, rests_on.c.listing_id.not_in(differing))
+    return session.execute(rests_on.update().where(*where).values(basis=on.id)).rowcount
+
+
+def begun(session: Connection) -> bool:
+    """Whether anything was ever matched anew here."""
+    return session.execute(sa.select(basis.c.id).limit(1)).first() is not None
+
+
+def confirmed(session: Connection, report_id: str) -> tuple[Confirmed, ...]:
+    """By what the evidence was confirmed since it was made."""
+    query = (
+        sa.select(rests_on.c.image, rests_on.c.engine, basis.c.document)
+        .join(listing, listing.c.id == rests_on.c.listing_id)
+        .join(basis, basis.c.id == rests_on.c.basis)
+        .where(listing.c.report_id == report_id)
+        .order_by(basis.c.created_at)
+    )
+    return tuple(Confirmed(r.image, r.engine, _bases().validate_python(r.document)) for r in session.execute(query))
+
+
+def figures(session: Connection) -> Mapping[str, Any]:
+    """For metrics and the page: packages, names, and names that rest on no re-match yet."""
+    packages = session.execute(sa.select(sa.func.count()).select_from(package)).scalar_one()
+    names = session.execute(sa.select(sa.func.count(sa.distinct(rests_on.c.listing_id)))).scalar_one()
+    return {"packages": packages, "names": names}
