@@ -19,8 +19,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from scanner import __version__, catalog, queue
+from scanner.advisories import sources
 from scanner.errors import ScannerError
-from scanner.store import scans
+from scanner.store import jobs, scans
 from web.auth import PUBLIC, permission
 from web.services import Services, services
 
@@ -124,11 +125,16 @@ class StoreCollector(Collector):
         build = GaugeMetricFamily("dockwarden_build_info", "The version that runs.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
+        yield from _advisory_gauges(self._services)
         try:
             with self._services.database.read() as session:
                 figures = scans.figures(session)
+                last = jobs.list_(session, [jobs.REMATCH], limit=1)
         except ScannerError:
             return
+        running = GaugeMetricFamily("dockwarden_rematch_running", "1 while the fleet is matched with newer advisories.")
+        running.add_metric([], float(bool(last) and not last[0].state.terminal))
+        yield running
         by_state = GaugeMetricFamily("dockwarden_scans", "Scans by lane and state.", labels=["lane", "state"])
         for (lane, state), count in figures.by_state.items():
             by_state.add_metric([lane, state], count)
@@ -136,6 +142,28 @@ class StoreCollector(Collector):
         oldest = GaugeMetricFamily("dockwarden_oldest_queued_seconds", "Age of the scan that has been queued longest.")
         oldest.add_metric([], figures.oldest_queued_seconds)
         yield oldest
+
+
+def _advisory_gauges(services: Services) -> Iterable[GaugeMetricFamily]:
+    """Age and health of each source, as far as this process sees the advisories' directory."""
+    age = GaugeMetricFamily("dockwarden_advisories_age_seconds", "Since its publisher built it.", labels=["source"])
+    failures = GaugeMetricFamily(
+        "dockwarden_advisories_update_failures", "Updates that failed since the last that went well.", labels=["source"]
+    )
+    checked = GaugeMetricFamily(
+        "dockwarden_advisories_checked_timestamp_seconds",
+        "When the source was last asked, or imported.",
+        labels=["source"],
+    )
+    for line in sources.overview(services.settings):
+        name = [line.source.name]
+        if line.age is not None:
+            age.add_metric(name, line.age.total_seconds())
+        if line.mirror or line.source.failures:
+            failures.add_metric(name, line.source.failures)
+        if line.source.checked:
+            checked.add_metric(name, line.source.checked)
+    yield from (age, failures, checked)
 
 
 @bp.get("/metrics")

@@ -12,7 +12,7 @@ import click
 
 from scanner.config import Settings
 from scanner.console import Exit, choose, complain, pass_settings, tell
-from scanner.errors import ImageError, ScannerError, UsageError
+from scanner.errors import ScannerError, UsageError
 
 if TYPE_CHECKING:
     from scanner.advisories.sources import Overview
@@ -293,20 +293,11 @@ def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: 
 
     Every decision that rests on it is listed, is "not known" from this moment on, and is queued to be looked at again.
     """
-    from scanner.model.decision import Revoked
-    from scanner.model.reference import Digest
     from scanner.store import audit, revocations
 
-    if sum(map(bool, (engine or version_, digest, binary))) != 1 or bool(engine) != bool(version_):
-        raise UsageError(
-            "name one thing", hint="--engine trivy --version 0.76.0, or --database DIGEST, or --binary DIGEST"
-        )
-    try:
-        what = Revoked(engine, version_, str(Digest(digest or binary)) if digest or binary else "")
-    except ImageError as error:
-        raise UsageError(
-            str(error), hint="sha256:…, as 'dockwarden advisories status --format json' shows it"
-        ) from error
+    if digest and binary:
+        raise UsageError("name one thing", hint="--database DIGEST or --binary DIGEST")
+    what = revocations.named(engine, version_, digest or binary)
     with _needed_database(settings).session() as session:
         made = revocations.revoke(session, what, reason, "command line")
         audit.record(

@@ -9,8 +9,9 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from scanner.errors import NotFoundError, UsageError
+from scanner.errors import ImageError, NotFoundError, UsageError
 from scanner.model.decision import Revoked
+from scanner.model.reference import Digest
 from scanner.store import gate, jobs
 from scanner.store.schema import listing, rests_on, revocation
 from scanner.store.session import moment
@@ -41,6 +42,16 @@ class Resting:
     verdict: str
     engine: str
     version: str
+
+
+def named(engine: str = "", version: str = "", digest: str = "") -> Revoked:
+    """What a person named. Raises UsageError unless it is one thing: an engine's version, or the digest of a binary or database."""
+    if bool(engine) != bool(version) or bool(engine) == bool(digest):
+        raise UsageError("name one thing", hint="an engine and its version, or the digest of a binary or database")
+    try:
+        return Revoked(engine, version, str(Digest(digest)) if digest else "")
+    except ImageError as error:
+        raise UsageError(str(error), hint="sha256: and 64 digits, as the status shows it") from error
 
 
 def revoke(session: Connection, what: Revoked, reason: str, revoked_by: str) -> RevocationView:

@@ -27,6 +27,7 @@ PAGES = (
     "/exemptions",
     "/exemptions/new",
     "/policies/new",
+    "/advisories",
 )
 
 

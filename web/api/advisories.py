@@ -1,0 +1,298 @@
+"""Advisories: how old they are, how they are renewed, and what must not be believed any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from flask import Response
+from pydantic import Field, StringConstraints, model_validator
+
+from scanner import catalog
+from scanner.advisories import sources
+from scanner.errors import ConflictError, NotFoundError
+from scanner.model.decision import Revoked, Verdict
+from scanner.model.scan import ScanState, Stage
+from scanner.store import audit, jobs, matches, revocations
+from web.api.base import PREFIX, Body, DigestText, Model, Text, answer, blueprint, problems
+from web.auth import address, everywhere, permission, principal
+from web.services import services
+
+api = blueprint("advisories", "Advisories", "The vulnerability database, the feeds, and what was revoked.")
+
+EngineName = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9-]+$")]
+
+
+class SourceOut(Model):
+    """``mirror`` null: files are imported. ``failure``: why the last update failed, null when it went well."""
+
+    source: str
+    version: str | None
+    updated_at: datetime | None = Field(description="When its publisher built it.")
+    downloaded_at: datetime | None
+    next_update: datetime | None
+    digest: DigestText | None
+    age_hours: float | None
+    stale: bool
+    origin: str | None = Field(description="Where what is in force came from.")
+    mirror: str | None
+    checked_at: datetime | None
+    next_check_at: datetime | None
+    failed_at: datetime | None
+    failures: int
+    failure: str | None
+
+
+class JobProgress(Model):
+    stage: Stage
+    message: str
+    done: int
+    total: int
+
+
+class JobOut(Model):
+    id: UUID
+    kind: str
+    state: ScanState
+    progress: JobProgress | None
+    reason: str
+    message: str
+    attempt: int
+    lost: int
+    requested_by: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class AdvisoriesOut(Model):
+    sources: list[SourceOut]
+    packages: int = Field(description="Package versions of the fleet that are looked up when the advisories change.")
+    jobs: list[JobOut] = Field(description="The last updates and re-matches, newest first.")
+
+
+class UpdateIn(Body):
+    sources: list[Literal["trivy-db", "trivy-java-db", "kev", "epss"]] = Field(
+        [], description="Those that are due without."
+    )
+
+
+class RematchIn(Body):
+    engine: EngineName | None = None
+
+
+class JobPath(Model):
+    job_id: UUID
+
+
+class RevocationIn(Body):
+    """One thing: an engine's version, or the digest of one binary or one advisory database."""
+
+    engine: EngineName | None = None
+    version: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")] | None = None
+    digest: DigestText | None = None
+    reason: Text = ""
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> RevocationIn:
+        if (self.engine is None) != (self.version is None) or (self.engine is None) == (self.digest is None):
+            raise ValueError("give engine and version, or digest")
+        return self
+
+
+class RevocationOut(Model):
+    id: UUID
+    engine: str
+    version: str
+    digest: str
+    reason: str
+    revoked_by: str
+    revoked_at: datetime
+    lifted_by: str
+    lifted_at: datetime | None
+
+
+class RevocationList(Model):
+    items: list[RevocationOut]
+
+
+class RestingOut(Model):
+    project: str
+    repository: str
+    tag: str
+    digest: DigestText
+    verdict: Verdict
+    engine: str
+    version: str
+
+
+class RestingList(Model):
+    """``truncated``: more decisions rest on it than are listed."""
+
+    revocation: RevocationOut
+    items: list[RestingOut]
+    truncated: bool
+
+
+class RevocationPath(Model):
+    revocation_id: UUID
+
+
+class RestingQuery(Model):
+    limit: int = Field(200, ge=1, le=1000)
+
+
+def show_job(job: jobs.JobView) -> JobOut:
+    said = job.progress
+    return JobOut(
+        id=UUID(job.id),
+        kind=job.kind,
+        state=job.state,
+        progress=JobProgress(stage=said.stage, message=said.message, done=said.done, total=said.total)
+        if said
+        else None,
+        reason=job.reason,
+        message=job.message,
+        attempt=job.attempt,
+        lost=job.lost,
+        requested_by=job.requested_by,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )
+
+
+def show_revocation(item: revocations.RevocationView) -> RevocationOut:
+    return RevocationOut(
+        id=UUID(item.id),
+        engine=item.what.engine,
+        version=item.what.version,
+        digest=item.what.digest,
+        reason=item.reason,
+        revoked_by=item.revoked_by,
+        revoked_at=item.revoked_at,
+        lifted_by=item.lifted_by,
+        lifted_at=item.lifted_at,
+    )
+
+
+@api.get("/advisories", responses={"200": AdvisoriesOut})
+@permission("read")
+def index() -> Response:
+    """How old the advisories are, and how the last updates went"""
+    with services().database.read() as session:
+        last = jobs.list_(session)
+        packages = matches.figures(session)["packages"]
+    found = [SourceOut.model_validate(line.document) for line in sources.overview(services().settings)]
+    return answer(AdvisoriesOut(sources=found, packages=packages, jobs=[show_job(job) for job in last]))
+
+
+@api.post("/advisories/update", responses={"202": JobOut, **problems(409)})
+@permission("manage")
+def update(body: UpdateIn) -> Response:
+    """Ask the configured mirrors now
+
+    A worker does it; one at a time. What is in force stays so when an update fails.
+    """
+    everywhere()
+    return _ask(jobs.UPDATE, jobs.ANYWHERE, {"sources": body.sources} if body.sources else {})
+
+
+@api.post("/advisories/rematch", responses={"202": JobOut, **problems(404, 409)})
+@permission("manage")
+def rematch(body: RematchIn) -> Response:
+    """Look every package of the fleet up in the advisories in force
+
+    Workers do it by themselves when the advisories change. Only images whose evidence changes are decided anew; no registry is asked.
+    """
+    everywhere()
+    name = body.engine or services().settings.engine
+    engine = catalog.engines().get(name)
+    if engine is None or not engine.looks_up:
+        raise NotFoundError(f"there is no engine {name!r} that looks packages up without an image")
+    return _ask(jobs.REMATCH, f"{name}:{jobs.ANYWHERE}", {"engine": name})
+
+
+def _ask(kind: str, key: str, parameters: Mapping[str, object]) -> Response:
+    with services().database.session() as session:
+        job = jobs.get(session, jobs.request(session, kind, key, principal().name, parameters))
+        audit.record(session, principal().name, f"job.{kind}", job.id, address=address())
+    return answer(show_job(job), 202, {"Location": f"{PREFIX}/advisories/jobs/{job.id}"})
+
+
+@api.get("/advisories/jobs/<uuid:job_id>", responses={"200": JobOut, **problems(404)})
+@permission("read")
+def job(path: JobPath) -> Response:
+    """Watch an update or a re-match"""
+    with services().database.read() as session:
+        return answer(show_job(jobs.get(session, str(path.job_id))))
+
+
+@api.post("/advisories/jobs/<uuid:job_id>/cancel", responses={"200": JobOut, **problems(404, 409)})
+@permission("manage")
+def cancel(path: JobPath) -> Response:
+    """Stop an update or a re-match
+
+    What it has done stays done. 409 for one that has ended.
+    """
+    everywhere()
+    with services().database.session() as session:
+        found = jobs.get(session, str(path.job_id))
+        if not jobs.cancel(session, found.id):
+            raise ConflictError(f"it is already {found.state}", reason="already_ended")
+        audit.record(session, principal().name, "job.cancel", found.id, address=address())
+        return answer(show_job(jobs.get(session, found.id)))
+
+
+@api.get("/advisories/revocations", responses={"200": RevocationList})
+@permission("read")
+def revoked() -> Response:
+    """List what must not be believed, and what is believed again"""
+    with services().database.read() as session:
+        return answer(RevocationList(items=[show_revocation(item) for item in revocations.list_(session)]))
+
+
+@api.post("/advisories/revocations", responses={"201": RevocationOut})
+@permission("manage")
+def revoke(body: RevocationIn) -> Response:
+    """Believe an engine or an advisory database no more
+
+    From this moment every decision that rests on it is "not known" (`engine_revoked`), and what it was about is queued to be scanned.
+    """
+    everywhere()
+    what = Revoked(body.engine or "", body.version or "", body.digest or "")
+    with services().database.session() as session:
+        made = revocations.revoke(session, what, body.reason, principal().name)
+        detail = {"what": str(what), "reason": body.reason}
+        audit.record(session, principal().name, "advisories.revoke", made.id, address=address(), detail=detail)
+    return answer(show_revocation(made), 201, {"Location": f"{PREFIX}/advisories/revocations/{made.id}"})
+
+
+@api.get("/advisories/revocations/<uuid:revocation_id>", responses={"200": RestingList, **problems(404)})
+@permission("read")
+def resting(path: RevocationPath, query: RestingQuery) -> Response:
+    """A revocation, and every decision that rests on what it revokes"""
+    with services().database.read() as session:
+        found = revocations.get(session, str(path.revocation_id))
+        names = revocations.resting(session, found.what, principal().projects, limit=query.limit + 1)
+    items = [
+        RestingOut(
+            project=n.project, repository=n.repository, tag=n.tag, digest=n.digest, verdict=Verdict(n.verdict), engine=n.engine,
+            version=n.version,
+        )
+        for n in names[: query.limit]
+    ]  # fmt: skip
+    return answer(RestingList(revocation=show_revocation(found), items=items, truncated=len(names) > query.limit))
+
+
+@api.post("/advisories/revocations/<uuid:revocation_id>/lift", responses={"200": RevocationOut, **problems(404)})
+@permission("manage")
+def lift(path: RevocationPath) -> Response:
+    """Believe it again"""
+    everywhere()
+    with services().database.session() as session:
+        found = revocations.lift(session, str(path.revocation_id), principal().name)
+        audit.record(session, principal().name, "advisories.reinstate", found.id, address=address())
+    return answer(show_revocation(found))
