@@ -55,6 +55,15 @@ class ImageSubject:
         more.setdefault("instruction", instruction(layer.created_by))
         return Evidence(message, layer=layer.diff_id, layer_index=layer_index, path=path, history_index=history, **more)
 
+    def setting(self, message: str, keyword: str, *, holding: str = "", **more: Any) -> Evidence:
+        """Evidence about the config, with the last line of the history that begins with ``keyword`` and has ``holding`` in it: the one
+        that is in force. Where the history has none, whoever built it left none."""
+        history = self.image.config.history
+        lines = ((index, instruction(entry.created_by)) for index, entry in enumerate(history))
+        found = [(index, line) for index, line in lines if line.startswith(f"{keyword} ") and holding in line]
+        index, line = found[-1] if found else (None, "")
+        return Evidence(message, instruction=line, history_index=index, **more)
+
     def layer_index(self, diff_id: Digest | None) -> int | None:
         layer = self.image.layer_of(diff_id)
         return layer.index if layer else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from scanner.checks._secrets import TextSecret, in_text, is_secret_variable, title, without_secrets
 from scanner.checks.base import ALLOW, ImageCheck, ImageSubject
@@ -55,30 +56,16 @@ class EmbeddedSecrets(ImageCheck):
                 what = _kinds(found)
             else:
                 continue
-            index = self._line_of(subject, name)
-            layer = subject.image.config.history[index].layer if index is not None else None
-            yield Evidence(
-                f"variable {name} holds {what}",
-                layer_index=layer,
-                instruction=f"ENV {name}=…" if index is not None else "",
-                history_index=index,
-                pointer="/config/Env",
-                name=name,
-            )
-
-    def _line_of(self, subject: ImageSubject, name: str) -> int | None:
-        """The last history line that sets the variable."""
-        lines = [
-            i
-            for i, e in enumerate(subject.image.config.history)
-            if "ENV" in e.created_by and f"{name}=" in e.created_by
-        ]
-        return lines[-1] if lines else None
+            message = f"variable {name} holds {what}"
+            evidence = subject.setting(message, "ENV", holding=f"{name}=", pointer="/config/Env", name=name)
+            yield replace(evidence, instruction=without_secrets(evidence.instruction))
 
     def _labels(self, subject: ImageSubject) -> Iterator[Evidence]:
         for name, value in subject.image.config.labels:
             if found := in_text(value) or in_text(f"{name.rpartition('.')[2].replace('-', '_')}='{value}'"):
-                yield Evidence(f"label {name} holds {_kinds(found)}", pointer="/config/Labels", name=name)
+                message = f"label {name} holds {_kinds(found)}"
+                evidence = subject.setting(message, "LABEL", holding=name, pointer="/config/Labels", name=name)
+                yield replace(evidence, instruction=without_secrets(evidence.instruction))
 
     def _history(self, subject: ImageSubject) -> Iterator[Evidence]:
         """Build arguments stand in a line's own form (``|1 TOKEN=… /bin/sh -c``), so the line is read as it is. What a variable that

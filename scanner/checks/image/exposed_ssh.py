@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from scanner.checks._ports import exposed
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, Severity
 
@@ -34,10 +35,11 @@ class ExposedSsh(ImageCheck):
         return Passed()
 
     def _ports(self, subject: ImageSubject) -> Iterator[Evidence]:
-        for port in subject.image.config.exposed_ports:
-            first, _, last = port.partition("/")[0].partition("-")
-            if first.isdigit() and int(first) <= 22 <= (int(last) if last.isdigit() else int(first)):
-                yield subject.evidence(f"port {port} is exposed", pointer="/config/ExposedPorts")
+        for port in exposed(subject.image.config):
+            if 22 in port:
+                yield subject.setting(
+                    f"port {port.text} is exposed", "EXPOSE", holding="22", pointer="/config/ExposedPorts"
+                )
 
     def _programs(self, subject: ImageSubject) -> Iterator[Evidence]:
         for path in _PROGRAMS if subject.rootfs is not None else ():

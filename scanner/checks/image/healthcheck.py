@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+from scanner.checks._ports import exposed
 from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Failed, Outcome, Passed, Severity
 
+# Commands that succeed wherever they run, alone or through a shell.
 _TRIVIAL = re.compile(
-    r"^(?:(?:/(?:usr/)?bin/)?(?:true|:|echo\b[^|&;<>]*)|exit\s+0|(?:/bin/)?sh -c (?:true|'exit 0'|\"exit 0\"))$"
+    r"""^(?:(?:/bin/)?(?:ba|da)?sh\s+-c\s+)?["']?(?:(?:/(?:usr/)?bin/)?(?:true|:|echo\b[^|&;<>]*|sleep\s+\d+[smh]?|date|id|pwd|uname\b[^|&;<>]*|ls(?:\s+/\w*)?)|exit\s+0)["']?;?$"""
 )
+_HIDES = re.compile(r"(?:\|\|\s*(?:true|:|exit\s+0|echo\b[^|&;]*)|;\s*(?:true|:|exit\s+0))[\s;\"']*$")
 
 
 class HealthcheckPresent(ConfigCheck):
@@ -37,9 +40,31 @@ class HealthcheckPresent(ConfigCheck):
         command = " ".join(check.test[1:]).strip()
         if not command or _TRIVIAL.fullmatch(command):
             return self._failed(subject, f"the healthcheck can never fail: {command or 'empty'}")
-        if command.endswith(("|| true", "|| :", "; true", "; exit 0", "|| exit 0")):
+        if _HIDES.search(command):
             return self._failed(subject, f"the healthcheck hides its own failure: {command}")
         return Passed()
 
     def _failed(self, subject: ImageSubject, message: str) -> Outcome:
-        return Failed((subject.evidence(message, pointer="/config/Healthcheck"),))
+        remedy = _suggestion(subject)
+        return Failed((subject.setting(message, "HEALTHCHECK", pointer="/config/Healthcheck"),), remedy=remedy)
+
+
+def _suggestion(subject: ImageSubject) -> str:
+    """A healthcheck for what the image starts, where its program brings one; else one that asks its only port."""
+    config = subject.image.config
+    started = {word.rpartition("/")[2] for word in (*config.entrypoint, *config.cmd)}
+    known = next((command for program, command in _BRING_THEIR_OWN.items() if program in started), "")
+    ports = [port.first for port in exposed(config) if port.first == port.last and not port.text.endswith("/udp")]
+    if not known and len(ports) == 1:
+        known = f"curl --fail --silent --max-time 2 http://localhost:{ports[0]}/ || exit 1"
+    return f"HEALTHCHECK --interval=30s --timeout=3s CMD {known}" if known else ""
+
+
+_BRING_THEIR_OWN = {
+    "redis-server": "redis-cli ping | grep -q PONG",
+    "postgres": "pg_isready --quiet",
+    "mysqld": "mysqladmin ping --silent",
+    "mariadbd": "healthcheck.sh --connect",
+    "mongod": "mongosh --quiet --eval 'db.runCommand({ping: 1}).ok' | grep -q 1",
+    "rabbitmq-server": "rabbitmq-diagnostics --quiet ping",
+}

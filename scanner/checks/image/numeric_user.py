@@ -35,4 +35,4 @@ class NumericUser(FilesCheck):
         account = next((a for a in accounts(rootfs) or () if a.name == name), None)
         message = f"USER {name} is a name: Kubernetes refuses it where runAsNonRoot is asked for"
         remedy = f"USER {account.uid}:{account.gid}" if account and account.uid else ""
-        return Failed((subject.evidence(message, pointer="/config/User", name=name),), remedy=remedy)
+        return Failed((subject.setting(message, "USER", pointer="/config/User", name=name),), remedy=remedy)

@@ -73,7 +73,7 @@ class RootUser(ImageCheck):
         return Passed()
 
     def _root(self, subject: ImageSubject, message: str) -> Outcome:
-        return Failed((subject.evidence(message, pointer="/config/User"),), remedy=self._remedy(subject))
+        return Failed((subject.setting(message, "USER", pointer="/config/User"),), remedy=self._remedy(subject))
 
     def _remedy(self, subject: ImageSubject) -> str:
         """The user that the image already has for this, where there is exactly one."""

@@ -1,0 +1,31 @@
+"""``config.ExposedPorts``: ``80``, ``80/tcp``, ``8000-8010/udp``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scanner.model.image import ImageConfig
+
+_PORT = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?(?:/(tcp|udp|sctp))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port or a range of them; ``first`` is 0 where the text is none."""
+
+    text: str
+    first: int
+    last: int
+
+    def __contains__(self, number: int) -> bool:
+        return self.first <= number <= self.last
+
+
+def exposed(config: ImageConfig) -> Iterator[Port]:
+    """What the image says that it listens on."""
+    for text in config.exposed_ports:
+        match = _PORT.fullmatch(text)
+        first = int(match[1]) if match else 0
+        yield Port(text, first, int(match[2]) if match and match[2] else first)

@@ -1,0 +1,37 @@
+"""Ports below 1024 (CIS Docker 5.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scanner.checks._ports import exposed
+from scanner.checks.base import ALLOW, ConfigCheck, ImageSubject
+from scanner.model.finding import Evidence, Outcome, Severity
+
+
+class PrivilegedPorts(ConfigCheck):
+    """A program that listens below 1024 asks for root or NET_BIND_SERVICE where the runtime does not lift that limit."""
+
+    id = "privileged-ports"
+    title = "Exposes a port below 1024"
+    severity = Severity.LOW
+    remedy = "EXPOSE 8080"
+    looks_at = "config.ExposedPorts"
+    cannot_see = "ports that the program opens without saying so; net.ipv4.ip_unprivileged_port_start of the host"
+    cis = ("5.8",)
+    article = ("Security: Run as Non-Root",)
+    tags = ("network",)
+    parameters = ALLOW
+
+    def examine(self, subject: ImageSubject) -> Outcome:
+        """See ``ImageCheck.examine``."""
+        return self.judged(self._low(subject), subject.parameters)
+
+    def _low(self, subject: ImageSubject) -> Iterator[Evidence]:
+        for port in exposed(subject.image.config):
+            if 0 < port.first < 1024:
+                higher = port.first + 8000 if port.first < 1000 else 8080
+                message = f"port {port.text} is below 1024; a program that listens on {higher} needs no privilege"
+                yield subject.setting(
+                    message, "EXPOSE", holding=str(port.first), pointer="/config/ExposedPorts", name=str(port.first)
+                )

@@ -1,0 +1,74 @@
+"""Ports of debuggers, remote control and unencrypted sign-in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scanner.checks._ports import Port, exposed
+from scanner.checks.base import ALLOW, ConfigCheck, ImageSubject
+from scanner.model.finding import Evidence, Outcome, Severity
+
+_KNOWN = {
+    21: "FTP: passwords in the clear",
+    23: "Telnet: passwords in the clear",
+    69: "TFTP: no authentication",
+    111: "the RPC port mapper",
+    135: "Windows RPC",
+    139: "NetBIOS",
+    445: "SMB",
+    512: "rexec: no encryption",
+    513: "rlogin: trusts by address",
+    514: "rsh: trusts by address",
+    873: "rsync without TLS",
+    2375: "the Docker API without TLS: root on its host",
+    3389: "remote desktop",
+    4444: "a debugger's or intruder's favourite",
+    5005: "the Java debugger: runs any code",
+    5678: "debugpy: runs any Python code",
+    5858: "the Node.js debugger (old): runs any code",
+    5900: "VNC",
+    6000: "X11",
+    9229: "the Node.js inspector: runs any code",
+    10250: "the kubelet's API",
+    11211: "memcached: no authentication",
+}
+_WIDE = 100
+
+
+class RiskyPorts(ConfigCheck):
+    """What a production image has no reason to listen on; and port ranges so wide that nobody knows what stands behind them."""
+
+    id = "risky-ports"
+    title = "Exposes a port of a debugger or of remote control"
+    severity = Severity.MEDIUM
+    remedy = "take the EXPOSE line out, and the program behind it"
+    looks_at = "config.ExposedPorts: known ports, wide ranges, and numbers that are none (port 22 is exposed-ssh)"
+    cannot_see = "what really listens there"
+    cis = ("5.9",)
+    article = ("Security",)
+    tags = ("network",)
+    parameters = ALLOW
+
+    def examine(self, subject: ImageSubject) -> Outcome:
+        """See ``ImageCheck.examine``."""
+        return self.judged(self._risky(subject), subject.parameters)
+
+    def _risky(self, subject: ImageSubject) -> Iterator[Evidence]:
+        for port in exposed(subject.image.config):
+            for message in _against(port):
+                yield subject.setting(
+                    message,
+                    "EXPOSE",
+                    holding=port.text.partition("/")[0],
+                    pointer="/config/ExposedPorts",
+                    name=port.text.partition("/")[0],
+                )
+
+
+def _against(port: Port) -> Iterator[str]:
+    if not 0 < port.first <= port.last <= 65535:
+        yield f"{port.text!r} is no port that there can be"
+    elif port.last - port.first >= _WIDE:
+        yield f"{port.text} opens {port.last - port.first + 1} ports at once"
+    else:
+        yield from (f"port {number} is {what}" for number, what in _KNOWN.items() if number in port)

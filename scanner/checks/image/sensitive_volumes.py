@@ -1,0 +1,71 @@
+"""Volumes over the system's own directories (Dockle DKL-DI-0002)."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+
+from scanner.checks.base import ALLOW, ConfigCheck, ImageSubject
+from scanner.model.finding import Evidence, Outcome, Severity
+
+_SOCKETS = ("docker.sock", "containerd.sock", "crio.sock", "podman.sock", "buildkitd.sock")
+_TREES = (
+    "dev",
+    "proc",
+    "sys",
+    "etc",
+    "boot",
+    "bin",
+    "sbin",
+    "lib",
+    "lib64",
+    "usr/bin",
+    "usr/sbin",
+    "usr/lib",
+    "run/containerd",
+    "var/lib/docker",
+)
+_EXACT = ("", "usr", "var", "root", "home", "run", "var/run", "opt")
+
+
+class SensitiveVolumes(ConfigCheck):
+    """A volume takes its directory out of the image: programs and accounts there become writable, and live on when the image is fixed.
+    One at a runtime's socket asks whoever starts the container for the whole host."""
+
+    id = "sensitive-volumes"
+    title = "A volume over a system directory"
+    severity = Severity.HIGH
+    remedy = "VOLUME /var/lib/app"
+    looks_at = "config.Volumes, normalised, with everything below a system directory"
+    cannot_see = "what is mounted when the container is started"
+    cis = ("5.6",)
+    dockle = ("DKL-DI-0002",)
+    article = ("Storage: Volumes for Persistent Data",)
+    tags = ("config",)
+    parameters = ALLOW
+
+    def examine(self, subject: ImageSubject) -> Outcome:
+        """See ``ImageCheck.examine``."""
+        return self.judged(self._sensitive(subject), subject.parameters)
+
+    def _sensitive(self, subject: ImageSubject) -> Iterator[Evidence]:
+        for volume in subject.image.config.volumes:
+            path = posixpath.normpath("/" + volume).strip("/")
+            if why := _why(path):
+                yield subject.setting(
+                    f"VOLUME {volume} is {why}",
+                    "VOLUME",
+                    holding=volume,
+                    path=path,
+                    pointer="/config/Volumes",
+                    name=volume,
+                )
+
+
+def _why(path: str) -> str:
+    if path.rpartition("/")[2] in _SOCKETS:
+        return "the socket of a container runtime: whoever has it is root on the host"
+    if path in _EXACT:
+        return "the whole file system" if not path else "a directory with everything in it"
+    tree = next((tree for tree in _TREES if path == tree or path.startswith(f"{tree}/")), "")
+    return f"in the system directory /{tree}" if tree else ""

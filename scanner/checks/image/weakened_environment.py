@@ -1,0 +1,121 @@
+"""Variables that switch protection off for whatever runs in the container."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from scanner.checks.base import ALLOW, ConfigCheck, ImageSubject
+from scanner.model.finding import Evidence, Outcome, Severity
+
+_OFF = frozenset(("0", "false", "no", "off", "never", "none"))
+_ON = frozenset(("1", "true", "yes", "on", "*", "all"))
+_TLS = "certificates are not verified"
+
+
+def _off(value: str) -> bool:
+    return value.lower() in _OFF
+
+
+def _on(value: str) -> bool:
+    return value.lower() in _ON
+
+
+def _given(value: str) -> bool:
+    return value != ""
+
+
+def _plain_http(value: str) -> bool:
+    return bool(re.search(r"(?i)\bhttp://(?!localhost|127\.|\[::1\])", value))
+
+
+# name (without regard to case) -> when it weakens, and what it does then
+_KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
+    "NODE_TLS_REJECT_UNAUTHORIZED": (lambda v: v.strip() == "0", f"Node.js: {_TLS}"),
+    "PYTHONHTTPSVERIFY": (lambda v: v.strip() == "0", f"Python: {_TLS}"),
+    "GIT_SSL_NO_VERIFY": (lambda v: v.lower() not in ("", "0", "false"), f"git: {_TLS}"),
+    "NPM_CONFIG_STRICT_SSL": (_off, f"npm: {_TLS}"),
+    "YARN_STRICT_SSL": (_off, f"yarn: {_TLS}"),
+    "YARN_ENABLE_STRICT_SSL": (_off, f"yarn: {_TLS}"),
+    "PIP_TRUSTED_HOST": (_given, "pip: no TLS for these hosts"),
+    "UV_INSECURE_HOST": (_given, "uv: no TLS for these hosts"),
+    "PIP_INDEX_URL": (_plain_http, "pip: packages over plain HTTP"),
+    "PIP_EXTRA_INDEX_URL": (_plain_http, "pip: packages over plain HTTP"),
+    "NPM_CONFIG_REGISTRY": (_plain_http, "npm: packages over plain HTTP"),
+    "GOPROXY": (_plain_http, "Go: modules over plain HTTP"),
+    "GOINSECURE": (_given, "Go: modules without TLS"),
+    "GOSUMDB": (_off, "Go: modules are not compared with the checksum database"),
+    "GONOSUMDB": (_on, "Go: modules are not compared with the checksum database"),
+    "GONOSUMCHECK": (_on, "Go: modules are not compared with the checksum database"),
+    "REQUESTS_CA_BUNDLE": (lambda v: v == "", f"requests: {_TLS}"),
+    "CURL_CA_BUNDLE": (lambda v: v == "", f"curl, requests: {_TLS}"),
+    "CONDA_SSL_VERIFY": (_off, f"conda: {_TLS}"),
+    "PERL_LWP_SSL_VERIFY_HOSTNAME": (_off, f"Perl: {_TLS}"),
+    "SSL_VERIFY": (_off, _TLS),
+    "VERIFY_SSL": (_off, _TLS),
+    "VAULT_SKIP_VERIFY": (_on, f"Vault: {_TLS}"),
+    "NOMAD_SKIP_VERIFY": (_on, f"Nomad: {_TLS}"),
+    "CONSUL_HTTP_SSL_VERIFY": (_off, f"Consul: {_TLS}"),
+    "AWS_NO_VERIFY_SSL": (_on, f"AWS: {_TLS}"),
+    "HELM_KUBEINSECURE_SKIP_TLS_VERIFY": (_on, f"Helm: {_TLS}"),
+    "ANSIBLE_HOST_KEY_CHECKING": (_off, "Ansible: hosts' keys are not compared"),
+    "GIT_SSH_COMMAND": (lambda v: "stricthostkeychecking=no" in v.lower(), "git: hosts' keys are not compared"),
+    "DOCKER_CONTENT_TRUST": (_off, "Docker: signatures are not verified"),
+    "COMPOSER_ALLOW_SUPERUSER": (_on, "Composer: runs packages' scripts as root"),
+    "APT_KEY_DONT_WARN_ON_DANGEROUS_USAGE": (_on, "apt: keys are added without a word"),
+    "FLASK_DEBUG": (_on, "Flask: the debugger runs any code that is sent to it"),
+    "FLASK_ENV": (lambda v: v.lower() == "development", "Flask: the debugger runs any code that is sent to it"),
+    "WERKZEUG_DEBUG_PIN": (_off, "Werkzeug: the debugger asks for no PIN"),
+    "DJANGO_DEBUG": (_on, "Django: errors show settings and source"),
+    "APP_DEBUG": (_on, "Laravel: errors show settings and source"),
+    "ASPNETCORE_ENVIRONMENT": (lambda v: v.lower() == "development", "ASP.NET: errors show source"),
+    "RAILS_ENV": (lambda v: v.lower() == "development", "Rails: errors show source and a console"),
+    "NODE_OPTIONS": (lambda v: "--inspect" in v, "Node.js: the inspector runs any code"),
+    "JAVA_TOOL_OPTIONS": (lambda v: "jdwp" in v or "trustURLCodebase=true" in v, "Java: the debugger runs any code"),
+    "JAVA_OPTS": (lambda v: "jdwp" in v or "trustURLCodebase=true" in v, "Java: the debugger runs any code"),
+    "LD_PRELOAD": (lambda v: bool(re.search(r"(?:^|[:\s])(?:/tmp|/var/tmp|/dev/shm|[^/:\s])", v)), "code from a directory that others may write"),
+    "MYSQL_ALLOW_EMPTY_PASSWORD": (_given, "MySQL: root needs no password"),
+    "MARIADB_ALLOW_EMPTY_ROOT_PASSWORD": (_given, "MariaDB: root needs no password"),
+    "POSTGRES_HOST_AUTH_METHOD": (lambda v: v.lower() == "trust", "PostgreSQL: nobody needs a password"),
+    "ALLOW_EMPTY_PASSWORD": (_on, "no password is needed"),
+    "ALLOW_ANONYMOUS_LOGIN": (_on, "no password is needed"),
+}  # fmt: skip
+_PATHS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PERL5LIB", "RUBYLIB")
+_WRITABLE = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+_LESSER = ("DOCKER_CONTENT_TRUST", "COMPOSER_ALLOW_SUPERUSER", "RAILS_ENV", "ASPNETCORE_ENVIRONMENT")
+
+
+class WeakenedEnvironment(ConfigCheck):
+    """TLS verification switched off, debuggers left on, search paths that lead where others may write: in ENV they hold for every
+    program in the container, also for those that nobody thought of."""
+
+    id = "weakened-environment"
+    title = "Variables weaken security"
+    severity = Severity.HIGH
+    remedy = "take the ENV line out; for a private CA: COPY ca.crt /usr/local/share/ca-certificates/ and RUN update-ca-certificates"
+    looks_at = "config.Env against known switches; relative and world-writable directories in search paths"
+    cannot_see = "the same settings in files or on command lines; variables given when the container is started"
+    article = ("Security",)
+    tags = ("config",)
+    parameters = ALLOW
+
+    def examine(self, subject: ImageSubject) -> Outcome:
+        """See ``ImageCheck.examine``."""
+        return self.judged(self._weak(subject), subject.parameters)
+
+    def _weak(self, subject: ImageSubject) -> Iterator[Evidence]:
+        for name, value in subject.image.config.env:
+            test, effect = _KNOWN.get(name.upper(), (None, ""))
+            if test is not None and test(value):
+                yield self._evidence(subject, name, f"{name}={value[:60]}: {effect}")
+            if name in _PATHS:
+                for part in value.split(":") if value else ():
+                    if not part.startswith("/") or part.startswith(_WRITABLE):
+                        yield self._evidence(subject, name, f"{name} searches {part!r}, where others may put programs")
+
+    def _evidence(self, subject: ImageSubject, name: str, message: str) -> Evidence:
+        return subject.setting(message, "ENV", holding=f"{name}=", pointer="/config/Env", name=name)
+
+    def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
+        """See ``Check.severity_of``."""
+        return Severity.LOW if all(item.name.upper() in _LESSER for item in evidence) else None
