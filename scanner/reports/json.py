@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +12,9 @@ from pydantic import TypeAdapter
 from scanner.model.decision import Decision
 from scanner.model.scan import ScanReport
 from scanner.reports.base import ReportFormat, ReportSubject
+
+# Characters without a shape of their own, which would reorder or hide what stands beside them: JSON can spell them out.
+_UNSEEN = re.compile("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 @lru_cache(maxsize=1)
@@ -50,4 +54,5 @@ class JsonReport(ReportFormat):
             "decision": decision_document(subject.decision) if subject.decision else None,
             "report": _report().dump_python(subject.report, mode="json"),
         }
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+        text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+        return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -189,7 +189,7 @@ class _Page:
         for (name, version), found in ranked[:_PACKAGES]:
             top = max(found, key=lambda v: v.severity.rank)
             fixes = sorted({fix for v in found for fix in v.fixed_versions})
-            fix = f"-> {', '.join(fixes[:2])}{' …' if len(fixes) > 2 else ''}" if fixes else "no fix"
+            fix = clean_text(f"-> {', '.join(fixes[:2])}{' …' if len(fixes) > 2 else ''}", 120) if fixes else "no fix"
             yield f"    {top.severity:<8} {clean_text(name, 60):<{min(width, 60)}}  {clean_text(version, 40):<20} {fix}  ({_ids(found)})"
         if len(ranked) > _PACKAGES:
             yield f"    … and {len(ranked) - _PACKAGES} more packages"
@@ -230,7 +230,7 @@ def _grouped(reasons: Iterable[Reason]) -> Iterator[list[Reason]]:
 def _ids(found: Sequence[Vulnerability]) -> str:
     names = list(dict.fromkeys(v.id for v in sorted(found, key=lambda v: -v.severity.rank)))
     exploited = "; known to be exploited" if any(v.known_exploited for v in found) else ""
-    return ", ".join(names[:2]) + (f" +{len(names) - 2}" if len(names) > 2 else "") + exploited
+    return clean_text(", ".join(names[:2]), 120) + (f" +{len(names) - 2}" if len(names) > 2 else "") + exploited
 
 
 def _where(path: str, layer: int | None, instruction: str) -> str:
