@@ -15,7 +15,8 @@ from scanner.errors import UsageError
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.trust.base import UNSOUND_TRUST
 
-_MAX_DOCUMENT = 1 << 20
+_MAX_DOCUMENT, _MAX_YAML = 1 << 20, 128 << 10
+_MAX_NESTING = 64
 
 
 class UnsoundTrust(ValueError):
@@ -42,6 +43,10 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
 
 
 def _yaml(data: bytes, where: str) -> Any:
+    if len(data) > _MAX_YAML:
+        raise UsageError(f"{where}: larger than {_MAX_YAML >> 10} KiB", hint="as JSON it may be larger")
+    if _nesting(data) > _MAX_NESTING:  # the parser's time grows with the square of it
+        raise UsageError(f"{where}: nested too deep")
     try:
         text = data.decode("utf-8")
         if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(io.StringIO(text))):
@@ -53,6 +58,14 @@ def _yaml(data: bytes, where: str) -> Any:
         raise UsageError(f"{where}:{place} {clean_text(error.problem or 'not YAML', 200)}") from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{where}: neither PEM, JSON nor YAML") from error
+
+
+def _nesting(data: bytes) -> int:
+    deepest = current = 0
+    for byte in data:
+        current += (byte in b"[{") - (byte in b"]}")
+        deepest = max(deepest, current)
+    return deepest
 
 
 def validated(model: type[Model], value: Any, where: str) -> Model:
