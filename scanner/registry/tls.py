@@ -142,8 +142,8 @@ def _is_address(name: str) -> bool:
 
 def ask(connect: Connect, protocol: Protocol, suites: Sequence[int], server_name: str) -> Answer:
     """Say hello and read the answer. Raises OSError where there was no connection or no answer in time."""
-    ends = time.monotonic() + _ANSWER_SECONDS
     with connect() as connection:
+        ends = time.monotonic() + min(_ANSWER_SECONDS, connection.gettimeout() or _ANSWER_SECONDS)
 
         def receive(size: int) -> bytes:
             connection.settimeout(max(0.01, ends - time.monotonic()))  # for the whole answer, however it drips

@@ -1,0 +1,138 @@
+"""A server's registries: examined by a worker when asked, before first use, and again when that is long ago; policies mind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from scanner import claims, queue
+from scanner.config import Secret, Settings
+from scanner.model.finding import Failed, NotApplicable
+from scanner.model.scan import Lane, ScanRequest
+from scanner.store import images, policies, registries, registry_checks, scans
+from scanner.store.schema import registry_check
+from scanner.store.session import Database
+from scanner.tasks import Worker
+from tests.databases import BACKENDS, migrated_url
+from tests.servers import Authority, Registry
+
+KEY = Secret("a secret key for tests, long enough")
+POLICY = """apiVersion: dockwarden/v1
+kind: Policy
+metadata: {name: registry}
+posture: {max_age: 7d}
+rules:
+  - {id: tls, check: registry-tls-version, action: deny}
+"""
+
+
+@pytest.fixture(params=BACKENDS)
+def server(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[claims.ServerServices]:
+    database = Database(migrated_url(request.param, tmp_path))
+    yield claims.ServerServices.make(settings, database, "0", KEY)
+    database.engine.dispose()
+
+
+@pytest.fixture
+def push(plain_registry: Registry, sample_layouts: Path) -> Callable[[str], str]:
+    """Push the good sample under a name; returns its reference."""
+
+    def work(name: str) -> str:
+        plain_registry.push(f"oci:{sample_layouts / 'shop' / 'good'}:1.4.2", name)
+        return f"{plain_registry.host}/{name}"
+
+    return work
+
+
+def add(server: claims.ServerServices, host: str, **more: object) -> str:
+    with server.database.session() as session:
+        return registries.add(session, host, KEY, **more).id  # type: ignore[arg-type]
+
+
+def scan(server: claims.ServerServices, target: str) -> scans.ScanView:
+    with server.database.session() as session:
+        ticket = scans.request(session, ScanRequest(target, lane=Lane.PUSH, force=True))
+        held = scans.claim(session, "w", ["push"], 60)
+    assert held is not None
+    claims.run_claim(held, server, lambda progress: None)
+    with server.database.read() as session:
+        return scans.get(session, ticket.scan_id)
+
+
+def outcome(server: claims.ServerServices, registry_id: str, check: str) -> object:
+    with server.database.read() as session:
+        found = registry_checks.latest(session, registry_id)
+    assert found is not None
+    return next(result.outcome for result in found.results if result.check == check)
+
+
+def test_a_worker_examines_what_was_asked_for(
+    server: claims.ServerServices, registry: Registry, authority: Authority
+) -> None:
+    registry_id = add(
+        server, registry.host, ca_pem=authority.file.read_text(), username="ci", password=Secret("correct horse")
+    )
+    worker = Worker(server.services.settings, server.database, queue.make_app(server.services.settings))
+    assert worker.check_once(("background",), server) is False, "nobody asked"
+    with server.database.session() as session:
+        registry_checks.request(session, registry_id, "ann")
+    assert worker.check_once(("gate",), server) is False, "this slot is kept for those who wait"
+    assert worker.check_once(("background",), server) is True
+    with server.database.read() as session:
+        (view,) = registry_checks.history(session, registry_id)
+    assert (view.state, view.failed, view.reason) == ("done", 0, ""), view
+    text = str(view) + str(outcome(server, registry_id, "registry-digest"))
+    assert "correct horse" not in text
+
+
+def test_one_that_is_not_there_is_written_down(server: claims.ServerServices) -> None:
+    registry_id = add(server, "127.0.0.1:1")
+    with server.database.session() as session:
+        registry_checks.schedule(session, 24)
+    assert claims.check_registry(server) is True
+    with server.database.read() as session:
+        (view,) = registry_checks.history(session, registry_id)
+        assert registry_checks.latest(session, registry_id) is None
+    assert (view.state, view.reason, view.requested_by) == ("failed", "registry_unreachable", "schedule")
+
+
+def test_before_first_use_and_as_evidence_of_the_decision(
+    server: claims.ServerServices, plain_registry: Registry, push: Callable[[str], str]
+) -> None:
+    registry_id = add(server, plain_registry.host, insecure=True)
+    with server.database.session() as session:
+        policies.put(session, "registry", POLICY, "ann")
+    target = push("posture/app:1")
+    done = scan(server, target)
+    with server.database.read() as session:
+        (view,) = registry_checks.history(session, registry_id)
+        _, found = images.newest_report(session, str(done.digest), None)
+        row = images.gate(session, str(done.digest), "", f"{plain_registry.host}/posture/app", None)
+    assert (view.state, view.requested_by) == ("done", "scan")
+    assert found.posture_at is not None
+    assert isinstance(next(r.outcome for r in found.posture if r.check == "registry-tls-version"), Failed)
+    assert row is not None
+    assert '"verdict":"deny"' in row.document
+    assert "it speaks no TLS at all" in row.document
+    scan(server, push("posture/app:2"))
+    with server.database.session() as session:
+        assert len(registry_checks.history(session, registry_id)) == 1, "it is remembered"
+        session.execute(
+            registry_check.update().values(document=sa.func.replace(registry_check.c.document, "2026-", "2025-"))
+        )
+    scan(server, push("posture/app:3"))
+    with server.database.read() as session:
+        assert len(registry_checks.history(session, registry_id)) == 2, "and examined again when that is long ago"
+
+
+def test_an_archive_has_no_registry(settings: Settings, sample_layouts: Path) -> None:
+    from scanner import pipeline
+
+    with pipeline.local_services(settings) as services:
+        request = ScanRequest(f"oci:{sample_layouts / 'shop' / 'good'}", lane=Lane.GATE)
+        found = pipeline.run(request, services, lambda progress: None)
+    assert found.posture_at is None
+    assert all(isinstance(result.outcome, NotApplicable) for result in found.posture)
