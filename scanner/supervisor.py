@@ -231,6 +231,8 @@ def _main(role: str) -> None:
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format=f"%(asctime)s {role} %(levelname)s %(message)s"
     )
+    # At INFO httpx writes every address down, and where a registry redirects to can hold a signature.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     {"web": run_web, "worker": run_worker, "beat": run_beat}[role](settings)
 
 

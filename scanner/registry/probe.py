@@ -57,7 +57,9 @@ _MAX_BODY = 1 << 20
 _MAX_MANIFEST = 4 << 20
 NOWHERE = "dockwarden-probe/does-not-exist"
 NO_DIGEST = Digest("sha256:" + "0" * 64)  # nobody knows bytes that have it
-_NO_REPOSITORY = Incomplete("no_repository", "no repository is known there to ask about; name one with --repository")
+_NO_REPOSITORY = Incomplete(
+    "no_repository", "no repository is known there to ask about: name one with --repository, or scan an image of it"
+)
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*", re.ASCII)
 
 

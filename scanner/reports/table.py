@@ -9,8 +9,8 @@ from datetime import datetime
 
 from scanner.model import agreement
 from scanner.model.decision import Decision, Reason, ReasonKind, Verdict
-from scanner.model.finding import EngineReport, Failed, Incomplete, Severity, Vulnerability
-from scanner.model.lineage import Origin, count, describe, evidence_origin, vulnerability_origin
+from scanner.model.finding import CheckResult, EngineReport, Failed, Incomplete, Severity, Vulnerability
+from scanner.model.lineage import BaseImage, Origin, count, describe, evidence_origin, vulnerability_origin
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import clean_text
 from scanner.reports.base import ReportFormat, ReportSubject
@@ -46,6 +46,10 @@ class _Page:
         for image in self._report.images:
             yield ""
             yield from self._image(image)
+        if self._report.posture_at:
+            yield ""
+            yield f"Registry {clean_text(self._report.repository.partition('/')[0], 200)}  examined {_date(self._report.posture_at)}"
+            yield from self._checks(self._report.posture)
 
     def _paint(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._subject.color else text
@@ -134,7 +138,7 @@ class _Page:
             found = agreement.findings(image.engines)
             yield from self._vulnerabilities([item.vulnerability for item in found])
             yield from self._disputes([item for item in found if item.disputed])
-        yield from self._checks(image)
+        yield from self._checks(image.checks, image.base)
 
     def _base(self, image: ImageReport) -> Iterator[str]:
         """What it was built on, and whose the vulnerabilities are. Without a server's store only the image's own word is known."""
@@ -194,18 +198,18 @@ class _Page:
         if len(ranked) > _PACKAGES:
             yield f"    … and {len(ranked) - _PACKAGES} more packages"
 
-    def _checks(self, image: ImageReport) -> Iterator[str]:
-        passed = sum(result.outcome.kind == "passed" for result in image.checks)
-        failed = [r for r in image.checks if isinstance(r.outcome, Failed)]
-        unknown = [r for r in image.checks if isinstance(r.outcome, Incomplete)]
-        yield f"  checks: {passed} passed, {len(failed)} failed, {len(unknown)} unknown, {len(image.checks) - passed - len(failed) - len(unknown)} not applicable"
+    def _checks(self, results: Sequence[CheckResult], base: BaseImage | None = None) -> Iterator[str]:
+        passed = sum(result.outcome.kind == "passed" for result in results)
+        failed = [r for r in results if isinstance(r.outcome, Failed)]
+        unknown = [r for r in results if isinstance(r.outcome, Incomplete)]
+        yield f"  checks: {passed} passed, {len(failed)} failed, {len(unknown)} unknown, {len(results) - passed - len(failed) - len(unknown)} not applicable"
         for result in sorted(failed, key=lambda r: -r.severity.rank):
             outcome = result.outcome
             assert isinstance(outcome, Failed)
             for number, evidence in enumerate(outcome.evidence[:3]):
                 head = f"    ✕ {result.check}: " if number == 0 else "      "
                 where = _where(evidence.path, evidence.layer_index, evidence.instruction)
-                if image.base and evidence_origin(evidence, image.base) is Origin.BASE:
+                if base and evidence_origin(evidence, base) is Origin.BASE:
                     where = f"base, {where}"
                 yield from self._wrap(evidence.message + (f" [{where}]" if where else ""), head, "      ")
             if len(outcome.evidence) > 3:

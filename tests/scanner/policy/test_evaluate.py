@@ -24,6 +24,7 @@ from scanner.model.finding import (
     TrustStatus,
     Verification,
 )
+from scanner.model.posture import Posture
 from scanner.model.scan import ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
 from scanner.policy.evaluate import Context, evaluate, evidence_digest, worst
@@ -333,3 +334,50 @@ def test_a_policy_may_tolerate_less_than_the_check() -> None:
     )
     reasons = decide(simple(checks={"setuid-files": passed}), by).reasons
     assert [(reason.rule, reason.subject) for reason in reasons] == [("a", "setuid-files"), ("b", "image-size")]
+
+
+REGISTRY_RULE = "  - {id: tls, check: registry-tls-version, action: deny}\n"
+OLD_TLS = (CheckResult("registry-tls-version", failed("it speaks TLS 1.0")),)
+NEW_TLS = (CheckResult("registry-tls-version", Passed()),)
+
+
+def from_registry(results: tuple[CheckResult, ...], days: float = 0) -> ScanReport:
+    return replace(simple(), posture=results, posture_at=NOW - timedelta(days=days))
+
+
+def test_the_registry_is_judged_with_the_image() -> None:
+    by = policy(REGISTRY_RULE)
+    assert decide(from_registry(NEW_TLS), by).verdict is Verdict.ALLOW
+    decision = decide(from_registry(OLD_TLS), by)
+    assert (decision.verdict, decision.undecided) == (Verdict.DENY, False)
+    assert "it speaks TLS 1.0" in decision.reasons[0].message
+    assert decide(simple(), by).undecided, "a registry that nobody examined is not a good one"
+
+
+def test_what_is_known_of_a_registry_grows_old() -> None:
+    by = policy(REGISTRY_RULE, "posture: {max_age: 2d}\n")
+    fresh = decide(from_registry(NEW_TLS, days=1), by)
+    assert fresh.verdict is Verdict.ALLOW
+    assert fresh.valid_until == NOW + timedelta(days=1, seconds=1)
+    stale = decide(from_registry(NEW_TLS, days=3), by)
+    assert (stale.verdict, stale.undecided, stale.reasons[0].slug) == (Verdict.DENY, True, "posture_stale")
+    assert (
+        decide(from_registry(NEW_TLS, days=3), policy("  - {id: root, check: root-user, action: deny}\n")).verdict
+        is Verdict.ALLOW
+    )
+
+
+def test_the_newer_of_evidence_and_memory_counts() -> None:
+    by = policy(REGISTRY_RULE, "posture: {max_age: 2d}\n")
+    known = Posture("registry.example.com", NOW - timedelta(hours=1), NEW_TLS)
+    assert decide(from_registry(OLD_TLS, days=3), by, posture=known).verdict is Verdict.ALLOW
+    assert decide(from_registry(OLD_TLS, days=0), by, posture=known).verdict is Verdict.DENY
+    assert decide(from_registry(NEW_TLS, days=3), by, posture=known).valid_until == NOW + timedelta(hours=47, seconds=1)
+
+
+def test_a_policy_may_ask_more_of_a_registry_than_the_check_does() -> None:
+    soon = Passed((Evidence("CN=x expires on 2027-01-24, in 60 days", amount=60),))
+    found = from_registry((CheckResult("registry-certificate-expiry", soon),))
+    rule = "  - {{id: days, check: registry-certificate-expiry, parameters: {{min_days: {}}}, action: deny}}\n"
+    assert decide(found, policy(rule.format(30))).verdict is Verdict.ALLOW
+    assert decide(found, policy(rule.format(90))).verdict is Verdict.DENY
