@@ -123,6 +123,18 @@ def _depth(data: bytes, enough: int) -> int:
     return deepest
 
 
+def nesting(data: bytes) -> int:
+    """How deep brackets nest, inside strings as well: asked before a YAML parser, whose time grows with the square of the depth."""
+    deepest = current = 0
+    for byte in data:
+        if byte in b"[{":
+            current += 1
+            deepest = max(deepest, current)
+        elif byte in b"]}" and current:  # a closing one too many hides nothing
+            current -= 1
+    return deepest
+
+
 def clean_text(text: str, limit: int = 1000) -> str:
     """Foreign text as one line that is safe on a terminal and in a log: control, format and bidirectional characters become U+FFFD.
 

@@ -25,9 +25,10 @@ from scanner.model.decision import Verdict
 from scanner.model.finding import Outcome, Severity
 from scanner.model.image import Image
 from scanner.model.reference import Digest
+from scanner.model.untrusted import nesting
 from scanner.policy import expressions
 
-_MAX_TEXT, _MAX_NODES, _MAX_DEPTH = 256 << 10, 20_000, 20
+_MAX_TEXT, _MAX_NODES, _MAX_DEPTH, _MAX_NESTING = 256 << 10, 20_000, 20, 64
 _DURATION = re.compile(r"(\d{1,6})(s|m|h|d|w)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _ID = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -302,6 +303,8 @@ def _load(text: str, name: str) -> Any:
     """YAML 1.2 with positions; no tags, no aliases (they expand without bound), no duplicate keys."""
     if len(text.encode("utf-8", "replace")) > _MAX_TEXT:
         raise PolicyError(name, [Problem(0, 0, "", f"larger than {_MAX_TEXT >> 10} KiB")])
+    if nesting(text.encode("utf-8", "replace")) > _MAX_NESTING:
+        raise PolicyError(name, [Problem(0, 0, "", "nested too deep")])
     match = re.search(
         r"(^|[\s\[{,:-])([&*!])[A-Za-z0-9_!<]",
         re.sub(r"\"(?:\\.|[^\"\\])*\"|'(?:''|[^'])*'|#.*", lambda m: " " * len(m[0]), text),

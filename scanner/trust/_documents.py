@@ -12,7 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent
 
 from scanner.errors import UsageError
-from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.model.untrusted import clean_text, load_untrusted_json, nesting
 from scanner.trust.base import UNSOUND_TRUST
 
 _MAX_DOCUMENT, _MAX_YAML = 1 << 20, 128 << 10
@@ -45,7 +45,7 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
 def _yaml(data: bytes, where: str) -> Any:
     if len(data) > _MAX_YAML:
         raise UsageError(f"{where}: larger than {_MAX_YAML >> 10} KiB", hint="as JSON it may be larger")
-    if _nesting(data) > _MAX_NESTING:  # the parser's time grows with the square of it
+    if nesting(data) > _MAX_NESTING:
         raise UsageError(f"{where}: nested too deep")
     try:
         text = data.decode("utf-8")
@@ -58,14 +58,6 @@ def _yaml(data: bytes, where: str) -> Any:
         raise UsageError(f"{where}:{place} {clean_text(error.problem or 'not YAML', 200)}") from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{where}: neither PEM, JSON nor YAML") from error
-
-
-def _nesting(data: bytes) -> int:
-    deepest = current = 0
-    for byte in data:
-        current += (byte in b"[{") - (byte in b"]}")
-        deepest = max(deepest, current)
-    return deepest
 
 
 def validated(model: type[Model], value: Any, where: str) -> Model:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import ImageError, RemoteError, UsageError
-from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.model.untrusted import clean_text, load_untrusted_json, nesting
 
 values = st.recursive(
     st.none()
@@ -95,3 +95,11 @@ def test_half_pairs_are_mended_where_a_runtime_would() -> None:
     assert mended == {"\ufffd": ["a\ufffdb", 1], "pair": "\N{GRINNING FACE}"}
     with pytest.raises(ImageError):
         load_untrusted_json(b'{"\\ud800": 1, "\\udfff": 2}', mend_text=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "depth"),
+    [(b"", 0), (b"[]{}", 1), (b'{"a": [{}]}', 3), (b'"[[["', 3), (b"]]][", 1), (b"[" * 1000, 1000), (b"- - -", 0)],
+)
+def test_nesting_counts_brackets_wherever_they_stand(data: bytes, depth: int) -> None:
+    assert nesting(data) == depth
