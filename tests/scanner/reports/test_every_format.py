@@ -16,7 +16,18 @@ SUBJECTS = every()
 
 
 def test_the_formats_that_users_are_promised() -> None:
-    assert {"table", "json", "cyclonedx", "spdx"} <= FORMATS.keys()
+    assert {
+        "table",
+        "json",
+        "sarif",
+        "junit",
+        "gitlab",
+        "cyclonedx",
+        "spdx",
+        "openvex",
+        "csv",
+        "html",
+    } <= FORMATS.keys()
 
 
 def test_media_types_tell_formats_apart() -> None:

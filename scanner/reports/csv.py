@@ -1,0 +1,85 @@
+"""A table for spreadsheets (RFC 4180): a line for every vulnerability, failed check, and thing that is not known.
+
+A cell that a spreadsheet would take for a formula begins with an apostrophe: names of packages and files come from images.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+from scanner.model import agreement
+from scanner.model.finding import Failed, Incomplete
+from scanner.model.scan import ImageReport, ScanReport
+from scanner.model.untrusted import clean_text
+from scanner.reports.base import ReportFormat, ReportSubject
+
+_COLUMNS = (
+    "image", "platform", "kind", "id", "severity", "package", "version", "fixed in", "status", "engines", "layer", "path", "text",
+)  # fmt: skip
+# What spreadsheets evaluate (OWASP, CSV injection), also behind a quote or white space that they cut away.
+_FORMULA = ("=", "+", "-", "@", "|", "%")
+
+
+class CsvReport(ReportFormat):
+    """See ``ReportFormat``."""
+
+    id = "csv"
+    title = "CSV"
+    media_type = "text/csv"
+    extension = "csv"
+
+    def render(self, subject: ReportSubject) -> str:
+        out = io.StringIO()
+        writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+        writer.writerow(_COLUMNS)
+        for row in _rows(subject.report):
+            writer.writerow([_cell(value) for value in row])
+        return out.getvalue()
+
+
+def _rows(report: ScanReport) -> Iterator[tuple[str, ...]]:
+    if not report.images:
+        yield _row(report.reference, "", "not known", "nothing_to_scan", text="no image was examined")
+    for image in report.images:
+        platform = str(image.image.platform)
+        for found in agreement.findings(image.engines):
+            item = found.vulnerability
+            layer = image.image.layer_of(item.layer)
+            yield _row(
+                report.reference, platform, "vulnerability", item.id, severity=item.severity, package=item.package,
+                version=item.installed_version, fixed=" or ".join(item.fixed_versions), status=item.status, engines=" ".join(item.engines),
+                layer=str(layer.index) if layer else "", path=item.path, text=found.dispute or item.title,
+            )  # fmt: skip
+        for result in image.checks:
+            if isinstance(result.outcome, Failed):
+                severity = result.outcome.severity or result.severity
+                for evidence in result.outcome.evidence:
+                    layer_index = "" if evidence.layer_index is None else str(evidence.layer_index)
+                    yield _row(
+                        report.reference, platform, "check", result.check, severity=severity, layer=layer_index, path=evidence.path,
+                        text=evidence.message,
+                    )  # fmt: skip
+        for name, gap in _unknown(image):
+            yield _row(report.reference, platform, "not known", name, status=gap.reason, text=gap.detail)
+
+
+def _row(
+    reference: str, platform: str, kind: str, name: str, *, severity: str = "", package: str = "", version: str = "", fixed: str = "",
+    status: str = "", engines: str = "", layer: str = "", path: str = "", text: str = "",
+) -> tuple[str, ...]:  # fmt: skip
+    return reference, platform, kind, name, severity, package, version, fixed, status, engines, layer, path, text
+
+
+def _unknown(image: ImageReport) -> Iterator[tuple[str, Incomplete]]:
+    if not image.engines:
+        yield "engine", Incomplete("not_scanned", "no engine looked for vulnerabilities")
+    yield from (("image", gap) for gap in image.incomplete)
+    yield from ((engine.engine, gap) for engine in image.engines for gap in engine.incomplete)
+    yield from ((r.check, r.outcome) for r in image.checks if isinstance(r.outcome, Incomplete))
+
+
+def _cell(value: str) -> str:
+    text = clean_text(str(value), 2000)
+    return f"'{text}" if text.lstrip(" \"'\N{REPLACEMENT CHARACTER}").startswith(_FORMULA) else text

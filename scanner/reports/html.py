@@ -1,0 +1,126 @@
+"""One page that stands by itself: no script, nothing loaded from anywhere, every text from an image escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from scanner.model import agreement
+from scanner.model.decision import Decision, ReasonKind
+from scanner.model.finding import Failed, Incomplete
+from scanner.model.image import instruction
+from scanner.model.scan import ImageReport
+from scanner.model.untrusted import clean_text
+from scanner.reports.base import ReportFormat, ReportSubject
+
+# A document that allows itself nothing but this one style sheet: what was overlooked in escaping still could not run or load anything.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_STYLE = """
+:root{color-scheme:light dark}
+body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}
+th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px solid #8886;overflow-wrap:anywhere}
+.scroll{overflow-x:auto}
+.deny,.critical,.high,.unknown{color:#b00020}.warn,.medium{color:#8a5a00}.allow{color:#0a6b2d}
+@media (prefers-color-scheme:dark){.deny,.critical,.high,.unknown{color:#ff8a80}.warn,.medium{color:#ffcc80}.allow{color:#81c995}}
+code{font:13px/1.4 ui-monospace,monospace}
+"""
+
+
+class HtmlReport(ReportFormat):
+    """See ``ReportFormat``."""
+
+    id = "html"
+    title = "HTML"
+    media_type = "text/html"
+    extension = "html"
+
+    def render(self, subject: ReportSubject) -> str:
+        return "\n".join(_page(subject)) + "\n"
+
+
+def _page(subject: ReportSubject) -> Iterator[str]:
+    report, decision = subject.report, subject.decision
+    title = _e(report.reference or str(report.digest))
+    yield "<!doctype html>"
+    yield '<html lang="en"><head><meta charset="utf-8">'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
+    yield '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="referrer" content="no-referrer">'
+    yield f"<title>{title}</title><style>{_STYLE}</style></head><body><main>"
+    yield f"<h1>{title}</h1><p><code>{_e(str(report.digest))}</code></p>"
+    if decision:
+        yield from _decision(decision)
+    for image in report.images:
+        yield from _image(image)
+    if not report.images:
+        yield "<p>No image was examined: that is unknown, not clean.</p>"
+    yield f"<p>Scanned {report.finished_at:%Y-%m-%d %H:%M} UTC by Dockwarden {_e(report.dockwarden)}.</p></main></body></html>"
+
+
+def _decision(decision: Decision) -> Iterator[str]:
+    word = decision.verdict.upper() + (" (could not be decided)" if decision.undecided else "")
+    yield f'<h2 class="{decision.verdict}">{word}</h2><p>by policy {_e(decision.policy)}</p>'
+    kinds = {ReasonKind.INCOMPLETE: "not known", ReasonKind.EXEMPTED: "accepted", ReasonKind.VIOLATION: "found"}
+    rows = [(r.action, r.rule, kinds[r.kind], r.message, r.remedy) for r in decision.reasons]
+    yield from _table("Why", ("Does", "Rule", "", "Reason", "What to do"), rows)
+
+
+def _image(image: ImageReport) -> Iterator[str]:
+    config = image.image.config
+    yield f"<h2>{_e(str(config.platform))} <code>{image.image.digest.short}</code></h2>"
+    built = f"{config.created:%Y-%m-%d}" if config.created else "not known"
+    yield f"<p>{len(image.image.layers)} layers, {image.image.size / 1e6:.1f} MB, user {_e(config.user or 'root (unset)')}, built {built}</p>"
+    engines = [
+        (e.engine, e.version, f"{e.coverage.os_family} {e.coverage.os_version}".strip() or "not recognised", str(e.coverage.packages),
+         f"{e.advisories.updated_at:%Y-%m-%d %H:%M} UTC" if e.advisories.updated_at else "not known")
+        for e in image.engines
+    ]  # fmt: skip
+    yield from _table("Engines", ("Engine", "Version", "System", "Packages", "Advisories of"), engines)
+    yield from _table("Not known", ("What", "Why"), list(_unknown(image)))
+    found = sorted(
+        agreement.findings(image.engines),
+        key=lambda f: (-f.vulnerability.severity.rank, f.vulnerability.package, f.vulnerability.id),
+    )
+    rows = [
+        (f.vulnerability.severity, f.vulnerability.id, f.vulnerability.package, f.vulnerability.installed_version,
+         " or ".join(f.vulnerability.fixed_versions) or f.vulnerability.status.replace("_", " "), f.dispute or f.vulnerability.title)
+        for f in found
+    ]  # fmt: skip
+    yield from _table("Vulnerabilities", ("Severity", "Id", "Package", "Version", "Fixed in", ""), rows)
+    failed = [
+        (r.outcome.severity or r.severity, r.check, e.message, e.path, e.instruction)
+        for r in image.checks
+        if isinstance(r.outcome, Failed)
+        for e in r.outcome.evidence
+    ]
+    yield from _table("Failed checks", ("Severity", "Check", "Evidence", "Path", "Instruction"), failed)
+    layers = [(str(x.index), instruction(x.created_by), f"{x.size / 1e6:.1f} MB") for x in image.image.layers]
+    yield from _table("Layers", ("Layer", "Made by", "Compressed"), layers)
+
+
+def _unknown(image: ImageReport) -> Iterator[tuple[str, str]]:
+    if not image.engines:
+        yield "vulnerabilities", "no engine looked for them"
+    yield from (("image", gap.detail or gap.reason) for gap in image.incomplete)
+    yield from ((engine.engine, gap.detail or gap.reason) for engine in image.engines for gap in engine.incomplete)
+    for result in image.checks:
+        if isinstance(result.outcome, Incomplete):
+            yield result.check, result.outcome.detail or result.outcome.reason
+
+
+def _table(caption: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield f'<h3>{caption}</h3><div class="scroll"><table><thead><tr>'
+    yield "".join(f'<th scope="col">{_e(name)}</th>' for name in head) + "</tr></thead><tbody>"
+    for row in rows:
+        first = f'<td class="{_e(row[0])}">{_e(row[0])}</td>' if str(row[0]) in _CLASSES else f"<td>{_e(row[0])}</td>"
+        yield f"<tr>{first}" + "".join(f"<td>{_e(cell)}</td>" for cell in row[1:]) + "</tr>"
+    yield "</tbody></table></div>"
+
+
+_CLASSES = frozenset({"deny", "warn", "allow", "critical", "high", "medium", "low", "unknown", "none"})
+
+
+def _e(text: str) -> str:
+    return escape(clean_text(str(text), 2000))

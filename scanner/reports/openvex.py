@@ -1,0 +1,82 @@
+"""OpenVEX 0.2.0: what is known of this image's vulnerabilities, for scanners and admission controllers that read such statements.
+
+https://github.com/openvex/spec. Evidence says ``affected`` (with what to do) or ``under_investigation``; ``not_affected`` is a person's
+word with a justification, and never made up here. What an exemption accepts is still ``affected``: somebody carries the risk.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from typing import Any
+
+import orjson
+
+from scanner.model import agreement
+from scanner.model.scan import ImageReport, ScanReport
+from scanner.model.untrusted import clean_text
+from scanner.reports._sbom import identity, image_purl
+from scanner.reports.base import ReportFormat, ReportSubject
+
+
+class OpenVexReport(ReportFormat):
+    """See ``ReportFormat``. One statement for a vulnerability, with every package of every image that it is in."""
+
+    id = "openvex"
+    title = "OpenVEX 0.2.0"
+    media_type = "application/openvex+json"
+    extension = "openvex.json"
+
+    def render(self, subject: ReportSubject) -> str:
+        report = subject.report
+        document = {
+            "@context": "https://openvex.dev/ns/v0.2.0",
+            "@id": f"urn:uuid:{uuid.uuid5(identity(report), 'openvex')}",
+            "author": f"Dockwarden {report.dockwarden}".strip(),
+            "role": "Scanner",
+            "timestamp": report.finished_at.isoformat(),
+            "version": 1,
+            "tooling": f"dockwarden/{report.dockwarden or '0'}",
+            "statements": _statements(report),
+        }
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode()
+
+
+def _statements(report: ScanReport) -> list[dict[str, Any]]:
+    places: dict[tuple[str, str], list[tuple[ImageReport, agreement.Finding]]] = defaultdict(list)
+    for image in report.images:
+        for found in agreement.findings(image.engines):
+            status = "under_investigation" if found.vulnerability.status == "under_investigation" else "affected"
+            places[found.vulnerability.id, status].append((image, found))
+    return [
+        _statement(report, name, status, found) for (name, status), found in sorted(places.items(), key=lambda e: e[0])
+    ]
+
+
+def _statement(
+    report: ScanReport, name: str, status: str, places: list[tuple[ImageReport, agreement.Finding]]
+) -> dict[str, Any]:
+    aliases = dict.fromkeys(alias for _, found in places for alias in found.vulnerability.aliases if alias != name)
+    parts: dict[str, set[str]] = defaultdict(set)
+    for image, found in places:
+        parts[image_purl(report, image)].add(found.vulnerability.purl)
+    statement: dict[str, Any] = {
+        "vulnerability": {"name": _text(name), "aliases": [_text(alias) for alias in aliases]},
+        "products": [
+            {"@id": _text(product), "subcomponents": [{"@id": _text(purl)} for purl in sorted(purls)]}
+            for product, purls in sorted(parts.items())
+        ],
+        "status": status,
+    }
+    if status == "affected":
+        fixes = {
+            f"upgrade {found.vulnerability.package} to {' or '.join(found.vulnerability.fixed_versions)}"
+            for _, found in places
+            if found.vulnerability.fixable
+        }
+        statement["action_statement"] = _text("; ".join(sorted(fixes)) or "no fix is known yet", 1000)
+    return statement
+
+
+def _text(value: str, limit: int = 2000) -> str:
+    return clean_text(value, limit)

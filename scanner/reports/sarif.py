@@ -1,0 +1,176 @@
+"""SARIF 2.1.0 (OASIS), for code hosts that show findings beside the code.
+
+https://docs.oasis-open.org/sarif/sarif/v2.1.0/. What was not known is a notification of the run, whose ``executionSuccessful`` is then
+false: a run without results and without that word would be read as "clean".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from scanner.model import agreement
+from scanner.model.decision import Decision, ReasonKind
+from scanner.model.finding import CheckResult, Failed, Incomplete, Severity
+from scanner.model.scan import ImageReport, ScanReport
+from scanner.model.untrusted import clean_text
+from scanner.reports.base import ReportFormat, ReportSubject
+
+_LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.UNKNOWN: "error", Severity.MEDIUM: "warning"}
+# What code hosts sort by where there is no CVSS score ("security-severity").
+_SCORES = {
+    Severity.CRITICAL: "9.5",
+    Severity.HIGH: "8.0",
+    Severity.MEDIUM: "5.5",
+    Severity.LOW: "2.0",
+    Severity.NONE: "0.0",
+    Severity.UNKNOWN: "9.5",
+}
+
+
+class SarifReport(ReportFormat):
+    """See ``ReportFormat``. One run; a rule for each vulnerability and check, a result for each place."""
+
+    id = "sarif"
+    title = "SARIF 2.1.0"
+    media_type = "application/sarif+json"
+    extension = "sarif"
+
+    def render(self, subject: ReportSubject) -> str:
+        rules: dict[str, dict[str, Any]] = {}
+        found = [result for image in subject.report.images for result in _results(subject, image, rules)]
+        results = list({result["partialFingerprints"]["dockwarden/v1"]: result for result in found}.values())
+        order = {name: number for number, name in enumerate(rules)}
+        unknown = list(_notifications(subject.report))
+        run = {
+            "tool": {
+                "driver": {
+                    "name": "Dockwarden",
+                    "version": subject.report.dockwarden or "0",
+                    "rules": list(rules.values()),
+                }
+            },
+            "invocations": [
+                {
+                    "executionSuccessful": not unknown,
+                    "endTimeUtc": f"{subject.report.finished_at:%Y-%m-%dT%H:%M:%SZ}",
+                    "toolExecutionNotifications": unknown,
+                }
+            ],
+            "results": [{**result, "ruleIndex": order[result["ruleId"]]} for result in results],
+            "properties": {"image": _text(subject.report.reference), "digest": str(subject.report.digest)},
+        }
+        document = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode()
+
+
+def _results(subject: ReportSubject, image: ImageReport, rules: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    accepted = _accepted(subject.decision)
+    for found in agreement.findings(image.engines):
+        item = found.vulnerability
+        name = _text(item.id)
+        score = max((c.score for c in item.cvss), default=None)
+        rules.setdefault(
+            name,
+            {
+                "id": name,
+                "shortDescription": {"text": _text(item.title or item.id)},
+                "fullDescription": {"text": _text(item.description or item.title or item.id, 1000)},
+                **({"helpUri": _text(item.url)} if item.url else {}),
+                "properties": {
+                    "security-severity": f"{score:.1f}" if score is not None else _SCORES[item.severity],
+                    "tags": ["security", "vulnerability"],
+                },
+            },
+        )
+        fix = f"fixed in {' or '.join(item.fixed_versions)}" if item.fixable else "no fix yet"
+        message = f"{item.id} ({item.severity}) in {item.package} {item.installed_version}, {fix}"
+        if found.disputed:
+            message += f" ({found.dispute})"
+        logical = {"name": _text(item.package), "fullyQualifiedName": _text(item.purl), "kind": "package"}
+        yield _result(
+            subject.report, image, name, item.severity, message, item.path, accepted.get(item.id), logical, item.purl
+        )
+    for result in image.checks:
+        if isinstance(result.outcome, Failed):
+            yield from _check(subject.report, image, result, result.outcome, rules, accepted.get(result.check))
+
+
+def _check(
+    report: ScanReport, image: ImageReport, result: CheckResult, outcome: Failed, rules: dict[str, dict[str, Any]], accepted: str | None
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    severity = outcome.severity or result.severity
+    rules.setdefault(
+        result.check,
+        {
+            "id": result.check,
+            "shortDescription": {"text": result.check},
+            "properties": {"security-severity": _SCORES[severity], "tags": ["security", "hardening"]},
+        },
+    )
+    for evidence in outcome.evidence[:100]:
+        yield _result(
+            report, image, result.check, severity, evidence.message, evidence.path, accepted, None, evidence.message
+        )
+
+
+def _result(
+    report: ScanReport, image: ImageReport, rule: str, severity: Severity, message: str, path: str, accepted: str | None,
+    logical: Mapping[str, str] | None, key: str,
+) -> dict[str, Any]:  # fmt: skip
+    """A place that a code host can show: the file within the image, or the image by its name."""
+    where = path or report.repository or report.reference
+    location: dict[str, Any] = {
+        "physicalLocation": {
+            "artifactLocation": {"uri": quote(_text(where).lstrip("/"), safe="/@._-") or "image"},
+            "region": {"startLine": 1},
+        }
+    }
+    if logical:
+        location["logicalLocations"] = [dict(logical)]
+    mark = hashlib.sha256(
+        "\n".join((rule, key, path, str(image.image.platform))).encode("utf-8", "replace")
+    ).hexdigest()
+    found = {
+        "ruleId": rule,
+        "level": _LEVELS.get(severity, "note"),
+        "message": {"text": _text(message, 1000)},
+        "locations": [location],
+        "partialFingerprints": {"dockwarden/v1": mark[:32]},
+        "properties": {"image": str(image.image.digest), "platform": str(image.image.platform)},
+    }
+    if accepted is not None:
+        found["suppressions"] = [{"kind": "external", "status": "accepted", "justification": _text(accepted)}]
+    return found
+
+
+def _accepted(decision: Decision | None) -> dict[str, str]:
+    """What an exemption covers, by subject, with its words."""
+    reasons = decision.reasons if decision else ()
+    return {reason.subject: reason.message for reason in reasons if reason.kind is ReasonKind.EXEMPTED}
+
+
+def _notifications(report: ScanReport) -> Iterator[dict[str, Any]]:
+    said = [gap for image in report.images for gap in _gaps(image)] or (
+        [] if report.images else [("image", "no image was examined")]
+    )
+    for name, text in dict.fromkeys(said):
+        yield {"level": "error", "message": {"text": _text(f"{name}: not known: {text}", 1000)}}
+
+
+def _gaps(image: ImageReport) -> Iterator[tuple[str, str]]:
+    if not image.engines:
+        yield "engine", "no engine looked for vulnerabilities"
+    yield from (("image", gap.detail or gap.reason) for gap in image.incomplete)
+    yield from ((engine.engine, gap.detail or gap.reason) for engine in image.engines for gap in engine.incomplete)
+    for result in image.checks:
+        if isinstance(result.outcome, Incomplete):
+            yield result.check, result.outcome.detail or result.outcome.reason
+
+
+def _text(value: str, limit: int = 400) -> str:
+    return clean_text(value, limit)
