@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, request
+from uuid import UUID
+
+from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner.store import deliveries
+from web.api import events as api
 from web.auth import permission, principal
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
 from web.services import services
@@ -20,3 +23,11 @@ def index() -> str:
     with services().database.read() as session:
         found = deliveries.list_(session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
     return page("events.html", found=found, here=here)
+
+
+@bp.post("/events/<uuid:delivery_id>/replay")
+@permission("scan")
+def replay(delivery_id: UUID) -> Response:
+    """Do again what a delivery led to."""
+    (first, *_) = api.again(str(delivery_id))
+    return redirect(url_for("scans_page.one", scan_id=first), 303)  # type: ignore[return-value]

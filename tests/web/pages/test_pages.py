@@ -157,7 +157,14 @@ def axe(page: Any) -> list[str]:
 
 def test_a_policy_is_written_tried_and_changed(person: Any, server: Dockwarden) -> None:
     name = "written-" + person.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")
-    person.goto(server.url + "/policies/new", "/settings", "/settings/people", "/settings/projects", "/settings/tokens")
+    person.goto(
+        server.url + "/policies/new",
+        "/settings",
+        "/settings/people",
+        "/settings/projects",
+        "/settings/tokens",
+        "/account",
+    )
     editor = person.get_by_label("Policy (YAML)")
     start = editor.input_value().replace("name: production", f"name: {name}")
     editor.fill(start.replace("check: root-user", "chek: root-user"))
