@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, decisions, posture
+from scanner import catalog, decisions, posture, verification
 from scanner.advisories import feeds
 from scanner.config import Secret, Settings
 from scanner.errors import EngineError, ScannerError, UsageError
@@ -19,11 +20,20 @@ from scanner.model.lineage import BaseImage
 from scanner.model.posture import Posture
 from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.model.scan import Progress, ScanReport, ScanRequest, Stage
-from scanner.pipeline import BaseOf, Report, Services, examine, examine_registry, make_services
+from scanner.pipeline import (
+    BaseOf,
+    Report,
+    Services,
+    examine,
+    examine_registry,
+    make_services,
+    verify_signatures,
+)
 from scanner.policy.evaluate import evidence_digest
 from scanner.registry.sources import AccessTo, open_target
 from scanner.store import bases, images, projects, registries, registry_checks, scans
 from scanner.store.session import Database
+from scanner.store.trust import StoredState
 
 if TYPE_CHECKING:
     from scanner.registry.auth import CredentialStore
@@ -44,6 +54,12 @@ class ServerServices:
     def make(cls, settings: Settings, database: Database, slot: str, key: Secret) -> ServerServices:
         services = make_services(settings, slot)
         return cls(replace(services, posture=stored_posture(settings, database)), database, key)
+
+    def with_trust(self) -> Services:
+        """What one scan works with: whom the installation trusts as it begins."""
+        with self.database.read() as session:
+            trust = verification.Trust(verification.roots(session), StoredState(self.database))
+        return replace(self.services, trust=trust)
 
     def cancelled_by(self, cancelled: Callable[[], bool]) -> ServerServices:
         return replace(self, services=replace(self.services, cancelled=cancelled))
@@ -184,7 +200,7 @@ def _named_now(base: BaseImage, digest: Digest, settings: Settings, access: Acce
 
 def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> None:
     """Bring a claimed scan to its recorded end. Raises ScannerError, or LeaseLost when it is another worker's by now."""
-    services, database = server.services, server.database
+    services, database = server.with_trust(), server.database
     access = configured_access(
         services.settings, database, server.key, claim.request.project, repository_of(claim.request.target)
     )
@@ -200,7 +216,7 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
         found = known or examine(source, subject, claim.request, services, report, every_platform=True)
         if known is not None and source.reference is not None:
             results, posture_at = examine_registry(source, services, report)
-            found = replace(
+            named = replace(
                 known,
                 reference=claim.request.target,
                 repository=source.reference.name,
@@ -208,6 +224,8 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
                 posture=results,
                 posture_at=posture_at,
             )
+            signatures = verify_signatures(source, subject, services, report)
+            found = verification.renewed(named, signatures, datetime.now(UTC))
     report(Progress(Stage.EVALUATE, "deciding"))
     evidence = evidence_digest(found)
 

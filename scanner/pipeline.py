@@ -12,12 +12,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from scanner import __version__, catalog, posture
+from scanner import __version__, catalog, posture, verification
 from scanner.advisories import feeds
 from scanner.checks._secrets import SecretScanner, image_without_secrets, without_secrets
 from scanner.checks.base import ImageCheck, ImageSubject
@@ -37,6 +37,7 @@ from scanner.model.finding import (
     Outcome,
     Passed,
     SecretMatch,
+    Verification,
 )
 from scanner.model.image import Image, Layer
 from scanner.model.lineage import BaseImage, declared
@@ -51,6 +52,7 @@ from scanner.registry.layout import lay_out
 from scanner.registry.manifest import layer_compression
 from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import AccessTo, RegistrySource, Source, open_target
+from scanner.verification import Trust
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ class Services:
     slot: str = "0"
     access: AccessTo | None = None
     base: BaseOf = declared
+    trust: Trust = field(default_factory=Trust)
     cancelled: Callable[[], bool] = lambda: False
     posture: posture.PostureOf | None = None
 
@@ -102,7 +105,7 @@ def local_services(settings: Settings) -> Iterator[Services]:
     from scanner.slots import claim_slot
 
     with claim_slot(settings.home / "slots") as slot:
-        yield make_services(settings, slot)
+        yield replace(make_services(settings, slot), trust=verification.stored(settings))
 
 
 def make_services(settings: Settings, slot: str, access: AccessTo | None = None) -> Services:
@@ -134,7 +137,11 @@ def examine(
     started, deadline = datetime.now(UTC), Deadline.after(services.settings.limits.scan_seconds)
     report(Progress(Stage.RESOLVE, f"{source.describe()} is {subject.digest.short}"))
     manifests, skipped = source.children(subject, request.platform, every_platform)
-    images = tuple(examine_image(source, manifest, request, services, report, deadline) for manifest in manifests)
+    verifications = verify_signatures(source, subject, services, report)
+    images = tuple(
+        replace(examine_image(source, manifest, request, services, report, deadline), verifications=verifications)
+        for manifest in manifests
+    )
     results, posture_at = examine_registry(source, services, report)
     reference = source.reference
     return ScanReport(
@@ -163,6 +170,18 @@ def examine_registry(
     ask = services.posture or posture.remembered(services.settings)
     found = ask(client.host, source.reference.repository, client.access, client.credentials)
     return found.results, found.checked_at
+
+
+def verify_signatures(
+    source: Source, subject: Descriptor, services: Services, report: Report
+) -> tuple[Verification, ...]:
+    """Who signed what the reference resolved to: the answers hold for every image below it."""
+    if not isinstance(source, RegistrySource):
+        return verification.unasked("no_registry", "the image comes from no registry", subject)
+    report(Progress(Stage.VERIFY, "signatures"))
+    return verification.verify(
+        source.reference, subject, source.client, services.trust, services.settings, datetime.now(UTC)
+    )
 
 
 def examine_image(

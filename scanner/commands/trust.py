@@ -15,11 +15,12 @@ from typing import Any
 
 import click
 
-from scanner import catalog
+from scanner import catalog, verification
 from scanner.config import Settings
-from scanner.console import FILE, Exit, choose, pass_settings, read
+from scanner.console import FILE, Exit, administration, choose, pass_settings, read, tell
 from scanner.errors import ImageError, RemoteError, ScannerError, UsageError
 from scanner.model.finding import Signer, TrustStatus, Verification
+from scanner.model.glob import matches
 from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.model.untrusted import clean_text
 from scanner.trust._state import DirectoryState, NoState
@@ -187,7 +188,10 @@ def trust_inspect(
         state=DirectoryState(state_dir) if state_dir else NoState(),
         options=TrustOptions(notary_server, gun, (), ca_file),
     )
-    answers = {name: asked.verify(plugin, tuple(roots[name])) for name, plugin in schemes.items()}
+    answers = {
+        name: asked.verify(plugin, tuple(roots[name]) or _named_roots(settings, asked.name, name))
+        for name, plugin in schemes.items()
+    }
     if format_ == "json":
         click.echo(json.dumps({name: [as_document(a) for a in found] for name, found in answers.items()}, indent=2))
     else:
@@ -198,6 +202,86 @@ def trust_inspect(
     signatures = [a for found in answers.values() for a in found if not a.predicate_type]
     refused = next((a for a in signatures if a.status is TrustStatus.REFUSED), None)
     return exit_of_answer(refused or decisive(signatures))
+
+
+@trust.group("root")
+def trust_root() -> None:
+    """Named trust roots: whose signatures scans and policies go by."""
+
+
+@trust_root.command("add")
+@click.argument("name")
+@click.argument("given", metavar="FILE|KEYID|tofu")
+@click.option("--scheme", required=True, metavar="SCHEME", help="notary-v1, cosign or notation.")
+@click.option(
+    "--scope",
+    multiple=True,
+    metavar="GLOB",
+    help="Repositories that it is about, such as registry.example.com/shop/**; all without.",
+)
+@click.option("--notary-server", default="", metavar="URL", help="The Notary v1 server of these repositories.")
+@pass_settings
+def trust_root_add(
+    settings: Settings, name: str, given: str, scheme: str, scope: tuple[str, ...], notary_server: str
+) -> None:
+    """Add or change a trust root: public keys and certificates, never secrets."""
+    from scanner import trust_roots
+
+    plugin = choose(catalog.schemes(), scheme, "signature scheme")
+    document = dict(_root(plugin, given).document)
+    if notary_server:
+        document["server"] = notary_server
+    with administration(settings) as session:
+        view = trust_roots.write(session, name, scheme, json.dumps(document), scope, "command line", where=name)
+    tell(f"trust root {name!r}, version {view.version}, for {', '.join(view.scope)}")
+
+
+@trust_root.command("list")
+@FORMAT
+@pass_settings
+def trust_root_list(settings: Settings, format_: str) -> None:
+    """List trust roots."""
+    from scanner.store import trust as store
+
+    with administration(settings) as session:
+        found = store.list_(session)
+    if format_ == "json":
+        shown = [
+            {"name": r.name, "version": r.version, "scheme": r.scheme, "scope": r.scope, "document": r.document}
+            for r in found
+        ]
+        click.echo(json.dumps(shown, indent=2))
+        return
+    for root in found:
+        click.echo(f"{root.name}  {root.scheme}  version {root.version}  {', '.join(root.scope)}")
+    if not found:
+        tell("no trust root yet: 'dockwarden trust root add NAME FILE --scheme SCHEME'")
+
+
+@trust_root.command("remove")
+@click.argument("name")
+@pass_settings
+def trust_root_remove(settings: Settings, name: str) -> None:
+    """Trust nothing by NAME any more. Refused while a policy in force names it."""
+    from scanner import trust_roots
+
+    with administration(settings) as session:
+        trust_roots.remove(session, name, "command line")
+    tell(f"trust root {name!r} is removed")
+
+
+@trust.command("forget")
+@click.argument("gun")
+@pass_settings
+def trust_forget(settings: Settings, gun: str) -> None:
+    """Forget what was seen of GUN, so that a repository that its owner made anew is not taken for a rollback."""
+    from scanner.store import audit
+    from scanner.store import trust as store
+
+    with administration(settings) as session:
+        count = store.forget(session, gun)
+        audit.record(session, "command line", "trust_state.forget", gun, detail={"count": count})
+    tell(f"{gun}: forgot {count} remembered states")
 
 
 def _reference(image: str | None, gun: str, tag: str | None, digest: str | None) -> Reference:
@@ -213,6 +297,11 @@ def _named(gun: str) -> Reference:
     """A name that is only looked up, never asked for: it need not follow the grammar of references."""
     host, _, repository = gun.partition("/")
     return Reference(host, repository)
+
+
+def _named_roots(settings: Settings, name: str, scheme: str) -> tuple[TrustRoot, ...]:
+    """The installation's own trust roots for this repository."""
+    return tuple(r for r in verification.stored(settings).roots if r.scheme == scheme and matches(r.scope, name))
 
 
 def _root(plugin: TrustScheme, given: str) -> TrustRoot:
@@ -233,6 +322,10 @@ class Asked:
     now: datetime
     state: TrustState
     options: TrustOptions
+
+    @property
+    def name(self) -> str:
+        return self.options.gun or self.reference.name
 
     def verify(self, plugin: TrustScheme, roots: tuple[TrustRoot, ...]) -> tuple[Verification, ...]:
         """The scheme's answers; a registry that cannot be asked is an answer as well."""

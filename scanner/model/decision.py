@@ -9,6 +9,8 @@ from enum import StrEnum
 from scanner.model.finding import Evidence
 from scanner.model.reference import Digest
 
+STALE = "signature_stale"  # the slug of signatures that were verified too long ago: a new scan would tell
+
 
 class Verdict(StrEnum):
     """``worst`` of two verdicts is what counts: deny > warn > allow."""
@@ -23,11 +25,13 @@ class Verdict(StrEnum):
 
 
 class ReasonKind(StrEnum):
-    """violation: positive evidence of harm. incomplete: we do not know. exempted: a violation that a person accepted."""
+    """violation: positive evidence of harm. incomplete: we do not know. exempted: a violation that a person accepted. satisfied: what a
+    rule demands is there, and who says so; it speaks for the image and decides nothing."""
 
     VIOLATION = "violation"
     INCOMPLETE = "incomplete"
     EXEMPTED = "exempted"
+    SATISFIED = "satisfied"
 
 
 @dataclass(frozen=True, slots=True)

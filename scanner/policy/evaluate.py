@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from scanner.model import agreement
-from scanner.model.decision import Change, Decision, Reason, ReasonKind, Revoked, Verdict
+from scanner.model.decision import STALE, Change, Decision, Reason, ReasonKind, Revoked, Verdict
 from scanner.model.finding import (
     AdvisoryStatus,
     CheckResult,
@@ -26,8 +26,6 @@ from scanner.model.finding import (
     Failed,
     Incomplete,
     Matched,
-    TrustStatus,
-    Verification,
     Vulnerability,
 )
 from scanner.model.glob import matches
@@ -36,7 +34,7 @@ from scanner.model.posture import Posture
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
-from scanner.policy import expressions
+from scanner.policy import expressions, signatures
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
 
 _EVIDENCE_KEPT = 5
@@ -88,6 +86,8 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     findings = _merged(findings)
     reasons = tuple(sorted((f.reason for f in findings), key=_order))
     changing = [f.worse_at for f in findings if f.worse_at and f.worse_at > context.now]
+    if any(reason.slug == STALE for reason in reasons):
+        changing.append(context.now)  # whoever is told so may ask again at once
     return Decision(
         verdict=_verdict(findings),
         reasons=reasons,
@@ -165,7 +165,7 @@ def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Cont
         if rule.vulnerability is not None:
             yield from _vulnerabilities(rule, rule.vulnerability, image, policy, context, unknown)
         elif rule.signature is not None:
-            yield from _signatures(rule, rule.signature, image, unknown)
+            yield from _signatures(rule, rule.signature, report, image, policy, context, unknown)
         elif rule.when is not None:
             yield from _expression(rule, rule.when, report, image, context, unknown)
         else:
@@ -372,43 +372,30 @@ def _outcome(rule: Rule, result: CheckResult, context: Context, unknown: Verdict
         )
 
 
-def _signatures(rule: Rule, selector: SignatureSelector, image: ImageReport, unknown: Verdict) -> Iterator[_Finding]:
-    asked = [v for v in image.verifications if v.scheme in selector.scheme]
-    missing = [scheme for scheme in selector.scheme if not any(v.scheme == scheme for v in asked)]
-    good = [v for v in asked if v.status is TrustStatus.VERIFIED]
-    signers = {name for v in good for name in _signer_names(v)}
-    wanted = (*selector.signers, *selector.keys, *selector.identities)
-    needed = 1 if selector.require == "any" else (len(wanted) or 1) if selector.require == "all" else selector.require
-    count = len(signers & set(wanted)) if wanted else len(good)
-    if count >= needed:
-        return
-    unclear = [v for v in asked if v.status is TrustStatus.UNKNOWN]
-    if missing or unclear:
-        why = "; ".join(
-            [*(f"{s} was not verified" for s in missing), *(f"{v.scheme}: {v.detail or v.reason}" for v in unclear)]
+def _signatures(
+    rule: Rule,
+    selector: SignatureSelector,
+    report: ScanReport,
+    image: ImageReport,
+    policy: Policy,
+    context: Context,
+    unknown: Verdict,
+) -> Iterator[_Finding]:
+    about = (image.image.digest, report.digest)
+    judged = signatures.judge(selector, image.verifications, about, context.now, policy.signatures_max_age)
+    schemes = ",".join(selector.scheme)
+    if judged.judgement is signatures.Judgement.UNKNOWN:
+        yield _incomplete(rule.id, judged.slug, judged.message, unknown, schemes)
+    elif judged.judgement is signatures.Judgement.SATISFIED:
+        reason = Reason(
+            rule.id, ReasonKind.SATISFIED, Verdict.ALLOW, judged.message, schemes, judged.evidence[:_EVIDENCE_KEPT]
         )
-        yield _incomplete(
-            rule.id, "signature_unknown", f"cannot tell who signed it: {why}", unknown, ",".join(selector.scheme)
+        yield _Finding(reason, worse_at=judged.until)
+    else:
+        reason = Reason(
+            rule.id, ReasonKind.VIOLATION, rule.action, judged.message, schemes, remedy="sign the image's digest"
         )
-        return
-    details = "; ".join(f"{v.scheme}: {v.reason or v.status}" for v in asked)
-    who = f" by {', '.join(wanted)}" if wanted else ""
-    message = f"not signed as required{who}: {details}"
-    yield _Finding(
-        Reason(
-            rule.id,
-            ReasonKind.VIOLATION,
-            rule.action,
-            message,
-            ",".join(selector.scheme),
-            remedy="sign the image's digest",
-        )
-    )
-
-
-def _signer_names(verification: Verification) -> Iterator[str]:
-    for signer in verification.signers:
-        yield from filter(None, (signer.name, signer.keyid, signer.role))
+        yield _Finding(reason)
 
 
 def _expression(
@@ -530,7 +517,7 @@ def _merged(findings: Iterable[_Finding]) -> list[_Finding]:
 
 
 def _order(reason: Reason) -> tuple[object, ...]:
-    kinds = [ReasonKind.VIOLATION, ReasonKind.INCOMPLETE, ReasonKind.EXEMPTED]
+    kinds = [ReasonKind.VIOLATION, ReasonKind.INCOMPLETE, ReasonKind.EXEMPTED, ReasonKind.SATISFIED]
     return (-reason.action.rank, kinds.index(reason.kind), reason.rule, reason.subject, reason.message)
 
 
@@ -560,7 +547,7 @@ def changes(reasons: Sequence[Reason]) -> tuple[Change, ...]:
     Where nothing denies, the same for what warns.
     """
     relevant = [r for r in reasons if r.action is Verdict.DENY] or [
-        r for r in reasons if r.kind is not ReasonKind.EXEMPTED
+        r for r in reasons if r.kind not in (ReasonKind.EXEMPTED, ReasonKind.SATISFIED)
     ]
     steps: dict[tuple[str, str], list[Reason]] = defaultdict(list)
     for reason in relevant:

@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from scanner.errors import UsageError
-from scanner.model.decision import Verdict
+from scanner.model.decision import ReasonKind, Verdict
 from scanner.model.finding import (
     AdvisoryStatus,
     CheckResult,
@@ -116,7 +116,7 @@ def _run(policy: Policy, case: Case) -> Result:
         wrong.append(f"verdict is {decision.verdict}, expected {case.expect.verdict}")
     if case.expect.undecided is not None and decision.undecided is not case.expect.undecided:
         wrong.append(f"undecided is {decision.undecided}, expected {case.expect.undecided}")
-    spoken = {reason.rule for reason in decision.reasons}
+    spoken = {reason.rule for reason in decision.reasons if reason.kind is not ReasonKind.SATISFIED}
     wrong.extend(f"rule {rule} says nothing" for rule in case.expect.rules if rule not in spoken)
     return Result(case.name, not wrong, "; ".join(wrong))
 

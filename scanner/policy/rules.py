@@ -73,12 +73,12 @@ class CheckInfo:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What a policy may name. ``signers`` None: not known here, so any name is accepted. Compared by identity: there is one a process."""
+    """What a policy may name. ``signers`` by scheme; None, of all or of one: not known here, so any name is accepted. Compared by identity: there is one a process."""
 
     checks: Mapping[str, CheckInfo]
     schemes: frozenset[str] = frozenset({"notary-v1", "cosign", "notation"})
     engines: frozenset[str] = frozenset({"trivy"})
-    signers: frozenset[str] | None = None
+    signers: Mapping[str, frozenset[str] | None] | None = None
 
 
 def _duration(value: Any) -> timedelta:
@@ -93,6 +93,15 @@ def _duration(value: Any) -> timedelta:
 
 def _many(value: Any) -> Any:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _scalars(value: Any) -> Any:
+    """Fields of an attestation are compared as text: true, false and numbers as JSON writes them."""
+    items = value if isinstance(value, list | tuple) else (value,)
+    return tuple(
+        str(item).lower() if isinstance(item, bool) else str(item) if isinstance(item, int | float) else item
+        for item in items
+    )
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -141,6 +150,17 @@ class SignatureSelector(_Document):
     keys: Texts = ()
     identities: Texts = ()
     require: Literal["any", "all"] | Annotated[int, Field(ge=1, le=50)] = "any"
+    attestation: str = Field("", max_length=300)  # a predicate type, * is any text; empty: a signature
+    fields: dict[str, Annotated[tuple[str, ...], BeforeValidator(_scalars)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sound(self) -> SignatureSelector:
+        if self.fields and not self.attestation:
+            raise ValueError("fields are an attestation's: name its predicate type in 'attestation'")
+        wanted = len(self.signers) + len(self.keys) + len(self.identities)
+        if isinstance(self.require, int) and 0 < wanted < self.require:
+            raise ValueError(f"require: {self.require} of {wanted} can never be met")
+        return self
 
 
 class Rule(_Document):
@@ -191,6 +211,10 @@ class _Posture(_Document):
     max_age: Duration = timedelta(hours=168)
 
 
+class _Signatures(_Document):
+    max_age: Duration = timedelta(hours=24)
+
+
 class _PolicyDocument(_Document):
     apiVersion: Literal["dockwarden/v1"]
     kind: Literal["Policy"]
@@ -198,6 +222,7 @@ class _PolicyDocument(_Document):
     match: _Match = _Match()
     incomplete: Action = Verdict.DENY
     advisories: _Advisories = _Advisories()
+    signatures: _Signatures = _Signatures()
     posture: _Posture = _Posture()
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500)
 
@@ -219,6 +244,7 @@ class Policy:
     checks: Mapping[str, tuple[str, ...]]  # rule id -> ids of the checks it selects
     text: str
     digest: Digest
+    signatures_max_age: timedelta = timedelta(hours=24)
     judges: Mapping[str, Mapping[str, Judge]] = field(
         default_factory=dict
     )  # rule id -> check id -> by the rule's parameters
@@ -257,6 +283,7 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         checks={rule.id: selected_checks(rule, known) for rule in document.rules},
         text=text,
         digest=Digest.of(text.encode()),
+        signatures_max_age=document.signatures.max_age,
         judges={rule.id: dict(_judges(rule, known)) for rule in document.rules if rule.parameters},
     )
 
@@ -368,6 +395,7 @@ def _fields_at(path: Sequence[Any]) -> Iterable[str]:
         "metadata": _Metadata,
         "match": _Match,
         "advisories": _Advisories,
+        "signatures": _Signatures,
         "posture": _Posture,
     }
     for part in reversed(path[:-1]):
@@ -419,14 +447,24 @@ def _unknown(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Pro
             named.append(("engine", (rule.vulnerability.engines,), ("any", "all", *sorted(known.engines))))
         if rule.signature:
             named.append(("scheme", rule.signature.scheme, known.schemes))
-            if known.signers is not None:
-                named.append(("signer", rule.signature.signers, known.signers))
+            groups = (
+                [known.signers.get(s, frozenset()) for s in rule.signature.scheme]
+                if known.signers is not None
+                else [None]
+            )
+            if None not in groups:
+                named.append(("signer", rule.signature.signers, {name for group in groups for name in group or ()}))
         for what, names, there in named:
             for name in names:
                 if name not in set(there):
-                    within = {"scheme": ["signature"], "signer": ["signature"], "engine": ["vulnerability", "engines"]}
-                    path = ["rules", index, *within.get(what, [what])]
+                    inner = {
+                        "scheme": ["signature", "scheme"],
+                        "signer": ["signature", "signers"],
+                        "engine": ["vulnerability", "engines"],
+                    }
+                    path = ["rules", index, *inner.get(what, [what])]
                     message = f"there is no {what} {name!r}" + _did_you_mean(name, there)
+                    message += " (add a trust root first)" if what == "signer" and not there else ""
                     yield Problem(*position(tree, path), f"rules.{index}.{what}", message)
 
 

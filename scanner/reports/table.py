@@ -16,6 +16,7 @@ from scanner.model.untrusted import clean_text
 from scanner.reports.base import ReportFormat, ReportSubject
 
 _MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
+_KINDS = {ReasonKind.INCOMPLETE: "unknown", ReasonKind.EXEMPTED: "accepted", ReasonKind.SATISFIED: "met"}
 _COLORS = {Verdict.ALLOW: "32", Verdict.WARN: "33", Verdict.DENY: "31"}
 _SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)
 _REASONS, _PACKAGES = 12, 10
@@ -75,9 +76,11 @@ class _Page:
 
     def _why(self, decision: Decision) -> Iterator[str]:
         groups = list(_grouped(decision.reasons))
-        if not groups:
+        if all(group[0].kind is ReasonKind.SATISFIED for group in groups):
             yield ""
             yield "Nothing in the policy speaks against it."
+            for group in groups:
+                yield from self._reason(group)
             return
         yield ""
         yield "Why"
@@ -88,13 +91,7 @@ class _Page:
 
     def _reason(self, group: Sequence[Reason]) -> Iterator[str]:
         first = group[0]
-        kind = (
-            "unknown"
-            if first.kind is ReasonKind.INCOMPLETE
-            else "accepted"
-            if first.kind is ReasonKind.EXEMPTED
-            else ""
-        )
+        kind = _KINDS.get(first.kind, "")
         label = self._paint(f"{first.action:<5}", _COLORS[first.action])
         if first.kind is ReasonKind.INCOMPLETE:
             text = f"{first.message} (asked by {', '.join(dict.fromkeys(reason.rule for reason in group))})"

@@ -239,6 +239,37 @@ registry_check = sa.Table(
     ),
 )
 
+# Trust roots, and what verifiers remember
+
+trust_root = sa.Table(
+    "trust_root",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("removed", sa.Boolean, nullable=False),  # its versions stay: decisions name it
+    sa.Column("updated_at", Moment, nullable=False),
+)
+trust_root_version = sa.Table(
+    "trust_root_version",
+    metadata,
+    sa.Column("name", sa.String(64), sa.ForeignKey("trust_root.name"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("scheme", sa.String(64), nullable=False),
+    sa.Column("scope", sa.JSON, nullable=False),  # of host/repository
+    sa.Column("document", sa.Text, nullable=False),  # JSON, public keys and certificates only
+    sa.Column("author", sa.String(200), nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+)
+trust_state = sa.Table(
+    "trust_state",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),  # hex of the sha256 of ``name``
+    sa.Column("name", Words(1000), nullable=False),  # what it is about, such as a GUN, and under which anchor
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+)
+
 # Scans
 
 scan = sa.Table(

@@ -116,6 +116,10 @@ class TrustScheme(ABC):
         contradicts itself: by such a one every image is refused.
         """
 
+    def signers(self, document: Mapping[str, Any]) -> frozenset[str] | None:
+        """Whom a policy may name of this trust root; None: whoever it lets in is not known beforehand."""
+        return None
+
 
 class NameScheme(TrustScheme):
     """A scheme that binds signatures to names, so that it can answer where there is no registry."""

@@ -49,6 +49,11 @@ class Cosign(TrustScheme):
         """See ``TrustScheme.parse_trust``."""
         return parse_document(data, where)
 
+    def signers(self, document: Mapping[str, Any]) -> frozenset[str] | None:
+        """See ``TrustScheme.signers``: keys by name, and identities that are no expression."""
+        subjects = [identity.get("subject") for identity in document.get("identities", ())]
+        return None if None in subjects else frozenset((*document.get("keys", ()), *map(str, subjects)))
+
     def verify(self, job: TrustJob) -> tuple[Verification, ...]:
         """See ``TrustScheme.verify``. One answer for each trust root, then one for each attestation that it verifies."""
         found = find(job)

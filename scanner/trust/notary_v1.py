@@ -36,7 +36,7 @@ _KEY_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _GUN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+", re.ASCII)
 _MAX_GUN = 512
 _BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
-_FIELDS = ("mode", "ids", "pem", "root_json", "server", "ca", "require_signers")
+_FIELDS = ("mode", "ids", "pem", "root_json", "server", "ca", "require_signers", "signers")
 _SECONDS = 8.0
 _TRIES = 2
 # What says that the image is unsigned, as opposed to badly signed.
@@ -122,6 +122,11 @@ class NotaryV1(NameScheme):
             where, f"{text[:80]!r} is no file, no key id and not 'tofu'", "a key id has 64 lower-case hex digits"
         )
 
+    def signers(self, document: Mapping[str, Any]) -> frozenset[str] | None:
+        """See ``TrustScheme.signers``: the delegations that the document names."""
+        named = (*document.get("signers", ()), *document.get("require_signers", ()))
+        return frozenset(("Repo Admin", *named)) if named else None
+
 
 def _text(data: bytes, where: str) -> str:
     try:
@@ -185,8 +190,9 @@ def _checked(document: Any, where: str) -> dict[str, Any]:
     if document.get("ca"):
         found["ca"] = _a_text(document["ca"], "ca", where)
         _certificates(found["ca"], where)
-    if document.get("require_signers"):
-        found["require_signers"] = _text_list(document["require_signers"], "require_signers", where)
+    for name in ("require_signers", "signers"):
+        if document.get(name):
+            found[name] = _text_list(document[name], name, where)
     return found
 
 
@@ -262,7 +268,7 @@ def open_server(root: TrustRoot, job: TrustQuestion, gun: str) -> Iterator[Notar
         if root.document.get("ca") and ca_file is None:
             ca_file = Path(directory) / "ca.pem"
             ca_file.write_text(root.document["ca"], "utf-8")
-        server = NotaryServer(url, gun, job.settings, ca_file or job.settings.ca_file)
+        server = NotaryServer(url, gun, job.settings, ca_file or job.settings.ca_file, named=bool(job.options.server))
         try:
             yield server
         finally:
@@ -270,18 +276,26 @@ def open_server(root: TrustRoot, job: TrustQuestion, gun: str) -> Iterator[Notar
 
 
 class NotaryServer:
-    """Fetches one repository's files. https only, no redirects, every body bounded, one time limit for all of it together."""
+    """Fetches one repository's files. https only, no redirects, every body bounded, one time limit for all of it together.
 
-    def __init__(self, url: str, gun: str, settings: Settings, ca_file: Path | None) -> None:
+    ``named``: a person on the command line named the server, so it may be anywhere and be told that person's credentials.
+    """
+
+    def __init__(self, url: str, gun: str, settings: Settings, ca_file: Path | None, *, named: bool) -> None:
         parts = urlsplit(url)
-        host = parts.netloc
-        self._host, self._base = host, f"{url}/v2/"
+        self._host, self._base = parts.netloc, f"{url}/v2/"
         self._files = f"{url}/v2/{quote(gun, safe='/:[]')}/_trust/tuf/"
         self._scope = f"repository:{gun}:pull"
-        address = (parts.hostname, parts.port or 443)
-        self._http = http_client(settings, allowed=lambda name, port: (name, port) == address, ca_file=ca_file)
-        self._auth = Authenticator(host, CredentialStore(settings), self._http, settings.limits.token, insecure=False)
         self._ends = time.monotonic() + _SECONDS
+        self._http = http_client(
+            settings,
+            own=[parts.hostname or ""],
+            named=named,
+            ca_file=ca_file,
+            ends=self._ends,
+        )
+        store = CredentialStore(settings, personal=named)
+        self._auth = Authenticator(self._host, store, self._http, settings.limits.token, insecure=False)
         self._greeted = False
 
     def close(self) -> None:

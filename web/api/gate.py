@@ -16,7 +16,7 @@ from pydantic import Field, StringConstraints
 
 from scanner import catalog, decisions, queue
 from scanner.errors import UsageError
-from scanner.model.decision import Change, Reason, Verdict
+from scanner.model.decision import STALE, Change, Decision, Reason, Verdict
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.store import accounts, images, scans
@@ -151,7 +151,7 @@ def ask(body: GateIn) -> Response:
     reference = parse_image(body.image)
     workloads = parse_workload(body.workload, reference) if body.workload is not None else None
     question = _Question(reference, body, project_of(body.project, reference))
-    document = question.recorded() if reference.digest else None
+    document = question.recorded(ask_again=True) if reference.digest else None
     if document is None:
         scan = question.scan()
         document = question.wait(scan.id, body.wait_seconds) if scan.state.terminal or body.wait_seconds else None
@@ -163,6 +163,11 @@ def ask(body: GateIn) -> Response:
     return Response(document, mimetype="application/json")
 
 
+def is_stale(decision: Decision) -> bool:
+    """Whether the decision would be another if the signatures were verified now."""
+    return any(reason.slug == STALE for reason in decision.reasons)
+
+
 class _Question:
     """One request to the gate that its first query could not answer."""
 
@@ -170,8 +175,11 @@ class _Question:
         self.reference, self.body, self.project = reference, body, project
         self.projects = principal().projects
 
-    def recorded(self, digest: Digest | None = None) -> str | None:
-        """The decision in force, made anew from the stored evidence where time or a changed policy has passed over it."""
+    def recorded(self, digest: Digest | None = None, *, ask_again: bool = False) -> str | None:
+        """The decision in force, made anew from the stored evidence where time or a changed policy has passed over it.
+
+        ``ask_again``: None where signatures were verified too long ago, because a new scan would tell.
+        """
         digest = digest or self.reference.digest
         assert digest is not None
         with services().database.session() as session:
@@ -187,6 +195,8 @@ class _Question:
             if document["environment"] != environment or not store_gate.holds(session, row):
                 found = images.evidence(session, row.report_id)
                 made = decisions.decide_all(session, found, known, catalog.remedies(), [environment])
+                if ask_again and any(is_stale(m.decision) for m in made if m.decision.environment == environment):
+                    return None
                 images.redecide(session, row.report_id, found, made, row.project)
                 document = orjson.loads(next(m.document for m in made if m.decision.environment == environment))
         return orjson.dumps(document | {"environment": self.body.environment}).decode()

@@ -9,10 +9,10 @@ from flask import Response
 from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
-from scanner import catalog
+from scanner import trust_roots
 from scanner.errors import NotFoundError, UsageError
 from scanner.model.decision import Verdict
-from scanner.policy.rules import Policy, PolicyError, parse_policy
+from scanner.policy.rules import Known, Policy, PolicyError, parse_policy
 from scanner.store import audit, gate, policies
 from web import simulation
 from web.api.base import PREFIX, Body, DigestText, Model, Name, answer, blueprint, etag, listed, problems
@@ -157,7 +157,7 @@ def validate(path: PolicyPath, body: PolicyIn) -> Response:
     Everything that is wrong with it, with line and column. Nothing is stored, and there need be no such policy yet.
     """
     try:
-        parsed = parse_policy(body.text, path.name, known=catalog.known())
+        parsed = parse_policy(body.text, path.name, known=known_now())
     except PolicyError as error:
         found = [PolicyProblem(line=p.line, column=p.column, field=p.field, message=p.message) for p in error.problems]
         return answer(ValidationOut(valid=False, name=None, problems=found))
@@ -202,7 +202,7 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
         current = _current(session, path.name)
         project = current.project if current else project_named(body.project) if body.project else ""
         _may_write(project)
-        expected = _edited(header.if_match, current)
+        expected = edited_version(header.if_match, current.version if current else None, "policy")
         written = policies.put(session, path.name, body.text, principal().name, if_version=expected, project=project)
         if current is None or written.version != current.version:
             gate.invalidate(session)
@@ -277,8 +277,14 @@ def _may_write(project: str) -> None:
         raise NotFoundError("there is no such policy")
 
 
+def known_now() -> Known:
+    """What a policy may name that is written now."""
+    with services().database.read() as session:
+        return trust_roots.known_to_authors(session)
+
+
 def _parsed(text: str, name: str) -> Policy:
-    parsed = parse_policy(text, name, known=catalog.known())
+    parsed = parse_policy(text, name, known=known_now())
     if parsed.name != name:
         raise UsageError(f"the document is named {parsed.name!r}, the address {name!r}", reason="invalid")
     return parsed
@@ -288,13 +294,13 @@ def _current(session: Connection, name: str) -> policies.PolicyView | None:
     return next((policy for policy in policies.list_(session) if policy.name == name), None)
 
 
-def _edited(if_match: str | None, current: policies.PolicyView | None) -> int | None:
-    """The version that If-Match names, for the store to compare. Without one only a new policy may be written."""
+def edited_version(if_match: str | None, current: int | None, what: str) -> int | None:
+    """The version that If-Match names, for the store to compare. Without one only something new may be written."""
     if current is None:
         return 0 if not if_match else -1
     if not if_match:
         raise UsageError(
-            "the policy exists", reason="precondition_required", hint="send If-Match with the ETag you read"
+            f"the {what} exists", reason="precondition_required", hint="send If-Match with the ETag you read"
         )
     if if_match.strip() == "*":
         return None

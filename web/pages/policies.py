@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 
-from scanner import catalog
+from scanner import catalog, trust_roots
 from scanner.errors import ConflictError, NotFoundError, UsageError
 from scanner.policy.rules import Policy, PolicyError, Problem, default_policy, parse_policy
 from scanner.store import audit, gate, policies
@@ -154,7 +154,9 @@ def _text() -> str:
 
 def _parsed(text: str) -> tuple[Policy | None, Sequence[Problem]]:
     try:
-        return parse_policy(text, known=catalog.known()), ()
+        with services().database.read() as session:
+            known = trust_roots.known_to_authors(session)
+        return parse_policy(text, known=known), ()
     except PolicyError as error:
         return None, error.problems
     except UsageError as error:

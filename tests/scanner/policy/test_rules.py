@@ -51,7 +51,7 @@ def test_a_good_policy() -> None:
             5,
             "not a duration",
         ),
-        (GOOD.replace("    check: root-user\n", "    signature: {scheme: [pgp]}\n"), 6, 5, "there is no scheme 'pgp'"),
+        (GOOD.replace("    check: root-user\n", "    signature: {scheme: [pgp]}\n"), 6, 17, "there is no scheme 'pgp'"),
         (GOOD.replace("    check: root-user\n", "    benchmark: cis-docker-1.6/9.9\n"), 6, 5, "there is no benchmark"),
         ("a: [1\n", 2, 1, ""),
         (GOOD.replace("metadata: {name: test}", "metadata: &m {name: test}"), 3, 11, "anchors"),

@@ -100,6 +100,7 @@ FAULTS: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
     "asks for a password": ({"*": {"status": 401}}, ["unavailable"]),
     "nothing there": ({"root.json": {"status": 404}}, ["no_trust_data"]),
     "no timestamp": ({"timestamp.json": {"status": 404}}, ["no_trust_data"]),
+    "drips a header a moment": ({"timestamp.json": {"drip": True}}, ["unavailable"]),
     "in pieces": ({"*": {"chunked": True}}, [""]),
 }
 

@@ -1,0 +1,195 @@
+"""Whether an image is signed as a rule asks: by whom, with which key, under which role, and until when that may be believed.
+
+Pure. What could not be told, or was told too long ago, never counts as signed and never as unsigned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from scanner.model.decision import STALE
+from scanner.model.finding import Evidence, Signer, TrustStatus, Verification
+from scanner.model.reference import Digest
+from scanner.model.untrusted import clean_text
+from scanner.policy.rules import SignatureSelector
+
+
+class Judgement(StrEnum):
+    SATISFIED = "satisfied"
+    UNSATISFIED = "unsatisfied"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """``slug`` says why it is not known; ``until``: the moment at which a satisfied rule has to be asked again."""
+
+    judgement: Judgement
+    message: str
+    slug: str = ""
+    evidence: tuple[Evidence, ...] = ()
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """The answers that the rule asks for: usable ones, those that cannot be told, and why the others do not count."""
+
+    good: list[Verification]
+    unclear: list[str]
+    stale: list[str]
+    refused: list[str]
+
+
+def judge(
+    selector: SignatureSelector,
+    verifications: Sequence[Verification],
+    digests: Collection[Digest],
+    now: datetime,
+    max_age: timedelta,
+) -> Judged:
+    """``digests``: what the answers may be about: the image, or the index that it was pulled by."""
+    found = _sort(selector, verifications, digests, now, max_age)
+    if _enough(selector, found.good):
+        ends = [moment for v in found.good for moment in _ends(v, max_age) if moment > now]
+        evidence = tuple(_evidence(v, s) for v in found.good for s in v.signers or (Signer(),))
+        return Judged(Judgement.SATISFIED, _praise(selector, found.good), "", evidence, min(ends, default=None))
+    what = f"attestation {selector.attestation}" if selector.attestation else "signature"
+    if found.unclear or found.stale:
+        slug = "signature_unknown" if found.unclear else STALE
+        return Judged(
+            Judgement.UNKNOWN, f"cannot tell who made its {what}: " + "; ".join((*found.unclear, *found.stale)), slug
+        )
+    wanted = (*selector.signers, *selector.keys, *selector.identities)
+    who = f" by {_needed(selector)}{', '.join(wanted)}" if wanted else ""
+    there = [f"{v.scheme}: by {_names(v)} only" for v in found.good]
+    word = "attested" if selector.attestation else "signed"
+    return Judged(
+        Judgement.UNSATISFIED,
+        f"not {word} as required{who}: " + ("; ".join((*found.refused, *there)) or "nothing there"),
+    )
+
+
+def _sort(
+    selector: SignatureSelector,
+    verifications: Sequence[Verification],
+    digests: Collection[Digest],
+    now: datetime,
+    max_age: timedelta,
+) -> _Sorted:
+    asked = [v for v in verifications if v.scheme in selector.scheme]
+    found = _Sorted([], [], [], [])
+    found.unclear.extend(f"{s} was not verified" for s in selector.scheme if not any(v.scheme == s for v in asked))
+    for v in asked:
+        if v.status is TrustStatus.UNKNOWN:  # of a scheme that could not be asked, no attestation is known either
+            found.unclear.append(f"{v.scheme}: {v.detail or v.reason}")
+        elif not _is_wanted(selector, v):
+            continue
+        elif v.status is not TrustStatus.VERIFIED:
+            found.refused.append(f"{v.scheme}: {v.reason or v.status}")
+        elif v.digest not in digests:
+            found.refused.append(f"{v.scheme}: it is the signature of another image")
+        elif v.checked_at is not None and now - v.checked_at > max_age:
+            found.stale.append(f"{v.scheme}: verified on {v.checked_at:%Y-%m-%d %H:%M} UTC, too long ago")
+        elif v.signers and not (alive := tuple(s for s in v.signers if s.expires is None or s.expires > now)):
+            found.stale.append(f"{v.scheme}: what was verified has expired since")
+        elif wrong := _fields(selector, v):
+            (found.unclear if v.predicate_cut else found.refused).append(f"{v.scheme}: {wrong}")
+        else:
+            found.good.append(replace(v, signers=alive) if v.signers else v)
+    if selector.attestation and not found.good and not found.refused:
+        found.refused.append(f"no attestation {selector.attestation}")
+    return found
+
+
+def _is_wanted(selector: SignatureSelector, v: Verification) -> bool:
+    """A signature is no attestation, and no attestation a signature."""
+    if not selector.attestation:
+        return not v.predicate_type
+    return bool(v.predicate_type) and fnmatchcase(v.predicate_type, selector.attestation)
+
+
+def _fields(selector: SignatureSelector, v: Verification) -> str:
+    """The first field that is not as the rule wants it; empty when all are."""
+    there = dict(v.predicate)
+    for path, allowed in selector.fields.items():
+        if there.get(path) not in allowed:
+            return f"{path} is {clean_text(there[path], 100)!r}" if path in there else f"it has no {path}"
+    return ""
+
+
+def _enough(selector: SignatureSelector, good: Sequence[Verification]) -> bool:
+    wanted = [
+        *((_signed_by, name) for name in selector.signers),
+        *((_with_key, keyid) for keyid in selector.keys),
+        *((_as_identity, name) for name in selector.identities),
+    ]
+    if not wanted:
+        if selector.require == "all":
+            return {v.scheme for v in good} >= set(selector.scheme)
+        return len(set(_distinct(good))) >= (1 if selector.require == "any" else selector.require)
+    count = sum(any(meets(v, name) for v in good) for meets, name in wanted)
+    return count >= {"any": 1, "all": len(wanted)}.get(str(selector.require), selector.require)  # type: ignore[operator]
+
+
+def _signed_by(v: Verification, name: str) -> bool:
+    """A signer's name or role, or the trust root whose demands the signatures meet."""
+    return name == v.trust or any(name in (signer.name, signer.role) for signer in v.signers)
+
+
+def _with_key(v: Verification, keyid: str) -> bool:
+    return any(keyid == signer.keyid for signer in v.signers)
+
+
+def _as_identity(v: Verification, name: str) -> bool:
+    return any(name == signer.name for signer in v.signers if signer.issuer)
+
+
+def _distinct(good: Iterable[Verification]) -> Iterator[str]:
+    """One key is one signer, however often it signed; without a key it is an identity."""
+    for v in good:
+        for signer in v.signers or (Signer(name=v.trust or v.scheme),):
+            yield signer.keyid or f"{signer.issuer} {signer.name}"
+
+
+def _ends(v: Verification, max_age: timedelta) -> Iterator[datetime]:
+    if v.checked_at is not None:
+        yield v.checked_at + max_age
+    yield from (signer.expires for signer in v.signers if signer.expires)
+
+
+def _praise(selector: SignatureSelector, good: Sequence[Verification]) -> str:
+    word = f"attested ({selector.attestation})" if selector.attestation else "signed"
+    return "; ".join(f"{word} by {_names(v)}{_trusted(v)}" for v in good)
+
+
+def _names(v: Verification) -> str:
+    return ", ".join(dict.fromkeys(map(describe, v.signers))) or "a key of the trust root"
+
+
+def _trusted(v: Verification) -> str:
+    return f"; {v.scheme}, trusted by {v.trust}" if v.trust else f"; {v.scheme}"
+
+
+def describe(signer: Signer) -> str:
+    """A signer as people are told: ``alice (key 1234abcd…, role targets/alice, until 2029-11-22)``."""
+    facts = (
+        f"key {signer.keyid[:16]}" if signer.keyid else "",
+        f"role {signer.role}" if signer.role else "",
+        f"issued by {signer.issuer}" if signer.issuer else "",
+        f"until {signer.expires:%Y-%m-%d}" if signer.expires else "",
+    )
+    told = ", ".join(filter(None, facts))
+    return clean_text(f"{signer.name or 'whoever holds the key'}" + (f" ({told})" if told else ""), 400)
+
+
+def _evidence(v: Verification, signer: Signer) -> Evidence:
+    return Evidence(f"{v.scheme}: {describe(signer)}", keyid=signer.keyid, name=signer.name or v.trust)
+
+
+def _needed(selector: SignatureSelector) -> str:
+    return {"any": "one of ", "all": "all of "}.get(str(selector.require), f"{selector.require} of ")

@@ -1,0 +1,141 @@
+"""Trust roots: named, versioned, public. And what verifiers remember of a name, so that a rollback is noticed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from scanner.errors import ConflictError, NotFoundError
+from scanner.store.schema import trust_root, trust_root_version, trust_state
+from scanner.store.session import Database, moment
+
+
+@dataclass(frozen=True)
+class RootView:
+    """One version of a trust root. ``document`` was validated by its scheme before it came here; it holds no secret."""
+
+    name: str
+    version: int
+    scheme: str
+    scope: tuple[str, ...]
+    document: Mapping[str, Any]
+    author: str
+    created_at: datetime
+
+
+def put(
+    session: Connection, name: str, scheme: str, document: Mapping[str, Any], scope: Sequence[str], author: str, *,
+    if_version: int | None = None,
+) -> RootView:  # fmt: skip
+    """Record a new version (none when nothing changes). ``if_version``: the version the author edited, 0 for a new root.
+
+    Raises ConflictError(reason="edited_meanwhile").
+    """
+    now = moment(session)
+    row = session.execute(
+        sa.select(trust_root.c.version, trust_root.c.removed).where(trust_root.c.name == name)
+    ).first()
+    there = get(session, name) if row is not None and not row.removed else None
+    if if_version is not None and if_version != (there.version if there else 0):
+        raise ConflictError(
+            f"trust root {name!r} was changed meanwhile", reason="edited_meanwhile", hint="read it again, then edit"
+        )
+    if there and (there.scheme, there.document, there.scope) == (scheme, document, tuple(scope)):
+        return there
+    version = (row.version if row else 0) + 1
+    values = {"version": version, "removed": False, "updated_at": now}
+    if row is None:
+        session.execute(trust_root.insert().values(name=name, **values))
+    else:
+        session.execute(trust_root.update().where(trust_root.c.name == name).values(**values))
+    session.execute(
+        trust_root_version.insert().values(
+            name=name, version=version, scheme=scheme, scope=list(scope), document=json.dumps(document, sort_keys=True),
+            author=author, created_at=now,
+        )
+    )  # fmt: skip
+    return get(session, name)
+
+
+def get(session: Connection, name: str) -> RootView:
+    """The newest version. Raises NotFoundError."""
+    row = session.execute(_views().where(trust_root.c.name == name)).first()
+    if row is None:
+        raise NotFoundError("there is no such trust root")
+    return _view(row)
+
+
+def list_(session: Connection) -> tuple[RootView, ...]:
+    """The newest version of each, by name."""
+    return tuple(_view(row) for row in session.execute(_views().order_by(trust_root.c.name)))
+
+
+def remove(session: Connection, name: str) -> None:
+    """From now on nothing is trusted by it. Its versions stay, because decisions name them. Raises NotFoundError."""
+    there = (trust_root.c.name == name) & ~trust_root.c.removed
+    values = {"removed": True, "updated_at": moment(session)}
+    if session.execute(trust_root.update().where(there).values(**values)).rowcount != 1:
+        raise NotFoundError("there is no such trust root")
+
+
+def _views() -> sa.Select[Any]:
+    newest = (trust_root_version.c.name == trust_root.c.name) & (trust_root_version.c.version == trust_root.c.version)
+    return sa.select(*trust_root_version.c).join(trust_root, newest).where(~trust_root.c.removed)
+
+
+def _view(row: sa.Row[Any]) -> RootView:
+    document = json.loads(row.document)
+    return RootView(row.name, row.version, row.scheme, tuple(row.scope), document, row.author, row.created_at)
+
+
+class StoredState:
+    """What verifiers remember, in the database. See ``scanner.trust.base.TrustState``.
+
+    One run may overtake another: what is saved must follow what was loaded, else it is dropped. So memory never goes back.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._loaded: dict[str, int] = {}
+
+    def load(self, key: str) -> bytes | None:
+        with self._database.read() as session:
+            row = session.execute(
+                sa.select(trust_state.c.revision, trust_state.c.state).where(trust_state.c.key == _hash(key))
+            ).first()
+        self._loaded[key] = row.revision if row else 0
+        return bytes(row.state) if row else None
+
+    def save(self, key: str, state: bytes) -> None:
+        revision = self._loaded.get(key, 0)
+
+        def write(session: Connection) -> None:
+            values = {"state": state, "revision": revision + 1, "updated_at": moment(session)}
+            mine = (trust_state.c.key == _hash(key)) & (trust_state.c.revision == revision)
+            if session.execute(trust_state.update().where(mine).values(**values)).rowcount:
+                return
+            if revision == 0:
+                with contextlib.suppress(IntegrityError), session.begin_nested():  # another run was first
+                    session.execute(trust_state.insert().values(key=_hash(key), name=key, **values))
+
+        self._database.transact(write)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def forget(session: Connection, gun: str) -> int:
+    """Forget what was seen of a name, under every anchor: for a repository that its owner made anew. Returns how many."""
+    names = session.execute(sa.select(trust_state.c.key, trust_state.c.name)).all()
+    keys = [row.key for row in names if row.name.partition("#")[0] == gun]
+    return session.execute(trust_state.delete().where(trust_state.c.key.in_(keys))).rowcount

@@ -1,0 +1,87 @@
+"""Whom an installation trusts, as people manage it: the same rules for the API, the pages and the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy.engine import Connection
+
+from scanner import catalog, decisions
+from scanner.errors import ConflictError, UsageError
+from scanner.policy.rules import Known
+from scanner.store import audit, gate, trust
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+_PATTERN = re.compile(r"[A-Za-z0-9.*:\[\]_/-]{1,300}", re.ASCII)
+
+
+def write(
+    session: Connection, name: str, scheme: str, given: str, scope: Sequence[str], actor: str, *,
+    where: str = "document", if_version: int | None = None, address: str = "",
+) -> trust.RootView:  # fmt: skip
+    """A trust root from what a person gave (JSON, PEM or a word), validated by its scheme and recorded in the audit log.
+
+    Every decision is made anew from the next scan on. Raises UsageError naming what is wrong, ConflictError.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"not a name: {name[:100]!r}", hint="lower-case letters, digits, and . _ - after the first")
+    plugin = catalog.schemes().get(scheme)
+    if plugin is None:
+        hint = "choose one of: " + ", ".join(catalog.schemes())
+        raise UsageError(f"there is no signature scheme {scheme[:100]!r}", reason="bad_trust_root", hint=hint)
+    document = plugin.parse_trust(given.encode("utf-8", "surrogatepass"), where)
+    before = next((root for root in trust.list_(session) if root.name == name), None)
+    written = trust.put(session, name, scheme, document, _scope(scope), actor, if_version=if_version)
+    if before is None or written.version != before.version:
+        gate.invalidate(session)
+        detail = {
+            "version": written.version,
+            "scheme": scheme,
+            "scope": list(written.scope),
+            "before": {"version": before.version, "scheme": before.scheme} if before else None,
+        }
+        audit.record(session, actor, "trust_root.write", name, address=address, detail=detail)
+    return written
+
+
+def _scope(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Globs over host/repository; every repository without any."""
+    found = tuple(dict.fromkeys(pattern.strip() for pattern in patterns if pattern.strip()))
+    for pattern in found:
+        if not _PATTERN.fullmatch(pattern):
+            raise UsageError(
+                f"not a pattern over host/repository: {pattern[:100]!r}", hint="such as registry.example.com/shop/**"
+            )
+    return found or ("**",)
+
+
+def remove(session: Connection, name: str, actor: str, *, address: str = "") -> None:
+    """Trust nothing by it any more. Raises NotFoundError; ConflictError(reason="in_use") while a policy in force names it."""
+    trust.get(session, name)
+    for one in decisions.in_force(session, catalog.known()):
+        for rule in one.policy.rules:
+            if rule.signature and name in rule.signature.signers:
+                raise ConflictError(
+                    f"policy {one.policy.name!r} names {name!r} (rule {rule.id!r})",
+                    reason="in_use",
+                    hint="change the policy first",
+                )
+    trust.remove(session, name)
+    gate.invalidate(session)
+    audit.record(session, actor, "trust_root.remove", name, address=address)
+
+
+def known_to_authors(session: Connection) -> Known:
+    """What a policy may name that is written now: signers too, as far as the trust roots name them.
+
+    A policy that is in force is not judged by this: a trust root that is gone must not make it unreadable.
+    """
+    signers: dict[str, frozenset[str] | None] = dict.fromkeys(catalog.schemes(), frozenset())
+    for root in trust.list_(session):
+        there = signers.get(root.scheme)
+        if there is not None:
+            inside = catalog.schemes()[root.scheme].signers(root.document)
+            signers[root.scheme] = None if inside is None else there | inside | {root.name}
+    return replace(catalog.known(), signers=signers)

@@ -1,0 +1,115 @@
+"""Trust roots: whose signatures count, by name. They hold public keys and certificates only."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Any
+
+from flask import Response
+from pydantic import Field, StringConstraints
+
+from scanner import trust_roots
+from scanner.store import trust
+from web.api.base import PREFIX, Body, Model, answer, blueprint, etag, problems
+from web.api.policies import IfMatch, edited_version
+from web.auth import address, everywhere, permission, principal
+from web.services import services
+
+api = blueprint("trust_roots", "Trust roots", "Whose signatures count.")
+
+RootName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
+class TrustRootIn(Body):
+    scheme: str = Field(max_length=64, description="A signature scheme.", examples=["notary-v1"])
+    scope: list[Annotated[str, StringConstraints(min_length=1, max_length=300)]] = Field(
+        ["**"], min_length=1, max_length=100, description="Globs over host/repository: whose signatures it judges."
+    )
+    document: dict[str, Any] | str = Field(
+        description="What the scheme needs to know: an object, or the text of a file (PEM, JSON) or a word such as `tofu`. Public parts only."
+    )
+
+
+class TrustRootOut(Model):
+    name: str
+    version: int
+    scheme: str
+    scope: list[str]
+    document: dict[str, Any]
+    author: str
+    created_at: datetime
+
+
+class TrustRootList(Model):
+    items: list[TrustRootOut]
+
+
+class TrustRootPath(Model):
+    name: RootName
+
+
+def show(root: trust.RootView) -> TrustRootOut:
+    return TrustRootOut(
+        name=root.name,
+        version=root.version,
+        scheme=root.scheme,
+        scope=list(root.scope),
+        document=dict(root.document),
+        author=root.author,
+        created_at=root.created_at,
+    )
+
+
+def _shown(root: trust.RootView, status: int = 200) -> Response:
+    return answer(show(root), status, {"ETag": etag(root.version)})
+
+
+@api.get("/trust-roots", responses={"200": TrustRootList})
+@permission("read")
+def index() -> Response:
+    """List trust roots"""
+    with services().database.read() as session:
+        return answer(TrustRootList(items=[show(root) for root in trust.list_(session)]))
+
+
+@api.get("/trust-roots/<name>", responses={"200": TrustRootOut, **problems(404)})
+@permission("read")
+def get(path: TrustRootPath) -> Response:
+    """Read a trust root in its newest version"""
+    with services().database.read() as session:
+        return _shown(trust.get(session, path.name))
+
+
+@api.put("/trust-roots/<name>", responses={"200": TrustRootOut, "201": TrustRootOut, **problems(412, 428)})
+@permission("policy")
+def put(path: TrustRootPath, body: TrustRootIn, header: IfMatch) -> Response:
+    """Write a trust root
+
+    A new version, used from the next scan on. `If-Match` names the version that was edited: 412 when somebody was faster.
+    """
+    everywhere()
+    given = body.document if isinstance(body.document, str) else json.dumps(body.document)
+    with services().database.session() as session:
+        current = next((root for root in trust.list_(session) if root.name == path.name), None)
+        expected = edited_version(header.if_match, current.version if current else None, "trust root")
+        written = trust_roots.write(
+            session, path.name, body.scheme, given, body.scope, principal().name, if_version=expected, address=address()
+        )
+    response = _shown(written, 201 if current is None else 200)
+    if current is None:
+        response.headers["Location"] = f"{PREFIX}/trust-roots/{written.name}"
+    return response
+
+
+@api.delete("/trust-roots/<name>", responses={"204": None, **problems(404, 409)})
+@permission("policy")
+def delete(path: TrustRootPath) -> Response:
+    """Trust nothing by it any more
+
+    409 while a policy names it: that policy would never be met again.
+    """
+    everywhere()
+    with services().database.session() as session:
+        trust_roots.remove(session, path.name, principal().name, address=address())
+    return Response(status=204)
