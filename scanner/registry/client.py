@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -153,7 +153,7 @@ class RegistryClient:
             names = document.get(member) if isinstance(document, dict) else None
             found.extend(str(name) for name in names or [] if isinstance(name, str))
             link = response.links.get("next", {}).get("url")
-            target = urlsplit(urljoin(self._base + path, link)) if link else None
+            target = split_address(link, self._base + path) if link else None
             if target is None or target.netloc != urlsplit(self._base).netloc or len(found) >= most:
                 return found
             path = target.path + (f"?{target.query}" if target.query else "")
@@ -219,13 +219,12 @@ class RegistryClient:
                 response.close()
 
     def _next(self, url: str, response: httpx.Response, hops: int, redirects: int) -> str:
-        target = str(urljoin(url, response.headers.get("Location", "")))
-        parts = split_address(target)
+        parts = split_address(response.headers.get("Location", ""), url)
         if hops > redirects or parts is None or (parts.scheme == "http" and not self.access.insecure):
             raise RemoteError(
                 f"{self.host} redirects too often or to plain HTTP", reason="redirect_refused", retryable=False
             )
-        return target
+        return parts.geturl()
 
     def _paced(self, response: httpx.Response) -> Iterator[bytes]:
         """The body, as long as it comes at a living rate: a byte a second would hold a worker for ever."""

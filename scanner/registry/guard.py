@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpcore
 import httpx
@@ -108,10 +108,11 @@ def vet(address: Address, settings: Settings, *, loopback: bool | None = None) -
         )
 
 
-def split_address(text: str) -> SplitResult | None:
-    """The parts of an address that an answer gave. None for what is no address of http or https, in anybody's reading: two parsers that
+def split_address(text: str, base: str = "") -> SplitResult | None:
+    """The parts of an address that an answer gave, relative to ``base``. None for what is no address of http or https, in anybody's reading: two parsers that
     disagree about a host are how requests are smuggled."""
     try:
+        text = urljoin(base, text)
         parts, other = urlsplit(text), httpx.URL(text)
         same = plain_name(parts.hostname or "") == plain_name(other.host) and parts.port == other.port
     except (ValueError, httpx.InvalidURL):

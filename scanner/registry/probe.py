@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from socket import socket
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
 from scanner.config import Secret, Settings
-from scanner.errors import ImageError, RemoteError, ScannerError
+from scanner.errors import ImageError, RemoteError, ScannerError, UsageError
 from scanner.model.finding import Incomplete
 from scanner.model.posture import (
     Access,
@@ -60,7 +60,6 @@ NO_DIGEST = Digest("sha256:" + "0" * 64)  # nobody knows bytes that have it
 _NO_REPOSITORY = Incomplete(
     "no_repository", "no repository is known there to ask about: name one with --repository, or scan an image of it"
 )
-_REPOSITORY = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*", re.ASCII)
 
 
 def probe(
@@ -189,8 +188,9 @@ class _Probe:
             return answer, ""
         if answer.status_code == httpx.codes.OK:
             names = _names(answer.content)
-            # A page for people is no list, and an empty list may be all that strangers are shown.
-            return (Access.REFUSED, "") if names is None else (Access.ALLOWED, names[0] if names else "")
+            if names is None:
+                return Incomplete("unclear_answer", "it answered 200 without a list when asked about the catalog"), ""
+            return Access.ALLOWED, names[0] if names else ""
         if answer.status_code in (401, 403, 404, 405):
             return Access.REFUSED, ""
         return _unclear(answer, "the catalog"), ""
@@ -310,8 +310,8 @@ class _Registry:
 
     def cancel(self, begun: httpx.Response, scope: str) -> None:
         """Take an upload back that was let begin (distribution-spec: DELETE on its location)."""
-        target = urljoin(str(begun.request.url), begun.headers.get("Location", ""))
-        parts = split_address(target)
+        location = begun.headers.get("Location")
+        parts = split_address(location, str(begun.request.url)) if location else None
         if parts is None or parts.netloc != urlsplit(self.base).netloc:
             return  # an address of its choosing; an upload without a byte expires by itself
         path = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -398,7 +398,14 @@ def _names(data: bytes) -> list[str] | None:
     names = document.get("repositories") if isinstance(document, dict) else None
     if not isinstance(document, dict) or "repositories" not in document:
         return None
-    return [name for name in names or [] if isinstance(name, str) and len(name) < 256 and _REPOSITORY.fullmatch(name)]
+    return [name for name in names or [] if isinstance(name, str) and _is_repository(name)]
+
+
+def _is_repository(name: str) -> bool:
+    try:
+        return Reference.parse(f"registry.invalid/{name}").repository == name
+    except UsageError:
+        return False
 
 
 def _json(data: bytes) -> Any:

@@ -16,7 +16,7 @@ from scanner.model.scan import Lane
 from scanner.store import audit, registries, registry_checks
 from web.api.base import PREFIX, Model, answer, blueprint, problems
 from web.api.registries import RegistryPath
-from web.auth import address, everywhere, permission, principal
+from web.auth import address, permission, principal
 from web.services import services
 
 api = blueprint("registry_checks", "Registry posture", "TLS, authentication and access control of registries.")
@@ -82,10 +82,10 @@ def check(path: RegistryPath) -> Response:
 
     By a worker, soon; what it finds is what GET tells then. One that is open already is the one that is meant.
     """
-    everywhere()
     with services().database.session() as session:
-        found = registry_checks.request(session, str(path.registry_id), principal().name)
-        audit.record(session, principal().name, "registry.check", str(path.registry_id), address=address())
+        view = registries.get(session, str(path.registry_id), principal().projects)
+        found = registry_checks.request(session, view.id, principal().name)
+        audit.record(session, principal().name, "registry.check", view.host, address=address())
     queue.enqueue(services().celery, "", Lane.BACKGROUND)
     return answer(_examination(found), 202, {"Location": f"{PREFIX}/registries/{path.registry_id}/check"})
 

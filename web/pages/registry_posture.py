@@ -39,8 +39,9 @@ def one(registry_id: str) -> str:
 def check(registry_id: str) -> Response:
     """Ask for an examination; a worker makes it."""
     with services().database.session() as session:
-        registry_checks.request(session, registry_id, principal().name)
-        audit.record(session, principal().name, "registry.check", registry_id, address=address())
+        view = registries.get(session, registry_id, principal().projects)
+        registry_checks.request(session, view.id, principal().name)
+        audit.record(session, principal().name, "registry.check", view.host, address=address())
     queue.enqueue(services().celery, "", Lane.BACKGROUND)
     return redirect(url_for("registry_posture_page.one", registry_id=registry_id), 303)  # type: ignore[return-value]
 

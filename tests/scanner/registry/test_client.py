@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    do_POST = do_GET
+    do_POST = do_DELETE = do_GET
 
     def give(self, status: int = 200, body: bytes = b"", content_type: str = TYPE, **headers: str) -> None:
         self.send_response(status)

@@ -255,3 +255,31 @@ def test_the_command_line_names_its_registry_and_the_service_does_not(tmp_path: 
         ):
             configured.tags("shop/app")
     assert Reference.parse(f"{there.host}/shop/app").host == there.host
+
+
+def test_the_next_page_of_a_list_is_an_address_too() -> None:
+    for link in ("http://[::1/", "//169.254.169.254/x", "http://a\\@b/"):
+        with liar(lambda h, to=link: h.give(body=b'{"tags": ["1"]}', Link=f"<{to}>; rel=next")) as there:  # type: ignore[misc]
+            with client(there.host) as asking:
+                assert asking.tags("shop/app") == ["1"]
+            assert len(there.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("https://r.example.com/x", "r.example.com"),
+        ("/x", "base.example.com"),
+        ("//other.example.com/x", "other.example.com"),
+        ("ftp://r.example.com/x", None),
+        ("http://[::1/", None),
+        ("http://0177.0.0.1/", None),
+        ("http://r.example.com:99999/", None),
+        ("", "base.example.com"),
+        ("javascript:alert(1)", None),
+        ("file:///etc/passwd", None),
+    ],
+)
+def test_addresses_that_answers_give(text: str, host: str | None) -> None:
+    found = split_address(text, "https://base.example.com/a")
+    assert (found.hostname if found else None) == host
