@@ -65,6 +65,7 @@ def new_vulnerabilities(
             vulnerability.c.name, vulnerability.c.severity, vulnerability.c.title,
             sa.func.count(sa.distinct(first_seen.c.repository)).label("repositories"),
             sa.func.min(first_seen.c.at, type_=first_seen.c.at.type).label("first_seen"),
+            sa.func.count().over().label("total"),  # of the groups, before the limit
         )
         .join(vulnerability, vulnerability.c.id == first_seen.c.vulnerability_id)
         .where(first_seen.c.at >= moment(session) - since, vulnerability.c.severity.in_(severe))
@@ -73,12 +74,11 @@ def new_vulnerabilities(
     if projects is not None:
         theirs = sa.select(listing.c.repository).where(listing.c.project.in_(projects))
         query = query.where(first_seen.c.repository.in_(theirs))
-    count = session.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
     worst = sa.case({"critical": 0, "unknown": 1}, value=vulnerability.c.severity, else_=2)
-    rows = session.execute(
-        query.order_by(worst, sa.literal_column("repositories").desc(), vulnerability.c.name).limit(limit)
-    )
-    return count, [NewVulnerability(r.name, Severity(r.severity), r.title, r.repositories, r.first_seen) for r in rows]  # fmt: skip
+    ordered = query.order_by(worst, sa.literal_column("repositories").desc(), vulnerability.c.name).limit(limit)
+    rows = session.execute(ordered).all()
+    found = [NewVulnerability(r.name, Severity(r.severity), r.title, r.repositories, r.first_seen) for r in rows]
+    return (rows[0].total if rows else 0), found
 
 
 def undecided(
