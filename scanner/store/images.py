@@ -118,6 +118,8 @@ class Affected:
     version: str
     fixable: bool
     verdict: Verdict
+    project: str
+    first_seen: datetime | None  # in this repository, in this version of the package
 
 
 @dataclass(frozen=True)
@@ -741,11 +743,19 @@ def affected(
             component.c.version,
             finding.c.fixable,
             listing.c.verdict,
+            listing.c.project,
+            first_seen.c.at,
         )
         .select_from(finding)
         .join(component, component.c.id == finding.c.component_id)
         .join(image, image.c.id == finding.c.image_id)
         .join(listing, listing.c.digest == image.c.digest)
+        .outerjoin(
+            first_seen,
+            (first_seen.c.repository == listing.c.repository)
+            & (first_seen.c.component_id == finding.c.component_id)
+            & (first_seen.c.vulnerability_id == finding.c.vulnerability_id),
+        )
         .where(finding.c.vulnerability_id == advisory.id)
         .order_by(listing.c.scanned_epoch.desc())
         .limit(limit)
@@ -753,7 +763,7 @@ def affected(
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
     rows = tuple(
-        Affected(r.digest, r.repository, r.tag, r.name, r.version, bool(r.fixable), Verdict(r.verdict))
+        Affected(r.digest, r.repository, r.tag, r.name, r.version, bool(r.fixable), Verdict(r.verdict), r.project, r.at)
         for r in session.execute(query)
     )
     if not rows and projects is not None:
