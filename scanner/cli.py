@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,9 +20,8 @@ import click
 
 from scanner import __version__, commands
 from scanner.config import Secret, Settings, load
-from scanner.console import FILE, Exit, administration, choose, complain, exit_of, pass_settings, read, tell, write
+from scanner.console import FILE, Exit, choose, complain, exit_of, pass_settings, read, tell, write
 from scanner.errors import ScannerError
-from scanner.model.access import ROLES, SCOPES
 
 if TYPE_CHECKING:
     from scanner.model.decision import Decision
@@ -252,7 +250,7 @@ def db_upgrade(settings: Settings) -> None:
     """Bring the schema to this version's."""
     from scanner.store.session import Database
 
-    tell(f"the database is at {Database(settings.database).upgrade()}")
+    tell(f"the database is at {Database.of(settings).upgrade()}")
 
 
 @db.command("check")
@@ -261,7 +259,7 @@ def db_check(settings: Settings) -> None:
     """Say whether the schema is this version's. Exit 3 if it is not."""
     from scanner.store.session import Database
 
-    Database(settings.database).check_head()
+    Database.of(settings).check_head()
     tell("the database is at head")
 
 
@@ -303,100 +301,6 @@ def checks(format_: str) -> None:
     from scanner.checks import _catalogue
 
     click.echo(_catalogue.render(format_, catalog.checks()).rstrip())
-
-
-@cli.group()
-def user() -> None:
-    """Accounts."""
-
-
-@user.command("add")
-@click.argument("name")
-@click.option("--role", type=click.Choice(list(ROLES)), default="viewer", show_default=True)
-@click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Asked for when it is not in DOCKWARDEN_PASSWORD.")
-@pass_settings
-def user_add(settings: Settings, name: str, role: str, password: str) -> None:
-    """Add a local user who signs in with a password."""
-    from scanner.store import accounts, audit
-
-    with administration(settings) as session:
-        view = accounts.create_user(session, name, password, role)
-        audit.record(session, "command line", "user.create", view.id, detail={"name": name, "role": role})
-    tell(f"user {name!r} may sign in as {role}")
-
-
-@cli.group()
-def token() -> None:
-    """API tokens."""
-
-
-@token.command("create")
-@click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("gate",), show_default=True)
-@click.option("--project", "projects", multiple=True, help="Only these projects; all without.")
-@click.option("--days", default=90, show_default=True, type=click.IntRange(1, 365), help="How long it is good for.")
-@pass_settings
-def token_create(settings: Settings, name: str, scopes: tuple[str, ...], projects: tuple[str, ...], days: int) -> None:
-    """Create a token and print it, once."""
-    from scanner.config import secret_key
-    from scanner.store import accounts, audit
-
-    expires = datetime.now(UTC) + timedelta(days=days)
-    with administration(settings) as session:
-        view, text = accounts.create_token(
-            session, name, scopes, secret_key(settings), projects=projects, expires_at=expires
-        )
-        audit.record(session, "command line", "token.create", view.id, detail={"name": name, "scopes": list(scopes)})
-    tell(f"token {name!r}, good until {expires:%Y-%m-%d}; it is not shown again:")
-    click.echo(text.reveal())
-
-
-@cli.group()
-def webhook() -> None:
-    """Webhooks that registries call."""
-
-
-@webhook.command("create")
-@click.option(
-    "--registry",
-    "host",
-    required=True,
-    metavar="HOST",
-    help="The registry that will call; added if it is not configured.",
-)
-@click.option("--format", "format_", default="distribution", show_default=True, help="What it sends.")
-@click.option("--insecure", is_flag=True, help="A registry that is added speaks plain HTTP.")
-@click.option(
-    "--alias", "aliases", multiple=True, metavar="HOST", help="Another name that it gives itself in what it sends."
-)
-@pass_settings
-def webhook_create(settings: Settings, host: str, format_: str, insecure: bool, aliases: tuple[str, ...]) -> None:
-    """Create a webhook and print its secret, once."""
-    from scanner.config import secret_key
-    from scanner.store import audit, deliveries, registries
-
-    key = secret_key(settings)
-    with administration(settings) as session:
-        view = registries.find(session, host) or registries.add(session, host, key, insecure=insecure, aliases=aliases)
-        _, secret = deliveries.create_hook(session, f"pushes of {host}", format_, view.id, key)
-        audit.record(session, "command line", "webhook.create", host, detail={"format": format_})
-    tell(
-        f"have {host} POST to /webhooks/{format_} with the header 'Authorization: Bearer <secret>'; the secret is not shown again:"
-    )
-    click.echo(secret.reveal())
-
-
-@cli.command("audit-log")
-@click.argument("action", type=click.Choice(["verify"]))
-@pass_settings
-def audit_log(settings: Settings, action: str) -> Exit:
-    """Verify that no entry of the audit log was changed or taken out. Exit 3 when one was."""
-    from scanner.store import audit
-
-    with administration(settings) as session:
-        broken = audit.verify(session)
-    tell("the chain holds" if broken is None else f"entry {broken} does not fit the one before it")
-    return Exit.OK if broken is None else Exit.UNDECIDED
 
 
 @cli.command()

@@ -89,6 +89,8 @@ class Settings:
     port: int = 8080
     public_url: str = ""
     secret_key: Secret = Secret("")  # signs sessions, keys token hashes; made and kept under home when empty
+    audit_key: Secret = Secret("")  # chains the audit log; made and kept under home when empty, and never changed
+    audit_anchors: Path | None = None  # where the log's chain is noted; home/audit_anchors.jsonl when unset
     engine: str = "trivy"
     trivy: Path | None = None  # PATH or the environment's bin when unset
     clair_url: str = ""
@@ -232,30 +234,37 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
         raise UsageError(f"{where}: not a valid value", hint=f"expected {getattr(kind, '__name__', kind)}") from error
 
 
+def audit_key(settings: Settings) -> Secret:
+    """The key that chains the audit log: as set, else made once and kept in ``home/audit_key``. Raises as `secret_key`."""
+    return _kept_key(settings.audit_key, settings.home / "audit_key", "AUDIT_KEY")
+
+
 def secret_key(settings: Settings) -> Secret:
     """The key of token hashes, web sessions and stored secrets: as set, else made once and kept in ``home/secret_key`` (0600).
 
     Processes that start together agree on one: the file appears complete or not at all. Raises UsageError for one that is too short.
     """
-    if settings.secret_key:
-        found = settings.secret_key
-    else:
-        file = settings.home / "secret_key"
+    return _kept_key(settings.secret_key, settings.home / "secret_key", "SECRET_KEY")
+
+
+def _kept_key(given: Secret, file: Path, setting: str) -> Secret:
+    found = given
+    if not found:
         if not file.exists():
             _keep_secret(file, secrets.token_urlsafe(48))
         found = Secret(file.read_text("ascii").strip())
     if len(found.reveal()) < _MIN_SECRET:
         raise UsageError(
-            f"the secret key has fewer than {_MIN_SECRET} characters",
+            f"the key {PREFIX}{setting} has fewer than {_MIN_SECRET} characters",
             reason="weak_secret_key",
-            hint="set DOCKWARDEN_SECRET_KEY to 32 random characters or more, or unset it",
+            hint=f"set {PREFIX}{setting} to 32 random characters or more, or unset it",
         )
     return found
 
 
 def _keep_secret(file: Path, value: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".secret_key-")  # 0600 from the start
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")  # 0600 from the start
     with os.fdopen(descriptor, "w", encoding="ascii") as out:
         out.write(value + "\n")
         out.flush()

@@ -89,7 +89,7 @@ def administration(settings: Settings) -> Iterator[Connection]:
     """A transaction on a database that is at head (brought there, where everything is embedded)."""
     from scanner.store.session import Database
 
-    database = Database(settings.database)
+    database = Database.of(settings)
     if settings.embedded:
         database.upgrade()
     database.check_head()

@@ -3,6 +3,7 @@ evidence is new and by the web when time has passed over a decision."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from scanner.policy.match import select
 from scanner.policy.rules import Known, Policy, default_policy, parse_policy
 from scanner.reports.json import decision_text
 from scanner.store import audit, exemptions, images, matches, policies, projects, registry_checks, revocations, vex
-from scanner.store.session import moment
+from scanner.store.session import Database, moment
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,28 @@ def decide_all(
     active = in_force(session, known)
     names = {"", *environments, *(name for one in active for name in one.policy.environments)}
     return [decide(session, found, active, known, remedies, name) for name in sorted(names)]
+
+
+def refresh(database: Database, known: Known, remedies: Mapping[str, str], *, seconds: float) -> int:
+    """Make decisions anew that time, a policy or an exemption has passed over, for as long as that, so that lists show what the gate
+    would say. Nothing waits for it: the gate decides anew by itself. Returns how many."""
+    ends, done = time.monotonic() + seconds, 0
+    while time.monotonic() < ends:
+        with database.read() as session:
+            stale = images.stale(session, limit=1)
+            if not stale:
+                return done
+            found = images.evidence(session, stale[0].report_id)
+        with database.session() as session:
+            if images.claim_stale(session, stale[0]):
+                made = decide_all(session, found, known, remedies, [stale[0].environment])
+                images.redecide(session, stale[0].report_id, found, made, stale[0].project)
+                done += 1
+                if any(
+                    one.decision.valid_until and one.decision.valid_until <= one.decision.decided_at for one in made
+                ):
+                    return done  # already over again: not a second time in this round
+    return done
 
 
 def _note_lapses(session: Connection, found: ScanReport) -> None:

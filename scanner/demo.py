@@ -93,7 +93,7 @@ def _kind(answer: Answer) -> str:
 
 def _prepare(state: Settings, host: str) -> Secret:
     """The database, the registry's entry, and the administrator's token."""
-    store = Database(state.database)
+    store = Database.of(state)
     store.upgrade()
     token = bootstrap(store, secret_key(state))
     assert token is not None, "a new database has no token yet"

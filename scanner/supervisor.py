@@ -38,7 +38,7 @@ def supervise(
     tell: Callable[[str], None] = lambda message: print(message, file=sys.stderr, flush=True),
 ) -> None:
     """Run the server until SIGTERM or SIGINT. Embedded, the database is brought to head; otherwise it must be there already."""
-    database = Database(settings.database)
+    database = Database.of(settings)
     if settings.embedded:
         database.upgrade()
     else:
@@ -169,7 +169,7 @@ def run_worker(settings: Settings) -> None:
     from scanner.tasks import Worker
 
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(settings.database)
+    database = Database.of(settings)
     database.check_head()
     attend(Worker(settings, database, queue.make_app(settings)))
 

@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 from celery import Celery
 from sqlalchemy.engine import Connection
 
-from scanner import claims, queue, upkeep
+from scanner import anchors, catalog, claims, decisions, queue, upkeep
 from scanner.config import Settings, secret_key
 from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
 from scanner.model.scan import Progress, Stage
@@ -31,6 +31,7 @@ from scanner.store.session import Database
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 1.0
+_ANCHOR_SECONDS, _REFRESH_SECONDS = 60.0, 5.0
 Runner = Callable[[scans.Claim, "claims.ServerServices", Callable[[Progress], None]], None]
 
 
@@ -48,6 +49,7 @@ class Worker:
         self._stop = threading.Event()
         self._wake = threading.Condition()
         self._nudges = 0
+        self._anchored = float("-inf")
 
     def stop(self) -> None:
         """Take no new scan; running ones lose their lease when the process ends."""
@@ -173,6 +175,19 @@ class Worker:
                 queue.enqueue(self.celery, scan_id, lane)
             if swept.kicks:
                 self.nudge()
+            self._keep_up()
+
+    def _keep_up(self) -> None:
+        """What is to be done now and then: decisions that time has passed over, and the audit log's chain noted elsewhere."""
+        try:
+            if time.monotonic() - self._anchored > _ANCHOR_SECONDS:
+                self._anchored = time.monotonic()
+                anchors.note(self.settings, self.database)
+            decisions.refresh(self.database, catalog.known(), catalog.remedies(), seconds=_REFRESH_SECONDS)
+        except ScannerError as error:
+            log.warning("cannot keep up: %s", error)
+        except Exception:
+            log.exception("keeping up broke")  # as in _sweeper
 
 
 Held = TypeVar("Held")

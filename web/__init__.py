@@ -52,7 +52,7 @@ def create_app(
         validation_error_callback=errors.invalid,
         doc_ui=False,
     )
-    database = database or Database(settings.database)
+    database = database or Database.of(settings)
     services = Services(
         settings,
         database,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
@@ -80,7 +80,7 @@ def _compare(
     new: Policy,
 ) -> Iterator[Flip]:
     """The verdict before and after, for each environment that the policy concerns."""
-    found = replace(images.evidence(session, item.report_id), repository=item.repository, tag=item.tag)
+    found = images.evidence(session, item.report_id)
     known, remedies = catalog.known(), catalog.remedies()
     for environment in new.environments or ("",):
         old = decisions.decide(session, found, before, known, remedies, environment).decision

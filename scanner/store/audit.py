@@ -1,22 +1,29 @@
-"""The audit log: who did what, when, from where. Only ever added to, each entry chained to the one before by its hash."""
+"""The audit log: who did what, when, from where, and what it was before and after. Only ever added to.
+
+Each entry is chained to the one before by a MAC whose key is not in the database (``Database.of``), so whoever may write all of it can
+still forge none of it. What was cut off the end shows by *anchors*: places of the chain, noted elsewhere from time to time.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import hmac
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from scanner.config import Secret
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import audit_log
-from scanner.store.session import alone, moment
+from scanner.store.session import AUDIT_KEY, alone, moment
 
 _LOCK = 0x0D0C4A0D17
+_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,39 @@ class Entry:
     object: str
     address: str
     detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """That the chain was at this entry once. Its own MAC says that we noted it."""
+
+    seq: int
+    hash: str
+    at: str
+    mac: str
+
+    def to_line(self) -> str:
+        return orjson.dumps({"seq": self.seq, "hash": self.hash, "at": self.at, "mac": self.mac}).decode()
+
+
+@dataclass(frozen=True)
+class Verified:
+    """``broken``: the first entry that is not as it was written, or is not there; None: the chain holds over all ``entries``."""
+
+    entries: int
+    broken: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which entries: ``action`` also as the beginning of one (``policy``), times from and up to."""
+
+    actor: str = ""
+    action: str = ""
+    object: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 def record(
@@ -50,31 +90,105 @@ def record(
         "address": address[:64],
         "detail": dict(detail or {}),
     }
-    session.execute(audit_log.insert().values(**values, previous=previous, hash=_chain(previous, values)))
+    key: Secret | None = session.get_execution_options().get(AUDIT_KEY)
+    session.execute(audit_log.insert().values(**values, previous=previous, hash=_chain(previous, values, key)))
 
 
-def verify(session: Connection) -> int | None:
-    """The id of the first entry that does not fit its predecessor; None when the whole chain holds."""
-    previous = ""
-    for row in session.execute(sa.select(*audit_log.c).order_by(audit_log.c.id)):
+def verify(session: Connection, key: Secret | None = None, anchors: Iterable[Anchor] = ()) -> Verified:
+    """Go over the whole chain, and compare it with what was noted of it elsewhere."""
+    noted = {anchor.seq: anchor.hash for anchor in anchors}
+    previous, count, last = "", 0, 0
+    for row in _rows(session):
         values = {name: getattr(row, name) for name in ("at", "actor", "action", "object", "address", "detail")}
-        if row.previous != previous or row.hash != _chain(previous, values):
-            return int(row.id)
-        previous = row.hash
-    return None
+        if row.previous != previous or not hmac.compare_digest(row.hash, _chain(previous, values, key)):
+            return Verified(count, int(row.id), "it does not fit the one before it")
+        if noted.pop(row.id, row.hash) != row.hash:
+            return Verified(count, int(row.id), "it is not the entry that was noted elsewhere")
+        previous, count, last = row.hash, count + 1, int(row.id)
+    if noted:
+        return Verified(count, last + 1, f"entries up to {max(noted)} were there once, and are not any more")
+    return Verified(count)
 
 
-def list_(session: Connection, *, cursor: str | None = None, limit: int = 50) -> Page[Entry]:
+def anchor(session: Connection, key: Secret) -> Anchor | None:
+    """The end of the chain as it is now, to note elsewhere. None: there is no entry yet."""
+    newest = sa.select(audit_log.c.id, audit_log.c.hash).order_by(audit_log.c.id.desc()).limit(1)
+    row = session.execute(newest).first()
+    if row is None:
+        return None
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return Anchor(int(row.id), row.hash, at, _anchor_mac(int(row.id), row.hash, at, key))
+
+
+def is_ours(noted: Anchor, key: Secret) -> bool:
+    """Whether we noted an anchor, and nobody changed it."""
+    return hmac.compare_digest(noted.mac, _anchor_mac(noted.seq, noted.hash, noted.at, key))
+
+
+def list_(session: Connection, chosen: Filter = Filter(), *, cursor: str | None = None, limit: int = 50) -> Page[Entry]:
     """Entries, newest first."""
-    query = sa.select(*audit_log.c).order_by(audit_log.c.id.desc()).limit(limit + 1)
+    query = _chosen(chosen).order_by(audit_log.c.id.desc()).limit(limit + 1)
     if cursor:
         query = query.where(audit_log.c.id < decode_cursor(cursor, (int,))[0])
     rows = session.execute(query).all()
-    items = tuple(Entry(r.id, r.at, r.actor, r.action, r.object, r.address, r.detail) for r in rows[:limit])
-    return Page(items, encode_cursor(rows[limit - 1].id) if len(rows) > limit else None)
+    return Page(
+        tuple(_entry(row) for row in rows[:limit]), encode_cursor(rows[limit - 1].id) if len(rows) > limit else None
+    )
 
 
-def _chain(previous: str, values: Mapping[str, Any]) -> str:
+def lines(session: Connection, chosen: Filter = Filter()) -> Iterator[bytes]:
+    """Entries as JSON lines, the oldest first, with what it takes to verify the chain elsewhere."""
+    for row in _batches(session, _chosen(chosen)):
+        at = row.at.isoformat(timespec="microseconds")
+        yield orjson.dumps(
+            {**{str(name): value for name, value in row._mapping.items()}, "at": at}, option=orjson.OPT_APPEND_NEWLINE
+        )
+
+
+def _entry(row: sa.Row[Any]) -> Entry:
+    return Entry(row.id, row.at, row.actor, row.action, row.object, row.address, row.detail)
+
+
+def _chosen(chosen: Filter) -> sa.Select[Any]:
+    query = sa.select(*audit_log.c)
+    if chosen.actor:
+        query = query.where(audit_log.c.actor == chosen.actor)
+    if chosen.action:
+        query = query.where(
+            sa.or_(
+                audit_log.c.action == chosen.action, audit_log.c.action.startswith(f"{chosen.action}.", autoescape=True)
+            )
+        )
+    if chosen.object:
+        query = query.where(audit_log.c.object == chosen.object)
+    if chosen.since:
+        query = query.where(audit_log.c.at >= chosen.since)
+    if chosen.until:
+        query = query.where(audit_log.c.at < chosen.until)
+    return query
+
+
+def _rows(session: Connection) -> Iterator[sa.Row[Any]]:
+    return _batches(session, sa.select(*audit_log.c))
+
+
+def _batches(session: Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+    """Every row of a query, in order, some at a time: the log may be larger than memory."""
+    last = 0
+    while True:
+        rows = session.execute(query.where(audit_log.c.id > last).order_by(audit_log.c.id).limit(_BATCH)).all()
+        yield from rows
+        if len(rows) < _BATCH:
+            return
+        last = rows[-1].id
+
+
+def _chain(previous: str, values: Mapping[str, Any], key: Secret | None) -> str:
     at: datetime = values["at"]
     document = {**values, "at": at.isoformat(timespec="microseconds")}
-    return hashlib.sha256(previous.encode() + orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    data = previous.encode() + orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    return hmac.new(key.reveal().encode(), data, "sha256").hexdigest() if key else hashlib.sha256(data).hexdigest()
+
+
+def _anchor_mac(seq: int, hash_: str, at: str, key: Secret) -> str:
+    return hmac.new(key.reveal().encode(), f"anchor|{seq}|{hash_}|{at}".encode(), "sha256").hexdigest()

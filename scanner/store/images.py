@@ -162,10 +162,43 @@ def record(
 
 
 def redecide(session: Connection, report_id: str, found: ScanReport, made: Sequence[Made], project: str) -> None:
-    """New decisions on evidence that is stored already: a policy changed, a grace ended."""
+    """New decisions on evidence that is stored already: a policy changed, a grace ended. Every tag that names it shows them; when it was
+    scanned stays what it was."""
     for one in made:
         _store_decision(session, one, found, report_id, project, None)
-    _list(session, found, report_id, project, [one.decision for one in made])
+    worst = _worst([one.decision for one in made])
+    named = sa.and_(listing.c.digest == found.digest, listing.c.repository == found.repository)
+    session.execute(listing.update().where(named).values(verdict=worst.verdict, undecided=worst.undecided))
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A decision in force that time, a policy or an exemption has passed over."""
+
+    digest: str
+    repository: str
+    environment: str
+    decision_id: int
+    report_id: str
+    project: str
+
+
+def stale(session: Connection, *, limit: int) -> tuple[Stale, ...]:
+    """Decisions that are to be made anew, those that are longest overdue first."""
+    names = ("digest", "repository", "environment", "decision_id", "report_id", "project")
+    query = sa.select(*(verdict.c[name] for name in names)).where(verdict.c.valid_until <= epoch(session))
+    return tuple(Stale(*row) for row in session.execute(query.order_by(verdict.c.valid_until).limit(limit)))
+
+
+def claim_stale(session: Connection, found: Stale) -> bool:
+    """Whether nobody has made it anew since. Keeps others from doing so until the transaction ends."""
+    key = (
+        verdict.c.digest == found.digest,
+        verdict.c.repository == found.repository,
+        verdict.c.environment == found.environment,
+    )
+    query = sa.select(verdict.c.decision_id).where(*key).with_for_update(skip_locked=True)
+    return session.execute(query).scalar() == found.decision_id
 
 
 @dataclass(frozen=True)
@@ -442,6 +475,10 @@ def _store_decision(
         )
 
 
+def _worst(decisions: Sequence[Decision]) -> Decision:
+    return max(decisions, key=lambda d: (d.verdict.rank, not d.undecided))
+
+
 def _list(session: Connection, found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]) -> int:
     """The row by which the image is listed and searched under this name. Returns its number."""
     values = _listed_values(found, report_id, project, decisions)
@@ -452,7 +489,7 @@ def _list(session: Connection, found: ScanReport, report_id: str, project: str, 
 
 
 def _listed_values(found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]) -> dict[str, Any]:
-    worst = max(decisions, key=lambda d: (d.verdict.rank, not d.undecided))
+    worst = _worst(decisions)
     agreed = [f.vulnerability for i in found.images for f in agreement.findings(i.engines)]
     vulnerabilities = {(v.purl, v.id): v for v in agreed}.values()
     counts = Counter(v.severity for v in vulnerabilities)

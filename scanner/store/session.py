@@ -21,9 +21,12 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.pool import StaticPool
 
+from scanner.config import Secret, Settings, audit_key
 from scanner.errors import ConflictError, RemoteError, ScannerError, UsageError
 
 T = TypeVar("T")
+
+AUDIT_KEY = "dockwarden_audit_key"  # an execution option: what the audit log's entries are chained with
 
 _BUSY_MILLISECONDS = 15_000
 _PAUSES = (0.2, 1.0, 3.0, 6.0)  # a PostgreSQL that restarts is back within them
@@ -32,7 +35,8 @@ _PAUSES = (0.2, 1.0, 3.0, 6.0)  # a PostgreSQL that restarts is back within them
 class Database:
     """SQLite or PostgreSQL, by URL. Opens nothing until it is first used."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, audit_key: Secret | None = None) -> None:
+        self._options = {AUDIT_KEY: audit_key} if audit_key else {}
         try:
             self._url = make_url(url)
         except ArgumentError as error:
@@ -44,6 +48,11 @@ class Database:
         if self._url.get_backend_name() not in ("sqlite", "postgresql"):
             raise UsageError(f"no support for {self._url.get_backend_name()}", hint="use SQLite or PostgreSQL")
 
+    @classmethod
+    def of(cls, settings: Settings) -> Database:
+        """The database of an installation, whose audit log is chained with the installation's key."""
+        return cls(settings.database, audit_key(settings))
+
     @property
     def is_sqlite(self) -> bool:
         return self._url.get_backend_name() == "sqlite"
@@ -51,13 +60,20 @@ class Database:
     @cached_property
     def engine(self) -> Engine:
         if not self.is_sqlite:
-            return sa.create_engine(self._url, pool_pre_ping=True, pool_size=8, max_overflow=16)
+            return sa.create_engine(
+                self._url, pool_pre_ping=True, pool_size=8, max_overflow=16, execution_options=self._options
+            )
         file = self._url.database
         if file and file != ":memory:":
             Path(file).parent.mkdir(parents=True, exist_ok=True)
-            engine = sa.create_engine(self._url)
+            engine = sa.create_engine(self._url, execution_options=self._options)
         else:
-            engine = sa.create_engine(self._url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+            engine = sa.create_engine(
+                self._url,
+                poolclass=StaticPool,
+                connect_args={"check_same_thread": False},
+                execution_options=self._options,
+            )
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine

@@ -23,6 +23,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("DELETE", "/api/v1/account/sessions/<session_id>"): ("signed-in", "none"),
     ("POST", "/api/v1/account/sign-out-everywhere"): ("signed-in", "none"),
     ("GET", "/api/v1/audit-log"): ("audit", "everybody"),
+    ("GET", "/api/v1/audit-log/export"): ("audit", "everybody"),
     ("GET", "/api/v1/events"): ("read", "own"),
     ("GET", "/api/v1/events/<uuid:delivery_id>"): ("read", "own"),
     ("POST", "/api/v1/events/<uuid:delivery_id>/replay"): ("scan", "own"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from flask import Response
+from flask import Response, stream_with_context
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from scanner.store import audit
-from web.api.base import Model, PageQuery, answer, blueprint, problems
+from web.api.base import Model, PageQuery, Text, answer, blueprint, problems
 from web.auth import everywhere, permission
 from web.services import services
 
@@ -30,13 +32,32 @@ class EntryPage(Model):
     next_cursor: str | None
 
 
+class EntryFilter(Model):
+    actor: Annotated[Text, Field(max_length=200)] = Field(
+        "", description="Who: a user's name, `token NAME`, `command line`."
+    )
+    action: Annotated[str, StringConstraints(pattern=r"^([a-z_]{1,32}(\.[a-z_]{1,32}){0,3})?$")] = Field(
+        "", description="What, or the beginning of it: `policy`, `session.begin`."
+    )
+    object: Annotated[Text, Field(max_length=400)] = Field("", description="What it was done to.")
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = Field(None, description="Up to, not including.")
+
+    def chosen(self) -> audit.Filter:
+        return audit.Filter(self.actor, self.action, self.object, self.since, self.until)
+
+
+class EntryQuery(PageQuery, EntryFilter):
+    pass
+
+
 @api.get("/audit-log", responses={"200": EntryPage, **problems(404)})
 @permission("audit")
-def index(query: PageQuery) -> Response:
+def index(query: EntryQuery) -> Response:
     """List entries, newest first"""
     everywhere()
     with services().database.read() as session:
-        page = audit.list_(session, cursor=query.cursor, limit=query.limit)
+        page = audit.list_(session, query.chosen(), cursor=query.cursor, limit=query.limit)
     items = [
         EntryOut(
             id=e.id, at=e.at, actor=e.actor, action=e.action, object=e.object, address=e.address, detail=dict(e.detail)
@@ -44,3 +65,26 @@ def index(query: PageQuery) -> Response:
         for e in page.items
     ]
     return answer(EntryPage(items=items, next_cursor=page.next_cursor))
+
+
+@api.get(
+    "/audit-log/export",
+    responses={
+        "200": {"description": "JSON lines, the oldest first", "content": {"application/x-ndjson": {"schema": {}}}},
+    },
+)
+@permission("audit")
+def export(query: EntryFilter) -> Response:
+    """Every entry as JSON lines, the oldest first
+
+    With the links of the chain, so that it can be verified elsewhere.
+    """
+    everywhere()
+    headers = {"Content-Disposition": 'attachment; filename="audit-log.jsonl"'}
+    return Response(stream_with_context(lines(query.chosen())), mimetype="application/x-ndjson", headers=headers)
+
+
+def lines(chosen: audit.Filter) -> Iterator[bytes]:
+    """The entries as JSON lines, read while they are sent."""
+    with services().database.read() as session:
+        yield from audit.lines(session, chosen)

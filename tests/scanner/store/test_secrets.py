@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from scanner.config import Secret
 from scanner.errors import ScannerError
-from scanner.store import audit, deliveries, registries
-from scanner.store.schema import audit_log, registry, webhook
+from scanner.store import deliveries, registries
+from scanner.store.schema import registry, webhook
 from scanner.store.secrets import seal, unseal
 from scanner.store.session import Database
 from tests.scanner.store import factories
@@ -91,42 +91,3 @@ def test_the_same_event_again_leads_to_the_same_scan(database: Database) -> None
     with database.read() as session:
         assert [one.scans for one in deliveries.list_(session, None).items] == [(scan_id,)] * 8
         assert deliveries.list_(session, frozenset({"foreign"})).items == ()
-
-
-def test_the_audit_log_does_not_fork(database: Database) -> None:
-    together(10, lambda n: transact(database, lambda s: audit.record(s, "alice", "scan", str(n))))
-    with database.read() as session:
-        assert audit.verify(session) is None
-        assert len(audit.list_(session).items) == 10
-
-
-@pytest.mark.parametrize("what", ["changed", "removed from the middle", "inserted", "reordered"])
-def test_a_tampered_audit_log_names_the_first_bad_entry(database: Database, what: str) -> None:
-    """Somebody with all rights on the database, who takes the triggers away first. A cut-off tail does not show: that needs an anchor
-    outside the database."""
-    with database.session() as session:
-        for number in range(4):
-            audit.record(session, "alice", "scan", str(number))
-    tamper = {
-        "changed": ["UPDATE audit_log SET actor = 'mallory' WHERE id = 2"],
-        "removed from the middle": ["DELETE FROM audit_log WHERE id = 2"],
-        "inserted": [
-            "UPDATE audit_log SET id = 14 WHERE id = 4",
-            "INSERT INTO audit_log SELECT 4, at, actor, action, object, address, detail, previous, hash FROM audit_log WHERE id = 3",
-        ],
-        "reordered": [
-            "UPDATE audit_log SET id = 9 WHERE id = 2",
-            "UPDATE audit_log SET id = 2 WHERE id = 3",
-            "UPDATE audit_log SET id = 3 WHERE id = 9",
-        ],
-    }[what]
-    with database.session() as session:
-        for name in ("audit_log_immutable", "audit_log_kept"):
-            on = "" if database.is_sqlite else " ON audit_log"
-            session.execute(sa.text(f"DROP TRIGGER {name}{on}"))
-        for statement in tamper:
-            session.execute(sa.text(statement))
-    bad = {"changed": 2, "removed from the middle": 3, "inserted": 4, "reordered": 2}[what]
-    with database.read() as session:
-        assert audit.verify(session) == bad
-        assert session.execute(sa.select(sa.func.count()).select_from(audit_log)).scalar_one() >= 3

@@ -1,0 +1,82 @@
+"""Anchors of the audit log: where its chain was, noted in a file that is not the database. What is cut off the log shows by them.
+
+The file belongs where whoever administers the database cannot write: ``audit_anchors`` names it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from scanner.config import Secret, Settings, audit_key
+from scanner.errors import UsageError
+from scanner.model.untrusted import load_untrusted_json
+from scanner.store import audit
+from scanner.store.session import Database
+
+_LINE = 1000
+
+
+def place(settings: Settings) -> Path:
+    return settings.audit_anchors or settings.home / "audit_anchors.jsonl"
+
+
+def note(settings: Settings, database: Database) -> bool:
+    """Add the end of the chain to the file, if it has moved since. Raises UsageError when the file cannot be written."""
+    key, file = audit_key(settings), place(settings)
+    with database.read() as session:
+        now = audit.anchor(session, key)
+    if now is None:
+        return False
+    try:
+        if _last(file) == now.seq:
+            return False
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with file.open("a", encoding="ascii") as out:
+            out.write(now.to_line() + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+    except OSError as error:
+        raise UsageError(f"cannot write the audit log's anchors to {file}: {error.strerror}") from error
+    return True
+
+
+def read(settings: Settings, file: Path | None = None) -> tuple[audit.Anchor, ...]:
+    """Every anchor of the file; none where there is no file yet. Raises UsageError naming the line that is not ours."""
+    file, key = file or place(settings), audit_key(settings)
+    try:
+        lines = file.read_text("ascii").splitlines()
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the audit log's anchors in {file}") from error
+    return tuple(_anchor(line, number, file, key) for number, line in enumerate(lines, 1))
+
+
+def _anchor(line: str, number: int, file: Path, key: Secret) -> audit.Anchor:
+    found = load_untrusted_json(line.encode(), limit=_LINE, error=UsageError, reason="bad_anchor")
+    names = ("seq", "hash", "at", "mac")
+    if isinstance(found, dict) and set(found) == set(names) and isinstance(found["seq"], int):
+        noted = audit.Anchor(found["seq"], str(found["hash"]), str(found["at"]), str(found["mac"]))
+        if audit.is_ours(noted, key):
+            return noted
+    raise UsageError(
+        f"{file}, line {number}: this anchor is not one that we noted",
+        reason="bad_anchor",
+        hint="was it changed, or is DOCKWARDEN_AUDIT_KEY another one?",
+    )
+
+
+def _last(file: Path) -> int | None:
+    """The entry that the last line is about; None: there is none, or it cannot be told."""
+    try:
+        with file.open("rb") as data:
+            data.seek(max(0, file.stat().st_size - _LINE))
+            lines = data.read().splitlines()
+    except FileNotFoundError:
+        return None
+    try:
+        found = load_untrusted_json(lines[-1], limit=_LINE, error=UsageError) if lines else None
+    except UsageError:
+        return None
+    return found.get("seq") if isinstance(found, dict) else None

@@ -1,0 +1,66 @@
+"""``dockwarden audit-log``: verify that nothing of it was changed, and take it elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from scanner import anchors
+from scanner.config import Settings, audit_key
+from scanner.console import FILE, Exit, administration, complain, pass_settings, tell
+from scanner.errors import UsageError
+from scanner.store import audit
+
+
+@click.group("audit-log")
+def audit_log() -> None:
+    """Who did what: verify, export."""
+
+
+@audit_log.command("verify")
+@click.option(
+    "--anchors", "file", type=FILE, help="Where the chain was noted; DOCKWARDEN_AUDIT_ANCHORS, or under home, without."
+)
+@pass_settings
+def verify(settings: Settings, file: Path | None) -> Exit:
+    """Verify that no entry was changed, taken out, put in or cut off the end. Exit 3 names the first that was."""
+    if file is not None and not file.is_file():
+        raise UsageError(f"cannot read {file}")
+    noted = anchors.read(settings, file)
+    with administration(settings) as session:
+        found = audit.verify(session, audit_key(settings), noted)
+    if found.broken is not None:
+        complain(
+            f"entry {found.broken}: {found.why}", hint=f"the {found.entries} entries before it are as they were written"
+        )
+        return Exit.UNDECIDED
+    elsewhere = (
+        f"{len(noted)} of them noted elsewhere"
+        if noted
+        else "none of them noted elsewhere yet: a cut end would not show"
+    )
+    tell(f"the chain holds: {found.entries} entries, {elsewhere}")
+    return Exit.OK
+
+
+@audit_log.command("export")
+@click.option("-o", "--output", type=FILE, help="A file instead of stdout.")
+@click.option("--since", type=click.DateTime(), help="Entries from then on (UTC).")
+@click.option("--action", default="", help="Only this action, or those that begin with it: policy, user.create")
+@pass_settings
+def export(settings: Settings, output: Path | None, since: datetime | None, action: str) -> None:
+    """Write entries as JSON lines, the oldest first."""
+    chosen = audit.Filter(action=action, since=since.replace(tzinfo=UTC) if since else None)
+    with administration(settings) as session:
+        if output is None:
+            sys.stdout.buffer.writelines(audit.lines(session, chosen))
+            sys.stdout.flush()
+            return
+        try:
+            with output.open("wb") as out:
+                out.writelines(audit.lines(session, chosen))
+        except OSError as error:
+            raise UsageError(f"cannot write {output}: {error.strerror}") from error

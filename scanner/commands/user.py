@@ -1,0 +1,92 @@
+"""``dockwarden user``: people who sign in with a password, from the machine that the server runs on."""
+
+from __future__ import annotations
+
+import click
+
+from scanner.config import Settings
+from scanner.console import administration, pass_settings, tell
+from scanner.errors import NotFoundError
+from scanner.model.access import CONFINED, ROLES
+from scanner.store import accounts, audit, projects
+
+WHO = "command line"
+
+
+@click.group()
+def user() -> None:
+    """Accounts."""
+
+
+@user.command("add")
+@click.argument("name")
+@click.option(
+    "--role",
+    type=click.Choice(list(ROLES)),
+    default="viewer",
+    show_default=True,
+    help="What they may: see; also scan and ask for exemptions; also policies and approvals; everything.",
+)
+@click.option(
+    "--project", "names", multiple=True, help="A project to be a member of. Viewers and developers see no other."
+)
+@click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Asked for when it is not in DOCKWARDEN_PASSWORD.")
+@pass_settings
+def add(settings: Settings, name: str, role: str, names: tuple[str, ...], password: str) -> None:
+    """Add a local user who signs in with a password."""
+    with administration(settings) as session:
+        view = accounts.create_user(session, name, password, role)
+        for project in names:
+            projects.add_member(session, project, view.id)
+        detail = {"name": name, "role": role, "projects": list(names)}
+        audit.record(session, WHO, "user.create", view.id, detail=detail)
+    seen = ", ".join(names) or "no project yet" if role in CONFINED else "every project"
+    tell(f"user {name!r} may sign in as {role}, and sees {seen}")
+    if role in CONFINED and not names:
+        tell(f"  hint: dockwarden project member PROJECT {name}")
+
+
+@user.command("list")
+@pass_settings
+def list_(settings: Settings) -> None:
+    """Who may sign in, and what they see."""
+    with administration(settings) as session:
+        found = accounts.list_users(session)
+    for view in found:
+        seen = "every project" if view.reach is None else ", ".join(view.projects) or "no project"
+        last = f"{view.signed_in_at:%Y-%m-%d %H:%M}" if view.signed_in_at else "never"
+        state = " (disabled)" if view.disabled else ""
+        click.echo(f"{view.name:24} {view.role:10} last signed in {last:17} sees {seen}{state}")
+    if not found:
+        tell("there are no users yet: dockwarden user add NAME --role admin")
+
+
+@user.command("password")
+@click.argument("name")
+@click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Asked for when it is not in DOCKWARDEN_PASSWORD.")
+@pass_settings
+def password(settings: Settings, name: str, password: str) -> None:
+    """Give a user another password, and sign them out everywhere."""
+    with administration(settings) as session:
+        view = _named(accounts.find_user(session, name), name)
+        accounts.set_password(session, view.id, password)
+        audit.record(session, WHO, "user.password", view.id, detail={"name": name})
+    tell(f"user {name!r} has a new password, and is signed out everywhere")
+
+
+@user.command("disable")
+@click.argument("name")
+@pass_settings
+def disable(settings: Settings, name: str) -> None:
+    """End a user's sessions and tokens at once, and let them in no more."""
+    with administration(settings) as session:
+        view = _named(accounts.find_user(session, name), name)
+        accounts.set_disabled(session, view.id, True)
+        audit.record(session, WHO, "user.disable", view.id, detail={"before": view.disabled, "after": True})
+    tell(f"user {name!r} may not sign in any more; their tokens are dead")
+
+
+def _named(view: accounts.UserView | None, name: str) -> accounts.UserView:
+    if view is None:
+        raise NotFoundError(f"there is no user {name!r}", hint="dockwarden user list")
+    return view

@@ -1,0 +1,111 @@
+"""Administration from the command line: what is said, what is printed once, and that every change is in the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from scanner import anchors
+from scanner.cli import cli
+from scanner.config import Settings, audit_key, load, secret_key
+from scanner.store import accounts, audit
+from scanner.store.session import Database
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("DOCKWARDEN_HOME", str(tmp_path))
+    return load()
+
+
+@pytest.fixture
+def run(settings: Settings) -> Callable[..., Result]:
+    return lambda *arguments, **env: CliRunner().invoke(cli, [*map(str, arguments)], env=env)
+
+
+def test_people_projects_and_tokens(run: Callable[..., Result], settings: Settings) -> None:
+    assert "there are no users yet" in run("user", "list").stderr
+    assert run("project", "create", "shop", "--pattern", "registry.example.com/shop/**").exit_code == 0
+    made = run("user", "add", "ada", "--role", "developer", "--project", "shop", DOCKWARDEN_PASSWORD=PASSWORD)
+    assert "user 'ada' may sign in as developer, and sees shop" in made.stderr
+    assert PASSWORD not in made.output
+    hinted = run("user", "add", "bob", DOCKWARDEN_PASSWORD=PASSWORD)
+    assert "dockwarden project member PROJECT bob" in hinted.stderr
+    assert run("project", "member", "shop", "bob").exit_code == 0
+    assert "members: ada, bob" in run("project", "list").stdout
+    assert run("project", "member", "shop", "bob", "--remove").exit_code == 0
+    listed = run("user", "list").stdout
+    assert [line.split()[:2] for line in listed.splitlines()] == [["ada", "developer"], ["bob", "viewer"]]
+    token = run("token", "create", "ci", "--scope", "gate", "--project", "shop")
+    assert "token 'ci' for gate in shop" in token.stderr
+    with Database.of(settings).read() as session:
+        found = accounts.find_token(session, token.stdout.strip(), secret_key(settings))
+        assert found is not None
+    assert token.stdout.strip() not in run("token", "list").output
+    assert run("token", "revoke", f"dw_{found.prefix}").exit_code == 0
+    assert "revoked" in run("token", "list").stdout
+    assert run("user", "password", "ada", DOCKWARDEN_PASSWORD="another horse battery").exit_code == 0
+    assert run("user", "disable", "ada").exit_code == 0
+    assert "(disabled)" in run("user", "list").stdout
+    hook = run("webhook", "create", "--registry", "registry.example.com")
+    assert hook.stdout.startswith("dwh_")
+    assert "registry.example.com" in run("webhook", "list").stdout
+    with Database.of(settings).read() as session:
+        actions = {entry.action for entry in audit.list_(session).items}
+    assert actions >= {
+        "user.create", "user.password", "user.disable", "project.create", "project.member.add", "project.member.remove",
+        "token.create", "token.revoke", "webhook.create",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("token", "create", "x", "--project", "nowhere"), "no such project"),
+        (("user", "add", "x", "--project", "nowhere"), "no such project"),
+        (("user", "password", "nobody"), "there is no user 'nobody'"),
+        (("user", "disable", "nobody"), "there is no user 'nobody'"),
+        (("project", "member", "default", "nobody"), "there is no user 'nobody'"),
+        (("token", "revoke", "dw_12345678"), "no token begins with"),
+        (("audit-log", "verify", "--anchors", "/no/such"), "cannot read /no/such"),
+    ],
+)
+def test_a_mistake_is_told(run: Callable[..., Result], arguments: tuple[str, ...], said: str) -> None:
+    found = run(*arguments, DOCKWARDEN_PASSWORD=PASSWORD)
+    assert said in str(found.exception)
+    assert found.exit_code != 0
+
+
+def test_the_log_is_verified_and_exported(run: Callable[..., Result], settings: Settings, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        run("project", "create", name)
+    told = run("audit-log", "verify")
+    assert "the chain holds: 3 entries, none of them noted elsewhere yet" in told.stderr
+    assert told.exit_code == 0
+    database = Database.of(settings)
+    anchors.note(settings, database)
+    assert "1 of them noted elsewhere" in run("audit-log", "verify").stderr
+    assert len(run("audit-log", "export").stdout.splitlines()) == 3
+    run("audit-log", "export", "--action", "project.create", "-o", tmp_path / "log.jsonl")
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
+    with database.session() as session:
+        for trigger in ("audit_log_immutable", "audit_log_kept"):
+            session.exec_driver_sql(f"DROP TRIGGER {trigger}")
+        session.exec_driver_sql("DELETE FROM audit_log WHERE id = 3")
+    cut = run("audit-log", "verify")
+    assert "entry 3: entries up to 3 were there once, and are not any more" in cut.stderr
+    with database.session() as session:
+        session.exec_driver_sql("UPDATE audit_log SET actor = 'mallory' WHERE id = 2")
+    changed = run("audit-log", "verify")
+    assert "entry 2: it does not fit the one before it" in changed.stderr
+
+
+def test_the_keys_are_made_once_and_are_not_each_others(settings: Settings) -> None:
+    assert audit_key(settings) == audit_key(replace(settings)) != secret_key(settings)
+    assert (settings.home / "audit_key").stat().st_mode & 0o777 == 0o600
