@@ -175,9 +175,9 @@ class Worker:
                 queue.enqueue(self.celery, scan_id, lane)
             if swept.kicks:
                 self.nudge()
-            self._keep_up()
+            self._look_after()
 
-    def _keep_up(self) -> None:
+    def _look_after(self) -> None:
         """What is to be done now and then: decisions that time has passed over, and the audit log's chain noted elsewhere."""
         try:
             if time.monotonic() - self._anchored > _ANCHOR_SECONDS:
