@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from scanner.model.finding import (
     Verification,
 )
 from scanner.model.image import Image, Layer
+from scanner.model.lifecycle import end_of_life
 from scanner.model.lineage import BaseImage, declared
 from scanner.model.reference import Descriptor
 from scanner.model.scan import ImageReport, Progress, ScanReport, ScanRequest, Stage
@@ -327,13 +328,30 @@ def ask_engine(image: Image, engine_id: str, services: Services, deadline: Deadl
         scratch.mkdir()
         seconds = deadline.share(settings.limits.engine_seconds)
         answer = engine.scan(EngineJob(image, layout, scratch, cache, settings, seconds, cancelled=services.cancelled))
-        return feeds.annotate(settings, answer)
+        return supported(feeds.annotate(settings, answer), datetime.now(UTC).date())
     except EngineError as error:
         if error.retryable:
             raise
         return silent_engine(engine, settings, error)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def supported(answer: EngineReport, today: date) -> EngineReport:
+    """The answer with how long the system is looked after. Past that day nobody lists its new vulnerabilities: silence proves nothing."""
+    coverage = answer.coverage
+    ends = end_of_life(coverage.os_family, coverage.os_version)
+    if ends is None:
+        return answer
+    living = today <= ends if coverage.os_supported is None else coverage.os_supported
+    answer = replace(answer, coverage=replace(coverage, os_supported=living, os_end_of_life=ends))
+    if living or any(gap.reason == "unsupported_os" for gap in answer.incomplete):
+        return answer
+    release = f"{coverage.os_family} {coverage.os_version}"
+    gap = Incomplete(
+        "unsupported_os", f"{release} is past its end of life ({ends}): new vulnerabilities are no longer listed for it"
+    )
+    return replace(answer, incomplete=(*answer.incomplete, gap))
 
 
 def silent_engine(engine: Engine, settings: Settings, error: EngineError) -> EngineReport:

@@ -28,6 +28,7 @@ from scanner.engines.base import Engine, EngineJob, MatchJob, MatchReport
 from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError
 from scanner.model.finding import (
     CVSS,
+    STATUSES,
     AdvisoryStatus,
     Component,
     Coverage,
@@ -45,15 +46,6 @@ from scanner.registry.manifest import parse_time
 
 _SCHEMA = 2
 _TEXT, _SHORT, _MANY = 4096, 512, 50
-_STATUSES = {
-    "affected": "affected",
-    "fixed": "fixed",
-    "under_investigation": "under_investigation",
-    "will_not_fix": "will_not_fix",
-    "fix_deferred": "fix_deferred",
-    "end_of_life": "end_of_life",
-    "not_affected": "not_affected",
-}
 
 
 class TrivyEngine(Engine):
@@ -432,7 +424,7 @@ class Reader:
                 aliases=tuple(_text(x, _SHORT) for x in _list(item.get("VendorIDs"))[:_MANY]),
                 cvss=tuple(_scores(_dict(item.get("CVSS")))),
                 cwes=tuple(_text(x, _SHORT) for x in _list(item.get("CweIDs"))[:_MANY]),
-                status=_STATUSES.get(str(item.get("Status")), "unknown"),
+                status=_status(item.get("Status")),
                 title=_text(item.get("Title"), _SHORT),
                 description=_text(item.get("Description"), _TEXT),
                 url=_link(item.get("PrimaryURL")),
@@ -493,6 +485,10 @@ def _gaps(coverage: Coverage) -> Iterator[Incomplete]:
 def _severity(value: object) -> Severity:
     text = str(value).lower()
     return Severity(text) if text in set(Severity) else Severity.UNKNOWN
+
+
+def _status(value: object) -> str:
+    return value if isinstance(value, str) and value in STATUSES else "unknown"
 
 
 def _scores(item: Mapping[str, Any]) -> Iterator[CVSS]:

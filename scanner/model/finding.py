@@ -7,7 +7,7 @@ shown, and never counts as a pass.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -118,10 +118,22 @@ class Component:
     module: str = ""  # the modularity label of an RPM: advisories of a module are for its packages only
 
 
+# The distribution's word on a vulnerability, each kept apart from the others.
+STATUSES = (
+    "affected",
+    "fixed",
+    "under_investigation",
+    "will_not_fix",
+    "fix_deferred",
+    "end_of_life",
+    "not_affected",
+    "unknown",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Vulnerability:
-    """A known vulnerability of one component. ``status`` keeps the distribution's word apart:
-    affected, fixed, under_investigation, will_not_fix, fix_deferred, end_of_life, unknown."""
+    """A known vulnerability of one component. ``status`` is one of ``STATUSES``."""
 
     id: str
     purl: str
@@ -190,6 +202,7 @@ class Coverage:
     os_supported: bool | None = None  # False: past its end of life; None: not known
     packages: int = 0
     skipped: tuple[str, ...] = ()
+    os_end_of_life: date | None = None  # the last day of its support; None: not known
 
 
 @dataclass(frozen=True, slots=True)

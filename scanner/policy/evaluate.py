@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from scanner.model import agreement
 from scanner.model.decision import STALE, Change, Decision, Reason, ReasonKind, Revoked, Verdict
 from scanner.model.finding import (
+    STATUSES,
     AdvisoryStatus,
     CheckResult,
     EngineReport,
@@ -26,6 +27,7 @@ from scanner.model.finding import (
     Failed,
     Incomplete,
     Matched,
+    Severity,
     Vulnerability,
 )
 from scanner.model.glob import matches
@@ -186,6 +188,15 @@ def _vulnerabilities(
     for engine in engines:
         for item in engine.incomplete:
             yield _incomplete(rule.id, item.reason, f"{engine.engine}: {item.detail or item.reason}", unknown)
+        ends = engine.coverage.os_end_of_life
+        if ends and context.now.date() > ends and not any(i.reason == "unsupported_os" for i in engine.incomplete):
+            system = f"{engine.coverage.os_family} {engine.coverage.os_version}"
+            yield _incomplete(
+                rule.id,
+                "unsupported_os",
+                f"{engine.engine}: {system} has been past its end of life since {ends}",
+                unknown,
+            )
         built = engine.advisories.updated_at
         if built is None:
             yield _incomplete(
@@ -428,15 +439,32 @@ def _image_variable(report: ScanReport, image: ImageReport, now: datetime) -> di
         "labels": dict(config.labels),
         "env": [name for name, _ in config.env],
         "age_days": (now - config.created).days if config.created else -1,
+        **_lifecycle(image, now),
     }
 
 
+def _lifecycle(image: ImageReport, now: datetime) -> dict[str, Any]:
+    """The system and how many days it will be supported. What is not known is not there: to ask for it fails, and decides nothing."""
+    for engine in image.engines:
+        coverage = engine.coverage
+        if coverage.os_family:
+            known: dict[str, Any] = {"os_family": coverage.os_family, "os_version": coverage.os_version}
+            if coverage.os_end_of_life is not None:
+                known["supported_days"] = (coverage.os_end_of_life - now.date()).days
+            return known
+    return {}
+
+
 def _counts(image: ImageReport) -> dict[str, int]:
-    counts = dict.fromkeys(("none", "low", "medium", "high", "critical", "unknown", "fixable", "known_exploited"), 0)
+    names = (*Severity, "fixable", "unfixed", "known_exploited", *(s for s in STATUSES if s not in set(Severity)))
+    counts = dict.fromkeys(map(str, names), 0)
     for item in (found.vulnerability for found in agreement.findings(image.engines)):
         counts[item.severity] += 1
         counts["fixable"] += item.fixable
         counts["known_exploited"] += bool(item.known_exploited)
+        counts["unfixed"] += not item.fixable
+        if item.status not in set(Severity):  # "unknown" is how bad it is, here
+            counts[item.status] += 1
     counts["components"] = len(agreement.components(image.engines))
     counts["secrets"] = sum(len(engine.secrets) for engine in image.engines)
     return counts
@@ -522,7 +550,7 @@ def _order(reason: Reason) -> tuple[object, ...]:
 
 
 def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[datetime]:
-    """When the advisories that the evidence rests on become too old, or what is known of the registry."""
+    """When what the evidence rests on becomes too old: advisories, the system's support, what is known of the registry."""
     known = [report.posture_at, context.posture.checked_at if context.posture else None]
     at = max((moment for moment in known if moment), default=None)
     examined = {result.check for result in (*report.posture, *(context.posture.results if context.posture else ()))}
@@ -539,6 +567,10 @@ def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[
             for source, age in ages:
                 if source.updated_at and (ends := source.updated_at + age + timedelta(seconds=1)) > context.now:
                     yield ends
+            if engine.coverage.os_end_of_life:
+                last = datetime.combine(engine.coverage.os_end_of_life, datetime.min.time(), UTC) + timedelta(days=1)
+                if last > context.now:
+                    yield last
 
 
 def changes(reasons: Sequence[Reason]) -> tuple[Change, ...]:

@@ -1,7 +1,8 @@
 """CEL expressions in policies (``when``), compiled and evaluated with a budget. Everything about the library stands here.
 
-Variables: ``image`` (name, tag, digest, os, architecture, size, layers, user, labels, env, age_days) and ``counts`` (vulnerabilities by
-severity, ``fixable``, ``known_exploited``, ``secrets``, ``components``). An expression that cannot be evaluated decides nothing.
+Variables: ``image`` (name, tag, digest, os, architecture, size, layers, user, labels, env, age_days,
+and where they are known os_family, os_version, supported_days) and ``counts`` (vulnerabilities by
+severity, ``fixable``, ``unfixed``, each status, ``known_exploited``, ``secrets``, ``components``). An expression that cannot be evaluated decides nothing.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from scanner.errors import UsageError
 from scanner.model.decision import Verdict
-from scanner.model.finding import Outcome, Severity
+from scanner.model.finding import STATUSES, Outcome, Severity
 from scanner.model.image import Image
 from scanner.model.reference import Digest
 from scanner.model.untrusted import nesting
@@ -444,6 +444,7 @@ def _unknown(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Pro
             ("benchmark", rule.benchmark, benchmarks),
         ]
         if rule.vulnerability:
+            named.append(("status", rule.vulnerability.status, STATUSES))
             named.append(("engine", (rule.vulnerability.engines,), ("any", "all", *sorted(known.engines))))
         if rule.signature:
             named.append(("scheme", rule.signature.scheme, known.schemes))
@@ -461,6 +462,7 @@ def _unknown(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Pro
                         "scheme": ["signature", "scheme"],
                         "signer": ["signature", "signers"],
                         "engine": ["vulnerability", "engines"],
+                        "status": ["vulnerability", "status"],
                     }
                     path = ["rules", index, *inner.get(what, [what])]
                     message = f"there is no {what} {name!r}" + _did_you_mean(name, there)

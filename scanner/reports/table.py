@@ -157,6 +157,8 @@ class _Page:
 
     def _engine(self, engine: EngineReport) -> Iterator[str]:
         system = f"{engine.coverage.os_family} {engine.coverage.os_version}".strip() or "no operating system recognised"
+        ends = engine.coverage.os_end_of_life
+        system += f" (supported until {ends})" if ends else ""
         built = engine.advisories.updated_at
         yield f"  {engine.engine} {engine.version}: {system}, {engine.coverage.packages} packages, advisories of {_date(built)}"
         for item in engine.incomplete:
@@ -190,7 +192,11 @@ class _Page:
         for (name, version), found in ranked[:_PACKAGES]:
             top = max(found, key=lambda v: v.severity.rank)
             fixes = sorted({fix for v in found for fix in v.fixed_versions})
-            fix = clean_text(f"-> {', '.join(fixes[:2])}{' …' if len(fixes) > 2 else ''}", 120) if fixes else "no fix"
+            fix = (
+                clean_text(f"-> {', '.join(fixes[:2])}{' …' if len(fixes) > 2 else ''}", 120)
+                if fixes
+                else _without_fix(found)
+            )
             yield f"    {top.severity:<8} {clean_text(name, 60):<{min(width, 60)}}  {clean_text(version, 40):<20} {fix}  ({_ids(found)})"
         if len(ranked) > _PACKAGES:
             yield f"    … and {len(ranked) - _PACKAGES} more packages"
@@ -226,6 +232,12 @@ def _grouped(reasons: Iterable[Reason]) -> Iterator[list[Reason]]:
         key = reason.message if reason.kind is ReasonKind.INCOMPLETE else reason.rule
         groups[key, reason.action, reason.kind].append(reason)
     yield from groups.values()
+
+
+def _without_fix(found: Sequence[Vulnerability]) -> str:
+    """What the distribution says of vulnerabilities that have no fix."""
+    words = dict.fromkeys(v.status.replace("_", " ") for v in found if v.status not in ("affected", "unknown"))
+    return clean_text(", ".join(words), 60) or "no fix"
 
 
 def _ids(found: Sequence[Vulnerability]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import lru_cache
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from flask import Response, request
 from pydantic import Field, StringConstraints, TypeAdapter
@@ -30,7 +30,7 @@ from scanner.model.finding import (
 from scanner.model.image import Image, Layer
 from scanner.model.lineage import BaseImage, Origin, evidence_origin, vulnerability_origin
 from scanner.model.reference import Digest
-from scanner.model.scan import ScanReport
+from scanner.model.scan import ImageReport, ScanReport
 from scanner.reports.base import ReportSubject
 from scanner.store import bases, images
 from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
@@ -100,6 +100,8 @@ class PlatformImage(Model):
     layers: int
     labels: dict[str, str]
     engines: list[str]
+    system: str = Field(description="Distribution and version, as the first engine that recognised one says.")
+    end_of_life: date | None = Field(description="The last day of the system's support; null: not known.")
     incomplete: list[Incomplete]
     base: BaseOut | None = Field(description="What it was built on; null: not known.")
 
@@ -307,6 +309,7 @@ def get(path: ImagePath) -> Response:
             layers=len(item.image.layers),
             labels=dict(item.image.config.labels),
             engines=[f"{engine.engine} {engine.version}" for engine in item.engines],
+            **_system(item),
             incomplete=[*item.incomplete, *(gap for engine in item.engines for gap in engine.incomplete)],
             base=_base(known[item.image.digest]),
         )
@@ -323,6 +326,12 @@ def get(path: ImagePath) -> Response:
             dockwarden=found.dockwarden,
         )
     )
+
+
+def _system(item: ImageReport) -> dict[str, Any]:
+    known = next((engine.coverage for engine in item.engines if engine.coverage.os_family), None)
+    system = f"{known.os_family} {known.os_version}".strip() if known else ""
+    return {"system": system, "end_of_life": known.os_end_of_life if known else None}
 
 
 @api.get("/images/<digest>/findings", responses={"200": FindingPage, **problems(404)})
