@@ -31,9 +31,8 @@ from scanner.pipeline import (
 )
 from scanner.policy.evaluate import evidence_digest
 from scanner.registry.sources import AccessTo, open_target
-from scanner.store import bases, images, projects, registries, registry_checks, scans
+from scanner.store import bases, images, projects, registries, registry_checks, scans, trust
 from scanner.store.session import Database
-from scanner.store.trust import StoredState
 
 if TYPE_CHECKING:
     from scanner.registry.auth import CredentialStore
@@ -58,8 +57,8 @@ class ServerServices:
     def with_trust(self) -> Services:
         """What one scan works with: whom the installation trusts as it begins."""
         with self.database.read() as session:
-            trust = verification.Trust(verification.roots(session), StoredState(self.database))
-        return replace(self.services, trust=trust)
+            trusted = verification.Trust(verification.roots(session), trust.StoredState(self.database))
+        return replace(self.services, trust=trusted)
 
     def cancelled_by(self, cancelled: Callable[[], bool]) -> ServerServices:
         return replace(self, services=replace(self.services, cancelled=cancelled))
@@ -233,6 +232,7 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
         made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
         rungs = decisions.rungs(decisions.in_force(session, catalog.known()))
         images.record(session, claim, found, evidence, made, rungs)
+        trust.note(session, found, claim.request.project)
 
     # A database that restarts at this moment must not cost the whole scan.
     database.transact(record)

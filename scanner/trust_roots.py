@@ -10,8 +10,11 @@ from sqlalchemy.engine import Connection
 
 from scanner import catalog, decisions
 from scanner.errors import ConflictError, UsageError
+from scanner.model.reference import Digest
+from scanner.policy import retirement
 from scanner.policy.rules import Known
 from scanner.store import audit, gate, trust
+from scanner.store.session import moment
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _PATTERN = re.compile(r"[A-Za-z0-9.*:\[\]_/-]{1,300}", re.ASCII)
@@ -85,3 +88,14 @@ def known_to_authors(session: Connection) -> Known:
             inside = catalog.schemes()[root.scheme].signers(root.document)
             signers[root.scheme] = None if inside is None else there | inside | {root.name}
     return replace(catalog.known(), signers=signers)
+
+
+def depends_on_notary(
+    session: Connection, projects: frozenset[str] | None = None, days: int = 90
+) -> tuple[retirement.Dependence, ...]:
+    """What would fail if content trust were switched off: of every repository that was scanned."""
+    names: dict[str, list[retirement.Name]] = {}
+    for one in trust.signed_names(session, projects):
+        names.setdefault(one.repository, []).append(retirement.Name(one.tag, Digest(one.digest), one.answers))
+    policies = [one.policy for one in decisions.in_force(session, catalog.known())]
+    return retirement.dependence(names, policies, moment(session), days)

@@ -6,12 +6,12 @@ The three answers are three exit codes: 0 verified, 1 refused or not signed, 3 c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,6 +34,9 @@ from scanner.trust.base import (
     TrustScheme,
     TrustState,
 )
+
+if TYPE_CHECKING:
+    from scanner.policy.retirement import Dependence
 
 _WORDS = {TrustStatus.NOT_SIGNED: "refused"}  # for a script, unsigned is refused; ``reason`` keeps them apart
 _TRIES = 2  # a person waits: a registry that fails is told about sooner than a service would give up
@@ -188,10 +191,9 @@ def trust_inspect(
         state=DirectoryState(state_dir) if state_dir else NoState(),
         options=TrustOptions(notary_server, gun, (), ca_file),
     )
-    answers = {
-        name: asked.verify(plugin, tuple(roots[name]) or _named_roots(settings, asked.name, name))
-        for name, plugin in schemes.items()
-    }
+    answers = asked.verify_all(
+        schemes, {name: tuple(roots[name]) or _named_roots(settings, asked.name, name) for name in schemes}
+    )
     if format_ == "json":
         click.echo(json.dumps({name: [as_document(a) for a in found] for name, found in answers.items()}, indent=2))
     else:
@@ -270,6 +272,44 @@ def trust_root_remove(settings: Settings, name: str) -> None:
     tell(f"trust root {name!r} is removed")
 
 
+@trust.command("report")
+@click.option(
+    "--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="What ends within so many days."
+)
+@FORMAT
+@pass_settings
+def trust_report(settings: Settings, days: int, format_: str) -> None:
+    """What depends on Docker Content Trust: who signs, what ends soon, what would fail without it, and what to do.
+
+    Of every repository that this installation has scanned.
+    """
+    from scanner import trust_roots
+
+    with administration(settings) as session:
+        found = trust_roots.depends_on_notary(session, days=days)
+    if format_ == "json":
+        click.echo(json.dumps([asdict(item) for item in found], indent=2, default=str))
+    else:
+        click.echo("\n\n".join(map(_dependence, found)) or "nothing was scanned yet")
+
+
+def _dependence(found: Dependence) -> str:
+    lines = [f"{found.repository}  {found.tags} tags"]
+    for use in found.schemes:
+        counts = f"{use.verified} verified, {use.refused} refused, {use.unknown} not known"
+        lines.append(
+            f"  {use.scheme:10} {counts}" + (f"; trusted by {', '.join(use.trusted_by)}" if use.trusted_by else "")
+        )
+        lines += [f"             {clean_text(signer)}" for signer in use.signers[:10]]
+    lines += [f"  ends       {end.at:%Y-%m-%d}  {clean_text(end.what)}" for end in found.ending]
+    for fail in found.failing:
+        lines.append(f"  would fail rule {fail.rule} of policy {fail.policy}: {', '.join(fail.tags[:10])}")
+    lines += [
+        f"  {'to do' if number == 0 else '':10} {clean_text(step, 300)}" for number, step in enumerate(found.todo)
+    ]
+    return "\n".join(lines if found.todo or found.ending else [*lines, "  nothing depends on Notary"])
+
+
 @trust.command("forget")
 @click.argument("gun")
 @pass_settings
@@ -342,21 +382,28 @@ class Asked:
         try:
             with self._job(roots) as job:
                 return plugin.verify(job)
-        except RemoteError as error:
-            reason = "tls" if error.reason.startswith("tls_") else "unavailable"
-            return (Verification(plugin.id, TrustStatus.UNKNOWN, reason=reason, detail=_told(error)),)
-        except ImageError as error:
-            reason = "checksum" if error.reason == "digest_mismatch" else error.reason
-            return (Verification(plugin.id, TrustStatus.REFUSED, reason=reason, detail=_told(error)),)
+        except (RemoteError, ImageError) as error:
+            return (_unasked(plugin.id, error),)
 
     def decide(self, plugin: TrustScheme, given: str | None) -> Verification:
         """The scheme's one answer by what ``--trust`` says; by trust that contradicts itself nothing is accepted."""
         try:
-            return decisive(self.verify(plugin, (_root(plugin, given),) if given else ()))
+            roots = (_root(plugin, given),) if given else _named_roots(self.settings, self.name, plugin.id)
+            return decisive(self.verify(plugin, roots))
         except UsageError as error:
             if error.reason != UNSOUND_TRUST:
                 raise
             return Verification(plugin.id, TrustStatus.REFUSED, reason="policy", detail=_told(error))
+
+    def verify_all(
+        self, schemes: Mapping[str, TrustScheme], roots: Mapping[str, tuple[TrustRoot, ...]]
+    ) -> dict[str, tuple[Verification, ...]]:
+        """Every scheme's answers, with the registry asked once what the reference names."""
+        try:
+            with self._job(()) as job:
+                return {name: plugin.verify(replace(job, roots=roots[name])) for name, plugin in schemes.items()}
+        except (RemoteError, ImageError) as error:
+            return {name: (_unasked(name, error),) for name in schemes}
 
     @contextmanager
     def _job(self, roots: tuple[TrustRoot, ...]) -> Iterator[TrustJob]:
@@ -378,6 +425,15 @@ class Asked:
                 descriptor=descriptor,
                 fetch=client,
             )
+
+
+def _unasked(scheme: str, error: RemoteError | ImageError) -> Verification:
+    """The answer where the registry gave no image to ask about: it did not answer, or with bytes of another digest."""
+    if isinstance(error, RemoteError):
+        reason = "tls" if error.reason.startswith("tls_") else "unavailable"
+        return Verification(scheme, TrustStatus.UNKNOWN, reason=reason, detail=_told(error))
+    reason = "checksum" if error.reason == "digest_mismatch" else error.reason
+    return Verification(scheme, TrustStatus.REFUSED, reason=reason, detail=_told(error))
 
 
 def _told(error: ScannerError) -> str:
@@ -417,6 +473,7 @@ def as_document(answer: Verification) -> dict[str, Any]:
             for signer in answer.signers
         ],
         "predicate_type": answer.predicate_type,
+        "expiries": [{"what": what, "at": at.isoformat()} for what, at in answer.expiries],
         "notes": list(answer.notes),
     }
 

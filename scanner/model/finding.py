@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Literal
 
 from scanner.model.reference import Digest
+from scanner.model.untrusted import clean_text
 
 
 class Severity(StrEnum):
@@ -249,6 +250,17 @@ class Signer:
     issuer: str = ""
     expires: datetime | None = None
 
+    def describe(self) -> str:
+        """As people are told: ``alice (key 1234abcd…, role targets/alice, until 2029-11-22)``."""
+        facts = (
+            f"key {self.keyid[:16]}" if self.keyid else "",
+            f"role {self.role}" if self.role else "",
+            f"issued by {self.issuer}" if self.issuer else "",
+            f"until {self.expires:%Y-%m-%d}" if self.expires else "",
+        )
+        told = ", ".join(filter(None, facts))
+        return clean_text(f"{self.name or 'whoever holds the key'}" + (f" ({told})" if told else ""), 400)
+
 
 @dataclass(frozen=True, slots=True)
 class Verification:
@@ -264,6 +276,7 @@ class Verification:
     trust: str = ""  # the named trust root that was used
     predicate_type: str = ""  # for attestations; empty: a signature
     predicate: tuple[tuple[str, str], ...] = ()  # the attestation's scalars by dotted path, top ones first
+    expiries: tuple[tuple[str, datetime], ...] = ()  # when each part that it rests on ends: role, certificate, document
     predicate_cut: bool = False  # it has more of them: what is not there is not known to be missing
     checked_at: datetime | None = None
     notes: tuple[str, ...] = field(default=())

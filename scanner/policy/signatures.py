@@ -168,27 +168,15 @@ def _praise(selector: SignatureSelector, good: Sequence[Verification]) -> str:
 
 
 def _names(v: Verification) -> str:
-    return ", ".join(dict.fromkeys(map(describe, v.signers))) or "a key of the trust root"
+    return ", ".join(dict.fromkeys(signer.describe() for signer in v.signers)) or "a key of the trust root"
 
 
 def _trusted(v: Verification) -> str:
     return f"; {v.scheme}, trusted by {v.trust}" if v.trust else f"; {v.scheme}"
 
 
-def describe(signer: Signer) -> str:
-    """A signer as people are told: ``alice (key 1234abcd…, role targets/alice, until 2029-11-22)``."""
-    facts = (
-        f"key {signer.keyid[:16]}" if signer.keyid else "",
-        f"role {signer.role}" if signer.role else "",
-        f"issued by {signer.issuer}" if signer.issuer else "",
-        f"until {signer.expires:%Y-%m-%d}" if signer.expires else "",
-    )
-    told = ", ".join(filter(None, facts))
-    return clean_text(f"{signer.name or 'whoever holds the key'}" + (f" ({told})" if told else ""), 400)
-
-
 def _evidence(v: Verification, signer: Signer) -> Evidence:
-    return Evidence(f"{v.scheme}: {describe(signer)}", keyid=signer.keyid, name=signer.name or v.trust)
+    return Evidence(f"{v.scheme}: {signer.describe()}", keyid=signer.keyid, name=signer.name or v.trust)
 
 
 def _needed(selector: SignatureSelector) -> str:

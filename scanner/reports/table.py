@@ -9,13 +9,28 @@ from datetime import datetime
 
 from scanner.model import agreement
 from scanner.model.decision import Decision, Reason, ReasonKind, Verdict
-from scanner.model.finding import CheckResult, EngineReport, Failed, Incomplete, Severity, Vulnerability
+from scanner.model.finding import (
+    CheckResult,
+    EngineReport,
+    Failed,
+    Incomplete,
+    Severity,
+    TrustStatus,
+    Verification,
+    Vulnerability,
+)
 from scanner.model.lineage import BaseImage, Origin, count, describe, evidence_origin, vulnerability_origin
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import clean_text
 from scanner.reports.base import ReportFormat, ReportSubject
 
 _MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
+_ANSWERS = {
+    TrustStatus.VERIFIED: "signed",
+    TrustStatus.NOT_SIGNED: "not signed",
+    TrustStatus.REFUSED: "refused",
+    TrustStatus.UNKNOWN: "unknown",
+}
 _KINDS = {ReasonKind.INCOMPLETE: "unknown", ReasonKind.EXEMPTED: "accepted", ReasonKind.SATISFIED: "met"}
 _COLORS = {Verdict.ALLOW: "32", Verdict.WARN: "33", Verdict.DENY: "31"}
 _SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)
@@ -135,7 +150,19 @@ class _Page:
             found = agreement.findings(image.engines)
             yield from self._vulnerabilities([item.vulnerability for item in found])
             yield from self._disputes([item for item in found if item.disputed])
+        yield from self._signatures(image.verifications)
         yield from self._checks(image.checks, image.base)
+
+    def _signatures(self, answers: Sequence[Verification]) -> Iterator[str]:
+        """Who signed it, scheme by scheme. Where nobody is trusted nobody was asked, and one line says so."""
+        asked = [v for v in answers if v.reason not in ("no_trust_root", "no_registry")]
+        if answers and not asked:
+            yield f"  signatures: not asked for ({clean_text(answers[0].detail, 200)})"
+        for v in asked:
+            what = f"attested {v.predicate_type} " if v.predicate_type else ""
+            who = ", ".join(signer.describe() for signer in v.signers)
+            told = f"{what}by {who}" if v.status is TrustStatus.VERIFIED else v.detail or v.reason
+            yield from self._wrap(told, f"  {v.scheme}: {_ANSWERS[v.status]}: ", "    ")
 
     def _base(self, image: ImageReport) -> Iterator[str]:
         """What it was built on, and whose the vulnerabilities are. Without a server's store only the image's own word is known."""

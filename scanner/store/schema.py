@@ -260,6 +260,19 @@ trust_root_version = sa.Table(
     sa.Column("author", sa.String(200), nullable=False),
     sa.Column("created_at", Moment, nullable=False),
 )
+# What each scheme last said of each name: what a report over all repositories reads.
+name_signature = sa.Table(
+    "name_signature",
+    metadata,
+    _serial(),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("repository", sa.String(600), nullable=False),
+    sa.Column("tag", sa.String(128), nullable=False),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Column("answers", sa.JSON, nullable=False),  # Verifications, without what attestations say
+    sa.Column("updated_at", Moment, nullable=False),
+    sa.UniqueConstraint("project", "repository", "tag"),
+)
 trust_state = sa.Table(
     "trust_state",
     metadata,

@@ -6,16 +6,20 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from scanner.errors import ConflictError, NotFoundError
-from scanner.store.schema import trust_root, trust_root_version, trust_state
+from scanner.model.finding import Verification
+from scanner.model.scan import ScanReport
+from scanner.store.schema import name_signature, trust_root, trust_root_version, trust_state
 from scanner.store.session import Database, moment
 
 
@@ -95,6 +99,52 @@ def _views() -> sa.Select[Any]:
 def _view(row: sa.Row[Any]) -> RootView:
     document = json.loads(row.document)
     return RootView(row.name, row.version, row.scheme, tuple(row.scope), document, row.author, row.created_at)
+
+
+@dataclass(frozen=True)
+class SignedName:
+    """A name and what each scheme last said of what it leads to."""
+
+    project: str
+    repository: str
+    tag: str
+    digest: str
+    answers: tuple[Verification, ...]
+
+
+def note(session: Connection, found: ScanReport, project: str) -> None:
+    """Keep who signed the image under the name that was scanned. An image without a name in a registry is not kept."""
+    if not found.repository or not found.images:
+        return
+    name = {"project": project, "repository": found.repository, "tag": found.tag}
+    answers = tuple(replace(v, predicate=()) for v in found.images[0].verifications)
+    values = {
+        "digest": str(found.digest),
+        "answers": _answers().dump_python(answers, mode="json"),
+        "updated_at": moment(session),
+    }
+    mine = sa.and_(*(name_signature.c[column] == value for column, value in name.items()))
+    if session.execute(name_signature.update().where(mine).values(**values)).rowcount == 0:
+        with contextlib.suppress(IntegrityError), session.begin_nested():  # another scan of the name was first
+            session.execute(name_signature.insert().values(**name, **values))
+
+
+def signed_names(
+    session: Connection, projects: frozenset[str] | None = None, limit: int = 20_000
+) -> tuple[SignedName, ...]:
+    """Of every name that was scanned, by repository."""
+    query = sa.select(*name_signature.c).order_by(name_signature.c.repository, name_signature.c.tag).limit(limit)
+    if projects is not None:
+        query = query.where(name_signature.c.project.in_(projects))
+    return tuple(
+        SignedName(row.project, row.repository, row.tag, row.digest, _answers().validate_python(row.answers))
+        for row in session.execute(query)
+    )
+
+
+@lru_cache(maxsize=1)
+def _answers() -> TypeAdapter[tuple[Verification, ...]]:
+    return TypeAdapter(tuple[Verification, ...])
 
 
 class StoredState:

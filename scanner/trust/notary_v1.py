@@ -99,6 +99,7 @@ class NotaryV1(NameScheme):
             signers=answer.signers,
             role=answer.role,
             trust=root.name,
+            expiries=tuple(repository.expiries()),
             checked_at=job.now,
             notes=tuple(notes),
         )

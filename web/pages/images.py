@@ -38,7 +38,7 @@ STATUSES = {
     "under_investigation": "under investigation",
     "end_of_life": "release at its end of life",
 }
-TABS = ("vulnerabilities", "checks", "components", "layers", "history")
+TABS = ("vulnerabilities", "checks", "signatures", "components", "layers", "history")
 _ROWS = 2000
 
 

@@ -1,0 +1,183 @@
+"""What depends on Docker Content Trust, repository by repository: who signs, what ends soon, what would fail without a Notary server, and
+what to do first. Pure: the last answers of the schemes and the policies in force go in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from scanner.model.finding import TrustStatus, Verification
+from scanner.model.glob import matches
+from scanner.model.reference import Digest
+from scanner.policy.rules import Policy
+from scanner.policy.signatures import Judgement, judge
+
+NOTARY = "notary-v1"
+_RENEWED_BY_THE_SERVER = "timestamp"
+_SHOWN = 5
+_ANY_AGE = timedelta(days=36500)  # how old an answer may be is another question than what it rests on
+
+
+@dataclass(frozen=True)
+class Name:
+    """A tag and the last answers about what it leads to."""
+
+    tag: str
+    digest: Digest
+    answers: tuple[Verification, ...]
+
+
+@dataclass(frozen=True)
+class SchemeUse:
+    """How many of a repository's tags a scheme has verified, and who signed them; ``unknown``: of how many that could not be told."""
+
+    scheme: str
+    verified: int
+    refused: int
+    unknown: int
+    signers: tuple[str, ...]
+    trusted_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ending:
+    what: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A rule that is met now, and would not be if no Notary server answered, for these tags."""
+
+    policy: str
+    rule: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """``on_notary``: tags that only Notary has verified. ``todo``: in the order in which to do it; empty: nothing depends on Notary."""
+
+    repository: str
+    tags: int
+    schemes: tuple[SchemeUse, ...]
+    on_notary: tuple[str, ...]
+    ending: tuple[Ending, ...]
+    failing: tuple[Failing, ...]
+    todo: tuple[str, ...]
+
+
+def dependence(
+    names: Mapping[str, Sequence[Name]], policies: Sequence[Policy], now: datetime, days: int = 90
+) -> tuple[Dependence, ...]:
+    """For each repository, those that depend on Notary most first."""
+    found = [_of(repository, tags, policies, now, timedelta(days=days)) for repository, tags in names.items()]
+    return tuple(sorted(found, key=lambda d: (-len(d.failing), -len(d.on_notary), d.repository)))
+
+
+def _of(
+    repository: str, names: Sequence[Name], policies: Sequence[Policy], now: datetime, span: timedelta
+) -> Dependence:
+    schemes = tuple(_uses(names))
+    only = tuple(name.tag for name in names if _verified(name) == {NOTARY})
+    ending = tuple(_ending(names, now, span))
+    failing = tuple(_failing(repository, names, policies, now))
+    todo = tuple(_todo(repository, names, schemes, only, ending, failing, policies))
+    return Dependence(repository, len(names), schemes, only, ending, failing, todo)
+
+
+def _verified(name: Name) -> set[str]:
+    """Schemes that verify the image itself; attestations are no signatures."""
+    return {v.scheme for v in name.answers if v.status is TrustStatus.VERIFIED and not v.predicate_type}
+
+
+def _uses(names: Sequence[Name]) -> Iterator[SchemeUse]:
+    answers = [v for name in names for v in name.answers if not v.predicate_type]
+    for scheme, group in groupby(sorted(answers, key=lambda v: v.scheme), key=lambda v: v.scheme):
+        found = list(group)
+        good = [v for v in found if v.status is TrustStatus.VERIFIED]
+        yield SchemeUse(
+            scheme,
+            len(good),
+            sum(v.status is TrustStatus.REFUSED for v in found),
+            sum(v.status is TrustStatus.UNKNOWN for v in found),
+            tuple(dict.fromkeys(signer.describe() for v in good for signer in v.signers)),
+            tuple(dict.fromkeys(v.trust for v in good if v.trust)),
+        )
+
+
+def _ending(names: Sequence[Name], now: datetime, span: timedelta) -> Iterator[Ending]:
+    """What ends within the time, soonest first. The timestamp is left out: a living server renews it by itself."""
+    ends: dict[str, datetime] = {}
+    for v in (v for name in names for v in name.answers if v.status is TrustStatus.VERIFIED):
+        own = [(f"{signer.role or signer.name} ({v.scheme})", signer.expires) for signer in v.signers if signer.expires]
+        for what, at in (*((f"{what} ({v.scheme})", at) for what, at in v.expiries), *own):
+            if at < now + span and not what.startswith(_RENEWED_BY_THE_SERVER):
+                ends[what] = min(at, ends.get(what, at))
+    yield from (Ending(what, at) for what, at in sorted(ends.items(), key=lambda item: (item[1], item[0])))
+
+
+def _failing(repository: str, names: Sequence[Name], policies: Sequence[Policy], now: datetime) -> Iterator[Failing]:
+    for policy in policies:
+        if not matches(policy.images, repository):
+            continue
+        for rule in policy.rules:
+            if rule.signature is None or NOTARY not in rule.signature.scheme:
+                continue
+            tags = []
+            for name in names:
+                with_it, without = (
+                    judge(rule.signature, answers, (name.digest,), now, _ANY_AGE)
+                    for answers in (name.answers, _without_notary(name.answers))
+                )
+                if with_it.judgement is Judgement.SATISFIED and without.judgement is not Judgement.SATISFIED:
+                    tags.append(name.tag)
+            if tags:
+                yield Failing(policy.name, rule.id, tuple(tags))
+
+
+def _without_notary(answers: Iterable[Verification]) -> tuple[Verification, ...]:
+    return tuple(
+        replace(v, status=TrustStatus.UNKNOWN, reason="unavailable", signers=()) if v.scheme == NOTARY else v
+        for v in answers
+    )
+
+
+def _todo(
+    repository: str,
+    names: Sequence[Name],
+    schemes: Sequence[SchemeUse],
+    only: Sequence[str],
+    ending: Sequence[Ending],
+    failing: Sequence[Failing],
+    policies: Sequence[Policy],
+) -> Iterator[str]:
+    notary = next((use for use in schemes if use.scheme == NOTARY), None)
+    others = [use.scheme for use in schemes if use.scheme != NOTARY and use.verified]
+    if notary is None or not (notary.verified or notary.refused):
+        if notary is not None and notary.unknown:
+            yield from _unknown(names)
+        return
+    for end in ending:
+        yield f"renew {end.what}: it ends on {end.at:%Y-%m-%d}, and then nothing here verifies"
+    if only:
+        more = f" and {len(only) - _SHOWN} more" if len(only) > _SHOWN else ""
+        yield f"sign the digests of {', '.join(only[:_SHOWN])}{more} with cosign or Notation as well: only Notary vouches for them"
+    if only and not others:
+        yield f"add a trust root for the new scheme whose scope covers {repository}"
+    for fail in failing:
+        yield f"let rule {fail.rule} of policy {fail.policy} accept the new scheme beside {NOTARY}"
+    if not only:
+        yield f"nothing is signed by Notary alone: take {NOTARY} out of the policies, then its trust root, then the server"
+
+
+def _unknown(names: Sequence[Name]) -> Iterator[str]:
+    reasons = {
+        v.reason: v.detail or v.reason
+        for name in names
+        for v in name.answers
+        if v.scheme == NOTARY and v.status is TrustStatus.UNKNOWN and v.reason not in ("no_trust_root", "no_registry")
+    }
+    yield from (f"find out: {detail}" for detail in reasons.values())

@@ -1,0 +1,49 @@
+"""Whom this installation trusts, and what depends on Docker Content Trust."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, redirect, request, url_for
+
+from scanner import catalog, trust_roots
+from scanner.store import trust
+from web.auth import address, everywhere, permission, principal
+from web.pages.base import NavigationItem, page
+from web.services import services
+
+bp = Blueprint("trust_page", __name__)
+NAVIGATION = NavigationItem(67, "trust_page.index", "Trust", "read")
+
+
+@bp.get("/trust")
+@permission("read")
+def index() -> str:
+    """Trust roots, and per repository what content trust still carries."""
+    with services().database.read() as session:
+        found = trust.list_(session)
+        repositories = trust_roots.depends_on_notary(session, principal().projects)
+    may_write = principal().may("policy") and principal().projects is None
+    return page("trust.html", found=found, repositories=repositories, schemes=catalog.schemes(), may_write=may_write)
+
+
+@bp.post("/trust/roots")
+@permission("policy")
+def add() -> Response:
+    """Add or change a trust root."""
+    everywhere()
+    form = request.form
+    with services().database.session() as session:
+        trust_roots.write(
+            session, form.get("name", "").strip(), form.get("scheme", ""), form.get("document", ""),
+            form.get("scope", "").split(), principal().name, where="what to trust", address=address(),
+        )  # fmt: skip
+    return redirect(url_for("trust_page.index"), 303)  # type: ignore[return-value]
+
+
+@bp.post("/trust/roots/<name>/remove")
+@permission("policy")
+def remove(name: str) -> Response:
+    """Trust nothing by it any more."""
+    everywhere()
+    with services().database.session() as session:
+        trust_roots.remove(session, name, principal().name, address=address())
+    return redirect(url_for("trust_page.index"), 303)  # type: ignore[return-value]
