@@ -1,0 +1,256 @@
+"""Where the programs that an image starts write: read from servers' configurations, from entrypoint scripts, and from directories that
+somebody prepared for the running user. A forecast; each need says how sure it is."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scanner.checks._passwd import accounts, runtime_id
+from scanner.model.filesystem import FileType, Rootfs
+from scanner.model.image import ImageConfig
+
+CERTAIN, LIKELY = "certain", "likely"
+TMPFS, VOLUME = "tmpfs", "volume"
+
+# Files to read: configurations of servers that are known, and scripts that containers are started by.
+WANTS = (
+    "etc/nginx/*.conf",
+    "etc/nginx/conf.d/*",
+    "etc/nginx/sites-enabled/*",
+    "etc/apache2/envvars",
+    "usr/local/apache2/conf/httpd.conf",
+    "etc/redis/redis.conf",
+    "etc/redis.conf",
+    "etc/mongod.conf",
+    "**/docker-entrypoint*",
+    "**/*entrypoint*.sh",
+    "entrypoint*",
+)
+
+
+@dataclass(frozen=True)
+class Need:
+    """A directory that has to be writable, as what, why we think so, and how sure that is."""
+
+    path: str
+    kind: str
+    why: str
+    confidence: str
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
+class Server:
+    """A program that is known to write: ``data`` what has to outlive the container, ``scratch`` what has not."""
+
+    names: tuple[str, ...]
+    data: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
+
+
+_SERVERS = (
+    Server(("mysqld", "mariadbd", "mysqld_safe"), ("var/lib/mysql",), ("run/mysqld", "tmp")),
+    Server(("postgres",), (), ("run/postgresql",)),
+    Server(("mongod",), (), ("tmp",)),
+    Server(("php-fpm", "php-fpm8.2", "php-fpm8.3", "php-fpm8.4"), (), ("run",)),
+    Server(("rabbitmq-server",), ("var/lib/rabbitmq",), ("var/log/rabbitmq",)),
+    Server(("catalina.sh",), (), ("usr/local/tomcat/logs", "usr/local/tomcat/temp", "usr/local/tomcat/work")),
+    Server(("supervisord",), (), ("run", "var/log/supervisor")),
+    Server(("cron", "crond"), (), ("run",)),
+    Server(("haproxy",), (), ("run",)),
+    Server(("squid",), ("var/spool/squid",), ("run", "var/log/squid")),
+    Server(("gunicorn", "uwsgi"), (), ("tmp",)),
+    Server(("prometheus",), ("prometheus",), ()),
+    Server(("grafana-server", "grafana"), ("var/lib/grafana",), ("var/log/grafana",)),
+    Server(("elasticsearch",), ("usr/share/elasticsearch/data",), ("usr/share/elasticsearch/logs", "tmp")),
+    Server(("influxd",), ("var/lib/influxdb",), ()),
+    Server(("etcd",), ("var/lib/etcd",), ()),
+    Server(("dockerd",), ("var/lib/docker",), ("run", "tmp")),
+)
+_NGINX = re.compile(r"(?m)^\s*(pid|error_log|access_log|\w+_temp_path|\w+_cache_path)\s+([^\s;]+)")
+_NGINX_SCRATCH = ("var/cache/nginx", "var/lib/nginx")
+_APACHE = re.compile(r"(?m)^\s*export APACHE_(RUN_DIR|LOCK_DIR|LOG_DIR)=([^\s$]+)")
+_HTTPD = re.compile(r"(?m)^\s*(PidFile|ErrorLog|CustomLog)\s+\"?([^\s\"|]+)")
+_SCRIPT = re.compile(
+    r"""(?:(?<![0-9&<])>{1,2}[ \t]*|\b(?:touch|tee(?:[ \t]+-a)?|mkdir(?:[ \t]+-p)?)[ \t]+)["']?(/[\w./-]{1,200})"""
+)
+_SED = re.compile(r"""\bsed[ \t]+-i\b[^\n|;&]{0,300}?[ \t]["']?(/[\w./-]{1,200})["']?[ \t]*(?:$|[\n;&|])""")
+# Logs of the build, not of what runs: package managers', and the accounting files of a system with logins.
+_BUILD_LOGS = re.compile(
+    r"^var/log/(?:(?:dpkg|alternatives|bootstrap|fontconfig|yum|apk|hawkey)\.log|apt/|dnf|lastlog|faillog|[bw]tmp|tallylog|anaconda/|installer/)"
+)
+_STATE = re.compile(r"(?:var/(?:log|cache|spool|lib)|run)/[^/]+$")
+_DATA = ("data", "db", "storage", "uploads")
+_KERNELS = ("dev/", "proc/", "sys/")
+
+
+def needs(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
+    """Every need, without regard to the image's volumes; paths have their links followed."""
+    for need in (*_servers(config, rootfs), *_scripts(config, rootfs), *_logs(rootfs), *_prepared(config, rootfs)):
+        path = rootfs.follow(need.path) or need.path
+        if path and not path.startswith(_KERNELS) and path not in ("dev", "proc", "sys"):
+            yield Need(path, need.kind, need.why, need.confidence, need.layer)
+
+
+def smallest(found: Iterator[Need]) -> list[Need]:
+    """One need for a directory, none below another, the surer reason first."""
+    kept: dict[str, Need] = {}
+    for need in sorted(found, key=lambda n: (n.path.count("/"), n.path, n.confidence)):
+        parents = need.path.split("/")
+        if not any("/".join(parents[:n]) in kept for n in range(1, len(parents) + 1)):
+            kept[need.path] = need
+    return list(kept.values())
+
+
+def started(config: ImageConfig) -> frozenset[str]:
+    """Names of the programs that entrypoint and command name, also inside a shell's line."""
+    words = re.split(r"[\s;&|\"'()]+", " ".join((*config.entrypoint, *config.cmd)))
+    return frozenset(word.rpartition("/")[2] for word in words if word)
+
+
+def _servers(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
+    names = started(config)
+    for server in _SERVERS:
+        name = next((name for name in server.names if name in names), "")
+        for kind, paths in ((VOLUME, server.data), (TMPFS, server.scratch)):
+            for path in paths if name else ():
+                yield Need(path, kind, f"{name} writes there by default", CERTAIN, _layer(rootfs, path))
+    if names & {"nginx", "nginx-debug", "openresty"}:
+        yield from _nginx(rootfs)
+    if names & {"apache2", "apache2ctl", "apachectl", "httpd", "apache2-foreground", "httpd-foreground"}:
+        yield from _apache(rootfs)
+    variables = dict(config.env)
+    if "postgres" in names:
+        path = variables.get("PGDATA", "/var/lib/postgresql/data").strip("/")
+        yield Need(path, VOLUME, "postgres keeps its data there", CERTAIN, _layer(rootfs, path))
+    if "redis-server" in names:
+        path = (
+            _said(rootfs, ("etc/redis/redis.conf", "etc/redis.conf"), r"(?m)^dir\s+(\S+)")
+            or config.working_dir
+            or "/data"
+        )
+        yield Need(path.strip("/") or "data", VOLUME, "redis-server writes its dump there", CERTAIN)
+    if "mongod" in names:
+        path = _said(rootfs, ("etc/mongod.conf",), r"(?m)^\s*dbPath:\s*(\S+)") or "/data/db"
+        yield Need(path.strip("/"), VOLUME, "mongod keeps its data there", CERTAIN)
+
+
+def _nginx(rootfs: Rootfs) -> Iterator[Need]:
+    said = dict.fromkeys(m for text in _texts(rootfs, "etc/nginx/") for m in _NGINX.findall(text))
+    kinds = {name for name, _ in said}
+    for name, value in said:
+        if value.startswith("/") and not _is_console(rootfs, value):
+            path = value.strip("/") if name.endswith("_path") else posixpath.dirname(value).strip("/")
+            yield Need(path, TMPFS, f"its configuration says {name} {value}", CERTAIN, _layer(rootfs, value))
+    if "pid" not in kinds:
+        yield Need("run", TMPFS, "nginx writes nginx.pid there by default", CERTAIN)
+    if not any(name.endswith("_temp_path") for name in kinds):
+        path = next((path for path in _NGINX_SCRATCH if path in rootfs.files), _NGINX_SCRATCH[0])
+        yield Need(path, TMPFS, "nginx keeps requests and answers there by default", CERTAIN, _layer(rootfs, path))
+    logs = [f"/var/log/nginx/{name}.log" for name in ("access", "error")]
+    if not kinds & {"access_log", "error_log"} and not all(_is_console(rootfs, path) for path in logs):
+        yield Need("var/log/nginx", TMPFS, "nginx writes its logs there by default", CERTAIN)
+
+
+def _apache(rootfs: Rootfs) -> Iterator[Need]:
+    for text in _texts(rootfs, "etc/apache2/envvars"):
+        for name, value in _APACHE.findall(text):
+            yield Need(value.strip("/"), TMPFS, f"etc/apache2/envvars says APACHE_{name}={value}", CERTAIN)
+    for text in _texts(rootfs, "usr/local/apache2/conf/httpd.conf"):
+        said = dict(_HTTPD.findall(text))
+        if "PidFile" not in said:
+            yield Need("usr/local/apache2/logs", TMPFS, "httpd writes httpd.pid there by default", CERTAIN)
+        for name, value in said.items():
+            if not value.startswith(("/proc/", "/dev/")):
+                path = posixpath.dirname(value if value.startswith("/") else f"/usr/local/apache2/{value}").strip("/")
+                yield Need(path, TMPFS, f"httpd.conf says {name} {value}", CERTAIN)
+
+
+def _scripts(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
+    """What the script that the container starts with writes before it hands over."""
+    for word in (*config.entrypoint[:3], *config.cmd[:1]):
+        candidates = (
+            [word] if "/" in word else [f"{d}/{word}" for d in ("usr/local/bin", "usr/bin", "bin", "usr/local/sbin")]
+        )
+        path = next((found for c in candidates if (found := rootfs.resolve(c))), None)
+        data = rootfs.content(path) if path else None
+        if not path or data is None or not data.startswith(b"#!"):
+            continue
+        text = "\n".join(
+            line for line in data.decode("utf-8", "replace")[: 1 << 17].split("\n") if not line.lstrip().startswith("#")
+        )
+        for match in (*_SCRIPT.finditer(text), *_SED.finditer(text)):
+            target = match[1].strip("/")
+            made = target in rootfs.files and rootfs.files[target].entry.type is FileType.DIRECTORY
+            directory = target if made or "mkdir" in match[0] else posixpath.dirname(target)
+            yield Need(
+                directory, TMPFS, f"/{path} writes /{target} before it starts the program", LIKELY, _layer(rootfs, path)
+            )
+
+
+def _logs(rootfs: Rootfs) -> Iterator[Need]:
+    for path, placed in rootfs.files.items():
+        if (
+            path.startswith("var/log/")
+            and placed.entry.type is FileType.FILE
+            and not _BUILD_LOGS.match(path)
+            and placed.layer > 0
+        ):
+            directory = posixpath.dirname(path)
+            yield Need(directory, TMPFS, f"holds the log file {path.rpartition('/')[2]}", LIKELY, placed.layer)
+
+
+def _prepared(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
+    """Directories of state that belong to the running user, and empty ones: nobody makes those but to write there."""
+    uid = _uid(config, rootfs)
+    if not uid:
+        return
+    full: dict[str, list[str]] = defaultdict(list)
+    for path in rootfs.files:
+        full[posixpath.dirname(path)].append(path)
+    for path, placed in rootfs.files.items():
+        entry = placed.entry
+        if entry.type is not FileType.DIRECTORY or entry.uid != uid or path.startswith(("home/", "root/", "tmp/")):
+            continue
+        inside = full.get(path, [])
+        console = bool(inside) and all(_is_console(rootfs, name) for name in inside)
+        if (_STATE.match(path) or not inside) and not console:
+            why = f"belongs to the running user {config.user[:40]}" + ("" if inside else " and is empty")
+            kept = path.startswith("var/lib/") or path.rpartition("/")[2] in _DATA
+            yield Need(path, VOLUME if kept else TMPFS, why, LIKELY, placed.layer)
+
+
+def _uid(config: ImageConfig, rootfs: Rootfs) -> int | None:
+    name = config.user.partition(":")[0]
+    number = runtime_id(name)
+    if number is not None:
+        return number
+    return next((a.uid for a in accounts(rootfs) or () if a.name == name), None)
+
+
+def _texts(rootfs: Rootfs, prefix: str) -> Iterator[str]:
+    for path in sorted(path for path in rootfs.files if path.startswith(prefix)):
+        data = rootfs.content(path)
+        if data is not None:
+            yield data.decode("utf-8", "replace")
+
+
+def _said(rootfs: Rootfs, paths: tuple[str, ...], pattern: str) -> str:
+    texts = [data.decode("utf-8", "replace") for path in paths if (data := rootfs.content(path)) is not None]
+    return next((match[1].strip("\"'") for text in texts if (match := re.search(pattern, text))), "")
+
+
+def _is_console(rootfs: Rootfs, path: str) -> bool:
+    """Whether a log goes to standard output or error, by its name or by a link."""
+    placed = rootfs.files.get(path.strip("/"))
+    link = placed.entry.link if placed is not None and placed.entry.type is FileType.SYMLINK else ""
+    return any(name.startswith(("/dev/std", "/dev/null", "/proc/self/fd", "/dev/fd")) for name in (path, link))
+
+
+def _layer(rootfs: Rootfs, path: str) -> int | None:
+    resolved = rootfs.resolve(path)
+    return rootfs.files[resolved].layer if resolved else None
