@@ -131,6 +131,7 @@ def scan(
     TARGET: host/repo:tag, host/repo@sha256:…, oci:DIR[:TAG], archive:FILE (docker save or OCI, plain or gzip), docker:NAME.
     """
     from scanner import catalog, pipeline
+    from scanner.checks import _hints
     from scanner.model.reference import Platform
     from scanner.model.scan import Lane, ScanRequest
     from scanner.reports.base import ReportSubject
@@ -150,7 +151,8 @@ def scan(
     with pipeline.local_services(settings) as services, progress_on_stderr() as progress:
         report = pipeline.run(request, services, progress)
     decision = pipeline.decide(report, policy)
-    write(renderer.render(ReportSubject(report, decision, color=color, fix_hints=fix_hints)), output)
+    hints = tuple(_hints.fragment(image, catalog.checks()) for image in report.images) if fix_hints else ()
+    write(renderer.render(ReportSubject(report, decision, color=color, fix_hints=hints)), output)
     return exit_of_decision(decision)
 
 

@@ -104,7 +104,7 @@ class Image:
 
 
 _NOP = re.compile(r"^/bin/sh -c #\(nop\)\s*")
-_RUN = re.compile(r"^(?:\|\d+ .*? )?/bin/sh -c (?!#\(nop\))", re.DOTALL)
+_RUN = re.compile(r"^(?:RUN )?(?:\|\d+ .*? )?/bin/sh -c (?!#\(nop\))", re.DOTALL)
 
 
 def instruction(created_by: str) -> str:

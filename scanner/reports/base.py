@@ -13,13 +13,13 @@ from scanner.model.scan import ScanReport
 @dataclass(frozen=True)
 class ReportSubject:
     """What a report shows. ``decision`` is None where no policy was asked. ``width`` in columns, ``color`` only for a terminal;
-    ``fix_hints`` asks for the corrected Dockerfile fragment where a format can show one."""
+    ``fix_hints`` holds a corrected Dockerfile fragment for each image, where it was asked for."""
 
     report: ScanReport
     decision: Decision | None = None
     color: bool = False
     width: int = 100
-    fix_hints: bool = False
+    fix_hints: tuple[str, ...] = ()
 
 
 class ReportFormat(ABC):

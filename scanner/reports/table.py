@@ -12,6 +12,7 @@ from scanner.model.decision import Decision, Reason, ReasonKind, Verdict
 from scanner.model.finding import (
     CheckResult,
     EngineReport,
+    Evidence,
     Failed,
     Incomplete,
     Severity,
@@ -34,7 +35,7 @@ _ANSWERS = {
 _KINDS = {ReasonKind.INCOMPLETE: "unknown", ReasonKind.EXEMPTED: "accepted", ReasonKind.SATISFIED: "met"}
 _COLORS = {Verdict.ALLOW: "32", Verdict.WARN: "33", Verdict.DENY: "31"}
 _SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)
-_REASONS, _PACKAGES = 12, 10
+_REASONS, _PACKAGES, _EVIDENCE = 12, 10, 3
 
 
 class TableReport(ReportFormat):
@@ -59,13 +60,21 @@ class _Page:
         if self._decision:
             yield from self._why(self._decision)
             yield from self._what_to_do(self._decision)
-        for image in self._report.images:
+        for number, image in enumerate(self._report.images):
             yield ""
             yield from self._image(image)
+            if number < len(self._subject.fix_hints):
+                yield from self._hints(self._subject.fix_hints[number])
         if self._report.posture_at:
             yield ""
             yield f"Registry {clean_text(self._report.repository.partition('/')[0], 200)}  examined {_date(self._report.posture_at)}"
             yield from self._checks(self._report.posture)
+
+    def _hints(self, fragment: str) -> Iterator[str]:
+        """A corrected Dockerfile fragment, not wrapped: it is there to be pasted."""
+        yield ""
+        yield "Dockerfile" if fragment else "No check asks for a change of the Dockerfile."
+        yield from (clean_text(line, 4000) for line in fragment.splitlines())
 
     def _paint(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._subject.color else text
@@ -120,7 +129,7 @@ class _Page:
         yield f"  {label} {lines[0]}"
         yield from lines[1:]
         for evidence in first.evidence[:1] if len(group) == 1 else ():
-            where = _where(evidence.path, evidence.layer_index, evidence.instruction)
+            where = _where(evidence.path, evidence.layer_index, evidence.instruction, evidence.history_index)
             if where:
                 yield from self._wrap(where, " " * 8, " " * 8)
 
@@ -233,22 +242,37 @@ class _Page:
         failed = [r for r in results if isinstance(r.outcome, Failed)]
         unknown = [r for r in results if isinstance(r.outcome, Incomplete)]
         yield f"  checks: {passed} passed, {len(failed)} failed, {len(unknown)} unknown, {len(results) - passed - len(failed) - len(unknown)} not applicable"
-        for result in sorted(failed, key=lambda r: -r.severity.rank):
-            outcome = result.outcome
-            assert isinstance(outcome, Failed)
-            for number, evidence in enumerate(outcome.evidence[:3]):
-                head = f"    ✕ {result.check}: " if number == 0 else "      "
-                where = _where(evidence.path, evidence.layer_index, evidence.instruction)
-                if base and evidence_origin(evidence, base) is Origin.BASE:
-                    where = f"base, {where}"
-                yield from self._wrap(evidence.message + (f" [{where}]" if where else ""), head, "      ")
-            if len(outcome.evidence) > 3:
-                yield f"      … and {len(outcome.evidence) - 3} more"
+        for result in sorted(failed, key=lambda r: (-_severity(r).rank, r.check)):
+            yield from self._failed(result, base)
         for result in unknown:
             assert isinstance(result.outcome, Incomplete)
             yield from self._wrap(
                 f"{result.check}: {result.outcome.detail or result.outcome.reason}", "    ? ", "      "
             )
+
+    def _failed(self, result: CheckResult, base: BaseImage | None) -> Iterator[str]:
+        """What was found, with the layer and instruction that made it: once for all that one layer made."""
+        assert isinstance(result.outcome, Failed)
+        found = result.outcome.evidence[:_EVIDENCE]
+        for number, evidence in enumerate(found):
+            head = f"    ✕ {result.check} ({_severity(result)}): " if number == 0 else "      "
+            path = "" if evidence.path in evidence.message else evidence.path
+            where = _where(path, evidence.layer_index, evidence.instruction, evidence.history_index)
+            if base and evidence_origin(evidence, base) is Origin.BASE:
+                where = ", ".join(filter(None, ("base", where)))
+            again = any(_made_by(later) == _made_by(evidence) for later in found[number + 1 : number + 2])
+            yield from self._wrap(evidence.message + (f" [{where}]" if where and not again else ""), head, "      ")
+        if len(result.outcome.evidence) > _EVIDENCE:
+            yield f"      … and {len(result.outcome.evidence) - _EVIDENCE} more"
+
+
+def _severity(result: CheckResult) -> Severity:
+    own = result.outcome.severity if isinstance(result.outcome, Failed) else None
+    return own or result.severity
+
+
+def _made_by(evidence: Evidence) -> tuple[object, ...]:
+    return evidence.layer_index, evidence.history_index, evidence.instruction
 
 
 def _grouped(reasons: Iterable[Reason]) -> Iterator[list[Reason]]:
@@ -273,10 +297,10 @@ def _ids(found: Sequence[Vulnerability]) -> str:
     return clean_text(", ".join(names[:2]), 120) + (f" +{len(names) - 2}" if len(names) > 2 else "") + exploited
 
 
-def _where(path: str, layer: int | None, instruction: str) -> str:
+def _where(path: str, layer: int | None, instruction: str, history: int | None) -> str:
     parts = [
         path and f"/{path}",
-        f"layer {layer}" if layer is not None else "",
+        f"layer {layer}" if layer is not None else f"history line {history}" if history is not None else "",
         instruction and textwrap.shorten(instruction, 80),
     ]
     return ", ".join(filter(None, parts))

@@ -15,7 +15,7 @@ class PrivilegedPorts(ConfigCheck):
     id = "privileged-ports"
     title = "Exposes a port below 1024"
     severity = Severity.LOW
-    remedy = "EXPOSE 8080"
+    remedy = "have the program listen on a port above 1023, and EXPOSE that"
     looks_at = "config.ExposedPorts"
     cannot_see = "ports that the program opens without saying so; net.ipv4.ip_unprivileged_port_start of the host"
     cis = ("5.8",)

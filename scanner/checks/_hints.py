@@ -1,0 +1,183 @@
+"""One corrected Dockerfile fragment for an image: every remedy that is a line, in the order in which a Dockerfile wants them.
+
+Lines of the image's own history that a check minds are written anew; what concerns accounts and modes becomes one RUN as root; what
+no line can mend is named at the end. Everything in it that came from the image is on one line and quoted, because it will be pasted.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from scanner.checks._history import Instruction, read_history
+from scanner.checks.base import Check
+from scanner.model.finding import CheckResult, Evidence, Failed
+from scanner.model.image import ImageConfig
+from scanner.model.scan import ImageReport
+
+# Checks of lines of the history, whose mistake can be mended in the line itself.
+_MENDED = (
+    "recommended-packages",
+    "package-cache",
+    "lone-update",
+    "add-instead-of-copy",
+    "shell-form-entrypoint",
+)
+_ORDER = (
+    "FROM",
+    "LABEL",
+    "ENV",
+    "ADD",
+    "COPY",
+    "RUN",
+    "VOLUME",
+    "EXPOSE",
+    "WORKDIR",
+    "STOPSIGNAL",
+    "HEALTHCHECK",
+    "USER",
+    "ENTRYPOINT",
+    "CMD",
+)
+_LINE = re.compile(rf"({'|'.join(_ORDER)}) \S")
+# A general remedy names things that are not this image's: it is shown, but is no line to paste.
+_EXAMPLE = re.compile(
+    r"…|\b(?:NAME|PACKAGE|DIGEST)\b|/path\b|\bthen\b|https://example\.com|\bone of\b|\b(?:a|the) \w+ "
+)
+_APT = re.compile(r"\b(apt-get|apt)((?:\s+-[\w=:.-]+)*)\s+install\b")
+_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class _Remedy:
+    check: str
+    text: str
+
+    @property
+    def keyword(self) -> str:
+        match = _LINE.match(self.text)
+        return match[1] if match and not _EXAMPLE.search(self.text) and self.text.isprintable() else ""
+
+
+def fragment(report: ImageReport, checks: Mapping[str, Check]) -> str:
+    """The fragment; empty where nothing failed."""
+    failed = [(r, r.outcome) for r in report.checks if isinstance(r.outcome, Failed)]
+    if not failed:
+        return ""
+    config = report.image.config
+    mended = dict(_mended_lines(config, failed))
+    done = {name for names in mended.values() for name in names[1]}
+    remedies = [
+        _Remedy(result.check, outcome.remedy or (checks[result.check].remedy if result.check in checks else ""))
+        for result, outcome in failed
+        if result.check not in done
+    ]
+    lines = [*_dockerfile(config, remedies, list(mended.values())), *_by_hand(remedies), *_compose(failed)]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _dockerfile(
+    config: ImageConfig, remedies: Sequence[_Remedy], mended: Sequence[tuple[str, Sequence[str]]]
+) -> Iterator[str]:
+    yield "# What the checks ask for, as lines for the image's Dockerfile."
+    by_keyword: dict[str, list[_Remedy]] = defaultdict(list)
+    for remedy in remedies:
+        by_keyword[remedy.keyword].append(remedy)
+    runs = by_keyword["RUN"]
+    for keyword in _ORDER:
+        found = by_keyword[keyword]
+        if keyword == "RUN":
+            for line, names in mended:
+                yield from ("", f"# {', '.join(names)}: in place of the image's own line", line)
+            if runs:
+                yield from _one_run(config, runs, restore=not by_keyword["USER"])
+            continue
+        for text in dict.fromkeys(remedy.text for remedy in found):
+            yield from ("", f"# {', '.join(dict.fromkeys(r.check for r in found if r.text == text))}", text)
+
+
+def _one_run(config: ImageConfig, runs: Sequence[_Remedy], *, restore: bool) -> Iterator[str]:
+    """Accounts and modes are root's to change; afterwards the image's user is back."""
+    yield from ("", f"# {', '.join(dict.fromkeys(run.check for run in runs))}")
+    root = config.user.partition(":")[0] in ("", "0", "root")
+    if not root:
+        yield "USER root"
+    yield "RUN " + " \\\n && ".join(dict.fromkeys(run.text.removeprefix("RUN ") for run in runs))
+    if not root and restore and re.fullmatch(r"[\w.:-]{1,64}", config.user):
+        yield f"USER {config.user}"
+
+
+def _by_hand(remedies: Sequence[_Remedy]) -> Iterator[str]:
+    rest = [remedy for remedy in remedies if not remedy.keyword and remedy.check != "read-only-root-filesystem"]
+    if not rest:
+        return
+    yield from ("", "# By hand:")
+    for remedy in rest:
+        text = "".join(c if c.isprintable() else "?" for c in remedy.text)
+        yield from textwrap.wrap(
+            f"{remedy.check}: {text}", _WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_on_hyphens=False
+        )
+
+
+def _compose(failed: Sequence[tuple[CheckResult, Failed]]) -> Iterator[str]:
+    """How it is run: what is not the Dockerfile's to say."""
+    needs: Sequence[Evidence] = next((o.evidence for r, o in failed if r.check == "read-only-root-filesystem"), ())
+    paths = [(item.name, item.path) for item in needs if re.fullmatch(r"[\w./@-]+", item.path)]
+    if not paths:
+        return
+    yield from ("", "# compose.yaml, for a read-only root file system:", "#   read_only: true")
+    scratch = [f"/{path}" for kind, path in paths if kind != "volume"]
+    volumes = [f"{path.replace('/', '-')}:/{path}" for kind, path in paths if kind == "volume"]
+    if scratch:
+        yield f"#   tmpfs: [{', '.join(scratch)}]"
+    if volumes:
+        yield f"#   volumes: [{', '.join(volumes)}]"
+    yield '#   security_opt: ["no-new-privileges:true"]'
+
+
+def _mended_lines(
+    config: ImageConfig, failed: Sequence[tuple[CheckResult, Failed]]
+) -> Iterator[tuple[int, tuple[str, list[str]]]]:
+    """History index -> the line as it should be, and the checks that it satisfies."""
+    minded: dict[int, list[str]] = defaultdict(list)
+    for result, outcome in failed:
+        for item in outcome.evidence if result.check in _MENDED else ():
+            if item.history_index is not None and result.check not in minded[item.history_index]:
+                minded[item.history_index].append(result.check)
+    lines = {one.index: one for one in read_history(config).instructions}
+    for index, names in sorted(minded.items()):
+        one = lines.get(index)
+        line = _mended(one) if one is not None else ""
+        if line:
+            yield index, (line, names)
+
+
+def _mended(one: Instruction) -> str:
+    """The line without what was minded; empty where it cannot be said in one line."""
+    text = " ".join(one.text.split("\n")) if one.name != "RUN" else one.text
+    if not text.isprintable():
+        return ""
+    if one.name == "ADD":
+        return f"COPY {text}" if " in " not in text else ""
+    if one.name != "RUN":
+        return ""
+    text = _APT.sub(
+        lambda m: m[0] if "--no-install-recommends" in text else f"{m[1]}{m[2]} install --no-install-recommends", text
+    )
+    text = re.sub(r"\bapk\s+(?:update|upgrade)\s*&&\s*", "", text)
+    text = re.sub(r"\bapk\s+add(?!.*--no-cache)", "apk add --no-cache", text)
+    text = re.sub(r"\bpip(3?)\s+install(?!.*--no-cache-dir)", r"pip\1 install --no-cache-dir", text)
+    if re.search(r"\bapt(?:-get)?\b", text) and "/var/lib/apt/lists" not in text:
+        text += " && apt-get clean && rm -rf /var/lib/apt/lists/*"
+    for manager in ("microdnf", "dnf", "yum"):
+        if re.search(rf"\b{manager}\s[^&;|]*install\b", text) and "clean all" not in text:
+            text += f" && {manager} clean all"
+            break
+    if re.search(r"\bzypper\s[^&;|]*install\b", text) and "zypper clean" not in text:
+        text += " && zypper clean --all"
+    if re.search(r"\bnpm\s+(?:ci|i|install)\b", text) and "npm cache clean" not in text:
+        text += " && npm cache clean --force"
+    return f"RUN {text}"
