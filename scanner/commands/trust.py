@@ -411,7 +411,7 @@ class Asked:
         from scanner.registry.client import Access, RegistryClient
 
         host = self.reference.host
-        way = Access(host in self.settings.insecure_registries, self.options.ca_file)
+        way = Access(host in self.settings.insecure_registries, self.options.ca_file, named=True)
         with RegistryClient(host, self.settings, CredentialStore(self.settings), way, tries=_TRIES) as client:
             descriptor: Descriptor
             descriptor, _ = client.manifest(self.reference)

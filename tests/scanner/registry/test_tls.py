@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import struct
+import threading
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scanner.model.finding import Incomplete
 from scanner.model.posture import Protocol
-from scanner.registry.tls import Hello, NotTls, Refusal, client_hello, read_answer
+from scanner.registry.tls import Hello, NotTls, Refusal, accepts, client_hello, read_answer, stapled, weak_ciphers
 
 
 def feed(data: bytes, size: int = 4096) -> Callable[[int], bytes]:
@@ -51,6 +54,7 @@ def test_a_hello_is_as_long_as_it_says(protocol: Protocol, name: str) -> None:
 def test_what_servers_answer() -> None:
     assert read_answer(feed(record(22, server_hello() + DONE))) == Hello(Protocol.TLS_1_2, 0xC02F, ended=True)
     assert read_answer(feed(record(22, server_hello(extensions=TLS13)))) == Hello(Protocol.TLS_1_3, 0xC02F)
+    assert read_answer(feed(record(22, server_hello(0x0300) + DONE))) == Hello(Protocol.SSL_3, 0xC02F, ended=True)
     assert read_answer(feed(record(22, server_hello(0x0301)))) == Hello(Protocol.TLS_1_0, 0xC02F)
     retry = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
     assert read_answer(feed(record(22, server_hello(random=retry)))) == Hello(Protocol.TLS_1_3, 0xC02F)
@@ -104,3 +108,41 @@ def test_a_hello_that_is_cut_off(length: int) -> None:
     whole = record(22, server_hello() + DONE)
     answer = read_answer(feed(whole[:length]))
     assert isinstance(answer, Hello) is (length >= len(whole))
+
+
+def oldest(spoken: Protocol) -> Callable[[], socket.socket]:
+    """A server that agrees to one version, whatever is offered; and to 3DES, where that is offered."""
+
+    def connect() -> socket.socket:
+        ours, theirs = socket.socketpair()
+        wire = {Protocol.SSL_3: 0x0300, Protocol.TLS_1_2: 0x0303}[spoken]
+
+        def serve() -> None:
+            with theirs:
+                offered = theirs.recv(4096)
+                cipher = 0x000A if b"\x00\x0a" in offered[43:] else 0xC02F
+                theirs.sendall(record(22, server_hello(wire, cipher) + DONE))
+
+        threading.Thread(target=serve, daemon=True).start()
+        ours.settimeout(5)
+        return ours
+
+    return connect
+
+
+def test_versions_that_no_openssl_speaks_any_more() -> None:
+    connect = oldest(Protocol.SSL_3)
+    found = {protocol: accepts(connect, protocol, "registry.example.com") for protocol in Protocol}
+    assert found == {protocol: protocol is Protocol.SSL_3 for protocol in Protocol}
+    assert weak_ciphers(connect, [Protocol.SSL_3], "registry.example.com") == ("64-bit blocks (3DES, IDEA)",)
+    assert weak_ciphers(connect, [Protocol.TLS_1_3], "registry.example.com") == ()
+
+
+def test_a_server_that_answers_nothing_is_not_one_that_refuses() -> None:
+    def silent() -> socket.socket:
+        raise TimeoutError("timed out")
+
+    assert isinstance(accepts(silent, Protocol.TLS_1_2, "r.example.com"), Incomplete)
+    assert isinstance(weak_ciphers(silent, [Protocol.TLS_1_2], "r.example.com"), Incomplete)
+    assert isinstance(stapled(silent, [Protocol.TLS_1_2], "r.example.com"), Incomplete)
+    assert isinstance(stapled(silent, [Protocol.TLS_1_3], "r.example.com"), Incomplete)

@@ -125,9 +125,10 @@ def test_every_page_is_accessible_and_fits(person: Any, server: Dockwarden, deci
     width, height = WIDTHS[size]
     person.set_viewport_size({"width": width, "height": height})
     tabs = [f"/images/{decided}?tab={tab}" for tab in ("vulnerabilities", "checks", "components", "layers", "history")]
-    for path in (*PAGES, *tabs):
+    registry = server.api("GET", "/api/v1/registries").json()["items"][0]["id"]
+    for path in (*PAGES, *tabs, f"/registries/{registry}"):
         person.goto(server.url + path)
-        name = path.strip("/").replace(decided, "one").replace("?tab=", "-").replace("/", "-")
+        name = path.strip("/").replace(decided, "one").replace(registry, "one").replace("?tab=", "-").replace("/", "-")
         theme = person.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")
         person.screenshot(path=str(ARTEFACTS / f"{name}-{size}-{theme}.png"), full_page=True)
         assert person.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is wider than the screen"
