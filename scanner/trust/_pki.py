@@ -25,6 +25,7 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519Public
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _MAX_PATH = 6
+_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _MIN_RSA = 2048
 _UNDERSTOOD = {
     x509.BasicConstraints.oid,
@@ -85,21 +86,32 @@ def load_certificates(pem: str | bytes) -> tuple[x509.Certificate, ...]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return tuple(x509.load_pem_x509_certificates(data))
-    except ValueError as error:
+            found = tuple(x509.load_pem_x509_certificates(data))
+            for certificate in found:
+                _read_through(certificate)
+            return found
+    except _UNREADABLE as error:
         raise ValueError("not PEM certificates (-----BEGIN CERTIFICATE-----)") from error
 
 
 def load_der_certificate(data: bytes) -> x509.Certificate:
-    """One DER certificate whose extensions can be read. Raises SignatureRefused(reason="malformed")."""
+    """One DER certificate that can be read to its end. Raises SignatureRefused(reason="malformed")."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(data)
-            _ = certificate.extensions, certificate.subject, certificate.issuer
+            _read_through(certificate)
             return certificate
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         raise SignatureRefused("a certificate cannot be read", reason="malformed") from error
+
+
+def _read_through(certificate: x509.Certificate) -> None:
+    """The library parses as late as it can, and raises wherever that is: let it be here."""
+    for name in (certificate.subject, certificate.issuer):
+        name.rfc4514_string()
+    _ = certificate.extensions, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    _ = certificate.serial_number, certificate.signature_hash_algorithm
 
 
 def verify_signature(key: PublicKey, signature: bytes, message: bytes) -> bool:

@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from scanner.model.untrusted import clean_text
 from scanner.trust._notation.policy import Attributes
-from scanner.trust._pki import extension, is_authority, issued_by, refuse_unknown_critical
+from scanner.trust._pki import certificate_key, extension, is_authority, issued_by, refuse_unknown_critical
 from scanner.trust.base import SignatureRefused
 
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -60,7 +60,7 @@ def check_chain(chain: Sequence[x509.Certificate]) -> None:
 def _check_strength(certificate: x509.Certificate) -> None:
     if not isinstance(certificate.signature_hash_algorithm, _HASHES):
         raise _refused("a certificate is signed with something other than SHA-256, SHA-384 or SHA-512")
-    key = certificate.public_key()
+    key = certificate_key(certificate)
     strong = (isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA) or (
         isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= _MIN_EC
     )

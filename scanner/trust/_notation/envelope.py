@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.trust._pki import decode_base64, load_der_certificate
+from scanner.trust._pki import certificate_key, decode_base64, load_der_certificate
 from scanner.trust.base import SignatureRefused
 
 JWS, COSE = "application/jose+json", "application/cose"
@@ -83,7 +83,7 @@ def parse_envelope(data: bytes, media_type: str) -> Envelope:
 
 def check_integrity(envelope: Envelope) -> None:
     """The leaf's key made the signature, with the algorithm it dictates. Raises SignatureRefused: signature, certificate."""
-    key = envelope.chain[0].public_key()
+    key = certificate_key(envelope.chain[0])
     kind = "rsa" if isinstance(key, rsa.RSAPublicKey) else "ec" if isinstance(key, ec.EllipticCurvePublicKey) else ""
     size = key.key_size if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else 0
     if (kind, size) not in _ALGORITHMS:
@@ -119,6 +119,7 @@ def _parse_jws(data: bytes) -> Envelope:
     if not isinstance(document, dict) or set(document) != {"payload", "protected", "header", "signature"}:
         raise _malformed("a JWS must have exactly payload, protected, header and signature")
     protected_text, payload_text = document["protected"], document["payload"]
+    payload = _base64url(payload_text, "payload")
     protected = load_untrusted_json(
         _base64url(protected_text, "protected"), limit=64 << 10, error=SignatureRefused, reason="malformed"
     )
@@ -133,8 +134,8 @@ def _parse_jws(data: bytes) -> Envelope:
         content_type=header.get("cty"),
         headers=header,
         times=times,
-        signed_bytes=f"{protected_text}.{payload_text}".encode("ascii"),
-        payload=_base64url(payload_text, "payload"),
+        signed_bytes=f"{protected_text}.{payload_text}".encode("ascii"),  # both are base64url by now
+        payload=payload,
         signature=_base64url(document["signature"], "signature"),
         chain=[decode_base64(item, "a certificate") for item in x5c[: _MAX_CHAIN + 1]],
         timestamp=decode_base64(unprotected.get(_TIMESTAMP, ""), "the timestamp"),
