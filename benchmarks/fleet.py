@@ -239,7 +239,7 @@ class _Made:
         counts = {s.value: sum(v.severity is s for v in found) for s in list(Severity)[1:]}
         return {
             **self.key, **counts, "project": self.project, "tag": f"1.{self.number % 10}", "report_id": self.report_id, "verdict": self.verdict,
-            "undecided": self.undecided, "fixable": sum(v.fixable for v in found), "failed_checks": self.number % 7,
+            "undecided": self.undecided, "base": f"docker.io/library/base{self.pair[0]}:12", "fixable": sum(v.fixable for v in found), "failed_checks": self.number % 7,
             "incomplete": int(self.undecided), "size": 80_000_000, "scanned_at": self.at, "scanned_epoch": self.at.timestamp(),
         }  # fmt: skip
 

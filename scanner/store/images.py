@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from scanner.errors import NotFoundError
 from scanner.model import agreement
 from scanner.model.decision import Decision, Verdict
-from scanner.model.finding import Component, Failed, Incomplete, Severity, Vulnerability
+from scanner.model.finding import Component, Failed, Incomplete, Severity, TrustStatus, Vulnerability
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
@@ -47,6 +47,8 @@ from scanner.store.schema import (
 from scanner.store.session import epoch, insert_new, moment, put
 
 _CHUNK = 500
+_FREQUENT = 50
+UNSIGNED = "-"  # a filter's word for no verified signature
 _TOLD = 50
 _PURL_BYTES, _NAME_BYTES = 1000, 128
 
@@ -77,6 +79,9 @@ class ListedImage:
     size: int
     scanned_at: datetime
     report_id: str = ""
+    exploited: int = 0
+    signer: str = ""
+    base: str = ""
 
     @property
     def name(self) -> str:
@@ -506,8 +511,18 @@ def _listed_values(found: ScanReport, report_id: str, project: str, decisions: S
         "fixable": sum(v.fixable for v in vulnerabilities),
         "failed_checks": sum(isinstance(o, Failed) for o in outcomes),
         "incomplete": len(gaps) + sum(isinstance(o, Incomplete) for o in outcomes),
+        "exploited": sum(bool(v.known_exploited) for v in vulnerabilities),
+        "signer": next(iter(_signers(found)), "")[:200],
+        "base": next((i.base.reference for i in found.images if i.base and i.base.reference), "")[:600],
         "size": sum(i.image.size for i in found.images),
     }  # fmt: skip
+
+
+def _signers(found: ScanReport) -> list[str]:
+    verified = (
+        v for i in found.images for v in i.verifications if v.status is TrustStatus.VERIFIED and not v.predicate_type
+    )
+    return sorted({s.name or s.keyid or s.role for v in verified for s in v.signers} - {""})
 
 
 def _note_tag(session: Connection, found: ScanReport) -> None:
@@ -564,6 +579,9 @@ class Filter:
     project: str = ""
     host: str = ""
     fixable: bool = False
+    exploited: bool = False
+    signer: str = ""
+    base: str = ""
     repository: str | None = None
 
     def apply(self, query: sa.Select[Any]) -> sa.Select[Any]:
@@ -586,6 +604,12 @@ class Filter:
             query = query.where(listing.c.repository.like(literal(self.host) + "/%", escape="\\"))
         if self.fixable:
             query = query.where(listing.c.fixable > 0)
+        if self.exploited:
+            query = query.where(listing.c.exploited > 0)
+        if self.signer:
+            query = query.where(listing.c.signer == ("" if self.signer == UNSIGNED else self.signer))
+        if self.base:
+            query = query.where(listing.c.base == self.base)
         if self.repository is not None:
             query = query.where(listing.c.repository == self.repository)
         return query
@@ -626,6 +650,9 @@ class Facets:
     verdicts: Mapping[str, int]
     projects: Mapping[str, int]
     hosts: Mapping[str, int]
+    signers: Mapping[str, int]  # the most frequent; ``UNSIGNED`` for images without a verified signature
+    bases: Mapping[str, int]  # the most frequent
+    exploited: int
 
 
 def facets(session: Connection, projects: frozenset[str] | None) -> Facets:
@@ -642,15 +669,32 @@ def facets(session: Connection, projects: frozenset[str] | None) -> Facets:
         names[project] += count
         if where:
             hosts[where] += count
-    return Facets(verdicts, names, hosts)
+    signers = _frequent(session, listing.c.signer, projects)
+    bases = _frequent(session, listing.c.base, projects)
+    unsigned = signers.pop("", 0)
+    bases.pop("", None)
+    exploited = _within(sa.select(sa.func.count()).where(listing.c.exploited > 0), projects)
+    return Facets(
+        verdicts, names, hosts, {**signers, UNSIGNED: unsigned} if signers else {}, bases, session.execute(exploited).scalar_one()
+    )  # fmt: skip
+
+
+def _frequent(session: Connection, column: sa.Column[Any], projects: frozenset[str] | None) -> dict[str, int]:
+    query = _within(sa.select(column, sa.func.count().label("n")), projects).group_by(column)
+    rows = session.execute(query.order_by(sa.literal_column("n").desc(), column).limit(_FREQUENT))
+    return {row[0]: row[1] for row in rows}
+
+
+def _within(query: sa.Select[Any], projects: frozenset[str] | None) -> sa.Select[Any]:
+    return query if projects is None else query.where(listing.c.project.in_(projects))
 
 
 def listed(row: RowMapping) -> ListedImage:
     counts = {s: row[s] for s in ("critical", "high", "medium", "low", "unknown")}
     return ListedImage(
         row["id"], row["project"], row["repository"], row["tag"], row["digest"], Verdict(row["verdict"]), bool(row["undecided"]), counts,
-        row["fixable"], row["failed_checks"], row["incomplete"], row["size"], row["scanned_at"],
-        row["report_id"],
+        row["fixable"], row["failed_checks"], row["incomplete"], row["size"], row["scanned_at"], row["report_id"],
+        row["exploited"], row["signer"], row["base"],
     )  # fmt: skip
 
 

@@ -423,6 +423,9 @@ listing = sa.Table(
     sa.Column("fixable", sa.Integer, nullable=False),
     sa.Column("failed_checks", sa.Integer, nullable=False),
     sa.Column("incomplete", sa.Integer, nullable=False),
+    sa.Column("exploited", sa.Integer, nullable=False, server_default="0"),  # findings known to be exploited
+    sa.Column("signer", Words(200), nullable=False, server_default=""),  # of a verified signature, the first by name
+    sa.Column("base", Words(600), nullable=False, server_default=""),  # what it was built on, by name
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("scanned_at", Moment, nullable=False),
     sa.Column("scanned_epoch", sa.Float, nullable=False),

@@ -31,7 +31,7 @@ NAVIGATION = NavigationItem(20, "images_page.index", "Images", "read")
 
 VERDICTS = ("allow", "warn", "deny", "undecided")
 SEVERITIES = ("critical", "high", "medium", "low", "unknown")
-_FILTERS = frozenset({"q", "verdict", "severity", "project", "registry", "fixable"})
+_FILTERS = frozenset({"q", "verdict", "severity", "project", "registry", "fixable", "exploited", "signer", "base"})
 STATUSES = {
     "will_not_fix": "will not be fixed",
     "fix_deferred": "fix put off",
@@ -81,7 +81,7 @@ def index() -> str | Response:
     template = "images_list.html" if request.headers.get("HX-Request") else "images.html"
     return page(
         template, found=found, narrowed=narrowed, filtered=narrowed != images.Filter(), counts=counts, verdicts=VERDICTS, severities=SEVERITIES,
-        here=here, total=sum(counts.verdicts.values()), views=views, query=_query(),
+        here=here, total=sum(counts.verdicts.values()), unsigned=images.UNSIGNED, views=views, query=_query(),
     )  # fmt: skip
 
 
@@ -107,8 +107,8 @@ def remove_view() -> Response:
 
 
 _ROWS_OF_LIST = (
-    "project", "repository", "tag", "digest", "verdict", "undecided", "critical", "high", "medium", "low", "unknown", "fixable", "failed_checks",
-    "incomplete", "scanned_at",
+    "project", "repository", "tag", "digest", "verdict", "undecided", "critical", "high", "medium", "low", "unknown", "fixable", "exploited",
+    "failed_checks", "incomplete", "signer", "base", "scanned_at",
 )  # fmt: skip
 
 
@@ -127,6 +127,9 @@ def _narrowed() -> images.Filter:
         project=given.get("project", "")[:64],
         host=given.get("registry", "")[:261],
         fixable=given.get("fixable") == "1",
+        exploited=given.get("exploited") == "1",
+        signer=given.get("signer", "")[:200],
+        base=given.get("base", "")[:600],
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from flask_openapi3.openapi import OpenAPI
 
-from scanner.model.scan import ScanRequest
+from scanner.model.finding import Signer, TrustStatus, Verification
+from scanner.model.lineage import BaseImage
+from scanner.model.scan import ScanReport, ScanRequest
 from scanner.store import saved_views, scans
 from scanner.store.session import Database
 from tests.reports_factory import simple, vulnerability
@@ -21,14 +24,22 @@ from web.pages import export
 @pytest.fixture
 def form(app: OpenAPI, make_token: Callable[..., str], database: Database, worker: Worker) -> Form:
     for name, found in (
-        ("registry.example.com/shop/clean:1", simple()),
-        ("registry.example.com/shop/bad:1", simple(vulnerability(severity="critical"))),
+        ("registry.example.com/shop/clean:1", _signed()),
+        ("registry.example.com/shop/bad:1", simple(vulnerability(severity="critical", known_exploited=True))),
         ("other.example.com/=cmd/low:1", simple(vulnerability(severity="low", fixed=None))),
     ):
         with database.session() as session:
             scans.request(session, ScanRequest(name, source="api"))
         worker.finish(found)
     return Form(app.test_client(), make_token())
+
+
+def _signed() -> ScanReport:
+    """Clean, signed by a team that is trusted, on a base that is known."""
+    found = simple()
+    signed = Verification("cosign", TrustStatus.VERIFIED, signers=(Signer("release-team"),))
+    base = BaseImage("annotations", "docker.io/library/debian:12")
+    return replace(found, images=(replace(found.images[0], verifications=(signed,), base=base),))
 
 
 def names(form: Form, query: str) -> list[str]:
@@ -46,6 +57,10 @@ def names(form: Form, query: str) -> list[str]:
         ("registry=other.example.com", ["low"]),
         ("registry=%25", []),
         ("project=nobody", []),
+        ("exploited=1", ["bad"]),
+        ("signer=release-team", ["clean"]),
+        ("signer=-", ["bad", "low"]),
+        ("base=docker.io/library/debian:12", ["clean"]),
         ("verdict=allow&q=shop", ["clean"]),
         ("severity=nonsense", ["bad", "clean", "low"]),
     ],
