@@ -22,10 +22,11 @@ _MAX_PAYLOAD = 64 << 10
 
 @dataclass(frozen=True)
 class Accepted:
-    """A signature that counts. ``notes``: what the policy only logs, and what was not checked."""
+    """A signature that counts. ``expires``: when it stops to, by what the policy enforces; None: never by time alone. ``notes``: what
+    the policy only logs, and what was not checked."""
 
     leaf: x509.Certificate
-    expires: datetime
+    expires: datetime | None
     notes: tuple[str, ...]
 
 
@@ -45,8 +46,16 @@ def verify_one(
     notes.step(Validation.EXPIRY, lambda: check_expiry(envelope, now))  # 7
     notes.step(Validation.TIMESTAMP, lambda: check_time(envelope, trust, policy, now))  # 8
     notes.add(revocation_note(envelope, policy))
-    ends = min(filter(None, (envelope.expiry, leaf.not_valid_after_utc)))
-    return Accepted(leaf, ends, tuple(notes))
+    return Accepted(leaf, min(_ends(envelope, policy, now), default=None), tuple(notes))
+
+
+def _ends(envelope: Envelope, policy: Policy, now: datetime) -> Iterator[datetime]:
+    if envelope.expiry is not None and policy.actions[Validation.EXPIRY] is Action.ENFORCE:
+        yield envelope.expiry
+    by_clock = envelope.authentic_time is None and not _by_timestamp(envelope, policy, now)
+    later = _has_tsa(policy) and envelope.timestamp  # once a certificate has expired, the timestamp will count
+    if by_clock and not later and policy.actions[Validation.TIMESTAMP] is Action.ENFORCE:
+        yield from (certificate.not_valid_after_utc for certificate in envelope.chain)
 
 
 class _Log:
@@ -103,14 +112,21 @@ def check_time(envelope: Envelope, trust: NotationTrust, policy: Policy, now: da
     """
     if envelope.authentic_time is not None:
         return _all_valid(envelope.chain, envelope.authentic_time, "at the authentic signing time")
-    asked = any(name.startswith("tsa:") for name in policy.stores)
-    if asked and (policy.timestamp_always or not all(valid_at(c, now) for c in envelope.chain)):
+    if _by_timestamp(envelope, policy, now):
         if not envelope.timestamp:
             raise SignatureRefused("the signature has no timestamp, which the policy asks for", reason="timestamp")
         stamp = verify_timestamp(envelope.timestamp, envelope.signature, trust.certificates(policy, "tsa"))
         _all_valid(envelope.chain, stamp.earliest, "when it was timestamped")
         return _all_valid(envelope.chain, stamp.latest, "when it was timestamped")
     return _all_valid(envelope.chain, now, "now")
+
+
+def _has_tsa(policy: Policy) -> bool:
+    return any(name.startswith("tsa:") for name in policy.stores)
+
+
+def _by_timestamp(envelope: Envelope, policy: Policy, now: datetime) -> bool:
+    return _has_tsa(policy) and (policy.timestamp_always or not all(valid_at(c, now) for c in envelope.chain))
 
 
 def _all_valid(chain: tuple[x509.Certificate, ...], at: datetime, when: str) -> None:

@@ -390,6 +390,23 @@ def test_who_signed_is_told_and_what_was_not_checked() -> None:
     assert answer.notes == ("revocation: not checked; the certificates name no server that would know",)
 
 
+ENDS: dict[str, datetime | None] = {
+    "a JWS": NOW + 365 * DAY,
+    "expires tomorrow": NOW + DAY,
+    "expired, logged": NOW + 365 * DAY,
+    "expired, permissive": None,
+    "an authority": None,
+    "timestamped": None,
+    "not timestamped, and not yet needed": NOW + DAY,
+    "the certificate expired, permissive": None,
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_until_when_it_holds(name: str) -> None:
+    assert play(SCENES[name]).signers[0].expires == ENDS[name]
+
+
 def test_what_is_only_logged_is_said() -> None:
     assert any("expiry failed and is only logged" in note for note in play(SCENES["expired, permissive"]).notes)
     assert any("authenticity failed and is only logged" in note for note in play(SCENES["audit"]).notes)
