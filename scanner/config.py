@@ -92,6 +92,7 @@ class Settings:
     audit_key: Secret = Secret("")  # chains the audit log; made and kept under home when empty, and never changed
     audit_anchors: Path | None = None  # where the log's chain is noted; home/audit_anchors.jsonl when unset
     engine: str = "trivy"
+    engine_secrets: bool = False
     trivy: Path | None = None  # PATH or the environment's bin when unset
     clair_url: str = ""
     clair_psk: Secret = Secret("")  # base64, as in Clair's auth.psk.key

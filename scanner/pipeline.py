@@ -327,7 +327,10 @@ def ask_engine(image: Image, engine_id: str, services: Services, deadline: Deadl
         scratch = work / "scratch"
         scratch.mkdir()
         seconds = deadline.share(settings.limits.engine_seconds)
-        answer = engine.scan(EngineJob(image, layout, scratch, cache, settings, seconds, cancelled=services.cancelled))
+        job = EngineJob(
+            image, layout, scratch, cache, settings, seconds, settings.engine_secrets, cancelled=services.cancelled
+        )
+        answer = engine.scan(job)
         return supported(feeds.annotate(settings, answer), datetime.now(UTC).date())
     except EngineError as error:
         if error.retryable:

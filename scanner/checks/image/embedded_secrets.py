@@ -95,7 +95,7 @@ class EmbeddedSecrets(ImageCheck):
         for match, layers in same.items():
             also = f"; also in layer {', '.join(map(str, layers[1:]))}" if len(layers) > 1 else ""
             note = _deleted(hidden.get((layers[-1], match.path)))
-            message = f"/{match.path} line {match.line} holds a {title(match.rule)}: {match.redacted}{also}{note}"
+            message = f"/{match.path} line {match.line}: {title(match.rule)}: {match.redacted}{also}{note}"
             yield subject.evidence(message, layer_index=layers[0], path=match.path, line=match.line)
         yield from self._engines(subject, rootfs, hidden)
 
@@ -116,7 +116,7 @@ class EmbeddedSecrets(ImageCheck):
             where = f" line {secret.line}" if secret.line else ""
             what = secret.title or secret.rule
             yield subject.evidence(
-                f"/{secret.path}{where} holds a secret, says the engine: {what}{note}",
+                f"/{secret.path}{where}: {what} (the engine's scanner){note}",
                 layer_index=index,
                 path=secret.path,
                 line=secret.line,
