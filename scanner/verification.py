@@ -47,6 +47,8 @@ def stored(settings: Settings) -> Trust:
     if settings.embedded and not (settings.home / "dockwarden.db").exists():
         return Trust()
     database = Database(settings.database)
+    if settings.embedded:
+        database.upgrade()
     database.check_head()
     with database.read() as session:
         return Trust(roots(session), store.StoredState(database))

@@ -294,12 +294,9 @@ def trust_report(settings: Settings, days: int, format_: str) -> None:
 
 
 def _dependence(found: Dependence) -> str:
-    lines = [f"{found.repository}  {found.tags} tags"]
+    lines = [f"{found.repository}  {found.tags} tag{'' if found.tags == 1 else 's'}"]
     for use in found.schemes:
-        counts = f"{use.verified} verified, {use.refused} refused, {use.unknown} not known"
-        lines.append(
-            f"  {use.scheme:10} {counts}" + (f"; trusted by {', '.join(use.trusted_by)}" if use.trusted_by else "")
-        )
+        lines.append(f"  {use.scheme:10} {use.describe()}")
         lines += [f"             {clean_text(signer)}" for signer in use.signers[:10]]
     lines += [f"  ends       {end.at:%Y-%m-%d}  {clean_text(end.what)}" for end in found.ending]
     for fail in found.failing:

@@ -254,12 +254,12 @@ class Signer:
         """As people are told: ``alice (key 1234abcd…, role targets/alice, until 2029-11-22)``."""
         facts = (
             f"key {self.keyid[:16]}" if self.keyid else "",
-            f"role {self.role}" if self.role else "",
+            f"role {self.role}" if self.name and self.role else "",
             f"issued by {self.issuer}" if self.issuer else "",
             f"until {self.expires:%Y-%m-%d}" if self.expires else "",
         )
         told = ", ".join(filter(None, facts))
-        return clean_text(f"{self.name or 'whoever holds the key'}" + (f" ({told})" if told else ""), 400)
+        return clean_text(f"{self.name or self.role or 'whoever holds the key'}" + (f" ({told})" if told else ""), 400)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,8 +150,10 @@ def evidence_digest(report: ScanReport) -> Digest:
 
 
 def worst(decisions: Sequence[Decision]) -> Decision:
-    """The decision that counts where several policies are in force: a denial by a violation before one for want of evidence."""
-    return max(decisions, key=lambda d: (d.verdict.rank, not d.undecided))
+    """The decision that counts where several policies are in force: a denial by a violation before one for want of evidence, one that
+    says why before one that has nothing to say. It holds until any of them could change: each may become the worst."""
+    chosen = max(decisions, key=lambda d: (d.verdict.rank, not d.undecided, bool(d.reasons)))
+    return replace(chosen, valid_until=min((d.valid_until for d in decisions if d.valid_until), default=None))
 
 
 def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Context) -> Iterator[_Finding]:

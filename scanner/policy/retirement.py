@@ -40,6 +40,11 @@ class SchemeUse:
     signers: tuple[str, ...]
     trusted_by: tuple[str, ...]
 
+    def describe(self) -> str:
+        counts = ((self.verified, "verified"), (self.refused, "refused"), (self.unknown, "not known"))
+        told = ", ".join(f"{count} {word}" for count, word in counts if count) or "nothing signed"
+        return told + (f"; trusted by {', '.join(self.trusted_by)}" if self.trusted_by else "")
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -161,10 +166,11 @@ def _todo(
             yield from _unknown(names)
         return
     for end in ending:
-        yield f"renew {end.what}: it ends on {end.at:%Y-%m-%d}, and then nothing here verifies"
+        yield f"renew {end.what}: it ends on {end.at:%Y-%m-%d}, and from then on does not count"
     if only:
         more = f" and {len(only) - _SHOWN} more" if len(only) > _SHOWN else ""
-        yield f"sign the digests of {', '.join(only[:_SHOWN])}{more} with cosign or Notation as well: only Notary vouches for them"
+        tags = f"tag{'s' if len(only) > 1 else ''} {', '.join(only[:_SHOWN])}{more}"
+        yield f"sign {tags} with cosign or Notation as well: only Notary vouches for what they lead to"
     if only and not others:
         yield f"add a trust root for the new scheme whose scope covers {repository}"
     for fail in failing:

@@ -56,7 +56,7 @@ def judge(
     found = _sort(selector, verifications, digests, now, max_age)
     if _enough(selector, found.good):
         ends = [moment for v in found.good for moment in _ends(v, max_age) if moment > now]
-        evidence = tuple(_evidence(v, s) for v in found.good for s in v.signers or (Signer(),))
+        evidence = tuple(_evidence(v, s) for v in found.good for s in v.signers)
         return Judged(Judgement.SATISFIED, _praise(selector, found.good), "", evidence, min(ends, default=None))
     what = f"attestation {selector.attestation}" if selector.attestation else "signature"
     if found.unclear or found.stale:
@@ -95,12 +95,14 @@ def _sort(
             found.refused.append(f"{v.scheme}: it is the signature of another image")
         elif v.checked_at is not None and now - v.checked_at > max_age:
             found.stale.append(f"{v.scheme}: verified on {v.checked_at:%Y-%m-%d %H:%M} UTC, too long ago")
-        elif v.signers and not (alive := tuple(s for s in v.signers if s.expires is None or s.expires > now)):
+        elif not v.signers:  # such as Notation's level "skip"
+            found.refused.append(f"{v.scheme}: accepted unchecked, so nobody signed it")
+        elif not (alive := tuple(s for s in v.signers if s.expires is None or s.expires > now)):
             found.stale.append(f"{v.scheme}: what was verified has expired since")
         elif wrong := _fields(selector, v):
             (found.unclear if v.predicate_cut else found.refused).append(f"{v.scheme}: {wrong}")
         else:
-            found.good.append(replace(v, signers=alive) if v.signers else v)
+            found.good.append(replace(v, signers=alive))
     if selector.attestation and not found.good and not found.refused:
         found.refused.append(f"no attestation {selector.attestation}")
     return found
@@ -152,7 +154,7 @@ def _as_identity(v: Verification, name: str) -> bool:
 def _distinct(good: Iterable[Verification]) -> Iterator[str]:
     """One key is one signer, however often it signed; without a key it is an identity."""
     for v in good:
-        for signer in v.signers or (Signer(name=v.trust or v.scheme),):
+        for signer in v.signers:
             yield signer.keyid or f"{signer.issuer} {signer.name}"
 
 
@@ -168,7 +170,7 @@ def _praise(selector: SignatureSelector, good: Sequence[Verification]) -> str:
 
 
 def _names(v: Verification) -> str:
-    return ", ".join(dict.fromkeys(signer.describe() for signer in v.signers)) or "a key of the trust root"
+    return ", ".join(dict.fromkeys(signer.describe() for signer in v.signers))
 
 
 def _trusted(v: Verification) -> str:

@@ -11,7 +11,7 @@ from web.pages.base import NavigationItem, page
 from web.services import services
 
 bp = Blueprint("trust_page", __name__)
-NAVIGATION = NavigationItem(67, "trust_page.index", "Trust", "read")
+NAVIGATION = NavigationItem(82, "trust_page.index", "Trust", "read")
 
 
 @bp.get("/trust")

@@ -62,6 +62,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Verification], Judgement]] = {
     "refused, and the other down": ({"scheme": ["cosign", "notary-v1"]}, [REFUSED], UNKNOWN),
     "of another image": ({"scheme": "notary-v1"}, [replace(SIGNED, digest=OTHER)], NO),
     "of no image": ({"scheme": "notary-v1"}, [replace(SIGNED, digest=None)], NO),
+    "accepted unchecked": ({"scheme": "notary-v1"}, [replace(SIGNED, signers=())], NO),
     "verified long ago": ({"scheme": "notary-v1"}, [replace(SIGNED, checked_at=NOW - 2 * DAY)], UNKNOWN),
     "expired since": ({"scheme": "notary-v1"}, [replace(SIGNED, signers=(replace(ALICE, expires=NOW),))], UNKNOWN),
     "one signer expired since": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +13,8 @@ import sqlalchemy as sa
 from flask_openapi3.openapi import OpenAPI
 
 from scanner.errors import RemoteError, UsageError
-from scanner.model.finding import Severity
+from scanner.model.finding import Severity, Signer, TrustStatus, Verification
+from scanner.model.scan import ScanReport
 from scanner.store import accounts, policies, projects
 from scanner.store.schema import verdict
 from scanner.store.session import Database
@@ -158,6 +160,36 @@ def test_a_decision_that_time_has_passed_over_is_made_anew(api: Api, worker: Wor
     assert after["verdict"] == "allow"
     assert after["decided_at"] > before
     assert len(api("GET", f"/images/{CLEAN.digest}/decisions").json["items"]) == 2
+
+
+def test_signatures_verified_too_long_ago_are_verified_anew(api: Api, worker: Worker, database: Database) -> None:
+    """Neither believed nor held against the image: a scan is asked for."""
+    text = policy("signed").replace("vulnerability: {severity: [critical]}", "signature: {scheme: notary-v1}")
+    with database.session() as session:
+        policies.put(session, "signed", text, "test")
+
+    def signed(age: timedelta) -> ScanReport:
+        answer = Verification(
+            "notary-v1",
+            TrustStatus.VERIFIED,
+            CLEAN.digest,
+            signers=(Signer("alice"),),
+            checked_at=datetime.now(UTC) - age,
+        )
+        return replace(CLEAN, images=tuple(replace(image, verifications=(answer,)) for image in CLEAN.images))
+
+    decided(api, worker, signed(timedelta(hours=1)))
+    fresh = api("POST", "/gate", {"image": pinned()})
+    assert (fresh.status_code, fresh.json["verdict"]) == (200, "allow")
+    assert fresh.json["valid_until"]
+    assert fresh.json["reasons"][0]["kind"] == "satisfied"
+
+    assert api("POST", "/scans", {"image": pinned(), "force": True}).status_code == 202
+    worker.finish(signed(timedelta(days=2)))
+    stale = api("POST", "/gate", {"image": pinned()})
+    assert stale.status_code == 202, "whoever asks by digest gets a new scan, not a denial"
+    worker.finish(signed(timedelta()))
+    assert api("POST", "/gate", {"image": pinned()}).json["verdict"] == "allow"
 
 
 def test_a_changed_policy_decides_at_the_next_question(api: Api, worker: Worker) -> None:
