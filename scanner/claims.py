@@ -142,6 +142,9 @@ def stored_posture(settings: Settings, database: Database) -> posture.PostureOf:
 def check_registry(server: ServerServices) -> bool:
     """Claim one examination of a registry that somebody or the schedule asked for, and bring it to an end. False: there was none."""
     settings, database = server.services.settings, server.database
+    with database.read() as session:  # asked every second: it must not hold up whoever writes
+        if not registry_checks.is_any_open(session):
+            return False
     with database.session() as session:
         held = registry_checks.claim(session)
         if held is None:

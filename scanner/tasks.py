@@ -31,6 +31,7 @@ from scanner.store.session import Database
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 1.0
+_EXAMINE_SECONDS = 60.0
 _ANCHOR_SECONDS, _REFRESH_SECONDS = 60.0, 5.0
 Runner = Callable[[scans.Claim, "claims.ServerServices", Callable[[Progress], None]], None]
 
@@ -83,10 +84,15 @@ class Worker:
         with ExitStack() as stack:
             slot = stack.enter_context(claim_slot(self.settings.home / "slots"))
             services = claims.ServerServices.make(self.settings, self.database, slot, secret_key(self.settings))
+            looked = 0.0
             while not self._stop.is_set():
                 seen = self._nudges
                 try:
-                    found = self.work_once(lanes, services) or self.check_once(lanes, services)
+                    found = self.work_once(lanes, services)
+                    # When no scan waits, and now and then among many: an examination is short, and somebody may wait for it.
+                    if not found or time.monotonic() - looked > _EXAMINE_SECONDS:
+                        looked = time.monotonic()
+                        found = self.check_once(lanes, services) or found
                 except Exception:
                     # The boundary of a slot: one that ended here would be missing until the process is started again, unseen.
                     log.exception("a slot broke")
@@ -141,7 +147,7 @@ class Worker:
         return True
 
     def check_once(self, lanes: Sequence[str], services: claims.ServerServices) -> bool:
-        """Examine one registry, when no scan waits. False: there was none, the database is away, or this slot is for those who wait."""
+        """Examine one registry. False: there was none, the database is away, or this slot is for those who wait."""
         if "background" not in lanes:
             return False
         try:

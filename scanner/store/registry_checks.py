@@ -98,6 +98,11 @@ def schedule(session: Connection, max_age_hours: float) -> int:
     return len(found)
 
 
+def is_any_open(session: Connection) -> bool:
+    """Whether there may be something to claim."""
+    return session.execute(sa.select(_c.id).where(_c.ended_at.is_(None)).limit(1)).first() is not None
+
+
 def claim(session: Connection) -> Claim | None:
     """Take the oldest examination that waits, or whose worker vanished. None: there is none."""
     now = epoch(session)
