@@ -278,6 +278,28 @@ def policy_check(file: Path) -> None:
     tell(f"{file}: ok: policy {checked.name!r}, {len(checked.rules)} rules")
 
 
+@policy.command("simulate")
+@click.argument("file", type=FILE)
+@click.option(
+    "--server", envvar="DOCKWARDEN_SERVER", required=True, metavar="URL", help="The server whose evidence to use."
+)
+@click.option("--token", envvar="DOCKWARDEN_TOKEN", help="API token with scope 'read' (better: DOCKWARDEN_TOKEN).")
+@click.option("--most", default=1000, show_default=True, type=click.IntRange(1), help="How many images to look at.")
+@click.option("--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"]))
+@click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for the server.")
+def policy_simulate(file: Path, server: str, token: str | None, most: int, format_: str, ca_file: Path | None) -> Exit:
+    """Try FILE on what a server knows: who would newly be blocked or released, by which rule, and whose it is.
+
+    Nothing is changed and nothing is scanned. Exit 1 when something would newly be blocked.
+    """
+    from scanner import remote
+
+    client = remote.Client(server, Secret(token or ""), ca_file)
+    found = client.simulate(read_policy(file).name, read(file, "the policy"), most=most, progress=tell)
+    write(json.dumps(found, indent=2) if format_ == "json" else remote.describe_simulation(found), None)
+    return Exit.DENIED if found["newly_denied"] else Exit.OK
+
+
 @policy.command("test")
 @click.argument("file", type=FILE)
 @click.argument("cases", type=FILE)

@@ -40,6 +40,23 @@ class Secret(str):
         return "".join(self)
 
 
+class KeyRing(Secret):
+    """A key, and the one before it, which is still good for reading what has not moved to the new one yet."""
+
+    previous: Secret
+
+    def __new__(cls, current: Secret, previous: Secret | None = None) -> KeyRing:
+        ring = super().__new__(cls, current.reveal())
+        ring.previous = previous or Secret("")
+        return ring
+
+
+def keys_of(key: Secret) -> tuple[Secret, ...]:
+    """The key to write with, then any other that may have been written with."""
+    previous = key.previous if isinstance(key, KeyRing) else None
+    return (key, previous) if previous else (key,)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on everything that comes from outside. Sizes in bytes, times in seconds."""
@@ -89,6 +106,7 @@ class Settings:
     port: int = 8080
     public_url: str = ""
     secret_key: Secret = Secret("")  # signs sessions, keys token hashes; made and kept under home when empty
+    secret_key_previous: Secret = Secret("")  # still read while secrets move to a new key; see docs/accounts.md
     audit_key: Secret = Secret("")  # chains the audit log; made and kept under home when empty, and never changed
     audit_anchors: Path | None = None  # where the log's chain is noted; home/audit_anchors.jsonl when unset
     engine: str = "trivy"
@@ -240,12 +258,42 @@ def audit_key(settings: Settings) -> Secret:
     return _kept_key(settings.audit_key, settings.home / "audit_key", "AUDIT_KEY")
 
 
-def secret_key(settings: Settings) -> Secret:
+def secret_key(settings: Settings) -> KeyRing:
     """The key of token hashes, web sessions and stored secrets: as set, else made once and kept in ``home/secret_key`` (0600).
 
     Processes that start together agree on one: the file appears complete or not at all. Raises UsageError for one that is too short.
     """
-    return _kept_key(settings.secret_key, settings.home / "secret_key", "SECRET_KEY")
+    current = _kept_key(settings.secret_key, settings.home / "secret_key", "SECRET_KEY")
+    former = settings.home / PREVIOUS_KEY
+    if settings.secret_key_previous or former.is_file():
+        return KeyRing(current, _kept_key(settings.secret_key_previous, former, "SECRET_KEY_PREVIOUS"))
+    return KeyRing(current)
+
+
+PREVIOUS_KEY = "secret_key_previous"
+
+
+def new_secret_key(settings: Settings) -> None:
+    """Make another secret key under home; the one there was becomes the previous one. Raises UsageError when that cannot be."""
+    current, former = settings.home / "secret_key", settings.home / PREVIOUS_KEY
+    if settings.secret_key:
+        raise UsageError(
+            f"the key is set by {PREFIX}SECRET_KEY",
+            hint=f"set {PREFIX}SECRET_KEY_PREVIOUS to it and {PREFIX}SECRET_KEY to a new one of 32 random characters or more",
+        )
+    if former.exists():
+        raise UsageError(
+            "the last change of the key is not finished",
+            hint="dockwarden secrets rotate, then dockwarden secrets forget",
+        )
+    secret_key(settings)
+    os.link(current, former)  # first: at no moment is the key that everything is sealed with gone
+    descriptor, name = tempfile.mkstemp(dir=settings.home, prefix=".secret_key-")
+    with os.fdopen(descriptor, "w", encoding="ascii") as out:
+        out.write(secrets.token_urlsafe(48) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(name, current)
 
 
 def _kept_key(given: Secret, file: Path, setting: str) -> Secret:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -19,6 +19,7 @@ from scanner.registry.guard import http_client
 
 _MAX_ANSWER = 8 << 20
 _POLL_SECONDS = 30
+_SIMULATED_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,30 @@ class Client:
                 return Answer(document, pending=True)
             progress(f"pending: scan {clean_text(str(document.get('scan', '')), 100)}")
             time.sleep(min(max(0.2, _number(document.get("retry_after"))), 10, max(0.0, ends - time.monotonic())))
+
+    def simulate(self, name: str, text: str, *, most: int, progress: Callable[[str], None]) -> Mapping[str, Any]:
+        """What a policy would newly deny and release on the server's evidence, image after image until ``most`` were looked at.
+
+        Raises as `gate`.
+        """
+        total: dict[str, Any] = {"newly_denied": [], "newly_released": [], "unchanged": 0, "examined": 0}
+        cursor: object = None
+        while total["examined"] < most:
+            body: dict[str, Any] = {"text": text, "limit": min(_SIMULATED_AT_ONCE, most - total["examined"])}
+            if isinstance(cursor, str):
+                body["cursor"] = cursor
+            _, document = self.post(f"/api/v1/policies/{quote(name, safe='')}/simulate", body)
+            for member in ("newly_denied", "newly_released"):
+                total[member] += _objects(document.get(member))
+            examined = int(_number(document.get("examined"))) if document.get("examined") else 0
+            total["unchanged"] += int(_number(document.get("unchanged"))) if document.get("unchanged") else 0
+            total["examined"] += examined
+            cursor = document.get("next_cursor")
+            if not isinstance(cursor, str) or not examined:
+                break
+            progress(f"{total['examined']} images looked at")
+        total["truncated"] = isinstance(cursor, str)
+        return total
 
     def ready(self) -> bool:
         """Whether the server answers that it can work. Never raises."""
@@ -153,6 +178,30 @@ def describe(answer: Answer) -> str:
     for change in changes:
         action, target, detail = (shown(str(change.get(name, ""))) for name in ("action", "target", "detail"))
         lines.append(f"    {action} {target}{' ' if action == 'upgrade' else ': '}{detail}")
+    return "\n".join(lines)
+
+
+def describe_simulation(found: Mapping[str, Any]) -> str:
+    """What a policy would do, for a person: who would be blocked, by which rule, whose it is."""
+    shown = partial(clean_text, limit=300)
+    lines = []
+    for member, word in (("newly_denied", "NEWLY DENIED"), ("newly_released", "NEWLY RELEASED")):
+        flips = _objects(found.get(member))
+        lines.append(f"{word}  {len(flips)}")
+        for flip in flips:
+            image, project, environment = (
+                shown(str(flip.get(name, ""))) for name in ("image", "project", "environment")
+            )
+            rules = flip.get("rules")
+            named = ", ".join(shown(str(rule)) for rule in rules) if isinstance(rules, list) else ""
+            where = f" in {environment}" if environment else ""
+            lines.append(f"  {image}{where}  (project {project}) by {named or '-'}")
+            reasons = flip.get("reasons")
+            lines += [f"      {shown(str(reason))}" for reason in (reasons if isinstance(reasons, list) else [])[:3]]
+    more = "; there are more: --most" if found.get("truncated") else ""
+    lines.append(
+        f"{found.get('unchanged', 0)} decisions would stay as they are, of {found.get('examined', 0)} images{more}"
+    )
     return "\n".join(lines)
 
 

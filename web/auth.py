@@ -181,7 +181,7 @@ def _of_token(text: str) -> Principal:
         raise bad_token()
     if token.last_used_at is None or datetime.now(UTC) - token.last_used_at > _NOTED_EVERY:
         with services().database.session() as session:
-            accounts.touch_token(session, token.id)
+            accounts.touch_token(session, token.id, accounts.hash_token(text, services().secret_key))
     return of_token(token)
 
 

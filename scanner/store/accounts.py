@@ -17,7 +17,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy.engine import Connection
 
-from scanner.config import Secret
+from scanner.config import Secret, keys_of
 from scanner.errors import ConflictError, NotFoundError, UsageError
 from scanner.model.access import ROLES, SCOPES, reach
 from scanner.store.schema import project, project_member, token, user, web_session
@@ -290,6 +290,11 @@ def hash_token(text: str, key: Secret) -> str:
     return hmac.new(key.reveal().encode(), text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
+def hashes(text: str, key: Secret) -> tuple[str, ...]:
+    """What may be stored of it: under the key, and under the one before."""
+    return tuple(hash_token(text, one) for one in keys_of(key))
+
+
 def create_token(
     session: Connection,
     name: str,
@@ -316,7 +321,7 @@ def create_token(
 def find_token(session: Connection, text: str, key: Secret) -> TokenView | None:
     """The living token with this text: not expired, not revoked, its owner not disabled. Only reads."""
     now = moment(session)
-    found = _tokens(session, token.c.hash == hash_token(text, key))
+    found = _tokens(session, token.c.hash.in_(hashes(text, key)))
     return found[0] if found and _alive(session, found[0], now) else None
 
 
@@ -326,9 +331,11 @@ def _alive(session: Connection, found: TokenView, now: datetime) -> bool:
     return not (found.owner_id and get_user(session, found.owner_id).disabled)
 
 
-def touch_token(session: Connection, token_id: str) -> None:
-    """Note that a token was used. Callers do it at most once a minute, so that asking stays a read."""
-    session.execute(token.update().where(token.c.id == token_id).values(last_used_at=moment(session)))
+def touch_token(session: Connection, token_id: str, hash_: str = "") -> None:
+    """Note that a token was used. Callers do it at most once a minute, so that asking stays a read. ``hash_``: what is to be stored of it
+    now, where the key has changed."""
+    values = {"last_used_at": moment(session), **({"hash": hash_} if hash_ else {})}
+    session.execute(token.update().where(token.c.id == token_id).values(**values))
 
 
 def list_tokens(session: Connection) -> tuple[TokenView, ...]:
@@ -414,8 +421,8 @@ def begin_session(
 
 def find_session(session: Connection, text: str, key: Secret) -> WebSession | None:
     """Who a session belongs to, if it lives: not idle for 30 minutes, not older than 12 hours, its user or token not revoked."""
-    now, id_hash = moment(session), hash_token(text, key)
-    row = session.execute(sa.select(*web_session.c).where(web_session.c.id_hash == id_hash)).first()
+    now = moment(session)
+    row = session.execute(sa.select(*web_session.c).where(web_session.c.id_hash.in_(hashes(text, key)))).first()
     if row is None or row.expires_at <= now or row.seen_at + SESSION_IDLE <= now:
         return None
     stale = now - row.seen_at > timedelta(minutes=1)
@@ -428,12 +435,12 @@ def find_session(session: Connection, text: str, key: Secret) -> WebSession | No
 
 def touch_session(session: Connection, text: str, key: Secret) -> None:
     """Begin a session's idle time anew. Callers do it at most once a minute."""
-    id_hash = hash_token(text, key)
-    session.execute(web_session.update().where(web_session.c.id_hash == id_hash).values(seen_at=moment(session)))
+    own = web_session.c.id_hash.in_(hashes(text, key))
+    session.execute(web_session.update().where(own).values(seen_at=moment(session)))
 
 
 def end_session(session: Connection, text: str, key: Secret) -> None:
-    session.execute(web_session.delete().where(web_session.c.id_hash == hash_token(text, key)))
+    session.execute(web_session.delete().where(web_session.c.id_hash.in_(hashes(text, key))))
 
 
 def end_all(session: Connection, user_id: str, *, but: str = "") -> int:

@@ -109,3 +109,24 @@ def test_the_log_is_verified_and_exported(run: Callable[..., Result], settings: 
 def test_the_keys_are_made_once_and_are_not_each_others(settings: Settings) -> None:
     assert audit_key(settings) == audit_key(replace(settings)) != secret_key(settings)
     assert (settings.home / "audit_key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_secret_key_is_changed_in_three_steps(run: Callable[..., Result], settings: Settings) -> None:
+    token = run("token", "create", "ci").stdout.strip()
+    run("webhook", "create", "--registry", "registry.example.com")
+    before = secret_key(settings)
+    assert "0 secrets are not under the key; there is no former key" in run("secrets", "status").stderr
+    assert run("secrets", "new-key").exit_code == 0
+    assert "not finished" in str(run("secrets", "new-key").exception)
+    assert secret_key(settings).previous == before != secret_key(settings)
+    assert (settings.home / "secret_key_previous").stat().st_mode & 0o777 == 0o600
+    assert "1 secrets are not under the key; there is a former key" in run("secrets", "status").stderr
+    assert "1 secrets are still under the former key" in run("secrets", "forget").stderr
+    assert "1 secrets were moved" in run("secrets", "rotate").stderr
+    assert "0 secrets were moved" in run("secrets", "rotate").stderr
+    with Database.of(settings).read() as session:
+        assert accounts.find_token(session, token, secret_key(settings)) is not None
+    assert run("secrets", "forget").exit_code == 0
+    assert secret_key(settings).previous == ""
+    set_by_hand = run("secrets", "new-key", DOCKWARDEN_SECRET_KEY="k" * 40)
+    assert "DOCKWARDEN_SECRET_KEY_PREVIOUS" in getattr(set_by_hand.exception, "hint", "")

@@ -99,14 +99,15 @@ def authenticate() -> Principal:
     body = _peek()
     reference, environment = _asked_for(body)
     digest, repository = (str(reference.digest or ""), reference.name) if reference else ("", "")
-    token_hash = accounts.hash_token(bearer(header), services().secret_key)
-    asked = services().gate.ask(token_hash, digest, repository, environment)
+    asked = None
+    for token_hash in (known := accounts.hashes(bearer(header), services().secret_key)):
+        asked = asked or services().gate.ask(token_hash, digest, repository, environment)
     throttle_bad_tokens(asked is not None)
     if asked is None:
         raise bad_token()
     if asked.unnoted:
         with services().database.session() as session:
-            accounts.touch_token(session, asked.token_id)
+            accounts.touch_token(session, asked.token_id, known[0])
     if asked.row is not None and asked.current and _is_plain(body):
         g.ready = Response(asked.row.document, mimetype="application/json")
     return token_principal(
