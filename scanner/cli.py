@@ -103,6 +103,8 @@ def cli(context: click.Context, config: Path | None) -> None:
     Exit codes: 0 allow or warn; 1 denied by a violation; 2 wrong usage or bad input; 3 could not be decided;
     4 still pending when the wait ended.
     """
+    if config is not None:
+        os.environ["DOCKWARDEN_CONFIG"] = str(config.absolute())  # for processes of our own that this one starts
     context.obj = load(file=config)
 
 

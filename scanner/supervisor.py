@@ -93,7 +93,11 @@ class _Tree:
 
     def _start(self, role: str, pause: float = 0.5) -> _Child:
         command = [sys.executable, "-m", "scanner.supervisor", role]
-        environment = {**os.environ, **environment_of(self._settings)}
+        given = environment_of(self._settings)
+        # What the child reads from the same file itself is not for an environment, which shows in the list of processes.
+        own = {PREFIX + item.name.upper(): getattr(load(), item.name) for item in fields(Settings)}
+        known = {name for name, value in own.items() if isinstance(value, Secret) and value.reveal() == given.get(name)}
+        environment = {**os.environ, **{name: value for name, value in given.items() if name not in known}}
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
         return _Child(role, process, time.monotonic(), pause)
 

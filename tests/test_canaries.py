@@ -4,6 +4,7 @@ service prints, stores, sends and runs is searched for these words."""
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sys
 import threading
@@ -139,9 +140,10 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self.over.is_set():
-            for place in Path("/proc").glob("[0-9]*/*"):
-                if place.name in ("cmdline", "environ"):
-                    self._look(place)
+            for name in os.listdir("/proc"):
+                if name.isdigit():
+                    self._look(Path("/proc", name, "cmdline"))
+                    self._look(Path("/proc", name, "environ"))
             self.over.wait(0.05)
 
     def _look(self, place: Path) -> None:
