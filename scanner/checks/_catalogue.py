@@ -25,6 +25,7 @@ DOCKLE = (
     {f"CIS-DI-{number:04}": "" for number in range(1, 12)}
     | {f"DKL-DI-{number:04}": "" for number in range(1, 7)}
     | {f"DKL-LI-{number:04}": "" for number in range(1, 4)}
+    | {"DKL-DI-0002": "`sensitive-volumes`"}
     | {
         "CIS-DI-0005": "Dockle reads a variable of the scanning host, which says nothing of the image; a policy's `signature` rules do"
     }

@@ -31,7 +31,7 @@ _ARGUMENTS = re.compile(r"^\|(\d{1,4}) ")
 _SHELL = re.compile(
     r"^/\S{0,40}?(?:ba|da|a|z|k|mk)?sh(?: -(?!c )[A-Za-z]+(?: (?:pipefail|errexit|nounset))?)* -\w*c ", re.ASCII
 )
-_FOREIGN = re.compile(r"(?i)^(?:\S*\\)?(?:powershell|pwsh|cmd)(?:\.exe)?\b|^/\S*pwsh\b")
+_FOREIGN = re.compile(r"^(?:\S*\\|/\S*/)?(?:(?i:powershell|pwsh)(?:\.exe)?\b|cmd(?:\.exe)?\s+/[SsCc]\b)")
 _INSTRUCTION = re.compile(
     r"^(ADD|ARG|CMD|COPY|ENTRYPOINT|ENV|EXPOSE|FROM|HEALTHCHECK|LABEL|MAINTAINER|ONBUILD|SHELL|STOPSIGNAL|USER|VOLUME|WORKDIR)\s+(.*)$",
     re.DOTALL,

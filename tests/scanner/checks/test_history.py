@@ -51,6 +51,8 @@ def test_every_builder_says_run_in_its_own_way(line: str) -> None:
         ("# debian.sh --arch 'amd64' out/ 'bookworm' '@1700000000'", "IMPORT", "# debian.sh --arch 'amd64' out/ 'bookworm' '@1700000000'"),
         ("bazel build //app", "IMPORT", "bazel build //app"),
         ("sleep 1000", "", "sleep 1000"),
+        ('CMD ["/opt/venv/bin/gunicorn" "app:app"]', "CMD", '["/opt/venv/bin/gunicorn" "app:app"]'),
+        ("CMD /start.sh", "CMD", "/start.sh"),
     ],
 )  # fmt: skip
 def test_instructions(line: str, name: str, text: str) -> None:

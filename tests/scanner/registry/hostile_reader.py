@@ -8,10 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from scanner import catalog
+from scanner.checks.base import ImageSubject
 from scanner.config import Settings
 from scanner.errors import ScannerError
+from scanner.model.finding import Incomplete
 from scanner.model.reference import Descriptor
-from scanner.registry.layers import ContentWants, read_layer
+from scanner.pipeline import outcome_of, wants
+from scanner.registry.layers import read_layer
 from scanner.registry.packages import package_databases
 from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import open_target
@@ -36,7 +40,7 @@ def look(archive: str, settings: Settings) -> dict[str, object]:
                             size=layer.size,
                             diff_id=layer.diff_id,
                             limits=settings.limits,
-                            wants=ContentWants(),
+                            wants=wants(),
                         )
                     )
     except ScannerError as error:
@@ -45,8 +49,11 @@ def look(archive: str, settings: Settings) -> dict[str, object]:
     text = b"\n".join(rootfs.content(d.path) or b"" for d in package_databases(rootfs).databases).decode(
         "utf-8", "replace"
     )
+    subject = ImageSubject(image, rootfs)
+    outcomes = {check.id: outcome_of(check, subject) for check in catalog.image_checks().values()}
     return {
         "refused": "",
+        "broken": [name for name, o in outcomes.items() if isinstance(o, Incomplete) and o.reason == "check_failed"],
         "concerns": [c.reason for c in concerns(rootfs, None)],
         "packages": text,
         "user": image.config.user,

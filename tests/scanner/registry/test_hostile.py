@@ -59,6 +59,11 @@ def test_messages_are_safe_to_show(case: dict[str, Any], read: dict[str, dict[st
     assert "root:" not in message, "no file of the host is quoted"
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_no_check_breaks_on_it(case: dict[str, Any], read: dict[str, dict[str, Any]]) -> None:
+    assert read[case["id"]].get("broken", []) == []
+
+
 def _packages(facts: list[str]) -> set[str]:
     """``pkg:openssl@1.1.1c-r0`` as apk's database writes it, one line for each."""
     named = [fact.removeprefix("pkg:").partition("@") for fact in facts if fact.startswith("pkg:")]
