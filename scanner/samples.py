@@ -78,7 +78,7 @@ def dpkg(packages: Mapping[str, str]) -> bytes:
     ).encode()
 
 
-def _debian(packages: Mapping[str, str]) -> Step:
+def debian(packages: Mapping[str, str]) -> Step:
     files: dict[str, File | bytes] = {
         "etc/os-release": _OS_RELEASE,
         "etc/debian_version": b"12.8\n",
@@ -115,20 +115,20 @@ SAMPLES = (
     Sample(
         "shop/good:1.4.2",
         "numeric user, healthcheck, nothing known against its packages",
-        (_debian(_FIXED), _APP),
+        (debian(_FIXED), _APP),
         {**_RUN, "User": "10001:10001"},
     ),
     Sample(
         "shop/vulnerable:1.4.1",
         "critical vulnerabilities that have a fix",
-        (_debian(_OLD), _APP),
+        (debian(_OLD), _APP),
         {**_RUN, "User": "10001:10001"},
     ),
     Sample(
         "shop/root-with-secret:latest",
         "runs as root, with cloud credentials in a layer",
         (
-            _debian(_FIXED),
+            debian(_FIXED),
             Step(
                 "COPY . /srv/app # buildkit",
                 {
@@ -157,7 +157,7 @@ SAMPLES = (
     Sample(
         "shop/aging:2.0.0",
         "a severe vulnerability without a fix yet",
-        (_debian({**_FIXED, "libxml2": "2.9.14+dfsg-1.3~deb12u1"}), _APP),
+        (debian({**_FIXED, "libxml2": "2.9.14+dfsg-1.3~deb12u1"}), _APP),
         {**_RUN, "User": "10001:10001"},
     ),
 )

@@ -140,7 +140,9 @@ def clean_text(text: str, limit: int = 1000) -> str:
 
     Cut to ``limit`` characters with an ellipsis. Escaping for HTML or CSV is the renderer's, and comes on top.
     """
-    shown = "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _INVISIBLE else c for c in text[: limit + 1]
-    )
+    shown = text[: limit + 1]
+    if (
+        not shown.isprintable()
+    ):  # printable is what has none of these categories: nearly everything, and thirty times as fast to tell
+        shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _INVISIBLE else c for c in shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
