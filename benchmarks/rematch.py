@@ -145,6 +145,8 @@ def main() -> None:
             found = fleet.evidence(f"shop/app{number}", image, answers, settings)
             findings += len(found.images[0].engines[0].vulnerabilities)
             fleet.record(database, found)
+        publish(settings, base / "first", made.advisories, 3.5)
+        rematch(settings, database)  # what was scanned since the last re-match is asked for the first time
         print(
             f"{asked.images} images, {len(distinct)} package versions, {findings / asked.images:.0f} findings an image, {database.engine.dialect.name}"
         )

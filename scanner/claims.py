@@ -232,7 +232,7 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
     evidence = evidence_digest(found)
 
     def record(session: Connection) -> None:
-        made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
+        made = decisions.decide_all(session, found, catalog.known(), catalog.remedies(), recorded=known is not None)
         rungs = decisions.rungs(decisions.in_force(session, catalog.known()))
         images.record(session, claim, found, evidence, made, rungs)
         trust.note(session, found, claim.request.project)

@@ -39,13 +39,19 @@ def in_force(session: Connection, known: Known) -> list[InForce]:
 
 
 def decide_all(
-    session: Connection, found: ScanReport, known: Known, remedies: Mapping[str, str], environments: Sequence[str] = ()
+    session: Connection,
+    found: ScanReport,
+    known: Known,
+    remedies: Mapping[str, str],
+    environments: Sequence[str] = (),
+    *,
+    recorded: bool = True,
 ) -> list[images.Made]:
-    """A decision for each environment that a policy names, and one for no environment."""
+    """A decision for each environment that a policy names, and one for no environment. ``recorded`` False: the evidence is new."""
     _note_lapses(session, found)
     active = in_force(session, known)
     names = {"", *environments, *(name for one in active for name in one.policy.environments)}
-    return [decide(session, found, active, known, remedies, name) for name in sorted(names)]
+    return [decide(session, found, active, known, remedies, name, recorded=recorded) for name in sorted(names)]
 
 
 def refresh(database: Database, known: Known, remedies: Mapping[str, str], *, seconds: float) -> int:
@@ -92,6 +98,8 @@ def decide(
     remedies: Mapping[str, str],
     environment: str,
     workload_results: Sequence[CheckResult] = (),
+    *,
+    recorded: bool = True,
 ) -> images.Made:
     """The worst decision of the policies in force for this image and environment."""
     owner = projects.owner(session, found.repository)
@@ -105,7 +113,8 @@ def decide(
     )
     known_posture = registry_checks.of_host(session, found.repository.partition("/")[0])
     revoked = revocations.in_force(session)
-    confirmed = matches.confirmed(session, evidence_digest(found).hex) if matches.begun(session) else ()
+    asked = recorded and matches.begun(session)
+    confirmed = matches.confirmed(session, evidence_digest(found).hex) if asked else ()
     made = [
         evaluate(
             found,

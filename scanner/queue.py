@@ -20,7 +20,7 @@ from scanner.model.scan import Lane
 
 log = logging.getLogger(__name__)
 
-KICK = "dockwarden.kick"
+KICK, KEEP_UP = "dockwarden.kick", "dockwarden.keep-up"
 _SOCKET_SECONDS = 0.5
 _SILENT_SECONDS = 2.0
 _silent_until: WeakKeyDictionary[Celery, float] = WeakKeyDictionary()

@@ -223,6 +223,12 @@ def run_beat(settings: Settings) -> None:
         }
         for lane in ("gate", "push", "background")
     }
+    # Sources have their own times, each give or take a tenth; this only has somebody look at the clock.
+    app.conf.beat_schedule["keep-up"] = {
+        "task": queue.KEEP_UP,
+        "schedule": timedelta(seconds=60),
+        "options": {"queue": "background"},
+    }
     app.conf.beat_schedule_filename = str(settings.home / "beat-schedule")
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     app.Beat(loglevel="WARNING").run()

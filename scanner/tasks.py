@@ -48,6 +48,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
+        self.due = threading.Event()  # set: look at once whether a job is due
         self._wake = threading.Condition()
         self._nudges = 0
         self._anchored = float("-inf")
@@ -55,6 +56,7 @@ class Worker:
     def stop(self) -> None:
         """Take no new scan; running ones lose their lease when the process ends."""
         self._stop.set()
+        self.due.set()
         self.nudge()
 
     def nudge(self) -> None:
@@ -124,9 +126,13 @@ class Worker:
         """Jobs, beside the slots: what nobody waits for must not hold up what somebody does."""
         with ExitStack() as stack:
             slot = stack.enter_context(claim_slot(self.settings.home / "slots"))
-            while not self._stop.wait(self.settings.sweep_seconds):
+            while not self._stop.is_set():
+                self.due.wait(self.settings.sweep_seconds)
+                self.due.clear()
                 try:
-                    while self.keep_up_once(upkeep.Upkeep(self.settings, self.database, slot)):
+                    while not self._stop.is_set() and self.keep_up_once(
+                        upkeep.Upkeep(self.settings, self.database, slot)
+                    ):
                         pass
                 except RemoteError as error:
                     log.warning("cannot keep up: %s", error)
@@ -287,8 +293,12 @@ class Attempt(Generic[Held]):
 
 
 def register(app: Celery, worker: Worker) -> None:
-    """The one task: a nudge."""
+    """The tasks: nudges, both."""
 
     @app.task(name=queue.KICK, ignore_result=True)  # type: ignore[untyped-decorator]
     def kick(scan_id: str) -> None:
         worker.nudge()
+
+    @app.task(name=queue.KEEP_UP, ignore_result=True)  # type: ignore[untyped-decorator]
+    def keep_up() -> None:
+        worker.due.set()

@@ -27,7 +27,6 @@ from scanner.errors import EngineError, ScannerError
 from scanner.model.finding import Incomplete, Matched, Vulnerability
 from scanner.model.matching import Basis, Package, rebuilt
 from scanner.model.scan import Lane, Progress, ScanReport, ScanRequest, ScanState, Stage
-from scanner.policy.evaluate import evidence_digest
 from scanner.store import images, jobs, matches, revocations, scans
 from scanner.store.session import Database, moment
 
@@ -212,8 +211,8 @@ def _ask(job: jobs.Job, upkeep: Upkeep, engine: Engine, on: Basis, report: Repor
             with upkeep.database.session() as session:
                 jobs.check(session, job)
                 given = {number: found.get(item.key) for number, item in packages}
-                matches.answer(session, on, given, release, answer.os_supported)
-                images.refresh(session, (v for items in found.values() for v in items))
+                new = matches.answer(session, on, given, release, answer.os_supported)
+                images.refresh(session, (v for number in new for v in given[number] or ()))
             done += len(packages)
     return done
 
@@ -279,10 +278,14 @@ def renew_one(session: Connection, listing_id: int, on: Basis) -> int | None:
     answers = matches.answers(session, on, listing_id) if name else None
     if name is None or answers is None:
         return None
-    former = images.evidence(session, name.report_id)
-    found = renewed(former, answers, on, matches.supported(session, on))
-    made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
-    new = images.renew(session, name, former, found, evidence_digest(found), made)
+    former, supported = images.evidence(session, name.report_id), matches.supported(session, on)
+    try:
+        found = renewed(former, answers, on, supported)
+    except KeyError:  # packages that only their sources tell apart: forged, or rebuilt elsewhere
+        everything = matches.answers(session, on, listing_id, only_changed=False)
+        found = renewed(former, everything or {}, on, supported)
+    made = decisions.decide_all(session, found, catalog.known(), catalog.remedies(), recorded=False)
+    new = images.renew(session, name, former, found, made[0].decision.evidence, made)
     matches.note_basis(session, listing_id, found, on.rungs)
     matches.accept(session, on, listing_id)
     return new

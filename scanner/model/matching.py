@@ -86,12 +86,21 @@ def _facts(item: Vulnerability, rungs: Sequence[float]) -> bytes:
 
 
 def rebuilt(report: EngineReport, answers: Mapping[str, Sequence[Vulnerability]]) -> tuple[Vulnerability, ...]:
-    """The vulnerabilities of a report as newer answers (by package key) have them, each where its component lies."""
-    return tuple(
+    """The vulnerabilities of a report as newer answers (by package key) have them, each where its component lies.
+
+    Of packages that were not answered for, what the report says stays. Raises KeyError where one of two packages that a report cannot tell
+    apart (same purl, name and version, other source) was answered for and the other was not.
+    """
+    packages = [(package_of(report, component).key, component) for component in report.components]
+    answered = {(c.purl, c.name, c.version) for key, c in packages if key in answers}
+    kept = [v for v in report.vulnerabilities if (v.purl, v.package, v.installed_version) not in answered]
+    new = (
         replace(item, layer=component.layer, path=component.path)
-        for component in report.components
-        for item in sorted(answers[package_of(report, component).key], key=lambda v: v.id)
+        for key, component in packages
+        if (component.purl, component.name, component.version) in answered
+        for item in sorted(answers[key], key=lambda v: v.id)
     )
+    return (*kept, *new)
 
 
 @dataclass(frozen=True)
@@ -107,11 +116,14 @@ class Basis:
 
     @cached_property
     def id(self) -> str:
+        # A database that says the same as the day before is newer all the same: what it confirms is as fresh as it.
+        built = self.advisories.updated_at.isoformat() if self.advisories.updated_at else ""
         parts = (
             self.engine,
             self.version,
             self.binary,
             self.advisories.id,
+            built,
             *(feed.id for feed in self.feeds),
             *self.rungs,
         )

@@ -186,23 +186,36 @@ def answer(
     answers: Mapping[int, Sequence[Vulnerability] | None],
     release: str = "",
     there: bool | None = None,
-) -> None:
-    """Keep the answers about packages (by number; None: nobody can tell without the image), and whether their release is supported."""
-    rows = [
-        {
-            "n": number,
-            "matched": None if items is None else fingerprint(items, on.rungs),
-            "matches": _packed(items or ()),
-            "basis": on.id,
-        }
-        for number, items in answers.items()
-    ]
-    values: dict[str, Any] = {name: sa.bindparam(name) for name in ("matched", "matches", "basis")}
+) -> frozenset[int]:
+    """Keep the answers about packages (by number; None: nobody can tell without the image), and whether their release is supported.
+
+    Returns the numbers of those about which it is another answer than before; of the others nothing is written but on what it rests.
+    """
+    prints = {n: None if items is None else fingerprint(items, on.rungs) for n, items in answers.items()}
+    former = _fingerprints(session, answers)
+    new = [n for n, found in prints.items() if found is None or found != former[n]]
+    rows = [{"n": n, "matched": prints[n], "matches": _packed(answers[n] or ()), "basis": on.id} for n in new]
     if rows:
+        values: dict[str, Any] = {name: sa.bindparam(name) for name in ("matched", "matches", "basis")}
         session.execute(package.update().where(package.c.id == sa.bindparam("n")).values(values), rows)
+    same = sorted(prints.keys() - set(new))
+    for start in range(0, len(same), _CHUNK):
+        part = same[start : start + _CHUNK]
+        session.execute(package.update().where(package.c.id.in_(part)).values(basis=on.id))
     if release:
         known = supported(session, on)
         session.execute(basis.update().where(basis.c.id == on.id).values(releases={**known, release: there}))
+    return frozenset(new)
+
+
+def _fingerprints(session: Connection, numbers: Iterable[int]) -> dict[int, int | None]:
+    wanted = sorted(numbers)
+    found: dict[int, int | None] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        part = wanted[start : start + _CHUNK]
+        rows = session.execute(sa.select(package.c.id, package.c.matched).where(package.c.id.in_(part)))
+        found.update((row.id, row.matched) for row in rows)
+    return found
 
 
 def changed(session: Connection, on: Basis) -> list[int]:
@@ -246,17 +259,26 @@ def untold(session: Connection, on: Basis) -> list[int]:
     return sorted(row[0] for row in session.execute(query))
 
 
-def answers(session: Connection, on: Basis, listing_id: int) -> dict[str, tuple[Vulnerability, ...]] | None:
-    """The answers about every package under a name, by package key; None: some are missing."""
+def answers(
+    session: Connection, on: Basis, listing_id: int, *, only_changed: bool = True
+) -> dict[str, tuple[Vulnerability, ...]] | None:
+    """The answers about packages under a name that differ from what its evidence says (or all), by package key; None: some are missing."""
     query = (
-        sa.select(package.c.key, package.c.basis, package.c.matched, package.c.matches)
+        sa.select(
+            package.c.key, package.c.basis, package.c.matched, package.c.id, listing_package.c.matched.label("said")
+        )
         .join(listing_package, listing_package.c.package_id == package.c.id)
         .where(listing_package.c.listing_id == listing_id, package.c.engine == on.engine)
     )
     rows = session.execute(query).all()
     if any(row.basis != on.id or row.matched is None for row in rows):
         return None
-    return {row.key: _unpacked(row.matches) for row in rows}
+    wanted = [row.id for row in rows if not only_changed or row.matched != row.said]
+    found: dict[str, tuple[Vulnerability, ...]] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        part = sa.select(package.c.key, package.c.matches).where(package.c.id.in_(wanted[start : start + _CHUNK]))
+        found.update((row.key, _unpacked(row.matches)) for row in session.execute(part))
+    return found
 
 
 def accept(session: Connection, on: Basis, listing_id: int) -> None:

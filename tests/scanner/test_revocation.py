@@ -168,3 +168,39 @@ def test_fleet_is_what_scans_leave(settings: Settings, tmp_path: Path) -> None:
     publish(settings, tmp_path / "one", ADVISORY)
     answers = fleet.look_up(settings, [fleet.debian("librare", "2.0-1")], tmp_path)
     assert [v.id for items in answers.found.values() for v in items] == [ADVISORY.id]
+
+
+def test_on_the_command_line(settings: Settings, tmp_path: Path) -> None:
+    from tests.test_end_to_end import dockwarden
+
+    nothing = dockwarden(settings, "advisories", "rematch")
+    assert nothing.returncode == 2
+    assert "nothing was recorded here yet" in nothing.stderr
+    database = Database(settings.database)
+    database.upgrade()
+    publish(settings, tmp_path / "one", age=1)
+    fill(database, settings, tmp_path, 3, 1)
+    publish(settings, tmp_path / "two", ADVISORY)
+    done = dockwarden(settings, "advisories", "rematch", DOCKWARDEN_SECRET_KEY=KEY.reveal())
+    assert done.returncode == 0, done.stderr
+    assert "1 images decided anew, 1 new findings; 2 confirmed" in done.stderr
+    assert states(database)["app0"][0] == "deny"
+    for bad in (
+        ["--engine", "trivy"],
+        [],
+        ["--database", "latest"],
+        ["--engine", "t", "--version", "1", "--database", "sha256:" + "0" * 64],
+    ):
+        assert dockwarden(settings, "advisories", "revoke", *bad).returncode == 2
+    version = evidence(database, "app0").images[0].engines[0].version
+    said = dockwarden(
+        settings, "advisories", "revoke", "--engine", "trivy", "--version", version, "--reason", "why not"
+    )
+    assert said.returncode == 0, said.stderr
+    assert "3 decisions rest on it" in said.stderr
+    assert said.stdout.count("r.example.com/shop/app") == 3
+    listed = dockwarden(settings, "advisories", "revocations").stdout
+    assert f"trivy {version}" in listed
+    assert "in force  why not" in listed
+    lifted = dockwarden(settings, "advisories", "revocations", "--lift", listed.split()[0])
+    assert "lifted" in lifted.stdout
