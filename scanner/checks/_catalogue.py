@@ -25,7 +25,6 @@ DOCKLE = (
     {f"CIS-DI-{number:04}": "" for number in range(1, 12)}
     | {f"DKL-DI-{number:04}": "" for number in range(1, 7)}
     | {f"DKL-LI-{number:04}": "" for number in range(1, 4)}
-    | {"DKL-DI-0002": "`sensitive-volumes`"}
     | {
         "CIS-DI-0005": "Dockle reads a variable of the scanning host, which says nothing of the image; a policy's `signature` rules do"
     }
@@ -34,7 +33,6 @@ TRIVY = {f"DS-{number:04}": "" for number in range(1, 32) if number not in (3, 1
     "DS-0006": "stages are not in an image: what COPY --from took is judged as the files that it brought",
     "DS-0007": "only the last ENTRYPOINT is in the config, and that one is judged",
     "DS-0008": _BUILD,
-    "DS-0009": "the config holds the directory that came of it, which is always absolute",
     "DS-0011": _BUILD,
     "DS-0012": "names of stages are not in an image",
     "DS-0013": "a style of writing: `cd` ends with its RUN and leaves nothing",
@@ -42,7 +40,6 @@ TRIVY = {f"DS-{number:04}": "" for number in range(1, 32) if number not in (3, 1
     "DS-0016": "only the last CMD is in the config, and that one is judged",
     "DS-0021": _BUILD + " (apt asks, and nobody answers)",
     "DS-0023": "only the last HEALTHCHECK is in the config, and that one is judged",
-    "DS-0030": "the config holds the directory in force: see read-only-root-filesystem for what is written there",
 }
 ARTICLE = {
     "Image Management: Keep Images Small": "",

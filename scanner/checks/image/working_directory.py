@@ -36,6 +36,7 @@ class WorkingDirectory(ConfigCheck):
     remedy = "WORKDIR /app"
     looks_at = "config.WorkingDir and WORKDIR lines of the history"
     cannot_see = "a directory that the program changes to"
+    trivy = ("DS-0009", "DS-0030")
     article = ("Security: Read-Only Filesystems",)
     tags = ("config",)
     parameters = ALLOW
