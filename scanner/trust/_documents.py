@@ -37,6 +37,9 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
             raise UsageError(f"{where}: {error}") from error
     else:
         value = _yaml(data, where)
+    if isinstance(value, str) and "\n" not in value:
+        shown = clean_text(value, 100)
+        raise UsageError(f"{where}: {shown!r} is no trust document, and no file", hint="see docs/signatures.md")
     if not isinstance(value, dict):
         raise UsageError(f"{where}: not a trust document", hint="see docs/signatures.md for what it holds")
     return value

@@ -69,7 +69,7 @@ def _without_root(found: Found[Signed], job: TrustJob) -> Verification:
     if found.nothing:
         return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no cosign signature")
     count = len(found.items) + len(found.refused)
-    text = f"{count} signatures or attestations, and no trust root says whose count"
+    text = f"signatures and attestations found: {count}; no trust root says whose count"
     return _answer(job, TrustStatus.UNKNOWN, "no_trust_root", text)
 
 

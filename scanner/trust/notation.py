@@ -57,7 +57,9 @@ def _without_root(found: Found[tuple[bytes, str]], job: TrustJob) -> Verificatio
     if found.nothing:
         return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no Notation signature")
     count = len(found.items) + len(found.refused)
-    return _answer(job, TrustStatus.UNKNOWN, "no_trust_root", f"{count} signatures, and no trust root says whose count")
+    return _answer(
+        job, TrustStatus.UNKNOWN, "no_trust_root", f"signatures found: {count}; no trust root says whose count"
+    )
 
 
 def _judge(found: Found[tuple[bytes, str]], root: TrustRoot, job: TrustJob) -> Verification:

@@ -5,7 +5,7 @@ Nothing here is believed before the signature over its bytes was verified; then 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -114,19 +114,25 @@ def flatten(predicate: object) -> tuple[tuple[tuple[str, str], ...], bool]:
     """The scalars of a predicate by dotted path, those nearest to its top first; the second value tells that some are missing."""
     found: list[tuple[str, str]] = []
     queue: deque[tuple[str, object, int]] = deque([("", predicate, 0)])
-    while queue:
+    cut = False
+    while queue and len(found) < _MAX_FIELDS:
         path, value, level = queue.popleft()
         if isinstance(value, dict | list):
             items = value.items() if isinstance(value, dict) else enumerate(value)
-            if level >= _MAX_LEVELS or len(queue) + len(found) + len(value) > 4 * _MAX_FIELDS:
-                return tuple(found), True
-            queue.extend((f"{path}.{name}" if path else str(name), inner, level + 1) for name, inner in items)
+            if level < _MAX_LEVELS and len(queue) + len(found) + len(value) <= 4 * _MAX_FIELDS:
+                queue.extend((f"{path}.{name}" if path else str(name), inner, level + 1) for name, inner in items)
+            else:
+                cut = True  # a list of thousands hides nothing that stands beside it
         elif value is not None:
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            if len(found) >= _MAX_FIELDS or len(path) > _MAX_PATH or len(text) > _MAX_VALUE:
-                return tuple(found), True
-            found.append((clean_text(path, _MAX_PATH), clean_text(text, _MAX_VALUE)))
-    return tuple(found), False
+            if len(path) <= _MAX_PATH and len(text) <= _MAX_VALUE:
+                found.append((clean_text(path, _MAX_PATH), clean_text(text, _MAX_VALUE)))
+            else:
+                cut = True
+    # A name may hold a dot, so that two paths read alike: which of them was meant nobody can tell, so neither is kept.
+    times = Counter(path for path, _ in found)
+    kept = tuple(item for item in found if times[item[0]] == 1)
+    return kept, cut or bool(queue) or len(kept) < len(found)
 
 
 def members(value: object, what: str) -> Mapping[str, Any]:

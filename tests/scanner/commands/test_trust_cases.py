@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from scanner.cli import cli
 from scanner.config import Settings
+from scanner.errors import UsageError
 from tests.scanner.trust.trees import Files, cases, serving
 from tests.test_end_to_end import dockwarden
 
@@ -91,11 +92,19 @@ def test_by_trust_that_contradicts_itself_nothing_is_accepted(name: str, tmp_pat
     assert words in answer["detail"]
 
 
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    arguments = ["trust", "verify", "registry.example/a:1", "--scheme", "cosign", "--trust", "nothing.pub"]
+    done = dockwarden(Settings(home=tmp_path), *arguments)
+    assert done.returncode == 2
+    assert "'nothing.pub' is no trust document, and no file" in done.stderr
+
+
 MISTAKES = {
     "a typo": ("cosign", '{"key": {}}', "trust.json: key: unknown member"),
     "no key": ("cosign", '{"keys": {"a": "no PEM"}}', "trust.json: keys.a: not a PEM public key"),
     "no list": ("cosign", '{"keys": {}, "identities": 7}', "trust.json: identities:"),
-    "no document": ("notation", "just words", "trust.json: not a trust document"),
+    "no document": ("notation", "just words", "trust.json: 'just words' is no trust document"),
+    "a list": ("cosign", "[1, 2]", "trust.json: not a trust document"),
     "no YAML": ("notation", "a: [", "trust.json: line"),
     "an alias": ("notation", "a: &x 1\nb: *x\n", "trust.json: YAML aliases are not allowed"),
     "no policy": ("notation", "stores: {}", "trust.json: trustpolicy: "),
@@ -122,7 +131,6 @@ def test_a_mistake_in_the_document_is_one_line(name: str, tmp_path: Path) -> Non
     file = tmp_path / "trust.json"
     file.write_text(text)
     arguments = ["trust", "verify", "registry.example/a:1", "--scheme", scheme, "--trust", str(file)]
-    done = dockwarden(Settings(home=tmp_path), *arguments)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    done = CliRunner(env={"DOCKWARDEN_HOME": str(tmp_path)}).invoke(cli, arguments, standalone_mode=False)
+    assert isinstance(done.exception, UsageError)
+    assert words in str(done.exception)

@@ -18,6 +18,8 @@ from scanner.config import Limits, Settings
 from scanner.errors import UsageError
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.reference import Descriptor, Reference
+from scanner.policy.rules import SignatureSelector
+from scanner.policy.signatures import Judgement, judge
 from scanner.trust._cosign import verification
 from scanner.trust._cosign.keyless import Who
 from scanner.trust._cosign.payload import SIGNATURE_PREDICATE, Statement, flatten
@@ -548,6 +550,53 @@ def test_attestations_are_answered_beside_the_signature() -> None:
     )  # the attestations are in the log, the signature is not
 
 
+BUILT = {"runDetails": {"builder": {"id": "https://ci.example/1"}}, "complete": True}
+IN_POLICY: dict[str, tuple[dict[str, Any], Judgement]] = {
+    "signed": ({}, Judgement.SATISFIED),
+    "signed by name": ({"signers": ["a"]}, Judgement.SATISFIED),
+    "signed by key": ({"keys": [key_id(A.public_key())]}, Judgement.SATISFIED),
+    "signed by another": ({"signers": ["b"]}, Judgement.UNSATISFIED),
+    "built": (
+        {"attestation": PROVENANCE, "fields": {"runDetails.builder.id": "https://ci.example/1", "complete": True}},
+        Judgement.SATISFIED,
+    ),
+    "built elsewhere": (
+        {"attestation": PROVENANCE, "fields": {"runDetails.builder.id": "https://ci.example/2"}},
+        Judgement.UNSATISFIED,
+    ),
+    "built by another": ({"attestation": PROVENANCE, "signers": ["b"]}, Judgement.UNSATISFIED),
+    "described": ({"attestation": "https://cyclonedx.org/bom"}, Judgement.UNSATISFIED),
+    "described at length": (
+        {"attestation": "https://spdx.dev/Document", "fields": {"spdxVersion": "SPDX-2.3"}},
+        Judgement.SATISFIED,
+    ),
+    "described beside the length": (
+        {"attestation": "https://spdx.dev/Document", "fields": {"last": "x"}},
+        Judgement.SATISFIED,
+    ),
+    "described too much at length": (
+        {"attestation": "https://spdx.dev/Document", "fields": {"packages.0.name": "0"}},
+        Judgement.UNKNOWN,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_POLICY)
+def test_what_a_policy_can_ask_of_it(name: str) -> None:
+    selected, judgement = IN_POLICY[name]
+    long = {"spdxVersion": "SPDX-2.3", "packages": [{"name": str(n)} for n in range(3000)], "last": "x"}
+
+    def put(files: Files, image: Descriptor) -> None:
+        put_layers(files, image, [classic(A, payload(image.digest))])
+        for kind, predicate in ((PROVENANCE, BUILT), ("https://spdx.dev/Document", long)):
+            put_bundle(files, image, bundle(A, statement(image.digest, kind, predicate)))
+
+    answers = play(Scene(put, KEYED))
+    about = [answer.digest for answer in answers if answer.digest]
+    judged = judge(SignatureSelector(scheme=("cosign",), **selected), answers, about, NOW, timedelta(hours=1))
+    assert judged.judgement is judgement, judged.message
+
+
 def test_a_predicate_is_cut_and_says_so() -> None:
     deep: Any = "end"
     for _ in range(20):
@@ -557,6 +606,7 @@ def test_a_predicate_is_cut_and_says_so() -> None:
         assert cut
         assert fields[0] == ("a", "1")
         assert len(fields) <= 500
+    assert flatten({"a.b": "forged", "a": {"b": "true"}, "c": 1}) == ((("c", "1"),), True)
     assert flatten({"a": {"b": [True, None, 1.5]}}) == ((("a.b.0", "true"), ("a.b.2", "1.5")), False)
 
 
