@@ -132,6 +132,8 @@ def resolve(
 
     Raises RefusedError, or RemoteError(reason="unknown_host").
     """
+    if not 0 < port < 65536:  # the system's resolver takes it modulo 65536: another port than the one that was named
+        raise RemoteError(f"there is no port {port}", reason="unknown_host", hint="1 to 65535", retryable=False)
     try:
         found = (look or look_up)(host.strip("[]"), port)
     except (OSError, UnicodeError) as error:

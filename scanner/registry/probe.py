@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from socket import socket
 from typing import Any, TypeVar
@@ -82,7 +82,6 @@ class _Probe:
     way: Way
     repository: str
     ends: float
-    _tokens: dict[str, Secret | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         address = "registry-1.docker.io" if self.host == DOCKER_HUB else self.host

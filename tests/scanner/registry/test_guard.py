@@ -141,6 +141,13 @@ def test_a_connector_keeps_to_the_address_that_it_was_given() -> None:
         assert names.asked == 1
 
 
+@pytest.mark.parametrize("port", [0, -1, 65536, 99999, 65536 + 22])
+def test_a_port_that_is_none_is_not_another(port: int) -> None:
+    with pytest.raises(RemoteError) as refused:
+        resolve("127.0.0.1", port, Settings())
+    assert "no port" in str(refused.value)
+
+
 def test_nobody_there_and_no_such_name() -> None:
     with pytest.raises(RemoteError) as closed:
         connector("127.0.0.1", 1, Reach(Settings()))
