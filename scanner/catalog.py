@@ -50,6 +50,11 @@ def chosen_engines(choice: str) -> tuple[str, ...]:
     return tuple(sorted(engines(), key=lambda name: name != "trivy")) if choice == BOTH else (choice,)
 
 
+def chosen(choice: str) -> tuple[Engine, ...]:
+    """The engines that a choice means, as far as there are such."""
+    return tuple(engines()[name] for name in chosen_engines(choice) if name in engines())
+
+
 @cache
 def schemes() -> Mapping[str, TrustScheme]:
     """Signature schemes."""

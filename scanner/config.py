@@ -115,6 +115,7 @@ class Settings:
     clair_url: str = ""
     clair_psk: Secret = Secret("")  # base64, as in Clair's auth.psk.key
     clair_issuer: str = "dockwarden"
+    clair_webhook_token: Secret = Secret("")  # what Clair's notifier sends as a bearer token
     clair_ca_file: Path | None = None
     clair_layers_address: str = (
         ""  # where Clair fetches layers from us: HOST:PORT; any port of the way to Clair when empty

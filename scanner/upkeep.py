@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, decisions
+from scanner import catalog, clair_changes, decisions
 from scanner.advisories import feeds, sources
 from scanner.config import Settings
 from scanner.engines.base import Engine, MatchJob, MatchReport
@@ -55,6 +55,9 @@ class Upkeep:
 
 def run(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
     """Bring a claimed job to its recorded end. Raises ScannerError, or LeaseLost when it is another worker's by now."""
+    if job.kind == jobs.CLAIR:
+        clair_changes.run(job, upkeep.settings, upkeep.database, report)
+        return
     {jobs.UPDATE: update, jobs.REMATCH: rematch, jobs.REQUEUE: requeue}[job.kind](job, upkeep, report)
 
 
@@ -65,6 +68,8 @@ def plan(upkeep: Upkeep) -> Mapping[str, Collection[str] | None]:
     than those that the fleet was matched with asks for nothing: two of them would match it to and fro for ever.
     """
     can: dict[str, Collection[str] | None] = {jobs.UPDATE: (upkeep.place, jobs.ANYWHERE), jobs.REQUEUE: None}
+    if upkeep.settings.clair_url:
+        can[jobs.CLAIR] = None
     rematches = can[jobs.REMATCH] = set[str]()
     if sources.due(upkeep.settings):
         with upkeep.database.session() as session:

@@ -111,8 +111,8 @@ class Clair:
             "matcher": {**database, "disable_updaters": True, "period": "1h"},
             "notifier": {
                 **database,
-                "poll_interval": "1s",
-                "delivery_interval": "1s",
+                "poll_interval": "1m",
+                "delivery_interval": "1m",
                 **({"webhook": webhook} if self.webhook else {}),
             },
             "auth": {"psk": {"key": self.key, "iss": ["dockwarden"]}},

@@ -95,22 +95,22 @@ def _broker(services: Services) -> Check:
 
 def _engine(services: Services) -> Check:
     """In the distributed form the workers have the engine, not we."""
-    engine = catalog.engines().get(services.settings.engine)
-    if engine is None:
+    chosen = catalog.chosen(services.settings.engine)
+    if not chosen:
         return Check("engine", False, services.settings.embedded, "no_such_engine")
-    return _judge("engine", services.settings.embedded, lambda: engine.version(services.settings))
+    return _judge("engine", services.settings.embedded, lambda: [e.version(services.settings) for e in chosen])
 
 
 def _advisories(services: Services) -> Check:
-    engine = catalog.engines().get(services.settings.engine)
-    if engine is None:
+    chosen = catalog.chosen(services.settings.engine)
+    if not chosen:
         return Check("advisories", False, False, "no_such_engine")
     try:
-        status = engine.advisories(services.settings)
+        built = [engine.advisories(services.settings).updated_at for engine in chosen]
     except ScannerError as error:
         return Check("advisories", False, False, error.reason)
     oldest = datetime.now(UTC) - timedelta(hours=services.settings.advisories_max_age_hours)
-    fresh = status.updated_at is not None and status.updated_at >= oldest
+    fresh = all(moment is not None and moment >= oldest for moment in built)
     return Check("advisories", fresh, False, "" if fresh else "advisories_expired")
 
 

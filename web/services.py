@@ -10,6 +10,7 @@ from flask import current_app
 
 from scanner.config import Secret, Settings
 from scanner.identity import Provider
+from scanner.store import projects
 from scanner.store.gate import Gate
 from scanner.store.session import Database
 from web.throttle import Throttle
@@ -33,3 +34,9 @@ def services() -> Services:
     """Those of the app that answers this request."""
     found: Services = current_app.extensions["dockwarden"]
     return found
+
+
+def engine_for(project: str) -> str:
+    """The engine of a project's scans that name none: the project's choice, else the server's."""
+    with services().database.read() as session:
+        return projects.engine_of(session, project) or services().settings.engine

@@ -39,7 +39,7 @@ from scanner.model.untrusted import clean_text
 from scanner.registry.manifest import parse_time
 
 _TEXT, _SHORT, _MANY = 4096, 512, 50
-_ASK_SECONDS = 20.0
+_ASK_SECONDS = 5.0
 _KNOWN_IMAGES = 100_000
 _FINISHED = "IndexFinished"
 _SEVERITIES = {

@@ -23,7 +23,8 @@ from scanner.store.schema import job
 from scanner.store.session import epoch, moment
 
 UPDATE, REMATCH, REQUEUE = "advisories-update", "rematch", "requeue"
-KINDS = (UPDATE, REMATCH, REQUEUE)
+CLAIR = "clair-notification"
+KINDS = (UPDATE, REMATCH, REQUEUE, CLAIR)
 ANYWHERE = "any"  # a key: whoever can do it may
 _LEASES = Leases(job)
 _CLAIM_LOCK = 0x0D0C4A0D1A

@@ -114,6 +114,12 @@ def note_basis(session: Connection, listing_id: int, found: ScanReport, rungs: S
     session.execute(rests_on.insert(), rows or [{**nobody, "listing_id": listing_id, "supported": None, "basis": ""}])
 
 
+def resting_on(session: Connection, image: str, engine: str) -> list[int]:
+    """Names (listings) whose evidence holds this engine's word on this image."""
+    query = sa.select(rests_on.c.listing_id).where(rests_on.c.image == image, rests_on.c.engine == engine)
+    return sorted(session.execute(query.distinct()).scalars())
+
+
 def unlinked(session: Connection, limit: int, *, after: int = 0) -> list[tuple[int, str]]:
     """Names (listing, report), with numbers beyond ``after``, recorded when nobody noted what they rest on."""
     nothing = ~sa.exists().where(rests_on.c.listing_id == listing.c.id)

@@ -29,6 +29,7 @@ class ProjectView:
     description: str = ""
     patterns: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    engine: str = ""  # of scans that name none; "": as the server is set
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,13 @@ class Member:
 
 
 def create(
-    session: Connection, name: str, *, description: str = "", patterns: Sequence[str] = (), groups: Sequence[str] = ()
+    session: Connection,
+    name: str,
+    *,
+    description: str = "",
+    patterns: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    engine: str = "",
 ) -> ProjectView:
     """Raises ConflictError for a name in use, and for a pattern that is another project's."""
     if session.execute(sa.select(project.c.name).where(project.c.name == name)).first() is not None:
@@ -51,7 +58,7 @@ def create(
     session.execute(
         project.insert().values(name=name, created_at=moment(session), description="", patterns=[], groups=[])
     )
-    return update(session, name, description=description, patterns=patterns, groups=groups)
+    return update(session, name, description=description, patterns=patterns, groups=groups, engine=engine)
 
 
 def update(
@@ -61,6 +68,7 @@ def update(
     description: str | None = None,
     patterns: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
+    engine: str | None = None,
 ) -> ProjectView:
     """Change what is given. What is known of repositories that change hands moves with them. Raises as `create`, and NotFoundError."""
     if name == DEFAULT and session.execute(sa.select(project.c.name).where(project.c.name == name)).first() is None:
@@ -71,6 +79,8 @@ def update(
     values: dict[str, object] = {}
     if description is not None:
         values["description"] = description
+    if engine is not None:
+        values["engine"] = engine
     if groups is not None:
         values["groups"] = sorted(set(groups))
     if patterns is not None:
@@ -93,6 +103,11 @@ def get(session: Connection, name: str, projects: frozenset[str] | None = None) 
     return found
 
 
+def engine_of(session: Connection, name: str) -> str:
+    """The engine that a project's scans are made with unless they name one; empty: the server's own."""
+    return session.execute(sa.select(project.c.engine).where(project.c.name == name)).scalar() or ""
+
+
 def exists(session: Connection, name: str) -> bool:
     return (
         name == DEFAULT or session.execute(sa.select(project.c.name).where(project.c.name == name)).first() is not None
@@ -103,7 +118,8 @@ def list_(session: Connection, projects: frozenset[str] | None) -> tuple[Project
     """Those that may be seen, by name."""
     rows = session.execute(sa.select(*project.c).order_by(project.c.name))
     found = [
-        ProjectView(row.name, row.created_at, row.description, tuple(row.patterns), tuple(row.groups)) for row in rows
+        ProjectView(row.name, row.created_at, row.description, tuple(row.patterns), tuple(row.groups), row.engine)
+        for row in rows
     ]
     if DEFAULT not in {view.name for view in found}:
         found.insert(0, ProjectView(DEFAULT, None))

@@ -73,6 +73,7 @@ project = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("description", sa.String(400), nullable=False, default="", server_default=""),
+    sa.Column("engine", sa.String(64), nullable=False, default="", server_default=""),  # "": as the server is set
     sa.Column(
         "patterns", sa.JSON, nullable=False, default=list, server_default="[]"
     ),  # of host/repository: what it owns

@@ -18,7 +18,8 @@ PUBLIC = {
     "health.ready",
     "health.metrics",
     "openapi.openapi",
-    "webhooks.receive",  # authenticates raw bytes itself
+    "webhooks.receive",
+    "clair.notify",  # authenticates raw bytes itself
     "sign_in_page.home",
     "sign_in_page.form",
     "sign_in_page.enter",

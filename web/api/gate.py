@@ -34,7 +34,7 @@ from web.auth import (
     throttle_bad_tokens,
     token_principal,
 )
-from web.services import services
+from web.services import engine_for, services
 from web.workload import examine, parse_workload
 
 api = blueprint("gate", "Gate", "May this image be shipped?")
@@ -206,7 +206,7 @@ class _Question:
         """The scan that will tell: one asked for a moment ago, or a new one that somebody waits for."""
         asked = ScanRequest(
             target=str(self.reference),
-            engine=services().settings.engine,
+            engine=engine_for(self.project),
             lane=Lane.GATE,
             project=self.project,
             requested_by=principal().name,

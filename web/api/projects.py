@@ -7,8 +7,9 @@ from typing import Annotated
 from uuid import UUID
 
 from flask import Response
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
+from scanner import catalog
 from scanner.store import accounts, audit, gate, projects
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
 from web.auth import address, everywhere, permission, principal
@@ -21,6 +22,20 @@ Pattern = Annotated[
     StringConstraints(min_length=3, max_length=300, pattern=r"^[a-z0-9][a-z0-9._:-]*/[a-z0-9*._/-]+$"),
     Field(description="host/repository, with `*` within a part and `**` for any number of parts."),
 ]
+
+
+def _engine(value: str) -> str:
+    if value and value not in catalog.engine_choices():
+        raise ValueError(f"there is no engine {value!r}; one of {', '.join(catalog.engine_choices())}")
+    return value
+
+
+Engine = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    AfterValidator(_engine),
+    Field(description="`trivy`, `clair` or `both`, for scans that name none; empty: the server's own choice."),
+]
 Group = Annotated[Text, Field(min_length=1, max_length=200)]
 
 
@@ -29,6 +44,7 @@ class ProjectIn(Body):
     description: Annotated[Text, Field(max_length=400)] = ""
     patterns: list[Pattern] = Field([], max_length=100, examples=[["registry.example.com/shop/**"]])
     groups: list[Group] = Field([], max_length=50, description="Of the identity provider: their people are members.")
+    engine: Engine = ""
 
 
 class ProjectChange(Body):
@@ -37,6 +53,7 @@ class ProjectChange(Body):
     description: Annotated[Text, Field(max_length=400)] | None = None
     patterns: list[Pattern] | None = Field(None, max_length=100)
     groups: list[Group] | None = Field(None, max_length=50)
+    engine: Engine | None = None
 
 
 class ProjectOut(Model):
@@ -47,6 +64,9 @@ class ProjectOut(Model):
         description="Repositories that it owns: the most specific pattern of all projects counts."
     )
     groups: list[str]
+    engine: str = Field(
+        description="Of scans that name none: `trivy`, `clair` or `both`; empty: the server's own choice."
+    )
 
 
 class ProjectList(Model):
@@ -86,6 +106,7 @@ def show(project: projects.ProjectView) -> ProjectOut:
         description=project.description,
         patterns=list(project.patterns),
         groups=list(project.groups),
+        engine=project.engine,
     )
 
 
@@ -105,7 +126,12 @@ def create(body: ProjectIn) -> Response:
     everywhere()
     with services().database.session() as session:
         project = projects.create(
-            session, body.name, description=body.description, patterns=body.patterns, groups=body.groups
+            session,
+            body.name,
+            description=body.description,
+            patterns=body.patterns,
+            groups=body.groups,
+            engine=body.engine,
         )
         if project.patterns:
             gate.invalidate(session)
@@ -133,11 +159,16 @@ def change(path: ProjectPath, body: ProjectChange) -> Response:
     with services().database.session() as session:
         before = projects.get(session, path.name)
         project = projects.update(
-            session, path.name, description=body.description, patterns=body.patterns, groups=body.groups
+            session,
+            path.name,
+            description=body.description,
+            patterns=body.patterns,
+            groups=body.groups,
+            engine=body.engine,
         )
         if project.patterns != before.patterns:
             gate.invalidate(session)
-        named = ("description", "patterns", "groups")
+        named = ("description", "patterns", "groups", "engine")
         detail = {
             name: {"before": getattr(before, name), "after": getattr(project, name)}
             for name in named

@@ -18,7 +18,7 @@ from scanner.model.scan import Lane, ScanRequest, ScanState, Stage
 from scanner.store import audit, projects, scans
 from web.api.base import PREFIX, Body, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
 from web.auth import address, permission, principal, project_named
-from web.services import services
+from web.services import engine_for, services
 from web.throttle import SCANS
 
 api = blueprint("scans", "Scans", "Requests to look at an image, and how far they are.")
@@ -37,7 +37,9 @@ class ScanIn(Body):
         examples=["linux/amd64"],
     )
     engine: Name | None = Field(
-        None, description="`trivy`, `clair` or `both`; the server's own choice when absent.", examples=["trivy"]
+        None,
+        description="`trivy`, `clair` or `both`; the project's or the server's own choice when absent.",
+        examples=["trivy"],
     )
     force: bool = Field(False, description="Scan even though there is a current result.")
     project: Name | None = Field(None, description="The project that owns the repository when absent.")
@@ -157,10 +159,10 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
     Requests for the same image share one running scan.
     """
     reference = parse_image(body.image)
-    engine = body.engine or services().settings.engine
+    project = project_of(body.project, reference)
+    engine = body.engine or engine_for(project)
     if engine not in catalog.engine_choices():
         raise NotFoundError(f"there is no engine {engine!r}", hint="one of " + ", ".join(catalog.engine_choices()))
-    project = project_of(body.project, reference)
     if services().settings.rate_limits:
         services().throttle.take("scans", project, SCANS)
     asked = ScanRequest(

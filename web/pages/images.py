@@ -19,12 +19,12 @@ from scanner.model.image import instruction
 from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vulnerability_origin
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
-from scanner.store import audit, bases, images, saved_views, scans
+from scanner.store import audit, bases, images, projects, saved_views, scans
 from web.auth import SIGNED_IN, address, permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page
 from web.pages.charts import Part, Segment, bar
-from web.services import services
+from web.services import engine_for, services
 
 bp = Blueprint("images_page", __name__)
 NAVIGATION = NavigationItem(20, "images_page.index", "Images", "read")
@@ -147,7 +147,7 @@ def scan_now() -> Response:
     asked = ScanRequest(
         str(reference),
         None,
-        services().settings.engine,
+        engine_for(projects.DEFAULT),
         Lane.GATE,
         request.form.get("force") == "1",
         requested_by=principal().name,

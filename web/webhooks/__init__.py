@@ -24,7 +24,7 @@ from scanner.plugins import discover
 from scanner.store import deliveries, projects, scans
 from web.auth import PUBLIC, permission
 from web.security import read_body
-from web.services import services
+from web.services import engine_for, services
 from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, source_of
 from web.webhooks.base import PushEvent, WebhookFormat
 
@@ -109,7 +109,7 @@ def _requests(hook: deliveries.Hook, pushes: Sequence[PushEvent]) -> Iterator[tu
             ScanRequest(
                 target=str(reference_of(hook.host, event)),
                 lane=Lane.PUSH,
-                engine=services().settings.engine,
+                engine=engine_for(owner[f"{hook.host}/{event.repository}"]),
                 project=owner[f"{hook.host}/{event.repository}"],
                 requested_by=f"webhook {hook.name}",
                 source=f"webhook:{hook.format}",
