@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
@@ -35,6 +36,7 @@ _BASES, _APPS, _BASE_FINDINGS, _APP_FINDINGS = 40, 300, 180, 280
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _CHUNK = 20_000
+_HARM = "CVE-2026-1234 (critical) in openssl 1.2, fixed in 9.9"
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,20 @@ class _Made:
 
     @property
     def document(self) -> str:
-        return f'{{"verdict":"{self.verdict}","undecided":{str(self.undecided).lower()},"reasons":[],"changes":[],"policy":"default","policy_version":0,"decided_at":"{self.at.isoformat()}"}}'
+        action = {"allow": "", "warn": "warn", "deny": "deny"}[self.verdict]
+        kind, message = (
+            ("incomplete", "trivy: the engine found no package to look up") if self.undecided else ("violation", _HARM)
+        )
+        reason = {
+            "rule": "fixable-criticals", "kind": kind, "action": action, "message": message, "subject": "CVE-2026-1234", "evidence": [],
+            "remedy": "upgrade openssl to 9.9", "count": 1, "exemption": "", "slug": "",
+        }  # fmt: skip
+        change = {"action": "upgrade", "target": "openssl", "detail": "to 9.9", "resolves": ["CVE-2026-1234"]}
+        decided = {
+            "verdict": self.verdict, "undecided": self.undecided, "reasons": [reason] if action else [], "changes": [change] if action else [],
+            "policy": "default", "policy_version": 0, "decided_at": self.at.isoformat(),
+        }  # fmt: skip
+        return orjson.dumps(decided).decode()
 
     def decision(self) -> dict[str, Any]:
         return {

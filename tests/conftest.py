@@ -22,7 +22,7 @@ from tests.clair import Clair
 from tests.servers import Authority, Dockwarden, Registry, end, free_port, listening, need, spawn, wait_for
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
-_BROWSER = (
+BROWSER = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -181,6 +181,6 @@ def browser() -> Iterator[object]:
     program = need("chromium", "chromium")
     ARTEFACTS.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=list(_BROWSER))
+        running = playwright.chromium.launch(executable_path=program, args=list(BROWSER))
         yield running
         running.close()

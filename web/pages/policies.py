@@ -21,7 +21,7 @@ bp = Blueprint("policies_page", __name__)
 NAVIGATION = NavigationItem(50, "policies_page.index", "Policies", "read")
 
 _TRIED = 100
-_START = """\
+START = """\
 apiVersion: dockwarden/v1
 kind: Policy
 metadata: {name: production, description: what may reach production}
@@ -62,7 +62,7 @@ def index() -> str:
 @permission("policy")
 def new() -> str:
     """An editor with something to start from."""
-    return _editor(_START, "0", "")
+    return _editor(START, "0", "")
 
 
 @bp.get("/policies/<name>")

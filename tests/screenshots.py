@@ -1,0 +1,130 @@
+"""Pictures of every page for the documentation: filled, empty and failing, at both widths.
+
+    python -m tests.screenshots docs/images
+
+A generated fleet (``benchmarks.fleet``) fills the pages; an empty database and a wrong address show the other two.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+from werkzeug.serving import make_server
+
+from benchmarks import fleet
+from scanner import queue
+from scanner.config import Secret, Settings, secret_key
+from scanner.model.access import SCOPES
+from scanner.store import accounts, exemptions, policies, projects, registries
+from scanner.store.session import Database, moment
+from tests.conftest import BROWSER
+from web import create_app
+from web.pages.policies import START
+
+WIDTHS = {"wide": (1280, 860), "narrow": (390, 844)}
+
+
+@contextmanager
+def serving(home: Path, images: int) -> Iterator[tuple[str, str, fleet.Fleet | None]]:
+    """The app over a store of so many images: its address, a token, and what is in it."""
+    settings = Settings(home=home, database_url=Secret(f"sqlite:///{home}/shown.db"), rate_limits=False)
+    home.mkdir(parents=True)
+    database = Database(settings.database)
+    database.upgrade()
+    key = secret_key(settings)
+    found = fleet.fill(database, images) if images else None
+    with database.session() as session:
+        token = accounts.create_token(session, "documentation", SCOPES, key)[1]
+        if found:
+            _people(session, key)
+    server = make_server("127.0.0.1", 0, create_app(settings, database, queue.make_app(settings)), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", token.reveal(), found
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def _people(session: Any, key: Secret) -> None:
+    for name in ("payments", "shop", "data"):
+        projects.create(session, name, description=f"What {name} runs", patterns=[f"{fleet.HOST}/{name}/**"])
+    dora = accounts.create_user(session, "dora", "correct horse battery", "developer")
+    sam = accounts.create_user(session, "sam", "correct horse battery", "security")
+    projects.add_member(session, "shop", dora.id)
+    registries.add(session, fleet.HOST, key, username="puller", password=Secret("not shown"))
+    policies.put(session, "production", START, "sam", if_version=0)
+    policies.put(session, "production", START.replace("72h", "24h"), "sam", if_version=1)
+    for subject, days in (("CVE-2026-1234", 9), ("root-user", 60)):
+        asked = exemptions.request(
+            session, "shop", exemptions.Person(dora.id, "dora"), images=[f"{fleet.HOST}/shop/service-0001"], subject=subject,
+            justification="The flaw is in a command that this service never calls.", expires_at=moment(session) + fleet.timedelta(days=days),
+        )  # fmt: skip
+    exemptions.approve(session, asked.id, exemptions.Person(sam.id, "sam"), note="Until the next release.")
+
+
+def filled(known: fleet.Fleet) -> Mapping[str, str]:
+    """Pages by the name of their picture."""
+    image = f"/images/{known.digest}"
+    return {
+        "overview": "/overview", "images": "/images", "image": image, "image-layers": f"{image}?tab=layers", "compare": f"{image}/compare?with={known.other}",
+        "vulnerabilities": "/vulnerabilities", "vulnerability": f"/vulnerabilities/{known.vulnerability}", "scans": "/scans",
+        "policies": "/policies", "policy": "/policies/production", "policy-edit": "/policies/production/edit", "exemptions": "/exemptions",
+        "exemption-new": "/exemptions/new?subject=CVE-2026-1234", "registries": "/registries", "audit-log": "/audit-log", "settings": "/settings",
+        "settings-people": "/settings/people", "settings-projects": "/settings/projects", "settings-tokens": "/settings/tokens",
+    }  # fmt: skip
+
+
+EMPTY = {
+    "overview-empty": "/overview", "images-empty": "/images", "vulnerabilities-empty": "/vulnerabilities", "scans-empty": "/scans",
+    "policies-empty": "/policies", "exemptions-empty": "/exemptions", "registries-empty": "/registries", "events-empty": "/events",
+}  # fmt: skip
+FAILING = {"error": "/images/sha256:nothing", "images-none-fits": "/images?q=nothing+of+the+kind"}
+NARROW = ("overview", "images", "image", "policy-edit")
+
+
+def main(target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as base, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(BROWSER))
+        with serving(Path(base) / "filled", 60) as (url, token, known):
+            assert known
+            page = _signed_in(browser, url, token, "wide")
+            _take(page, url, {**filled(known), **FAILING}, target)
+            narrow = _signed_in(browser, url, token, "narrow")
+            _take(narrow, url, {f"{name}-narrow": filled(known)[name] for name in NARROW}, target)
+            dark = _signed_in(browser, url, token, "wide", "dark")
+            _take(dark, url, {"overview-dark": "/overview"}, target)
+        with serving(Path(base) / "empty", 0) as (url, token, _):
+            page = _signed_in(browser, url, token, "wide")
+            _take(page, url, EMPTY, target)
+        browser.close()
+
+
+def _signed_in(browser: Any, url: str, token: str, width: str, theme: str = "light") -> Any:
+    size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
+    page = browser.new_context(viewport=size, color_scheme=theme).new_page()
+    page.goto(url + "/")
+    page.get_by_label("API token").fill(token)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.wait_for_url("**/overview")
+    return page
+
+
+def _take(page: Any, url: str, paths: Mapping[str, str], target: Path) -> None:
+    for name, path in paths.items():
+        page.goto(url + path)
+        page.wait_for_timeout(200)  # a chart draws itself
+        page.screenshot(path=str(target / f"{name}.png"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
