@@ -32,7 +32,6 @@ DOCKLE = (
 TRIVY = {f"DS-{number:04}": "" for number in range(1, 32) if number not in (3, 18, 28)} | {
     "DS-0006": "stages are not in an image: what COPY --from took is judged as the files that it brought",
     "DS-0007": "only the last ENTRYPOINT is in the config, and that one is judged",
-    "DS-0008": _BUILD,
     "DS-0011": _BUILD,
     "DS-0012": "names of stages are not in an image",
     "DS-0013": "a style of writing: `cd` ends with its RUN and leaves nothing",

@@ -26,9 +26,11 @@ WANTS = (
     "etc/redis/redis.conf",
     "etc/redis.conf",
     "etc/mongod.conf",
-    "**/docker-entrypoint*",
-    "**/*entrypoint*.sh",
-    "entrypoint*",
+    "**/docker-entrypoint.sh",
+    "**/entrypoint.sh",
+    "**/docker-php-entrypoint",
+    "**/start.sh",
+    "**/run.sh",
 )
 
 

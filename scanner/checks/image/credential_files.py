@@ -11,15 +11,14 @@ from scanner.model.filesystem import FileType, Rootfs
 from scanner.model.finding import Evidence, Outcome, Severity
 
 _KINDS = {
-    "key store": r"\.(?:jks|keystore|p12|pfx|bks|jceks)$",
-    "password database": r"\.(?:kdbx?|psafe3|agilekeychain|keychain|gnucash|gnucache)$",
-    "disk encryption key": r"\.(?:bek|tpm|fve)$",
-    "database file": r"\.(?:mdf|sdf)$",
-    "network capture": r"\.pcap(?:ng)?$",
-    "Kerberos keytab": r"(?:^|/)(?:krb5\.)?keytab$|\.keytab$",
-    "private key in binary form": r"(?:^|/)(?:id_(?:rsa|dsa|ecdsa|ed25519))\.(?:der|ppk)$",
+    "key store": "jks keystore p12 pfx bks jceks",
+    "password database": "kdb kdbx psafe3 agilekeychain keychain gnucash gnucache",
+    "disk encryption key": "bek tpm fve",
+    "database file": "mdf sdf",
+    "network capture": "pcap pcapng",
+    "Kerberos keytab": "keytab",
 }
-_ANY = re.compile("|".join(f"(?:{pattern})" for pattern in _KINDS.values()), re.IGNORECASE)
+_KIND_OF = {extension: kind for kind, extensions in _KINDS.items() for extension in extensions.split()}
 # Certificates that a platform trusts: key stores by name, without a key in them.
 _TRUST_STORES = re.compile(
     r"(?:^|/)(?:cacerts|truststore|trust-?store)[^/]*$|^etc/(?:ssl|pki)/(?:certs|ca-trust)/|/lib/security/",
@@ -64,6 +63,5 @@ class CredentialFiles(FilesCheck):
 def _kind(path: str, size: int) -> str:
     if size > MAX_FILE and is_configuration(path):
         return f"file of credentials and is too large to be looked into ({size} bytes)"
-    if _ANY.search(path) is None or _TRUST_STORES.search(path) is not None or is_ignored(path):
-        return ""
-    return next(kind for kind, pattern in _KINDS.items() if re.search(pattern, path, re.IGNORECASE))
+    kind = _KIND_OF.get(path.rpartition("/")[2].rpartition(".")[2].lower(), "")
+    return "" if not kind or _TRUST_STORES.search(path) is not None or is_ignored(path) else kind

@@ -45,6 +45,7 @@ class RiskyPorts(ConfigCheck):
     looks_at = "config.ExposedPorts: known ports, wide ranges, and numbers that are none (port 22 is exposed-ssh)"
     cannot_see = "what really listens there"
     cis = ("5.9",)
+    trivy = ("DS-0008",)
     article = ("Security",)
     tags = ("network",)
     parameters = ALLOW
