@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, ScannerError
+from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Descriptor
 from scanner.registry.manifest import Manifest, parse_manifest
-from scanner.trust.base import SignatureRefused, TrustJob
+from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot
 
 Item = TypeVar("Item")
 _PATIENCE = 3  # a registry that failed so often for one image is not asked for the rest: each failure takes its retries
@@ -113,3 +114,39 @@ def fetch_blob(layer: Descriptor, job: TrustJob, limit: int) -> bytes:
 def furthest(refused: Sequence[SignatureRefused], progress: Sequence[str]) -> SignatureRefused:
     """The refusal that tells most about why there is no good signature: of the one that came furthest."""
     return max(refused, key=lambda error: progress.index(error.reason) if error.reason in progress else len(progress))
+
+
+def answer(
+    scheme: str,
+    job: TrustJob,
+    status: TrustStatus,
+    reason: str = "",
+    detail: str = "",
+    *,
+    root: TrustRoot | None = None,
+    signers: tuple[Signer, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> Verification:
+    """The scheme's answer about the job's image, by a trust root."""
+    return Verification(
+        scheme,
+        status,
+        job.descriptor.digest,
+        reason,
+        detail,
+        signers,
+        trust=root.name if root else "",
+        checked_at=job.now,
+        notes=notes,
+    )
+
+
+def without_root(scheme: str, job: TrustJob, found: Found[Item]) -> Verification:
+    """What can be said where nobody says whom to trust: that there is nothing, or that it is not known."""
+    reason, text = found.why_unknown
+    if reason:
+        return answer(scheme, job, TrustStatus.UNKNOWN, reason, text)
+    if found.nothing:
+        return answer(scheme, job, TrustStatus.NOT_SIGNED, "not_signed", f"no {scheme} signature")
+    text = f"signatures or attestations found: {len(found.items) + len(found.refused)}; no trust root says whose count"
+    return answer(scheme, job, TrustStatus.UNKNOWN, "no_trust_root", text)

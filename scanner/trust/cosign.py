@@ -19,10 +19,11 @@ from scanner.trust._cosign.document import CosignTrust, parse_document, parse_tr
 from scanner.trust._cosign.forms import BUNDLES, DSSE, SIMPLE_SIGNING, parse_bundle, parse_classic
 from scanner.trust._cosign.payload import MAX_ENVELOPE, MAX_PAYLOAD
 from scanner.trust._cosign.verification import Accepted, Signed, verify_one
-from scanner.trust._found import Found, fetch_blob, furthest, only_layer, referrers
+from scanner.trust._found import Found, answer, fetch_blob, furthest, only_layer, referrers, without_root
 from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot, TrustScheme
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle"
+_ANY = "*"  # the predicate type of an answer about attestations that could not be looked for
 # How far a refused signature came: the furthest tells most about why the image has no good one.
 _PROGRESS = (
     "missing",
@@ -58,27 +59,16 @@ class Cosign(TrustScheme):
         """See ``TrustScheme.verify``. One answer for each trust root, then one for each attestation that it verifies."""
         found = find(job)
         if not job.roots:
-            return (_without_root(found, job),)
+            return (without_root(self.id, job, found),)
         return tuple(answer for root in job.roots for answer in _judge(found, root, job))
-
-
-def _without_root(found: Found[Signed], job: TrustJob) -> Verification:
-    reason, text = found.why_unknown
-    if reason:
-        return _answer(job, TrustStatus.UNKNOWN, reason, text)
-    if found.nothing:
-        return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no cosign signature")
-    count = len(found.items) + len(found.refused)
-    text = f"signatures and attestations found: {count}; no trust root says whose count"
-    return _answer(job, TrustStatus.UNKNOWN, "no_trust_root", text)
 
 
 def _judge(found: Found[Signed], root: TrustRoot, job: TrustJob) -> Iterator[Verification]:
     try:
         trust = parse_trust(root.document)
     except UsageError as error:
-        yield _answer(
-            job, TrustStatus.UNKNOWN, "trust_root_invalid", f"trust root {root.name}: {error}", trust=root.name
+        yield answer(
+            Cosign.id, job, TrustStatus.UNKNOWN, "trust_root_invalid", f"trust root {root.name}: {error}", root=root
         )
         return
     accepted: list[Accepted] = []
@@ -88,10 +78,16 @@ def _judge(found: Found[Signed], root: TrustRoot, job: TrustJob) -> Iterator[Ver
             accepted.append(verify_one(signed, trust, job.descriptor.digest))
         except SignatureRefused as error:
             refused.append(error)
-    yield _signature([a for a in accepted if not a.predicate_type], refused, found, trust, root, job)
+    signature = _signature([a for a in accepted if not a.predicate_type], refused, found, trust, root, job)
+    yield signature
     for item in accepted:
         if item.predicate_type:
             yield _attestation(item, root, job)
+    reason, text = found.why_unknown
+    if reason and signature.status is TrustStatus.VERIFIED:
+        # Signed well enough, but which attestations there are is not known: their absence proves nothing.
+        unknown = answer(Cosign.id, job, TrustStatus.UNKNOWN, reason, text, root=root)
+        yield replace(unknown, predicate_type=_ANY)
 
 
 def _signature(
@@ -108,44 +104,29 @@ def _signature(
     missing = [n for n in job.options.require_signers if not any(n in (i.name, i.keyid) for i in accepted)]
     if len(signers) >= trust.threshold and not missing:
         notes = tuple(dict.fromkeys(note for item in accepted for note in item.notes))
-        return _answer(job, TrustStatus.VERIFIED, "", "", signers=people, trust=root.name, notes=notes)
+        return answer(Cosign.id, job, TrustStatus.VERIFIED, signers=people, root=root, notes=notes)
     reason, text = found.why_unknown
     if reason:
-        return _answer(job, TrustStatus.UNKNOWN, reason, text, trust=root.name)
+        return answer(Cosign.id, job, TrustStatus.UNKNOWN, reason, text, root=root)
     if signers and missing:
         text = f"not signed by {clean_text(', '.join(missing), 200)}"
-        return _answer(job, TrustStatus.REFUSED, "signer_missing", text, signers=people, trust=root.name)
+        return answer(Cosign.id, job, TrustStatus.REFUSED, "signer_missing", text, signers=people, root=root)
     if signers:
         text = f"signed by {len(signers)} of the {trust.threshold} distinct signers that are needed"
-        return _answer(job, TrustStatus.REFUSED, "threshold", text, signers=people, trust=root.name)
+        return answer(Cosign.id, job, TrustStatus.REFUSED, "threshold", text, signers=people, root=root)
     if refused:
         told = furthest(refused, _PROGRESS)
-        return _answer(job, TrustStatus.REFUSED, told.reason, str(told), trust=root.name)
-    return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no cosign signature", trust=root.name)
+        return answer(Cosign.id, job, TrustStatus.REFUSED, told.reason, str(told), root=root)
+    return answer(Cosign.id, job, TrustStatus.NOT_SIGNED, "not_signed", "no cosign signature", root=root)
 
 
 def _attestation(item: Accepted, root: TrustRoot, job: TrustJob) -> Verification:
-    answer = _answer(job, TrustStatus.VERIFIED, "", "", signers=(_signer(item),), trust=root.name, notes=item.notes)
-    return replace(answer, predicate_type=item.predicate_type, predicate=item.fields, predicate_cut=item.truncated)
+    verified = answer(Cosign.id, job, TrustStatus.VERIFIED, signers=(_signer(item),), root=root, notes=item.notes)
+    return replace(verified, predicate_type=item.predicate_type, predicate=item.fields, predicate_cut=item.truncated)
 
 
 def _signer(item: Accepted) -> Signer:
     return Signer(name=clean_text(item.name, 300), keyid=item.keyid, issuer=clean_text(item.issuer, 300))
-
-
-def _answer(
-    job: TrustJob,
-    status: TrustStatus,
-    reason: str,
-    detail: str,
-    *,
-    signers: tuple[Signer, ...] = (),
-    trust: str = "",
-    notes: tuple[str, ...] = (),
-) -> Verification:
-    return Verification(
-        Cosign.id, status, job.descriptor.digest, reason, detail, signers, trust=trust, checked_at=job.now, notes=notes
-    )
 
 
 def find(job: TrustJob) -> Found[Signed]:

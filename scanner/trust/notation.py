@@ -9,7 +9,7 @@ from scanner.errors import UsageError
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Descriptor
 from scanner.model.untrusted import clean_text
-from scanner.trust._found import Found, fetch_blob, furthest, only_layer, referrers
+from scanner.trust._found import Found, answer, fetch_blob, furthest, only_layer, referrers, without_root
 from scanner.trust._notation.envelope import MAX_ENVELOPE
 from scanner.trust._notation.policy import NotationTrust, Policy, parse_document, parse_trust
 from scanner.trust._notation.verification import Accepted, verify_one
@@ -46,20 +46,8 @@ class Notation(TrustScheme):
         """See ``TrustScheme.verify``."""
         found = find(job)
         if not job.roots:
-            return (_without_root(found, job),)
+            return (without_root(self.id, job, found),)
         return tuple(_judge(found, root, job) for root in job.roots)
-
-
-def _without_root(found: Found[tuple[bytes, str]], job: TrustJob) -> Verification:
-    reason, text = found.why_unknown
-    if reason:
-        return _answer(job, TrustStatus.UNKNOWN, reason, text)
-    if found.nothing:
-        return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no Notation signature")
-    count = len(found.items) + len(found.refused)
-    return _answer(
-        job, TrustStatus.UNKNOWN, "no_trust_root", f"signatures found: {count}; no trust root says whose count"
-    )
 
 
 def _judge(found: Found[tuple[bytes, str]], root: TrustRoot, job: TrustJob) -> Verification:
@@ -67,12 +55,14 @@ def _judge(found: Found[tuple[bytes, str]], root: TrustRoot, job: TrustJob) -> V
         trust = parse_trust(root.document)
         policy = trust.policy_for(job.name)
     except UsageError as error:
-        return _answer(job, TrustStatus.UNKNOWN, "trust_root_invalid", f"trust root {root.name}: {error}", root=root)
+        return answer(
+            Notation.id, job, TrustStatus.UNKNOWN, "trust_root_invalid", f"trust root {root.name}: {error}", root=root
+        )
     except SignatureRefused as error:
-        return _answer(job, TrustStatus.REFUSED, error.reason, str(error), root=root)
+        return answer(Notation.id, job, TrustStatus.REFUSED, error.reason, str(error), root=root)
     if policy.skip:
         note = f"accepted unchecked: the level of the trust policy {policy.name} is skip"
-        return _answer(job, TrustStatus.VERIFIED, "", note, root=root, notes=(note,))
+        return answer(Notation.id, job, TrustStatus.VERIFIED, "", note, root=root, notes=(note,))
     return _verdict(found, trust, policy, root, job)
 
 
@@ -89,14 +79,14 @@ def _verdict(
             refused.append(error)
         else:
             signer, notes = _signer(accepted, policy), accepted.notes
-            return _answer(job, TrustStatus.VERIFIED, "", "", root=root, signers=(signer,), notes=notes)
+            return answer(Notation.id, job, TrustStatus.VERIFIED, root=root, signers=(signer,), notes=notes)
     reason, text = found.why_unknown
     if reason:
-        return _answer(job, TrustStatus.UNKNOWN, reason, text, root=root)
+        return answer(Notation.id, job, TrustStatus.UNKNOWN, reason, text, root=root)
     if not refused:
-        return _answer(job, TrustStatus.NOT_SIGNED, "not_signed", "no Notation signature", root=root)
+        return answer(Notation.id, job, TrustStatus.NOT_SIGNED, "not_signed", "no Notation signature", root=root)
     told = furthest(refused, _PROGRESS)
-    return _answer(job, TrustStatus.REFUSED, told.reason, str(told), root=root)
+    return answer(Notation.id, job, TrustStatus.REFUSED, told.reason, str(told), root=root)
 
 
 def _check_required(accepted: Accepted, required: Sequence[str]) -> None:
@@ -115,30 +105,6 @@ def _signer(accepted: Accepted, policy: Policy) -> Signer:
         role=clean_text(policy.name, 100),
         issuer=clean_text(accepted.leaf.issuer.rfc4514_string(), 300),
         expires=accepted.expires,
-    )
-
-
-def _answer(
-    job: TrustJob,
-    status: TrustStatus,
-    reason: str,
-    detail: str,
-    *,
-    root: TrustRoot | None = None,
-    signers: tuple[Signer, ...] = (),
-    notes: tuple[str, ...] = (),
-) -> Verification:
-    trust = root.name if root else ""
-    return Verification(
-        Notation.id,
-        status,
-        job.descriptor.digest,
-        reason,
-        detail,
-        signers,
-        trust=trust,
-        checked_at=job.now,
-        notes=notes,
     )
 
 

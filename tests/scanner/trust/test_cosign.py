@@ -654,8 +654,14 @@ def test_what_cannot_be_asked_is_unknown(path: str) -> None:
 def test_what_cannot_be_asked_and_is_not_needed() -> None:
     files, image, faults = failing("referrers")
     with serving(files, faults) as client:
-        assert verify(Cosign(), client, image, KEYED)[0].status is TrustStatus.VERIFIED
+        signature, attestations = answers = verify(Cosign(), client, image, KEYED)
         (other,) = verify(Cosign(), client, image, {"keys": {"b": pem(B)}})
+    assert signature.status is TrustStatus.VERIFIED
+    assert (attestations.status, attestations.predicate_type) == (TrustStatus.UNKNOWN, "*")
+    for selected, judgement in (({}, Judgement.SATISFIED), ({"attestation": PROVENANCE}, Judgement.UNKNOWN)):
+        selector = SignatureSelector(scheme=("cosign",), **selected)
+        judged = judge(selector, answers, [image.digest], NOW, timedelta(hours=1))
+        assert judged.judgement is judgement
     assert other.status is TrustStatus.UNKNOWN, "the missing signature may stand where we could not look"
 
 
