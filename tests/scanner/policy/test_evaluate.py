@@ -243,8 +243,14 @@ def test_a_decision_ages_out_with_its_advisories() -> None:
 
 def test_the_worst_of_several_counts() -> None:
     allowed, undecided, denied = decide(simple()), decide(simple(updated_at=None)), decide(simple(vulnerability()))
-    assert worst([allowed, undecided, denied]) is denied
-    assert worst([allowed, undecided]) is undecided
+    assert worst([allowed, undecided, denied]).reasons == denied.reasons
+    assert worst([allowed, undecided]).reasons == undecided.reasons
+
+
+def test_a_decision_holds_until_any_policy_could_change_it() -> None:
+    lasting, passing = decide(simple()), replace(decide(simple()), valid_until=NOW + timedelta(hours=1))
+    assert worst([lasting, passing]).valid_until == worst([passing, lasting]).valid_until == passing.valid_until
+    assert worst([replace(lasting, valid_until=None)]).valid_until is None
 
 
 def test_the_evidence_digest_is_that_of_what_was_found_not_of_when() -> None:
