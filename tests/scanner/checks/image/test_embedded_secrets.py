@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from scanner.checks._secrets import SecretScanner, image_without_secrets
+from scanner.checks._secrets import SecretScanner, image_without_secrets, without_secrets
 from scanner.checks.image.embedded_secrets import EmbeddedSecrets
 from scanner.model.filesystem import ContentMatch
 from scanner.model.finding import Failed, Incomplete, Passed, SecretMatch, Severity
@@ -250,3 +250,29 @@ def test_the_scanner_finds_and_redacts(data: bytes, rule: str) -> None:
 )
 def test_the_scanner_leaves_examples_alone(data: bytes) -> None:
     assert SecretScanner().search("srv/x", data) == []
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "-----BEGIN "
+        + "PRIVATE KEY-----\na: "
+        + " " * 100
+        + "\na: "
+        + " " * 100
+        + "\n",  # headers with blanks: was exponential
+        "T3BlbkFJ sk-proj-T3Blbk",  # a token's two halves without end: was quadratic
+        "--password ",
+        "curl -u ",
+        "-",
+        "PASSWORD='",
+        "$",
+        "a://b:",
+        '"auth":"',
+    ],
+)
+@pytest.mark.parametrize("path", ["srv/x", "srv/.env", "srv/settings.py", "root/.docker/config.json"])
+def test_texts_that_are_made_to_be_slow_come_to_an_end(part: str, path: str) -> None:
+    text = part * (20_000 // len(part))
+    assert len(SecretScanner().search(path, text.encode())) <= 20
+    assert isinstance(without_secrets(text), str)
