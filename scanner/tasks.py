@@ -295,10 +295,10 @@ class Attempt(Generic[Held]):
 def register(app: Celery, worker: Worker) -> None:
     """The tasks: nudges, both."""
 
-    @app.task(name=queue.KICK, ignore_result=True)  # type: ignore[untyped-decorator]
+    @app.task(name=queue.KICK, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]
     def kick(scan_id: str) -> None:
         worker.nudge()
 
-    @app.task(name=queue.KEEP_UP, ignore_result=True)  # type: ignore[untyped-decorator]
+    @app.task(name=queue.KEEP_UP, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]
     def keep_up() -> None:
         worker.due.set()

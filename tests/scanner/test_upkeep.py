@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from pytest_httpserver import HTTPServer
 
-from scanner import samples, upkeep
+from scanner import queue, samples, upkeep
 from scanner.advisories import database as advisories
 from scanner.advisories import sources, trivydb
 from scanner.advisories.trivydb import Advisory
@@ -26,7 +26,7 @@ from scanner.queue import make_app
 from scanner.store import accounts, gate, jobs, registries
 from scanner.store.schema import decision, listing, outbox, rests_on, scan, verdict
 from scanner.store.session import Database
-from scanner.tasks import Worker
+from scanner.tasks import Worker, register
 from tests import fleet
 from tests.databases import BACKENDS, migrated_url
 from tests.servers import spawn, wait_for
@@ -286,3 +286,11 @@ def test_killed_in_the_middle_somebody_goes_on(database: Database, settings: Set
 def _swept(database: Database) -> bool:
     with database.session() as session:
         return jobs.sweep(session) > 0
+
+
+def test_beat_has_somebody_look_at_the_clock(database: Database, settings: Settings) -> None:
+    celery = make_app(settings)
+    worker = Worker(settings, database, celery)
+    register(celery, worker)
+    celery.tasks[queue.KEEP_UP]()
+    assert worker.due.is_set()

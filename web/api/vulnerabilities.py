@@ -39,6 +39,8 @@ class VulnerabilityOut(Model):
     cwes: list[str]
     cvss: list[CVSS]
     references: list[str]
+    known_exploited: bool | None = Field(description="Whether CISA's KEV lists it; null: nobody looked it up.")
+    epss: float | None = Field(description="How likely it is exploited in the next 30 days, by EPSS; null: not known.")
     affected: list[AffectedOut]
     truncated: bool
 
@@ -69,6 +71,8 @@ def get(path: VulnerabilityPath, query: AffectedQuery) -> Response:
             cwes=document["cwes"],
             cvss=[CVSS(*entry) for entry in document["cvss"]],
             references=document["references"],
+            known_exploited=document.get("known_exploited"),
+            epss=document.get("epss"),
             affected=[
                 AffectedOut(
                     digest=row.digest,

@@ -126,6 +126,7 @@ def test_a_report_in_the_format_asked_for(scanned: Api) -> None:
 def test_a_vulnerability_and_all_it_touches(scanned: Api) -> None:
     found = scanned("GET", "/vulnerabilities/CVE-2026-00002").json
     assert (found["severity"], found["truncated"]) == ("critical", False)
+    assert (found["known_exploited"], found["epss"]) == (None, None)
     assert [(a["digest"], a["package"]) for a in found["affected"]] == [(FOUND.digest, "lib1")]
     assert scanned("GET", "/vulnerabilities/CVE-1999-0001").status_code == 404
 

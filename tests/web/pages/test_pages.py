@@ -28,6 +28,11 @@ PAGES = (
     "/exemptions/new",
     "/policies/new",
     "/advisories",
+    "/settings",
+    "/settings/people",
+    "/settings/projects",
+    "/settings/tokens",
+    "/account",
 )
 
 
@@ -158,14 +163,7 @@ def axe(page: Any) -> list[str]:
 
 def test_a_policy_is_written_tried_and_changed(person: Any, server: Dockwarden) -> None:
     name = "written-" + person.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")
-    person.goto(
-        server.url + "/policies/new",
-        "/settings",
-        "/settings/people",
-        "/settings/projects",
-        "/settings/tokens",
-        "/account",
-    )
+    person.goto(server.url + "/policies/new")
     editor = person.get_by_label("Policy (YAML)")
     start = editor.input_value().replace("name: production", f"name: {name}")
     editor.fill(start.replace("check: root-user", "chek: root-user"))
@@ -191,6 +189,21 @@ def test_a_policy_is_written_tried_and_changed(person: Any, server: Dockwarden) 
     assert axe(person) == []
     person.get_by_role("button", name="Take out of force").click()
     person.get_by_role("button", name="Put in force").wait_for()
+
+
+def test_what_is_not_to_be_believed(person: Any, server: Dockwarden) -> None:
+    person.goto(server.url + "/advisories")
+    assert "Vulnerabilities (Trivy)" in person.inner_text("main")
+    person.get_by_label("Engine", exact=True).fill("trivy")
+    person.get_by_label("and its version").fill("9.9.9")
+    person.get_by_label("Why").fill("a build that nobody made")
+    person.get_by_role("button", name="Revoke").click()
+    row = person.get_by_role("row").filter(has_text="trivy 9.9.9").filter(has_text="Believe it again")
+    assert "a build that nobody made" in row.first.inner_text()
+    row.first.get_by_role("button", name="Believe it again").click()
+    assert "believed again" in person.get_by_role("row").filter(has_text="trivy 9.9.9").first.inner_text()
+    person.get_by_role("button", name="Look everything up again").click()
+    assert "Re-match of the fleet" in person.inner_text("main")
 
 
 def test_nobody_sees_anything_without_signing_in(server: Dockwarden, decided: str) -> None:
