@@ -173,15 +173,18 @@ def known_base(settings: Settings, database: Database, key: Secret, project: str
     is asked what the tag names now: an image names its base, so nothing else may be reached for it, and a registry that does not answer
     costs no scan."""
 
+    silent: set[str] = set()  # an index has many images on one base: a registry that did not answer is asked once
+
     def base_of(image: Image) -> BaseImage | None:
         with database.read() as session:
             base = bases.find(session, image, frozenset((project,)))
-        if base is None or base.digest is None or base.note or not base.reference:
+        if base is None or base.digest is None or base.note or not base.reference or base.reference in silent:
             return base
         try:
             access = configured_access(settings, database, key, project, repository_of(base.reference))
             return replace(base, newest=_named_now(base, base.digest, settings, access), newest_at=None)
         except ScannerError:
+            silent.add(base.reference)
             return base
 
     return base_of

@@ -25,6 +25,8 @@ _MAX_SCRIPT, _MAX_ALL, _MAX_ENTRIES = 16 << 10, 192 << 10, 2000
 _MAX_DEPTH, _MAX_NESTED, _MAX_COMMANDS = 60, 3, 2000
 # Where the grammar takes a time that grows with the square: measured, and more than any Dockerfile writes.
 _MAX_PIPES, _MAX_ARRAYS = 200, 50
+# How much is quoted as evidence.
+_MAX_PIECES, _MAX_LINE, _MAX_MESSAGE = 100, 1000, 400
 
 _NOP = re.compile(r"^(?:\|\d+ .{0,8000}? )?/\S{1,40} -c #\(nop\)\s*", re.DOTALL)
 _ARGUMENTS = re.compile(r"^\|(\d{1,4}) ")
@@ -123,18 +125,29 @@ class History:
     def runs(self) -> Iterator[Instruction]:
         return (one for one in self.instructions if one.name == "RUN")
 
-    def outcome(self, found: Sequence[Evidence], remedy: str = "") -> Outcome:
+    def outcome(self, found: Sequence[Evidence]) -> Outcome:
         """What a check of the history says that found this: without a find, passed only where all of it was understood."""
         if found:
-            return Failed(tuple(dict.fromkeys(found)), remedy=remedy)
+            return failed(found)
         return self.gaps[0] if self.gaps else Passed()
 
 
+def failed(found: Sequence[Evidence]) -> Failed:
+    """A failure on this evidence, each piece once, and no more of it than a person reads."""
+    pieces = tuple(dict.fromkeys(found))
+    if len(pieces) > _MAX_PIECES:
+        more = Evidence(f"and {len(pieces) - _MAX_PIECES} more of the kind, which are not listed")
+        pieces = (*pieces[:_MAX_PIECES], more)
+    return Failed(pieces)
+
+
 def evidence(subject: ImageSubject, one: Instruction, message: str) -> Evidence:
-    """Evidence that points at an instruction, whether it made a layer or not."""
+    """Evidence that points at an instruction, whether it made a layer or not. What is quoted from a hostile line is cut."""
+    line = f"{one.name} {one.text}".strip()[:_MAX_LINE]
+    message = message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
     if one.layer is not None:
-        return subject.evidence(message, layer_index=one.layer)
-    return Evidence(message, instruction=f"{one.name} {one.text}".strip(), history_index=one.index)
+        return subject.evidence(message, layer_index=one.layer, instruction=line)
+    return Evidence(message, instruction=line, history_index=one.index)
 
 
 def history(subject: ImageSubject) -> History:

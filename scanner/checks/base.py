@@ -28,6 +28,8 @@ from scanner.model.reference import Digest, Reference
 from scanner.model.workload import Workload
 
 _MAX_EVIDENCE = 500
+# A line of the history can be as long as the whole config, and stands in every piece of evidence of its layer.
+_MAX_INSTRUCTION = 2000
 # The parameter of most checks that have one: globs of paths or names that a site has looked at and wants.
 ALLOW: Final[Mapping[str, Any]] = MappingProxyType({"allow": ()})
 
@@ -52,7 +54,7 @@ class ImageSubject:
             return Evidence(message, path=path, **more)
         layer = self.image.layers[layer_index]
         history = next((i for i, entry in enumerate(self.image.config.history) if entry.layer == layer_index), None)
-        more.setdefault("instruction", instruction(layer.created_by))
+        more.setdefault("instruction", instruction(layer.created_by)[:_MAX_INSTRUCTION])
         return Evidence(message, layer=layer.diff_id, layer_index=layer_index, path=path, history_index=history, **more)
 
     def setting(self, message: str, keyword: str, *, holding: str = "", **more: Any) -> Evidence:
@@ -62,7 +64,7 @@ class ImageSubject:
         lines = ((index, instruction(entry.created_by)) for index, entry in enumerate(history))
         found = [(index, line) for index, line in lines if line.startswith(f"{keyword} ") and holding in line]
         index, line = found[-1] if found else (None, "")
-        return Evidence(message, instruction=line, history_index=index, **more)
+        return Evidence(message, instruction=line[:_MAX_INSTRUCTION], history_index=index, **more)
 
     def layer_index(self, diff_id: Digest | None) -> int | None:
         layer = self.image.layer_of(diff_id)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from scanner.checks._history import Instruction, evidence, history
+from scanner.checks._history import Instruction, evidence, failed, history
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.filesystem import FileType, LayerFacts
-from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Severity
+from scanner.model.finding import Evidence, Incomplete, Outcome, Severity
 
 _ARCHIVE = re.compile(r"\.(?:tar(?:\.\w{1,5})?|t[bgx]z2?|tzst)$", re.IGNORECASE)
 _ROOT_FILES = frozenset(
@@ -39,7 +39,7 @@ class AddInsteadOfCopy(ImageCheck):
         found = [item for one in adds for item in self._judge(subject, one)]
         if subject.rootfs is None and not found and any(_unclear(one) for one in adds):
             return Incomplete("layers_unreadable", subject.rootfs_reason)
-        return Failed(tuple(found)) if found else lines.outcome(())
+        return failed(found) if found else lines.outcome(())
 
     def _judge(self, subject: ImageSubject, one: Instruction) -> Iterator[Evidence]:
         source, target = _words(one)

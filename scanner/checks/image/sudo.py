@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scanner.checks._history import evidence, history
+from scanner.checks._history import evidence, failed, history
 from scanner.checks.base import ImageCheck, ImageSubject
-from scanner.model.finding import Failed, Incomplete, Outcome, Severity
+from scanner.model.finding import Incomplete, Outcome, Severity
 
 _PROGRAMS = ("usr/bin/sudo", "bin/sudo", "usr/local/bin/sudo", "usr/bin/doas", "usr/local/bin/doas")
 _NAMES = frozenset(("sudo", "doas"))
@@ -39,5 +39,5 @@ class Sudo(ImageCheck):
                 if (placed := subject.rootfs.files.get(path)) is not None:
                     found.append(subject.evidence(f"/{path} is installed", layer_index=placed.layer, path=path))
         if found:
-            return Failed(tuple(dict.fromkeys(found)))
+            return failed(found)
         return Incomplete("layers_unreadable", subject.rootfs_reason) if subject.rootfs is None else lines.outcome(())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from scanner.checks._history import Command, evidence, history
+from scanner.checks._history import Command, evidence, failed, history
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
-from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Severity
+from scanner.model.finding import Evidence, Incomplete, Outcome, Severity
 
 _OPTIONS = {
     "--allow-unauthenticated": ("apt", "apt-get", "aptitude"), "--force-yes": ("apt", "apt-get"), "--allow-insecure-repositories": ("apt", "apt-get"),
@@ -67,7 +67,7 @@ class UnverifiedPackages(ImageCheck):
         if subject.rootfs is not None:
             found.extend(_configured(subject, subject.rootfs))
         if found:
-            return Failed(tuple(dict.fromkeys(found)))
+            return failed(found)
         return Incomplete("layers_unreadable", subject.rootfs_reason) if subject.rootfs is None else lines.outcome(())
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from scanner import catalog
 from scanner.checks._history import Command, Instruction, history, read_history
 from scanner.model.finding import Failed, Incomplete, Passed
 from scanner.model.image import HistoryEntry
-from tests.scanner.checks.factory import built_by, subject, without_history
+from tests.scanner.checks.factory import built_by, entry, layer, subject, without_history
 
 
 def run(line: str) -> Instruction:
@@ -163,3 +164,17 @@ def test_a_long_history_is_bounded() -> None:
     found = read_history(type(config)(**{**_members(subject()), "history": many}))
     assert len(found.instructions) == 2000
     assert any(gap.reason == "limit_exceeded" for gap in found.gaps)
+
+
+def test_evidence_of_a_hostile_history_is_bounded() -> None:
+    """Every command is a find, and every find could quote the whole line it stands in."""
+    lines = ["RUN /bin/sh -c " + ";".join(f"apt-get update {n}{m}" for m in range(700)) for n in range(8)]
+    outcome = catalog.image_checks()["lone-update"].examine(subject(history=lines))
+    assert isinstance(outcome, Failed)
+    assert len(outcome.evidence) == 101
+    assert "more of the kind" in outcome.evidence[-1].message
+    assert all(len(e.instruction) <= 1000 and len(e.message) < 500 for e in outcome.evidence)
+    long = subject(layer(entry("usr/bin/su", mode=0o4755)), history=["COPY " + "x" * 1_000_000 + " / # buildkit"])
+    found = catalog.image_checks()["setuid-files"].examine(long)
+    assert isinstance(found, Failed)
+    assert len(found.evidence[0].instruction) <= 2000
