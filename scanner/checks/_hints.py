@@ -45,7 +45,7 @@ _ORDER = (
 _LINE = re.compile(rf"({'|'.join(_ORDER)}) \S")
 # A general remedy names things that are not this image's: it is shown, but is no line to paste.
 _EXAMPLE = re.compile(
-    r"…|\b(?:NAME|PACKAGE|DIGEST)\b|/path\b|\bthen\b|https://example\.com|\bone of\b|\b(?:a|the) \w+ "
+    r"…|\b(?:NAME|PACKAGE|DIGEST)\b|/path\b|\bthen\b|https://example\.com|/app/\w|\bone of\b|\b(?:a|the) \w+ "
 )
 _APT = re.compile(r"\b(apt-get|apt)((?:\s+-[\w=:.-]+)*)\s+install\b")
 _WIDTH = 110

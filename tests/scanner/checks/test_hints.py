@@ -80,3 +80,9 @@ def test_a_remedy_with_a_line_end_is_no_line() -> None:
     failed = Failed((Evidence("x"),), remedy="USER 1\nRUN evil")
     text = fragment(ImageReport(subject().image, (), (CheckResult("root-user", failed),)), CHECKS)
     assert not [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_an_example_is_no_line_to_paste() -> None:
+    text = fragment(examined(subject(), "healthcheck"), CHECKS)
+    assert "# - healthcheck: HEALTHCHECK " in text
+    assert not [line for line in text.splitlines() if line.startswith("HEALTHCHECK")]
