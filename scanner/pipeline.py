@@ -23,7 +23,7 @@ from scanner.checks._secrets import SecretScanner, image_without_secrets, withou
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.config import Settings
 from scanner.engines.base import Engine, EngineJob
-from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError, LimitExceeded, RemoteError
+from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError, LimitExceeded, RemoteError, ScannerError
 from scanner.model.decision import Decision
 from scanner.model.filesystem import LayerFacts, Rootfs
 from scanner.model.finding import (
@@ -106,7 +106,16 @@ def local_services(settings: Settings) -> Iterator[Services]:
     from scanner.slots import claim_slot
 
     with claim_slot(settings.home / "slots") as slot:
-        yield replace(make_services(settings, slot), trust=verification.stored(settings))
+        yield replace(make_services(settings, slot), trust=_stored_trust(settings))
+
+
+def _stored_trust(settings: Settings) -> Trust:
+    """Whom the installation trusts, if its database can be read: a scan needs none, and without trust nothing counts as signed."""
+    try:
+        return verification.stored(settings)
+    except ScannerError as error:
+        log.warning("no trust roots: %s", error)
+        return Trust()
 
 
 def make_services(settings: Settings, slot: str, access: AccessTo | None = None) -> Services:

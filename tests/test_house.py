@@ -8,8 +8,10 @@ import pytest
 
 from scanner import catalog
 from scanner.checks.base import Check, ConfigCheck, ImageCheck, RegistryCheck
+from scanner.errors import UsageError
 from scanner.model.finding import Incomplete, Passed, Severity
 from scanner.plugins import PluginError, discover
+from scanner.trust.base import TrustScheme
 from tests.scanner.checks import registries
 from tests.scanner.checks.factory import broken_subjects
 
@@ -61,3 +63,12 @@ def test_a_plugin_that_is_not_one_is_noticed() -> None:
 
     with pytest.raises(PluginError, match="exactly one Stranger"):
         discover("scanner.checks.image", Stranger)
+
+
+@pytest.mark.parametrize("scheme", catalog.schemes().values(), ids=lambda scheme: scheme.id)
+def test_a_signature_scheme_says_what_it_is_and_trusts_no_secret(scheme: TrustScheme) -> None:
+    assert scheme.title
+    assert (ROOT / "tests/scanner/trust" / f"test_{scheme.id.replace('-', '_')}.py").is_file()
+    for given in (b"", b"{", b"\xff", b"[]", b"{}", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"):
+        with pytest.raises(UsageError):
+            scheme.parse_trust(given, "document")

@@ -37,7 +37,7 @@ _GUN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*(?:/[A-Za-z0-9_][A-Za-z0-9.
 _MAX_GUN = 512
 _BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
 _FIELDS = ("mode", "ids", "pem", "root_json", "server", "ca", "require_signers", "signers")
-_SECONDS = 8.0
+_SECONDS = 6.0
 _TRIES = 2
 # What says that the image is unsigned, as opposed to badly signed.
 _NOT_SIGNED = frozenset({"no_trust_data", "not_signed", "signer_missing"})

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
+from scanner import catalog
 from scanner.cli import cli
 from scanner.config import Settings
+from scanner.errors import ScannerError
+from tests.servers import free_port
 from tests.test_end_to_end import dockwarden
 
 MISTAKES = {
@@ -32,3 +37,66 @@ def test_groups_of_commands_are_found() -> None:
     shown = CliRunner().invoke(cli, ["--help"]).output
     assert "trust " in shown
     assert "scan " in shown
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command line in this process, in a home of its own."""
+    monkeypatch.setenv("DOCKWARDEN_HOME", str(tmp_path / "home"))
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["trust", *arguments], standalone_mode=False)
+
+    return run
+
+
+def test_trust_roots_are_added_listed_and_removed(run: Callable[..., Result]) -> None:
+    assert "no trust root yet" in run("root", "list").output
+    added = run(
+        "root",
+        "add",
+        "team",
+        "a" * 64,
+        "--scheme",
+        "notary-v1",
+        "--scope",
+        "a.example/shop/**",
+        "--notary-server",
+        "https://n.example",
+    )
+    assert "trust root 'team', version 1, for a.example/shop/**" in added.output
+    assert "team  notary-v1  version 1  a.example/shop/**" in run("root", "list").output
+    (shown,) = json.loads(run("root", "list", "--format", "json").output)
+    assert shown["document"] == {"mode": "cert_ids", "ids": ["a" * 64], "server": "https://n.example"}
+    assert "is removed" in run("root", "remove", "team").output
+    gone = run("root", "remove", "team").exception
+    assert isinstance(gone, ScannerError)
+    assert gone.reason == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["Team", "tofu", "--scheme", "notary-v1"], "not a name"),
+        (["team", "tofu", "--scheme", "pgp"], "there is no signature scheme 'pgp'"),
+        (["team", "tofu", "--scheme", "notary-v1", "--scope", "a b"], "not a pattern"),
+        (["team", "tofu", "--scheme", "notary-v1", "--notary-server", "http://n.example"], "https://"),
+        (["team", "hope", "--scheme", "notary-v1"], "is no file, no key id and not 'tofu'"),
+    ],
+)
+def test_what_is_no_trust_root_is_refused(run: Callable[..., Result], arguments: list[str], words: str) -> None:
+    refused = run("root", "add", *arguments).exception
+    assert isinstance(refused, ScannerError)
+    assert words in f"{refused} {refused.hint}"
+
+
+def test_the_report_of_a_new_installation(run: Callable[..., Result]) -> None:
+    assert "nothing was scanned yet" in run("report").output
+    assert json.loads(run("report", "--format", "json").output) == []
+    assert "forgot 0" in run("forget", "a.example/app").output
+
+
+def test_a_registry_that_is_not_there_is_asked_once(run: Callable[..., Result]) -> None:
+    shown = run("inspect", f"127.0.0.1:{free_port()}/app:1")
+    assert shown.return_value == 3
+    assert shown.output.count("? cannot tell: unavailable") == len(catalog.schemes())
