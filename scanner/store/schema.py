@@ -272,6 +272,7 @@ name_signature = sa.Table(
     sa.Column("digest", sa.String(140), nullable=False),
     sa.Column("answers", sa.JSON, nullable=False),  # Verifications, without what attestations say
     sa.Column("updated_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment, index=True),  # of the first verified signature to end; NULL: none that ends
     sa.UniqueConstraint("project", "repository", "tag"),
 )
 trust_state = sa.Table(

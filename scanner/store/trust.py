@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from scanner.errors import ConflictError, NotFoundError
-from scanner.model.finding import Verification
+from scanner.model.finding import TrustStatus, Verification
 from scanner.model.scan import ScanReport
 from scanner.store.schema import name_signature, trust_root, trust_root_version, trust_state
 from scanner.store.session import Database, moment
@@ -122,11 +122,41 @@ def note(session: Connection, found: ScanReport, project: str) -> None:
         "digest": str(found.digest),
         "answers": _answers().dump_python(answers, mode="json"),
         "updated_at": moment(session),
+        "expires_at": min(_ends(answers), default=None),
     }
     mine = sa.and_(*(name_signature.c[column] == value for column, value in name.items()))
     if session.execute(name_signature.update().where(mine).values(**values)).rowcount == 0:
         with contextlib.suppress(IntegrityError), session.begin_nested():  # another scan of the name was first
             session.execute(name_signature.insert().values(**name, **values))
+
+
+def _ends(answers: Iterable[Verification]) -> Iterator[datetime]:
+    for answer in answers:
+        if answer.status is TrustStatus.VERIFIED and not answer.predicate_type:
+            yield from (signer.expires for signer in answer.signers if signer.expires)
+
+
+@dataclass(frozen=True)
+class EndingSignature:
+    """A name whose signature ends soon, or has ended since it was verified."""
+
+    repository: str
+    tag: str
+    digest: str
+    expires_at: datetime
+
+
+def ending(
+    session: Connection, projects: frozenset[str] | None, before: datetime, limit: int = 6
+) -> tuple[int, tuple[EndingSignature, ...]]:
+    """How many names have a verified signature that ends before a moment, and those that end first."""
+    columns = (name_signature.c.repository, name_signature.c.tag, name_signature.c.digest, name_signature.c.expires_at)
+    query = sa.select(*columns).where(name_signature.c.expires_at < before)
+    if projects is not None:
+        query = query.where(name_signature.c.project.in_(projects))
+    count = session.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
+    rows = session.execute(query.order_by(name_signature.c.expires_at).limit(limit))
+    return count, tuple(EndingSignature(*row) for row in rows)
 
 
 def signed_names(

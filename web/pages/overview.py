@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Blueprint, current_app
 
-from scanner.store import exemptions, images, overview, trend
+from scanner.store import exemptions, images, overview, trend, trust
 from web.auth import permission, principal
 from web.pages.base import NavigationItem, page
 from web.pages.charts import Part, bar
@@ -18,6 +18,7 @@ bp = Blueprint("overview_page", __name__)
 NAVIGATION = NavigationItem(10, "overview_page.index", "Overview", "read")
 
 _DAYS, _SHOWN = 90, 6
+_SIGNED_SOON = timedelta(days=30)
 
 
 @bp.get("/overview")
@@ -33,6 +34,7 @@ def index() -> str:
         given_up = overview.given_up(session, projects)
         now = datetime.now(UTC)
         ending = exemptions.list_(session, projects, states=("approved",), ends_before=now + SOON, limit=_SHOWN).items
+        unsigned_soon, signatures = trust.ending(session, projects, now + _SIGNED_SOON)
         waiting = exemptions.counts(session, projects).get("requested", 0)
         days = trend.days(session, projects, now.date() - timedelta(days=_DAYS))
     labels = (("allow", "allowed"), ("warn", "allowed with warnings"), ("deny", "denied"), ("undecided", "not decided"))
@@ -41,7 +43,7 @@ def index() -> str:
     return page(
         "overview.html", total=sum(counts.values()), parts=parts, segments=bar(parts), denied_count=denied_count, denied=denied,
         new_count=new_count, new=new, unknown_count=unknown_count, unknown=unknown, given_up=given_up, days=days, series=_series(days),
-        ending=ending, waiting=waiting, unwell=[check for check in readiness if not check.ok],
+        unsigned_soon=unsigned_soon, signatures=signatures, ending=ending, waiting=waiting, unwell=[check for check in readiness if not check.ok],
     )  # fmt: skip
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from scanner.model.decision import Decision, Verdict
-from scanner.model.finding import Severity
-from scanner.store import images, overview, scans
+from scanner.model.finding import Severity, Signer, TrustStatus, Verification
+from scanner.store import images, overview, scans, trust
 from scanner.store.images import Made
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
@@ -81,3 +81,19 @@ def test_what_was_given_up_until_it_is_asked_for_again(database: Database) -> No
         assert overview.given_up(session, THEIRS) == 0
         scans.rescan(session, ticket.scan_id, "somebody")
         assert overview.given_up(session, OURS) == 0
+
+
+def test_signatures_that_end_soon(database: Database) -> None:
+    for name, days in (("soon", 9), ("later", 400)):
+        found = make.report(name, repository=f"registry.example.com/default/{name}")
+        signer = Signer("release-team", expires=make.NOW + timedelta(days=days))
+        signed = Verification("notary-v1", TrustStatus.VERIFIED, signers=(signer,))
+        refused = replace(signed, status=TrustStatus.REFUSED, signers=(replace(signer, expires=make.NOW),))
+        found = replace(found, images=(replace(found.images[0], verifications=(signed, refused)),))
+        with database.session() as session:
+            trust.note(session, found, "default")
+    with database.read() as session:
+        count, ending = trust.ending(session, OURS, make.NOW + timedelta(days=30))
+        assert (count, [e.repository for e in ending]) == (1, ["registry.example.com/default/soon"])
+        assert ending[0].expires_at == make.NOW + timedelta(days=9)
+        assert trust.ending(session, THEIRS, make.NOW + timedelta(days=30)) == (0, ())
