@@ -48,6 +48,8 @@ def verify_timestamp(token: bytes, message: bytes, anchors: Sequence[x509.Certif
         raise SignatureRefused("the timestamp is too large", reason="timestamp")
     try:
         return _verify(token, message, anchors)
+    except SignatureRefused as error:
+        raise error if error.reason == "timestamp" else _refused(str(error)) from error  # a certificate inside it
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         # What asn1crypto raises on bytes that are no timestamp; it parses lazily, so anywhere below.
         raise SignatureRefused("the timestamp cannot be read", reason="timestamp") from error
