@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 import tree_sitter_bash
 from tree_sitter import Language, Node, Parser
 
-from scanner.checks.base import ImageSubject
+from scanner.checks.base import ImageSubject, cut
 from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed
 from scanner.model.image import HistoryEntry, ImageConfig
 
@@ -143,8 +143,8 @@ def failed(found: Sequence[Evidence]) -> Failed:
 
 def evidence(subject: ImageSubject, one: Instruction, message: str) -> Evidence:
     """Evidence that points at an instruction, whether it made a layer or not. What is quoted from a hostile line is cut."""
-    line = f"{one.name} {one.text}".strip()[:_MAX_LINE]
-    message = message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
+    line = f"{one.name} {one.text}".strip()
+    line, message = cut(line, _MAX_LINE), cut(message, _MAX_MESSAGE)
     if one.layer is not None:
         return subject.evidence(message, layer_index=one.layer, instruction=line)
     return Evidence(message, instruction=line, history_index=one.index)

@@ -173,8 +173,16 @@ def test_evidence_of_a_hostile_history_is_bounded() -> None:
     assert isinstance(outcome, Failed)
     assert len(outcome.evidence) == 101
     assert "more of the kind" in outcome.evidence[-1].message
-    assert all(len(e.instruction) <= 1000 and len(e.message) < 500 for e in outcome.evidence)
+    assert all(len(e.instruction) <= 1002 and len(e.message) < 500 for e in outcome.evidence)
     long = subject(layer(entry("usr/bin/su", mode=0o4755)), history=["COPY " + "x" * 1_000_000 + " / # buildkit"])
     found = catalog.image_checks()["setuid-files"].examine(long)
     assert isinstance(found, Failed)
-    assert len(found.evidence[0].instruction) <= 2000
+    assert len(found.evidence[0].instruction) <= 2002
+
+
+def test_what_is_cut_shows_no_half_of_a_secret() -> None:
+    token = "ghp_" + "a1B2" * 9
+    image = built_by("RUN /bin/sh -c dnf distro-sync " + "x" * (1000 - len("RUN dnf distro-sync ") - 9) + f" {token} y")
+    outcome = catalog.image_checks()["dist-upgrade"].examine(image)
+    assert isinstance(outcome, Failed)
+    assert "ghp_" not in outcome.evidence[0].instruction
