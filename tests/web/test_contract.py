@@ -61,7 +61,9 @@ EXAMPLES = settings(
 
 
 HOME = Path(tempfile.gettempdir()) / f"dockwarden-contract-{uuid.uuid4().hex}"
-SETTINGS = Settings(home=HOME, secret_key=KEY, rate_limits=False, database_url=Secret(f"sqlite:///{HOME}/d.db"))
+SETTINGS = Settings(
+    home=HOME, secret_key=KEY, audit_key=KEY, rate_limits=False, database_url=Secret(f"sqlite:///{HOME}/d.db")
+)
 APP = create_app(SETTINGS, celery=queue.make_app(SETTINGS))  # opens nothing: `seeded` makes the database
 schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", APP, config=CONFIG)
 
