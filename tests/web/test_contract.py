@@ -45,6 +45,14 @@ CONFIG = SchemathesisConfig.from_dict(
                     "policies_validate",
                     "registries_create",
                     "registries_change",
+                    "exemptions_create",  # an end within a year, something that it is about
+                    "vex_create",  # a document that is OpenVEX
+                    "users_create",  # a password that is not easily guessed
+                    "users_set_password",
+                    "account_change_password",
+                    "hooks_create",  # a format that there is
+                    "audit_log_index",  # a time that there is
+                    "audit_log_export",
                 ],
                 "checks": MEANING,
             },

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from flask import Response, stream_with_context
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from scanner.store import audit
-from web.api.base import Model, PageQuery, Text, answer, blueprint, problems
+from web.api.base import Model, Moment, PageQuery, Text, answer, blueprint, problems
 from web.auth import everywhere, permission
 from web.services import services
 
@@ -40,8 +40,8 @@ class EntryFilter(Model):
         "", description="What, or the beginning of it: `policy`, `session.begin`."
     )
     object: Annotated[Text, Field(max_length=400)] = Field("", description="What it was done to.")
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = Field(None, description="Up to, not including.")
+    since: Moment | None = None
+    until: Moment | None = Field(None, description="Up to, not including.")
 
     def chosen(self) -> audit.Filter:
         return audit.Filter(self.actor, self.action, self.object, self.since, self.until)

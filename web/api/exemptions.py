@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
 from scanner.errors import RefusedError, UsageError
 from scanner.store import audit, exemptions, gate, images
 from scanner.store.session import moment
-from web.api.base import PREFIX, Body, Model, Name, PageQuery, Text, answer, blueprint, problems
+from web.api.base import PREFIX, Body, Model, Moment, Name, PageQuery, Text, answer, blueprint, problems
 from web.auth import address, permission, principal, project_named
 from web.services import services
 
@@ -39,7 +39,7 @@ class ExemptionIn(Body):
     )
     purl: Annotated[Text, Field(max_length=1000)] = Field("", description="Only this package; empty: any.")
     justification: Annotated[Words, Field(min_length=10)] = Field(description="Why this may be accepted, for others.")
-    expires_at: AwareDatetime = Field(strict=False, description="At most a year from now.")
+    expires_at: Moment = Field(description="At most a year from now.")
     until_fixed: bool | None = Field(
         None, description="End it when there is a fix. When absent: true, unless there is one already."
     )

@@ -214,6 +214,8 @@ class _Question:
         )
         with services().database.session() as session:
             recent = store_gate.resolved(session, asked.target, asked.project, _RESOLVED_SECONDS)
+            if recent and self.reference.digest and scans.get(session, recent).state is ScanState.DONE:
+                recent = None  # its decision does not stand any more, else nobody would ask: it has nothing new to tell
             ticket = scans.Ticket(recent, created=False) if recent else scans.request(session, asked)
             view = scans.get(session, ticket.scan_id, self.projects)
         if ticket.created:
