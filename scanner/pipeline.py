@@ -46,6 +46,7 @@ from scanner.model.reference import Descriptor
 from scanner.model.scan import ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.policy.evaluate import Context, evaluate
 from scanner.policy.rules import Policy
+from scanner.registry.attached import attached_bills
 from scanner.registry.blobs import BlobStore
 from scanner.registry.facts import FactsCache
 from scanner.registry.layers import ContentWants, read_layer
@@ -216,7 +217,10 @@ def examine_image(
             image, rootfs, "", source, [secret for answer in answers for secret in answer.secrets], base
         )
         answers, about_image = doubts(answers, rootfs)
-        return ImageReport(image_without_secrets(image), answers, results, incomplete=about_image, base=base)
+        attached = attached_bills(source, image.digest) if services.settings.attached_sboms else ()
+        return ImageReport(
+            image_without_secrets(image), answers, results, incomplete=about_image, base=base, attached=attached
+        )
 
 
 def read_layers(

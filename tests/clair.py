@@ -61,11 +61,10 @@ def cvss(name: str, score: float, vector: str) -> dict[str, Any]:
 
 @dataclass
 class Clair:
-    """A running Clair (``combo`` mode). ``webhook`` is where its notifier reports, with ``webhook_secret`` as a bearer token."""
+    """A running Clair (``combo`` mode). ``webhook`` is where its notifier reports."""
 
     directory: Path
     webhook: str = ""
-    webhook_secret: str = field(default="", repr=False)
     port: int = 0
     key: str = field(default_factory=lambda: base64.b64encode(secrets.token_bytes(32)).decode(), repr=False)
 
@@ -93,7 +92,6 @@ class Clair:
         webhook = {
             "target": self.webhook,
             "callback": f"{self.url}/notifier/api/v1/notification/",
-            "headers": {"Authorization": [f"Bearer {self.webhook_secret}"]},
         }
         configuration = {
             "http_listen_addr": f"127.0.0.1:{self.port}",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from scanner.model.finding import CheckResult, EngineReport, Incomplete, Verification
+from scanner.model.finding import CheckResult, Component, EngineReport, Incomplete, Verification
 from scanner.model.image import Image
 from scanner.model.lineage import BaseImage
 from scanner.model.reference import Descriptor, Digest, Platform
@@ -65,6 +65,19 @@ class ScanRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachedBill:
+    """A bill of materials that somebody attached to the image in its registry: their word, kept beside our own look and never in its place.
+
+    ``digest`` is that of the artifact's manifest; ``format`` cyclonedx or spdx; ``problem`` says why it could not be read.
+    """
+
+    digest: Digest
+    format: str
+    components: tuple[Component, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageReport:
     """Everything found out about one image (one platform). Immutable evidence: a decision rests on exactly this.
 
@@ -78,6 +91,7 @@ class ImageReport:
     verifications: tuple[Verification, ...] = ()
     incomplete: tuple[Incomplete, ...] = ()
     base: BaseImage | None = None  # None: not known what it was built on
+    attached: tuple[AttachedBill, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from scanner.config import Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError, UsageError
 from scanner.model.image import Image
-from scanner.model.reference import Descriptor, Platform, Reference
+from scanner.model.reference import Descriptor, Digest, Platform, Reference
 from scanner.registry.archive import OciLayout, open_archive
 from scanner.registry.decompress import Readable
 from scanner.registry.manifest import ImageIndex, Manifest, build_image, parse_config, parse_manifest, require_image
@@ -54,6 +54,10 @@ class Source(ABC):
     @abstractmethod
     def open(self, descriptor: Descriptor) -> contextlib.AbstractContextManager[Readable]:
         """A layer's transported bytes, not compared yet: ``read_layer`` does."""
+
+    def referrers(self, digest: Digest) -> list[Descriptor]:
+        """What refers to this manifest where it lies. A directory or an archive has nobody who could attach anything."""
+        return []
 
     def image(self, descriptor: Descriptor) -> tuple[Image, bytes]:
         """The image that a manifest describes, and its config's bytes. Raises ImageError for an index or an artifact."""
@@ -133,6 +137,10 @@ class RegistrySource(Source):
         if "manifest" in descriptor.media_type or "index" in descriptor.media_type:
             return self.client.manifest(self.reference.at(descriptor.digest))[1]
         return self.client.blob(self.reference, descriptor.digest, limit)
+
+    def referrers(self, digest: Digest) -> list[Descriptor]:
+        """See `Source.referrers`."""
+        return self.client.referrers(self.reference, digest)
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:

@@ -160,6 +160,11 @@ class _Page:
             yield from self._vulnerabilities([item.vulnerability for item in found])
             yield from self._disputes([item for item in found if item.disputed])
         yield from self._signatures(image.verifications)
+        for bill in image.attached:
+            unseen = len(agreement.unseen(bill, image.engines))
+            told = bill.problem or f"{len(bill.components)} components, {unseen} of them not found by us"
+            head = f"  attached {bill.format or 'bill of materials'} {bill.digest.short}: "
+            yield from self._wrap(told, head, "    ")
         yield from self._checks(image.checks, image.base)
 
     def _signatures(self, answers: Sequence[Verification]) -> Iterator[str]:

@@ -32,7 +32,6 @@ from tests.reports_factory import engine, image_report, report, vulnerability
 from web import create_app
 
 KEY = Secret("k" * 40)
-TOKEN = "the notifier's token, long enough"
 NOTIFICATION = "d9c8f3f0-4f0e-4d8a-8f53-0d6a3a1c5e11"
 NAME = "registry.example.com/shop/app"
 
@@ -129,11 +128,9 @@ def test_a_real_notification_from_end_to_end(
 ) -> None:
     told: queues.Queue[Request] = queues.Queue()
     httpserver.expect_request("/webhooks/clair").respond_with_handler(lambda r: told.put(r) or Response(status=200))
-    own = Clair(tmp_path / "clair", webhook=httpserver.url_for("/webhooks/clair"), webhook_secret=TOKEN).start()
+    own = Clair(tmp_path / "clair", webhook=httpserver.url_for("/webhooks/clair")).start()
     try:
-        settings = own.settings(
-            home=tmp_path / "home", secret_key=KEY, clair_webhook_token=Secret(TOKEN), rate_limits=False
-        )
+        settings = own.settings(home=tmp_path / "home", secret_key=KEY, rate_limits=False)
         own.load([OLD])
         digest = record(database, scanned(settings, sample_layouts / "shop/vulnerable"))
         own.load([OLD, NEW])

@@ -162,9 +162,18 @@ class FindingPage(Model):
     next_cursor: str | None
 
 
+class ComponentQuery(Offset):
+    attached: bool = Field(
+        False, description="What bills of materials list that somebody attached to the image, instead of what we found."
+    )
+
+
 class ComponentOut(Model):
+    """``attached``: the bill whose word it is; null: an engine of ours found it."""
+
     image: DigestText
     component: Component
+    attached: DigestText | None
 
 
 class ComponentPage(Model):
@@ -375,13 +384,22 @@ def _finding(image: Image, found: agreement.Finding, base: BaseImage | None) -> 
 
 @api.get("/images/<digest>/components", responses={"200": ComponentPage, **problems(404)})
 @permission("read")
-def components(path: ImagePath, query: Offset) -> Response:
+def components(path: ImagePath, query: ComponentQuery) -> Response:
     """Packages found in the image"""
-    found = [
-        ComponentOut(image=item.image.digest, component=component)
-        for item in _found(path.digest).images
-        for component in agreement.components(item.engines)
-    ]
+    parts = _found(path.digest).images
+    if query.attached:
+        found = [
+            ComponentOut(image=item.image.digest, component=component, attached=bill.digest)
+            for item in parts
+            for bill in item.attached
+            for component in bill.components
+        ]
+    else:
+        found = [
+            ComponentOut(image=item.image.digest, component=component, attached=None)
+            for item in parts
+            for component in agreement.components(item.engines)
+        ]
     items, cursor = _slice(found, query)
     return answer(ComponentPage(items=items, next_cursor=cursor))
 

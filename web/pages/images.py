@@ -182,7 +182,7 @@ def one(digest: str) -> str:
     decision = orjson.loads(gate.document) if gate else None
     return page(
         "image.html", digest=digest, report=report, report_id=report_id, names=names, history=history, decision=decision, tab=tab, tabs=TABS,
-        item=item, number=number, packages=_packages(item, base), components=_components(item), disputes=_disputes(item), formats=catalog.reports(), catalog=catalog.checks(), rows=_ROWS,
+        item=item, number=number, packages=_packages(item, base), components=_components(item), disputes=_disputes(item), unseen=agreement.unseen, formats=catalog.reports(), catalog=catalog.checks(), rows=_ROWS,
         instruction=instruction, here=here, reasons=_reasons(decision), segments=_layers(item), base=base, whose=_whose(item, base),
         origin_of=lambda evidence: evidence_origin(evidence, base),
     )  # fmt: skip

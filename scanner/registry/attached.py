@@ -1,0 +1,123 @@
+"""Bills of materials beside an image in its registry: CycloneDX and SPDX documents that refer to it (distribution-spec, referrers).
+
+Whoever may push there may attach one, so it is somebody's word: read within bounds, kept as such, and never taken instead of a look of
+our own. What cannot be read is kept as that, with why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from scanner.config import Limits
+from scanner.errors import ImageError, RemoteError, ScannerError
+from scanner.model.finding import Component
+from scanner.model.reference import Descriptor, Digest
+from scanner.model.scan import AttachedBill
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.registry.manifest import Manifest, parse_manifest
+from scanner.registry.sources import Source
+
+FORMATS = {"application/vnd.cyclonedx+json": "cyclonedx", "application/spdx+json": "spdx"}
+_BILLS, _BYTES, _COMPONENTS, _DEPTH = 8, 32 << 20, 50_000, 16
+_SHORT, _LICENCES = 512, 20
+
+
+def attached_bills(source: Source, digest: Digest) -> tuple[AttachedBill, ...]:
+    """Every bill that is attached to this manifest. A registry that does not answer is a bill that could not be read."""
+    try:
+        found = [d for d in source.referrers(digest) if _format(d)]
+    except (RemoteError, ImageError) as error:
+        return (AttachedBill(digest, "", problem=f"what is attached could not be listed: {error}"),)
+    bills = [_read(source, descriptor) for descriptor in found[:_BILLS]]
+    if len(found) > _BILLS:
+        bills.append(AttachedBill(digest, "", problem=f"{len(found) - _BILLS} more were not read"))
+    return tuple(bills)
+
+
+def _format(descriptor: Descriptor) -> str:
+    return FORMATS.get((descriptor.artifact_type or "").partition(";")[0].strip(), "")
+
+
+def _read(source: Source, descriptor: Descriptor) -> AttachedBill:
+    kind = _format(descriptor)
+    try:
+        data = source.document(descriptor, source.settings.limits.manifest)
+        manifest = parse_manifest(data, descriptor, source.settings.limits)
+        if not isinstance(manifest, Manifest) or not manifest.layers:
+            raise ImageError("an artifact without content")
+        content = manifest.layers[0]
+        if content.size > _BYTES:
+            raise ImageError(f"a bill of {content.size} bytes")
+        return AttachedBill(
+            descriptor.digest, kind, parse_bill(source.document(content, _BYTES), kind, source.settings.limits)
+        )
+    except ScannerError as error:
+        return AttachedBill(descriptor.digest, kind, problem=clean_text(str(error), 300))
+
+
+def parse_bill(data: bytes, kind: str, limits: Limits) -> tuple[Component, ...]:
+    """The components of a CycloneDX or SPDX 2 document in JSON. Raises ImageError for what is neither."""
+    document = load_untrusted_json(data, limit=_BYTES, depth=limits.json_depth, mend_text=True)
+    if not isinstance(document, dict):
+        raise ImageError("the bill is not a JSON object")
+    if kind == "cyclonedx" and document.get("bomFormat") == "CycloneDX":
+        items = _cyclonedx(document, _DEPTH)
+    elif kind == "spdx" and str(document.get("spdxVersion", "")).startswith("SPDX-2."):
+        items = _spdx(document)
+    else:
+        raise ImageError(f"the bill is no {kind} document that we can read")
+    found: dict[tuple[str, str, str], Component] = {}
+    for item in items:
+        found.setdefault((item.purl, item.name, item.version), item)
+        if len(found) > _COMPONENTS:
+            raise ImageError(f"the bill lists more than {_COMPONENTS} components")
+    return tuple(found.values())
+
+
+def _cyclonedx(parent: Mapping[str, Any], depth: int) -> Iterator[Component]:
+    for item in map(_dict, _list(parent.get("components"))):
+        if item.get("type") in ("library", "application", "framework", "operating-system"):
+            licences = [_dict(_dict(entry).get("license")) for entry in _list(item.get("licenses"))[:_LICENCES]]
+            names = [_text(one.get("id")) or _text(one.get("name")) for one in licences]
+            yield _component(item.get("purl"), item.get("name"), item.get("version"), names)
+        if depth:
+            yield from _cyclonedx(item, depth - 1)
+
+
+def _spdx(document: Mapping[str, Any]) -> Iterator[Component]:
+    for item in map(_dict, _list(document.get("packages"))):
+        if item.get("primaryPackagePurpose") == "CONTAINER":
+            continue
+        references = map(_dict, _list(item.get("externalRefs")))
+        purl = next((r.get("referenceLocator") for r in references if r.get("referenceType") == "purl"), "")
+        declared = _text(item.get("licenseDeclared"))
+        yield _component(
+            purl, item.get("name"), item.get("versionInfo"), [declared] if declared != "NOASSERTION" else []
+        )
+
+
+def _component(purl: object, name: object, version: object, licences: list[str]) -> Component:
+    text = _text(purl)
+    kind = text.removeprefix("pkg:").partition("/")[0] if text.startswith("pkg:") else ""
+    return Component(text, _text(name), _text(version), kind, licenses=tuple(filter(None, licences)))
+
+
+def _text(value: object) -> str:
+    return clean_text(value, _SHORT) if isinstance(value, str) else ""
+
+
+def _dict(value: object) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ImageError("the bill is not of its schema")
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ImageError("the bill is not of its schema")
+    return value
