@@ -25,7 +25,13 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519Public
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _MAX_PATH = 6
-_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _MIN_RSA = 2048
 _UNDERSTOOD = {
     x509.BasicConstraints.oid,

@@ -21,6 +21,7 @@ from scanner.trust._cosign.verification import verify_one as verify_cosign
 from scanner.trust._notation import policy as notation_policy
 from scanner.trust._notation.envelope import COSE, JWS
 from scanner.trust._notation.verification import verify_one as verify_notation
+from scanner.trust._pki import load_der_certificate
 from scanner.trust._timestamp import verify_timestamp
 from scanner.trust.base import SignatureRefused
 from tests.scanner.trust.certificates import TimestampAuthority, b64, der, pem
@@ -246,3 +247,12 @@ def test_trust_documents(document: Any) -> None:
 def test_cbor_that_would_not_end(nested: bytes) -> None:
     notation_verdict(nested, COSE)
     notation_verdict(cbor2.dumps(cbor2.CBORTag(18, [nested, {}, b"", b""])), COSE)
+
+
+def test_every_byte_of_a_certificate() -> None:
+    """Each byte by itself: what random edits may miss, such as a version that does not exist."""
+    good = der(CHAIN.certificates[0])
+    for place in range(len(good)):
+        broken = good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
+        found = outcome(partial(load_der_certificate, broken))
+        assert not isinstance(found, SignatureRefused) or found.reason == "malformed"
