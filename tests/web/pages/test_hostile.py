@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from flask_openapi3.openapi import OpenAPI
-from werkzeug.serving import make_server
 
 from scanner import catalog
 from scanner.model.finding import (
@@ -82,8 +80,8 @@ def hostile() -> ScanReport:
 
 @pytest.fixture
 def served(
-    app: OpenAPI, make_token: Callable[..., str], database: Database, worker: Worker, registry: RegistryView
-) -> Iterator[Served]:
+    address: str, make_token: Callable[..., str], database: Database, worker: Worker, registry: RegistryView
+) -> Served:
     found = hostile()
     with database.session() as session:
         ticket = scans.request(session, ScanRequest(TARGET, source="api", requested_by=WORD))
@@ -95,12 +93,7 @@ def served(
         claim = scans.claim(session, "w", ("push",), 60)
         assert claim
         scans.fail(session, claim, "malformed_image", WORD)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield Served(f"http://127.0.0.1:{server.server_port}", make_token(), str(found.digest), failing or ticket.scan_id)
-    server.shutdown()
-    thread.join()
+    return Served(address, make_token(), str(found.digest), failing or ticket.scan_id)
 
 
 def pages(served: Served) -> list[str]:

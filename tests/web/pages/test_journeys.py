@@ -1,0 +1,123 @@
+"""The ways that people go, in a real Chromium, at both widths: each ends with what they came for. Pictures are kept as artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from scanner.model.scan import ScanRequest
+from scanner.store import scans
+from scanner.store.session import Database
+from tests.conftest import ARTEFACTS
+from tests.reports_factory import simple, vulnerability
+from tests.web.conftest import Worker
+from tests.web.people import PASSWORD, person
+
+CRITICAL = "CVE-2026-4242"
+IMAGE = "registry.example.com/shop/cart:1"
+WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
+
+
+@dataclass
+class Browsers:
+    """A browser for each person, of one width. Whatever the browsers complain of is kept."""
+
+    browser: Any
+    address: str
+    width: str
+    complaints: list[str] = field(default_factory=list)
+    contexts: list[Any] = field(default_factory=list)
+
+    def sign_in(self, name: str) -> Any:
+        size = dict(zip(("width", "height"), WIDTHS[self.width], strict=True))
+        context = self.browser.new_context(viewport=size)
+        self.contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.goto(self.address + "/")
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        page.wait_for_url("**/overview")
+        return page
+
+    def keep(self, page: Any, name: str) -> None:
+        ARTEFACTS.mkdir(exist_ok=True)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than the screen"
+        page.screenshot(path=str(ARTEFACTS / f"journey-{name}-{self.width}.png"), full_page=True)
+
+
+@pytest.fixture(params=WIDTHS)
+def browsers(
+    browser: Any, address: str, database: Database, worker: Worker, request: pytest.FixtureRequest
+) -> Iterator[Browsers]:
+    for name, role in (("dora", "developer"), ("sam", "security")):
+        person(database, name, role, member_of=["default"])
+    with database.session() as session:
+        scans.request(session, ScanRequest(IMAGE, source="webhook:distribution"))
+    worker.finish(simple(vulnerability(CRITICAL, "openssl")))
+    made = Browsers(browser, address, request.param)
+    yield made
+    for context in made.contexts:
+        context.close()
+    assert made.complaints == []
+
+
+def test_triage_of_a_new_critical(browsers: Browsers) -> None:
+    page = browsers.sign_in("sam")
+    page.get_by_role("region", name="Severe and new since yesterday").get_by_role("link", name=CRITICAL).click()
+    page.get_by_role("heading", name="Whom it concerns").wait_for()
+    browsers.keep(page, "triage")
+    page.get_by_role("link", name="shop/cart").click()
+    page.get_by_role("heading", name="What to do").wait_for()
+    assert page.get_by_text("openssl to 2.0").first.is_visible() or page.get_by_text("openssl").first.is_visible()
+
+
+def test_an_exemption_is_asked_for_and_approved(browsers: Browsers) -> None:
+    dora = browsers.sign_in("dora")
+    dora.goto(browsers.address + "/images?verdict=deny")
+    dora.get_by_role("link", name="shop/cart").click()
+    dora.get_by_role("link", name="ask to accept it").first.click()
+    assert dora.get_by_label("Vulnerability or check").input_value() == CRITICAL
+    dora.get_by_label("Why this may be accepted").fill("The flaw is in a command that we never call.")
+    dora.get_by_role("button", name="Ask").click()
+    dora.get_by_text("Another person has to decide").wait_for()
+    browsers.keep(dora, "exemption")
+    sam = browsers.sign_in("sam")
+    sam.get_by_role("link", name="1 request waits for a second person").click()
+    sam.get_by_role("link", name=CRITICAL).click()
+    sam.get_by_role("button", name="Approve").click()
+    sam.get_by_text("Approved by").wait_for()
+    browsers.keep(sam, "exemption-approved")
+
+
+def test_a_policy_is_changed_after_a_dry_run(browsers: Browsers) -> None:
+    page = browsers.sign_in("sam")
+    page.goto(browsers.address + "/policies/new")
+    editor = page.get_by_label("Policy (YAML)")
+    lax = editor.input_value().replace("registry.example.com/shop/**", "**").replace("[production]", "[]")
+    lax = lax.replace("severity: [critical]", "severity: [low]").replace("action: deny", "action: warn")
+    editor.fill(lax)
+    page.get_by_role("button", name="Try on what is known").click()
+    page.get_by_role("heading", name="Newly released").wait_for()
+    browsers.keep(page, "dry-run")
+    page.get_by_role("button", name="Save and put in force").click()
+    page.get_by_role("heading", name="Text in force").wait_for()
+
+
+def test_who_is_affected(browsers: Browsers) -> None:
+    page = browsers.sign_in("dora")
+    page.goto(browsers.address + "/vulnerabilities")
+    page.keyboard.press("/")
+    page.keyboard.type("2026-4242")
+    page.wait_for_url("**q=2026-4242*")
+    page.get_by_role("link", name=CRITICAL).click()
+    page.get_by_role("link", name="shop/cart:1").wait_for()
+    browsers.keep(page, "affected")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    assert "shop/cart" in download.value.path().read_text()
