@@ -46,7 +46,7 @@ def stored(settings: Settings) -> Trust:
 
     if settings.embedded and not (settings.home / "dockwarden.db").exists():
         return Trust()
-    database = Database(settings.database)
+    database = Database.of(settings)
     if settings.embedded:
         database.upgrade()
     database.check_head()
