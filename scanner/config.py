@@ -7,6 +7,7 @@ environment wins. With nothing set everything lives under ``./var``: SQLite, an 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 import secrets
 import tempfile
@@ -107,7 +108,9 @@ class Settings:
     public_url: str = ""
     secret_key: Secret = Secret("")  # signs sessions, keys token hashes; made and kept under home when empty
     secret_key_previous: Secret = Secret("")  # still read while secrets move to a new key; see docs/accounts.md
-    audit_key: Secret = Secret("")  # chains the audit log; made and kept under home when empty, and never changed
+    audit_key: Secret = Secret(
+        ""
+    )  # chains the audit log, and never changes; follows from secret_key, or kept under home
     audit_anchors: Path | None = None  # where the log's chain is noted; home/audit_anchors.jsonl when unset
     engine: str = "trivy"
     engine_secrets: bool = False
@@ -256,7 +259,14 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
 
 
 def audit_key(settings: Settings) -> Secret:
-    """The key that chains the audit log: as set, else made once and kept in ``home/audit_key``. Raises as `secret_key`."""
+    """The key that chains the audit log: as set, else made once and kept in ``home/audit_key``. Raises as `secret_key`.
+
+    Where processes are given a secret key to share and no audit key, it follows from that one: each would make its own otherwise, and
+    no chain would hold.
+    """
+    if settings.secret_key and not settings.audit_key:
+        shared = secret_key(settings).reveal().encode()
+        return Secret(hmac.new(shared, b"dockwarden audit log", "sha256").hexdigest())
     return _kept_key(settings.audit_key, settings.home / "audit_key", "AUDIT_KEY")
 
 

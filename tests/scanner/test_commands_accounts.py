@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from scanner import anchors
 from scanner.cli import cli
-from scanner.config import Settings, audit_key, load, secret_key
+from scanner.config import Secret, Settings, audit_key, load, secret_key
 from scanner.store import accounts, audit
 from scanner.store.session import Database
 
@@ -104,6 +104,14 @@ def test_the_log_is_verified_and_exported(run: Callable[..., Result], settings: 
         session.exec_driver_sql("UPDATE audit_log SET actor = 'mallory' WHERE id = 2")
     changed = run("audit-log", "verify")
     assert "entry 2: it does not fit the one before it" in changed.stderr
+
+
+def test_processes_that_share_a_secret_key_chain_with_one_audit_key(settings: Settings, tmp_path: Path) -> None:
+    shared = Secret("s" * 40)
+    web, worker = (replace(settings, home=tmp_path / name, secret_key=shared) for name in ("web", "worker"))
+    assert audit_key(web) == audit_key(worker) != shared
+    assert not (tmp_path / "web").exists()  # a process with a read-only home needs none
+    assert audit_key(replace(web, audit_key=Secret("a" * 40))) == Secret("a" * 40)
 
 
 def test_the_keys_are_made_once_and_are_not_each_others(settings: Settings) -> None:

@@ -173,6 +173,6 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/vulnerabilities"): ("read", "own"),
     ("GET", "/vulnerabilities/<name>"): ("read", "own"),
     ("POST", "/webhooks/<format_id>"): ("public", "none"),
-    ("POST", "/webhooks/clair"): ("public", "none"),
     ("POST", "/webhooks/<format_id>/<path_token>"): ("public", "none"),
+    ("POST", "/webhooks/clair"): ("public", "none"),
 }
