@@ -210,7 +210,8 @@ def examine_image(
             checks = run_checks(image, None, str(error), source, (), base)
             incomplete = (Incomplete(error.reason, str(error)),)
             return ImageReport(image_without_secrets(image), checks=checks, incomplete=incomplete, base=base)
-        report(Progress(Stage.SCAN, f"{len(image.layers)} layers with {request.engine}"))
+        who = " and ".join(catalog.chosen_engines(request.engine))
+        report(Progress(Stage.SCAN, f"{len(image.layers)} layers with {who}"))
         answers = ask_engines(image, request.engine, services, deadline)
         report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
         results = run_checks(

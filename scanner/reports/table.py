@@ -201,7 +201,7 @@ class _Page:
         ends = engine.coverage.os_end_of_life
         system += f" (supported until {ends})" if ends else ""
         built = engine.advisories.updated_at
-        yield f"  {engine.engine} {engine.version}: {system}, {engine.coverage.packages} packages, advisories of {_date(built)}"
+        yield f"  {f'{engine.engine} {engine.version}'.rstrip()}: {system}, {engine.coverage.packages} packages, advisories of {_date(built)}"
         for item in engine.incomplete:
             yield from self._wrap(f"unknown: {item.detail or item.reason}", "    ? ", "      ")
 
