@@ -240,7 +240,10 @@ def renew(
     What the image has now and had not before goes to the outbox. Returns how many such findings there are.
     """
     report_id = _store_report(session, found, evidence)
-    _store_images(session, found)
+    if _components(former) == _components(found):
+        _change_findings(session, former, found)
+    else:
+        _store_images(session, found)
     for one in made:
         _store_decision(session, one, found, report_id, name.project, None)
     values = _listed_values(found, report_id, name.project, [one.decision for one in made])
@@ -260,6 +263,10 @@ def renew(
             outbox.insert().values(kind="new-findings", subject=found.digest, body=body, created_at=moment(session))
         )
     return len(new)
+
+
+def _components(found: ScanReport) -> list[tuple[Component, ...]]:
+    return [e.components for i in found.images for e in i.engines]
 
 
 def _vulnerabilities(found: ScanReport) -> list[Vulnerability]:
@@ -317,6 +324,54 @@ def _store_images(session: Connection, found: ScanReport) -> None:
         insert_new(session, first_seen, seen_now)
 
 
+def _change_findings(session: Connection, former: ScanReport, found: ScanReport) -> None:
+    """The links of images whose vulnerabilities changed and whose packages did not: only the difference is written, in the usual order."""
+    before, after = _found_pairs(former), _found_pairs(found)
+    gone = before.keys() - after.keys()
+    come = {key: v for key, v in after.items() if key not in before or before[key].fixable != v.fixable}
+    touched = sorted({digest for digest, _, _ in (*gone, *come)})
+    if not touched:
+        return
+    numbers = sa.select(image.c.digest, image.c.id).where(image.c.digest.in_(touched)).order_by(image.c.id)
+    image_ids = {row.digest: row.id for row in session.execute(numbers.with_for_update())}
+    changed = [(key[1], before.get(key) or after[key]) for key in (*gone, *come)]
+    wanted = {purl: _component_row(Component(v.purl, v.package, v.installed_version, "")) for purl, v in changed}
+    component_ids = _numbered(session, component, "purl", wanted, wanted.__getitem__)
+    names = {name: v for (_, _, name), v in come.items()}
+    vulnerability_ids = _numbered(session, vulnerability, "name", names, lambda name: _advisory(name, names[name]))
+    vulnerability_ids |= _ids(session, vulnerability, vulnerability.c.name, {name for _, _, name in gone})
+
+    def row(key: tuple[str, str, str]) -> dict[str, int]:
+        digest, purl, name = key
+        return {
+            "image_id": image_ids[digest],
+            "component_id": component_ids[purl],
+            "vulnerability_id": vulnerability_ids[name],
+        }
+
+    columns = (finding.c.image_id, finding.c.component_id, finding.c.vulnerability_id)
+    rows = [{f"old_{name}": number for name, number in row(key).items()} for key in sorted((*gone, *come))]
+    session.execute(finding.delete().where(*(c == sa.bindparam(f"old_{c.name}") for c in columns)), rows)
+    insert_new(session, finding, [{**row(key), "fixable": come[key].fixable} for key in sorted(come)])
+    if found.repository:
+        now = moment(session)
+        pairs = sorted({(r["component_id"], r["vulnerability_id"]) for r in map(row, come)})
+        seen_now = [
+            {"repository": found.repository, "component_id": c, "vulnerability_id": v, "at": now} for c, v in pairs
+        ]
+        insert_new(session, first_seen, seen_now)
+
+
+def _found_pairs(found: ScanReport) -> dict[tuple[str, str, str], Vulnerability]:
+    """What is linked to the images of a report: (image, package, vulnerability)."""
+    return {
+        (item.image.digest, purl_key(v.purl), bounded(v.id, _NAME_BYTES)): v
+        for item in found.images
+        for e in item.engines
+        for v in e.vulnerabilities
+    }
+
+
 @dataclass(frozen=True)
 class _Links:
     """What one image is linked to: rows of its packages by their key, and its vulnerabilities."""
@@ -329,16 +384,13 @@ class _Links:
         vulnerabilities = [v for e in item.engines for v in e.vulnerabilities]
         packages = [Component(v.purl, v.package, v.installed_version, "") for v in vulnerabilities]
         packages += [c for e in item.engines for c in e.components]  # these say more, and come last to win
-        rows = {
-            purl_key(c.purl): {
-                "purl": purl_key(c.purl),
-                "name": c.name[:512],
-                "version": c.version[:512],
-                "type": c.type[:64],
-            }
-            for c in packages
-        }
-        return cls(rows, vulnerabilities)
+        return cls({purl_key(c.purl): _component_row(c) for c in packages}, vulnerabilities)
+
+
+def _component_row(item: Component) -> dict[str, str]:
+    return {
+        "purl": purl_key(item.purl), "name": item.name[:512], "version": item.version[:512], "type": item.type[:64],
+    }  # fmt: skip
 
 
 def _picture(session: Connection, item: ImageReport) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from pytest_httpserver import HTTPServer
 
-from scanner import queue, samples, upkeep
+from scanner import catalog, decisions, queue, samples, upkeep
 from scanner.advisories import database as advisories
 from scanner.advisories import sources, trivydb
 from scanner.advisories.trivydb import Advisory
@@ -23,8 +23,19 @@ from scanner.errors import LeaseLost
 from scanner.model.finding import Component, Severity
 from scanner.model.scan import Progress, ScanState, Stage
 from scanner.queue import make_app
-from scanner.store import accounts, gate, jobs, registries
-from scanner.store.schema import decision, listing, outbox, rests_on, scan, verdict
+from scanner.store import accounts, gate, images, jobs, registries
+from scanner.store.schema import (
+    component,
+    decision,
+    finding,
+    image,
+    listing,
+    outbox,
+    rests_on,
+    scan,
+    verdict,
+    vulnerability,
+)
 from scanner.store.session import Database
 from scanner.tasks import Worker, register
 from tests import fleet
@@ -159,12 +170,41 @@ def test_an_advisory_that_is_taken_back_releases(database: Database, settings: S
     assert {v for v, _ in states(database).values()} == {"allow"}
 
 
+def linked(database: Database) -> set[tuple[str, str, str, bool]]:
+    """What lists and searches find: (image, package, vulnerability, fixable)."""
+    with database.read() as session:
+        query = (
+            sa.select(image.c.digest, component.c.purl, vulnerability.c.name, finding.c.fixable)
+            .join(finding, finding.c.image_id == image.c.id)
+            .join(component, component.c.id == finding.c.component_id)
+            .join(vulnerability, vulnerability.c.id == finding.c.vulnerability_id)
+        )
+        return {(row[0], row[1], row[2], bool(row[3])) for row in session.execute(query)}
+
+
+def test_what_is_searched_is_what_the_evidence_says(database: Database, settings: Settings, tmp_path: Path) -> None:
+    gone = Advisory("CVE-2026-22222", "debian 12", "libcommon5", Severity.LOW, "made up", fixed="1.0-2")
+    unfixed = replace(ADVISORY, fixed="")
+    publish(settings, tmp_path / "one", gone, unfixed, age=1)
+    fill(database, settings, tmp_path, 3, 1)
+    publish(settings, tmp_path / "two", ADVISORY)  # one is taken back, of another there is a fix now
+    keep_up(settings, database)
+    with database.read() as session:
+        reports = session.execute(sa.select(listing.c.report_id)).scalars().all()
+        found = [images.evidence(session, report_id) for report_id in reports]
+    said = {
+        (r.images[0].image.digest, v.purl, v.id, v.fixable)
+        for r in found
+        for e in r.images[0].engines
+        for v in e.vulnerabilities
+    }
+    assert linked(database) == said
+    assert {(name, fixable) for _, _, name, fixable in said} == {("CVE-2026-77777", True), ("CVE-2026-11111", True)}
+
+
 def test_what_is_unchanged_is_as_fresh_as_what_confirmed_it(
     database: Database, settings: Settings, tmp_path: Path
 ) -> None:
-    from scanner import catalog, decisions
-    from scanner.store import images
-
     publish(settings, tmp_path / "one", age=24 * 8)  # older than the default policy allows
     fill(database, settings, tmp_path, 2, 1)
     assert {v for v, _ in states(database).values()} == {"deny"}
