@@ -2,10 +2,10 @@
 # declared volume and /tmp, a healthcheck, no compilers or package lists left behind.
 FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /build
-COPY requirements.lock ./
+COPY requirements-runtime.lock ./
 # Dependencies before sources: they change rarely, so this layer is cached.
 RUN python -m venv /opt/dockwarden \
- && /opt/dockwarden/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+ && /opt/dockwarden/bin/pip install --no-cache-dir --require-hashes -r requirements-runtime.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY scanner scanner
 COPY web web

@@ -30,10 +30,13 @@ test-long: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
 
-# Hashes, no index addresses: the lock names packages, never where they come from.
+# Hashes, no index addresses: a lock names packages, never where they come from. The second is the first without what only
+# developers need: what an image of ours holds.
 lock: $(STAMP)
 	$(VENV)/bin/uv pip compile -q pyproject.toml --group dev --extra trivy --generate-hashes --universal \
 	  --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
+	$(VENV)/bin/uv pip compile -q pyproject.toml --extra trivy --generate-hashes --universal -c requirements.lock \
+	  --no-emit-index-url --no-header --no-annotate -o requirements-runtime.lock
 
 clean:
 	rm -rf $(VENV) var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

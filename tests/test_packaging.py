@@ -51,10 +51,21 @@ def test_the_wheel_holds_no_tests(wheel: set[str]) -> None:
     assert not [name for name in wheel if name.startswith(("tests/", "var/", "benchmarks/"))]
 
 
-def test_the_lock_names_no_address() -> None:
-    text = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-runtime.lock"])
+def test_a_lock_names_no_address(name: str) -> None:
+    text = (ROOT / name).read_text()
     assert "://" not in text
     assert text.count("--hash=sha256:") > 100
+
+
+def test_an_image_of_ours_holds_what_was_tested_and_nothing_for_developers() -> None:
+    tested, shipped = (
+        set(re.findall(r"^([a-z0-9][^ \\\n]*)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.lock", "requirements-runtime.lock")
+    )
+    assert shipped < tested
+    assert not [pin for pin in shipped if pin.startswith(("pytest", "playwright", "mypy", "hypothesis", "uv=="))]
+    assert "requirements-runtime.lock" in (ROOT / "Dockerfile").read_text()
 
 
 def test_no_file_names_a_package_registry() -> None:
