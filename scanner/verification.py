@@ -21,6 +21,8 @@ from scanner.trust.base import Fetcher, TrustJob, TrustRoot, TrustScheme, TrustS
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+    from scanner.registry.auth import CredentialStore
+
 log = logging.getLogger(__name__)
 
 # Evidence is immutable and not small: the same answers as before are kept as they are, while they are as young as this.
@@ -55,7 +57,13 @@ def stored(settings: Settings) -> Trust:
 
 
 def verify(
-    reference: Reference, descriptor: Descriptor, fetch: Fetcher, trust: Trust, settings: Settings, now: datetime
+    reference: Reference,
+    descriptor: Descriptor,
+    fetch: Fetcher,
+    trust: Trust,
+    settings: Settings,
+    now: datetime,
+    credentials: CredentialStore | None = None,
 ) -> tuple[Verification, ...]:
     """Each scheme's answers about the image. Where no trust root covers the repository, nobody is asked anything."""
     covering = [root for root in trust.roots if matches(root.scope, reference.name)]
@@ -69,6 +77,7 @@ def verify(
             now=now,
             state=trust.state,
             settings=settings,
+            credentials=credentials,
             descriptor=descriptor,
             fetch=fetch,
         )

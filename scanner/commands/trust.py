@@ -409,7 +409,8 @@ class Asked:
 
         host = self.reference.host
         way = Access(host in self.settings.insecure_registries, self.options.ca_file, named=True)
-        with RegistryClient(host, self.settings, CredentialStore(self.settings), way, tries=_TRIES) as client:
+        credentials = CredentialStore(self.settings)
+        with RegistryClient(host, self.settings, credentials, way, tries=_TRIES) as client:
             descriptor: Descriptor
             descriptor, _ = client.manifest(self.reference)
             yield TrustJob(
@@ -419,6 +420,7 @@ class Asked:
                 state=self.state,
                 settings=self.settings,
                 options=self.options,
+                credentials=credentials,
                 descriptor=descriptor,
                 fetch=client,
             )

@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from scanner.config import Settings
 from scanner.errors import ImageError
 from scanner.model.finding import Verification
 from scanner.model.reference import Descriptor, Digest, Reference
+
+if TYPE_CHECKING:
+    from scanner.registry.auth import CredentialStore
 
 
 class TrustState(Protocol):
@@ -67,6 +70,9 @@ class TrustQuestion:
     state: TrustState
     settings: Settings = field(default_factory=Settings)
     options: TrustOptions = field(default_factory=TrustOptions)
+    credentials: CredentialStore | None = (
+        None  # the registry's: a scheme gives them to nobody but the registry's own services
+    )
 
     @property
     def name(self) -> str:

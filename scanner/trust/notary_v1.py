@@ -20,12 +20,11 @@ import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from scanner.config import Settings
 from scanner.errors import RemoteError, ScannerError, UsageError
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.registry.auth import Authenticator, CredentialStore
+from scanner.registry.auth import Authenticator, CredentialStore, parse_challenges
 from scanner.registry.guard import http_client
 from scanner.trust._tuf.anchors import Mode, anchor_digest, anchor_of, is_authority, load_certificates, load_public_key
 from scanner.trust._tuf.documents import ROOT_LIMIT, key_id, parse_root, usable_key
@@ -269,7 +268,7 @@ def open_server(root: TrustRoot, job: TrustQuestion, gun: str) -> Iterator[Notar
         if root.document.get("ca") and ca_file is None:
             ca_file = Path(directory) / "ca.pem"
             ca_file.write_text(root.document["ca"], "utf-8")
-        server = NotaryServer(url, gun, job.settings, ca_file or job.settings.ca_file, named=bool(job.options.server))
+        server = NotaryServer(url, gun, job, ca_file or job.settings.ca_file)
         try:
             yield server
         finally:
@@ -279,25 +278,29 @@ def open_server(root: TrustRoot, job: TrustQuestion, gun: str) -> Iterator[Notar
 class NotaryServer:
     """Fetches one repository's files. https only, no redirects, every body bounded, one time limit for all of it together.
 
-    ``named``: a person on the command line named the server, so it may be anywhere and be told that person's credentials.
+    A server that a person named on the command line may be anywhere, and be told that person's own credentials for it.
     """
 
-    def __init__(self, url: str, gun: str, settings: Settings, ca_file: Path | None, *, named: bool) -> None:
-        parts = urlsplit(url)
+    def __init__(self, url: str, gun: str, job: TrustQuestion, ca_file: Path | None) -> None:
+        parts, settings, named = urlsplit(url), job.settings, bool(job.options.server)
         self._host, self._base = parts.netloc, f"{url}/v2/"
         self._files = f"{url}/v2/{quote(gun, safe='/:[]')}/_trust/tuf/"
         self._scope = f"repository:{gun}:pull"
         self._ends = time.monotonic() + _SECONDS
         self._http = http_client(
             settings,
-            own=[parts.hostname or ""],
+            own=[parts.hostname or "", job.reference.host.partition(":")[0]],
             named=named,
             ca_file=ca_file,
             ends=self._ends,
         )
-        store = CredentialStore(settings, personal=named)
-        self._auth = Authenticator(self._host, store, self._http, settings.limits.token, insecure=False)
+        self._store = job.credentials or CredentialStore(settings, personal=named)
+        self._registry, self._limit = job.reference.host, settings.limits.token
+        self._auth = self._authenticator(self._host)
         self._greeted = False
+
+    def _authenticator(self, host: str) -> Authenticator:
+        return Authenticator(host, self._store, self._http, self._limit, insecure=False)
 
     def close(self) -> None:
         self._http.close()
@@ -316,11 +319,20 @@ class NotaryServer:
         raise AssertionError("unreachable")
 
     def _greet(self) -> None:
-        """``GET /v2/``: a 401 says how to sign in. Whatever else it says, the files themselves will say."""
+        """``GET /v2/``: a 401 says how to sign in. Whatever else it says, the files themselves will say.
+
+        Where a token is wanted (as with Harbor), it is the registry's own service that may see the registry's password: the
+        authenticator compares the realm with the registry's host. The Notary server itself only ever sees its own.
+        """
         self._greeted = True
         with self._open(self._base) as response:
-            if response.status_code == httpx.codes.UNAUTHORIZED:
-                self._auth.answer(response, self._scope)
+            if response.status_code != httpx.codes.UNAUTHORIZED:
+                return
+            challenges = parse_challenges(response.headers.get("WWW-Authenticate", ""))
+            wants_token = any(challenge.scheme == "bearer" for challenge in challenges)
+            if wants_token and self._store.find(self._host) is None:
+                self._auth = self._authenticator(self._registry)
+            self._auth.answer(response, self._scope)
 
     def _get(self, url: str, want: Want) -> bytes | None:
         with self._open(url) as response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import ssl
@@ -50,6 +51,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _answer(self) -> None:
+        if self.server.password and self._refused():
+            return
         if self.path == "/v2/":
             self._send(200, b"{}")
             return
@@ -78,6 +81,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._chunked(body[i : i + 1000] for i in range(0, len(body), 1000))
         else:
             self._send(200, body + b" " * fault.get("pad", 0))
+
+    def _refused(self) -> bool:
+        """As a server does that wants a token of a token service beside it. Every password that it is given is kept."""
+        given = self.headers.get("Authorization", "")
+        if self.path.startswith("/token"):
+            self.server.told.append(given)
+            right = given == "Basic " + base64.b64encode(self.server.password.encode()).decode()
+            self._send(200, b'{"token": "opensesame"}') if right else self._send(401, b"{}")
+            return True
+        if given == "Bearer opensesame":
+            return False
+        realm = f'Bearer realm="{self.server.url}/token",service="notary"'
+        self._send(401, b"{}", {"WWW-Authenticate": realm})
+        return True
 
     def _send(
         self, status: int, body: bytes, headers: Mapping[str, str] | None = None, length: int | None = None
@@ -112,6 +129,7 @@ class NotaryTestServer(http.server.ThreadingHTTPServer):
     def __init__(self, tree: Tree, faults: Faults, certificate: tuple[Path, Path] | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.tree, self.faults, self.asked, self.ended = tree, faults, list[str](), threading.Event()
+        self.password, self.told = "", list[str]()  # NAME:PASSWORD that the token service wants; what it was given
         self.url = f"https://127.0.0.1:{self.server_address[1]}"
         if certificate is not None:  # otherwise plain HTTP, on a port that the client takes for https
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

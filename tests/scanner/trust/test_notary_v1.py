@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,3 +145,28 @@ def test_nothing_is_remembered_of_a_run_that_failed(
     with serving(tree("attacks/thr-one-bad"), certificate) as server:
         assert ask(capsys, server.url, authority.file, "--state-dir", str(tmp_path))[0] == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("gun", "knows"), [("127.0.0.1:5543/team/app", True), ("registry.example/team/app", False)])
+def test_the_registrys_password_is_for_its_own_token_service(
+    gun: str, knows: bool, authority: Authority, certificate: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The realm is text that the Notary server chose: another registry's password does not go there."""
+    host, secret = gun.partition("/")[0], "ci:correct horse"
+    auths = {"auths": {host: {"auth": base64.b64encode(secret.encode()).decode()}}}
+    (tmp_path / "config.json").write_text(json.dumps(auths))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    files, moment = (
+        ("captures/app-1-targets-only", "2026-11-23T07:59:45Z")
+        if knows
+        else ("attacks/syn-good", "2026-11-23T07:00:00Z")
+    )
+    with serving(tree(files), certificate) as server:
+        server.password = secret
+        code, answer = trust(
+            capsys, "verify", "--gun", gun, "--tag", "v1", "--trust", "tofu", "--at", moment, "--notary-server", server.url,
+            "--ca-file", str(authority.file),
+        )  # fmt: skip
+    assert (code, answer["reason"]) == ((0, "") if knows else (3, "unavailable")), (answer, server.told)
+    assert any(given.startswith("Basic ") for given in server.told) is knows
