@@ -147,9 +147,7 @@ def test_a_real_notification_from_end_to_end(
         assert deal_with(settings, database, identifier).message == "1 names renewed, 0 scans queued"
         found = newest(database, digest).images[0].engines[0].vulnerabilities
         assert {v.id for v in found} == {"CVE-2026-90001", "CVE-2026-90009"}
-        assert re.search(r'"method":"DELETE","request_uri":"[^"]*' + identifier + r'","status":200', own.log), (
-            "acknowledged"
-        )
+        assert re.search(f'"method":"DELETE","request_uri":"[^"]*{identifier}"', own.log), "acknowledged"
     finally:
         own.stop()
 
