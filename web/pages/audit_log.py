@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, timedelta
+
 from flask import Blueprint, request
 
+from scanner.errors import UsageError
 from scanner.store import audit
 from web.auth import everywhere, permission
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
@@ -16,8 +19,22 @@ NAVIGATION = NavigationItem(90, "audit_log_page.index", "Audit log", "audit")
 @bp.get("/audit-log")
 @permission("audit")
 def index() -> str:
-    """Entries, newest first."""
+    """Entries, newest first, narrowed by who, what, of what, and days."""
     everywhere()
+    given = {name: request.args.get(name, "").strip()[:400] for name in ("actor", "action", "object", "since", "until")}
+    since, until = _day(given["since"]), _day(given["until"])
+    chosen = audit.Filter(
+        given["actor"], given["action"], given["object"], since, until + timedelta(days=1) if until else None
+    )
     with services().database.read() as session:
-        found = audit.list_(session, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
-    return page("audit_log.html", found=found, here=here)
+        found = audit.list_(session, chosen, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+    template = "audit_log_list.html" if request.headers.get("HX-Request") else "audit_log.html"
+    return page(template, found=found, given=given, filtered=chosen != audit.Filter(), chosen=chosen, here=here)
+
+
+def _day(text: str) -> datetime | None:
+    """The beginning of a day in UTC. Raises UsageError for what is none."""
+    try:
+        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC) if text else None
+    except ValueError:
+        raise UsageError(f"not a day: {text!r}", reason="invalid", hint="write it as 2026-11-25") from None

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, redirect, request, url_for
 from scanner.store import deliveries
 from web.api import events as api
 from web.auth import permission, principal
+from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
 from web.services import services
 
@@ -16,12 +17,18 @@ bp = Blueprint("events_page", __name__)
 NAVIGATION = NavigationItem(80, "events_page.index", "Events", "read")
 
 
+_COLUMNS = ("id", "received_at", "host", "webhook", "format", "events", "outcome")
+
+
 @bp.get("/events")
 @permission("read")
-def index() -> str:
+def index() -> str | Response:
     """Deliveries of webhooks, newest first."""
     with services().database.read() as session:
         found = deliveries.list_(session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+    if wanted := export.asked():
+        rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
+        return export.answer("events", _COLUMNS, rows, wanted)
     return page("events.html", found=found, here=here)
 
 

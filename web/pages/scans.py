@@ -10,6 +10,7 @@ from scanner import queue
 from scanner.model.scan import ScanState, Stage
 from scanner.store import audit, scans
 from web.auth import address, permission, principal
+from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
 from web.services import services
 
@@ -26,7 +27,7 @@ _FILTERS = {
 
 @bp.get("/scans")
 @permission("read")
-def index() -> str:
+def index() -> str | Response:
     """Scans, newest first; the list renews itself while something is going on."""
     chosen = request.args.get("state", "")
     with services().database.read() as session:
@@ -38,6 +39,8 @@ def index() -> str:
             limit=PAGE_SIZE,
         )
         figures = scans.figures(session)
+    if wanted := export.asked():
+        return export.answer("scans", _COLUMNS, [_row(scan) for scan in found.items], wanted)
     active = any(not scan.state.terminal for scan in found.items)
     counts = {
         name: sum(n for (_, state), n in figures.by_state.items() if state in states)
@@ -45,6 +48,16 @@ def index() -> str:
     }
     template = "scans_list.html" if request.headers.get("HX-Request") else "scans.html"
     return page(template, found=found, chosen=chosen, filters=_FILTERS, counts=counts, active=active, here=here)
+
+
+_COLUMNS = (
+    "id", "target", "state", "reason", "message", "lane", "engine", "project", "requested_by", "source", "digest", "created_at", "finished_at",
+)  # fmt: skip
+
+
+def _row(scan: scans.ScanView) -> dict[str, object]:
+    asked = ("target", "lane", "engine", "project", "requested_by", "source")
+    return {name: getattr(scan.request if name in asked else scan, name) for name in _COLUMNS}
 
 
 @bp.get("/scans/<uuid:scan_id>")
