@@ -13,12 +13,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
 from packageurl import PackageURL
 
 from scanner.config import Settings
+from scanner.engines._answers import as_dict, as_link, as_list, as_text
 from scanner.engines._clair_client import ClairClient, configured_url
 from scanner.engines._layer_server import own_address, serve_layers
 from scanner.engines.base import Engine, EngineJob
@@ -39,6 +41,7 @@ from scanner.model.untrusted import clean_text
 from scanner.registry.manifest import parse_time
 
 _TEXT, _SHORT, _MANY = 4096, 512, 50
+_dict, _list = partial(as_dict, engine="Clair"), partial(as_list, engine="Clair")
 _ASK_SECONDS = 5.0
 _KNOWN_IMAGES = 100_000
 _FINISHED = "IndexFinished"
@@ -154,11 +157,11 @@ def _index(job: EngineJob, client: ClairClient) -> None:
     if report.get("manifest_hash") != str(job.image.digest):
         raise EngineError("Clair answered for another image", reason="scanner_output_invalid")
     if report.get("success") is not True:
-        said = _text(report.get("err"), _SHORT) or "it gives no reason"
+        said = as_text(report.get("err"), _SHORT) or "it gives no reason"
         raise EngineError(f"Clair could not index the image: {said}", hint="can it reach us? see docs/clair.md")
     if report.get("state") != _FINISHED:
         raise EngineError(
-            f"Clair's index ended as {_text(report.get('state'), 60) or 'nothing'}", reason="scanner_output_invalid"
+            f"Clair's index ended as {as_text(report.get('state'), 60) or 'nothing'}", reason="scanner_output_invalid"
         )
 
 
@@ -241,7 +244,7 @@ class Reader:
 
     def report(self, version: str, updates: Updates) -> EngineReport:
         system = self._system()
-        family, release = _text(system.get("did"), _SHORT).lower(), _text(system.get("version_id"), _SHORT)
+        family, release = as_text(system.get("did"), _SHORT).lower(), as_text(system.get("version_id"), _SHORT)
         found = {key: tuple(self._components(key, package)) for key, package in self._packages.items()}
         components = tuple(component for items in found.values() for component in items)
         coverage = Coverage(family, release, None, len(components))
@@ -269,12 +272,12 @@ class Reader:
 
     def _components(self, key: str, package: Mapping[str, Any]) -> Iterator[Component]:
         """The package in every place where it was found."""
-        name, version = _text(package.get("name"), _SHORT), _text(package.get("version"), _SHORT)
+        name, version = as_text(package.get("name"), _SHORT), as_text(package.get("version"), _SHORT)
         if not name:
             raise EngineError("Clair's report names a package without a name", reason="scanner_output_invalid")
         source = _dict(package.get("source"))
         for place in self._environments.get(key) or [{}]:
-            database = _text(place.get("package_db"), _TEXT)
+            database = as_text(place.get("package_db"), _TEXT)
             scanner, _, path = database.partition(":")
             language = _LANGUAGES.get(scanner)
             system = self._distributions.get(str(place.get("distribution_id")), {}) or self._system()
@@ -284,8 +287,8 @@ class Reader:
                 name=name,
                 version=version,
                 type=language[1] if language else _SYSTEMS.get(str(system.get("did")), ("", "unknown"))[1],
-                source_name=_text(source.get("name"), _SHORT),
-                source_version=_text(source.get("version"), _SHORT),
+                source_name=as_text(source.get("name"), _SHORT),
+                source_version=as_text(source.get("version"), _SHORT),
                 layer=layer,
                 path=path.lstrip("/") if language else "",
             )
@@ -306,15 +309,15 @@ class Reader:
                     yield self._finding(identifier, item, component)
 
     def _finding(self, identifier: str, item: Mapping[str, Any], component: Component) -> Vulnerability:
-        said, links = _text(item.get("name"), _SHORT), _text(item.get("links"), _TEXT * 4).split()
+        said, links = as_text(item.get("name"), _SHORT), as_text(item.get("links"), _TEXT * 4).split()
         if not said:
             raise EngineError("Clair's report names a vulnerability without a name", reason="scanner_output_invalid")
         named = _CVE.search(said)
         name = named[0] if named else said.split()[0]
-        addresses = tuple(filter(None, map(_link, links[:_MANY])))
-        fixed = _fixed(_text(item.get("fixed_in_version"), _SHORT))
+        addresses = tuple(filter(None, (as_link(link, _TEXT) for link in links[:_MANY])))
+        fixed = _fixed(as_text(item.get("fixed_in_version"), _SHORT))
         mentioned = [] if named else [cve for link in addresses for cve in _CVE.findall(link)]
-        severity = _SEVERITIES.get(_text(item.get("normalized_severity"), _SHORT).lower(), Severity.UNKNOWN)
+        severity = _SEVERITIES.get(as_text(item.get("normalized_severity"), _SHORT).lower(), Severity.UNKNOWN)
         return Vulnerability(
             id=name,
             purl=component.purl,
@@ -322,11 +325,11 @@ class Reader:
             installed_version=component.version,
             fixed_versions=fixed,
             severity=severity,
-            severity_source=_text(item.get("updater"), _SHORT),
+            severity_source=as_text(item.get("updater"), _SHORT),
             aliases=tuple(dict.fromkeys(mentioned))[:_MANY],
             cvss=self._scores.get(identifier, ()),
             status="fixed" if fixed else "affected",
-            description=_text(item.get("description"), _TEXT),
+            description=as_text(item.get("description"), _TEXT),
             url=addresses[0] if addresses else "",
             references=addresses,
             published=_issued(item.get("issued")),
@@ -358,8 +361,8 @@ def _purl(
     namespace, qualifiers = "", {}
     if kind in ("deb", "apk", "rpm"):
         namespace = _SYSTEMS[str(system.get("did"))][1].partition(" ")[0].partition(".")[0]
-        release = _text(system.get("version_id"), 100)
-        if architecture := _text(package.get("arch"), 100):
+        release = as_text(system.get("version_id"), 100)
+        if architecture := as_text(package.get("arch"), 100):
             qualifiers["arch"] = architecture
         if release:
             qualifiers["distro"] = release if kind == "apk" else f"{namespace}-{release}"
@@ -404,37 +407,12 @@ def _scores(enrichments: Mapping[str, Any]) -> dict[str, tuple[CVSS, ...]]:
 
 def _metrics(item: Mapping[str, Any]) -> Iterator[CVSS]:
     nested = [
-        (version, _dict(_dict(metric).get("cvssData")), _text(_dict(metric).get("source"), _SHORT))
+        (version, _dict(_dict(metric).get("cvssData")), as_text(_dict(metric).get("source"), _SHORT))
         for name, version in _CVSS_METRICS.items()
         for metric in _list(item.get(name))[:_MANY]
     ]
     for version, data, source in nested or [("3", item, "nvd")]:
         score = data.get("baseScore")
         if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 10:
-            exact = _text(data.get("version"), 10) or version
-            yield CVSS(exact, _text(data.get("vectorString"), _SHORT), float(score), source)
-
-
-def _link(value: str) -> str:
-    """Only http and https: a page makes links of these."""
-    return value if value.startswith(("https://", "http://")) else ""
-
-
-def _text(value: object, limit: int) -> str:
-    return clean_text(value, limit) if isinstance(value, str) else ""
-
-
-def _dict(value: object) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise EngineError("Clair's report is not of its schema", reason="scanner_output_invalid")
-    return value
-
-
-def _list(value: object) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise EngineError("Clair's report is not of its schema", reason="scanner_output_invalid")
-    return value
+            exact = as_text(data.get("version"), 10) or version
+            yield CVSS(exact, as_text(data.get("vectorString"), _SHORT), float(score), source)

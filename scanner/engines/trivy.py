@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import orjson
 from scanner.advisories import database
 from scanner.config import Limits, Settings
 from scanner.engines import _process
+from scanner.engines._answers import as_dict, as_link, as_list, as_text
 from scanner.engines.base import Engine, EngineJob, MatchJob, MatchReport
 from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError
 from scanner.model.finding import (
@@ -46,6 +48,7 @@ from scanner.registry.manifest import parse_time
 
 _SCHEMA = 2
 _TEXT, _SHORT, _MANY = 4096, 512, 50
+_dict, _list = partial(as_dict, engine="Trivy"), partial(as_list, engine="Trivy")
 
 
 class TrivyEngine(Engine):
@@ -328,8 +331,8 @@ class Reader:
         vulnerabilities = tuple(v for result in results for v in self._vulnerabilities(result))
         os_info = _dict(metadata.get("OS"))
         coverage = Coverage(
-            os_family=_text(os_info.get("Family"), _SHORT) if os_info.get("Family") != "none" else "",
-            os_version=_text(os_info.get("Name"), _SHORT),
+            os_family=as_text(os_info.get("Family"), _SHORT) if os_info.get("Family") != "none" else "",
+            os_version=as_text(os_info.get("Name"), _SHORT),
             os_supported=self.supported,
             packages=len(components),
         )
@@ -379,36 +382,36 @@ class Reader:
             raise EngineError("Trivy's report is about another image", reason="scanner_output_invalid")
 
     def _components(self, result: Mapping[str, Any]) -> Iterator[Component]:
-        kind, target = _text(result.get("Type"), _SHORT), _text(result.get("Target"), _TEXT)
+        kind, target = as_text(result.get("Type"), _SHORT), as_text(result.get("Target"), _TEXT)
         language = result.get("Class") == "lang-pkgs"
         for item in map(_dict, _list(result.get("Packages"))):
-            name, version = _text(item.get("Name"), _SHORT), _version(item, "")
-            purl = _text(_dict(item.get("Identifier")).get("PURL"), _TEXT) or f"pkg:generic/{name}@{version}"
-            self._purls[_text(item.get("ID"), _SHORT) or f"{name}@{version}"] = purl
+            name, version = as_text(item.get("Name"), _SHORT), _version(item, "")
+            purl = as_text(_dict(item.get("Identifier")).get("PURL"), _TEXT) or f"pkg:generic/{name}@{version}"
+            self._purls[as_text(item.get("ID"), _SHORT) or f"{name}@{version}"] = purl
             yield Component(
                 purl=purl,
                 name=name,
                 version=version,
                 type=kind,
-                source_name=_text(item.get("SrcName"), _SHORT),
+                source_name=as_text(item.get("SrcName"), _SHORT),
                 source_version=_version(item, "Src"),
-                licenses=tuple(_text(x, _SHORT) for x in _list(item.get("Licenses"))[:_MANY]),
+                licenses=tuple(as_text(x, _SHORT) for x in _list(item.get("Licenses"))[:_MANY]),
                 layer=self._layer(item),
-                path=_text(item.get("FilePath"), _TEXT) or (target if language else ""),
-                module=_text(item.get("Modularitylabel"), _SHORT),
+                path=as_text(item.get("FilePath"), _TEXT) or (target if language else ""),
+                module=as_text(item.get("Modularitylabel"), _SHORT),
             )
 
     def _vulnerabilities(self, result: Mapping[str, Any]) -> Iterator[Vulnerability]:
-        target = _text(result.get("Target"), _TEXT)
+        target = as_text(result.get("Target"), _TEXT)
         language = result.get("Class") == "lang-pkgs"
         for item in map(_dict, _list(result.get("Vulnerabilities"))):
-            identifier, name = _text(item.get("VulnerabilityID"), _SHORT), _text(item.get("PkgName"), _SHORT)
-            installed = _text(item.get("InstalledVersion"), _SHORT)
+            identifier, name = as_text(item.get("VulnerabilityID"), _SHORT), as_text(item.get("PkgName"), _SHORT)
+            installed = as_text(item.get("InstalledVersion"), _SHORT)
             if not identifier or not name:
                 raise EngineError(
                     "Trivy's report names a vulnerability without id or package", reason="scanner_output_invalid"
                 )
-            purl = _text(_dict(item.get("PkgIdentifier")).get("PURL"), _TEXT) or self._purls.get(
+            purl = as_text(_dict(item.get("PkgIdentifier")).get("PURL"), _TEXT) or self._purls.get(
                 f"{name}@{installed}", f"pkg:generic/{name}@{installed}"
             )
             yield Vulnerability(
@@ -417,32 +420,32 @@ class Reader:
                 package=name,
                 installed_version=installed,
                 fixed_versions=tuple(
-                    v.strip() for v in _text(item.get("FixedVersion"), _SHORT).split(",") if v.strip()
+                    v.strip() for v in as_text(item.get("FixedVersion"), _SHORT).split(",") if v.strip()
                 ),
                 severity=_severity(item.get("Severity")),
-                severity_source=_text(item.get("SeveritySource"), _SHORT),
-                aliases=tuple(_text(x, _SHORT) for x in _list(item.get("VendorIDs"))[:_MANY]),
+                severity_source=as_text(item.get("SeveritySource"), _SHORT),
+                aliases=tuple(as_text(x, _SHORT) for x in _list(item.get("VendorIDs"))[:_MANY]),
                 cvss=tuple(_scores(_dict(item.get("CVSS")))),
-                cwes=tuple(_text(x, _SHORT) for x in _list(item.get("CweIDs"))[:_MANY]),
+                cwes=tuple(as_text(x, _SHORT) for x in _list(item.get("CweIDs"))[:_MANY]),
                 status=_status(item.get("Status")),
-                title=_text(item.get("Title"), _SHORT),
-                description=_text(item.get("Description"), _TEXT),
-                url=_link(item.get("PrimaryURL")),
-                references=tuple(filter(None, (_link(x) for x in _list(item.get("References"))[:_MANY]))),
+                title=as_text(item.get("Title"), _SHORT),
+                description=as_text(item.get("Description"), _TEXT),
+                url=as_link(item.get("PrimaryURL"), _TEXT),
+                references=tuple(filter(None, (as_link(x, _TEXT) for x in _list(item.get("References"))[:_MANY]))),
                 published=parse_time(item.get("PublishedDate")),
                 modified=parse_time(item.get("LastModifiedDate")),
                 layer=self._layer(item),
-                path=_text(item.get("PkgPath"), _TEXT) or (target if language else ""),
+                path=as_text(item.get("PkgPath"), _TEXT) or (target if language else ""),
                 engines=("trivy",),
             )
 
     def _secrets(self, result: Mapping[str, Any]) -> Iterator[SecretMatch]:
-        target = _text(result.get("Target"), _TEXT).lstrip("/")
+        target = as_text(result.get("Target"), _TEXT).lstrip("/")
         for item in map(_dict, _list(result.get("Secrets"))):
             line = item.get("StartLine")
             yield SecretMatch(
-                rule=_text(item.get("RuleID"), _SHORT),
-                title=_text(item.get("Title"), _SHORT),
+                rule=as_text(item.get("RuleID"), _SHORT),
+                title=as_text(item.get("Title"), _SHORT),
                 severity=_severity(item.get("Severity")),
                 path=target,
                 layer=self._layer(item),
@@ -457,7 +460,7 @@ class Reader:
 
 def _version(item: Mapping[str, Any], of: str) -> str:
     """``epoch:version-release`` of a package, or of its source (``of`` "Src"), as its packager writes it."""
-    version, release = _text(item.get(f"{of}Version"), _SHORT), _text(item.get(f"{of}Release"), _SHORT)
+    version, release = as_text(item.get(f"{of}Version"), _SHORT), as_text(item.get(f"{of}Release"), _SHORT)
     epoch = item.get(f"{of}Epoch")
     return (f"{epoch}:" if epoch else "") + version + (f"-{release}" if release else "")
 
@@ -497,32 +500,6 @@ def _scores(item: Mapping[str, Any]) -> Iterator[CVSS]:
         for name, version in (("V2", "2.0"), ("V3", "3"), ("V40", "4.0")):
             vector, score = scores.get(f"{name}Vector"), scores.get(f"{name}Score")
             if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 10:
-                text = _text(vector, _SHORT)
+                text = as_text(vector, _SHORT)
                 exact = text[5:8] if text.startswith("CVSS:3.") else version
-                yield CVSS(exact, text, float(score), _text(source, _SHORT))
-
-
-def _link(value: object) -> str:
-    """Only http and https: a page makes links of these."""
-    text = _text(value, _TEXT)
-    return text if text.startswith(("https://", "http://")) else ""
-
-
-def _text(value: object, limit: int) -> str:
-    return clean_text(value, limit) if isinstance(value, str) else ""
-
-
-def _dict(value: object) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise EngineError("Trivy's report is not of its schema", reason="scanner_output_invalid")
-    return value
-
-
-def _list(value: object) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise EngineError("Trivy's report is not of its schema", reason="scanner_output_invalid")
-    return value
+                yield CVSS(exact, text, float(score), as_text(source, _SHORT))

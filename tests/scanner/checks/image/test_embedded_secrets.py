@@ -56,7 +56,7 @@ def test_a_file_that_is_made_to_hold_credentials(path: str, data: bytes, what: s
         ("etc/shadow", b"root:*:19000:0:99999:7:::\nbin:!:19000::::::\n"),
         ("root/.ssh/id_rsa", b"ssh-rsa AAAAB3NzaC1yc2E me@example\n"),
         ("app/credentials.json", b'{"type": "external_account", "token_url": "https://sts.example.com/v1/token"}'),
-        ("etc/pip.conf", b"[global]\nindex-url = https://pypi.example.com/simple\n"),
+        ("etc/pip.conf", b"[global]\nindex-url = https://packages.example.com/simple\n"),
     ],
 )
 def test_one_that_holds_none(path: str, data: bytes) -> None:

@@ -17,7 +17,7 @@ from tests.scanner.checks.factory import subject
         ("GIT_SSL_NO_VERIFY", "true"),
         ("npm_config_strict_ssl", "false"),
         ("CURL_CA_BUNDLE", ""),
-        ("PIP_INDEX_URL", "http://pypi.example.com/simple"),
+        ("PIP_INDEX_URL", "http://packages.example.com/simple"),
         ("GOSUMDB", "off"),
         ("FLASK_DEBUG", "1"),
         ("NODE_OPTIONS", "--max-old-space-size=100 --inspect=0.0.0.0:9229"),
@@ -40,7 +40,7 @@ def test_a_variable_that_weakens(name: str, value: str) -> None:
     ("name", "value"),
     [
         ("NODE_TLS_REJECT_UNAUTHORIZED", "1"),
-        ("PIP_INDEX_URL", "https://pypi.example.com/simple"),
+        ("PIP_INDEX_URL", "https://packages.example.com/simple"),
         ("GOSUMDB", "sum.golang.org"),
         ("GIT_SSL_NO_VERIFY", ""),
         ("REQUESTS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt"),
