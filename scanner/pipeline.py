@@ -17,19 +17,17 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from scanner import __version__, catalog, posture, verification
+from scanner import __version__, bills, catalog, posture, verification
 from scanner.advisories import feeds
 from scanner.checks._secrets import SecretScanner, image_without_secrets, without_secrets
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.config import Settings
-from scanner.engines.base import Engine, EngineJob
-from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError, LimitExceeded, RemoteError, ScannerError
+from scanner.engines.base import EngineJob, silent_engine
+from scanner.errors import EngineError, ImageError, LimitExceeded, RemoteError, ScannerError
 from scanner.model.decision import Decision
 from scanner.model.filesystem import LayerFacts, Rootfs
 from scanner.model.finding import (
-    AdvisoryStatus,
     CheckResult,
-    Coverage,
     EngineReport,
     Evidence,
     Failed,
@@ -43,7 +41,7 @@ from scanner.model.image import Image, Layer
 from scanner.model.lifecycle import end_of_life
 from scanner.model.lineage import BaseImage, declared
 from scanner.model.reference import Descriptor
-from scanner.model.scan import ImageReport, Progress, ScanReport, ScanRequest, Stage
+from scanner.model.scan import AttachedBill, ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.policy.evaluate import Context, evaluate
 from scanner.policy.rules import Policy
 from scanner.registry.attached import attached_bills
@@ -219,6 +217,7 @@ def examine_image(
         )
         answers, about_image = doubts(answers, rootfs)
         attached = attached_bills(source, image.digest) if services.settings.attached_sboms else ()
+        attached = look_up_bills(attached, request.engine, services, deadline)
         return ImageReport(
             image_without_secrets(image), answers, results, incomplete=about_image, base=base, attached=attached
         )
@@ -318,6 +317,17 @@ def ask_engines(image: Image, choice: str, services: Services, deadline: Deadlin
     return tuple(answers)
 
 
+def look_up_bills(
+    attached: Sequence[AttachedBill], choice: str, services: Services, deadline: Deadline
+) -> tuple[AttachedBill, ...]:
+    """The bills with what the chosen engines say of the packages they list."""
+    settings = services.settings
+    means = bills.Means(
+        settings, services.slot, lambda: deadline.share(settings.limits.engine_seconds), services.cancelled
+    )
+    return bills.looked_up(attached, [catalog.engines()[name] for name in catalog.chosen_engines(choice)], means)
+
+
 def doubts(answers: Sequence[EngineReport], rootfs: Rootfs) -> tuple[tuple[EngineReport, ...], tuple[Incomplete, ...]]:
     """Why engines may have seen another image than a container would: of the image as such, and of one engine's answer."""
     told = [concerns(rootfs, a.coverage if not a.incomplete or a.coverage.packages else None) for a in answers]
@@ -369,20 +379,6 @@ def supported(answer: EngineReport, today: date) -> EngineReport:
         "unsupported_os", f"{release} is past its end of life ({ends}): new vulnerabilities are no longer listed for it"
     )
     return replace(answer, incomplete=(*answer.incomplete, gap))
-
-
-def silent_engine(engine: Engine, settings: Settings, error: EngineError) -> EngineReport:
-    """An engine that could not answer: recorded as such, with what is known of its version and advisories."""
-    version, advisories = "", AdvisoryStatus(engine.id)
-    try:
-        version = engine.version(settings)
-        advisories = engine.advisories(settings)
-    except (EngineError, AdvisoriesUnavailable):
-        pass  # the reason that is recorded is the one that ended the scan
-    detail = f"{error}" + (f" ({error.hint})" if error.hint else "")
-    return EngineReport(
-        engine.id, version, None, advisories, Coverage(), incomplete=(Incomplete(error.reason, detail),)
-    )
 
 
 def run_checks(

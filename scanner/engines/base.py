@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from scanner.config import Settings
-from scanner.errors import EngineError
-from scanner.model.finding import AdvisoryStatus, EngineReport, Vulnerability
+from scanner.errors import AdvisoriesUnavailable, EngineError, ScannerError
+from scanner.model.finding import AdvisoryStatus, Component, Coverage, EngineReport, Incomplete, Vulnerability
 from scanner.model.image import Image
 from scanner.model.matching import Package
 from scanner.model.reference import Digest
@@ -75,6 +75,10 @@ class Engine(ABC):
         """Look packages up: the same answers, but for layers and paths, as a scan of an image that has them. Raises EngineError."""
         raise EngineError(f"{self.id} cannot look packages up without an image", reason="cannot_match")
 
+    def package_of(self, stated: Component) -> Package | None:
+        """The package that somebody's bill of materials states, as this engine looks it up. None: it cannot tell anything of it."""
+        return None
+
     @abstractmethod
     def version(self, settings: Settings) -> str:
         """The engine's version. Raises EngineError when the engine is not there, with a hint how to get it."""
@@ -87,3 +91,17 @@ class Engine(ABC):
     def scan(self, job: EngineJob) -> EngineReport:
         """Scan. Raises EngineError (never a bare OSError or ValueError) with a reason of the vocabulary:
         scanner_failed, scanner_crashed, scanner_oom, scan_timeout, scanner_output_invalid, engine_db_unavailable."""
+
+
+def silent_engine(engine: Engine, settings: Settings, error: ScannerError) -> EngineReport:
+    """An engine that could not answer: recorded as such, with what is known of its version and advisories."""
+    version, advisories = "", AdvisoryStatus(engine.id)
+    try:
+        version = engine.version(settings)
+        advisories = engine.advisories(settings)
+    except (EngineError, AdvisoriesUnavailable):
+        pass  # the reason that is recorded is the one that ended the scan
+    detail = f"{error}" + (f" ({error.hint})" if error.hint else "")
+    return EngineReport(
+        engine.id, version, None, advisories, Coverage(), incomplete=(Incomplete(error.reason, detail),)
+    )

@@ -27,6 +27,8 @@ from scanner.engines.base import Engine, EngineJob
 from scanner.errors import EngineError
 from scanner.model.finding import (
     CVSS,
+    NO_PACKAGE,
+    NO_SYSTEM,
     AdvisoryStatus,
     Component,
     Coverage,
@@ -346,9 +348,9 @@ class Reader:
 
 def _gaps(coverage: Coverage, updates: Updates) -> Iterator[Incomplete]:
     if coverage.packages == 0:
-        yield Incomplete("nothing_to_scan", "the engine found no package to look up")
+        yield NO_PACKAGE
     elif not coverage.os_family:
-        yield Incomplete("unsupported_os", "the engine did not recognise an operating system")
+        yield NO_SYSTEM
     if coverage.os_family and not updates.cover(coverage.os_family):
         yield Incomplete("unsupported_os", f"Clair has no advisories for {coverage.os_family}: it would find nothing")
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from packageurl import PackageURL
 
 from scanner.advisories import database
 from scanner.config import Limits, Settings
@@ -30,6 +31,8 @@ from scanner.engines.base import Engine, EngineJob, MatchJob, MatchReport
 from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError
 from scanner.model.finding import (
     CVSS,
+    NO_PACKAGE,
+    NO_SYSTEM,
     STATUSES,
     AdvisoryStatus,
     Component,
@@ -49,6 +52,17 @@ from scanner.registry.manifest import parse_time
 _SCHEMA = 2
 _TEXT, _SHORT, _MANY = 4096, 512, 50
 _dict, _list = partial(as_dict, engine="Trivy"), partial(as_list, engine="Trivy")
+# Trivy's own types by those of package URLs, where it has advisories: it lists packages of other types and finds nothing in any.
+_LANGUAGES = {
+    "cargo": "rustbinary",
+    "composer": "composer",
+    "gem": "gemspec",
+    "golang": "gobinary",
+    "maven": "jar",
+    "npm": "node-pkg",
+    "nuget": "nuget",
+    "pypi": "python-pkg",
+}
 
 
 class TrivyEngine(Engine):
@@ -84,6 +98,19 @@ class TrivyEngine(Engine):
     def binary(self, settings: Settings) -> Digest:
         """See `Engine.binary`."""
         return _identity(find_trivy(settings), settings)[1]
+
+    def package_of(self, stated: Component) -> Package | None:
+        """See `Engine.package_of`. Packages of languages only: advisories of a distribution are for its sources, by release, and neither
+        is told in one way that all bills share."""
+        try:
+            purl = PackageURL.from_string(stated.purl)
+        except ValueError:
+            return None
+        kind = _LANGUAGES.get(purl.type)
+        if kind is None or not purl.version or purl.version != stated.version:
+            return None
+        plain = PackageURL(purl.type, purl.namespace, purl.name, purl.version).to_string()
+        return Package(self.id, "", kind, plain, "/".join(filter(None, (purl.namespace, purl.name))), purl.version)
 
     def look_up(self, job: MatchJob) -> MatchReport:
         """See `Engine.look_up`. Trivy keeps one package of a name and version, so what is alike goes into documents of its own."""
@@ -475,9 +502,9 @@ def _reference(identifier: object) -> int | None:
 
 def _gaps(coverage: Coverage) -> Iterator[Incomplete]:
     if coverage.packages == 0:
-        yield Incomplete("nothing_to_scan", "the engine found no package to look up")
+        yield NO_PACKAGE
     elif not coverage.os_family:
-        yield Incomplete("unsupported_os", "the engine did not recognise an operating system")
+        yield NO_SYSTEM
     if coverage.os_family and coverage.os_supported is False:
         release = f"{coverage.os_family} {coverage.os_version}".strip()
         yield Incomplete(

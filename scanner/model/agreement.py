@@ -87,6 +87,11 @@ def findings(engines: Sequence[EngineReport]) -> tuple[Finding, ...]:
     return tuple(found)
 
 
+def identity(item: Vulnerability) -> tuple[str, str, str, str]:
+    """The same for a vulnerability of a package whoever names the package, as long as they name the vulnerability alike."""
+    return item.id, *_package(item)
+
+
 def components(engines: Sequence[EngineReport]) -> tuple[Component, ...]:
     """Every package that an engine found: the first one's, completed by what the others say of the same, and those only others found."""
     found: list[Component] = []

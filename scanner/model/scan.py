@@ -68,13 +68,16 @@ class ScanRequest:
 class AttachedBill:
     """A bill of materials that somebody attached to the image in its registry: their word, kept beside our own look and never in its place.
 
-    ``digest`` is that of the artifact's manifest; ``format`` cyclonedx or spdx; ``problem`` says why it could not be read.
+    ``digest`` is that of the artifact's manifest; ``format`` cyclonedx or spdx; ``problem`` says why it could not be read. ``answers``:
+    what each engine says of the packages it lists. Whatever of them an engine did not look up makes that answer incomplete.
     """
 
     digest: Digest
     format: str
     components: tuple[Component, ...] = ()
     problem: str = ""
+    answers: tuple[EngineReport, ...] = ()
+    partial: bool = False  # it says itself that it does not list everything
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from scanner.model import agreement
 from scanner.model.decision import STALE, Change, Decision, Reason, ReasonKind, Revoked, Verdict
 from scanner.model.finding import (
     STATUSES,
+    UNRECOGNISED,
     AdvisoryStatus,
     CheckResult,
     EngineReport,
@@ -34,7 +35,7 @@ from scanner.model.glob import matches
 from scanner.model.matching import Basis, Confirmed, basis_of
 from scanner.model.posture import Posture
 from scanner.model.reference import Digest
-from scanner.model.scan import ImageReport, ScanReport
+from scanner.model.scan import AttachedBill, ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
 from scanner.policy import expressions, signatures
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
@@ -71,6 +72,12 @@ class _Finding:
     purl: str = ""
     worse_at: datetime | None = None
     vulnerability: Vulnerability | None = None
+    stated: bool = False  # by somebody's bill of materials
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """The rule and the vulnerability."""
+        return (self.reason.rule, *agreement.identity(self.vulnerability)) if self.vulnerability else ()
 
 
 def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
@@ -80,7 +87,7 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     evidence = evidence_digest(report)
     report = _confirmed(report, context)
     for image in report.images:
-        own = [_exempted(f, report, image, context) for f in _judge(report, image, policy, context)]
+        own = _without_echoes([_exempted(f, report, image, context) for f in _judge(report, image, policy, context)])
         verdicts.append((image.image.digest, _verdict(own)))
         findings.extend(own)
     if not report.images:
@@ -157,12 +164,11 @@ def worst(decisions: Sequence[Decision]) -> Decision:
 
 
 def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Context) -> Iterator[_Finding]:
+    words = _words(image, policy)
     for item in image.incomplete:
-        yield _incomplete("image", item.reason, item.detail or item.reason, policy.incomplete)
+        yield _gap("image", item, item.detail or item.reason, policy.incomplete, None, words, policy, context)
     for engine in image.engines:
-        parts = [(engine.engine, engine.version, engine.binary or ""), *_parts(basis_of(engine))]
-        if bad := _revoked(parts, context):
-            message = f"it rests on {bad}, which was revoked"
+        if message := _bad(engine, context):
             yield _incomplete("image", "engine_revoked", message, policy.incomplete, engine.engine)
     for rule in policy.rules:
         unknown = rule.incomplete or policy.incomplete
@@ -171,9 +177,67 @@ def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Cont
         elif rule.signature is not None:
             yield from _signatures(rule, rule.signature, report, image, policy, context, unknown)
         elif rule.when is not None:
-            yield from _expression(rule, rule.when, report, image, context, unknown)
+            yield from _expression(rule, rule.when, report, image, policy, context, unknown)
         else:
             yield from _checks(rule, policy, report, image, context, unknown)
+
+
+def _bad(engine: EngineReport, context: Context) -> str:
+    """What of that which this answer rests on was revoked, as a sentence; empty: nothing."""
+    parts = [(engine.engine, engine.version, engine.binary or ""), *_parts(basis_of(engine))]
+    bad = _revoked(parts, context)
+    return f"it rests on {bad}, which was revoked" if bad else ""
+
+
+def _words(image: ImageReport, policy: Policy) -> tuple[AttachedBill, ...]:
+    """Others' bills of materials, where the policy takes their word."""
+    return tuple(bill for bill in image.attached if bill.answers) if policy.accepts_attached else ()
+
+
+def _gap(
+    rule: str,
+    gap: Incomplete,
+    message: str,
+    unknown: Verdict,
+    selector: VulnerabilitySelector | None,
+    words: Sequence[AttachedBill],
+    policy: Policy,
+    context: Context,
+) -> _Finding:
+    """What an engine did not see: not known, unless it recognised nothing and the policy takes a bill's word for what is there."""
+    if gap not in UNRECOGNISED or not words:
+        return _incomplete(rule, gap.reason, message, unknown)
+    doubts = {bill.digest: _untold(bill, selector, policy, context) for bill in words}
+    taken = next((bill for bill in words if not doubts[bill.digest]), None)
+    if taken is None:
+        first = doubts[words[0].digest]
+        message += f" (and the bill {words[0].digest} attached to the image does not tell either: {first})"
+        return _incomplete(rule, gap.reason, message, unknown)
+    count = max(answer.coverage.packages for answer in taken.answers)
+    message += f": {count} packages looked up as the {taken.format} bill {taken.digest} attached to the image has them"
+    evidence = (Evidence(f"attached {taken.format} bill of materials", name=str(taken.digest)),)
+    return _Finding(Reason(rule, ReasonKind.SATISFIED, Verdict.ALLOW, message, gap.reason, evidence))
+
+
+def _untold(bill: AttachedBill, selector: VulnerabilitySelector | None, policy: Policy, context: Context) -> str:
+    """Why the silence of the engines about what this bill lists proves nothing; empty: it does, as far as the bill is true."""
+    if bill.partial:
+        return "it says itself that it does not list everything"
+    said = bill.answers if selector is None else _heard(selector, bill.answers)
+    why = [next(_reservations(answer, selector, policy, context), "") for answer in said]
+    every = selector is not None and selector.engines == "all"
+    if why and (not any(why) if every else not all(why)):
+        return ""
+    return next(filter(None, why), "no engine that the rule asks looked its packages up")
+
+
+def _reservations(
+    answer: EngineReport, selector: VulnerabilitySelector | None, policy: Policy, context: Context
+) -> Iterator[str]:
+    yield from (f"{answer.engine}: {gap.detail or gap.reason}" for gap in answer.incomplete)
+    if message := _bad(answer, context):
+        yield f"{answer.engine}: {message}"
+    yield from (message for _, message in _doubts(selector, answer, policy, context))
 
 
 def _incomplete(rule: str, slug: str, message: str, action: Verdict, subject: str = "") -> _Finding:
@@ -183,48 +247,61 @@ def _incomplete(rule: str, slug: str, message: str, action: Verdict, subject: st
 def _vulnerabilities(
     rule: Rule, selector: VulnerabilitySelector, image: ImageReport, policy: Policy, context: Context, unknown: Verdict
 ) -> Iterator[_Finding]:
-    engines = _heard(selector, image)
+    engines, words = _heard(selector, image.engines), _words(image, policy)
     if not engines:
         who = "no engine" if selector.engines in ("any", "all") else selector.engines + " never"
         yield _incomplete(rule.id, "not_scanned", f"{who} looked for vulnerabilities", unknown)
     for engine in engines:
         for item in engine.incomplete:
-            yield _incomplete(rule.id, item.reason, f"{engine.engine}: {item.detail or item.reason}", unknown)
-        ends = engine.coverage.os_end_of_life
-        if ends and context.now.date() > ends and not any(i.reason == "unsupported_os" for i in engine.incomplete):
-            system = f"{engine.coverage.os_family} {engine.coverage.os_version}"
-            yield _incomplete(
-                rule.id,
-                "unsupported_os",
-                f"{engine.engine}: {system} has been past its end of life since {ends}",
-                unknown,
-            )
-        built = engine.advisories.updated_at
-        if built is None:
-            yield _incomplete(
-                rule.id, "advisories_unknown", f"{engine.engine}: the age of its advisories is not known", unknown
-            )
-        elif context.now - built > policy.advisories_max_age:
-            age = f"{_hours(context.now - built)} old, more than {_hours(policy.advisories_max_age)}"
-            yield _incomplete(rule.id, "advisories_stale", f"{engine.engine}: advisories are {age}", unknown)
-        oldest = context.now - max(policy.advisories_max_age, _FEED_AGE)
-        for feed in _asked_feeds(selector, engine):
-            if feed.updated_at is None or feed.updated_at < oldest:
-                when = f"of {feed.updated_at:%Y-%m-%d}" if feed.updated_at else "without a date"
-                yield _incomplete(rule.id, "exploitation_stale", f"the {feed.source} feed is {when}: too old", unknown)
-        if _unanswered(selector, engine.vulnerabilities):
-            yield _incomplete(rule.id, "exploitation_unknown", "known exploitation or EPSS was not looked up", unknown)
+            message = f"{engine.engine}: {item.detail or item.reason}"
+            yield _gap(rule.id, item, message, unknown, selector, words, policy, context)
+        for slug, message in _doubts(selector, engine, policy, context):
+            yield _incomplete(rule.id, slug, message, unknown)
     for found in agreement.findings(engines):
-        said = [opinion.vulnerability for opinion in found.opinions if opinion.vulnerability is not None]
-        if _enough(selector, found) and not any(_answered(item, image, context.vex) for item in said):
+        if _counts_as(selector, found, image, context):
             yield _violation(rule, found, image, context)
+    told: set[Vulnerability] = set()  # another bill says the very same
+    for bill in words:
+        for found in agreement.findings(_heard(selector, bill.answers)):
+            if found.vulnerability not in told and _counts_as(selector, found, image, context):
+                told.add(found.vulnerability)
+                yield _violation(rule, found, image, context, bill)
 
 
-def _heard(selector: VulnerabilitySelector, image: ImageReport) -> tuple[EngineReport, ...]:
+def _doubts(
+    selector: VulnerabilitySelector | None, engine: EngineReport, policy: Policy, context: Context
+) -> Iterator[tuple[str, str]]:
+    """Why this answer proves less by now than it did, each as slug and message. Without a selector: what would matter to any."""
+    ends = engine.coverage.os_end_of_life
+    if ends and context.now.date() > ends and not any(i.reason == "unsupported_os" for i in engine.incomplete):
+        system = f"{engine.coverage.os_family} {engine.coverage.os_version}"
+        yield "unsupported_os", f"{engine.engine}: {system} has been past its end of life since {ends}"
+    built = engine.advisories.updated_at
+    if built is None:
+        yield "advisories_unknown", f"{engine.engine}: the age of its advisories is not known"
+    elif context.now - built > policy.advisories_max_age:
+        age = f"{_hours(context.now - built)} old, more than {_hours(policy.advisories_max_age)}"
+        yield "advisories_stale", f"{engine.engine}: advisories are {age}"
+    if selector is None:
+        return
+    oldest = context.now - max(policy.advisories_max_age, _FEED_AGE)
+    for feed in _asked_feeds(selector, engine):
+        if feed.updated_at is None or feed.updated_at < oldest:
+            when = f"of {feed.updated_at:%Y-%m-%d}" if feed.updated_at else "without a date"
+            yield "exploitation_stale", f"the {feed.source} feed is {when}: too old"
+    if _unanswered(selector, engine.vulnerabilities):
+        yield "exploitation_unknown", "known exploitation or EPSS was not looked up"
+
+
+def _counts_as(selector: VulnerabilitySelector, found: agreement.Finding, image: ImageReport, context: Context) -> bool:
+    """Whether the rule selects it and nobody stated that the product is not affected."""
+    said = [opinion.vulnerability for opinion in found.opinions if opinion.vulnerability is not None]
+    return _enough(selector, found) and not any(_answered(item, image, context.vex) for item in said)
+
+
+def _heard(selector: VulnerabilitySelector, engines: Sequence[EngineReport]) -> tuple[EngineReport, ...]:
     """The engines whose word counts."""
-    if selector.engines in ("any", "all"):
-        return image.engines
-    return tuple(engine for engine in image.engines if engine.engine == selector.engines)
+    return tuple(engine for engine in engines if selector.engines in ("any", "all", engine.engine))
 
 
 def _enough(selector: VulnerabilitySelector, found: agreement.Finding) -> bool:
@@ -294,7 +371,10 @@ def _answered(item: Vulnerability, image: ImageReport, vex: Iterable[VexStatemen
     )
 
 
-def _violation(rule: Rule, found: agreement.Finding, image: ImageReport, context: Context) -> _Finding:
+def _violation(
+    rule: Rule, found: agreement.Finding, image: ImageReport, context: Context, bill: AttachedBill | None = None
+) -> _Finding:
+    """``bill``: whose word it is that the package is there at all."""
     item = found.vulnerability
     ends = _grace_ends(rule, found, context)
     waiting = ends is not None and ends > context.now
@@ -303,6 +383,8 @@ def _violation(rule: Rule, found: agreement.Finding, image: ImageReport, context
     message = f"{item.id} ({item.severity}) in {item.package} {item.installed_version}{fix}"
     if found.disputed:
         message += f" ({found.dispute})"
+    if bill is not None:
+        message += f", as the {bill.format} bill {bill.digest} attached to the image has it"
     if waiting and ends:
         message += f"; denied from {ends:%Y-%m-%d %H:%M} UTC"
     evidence = Evidence(message, layer=item.layer, layer_index=layer.index if layer else None, path=item.path)
@@ -315,7 +397,7 @@ def _violation(rule: Rule, found: agreement.Finding, image: ImageReport, context
         evidence=(evidence,),
         remedy=f"upgrade {item.package} to {item.fixed_versions[-1]}" if item.fixed_versions else "",
     )
-    return _Finding(reason, item.purl, ends if waiting else None, item)
+    return _Finding(reason, item.purl, ends if waiting else None, item, stated=bill is not None)
 
 
 def _grace_ends(rule: Rule, found: agreement.Finding, context: Context) -> datetime | None:
@@ -412,10 +494,17 @@ def _signatures(
 
 
 def _expression(
-    rule: Rule, text: str, report: ScanReport, image: ImageReport, context: Context, unknown: Verdict
+    rule: Rule,
+    text: str,
+    report: ScanReport,
+    image: ImageReport,
+    policy: Policy,
+    context: Context,
+    unknown: Verdict,
 ) -> Iterator[_Finding]:
     try:
-        holds = expressions.holds(text, _image_variable(report, image, context.now), _counts(image))
+        counts = _counts(image, _words(image, policy))
+        holds = expressions.holds(text, _image_variable(report, image, context.now), counts)
     except expressions.ExpressionError as error:
         yield _incomplete(
             rule.id, "expression_failed", f"the rule's expression could not be evaluated: {error}", unknown
@@ -457,10 +546,16 @@ def _lifecycle(image: ImageReport, now: datetime) -> dict[str, Any]:
     return {}
 
 
-def _counts(image: ImageReport) -> dict[str, int]:
+def _counts(image: ImageReport, words: Sequence[AttachedBill]) -> dict[str, int]:
     names = (*Severity, "fixable", "unfixed", "known_exploited", *(s for s in STATUSES if s not in set(Severity)))
     counts = dict.fromkeys(map(str, names), 0)
-    for item in (found.vulnerability for found in agreement.findings(image.engines)):
+    items = [found.vulnerability for found in agreement.findings(image.engines)]
+    told = {(*agreement.identity(item), item.severity, item.fixable) for item in items}
+    for item in (found.vulnerability for bill in words for found in agreement.findings(bill.answers)):
+        if (key := (*agreement.identity(item), item.severity, item.fixable)) not in told:
+            told.add(key)
+            items.append(item)
+    for item in items:
         counts[item.severity] += 1
         counts["fixable"] += item.fixable
         counts["known_exploited"] += bool(item.known_exploited)
@@ -494,8 +589,22 @@ def _exempted(finding: _Finding, report: ScanReport, image: ImageReport, context
             accepted = replace(
                 reason, kind=ReasonKind.EXEMPTED, action=Verdict.WARN, message=message, exemption=exemption.id
             )
-            return _Finding(accepted, finding.purl, exemption.expires_at)
+            return replace(finding, reason=accepted, worse_at=exemption.expires_at)
     return finding
+
+
+def _without_echoes(findings: Sequence[_Finding]) -> list[_Finding]:
+    """Without what a bill states and our own look found too, unless that is the worse of the two, or becomes so."""
+    own: dict[tuple[str, ...], list[_Finding]] = defaultdict(list)
+    for finding in findings:
+        if finding.vulnerability and not finding.stated:
+            own[finding.about].append(finding)
+
+    def covers(one: _Finding, other: _Finding) -> bool:
+        more = one.reason.action.rank - other.reason.action.rank
+        return more > 0 or (more == 0 and other.worse_at in (None, one.worse_at))
+
+    return [f for f in findings if not (f.stated and any(covers(one, f) for one in own[f.about]))]
 
 
 def lapsed(exemption: Exemption, item: Vulnerability | None) -> str:
@@ -560,10 +669,10 @@ def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[
         ends = at + policy.posture_max_age + timedelta(seconds=1)
         if ends > context.now:
             yield ends
-    if not any(rule.vulnerability for rule in policy.rules):
-        return
+    own = any(rule.vulnerability for rule in policy.rules)
     for image in report.images:
-        for engine in image.engines:
+        stated = (answer for bill in _words(image, policy) for answer in bill.answers)
+        for engine in (*(image.engines if own else ()), *stated):
             ages = [(engine.advisories, policy.advisories_max_age)]
             ages += [(feed, max(policy.advisories_max_age, _FEED_AGE)) for feed in engine.feeds]
             for source, age in ages:

@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -211,6 +211,10 @@ class _Posture(_Document):
     max_age: Duration = timedelta(hours=168)
 
 
+class _AttachedSboms(_Document):
+    accept: StrictBool = False
+
+
 class _Signatures(_Document):
     max_age: Duration = timedelta(hours=24)
 
@@ -224,6 +228,7 @@ class _PolicyDocument(_Document):
     advisories: _Advisories = _Advisories()
     signatures: _Signatures = _Signatures()
     posture: _Posture = _Posture()
+    attached_sboms: _AttachedSboms = _AttachedSboms()
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500)
 
 
@@ -249,6 +254,7 @@ class Policy:
         default_factory=dict
     )  # rule id -> check id -> by the rule's parameters
     posture_max_age: timedelta = timedelta(hours=168)
+    accepts_attached: bool = False  # bills of materials beside the image count
 
 
 @lru_cache(maxsize=64)  # a policy decides about thousands of images, and reading its YAML costs more than deciding
@@ -279,6 +285,7 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         incomplete=document.incomplete,
         advisories_max_age=document.advisories.max_age,
         posture_max_age=document.posture.max_age,
+        accepts_attached=document.attached_sboms.accept,
         rules=document.rules,
         checks={rule.id: selected_checks(rule, known) for rule in document.rules},
         text=text,
@@ -397,6 +404,7 @@ def _fields_at(path: Sequence[Any]) -> Iterable[str]:
         "advisories": _Advisories,
         "signatures": _Signatures,
         "posture": _Posture,
+        "attached_sboms": _AttachedSboms,
     }
     for part in reversed(path[:-1]):
         if part in inner:

@@ -7,7 +7,7 @@ our own. What cannot be read is kept as that, with why.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from scanner.config import Limits
 from scanner.errors import ImageError, RemoteError, ScannerError
@@ -21,6 +21,13 @@ from scanner.registry.sources import Source
 FORMATS = {"application/vnd.cyclonedx+json": "cyclonedx", "application/spdx+json": "spdx"}
 _BILLS, _BYTES, _COMPONENTS, _DEPTH = 8, 32 << 20, 50_000, 16
 _SHORT, _LICENCES = 512, 20
+
+
+class Bill(NamedTuple):
+    """What a document lists. ``partial``: it says itself that it does not list everything."""
+
+    components: tuple[Component, ...]
+    partial: bool = False
 
 
 def attached_bills(source: Source, digest: Digest) -> tuple[AttachedBill, ...]:
@@ -49,15 +56,14 @@ def _read(source: Source, descriptor: Descriptor) -> AttachedBill:
         content = manifest.layers[0]
         if content.size > _BYTES:
             raise ImageError(f"a bill of {content.size} bytes")
-        return AttachedBill(
-            descriptor.digest, kind, parse_bill(source.document(content, _BYTES), kind, source.settings.limits)
-        )
+        bill = parse_bill(source.document(content, _BYTES), kind, source.settings.limits)
+        return AttachedBill(descriptor.digest, kind, bill.components, partial=bill.partial)
     except ScannerError as error:
         return AttachedBill(descriptor.digest, kind, problem=clean_text(str(error), 300))
 
 
-def parse_bill(data: bytes, kind: str, limits: Limits) -> tuple[Component, ...]:
-    """The components of a CycloneDX or SPDX 2 document in JSON. Raises ImageError for what is neither."""
+def parse_bill(data: bytes, kind: str, limits: Limits) -> Bill:
+    """What a CycloneDX or SPDX 2 document in JSON lists. Raises ImageError for what is neither."""
     document = load_untrusted_json(data, limit=_BYTES, depth=limits.json_depth, mend_text=True)
     if not isinstance(document, dict):
         raise ImageError("the bill is not a JSON object")
@@ -72,7 +78,7 @@ def parse_bill(data: bytes, kind: str, limits: Limits) -> tuple[Component, ...]:
         found.setdefault((item.purl, item.name, item.version), item)
         if len(found) > _COMPONENTS:
             raise ImageError(f"the bill lists more than {_COMPONENTS} components")
-    return tuple(found.values())
+    return Bill(tuple(found.values()), any(map(_is_partial, _list(document.get("compositions")))))
 
 
 def _cyclonedx(parent: Mapping[str, Any], depth: int) -> Iterator[Component]:
@@ -80,9 +86,14 @@ def _cyclonedx(parent: Mapping[str, Any], depth: int) -> Iterator[Component]:
         if item.get("type") in ("library", "application", "framework", "operating-system"):
             licences = [_dict(_dict(entry).get("license")) for entry in _list(item.get("licenses"))[:_LICENCES]]
             names = [_text(one.get("id")) or _text(one.get("name")) for one in licences]
-            yield _component(item.get("purl"), item.get("name"), item.get("version"), names)
+            yield _component(item.get("purl"), item.get("name"), item.get("version"), names, item["type"])
         if depth:
             yield from _cyclonedx(item, depth - 1)
+
+
+def _is_partial(composition: object) -> bool:
+    """CycloneDX 1.6, compositions: ``incomplete`` and its kinds. ``unknown`` is what every bill means that says nothing of it."""
+    return str(_dict(composition).get("aggregate")).startswith("incomplete")
 
 
 def _spdx(document: Mapping[str, Any]) -> Iterator[Component]:
@@ -92,14 +103,15 @@ def _spdx(document: Mapping[str, Any]) -> Iterator[Component]:
         references = map(_dict, _list(item.get("externalRefs")))
         purl = next((r.get("referenceLocator") for r in references if r.get("referenceType") == "purl"), "")
         declared = _text(item.get("licenseDeclared"))
-        yield _component(
-            purl, item.get("name"), item.get("versionInfo"), [declared] if declared != "NOASSERTION" else []
-        )
+        licences = [declared] if declared != "NOASSERTION" else []
+        purpose = _text(item.get("primaryPackagePurpose")).lower()
+        yield _component(purl, item.get("name"), item.get("versionInfo"), licences, purpose)
 
 
-def _component(purl: object, name: object, version: object, licences: list[str]) -> Component:
+def _component(purl: object, name: object, version: object, licences: list[str], purpose: str) -> Component:
+    """``purpose``: what it is where no package URL says so, ``operating-system`` for one."""
     text = _text(purl)
-    kind = text.removeprefix("pkg:").partition("/")[0] if text.startswith("pkg:") else ""
+    kind = text.removeprefix("pkg:").partition("/")[0] if text.startswith("pkg:") else purpose
     return Component(text, _text(name), _text(version), kind, licenses=tuple(filter(None, licences)))
 
 

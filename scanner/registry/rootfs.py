@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 from scanner.model.filesystem import FileEntry, FileType, LayerFacts, PlacedFile, Rootfs
-from scanner.model.finding import Coverage, Incomplete
+from scanner.model.finding import ONLY_PROGRAMS, Coverage, Incomplete
 from scanner.model.untrusted import clean_text
 from scanner.registry.packages import package_databases
 from scanner.registry.places import (
@@ -254,4 +254,4 @@ def _uncovered(rootfs: Rootfs, coverage: Coverage | None) -> Iterator[Incomplete
         if any(database.packages is None for database in there.databases):
             yield Incomplete("nothing_to_scan", "the image has a package database, the engine found no package")
         elif any(p.entry.type is FileType.FILE and p.entry.mode & 0o111 for p in rootfs):
-            yield Incomplete("nothing_to_scan", "the image holds programs, but no package that could be looked up")
+            yield ONLY_PROGRAMS

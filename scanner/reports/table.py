@@ -163,6 +163,9 @@ class _Page:
         for bill in image.attached:
             unseen = len(agreement.unseen(bill, image.engines))
             told = bill.problem or f"{len(bill.components)} components, {unseen} of them not found by us"
+            for answer in bill.answers:
+                gap = f"; {answer.incomplete[0].detail}" if answer.incomplete else ""
+                told += f"; {len(answer.vulnerabilities)} vulnerabilities in them, says {answer.engine}{gap}"
             head = f"  attached {bill.format or 'bill of materials'} {bill.digest.short}: "
             yield from self._wrap(told, head, "    ")
         yield from self._checks(image.checks, image.base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 import httpx
 import pytest
 
-from scanner import catalog, pipeline
+from scanner import catalog, pipeline, samples
+from scanner.advisories import database, trivydb
+from scanner.bills import Means, looked_up
 from scanner.config import Limits, Settings
 from scanner.errors import ImageError
 from scanner.model import agreement
+from scanner.model.finding import Component, Severity
 from scanner.model.reference import Digest
-from scanner.model.scan import ImageReport, ScanRequest
+from scanner.model.scan import AttachedBill, ImageReport, ScanRequest
 from scanner.pipeline import local_services, run
-from scanner.policy.rules import default_policy
+from scanner.policy.rules import default_policy, parse_policy
 from scanner.registry.attached import parse_bill
 from scanner.reports.base import ReportSubject
 from scanner.reports.cyclonedx import CycloneDxReport
@@ -137,7 +141,7 @@ def test_our_own_bills_are_read_back() -> None:
     expected = {(c.purl, c.name, c.version) for c in found.images[0].engines[0].components}
     for kind, form in (("cyclonedx", CycloneDxReport()), ("spdx", SpdxReport())):
         data = form.render(ReportSubject(found)).encode()
-        assert {(c.purl, c.name, c.version) for c in parse_bill(data, kind, Limits())} == expected
+        assert {(c.purl, c.name, c.version) for c in parse_bill(data, kind, Limits()).components} == expected
 
 
 @pytest.mark.parametrize("name", list(every()))
@@ -166,6 +170,132 @@ def test_whatever_we_write_can_be_read(name: str) -> None:
 def test_what_is_no_bill_is_refused(kind: str, data: bytes) -> None:
     with pytest.raises(ImageError):
         parse_bill(data, kind, Limits())
+
+
+def test_a_bill_that_says_itself_that_it_lacks_something_is_told_apart() -> None:
+    def partial(**more: Any) -> bool:
+        return parse_bill(json.dumps({**BILL, **more}).encode(), "cyclonedx", Limits()).partial
+
+    assert not partial()
+    assert not partial(compositions=[{"aggregate": "complete"}, {"aggregate": "unknown"}])
+    assert partial(compositions=[{"aggregate": "complete"}, {"aggregate": "incomplete_third_party_only"}])
+
+
+def python(name: str, version: str = "1.0") -> dict[str, str]:
+    return {"type": "library", "name": name, "version": version, "purl": f"pkg:pypi/{name}@{version}"}
+
+
+def bill(*components: Mapping[str, object]) -> bytes:
+    return json.dumps({**BILL, "components": components}).encode()
+
+
+SYSTEM = {"type": "operating-system", "name": "mystery", "version": "0"}
+LISTING = {"type": "application", "name": "app/poetry.lock"}
+ACCEPTING = parse_policy(
+    "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: bills}\nattached_sboms: {accept: true}\n"
+    "rules:\n  - {id: severe, vulnerability: {severity: [critical, high]}, action: deny}\n",
+    known=catalog.known(),
+)
+
+
+@pytest.mark.parametrize(
+    ("listed", "accepted", "default"),
+    [
+        ([bill(python("fine"), SYSTEM, LISTING)], "allow", "deny"),
+        ([bill(python("requests"))], "deny by violation", "deny"),
+        ([bill(python("fine"), THEIRS)], "deny", "deny"),
+        ([bill(python("fine"), OURS)], "deny", "deny"),
+        ([bill({**python("fine"), "version": "2.0"})], "deny", "deny"),
+        ([bill(SYSTEM)], "deny", "deny"),
+        ([b"{}"], "deny", "deny"),
+        ([b"{}", bill(python("fine"))], "allow", "deny"),
+    ],
+    ids=[
+        "good",
+        "bad",
+        "of no ecosystem",
+        "a distribution's",
+        "contradicts itself",
+        "no package",
+        "broken",
+        "one broken",
+    ],
+)
+def test_the_word_of_a_bill_where_a_policy_takes_it(
+    plain_registry: Registry,
+    settings: Settings,
+    sample_layouts: Path,
+    tmp_path: Path,
+    listed: list[bytes],
+    accepted: str,
+    default: str,
+) -> None:
+    name = f"bills/{Digest.of(b''.join(listed)).hex[:12]}"
+    target = pushed(plain_registry, sample_layouts, "shop/mystery", name, [(CYCLONEDX, data) for data in listed])
+    made = replace(settings, insecure_registries=(plain_registry.host,), attached_sboms=True)
+    database.import_file(made, trivydb.build((*samples.ADVISORIES, REQUESTS), tmp_path / "advisories"))
+    with local_services(made) as services:
+        report = run(ScanRequest(target), services, lambda progress: None)
+    for by, expected in ((ACCEPTING, accepted), (default_policy(catalog.known()), default)):
+        decision = pipeline.decide(report, by)
+        said = str(decision.verdict) + (
+            " by violation" if decision.verdict == "deny" and not decision.undecided else ""
+        )
+        assert said == expected, decision.reasons
+    own = report.images[0].engines[0]
+    assert (own.vulnerabilities, own.components) == ((), ()), "what a bill says is never an engine's word on the image"
+
+
+REQUESTS = trivydb.Advisory(
+    "CVE-2026-2", "pip::GitHub Security Advisory Pip", "requests", Severity.HIGH, "x", "2.1", ("<2.1",)
+)
+
+
+def test_what_was_found_in_a_bills_packages_is_kept_beside_it(
+    plain_registry: Registry, settings: Settings, sample_layouts: Path, tmp_path: Path
+) -> None:
+    data = bill(python("fine"), python("requests"), THEIRS)
+    target = pushed(plain_registry, sample_layouts, "shop/mystery", "bills/answers", [(CYCLONEDX, data)])
+    made = replace(settings, insecure_registries=(plain_registry.host,), attached_sboms=True)
+    database.import_file(made, trivydb.build((*samples.ADVISORIES, REQUESTS), tmp_path / "advisories"))
+    with local_services(made) as services:
+        report = run(ScanRequest(target), services, lambda progress: None)
+    (answer,) = report.images[0].attached[0].answers
+    assert (answer.engine, answer.coverage.packages, answer.components) == ("trivy", 2, ())
+    assert [(v.id, v.package, v.engines) for v in answer.vulnerabilities] == [("CVE-2026-2", "requests", ("trivy",))]
+    assert [gap.reason for gap in answer.incomplete] == ["not_looked_up"]
+    assert "pkg:generic/vendored@1.0" in answer.incomplete[0].detail
+    shown = catalog.reports()["table"].render(ReportSubject(report, None, width=300))
+    assert "1 vulnerabilities in them, says trivy" in shown
+
+
+def test_an_engine_that_cannot_look_up_says_so(settings: Settings) -> None:
+    theirs = AttachedBill(Digest.of(b"a"), "spdx", (Component("pkg:pypi/fine@1.0", "fine", "1.0", "pypi"),))
+    broken = AttachedBill(Digest.of(b"b"), "spdx", problem="not JSON")
+    engines = [catalog.engines()["clair"], catalog.engines()["trivy"]]
+    means = Means(settings, "0", lambda: 60.0, lambda: False)
+    told, unread = looked_up([theirs, broken], engines, means)
+    assert unread == broken
+    assert [(a.engine, [gap.reason for gap in a.incomplete]) for a in told.answers] == [
+        ("clair", ["cannot_match"]),
+        ("trivy", []),
+    ]
+
+
+def test_a_look_up_is_bounded(settings: Settings, tmp_path: Path) -> None:
+    database.import_file(settings, trivydb.build((*samples.ADVISORIES, REQUESTS), tmp_path / "advisories"))
+
+    def gaps(made: Settings, *names: str) -> list[str]:
+        listed = tuple(Component(f"pkg:pypi/{name}@1.0", name, "1.0", "pypi") for name in names)
+        means = Means(made, "0", lambda: 60.0, lambda: False)
+        stated = [AttachedBill(Digest.of(b"a"), "spdx", listed)]
+        (told,) = looked_up(stated, [catalog.engines()["trivy"]], means)
+        return [gap.reason for gap in told.answers[0].incomplete]
+
+    assert gaps(settings, "requests") == []
+    assert gaps(settings, *(f"n{number}" for number in range(20_001))) == ["limit_exceeded"]
+    none = replace(settings, limits=replace(settings.limits, report_findings=0))
+    assert gaps(none, "requests") == ["limit_exceeded"]
 
 
 def test_a_bill_without_bounds_is_refused() -> None:

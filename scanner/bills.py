@@ -1,0 +1,109 @@
+"""What engines say of the packages that somebody's bills of materials list, looked up without the image.
+
+Kept beside the bill, apart from what engines found in the image. A policy may ask for it; how far it can be believed is said with it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scanner.advisories import feeds
+from scanner.config import Settings
+from scanner.engines.base import Engine, MatchJob, MatchReport, silent_engine
+from scanner.errors import EngineError, LimitExceeded
+from scanner.model.finding import Component, Coverage, EngineReport, Incomplete, Vulnerability
+from scanner.model.matching import Package
+from scanner.model.scan import AttachedBill
+
+_AT_ONCE = 20_000  # packages in one run of an engine
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a look-up works with: whose cache, and how long it may take, asked when it begins (raises LimitExceeded: no time is left)."""
+
+    settings: Settings
+    slot: str
+    seconds: Callable[[], float]
+    cancelled: Callable[[], bool]
+
+
+def looked_up(bills: Sequence[AttachedBill], engines: Iterable[Engine], means: Means) -> tuple[AttachedBill, ...]:
+    """The bills with each engine's answer about what they list, each package asked for once. An engine that cannot answer says why.
+
+    Raises EngineError only for what was cancelled.
+    """
+    if not any(bill.components for bill in bills):
+        return tuple(bills)
+    by_engine = [_answers(engine, bills, means) for engine in engines]
+    return tuple(
+        replace(bill, answers=answers) if bill.components else bill
+        for bill, answers in zip(bills, zip(*by_engine, strict=True), strict=True)
+    )
+
+
+def _answers(engine: Engine, bills: Sequence[AttachedBill], means: Means) -> Sequence[EngineReport]:
+    """One answer a bill."""
+    listed = [[(item, engine.package_of(item)) for item in bill.components if not _is_none(item)] for bill in bills]
+    packages = {package.key: package for items in listed for _, package in items if package is not None}
+    try:
+        answer = _ask(engine, tuple(packages.values()), means)
+    except (EngineError, LimitExceeded) as error:
+        if error.reason == "cancelled":
+            raise
+        return [silent_engine(engine, means.settings, error)] * len(bills)
+    return [_answer(engine, items, answer, means.settings) for items in listed]
+
+
+def _is_none(item: Component) -> bool:
+    """Whether this names no package: the system itself, or the file that others were listed in."""
+    return not item.purl and (item.type == "operating-system" or (item.type == "application" and not item.version))
+
+
+def _ask(engine: Engine, packages: Sequence[Package], means: Means) -> MatchReport:
+    settings = means.settings
+    if len(packages) > _AT_ONCE:
+        raise LimitExceeded(f"the bills list {len(packages)} packages, more than {_AT_ONCE}")
+    settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    work = Path(tempfile.mkdtemp(prefix="bill-", dir=settings.work_dir.absolute()))
+    try:
+        cache = settings.home.absolute() / "cache" / f"{engine.id}-{means.slot}"
+        return engine.look_up(MatchJob(packages, "", work, cache, settings, means.seconds(), means.cancelled))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _answer(
+    engine: Engine, listed: Sequence[tuple[Component, Package | None]], answer: MatchReport, settings: Settings
+) -> EngineReport:
+    known = {p.key: answer.found[p.key] for _, p in listed if p is not None and p.key in answer.found}
+    untold = [item for item, package in listed if package is None or package.key not in known]
+    most = settings.limits.report_findings
+    found = [vulnerability for items in known.values() for vulnerability in items]
+    report = EngineReport(
+        engine.id,
+        answer.version,
+        answer.binary,
+        answer.advisories,
+        Coverage(packages=len(known)),
+        vulnerabilities=tuple(found[:most]),
+        incomplete=tuple(_gaps(untold, known, len(found) - most)),
+    )
+    return feeds.annotate(settings, report)
+
+
+def _gaps(
+    untold: Sequence[Component], known: Mapping[str, tuple[Vulnerability, ...]], too_many: int
+) -> Iterable[Incomplete]:
+    if untold:
+        first = untold[0].purl or f"{untold[0].name} {untold[0].version}".strip() or "one without a name"
+        more = f" and {len(untold) - 1} more" if len(untold) > 1 else ""
+        yield Incomplete("not_looked_up", f"nothing could be looked up for {first}{more}")
+    if not known:
+        yield Incomplete("nothing_to_scan", "the bill lists no package that could be looked up")
+    if too_many > 0:
+        yield Incomplete("limit_exceeded", f"{too_many} vulnerabilities of the bill's packages were left out")
