@@ -133,10 +133,10 @@ def _form(values: dict[str, str], problems: object) -> str:
     return page("exemption_new.html", values=filled, problems=problems, offered=offered, latest=latest)
 
 
-def _end_of(day: str) -> datetime | str:
+def _end_of(day: str) -> str:
     """The last second of a day as the form gives it; what is no day is for validation to refuse."""
     try:
-        return datetime.combine(date.fromisoformat(day), time(23, 59, 59), UTC)
+        return datetime.combine(date.fromisoformat(day), time(23, 59, 59), UTC).isoformat()
     except ValueError:
         return day
 
