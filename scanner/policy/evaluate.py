@@ -214,7 +214,7 @@ def _gap(
         message += f" (and the bill {words[0].digest} attached to the image does not tell either: {first})"
         return _incomplete(rule, gap.reason, message, unknown)
     count = max(answer.coverage.packages for answer in taken.answers)
-    message += f": {count} packages looked up as the {taken.format} bill {taken.digest} attached to the image has them"
+    message += f"; taken was the word of the {taken.format} bill {taken.digest} attached to the image (packages looked up: {count})"
     evidence = (Evidence(f"attached {taken.format} bill of materials", name=str(taken.digest)),)
     return _Finding(Reason(rule, ReasonKind.SATISFIED, Verdict.ALLOW, message, gap.reason, evidence))
 

@@ -64,7 +64,7 @@ def test_a_bill_tells_what_nobody_recognised(gap: Incomplete) -> None:
     decision = decide(found)
     assert decision.verdict is Verdict.ALLOW
     assert {reason.kind for reason in decision.reasons} == {ReasonKind.SATISFIED}
-    assert all(str(Digest.of(b"bill")) in reason.message for reason in decision.reasons)
+    assert all(f"word of the cyclonedx bill {Digest.of(b'bill')}" in reason.message for reason in decision.reasons)
     assert decision.valid_until == NOW + timedelta(hours=168, seconds=1), "it ages with the advisories that were asked"
     assert decide(found, SILENT).undecided, "never unless a policy says so"
 
