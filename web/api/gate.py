@@ -21,7 +21,7 @@ from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.store import accounts, images, scans
 from scanner.store import gate as store_gate
-from web.api.base import Body, DigestText, ImageText, Model, Name, answer, blueprint, problems
+from web.api.base import Body, DigestText, ImageText, Model, Name, Whole, answer, blueprint, problems
 from web.api.scans import location, parse_image, project_of
 from web.auth import (
     Principal,
@@ -55,7 +55,9 @@ class GateIn(Body):
         None,
         description="How it is to be run: a compose file, a pod spec, `docker inspect`, as text or as an object. Judged with the image.",
     )
-    wait_seconds: int = Field(0, ge=0, le=MAX_WAIT, description="How long to wait for a decision before answering 202.")
+    wait_seconds: Whole = Field(
+        0, ge=0, le=MAX_WAIT, description="How long to wait for a decision before answering 202."
+    )
     project: Name | None = Field(None, description="The project that owns the repository when absent.")
 
 

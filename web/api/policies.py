@@ -15,7 +15,7 @@ from scanner.model.decision import Verdict
 from scanner.policy.rules import Known, Policy, PolicyError, parse_policy
 from scanner.store import audit, gate, policies
 from web import simulation
-from web.api.base import PREFIX, Body, DigestText, Model, Name, answer, blueprint, etag, listed, problems
+from web.api.base import PREFIX, Body, DigestText, Model, Name, Whole, answer, blueprint, etag, listed, problems
 from web.auth import address, everywhere, permission, principal, project_named
 from web.services import services
 
@@ -96,7 +96,7 @@ class SimulationIn(Body):
     text: PolicyText | None = Field(
         None, description="The document to try; the stored one, if it is not in force, when absent."
     )
-    limit: int = Field(100, ge=1, le=simulation.MOST, description="How many of the images scanned last to try it on.")
+    limit: Whole = Field(100, ge=1, le=simulation.MOST, description="How many of the images scanned last to try it on.")
     cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the answer before.")
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from scanner.errors import NotFoundError, RefusedError
 from scanner.store import accounts, audit, projects
-from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
+from web.api.base import PREFIX, Body, Model, Name, Text, Whole, answer, blueprint, problems
 from web.auth import Principal, address, permission, principal
 from web.services import services
 
@@ -24,7 +24,7 @@ class TokenIn(Body):
     name: Annotated[Text, Field(min_length=1, max_length=200)]
     scopes: list[Scope] = Field(min_length=1, max_length=8, examples=[["gate"]])
     projects: list[Name] = Field([], max_length=100, description="Empty: every project its creator sees.")
-    days: int = Field(90, ge=1, le=365, description="How long it lives.")
+    days: Whole = Field(90, ge=1, le=365, description="How long it lives.")
 
 
 class TokenOut(Model):

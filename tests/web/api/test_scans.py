@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from flask_openapi3.openapi import OpenAPI
 
-from scanner.errors import ImageError
+from scanner.errors import ImageError, LeaseLost
 from scanner.store import projects, scans
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
@@ -112,7 +112,7 @@ def test_cancelling_takes_the_scan_from_its_worker(api: Api, worker: Worker, dat
     scan = api("POST", "/scans", {"image": IMAGE}).json
     claim = worker.claim()
     assert api("POST", f"/scans/{scan['id']}/cancel").json["state"] == "cancelled"
-    with database.session() as session, pytest.raises(scans.LeaseLost):
+    with database.session() as session, pytest.raises(LeaseLost):
         scans.heartbeat(session, claim, 60)
     again = api("POST", f"/scans/{scan['id']}/cancel")
     assert (again.status_code, again.json["reason"]) == (409, "already_ended")
