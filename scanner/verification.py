@@ -14,7 +14,6 @@ from scanner.model.finding import TrustStatus, Verification
 from scanner.model.glob import matches
 from scanner.model.reference import Descriptor, Reference
 from scanner.model.scan import ScanReport
-from scanner.store import trust as store
 from scanner.trust._state import NoState
 from scanner.trust.base import Fetcher, TrustJob, TrustRoot, TrustScheme, TrustState
 
@@ -39,21 +38,24 @@ class Trust:
 
 def roots(session: Connection) -> tuple[TrustRoot, ...]:
     """Every named trust root."""
+    from scanner.store import trust as store  # a scan without a server pays for no database's driver
+
     return tuple(TrustRoot(view.name, view.scheme, view.document, view.scope) for view in store.list_(session))
 
 
 def stored(settings: Settings) -> Trust:
     """The trust of this installation's database, for the command line. Where there is no database yet, nobody was named."""
-    from scanner.store.session import Database
-
     if settings.embedded and not (settings.home / "dockwarden.db").exists():
         return Trust()
+    from scanner.store.session import Database
+    from scanner.store.trust import StoredState
+
     database = Database.of(settings)
     if settings.embedded:
         database.upgrade()
     database.check_head()
     with database.read() as session:
-        return Trust(roots(session), store.StoredState(database))
+        return Trust(roots(session), StoredState(database))
 
 
 def verify(
