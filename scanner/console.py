@@ -53,13 +53,17 @@ def tell(message: str) -> None:
 
 
 def write(text: str, output: Path | None) -> None:
-    """To the file, atomically, or to stdout."""
+    """To the file, atomically, or to stdout. A pipe or a device such as /dev/null is written to, never replaced."""
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
         return
+    whole = text if text.endswith("\n") else text + "\n"
     try:
+        if output.exists() and not output.is_file():
+            output.write_text(whole, "utf-8")
+            return
         partial_file = output.with_name(f".{output.name}.partial")
-        partial_file.write_text(text if text.endswith("\n") else text + "\n", "utf-8")
+        partial_file.write_text(whole, "utf-8")
         partial_file.replace(output)
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror}") from error
