@@ -135,6 +135,15 @@ def nesting(data: bytes) -> int:
     return deepest
 
 
+# What spreadsheets evaluate (OWASP, CSV injection), also behind a quote or white space that they cut away.
+_FORMULA = ("=", "+", "-", "@", "|", "%", "\t", "\r", "\n")
+
+
+def spreadsheet_text(text: str) -> str:
+    """``text`` for a cell of CSV: what a spreadsheet would take for a formula gets an apostrophe in front."""
+    return f"'{text}" if text.lstrip(" \"'\N{REPLACEMENT CHARACTER}").startswith(_FORMULA) else text
+
+
 def clean_text(text: str, limit: int = 1000) -> str:
     """Foreign text as one line that is safe on a terminal and in a log: control, format and bidirectional characters become U+FFFD.
 

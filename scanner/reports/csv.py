@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from scanner.model import agreement
 from scanner.model.finding import Failed, Incomplete
 from scanner.model.scan import ImageReport, ScanReport
-from scanner.model.untrusted import clean_text
+from scanner.model.untrusted import clean_text, spreadsheet_text
 from scanner.reports.base import ReportFormat, ReportSubject
 
 _COLUMNS = (
     "image", "platform", "kind", "id", "severity", "package", "version", "fixed in", "status", "engines", "layer", "path", "text",
 )  # fmt: skip
-# What spreadsheets evaluate (OWASP, CSV injection), also behind a quote or white space that they cut away.
-_FORMULA = ("=", "+", "-", "@", "|", "%")
 
 
 class CsvReport(ReportFormat):
@@ -81,5 +79,4 @@ def _unknown(image: ImageReport) -> Iterator[tuple[str, Incomplete]]:
 
 
 def _cell(value: str) -> str:
-    text = clean_text(str(value), 2000)
-    return f"'{text}" if text.lstrip(" \"'\N{REPLACEMENT CHARACTER}").startswith(_FORMULA) else text
+    return spreadsheet_text(clean_text(str(value), 2000))

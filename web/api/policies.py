@@ -199,35 +199,48 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
     """
     _parsed(body.text, path.name)
     with services().database.session() as session:
-        current = _current(session, path.name)
+        current = newest(session, path.name)
         project = current.project if current else project_named(body.project) if body.project else ""
         _may_write(project)
         expected = edited_version(header.if_match, current.version if current else None, "policy")
-        written = policies.put(session, path.name, body.text, principal().name, if_version=expected, project=project)
-        if current is None or written.version != current.version:
-            gate.invalidate(session)
-            before = {"version": current.version, "digest": current.digest} if current else None
-            detail = {"version": written.version, "digest": written.digest, "project": project, "before": before}
-            audit.record(session, principal().name, "policy.write", written.name, address=address(), detail=detail)
+        written = write(session, path.name, body.text, current, expected, project)
     response = _shown(written, 201 if current is None else 200)
     if current is None:
         response.headers["Location"] = f"{PREFIX}/policies/{written.name}"
     return response
 
 
+def write(
+    session: Connection, name: str, text: str, current: policies.PolicyView | None, expected: int | None, project: str
+) -> policies.PolicyView:
+    """Record a text as whoever asks; a new version lets every decision be made anew. ``current``: the newest version there is."""
+    written = policies.put(session, name, text, principal().name, if_version=expected, project=project)
+    if current is None or written.version != current.version:
+        gate.invalidate(session)
+        before = {"version": current.version, "digest": current.digest} if current else None
+        detail = {"version": written.version, "digest": written.digest, "project": project, "before": before}
+        audit.record(session, principal().name, "policy.write", written.name, address=address(), detail=detail)
+    return written
+
+
 @api.put("/policies/<name>/enabled", responses={"200": PolicyOut, **problems(404)})
 @permission("policy")
 def enable(path: PolicyPath, body: EnabledIn) -> Response:
     """Put a policy in force, or out of it"""
+    return _shown(set_enabled(path.name, body.enabled))
+
+
+def set_enabled(name: str, enabled: bool) -> policies.PolicyView:
+    """Do it as whoever asks, and let every decision be made anew."""
     with services().database.session() as session:
-        before = policies.get(session, path.name, projects=principal().projects)
+        before = policies.get(session, name, projects=principal().projects)
         _may_write(before.project)
-        policies.enable(session, path.name, body.enabled)
+        policies.enable(session, name, enabled)
         gate.invalidate(session)
-        action = "policy.enable" if body.enabled else "policy.disable"
-        detail = {"enabled": body.enabled, "before": {"enabled": before.enabled}}
-        audit.record(session, principal().name, action, path.name, address=address(), detail=detail)
-        return _shown(policies.get(session, path.name))
+        action = "policy.enable" if enabled else "policy.disable"
+        detail = {"enabled": enabled, "before": {"enabled": before.enabled}}
+        audit.record(session, principal().name, action, name, address=address(), detail=detail)
+        return policies.get(session, name)
 
 
 @api.post("/policies/<name>/simulate", responses={"200": SimulationOut, **problems(404)})
@@ -290,7 +303,8 @@ def _parsed(text: str, name: str) -> Policy:
     return parsed
 
 
-def _current(session: Connection, name: str) -> policies.PolicyView | None:
+def newest(session: Connection, name: str) -> policies.PolicyView | None:
+    """The newest version of a policy; None for one that there is not."""
     return next((policy for policy in policies.list_(session) if policy.name == name), None)
 
 

@@ -12,9 +12,9 @@ import orjson
 from flask import Response, request
 
 from scanner.errors import UsageError
+from scanner.model.untrusted import spreadsheet_text
 
 FORMATS = {"csv": "text/csv", "json": "application/json"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def asked() -> str:
@@ -45,5 +45,6 @@ def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return "'" + text if isinstance(value, str) and text.startswith(_FORMULA) else text
+    if isinstance(value, str):
+        return spreadsheet_text(str(value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

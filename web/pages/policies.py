@@ -11,9 +11,10 @@ from flask import Blueprint, Response, make_response, redirect, request, url_for
 from scanner import catalog, trust_roots
 from scanner.errors import ConflictError, NotFoundError, UsageError
 from scanner.policy.rules import Policy, PolicyError, Problem, default_policy, parse_policy
-from scanner.store import audit, gate, policies
+from scanner.store import policies
 from web import simulation
-from web.auth import address, everywhere, permission, principal
+from web.api import policies as api
+from web.auth import everywhere, permission, principal
 from web.pages.base import NavigationItem, page
 from web.services import services
 
@@ -123,11 +124,9 @@ def save() -> Response:
         return make_response(_editor(text, version, name, problems), 422)
     try:
         with services().database.session() as session:
-            written = policies.put(session, parsed.name, text, principal().name, if_version=edited)
-            if written.version != edited:
-                gate.invalidate(session)
-                detail = {"version": written.version, "digest": written.digest}
-                audit.record(session, principal().name, "policy.write", written.name, address=address(), detail=detail)
+            current = api.newest(session, parsed.name)
+            project = current.project if current else ""
+            written = api.write(session, parsed.name, text, current, edited, project)
     except ConflictError:
         return make_response(_editor(text, version, name, saved_meanwhile=True), 409)
     return redirect(url_for("policies_page.one", name=written.name), 303)  # type: ignore[return-value]
@@ -138,12 +137,7 @@ def save() -> Response:
 def enable(name: str) -> Response:
     """Put it in force, or out of it."""
     everywhere()
-    enabled = request.form.get("enabled") == "1"
-    with services().database.session() as session:
-        policies.enable(session, name, enabled)
-        gate.invalidate(session)
-        action = "policy.enable" if enabled else "policy.disable"
-        audit.record(session, principal().name, action, name, address=address())
+    api.set_enabled(name, request.form.get("enabled") == "1")
     return redirect(url_for("policies_page.one", name=name), 303)  # type: ignore[return-value]
 
 
