@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.layers import seconds, shell
-from scanner import catalog, pipeline
+from scanner import catalog
 from scanner.checks.base import ImageSubject
 from scanner.config import Limits, Settings
 from scanner.model.filesystem import LayerFacts
@@ -38,6 +38,7 @@ from scanner.registry.blobs import BlobStore
 from scanner.registry.facts import FactsCache
 from scanner.registry.layers import ContentWants, read_layer
 from scanner.registry.rootfs import merge
+from scanner.scanning import pipeline
 
 _GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _GO = """package main

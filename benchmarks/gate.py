@@ -63,9 +63,10 @@ def prepare(home: Path, database_url: str) -> tuple[str, dict[str, str]]:
 
 def decided(session: Any, found: Any) -> str:
     """Record evidence and decisions as a worker does. Returns the image's reference."""
-    from scanner import catalog, decisions
+    from scanner import catalog
     from scanner.model.scan import Lane, ScanRequest
     from scanner.policy.evaluate import evidence_digest
+    from scanner.services import decisions
     from scanner.store import images, scans
 
     reference = f"{found.repository}@{found.digest}"

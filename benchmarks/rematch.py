@@ -23,16 +23,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from scanner import samples, upkeep
 from scanner.advisories import database as advisories
 from scanner.advisories import trivydb
 from scanner.advisories.trivydb import Advisory
 from scanner.config import Secret, Settings
+from scanner.demo import samples
 from scanner.model.finding import Component, Severity
 from scanner.queue import make_app
 from scanner.store import jobs
 from scanner.store.session import Database
-from scanner.tasks import Worker
+from scanner.worker import maintenance
+from scanner.worker.worker import Worker
 from tests import fleet
 
 BASES, BASE_PACKAGES, APP_PACKAGES, POOL = 40, 180, 70, 3000
@@ -92,7 +93,7 @@ def cpu() -> float:
 
 def rematch(settings: Settings, database: Database) -> tuple[float, str]:
     worker, before = Worker(settings, database, make_app(settings)), cpu()
-    while worker.keep_up_once(upkeep.Upkeep(settings, database)):
+    while worker.keep_up_once(maintenance.Upkeep(settings, database)):
         pass
     used = cpu() - before
     with database.read() as session:

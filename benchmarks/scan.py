@@ -18,9 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scanner import samples
 from scanner.advisories import database
 from scanner.config import Settings
+from scanner.demo import samples
 
 ROUNDS = 5
 BIN = Path(sys.executable).parent

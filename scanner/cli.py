@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from scanner import __version__, commands
+from scanner.commands._console import FILE, Exit, choose, complain, exit_of, pass_settings, read, tell, write
 from scanner.config import Secret, Settings, load
-from scanner.console import FILE, Exit, choose, complain, exit_of, pass_settings, read, tell, write
 from scanner.errors import ScannerError
 
 if TYPE_CHECKING:
@@ -132,11 +132,12 @@ def scan(
 
     TARGET: host/repo:tag, host/repo@sha256:…, oci:DIR[:TAG], archive:FILE (docker save or OCI, plain or gzip), docker:NAME.
     """
-    from scanner import catalog, pipeline
+    from scanner import catalog
     from scanner.checks import _hints
     from scanner.model.reference import Platform
     from scanner.model.scan import Lane, ScanRequest
     from scanner.reports.base import ReportSubject
+    from scanner.scanning import pipeline
 
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     renderer = choose(catalog.reports(), format_, "report format")
@@ -200,12 +201,12 @@ def gate(
     ca_file: Path | None,
 ) -> Exit:
     """Ask a server whether IMAGE may be shipped."""
-    from scanner import remote
+    from scanner.commands import _client
 
     workload = read(workload_file, "the workload") if workload_file else None
-    client = remote.Client(server, Secret(token or ""), ca_file)
+    client = _client.Client(server, Secret(token or ""), ca_file)
     answer = client.gate(image, environment=environment, workload=workload, wait=wait, progress=tell)
-    write(json.dumps(answer.document, indent=2) if format_ == "json" else remote.describe(answer), None)
+    write(json.dumps(answer.document, indent=2) if format_ == "json" else _client.describe(answer), None)
     if answer.pending:
         return Exit.PENDING
     return Exit.OK if answer.verdict in ("allow", "warn") else Exit.UNDECIDED if answer.undecided else Exit.DENIED
@@ -218,7 +219,7 @@ def gate(
 @pass_settings
 def serve(settings: Settings, host: str | None, port: int | None, web_only: bool) -> None:
     """Run the server: web, workers and scheduler in one process tree."""
-    from scanner.supervisor import supervise
+    from scanner.worker.supervisor import supervise
 
     supervise(replace(settings, host=host or settings.host, port=port or settings.port), web_only=web_only)
 
@@ -228,7 +229,7 @@ def serve(settings: Settings, host: str | None, port: int | None, web_only: bool
 @pass_settings
 def worker(settings: Settings, lanes: str) -> None:
     """Run a Celery worker."""
-    from scanner.supervisor import run_worker
+    from scanner.worker.supervisor import run_worker
 
     names = tuple(lane.strip() for lane in lanes.split(",") if lane.strip())
     run_worker(replace(settings, lanes=names))
@@ -238,7 +239,7 @@ def worker(settings: Settings, lanes: str) -> None:
 @pass_settings
 def beat(settings: Settings) -> None:
     """Run the scheduler."""
-    from scanner.supervisor import run_beat
+    from scanner.worker.supervisor import run_beat
 
     run_beat(settings)
 
@@ -294,11 +295,11 @@ def policy_simulate(file: Path, server: str, token: str | None, most: int, forma
 
     Nothing is changed and nothing is scanned. Exit 1 when something would newly be blocked.
     """
-    from scanner import remote
+    from scanner.commands import _client
 
-    client = remote.Client(server, Secret(token or ""), ca_file)
+    client = _client.Client(server, Secret(token or ""), ca_file)
     found = client.simulate(read_policy(file).name, read(file, "the policy"), most=most, progress=tell)
-    write(json.dumps(found, indent=2) if format_ == "json" else remote.describe_simulation(found), None)
+    write(json.dumps(found, indent=2) if format_ == "json" else _client.describe_simulation(found), None)
     return Exit.DENIED if found["newly_denied"] else Exit.OK
 
 
@@ -334,9 +335,9 @@ def checks(format_: str) -> None:
 @pass_settings
 def demo(settings: Settings, keep: bool) -> Exit:
     """Build sample images, serve, scan, print the decisions and the UI's address."""
-    from scanner import demo as demonstration
+    from scanner.demo.run import run as demonstration
 
-    return Exit.OK if demonstration.run(settings, keep=keep, tell=tell) else Exit.UNDECIDED
+    return Exit.OK if demonstration(settings, keep=keep, tell=tell) else Exit.UNDECIDED
 
 
 if __name__ == "__main__":

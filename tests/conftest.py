@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scanner import samples
 from scanner.advisories import database
 from scanner.config import Settings
+from scanner.demo import samples
 from tests.clair import Clair
 from tests.servers import Authority, Dockwarden, Registry, end, free_port, listening, need, spawn, wait_for
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scanner import catalog, decisions
+from scanner import catalog
 from scanner.advisories import feeds
 from scanner.config import Settings
 from scanner.engines.base import MatchJob
@@ -18,6 +18,7 @@ from scanner.model.matching import package_of, rebuilt
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.policy.evaluate import evidence_digest
+from scanner.services import decisions
 from scanner.store import images, scans
 from scanner.store.session import Database
 from tests.scanner.store import factories

@@ -18,13 +18,13 @@ import httpx
 import pytest
 import redis
 
-from scanner import identity
 from scanner.advisories import database
 from scanner.config import Settings, load
 from scanner.model.access import SCOPES
 from tests.identity_provider import CLIENT
 from tests.servers import Authority, Dockwarden, Registry, end, free_port, need, spawn, wait_for
 from tests.test_end_to_end import _await, dockwarden
+from web import oidc
 
 PAGES = (
     "/overview", "/images", "/scans", "/policies", "/registries", "/events", "/audit-log", "/vulnerabilities", "/exemptions", "/sign-in",
@@ -240,7 +240,7 @@ def _use(server: Dockwarden, hidden: Secrets, authority: Authority, layouts: Pat
         said.append(answer.text)
     said.append(httpx.get(f"{server.url}/sign-in/oidc", trust_env=False).text)
     with pytest.raises(Exception) as broken:
-        identity.make(load({"DOCKWARDEN_OIDC_ISSUER": "x", "DOCKWARDEN_OIDC_CLIENT_SECRET": hidden.client}))
+        oidc.make(load({"DOCKWARDEN_OIDC_ISSUER": "x", "DOCKWARDEN_OIDC_CLIENT_SECRET": hidden.client}))
     said.append(repr(broken.value) + repr(load({"DOCKWARDEN_OIDC_CLIENT_SECRET": hidden.client})))
     return "\n".join(said)
 

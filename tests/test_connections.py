@@ -1,4 +1,4 @@
-"""Every outgoing connection goes through the guard (``scanner.registry.guard``): nothing else in the code opens one."""
+"""Every outgoing connection goes through the guard (``scanner.outbound``): nothing else in the code opens one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GUARD = Path("scanner/registry/guard.py")
+GUARD = Path("scanner/outbound.py")
 
 # Calls that open connections, by what is called.
 OPENING = {
@@ -92,7 +92,7 @@ def test_no_module_opens_a_connection_beside_the_guard() -> None:
         for what, line in openings(tree)
         if file != GUARD and (str(file), what) not in ALLOWED
     ]
-    assert not found, "open connections with scanner.registry.guard.http_client or connector:\n" + "\n".join(found)
+    assert not found, "open connections with scanner.outbound.http_client or connector:\n" + "\n".join(found)
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from flask import Blueprint
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from scanner import __version__, config, identity, queue
+from scanner import __version__, config, queue
 from scanner.config import Settings
 from scanner.store.gate import Gate
 from scanner.store.session import Database
-from web import api, auth, errors, health, logs, security, webhooks
+from web import api, auth, errors, health, logs, oidc, security, webhooks
 from web.api.base import Problem
 from web.pages.base import error_page
 from web.services import Services
@@ -59,7 +59,7 @@ def create_app(
         celery or queue.make_app(settings),
         config.secret_key(settings),
         Gate(database),
-        identity.make(settings),
+        oidc.make(settings),
     )
     app.extensions["dockwarden"] = services
     security.install(app, settings)

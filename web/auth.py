@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, request
 
-from scanner import identity
 from scanner.errors import NotFoundError, RefusedError, ScannerError
 from scanner.model.access import ROLES, SCOPES
 from scanner.store import accounts, audit, exemptions, projects, secrets
+from web import oidc
 from web.security import https
 from web.services import services
 from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, source_of
@@ -295,8 +295,8 @@ def sign_in_with_password(name: str, password: str) -> Callable[[Response], Resp
 
 def begin_at_provider(target: str) -> Response:
     """Send the browser to the identity provider; ``target`` is where it goes when it has come back."""
-    attempt = identity.Attempt.new()
-    sealed = secrets.seal(identity.seal_text(attempt, target), services().secret_key, _ATTEMPT)
+    attempt = oidc.Attempt.new()
+    sealed = secrets.seal(oidc.seal_text(attempt, target), services().secret_key, _ATTEMPT)
     location = _provider().address(attempt, _redirect_uri())
     response = Response(status=303, headers={"Location": location})
     response.set_cookie(
@@ -341,11 +341,11 @@ def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
     return with_cookie, target
 
 
-def _attempt() -> tuple[identity.Attempt, str]:
+def _attempt() -> tuple[oidc.Attempt, str]:
     """The attempt that this browser began."""
     try:
         sealed = base64.urlsafe_b64decode(request.cookies.get(_attempt_cookie(), ""))
-        found = identity.unseal_text(secrets.unseal(sealed, services().secret_key, _ATTEMPT))
+        found = oidc.unseal_text(secrets.unseal(sealed, services().secret_key, _ATTEMPT))
     except (ValueError, ScannerError):
         found = None
     if found is None:
@@ -359,7 +359,7 @@ def _attempt_cookie() -> str:
     return cookie_name() + "-oidc"
 
 
-def _provider() -> identity.Provider:
+def _provider() -> oidc.Provider:
     found = services().provider
     if found is None:
         raise NotFoundError("no identity provider is configured", hint="see docs/accounts.md")

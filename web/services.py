@@ -9,10 +9,10 @@ from celery import Celery
 from flask import current_app
 
 from scanner.config import Secret, Settings
-from scanner.identity import Provider
 from scanner.store import projects
 from scanner.store.gate import Gate
 from scanner.store.session import Database
+from web.oidc import Provider
 from web.throttle import Throttle
 
 GATE_WAITERS = 8  # of granian's 16 threads: the other half keeps answering while callers wait for scans

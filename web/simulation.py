@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, decisions
+from scanner import catalog
 from scanner.model.decision import Decision, Verdict
 from scanner.policy.rules import Policy
+from scanner.services import decisions
 from scanner.store import images, policies
 
 MOST = 500

@@ -19,9 +19,9 @@ import httpx
 from scanner.config import Settings
 from scanner.errors import ImageError, LimitExceeded, RemoteError, UsageError
 from scanner.model.reference import Reference
+from scanner.outbound import http_client
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access, RegistryClient
-from scanner.registry.guard import http_client
 from scanner.registry.manifest import Manifest, parse_manifest
 
 DATABASE, JAVA_DATABASE = (f"application/vnd.aquasec.trivy.{name}.layer.v1.tar+gzip" for name in ("db", "javadb"))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanner.commands._console import Exit, choose, complain, pass_settings, tell
 from scanner.config import Settings
-from scanner.console import Exit, choose, complain, pass_settings, tell
 from scanner.errors import ScannerError, UsageError
 
 if TYPE_CHECKING:
@@ -167,10 +167,10 @@ def _needed_database(settings: Settings) -> Database:
 
 def _update_as_job(settings: Settings, database: Database, names: Sequence[str]) -> Exit:
     """Under the same lease as the workers' own updates: one at a time, wherever they run."""
-    from scanner import upkeep
     from scanner.store import jobs
+    from scanner.worker import maintenance
 
-    place = upkeep.Upkeep(settings, database).place
+    place = maintenance.Upkeep(settings, database).place
     with database.session() as session:
         job_id = jobs.request(session, jobs.UPDATE, place, "command line", {"sources": list(names)})
     return _work_or_follow(settings, database, job_id, {jobs.UPDATE: [place]})
@@ -180,24 +180,24 @@ def _work_or_follow(settings: Settings, database: Database, job_id: str, kinds: 
     """Do the job here, or watch the worker that has it. Exit 3 when it did not end well."""
     import time
 
-    from scanner import upkeep
-    from scanner.slots import claim_slot
+    from scanner.scanning.slots import claim_slot
     from scanner.store import jobs
-    from scanner.tasks import Attempt, of_job
+    from scanner.worker import maintenance
+    from scanner.worker.worker import Attempt, of_job
 
     with database.session() as session:
         job = jobs.claim(session, "command line", kinds, settings.lease_seconds)
     if job is not None:
         with claim_slot(settings.home / "slots") as slot:
             attempt = Attempt(settings, database, of_job(job))
-            own = upkeep.Upkeep(settings, database, slot, attempt.cancelled)
+            own = maintenance.Upkeep(settings, database, slot, attempt.cancelled)
 
             def work(report: Callable[[Progress], None]) -> None:
                 def told(progress: Progress) -> None:
                     _show(progress)
                     report(progress)
 
-                upkeep.run(job, own, told)
+                maintenance.run(job, own, told)
 
             attempt.run(work)
     shown = ""
@@ -253,8 +253,9 @@ def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
 
     Workers do this by themselves when the advisories change. No registry is asked and no image is read.
     """
-    from scanner import catalog, upkeep
+    from scanner import catalog
     from scanner.store import audit, jobs
+    from scanner.worker import maintenance
 
     database = _needed_database(settings)
     if cancel:
@@ -271,12 +272,12 @@ def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
             f"{engine.id} cannot look packages up without an image", hint="it tells of news itself: docs/advisories.md"
         )
     with database.read() as session:
-        on = upkeep.current(settings, engine, session)
-    job_id = upkeep.request_rematch(database, on, "command line")
+        on = maintenance.current(settings, engine, session)
+    job_id = maintenance.request_rematch(database, on, "command line")
     if no_wait:
         tell(f"asked for: {job_id}")
         return Exit.OK
-    return _work_or_follow(settings, database, job_id, {jobs.REMATCH: [upkeep.key_of(on)]})
+    return _work_or_follow(settings, database, job_id, {jobs.REMATCH: [maintenance.key_of(on)]})
 
 
 @advisories.command("revoke")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from scanner import anchors
+from scanner.commands._console import FILE, Exit, administration, complain, pass_settings, tell
 from scanner.config import Settings, audit_key
-from scanner.console import FILE, Exit, administration, complain, pass_settings, tell
 from scanner.errors import UsageError
+from scanner.services import audit_anchors
 from scanner.store import audit
 
 
@@ -29,7 +29,7 @@ def verify(settings: Settings, file: Path | None) -> Exit:
     """Verify that no entry was changed, taken out, put in or cut off the end. Exit 3 names the first that was."""
     if file is not None and not file.is_file():
         raise UsageError(f"cannot read {file}")
-    noted = anchors.read(settings, file)
+    noted = audit_anchors.read(settings, file)
     with administration(settings) as session:
         found = audit.verify(session, audit_key(settings), noted)
     if found.broken is not None:

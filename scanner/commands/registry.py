@@ -15,9 +15,9 @@ from pathlib import Path
 import click
 from pydantic import TypeAdapter
 
-from scanner import catalog, posture
+from scanner import catalog
+from scanner.commands._console import FILE, Exit, pass_settings, tell, write
 from scanner.config import Settings
-from scanner.console import FILE, Exit, pass_settings, tell, write
 from scanner.errors import UsageError
 from scanner.model.finding import CheckResult, Failed, Incomplete, NotApplicable, Severity
 from scanner.model.posture import Posture
@@ -25,6 +25,7 @@ from scanner.model.reference import Reference
 from scanner.model.untrusted import clean_text
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access
+from scanner.scanning import posture
 
 _MARKS = {"passed": ("✓", "32"), "failed": ("✕", "31"), "incomplete": ("?", "33"), "not-applicable": ("–", "2")}
 _ORDER = ("failed", "incomplete", "passed", "not-applicable")

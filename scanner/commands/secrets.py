@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from scanner.commands._console import Exit, administration, complain, pass_settings, tell
 from scanner.config import PREVIOUS_KEY, Settings, keys_of, new_secret_key, secret_key
-from scanner.console import Exit, administration, complain, pass_settings, tell
 from scanner.store import audit
 from scanner.store import secrets as store_secrets
 from scanner.store.session import Database

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from scanner.commands._console import administration, pass_settings, tell
 from scanner.config import Settings, secret_key
-from scanner.console import administration, pass_settings, tell
 from scanner.errors import NotFoundError
 from scanner.model.access import SCOPES
 from scanner.store import accounts, audit, projects

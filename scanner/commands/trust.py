@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanner import catalog, verification
+from scanner import catalog
+from scanner.commands._console import FILE, Exit, administration, choose, pass_settings, read, tell
 from scanner.config import Settings
-from scanner.console import FILE, Exit, administration, choose, pass_settings, read, tell
 from scanner.errors import ImageError, RemoteError, ScannerError, UsageError
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.glob import matches
 from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.model.untrusted import clean_text
+from scanner.scanning import verification
 from scanner.trust._state import DirectoryState, NoState
 from scanner.trust.base import (
     UNSOUND_TRUST,
@@ -227,7 +228,7 @@ def trust_root_add(
     settings: Settings, name: str, given: str, scheme: str, scope: tuple[str, ...], notary_server: str
 ) -> None:
     """Add or change a trust root: public keys and certificates, never secrets."""
-    from scanner import trust_roots
+    from scanner.services import trust_roots
 
     plugin = choose(catalog.schemes(), scheme, "signature scheme")
     document = dict(_root(plugin, given).document)
@@ -265,7 +266,7 @@ def trust_root_list(settings: Settings, format_: str) -> None:
 @pass_settings
 def trust_root_remove(settings: Settings, name: str) -> None:
     """Trust nothing by NAME any more. Refused while a policy in force names it."""
-    from scanner import trust_roots
+    from scanner.services import trust_roots
 
     with administration(settings) as session:
         trust_roots.remove(session, name, "command line")
@@ -283,7 +284,7 @@ def trust_report(settings: Settings, days: int, format_: str) -> None:
 
     Of every repository that this installation has scanned.
     """
-    from scanner import trust_roots
+    from scanner.services import trust_roots
 
     with administration(settings) as session:
         found = trust_roots.depends_on_notary(session, days=days)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from scanner.commands._console import administration, pass_settings, tell
 from scanner.config import Settings
-from scanner.console import administration, pass_settings, tell
 from scanner.errors import NotFoundError
 from scanner.model.access import CONFINED, ROLES
 from scanner.store import accounts, audit, projects

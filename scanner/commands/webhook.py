@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from scanner.commands._console import administration, pass_settings, tell
 from scanner.config import Settings, secret_key
-from scanner.console import administration, pass_settings, tell
 from scanner.store import audit, deliveries, registries
 
 

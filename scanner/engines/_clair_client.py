@@ -24,7 +24,7 @@ from scanner.config import Settings
 from scanner.errors import EngineError
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.registry.guard import http_client
+from scanner.outbound import http_client
 
 _TOKEN_SECONDS = 60
 _MAX_WAIT = 20.0

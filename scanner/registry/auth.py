@@ -24,7 +24,7 @@ from scanner.config import Secret, Settings
 from scanner.errors import RemoteError, UsageError
 from scanner.model.reference import DOCKER_HUB
 from scanner.model.untrusted import load_untrusted_json
-from scanner.registry.guard import split_address
+from scanner.outbound import split_address
 
 _HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HELPER_SECONDS = 15

@@ -21,8 +21,8 @@ from scanner.config import Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError, ScannerError
 from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
 from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.outbound import http_client, split_address
 from scanner.registry.auth import Authenticator, CredentialStore
-from scanner.registry.guard import http_client, split_address
 from scanner.registry.manifest import ACCEPT, ImageIndex, parse_manifest
 
 _TRIES = 4

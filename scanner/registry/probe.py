@@ -35,11 +35,7 @@ from scanner.model.posture import (
 )
 from scanner.model.reference import DOCKER_HUB, Digest, Reference
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.registry import tls
-from scanner.registry.auth import CredentialStore, parse_challenges
-from scanner.registry.client import Access as Way
-from scanner.registry.client import RegistryClient
-from scanner.registry.guard import (
+from scanner.outbound import (
     Reach,
     connector,
     http_client,
@@ -48,6 +44,10 @@ from scanner.registry.guard import (
     split_address,
     tls_context,
 )
+from scanner.registry import tls
+from scanner.registry.auth import CredentialStore, parse_challenges
+from scanner.registry.client import Access as Way
+from scanner.registry.client import RegistryClient
 from scanner.registry.manifest import ACCEPT
 
 T = TypeVar("T")

@@ -25,7 +25,7 @@ from scanner.errors import ScannerError
 from scanner.model.finding import Incomplete
 from scanner.model.posture import CertificateFact, Protocol, ProtocolFact, TlsFacts, TrustFact
 from scanner.model.untrusted import clean_text
-from scanner.registry.guard import speak_old
+from scanner.outbound import speak_old
 
 Connect = Callable[[], socket]
 """A new connection to the vetted address. Raises OSError or ScannerError."""

@@ -24,8 +24,8 @@ from scanner.errors import RemoteError, ScannerError, UsageError
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.outbound import http_client
 from scanner.registry.auth import Authenticator, CredentialStore, parse_challenges
-from scanner.registry.guard import http_client
 from scanner.trust._tuf.anchors import Mode, anchor_digest, anchor_of, is_authority, load_certificates, load_public_key
 from scanner.trust._tuf.documents import ROOT_LIMIT, key_id, parse_root, usable_key
 from scanner.trust._tuf.repository import Query, State, Want, drive, verify

@@ -20,12 +20,12 @@ from scanner.model.scan import Progress, Stage
 from scanner.queue import make_app
 from scanner.store import images, scans
 from scanner.store.session import Database
-from scanner.supervisor import attend
-from scanner.tasks import Worker
+from scanner.worker.supervisor import attend
+from scanner.worker.worker import Worker
 from tests.scanner.store import factories
 
 if TYPE_CHECKING:
-    from scanner.claims import ServerServices
+    from scanner.worker.server_scan import ServerServices
 
 STAGES = ("resolve", "settled", "fetch", "scan", "examine", "evaluate", "before-commit", "after-commit")
 

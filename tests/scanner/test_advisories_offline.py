@@ -13,9 +13,9 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from scanner import samples
 from scanner.advisories import database, trivydb
 from scanner.config import Settings
+from scanner.demo import samples
 from tests.scanner.advisories.test_feeds import EPSS, KEV
 from tests.scanner.advisories.test_mirror import archive
 from tests.servers import spawn, wait_for

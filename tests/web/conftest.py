@@ -12,12 +12,13 @@ from flask.testing import FlaskClient
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import TestResponse
 
-from scanner import catalog, decisions, queue
+from scanner import catalog, queue
 from scanner.config import Secret, Settings
 from scanner.errors import ScannerError
 from scanner.model.access import SCOPES
 from scanner.model.scan import ScanReport
 from scanner.policy.evaluate import evidence_digest
+from scanner.services import decisions
 from scanner.store import accounts, images, registries, scans
 from scanner.store.session import Database
 from tests.databases import migrated_url

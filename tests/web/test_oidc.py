@@ -17,7 +17,7 @@ from flask_openapi3.openapi import OpenAPI
 from joserfc.jwk import RSAKey
 from werkzeug.test import TestResponse
 
-from scanner import identity, queue
+from scanner import queue
 from scanner.config import Secret, Settings
 from scanner.errors import UsageError
 from scanner.store import accounts, audit, projects
@@ -25,6 +25,7 @@ from scanner.store.session import Database
 from tests.identity_provider import CLIENT, KEY, SECRET, FakeProvider, running, signed, unsigned
 from tests.web.test_auth import SAME
 from web import create_app
+from web.oidc import make
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_whoever_is_in_no_group_that_may_does_not_get_in(
 def test_a_default_role_lets_them_in_and_a_group_gives_more(
     oidc: Settings, provider: FakeProvider, database: Database
 ) -> None:
-    known = identity.make(replace(oidc, oidc_default_role="viewer"))
+    known = make(replace(oidc, oidc_default_role="viewer"))
     assert known is not None
     assert [known.role(g) for g in ([], ["devs"], ["cn=sec,ou=x", "devs"])] == ["viewer", "developer", "security"]
 
@@ -331,6 +332,6 @@ def test_without_a_provider_there_is_no_such_way_in(settings: Settings, database
 )
 def test_settings_that_do_not_fit_are_told_at_the_start(oidc: Settings, changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as refused:
-        identity.make(replace(oidc, **changes))
+        make(replace(oidc, **changes))
     assert refused.value.hint or "oidc" in str(refused.value)
     assert SECRET not in json.dumps([str(refused.value), refused.value.hint])

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 from flask_openapi3.openapi import OpenAPI
 
-from scanner.claims import configured_access
 from scanner.config import Settings
 from scanner.errors import ScannerError, UsageError
 from scanner.store import accounts, projects, registries
 from scanner.store.session import Database
+from scanner.worker.server_scan import configured_access
 from tests.scanner.store import factories as make
 from tests.web.conftest import KEY, Api, Worker
 from tests.web.people import calling, person

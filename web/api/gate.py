@@ -14,11 +14,12 @@ import orjson
 from flask import Response, g, request
 from pydantic import Field, StringConstraints
 
-from scanner import catalog, decisions, queue
+from scanner import catalog, queue
 from scanner.errors import UsageError
 from scanner.model.decision import STALE, Change, Decision, Reason, Verdict
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState
+from scanner.services import decisions
 from scanner.store import accounts, images, scans
 from scanner.store import gate as store_gate
 from web.api.base import Body, DigestText, ImageText, Model, Name, Whole, answer, blueprint, problems

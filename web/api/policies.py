@@ -9,10 +9,10 @@ from flask import Response
 from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
-from scanner import trust_roots
 from scanner.errors import NotFoundError, UsageError
 from scanner.model.decision import Verdict
 from scanner.policy.rules import Known, Policy, PolicyError, parse_policy
+from scanner.services import trust_roots
 from scanner.store import audit, gate, policies
 from web import simulation
 from web.api.base import PREFIX, Body, DigestText, Model, Name, Whole, answer, blueprint, etag, listed, problems

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from flask import Response
 from pydantic import Field, StringConstraints
 
-from scanner import trust_roots
+from scanner.services import trust_roots
 from scanner.store import trust
 from web.api.base import PREFIX, Body, Model, answer, blueprint, etag, problems
 from web.api.policies import IfMatch, edited_version

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 
-from scanner import catalog, trust_roots
+from scanner import catalog
 from scanner.errors import ConflictError, NotFoundError, UsageError
 from scanner.policy.rules import Policy, PolicyError, Problem, default_policy, parse_policy
+from scanner.services import trust_roots
 from scanner.store import policies
 from web import simulation
 from web.api import policies as api

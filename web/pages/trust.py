@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, redirect, request, url_for
 
-from scanner import catalog, trust_roots
+from scanner import catalog
+from scanner.services import trust_roots
 from scanner.store import trust
 from web.auth import address, everywhere, permission, principal
 from web.pages.base import NavigationItem, page

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scanner import samples
 from scanner.advisories import bolt, database, trivydb
 from scanner.config import Settings
+from scanner.demo import samples
 from scanner.errors import AdvisoriesUnavailable, ConflictError, UsageError
 from scanner.model.finding import Severity
 

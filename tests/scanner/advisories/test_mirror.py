@@ -16,9 +16,9 @@ import httpx
 import pytest
 from pytest_httpserver import HTTPServer
 
-from scanner import samples
 from scanner.advisories import database, feeds, mirror, sources, trivydb
 from scanner.config import Settings
+from scanner.demo import samples
 from scanner.errors import ConflictError, RemoteError, ScannerError, UsageError
 from tests.scanner.advisories.test_feeds import EPSS
 from tests.servers import Authority, Registry

@@ -27,7 +27,7 @@ from scanner.model.finding import CVSS, EngineReport, Severity
 from scanner.model.image import Image
 from scanner.model.reference import Descriptor, Digest
 from scanner.model.scan import ImageReport, ScanRequest
-from scanner.pipeline import local_services, run
+from scanner.scanning.pipeline import local_services, run
 from tests.clair import Clair, advisory, cvss
 from tests.reports_factory import NOW, image_report
 

@@ -18,7 +18,7 @@ from scanner.errors import AdvisoriesUnavailable, EngineError
 from scanner.model.finding import AdvisoryStatus, EngineReport, Severity
 from scanner.model.image import Image
 from scanner.model.scan import ScanRequest
-from scanner.pipeline import local_services, run
+from scanner.scanning.pipeline import local_services, run
 from tests.reports_factory import image_report
 
 REPORTS = Path(__file__).parents[2] / "data" / "hostile" / "reports"

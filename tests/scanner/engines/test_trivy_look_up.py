@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from scanner import catalog, pipeline, samples
+from scanner import catalog
 from scanner.advisories import database, trivydb
 from scanner.advisories.trivydb import Advisory
 from scanner.config import Settings
+from scanner.demo import samples
 from scanner.engines.base import MatchJob
 from scanner.errors import AdvisoriesUnavailable, EngineError
 from scanner.model.finding import EngineReport, Severity
 from scanner.model.matching import Package, by_package, fingerprint, package_of, rebuilt
 from scanner.model.scan import ScanRequest
+from scanner.scanning import pipeline
 
 METADATA = b"Metadata-Version: 2.1\nName: requests\nVersion: 2.0.0\n"
 LANGUAGES = {

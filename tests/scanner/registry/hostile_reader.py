@@ -14,11 +14,11 @@ from scanner.config import Settings
 from scanner.errors import ScannerError
 from scanner.model.finding import Incomplete
 from scanner.model.reference import Descriptor
-from scanner.pipeline import outcome_of, wants
 from scanner.registry.layers import read_layer
 from scanner.registry.packages import package_databases
 from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import open_target
+from scanner.scanning.pipeline import outcome_of, wants
 
 _MEMORY, _SECONDS = 768 << 20, 60
 

@@ -11,21 +11,23 @@ from typing import Any
 import httpx
 import pytest
 
-from scanner import catalog, pipeline, samples
+from scanner import catalog
 from scanner.advisories import database, trivydb
-from scanner.bills import Means, looked_up
 from scanner.config import Limits, Settings
+from scanner.demo import samples
 from scanner.errors import ImageError
 from scanner.model import agreement
 from scanner.model.finding import Component, Severity
 from scanner.model.reference import Digest
 from scanner.model.scan import AttachedBill, ImageReport, ScanRequest
-from scanner.pipeline import local_services, run
 from scanner.policy.rules import default_policy, parse_policy
 from scanner.registry.attached import parse_bill
 from scanner.reports.base import ReportSubject
 from scanner.reports.cyclonedx import CycloneDxReport
 from scanner.reports.spdx import SpdxReport
+from scanner.scanning import pipeline
+from scanner.scanning.attached_sboms import Means, looked_up
+from scanner.scanning.pipeline import local_services, run
 from tests.scanner.reports.subjects import every, ordinary
 from tests.servers import Registry
 

@@ -17,9 +17,9 @@ import pytest
 from scanner.config import Limits, Secret, Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, RefusedError, RemoteError, ScannerError, UsageError
 from scanner.model.reference import Descriptor, Digest, Reference
+from scanner.outbound import resolve
 from scanner.registry.auth import Challenge, Credentials, CredentialStore, parse_challenges
 from scanner.registry.client import Access, RegistryClient
-from scanner.registry.guard import resolve
 from tests.servers import Registry
 
 MANIFEST = json.dumps(

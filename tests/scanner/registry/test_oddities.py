@@ -16,8 +16,8 @@ from scanner.checks.base import ImageSubject
 from scanner.errors import ImageError
 from scanner.model.filesystem import FileType, LayerFacts, Rootfs
 from scanner.model.finding import Incomplete
-from scanner.pipeline import outcome_of
 from scanner.registry.rootfs import concerns, merge
+from scanner.scanning.pipeline import outcome_of
 from tests.scanner.checks.factory import subject
 from tests.scanner.registry.archives import (
     GNU,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from scanner import anchors
 from scanner.config import Secret, Settings
 from scanner.errors import UsageError
+from scanner.services import audit_anchors
 from scanner.store import audit
 from scanner.store.schema import audit_log
 from scanner.store.session import Database
@@ -129,9 +129,9 @@ def test_who_has_the_database_but_not_the_key_forges_nothing(
 def test_a_cut_end_shows_by_what_was_noted_elsewhere(
     database: Database, settings: Settings, superuser: Callable[..., None]
 ) -> None:
-    assert anchors.note(settings, database) is True
-    assert anchors.note(settings, database) is False  # nothing happened since
-    noted = anchors.read(settings)
+    assert audit_anchors.note(settings, database) is True
+    assert audit_anchors.note(settings, database) is False  # nothing happened since
+    noted = audit_anchors.read(settings)
     assert [anchor.seq for anchor in noted] == [5]
     assert verified(database, noted=noted) == audit.Verified(5)
     superuser("DELETE FROM audit_log WHERE id > 3")
@@ -145,44 +145,44 @@ def test_a_cut_end_shows_by_what_was_noted_elsewhere(
 def test_an_old_copy_of_the_database_shows_too(
     database: Database, settings: Settings, superuser: Callable[..., None]
 ) -> None:
-    anchors.note(settings, database)
+    audit_anchors.note(settings, database)
     superuser("DELETE FROM audit_log WHERE id > 3")
     with database.session() as session:  # and life goes on from the copy
         session.execute(sa.text("UPDATE audit_log SET id = id"))
         for number in range(4):
             audit.record(session, "bob", "scan.cancel", str(number))
-    found = verified(database, noted=anchors.read(settings))
+    found = verified(database, noted=audit_anchors.read(settings))
     assert found.broken is not None
     assert found.broken >= 4
 
 
 @pytest.mark.usefixtures("written")
 def test_an_anchor_that_was_changed_is_not_believed(database: Database, settings: Settings) -> None:
-    anchors.note(settings, database)
-    file = anchors.place(settings)
+    audit_anchors.note(settings, database)
+    file = audit_anchors.place(settings)
     line = json.loads(file.read_text())
     for changes in ({"seq": 3}, {"hash": "0" * 64}, {"mac": "0" * 64}, {"more": 1}):
         file.write_text(json.dumps({**line, **changes}) + "\n")
         with pytest.raises(UsageError, match="line 1") as refused:
-            anchors.read(settings)
+            audit_anchors.read(settings)
         assert refused.value.reason == "bad_anchor"
     file.write_text("not JSON\n")
     with pytest.raises(UsageError):
-        anchors.read(settings)
+        audit_anchors.read(settings)
     file.write_text(json.dumps(line) + "\n")
     with pytest.raises(UsageError, match="not one that we noted"):
-        anchors.read(replace(settings, audit_key=OTHER))
+        audit_anchors.read(replace(settings, audit_key=OTHER))
 
 
 def test_anchors_that_cannot_be_written_are_told(database: Database, settings: Settings, written: None) -> None:
     elsewhere = replace(settings, audit_anchors=Path("/proc/no/such"))
     with pytest.raises(UsageError, match="cannot write the audit log's anchors"):
-        anchors.note(elsewhere, database)
+        audit_anchors.note(elsewhere, database)
 
 
 def test_of_nothing_nothing_is_noted(database: Database, settings: Settings) -> None:
-    assert anchors.note(settings, database) is False
-    assert anchors.read(settings) == ()
+    assert audit_anchors.note(settings, database) is False
+    assert audit_anchors.read(settings) == ()
     assert verified(database) == audit.Verified(0)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from scanner import catalog, decisions
+from scanner import catalog
 from scanner.model.finding import Severity
 from scanner.policy.evaluate import evidence_digest
+from scanner.services import decisions
 from scanner.store import gate, images, policies, scans
 from scanner.store.schema import decision
 from scanner.store.session import Database

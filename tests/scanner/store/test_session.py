@@ -88,7 +88,7 @@ def test_a_broken_reference_is_no_conflict(database: Database) -> None:
 
 def test_servers_that_start_together_make_one_administrator(database: Database) -> None:
     from scanner.config import Secret
-    from scanner.supervisor import bootstrap
+    from scanner.worker.supervisor import bootstrap
 
     tokens = together(6, lambda _: bootstrap(database, Secret("k" * 40)))
     assert sum(isinstance(token, str) for token in tokens) == 1

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from scanner import samples
 from scanner.advisories import sources, trivydb
 from scanner.config import Settings
+from scanner.demo import samples
 from tests.reports_factory import simple, vulnerability
 from tests.web.conftest import Api, Worker
 

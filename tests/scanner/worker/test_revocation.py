@@ -9,19 +9,21 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from scanner import catalog, decisions, upkeep
+from scanner import catalog
 from scanner.advisories import database as advisories
 from scanner.config import Settings
 from scanner.errors import NotFoundError, UsageError
 from scanner.model.decision import Decision, Revoked, Verdict
 from scanner.model.reference import Digest
 from scanner.model.scan import ScanReport, ScanState
+from scanner.services import decisions
 from scanner.store import accounts, gate, images, jobs, revocations, scans
 from scanner.store.schema import listing, scan
 from scanner.store.session import Database
+from scanner.worker import maintenance
 from tests import fleet
 from tests.databases import BACKENDS, migrated_url
-from tests.scanner.test_upkeep import ADVISORY, KEY, fill, keep_up, publish, states
+from tests.scanner.worker.test_maintenance import ADVISORY, KEY, fill, keep_up, publish, states
 
 
 @pytest.fixture(params=BACKENDS)
@@ -149,9 +151,9 @@ def test_a_requeue_that_was_cut_off_asks_for_nothing_twice(
     with database.read() as session:
         second = sorted(session.execute(sa.select(listing.c.id)).scalars())[1]
     made = revoke(database, Revoked("trivy", evidence(database, "app0").images[0].engines[0].version))
-    own = upkeep.Upkeep(settings, database)
+    own = maintenance.Upkeep(settings, database)
     with database.session() as session:
-        job = jobs.claim(session, "w", upkeep.plan(own), 60)
+        job = jobs.claim(session, "w", maintenance.plan(own), 60)
         assert job is not None
         jobs.keep(session, job, {"revocation": made.id, "after": second, "queued": 2})
     with database.session() as session:

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from scanner import claims, queue
+from scanner import queue
 from scanner.config import Secret, Settings
 from scanner.model.finding import Failed, NotApplicable
 from scanner.model.scan import Lane, ScanRequest
 from scanner.store import images, policies, registries, registry_checks, scans
 from scanner.store.schema import registry_check
 from scanner.store.session import Database
-from scanner.tasks import Worker
+from scanner.worker import server_scan
+from scanner.worker.worker import Worker
 from tests.databases import BACKENDS, migrated_url
 from tests.servers import Authority, Registry
 
@@ -30,9 +31,9 @@ rules:
 
 
 @pytest.fixture(params=BACKENDS)
-def server(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[claims.ServerServices]:
+def server(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[server_scan.ServerServices]:
     database = Database(migrated_url(request.param, tmp_path))
-    yield claims.ServerServices.make(settings, database, "0", KEY)
+    yield server_scan.ServerServices.make(settings, database, "0", KEY)
     database.engine.dispose()
 
 
@@ -47,22 +48,22 @@ def push(plain_registry: Registry, sample_layouts: Path) -> Callable[[str], str]
     return work
 
 
-def add(server: claims.ServerServices, host: str, **more: object) -> str:
+def add(server: server_scan.ServerServices, host: str, **more: object) -> str:
     with server.database.session() as session:
         return registries.add(session, host, KEY, **more).id  # type: ignore[arg-type]
 
 
-def scan(server: claims.ServerServices, target: str) -> scans.ScanView:
+def scan(server: server_scan.ServerServices, target: str) -> scans.ScanView:
     with server.database.session() as session:
         ticket = scans.request(session, ScanRequest(target, lane=Lane.PUSH, force=True))
         held = scans.claim(session, "w", ["push"], 60)
     assert held is not None
-    claims.run_claim(held, server, lambda progress: None)
+    server_scan.run_claim(held, server, lambda progress: None)
     with server.database.read() as session:
         return scans.get(session, ticket.scan_id)
 
 
-def outcome(server: claims.ServerServices, registry_id: str, check: str) -> object:
+def outcome(server: server_scan.ServerServices, registry_id: str, check: str) -> object:
     with server.database.read() as session:
         found = registry_checks.latest(session, registry_id)
     assert found is not None
@@ -70,7 +71,7 @@ def outcome(server: claims.ServerServices, registry_id: str, check: str) -> obje
 
 
 def test_a_worker_examines_what_was_asked_for(
-    server: claims.ServerServices, registry: Registry, authority: Authority
+    server: server_scan.ServerServices, registry: Registry, authority: Authority
 ) -> None:
     registry_id = add(
         server, registry.host, ca_pem=authority.file.read_text(), username="ci", password=Secret("correct horse")
@@ -88,11 +89,11 @@ def test_a_worker_examines_what_was_asked_for(
     assert "correct horse" not in text
 
 
-def test_one_that_is_not_there_is_written_down(server: claims.ServerServices) -> None:
+def test_one_that_is_not_there_is_written_down(server: server_scan.ServerServices) -> None:
     registry_id = add(server, "127.0.0.1:1")
     with server.database.session() as session:
         registry_checks.schedule(session, 24)
-    assert claims.check_registry(server) is True
+    assert server_scan.check_registry(server) is True
     with server.database.read() as session:
         (view,) = registry_checks.history(session, registry_id)
         assert registry_checks.latest(session, registry_id) is None
@@ -100,7 +101,7 @@ def test_one_that_is_not_there_is_written_down(server: claims.ServerServices) ->
 
 
 def test_before_first_use_and_as_evidence_of_the_decision(
-    server: claims.ServerServices, plain_registry: Registry, push: Callable[[str], str]
+    server: server_scan.ServerServices, plain_registry: Registry, push: Callable[[str], str]
 ) -> None:
     registry_id = add(server, plain_registry.host, insecure=True)
     with server.database.session() as session:
@@ -129,7 +130,7 @@ def test_before_first_use_and_as_evidence_of_the_decision(
 
 
 def test_an_archive_has_no_registry(settings: Settings, sample_layouts: Path) -> None:
-    from scanner import pipeline
+    from scanner.scanning import pipeline
 
     with pipeline.local_services(settings) as services:
         request = ScanRequest(f"oci:{sample_layouts / 'shop' / 'good'}", lane=Lane.GATE)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from scanner import anchors
 from scanner.cli import cli
 from scanner.config import Secret, Settings, audit_key, load, secret_key
+from scanner.services import audit_anchors
 from scanner.store import accounts, audit
 from scanner.store.session import Database
 
@@ -89,7 +89,7 @@ def test_the_log_is_verified_and_exported(run: Callable[..., Result], settings: 
     assert "the chain holds: 3 entries, none of them noted elsewhere yet" in told.stderr
     assert told.exit_code == 0
     database = Database.of(settings)
-    anchors.note(settings, database)
+    audit_anchors.note(settings, database)
     assert "1 of them noted elsewhere" in run("audit-log", "verify").stderr
     assert len(run("audit-log", "export").stdout.splitlines()) == 3
     run("audit-log", "export", "--action", "project.create", "-o", tmp_path / "log.jsonl")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from scanner import catalog, posture
+from scanner import catalog
 from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.model.finding import Failed, Incomplete, NotApplicable, Passed
@@ -23,6 +23,7 @@ from scanner.model.posture import Posture
 from scanner.registry import probe
 from scanner.registry.auth import Credentials, CredentialStore
 from scanner.registry.client import Access
+from scanner.scanning import posture
 from tests.scanner.registry.test_client import liar
 from tests.servers import Authority, Registry
 from tests.tls_servers import OpenSsl, Proxy, ocsp_answer, self_signed

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from scanner.config import Secret, Settings, load
-from scanner.supervisor import environment_of
+from scanner.worker.supervisor import environment_of
 
 PATIENCE = 60.0
 
@@ -28,7 +28,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
         settings = {"DOCKWARDEN_HOME": str(home), "DOCKWARDEN_PORT": str(self.port)}
-        code = "from scanner.config import load; from scanner.supervisor import supervise; supervise(load())"
+        code = "from scanner.config import load; from scanner.worker.supervisor import supervise; supervise(load())"
         root = Path(__file__).parents[2]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("DOCKWARDEN_")} | settings
         self._log = home.parent / "server.log"
@@ -45,8 +45,8 @@ class Server:
         found = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"scanner.supervisor" in words:
-                found[words[words.index(b"scanner.supervisor") + 1].decode()] = int(pid)
+            if b"scanner.worker.supervisor" in words:
+                found[words[words.index(b"scanner.worker.supervisor") + 1].decode()] = int(pid)
         return found
 
     def alive(self) -> bool:

@@ -14,15 +14,17 @@ import pytest
 import sqlalchemy as sa
 from pytest_httpserver import HTTPServer
 
-from scanner import catalog, decisions, queue, samples, upkeep
+from scanner import catalog, queue
 from scanner.advisories import database as advisories
 from scanner.advisories import sources, trivydb
 from scanner.advisories.trivydb import Advisory
 from scanner.config import Secret, Settings
+from scanner.demo import samples
 from scanner.errors import LeaseLost
 from scanner.model.finding import Component, Severity
 from scanner.model.scan import Progress, ScanState, Stage
 from scanner.queue import make_app
+from scanner.services import decisions
 from scanner.store import accounts, gate, images, jobs, registries
 from scanner.store.schema import (
     component,
@@ -37,7 +39,8 @@ from scanner.store.schema import (
     vulnerability,
 )
 from scanner.store.session import Database
-from scanner.tasks import Worker, register
+from scanner.worker import maintenance
+from scanner.worker.worker import Worker, register
 from tests import fleet
 from tests.databases import BACKENDS, migrated_url
 from tests.servers import spawn, wait_for
@@ -82,7 +85,7 @@ def fill(
 def keep_up(settings: Settings, database: Database) -> Worker:
     """All that is due, as a worker does it."""
     worker = Worker(settings, database, make_app(settings))
-    while worker.keep_up_once(upkeep.Upkeep(settings, database)):
+    while worker.keep_up_once(maintenance.Upkeep(settings, database)):
         pass
     return worker
 
@@ -271,8 +274,8 @@ def test_a_cancelled_one_keeps_what_it_had_done(database: Database, settings: Se
     publish(settings, tmp_path / "one", age=1)
     fill(database, settings, tmp_path, 6, 6)
     publish(settings, tmp_path / "two", ADVISORY)
-    own = upkeep.Upkeep(settings, database)
-    can = upkeep.plan(own)
+    own = maintenance.Upkeep(settings, database)
+    can = maintenance.plan(own)
     with database.session() as session:
         job = jobs.claim(session, "w", can, 60)
     assert job is not None
@@ -283,7 +286,7 @@ def test_a_cancelled_one_keeps_what_it_had_done(database: Database, settings: Se
                 assert jobs.cancel(session, job.id)
 
     with pytest.raises(LeaseLost):
-        upkeep.run(job, own, cancel_at_the_third)
+        maintenance.run(job, own, cancel_at_the_third)
     assert sorted(v for v, _ in states(database).values()) == ["allow"] * 4 + ["deny"] * 2
     assert last_job(database).state is ScanState.CANCELLED
     keep_up(settings, database)  # what a person stopped is not begun again by itself
@@ -309,7 +312,7 @@ def test_killed_in_the_middle_somebody_goes_on(database: Database, settings: Set
         return sum(v == "deny" for v, _ in states(database).values())
 
     url = database.engine.url.render_as_string(hide_password=False)
-    kill_when(lambda: denied() >= 2, ["tests.chaos.upkeep", url, str(settings.home), "4"], tmp_path / "log")
+    kill_when(lambda: denied() >= 2, ["tests.chaos.maintenance", url, str(settings.home), "4"], tmp_path / "log")
     assert 2 <= denied() < 8
     with database.read() as session:
         assert jobs.list_(session)[0].state is ScanState.RUNNING

@@ -15,7 +15,7 @@ import httpx
 from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.registry.guard import http_client
+from scanner.outbound import http_client
 
 _MAX_ANSWER = 8 << 20
 _POLL_SECONDS = 30

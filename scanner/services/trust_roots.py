@@ -8,11 +8,12 @@ from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, decisions
+from scanner import catalog
 from scanner.errors import ConflictError, UsageError
 from scanner.model.reference import Digest
 from scanner.policy import retirement
 from scanner.policy.rules import Known
+from scanner.services import decisions
 from scanner.store import audit, gate, trust
 from scanner.store.session import moment
 

@@ -9,7 +9,7 @@ import pytest
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.checks.image.setuid_files import SetuidFiles
 from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed
-from scanner.pipeline import outcome_of
+from scanner.scanning.pipeline import outcome_of
 from tests.scanner.checks.factory import entry, layer, subject
 
 LINE = "RUN |1 NPM_TOKEN=hunter2-really /bin/sh -c npm ci"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from scanner import upkeep
 from scanner.config import Secret, Settings
 from scanner.queue import make_app
 from scanner.store.session import Database
-from scanner.tasks import Worker
+from scanner.worker import maintenance
+from scanner.worker.worker import Worker
 
 
 def main(url: str, home: str, per_second: str) -> None:
@@ -19,7 +19,7 @@ def main(url: str, home: str, per_second: str) -> None:
     )  # fmt: skip
     database = Database(url)
     worker = Worker(settings, database, make_app(settings))
-    while worker.keep_up_once(upkeep.Upkeep(settings, database)):
+    while worker.keep_up_once(maintenance.Upkeep(settings, database)):
         pass
 
 

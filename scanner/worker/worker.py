@@ -20,20 +20,22 @@ from typing import Generic, TypeVar
 from celery import Celery
 from sqlalchemy.engine import Connection
 
-from scanner import anchors, catalog, claims, decisions, queue, upkeep
+from scanner import catalog, queue
 from scanner.config import Settings, secret_key
 from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
 from scanner.model.scan import Progress, Stage
-from scanner.slots import claim_slot
+from scanner.scanning.slots import claim_slot
+from scanner.services import audit_anchors, decisions
 from scanner.store import jobs, registry_checks, scans, trend
 from scanner.store.session import Database
+from scanner.worker import maintenance, server_scan
 
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 1.0
 _EXAMINE_SECONDS = 60.0
 _ANCHOR_SECONDS, _REFRESH_SECONDS = 60.0, 5.0
-Runner = Callable[[scans.Claim, "claims.ServerServices", Callable[[Progress], None]], None]
+Runner = Callable[[scans.Claim, "server_scan.ServerServices", Callable[[Progress], None]], None]
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Worker:
     settings: Settings
     database: Database
     celery: Celery
-    runner: Runner = field(default_factory=lambda: claims.run_claim)
+    runner: Runner = field(default_factory=lambda: server_scan.run_claim)
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}")
 
     def __post_init__(self) -> None:
@@ -85,7 +87,7 @@ class Worker:
     def _slot(self, lanes: Sequence[str]) -> None:
         with ExitStack() as stack:
             slot = stack.enter_context(claim_slot(self.settings.home / "slots"))
-            services = claims.ServerServices.make(self.settings, self.database, slot, secret_key(self.settings))
+            services = server_scan.ServerServices.make(self.settings, self.database, slot, secret_key(self.settings))
             looked = 0.0
             while not self._stop.is_set():
                 seen = self._nudges
@@ -107,7 +109,7 @@ class Worker:
         with self._wake:
             self._wake.wait_for(lambda: self._nudges != seen or self._stop.is_set(), _IDLE_SECONDS)
 
-    def work_once(self, lanes: Sequence[str], services: claims.ServerServices) -> bool:
+    def work_once(self, lanes: Sequence[str], services: server_scan.ServerServices) -> bool:
         """Claim one scan and bring it to an end. False: there was none, or the database is away."""
         try:
             with self.database.session() as session:
@@ -131,7 +133,7 @@ class Worker:
                 self.due.clear()
                 try:
                     while not self._stop.is_set() and self.keep_up_once(
-                        upkeep.Upkeep(self.settings, self.database, slot)
+                        maintenance.Upkeep(self.settings, self.database, slot)
                     ):
                         pass
                 except RemoteError as error:
@@ -139,9 +141,9 @@ class Worker:
                 except Exception:
                     log.exception("keeping up broke")  # as in _slot
 
-    def keep_up_once(self, own: upkeep.Upkeep) -> bool:
+    def keep_up_once(self, own: maintenance.Upkeep) -> bool:
         """Ask for the jobs that are due, claim one and bring it to an end. False: there was none."""
-        can = upkeep.plan(own)
+        can = maintenance.plan(own)
         if self._stop.is_set():
             return False
         with self.database.session() as session:
@@ -149,15 +151,15 @@ class Worker:
         if job is None:
             return False
         attempt = Attempt(self.settings, self.database, of_job(job))
-        attempt.run(lambda report: upkeep.run(job, replace(own, cancelled=attempt.cancelled), report))
+        attempt.run(lambda report: maintenance.run(job, replace(own, cancelled=attempt.cancelled), report))
         return True
 
-    def check_once(self, lanes: Sequence[str], services: claims.ServerServices) -> bool:
+    def check_once(self, lanes: Sequence[str], services: server_scan.ServerServices) -> bool:
         """Examine one registry. False: there was none, the database is away, or this slot is for those who wait."""
         if "background" not in lanes:
             return False
         try:
-            return claims.check_registry(services)
+            return server_scan.check_registry(services)
         except RemoteError as error:
             log.warning("cannot examine registries: %s", error)
         except LeaseLost:
@@ -194,7 +196,7 @@ class Worker:
         try:
             if time.monotonic() - self._anchored > _ANCHOR_SECONDS:
                 self._anchored = time.monotonic()
-                anchors.note(self.settings, self.database)
+                audit_anchors.note(self.settings, self.database)
             decisions.refresh(self.database, catalog.known(), catalog.remedies(), seconds=_REFRESH_SECONDS)
         except ScannerError as error:
             log.warning("cannot keep up: %s", error)

@@ -14,9 +14,9 @@ import pytest
 from scanner.config import Settings
 from scanner.errors import RefusedError, RemoteError
 from scanner.model.reference import Digest, Reference
+from scanner.outbound import Reach, connector, http_client, resolve, split_address, unwrap, vet
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access, RegistryClient
-from scanner.registry.guard import Reach, connector, http_client, resolve, split_address, unwrap, vet
 from tests.scanner.registry.test_client import client, liar, reference
 from tests.servers import Authority, Registry
 

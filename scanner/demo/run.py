@@ -23,14 +23,14 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from scanner import samples
 from scanner.advisories import database
+from scanner.commands._client import Answer, Client, describe
 from scanner.config import Secret, Settings, secret_key
+from scanner.demo import samples
 from scanner.errors import RemoteError
-from scanner.remote import Answer, Client, describe
 from scanner.store import registries
 from scanner.store.session import Database
-from scanner.supervisor import bootstrap, environment_of
+from scanner.worker.supervisor import bootstrap, environment_of
 
 _READY_SECONDS = 60
 _PATH = re.compile(r"/v2/([a-z0-9/_-]+)/(manifests|blobs)/([A-Za-z0-9:._-]+)")

@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from scanner import catalog, pipeline
+from scanner import catalog
 from scanner.config import Secret, Settings
+from scanner.demo.samples import ADVISORIES
 from scanner.engines.base import EngineJob
 from scanner.engines.clair import ClairEngine
 from scanner.errors import EngineError
 from scanner.model import agreement
 from scanner.model.finding import EngineReport, Severity
 from scanner.model.scan import ScanReport, ScanRequest
-from scanner.pipeline import local_services, run
 from scanner.policy.rules import default_policy
 from scanner.reports.base import ReportSubject
-from scanner.samples import ADVISORIES
+from scanner.scanning import pipeline
+from scanner.scanning.pipeline import local_services, run
 from tests.clair import Clair, advisory, cvss
 
 SEVERITIES = {severity: severity.capitalize() for severity in Severity} | {Severity.UNKNOWN: "Unknown"}

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, decisions
+from scanner import catalog
 from scanner.advisories import feeds
 from scanner.config import Settings
 from scanner.engines._clair_client import ClairClient
@@ -22,8 +22,9 @@ from scanner.errors import EngineError, ImageError
 from scanner.model.finding import EngineReport
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, Lane, Progress, ScanReport, ScanRequest, Stage
-from scanner.pipeline import supported
 from scanner.policy.evaluate import evidence_digest
+from scanner.scanning.pipeline import supported
+from scanner.services import decisions
 from scanner.store import images, jobs, matches, scans
 from scanner.store.session import Database
 

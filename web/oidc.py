@@ -24,7 +24,7 @@ from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.model.access import ROLES
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.registry.guard import http_client
+from scanner.outbound import http_client
 from scanner.store.accounts import Identity
 
 # Signatures with the provider's private key only: never "none", and never an HMAC, whose key would be one that everybody can read.

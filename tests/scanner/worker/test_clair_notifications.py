@@ -16,16 +16,18 @@ import sqlalchemy as sa
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from scanner import catalog, decisions, upkeep
+from scanner import catalog
 from scanner.config import Secret, Settings
 from scanner.errors import EngineError
 from scanner.model.scan import Lane, ScanReport, ScanRequest, ScanState
-from scanner.pipeline import local_services, run
 from scanner.policy.evaluate import evidence_digest
 from scanner.queue import make_app
+from scanner.scanning.pipeline import local_services, run
+from scanner.services import decisions
 from scanner.store import images, jobs, scans
 from scanner.store.schema import outbox
 from scanner.store.session import Database
+from scanner.worker import maintenance
 from tests.clair import Clair, advisory
 from tests.databases import BACKENDS, migrated_url
 from tests.reports_factory import engine, image_report, report, vulnerability
@@ -63,7 +65,7 @@ def deal_with(settings: Settings, database: Database, notification: str = NOTIFI
         identifier = jobs.request(session, jobs.CLAIR, notification, "clair", {"notification": notification})
         job = jobs.claim(session, "tests", {jobs.CLAIR: None}, 60)
     assert job is not None
-    upkeep.run(job, upkeep.Upkeep(settings, database), lambda progress: None)
+    maintenance.run(job, maintenance.Upkeep(settings, database), lambda progress: None)
     with database.read() as session:
         return jobs.get(session, identifier)
 
@@ -211,7 +213,7 @@ def test_what_is_no_notification_is_not_acknowledged(httpserver: HTTPServer, dat
 def test_a_notification_without_an_end_is_not_followed_for_ever(
     httpserver: HTTPServer, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scanner.clair_changes._MAX_PAGES", 3)
+    monkeypatch.setattr("scanner.worker.clair_notifications._MAX_PAGES", 3)
     settings = fake(httpserver, [page(following=NOTIFICATION) for _ in range(4)])
     with pytest.raises(EngineError, match="no end"):
         deal_with(settings, database)

@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from scanner import __version__, bills, catalog, posture, verification
+from scanner import __version__, catalog
 from scanner.advisories import feeds
 from scanner.checks._secrets import SecretScanner, image_without_secrets, without_secrets
 from scanner.checks.base import ImageCheck, ImageSubject
@@ -52,7 +52,8 @@ from scanner.registry.layout import lay_out
 from scanner.registry.manifest import layer_compression
 from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import AccessTo, RegistrySource, Source, open_target
-from scanner.verification import Trust
+from scanner.scanning import attached_sboms, posture, verification
+from scanner.scanning.verification import Trust
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Services:
 @contextmanager
 def local_services(settings: Settings) -> Iterator[Services]:
     """Services for one scan in this process; its engine cache is the first that no other process uses."""
-    from scanner.slots import claim_slot
+    from scanner.scanning.slots import claim_slot
 
     with claim_slot(settings.home / "slots") as slot:
         yield replace(make_services(settings, slot), trust=_stored_trust(settings))
@@ -322,10 +323,12 @@ def look_up_bills(
 ) -> tuple[AttachedBill, ...]:
     """The bills with what the chosen engines say of the packages they list."""
     settings = services.settings
-    means = bills.Means(
+    means = attached_sboms.Means(
         settings, services.slot, lambda: deadline.share(settings.limits.engine_seconds), services.cancelled
     )
-    return bills.looked_up(attached, [catalog.engines()[name] for name in catalog.chosen_engines(choice)], means)
+    return attached_sboms.looked_up(
+        attached, [catalog.engines()[name] for name in catalog.chosen_engines(choice)], means
+    )
 
 
 def doubts(answers: Sequence[EngineReport], rootfs: Rootfs) -> tuple[tuple[EngineReport, ...], tuple[Incomplete, ...]]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from scanner.claims import known_base
 from scanner.config import Secret, Settings
 from scanner.model.lineage import BASE_DIGEST, BASE_NAME, BaseImage
 from scanner.model.reference import Digest
 from scanner.store import registries
 from scanner.store.session import Database
+from scanner.worker.server_scan import known_base
 from tests.scanner.store import factories as make
 from tests.servers import Registry, need
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from scanner import console
+from scanner.commands import _console
 from scanner.errors import UsageError
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "report"
     target.write_text("before")
-    console.write("after", target)
+    _console.write("after", target)
     assert target.read_text() == "after\n"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -27,7 +27,7 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
     reader.start()
-    console.write("words", pipe)
+    _console.write("words", pipe)
     reader.join(10)
     assert read == ["words\n"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
@@ -35,6 +35,6 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
-        console.write("words", tmp_path / "nowhere" / "report")
+        _console.write("words", tmp_path / "nowhere" / "report")
     with pytest.raises(UsageError, match="cannot write"):
-        console.write("words", tmp_path)
+        _console.write("words", tmp_path)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, clair_changes, decisions
+from scanner import catalog
 from scanner.advisories import feeds, sources
 from scanner.config import Settings
 from scanner.engines.base import Engine, MatchJob, MatchReport
@@ -27,8 +27,10 @@ from scanner.errors import EngineError, ScannerError
 from scanner.model.finding import Incomplete, Matched, Vulnerability
 from scanner.model.matching import Basis, Package, rebuilt
 from scanner.model.scan import Lane, Progress, ScanReport, ScanRequest, ScanState, Stage
+from scanner.services import decisions
 from scanner.store import images, jobs, matches, revocations, scans
 from scanner.store.session import Database, moment
+from scanner.worker import clair_notifications
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Upkeep:
 def run(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
     """Bring a claimed job to its recorded end. Raises ScannerError, or LeaseLost when it is another worker's by now."""
     if job.kind == jobs.CLAIR:
-        clair_changes.run(job, upkeep.settings, upkeep.database, report)
+        clair_notifications.run(job, upkeep.settings, upkeep.database, report)
         return
     {jobs.UPDATE: update, jobs.REMATCH: rematch, jobs.REQUEUE: requeue}[job.kind](job, upkeep, report)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from scanner import catalog, verification
+from scanner import catalog
 from scanner.config import Settings
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Descriptor, Digest, Reference
+from scanner.scanning import verification
+from scanner.scanning.verification import Trust
 from scanner.trust.base import TrustRoot
-from scanner.verification import Trust
 from tests.scanner.store import factories
 
 NOW = datetime(2026, 11, 23, 7, tzinfo=UTC)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, decisions, posture, verification
+from scanner import catalog
 from scanner.advisories import feeds
 from scanner.config import Secret, Settings
 from scanner.errors import EngineError, ScannerError, UsageError
@@ -20,7 +20,10 @@ from scanner.model.lineage import BaseImage
 from scanner.model.posture import Posture
 from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.model.scan import Progress, ScanReport, ScanRequest, Stage
-from scanner.pipeline import (
+from scanner.policy.evaluate import evidence_digest
+from scanner.registry.sources import AccessTo, open_target
+from scanner.scanning import posture, verification
+from scanner.scanning.pipeline import (
     BaseOf,
     Report,
     Services,
@@ -29,8 +32,7 @@ from scanner.pipeline import (
     make_services,
     verify_signatures,
 )
-from scanner.policy.evaluate import evidence_digest
-from scanner.registry.sources import AccessTo, open_target
+from scanner.services import decisions
 from scanner.store import bases, images, projects, registries, registry_checks, scans, trust
 from scanner.store.session import Database
 

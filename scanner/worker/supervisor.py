@@ -25,7 +25,7 @@ from scanner.store import accounts, audit
 from scanner.store.session import Database
 
 if TYPE_CHECKING:
-    from scanner.tasks import Worker
+    from scanner.worker.worker import Worker
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS, _SETTLED_SECONDS, _MAX_PAUSE = 12.0, 20.0, 15.0
@@ -92,7 +92,7 @@ class _Tree:
         self._stopping.set()
 
     def _start(self, role: str, pause: float = 0.5) -> _Child:
-        command = [sys.executable, "-m", "scanner.supervisor", role]
+        command = [sys.executable, "-m", "scanner.worker.supervisor", role]
         given = environment_of(self._settings)
         # What the child reads from the same file itself is not for an environment, which shows in the list of processes.
         own = {PREFIX + item.name.upper(): getattr(load(), item.name) for item in fields(Settings)}
@@ -170,7 +170,7 @@ def run_web(settings: Settings) -> None:
 
 def run_worker(settings: Settings) -> None:
     """A worker: slots, sweeper, and Celery as its wake-up call where there is a broker."""
-    from scanner.tasks import Worker
+    from scanner.worker.worker import Worker
 
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database.of(settings)
@@ -180,7 +180,7 @@ def run_worker(settings: Settings) -> None:
 
 def attend(worker: Worker) -> None:
     """Let a worker work until SIGTERM or SIGINT, woken by the broker's messages where there is a broker."""
-    from scanner.tasks import register
+    from scanner.worker.worker import register
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

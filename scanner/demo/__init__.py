@@ -1,0 +1,1 @@
+"""The demonstration: sample images, scanned and decided."""

@@ -1,0 +1,1 @@
+"""One scan, from a reference to evidence, without a store."""

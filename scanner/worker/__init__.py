@@ -1,0 +1,1 @@
+"""Scans and jobs under leases."""
