@@ -146,7 +146,7 @@ def test_registry_mistakes(
 
 def test_the_catalogue_and_its_page_agree(settings: Settings) -> None:
     shown = dockwarden(settings, "checks", "--format", "markdown").stdout
-    assert shown == (Path(__file__).parents[2] / "docs" / "checks.md").read_text()
+    assert shown == (Path(__file__).parents[3] / "docs" / "checks.md").read_text()
 
 
 def test_policy_test_says_which_case_differs(settings: Settings, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class Server:
             self.port = int(free.getsockname()[1])
         settings = {"DOCKWARDEN_HOME": str(home), "DOCKWARDEN_PORT": str(self.port)}
         code = "from scanner.config import load; from scanner.worker.supervisor import supervise; supervise(load())"
-        root = Path(__file__).parents[2]
+        root = Path(__file__).parents[3]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("DOCKWARDEN_")} | settings
         self._log = home.parent / "server.log"
         with self._log.open("wb") as out:
