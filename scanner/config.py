@@ -115,7 +115,7 @@ class Settings:
     engine: str = "trivy"
     engine_secrets: bool = False
     trivy: Path | None = None  # PATH or the environment's bin when unset
-    attached_sboms: bool = False  # also read bills of materials that lie beside an image in its registry
+    attached_sboms: bool = False  # also read SBOMs that lie beside an image in its registry
     clair_url: str = ""
     clair_psk: Secret = Secret("")  # base64, as in Clair's auth.psk.key
     clair_issuer: str = "dockwarden"

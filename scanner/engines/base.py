@@ -76,7 +76,7 @@ class Engine(ABC):
         raise EngineError(f"{self.id} cannot look packages up without an image", reason="cannot_match")
 
     def package_of(self, stated: Component) -> Package | None:
-        """The package that somebody's bill of materials states, as this engine looks it up. None: it cannot tell anything of it."""
+        """The package that somebody's SBOM states, as this engine looks it up. None: it cannot tell anything of it."""
         return None
 
     @abstractmethod

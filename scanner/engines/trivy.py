@@ -101,7 +101,7 @@ class TrivyEngine(Engine):
 
     def package_of(self, stated: Component) -> Package | None:
         """See `Engine.package_of`. Packages of languages only: advisories of a distribution are for its sources, by release, and neither
-        is told in one way that all bills share."""
+        is told in one way that all SBOMs share."""
         try:
             purl = PackageURL.from_string(stated.purl)
         except ValueError:
@@ -123,7 +123,7 @@ class TrivyEngine(Engine):
         for number, packages in enumerate(_apart(job.packages) if _can_match(job.os) else ()):
             work = job.work / str(number)
             work.mkdir()
-            (work / "fleet.cdx.json").write_bytes(orjson.dumps(_bill(packages, job.os)))
+            (work / "fleet.cdx.json").write_bytes(orjson.dumps(_sbom(packages, job.os)))
             ended = _process.run(
                 _sbom_command(binary, work / "fleet.cdx.json", job),
                 environment=_environment(job.settings.limits),
@@ -155,7 +155,7 @@ def _apart(packages: Iterable[Package]) -> Iterator[list[Package]]:
     yield from (list(one.values()) for one in lists)
 
 
-def _bill(packages: Sequence[Package], release: str) -> dict[str, Any]:
+def _sbom(packages: Sequence[Package], release: str) -> dict[str, Any]:
     """A CycloneDX document as Trivy's own are (the properties are its own), each package known by its place in the list."""
     family, _, version = release.partition(" ")
     system: dict[str, Any] = {"bom-ref": "os", "type": "operating-system", "name": family, "version": version}
@@ -278,9 +278,9 @@ def _command(binary: Path, job: EngineJob) -> list[str]:
     ]
 
 
-def _sbom_command(binary: Path, bill: Path, job: MatchJob) -> list[str]:
+def _sbom_command(binary: Path, sbom: Path, job: MatchJob) -> list[str]:
     return [
-        str(binary), "sbom", str(bill), "--format", "json", "--list-all-pkgs", "--scanners", "vuln",
+        str(binary), "sbom", str(sbom), "--format", "json", "--list-all-pkgs", "--scanners", "vuln",
         "--cache-dir", str(job.cache.absolute()), "--skip-db-update", "--skip-java-db-update", "--skip-vex-repo-update",
         "--skip-version-check", "--disable-telemetry", "--offline-scan", "--no-progress", "--quiet",
         "--timeout", f"{max(1, int(job.deadline))}s",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from scanner.model.finding import Component, EngineReport, Vulnerability
-from scanner.model.scan import AttachedBill
+from scanner.model.scan import AttachedSbom
 
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]+")
 _SEPARATORS = re.compile(r"[-_.]+")
@@ -109,13 +109,13 @@ def components(engines: Sequence[EngineReport]) -> tuple[Component, ...]:
     return tuple(found)
 
 
-def unseen(bill: AttachedBill, engines: Sequence[EngineReport]) -> tuple[Component, ...]:
-    """What somebody's bill of materials lists and no engine found. Some of it may be there all the same, where engines do not look."""
+def unseen(sbom: AttachedSbom, engines: Sequence[EngineReport]) -> tuple[Component, ...]:
+    """What somebody's SBOM lists and no engine found. Some of it may be there all the same, where engines do not look."""
     seen = {_key(c.purl, c.name, c.version) for report in engines for c in report.components}
     names = {(c.name.lower(), _NO_EPOCH.sub("", c.version)) for report in engines for c in report.components}
     return tuple(
         item
-        for item in bill.components
+        for item in sbom.components
         if _key(item.purl, item.name, item.version) not in seen
         and (item.name.lower(), _NO_EPOCH.sub("", item.version)) not in names
     )

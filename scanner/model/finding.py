@@ -83,8 +83,8 @@ class Incomplete:
     kind: Literal["incomplete"] = "incomplete"
 
 
-# The gaps that say "nothing was recognised here", and nothing against it. A policy may take somebody's bill of materials for these;
-# whatever else is not known (packages that are there and were missed, a system past its end of life) no bill can tell.
+# The gaps that say "nothing was recognised here", and nothing against it. A policy may take somebody's SBOM for these;
+# whatever else is not known (packages that are there and were missed, a system past its end of life) no SBOM can tell.
 NO_PACKAGE = Incomplete("nothing_to_scan", "the engine found no package to look up")
 NO_SYSTEM = Incomplete("unsupported_os", "the engine did not recognise an operating system")
 ONLY_PROGRAMS = Incomplete("nothing_to_scan", "the image holds programs, but no package that could be looked up")

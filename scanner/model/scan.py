@@ -65,8 +65,8 @@ class ScanRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class AttachedBill:
-    """A bill of materials that somebody attached to the image in its registry: their word, kept beside our own look and never in its place.
+class AttachedSbom:
+    """An SBOM that somebody attached to the image in its registry: their word, kept beside our own look and never in its place.
 
     ``digest`` is that of the artifact's manifest; ``format`` cyclonedx or spdx; ``problem`` says why it could not be read. ``answers``:
     what each engine says of the packages it lists. Whatever of them an engine did not look up makes that answer incomplete.
@@ -94,7 +94,7 @@ class ImageReport:
     verifications: tuple[Verification, ...] = ()
     incomplete: tuple[Incomplete, ...] = ()
     base: BaseImage | None = None  # None: not known what it was built on
-    attached: tuple[AttachedBill, ...] = ()
+    attached: tuple[AttachedSbom, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

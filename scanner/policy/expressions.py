@@ -7,12 +7,16 @@ severity, ``fixable``, ``unfixed``, each status, ``known_exploited``, ``secrets`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from cel_expr_python import cel
 
+from scanner.model import agreement
+from scanner.model.finding import STATUSES, Severity
+from scanner.model.scan import AttachedSbom, ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
 
 
@@ -58,3 +62,59 @@ def holds(expression: str, image: Mapping[str, Any], counts: Mapping[str, int]) 
     if not isinstance(value, bool):
         raise ExpressionError(f"gave {type(value).__name__}, not true or false")
     return value
+
+
+def image_variable(report: ScanReport, image: ImageReport, now: datetime) -> dict[str, Any]:
+    """What an expression sees as ``image``."""
+    config = image.image.config
+    return {
+        "name": report.repository,
+        "tag": report.tag,
+        "digest": str(image.image.digest),
+        "os": config.platform.os,
+        "architecture": config.platform.architecture,
+        "size": image.image.size,
+        "layers": len(image.image.layers),
+        "user": config.user,
+        "labels": dict(config.labels),
+        "env": [name for name, _ in config.env],
+        "age_days": (now - config.created).days if config.created else -1,
+        **_lifecycle(image, now),
+    }
+
+
+def _lifecycle(image: ImageReport, now: datetime) -> dict[str, Any]:
+    """The system and how many days it will be supported.
+
+    What is not known has no member: an expression that reads it fails, and decides nothing.
+    """
+    for engine in image.engines:
+        coverage = engine.coverage
+        if coverage.os_family:
+            known: dict[str, Any] = {"os_family": coverage.os_family, "os_version": coverage.os_version}
+            if coverage.os_end_of_life is not None:
+                known["supported_days"] = (coverage.os_end_of_life - now.date()).days
+            return known
+    return {}
+
+
+def finding_counts(image: ImageReport, sboms: Sequence[AttachedSbom]) -> dict[str, int]:
+    """What an expression sees as ``counts``: findings of the engines and of the trusted SBOMs, each once."""
+    names = (*Severity, "fixable", "unfixed", "known_exploited", *(s for s in STATUSES if s not in set(Severity)))
+    counts = dict.fromkeys(map(str, names), 0)
+    items = [found.vulnerability for found in agreement.findings(image.engines)]
+    counted = {(*agreement.identity(item), item.severity, item.fixable) for item in items}
+    for item in (found.vulnerability for sbom in sboms for found in agreement.findings(sbom.answers)):
+        if (key := (*agreement.identity(item), item.severity, item.fixable)) not in counted:
+            counted.add(key)
+            items.append(item)
+    for item in items:
+        counts[item.severity] += 1
+        counts["fixable"] += item.fixable
+        counts["known_exploited"] += bool(item.known_exploited)
+        counts["unfixed"] += not item.fixable
+        if item.status not in set(Severity):  # "unknown" is how bad it is, here
+            counts[item.status] += 1
+    counts["components"] = len(agreement.components(image.engines))
+    counts["secrets"] = sum(len(engine.secrets) for engine in image.engines)
+    return counts

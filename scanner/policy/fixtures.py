@@ -43,7 +43,8 @@ from scanner.model.finding import (
 from scanner.model.image import Image, ImageConfig
 from scanner.model.reference import Descriptor, Digest, Platform, Reference
 from scanner.model.scan import ImageReport, ScanReport
-from scanner.policy.evaluate import Context, evaluate
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import Policy
 
 _NOBODY = Digest.of(b"a test case")

@@ -45,17 +45,17 @@ def parse(data: bytes) -> VexDocument:
     found = load_untrusted_json(data, limit=LIMIT, error=UsageError, reason="bad_vex")
     document = _object(found, "the document")
     if document.get("@context") not in _CONTEXTS:
-        raise _bad("@context", "not an OpenVEX 0.2 document", hint=f"it begins with @context {_CONTEXTS[1]}")
+        raise _refused("@context", "not an OpenVEX 0.2 document", hint=f"it begins with @context {_CONTEXTS[1]}")
     stated = document.get("statements")
     if not isinstance(stated, list) or not stated:
-        raise _bad("statements", "there are none")
+        raise _refused("statements", "there are none")
     if len(stated) > _MOST_STATEMENTS:
-        raise _bad("statements", f"more than {_MOST_STATEMENTS}")
+        raise _refused("statements", f"more than {_MOST_STATEMENTS}")
     author = _text(document, "author", "author", 400)
     when = _moment(document.get("timestamp"), "timestamp")
     statements = [one for number, item in enumerate(stated) for one in _statements(item, number, author, when)]
     if len(statements) > _MOST_PRODUCTS:
-        raise _bad("statements", f"more than {_MOST_PRODUCTS} products")
+        raise _refused("statements", f"more than {_MOST_PRODUCTS} products")
     identifier = clean_text(str(document.get("@id") or ""), 1000)
     return VexDocument(identifier, author, clean_text(str(document.get("version") or ""), 64), tuple(statements))
 
@@ -66,23 +66,23 @@ def _statements(item: Any, number: int, author: str, when: datetime | None) -> I
     statement = _object(item, place)
     status = statement.get("status")
     if status not in list(VexStatus):
-        raise _bad(f"{place}/status", "not one of " + ", ".join(VexStatus))
+        raise _refused(f"{place}/status", "not one of " + ", ".join(VexStatus))
     justification = str(statement.get("justification") or "")
     impact = clean_text(str(statement.get("impact_statement") or ""), 2000)
     if justification and justification not in _JUSTIFICATIONS:
-        raise _bad(f"{place}/justification", "not one of OpenVEX's", hint=", ".join(sorted(_JUSTIFICATIONS)))
+        raise _refused(f"{place}/justification", "not one of OpenVEX's", hint=", ".join(sorted(_JUSTIFICATIONS)))
     if status == VexStatus.NOT_AFFECTED and not justification and not impact:
-        raise _bad(f"{place}/justification", "not_affected needs a justification")
+        raise _refused(f"{place}/justification", "not_affected needs a justification")
     products = statement.get("products")
     if not isinstance(products, list) or not products:
-        raise _bad(f"{place}/products", "there are none: a statement is about something")
+        raise _refused(f"{place}/products", "there are none: a statement is about something")
     stated_at = _moment(statement.get("timestamp"), f"{place}/timestamp") or when
     for index, entry in enumerate(products):
         named = f"{place}/products/{index}"
         product = _object(entry, named)
         parts = product.get("subcomponents") or []
         if not isinstance(parts, list):
-            raise _bad(f"{named}/subcomponents", "not a list")
+            raise _refused(f"{named}/subcomponents", "not a list")
         yield VexStatement(
             vulnerability=_vulnerability(statement.get("vulnerability"), place),
             products=_names(product, named),
@@ -102,7 +102,7 @@ def _statements(item: Any, number: int, author: str, when: datetime | None) -> I
 def _vulnerability(value: Any, place: str) -> str:
     name = value.get("name") or value.get("@id") if isinstance(value, Mapping) else value
     if not isinstance(name, str) or not name.strip() or len(name) > 128:
-        raise _bad(f"{place}/vulnerability", "has no name")
+        raise _refused(f"{place}/vulnerability", "has no name")
     return clean_text(name.rpartition("/")[2].strip(), 128)
 
 
@@ -115,7 +115,7 @@ def _names(component: Mapping[str, Any], place: str) -> tuple[str, ...]:
     given += [f"sha256:{hashes.get('sha-256')}"] if isinstance(hashes, Mapping) and hashes.get("sha-256") else []
     names = [clean_text(name.strip(), 1000) for name in given if isinstance(name, str) and name.strip()]
     if not names:
-        raise _bad(place, "names no product by @id, purl or hash")
+        raise _refused(place, "names no product by @id, purl or hash")
     digests = [
         unquote(n.partition("?")[0].rpartition("@")[2]) for n in names if n.startswith(("pkg:oci/", "pkg:docker/"))
     ]
@@ -124,14 +124,14 @@ def _names(component: Mapping[str, Any], place: str) -> tuple[str, ...]:
 
 def _object(value: Any, place: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise _bad(place, "not a JSON object")
+        raise _refused(place, "not a JSON object")
     return value
 
 
 def _text(document: Mapping[str, Any], name: str, place: str, limit: int) -> str:
     value = document.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise _bad(place, "is missing")
+        raise _refused(place, "is missing")
     return clean_text(value, limit)
 
 
@@ -141,11 +141,11 @@ def _moment(value: Any, place: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(str(value))
     except ValueError as error:
-        raise _bad(place, "not a time (RFC 3339)") from error
+        raise _refused(place, "not a time (RFC 3339)") from error
     if found.tzinfo is None:
-        raise _bad(place, "has no time zone")
+        raise _refused(place, "has no time zone")
     return found
 
 
-def _bad(place: str, what: str, hint: str = "") -> UsageError:
+def _refused(place: str, what: str, hint: str = "") -> UsageError:
     return UsageError(f"{place}: {what}", reason="bad_vex", hint=hint or "see https://openvex.dev (version 0.2.0)")

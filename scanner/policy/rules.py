@@ -254,7 +254,7 @@ class Policy:
         default_factory=dict
     )  # rule id -> check id -> by the rule's parameters
     posture_max_age: timedelta = timedelta(hours=168)
-    accepts_attached: bool = False  # bills of materials beside the image count
+    accepts_attached: bool = False  # SBOMs beside the image count
 
 
 @lru_cache(maxsize=64)  # a policy decides about thousands of images, and reading its YAML costs more than deciding

@@ -1,4 +1,4 @@
-"""Bills of materials beside an image in its registry: CycloneDX and SPDX documents that refer to it (distribution-spec, referrers).
+"""SBOMs beside an image in its registry: CycloneDX and SPDX documents that refer to it (distribution-spec, referrers).
 
 Whoever may push there may attach one, so it is somebody's word: read within bounds, kept as such, and never taken instead of a look of
 our own. What cannot be read is kept as that, with why.
@@ -13,40 +13,40 @@ from scanner.config import Limits
 from scanner.errors import ImageError, RemoteError, ScannerError
 from scanner.model.finding import Component
 from scanner.model.reference import Descriptor, Digest
-from scanner.model.scan import AttachedBill
+from scanner.model.scan import AttachedSbom
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.registry.manifest import Manifest, parse_manifest
 from scanner.registry.sources import Source
 
 FORMATS = {"application/vnd.cyclonedx+json": "cyclonedx", "application/spdx+json": "spdx"}
-_BILLS, _BYTES, _COMPONENTS, _DEPTH = 8, 32 << 20, 50_000, 16
+_SBOMS, _BYTES, _COMPONENTS, _DEPTH = 8, 32 << 20, 50_000, 16
 _SHORT, _LICENCES = 512, 20
 
 
-class Bill(NamedTuple):
+class Sbom(NamedTuple):
     """What a document lists. ``partial``: it says itself that it does not list everything."""
 
     components: tuple[Component, ...]
     partial: bool = False
 
 
-def attached_bills(source: Source, digest: Digest) -> tuple[AttachedBill, ...]:
-    """Every bill that is attached to this manifest. A registry that does not answer is a bill that could not be read."""
+def read_attached_sboms(source: Source, digest: Digest) -> tuple[AttachedSbom, ...]:
+    """Every SBOM that is attached to this manifest. A registry that does not answer is an SBOM that could not be read."""
     try:
         found = [d for d in source.referrers(digest) if _format(d)]
     except (RemoteError, ImageError) as error:
-        return (AttachedBill(digest, "", problem=f"what is attached could not be listed: {error}"),)
-    bills = [_read(source, descriptor) for descriptor in found[:_BILLS]]
-    if len(found) > _BILLS:
-        bills.append(AttachedBill(digest, "", problem=f"{len(found) - _BILLS} more were not read"))
-    return tuple(bills)
+        return (AttachedSbom(digest, "", problem=f"what is attached could not be listed: {error}"),)
+    sboms = [_read(source, descriptor) for descriptor in found[:_SBOMS]]
+    if len(found) > _SBOMS:
+        sboms.append(AttachedSbom(digest, "", problem=f"{len(found) - _SBOMS} more were not read"))
+    return tuple(sboms)
 
 
 def _format(descriptor: Descriptor) -> str:
     return FORMATS.get((descriptor.artifact_type or "").partition(";")[0].strip(), "")
 
 
-def _read(source: Source, descriptor: Descriptor) -> AttachedBill:
+def _read(source: Source, descriptor: Descriptor) -> AttachedSbom:
     kind = _format(descriptor)
     try:
         data = source.document(descriptor, source.settings.limits.manifest)
@@ -55,30 +55,30 @@ def _read(source: Source, descriptor: Descriptor) -> AttachedBill:
             raise ImageError("an artifact without content")
         content = manifest.layers[0]
         if content.size > _BYTES:
-            raise ImageError(f"a bill of {content.size} bytes")
-        bill = parse_bill(source.document(content, _BYTES), kind, source.settings.limits)
-        return AttachedBill(descriptor.digest, kind, bill.components, partial=bill.partial)
+            raise ImageError(f"an SBOM of {content.size} bytes")
+        sbom = parse_sbom(source.document(content, _BYTES), kind, source.settings.limits)
+        return AttachedSbom(descriptor.digest, kind, sbom.components, partial=sbom.partial)
     except ScannerError as error:
-        return AttachedBill(descriptor.digest, kind, problem=clean_text(str(error), 300))
+        return AttachedSbom(descriptor.digest, kind, problem=clean_text(str(error), 300))
 
 
-def parse_bill(data: bytes, kind: str, limits: Limits) -> Bill:
+def parse_sbom(data: bytes, kind: str, limits: Limits) -> Sbom:
     """What a CycloneDX or SPDX 2 document in JSON lists. Raises ImageError for what is neither."""
     document = load_untrusted_json(data, limit=_BYTES, depth=limits.json_depth, mend_text=True)
     if not isinstance(document, dict):
-        raise ImageError("the bill is not a JSON object")
+        raise ImageError("the SBOM is not a JSON object")
     if kind == "cyclonedx" and document.get("bomFormat") == "CycloneDX":
         items = _cyclonedx(document, _DEPTH)
     elif kind == "spdx" and str(document.get("spdxVersion", "")).startswith("SPDX-2."):
         items = _spdx(document)
     else:
-        raise ImageError(f"the bill is no {kind} document that we can read")
+        raise ImageError(f"the SBOM is no {kind} document that we can read")
     found: dict[tuple[str, str, str], Component] = {}
     for item in items:
         found.setdefault((item.purl, item.name, item.version), item)
         if len(found) > _COMPONENTS:
-            raise ImageError(f"the bill lists more than {_COMPONENTS} components")
-    return Bill(tuple(found.values()), any(map(_is_partial, _list(document.get("compositions")))))
+            raise ImageError(f"the SBOM lists more than {_COMPONENTS} components")
+    return Sbom(tuple(found.values()), any(map(_is_partial, _list(document.get("compositions")))))
 
 
 def _cyclonedx(parent: Mapping[str, Any], depth: int) -> Iterator[Component]:
@@ -92,7 +92,7 @@ def _cyclonedx(parent: Mapping[str, Any], depth: int) -> Iterator[Component]:
 
 
 def _is_partial(composition: object) -> bool:
-    """CycloneDX 1.6, compositions: ``incomplete`` and its kinds. ``unknown`` is what every bill means that says nothing of it."""
+    """CycloneDX 1.6, compositions: ``incomplete`` and its kinds. ``unknown`` is what every SBOM means that says nothing of it."""
     return str(_dict(composition).get("aggregate")).startswith("incomplete")
 
 
@@ -123,7 +123,7 @@ def _dict(value: object) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ImageError("the bill is not of its schema")
+        raise ImageError("the SBOM is not of its schema")
     return value
 
 
@@ -131,5 +131,5 @@ def _list(value: object) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ImageError("the bill is not of its schema")
+        raise ImageError("the SBOM is not of its schema")
     return value

@@ -1,4 +1,4 @@
-"""What bills of materials share: which licences have a name of SPDX's, what is missing, and one identity for one piece of evidence."""
+"""What SBOMs share: which licences have a name of SPDX's, what is missing, and one identity for one piece of evidence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LICENCES = frozenset(_NAMES.split())
 
 
 def identity(report: ScanReport) -> uuid.UUID:
-    """The same for the same scan: a bill of materials that is rendered twice is one."""
+    """The same for the same scan: an SBOM that is rendered twice is one."""
     asked = sorted(f"{e.engine} {e.version} {e.advisories.id}" for image in report.images for e in image.engines)
     name = "\n".join((str(report.digest), report.repository, report.finished_at.isoformat(), *asked))
     return uuid.uuid5(uuid.NAMESPACE_URL, f"urn:dockwarden:{name}")

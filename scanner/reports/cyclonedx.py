@@ -1,6 +1,6 @@
-"""A CycloneDX 1.6 bill of materials with vulnerabilities (ECMA-424), as JSON.
+"""A CycloneDX 1.6 SBOM with vulnerabilities (ECMA-424), as JSON.
 
-https://cyclonedx.org/docs/1.6/json/. What could not be looked at is said where a reader of bills looks for it: ``compositions`` calls
+https://cyclonedx.org/docs/1.6/json/. What could not be looked at is said where a reader of SBOMs looks for it: ``compositions`` calls
 such an image's inventory ``incomplete``, and never calls one ``complete``.
 """
 

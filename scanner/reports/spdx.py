@@ -1,4 +1,4 @@
-"""An SPDX 2.3 bill of materials (ISO/IEC 5962 as it was carried on), as JSON.
+"""An SPDX 2.3 SBOM (ISO/IEC 5962 as it was carried on), as JSON.
 
 https://spdx.github.io/spdx-spec/v2.3/. One package for each image, which contains a package for each component; what nobody asserted is
 ``NOASSERTION``. SPDX 2.3 has no place for "there may be more", so each reason stands as an annotation of the image.

@@ -160,13 +160,13 @@ class _Page:
             yield from self._vulnerabilities([item.vulnerability for item in found])
             yield from self._disputes([item for item in found if item.disputed])
         yield from self._signatures(image.verifications)
-        for bill in image.attached:
-            unseen = len(agreement.unseen(bill, image.engines))
-            told = bill.problem or f"{len(bill.components)} components, {unseen} of them not found by us"
-            for answer in bill.answers:
+        for sbom in image.attached:
+            unseen = len(agreement.unseen(sbom, image.engines))
+            told = sbom.problem or f"{len(sbom.components)} components, {unseen} of them not found by us"
+            for answer in sbom.answers:
                 gap = f"; {answer.incomplete[0].detail}" if answer.incomplete else ""
                 told += f"; {len(answer.vulnerabilities)} vulnerabilities in them, says {answer.engine}{gap}"
-            head = f"  attached {bill.format or 'bill of materials'} {bill.digest.short}: "
+            head = f"  attached {sbom.format or 'SBOM'} {sbom.digest.short}: "
             yield from self._wrap(told, head, "    ")
         yield from self._checks(image.checks, image.base)
 

@@ -1,6 +1,6 @@
-"""What engines say of the packages that somebody's bills of materials list, looked up without the image.
+"""What engines say of the packages that somebody's SBOMs list, looked up without the image.
 
-Kept beside the bill, apart from what engines found in the image. A policy may ask for it; how far it can be believed is said with it.
+Kept beside the SBOM, apart from what engines found in the image. A policy may ask for it; how far it can be believed is said with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scanner.engines.base import Engine, MatchJob, MatchReport, silent_engine
 from scanner.errors import EngineError, LimitExceeded
 from scanner.model.finding import Component, Coverage, EngineReport, Incomplete, Vulnerability
 from scanner.model.matching import Package
-from scanner.model.scan import AttachedBill
+from scanner.model.scan import AttachedSbom
 
 _AT_ONCE = 20_000  # packages in one run of an engine
 
@@ -32,30 +32,30 @@ class Means:
     cancelled: Callable[[], bool]
 
 
-def looked_up(bills: Sequence[AttachedBill], engines: Iterable[Engine], means: Means) -> tuple[AttachedBill, ...]:
-    """The bills with each engine's answer about what they list, each package asked for once. An engine that cannot answer says why.
+def looked_up(sboms: Sequence[AttachedSbom], engines: Iterable[Engine], means: Means) -> tuple[AttachedSbom, ...]:
+    """The SBOMs with each engine's answer about what they list, each package asked for once. An engine that cannot answer says why.
 
     Raises EngineError only for what was cancelled.
     """
-    if not any(bill.components for bill in bills):
-        return tuple(bills)
-    by_engine = [_answers(engine, bills, means) for engine in engines]
+    if not any(sbom.components for sbom in sboms):
+        return tuple(sboms)
+    by_engine = [_answers(engine, sboms, means) for engine in engines]
     return tuple(
-        replace(bill, answers=answers) if bill.components else bill
-        for bill, answers in zip(bills, zip(*by_engine, strict=True), strict=True)
+        replace(sbom, answers=answers) if sbom.components else sbom
+        for sbom, answers in zip(sboms, zip(*by_engine, strict=True), strict=True)
     )
 
 
-def _answers(engine: Engine, bills: Sequence[AttachedBill], means: Means) -> Sequence[EngineReport]:
-    """One answer a bill."""
-    listed = [[(item, engine.package_of(item)) for item in bill.components if not _is_none(item)] for bill in bills]
+def _answers(engine: Engine, sboms: Sequence[AttachedSbom], means: Means) -> Sequence[EngineReport]:
+    """One answer an SBOM."""
+    listed = [[(item, engine.package_of(item)) for item in sbom.components if not _is_none(item)] for sbom in sboms]
     packages = {package.key: package for items in listed for _, package in items if package is not None}
     try:
         answer = _ask(engine, tuple(packages.values()), means)
     except (EngineError, LimitExceeded) as error:
         if error.reason == "cancelled":
             raise
-        return [silent_engine(engine, means.settings, error)] * len(bills)
+        return [silent_engine(engine, means.settings, error)] * len(sboms)
     return [_answer(engine, items, answer, means.settings) for items in listed]
 
 
@@ -67,9 +67,9 @@ def _is_none(item: Component) -> bool:
 def _ask(engine: Engine, packages: Sequence[Package], means: Means) -> MatchReport:
     settings = means.settings
     if len(packages) > _AT_ONCE:
-        raise LimitExceeded(f"the bills list {len(packages)} packages, more than {_AT_ONCE}")
+        raise LimitExceeded(f"the SBOMs list {len(packages)} packages, more than {_AT_ONCE}")
     settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    work = Path(tempfile.mkdtemp(prefix="bill-", dir=settings.work_dir.absolute()))
+    work = Path(tempfile.mkdtemp(prefix="sbom-", dir=settings.work_dir.absolute()))
     try:
         cache = settings.home.absolute() / "cache" / f"{engine.id}-{means.slot}"
         return engine.look_up(MatchJob(packages, "", work, cache, settings, means.seconds(), means.cancelled))
@@ -104,6 +104,6 @@ def _gaps(
         more = f" and {len(untold) - 1} more" if len(untold) > 1 else ""
         yield Incomplete("not_looked_up", f"nothing could be looked up for {first}{more}")
     if not known:
-        yield Incomplete("nothing_to_scan", "the bill lists no package that could be looked up")
+        yield Incomplete("nothing_to_scan", "the SBOM lists no package that could be looked up")
     if too_many > 0:
-        yield Incomplete("limit_exceeded", f"{too_many} vulnerabilities of the bill's packages were left out")
+        yield Incomplete("limit_exceeded", f"{too_many} vulnerabilities of the SBOM's packages were left out")

@@ -41,10 +41,11 @@ from scanner.model.image import Image, Layer
 from scanner.model.lifecycle import end_of_life
 from scanner.model.lineage import BaseImage, declared
 from scanner.model.reference import Descriptor
-from scanner.model.scan import AttachedBill, ImageReport, Progress, ScanReport, ScanRequest, Stage
-from scanner.policy.evaluate import Context, evaluate
+from scanner.model.scan import AttachedSbom, ImageReport, Progress, ScanReport, ScanRequest, Stage
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import Policy
-from scanner.registry.attached import attached_bills
+from scanner.registry.attached import read_attached_sboms
 from scanner.registry.blobs import BlobStore
 from scanner.registry.facts import FactsCache
 from scanner.registry.layers import ContentWants, read_layer
@@ -217,8 +218,8 @@ def examine_image(
             image, rootfs, "", source, [secret for answer in answers for secret in answer.secrets], base
         )
         answers, about_image = doubts(answers, rootfs)
-        attached = attached_bills(source, image.digest) if services.settings.attached_sboms else ()
-        attached = look_up_bills(attached, request.engine, services, deadline)
+        attached = read_attached_sboms(source, image.digest) if services.settings.attached_sboms else ()
+        attached = look_up_sboms(attached, request.engine, services, deadline)
         return ImageReport(
             image_without_secrets(image), answers, results, incomplete=about_image, base=base, attached=attached
         )
@@ -318,10 +319,10 @@ def ask_engines(image: Image, choice: str, services: Services, deadline: Deadlin
     return tuple(answers)
 
 
-def look_up_bills(
-    attached: Sequence[AttachedBill], choice: str, services: Services, deadline: Deadline
-) -> tuple[AttachedBill, ...]:
-    """The bills with what the chosen engines say of the packages they list."""
+def look_up_sboms(
+    attached: Sequence[AttachedSbom], choice: str, services: Services, deadline: Deadline
+) -> tuple[AttachedSbom, ...]:
+    """The SBOMs with what the chosen engines say of the packages they list."""
     settings = services.settings
     means = attached_sboms.Means(
         settings, services.slot, lambda: deadline.share(settings.limits.engine_seconds), services.cancelled

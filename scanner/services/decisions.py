@@ -12,7 +12,9 @@ from sqlalchemy.engine import Connection
 from scanner.model.finding import CheckResult
 from scanner.model.matching import RUNGS
 from scanner.model.scan import ScanReport
-from scanner.policy.evaluate import Context, evaluate, evidence_digest, lapses, worst
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate, evidence_digest, worst
+from scanner.policy.exempted import lapses
 from scanner.policy.match import select
 from scanner.policy.rules import Known, Policy, default_policy, parse_policy
 from scanner.reports.json import decision_text

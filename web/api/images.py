@@ -164,12 +164,12 @@ class FindingPage(Model):
 
 class ComponentQuery(Offset):
     attached: bool = Field(
-        False, description="What bills of materials list that somebody attached to the image, instead of what we found."
+        False, description="What SBOMs list that somebody attached to the image, instead of what we found."
     )
 
 
 class ComponentOut(Model):
-    """``attached``: the bill whose word it is; null: an engine of ours found it."""
+    """``attached``: the SBOM whose word it is; null: an engine of ours found it."""
 
     image: DigestText
     component: Component
@@ -389,10 +389,10 @@ def components(path: ImagePath, query: ComponentQuery) -> Response:
     parts = _found(path.digest).images
     if query.attached:
         found = [
-            ComponentOut(image=item.image.digest, component=component, attached=bill.digest)
+            ComponentOut(image=item.image.digest, component=component, attached=sbom.digest)
             for item in parts
-            for bill in item.attached
-            for component in bill.components
+            for sbom in item.attached
+            for component in sbom.components
         ]
     else:
         found = [

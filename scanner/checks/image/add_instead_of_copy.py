@@ -42,7 +42,7 @@ class AddInsteadOfCopy(ImageCheck):
         return failed(found) if found else lines.outcome(())
 
     def _judge(self, subject: ImageSubject, one: Instruction) -> Iterator[Evidence]:
-        source, target = _words(one)
+        source, target = _source_and_target(one)
         if "://" in source or source.startswith("git@") or _ARCHIVE.search(source.split(" ")[0]):
             return
         layer = subject.rootfs.layers[one.layer] if subject.rootfs is not None and one.layer is not None else None
@@ -53,7 +53,7 @@ class AddInsteadOfCopy(ImageCheck):
             yield evidence(subject, one, f"ADD {source} {target} does nothing that COPY would not")
 
 
-def _words(one: Instruction) -> tuple[str, str]:
+def _source_and_target(one: Instruction) -> tuple[str, str]:
     """Sources and destination. The classic builder writes ``file:DIGEST in /app``, BuildKit what stood in the Dockerfile."""
     words = [word for word in one.text.split() if not word.startswith("--")]
     classic = len(words) >= 3 and words[-2] == "in"
@@ -63,7 +63,7 @@ def _words(one: Instruction) -> tuple[str, str]:
 
 def _unclear(one: Instruction) -> bool:
     """Whether only its files can tell what an ADD unpacked."""
-    return one.text.startswith(("file:", "multi:")) or _words(one)[1] == "/"
+    return one.text.startswith(("file:", "multi:")) or _source_and_target(one)[1] == "/"
 
 
 def _is_root_file_system(layer: LayerFacts) -> bool:

@@ -12,7 +12,8 @@ from scanner import catalog
 from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import EngineReport, Incomplete, Vulnerability
 from scanner.model.vex import VexStatement, VexStatus
-from scanner.policy.evaluate import Context, evaluate
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import PolicyError, parse_policy
 from tests.reports_factory import NOW, engine, image_report, report, vulnerability
 

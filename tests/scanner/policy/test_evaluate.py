@@ -27,7 +27,8 @@ from scanner.model.finding import (
 from scanner.model.posture import Posture
 from scanner.model.scan import ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
-from scanner.policy.evaluate import Context, evaluate, evidence_digest, worst
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate, evidence_digest, worst
 from scanner.policy.rules import Policy, default_policy, parse_policy
 from tests.reports_factory import NOW, engine, failed, image_report, report, simple, vulnerability
 

@@ -11,7 +11,8 @@ from scanner import catalog
 from scanner.model.decision import ReasonKind, Verdict
 from scanner.model.finding import Coverage, EngineReport, Incomplete
 from scanner.model.scan import ScanReport
-from scanner.policy.evaluate import Context, evaluate
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import PolicyError, default_policy, parse_policy
 from scanner.scanning.pipeline import supported
 from tests.reports_factory import NOW, engine, image_report, report, simple, vulnerability

@@ -1,4 +1,4 @@
-"""Somebody's bill of materials: read within bounds from a real registry, marked as theirs, and never instead of our own look."""
+"""Somebody's SBOM: read within bounds from a real registry, marked as theirs, and never instead of our own look."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from scanner.errors import ImageError
 from scanner.model import agreement
 from scanner.model.finding import Component, Severity
 from scanner.model.reference import Digest
-from scanner.model.scan import AttachedBill, ImageReport, ScanRequest
+from scanner.model.scan import AttachedSbom, ImageReport, ScanRequest
 from scanner.policy.rules import default_policy, parse_policy
-from scanner.registry.attached import parse_bill
+from scanner.registry.attached import parse_sbom
 from scanner.reports.base import ReportSubject
 from scanner.reports.cyclonedx import CycloneDxReport
 from scanner.reports.spdx import SpdxReport
@@ -46,14 +46,14 @@ THEIRS = {
     "purl": "pkg:generic/vendored@1.0",
     "licenses": [{"license": {"id": "MIT"}}],
 }
-BILL = {
+SBOM = {
     "bomFormat": "CycloneDX",
     "specVersion": "1.6",
     "components": [OURS, {**THEIRS, "components": [{**THEIRS, "name": "inner"}]}],
 }
 
 
-def attach(registry: Registry, repository: str, subject: dict[str, Any], bills: list[tuple[str, bytes]]) -> None:
+def attach(registry: Registry, repository: str, subject: dict[str, Any], sboms: list[tuple[str, bytes]]) -> None:
     """As a client does where the registry has no referrers API: artifacts, and an index under the tag ``sha256-<hex>``."""
     base = f"http://{registry.host}/v2/{repository}"
     with httpx.Client(trust_env=False, timeout=30) as client:
@@ -66,7 +66,7 @@ def attach(registry: Registry, repository: str, subject: dict[str, Any], bills: 
 
         empty = {"mediaType": "application/vnd.oci.empty.v1+json", **put(b"{}")}
         listed = []
-        for kind, data in bills:
+        for kind, data in sboms:
             manifest = json.dumps(
                 {
                     "schemaVersion": 2,
@@ -91,25 +91,25 @@ def scan(settings: Settings, target: str) -> ImageReport:
         return run(ScanRequest(target), services, lambda progress: None).images[0]
 
 
-def pushed(registry: Registry, sample_layouts: Path, name: str, repository: str, bills: list[tuple[str, bytes]]) -> str:
+def pushed(registry: Registry, sample_layouts: Path, name: str, repository: str, sboms: list[tuple[str, bytes]]) -> str:
     registry.push(f"oci:{sample_layouts / name}", f"{repository}:1")
     answer = httpx.get(
         f"http://{registry.host}/v2/{repository}/manifests/1", headers={"Accept": MANIFEST}, trust_env=False
     )
     subject = {"mediaType": MANIFEST, "digest": str(Digest.of(answer.content)), "size": len(answer.content)}
-    attach(registry, repository, subject, bills)
+    attach(registry, repository, subject, sboms)
     return f"{registry.host}/{repository}:1"
 
 
 def test_what_is_attached_is_read_and_marked(
     plain_registry: Registry, settings: Settings, sample_layouts: Path
 ) -> None:
-    bills = [
-        (CYCLONEDX, json.dumps(BILL).encode()),
+    sboms = [
+        (CYCLONEDX, json.dumps(SBOM).encode()),
         (SPDX, b"not even JSON"),
         ("application/vnd.in-toto+json", b"{}"),
     ]
-    target = pushed(plain_registry, sample_layouts, "shop/good", "bills/good", bills)
+    target = pushed(plain_registry, sample_layouts, "shop/good", "sboms/good", sboms)
     settings = replace(settings, insecure_registries=(plain_registry.host,))
     assert scan(settings, target).attached == (), "nobody asked for it"
     image = scan(replace(settings, attached_sboms=True), target)
@@ -122,11 +122,11 @@ def test_what_is_attached_is_read_and_marked(
     assert "vendored" not in {c.name for e in image.engines for c in e.components}
 
 
-def test_a_bill_never_stands_in_for_our_own_look(
+def test_an_sbom_never_stands_in_for_our_own_look(
     plain_registry: Registry, settings: Settings, sample_layouts: Path
 ) -> None:
     target = pushed(
-        plain_registry, sample_layouts, "shop/mystery", "bills/mystery", [(CYCLONEDX, json.dumps(BILL).encode())]
+        plain_registry, sample_layouts, "shop/mystery", "sboms/mystery", [(CYCLONEDX, json.dumps(SBOM).encode())]
     )
     own = replace(settings, insecure_registries=(plain_registry.host,), attached_sboms=True)
     with local_services(own) as services:
@@ -138,18 +138,18 @@ def test_a_bill_never_stands_in_for_our_own_look(
     assert "3 components, 3 of them not found by us" in shown
 
 
-def test_our_own_bills_are_read_back() -> None:
+def test_our_own_sboms_are_read_back() -> None:
     found = ordinary()
     expected = {(c.purl, c.name, c.version) for c in found.images[0].engines[0].components}
     for kind, form in (("cyclonedx", CycloneDxReport()), ("spdx", SpdxReport())):
         data = form.render(ReportSubject(found)).encode()
-        assert {(c.purl, c.name, c.version) for c in parse_bill(data, kind, Limits()).components} == expected
+        assert {(c.purl, c.name, c.version) for c in parse_sbom(data, kind, Limits()).components} == expected
 
 
 @pytest.mark.parametrize("name", list(every()))
 def test_whatever_we_write_can_be_read(name: str) -> None:
     for kind, form in (("cyclonedx", CycloneDxReport()), ("spdx", SpdxReport())):
-        parse_bill(form.render(ReportSubject(every()[name])).encode(), kind, Limits())
+        parse_sbom(form.render(ReportSubject(every()[name])).encode(), kind, Limits())
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_whatever_we_write_can_be_read(name: str) -> None:
         ("cyclonedx", b""),
         ("cyclonedx", b"[]"),
         ("cyclonedx", b"{}"),
-        ("spdx", json.dumps(BILL).encode()),
-        ("cyclonedx", json.dumps({**BILL, "components": {}}).encode()),
-        ("cyclonedx", json.dumps({**BILL, "components": ["x"]}).encode()),
+        ("spdx", json.dumps(SBOM).encode()),
+        ("cyclonedx", json.dumps({**SBOM, "components": {}}).encode()),
+        ("cyclonedx", json.dumps({**SBOM, "components": ["x"]}).encode()),
         (
             "cyclonedx",
             b'{"bomFormat":"CycloneDX","components":' + b'[{"components":' * 500 + b"[]" + b"}]" * 500 + b"}",
@@ -169,14 +169,14 @@ def test_whatever_we_write_can_be_read(name: str) -> None:
         ("spdx", b'{"spdxVersion":"SPDX-3.0","packages":[]}'),
     ],
 )
-def test_what_is_no_bill_is_refused(kind: str, data: bytes) -> None:
+def test_what_is_no_sbom_is_refused(kind: str, data: bytes) -> None:
     with pytest.raises(ImageError):
-        parse_bill(data, kind, Limits())
+        parse_sbom(data, kind, Limits())
 
 
-def test_a_bill_that_says_itself_that_it_lacks_something_is_told_apart() -> None:
+def test_an_sbom_that_says_itself_that_it_lacks_something_is_told_apart() -> None:
     def partial(**more: Any) -> bool:
-        return parse_bill(json.dumps({**BILL, **more}).encode(), "cyclonedx", Limits()).partial
+        return parse_sbom(json.dumps({**SBOM, **more}).encode(), "cyclonedx", Limits()).partial
 
     assert not partial()
     assert not partial(compositions=[{"aggregate": "complete"}, {"aggregate": "unknown"}])
@@ -187,14 +187,14 @@ def python(name: str, version: str = "1.0") -> dict[str, str]:
     return {"type": "library", "name": name, "version": version, "purl": f"pkg:pypi/{name}@{version}"}
 
 
-def bill(*components: Mapping[str, object]) -> bytes:
-    return json.dumps({**BILL, "components": components}).encode()
+def sbom(*components: Mapping[str, object]) -> bytes:
+    return json.dumps({**SBOM, "components": components}).encode()
 
 
 SYSTEM = {"type": "operating-system", "name": "mystery", "version": "0"}
 LISTING = {"type": "application", "name": "app/poetry.lock"}
 ACCEPTING = parse_policy(
-    "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: bills}\nattached_sboms: {accept: true}\n"
+    "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: sboms}\nattached_sboms: {accept: true}\n"
     "rules:\n  - {id: severe, vulnerability: {severity: [critical, high]}, action: deny}\n",
     known=catalog.known(),
 )
@@ -203,14 +203,14 @@ ACCEPTING = parse_policy(
 @pytest.mark.parametrize(
     ("listed", "accepted", "default"),
     [
-        ([bill(python("fine"), SYSTEM, LISTING)], "allow", "deny"),
-        ([bill(python("requests"))], "deny by violation", "deny"),
-        ([bill(python("fine"), THEIRS)], "deny", "deny"),
-        ([bill(python("fine"), OURS)], "deny", "deny"),
-        ([bill({**python("fine"), "version": "2.0"})], "deny", "deny"),
-        ([bill(SYSTEM)], "deny", "deny"),
+        ([sbom(python("fine"), SYSTEM, LISTING)], "allow", "deny"),
+        ([sbom(python("requests"))], "deny by violation", "deny"),
+        ([sbom(python("fine"), THEIRS)], "deny", "deny"),
+        ([sbom(python("fine"), OURS)], "deny", "deny"),
+        ([sbom({**python("fine"), "version": "2.0"})], "deny", "deny"),
+        ([sbom(SYSTEM)], "deny", "deny"),
         ([b"{}"], "deny", "deny"),
-        ([b"{}", bill(python("fine"))], "allow", "deny"),
+        ([b"{}", sbom(python("fine"))], "allow", "deny"),
     ],
     ids=[
         "good",
@@ -223,7 +223,7 @@ ACCEPTING = parse_policy(
         "one broken",
     ],
 )
-def test_the_word_of_a_bill_where_a_policy_takes_it(
+def test_the_word_of_an_sbom_where_a_policy_takes_it(
     plain_registry: Registry,
     settings: Settings,
     sample_layouts: Path,
@@ -232,7 +232,7 @@ def test_the_word_of_a_bill_where_a_policy_takes_it(
     accepted: str,
     default: str,
 ) -> None:
-    name = f"bills/{Digest.of(b''.join(listed)).hex[:12]}"
+    name = f"sboms/{Digest.of(b''.join(listed)).hex[:12]}"
     target = pushed(plain_registry, sample_layouts, "shop/mystery", name, [(CYCLONEDX, data) for data in listed])
     made = replace(settings, insecure_registries=(plain_registry.host,), attached_sboms=True)
     database.import_file(made, trivydb.build((*samples.ADVISORIES, REQUESTS), tmp_path / "advisories"))
@@ -245,7 +245,7 @@ def test_the_word_of_a_bill_where_a_policy_takes_it(
         )
         assert said == expected, decision.reasons
     own = report.images[0].engines[0]
-    assert (own.vulnerabilities, own.components) == ((), ()), "what a bill says is never an engine's word on the image"
+    assert (own.vulnerabilities, own.components) == ((), ()), "what an SBOM says is never an engine's word on the image"
 
 
 REQUESTS = trivydb.Advisory(
@@ -253,11 +253,11 @@ REQUESTS = trivydb.Advisory(
 )
 
 
-def test_what_was_found_in_a_bills_packages_is_kept_beside_it(
+def test_what_was_found_in_an_sbom_packages_is_kept_beside_it(
     plain_registry: Registry, settings: Settings, sample_layouts: Path, tmp_path: Path
 ) -> None:
-    data = bill(python("fine"), python("requests"), THEIRS)
-    target = pushed(plain_registry, sample_layouts, "shop/mystery", "bills/answers", [(CYCLONEDX, data)])
+    data = sbom(python("fine"), python("requests"), THEIRS)
+    target = pushed(plain_registry, sample_layouts, "shop/mystery", "sboms/answers", [(CYCLONEDX, data)])
     made = replace(settings, insecure_registries=(plain_registry.host,), attached_sboms=True)
     database.import_file(made, trivydb.build((*samples.ADVISORIES, REQUESTS), tmp_path / "advisories"))
     with local_services(made) as services:
@@ -272,8 +272,8 @@ def test_what_was_found_in_a_bills_packages_is_kept_beside_it(
 
 
 def test_an_engine_that_cannot_look_up_says_so(settings: Settings) -> None:
-    theirs = AttachedBill(Digest.of(b"a"), "spdx", (Component("pkg:pypi/fine@1.0", "fine", "1.0", "pypi"),))
-    broken = AttachedBill(Digest.of(b"b"), "spdx", problem="not JSON")
+    theirs = AttachedSbom(Digest.of(b"a"), "spdx", (Component("pkg:pypi/fine@1.0", "fine", "1.0", "pypi"),))
+    broken = AttachedSbom(Digest.of(b"b"), "spdx", problem="not JSON")
     engines = [catalog.engines()["clair"], catalog.engines()["trivy"]]
     means = Means(settings, "0", lambda: 60.0, lambda: False)
     told, unread = looked_up([theirs, broken], engines, means)
@@ -290,7 +290,7 @@ def test_a_look_up_is_bounded(settings: Settings, tmp_path: Path) -> None:
     def gaps(made: Settings, *names: str) -> list[str]:
         listed = tuple(Component(f"pkg:pypi/{name}@1.0", name, "1.0", "pypi") for name in names)
         means = Means(made, "0", lambda: 60.0, lambda: False)
-        stated = [AttachedBill(Digest.of(b"a"), "spdx", listed)]
+        stated = [AttachedSbom(Digest.of(b"a"), "spdx", listed)]
         (told,) = looked_up(stated, [catalog.engines()["trivy"]], means)
         return [gap.reason for gap in told.answers[0].incomplete]
 
@@ -300,7 +300,7 @@ def test_a_look_up_is_bounded(settings: Settings, tmp_path: Path) -> None:
     assert gaps(none, "requests") == ["limit_exceeded"]
 
 
-def test_a_bill_without_bounds_is_refused() -> None:
-    many = {**BILL, "components": [{**THEIRS, "name": f"n{number}"} for number in range(50_001)]}
+def test_an_sbom_without_bounds_is_refused() -> None:
+    many = {**SBOM, "components": [{**THEIRS, "name": f"n{number}"} for number in range(50_001)]}
     with pytest.raises(ImageError, match="more than 50000"):
-        parse_bill(json.dumps(many).encode(), "cyclonedx", Limits())
+        parse_sbom(json.dumps(many).encode(), "cyclonedx", Limits())

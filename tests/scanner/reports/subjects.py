@@ -10,7 +10,8 @@ from scanner.model.decision import Decision
 from scanner.model.finding import CVSS, Component, Coverage, EngineReport, Failed, Incomplete, NotApplicable, Passed
 from scanner.model.reference import Digest
 from scanner.model.scan import ScanReport
-from scanner.policy.evaluate import Context, evaluate
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import default_policy
 from tests.reports_factory import NOW, engine, failed, image_report, report, simple, vulnerability
 

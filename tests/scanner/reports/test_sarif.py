@@ -12,7 +12,8 @@ import pytest
 from scanner import catalog
 from scanner.model.scan import ScanReport
 from scanner.model.vex import Exemption
-from scanner.policy.evaluate import Context, evaluate
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import default_policy
 from scanner.reports.base import ReportSubject
 from scanner.reports.sarif import SarifReport

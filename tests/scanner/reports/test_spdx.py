@@ -1,4 +1,4 @@
-"""SPDX 2.3, by its official schema, and what a reader of such a bill finds in it."""
+"""SPDX 2.3, by its official schema, and what a reader of such an SBOM finds in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An image that two engines looked at: who says what, the distribution's words, how long it is supported, and somebody's bill."""
+"""An image that two engines looked at: who says what, the distribution's words, how long it is supported, and somebody's SBOM."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from flask_openapi3.openapi import OpenAPI
 
 from scanner.model.finding import Component, Coverage
 from scanner.model.reference import Digest
-from scanner.model.scan import AttachedBill, ScanReport, ScanRequest
+from scanner.model.scan import AttachedSbom, ScanReport, ScanRequest
 from scanner.store import scans
 from scanner.store.session import Database
 from tests.reports_factory import engine, image_report, report, vulnerability
 from tests.web.conftest import Api, Worker
 
-BILL = Digest.of(b"a bill")
+SBOM = Digest.of(b"an SBOM")
 
 
 def found() -> ScanReport:
@@ -26,7 +26,7 @@ def found() -> ScanReport:
     trivy = replace(engine([vulnerability(), vulnerability("CVE-2026-8", "curl"), waits]), coverage=system)
     clair = replace(engine([vulnerability(severity="low"), waits]), engine="clair", version="v4", coverage=system)
     inside = (Component("pkg:generic/vendored@1", "vendored<script>", "1", "generic"),)
-    attached = (AttachedBill(BILL, "cyclonedx", inside), AttachedBill(BILL, "spdx", problem="not JSON <b>"))
+    attached = (AttachedSbom(SBOM, "cyclonedx", inside), AttachedSbom(SBOM, "spdx", problem="not JSON <b>"))
     return report(replace(image_report([trivy, clair]), attached=attached))
 
 
@@ -67,7 +67,7 @@ def test_the_api_shows_who_says_what(api: Api, digest: str) -> None:
     assert (image["system"], image["end_of_life"]) == ("debian 12", "2028-06-30")
 
 
-def test_the_api_tells_our_own_packages_from_what_a_bill_lists(api: Api, digest: str) -> None:
+def test_the_api_tells_our_own_packages_from_what_an_sbom_lists(api: Api, digest: str) -> None:
     ours = api("GET", f"/images/{digest}/components").json["items"]
     assert {(i["component"]["name"], i["attached"]) for i in ours} == {
         ("openssl", None),
@@ -75,7 +75,7 @@ def test_the_api_tells_our_own_packages_from_what_a_bill_lists(api: Api, digest:
         ("bash", None),
     }
     theirs = api("GET", f"/images/{digest}/components?attached=true").json["items"]
-    assert [(i["component"]["name"], i["attached"]) for i in theirs] == [("vendored<script>", str(BILL))]
+    assert [(i["component"]["name"], i["attached"]) for i in theirs] == [("vendored<script>", str(SBOM))]
 
 
 @pytest.mark.parametrize("form", ["sarif", "junit", "gitlab", "cyclonedx", "spdx", "openvex", "csv", "html"])

@@ -1,0 +1,72 @@
+"""What a decision takes into account beside the evidence: the time, exemptions, VEX, newer advisories, revocations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from scanner.model.decision import Revoked
+from scanner.model.finding import CheckResult, EngineReport, Matched
+from scanner.model.matching import Basis, Confirmed, basis_of
+from scanner.model.posture import Posture
+from scanner.model.scan import ImageReport, ScanReport
+from scanner.model.vex import Exemption, VexStatement
+
+FirstSeen = Mapping[tuple[str, str], datetime]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a decision takes into account beside the evidence."""
+
+    now: datetime
+    version: int = 0
+    environment: str = ""
+    exemptions: tuple[Exemption, ...] = ()
+    vex: tuple[VexStatement, ...] = ()
+    first_seen: FirstSeen | None = None  # (purl, vulnerability) -> when this repository first had it
+    workload_results: tuple[CheckResult, ...] = ()
+    remedies: Mapping[str, str] | None = None  # check id -> remedy, from the catalogue
+    posture: Posture | None = None  # of the image's registry, where something newer is known than the evidence holds
+    revoked: tuple[Revoked, ...] = ()
+    confirmed: tuple[Confirmed, ...] = ()  # newer advisories that said the same of this evidence, the newest last
+
+
+def with_confirmed(report: ScanReport, context: Context) -> ScanReport:
+    """The report resting on the newest advisories that said the same: its findings are theirs, and so is its age."""
+    newest = {(c.image, c.engine): c.on for c in context.confirmed if not _revoked(_parts(c.on), context)}
+    if not newest:
+        return report
+
+    def renewed(image: ImageReport, engine: EngineReport) -> EngineReport:
+        on = newest.get((image.image.digest, engine.engine))
+        if on is None:
+            return engine
+        matched = Matched(on.version, on.binary, context.now)
+        return replace(engine, advisories=on.advisories, feeds=on.feeds, matched=matched)
+
+    return replace(
+        report, images=tuple(replace(i, engines=tuple(renewed(i, e) for e in i.engines)) for i in report.images)
+    )
+
+
+def _parts(on: Basis) -> Iterator[tuple[str, str, str]]:
+    """What can be revoked of a basis, each as (engine, version, digest)."""
+    yield on.engine, on.version, on.binary or ""
+    yield "", "", on.advisories.digest or ""
+
+
+def _revoked(parts: Iterable[tuple[str, str, str]], context: Context) -> Revoked | None:
+    for engine, version, digest in parts:
+        for item in context.revoked:
+            if item.digest == digest if item.digest else (item.engine, item.version) == (engine, version):
+                return item
+    return None
+
+
+def revoked_basis(engine: EngineReport, context: Context) -> str:
+    """Which part of an answer's basis (engine, binary, advisories) was revoked, as a sentence. Empty: none."""
+    parts = [(engine.engine, engine.version, engine.binary or ""), *_parts(basis_of(engine))]
+    revoked = _revoked(parts, context)
+    return f"it rests on {revoked}, which was revoked" if revoked else ""
