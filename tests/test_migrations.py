@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from scanner.errors import RemoteError, UsageError
-from scanner.store import images, scans
+from scanner.store import images, listings, scans
 from scanner.store.schema import image_stack, metadata
 from scanner.store.session import Database
 from tests.databases import BACKENDS, empty_url
@@ -70,7 +70,7 @@ def test_what_was_recorded_is_there_after_an_upgrade(database: Database) -> None
     database.downgrade("0001")
     database.upgrade()
     with database.read() as session:
-        assert images.newest_report(session, digest, None)[1].digest == digest
+        assert listings.newest_report(session, digest, None)[1].digest == digest
         assert len(scans.list_(session, None).items) == 1
 
 

@@ -16,7 +16,7 @@ from scanner import catalog
 from scanner.model.decision import Decision, Verdict
 from scanner.policy.rules import Policy
 from scanner.services import decisions
-from scanner.store import images, policies
+from scanner.store import images, listings, policies
 
 MOST = 500
 _SECONDS = 10.0
@@ -62,7 +62,7 @@ def simulate(
     ends, examined = time.monotonic() + _SECONDS, 0
     compared: list[Flip] = []
     while examined < min(limit, MOST):
-        page = images.list_(session, projects, cursor=cursor, limit=min(_BETWEEN_LOOKS, min(limit, MOST) - examined))
+        page = listings.list_(session, projects, cursor=cursor, limit=min(_BETWEEN_LOOKS, min(limit, MOST) - examined))
         for item in page.items:
             compared += _compare(session, item, active, after, new)
         examined, cursor = examined + len(page.items), page.next_cursor
@@ -75,7 +75,7 @@ def simulate(
 
 def _compare(
     session: Connection,
-    item: images.ListedImage,
+    item: listings.ListedImage,
     before: Sequence[decisions.InForce],
     after: Sequence[decisions.InForce],
     new: Policy,

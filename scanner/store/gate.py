@@ -20,7 +20,6 @@ from sqlalchemy.pool import StaticPool
 from scanner.errors import RemoteError
 from scanner.model.access import reach
 from scanner.model.glob import matches
-from scanner.store.images import GateRow
 from scanner.store.schema import project_member, scan, token, user, verdict
 from scanner.store.session import Database, epoch
 
@@ -55,6 +54,17 @@ _STATEMENTS: Mapping[str, str] = {
         **{name: f"%({name})s" for name in _NAMES},
     ),
 }
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """The decision in force for a digest: its JSON as it is answered, until when it holds without being decided anew."""
+
+    document: str
+    valid_until: float | None
+    repository: str
+    report_id: str
+    project: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +178,25 @@ def _asked(row: tuple[Any, ...]) -> Asked | None:
         row=found,
         current=found is not None and (until is None or until > now),
     )
+
+
+def in_force(
+    session: Connection, digest: str, environment: str, repository: str | None, projects: frozenset[str] | None
+) -> GateRow | None:
+    """The decision in force: of this repository's name if one is given, else the worst of all names it has."""
+    query = sa.select(
+        verdict.c.document, verdict.c.valid_until, verdict.c.repository, verdict.c.report_id, verdict.c.project
+    )
+    query = query.where(verdict.c.digest == digest, verdict.c.environment == environment)
+    if repository is not None:
+        query = query.where(verdict.c.repository == repository)
+    if projects is not None:
+        query = query.where(verdict.c.project.in_(projects))
+    rows = session.execute(query.limit(20)).all()
+    if not rows:
+        return None
+    worst = max(rows, key=lambda row: ('"verdict":"deny"' in row.document, '"verdict":"warn"' in row.document))
+    return GateRow(worst.document, worst.valid_until, worst.repository, worst.report_id, worst.project)
 
 
 def holds(session: Connection, row: GateRow) -> bool:

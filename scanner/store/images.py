@@ -1,7 +1,7 @@
-"""Images: recording what a scan found, in one transaction, and reading it back in the shapes that pages and the API show.
+"""Images: recording what a scan found, in one transaction, and reading the evidence back.
 
 The whole evidence is kept once, immutable, under its digest; beside it are the links by which it is found: packages, vulnerabilities,
-names. Everything that lists takes ``projects`` (None: all), so that what is another project's is not there.
+names. `scanner.store.listings` queries them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from scanner.errors import NotFoundError
 from scanner.model import agreement
-from scanner.model.decision import Decision, Verdict
+from scanner.model.decision import Decision
 from scanner.model.finding import Component, Failed, Incomplete, Severity, TrustStatus, Vulnerability
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.store import bases, matches, scans
-from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import (
     Words,
     component,
@@ -47,8 +46,6 @@ from scanner.store.schema import (
 from scanner.store.session import epoch, insert_new, moment, put
 
 _CHUNK = 500
-_FREQUENT = 50
-UNSIGNED = "-"  # a filter's word for no verified signature
 _TOLD = 50
 _PURL_BYTES, _NAME_BYTES = 1000, 128
 
@@ -59,83 +56,6 @@ class Made:
 
     decision: Decision
     document: str  # its JSON, as the gate answers it
-
-
-@dataclass(frozen=True)
-class ListedImage:
-    """A row of the images list: a digest under one name."""
-
-    id: int
-    project: str
-    repository: str
-    tag: str
-    digest: str
-    verdict: Verdict
-    undecided: bool
-    counts: Mapping[str, int]
-    fixable: int
-    failed_checks: int
-    incomplete: int
-    size: int
-    scanned_at: datetime
-    report_id: str = ""
-    exploited: int = 0
-    signer: str = ""
-    base: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.repository + (f":{self.tag}" if self.tag else "")
-
-
-@dataclass(frozen=True)
-class DecisionView:
-    id: int
-    policy: str
-    policy_version: int
-    environment: str
-    verdict: Verdict
-    undecided: bool
-    decided_at: datetime
-    scan_id: str | None
-    document: str
-
-
-@dataclass(frozen=True)
-class GateRow:
-    """The decision in force for a digest: its JSON as it is answered, until when it holds without being decided anew."""
-
-    document: str
-    valid_until: float | None
-    repository: str
-    report_id: str
-    project: str
-
-
-@dataclass(frozen=True)
-class Affected:
-    """An image that a vulnerability touches."""
-
-    digest: str
-    repository: str
-    tag: str
-    package: str
-    version: str
-    fixable: bool
-    verdict: Verdict
-    project: str
-    first_seen: datetime | None  # in this repository, in this version of the package
-
-
-@dataclass(frozen=True)
-class TagMove:
-    """A tag came to name a digest."""
-
-    id: int
-    repository: str
-    tag: str
-    digest: str
-    seen_at: datetime
 
 
 @lru_cache(maxsize=1)
@@ -601,248 +521,6 @@ def evidence(session: Connection, report_id: str) -> ScanReport:
     return _reports().validate_json(zlib.decompress(body))
 
 
-def newest_report(session: Connection, digest: str, projects: frozenset[str] | None) -> tuple[str, ScanReport]:
-    """The newest evidence about a digest, and its id. Raises NotFoundError, also for what is another project's."""
-    query = sa.select(listing.c.report_id).where(listing.c.digest == digest)
-    if projects is not None:
-        query = query.where(listing.c.project.in_(projects))
-    report_id = session.execute(query.order_by(listing.c.scanned_epoch.desc()).limit(1)).scalar()
-    if report_id is None:
-        raise NotFoundError("there is no such image", hint="ask for a scan of it first")
-    return report_id, evidence(session, report_id)
-
-
-def names(session: Connection, digest: str, projects: frozenset[str] | None) -> tuple[ListedImage, ...]:
-    """Every name under which a digest is known, newest first."""
-    query = sa.select(*listing.c).where(listing.c.digest == digest).order_by(listing.c.scanned_epoch.desc()).limit(100)
-    if projects is not None:
-        query = query.where(listing.c.project.in_(projects))
-    return tuple(listed(row._mapping) for row in session.execute(query))
-
-
-@dataclass(frozen=True)
-class Filter:
-    """What a list of images is narrowed to; every member given must hold. ``undecided`` is a verdict here; ``severity`` is that of at
-    least one finding."""
-
-    search: str = ""  # in repository, tag and digest
-    verdicts: tuple[str, ...] = ()
-    severities: tuple[str, ...] = ()
-    project: str = ""
-    host: str = ""
-    fixable: bool = False
-    exploited: bool = False
-    signer: str = ""
-    base: str = ""
-    repository: str | None = None
-
-    def apply(self, query: sa.Select[Any]) -> sa.Select[Any]:
-        """The query, narrowed."""
-        if self.search:
-            pattern = "%" + literal(self.search.lower()) + "%"
-            full = sa.func.lower(listing.c.repository + ":" + listing.c.tag + "@" + listing.c.digest)
-            query = query.where(full.like(pattern, escape="\\"))
-        if self.verdicts:
-            plain = [v for v in self.verdicts if v != "undecided"]
-            chosen = sa.and_(listing.c.verdict.in_(plain), listing.c.undecided.is_(False))
-            query = query.where(
-                sa.or_(chosen, listing.c.undecided.is_(True)) if "undecided" in self.verdicts else chosen
-            )
-        if self.severities:
-            query = query.where(sa.or_(*(listing.c[name] > 0 for name in self.severities)))
-        if self.project:
-            query = query.where(listing.c.project == self.project)
-        if self.host:
-            query = query.where(listing.c.repository.like(literal(self.host) + "/%", escape="\\"))
-        if self.fixable:
-            query = query.where(listing.c.fixable > 0)
-        if self.exploited:
-            query = query.where(listing.c.exploited > 0)
-        if self.signer:
-            query = query.where(listing.c.signer == ("" if self.signer == UNSIGNED else self.signer))
-        if self.base:
-            query = query.where(listing.c.base == self.base)
-        if self.repository is not None:
-            query = query.where(listing.c.repository == self.repository)
-        return query
-
-
-def literal(text: str) -> str:
-    """``text`` for a LIKE pattern with the escape character ``\\``."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def list_(
-    session: Connection,
-    projects: frozenset[str] | None,
-    narrowed: Filter | None = None,
-    *,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> Page[ListedImage]:
-    """Images, last scanned first."""
-    query = sa.select(*listing.c).order_by(listing.c.scanned_epoch.desc(), listing.c.id.desc()).limit(limit + 1)
-    if projects is not None:
-        query = query.where(listing.c.project.in_(projects))
-    query = (narrowed or Filter()).apply(query)
-    if cursor:
-        at, identifier = decode_cursor(cursor, (float, int))
-        query = query.where(
-            sa.tuple_(listing.c.scanned_epoch, listing.c.id) < sa.tuple_(sa.literal(at), sa.literal(identifier))
-        )
-    rows = [row._mapping for row in session.execute(query)]
-    more = encode_cursor(rows[limit - 1]["scanned_epoch"], rows[limit - 1]["id"]) if len(rows) > limit else None
-    return Page(tuple(listed(row) for row in rows[:limit]), more)
-
-
-@dataclass(frozen=True)
-class Facets:
-    """How many listed images there are of each kind, for the filters beside a list."""
-
-    verdicts: Mapping[str, int]
-    projects: Mapping[str, int]
-    hosts: Mapping[str, int]
-    signers: Mapping[str, int]  # the most frequent; ``UNSIGNED`` for images without a verified signature
-    bases: Mapping[str, int]  # the most frequent
-    exploited: int
-
-
-def facets(session: Connection, projects: frozenset[str] | None) -> Facets:
-    """Counts over everything that may be seen; a host is what stands before a repository's first slash."""
-    slash = sa.func.instr if session.dialect.name == "sqlite" else sa.func.strpos
-    host = sa.func.substr(listing.c.repository, 1, slash(listing.c.repository, "/") - 1)
-    query = sa.select(listing.c.verdict, listing.c.undecided, listing.c.project, host.label("host"), sa.func.count())
-    query = query.group_by(listing.c.verdict, listing.c.undecided, listing.c.project, sa.literal_column("host"))
-    if projects is not None:
-        query = query.where(listing.c.project.in_(projects))
-    verdicts, names, hosts = Counter[str](), Counter[str](), Counter[str]()
-    for name, undecided, project, where, count in session.execute(query):
-        verdicts["undecided" if undecided else name] += count
-        names[project] += count
-        if where:
-            hosts[where] += count
-    signers = _frequent(session, listing.c.signer, projects)
-    bases = _frequent(session, listing.c.base, projects)
-    unsigned = signers.pop("", 0)
-    bases.pop("", None)
-    exploited = _within(sa.select(sa.func.count()).where(listing.c.exploited > 0), projects)
-    return Facets(
-        verdicts, names, hosts, {**signers, UNSIGNED: unsigned} if signers else {}, bases, session.execute(exploited).scalar_one()
-    )  # fmt: skip
-
-
-def _frequent(session: Connection, column: sa.Column[Any], projects: frozenset[str] | None) -> dict[str, int]:
-    query = _within(sa.select(column, sa.func.count().label("n")), projects).group_by(column)
-    rows = session.execute(query.order_by(sa.literal_column("n").desc(), column).limit(_FREQUENT))
-    return {row[0]: row[1] for row in rows}
-
-
-def _within(query: sa.Select[Any], projects: frozenset[str] | None) -> sa.Select[Any]:
-    return query if projects is None else query.where(listing.c.project.in_(projects))
-
-
-def listed(row: RowMapping) -> ListedImage:
-    counts = {s: row[s] for s in ("critical", "high", "medium", "low", "unknown")}
-    return ListedImage(
-        row["id"], row["project"], row["repository"], row["tag"], row["digest"], Verdict(row["verdict"]), bool(row["undecided"]), counts,
-        row["fixable"], row["failed_checks"], row["incomplete"], row["size"], row["scanned_at"], row["report_id"],
-        row["exploited"], row["signer"], row["base"],
-    )  # fmt: skip
-
-
-def decisions(
-    session: Connection,
-    digest: str,
-    projects: frozenset[str] | None = None,
-    *,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> Page[DecisionView]:
-    """Every decision ever made about a digest, newest first; of the names that it has in ``projects``."""
-    query = sa.select(*decision.c).where(decision.c.digest == digest).order_by(decision.c.id.desc()).limit(limit + 1)
-    if projects is not None:
-        own = sa.and_(listing.c.digest == digest, listing.c.project.in_(projects))
-        query = query.where(decision.c.repository.in_(sa.select(listing.c.repository).where(own)))
-    if cursor:
-        query = query.where(decision.c.id < decode_cursor(cursor, (int,))[0])
-    rows = session.execute(query).all()
-    items = tuple(
-        DecisionView(
-            r.id,
-            r.policy,
-            r.policy_version,
-            r.environment,
-            Verdict(r.verdict),
-            bool(r.undecided),
-            r.decided_at,
-            r.scan_id,
-            r.document,
-        )
-        for r in rows[:limit]
-    )
-    return Page(items, encode_cursor(rows[limit - 1].id) if len(rows) > limit else None)
-
-
-def gate(
-    session: Connection, digest: str, environment: str, repository: str | None, projects: frozenset[str] | None
-) -> GateRow | None:
-    """The decision in force: of this repository's name if one is given, else the worst of all names it has."""
-    query = sa.select(
-        verdict.c.document, verdict.c.valid_until, verdict.c.repository, verdict.c.report_id, verdict.c.project
-    )
-    query = query.where(verdict.c.digest == digest, verdict.c.environment == environment)
-    if repository is not None:
-        query = query.where(verdict.c.repository == repository)
-    if projects is not None:
-        query = query.where(verdict.c.project.in_(projects))
-    rows = session.execute(query.limit(20)).all()
-    if not rows:
-        return None
-    worst = max(rows, key=lambda row: ('"verdict":"deny"' in row.document, '"verdict":"warn"' in row.document))
-    return GateRow(worst.document, worst.valid_until, worst.repository, worst.report_id, worst.project)
-
-
-def is_fixable(session: Connection, project: str, name: str, purl: str = "") -> bool:
-    """Whether some image of a project has this vulnerability (of this package) with a fix."""
-    query = (
-        sa.select(finding.c.image_id)
-        .join(vulnerability, vulnerability.c.id == finding.c.vulnerability_id)
-        .join(image, image.c.id == finding.c.image_id)
-        .join(listing, listing.c.digest == image.c.digest)
-        .where(vulnerability.c.name == name, listing.c.project == project, finding.c.fixable.is_(True))
-    )
-    if purl:
-        query = query.join(component, component.c.id == finding.c.component_id).where(
-            component.c.purl == purl_key(purl)
-        )
-    return session.execute(query.limit(1)).first() is not None
-
-
-def tags(
-    session: Connection,
-    projects: frozenset[str] | None,
-    *,
-    repository: str | None = None,
-    tag: str | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> Page[TagMove]:
-    """What tags named, the newest move first."""
-    query = sa.select(*tag_move.c).order_by(tag_move.c.id.desc()).limit(limit + 1)
-    if repository is not None:
-        query = query.where(tag_move.c.repository == repository)
-    if tag is not None:
-        query = query.where(tag_move.c.tag == tag)
-    if projects is not None:
-        own = sa.select(listing.c.repository).where(listing.c.project.in_(projects))
-        query = query.where(tag_move.c.repository.in_(own))
-    if cursor:
-        query = query.where(tag_move.c.id < decode_cursor(cursor, (int,))[0])
-    rows = session.execute(query).all()
-    items = tuple(TagMove(r.id, r.repository, r.tag, r.digest, r.seen_at) for r in rows[:limit])
-    return Page(items, encode_cursor(rows[limit - 1].id) if len(rows) > limit else None)
-
-
 def seen(session: Connection, repository: str, found: ScanReport) -> dict[tuple[str, str], datetime]:
     """When this repository first had each vulnerability of each package: (purl, id) -> moment."""
     if not repository:
@@ -857,48 +535,3 @@ def seen(session: Connection, repository: str, found: ScanReport) -> dict[tuple[
     now = moment(session)
     pairs = {(v.purl, v.id) for i in found.images for e in i.engines for v in e.vulnerabilities}
     return {(purl, name): times.get((purl_key(purl), bounded(name, _NAME_BYTES)), now) for purl, name in pairs}
-
-
-def affected(
-    session: Connection, name: str, projects: frozenset[str] | None, *, limit: int = 200
-) -> tuple[RowMapping, tuple[Affected, ...]]:
-    """A vulnerability's advisory, and the images it touches. Raises NotFoundError for one that touches nothing that may be seen: that
-    somebody else's image has it is somebody else's business."""
-    advisory = session.execute(sa.select(*vulnerability.c).where(vulnerability.c.name == name)).first()
-    if advisory is None:
-        raise NotFoundError("no scanned image has such a vulnerability")
-    query = (
-        sa.select(
-            listing.c.digest,
-            listing.c.repository,
-            listing.c.tag,
-            component.c.name,
-            component.c.version,
-            finding.c.fixable,
-            listing.c.verdict,
-            listing.c.project,
-            first_seen.c.at,
-        )
-        .select_from(finding)
-        .join(component, component.c.id == finding.c.component_id)
-        .join(image, image.c.id == finding.c.image_id)
-        .join(listing, listing.c.digest == image.c.digest)
-        .outerjoin(
-            first_seen,
-            (first_seen.c.repository == listing.c.repository)
-            & (first_seen.c.component_id == finding.c.component_id)
-            & (first_seen.c.vulnerability_id == finding.c.vulnerability_id),
-        )
-        .where(finding.c.vulnerability_id == advisory.id)
-        .order_by(listing.c.scanned_epoch.desc())
-        .limit(limit)
-    )
-    if projects is not None:
-        query = query.where(listing.c.project.in_(projects))
-    rows = tuple(
-        Affected(r.digest, r.repository, r.tag, r.name, r.version, bool(r.fixable), Verdict(r.verdict), r.project, r.at)
-        for r in session.execute(query)
-    )
-    if not rows and projects is not None:
-        raise NotFoundError("no scanned image has such a vulnerability")
-    return advisory._mapping, rows

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.model.finding import Severity
-from scanner.store.images import ListedImage, listed
+from scanner.store.listings import ListedImage, listed
 from scanner.store.schema import decision, first_seen, listing, scan, verdict, vulnerability
 from scanner.store.session import moment
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.model.finding import Severity
-from scanner.store.images import literal
+from scanner.store.listings import literal
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import finding, image, listing, vulnerability
 

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
 from scanner.errors import RefusedError, UsageError
-from scanner.store import audit, exemptions, gate, images
+from scanner.store import audit, exemptions, gate, listings
 from scanner.store.session import moment
 from web.api.base import PREFIX, Body, Model, Moment, Name, PageQuery, Text, answer, blueprint, problems
 from web.auth import address, permission, principal, project_named
@@ -152,7 +152,7 @@ def propose(session: Connection, project: str, body: ExemptionIn) -> exemptions.
         )
     until_fixed = body.until_fixed
     if until_fixed is None:
-        until_fixed = not images.is_fixable(session, project, body.subject, body.purl)
+        until_fixed = not listings.is_fixable(session, project, body.subject, body.purl)
     found = exemptions.request(
         session,
         project,

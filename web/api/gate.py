@@ -191,8 +191,8 @@ class _Question:
             active = decisions.in_force(session, known)
             named = {name for one in active for name in one.policy.environments}
             environment = self.body.environment if self.body.environment in named else ""
-            row = images.gate(session, digest, environment, self.reference.name, self.projects)
-            row = row or images.gate(session, digest, "", self.reference.name, self.projects)
+            row = store_gate.in_force(session, digest, environment, self.reference.name, self.projects)
+            row = row or store_gate.in_force(session, digest, "", self.reference.name, self.projects)
             if row is None:
                 return None
             document = orjson.loads(row.document)

@@ -32,7 +32,7 @@ from scanner.model.lineage import BaseImage, Origin, evidence_origin, vulnerabil
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.reports.base import ReportSubject
-from scanner.store import bases, images
+from scanner.store import bases, gate, listings
 from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
 from web.api.gate import DecisionOut
 from web.auth import permission, principal
@@ -238,7 +238,7 @@ class ReportQuery(Model):
     )
 
 
-def _listed(item: images.ListedImage) -> ListedOut:
+def _listed(item: listings.ListedImage) -> ListedOut:
     return ListedOut(
         project=item.project,
         repository=item.repository,
@@ -258,12 +258,12 @@ def _listed(item: images.ListedImage) -> ListedOut:
 def _found(digest: str) -> ScanReport:
     """The newest evidence. 404 for what is not there and what is another project's."""
     with services().database.read() as session:
-        return images.newest_report(session, digest, principal().projects)[1]
+        return listings.newest_report(session, digest, principal().projects)[1]
 
 
 def _found_with_bases(digest: str) -> tuple[ScanReport, dict[Digest, BaseImage | None]]:
     with services().database.read() as session:
-        found = images.newest_report(session, digest, principal().projects)[1]
+        found = listings.newest_report(session, digest, principal().projects)[1]
         return found, _bases(session, found)
 
 
@@ -288,10 +288,10 @@ def index(query: ImageQuery) -> Response:
     One row for every name under which a digest is known.
     """
     with services().database.read() as session:
-        page = images.list_(
+        page = listings.list_(
             session,
             principal().projects,
-            images.Filter(search=query.search, verdicts=tuple(query.verdict), repository=query.repository),
+            listings.Filter(search=query.search, verdicts=tuple(query.verdict), repository=query.repository),
             cursor=query.cursor,
             limit=query.limit,
         )
@@ -303,9 +303,9 @@ def index(query: ImageQuery) -> Response:
 def get(path: ImagePath) -> Response:
     """Read an image: what it is, what it is called, what was decided"""
     with services().database.read() as session:
-        _, found = images.newest_report(session, path.digest, principal().projects)
-        names = images.names(session, path.digest, principal().projects)
-        row = images.gate(session, path.digest, "", None, principal().projects)
+        _, found = listings.newest_report(session, path.digest, principal().projects)
+        names = listings.names(session, path.digest, principal().projects)
+        row = gate.in_force(session, path.digest, "", None, principal().projects)
         known = _bases(session, found)
     parts = [
         PlatformImage(
@@ -461,8 +461,8 @@ def layers(path: ImagePath) -> Response:
 def decisions(path: ImagePath, query: PageQuery) -> Response:
     """Every decision ever made about it, newest first"""
     with services().database.read() as session:
-        images.newest_report(session, path.digest, principal().projects)
-        page = images.decisions(session, path.digest, principal().projects, cursor=query.cursor, limit=query.limit)
+        listings.newest_report(session, path.digest, principal().projects)
+        page = listings.decisions(session, path.digest, principal().projects, cursor=query.cursor, limit=query.limit)
     items = [
         RecordedDecision(
             id=d.id,
@@ -490,8 +490,8 @@ def report(path: ImagePath, query: ReportQuery) -> Response:
     `format` names one of the catalogue's; without it the Accept header chooses.
     """
     with services().database.read() as session:
-        _, found = images.newest_report(session, path.digest, principal().projects)
-        row = images.gate(session, path.digest, "", None, principal().projects)
+        _, found = listings.newest_report(session, path.digest, principal().projects)
+        row = gate.in_force(session, path.digest, "", None, principal().projects)
     renderer = catalog.reports()[_format(query.format)]
     text = renderer.render(ReportSubject(found, _decision(row.document) if row else None))
     file = f"{Digest(path.digest).short}.{renderer.extension}"

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from flask import Response
 
-from scanner.store import images
+from scanner.store import listings
 from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
 from web.auth import permission, principal
 from web.services import services
@@ -39,7 +39,7 @@ def index(query: TagQuery) -> Response:
     A tag that was moved has several rows; the first is what it named when it was last scanned.
     """
     with services().database.read() as session:
-        page = images.tags(
+        page = listings.tags(
             session,
             principal().projects,
             repository=query.repository,

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from scanner.model.decision import Verdict
 from scanner.model.finding import CVSS, Severity
-from scanner.store import images
+from scanner.store import listings
 from web.api.base import DigestText, Model, answer, blueprint, problems
 from web.auth import permission, principal
 from web.services import services
@@ -58,7 +58,7 @@ class AffectedQuery(Model):
 def get(path: VulnerabilityPath, query: AffectedQuery) -> Response:
     """An advisory, and every image it touches"""
     with services().database.read() as session:
-        found, rows = images.affected(session, path.vulnerability_id, principal().projects, limit=query.limit + 1)
+        found, rows = listings.affected(session, path.vulnerability_id, principal().projects, limit=query.limit + 1)
     document = found["document"]
     return answer(
         VulnerabilityOut(

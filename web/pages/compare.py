@@ -10,7 +10,7 @@ from flask import Blueprint, request
 from scanner import catalog
 from scanner.model.finding import Component, Failed, Passed, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
-from scanner.store import images
+from scanner.store import listings
 from web.auth import permission, principal
 from web.pages.base import here, page
 from web.services import services
@@ -54,12 +54,12 @@ def compare_images(digest: str) -> str:
     projects = principal().projects
     asked = request.args.get("with", "").strip()[:140]
     with services().database.read() as session:
-        _, after = images.newest_report(session, digest, projects)
-        names = images.names(session, digest, projects)
+        _, after = listings.newest_report(session, digest, projects)
+        names = listings.names(session, digest, projects)
         repository = names[0].repository if names else ""
-        others = images.list_(session, projects, images.Filter(repository=repository), limit=_OFFERED).items
-        before = images.newest_report(session, asked, projects)[1] if asked else None
-        before_names = images.names(session, asked, projects) if asked else ()
+        others = listings.list_(session, projects, listings.Filter(repository=repository), limit=_OFFERED).items
+        before = listings.newest_report(session, asked, projects)[1] if asked else None
+        before_names = listings.names(session, asked, projects) if asked else ()
     offered = [item for item in others if item.digest != digest]
     found = compare(_first(before), _first(after)) if before else None
     sizes = (_size(before), _size(after)) if before else (0, 0)

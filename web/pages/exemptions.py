@@ -7,7 +7,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 
-from scanner.store import exemptions, images, projects
+from scanner.store import exemptions, listings, projects
 from web.api import exemptions as api
 from web.auth import permission, principal, project_named
 from web.pages import export
@@ -86,7 +86,9 @@ def one(exemption_id: UUID) -> str:
             item
             for name in found.images[:10]
             if "*" not in name
-            for item in images.list_(session, frozenset({found.project}), images.Filter(search=name), limit=20).items
+            for item in listings.list_(
+                session, frozenset({found.project}), listings.Filter(search=name), limit=20
+            ).items
         ]
     who = principal()
     own = found.owner_id == who.person.id

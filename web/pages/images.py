@@ -19,7 +19,7 @@ from scanner.model.image import instruction
 from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vulnerability_origin
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
-from scanner.store import audit, bases, images, projects, saved_views, scans
+from scanner.store import audit, bases, gate, listings, projects, saved_views, scans
 from web.auth import SIGNED_IN, address, permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page
@@ -73,15 +73,15 @@ def index() -> str | Response:
     """Every image, last scanned first. A search from the keyboard swaps the list only; ``format`` gives what is on screen as a file."""
     who, narrowed = principal(), _narrowed()
     with services().database.read() as session:
-        found = images.list_(session, who.projects, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
-        counts = images.facets(session, who.projects)
+        found = listings.list_(session, who.projects, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+        counts = listings.facets(session, who.projects)
         views = saved_views.list_(session, who.id)
     if wanted := export.asked():
         return export.answer("images", _ROWS_OF_LIST, [_row(item) for item in found.items], wanted)
     template = "images_list.html" if request.headers.get("HX-Request") else "images.html"
     return page(
-        template, found=found, narrowed=narrowed, filtered=narrowed != images.Filter(), counts=counts, verdicts=VERDICTS, severities=SEVERITIES,
-        here=here, total=sum(counts.verdicts.values()), unsigned=images.UNSIGNED, views=views, query=_query(),
+        template, found=found, narrowed=narrowed, filtered=narrowed != listings.Filter(), counts=counts, verdicts=VERDICTS, severities=SEVERITIES,
+        here=here, total=sum(counts.verdicts.values()), unsigned=listings.UNSIGNED, views=views, query=_query(),
     )  # fmt: skip
 
 
@@ -112,15 +112,15 @@ _ROWS_OF_LIST = (
 )  # fmt: skip
 
 
-def _row(item: images.ListedImage) -> dict[str, Any]:
+def _row(item: listings.ListedImage) -> dict[str, Any]:
     plain = {name: getattr(item, name) for name in _ROWS_OF_LIST if name not in item.counts}
     return {**plain, **item.counts}
 
 
-def _narrowed() -> images.Filter:
+def _narrowed() -> listings.Filter:
     """The filters of the address; what is not one of the choices is not there."""
     given = request.args
-    return images.Filter(
+    return listings.Filter(
         search=given.get("q", "").strip()[:200],
         verdicts=tuple(v for v in VERDICTS if v in given.getlist("verdict")),
         severities=tuple(s for s in SEVERITIES if s in given.getlist("severity")),
@@ -170,16 +170,16 @@ def one(digest: str) -> str:
     if tab not in TABS:
         raise NotFoundError("there is no such tab")
     with services().database.read() as session:
-        report_id, report = images.newest_report(session, digest, projects)
-        names = images.names(session, digest, projects)
-        history = images.decisions(
+        report_id, report = listings.newest_report(session, digest, projects)
+        names = listings.names(session, digest, projects)
+        history = listings.decisions(
             session, digest, projects, cursor=request.args.get("cursor") if tab == "history" else None, limit=PAGE_SIZE
         )
-        gate = images.gate(session, digest, "", None, projects)
+        decided = gate.in_force(session, digest, "", None, projects)
         number = _platform(report)
         item = report.images[number] if report.images else None
         base = bases.of(session, item, report.finished_at, projects) if item else None
-    decision = orjson.loads(gate.document) if gate else None
+    decision = orjson.loads(decided.document) if decided else None
     return page(
         "image.html", digest=digest, report=report, report_id=report_id, names=names, history=history, decision=decision, tab=tab, tabs=TABS,
         item=item, number=number, packages=_packages(item, base), components=_components(item), disputes=_disputes(item), unseen=agreement.unseen, formats=catalog.reports(), catalog=catalog.checks(), rows=_ROWS,
@@ -199,7 +199,7 @@ def download(digest: str) -> Response:
     if name not in formats:
         raise UsageError(f"there is no format {name!r}", hint="one of " + ", ".join(formats))
     with services().database.read() as session:
-        _, report = images.newest_report(session, digest, principal().projects)
+        _, report = listings.newest_report(session, digest, principal().projects)
     text = formats[name].render(ReportSubject(report))
     headers = {
         "Content-Disposition": f'attachment; filename="image-{digest.removeprefix("sha256:")[:12]}.{formats[name].extension}"'

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Blueprint, current_app
 
-from scanner.store import exemptions, images, overview, trend, trust
+from scanner.store import exemptions, listings, overview, trend, trust
 from web.auth import permission, principal
 from web.pages.base import NavigationItem, page
 from web.pages.charts import Part, bar
@@ -27,7 +27,7 @@ def index() -> str:
     """What is denied in production, what is new since yesterday, what nobody knows, and whether our own knowledge is fresh."""
     projects = principal().projects
     with services().database.read() as session:
-        counts = images.facets(session, projects).verdicts
+        counts = listings.facets(session, projects).verdicts
         denied_count, denied = overview.denied(session, projects)
         new_count, new = overview.new_vulnerabilities(session, projects)
         unknown_count, unknown = overview.undecided(session, projects)

@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from scanner.store import images, vulnerabilities
+from scanner.store import listings, vulnerabilities
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
@@ -47,7 +47,7 @@ def index() -> str | Response:
 def one(name: str) -> str | Response:
     """An advisory, and every image it touches, since when and whose."""
     with services().database.read() as session:
-        advisory, affected = images.affected(session, name, principal().projects, limit=_MOST + 1)
+        advisory, affected = listings.affected(session, name, principal().projects, limit=_MOST + 1)
     shown = affected[:_MOST]
     if wanted := export.asked():
         rows = [{column: getattr(item, column) for column in _COLUMNS} for item in shown]

@@ -9,11 +9,13 @@ import sqlalchemy as sa
 
 from scanner.config import Secret
 from scanner.errors import RemoteError
+from scanner.model.decision import Verdict
 from scanner.policy.evaluate import evidence_digest
 from scanner.store import accounts, gate, images, scans
 from scanner.store.schema import token, verdict
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
+from tests.scanner.store.recorded import record
 
 KEY = Secret("a secret key for tests, long enough")
 FOUND = make.report()
@@ -128,3 +130,20 @@ def test_it_sees_what_was_just_committed(database: Database, text: str) -> None:
     with database.session() as session:
         gate.invalidate(session)
     assert not asking.ask(*values).current  # type: ignore[union-attr]
+
+
+def test_the_gate_is_told_the_worst_of_all_names_or_that_of_one(database: Database) -> None:
+    good, bad = make.report(repository="h.io/good"), make.report(repository="h.io/bad")
+    record(database, good, Verdict.ALLOW)
+    record(database, bad, Verdict.DENY)
+
+    def decided(repository: str | None, projects: frozenset[str] | None = None, environment: str = "") -> str | None:
+        with database.read() as session:
+            row = gate.in_force(session, good.digest, environment, repository, projects)
+        return row.document if row else None
+
+    assert "deny" in (decided(None) or "")
+    assert "allow" in (decided("h.io/good") or "")
+    assert decided("h.io/never-seen") is None
+    assert decided(None, frozenset({"foreign"})) is None
+    assert decided(None, environment="production") is None

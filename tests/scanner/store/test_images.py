@@ -13,30 +13,15 @@ from scanner.errors import ConflictError, NotFoundError
 from scanner.model.decision import Verdict
 from scanner.model.finding import Component, Incomplete
 from scanner.model.scan import ImageReport, ScanReport
-from scanner.store import images, scans
+from scanner.store import images, listings, scans
 from scanner.store.schema import component, decision, finding, image_component, outbox, tag_move, verdict
 from scanner.store.session import Database
 from tests.scanner.store import factories
+from tests.scanner.store.recorded import claim, record
 from tests.scanner.store.together import together, transact
 
 # Beyond the Basic Multilingual Plane's easy part: three bytes each, nothing that compresses.
 CJK = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(1500))
-
-
-def claim(database: Database, project: str = "default") -> scans.Claim:
-    asked = factories.request(force=True, project=project)
-    scan_id = transact(database, lambda s: scans.request(s, asked)).scan_id
-    held = transact(database, lambda s: scans.claim(s, "w", ["push"], 60, scan_id=scan_id))
-    assert held is not None
-    return held
-
-
-def record(
-    database: Database, found: ScanReport, judged: Verdict = Verdict.ALLOW, *, project: str = "default", environment: str = ""
-) -> None:  # fmt: skip
-    held = claim(database, project)
-    made = [factories.decided(found, judged, environment)]
-    transact(database, lambda s: images.record(s, held, found, factories.evidence(found), made))
 
 
 def count(database: Database, table: sa.Table) -> int:
@@ -55,7 +40,7 @@ def test_the_evidence_comes_back_as_it_was(database: Database) -> None:
     found = factories.large_report()
     record(database, found)
     with database.read() as session:
-        assert images.newest_report(session, found.digest, None)[1] == found
+        assert listings.newest_report(session, found.digest, None)[1] == found
 
 
 def test_counts_are_of_findings_told_once(database: Database) -> None:
@@ -67,7 +52,7 @@ def test_counts_are_of_findings_told_once(database: Database) -> None:
     ]
     record(database, factories.report(packages=[package], vulnerabilities=twice))
     with database.read() as session:
-        (listed,) = images.list_(session, None).items
+        (listed,) = listings.list_(session, None).items
     assert sum(listed.counts.values()) == 2
     assert listed.fixable == 1
 
@@ -80,8 +65,8 @@ def test_a_rescan_replaces_links_and_keeps_what_was_decided(database: Database) 
     assert count(database, image_component) == 1
     assert count(database, component) == 3
     with database.read() as session:
-        verdicts = [d.verdict for d in images.decisions(session, factories.image().digest).items]
-        (listed,) = images.list_(session, None).items
+        verdicts = [d.verdict for d in listings.decisions(session, factories.image().digest).items]
+        (listed,) = listings.list_(session, None).items
     assert verdicts == [Verdict.DENY, Verdict.ALLOW]
     assert listed.verdict is Verdict.DENY
 
@@ -102,7 +87,7 @@ def test_a_fault_on_the_way_leaves_nothing(database: Database) -> None:
     for table in (component, finding, decision, verdict, outbox, tag_move):
         assert count(database, table) == 0
     with database.read() as session, pytest.raises(NotFoundError):
-        images.newest_report(session, found.digest, None)
+        listings.newest_report(session, found.digest, None)
     transact(database, lambda s: images.record(s, held, found, factories.evidence(found), [factories.decided(found)]))
 
 
@@ -145,7 +130,7 @@ def test_no_text_in_a_report_loses_the_evidence(database: Database, text: str) -
     )
     record(database, found)
     with database.read() as session:
-        assert images.newest_report(session, found.digest, None)[1] == found
+        assert listings.newest_report(session, found.digest, None)[1] == found
         assert set(images.seen(session, found.repository, found)) == {(package.purl, f"GHSA-{text}")}
 
 
@@ -178,23 +163,6 @@ def test_what_was_decided_stays(database: Database, table: str, what: str) -> No
     statement = f"DELETE FROM {table}" if what == "DELETE" else f"UPDATE {table} SET {column} = 'changed'"
     with pytest.raises((DatabaseError, ConflictError)), database.session() as session:
         session.execute(sa.text(statement))
-
-
-def test_the_gate_is_told_the_worst_of_all_names_or_that_of_one(database: Database) -> None:
-    good, bad = factories.report(repository="h.io/good"), factories.report(repository="h.io/bad")
-    record(database, good, Verdict.ALLOW)
-    record(database, bad, Verdict.DENY)
-
-    def gate(repository: str | None, projects: frozenset[str] | None = None, environment: str = "") -> str | None:
-        with database.read() as session:
-            row = images.gate(session, good.digest, environment, repository, projects)
-        return row.document if row else None
-
-    assert "deny" in (gate(None) or "")
-    assert "allow" in (gate("h.io/good") or "")
-    assert gate("h.io/never-seen") is None
-    assert gate(None, frozenset({"foreign"})) is None
-    assert gate(None, environment="production") is None
 
 
 def test_first_seen_stays_what_it_was(database: Database) -> None:
@@ -233,25 +201,3 @@ def test_incomplete_evidence_is_not_current(database: Database) -> None:
     transact(database, lambda s: images.record(s, held, partly, factories.evidence(partly), made))
     with database.read() as session:
         assert scans.current(session, found.digest, "trivy", "default") is None
-
-
-def test_who_is_affected(database: Database) -> None:
-    package = factories.package(1)
-    found = factories.report(packages=[package], vulnerabilities=[factories.vulnerability(1, package)])
-    record(database, found)
-    with database.read() as session:
-        advisory, touched = images.affected(session, "CVE-2026-00001", None)
-        assert advisory["title"] == "flaw 1"
-        assert [(one.digest, one.package, one.fixable) for one in touched] == [(found.digest, "lib1", True)]
-        for name, projects in (("CVE-1999-1", None), ("CVE-2026-00001", frozenset({"foreign"}))):
-            with pytest.raises(NotFoundError):
-                images.affected(session, name, projects)
-
-
-def test_search_takes_no_wildcards(database: Database) -> None:
-    record(database, factories.report(repository="h.io/a_b"))
-    record(database, factories.report(repository="h.io/axb"))
-    with database.read() as session:
-        found = images.list_(session, None, images.Filter(search="a_b")).items
-        assert [one.repository for one in found] == ["h.io/a_b"]
-        assert images.list_(session, None, images.Filter(search="%")).items == ()

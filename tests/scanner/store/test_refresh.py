@@ -8,7 +8,7 @@ from scanner import catalog
 from scanner.model.finding import Severity
 from scanner.policy.evaluate import evidence_digest
 from scanner.services import decisions
-from scanner.store import gate, images, policies, scans
+from scanner.store import gate, images, listings, policies, scans
 from scanner.store.schema import decision
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
@@ -34,9 +34,9 @@ def refresh(database: Database) -> int:
     return decisions.refresh(database, catalog.known(), catalog.remedies(), seconds=30)
 
 
-def listed(database: Database) -> images.ListedImage:
+def listed(database: Database) -> listings.ListedImage:
     with database.read() as session:
-        (item,) = images.list_(session, None).items
+        (item,) = listings.list_(session, None).items
     return item
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DatabaseError
 
 from scanner.errors import LeaseLost, NotFoundError, UsageError
 from scanner.model.scan import Lane, Progress, ScanState, Stage
-from scanner.store import images, scans
+from scanner.store import images, listings, scans
 from scanner.store.schema import scan, scan_attempt
 from scanner.store.session import Database
 from tests.scanner.store import factories
@@ -164,7 +164,7 @@ def test_who_lost_the_lease_writes_nothing(database: Database, what: str) -> Non
         record(database, zombie) if what == "record" else transact(database, late[what])
     assert show(database, scan_id) == before
     with database.read() as session, pytest.raises(NotFoundError):
-        images.newest_report(session, DIGEST, None)
+        listings.newest_report(session, DIGEST, None)
 
 
 def test_a_heartbeat_shows_progress(database: Database) -> None:

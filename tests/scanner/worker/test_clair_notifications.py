@@ -24,7 +24,7 @@ from scanner.policy.evaluate import evidence_digest
 from scanner.queue import make_app
 from scanner.scanning.pipeline import local_services, run
 from scanner.services import decisions
-from scanner.store import images, jobs, scans
+from scanner.store import images, jobs, listings, scans
 from scanner.store.schema import outbox
 from scanner.store.session import Database
 from scanner.worker import maintenance
@@ -72,7 +72,7 @@ def deal_with(settings: Settings, database: Database, notification: str = NOTIFI
 
 def newest(database: Database, digest: str) -> ScanReport:
     with database.read() as session:
-        return images.newest_report(session, digest, None)[1]
+        return listings.newest_report(session, digest, None)[1]
 
 
 def queued(database: Database) -> list[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from scanner import queue
 from scanner.config import Secret, Settings
 from scanner.model.finding import Failed, NotApplicable
 from scanner.model.scan import Lane, ScanRequest
-from scanner.store import images, policies, registries, registry_checks, scans
+from scanner.store import gate, listings, policies, registries, registry_checks, scans
 from scanner.store.schema import registry_check
 from scanner.store.session import Database
 from scanner.worker import server_scan
@@ -110,8 +110,8 @@ def test_before_first_use_and_as_evidence_of_the_decision(
     done = scan(server, target)
     with server.database.read() as session:
         (view,) = registry_checks.history(session, registry_id)
-        _, found = images.newest_report(session, str(done.digest), None)
-        row = images.gate(session, str(done.digest), "", f"{plain_registry.host}/posture/app", None)
+        _, found = listings.newest_report(session, str(done.digest), None)
+        row = gate.in_force(session, str(done.digest), "", f"{plain_registry.host}/posture/app", None)
     assert (view.state, view.requested_by) == ("done", "scan")
     assert found.posture_at is not None
     assert isinstance(next(r.outcome for r in found.posture if r.check == "registry-tls-version"), Failed)
