@@ -22,6 +22,7 @@ from benchmarks import fleet
 from scanner import queue
 from scanner.config import Secret, Settings, secret_key
 from scanner.model.access import SCOPES
+from scanner.model.actor import Person
 from scanner.store import accounts, exemptions, policies, projects, registries
 from scanner.store.session import Database, moment
 from tests.conftest import BROWSER
@@ -65,10 +66,10 @@ def _people(session: Any, key: Secret) -> None:
     policies.put(session, "production", START.replace("72h", "24h"), "sam", if_version=1)
     for subject, days in (("CVE-2026-1234", 9), ("root-user", 60)):
         asked = exemptions.request(
-            session, "shop", exemptions.Person(dora.id, "dora"), images=[f"{fleet.HOST}/shop/service-0001"], subject=subject,
+            session, "shop", Person(dora.id, "dora"), images=[f"{fleet.HOST}/shop/service-0001"], subject=subject,
             justification="The flaw is in a command that this service never calls.", expires_at=moment(session) + fleet.timedelta(days=days),
         )  # fmt: skip
-    exemptions.approve(session, asked.id, exemptions.Person(sam.id, "sam"), note="Until the next release.")
+    exemptions.approve(session, asked.id, Person(sam.id, "sam"), note="Until the next release.")
 
 
 def filled(known: fleet.Fleet) -> Mapping[str, str]:

@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -21,7 +20,9 @@ from flask import Flask, Response, current_app, g, request
 
 from scanner.errors import NotFoundError, RefusedError, ScannerError
 from scanner.model.access import ROLES, SCOPES
-from scanner.store import accounts, audit, exemptions, projects, secrets
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
+from scanner.store import accounts, audit, projects, secrets
 from web import oidc
 from web.security import https
 from web.services import services
@@ -38,32 +39,7 @@ _HASHING = threading.BoundedSemaphore(2)
 View = TypeVar("View", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Whoever asks. ``projects`` None: every project. ``id`` is stable and unique among users and tokens together."""
-
-    id: str
-    name: str
-    kind: str  # user, token
-    permissions: frozenset[str]
-    projects: frozenset[str] | None
-    token_id: str = ""
-    user_id: str = ""
-    user_name: str = ""
-
-    def may(self, permission: str) -> bool:
-        return permission in self.permissions
-
-    def sees(self, project: str) -> bool:
-        return self.projects is None or project in self.projects
-
-    @property
-    def person(self) -> exemptions.Person:
-        """Who answers for it: the same for all of a person's sessions and tokens."""
-        return exemptions.Person(self.user_id or self.id, self.user_name or self.name)
-
-
-def permission(name: str, *, authenticate: Callable[[], Principal] | None = None) -> Callable[[View], View]:
+def permission(name: str, *, authenticate: Callable[[], Actor] | None = None) -> Callable[[View], View]:
     """The row of a view in the permission table. Under the route: ``@api.get(...)`` above, this below.
 
     ``authenticate`` replaces the usual way to find the principal, for a view that finds it in its own single query; it may leave
@@ -99,7 +75,7 @@ def guard() -> Response | None:
         raise RefusedError("this route is closed", reason="closed")
     if needed == PUBLIC or request.method == "OPTIONS":
         return None
-    principal: Principal = view.authenticate()
+    principal: Actor = view.authenticate()
     g.principal = principal
     if needed != SIGNED_IN and not principal.may(needed):
         raise RefusedError(
@@ -109,16 +85,15 @@ def guard() -> Response | None:
     return ready
 
 
-def principal() -> Principal:
+def principal() -> Actor:
     """Who asks. Only inside a view that is not public."""
-    found: Principal = g.principal
+    found: Actor = g.principal
     return found
 
 
 def everywhere() -> None:
-    """Refuse whoever is confined to some projects: users, registries and policies are everybody's."""
-    if principal().projects is not None:
-        raise RefusedError("you are confined to projects", reason="not_allowed")
+    """Refuse an actor confined to some projects: users, registries and policies are everybody's."""
+    principal().require_every_project()
 
 
 def project_named(name: str) -> str:
@@ -132,7 +107,7 @@ def project_named(name: str) -> str:
     raise NotFoundError("there is no such project")
 
 
-def current_principal() -> Principal:
+def current_principal() -> Actor:
     """The principal of an API token, else of a web session. Raises RefusedError (401)."""
     header = request.headers.get("Authorization", "")
     if header:
@@ -172,7 +147,7 @@ def check_bad_tokens() -> None:
         services().throttle.check("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
 
 
-def _of_token(text: str) -> Principal:
+def _of_token(text: str) -> Actor:
     check_bad_tokens()
     with services().database.read() as session:
         token = accounts.find_token(session, text, services().secret_key)
@@ -185,7 +160,7 @@ def _of_token(text: str) -> Principal:
     return of_token(token)
 
 
-def of_token(token: accounts.TokenView) -> Principal:
+def of_token(token: accounts.TokenView) -> Actor:
     """A token may do what its scopes say, and no more than its owner still may."""
     return token_principal(
         token.id,
@@ -207,10 +182,10 @@ def token_principal(
     owner_id: str | None,
     owner_role: str,
     owner_name: str = "",
-) -> Principal:
+) -> Actor:
     """See `of_token`: for whoever has read the token's row otherwise."""
     allowed = frozenset(scopes) & (ROLES.get(owner_role, frozenset()) if owner_id else frozenset(SCOPES))
-    return Principal(
+    return Actor(
         id=f"token:{token_id}",
         name=f"token {name}",
         kind="token",
@@ -219,11 +194,12 @@ def token_principal(
         token_id=token_id,
         user_id=owner_id or "",
         user_name=owner_name,
+        address=address(),
     )
 
 
-def of_user(user: accounts.UserView) -> Principal:
-    return Principal(
+def of_user(user: accounts.UserView) -> Actor:
+    return Actor(
         f"user:{user.id}",
         user.name,
         "user",
@@ -231,6 +207,7 @@ def of_user(user: accounts.UserView) -> Principal:
         projects=user.reach,
         user_id=user.id,
         user_name=user.name,
+        address=address(),
     )
 
 
@@ -290,7 +267,7 @@ def sign_in_with_password(name: str, password: str) -> Callable[[Response], Resp
     if user is None:
         _note_refusal(name)
         raise RefusedError("the name or the password is wrong", reason="not_signed_in")
-    return _begin(user_id=user.id, actor=user.name, via="password")
+    return _begin(of_user(user), via="password")
 
 
 def begin_at_provider(target: str) -> Response:
@@ -332,7 +309,7 @@ def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
         user = accounts.from_provider(session, who, role)
         if user.disabled:
             raise RefusedError("this account is disabled", reason="oidc_refused", hint="ask an administrator")
-    begun = _begin(user_id=user.id, actor=user.name, via=f"oidc {_provider().name}")
+    begun = _begin(of_user(user), via=f"oidc {_provider().name}")
 
     def with_cookie(response: Response) -> Response:
         response.delete_cookie(_attempt_cookie(), path="/", secure=https(services().settings), httponly=True)
@@ -379,14 +356,14 @@ def sign_in_with_token(text: str) -> Callable[[Response], Response]:
         token = accounts.find_token(session, text, services().secret_key)
     if token is None:
         raise bad_token()
-    return _begin(token_id=token.id, actor=f"token {token.name}", via="token")
+    return _begin(of_token(token), via="token")
 
 
 def _note_refusal(name: str) -> None:
     """A wrong password, of a user there is: what was typed otherwise may be a password in the wrong field."""
     with services().database.session() as session:
         if known := accounts.find_user(session, name):
-            audit.record(session, known.name, "session.refuse", known.id, address=address(), detail={"via": "password"})
+            audit.record(session, of_user(known), Action.SESSION_REFUSE, known.id, detail={"via": "password"})
 
 
 def sign_out() -> Callable[[Response], Response]:
@@ -395,7 +372,7 @@ def sign_out() -> Callable[[Response], Response]:
     if cookie := request.cookies.get(name):
         with services().database.session() as session:
             accounts.end_session(session, cookie, services().secret_key)
-            audit.record(session, principal().name, "session.end", principal().id, address=address())
+            audit.record(session, principal(), Action.SESSION_END, principal().id)
 
     def without_cookie(response: Response) -> Response:
         response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="Lax")
@@ -416,20 +393,24 @@ def _take_sign_in(account: str) -> None:
         services().throttle.take("sign-in-account", account, SIGN_IN_ACCOUNT)
 
 
-def _begin(
-    *, actor: str, via: str, user_id: str | None = None, token_id: str | None = None
-) -> Callable[[Response], Response]:
+def _begin(actor: Actor, *, via: str) -> Callable[[Response], Response]:
     """Always a new session with a new id (fixation); the one that the browser came with, if any, ends."""
     former = request.cookies.get(cookie_name(), "")
     with services().database.session() as session:
         accounts.end_session(session, former, services().secret_key)
         agent = request.headers.get("User-Agent", "")
+        user_id = actor.user_id if actor.kind == "user" else ""
         text = accounts.begin_session(
-            session, services().secret_key, user_id=user_id, token_id=token_id, address=address(), agent=agent
+            session,
+            services().secret_key,
+            user_id=user_id or None,
+            token_id=actor.token_id or None,
+            address=actor.address,
+            agent=agent,
         )
         if user_id:
             accounts.signed_in(session, user_id)
-        audit.record(session, actor, "session.begin", user_id or token_id or "", address=address(), detail={"via": via})
+        audit.record(session, actor, Action.SESSION_BEGIN, user_id or actor.token_id, detail={"via": via})
     g.web_session = text.reveal()
 
     def with_cookie(response: Response) -> Response:
@@ -447,7 +428,7 @@ def _begin(
     return with_cookie
 
 
-def _of_session(cookie: str) -> Principal:
+def _of_session(cookie: str) -> Actor:
     with services().database.read() as session:
         found = accounts.find_session(session, cookie, services().secret_key)
     if found is None:

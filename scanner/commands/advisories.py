@@ -13,6 +13,8 @@ import click
 from scanner.commands._console import Exit, choose, complain, pass_settings, tell
 from scanner.config import Settings
 from scanner.errors import ScannerError, UsageError
+from scanner.model.actor import COMMAND_LINE
+from scanner.model.audit import Action
 
 if TYPE_CHECKING:
     from scanner.advisories.sources import Overview
@@ -263,7 +265,7 @@ def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
             running = [j for j in jobs.list_(session, [jobs.REMATCH]) if not j.state.terminal]
             for job in running:
                 jobs.cancel(session, job.id)
-                audit.record(session, "command line", "job.cancel", job.id)
+                audit.record(session, COMMAND_LINE, Action.JOB_CANCEL, job.id)
         tell(f"{len(running)} stopped")
         return Exit.OK
     engine = choose(catalog.engines(), settings.engine, "engine")
@@ -302,7 +304,7 @@ def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: 
     with _needed_database(settings).session() as session:
         made = revocations.revoke(session, what, reason, "command line")
         audit.record(
-            session, "command line", "advisories.revoke", made.id, detail={"what": str(what), "reason": reason}
+            session, COMMAND_LINE, Action.ADVISORIES_REVOKE, made.id, detail={"what": str(what), "reason": reason}
         )
         names = revocations.resting(session, what)
     for name in names:
@@ -324,7 +326,7 @@ def list_revocations(settings: Settings, lift: str | None) -> None:
     with _needed_database(settings).session() as session:
         if lift:
             revocations.lift(session, lift, "command line")
-            audit.record(session, "command line", "advisories.reinstate", lift)
+            audit.record(session, COMMAND_LINE, Action.ADVISORIES_REINSTATE, lift)
         for item in revocations.list_(session):
             state = f"lifted {item.lifted_at:%Y-%m-%d} by {item.lifted_by}" if item.lifted_at else "in force"
             click.echo(

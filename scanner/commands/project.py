@@ -7,9 +7,9 @@ import click
 from scanner.commands._console import administration, pass_settings, tell
 from scanner.config import Settings
 from scanner.errors import NotFoundError
+from scanner.model.actor import COMMAND_LINE
+from scanner.model.audit import Action
 from scanner.store import accounts, audit, gate, projects
-
-WHO = "command line"
 
 
 @click.group()
@@ -29,7 +29,7 @@ def create(settings: Settings, name: str, patterns: tuple[str, ...], groups: tup
         projects.create(session, name, description=description, patterns=patterns, groups=groups)
         gate.invalidate(session)
         detail = {"patterns": list(patterns), "groups": list(groups)}
-        audit.record(session, WHO, "project.create", name, detail=detail)
+        audit.record(session, COMMAND_LINE, Action.PROJECT_CREATE, name, detail=detail)
     tell(f"project {name!r} owns {', '.join(patterns) or 'no repository yet'}")
 
 
@@ -58,6 +58,6 @@ def member(settings: Settings, name: str, user: str, remove: bool) -> None:
             projects.remove_member(session, name, found.id)
         else:
             projects.add_member(session, name, found.id)
-        action = "project.member.remove" if remove else "project.member.add"
-        audit.record(session, WHO, action, name, detail={"user": found.id, "name": user})
+        action = Action.PROJECT_MEMBER_REMOVE if remove else Action.PROJECT_MEMBER_ADD
+        audit.record(session, COMMAND_LINE, action, name, detail={"user": found.id, "name": user})
     tell(f"{user!r} is {'no longer' if remove else 'now'} a member of {name!r}")

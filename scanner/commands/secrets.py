@@ -6,6 +6,8 @@ import click
 
 from scanner.commands._console import Exit, administration, complain, pass_settings, tell
 from scanner.config import PREVIOUS_KEY, Settings, keys_of, new_secret_key, secret_key
+from scanner.model.actor import COMMAND_LINE
+from scanner.model.audit import Action
 from scanner.store import audit
 from scanner.store import secrets as store_secrets
 from scanner.store.session import Database
@@ -42,7 +44,7 @@ def rotate(settings: Settings) -> None:
             some = store_secrets.reseal(session, key)
             moved += some
             if not some:
-                audit.record(session, "command line", "secrets.rotate", "secret key", detail={"moved": moved})
+                audit.record(session, COMMAND_LINE, Action.SECRETS_ROTATE, "secret key", detail={"moved": moved})
                 break
     tell(f"{moved} secrets were moved to the key; every one is under it now")
     if len(keys_of(key)) > 1:
@@ -64,7 +66,7 @@ def forget(settings: Settings) -> Exit:
             )
             return Exit.USAGE
         (settings.home / PREVIOUS_KEY).unlink(missing_ok=True)
-        audit.record(session, "command line", "secrets.forget", "secret key")
+        audit.record(session, COMMAND_LINE, Action.SECRETS_FORGET, "secret key")
     tell("the former key is forgotten; restart every process of the server")
     return Exit.OK
 

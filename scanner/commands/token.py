@@ -10,6 +10,8 @@ from scanner.commands._console import administration, pass_settings, tell
 from scanner.config import Settings, secret_key
 from scanner.errors import NotFoundError
 from scanner.model.access import SCOPES
+from scanner.model.actor import COMMAND_LINE
+from scanner.model.audit import Action
 from scanner.store import accounts, audit, projects
 
 
@@ -34,7 +36,7 @@ def create(settings: Settings, name: str, scopes: tuple[str, ...], names: tuple[
             session, name, scopes, secret_key(settings), projects=names, expires_at=expires
         )
         detail = {"name": name, "scopes": list(scopes), "projects": list(names)}
-        audit.record(session, "command line", "token.create", view.id, detail=detail)
+        audit.record(session, COMMAND_LINE, Action.TOKEN_CREATE, view.id, detail=detail)
     seen = ", ".join(names) or "every project"
     tell(f"token {name!r} for {', '.join(scopes)} in {seen}, good until {expires:%Y-%m-%d}; it is not shown again:")
     click.echo(text.reveal())
@@ -69,5 +71,5 @@ def revoke(settings: Settings, prefix: str) -> None:
             raise NotFoundError(f"no token begins with {prefix[:11]!r}", hint="dockwarden token list")
         for view in found:
             accounts.revoke_token(session, view.id)
-            audit.record(session, "command line", "token.revoke", view.id, detail={"name": view.name})
+            audit.record(session, COMMAND_LINE, Action.TOKEN_REVOKE, view.id, detail={"name": view.name})
     tell(f"token {found[0].name!r} is revoked")

@@ -19,6 +19,8 @@ from scanner import catalog
 from scanner.commands._console import FILE, Exit, administration, choose, pass_settings, read, tell
 from scanner.config import Settings
 from scanner.errors import ImageError, RemoteError, ScannerError, UsageError
+from scanner.model.actor import COMMAND_LINE
+from scanner.model.audit import Action
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.glob import matches
 from scanner.model.reference import Descriptor, Digest, Reference
@@ -235,7 +237,7 @@ def trust_root_add(
     if notary_server:
         document["server"] = notary_server
     with administration(settings) as session:
-        view = trust_roots.write(session, name, scheme, json.dumps(document), scope, "command line", where=name)
+        view = trust_roots.write(session, name, scheme, json.dumps(document), scope, COMMAND_LINE, where=name)
     tell(f"trust root {name!r}, version {view.version}, for {', '.join(view.scope)}")
 
 
@@ -269,7 +271,7 @@ def trust_root_remove(settings: Settings, name: str) -> None:
     from scanner.services import trust_roots
 
     with administration(settings) as session:
-        trust_roots.remove(session, name, "command line")
+        trust_roots.remove(session, name, COMMAND_LINE)
     tell(f"trust root {name!r} is removed")
 
 
@@ -318,7 +320,7 @@ def trust_forget(settings: Settings, gun: str) -> None:
 
     with administration(settings) as session:
         count = store.forget(session, gun)
-        audit.record(session, "command line", "trust_state.forget", gun, detail={"count": count})
+        audit.record(session, COMMAND_LINE, Action.TRUST_STATE_FORGET, gun, detail={"count": count})
     tell(f"{gun}: forgot {count} remembered states")
 
 

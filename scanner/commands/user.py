@@ -8,9 +8,9 @@ from scanner.commands._console import administration, pass_settings, tell
 from scanner.config import Settings
 from scanner.errors import NotFoundError
 from scanner.model.access import CONFINED, ROLES
+from scanner.model.actor import COMMAND_LINE
+from scanner.model.audit import Action
 from scanner.store import accounts, audit, projects
-
-WHO = "command line"
 
 
 @click.group()
@@ -39,7 +39,7 @@ def add(settings: Settings, name: str, role: str, names: tuple[str, ...], passwo
         for project in names:
             projects.add_member(session, project, view.id)
         detail = {"name": name, "role": role, "projects": list(names)}
-        audit.record(session, WHO, "user.create", view.id, detail=detail)
+        audit.record(session, COMMAND_LINE, Action.USER_CREATE, view.id, detail=detail)
     seen = ", ".join(names) or "no project yet" if role in CONFINED else "every project"
     tell(f"user {name!r} may sign in as {role}, and sees {seen}")
     if role in CONFINED and not names:
@@ -70,7 +70,7 @@ def password(settings: Settings, name: str, password: str) -> None:
     with administration(settings) as session:
         view = _named(accounts.find_user(session, name), name)
         accounts.set_password(session, view.id, password)
-        audit.record(session, WHO, "user.password", view.id, detail={"name": name})
+        audit.record(session, COMMAND_LINE, Action.USER_PASSWORD, view.id, detail={"name": name})
     tell(f"user {name!r} has a new password, and is signed out everywhere")
 
 
@@ -82,7 +82,9 @@ def disable(settings: Settings, name: str) -> None:
     with administration(settings) as session:
         view = _named(accounts.find_user(session, name), name)
         accounts.set_disabled(session, view.id, True)
-        audit.record(session, WHO, "user.disable", view.id, detail={"before": view.disabled, "after": True})
+        audit.record(
+            session, COMMAND_LINE, Action.USER_DISABLE, view.id, detail={"before": view.disabled, "after": True}
+        )
     tell(f"user {name!r} may not sign in any more; their tokens are dead")
 
 

@@ -6,6 +6,8 @@ import click
 
 from scanner.commands._console import administration, pass_settings, tell
 from scanner.config import Settings, secret_key
+from scanner.model.actor import COMMAND_LINE
+from scanner.model.audit import Action
 from scanner.store import audit, deliveries, registries
 
 
@@ -35,7 +37,7 @@ def create(settings: Settings, host: str, format_: str, insecure: bool, aliases:
         view = registries.find(session, host) or registries.add(session, host, key, insecure=insecure, aliases=aliases)
         identifier, secret = deliveries.create_hook(session, f"pushes of {host}", format_, view.id, key)
         audit.record(
-            session, "command line", "webhook.create", identifier, detail={"registry": host, "format": format_}
+            session, COMMAND_LINE, Action.WEBHOOK_CREATE, identifier, detail={"registry": host, "format": format_}
         )
     base = settings.public_url.rstrip("/") or f"http://{settings.host}:{settings.port}"
     tell(f"have {host} POST to {base}/webhooks/{format_} with the header 'Authorization: Bearer <secret>'")

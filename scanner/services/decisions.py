@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
+from scanner.model.actor import SERVICE
+from scanner.model.audit import Action
 from scanner.model.finding import CheckResult
 from scanner.model.matching import RUNGS
 from scanner.model.scan import ScanReport
@@ -83,7 +85,7 @@ def _note_lapses(session: Connection, found: ScanReport) -> None:
     owner = projects.owner(session, found.repository)
     for exemption, why in lapses(found, exemptions.holding(session, owner)):
         if exemptions.lapse(session, exemption.id, why):
-            audit.record(session, "dockwarden", "exemption.lapse", exemption.id, detail={"project": owner, "why": why})
+            audit.record(session, SERVICE, Action.EXEMPTION_LAPSE, exemption.id, detail={"project": owner, "why": why})
 
 
 def rungs(active: Sequence[InForce]) -> tuple[float, ...]:

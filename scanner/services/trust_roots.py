@@ -10,6 +10,8 @@ from sqlalchemy.engine import Connection
 
 from scanner import catalog
 from scanner.errors import ConflictError, UsageError
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
 from scanner.model.reference import Digest
 from scanner.policy import retirement
 from scanner.policy.rules import Known
@@ -22,8 +24,8 @@ _PATTERN = re.compile(r"[A-Za-z0-9.*:\[\]_/-]{1,300}", re.ASCII)
 
 
 def write(
-    session: Connection, name: str, scheme: str, given: str, scope: Sequence[str], actor: str, *,
-    where: str = "document", if_version: int | None = None, address: str = "",
+    session: Connection, name: str, scheme: str, given: str, scope: Sequence[str], actor: Actor, *,
+    where: str = "document", if_version: int | None = None,
 ) -> trust.RootView:  # fmt: skip
     """A trust root from what a person gave (JSON, PEM or a word), validated by its scheme and recorded in the audit log.
 
@@ -37,7 +39,7 @@ def write(
         raise UsageError(f"there is no signature scheme {scheme[:100]!r}", reason="bad_trust_root", hint=hint)
     document = plugin.parse_trust(given.encode("utf-8", "surrogatepass"), where)
     before = next((root for root in trust.list_(session) if root.name == name), None)
-    written = trust.put(session, name, scheme, document, _scope(scope), actor, if_version=if_version)
+    written = trust.put(session, name, scheme, document, _scope(scope), actor.name, if_version=if_version)
     if before is None or written.version != before.version:
         gate.invalidate(session)
         detail = {
@@ -46,7 +48,7 @@ def write(
             "scope": list(written.scope),
             "before": {"version": before.version, "scheme": before.scheme} if before else None,
         }
-        audit.record(session, actor, "trust_root.write", name, address=address, detail=detail)
+        audit.record(session, actor, Action.TRUST_ROOT_WRITE, name, detail=detail)
     return written
 
 
@@ -61,7 +63,7 @@ def _scope(patterns: Sequence[str]) -> tuple[str, ...]:
     return found or ("**",)
 
 
-def remove(session: Connection, name: str, actor: str, *, address: str = "") -> None:
+def remove(session: Connection, name: str, actor: Actor) -> None:
     """Trust nothing by it any more. Raises NotFoundError; ConflictError(reason="in_use") while a policy in force names it."""
     trust.get(session, name)
     for one in decisions.in_force(session, catalog.known()):
@@ -74,7 +76,7 @@ def remove(session: Connection, name: str, actor: str, *, address: str = "") -> 
                 )
     trust.remove(session, name)
     gate.invalidate(session)
-    audit.record(session, actor, "trust_root.remove", name, address=address)
+    audit.record(session, actor, Action.TRUST_ROOT_REMOVE, name)
 
 
 def known_to_authors(session: Connection) -> Known:

@@ -18,6 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import audit_log
 from scanner.store.session import AUDIT_KEY, alone, moment
@@ -71,23 +73,17 @@ class Filter:
 
 
 def record(
-    session: Connection,
-    actor: str,
-    action: str,
-    object_: str,
-    *,
-    address: str = "",
-    detail: Mapping[str, Any] | None = None,
+    session: Connection, actor: Actor, action: Action, object_: str, *, detail: Mapping[str, Any] | None = None
 ) -> None:
-    """Add an entry, in the transaction of what it tells of. ``detail`` must hold no secret."""
+    """Add an entry, in the transaction of the change it records. ``detail`` must hold no secret."""
     alone(session, _LOCK)  # the chain must not fork
     previous = session.execute(sa.select(audit_log.c.hash).order_by(audit_log.c.id.desc()).limit(1)).scalar() or ""
     values = {
         "at": moment(session),
-        "actor": actor[:200],
-        "action": action,
+        "actor": actor.name[:200],
+        "action": action.value,
         "object": object_[:400],
-        "address": address[:64],
+        "address": actor.address[:64],
         "detail": dict(detail or {}),
     }
     key: Secret | None = session.get_execution_options().get(AUDIT_KEY)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.errors import ConflictError, NotFoundError, RefusedError, UsageError
+from scanner.model.actor import Person
 from scanner.model.vex import Exemption
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import exemption
@@ -23,14 +24,6 @@ from scanner.store.session import moment
 
 LONGEST = timedelta(days=366)
 STATES = ("requested", "approved", "rejected", "revoked", "lapsed", "expired")
-
-
-@dataclass(frozen=True)
-class Person:
-    """Somebody who answers for what they do. ``id`` is the same for all of a person's tokens and sessions."""
-
-    id: str
-    name: str
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from scanner import queue
 from scanner.config import PREFIX, Limits, Secret, Settings, load, secret_key
 from scanner.errors import ScannerError
 from scanner.model.access import SCOPES
+from scanner.model.actor import SERVICE
+from scanner.model.audit import Action
 from scanner.store import accounts, audit
 from scanner.store.session import Database
 
@@ -57,7 +59,7 @@ def bootstrap(database: Database, key: Secret) -> Secret | None:
         if not accounts.is_empty(session):
             return None
         view, text = accounts.create_token(session, "first administrator", SCOPES, key)
-        audit.record(session, "dockwarden", "token.create", view.id, detail={"name": view.name, "first_run": True})
+        audit.record(session, SERVICE, Action.TOKEN_CREATE, view.id, detail={"name": view.name, "first_run": True})
         return text
 
 

@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 
 from scanner.errors import RemoteError
 from scanner.model.access import ROLES, SCOPES
+from scanner.model.actor import Person
 from scanner.model.finding import Severity
 from scanner.policy import openvex
 from scanner.store import accounts, deliveries, exemptions, policies, projects, registries, scans, vex
@@ -214,7 +215,7 @@ def world(app: OpenAPI, database: Database, api: Api, worker: Worker) -> World:
         exemption = exemptions.request(
             session,
             "canary-project",
-            exemptions.Person(member, "canary-member"),
+            Person(member, "canary-member"),
             images=[f"{HOST_B}/canary-repo"],
             justification="canary reasons",
             expires_at=datetime.now(UTC) + timedelta(days=9),

@@ -10,9 +10,10 @@ from flask import Response, g, request
 from pydantic import Field, SecretStr, StringConstraints
 
 from scanner.errors import RefusedError
+from scanner.model.audit import Action
 from scanner.store import accounts, audit
 from web.api.base import Body, Model, answer, blueprint, problems
-from web.auth import SIGNED_IN, address, cookie_name, permission, principal
+from web.auth import SIGNED_IN, cookie_name, permission, principal
 from web.services import services
 from web.throttle import SIGN_IN_ACCOUNT
 
@@ -102,7 +103,7 @@ def end_session(path: SessionPath) -> Response:
     """Sign out there"""
     with services().database.session() as session:
         accounts.end_session_of(session, principal().user_id, path.session_id)
-        audit.record(session, principal().name, "session.end", principal().user_id, address=address())
+        audit.record(session, principal(), Action.SESSION_END, principal().user_id)
     return Response(status=204)
 
 
@@ -119,9 +120,7 @@ def end_everywhere() -> int:
     with services().database.session() as session:
         ended = accounts.end_all(session, principal().user_id)
         detail = {"ended": ended}
-        audit.record(
-            session, principal().name, "session.end_all", principal().user_id, address=address(), detail=detail
-        )
+        audit.record(session, principal(), Action.SESSION_END_ALL, principal().user_id, detail=detail)
     return ended
 
 
@@ -148,7 +147,7 @@ def set_own_password(current: str, new: str) -> None:
             raise RefusedError("the current password is wrong", reason="not_allowed")
         accounts.set_password(session, principal().user_id, new)
         detail = {"name": principal().name}
-        audit.record(session, principal().name, "user.password", principal().user_id, address=address(), detail=detail)
+        audit.record(session, principal(), Action.USER_PASSWORD, principal().user_id, detail=detail)
 
 
 def person() -> None:

@@ -13,11 +13,12 @@ from pydantic import Field, StringConstraints, model_validator
 from scanner import catalog
 from scanner.advisories import sources
 from scanner.errors import ConflictError, NotFoundError
+from scanner.model.audit import Action
 from scanner.model.decision import Revoked, Verdict
 from scanner.model.scan import ScanState, Stage
 from scanner.store import audit, jobs, matches, revocations
 from web.api.base import PREFIX, Body, DigestText, Model, Text, answer, blueprint, problems
-from web.auth import address, everywhere, permission, principal
+from web.auth import everywhere, permission, principal
 from web.services import services
 
 api = blueprint("advisories", "Advisories", "The vulnerability database, the feeds, and what was revoked.")
@@ -218,7 +219,7 @@ def rematch(body: RematchIn) -> Response:
 def _ask(kind: str, key: str, parameters: Mapping[str, object]) -> Response:
     with services().database.session() as session:
         job = jobs.get(session, jobs.request(session, kind, key, principal().name, parameters))
-        audit.record(session, principal().name, f"job.{kind}", job.id, address=address())
+        audit.record(session, principal(), Action(f"job.{kind}"), job.id)
     return answer(show_job(job), 202, {"Location": f"{PREFIX}/advisories/jobs/{job.id}"})
 
 
@@ -242,7 +243,7 @@ def cancel(path: JobPath) -> Response:
         found = jobs.get(session, str(path.job_id))
         if not jobs.cancel(session, found.id):
             raise ConflictError(f"it is already {found.state}", reason="already_ended")
-        audit.record(session, principal().name, "job.cancel", found.id, address=address())
+        audit.record(session, principal(), Action.JOB_CANCEL, found.id)
         return answer(show_job(jobs.get(session, found.id)))
 
 
@@ -266,7 +267,7 @@ def revoke(body: RevocationIn) -> Response:
     with services().database.session() as session:
         made = revocations.revoke(session, what, body.reason, principal().name)
         detail = {"what": str(what), "reason": body.reason}
-        audit.record(session, principal().name, "advisories.revoke", made.id, address=address(), detail=detail)
+        audit.record(session, principal(), Action.ADVISORIES_REVOKE, made.id, detail=detail)
     return answer(show_revocation(made), 201, {"Location": f"{PREFIX}/advisories/revocations/{made.id}"})
 
 
@@ -294,5 +295,5 @@ def lift(path: RevocationPath) -> Response:
     everywhere()
     with services().database.session() as session:
         found = revocations.lift(session, str(path.revocation_id), principal().name)
-        audit.record(session, principal().name, "advisories.reinstate", found.id, address=address())
+        audit.record(session, principal(), Action.ADVISORIES_REINSTATE, found.id)
     return answer(show_revocation(found))

@@ -9,9 +9,10 @@ from flask import Response
 
 from scanner import queue
 from scanner.errors import ConflictError
+from scanner.model.audit import Action
 from scanner.store import audit, deliveries, scans
 from web.api.base import Model, PageQuery, answer, blueprint, problems
-from web.auth import address, permission, principal
+from web.auth import permission, principal
 from web.services import services
 
 api = blueprint("events", "Events", "What registries told us.")
@@ -95,7 +96,7 @@ def again(delivery_id: str) -> list[str]:
                 (scans.rescan(session, former.id, principal().name) if former.state.terminal else known, former)
             )
         detail = {"scans": [ticket.scan_id for ticket, _ in tickets]}
-        audit.record(session, principal().name, "event.replay", delivery.id, address=address(), detail=detail)
+        audit.record(session, principal(), Action.EVENT_REPLAY, delivery.id, detail=detail)
     for ticket, former in tickets:
         if ticket.created:
             queue.enqueue(services().celery, ticket.scan_id, former.request.lane)

@@ -11,10 +11,12 @@ from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
 from scanner.errors import RefusedError, UsageError
+from scanner.model.actor import Person
+from scanner.model.audit import Action
 from scanner.store import audit, exemptions, gate, listings
 from scanner.store.session import moment
 from web.api.base import PREFIX, Body, Model, Moment, Name, PageQuery, Text, answer, blueprint, problems
-from web.auth import address, permission, principal, project_named
+from web.auth import permission, principal, project_named
 from web.services import services
 
 api = blueprint("exemptions", "Exemptions", "Violations that were accepted: by whom, why, until when.")
@@ -166,7 +168,7 @@ def propose(session: Connection, project: str, body: ExemptionIn) -> exemptions.
         until_fixed=until_fixed,
         until_exploited=body.until_exploited,
     )
-    note(session, "exemption.request", found)
+    note(session, Action.EXEMPTION_REQUEST, found)
     return found
 
 
@@ -194,7 +196,7 @@ def accept(session: Connection, identifier: str, said: str) -> exemptions.Exempt
     exemptions.get(session, identifier, principal().projects)
     found = exemptions.approve(session, identifier, second_person(), note=said)
     gate.invalidate_for(session, found.project, found.images)
-    note(session, "exemption.approve", found)
+    note(session, Action.EXEMPTION_APPROVE, found)
     return found
 
 
@@ -210,7 +212,7 @@ def refuse(session: Connection, identifier: str, said: str) -> exemptions.Exempt
     """Reject as whoever asks."""
     exemptions.get(session, identifier, principal().projects)
     found = exemptions.reject(session, identifier, second_person(), note=said)
-    note(session, "exemption.reject", found)
+    note(session, Action.EXEMPTION_REJECT, found)
     return found
 
 
@@ -232,11 +234,11 @@ def end(session: Connection, identifier: str, said: str) -> exemptions.Exemption
         raise RefusedError("only its owner, or who may approve, ends an exemption", reason="not_allowed")
     found = exemptions.revoke(session, identifier, principal().person.name, note=said)
     gate.invalidate_for(session, found.project, found.images)
-    note(session, "exemption.revoke", found)
+    note(session, Action.EXEMPTION_REVOKE, found)
     return found
 
 
-def second_person() -> exemptions.Person:
+def second_person() -> Person:
     """Whoever asks, if it is a person: a token that belongs to nobody is nobody's pair of eyes."""
     if not principal().user_id:
         raise RefusedError(
@@ -245,10 +247,10 @@ def second_person() -> exemptions.Person:
     return principal().person
 
 
-def note(session: Connection, action: str, found: exemptions.ExemptionView) -> None:
+def note(session: Connection, action: Action, found: exemptions.ExemptionView) -> None:
     """The audit log's entry: what it is about, and what it is now."""
     detail = {
         "project": found.project, "images": list(found.images), "rule": found.rule, "subject": found.subject, "purl": found.purl,
         "state": found.state, "expires_at": found.expires_at.isoformat(), "note": found.note,
     }  # fmt: skip
-    audit.record(session, principal().name, action, found.id, address=address(), detail=detail)
+    audit.record(session, principal(), action, found.id, detail=detail)

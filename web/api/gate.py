@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints
 
 from scanner import catalog, queue
 from scanner.errors import UsageError
+from scanner.model.actor import Actor
 from scanner.model.decision import STALE, Change, Decision, Reason, Verdict
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState
@@ -25,7 +26,6 @@ from scanner.store import gate as store_gate
 from web.api.base import Body, DigestText, ImageText, Model, Name, Whole, answer, blueprint, problems
 from web.api.scans import location, parse_image, project_of
 from web.auth import (
-    Principal,
     bad_token,
     bearer,
     check_bad_tokens,
@@ -93,7 +93,7 @@ class PendingOut(Model):
     retry_after: int
 
 
-def authenticate() -> Principal:
+def authenticate() -> Actor:
     """Who asks, and with the same query the decision in force, for a token that asks about a digest."""
     header = request.headers.get("Authorization", "")
     if not header:

@@ -10,13 +10,14 @@ from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
 from scanner.errors import NotFoundError, UsageError
+from scanner.model.audit import Action
 from scanner.model.decision import Verdict
 from scanner.policy.rules import Known, Policy, PolicyError, parse_policy
 from scanner.services import trust_roots
 from scanner.store import audit, gate, policies
 from web import simulation
 from web.api.base import PREFIX, Body, DigestText, Model, Name, Whole, answer, blueprint, etag, listed, problems
-from web.auth import address, everywhere, permission, principal, project_named
+from web.auth import everywhere, permission, principal, project_named
 from web.services import services
 
 api = blueprint("policies", "Policies", "What may be shipped, as documents with versions.")
@@ -219,7 +220,7 @@ def write(
         gate.invalidate(session)
         before = {"version": current.version, "digest": current.digest} if current else None
         detail = {"version": written.version, "digest": written.digest, "project": project, "before": before}
-        audit.record(session, principal().name, "policy.write", written.name, address=address(), detail=detail)
+        audit.record(session, principal(), Action.POLICY_WRITE, written.name, detail=detail)
     return written
 
 
@@ -237,9 +238,9 @@ def set_enabled(name: str, enabled: bool) -> policies.PolicyView:
         _may_write(before.project)
         policies.enable(session, name, enabled)
         gate.invalidate(session)
-        action = "policy.enable" if enabled else "policy.disable"
+        action = Action.POLICY_ENABLE if enabled else Action.POLICY_DISABLE
         detail = {"enabled": enabled, "before": {"enabled": before.enabled}}
-        audit.record(session, principal().name, action, name, address=address(), detail=detail)
+        audit.record(session, principal(), action, name, detail=detail)
         return policies.get(session, name)
 
 

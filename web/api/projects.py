@@ -10,9 +10,10 @@ from flask import Response
 from pydantic import AfterValidator, Field, StringConstraints
 
 from scanner import catalog
+from scanner.model.audit import Action
 from scanner.store import accounts, audit, gate, projects
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
-from web.auth import address, everywhere, permission, principal
+from web.auth import everywhere, permission, principal
 from web.services import services
 
 api = blueprint("projects", "Projects", "Repositories, policies, registries, images and tokens belong to one.")
@@ -136,7 +137,7 @@ def create(body: ProjectIn) -> Response:
         if project.patterns:
             gate.invalidate(session)
         detail = {"patterns": list(project.patterns), "groups": list(project.groups)}
-        audit.record(session, principal().name, "project.create", project.name, address=address(), detail=detail)
+        audit.record(session, principal(), Action.PROJECT_CREATE, project.name, detail=detail)
     return answer(show(project), 201, {"Location": f"{PREFIX}/projects/{project.name}"})
 
 
@@ -174,7 +175,7 @@ def change(path: ProjectPath, body: ProjectChange) -> Response:
             for name in named
             if getattr(before, name) != getattr(project, name)
         }
-        audit.record(session, principal().name, "project.change", path.name, address=address(), detail=detail)
+        audit.record(session, principal(), Action.PROJECT_CHANGE, path.name, detail=detail)
     return answer(show(project))
 
 
@@ -203,7 +204,7 @@ def add_member(path: ProjectPath, body: MemberIn) -> Response:
         user = accounts.get_user(session, str(body.user))
         projects.add_member(session, path.name, user.id)
         detail = {"user": user.id, "name": user.name}
-        audit.record(session, principal().name, "project.member.add", path.name, address=address(), detail=detail)
+        audit.record(session, principal(), Action.PROJECT_MEMBER_ADD, path.name, detail=detail)
     return Response(status=204)
 
 
@@ -218,5 +219,5 @@ def remove_member(path: MemberPath) -> Response:
     with services().database.session() as session:
         projects.remove_member(session, path.name, str(path.user_id))
         detail = {"user": str(path.user_id)}
-        audit.record(session, principal().name, "project.member.remove", path.name, address=address(), detail=detail)
+        audit.record(session, principal(), Action.PROJECT_MEMBER_REMOVE, path.name, detail=detail)
     return Response(status=204)

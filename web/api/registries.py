@@ -11,9 +11,10 @@ from pydantic import Field, SecretStr, StringConstraints
 
 from scanner.config import Secret
 from scanner.errors import NotFoundError, UsageError
+from scanner.model.audit import Action
 from scanner.store import audit, projects, registries
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
-from web.auth import address, everywhere, permission, principal
+from web.auth import everywhere, permission, principal
 from web.services import services
 
 api = blueprint("registries", "Registries", "Where images are pulled from, and with which credentials.")
@@ -118,9 +119,7 @@ def create(body: RegistryIn) -> Response:
             project=body.project,
             aliases=body.aliases,
         )
-        audit.record(
-            session, principal().name, "registry.create", registry.id, address=address(), detail={"host": registry.host}
-        )
+        audit.record(session, principal(), Action.REGISTRY_CREATE, registry.id, detail={"host": registry.host})
     return answer(show(registry), 201, {"Location": f"{PREFIX}/registries/{registry.id}"})
 
 
@@ -153,9 +152,7 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
             aliases=body.aliases,
         )
         changed = sorted(body.model_fields_set)
-        audit.record(
-            session, principal().name, "registry.change", registry.id, address=address(), detail={"members": changed}
-        )
+        audit.record(session, principal(), Action.REGISTRY_CHANGE, registry.id, detail={"members": changed})
     return answer(show(registry))
 
 
@@ -169,7 +166,7 @@ def remove(path: RegistryPath) -> Response:
     everywhere()
     with services().database.session() as session:
         registries.remove(session, str(path.registry_id))
-        audit.record(session, principal().name, "registry.remove", str(path.registry_id), address=address())
+        audit.record(session, principal(), Action.REGISTRY_REMOVE, str(path.registry_id))
     return Response(status=204)
 
 

@@ -10,13 +10,14 @@ from flask import Response
 from pydantic import Field
 
 from scanner import catalog, queue
+from scanner.model.audit import Action
 from scanner.model.finding import CheckResult, Failed, Incomplete, NotApplicable, Passed, Severity
 from scanner.model.posture import Posture
 from scanner.model.scan import Lane
 from scanner.store import audit, registries, registry_checks
 from web.api.base import PREFIX, Model, answer, blueprint, problems
 from web.api.registries import RegistryPath
-from web.auth import address, permission, principal
+from web.auth import permission, principal
 from web.services import services
 
 api = blueprint("registry_checks", "Registry posture", "TLS, authentication and access control of registries.")
@@ -85,7 +86,7 @@ def check(path: RegistryPath) -> Response:
     with services().database.session() as session:
         view = registries.get(session, str(path.registry_id), principal().projects)
         found = registry_checks.request(session, view.id, principal().name)
-        audit.record(session, principal().name, "registry.check", view.host, address=address())
+        audit.record(session, principal(), Action.REGISTRY_CHECK, view.host)
     queue.enqueue(services().celery, "", Lane.BACKGROUND)
     return answer(_examination(found), 202, {"Location": f"{PREFIX}/registries/{path.registry_id}/check"})
 

@@ -13,11 +13,12 @@ from pydantic import Field, StringConstraints
 
 from scanner import catalog, queue
 from scanner.errors import ConflictError, NotFoundError, UsageError
+from scanner.model.audit import Action
 from scanner.model.reference import Platform, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState, Stage
 from scanner.store import audit, projects, scans
 from web.api.base import PREFIX, Body, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
-from web.auth import address, permission, principal, project_named
+from web.auth import permission, principal, project_named
 from web.services import engine_for, services
 from web.throttle import SCANS
 
@@ -281,7 +282,7 @@ def cancel(path: ScanPath) -> Response:
         if scan.state.terminal:
             raise ConflictError(f"the scan is already {scan.state}", reason="already_ended")
         scans.cancel(session, scan.id)
-        audit.record(session, principal().name, "scan.cancel", scan.id, address=address())
+        audit.record(session, principal(), Action.SCAN_CANCEL, scan.id)
         return answer(show(scans.get(session, scan.id, principal().projects)))
 
 

@@ -10,9 +10,11 @@ from flask import Response
 from pydantic import Field
 
 from scanner.errors import NotFoundError, RefusedError
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
 from scanner.store import accounts, audit, projects
 from web.api.base import PREFIX, Body, Model, Name, Text, Whole, answer, blueprint, problems
-from web.auth import Principal, address, permission, principal
+from web.auth import permission, principal
 from web.services import services
 
 api = blueprint("tokens", "Tokens", "API tokens: scopes, projects, an end.")
@@ -105,7 +107,7 @@ def create(body: TokenIn) -> Response:
             owner_id=principal().user_id or None,
         )
         detail = {"scopes": list(token.scopes), "projects": list(token.projects)}
-        audit.record(session, principal().name, "token.create", token.id, address=address(), detail=detail)
+        audit.record(session, principal(), Action.TOKEN_CREATE, token.id, detail=detail)
     created = NewTokenOut(token=text.reveal(), **_members(token))
     return answer(created, 201, {"Location": f"{PREFIX}/tokens/{token.id}"})
 
@@ -128,11 +130,11 @@ def revoke(path: TokenPath) -> Response:
     with services().database.session() as session:
         _visible(accounts.get_token(session, str(path.token_id)))
         token = accounts.revoke_token(session, str(path.token_id))
-        audit.record(session, principal().name, "token.revoke", token.id, address=address())
+        audit.record(session, principal(), Action.TOKEN_REVOKE, token.id)
     return answer(show(token))
 
 
-def _projects(asked: list[str], who: Principal) -> list[str]:
+def _projects(asked: list[str], who: Actor) -> list[str]:
     if who.projects is None:
         return sorted(set(asked))
     if not set(asked) <= who.projects:
@@ -140,7 +142,7 @@ def _projects(asked: list[str], who: Principal) -> list[str]:
     return sorted(set(asked) or who.projects)
 
 
-def _within(token: accounts.TokenView, who: Principal) -> bool:
+def _within(token: accounts.TokenView, who: Actor) -> bool:
     """A token that reaches further than the asker's projects is not there for the asker."""
     return who.projects is None or (bool(token.projects) and set(token.projects) <= who.projects)
 

@@ -13,7 +13,7 @@ from scanner.services import trust_roots
 from scanner.store import trust
 from web.api.base import PREFIX, Body, Model, answer, blueprint, etag, problems
 from web.api.policies import IfMatch, edited_version
-from web.auth import address, everywhere, permission, principal
+from web.auth import everywhere, permission, principal
 from web.services import services
 
 api = blueprint("trust_roots", "Trust roots", "Whose signatures count.")
@@ -94,7 +94,7 @@ def put(path: TrustRootPath, body: TrustRootIn, header: IfMatch) -> Response:
         current = next((root for root in trust.list_(session) if root.name == path.name), None)
         expected = edited_version(header.if_match, current.version if current else None, "trust root")
         written = trust_roots.write(
-            session, path.name, body.scheme, given, body.scope, principal().name, if_version=expected, address=address()
+            session, path.name, body.scheme, given, body.scope, principal(), if_version=expected
         )
     response = _shown(written, 201 if current is None else 200)
     if current is None:
@@ -111,5 +111,5 @@ def delete(path: TrustRootPath) -> Response:
     """
     everywhere()
     with services().database.session() as session:
-        trust_roots.remove(session, path.name, principal().name, address=address())
+        trust_roots.remove(session, path.name, principal())
     return Response(status=204)

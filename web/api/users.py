@@ -12,9 +12,10 @@ from sqlalchemy.engine import Connection
 
 from scanner.errors import ConflictError, RefusedError
 from scanner.model.access import ROLES
+from scanner.model.audit import Action
 from scanner.store import accounts, audit
 from web.api.base import Body, Model, answer, blueprint, problems
-from web.auth import address, everywhere, permission, principal
+from web.auth import everywhere, permission, principal
 from web.services import services
 
 api = blueprint("users", "Users", "People who sign in.")
@@ -96,7 +97,7 @@ def create(body: UserIn) -> Response:
     _check_grant(body.role)
     with services().database.session() as session:
         user = accounts.create_user(session, body.name, body.password.get_secret_value(), body.role)
-        _note(session, "user.create", user, {"role": user.role})
+        _note(session, Action.USER_CREATE, user, {"role": user.role})
     return answer(show(user), 201)
 
 
@@ -113,7 +114,7 @@ def set_disabled(path: UserPath, body: UserChange) -> Response:
     with services().database.session() as session:
         before = _within(accounts.get_user(session, str(path.user_id)))
         user = accounts.set_disabled(session, before.id, body.disabled)
-        action = "user.disable" if body.disabled else "user.enable"
+        action = Action.USER_DISABLE if body.disabled else Action.USER_ENABLE
         _note(session, action, user, {"before": before.disabled, "after": user.disabled})
     return answer(show(user))
 
@@ -132,7 +133,7 @@ def set_role(path: UserPath, body: RoleIn) -> Response:
     with services().database.session() as session:
         before = _within(accounts.get_user(session, str(path.user_id)))
         user = accounts.set_role(session, before.id, body.role)
-        _note(session, "user.role", user, {"before": before.role, "after": user.role})
+        _note(session, Action.USER_ROLE, user, {"before": before.role, "after": user.role})
     return answer(show(user))
 
 
@@ -147,7 +148,7 @@ def set_password(path: UserPath, body: PasswordIn) -> Response:
     with services().database.session() as session:
         user = _within(accounts.get_user(session, str(path.user_id)))
         accounts.set_password(session, user.id, body.password.get_secret_value())
-        _note(session, "user.password", user, {})
+        _note(session, Action.USER_PASSWORD, user, {})
     return Response(status=204)
 
 
@@ -159,7 +160,7 @@ def sign_out(path: UserPath) -> Response:
     with services().database.session() as session:
         user = accounts.get_user(session, str(path.user_id))
         ended = accounts.end_all(session, user.id)
-        _note(session, "user.sign_out", user, {"ended": ended})
+        _note(session, Action.USER_SIGN_OUT, user, {"ended": ended})
     return answer(EndedOut(ended=ended))
 
 
@@ -174,6 +175,6 @@ def _check_grant(role: str) -> None:
         raise RefusedError(f"you may not make a user {role!r}: it could do more than you", reason="not_allowed")
 
 
-def _note(session: Connection, action: str, user: accounts.UserView, detail: dict[str, object]) -> None:
+def _note(session: Connection, action: Action, user: accounts.UserView, detail: dict[str, object]) -> None:
     detail = {"name": user.name, **detail}
-    audit.record(session, principal().name, action, user.id, address=address(), detail=detail)
+    audit.record(session, principal(), action, user.id, detail=detail)

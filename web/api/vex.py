@@ -11,10 +11,11 @@ from flask import Response
 from pydantic import Field
 from sqlalchemy.engine import Connection
 
+from scanner.model.audit import Action
 from scanner.policy import openvex
 from scanner.store import audit, gate, vex
 from web.api.base import PREFIX, Body, DigestText, Model, Name, PageQuery, answer, blueprint, problems
-from web.auth import address, everywhere, permission, principal, project_named
+from web.auth import everywhere, permission, principal, project_named
 from web.services import services
 
 api = blueprint("vex", "VEX", "Statements that a product is, or is not, affected.")
@@ -94,7 +95,7 @@ def create(body: VexIn) -> Response:
         )
         _invalidate(session, project)
         detail = {"project": project, "author": read.author, "digest": found.digest, "statements": found.statements}
-        audit.record(session, principal().name, "vex.import", found.id, address=address(), detail=detail)
+        audit.record(session, principal(), Action.VEX_IMPORT, found.id, detail=detail)
     return answer(show(found), 201, {"Location": f"{PREFIX}/vex/{found.id}"})
 
 
@@ -120,7 +121,7 @@ def remove(path: VexPath) -> Response:
         vex.remove(session, found.id)
         _invalidate(session, found.project)
         detail = {"project": found.project, "author": found.author, "digest": found.digest}
-        audit.record(session, principal().name, "vex.remove", found.id, address=address(), detail=detail)
+        audit.record(session, principal(), Action.VEX_REMOVE, found.id, detail=detail)
     return Response(status=204)
 
 

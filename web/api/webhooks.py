@@ -10,9 +10,10 @@ from flask import Response, request
 from pydantic import Field
 
 from scanner.errors import UsageError
+from scanner.model.audit import Action
 from scanner.store import audit, deliveries, registries
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
-from web.auth import address, permission, principal
+from web.auth import permission, principal
 from web.services import services
 from web.webhooks import formats
 
@@ -87,7 +88,7 @@ def create(body: HookIn) -> Response:
         identifier, secret = deliveries.create_hook(session, name, body.format, registry.id, services().secret_key)
         hook = deliveries.get_hook(session, identifier, principal().projects)
         detail = {"registry": registry.host, "format": body.format}
-        audit.record(session, principal().name, "webhook.create", identifier, address=address(), detail=detail)
+        audit.record(session, principal(), Action.WEBHOOK_CREATE, identifier, detail=detail)
     created = NewHookOut(secret=secret.reveal(), **_members(hook))
     return answer(created, 201, {"Location": f"{PREFIX}/webhooks/{identifier}"})
 
@@ -112,5 +113,5 @@ def disable(path: HookPath) -> Response:
         deliveries.disable_hook(session, before.id, True)
         hook = deliveries.get_hook(session, before.id, principal().projects)
         detail = {"before": before.disabled, "after": True}
-        audit.record(session, principal().name, "webhook.disable", hook.id, address=address(), detail=detail)
+        audit.record(session, principal(), Action.WEBHOOK_DISABLE, hook.id, detail=detail)
     return answer(show(hook))

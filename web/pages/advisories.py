@@ -5,8 +5,9 @@ from __future__ import annotations
 from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner.advisories import sources
+from scanner.model.audit import Action
 from scanner.store import audit, jobs, matches, revocations
-from web.auth import address, everywhere, permission, principal
+from web.auth import everywhere, permission, principal
 from web.pages.base import NavigationItem, page
 from web.services import services
 
@@ -46,7 +47,7 @@ def _ask(kind: str, key: str, parameters: dict[str, object]) -> Response:
     everywhere()
     with services().database.session() as session:
         job_id = jobs.request(session, kind, key, principal().name, parameters)
-        audit.record(session, principal().name, f"job.{kind}", job_id, address=address())
+        audit.record(session, principal(), Action(f"job.{kind}"), job_id)
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -57,7 +58,7 @@ def cancel(job_id: object) -> Response:
     everywhere()
     with services().database.session() as session:
         if jobs.cancel(session, str(job_id)):
-            audit.record(session, principal().name, "job.cancel", str(job_id), address=address())
+            audit.record(session, principal(), Action.JOB_CANCEL, str(job_id))
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -71,7 +72,7 @@ def revoke() -> Response:
     with services().database.session() as session:
         made = revocations.revoke(session, what, form["reason"], principal().name)
         detail = {"what": str(what), "reason": form["reason"]}
-        audit.record(session, principal().name, "advisories.revoke", made.id, address=address(), detail=detail)
+        audit.record(session, principal(), Action.ADVISORIES_REVOKE, made.id, detail=detail)
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -82,5 +83,5 @@ def lift(revocation_id: object) -> Response:
     everywhere()
     with services().database.session() as session:
         revocations.lift(session, str(revocation_id), principal().name)
-        audit.record(session, principal().name, "advisories.reinstate", str(revocation_id), address=address())
+        audit.record(session, principal(), Action.ADVISORIES_REINSTATE, str(revocation_id))
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 from flask import Response, current_app, g, render_template, request, url_for
 
 from scanner import __version__
-from web.auth import Principal
+from scanner.model.actor import Actor
 
 PAGE_SIZE = 50
 
@@ -39,7 +39,7 @@ class NavigationItem:
 
 def page(template: str, **values: Any) -> str:
     """A whole page, with the frame's values."""
-    who: Principal | None = g.get("principal")
+    who: Actor | None = g.get("principal")
     items: list[NavigationItem] = current_app.extensions["navigation"]
     navigation = [item for item in items if who and who.may(item.permission)]
     theme = request.cookies.get("theme", "")

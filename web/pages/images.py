@@ -14,13 +14,14 @@ from flask import Blueprint, Response, redirect, request, url_for
 from scanner import catalog, queue
 from scanner.errors import NotFoundError, UsageError
 from scanner.model import agreement
+from scanner.model.audit import Action
 from scanner.model.finding import Component, Severity, Vulnerability
 from scanner.model.image import instruction
 from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vulnerability_origin
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.store import audit, bases, gate, listings, projects, saved_views, scans
-from web.auth import SIGNED_IN, address, permission, principal
+from web.auth import SIGNED_IN, permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page
 from web.pages.charts import Part, Segment, bar
@@ -155,7 +156,7 @@ def scan_now() -> Response:
     )
     with services().database.session() as session:
         ticket = scans.request(session, asked)
-        audit.record(session, principal().name, "scan.request", str(reference), address=address())
+        audit.record(session, principal(), Action.SCAN_REQUEST, str(reference))
     if ticket.created:
         queue.enqueue(services().celery, ticket.scan_id, asked.lane)
     return redirect(url_for("scans_page.one", scan_id=ticket.scan_id), 303)  # type: ignore[return-value]

@@ -6,9 +6,10 @@ from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner.config import Secret
 from scanner.errors import UsageError
+from scanner.model.audit import Action
 from scanner.model.reference import Reference
 from scanner.store import audit, deliveries, registries, registry_checks
-from web.auth import address, everywhere, permission, principal
+from web.auth import everywhere, permission, principal
 from web.pages.base import NavigationItem, page
 from web.services import services
 
@@ -41,9 +42,7 @@ def add() -> Response:
             session, host, services().secret_key, insecure=request.form.get("insecure") == "1", ca_pem=request.form.get("ca_pem", "").strip(),
             username=request.form.get("username", "").strip(), password=Secret(password) if password else None,
         )  # fmt: skip
-        audit.record(
-            session, principal().name, "registry.add", view.host, address=address(), detail={"insecure": view.insecure}
-        )
+        audit.record(session, principal(), Action.REGISTRY_ADD, view.host, detail={"insecure": view.insecure})
     return redirect(url_for("registries_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -56,7 +55,7 @@ def webhook(registry_id: str) -> str:
         _, secret = deliveries.create_hook(
             session, f"pushes of {view.host}", "distribution", registry_id, services().secret_key
         )
-        audit.record(session, principal().name, "webhook.create", view.host, address=address())
+        audit.record(session, principal(), Action.WEBHOOK_CREATE, view.host)
         found = [r for r in registries.list_(session) if principal().sees(r.project)]
         events = deliveries.list_(session, principal().projects, limit=20)
         postures = registry_checks.newest(session)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from flask import Blueprint, Response, redirect, url_for
 
 from scanner import catalog, queue
+from scanner.model.audit import Action
 from scanner.model.finding import CheckResult, Failed, Severity
 from scanner.model.scan import Lane
 from scanner.store import audit, registries, registry_checks
-from web.auth import address, permission, principal
+from web.auth import permission, principal
 from web.pages.base import page
 from web.services import services
 
@@ -41,7 +42,7 @@ def check(registry_id: str) -> Response:
     with services().database.session() as session:
         view = registries.get(session, registry_id, principal().projects)
         registry_checks.request(session, view.id, principal().name)
-        audit.record(session, principal().name, "registry.check", view.host, address=address())
+        audit.record(session, principal(), Action.REGISTRY_CHECK, view.host)
     queue.enqueue(services().celery, "", Lane.BACKGROUND)
     return redirect(url_for("registry_posture_page.one", registry_id=registry_id), 303)  # type: ignore[return-value]
 

@@ -7,9 +7,10 @@ from uuid import UUID
 from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner import queue
+from scanner.model.audit import Action
 from scanner.model.scan import ScanState, Stage
 from scanner.store import audit, scans
-from web.auth import address, permission, principal
+from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
 from web.services import services
@@ -83,7 +84,7 @@ def rescan(scan_id: UUID) -> Response:
     with services().database.session() as session:
         former = scans.get(session, str(scan_id), principal().projects)
         ticket = scans.rescan(session, former.id, principal().name)
-        audit.record(session, principal().name, "scan.rescan", former.id, address=address())
+        audit.record(session, principal(), Action.SCAN_RESCAN, former.id)
     queue.enqueue(services().celery, ticket.scan_id, former.request.lane)
     return redirect(url_for("scans_page.one", scan_id=ticket.scan_id), 303)  # type: ignore[return-value]
 
@@ -95,5 +96,5 @@ def cancel(scan_id: UUID) -> Response:
     with services().database.session() as session:
         scan = scans.get(session, str(scan_id), principal().projects)
         scans.cancel(session, scan.id)
-        audit.record(session, principal().name, "scan.cancel", scan.id, address=address())
+        audit.record(session, principal(), Action.SCAN_CANCEL, scan.id)
     return redirect(url_for("scans_page.one", scan_id=scan_id), 303)  # type: ignore[return-value]

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, redirect, request, url_for
 from scanner import catalog
 from scanner.services import trust_roots
 from scanner.store import trust
-from web.auth import address, everywhere, permission, principal
+from web.auth import everywhere, permission, principal
 from web.pages.base import NavigationItem, page
 from web.services import services
 
@@ -35,7 +35,7 @@ def add() -> Response:
     with services().database.session() as session:
         trust_roots.write(
             session, form.get("name", "").strip(), form.get("scheme", ""), form.get("document", ""),
-            form.get("scope", "").split(), principal().name, where="what to trust", address=address(),
+            form.get("scope", "").split(), principal(), where="what to trust",
         )  # fmt: skip
     return redirect(url_for("trust_page.index"), 303)  # type: ignore[return-value]
 
@@ -46,5 +46,5 @@ def remove(name: str) -> Response:
     """Trust nothing by it any more."""
     everywhere()
     with services().database.session() as session:
-        trust_roots.remove(session, name, principal().name, address=address())
+        trust_roots.remove(session, name, principal())
     return redirect(url_for("trust_page.index"), 303)  # type: ignore[return-value]

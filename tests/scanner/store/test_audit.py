@@ -14,12 +14,15 @@ import sqlalchemy as sa
 
 from scanner.config import Secret, Settings
 from scanner.errors import UsageError
+from scanner.model.audit import Action
 from scanner.services import audit_anchors
 from scanner.store import audit
 from scanner.store.schema import audit_log
 from scanner.store.session import Database
+from tests.actors import person
 from tests.scanner.store.together import together, transact
 
+ALICE = person("alice", address="192.0.2.1")
 KEY, OTHER = Secret("a" * 40), Secret("o" * 40)
 
 
@@ -39,7 +42,7 @@ def settings(tmp_path: Path) -> Settings:
 def written(database: Database) -> None:
     with database.session() as session:
         for number in range(5):
-            audit.record(session, "alice", "scan.cancel", str(number), address="192.0.2.1", detail={"before": number})
+            audit.record(session, ALICE, Action.SCAN_CANCEL, str(number), detail={"before": number})
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def verified(database: Database, key: Secret | None = KEY, noted: tuple[audit.An
 
 
 def test_the_chain_does_not_fork(database: Database) -> None:
-    together(10, lambda n: transact(database, lambda s: audit.record(s, "alice", "scan", str(n))))
+    together(10, lambda n: transact(database, lambda s: audit.record(s, ALICE, Action.SCAN_REQUEST, str(n))))
     assert verified(database) == audit.Verified(10)
 
 
@@ -150,7 +153,7 @@ def test_an_old_copy_of_the_database_shows_too(
     with database.session() as session:  # and life goes on from the copy
         session.execute(sa.text("UPDATE audit_log SET id = id"))
         for number in range(4):
-            audit.record(session, "bob", "scan.cancel", str(number))
+            audit.record(session, person("bob"), Action.SCAN_CANCEL, str(number))
     found = verified(database, noted=audit_anchors.read(settings))
     assert found.broken is not None
     assert found.broken >= 4
@@ -189,22 +192,22 @@ def test_of_nothing_nothing_is_noted(database: Database, settings: Settings) -> 
 def test_entries_are_found_by_who_what_and_when(database: Database) -> None:
     with database.session() as session:
         for actor, action, subject in (
-            ("a", "policy.write", "p"),
-            ("a", "policy.enable", "p"),
-            ("b", "policyx.y", "q"),
+            ("a", Action.POLICY_WRITE, "p"),
+            ("a", Action.POLICY_ENABLE, "p"),
+            ("b", Action.PROJECT_CREATE, "q"),
         ):
-            audit.record(session, actor, action, subject)
+            audit.record(session, person(actor), action, subject)
     now = datetime.now(UTC)
 
     def found(**chosen: object) -> list[str]:
         with database.read() as session:
             return [entry.action for entry in audit.list_(session, audit.Filter(**chosen)).items]  # type: ignore[arg-type]
 
-    assert found() == ["policyx.y", "policy.enable", "policy.write"]
+    assert found() == ["project.create", "policy.enable", "policy.write"]
     assert found(actor="a") == ["policy.enable", "policy.write"]
     assert found(action="policy") == ["policy.enable", "policy.write"]
     assert found(action="policy.write") == ["policy.write"]
-    assert found(object="q") == ["policyx.y"]
+    assert found(object="q") == ["project.create"]
     assert found(since=now + timedelta(hours=1)) == []
     assert len(found(since=now - timedelta(hours=1), until=now + timedelta(hours=1))) == 3
 

@@ -153,11 +153,13 @@ def test_several_images_of_an_index_are_recorded_together(database: Database) ->
 )
 def test_what_was_decided_stays(database: Database, table: str, what: str) -> None:
     """I6. The database itself refuses it, whoever asks. Evidence and policies in use are kept from deletion by what refers to them."""
+    from scanner.model.audit import Action
     from scanner.store import audit, policies
+    from tests.actors import person
 
     record(database, factories.report())
     with database.session() as session:
-        audit.record(session, "alice", "scan", "x")
+        audit.record(session, person("alice"), Action.SCAN_REQUEST, "x")
         policies.put(session, "p", "text", "alice")
     column = {"decision": "verdict", "audit_log": "actor", "report": "tag", "policy_version": "text"}[table]
     statement = f"DELETE FROM {table}" if what == "DELETE" else f"UPDATE {table} SET {column} = 'changed'"

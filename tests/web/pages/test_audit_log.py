@@ -9,16 +9,18 @@ import orjson
 import pytest
 from flask_openapi3.openapi import OpenAPI
 
+from scanner.model.audit import Action
 from scanner.store import audit
 from scanner.store.session import Database
+from tests.actors import person
 from tests.web.pages.test_policies import Form
 
 
 @pytest.fixture
 def form(app: OpenAPI, make_token: Callable[..., str], database: Database) -> Form:
     with database.session() as session:
-        audit.record(session, "dora", "policy.write", "production")
-        audit.record(session, "sam", "exemption.approve", "<b>one</b>", detail={"note": "<script>"})
+        audit.record(session, person("dora"), Action.POLICY_WRITE, "production")
+        audit.record(session, person("sam"), Action.EXEMPTION_APPROVE, "<b>one</b>", detail={"note": "<script>"})
     return Form(app.test_client(), make_token())
 
 
