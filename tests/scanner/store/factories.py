@@ -13,7 +13,8 @@ from scanner.model.reference import Descriptor, Digest, Platform
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.store.images import Made
 
-NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+# Evidence is as old as the run: policies judge the age of advisories by the real clock, so that a fixed date would expire.
+NOW = datetime.now(UTC).replace(microsecond=0)
 REPOSITORY = "registry.example.com/shop/cart"
 ADVISORIES = AdvisoryStatus("trivy-db", "2", updated_at=NOW, digest=Digest.of(b"advisories"))
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
