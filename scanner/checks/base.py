@@ -25,7 +25,7 @@ from scanner.model.image import Image, instruction
 from scanner.model.lineage import BaseImage
 from scanner.model.posture import CertificateFact, RegistryFacts, TlsFacts
 from scanner.model.reference import Digest, Reference
-from scanner.model.workload import Workload
+from scanner.model.workload import EngineFacts, Workload
 
 _MAX_EVIDENCE = 500
 # A line of the history can be as long as the whole config, and stands in every piece of evidence of its layer.
@@ -201,11 +201,51 @@ class ConfigCheck(ImageCheck):
 
 
 class WorkloadCheck(Check):
-    """A check of one workload, with the image it runs where that is known."""
+    """A check of one workload, with the image it runs where that is known.
+
+    ``remedies`` maps a source's id to the line that mends the finding in that source's documents; ``remedy`` is for the others.
+    ``kubesec`` names kubesec's rules, ``nsa`` sections of the NSA/CISA Kubernetes Hardening Guide.
+    """
+
+    remedies: ClassVar[Mapping[str, str]] = {}
+    kubesec: ClassVar[tuple[str, ...]] = ()
+    nsa: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def examine(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """Judge how the container is run. Must not raise."""
+
+
+class ContainerCheck(WorkloadCheck):
+    """A check of a container; it does not concern the engine itself."""
+
+    def examine(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``WorkloadCheck.examine``."""
+        if workload.engine is not None:
+            return NotApplicable("this is a container engine, not a container")
+        return self.examine_container(workload, image)
+
+    @abstractmethod
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """Judge one container. Must not raise."""
+
+    def failed(self, workload: Workload, *seen: Evidence) -> Failed:
+        """A failure with the remedy in the language of the workload's source."""
+        return Failed(seen, remedy=self.remedies.get(workload.source, ""))
+
+
+class EngineCheck(WorkloadCheck):
+    """A check of a container engine's own settings (CIS Docker sections 2, 6 and 7)."""
+
+    def examine(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``WorkloadCheck.examine``."""
+        if workload.engine is None:
+            return NotApplicable("this is a container, not a container engine")
+        return self.examine_engine(workload, workload.engine)
+
+    @abstractmethod
+    def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
+        """Judge one engine. Must not raise."""
 
 
 class RegistryCheck(Check):

@@ -1,23 +1,71 @@
-"""How a container is run: one shape for docker inspect, compose, Swarm, Kubernetes, ECS and Marathon."""
+"""How a container is run: one shape for docker inspect, Compose, Swarm, Kubernetes, ECS and Marathon.
+
+``None`` always means: the source does not say, so the runtime's default holds. A check knows the default of each runtime.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands. ``document`` counts from 0 within the file; ``line`` and ``column`` count from 1."""
+
+    file: str = ""
+    document: int = 0
+    pointer: str = ""  # JSON pointer (RFC 6901) within the document
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        where = self.file or "the document"
+        if self.line is not None:
+            where += f":{self.line}"
+            where += f":{self.column}" if self.column is not None else ""
+        return where
+
+
+class Origin(ABC):
+    """Finds the place of a workload's field in the document that it was read from."""
+
+    @abstractmethod
+    def place(self, *names: str) -> Place:
+        """The place of the first of these fields that the document holds; else of the container itself.
+
+        A name is a field of ``Workload``, or a path below it (``mounts/0``).
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """``kind``: bind, volume, tmpfs. ``source`` is the host path for a bind, the volume's name for a volume."""
+    """``kind``: bind, volume, tmpfs, image, config, secret, npipe, cluster. ``source`` is the host path for a bind, the
+    volume's name for a volume; empty: an anonymous volume."""
 
     kind: str
     target: str
     source: str = ""
     read_only: bool = False
     propagation: str = ""
+    volume_type: str = ""  # the source's own word: emptyDir, persistentVolumeClaim, efs, local ...
+    size: int | None = None  # bytes; None: no limit is set
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume of a pod, mounted or not. ``type`` is the Kubernetes name (hostPath, emptyDir, csi ...)."""
+
+    name: str
+    type: str
+    path: str = ""  # of a hostPath
 
 
 @dataclass(frozen=True, slots=True)
 class PortBinding:
+    """``host_port`` None: not published. ``host_ip`` empty: every address."""
+
     container_port: int
     host_port: int | None = None
     host_ip: str = ""
@@ -25,36 +73,209 @@ class PortBinding:
 
 
 @dataclass(frozen=True, slots=True)
+class Variable:
+    """An environment variable. The value can be a secret: it is kept out of every repr. ``origin``: literal, secret, config, file."""
+
+    name: str
+    value: str = field(default="", repr=False)
+    origin: str = "literal"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network that the container joins. ``encrypted`` None: the source does not say. ``default``: nobody asked for it."""
+
+    name: str
+    driver: str = ""
+    encrypted: bool | None = None
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """``driver`` as the source names it (json-file, awslogs, syslog ...)."""
+
+    driver: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SelinuxOptions:
+    user: str = ""
+    role: str = ""
+    type: str = ""
+    level: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """``kind``: liveness, readiness, startup, postStart, preStop. ``host`` is the address it connects to; empty: the pod itself."""
+
+    kind: str
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStrategy:
+    """How a service is replaced or rolled back. Counts are texts where a percentage is possible ("25%").
+
+    ``order``: start-first or stop-first. ``failure_action``: pause, continue, rollback. Times are in seconds.
+    """
+
+    type: str = ""  # RollingUpdate, Recreate, OnDelete, ECS, CODE_DEPLOY, ...
+    parallelism: str = ""
+    order: str = ""
+    failure_action: str = ""
+    delay: float | None = None
+    monitor: float | None = None
+    max_unavailable: str = ""
+    max_surge: str = ""
+    min_ready_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodSettings:
+    """What Kubernetes says for a whole pod, after the merge that the kubelet does has been applied to each container."""
+
+    os: str = ""  # spec.os.name: linux, windows; empty: not said
+    node_os: str = ""  # what the node selector asks for
+    host_users: bool | None = None
+    host_network: bool | None = None
+    host_pid: bool | None = None
+    host_ipc: bool | None = None
+    volumes: tuple[Volume, ...] = ()
+    sysctls: tuple[str, ...] = ()
+    apparmor_annotations: tuple[tuple[str, str], ...] = ()  # container's name -> profile
+    service_account: str = ""
+    automount_token: bool | None = None
+    fs_group: int | None = None
+    # The pod's own securityContext, for rules of the Pod Security Standards that look at it apart from the containers'.
+    run_as_non_root: bool | None = None
+    run_as_user: int | None = None
+    seccomp: str | None = None
+    selinux: SelinuxOptions | None = None
+    windows_host_process: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """A container engine, as ``docker info``, ``daemon.json`` and Swarm's API tell. ``settings`` holds daemon.json's scalars by key."""
+
+    name: str
+    version: str = ""
+    api_version: str = ""
+    os_type: str = ""
+    rootless: bool | None = None
+    storage_driver: str = ""
+    logging_driver: str = ""
+    log_options: tuple[tuple[str, str], ...] = ()
+    log_level: str | None = None
+    inter_container: bool | None = None  # icc on the default bridge
+    iptables: bool | None = None
+    insecure_registries: tuple[str, ...] | None = None
+    userns_remap: bool | None = None
+    seccomp: str | None = None  # builtin, default, unconfined, or a path
+    no_new_privileges: bool | None = None
+    live_restore: bool | None = None
+    userland_proxy: bool | None = None
+    experimental: bool | None = None
+    authorization_plugins: tuple[str, ...] | None = None
+    tcp_hosts: tuple[str, ...] | None = None  # addresses it listens on beside its Unix socket
+    tls_verify: bool | None = None
+    default_ulimits: tuple[str, ...] | None = None
+    cgroup_parent: str | None = None
+    swarm_active: bool | None = None
+    swarm_managers: int | None = None
+    swarm_nodes: int | None = None
+    swarm_autolock: bool | None = None
+    swarm_listen: str | None = None
+    swarm_data_path: str | None = None
+    node_certificate_days: float | None = None
+    overlay_networks: tuple[Network, ...] = ()
+    images: int | None = None
+    images_in_use: int | None = None
+    containers: int | None = None
+    containers_running: int | None = None
+    swarm_secrets: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
-    """A container as it is, or would be, run. None means: not said, so the runtime's default holds."""
+    """A container as it is, or would be, run; or, with ``engine``, the engine that runs containers (then ``image`` is empty).
+
+    ``name`` is for people and unique within its source ("shop/Deployment/web · app"). ``unit`` is the object that a user
+    deploys (a Compose service, a Deployment, a task definition), ``container`` the one of its containers that this is.
+    """
 
     name: str
     image: str
     source: str  # docker, compose, swarm, kubernetes, ecs, marathon
-    pointer: str = ""  # where in the document
-    user: str | None = None
+    pointer: str = ""  # of the container, within its document
+    kind: str = ""  # Deployment, service, container, task-definition, app ...
+    namespace: str = ""
+    unit: str = ""
+    container: str = ""
+    container_kind: str = "container"  # container, init, sidecar, ephemeral
+    labels: tuple[tuple[str, str], ...] = ()
+    user: str | None = None  # as the runtime takes it: NAME or UID, with :GROUP
     run_as_non_root: bool | None = None
+    run_as_group: int | None = None
     read_only_root: bool | None = None
     privileged: bool | None = None
     allow_privilege_escalation: bool | None = None
-    cap_add: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()  # upper case, without CAP_
     cap_drop: tuple[str, ...] = ()
     security_opt: tuple[str, ...] = ()
-    seccomp: str | None = None
-    apparmor: str | None = None
+    seccomp: str | None = None  # RuntimeDefault, Unconfined, Localhost, or a profile's path
+    apparmor: str | None = None  # RuntimeDefault, Unconfined, Localhost, or a profile's name
+    selinux: SelinuxOptions | None = None
+    proc_mount: str | None = None
+    windows_host_process: bool | None = None
     network_mode: str | None = None
     pid_mode: str | None = None
     ipc_mode: str | None = None
     uts_mode: str | None = None
     userns_mode: str | None = None
-    memory: int | None = None  # bytes
-    cpus: float | None = None
+    cgroup_parent: str | None = None
+    sysctls: tuple[tuple[str, str], ...] = ()
+    ulimits: tuple[str, ...] = ()
+    memory: int | None = None  # bytes; 0: said to be unlimited
+    memory_reservation: int | None = None  # bytes; a request or a reservation
+    cpus: float | None = None  # cores
+    cpu_reservation: float | None = None
+    cpu_shares: int | None = None
     pids_limit: int | None = None
     restart: str | None = None
     restart_max_retries: int | None = None
     mounts: tuple[Mount, ...] = ()
     ports: tuple[PortBinding, ...] = ()
+    publish_all_ports: bool | None = None
+    networks: tuple[Network, ...] = ()
     devices: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
+    environment: tuple[Variable, ...] = ()
+    command: tuple[str, ...] | None = None  # replaces the image's entrypoint
+    arguments: tuple[str, ...] | None = None  # replaces the image's cmd
     healthcheck: bool | None = None  # True: declared; False: switched off
+    healthcheck_test: tuple[str, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    logging: Logging | None = None
     replicas: int | None = None
+    update: UpdateStrategy | None = None
+    rollback: UpdateStrategy | None = None
+    disruption_budget: bool | None = None  # False: other objects of the same source were read, and none covers it
+    image_pull_policy: str | None = None
+    pod: PodSettings | None = None
+    engine: EngineFacts | None = None
+    running_digest: str = ""  # repository digest of what runs now, where the source knows
+    started_at: str = ""  # RFC 3339
+    processes: tuple[str, ...] | None = None  # command lines that run inside, where the source knows
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+
+    def place(self, *names: str) -> Place:
+        """Where the first of these fields is said; see ``Origin.place``."""
+        return self.origin.place(*names) if self.origin is not None else Place(pointer=self.pointer)
+
+    @property
+    def label(self) -> Mapping[str, str]:
+        """Labels by name."""
+        return dict(self.labels)

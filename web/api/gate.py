@@ -21,6 +21,7 @@ from scanner.model.decision import STALE, Change, Decision, Reason, Verdict
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.services import decisions
+from scanner.services.workloads import examine, parse_workload
 from scanner.store import accounts, images, scans
 from scanner.store import gate as store_gate
 from web.api.base import Body, DigestText, ImageText, Model, Name, Whole, answer, blueprint, problems
@@ -36,7 +37,6 @@ from web.auth import (
     token_principal,
 )
 from web.services import engine_for, services
-from web.workload import examine, parse_workload
 
 api = blueprint("gate", "Gate", "May this image be shipped?")
 

@@ -1,4 +1,4 @@
-"""How an image is to be run, as a caller tells it: a document of any kind we read, and the checks' word on it."""
+"""Workloads: how images are run, read from any document that a source knows, and judged by every workload check."""
 
 from __future__ import annotations
 
@@ -14,32 +14,37 @@ from scanner.model.finding import CheckResult, Incomplete, Outcome
 from scanner.model.reference import Reference
 from scanner.model.scan import ScanReport
 from scanner.model.workload import Workload
+from scanner.workloads._documents import parse
+from scanner.workloads.base import WorkloadSource
 
 _MAX_WORKLOADS = 50
 
 
 def parse_workload(document: str | Mapping[str, Any], image: Reference) -> tuple[Workload, ...]:
-    """The workloads of a document that run ``image``. Raises UsageError (422) when nothing reads it, or nothing in it runs the image."""
+    """The workloads of a document that run ``image``.
+
+    Raises UsageError ``bad_workload``, with the line, where no source reads the document or nothing in it runs the image.
+    """
     text = document if isinstance(document, str) else json.dumps(document)
-    refused: list[str] = []
+    return _that_run(image, source_of(text, "workload").parse(text, "workload"))
+
+
+def source_of(text: str | bytes, file: str) -> WorkloadSource:
+    """The source whose documents these are. Raises UsageError where nothing recognises the first of them."""
+    documents = parse(text, file, yaml_1_1=True, compose_tags=True)
     for source in catalog.workload_sources().values():
-        try:
-            found = source.parse(text)
-        except UsageError as error:
-            refused.append(f"{source.id}: {error}")
-            continue
-        return _that_run(image, found)
+        if documents and source.recognises(documents[0]):
+            return source
+    known = "; ".join(source.title for source in catalog.workload_sources().values())
     raise UsageError(
-        "the workload is no document that is read here",
-        reason="bad_workload",
-        hint="; ".join(refused)[:500] or "no workload format is installed",
+        f"{file}: the document is none that Dockwarden reads", reason="bad_workload", hint=f"it reads: {known}"
     )
 
 
 def _that_run(image: Reference, workloads: Iterable[Workload]) -> tuple[Workload, ...]:
     named = tuple(w for w in workloads if _repository(w.image) == image.name)[:_MAX_WORKLOADS]
     if not named:
-        raise UsageError(f"nothing in the workload runs {image.name}", reason="bad_workload")
+        raise UsageError(f"no container in the workload runs {image.name}", reason="bad_workload")
     return named
 
 

@@ -1,0 +1,116 @@
+"""Interpolation of Compose files: ``$VAR``, ``${VAR:-default}`` and its siblings.
+
+https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
+_MAX_LENGTH = 1 << 20
+_MAX_DEPTH = 20
+
+
+class InterpolationError(ValueError):
+    """What is wrong with a text, in a sentence."""
+
+
+def interpolate(text: str, variables: Mapping[str, str], *, depth: int = 0) -> str:
+    """The text with its variables put in; one that is not set is empty, as Compose has it.
+
+    So is ``${VAR:?message}``: an audit goes on without a password that only the host knows. Raises InterpolationError for a
+    broken expression.
+    """
+    if "$" not in text:
+        return text
+    if depth > _MAX_DEPTH:
+        raise InterpolationError("defaults are nested too deeply")
+    found: list[str] = []
+    size = at = 0
+    while at < len(text):
+        dollar = text.find("$", at)
+        piece = text[at:] if dollar < 0 else text[at:dollar]
+        at = len(text) if dollar < 0 else dollar
+        if dollar >= 0:
+            value, at = _expression(text, dollar, variables, depth)
+            piece += value
+        found.append(piece)
+        size += len(piece)
+        if size > _MAX_LENGTH:
+            raise InterpolationError("the text becomes longer than 1 MiB")
+    return "".join(found)
+
+
+def _expression(text: str, dollar: int, variables: Mapping[str, str], depth: int) -> tuple[str, int]:
+    """The value of the expression at ``dollar``, and where the text goes on."""
+    after = text[dollar + 1 : dollar + 2]
+    if after == "$":
+        return "$", dollar + 2
+    if after == "{":
+        end = _closing(text, dollar + 2)
+        return _braced(text[dollar + 2 : end], variables, depth), end + 1
+    name = _NAME.match(text, dollar + 1)
+    if name is None:
+        raise InterpolationError(f"{text[dollar : dollar + 10]!r} is no variable (write $$ for a dollar sign)")
+    return variables.get(name[0], ""), name.end()
+
+
+def _closing(text: str, start: int) -> int:
+    level, at = 1, start
+    while at < len(text):
+        if text.startswith("${", at):
+            level, at = level + 1, at + 2
+            continue
+        if text[at] == "}":
+            level -= 1
+            if not level:
+                return at
+        at += 1
+    raise InterpolationError("a ${ has no closing brace")
+
+
+def _braced(inside: str, variables: Mapping[str, str], depth: int) -> str:
+    name = _NAME.match(inside)
+    if name is None:
+        raise InterpolationError(f"'${{{inside[:40]}}}' names no variable")
+    value, rest = variables.get(name[0]), inside[name.end() :]
+    if not rest:
+        return value or ""
+    colon = rest.startswith(":")
+    operator, word = rest[colon : colon + 1], rest[colon + 1 :]
+    present = bool(value) if colon else value is not None
+    if operator == "-":
+        return (value or "") if present else interpolate(word, variables, depth=depth + 1)
+    if operator == "+":
+        return interpolate(word, variables, depth=depth + 1) if present else ""
+    if operator == "?":
+        return value or ""
+    raise InterpolationError(f"'${{{inside[:40]}}}' is not an expression that Compose knows")
+
+
+def env_file(text: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a ``.env`` file or ``env_file``: ``NAME=value`` lines, comments, quotes.
+
+    https://docs.docker.com/compose/how-tos/environment-variables/variable-interpolation/#env-file-syntax
+    """
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        stripped = line.strip().removeprefix("export ").strip()
+        name, equals, value = stripped.partition("=")
+        if not stripped or stripped.startswith("#") or not equals or not _NAME.fullmatch(name.strip()):
+            continue
+        value = value.strip()
+        if value[:1] == "'" and "'" in value[1:]:
+            found[name.strip()] = value[1 : value.index("'", 1)]
+            continue
+        if value[:1] == '"' and '"' in value[1:]:
+            value = value[1 : value.index('"', 1)]
+        else:
+            value = re.split(r"\s#", value, maxsplit=1)[0].rstrip()
+        try:
+            found[name.strip()] = interpolate(value, {**variables, **found})
+        except InterpolationError:
+            found[name.strip()] = value
+    return found

@@ -1,0 +1,195 @@
+"""Compose files put together: interpolation, ``include``, several files, ``extends``.
+
+https://github.com/compose-spec/compose-spec/blob/main/13-merge.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from scanner.errors import UsageError
+from scanner.workloads._compose_interpolation import InterpolationError, interpolate
+from scanner.workloads._documents import Document, Override, Reset, escaped, parse
+from scanner.workloads.base import Files, Node
+
+_MAX_DEPTH = 20
+# Lists that the later file replaces; every other list is added to.
+_REPLACED = frozenset(("command", "entrypoint", "test"))
+# Lists of NAME=value that are the same thing as a mapping.
+_MAPS = frozenset(("environment", "labels", "sysctls", "annotations", "extra_hosts", "args", "driver_opts", "options"))
+
+
+def assemble(documents: Sequence[Document], files: Files, variables: Mapping[str, str]) -> Node:
+    """One node for all documents, merged in order, with every ``include`` and ``extends`` put in.
+
+    Its values are Nodes that know the document and pointer that they come from. Raises UsageError.
+    """
+    merged: Node | None = None
+    for document in documents:
+        node = _with_includes(_interpolated(document, variables), files, variables, 0)
+        merged = node if merged is None else _merge(merged, node, "")
+    if merged is None:
+        raise UsageError("there is no Compose file to read", reason="bad_workload")
+    services = merged.get("services").mapping()
+    if services.value is None:
+        raise merged.error("is not a Compose file: it has no services")
+    resolver = _Extends(merged, files, variables)
+    expanded = {name: resolver.service(name, node, ()) for name, node in services.members()}
+    return Node.of(
+        merged.document, "", {**merged.value, "services": Node.of(services.document, services.pointer, expanded)}
+    )
+
+
+def _interpolated(document: Document, variables: Mapping[str, str]) -> Node:
+    def walk(value: Any, pointer: str) -> Node:
+        if isinstance(value, str) and "$" in value:
+            try:
+                value = interpolate(value, variables)
+            except InterpolationError as error:
+                raise document.error(str(error), pointer) from None
+        elif isinstance(value, dict):
+            value = {key: walk(each, f"{pointer}/{escaped(key)}") for key, each in value.items()}
+        elif isinstance(value, list):
+            value = [walk(each, f"{pointer}/{number}") for number, each in enumerate(value)]
+        elif isinstance(value, Override):
+            value = Override(walk(value.value, pointer))
+        return Node.of(document, pointer, value)
+
+    if not isinstance(document.value, dict):
+        raise document.error("not a Compose file: a mapping is needed")
+    return walk(document.value, "")
+
+
+def _with_includes(node: Node, files: Files, variables: Mapping[str, str], depth: int) -> Node:
+    """The node with what its ``include`` names, which it may override itself."""
+    merged: Node | None = None
+    for entry in node.get("include").items():
+        if depth >= _MAX_DEPTH:
+            raise entry.error("is nested too deeply")
+        path = entry.get("path") if isinstance(entry.value, dict) else entry
+        for name in path.texts() if isinstance(path.value, list) else (path.text() or "",):
+            for document in _read(name, node, entry, files):
+                inner = _with_includes(_interpolated(document, variables), files, variables, depth + 1)
+                merged = inner if merged is None else _merge(merged, inner, "")
+    return node if merged is None else _merge(merged, node, "")
+
+
+def _read(name: str, near: Node, asking: Node, files: Files) -> Sequence[Document]:
+    try:
+        text = files.read(name, near.document.file)
+    except UsageError as error:
+        refused = asking.error(f"cannot be read: {error}")
+        refused.hint = error.hint
+        raise refused from None
+    return parse(text, name, compose_tags=True)
+
+
+def _merge(base: Node, over: Node, key: str) -> Node:
+    """``over`` on ``base``, as the specification merges a later file into an earlier one."""
+    if isinstance(over.value, Override):
+        value = over.value.value
+        return value if isinstance(value, Node) else Node.of(over.document, over.pointer, value)
+    if isinstance(over.value, Reset):
+        return Node.of(over.document, over.pointer, None)
+    if over.value is None or isinstance(base.value, Override | Reset):
+        return base if over.value is None else over
+    if key in _MAPS:
+        base, over = as_mapping(base), as_mapping(over)
+    if isinstance(base.value, dict) and isinstance(over.value, dict):
+        merged = dict(base.members())
+        for name, node in over.members():
+            merged[name] = _merge(merged[name], node, name) if name in merged else node
+        return Node.of(over.document, over.pointer, merged)
+    if isinstance(base.value, list) and isinstance(over.value, list) and key not in _REPLACED:
+        return Node.of(over.document, over.pointer, _added(base.items(), over.items(), key))
+    return over
+
+
+def _added(base: list[Node], over: list[Node], key: str) -> list[Node]:
+    identity = _identity(key)
+    found = {identity(node): node for node in base}
+    found.update({identity(node): node for node in over})
+    return list(found.values())
+
+
+def _identity(key: str) -> Callable[[Node], str]:
+    """What makes two items of a list the same thing: a mount its target, a secret its name; else the whole item."""
+
+    def volume(node: Node) -> str:
+        if isinstance(node.value, dict):
+            return node.get("target").text() or ""
+        parts = (node.text() or "").split(":")
+        return parts[1] if len(parts) > 1 else parts[0]
+
+    def named(node: Node) -> str:
+        if isinstance(node.value, dict):
+            return node.get("target").text() or node.get("source").text() or ""
+        return node.text() or ""
+
+    def whole(node: Node) -> str:
+        return repr(plain(node))
+
+    return {"volumes": volume, "secrets": named, "configs": named, "devices": volume}.get(key, whole)
+
+
+def plain(node: Node) -> Any:
+    """The value without places."""
+    if isinstance(node.value, dict):
+        return {key: plain(child) for key, child in node.members()}
+    if isinstance(node.value, list):
+        return [plain(child) for child in node.items()]
+    return node.value
+
+
+def as_mapping(node: Node) -> Node:
+    """A list of ``NAME=value`` as the mapping that it stands for; a mapping as it is. A name without a value has None."""
+    if not isinstance(node.value, list):
+        return node.mapping()
+    found: dict[str, Node] = {}
+    for item in node.items():
+        text = item.text() or ""
+        separator = "=" if "=" in text else ":"
+        name, given, value = text.partition(separator)
+        found[name] = Node.of(item.document, item.pointer, value if given else None)
+    return Node.of(node.document, node.pointer, found)
+
+
+class _Extends:
+    """Puts in what a service's ``extends`` names. https://github.com/compose-spec/compose-spec/blob/main/05-services.md#extends"""
+
+    def __init__(self, project: Node, files: Files, variables: Mapping[str, str]) -> None:
+        self._project, self._files, self._variables = project, files, variables
+        self._others: dict[str, Node] = {}
+
+    def service(self, name: str, node: Node, on_the_way: tuple[str, ...], project: Node | None = None) -> Node:
+        """A service with its ``extends`` put in. Raises UsageError for a circle and for a service that is not there."""
+        project = project or self._project
+        extends = node.mapping().get("extends") if node.value is not None else node.get("extends")
+        if extends.value is None:
+            return node
+        key = f"{node.document.file}\0{name}"
+        if key in on_the_way or len(on_the_way) >= _MAX_DEPTH:
+            raise extends.error("goes in a circle")
+        is_text = isinstance(extends.value, str)
+        other = extends.text() if is_text else extends.mapping().get("service").text()
+        file = None if is_text else extends.get("file").text()
+        if file is not None:
+            project = self._file(file, extends)
+        base = project.get("services").get(other or "")
+        if base.value is None:
+            raise extends.error(f"names the service {other!r}, which is not there")
+        expanded = self.service(other or "", base, (*on_the_way, key), project)
+        kept = {each: value for each, value in expanded.members() if each not in ("extends", "depends_on")}
+        return _merge(Node.of(expanded.document, expanded.pointer, kept), node, "")
+
+    def _file(self, name: str, extends: Node) -> Node:
+        if name not in self._others:
+            documents = _read(name, extends, extends, self._files)
+            merged = _interpolated(documents[0], self._variables) if documents else None
+            if merged is None:
+                raise extends.error(f"names the file {name!r}, which is empty")
+            for document in documents[1:]:
+                merged = _merge(merged, _interpolated(document, self._variables), "")
+            self._others[name] = merged
+        return self._others[name]

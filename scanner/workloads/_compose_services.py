@@ -1,0 +1,389 @@
+"""The services of a Compose or stack file as workloads.
+
+https://github.com/compose-spec/compose-spec/blob/main/05-services.md
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from scanner.errors import UsageError
+from scanner.model.workload import (
+    Logging,
+    Mount,
+    Network,
+    PortBinding,
+    UpdateStrategy,
+    Variable,
+    Workload,
+)
+from scanner.workloads._compose_interpolation import env_file
+from scanner.workloads._compose_model import as_mapping, assemble
+from scanner.workloads._docker_options import (
+    capabilities,
+    encrypted,
+    published,
+    security_options,
+    selinux_of,
+    short_mount,
+)
+from scanner.workloads._documents import Document
+from scanner.workloads._quantities import ram, seconds
+from scanner.workloads.base import Files, Node, NodeOrigin
+
+T = TypeVar("T")
+_TRUE = ("true", "yes", "y", "on", "1", "t")
+_FALSE = ("false", "no", "n", "off", "0", "f")
+_SIMPLE = (
+    "image", "user", "privileged", "cap_add", "cap_drop", "security_opt", "cgroup_parent", "sysctls", "ulimits",
+    "restart", "ports", "devices", "environment", "healthcheck", "logging", "networks", "network_mode", "labels",
+)  # fmt: skip
+_PATHS: Mapping[str, tuple[str, ...]] = {
+    **{name: (name,) for name in _SIMPLE},
+    "read_only_root": ("read_only",),
+    "allow_privilege_escalation": ("security_opt",),
+    "seccomp": ("security_opt",),
+    "apparmor": ("security_opt",),
+    "selinux": ("security_opt",),
+    "pid_mode": ("pid",),
+    "ipc_mode": ("ipc",),
+    "uts_mode": ("uts",),
+    "userns_mode": ("userns_mode",),
+    "memory": ("deploy/resources/limits/memory", "mem_limit", "deploy/resources/limits", "deploy/resources", "deploy"),
+    "memory_reservation": ("deploy/resources/reservations/memory", "mem_reservation", "deploy/resources", "deploy"),
+    "cpus": ("deploy/resources/limits/cpus", "cpus", "deploy/resources/limits", "deploy/resources", "deploy"),
+    "cpu_reservation": ("deploy/resources/reservations/cpus", "deploy/resources", "deploy"),
+    "cpu_shares": ("cpu_shares",),
+    "pids_limit": ("deploy/resources/limits/pids", "pids_limit", "deploy/resources/limits", "deploy/resources", "deploy"),
+    "mounts": ("volumes", "tmpfs", "secrets", "configs"),
+    "command": ("entrypoint",),
+    "arguments": ("command",),
+    "replicas": ("deploy/replicas", "scale", "deploy"),
+    "update": ("deploy/update_config", "deploy"),
+    "rollback": ("deploy/rollback_config", "deploy"),
+    "restart": ("restart", "deploy/restart_policy", "deploy"),
+    "image_pull_policy": ("pull_policy",),
+    "namespace": (),
+}  # fmt: skip
+
+
+def read(
+    documents: Sequence[Document], files: Files, variables: Mapping[str, str], source: str
+) -> tuple[Workload, ...]:
+    """The workloads of Compose files that belong together. Raises UsageError."""
+    project = assemble(documents, files, variables)
+    return tuple(
+        _workload(name, node, project, files, variables, source) for name, node in project.get("services").members()
+    )
+
+
+def looks_like(document: Document) -> bool:
+    """Whether a document has services as a Compose file has them."""
+    value = document.value
+    return isinstance(value, dict) and isinstance(value.get("services"), dict) and "apiVersion" not in value
+
+
+def boolean(node: Node) -> bool | None:
+    """A boolean, also as the text that an interpolation leaves. Raises UsageError."""
+    if isinstance(node.value, str) and node.value.lower() in (*_TRUE, *_FALSE):
+        return node.value.lower() in _TRUE
+    return _known(node).boolean()
+
+
+def integer(node: Node) -> int | None:
+    """A whole number, also as text. Raises UsageError."""
+    if isinstance(node.value, str) and re.fullmatch(r"-?[0-9]{1,18}", node.value.strip()):
+        return int(node.value)
+    return _known(node).integer()
+
+
+def number(node: Node) -> float | None:
+    """A number, also as text. Raises UsageError."""
+    if isinstance(node.value, str) and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", node.value.strip()):
+        return float(node.value)
+    return _known(node).number()
+
+
+def _known(node: Node) -> Node:
+    """The node. Raises UsageError where an unset variable left nothing: a default must not be taken for what was meant."""
+    if node.value == "":
+        raise node.error("is empty: set its variable, or audit the output of: docker compose config")
+    return node
+
+
+def _size(node: Node) -> int | None:
+    text = _known(node).text()
+    if text is None:
+        return None
+    found = ram(text)
+    if found is None:
+        raise node.error(f"is not a size: {text!r}")
+    return found
+
+
+def _time(node: Node) -> float | None:
+    text = _known(node).text()
+    if text is None:
+        return None
+    found = seconds(text)
+    if found is None:
+        raise node.error(f"is not a duration: {text!r}")
+    return found
+
+
+def _listed(node: Node) -> tuple[str, ...]:
+    """A list of texts, or one text alone."""
+    return node.texts() if isinstance(node.value, list | None) else (node.text() or "",)
+
+
+def _words(node: Node) -> tuple[str, ...] | None:
+    """A command: a list, or a text that is split as a shell splits words. An empty one replaces the image's by nothing."""
+    if node.value is None:
+        return None
+    if isinstance(node.value, str):
+        try:
+            return tuple(shlex.split(node.value))
+        except ValueError as error:
+            raise node.error(f"cannot be split into words: {error}") from None
+    return node.texts()
+
+
+def _workload(
+    name: str, node: Node, project: Node, files: Files, variables: Mapping[str, str], source: str
+) -> Workload:
+    if node.mapping().value is None:
+        raise node.error("is empty: a service needs an image or a build")
+    image = node.get("image").text() or ""
+    if not image and node.get("build").value is None and node.get("provider").value is None:
+        raise node.error("has neither image nor build")
+    deploy = node.get("deploy").mapping()
+    limits, reservations = deploy.at("resources", "limits").mapping(), deploy.at("resources", "reservations").mapping()
+    options = node.get("security_opt").texts()
+    security = security_options(options)
+    network_mode = node.get("network_mode").text() or node.get("net").text()
+    test, healthcheck = _healthcheck(node.get("healthcheck"))
+    restart, retries = _restart(node, deploy)
+    labels = {key: value.text() or "" for key, value in as_mapping(node.get("labels")).members()}
+    labels |= {key: value.text() or "" for key, value in as_mapping(deploy.get("labels")).members()}
+    title = project.get("name").text() or ""
+    return Workload(
+        name=" · ".join(filter(None, (title, name))),
+        image=image,
+        source=source,
+        pointer=node.pointer,
+        kind="service",
+        namespace=title,
+        unit=name,
+        container=node.get("container_name").text() or name,
+        labels=tuple(labels.items()),
+        user=node.get("user").text(),
+        read_only_root=boolean(node.get("read_only")),
+        privileged=boolean(node.get("privileged")) or _privileged_hook(node) or boolean(node.get("privileged")),
+        allow_privilege_escalation=security.allow_privilege_escalation,
+        cap_add=capabilities(node.get("cap_add").texts()),
+        cap_drop=capabilities(node.get("cap_drop").texts()),
+        security_opt=options,
+        seccomp=security.seccomp,
+        apparmor=security.apparmor,
+        selinux=selinux_of(options),
+        network_mode=network_mode,
+        pid_mode=node.get("pid").text(),
+        ipc_mode=node.get("ipc").text(),
+        uts_mode=node.get("uts").text(),
+        userns_mode=node.get("userns_mode").text(),
+        cgroup_parent=node.get("cgroup_parent").text(),
+        sysctls=tuple((key, value.text() or "") for key, value in as_mapping(node.get("sysctls")).members()),
+        ulimits=tuple(key for key, _ in node.get("ulimits").members()),
+        memory=_first(_size(limits.get("memory")), _size(node.get("mem_limit"))),
+        memory_reservation=_first(_size(reservations.get("memory")), _size(node.get("mem_reservation"))),
+        cpus=_cpus(node, limits),
+        cpu_reservation=number(reservations.get("cpus")),
+        cpu_shares=integer(node.get("cpu_shares")),
+        pids_limit=_first(integer(limits.get("pids")), integer(node.get("pids_limit"))),
+        restart=restart,
+        restart_max_retries=retries,
+        mounts=tuple(_mounts(node, project)),
+        ports=tuple(_ports(node)),
+        networks=tuple(_networks(node, project, network_mode)),
+        devices=tuple(_devices(node)),
+        environment=tuple(_environment(node, files, variables)),
+        command=_words(node.get("entrypoint")),
+        arguments=_words(node.get("command")),
+        healthcheck=healthcheck,
+        healthcheck_test=test,
+        logging=_logging(node.get("logging")),
+        replicas=_first(integer(deploy.get("replicas")), integer(node.get("scale"))),
+        update=_update(deploy.get("update_config")),
+        rollback=_update(deploy.get("rollback_config")),
+        image_pull_policy=node.get("pull_policy").text(),
+        origin=NodeOrigin(node, _PATHS, {"project": project}),
+    )
+
+
+def _first(*values: T | None) -> T | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _privileged_hook(node: Node) -> bool | None:
+    """Whether a lifecycle hook runs privileged: it is a process in the same container."""
+    hooks = [*node.get("post_start").items(), *node.get("pre_stop").items()]
+    return True if any(boolean(hook.get("privileged")) for hook in hooks) else None
+
+
+def _cpus(node: Node, limits: Node) -> float | None:
+    quota, period = integer(node.get("cpu_quota")), integer(node.get("cpu_period"))
+    by_quota = quota / (period or 100_000) if quota and quota > 0 else None
+    return _first(number(limits.get("cpus")), number(node.get("cpus")), by_quota)
+
+
+def _healthcheck(node: Node) -> tuple[tuple[str, ...], bool | None]:
+    if node.mapping().value is None:
+        return (), None
+    if boolean(node.get("disable")):
+        return (), False
+    test = node.get("test")
+    words = ("CMD-SHELL", test.value) if isinstance(test.value, str) else test.texts()
+    return (words, words[0] != "NONE") if words else ((), None)
+
+
+def _restart(node: Node, deploy: Node) -> tuple[str | None, int | None]:
+    policy = deploy.get("restart_policy").mapping()
+    if policy.value is not None:
+        return policy.get("condition").text() or "any", integer(policy.get("max_attempts"))
+    text = node.get("restart").text()
+    kind, _, most = (text or "").partition(":")
+    return (kind or None), int(most) if most.isascii() and most.isdigit() else None
+
+
+def _mounts(node: Node, project: Node) -> Iterator[Mount]:
+    volumes = project.get("volumes").mapping()
+    for item in node.get("volumes").items():
+        mount = _long_mount(item) if isinstance(item.value, dict) else short_mount(item.text() or "", compose=True)
+        yield _with_driver(mount, volumes)
+    for text in _listed(node.get("tmpfs")):
+        target, _, options = text.partition(":")
+        size = next((ram(each[5:]) for each in options.split(",") if each.startswith("size=")), None)
+        yield Mount("tmpfs", target, size=size)
+    for kind, member, place in (("secret", "secrets", "/run/secrets/"), ("config", "configs", "/")):
+        for item in node.get(member).items():
+            name = (item.get("source").text() if isinstance(item.value, dict) else item.text()) or ""
+            target = (item.get("target").text() if isinstance(item.value, dict) else None) or name
+            yield Mount(kind, target if target.startswith("/") else f"{place}{target}", name, True)
+    for text in node.get("volumes_from").texts():
+        yield Mount("volume", "*", text, text.endswith(":ro"), volume_type="volumes_from")
+    if boolean(node.get("use_api_socket")):
+        # https://docs.docker.com/reference/compose-file/services/#use_api_socket
+        yield Mount("bind", "/var/run/docker.sock", "/var/run/docker.sock", volume_type="use_api_socket")
+
+
+def _long_mount(node: Node) -> Mount:
+    kind = node.get("type").text() or "volume"
+    tmpfs = node.get("tmpfs").mapping()
+    return Mount(
+        kind,
+        node.get("target").text() or "",
+        node.get("source").text() or "",
+        bool(boolean(node.get("read_only"))),
+        node.at("bind", "propagation").text() or "",
+        size=_size(tmpfs.get("size")),
+    )
+
+
+def _with_driver(mount: Mount, volumes: Node) -> Mount:
+    """A named volume that is a bind mount in disguise (``driver_opts: {type: none, o: bind, device: /}``) is told as one."""
+    if mount.kind != "volume" or not mount.source:
+        return mount
+    declared = volumes.get(mount.source).mapping()
+    options = {key: value.text() or "" for key, value in declared.get("driver_opts").members()}
+    if "bind" in options.get("o", "").split(",") and options.get("device", "").startswith("/"):
+        read_only = mount.read_only or "ro" in options["o"].split(",")
+        return Mount("bind", mount.target, options["device"], read_only, mount.propagation, "local")
+    driver = declared.get("driver").text() or "local"
+    return Mount(mount.kind, mount.target, mount.source, mount.read_only, mount.propagation, driver, mount.size)
+
+
+def _ports(node: Node) -> Iterator[PortBinding]:
+    for item in node.get("ports").items():
+        if not isinstance(item.value, dict):
+            found = published(item.text() or "")
+            if found is None:
+                raise item.error(f"is not a port: {item.text()!r}")
+            yield from found
+            continue
+        target = integer(item.get("target")) or 0
+        first = (item.get("published").text() or "").split("-")[0]
+        host = int(first) if first.isascii() and first.isdigit() else None
+        # A port of this list without a number on the host gets a random one: it is published all the same.
+        yield PortBinding(
+            target,
+            host or 0,
+            item.get("host_ip").text() or "",
+            item.get("protocol").text() or "tcp",
+        )
+
+
+def _networks(node: Node, project: Node, network_mode: str | None) -> Iterator[Network]:
+    if network_mode:
+        return
+    value = node.get("networks")
+    names = [name for name, _ in value.members()] if isinstance(value.value, dict) else list(value.texts())
+    declared = project.get("networks").mapping()
+    for name in names or ["default"]:
+        network = declared.get(name).mapping()
+        options = {key: each.text() or "" for key, each in as_mapping(network.get("driver_opts")).members()}
+        external = network.get("external").value
+        known = network.value is not None and not external
+        yield Network(
+            name,
+            network.get("driver").text() or "",
+            encrypted(options) if known else None,
+            default=not names and network.value is None,
+        )
+
+
+def _devices(node: Node) -> Iterator[str]:
+    for item in node.get("devices").items():
+        yield (item.get("source").text() if isinstance(item.value, dict) else item.text()) or ""
+    yield from node.get("device_cgroup_rules").texts()
+
+
+def _environment(node: Node, files: Files, variables: Mapping[str, str]) -> Iterator[Variable]:
+    for item in _env_files(node.get("env_file")):
+        required = boolean(item.get("required")) if isinstance(item.value, dict) else None
+        name = (item.get("path").text() if isinstance(item.value, dict) else item.text()) or ""
+        try:
+            text = files.read(name, node.document.file)
+        except UsageError as error:
+            if required is False:
+                continue
+            raise item.error(f"cannot be read: {error}") from None
+        yield from (Variable(key, value, "file") for key, value in env_file(text, variables).items())
+    for key, value in as_mapping(node.get("environment")).members():
+        yield Variable(key, value.text() or "", "literal" if value.value is not None else "host")
+
+
+def _env_files(node: Node) -> list[Node]:
+    return node.items() if isinstance(node.value, list | None) else [node]
+
+
+def _logging(node: Node) -> Logging | None:
+    if node.mapping().value is None:
+        return None
+    options = tuple((key, value.text() or "") for key, value in node.get("options").members())
+    return Logging(node.get("driver").text() or "", options)
+
+
+def _update(node: Node) -> UpdateStrategy | None:
+    if node.mapping().value is None:
+        return None
+    return UpdateStrategy(
+        type="rolling",
+        parallelism=node.get("parallelism").text() or "",
+        order=node.get("order").text() or "",
+        failure_action=node.get("failure_action").text() or "",
+        delay=_time(node.get("delay")),
+        monitor=_time(node.get("monitor")),
+    )

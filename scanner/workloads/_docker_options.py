@@ -1,0 +1,148 @@
+"""Options as Docker's command line, its API and Compose files write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from scanner.model.workload import Mount, PortBinding, SelinuxOptions
+
+_MODES = re.compile(r"(?:ro|rw|z|Z|nocopy|cached|delegated|consistent|[r]?(?:shared|slave|private))")
+_PROPAGATION = frozenset(("shared", "rshared", "slave", "rslave", "private", "rprivate"))
+_MAX_PORTS = 200
+
+
+@dataclass(frozen=True)
+class SecurityOptions:
+    """What ``security_opt`` says. None: it does not say."""
+
+    allow_privilege_escalation: bool | None = None
+    seccomp: str | None = None
+    apparmor: str | None = None
+
+
+def capabilities(names: Iterable[str]) -> tuple[str, ...]:
+    """Capability names in upper case without ``CAP_``."""
+    return tuple(name.strip().upper().removeprefix("CAP_") for name in names)
+
+
+def security_options(options: Iterable[str]) -> SecurityOptions:
+    """``no-new-privileges``, ``seccomp=…`` and ``apparmor=…``, with ``=`` or the older ``:`` between."""
+    escalation, seccomp, apparmor = None, None, None
+    for option in options:
+        name, value = _split(option)
+        if name == "no-new-privileges":
+            escalation = value.lower() not in ("", "true", "1")
+        elif name == "seccomp":
+            seccomp = "Unconfined" if value.lower() == "unconfined" else value
+        elif name == "apparmor":
+            apparmor = "Unconfined" if value.lower() == "unconfined" else value
+        elif name == "systempaths" and value.lower() == "unconfined":
+            pass  # a check reads it from security_opt itself
+    return SecurityOptions(escalation, seccomp, apparmor)
+
+
+def _split(option: str) -> tuple[str, str]:
+    found = re.match(r"\s*([A-Za-z-]+)\s*(?:[=:]\s*(.*))?$", option, re.DOTALL)
+    return (found[1].lower(), (found[2] or "").strip()) if found else (option, "")
+
+
+def selinux_of(options: Iterable[str]) -> SelinuxOptions | None:
+    """The SELinux labels of ``label=…`` options; type ``disabled`` stands for ``label=disable``."""
+    found: dict[str, str] = {}
+    for option in options:
+        name, value = _split(option)
+        if name != "label":
+            continue
+        key, _, of = value.partition(":")
+        if key == "disable":
+            found["type"] = "disabled"
+        elif key in ("user", "role", "type", "level"):
+            found[key] = of
+    return SelinuxOptions(**found) if found else None
+
+
+def encrypted(options: Mapping[str, str]) -> bool:
+    """Whether driver options switch on IPsec for an overlay network; the option counts with an empty value, too."""
+    return "encrypted" in options and options["encrypted"].lower() not in ("false", "0")
+
+
+def published(text: str) -> Sequence[PortBinding] | None:
+    """``[[IP:]HOST:]CONTAINER[/PROTOCOL]`` with ranges; None for what is no port. Host port 0: Docker chooses one."""
+    address, slash, protocol = text.strip().partition("/")
+    ip, hosts, targets = _port_parts(address)
+    target, host = _range(targets), _range(hosts)
+    if not target or (hosts and not host) or (host and len(host) != len(target) and len(target) != 1):
+        return None
+    if (ip and not _is_address(ip)) or (slash and protocol.lower() not in ("tcp", "udp", "sctp")):
+        return None
+    protocol = protocol.lower() or "tcp"
+    if len(target) > _MAX_PORTS:  # the ends stand for the range
+        target, host = [target[0], target[-1]], [host[0], host[-1]] if host else []
+    if host and len(target) == 1:
+        host = host[:1]
+    return [PortBinding(port, host[number] if host else 0, ip, protocol) for number, port in enumerate(target)]
+
+
+def _port_parts(address: str) -> tuple[str, str, str]:
+    """IP address, host ports and container ports, split from the right: an IPv6 address has colons itself."""
+    rest, colon, target = address.rpartition(":")
+    if not colon:
+        return "", "", target
+    ip, colon, host = rest.rpartition(":")
+    return (ip.strip("[]"), host, target) if colon else ("", rest, target)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _range(text: str) -> list[int]:
+    found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
+    low, high = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+    return list(range(low, high + 1)) if high <= 65535 else []
+
+
+def short_mount(text: str, *, compose: bool = False) -> Mount:
+    """``[SOURCE:]TARGET[:MODES]``. A source that is a path is a bind mount, another one a named volume.
+
+    ``compose``: a source that begins with ``.`` or ``~`` is a path, too.
+    """
+    parts = _parts(text)
+    modes: list[str] = []
+    if (
+        len(parts) > 1
+        and all(_MODES.fullmatch(each) for each in parts[-1].split(","))
+        and (len(parts) == 3 or not parts[-1].startswith("/"))
+    ):
+        modes = parts.pop().split(",")
+    source, target = (parts[0], parts[1]) if len(parts) > 1 else ("", parts[0])
+    is_path = (
+        source.startswith(("/", "\\"))
+        or bool(re.match(r"[A-Za-z]:[\\/]", source))
+        or (compose and source.startswith((".", "~")))
+    )
+    propagation = next((mode for mode in modes if mode in _PROPAGATION), "")
+    return Mount("bind" if is_path else "volume", target, source, "ro" in modes, propagation)
+
+
+def _parts(text: str) -> list[str]:
+    """The parts between colons; the colon of a Windows drive is none."""
+    parts: list[str] = []
+    for part in text.split(":"):
+        if (
+            parts
+            and re.fullmatch(r"[A-Za-z]", parts[-1])
+            and part[:1] in ("\\", "/")
+            and (len(parts) > 1 or part[:1] == "\\")
+        ):
+            parts[-1] += f":{part}"
+        else:
+            parts.append(part)
+    return parts

@@ -1,0 +1,321 @@
+"""YAML and JSON documents whose values know their line: read by libyaml, within limits, and strict.
+
+The parser is hostile-input safe: libyaml itself refuses more than 1,000 levels; size, number of documents and the number of
+values after aliases are expanded ("billion laughs") are bounded here. Duplicate keys are refused, because two readers of one
+document would disagree about which of them counts (CVE-2020-8558 is one of many examples of what such a disagreement costs).
+
+JSON is read by Python's own reader, which is faster and takes what libyaml refuses; positions come from libyaml when asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from scanner.errors import UsageError
+from scanner.model.untrusted import clean_text
+from scanner.model.workload import Place
+
+MAX_BYTES = 64 << 20
+MAX_DOCUMENTS = 100_000
+MAX_VALUES = 5_000_000
+_MAX_VALUES_PER_DOCUMENT = 500_000
+_DEPTH = 200
+
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_TRUE = frozenset(("true", "True", "TRUE"))
+_FALSE = frozenset(("false", "False", "FALSE"))
+# YAML 1.1 takes these for booleans, and so do readers of Kubernetes manifests (sigs.k8s.io/yaml); YAML 1.2 takes them for text.
+_TRUE_11 = _TRUE | frozenset(("yes", "Yes", "YES", "on", "On", "ON", "y", "Y"))
+_FALSE_11 = _FALSE | frozenset(("no", "No", "NO", "off", "Off", "OFF", "n", "N"))
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_TEMPLATE = re.compile(r"\{\{|\}\}")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document of a file. ``value`` is made of dict, list, str, int, float, bool and None; keys are texts."""
+
+    value: Any
+    file: str = ""
+    number: int = 0
+    text: str = field(default="", repr=False, compare=False)  # of JSON: its positions are looked up when somebody asks
+    composed: yaml.Node | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def node(self) -> yaml.Node | None:
+        """The parser's own tree, which knows the positions."""
+        if self.composed is None and self.text:
+            try:
+                return yaml.compose(self.text, Loader=yaml.CSafeLoader)
+            except yaml.YAMLError:
+                return None  # JSON that is no YAML (a surrogate pair as escapes): read, but without positions
+        return self.composed
+
+    def place(self, pointer: str) -> Place:
+        """Where the value at a JSON pointer begins; of its nearest parent where it is not there. A mapping's member is placed
+        at its key, which is the line that a person edits."""
+        node, mark, reached = self.node, None, []
+        mark = node.start_mark if node is not None else None
+        for step in [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]:
+            found = _child(node, step)
+            if found is None:
+                break
+            mark, node = found
+            reached.append(step)
+        return Place(
+            self.file,
+            self.number,
+            "".join(f"/{escaped(step)}" for step in reached),
+            mark.line + 1 if mark is not None else None,
+            mark.column + 1 if mark is not None else None,
+        )
+
+    def error(self, message: str, pointer: str = "") -> UsageError:
+        """An error that names the place."""
+        return UsageError(f"{self.place(pointer)}: {message}", reason="bad_workload")
+
+
+def escaped(step: str) -> str:
+    """One step of a JSON pointer (RFC 6901, section 3)."""
+    return step.replace("~", "~0").replace("/", "~1")
+
+
+def parse(
+    text: str | bytes, file: str = "", *, yaml_1_1: bool = False, compose_tags: bool = False
+) -> tuple[Document, ...]:
+    """Every document of a YAML stream or JSON text; empty documents are left out.
+
+    ``yaml_1_1``: yes, no, on and off are booleans. ``compose_tags``: ``!reset`` and ``!override`` of the Compose Specification
+    become ``Reset`` and ``Override``. Raises UsageError with file, line and column for what cannot be read: one
+    bad document refuses the file, so that no part of it is silently left out.
+    """
+    where = file or "the document"
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{where}: not UTF-8 text (byte {error.start})", reason="bad_workload") from None
+    if len(text) > MAX_BYTES:
+        raise UsageError(f"{where}: larger than {MAX_BYTES >> 20} MiB", reason="bad_workload")
+    if text.lstrip()[:1] in ("{", "["):
+        found = _json(text, file)
+        if found is not None:
+            return found
+    reader = _Reader(file, yaml_1_1, compose_tags)
+    try:
+        return tuple(reader.documents(text))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+        raise _unreadable(text, where, line, column, error.problem or error.context or "not YAML") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where}: not YAML: {clean_text(str(error), 200)}", reason="bad_workload") from None
+
+
+def _json(text: str, file: str) -> tuple[Document, ...] | None:
+    """The document of a JSON text. None for what is not JSON, has a key twice or is too deep: the strict reader says where."""
+    count = 0
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal count
+        count += len(pairs)
+        found = dict(pairs)
+        if len(found) != len(pairs) or count > _MAX_VALUES_PER_DOCUMENT:
+            raise ValueError("duplicate keys, or too many")
+        return found
+
+    def no_constant(name: str) -> Any:
+        raise ValueError(name)
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+    except (ValueError, RecursionError):
+        return None
+    return (Document(value, file, 0, text),)
+
+
+def _unreadable(text: str, where: str, line: int, column: int, problem: str) -> UsageError:
+    """A template that was not rendered is the usual reason, and then the parser's message helps nobody."""
+    lines = text.split("\n")
+    near = lines[max(0, line - 2) : line + 1]
+    if any(_TEMPLATE.search(each) for each in near):
+        number = next(n for n in range(max(0, line - 2), line + 1) if _TEMPLATE.search(lines[n]))
+        column = (_TEMPLATE.search(lines[number]) or re.match("", "")).start() + 1  # type: ignore[union-attr]
+        return UsageError(
+            f"{where}:{number + 1}:{column}: a template that is not rendered",
+            reason="bad_workload",
+            hint="render it first, for example: helm template CHART | dockwarden audit kubernetes:-",
+        )
+    return UsageError(f"{where}:{line}:{column}: not YAML: {clean_text(problem, 200)}", reason="bad_workload")
+
+
+def _child(node: yaml.Node | None, step: str) -> tuple[Any, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        merged: list[yaml.Node] = []
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value == step:
+                return key.start_mark, value
+            if _is_merge(key):
+                merged.extend(value.value if isinstance(value, yaml.SequenceNode) else [value])
+        for other in merged:
+            found = _child(other, step)
+            if found is not None:
+                return found
+    if isinstance(node, yaml.SequenceNode) and step.isascii() and step.isdigit() and int(step) < len(node.value):
+        found_node = node.value[int(step)]
+        return found_node.start_mark, found_node
+    return None
+
+
+def _is_merge(key: yaml.Node) -> bool:
+    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and not key.style
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Compose's ``!reset``: what other files said is dropped."""
+
+
+@dataclass(frozen=True)
+class Override:
+    """Compose's ``!override``: what other files said is replaced, not merged."""
+
+    value: Any
+
+
+class _Reader:
+    """Turns libyaml's nodes into values. Plain scalars are resolved as YAML 1.2's core schema does, or 1.1's for booleans."""
+
+    def __init__(self, file: str, yaml_1_1: bool, compose_tags: bool) -> None:
+        self._file = file
+        self._tags = ("!reset", "!override") if compose_tags else ()
+        self._true = _TRUE_11 if yaml_1_1 else _TRUE
+        self._false = _FALSE_11 if yaml_1_1 else _FALSE
+        self._left = 0
+        self._total = MAX_VALUES
+        self._scalars: dict[str, Any] = {}
+
+    def documents(self, text: str) -> Iterator[Document]:
+        loader = yaml.CSafeLoader(text)
+        number = 0
+        try:
+            while loader.check_node():
+                node = loader.get_node()
+                assert node is not None  # check_node() said that there is one
+                if number >= MAX_DOCUMENTS:
+                    raise self._refused(node, f"more than {MAX_DOCUMENTS:,} documents")
+                self._left = min(_MAX_VALUES_PER_DOCUMENT, self._total)
+                before = self._left
+                value = self._value(node, 0)
+                self._total -= before - self._left
+                if value is not None:
+                    yield Document(value, self._file, number, composed=node)
+                number += 1
+        finally:
+            loader.dispose()
+
+    def _refused(self, node: yaml.Node, message: str) -> UsageError:
+        mark = node.start_mark
+        where = Place(self._file, line=mark.line + 1, column=mark.column + 1)
+        return UsageError(f"{where}: {message}", reason="bad_workload")
+
+    def _value(self, node: yaml.Node, depth: int) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise self._refused(
+                node, "too many values: aliases that expand each other, or a document too large to judge"
+            )
+        if depth > _DEPTH:
+            raise self._refused(node, f"nested deeper than {_DEPTH} levels")
+        if node.tag[0] == "!" and node.tag != "!":
+            return self._tagged(node, depth)
+        return self._plain(node, depth)
+
+    def _plain(self, node: yaml.Node, depth: int) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, depth + 1) for item in node.value]
+        assert isinstance(node, yaml.MappingNode)  # libyaml composes no fourth kind
+        return self._mapping(node, depth)
+
+    def _tagged(self, node: yaml.Node, depth: int) -> Any:
+        if node.tag not in self._tags:
+            raise self._refused(node, f"the tag {clean_text(node.tag, 80)} is not known here")
+        return Reset() if node.tag == "!reset" else Override(self._plain(node, depth))
+
+    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        merged: list[yaml.Node] = []
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._not_a_key(key)
+            if _is_merge(key):
+                merged.extend(value.value if isinstance(value, yaml.SequenceNode) else [value])
+                continue
+            if key.value in own:
+                raise self._refused(key, f"the key {clean_text(key.value, 80)!r} is there twice")
+            own[key.value] = self._value(value, depth + 1)
+        for other in merged:  # an earlier mapping wins over a later one, the mapping's own keys over both
+            if not isinstance(other, yaml.MappingNode):
+                raise self._refused(other, "<< takes a mapping, or a list of mappings")
+            for name, found in self._mapping(other, depth + 1).items():
+                own.setdefault(name, found)
+        return own
+
+    def _not_a_key(self, key: yaml.Node) -> UsageError:
+        if isinstance(key, yaml.MappingNode):  # "{{ name }}" is a mapping as the key of a mapping
+            error = self._refused(key, "a template that is not rendered, or a key that is not text")
+            error.hint = "render it first, for example: helm template CHART | dockwarden audit kubernetes:-"
+            return error
+        return self._refused(key, "a key must be text")
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        text: str = node.value
+        if node.style or node.tag == "tag:yaml.org,2002:str":
+            return text
+        found = self._scalars.get(text, self)
+        if found is self:
+            found = self._resolved(text)
+            if len(self._scalars) < 10_000 and len(text) < 100:
+                self._scalars[text] = found
+        return found
+
+    def _resolved(self, text: str) -> Any:
+        if text in _NULLS:
+            return None
+        if text in self._true:
+            return True
+        if text in self._false:
+            return False
+        if _INTEGER.fullmatch(text) and len(text) < 40:
+            return _integer(text)
+        if len(text) < 100 and _FLOAT.fullmatch(text):
+            return float(text)
+        return text
+
+
+def _integer(text: str) -> int | str:
+    digits = text.replace("_", "")
+    sign = -1 if digits.startswith("-") else 1
+    digits = digits.lstrip("+-")
+    try:
+        if digits.startswith(("0x", "0X")):
+            return sign * int(digits, 16)
+        if digits.startswith(("0b", "0B")):
+            return sign * int(digits, 2)
+        if digits.startswith(("0o", "0O")):
+            return sign * int(digits[2:], 8)
+        if len(digits) > 1 and digits.startswith("0"):
+            return sign * int(digits, 8)  # both Go readers take 0644 for octal
+        return sign * int(digits)
+    except ValueError:
+        return text

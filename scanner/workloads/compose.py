@@ -1,0 +1,39 @@
+"""Compose files: the Compose Specification, as ``docker compose`` reads it.
+
+https://github.com/compose-spec/compose-spec
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scanner.model.workload import Workload
+from scanner.workloads import _compose_services
+from scanner.workloads._compose_interpolation import env_file
+from scanner.workloads._documents import Document
+from scanner.workloads.base import Files, LocalFiles, WorkloadSource, read_file, read_texts
+
+
+class ComposeFiles(WorkloadSource):
+    """See ``WorkloadSource``. Several files are merged in order. Every service counts, also one that only a profile starts."""
+
+    id = "compose"
+    title = "Compose files (FILE, or FILE,FILE merged in order)"
+    compose_tags = True
+
+    def recognises(self, document: Document) -> bool:
+        """See ``WorkloadSource.recognises``."""
+        return _compose_services.looks_like(document)
+
+    def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
+        """See ``WorkloadSource.read``. Variables have their defaults here: the environment of the sender is not known."""
+        return _compose_services.read(documents, files, {}, self.id)
+
+    def load(self, target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]:
+        """See ``WorkloadSource.load``. Variables come from the environment and from ``.env`` beside the first file, as Compose takes them."""
+        documents = [d for name, text in read_texts(target, stdin) for d in self.documents(text, name)]
+        beside = Path(target.split(",")[0]).parent / ".env"
+        variables = env_file(read_file(beside), os.environ) if target != "-" and beside.is_file() else {}
+        return _compose_services.read(documents, LocalFiles(), {**variables, **os.environ}, self.id)

@@ -1,0 +1,429 @@
+"""Kubernetes manifests: every object with a pod template, one workload for each of its containers.
+
+https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from scanner.model.workload import (
+    Mount,
+    PodSettings,
+    PortBinding,
+    Probe,
+    SelinuxOptions,
+    UpdateStrategy,
+    Variable,
+    Volume,
+    Workload,
+)
+from scanner.workloads._documents import Document
+from scanner.workloads._quantities import quantity
+from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
+
+# Where the pod template stands, by kind; any other kind that has one at spec.template is read as well (Rollout, DeploymentConfig).
+_TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "Pod": (),
+    "PodTemplate": ("template",),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+_USUAL_TEMPLATE = ("spec", "template")
+_WITH_TEMPLATE = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job")
+_CONTAINERS = (("initContainers", "init"), ("containers", "container"), ("ephemeralContainers", "ephemeral"))
+_APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
+_READ_ONLY_VOLUMES = {"configMap": "config", "secret": "secret", "projected": "secret", "downwardAPI": "config"}
+_PROPAGATION = {"Bidirectional": "rshared", "HostToContainer": "rslave", "None": "rprivate"}
+
+# Where a field of a workload is said: in the container, in its pod, in the object that holds the pod.
+_PATHS: Mapping[str, tuple[str, ...]] = {
+    "image": ("image",),
+    "name": ("name",),
+    "user": ("securityContext/runAsUser", "pod:securityContext/runAsUser"),
+    "run_as_non_root": ("securityContext/runAsNonRoot", "pod:securityContext/runAsNonRoot"),
+    "run_as_group": ("securityContext/runAsGroup", "pod:securityContext/runAsGroup"),
+    "read_only_root": ("securityContext/readOnlyRootFilesystem", "securityContext"),
+    "privileged": ("securityContext/privileged",),
+    "allow_privilege_escalation": ("securityContext/allowPrivilegeEscalation", "securityContext"),
+    "cap_add": ("securityContext/capabilities/add",),
+    "cap_drop": ("securityContext/capabilities/drop", "securityContext/capabilities", "securityContext"),
+    "seccomp": ("securityContext/seccompProfile", "pod:securityContext/seccompProfile"),
+    "apparmor": ("securityContext/appArmorProfile", "pod:securityContext/appArmorProfile"),
+    "selinux": ("securityContext/seLinuxOptions", "pod:securityContext/seLinuxOptions"),
+    "proc_mount": ("securityContext/procMount",),
+    "windows_host_process": (
+        "securityContext/windowsOptions/hostProcess",
+        "pod:securityContext/windowsOptions/hostProcess",
+    ),
+    "memory": ("resources/limits/memory", "resources/limits", "resources"),
+    "memory_reservation": ("resources/requests/memory", "resources/requests", "resources"),
+    "cpus": ("resources/limits/cpu", "resources/limits", "resources"),
+    "cpu_reservation": ("resources/requests/cpu", "resources/requests", "resources"),
+    "mounts": ("volumeMounts",),
+    "devices": ("volumeDevices",),
+    "ports": ("ports",),
+    "environment": ("env", "envFrom"),
+    "command": ("command",),
+    "arguments": ("args",),
+    "healthcheck": ("livenessProbe", "readinessProbe"),
+    "liveness": ("livenessProbe",),
+    "readiness": ("readinessProbe",),
+    "startup": ("startupProbe",),
+    "postStart": ("lifecycle/postStart",),
+    "preStop": ("lifecycle/preStop",),
+    "image_pull_policy": ("imagePullPolicy", "image"),
+    "sysctls": ("pod:securityContext/sysctls",),
+    "network_mode": ("pod:hostNetwork",),
+    "pid_mode": ("pod:hostPID",),
+    "ipc_mode": ("pod:hostIPC",),
+    "userns_mode": ("pod:hostUsers",),
+    "volumes": ("pod:volumes",),
+    "service_account": ("pod:serviceAccountName",),
+    "automount_token": ("pod:automountServiceAccountToken",),
+    "restart": ("pod:restartPolicy",),
+    "replicas": ("object:spec/replicas", "object:spec"),
+    "update": ("object:spec/updateStrategy", "object:spec/strategy", "object:spec"),
+    "min_ready_seconds": ("object:spec/minReadySeconds", "object:spec"),
+    "disruption_budget": ("object:metadata",),
+    "namespace": ("object:metadata/namespace", "object:metadata"),
+    "pod": ("pod:",),
+}
+
+
+class KubernetesManifests(WorkloadSource):
+    """See ``WorkloadSource``. The pod's and the container's security contexts are merged as the kubelet merges them: what a
+    container says wins over what its pod says."""
+
+    id = "kubernetes"
+    title = "Kubernetes manifests (YAML or JSON; a file, a directory, or - for standard input)"
+    yaml_1_1 = True
+
+    def recognises(self, document: Document) -> bool:
+        """See ``WorkloadSource.recognises``."""
+        value = document.value
+        return (
+            isinstance(value, dict) and isinstance(value.get("apiVersion"), str) and isinstance(value.get("kind"), str)
+        )
+
+    def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
+        """See ``WorkloadSource.read``."""
+        objects = [item for document in documents for item in _objects(Node(document))]
+        budgets = [each for each in (_budget(item) for item in objects) if each is not None]
+        return tuple(workload for item in objects for workload in _workloads(item, budgets))
+
+
+@dataclass(frozen=True)
+class _Object:
+    node: Node
+    kind: str
+    name: str
+    namespace: str
+
+
+def _objects(node: Node) -> Iterator[_Object]:
+    """The objects of a document; those of a List one by one."""
+    value = node.value
+    if (
+        not isinstance(value, dict)
+        or not isinstance(value.get("kind"), str)
+        or not isinstance(value.get("apiVersion"), str)
+    ):
+        raise node.error("is not a Kubernetes object: apiVersion and kind must be texts")
+    kind: str = value["kind"]
+    if kind.endswith("List") and "items" in value:
+        inner = kind.removesuffix("List")
+        for item in node.get("items").items():
+            if (
+                inner and isinstance(item.value, dict) and "kind" not in item.value
+            ):  # a PodList leaves out what it says itself
+                item = Node.of(
+                    item.document, item.pointer, {"apiVersion": value["apiVersion"], "kind": inner, **item.value}
+                )
+            yield from _objects(item)
+        return
+    metadata = node.get("metadata").mapping()
+    name = metadata.get("name").text() or metadata.get("generateName").text() or ""
+    yield _Object(node, kind, name, metadata.get("namespace").text() or "")
+
+
+def _template(item: _Object) -> Node | None:
+    """The node that has the pod's ``metadata`` and ``spec``."""
+    if item.kind in _TEMPLATES:
+        return item.node.at(*_TEMPLATES[item.kind])
+    if item.kind in _WITH_TEMPLATE:
+        return item.node.at(*_USUAL_TEMPLATE)
+    value = item.node.value
+    for step in (*_USUAL_TEMPLATE, "spec"):
+        value = value.get(step) if isinstance(value, dict) else None
+    if isinstance(value, dict) and isinstance(value.get("containers"), list):
+        return item.node.at(*_USUAL_TEMPLATE)
+    return None
+
+
+def _budget(item: _Object) -> tuple[str, Mapping[str, str]] | None:
+    """Namespace and labels that a PodDisruptionBudget selects."""
+    if item.kind != "PodDisruptionBudget":
+        return None
+    labels = item.node.at("spec", "selector", "matchLabels").members()
+    return item.namespace, {key: value.text() or "" for key, value in labels}
+
+
+def _workloads(item: _Object, budgets: Sequence[tuple[str, Mapping[str, str]]]) -> Iterator[Workload]:
+    template = _template(item)
+    if template is None:
+        return
+    spec = template.get("spec").mapping()
+    if spec.value is None:
+        raise spec.error("is missing: the object has no pod to run")
+    labels = {key: value.text() or "" for key, value in template.at("metadata", "labels").members()}
+    covered = any(
+        namespace == item.namespace and selected and selected.items() <= labels.items()
+        for namespace, selected in budgets
+    )
+    pod = _pod(template, spec)
+    found = 0
+    for member, kind in _CONTAINERS:
+        for container in spec.get(member).items():
+            found += 1
+            yield _container(item, labels, spec, pod, container.mapping(), kind, covered)
+    if not found:
+        raise spec.error("has no containers")
+
+
+def _pod(template: Node, spec: Node) -> PodSettings:
+    context = spec.get("securityContext").mapping()
+    annotations = template.at("metadata", "annotations").members()
+    return PodSettings(
+        os=spec.at("os", "name").text() or "",
+        node_os=spec.at("nodeSelector", "kubernetes.io/os").text() or "",
+        host_users=spec.get("hostUsers").boolean(),
+        host_network=spec.get("hostNetwork").boolean(),
+        host_pid=spec.get("hostPID").boolean(),
+        host_ipc=spec.get("hostIPC").boolean(),
+        volumes=tuple(_volume(each) for each in spec.get("volumes").items()),
+        sysctls=tuple(each.get("name").text() or "" for each in context.get("sysctls").items()),
+        apparmor_annotations=tuple(
+            (key.removeprefix(_APPARMOR), value.text() or "") for key, value in annotations if key.startswith(_APPARMOR)
+        ),
+        service_account=spec.get("serviceAccountName").text() or spec.get("serviceAccount").text() or "",
+        automount_token=spec.get("automountServiceAccountToken").boolean(),
+        fs_group=context.get("fsGroup").integer(),
+        run_as_non_root=context.get("runAsNonRoot").boolean(),
+        run_as_user=context.get("runAsUser").integer(),
+        seccomp=_profile(context.get("seccompProfile")),
+        selinux=_selinux(context.get("seLinuxOptions")),
+        windows_host_process=context.at("windowsOptions", "hostProcess").boolean(),
+    )
+
+
+def _volume(node: Node) -> Volume:
+    types = [key for key, value in node.members() if key != "name" and value.value is not None]
+    # An entry without a source is an emptyDir: https://pkg.go.dev/k8s.io/kubernetes/pkg/apis/core/v1#SetDefaults_Volume
+    kind = types[0] if types else "emptyDir"
+    path = node.get(kind).get("path").text() or "" if kind == "hostPath" else ""
+    return Volume(node.get("name").text() or "", kind, path)
+
+
+def _profile(node: Node) -> str | None:
+    """A seccomp or AppArmor profile: its type, with the name of a Localhost profile ("Localhost/audit.json")."""
+    kind = node.mapping().get("type").text()
+    name = node.get("localhostProfile").text()
+    return f"{kind}/{name}" if kind and name else kind
+
+
+def _selinux(node: Node) -> SelinuxOptions | None:
+    if node.mapping().value is None:
+        return None
+    return SelinuxOptions(*(node.get(key).text() or "" for key in ("user", "role", "type", "level")))
+
+
+def _container(
+    item: _Object,
+    labels: Mapping[str, str],
+    spec: Node,
+    pod: PodSettings,
+    node: Node,
+    kind: str,
+    covered: bool,
+) -> Workload:
+    own = node.get("securityContext").mapping()
+    shared = spec.get("securityContext").mapping()
+    name = node.get("name").text() or ""
+    image = node.get("image").text()
+    if not image:
+        raise node.error("has no image")
+    if "{{" in image:
+        raise node.get("image").error("holds a template that is not rendered")
+    user, group = _merged_integer(own, shared, "runAsUser"), _merged_integer(own, shared, "runAsGroup")
+    limits, requests = node.at("resources", "limits").mapping(), node.at("resources", "requests").mapping()
+    if kind == "init" and node.get("restartPolicy").text() == "Always":
+        kind = "sidecar"
+    mounts, devices = _mounts(node, spec)
+    object_ = item.node
+    return Workload(
+        name=f"{'/'.join(filter(None, (item.namespace, item.kind, item.name)))} · {name}",
+        image=image,
+        source="kubernetes",
+        pointer=node.pointer,
+        kind=item.kind,
+        namespace=item.namespace,
+        unit=item.name,
+        container=name,
+        container_kind=kind,
+        labels=tuple(labels.items()),
+        user=None if user is None else f"{user}" if group is None else f"{user}:{group}",
+        run_as_non_root=_merged_boolean(own, shared, "runAsNonRoot"),
+        run_as_group=group,
+        read_only_root=own.get("readOnlyRootFilesystem").boolean(),
+        privileged=own.get("privileged").boolean(),
+        allow_privilege_escalation=own.get("allowPrivilegeEscalation").boolean(),
+        cap_add=_capabilities(own, "add"),
+        cap_drop=_capabilities(own, "drop"),
+        seccomp=_profile(own.get("seccompProfile")) or pod.seccomp,
+        apparmor=_profile(own.get("appArmorProfile"))
+        or _annotated(dict(pod.apparmor_annotations).get(name))
+        or _profile(shared.get("appArmorProfile")),
+        selinux=_selinux(own.get("seLinuxOptions")) or pod.selinux,
+        proc_mount=own.get("procMount").text(),
+        windows_host_process=_first(own.at("windowsOptions", "hostProcess").boolean(), pod.windows_host_process),
+        network_mode="host" if pod.host_network else None,
+        pid_mode="host" if pod.host_pid else None,
+        ipc_mode="host" if pod.host_ipc else None,
+        userns_mode="host" if pod.host_users else None,
+        sysctls=tuple(
+            (each.get("name").text() or "", each.get("value").text() or "") for each in shared.get("sysctls").items()
+        ),
+        memory=_bytes(limits.get("memory")),
+        memory_reservation=_bytes(requests.get("memory")),
+        cpus=_cores(limits.get("cpu")),
+        cpu_reservation=_cores(requests.get("cpu")),
+        restart=spec.get("restartPolicy").text(),
+        mounts=mounts,
+        ports=tuple(_port(each) for each in node.get("ports").items()),
+        devices=devices,
+        environment=tuple(_environment(node)),
+        command=node.get("command").texts() or None,
+        arguments=node.get("args").texts() or None,
+        healthcheck=True if node.get("livenessProbe").value or node.get("readinessProbe").value else None,
+        probes=tuple(_probes(node)),
+        replicas=object_.at("spec", "replicas").integer() if item.kind != "Pod" else None,
+        update=_update(item),
+        disruption_budget=covered,
+        image_pull_policy=node.get("imagePullPolicy").text(),
+        pod=pod,
+        origin=NodeOrigin(node, _PATHS, {"pod": spec, "object": item.node}),
+    )
+
+
+def _first(*values: bool | None) -> bool | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _merged_boolean(own: Node, shared: Node, key: str) -> bool | None:
+    return _first(own.get(key).boolean(), shared.get(key).boolean())
+
+
+def _merged_integer(own: Node, shared: Node, key: str) -> int | None:
+    return next((v for v in (own.get(key).integer(), shared.get(key).integer()) if v is not None), None)
+
+
+def _capabilities(context: Node, key: str) -> tuple[str, ...]:
+    return tuple(name.upper().removeprefix("CAP_") for name in context.at("capabilities", key).texts())
+
+
+def _annotated(profile: str | None) -> str | None:
+    """An AppArmor annotation (until Kubernetes 1.30) in the words of the field that replaced it."""
+    if profile is None:
+        return None
+    if profile.startswith("localhost/"):
+        return "Localhost/" + profile.removeprefix("localhost/")
+    return {"runtime/default": "RuntimeDefault", "unconfined": "Unconfined"}.get(profile, profile)
+
+
+def _bytes(node: Node) -> int | None:
+    text = node.text()
+    found = quantity(text) if text is not None else None
+    if text is not None and found is None:
+        raise node.error(f"is not a quantity: {text!r}")
+    return int(found) if found is not None else None
+
+
+def _cores(node: Node) -> float | None:
+    text = node.text()
+    found = quantity(text) if text is not None else None
+    if text is not None and found is None:
+        raise node.error(f"is not a quantity: {text!r}")
+    return float(found) if found is not None else None
+
+
+def _mounts(node: Node, spec: Node) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
+    volumes = {each.get("name").text() or "": each for each in spec.get("volumes").items()}
+    mounts = tuple(
+        _mount(each, volumes.get(each.get("name").text() or "")) for each in node.get("volumeMounts").items()
+    )
+    return mounts, tuple(each.get("devicePath").text() or "" for each in node.get("volumeDevices").items())
+
+
+def _mount(node: Node, volume: Node | None) -> Mount:
+    target = node.get("mountPath").text() or ""
+    propagation = _PROPAGATION.get(node.get("mountPropagation").text() or "", "")
+    read_only = bool(node.get("readOnly").boolean())
+    if volume is None:  # of a StatefulSet's volumeClaimTemplates
+        return Mount("volume", target, node.get("name").text() or "", read_only, propagation, "persistentVolumeClaim")
+    found = _volume(volume)
+    source = volume.get(found.type)
+    if found.type == "hostPath":
+        return Mount("bind", target, found.path, read_only, propagation, "hostPath")
+    if found.type == "emptyDir":
+        kind = "tmpfs" if source.get("medium").text() == "Memory" else "volume"
+        return Mount(kind, target, "", read_only, propagation, "emptyDir", _bytes(source.get("sizeLimit")))
+    if found.type in _READ_ONLY_VOLUMES:
+        return Mount(_READ_ONLY_VOLUMES[found.type], target, found.name, True, propagation, found.type)
+    claim = source.get("claimName").text() if found.type == "persistentVolumeClaim" else None
+    read_only = read_only or bool(source.get("readOnly").boolean())
+    return Mount(
+        "image" if found.type == "image" else "volume", target, claim or found.name, read_only, propagation, found.type
+    )
+
+
+def _port(node: Node) -> PortBinding:
+    return PortBinding(
+        node.get("containerPort").integer() or 0,
+        node.get("hostPort").integer() or None,
+        node.get("hostIP").text() or "",
+        (node.get("protocol").text() or "TCP").lower(),
+    )
+
+
+def _environment(node: Node) -> Iterator[Variable]:
+    origins = {"secretKeyRef": "secret", "configMapKeyRef": "config"}
+    for each in node.get("env").items():
+        name = each.get("name").text() or ""
+        source = next((key for key, value in each.get("valueFrom").members() if value.value is not None), "")
+        yield Variable(name, each.get("value").text() or "", origins.get(source, "field" if source else "literal"))
+    for each in node.get("envFrom").items():
+        origin = "secret" if each.get("secretRef").value is not None else "config"
+        yield Variable(f"{each.get('prefix').text() or ''}*", "", origin)
+
+
+def _probes(node: Node) -> Iterator[Probe]:
+    places = [(kind, node.get(f"{kind}Probe")) for kind in ("liveness", "readiness", "startup")]
+    places += [(kind, node.at("lifecycle", kind)) for kind in ("postStart", "preStop")]
+    for kind, place in places:
+        if place.mapping().value is not None:
+            yield Probe(kind, place.at("httpGet", "host").text() or place.at("tcpSocket", "host").text() or "")
+
+
+def _update(item: _Object) -> UpdateStrategy | None:
+    spec = item.node.get("spec")
+    if item.kind not in ("Deployment", "StatefulSet", "DaemonSet"):
+        return None
+    strategy = spec.get("strategy" if item.kind == "Deployment" else "updateStrategy").mapping()
+    rolling = strategy.get("rollingUpdate").mapping()
+    return UpdateStrategy(
+        type=strategy.get("type").text() or "RollingUpdate",
+        max_unavailable=rolling.get("maxUnavailable").text() or "",
+        max_surge=rolling.get("maxSurge").text() or "",
+        min_ready_seconds=spec.get("minReadySeconds").integer(),
+    )
