@@ -1,0 +1,196 @@
+"""The Docker engine itself: its settings from ``docker info`` and ``daemon.json``, and what it runs, asked by its API.
+
+https://docs.docker.com/reference/api/engine/version/v1.47/#tag/System/operation/SystemInfo
+https://docs.docker.com/reference/cli/dockerd/#daemon-configuration-file
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from scanner.errors import RemoteError, ScannerError
+from scanner.model.workload import EngineFacts, Network, Workload
+from scanner.workloads._documents import Document, parse
+from scanner.workloads.base import Node, NodeOrigin
+
+DAEMON_FILE = Path("/etc/docker/daemon.json")
+_DAEMON_KEYS = frozenset(
+    (
+        "icc", "userns-remap", "log-driver", "log-opts", "log-level", "live-restore", "storage-driver", "hosts", "tls",
+        "tlsverify", "insecure-registries", "no-new-privileges", "userland-proxy", "authorization-plugins", "experimental",
+        "default-ulimits", "data-root", "iptables", "seccomp-profile", "cgroup-parent", "registry-mirrors", "debug", "bip",
+        "exec-opts", "default-address-pools", "features", "selinux-enabled", "ipv6", "dns", "runtimes", "containerd",
+    )
+)  # fmt: skip
+_PATHS: Mapping[str, tuple[str, ...]] = {
+    "inter_container": ("icc", "daemon:icc"),
+    "iptables": ("iptables", "daemon:iptables"),
+    "log_level": ("log-level", "daemon:log-level"),
+    "logging_driver": ("log-driver", "daemon:log-driver", "LoggingDriver"),
+    "insecure_registries": ("insecure-registries", "daemon:insecure-registries", "RegistryConfig"),
+    "userns_remap": ("userns-remap", "daemon:userns-remap", "SecurityOptions"),
+    "seccomp": ("seccomp-profile", "daemon:seccomp-profile", "SecurityOptions"),
+    "no_new_privileges": ("no-new-privileges", "daemon:no-new-privileges"),
+    "live_restore": ("live-restore", "daemon:live-restore", "LiveRestoreEnabled"),
+    "userland_proxy": ("userland-proxy", "daemon:userland-proxy"),
+    "experimental": ("experimental", "daemon:experimental", "ExperimentalBuild"),
+    "authorization_plugins": ("authorization-plugins", "daemon:authorization-plugins", "Plugins/Authorization"),
+    "tcp_hosts": ("hosts", "daemon:hosts"),
+    "storage_driver": ("storage-driver", "daemon:storage-driver", "Driver"),
+    "swarm_active": ("Swarm",),
+}
+
+
+def is_info(value: Any) -> bool:
+    """Whether this is what ``docker info --format '{{json .}}'`` prints."""
+    return isinstance(value, dict) and "ServerVersion" in value and "SecurityOptions" in value
+
+
+def is_daemon_file(value: Any) -> bool:
+    """Whether this is a ``daemon.json``: nothing but options of dockerd that are known here."""
+    return isinstance(value, dict) and bool(value) and value.keys() <= _DAEMON_KEYS
+
+
+def engine(info: Node | None, daemon: Node | None, networks: Mapping[str, Network] | None = None) -> Workload:
+    """The engine as a workload of its own. What neither ``info`` nor ``daemon.json`` tells is None. Raises UsageError."""
+    facts = EngineFacts("docker engine")
+    if info is not None:
+        facts = _from_info(info)
+    if daemon is not None:
+        facts = _from_daemon(facts, daemon)
+    if networks is not None:
+        facts = replace(
+            facts, overlay_networks=tuple(dict.fromkeys(n for n in networks.values() if n.driver == "overlay"))
+        )
+    base = info or daemon
+    assert base is not None
+    roots = {"daemon": daemon if daemon is not None else base}
+    return Workload(
+        facts.name, "", "docker", kind="engine", unit=facts.name, engine=facts, origin=NodeOrigin(base, _PATHS, roots)
+    )
+
+
+def _from_info(node: Node) -> EngineFacts:
+    options = {name: rest for name, _, rest in (_option(text) for text in node.get("SecurityOptions").texts())}
+    swarm = node.get("Swarm").mapping()
+    cluster = swarm.at("Cluster", "Spec").mapping()
+    registries = node.get("RegistryConfig").mapping()
+    insecure = [
+        cidr for cidr in registries.get("InsecureRegistryCIDRs").texts() if cidr not in ("127.0.0.0/8", "::1/128")
+    ]
+    insecure += [
+        name for name, each in registries.get("IndexConfigs").members() if each.get("Secure").boolean() is False
+    ]
+    active = swarm.get("LocalNodeState").text() == "active"
+    expiry = cluster.at("CAConfig", "NodeCertExpiry").number()
+    return EngineFacts(
+        name=f"docker engine {node.get('Name').text() or ''}".strip(),
+        version=node.get("ServerVersion").text() or "",
+        os_type=node.get("OSType").text() or "",
+        rootless="rootless" in options,
+        storage_driver=node.get("Driver").text() or "",
+        logging_driver=node.get("LoggingDriver").text() or "",
+        insecure_registries=tuple(insecure),
+        userns_remap="userns" in options,
+        seccomp=options.get("seccomp", "").removeprefix("profile=") if "seccomp" in options else "unconfined",
+        no_new_privileges=True if "no-new-privileges" in options else None,
+        live_restore=node.get("LiveRestoreEnabled").boolean(),
+        experimental=node.get("ExperimentalBuild").boolean(),
+        authorization_plugins=node.at("Plugins", "Authorization").texts(),
+        swarm_active=active,
+        swarm_managers=swarm.get("Managers").integer() if active else None,
+        swarm_nodes=swarm.get("Nodes").integer() if active else None,
+        swarm_autolock=cluster.at("EncryptionConfig", "AutoLockManagers").boolean() if cluster.value else None,
+        node_certificate_days=expiry / 86_400e9 if expiry else None,
+        images=node.get("Images").integer(),
+        containers=node.get("Containers").integer(),
+        containers_running=node.get("ContainersRunning").integer(),
+    )
+
+
+def _option(text: str) -> tuple[str, str, str]:
+    """``name=seccomp,profile=builtin`` as (seccomp, ",", profile=builtin)."""
+    return text.removeprefix("name=").partition(",")
+
+
+def _from_daemon(facts: EngineFacts, node: Node) -> EngineFacts:
+    """daemon.json says what was configured; a setting that it leaves out has dockerd's default."""
+    hosts = tuple(host for host in node.get("hosts").texts() if host.startswith("tcp://"))
+    remap = node.get("userns-remap").text()
+    proxy, iptables, icc = (node.get(key).boolean() for key in ("userland-proxy", "iptables", "icc"))
+    level = node.get("log-level").text() or ("debug" if node.get("debug").boolean() else None)
+    return replace(
+        facts,
+        logging_driver=node.get("log-driver").text() or facts.logging_driver or "json-file",
+        log_options=tuple((key, value.text() or "") for key, value in node.get("log-opts").members()),
+        log_level=level or "info",
+        inter_container=True if icc is None else icc,
+        iptables=True if iptables is None else iptables,
+        insecure_registries=tuple(
+            dict.fromkeys((*(facts.insecure_registries or ()), *node.get("insecure-registries").texts()))
+        ),
+        userns_remap=bool(remap) if facts.userns_remap is None else facts.userns_remap,
+        seccomp=node.get("seccomp-profile").text() or facts.seccomp,
+        no_new_privileges=bool(node.get("no-new-privileges").boolean()),
+        live_restore=bool(node.get("live-restore").boolean()) if facts.live_restore is None else facts.live_restore,
+        userland_proxy=True if proxy is None else proxy,
+        experimental=bool(node.get("experimental").boolean()) if facts.experimental is None else facts.experimental,
+        authorization_plugins=facts.authorization_plugins or node.get("authorization-plugins").texts(),
+        tcp_hosts=hosts,
+        tls_verify=bool(node.get("tlsverify").boolean()),
+        default_ulimits=tuple(name for name, _ in node.get("default-ulimits").members()),
+        cgroup_parent=node.get("cgroup-parent").text() or "",
+        storage_driver=node.get("storage-driver").text() or facts.storage_driver,
+    )
+
+
+@contextmanager
+def connection() -> Iterator[Any]:
+    """A client of the local engine (``DOCKER_HOST`` and its companions are respected). Raises RemoteError where none answers."""
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=60)
+    except DockerException as error:
+        raise _unreachable(error) from None
+    try:
+        yield client
+    except (DockerException, OSError) as error:
+        raise _unreachable(error) from None
+    finally:
+        client.close()
+
+
+def _unreachable(error: Exception) -> ScannerError:
+    return RemoteError(
+        "the Docker engine does not answer",
+        reason="engine_unreachable",
+        retryable=False,
+        hint=f"start it, set DOCKER_HOST, or audit a saved inspect: dockwarden audit docker:FILE ({str(error)[:200]})",
+    )
+
+
+def as_node(value: Any, name: str) -> Node:
+    """An answer of the API as a document."""
+    return Node(Document(value, name))
+
+
+def local_daemon_file() -> Node | None:
+    """This machine's daemon.json where it can be read; None otherwise: then its settings are not known."""
+    try:
+        text = DAEMON_FILE.read_text()
+    except (OSError, ValueError):
+        return None
+    documents = parse(text, str(DAEMON_FILE))
+    return Node(documents[0]) if documents else None
+
+
+def bridge_allows_traffic(network: Node) -> bool | None:
+    """``icc`` as the default bridge has it. https://docs.docker.com/engine/network/drivers/bridge/#options"""
+    value = network.get("Options").mapping().get("com.docker.network.bridge.enable_icc").text()
+    return None if value is None else value.lower() == "true"

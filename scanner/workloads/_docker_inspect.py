@@ -1,0 +1,357 @@
+"""Containers, services and networks as Docker's Engine API describes them.
+
+https://docs.docker.com/reference/api/engine/version/v1.47/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
+from scanner.workloads._docker_options import capabilities, encrypted, security_options, selinux_of
+from scanner.workloads.base import Node, NodeOrigin
+
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+_UNMASKED = "systempaths=unconfined"
+_CONTAINER_PATHS: Mapping[str, tuple[str, ...]] = {
+    "image": ("Config/Image", "Image"),
+    "user": ("Config/User", "Config"),
+    "read_only_root": ("HostConfig/ReadonlyRootfs", "HostConfig"),
+    "privileged": ("HostConfig/Privileged",),
+    "allow_privilege_escalation": ("HostConfig/SecurityOpt", "HostConfig"),
+    "cap_add": ("HostConfig/CapAdd",),
+    "cap_drop": ("HostConfig/CapDrop", "HostConfig"),
+    "security_opt": ("HostConfig/SecurityOpt", "HostConfig"),
+    "seccomp": ("HostConfig/SecurityOpt", "HostConfig"),
+    "apparmor": ("AppArmorProfile", "HostConfig/SecurityOpt", "HostConfig"),
+    "selinux": ("HostConfig/SecurityOpt", "HostConfig"),
+    "network_mode": ("HostConfig/NetworkMode",),
+    "networks": ("NetworkSettings/Networks", "NetworkSettings"),
+    "pid_mode": ("HostConfig/PidMode",),
+    "ipc_mode": ("HostConfig/IpcMode",),
+    "uts_mode": ("HostConfig/UTSMode",),
+    "userns_mode": ("HostConfig/UsernsMode",),
+    "cgroup_parent": ("HostConfig/CgroupParent",),
+    "sysctls": ("HostConfig/Sysctls",),
+    "ulimits": ("HostConfig/Ulimits",),
+    "memory": ("HostConfig/Memory", "HostConfig"),
+    "memory_reservation": ("HostConfig/MemoryReservation", "HostConfig"),
+    "cpus": ("HostConfig/NanoCpus", "HostConfig/CpuQuota", "HostConfig"),
+    "cpu_shares": ("HostConfig/CpuShares", "HostConfig"),
+    "pids_limit": ("HostConfig/PidsLimit", "HostConfig"),
+    "restart": ("HostConfig/RestartPolicy", "HostConfig"),
+    "mounts": ("Mounts", "HostConfig"),
+    "ports": ("HostConfig/PortBindings", "NetworkSettings/Ports"),
+    "publish_all_ports": ("HostConfig/PublishAllPorts",),
+    "devices": ("HostConfig/Devices",),
+    "environment": ("Config/Env",),
+    "command": ("Config/Entrypoint",),
+    "arguments": ("Config/Cmd",),
+    "healthcheck": ("Config/Healthcheck", "Config"),
+    "logging": ("HostConfig/LogConfig", "HostConfig"),
+    "labels": ("Config/Labels",),
+}
+_SERVICE_PATHS: Mapping[str, tuple[str, ...]] = {
+    "image": ("container:Image",),
+    "user": ("container:User", "container:"),
+    "read_only_root": ("container:ReadOnly", "container:"),
+    "allow_privilege_escalation": ("container:Privileges", "container:"),
+    "cap_add": ("container:CapabilityAdd",),
+    "cap_drop": ("container:CapabilityDrop", "container:"),
+    "seccomp": ("container:Privileges/Seccomp",),
+    "apparmor": ("container:Privileges/AppArmor",),
+    "selinux": ("container:Privileges/SELinuxContext", "container:Privileges"),
+    "sysctls": ("container:Sysctls",),
+    "ulimits": ("container:Ulimits",),
+    "mounts": ("container:Mounts", "container:"),
+    "environment": ("container:Env",),
+    "command": ("container:Command",),
+    "arguments": ("container:Args",),
+    "healthcheck": ("container:Healthcheck", "container:"),
+    "memory": ("task:Resources/Limits/MemoryBytes", "task:Resources", "task:"),
+    "memory_reservation": ("task:Resources/Reservations", "task:Resources", "task:"),
+    "cpus": ("task:Resources/Limits/NanoCPUs", "task:Resources", "task:"),
+    "cpu_reservation": ("task:Resources/Reservations", "task:Resources", "task:"),
+    "pids_limit": ("task:Resources/Limits/Pids", "task:Resources", "task:"),
+    "restart": ("task:RestartPolicy", "task:"),
+    "logging": ("task:LogDriver", "task:"),
+    "networks": ("task:Networks", "Spec/Networks"),
+    "ports": ("Spec/EndpointSpec/Ports", "Spec/EndpointSpec"),
+    "replicas": ("Spec/Mode",),
+    "update": ("Spec/UpdateConfig", "Spec"),
+    "rollback": ("Spec/RollbackConfig", "Spec"),
+}
+
+
+def is_container(value: Any) -> bool:
+    """Whether this is what ``docker inspect CONTAINER`` prints, one object of it."""
+    return (
+        isinstance(value, dict) and isinstance(value.get("HostConfig"), dict) and isinstance(value.get("Config"), dict)
+    )
+
+
+def is_service(value: Any) -> bool:
+    """Whether this is what ``docker service inspect`` prints, one object of it."""
+    spec = value.get("Spec") if isinstance(value, dict) else None
+    return isinstance(spec, dict) and isinstance(spec.get("TaskTemplate"), dict)
+
+
+def is_network(value: Any) -> bool:
+    """Whether this is what ``docker network inspect`` prints, one object of it."""
+    return isinstance(value, dict) and "IPAM" in value and isinstance(value.get("Driver"), str)
+
+
+def networks_by_id(nodes: Iterator[Node]) -> dict[str, Network]:
+    """Networks by id and by name."""
+    found: dict[str, Network] = {}
+    for node in nodes:
+        name, driver = node.get("Name").text() or "", node.get("Driver").text() or ""
+        options = {key: value.text() or "" for key, value in node.get("Options").members()}
+        network = Network(name, driver, encrypted(options) if driver == "overlay" else None)
+        found[node.get("Id").text() or name] = found[name] = network
+    return found
+
+
+def container(
+    node: Node, networks: Mapping[str, Network], *, digest: str = "", processes: tuple[str, ...] | None = None
+) -> Workload:
+    """The workload of one container. ``networks`` by name, as far as they are known. Raises UsageError."""
+    config, host = node.get("Config").mapping(), node.get("HostConfig").mapping()
+    name = (node.get("Name").text() or node.get("Id").text() or "").lstrip("/")
+    options = host.get("SecurityOpt").texts()
+    if host.get("MaskedPaths").value == []:  # the API tells --security-opt systempaths=unconfined only so
+        options = (*options, _UNMASKED)
+    security = security_options(options)
+    test = config.get("Healthcheck").mapping().get("Test").texts()
+    healthcheck = (test[0] != "NONE") if test else None
+    logging = host.get("LogConfig").mapping()
+    labels = tuple((key, value.text() or "") for key, value in config.get("Labels").members())
+    mode = host.get("NetworkMode").text() or ""
+    apparmor = node.get("AppArmorProfile").text() or None
+    return Workload(
+        name=name,
+        image=config.get("Image").text() or node.get("Image").text() or "",
+        source="docker",
+        pointer=node.pointer,
+        kind="container",
+        unit=dict(labels).get("com.docker.compose.service", name),
+        namespace=dict(labels).get("com.docker.compose.project", ""),
+        container=name,
+        labels=labels,
+        user=config.get("User").text() or None,
+        read_only_root=host.get("ReadonlyRootfs").boolean(),
+        privileged=host.get("Privileged").boolean(),
+        allow_privilege_escalation=security.allow_privilege_escalation,
+        cap_add=capabilities(host.get("CapAdd").texts()),
+        cap_drop=capabilities(host.get("CapDrop").texts()),
+        security_opt=options,
+        seccomp=security.seccomp,
+        apparmor=security.apparmor or ("Unconfined" if apparmor == "unconfined" else apparmor),
+        selinux=selinux_of(options),
+        network_mode=None if mode in ("", "default") else mode,
+        pid_mode=host.get("PidMode").text() or None,
+        ipc_mode=host.get("IpcMode").text() or None,
+        uts_mode=host.get("UTSMode").text() or None,
+        userns_mode=host.get("UsernsMode").text() or None,
+        cgroup_parent=host.get("CgroupParent").text() or None,
+        sysctls=tuple((key, value.text() or "") for key, value in host.get("Sysctls").members()),
+        ulimits=tuple(each.get("Name").text() or "" for each in host.get("Ulimits").items()),
+        memory=host.get("Memory").integer(),
+        memory_reservation=host.get("MemoryReservation").integer() or None,
+        cpus=_cpus(host),
+        cpu_shares=host.get("CpuShares").integer(),
+        pids_limit=max(0, host.get("PidsLimit").integer() or 0),
+        restart=host.at("RestartPolicy", "Name").text() or "no",
+        restart_max_retries=host.at("RestartPolicy", "MaximumRetryCount").integer(),
+        mounts=tuple(_mounts(node, host)),
+        ports=tuple(_bindings(host, node)),
+        publish_all_ports=host.get("PublishAllPorts").boolean(),
+        networks=tuple(_networks(node, mode, networks)),
+        devices=tuple(_devices(host)),
+        environment=tuple(_variables(config.get("Env"))),
+        command=config.get("Entrypoint").texts() or None,
+        arguments=config.get("Cmd").texts() or None,
+        healthcheck=healthcheck,
+        healthcheck_test=test,
+        logging=Logging(logging.get("Type").text() or "", _texts(logging.get("Config"))) if logging.value else None,
+        running_digest=digest,
+        started_at=node.at("State", "StartedAt").text() or "",
+        processes=processes,
+        origin=NodeOrigin(node, _CONTAINER_PATHS, {}),
+    )
+
+
+def _texts(node: Node) -> tuple[tuple[str, str], ...]:
+    return tuple((key, value.text() or "") for key, value in node.members())
+
+
+def _cpus(host: Node) -> float | None:
+    nano, quota = host.get("NanoCpus").integer() or 0, host.get("CpuQuota").integer() or 0
+    if nano:
+        return nano / 1e9
+    return quota / (host.get("CpuPeriod").integer() or 100_000) if quota > 0 else 0.0
+
+
+def _mounts(node: Node, host: Node) -> Iterator[Mount]:
+    for each in node.get("Mounts").items():
+        name = each.get("Name").text() or ""
+        source = (each.get("Source").text() or "") if each.get("Type").text() == "bind" else name
+        anonymous = each.get("Type").text() == "volume" and bool(_ANONYMOUS.fullmatch(name))
+        yield Mount(
+            each.get("Type").text() or "volume",
+            each.get("Destination").text() or "",
+            "" if anonymous else source,
+            each.get("RW").boolean() is False,
+            each.get("Propagation").text() or "",
+            each.get("Driver").text() or "",
+        )
+    for target, options in _texts(host.get("Tmpfs")):
+        size = re.search(r"size=(\d+)(?:,|$)", options)
+        yield Mount("tmpfs", target, size=int(size[1]) if size else None)
+
+
+def _bindings(host: Node, node: Node) -> Iterator[PortBinding]:
+    published = host.get("PortBindings").members() or node.at("NetworkSettings", "Ports").members()
+    for key, bindings in published:
+        port, _, protocol = key.partition("/")
+        for each in bindings.items():
+            text = each.get("HostPort").text() or "0"
+            first = text.split("-")[0]
+            yield PortBinding(
+                int(port) if port.isascii() and port.isdigit() else 0,
+                int(first) if first.isascii() and first.isdigit() else 0,
+                each.get("HostIp").text() or "",
+                protocol or "tcp",
+            )
+
+
+def _networks(node: Node, mode: str, known: Mapping[str, Network]) -> Iterator[Network]:
+    for name, each in node.at("NetworkSettings", "Networks").members():
+        found = known.get(each.get("NetworkID").text() or "") or known.get(name)
+        default = name == "bridge" and mode in ("", "default", "bridge")
+        yield Network(name, found.driver if found else "", found.encrypted if found else None, default)
+
+
+def _devices(host: Node) -> Iterator[str]:
+    for each in host.get("Devices").items():
+        yield each.get("PathOnHost").text() or ""
+    yield from host.get("DeviceCgroupRules").texts()
+
+
+def _variables(node: Node) -> Iterator[Variable]:
+    for text in node.texts():
+        name, _, value = text.partition("=")
+        yield Variable(name, value)
+
+
+def service(node: Node, networks: Mapping[str, Network]) -> Workload:
+    """The workload of one Swarm service. Raises UsageError."""
+    spec = node.get("Spec").mapping()
+    task = spec.get("TaskTemplate").mapping()
+    inner = task.get("ContainerSpec").mapping()
+    if inner.value is None:
+        raise task.error("has no ContainerSpec: it runs a plug-in, not a container")
+    privileges = inner.get("Privileges").mapping()
+    limits, reserved = task.at("Resources", "Limits").mapping(), task.at("Resources", "Reservations").mapping()
+    test = inner.at("Healthcheck", "Test").texts()
+    name = spec.get("Name").text() or ""
+    logging = task.get("LogDriver").mapping()
+    image, _, pinned = (inner.get("Image").text() or "").partition("@")
+    no_new = privileges.get("NoNewPrivileges").boolean()
+    return Workload(
+        name=name,
+        image=inner.get("Image").text() or "",
+        source="swarm",
+        pointer=node.pointer,
+        kind="service",
+        unit=name,
+        container=name,
+        namespace=dict(_texts(spec.get("Labels"))).get("com.docker.stack.namespace", ""),
+        labels=_texts(spec.get("Labels")),
+        user=inner.get("User").text(),
+        read_only_root=inner.get("ReadOnly").boolean(),
+        allow_privilege_escalation=None if no_new is None else not no_new,
+        cap_add=capabilities(inner.get("CapabilityAdd").texts()),
+        cap_drop=capabilities(inner.get("CapabilityDrop").texts()),
+        seccomp=_confinement(privileges.get("Seccomp")),
+        apparmor=_confinement(privileges.get("AppArmor")),
+        sysctls=_texts(inner.get("Sysctls")),
+        ulimits=tuple(each.get("Name").text() or "" for each in inner.get("Ulimits").items()),
+        memory=limits.get("MemoryBytes").integer(),
+        memory_reservation=reserved.get("MemoryBytes").integer(),
+        cpus=_nano(limits.get("NanoCPUs")),
+        cpu_reservation=_nano(reserved.get("NanoCPUs")),
+        pids_limit=limits.get("Pids").integer(),
+        restart=task.at("RestartPolicy", "Condition").text(),
+        restart_max_retries=task.at("RestartPolicy", "MaxAttempts").integer(),
+        mounts=tuple(_service_mounts(inner)),
+        ports=tuple(_service_ports(spec)),
+        networks=tuple(_service_networks(spec, task, networks)),
+        environment=tuple(_variables(inner.get("Env"))),
+        command=inner.get("Command").texts() or None,
+        arguments=inner.get("Args").texts() or None,
+        healthcheck=(test[0] != "NONE") if test else None,
+        healthcheck_test=test,
+        logging=Logging(logging.get("Name").text() or "", _texts(logging.get("Options"))) if logging.value else None,
+        replicas=spec.at("Mode", "Replicated", "Replicas").integer(),
+        update=_strategy(spec.get("UpdateConfig")),
+        rollback=_strategy(spec.get("RollbackConfig")),
+        running_digest=f"{image.rpartition(':')[0] or image}@{pinned}" if pinned else "",
+        origin=NodeOrigin(node, _SERVICE_PATHS, {"task": task, "container": inner}),
+    )
+
+
+def _confinement(node: Node) -> str | None:
+    mode = node.mapping().get("Mode").text()
+    return {"unconfined": "Unconfined", "disabled": "Unconfined", "default": "RuntimeDefault"}.get(mode or "", mode)
+
+
+def _nano(node: Node) -> float | None:
+    value = node.integer()
+    return value / 1e9 if value is not None else None
+
+
+def _service_mounts(inner: Node) -> Iterator[Mount]:
+    for each in inner.get("Mounts").items():
+        yield Mount(
+            each.get("Type").text() or "volume",
+            each.get("Target").text() or "",
+            each.get("Source").text() or "",
+            bool(each.get("ReadOnly").boolean()),
+            each.at("BindOptions", "Propagation").text() or "",
+            each.at("VolumeOptions", "DriverConfig", "Name").text() or "",
+            each.at("TmpfsOptions", "SizeBytes").integer(),
+        )
+    for kind, member, name in (("secret", "Secrets", "SecretName"), ("config", "Configs", "ConfigName")):
+        for each in inner.get(member).items():
+            file = each.at("File", "Name").text() or ""
+            target = file if file.startswith("/") else f"/run/secrets/{file}" if kind == "secret" else f"/{file}"
+            yield Mount(kind, target, each.get(name).text() or "", True)
+
+
+def _service_ports(spec: Node) -> Iterator[PortBinding]:
+    for each in spec.at("EndpointSpec", "Ports").items():
+        published = each.get("PublishedPort").integer() or 0
+        yield PortBinding(each.get("TargetPort").integer() or 0, published, "", each.get("Protocol").text() or "tcp")
+
+
+def _service_networks(spec: Node, task: Node, known: Mapping[str, Network]) -> Iterator[Network]:
+    for each in [*task.get("Networks").items(), *spec.get("Networks").items()]:
+        target = each.get("Target").text() or ""
+        yield known.get(target) or Network(target)
+
+
+def _strategy(node: Node) -> UpdateStrategy | None:
+    if node.mapping().value is None:
+        return None
+    delay, monitor = node.get("Delay").number(), node.get("Monitor").number()
+    return UpdateStrategy(
+        type="rolling",
+        parallelism=node.get("Parallelism").text() or "",
+        order=node.get("Order").text() or "",
+        failure_action=node.get("FailureAction").text() or "",
+        delay=delay / 1e9 if delay is not None else None,
+        monitor=monitor / 1e9 if monitor is not None else None,
+    )

@@ -1,0 +1,89 @@
+"""Docker: the running engine by its API, or a saved ``docker inspect``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from scanner.model.workload import Network, Workload
+from scanner.workloads import _docker_engine, _docker_inspect
+from scanner.workloads._documents import Document
+from scanner.workloads.base import Files, Node, WorkloadSource
+
+
+class DockerEngine(WorkloadSource):
+    """See ``WorkloadSource``. Of a file it reads what ``docker inspect``, ``docker network inspect`` and
+    ``docker info --format '{{json .}}'`` print, and ``daemon.json``; of an engine the same by its API."""
+
+    id = "docker"
+    title = "Docker (the running engine, or FILE with the output of docker inspect)"
+
+    def recognises(self, document: Document) -> bool:
+        """See ``WorkloadSource.recognises``."""
+        value = document.value
+        values = value if isinstance(value, list) else [value]
+        known = (_docker_inspect.is_container, _docker_engine.is_info, _docker_engine.is_daemon_file)
+        return any(test(each) for each in values[:100] for test in known)
+
+    def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
+        """See ``WorkloadSource.read``."""
+        nodes = [node for document in documents for node in objects(document)]
+        networks = _docker_inspect.networks_by_id(n for n in nodes if _docker_inspect.is_network(n.value))
+        return tuple(workload for node in nodes for workload in self._workloads(node, networks))
+
+    def running(self) -> tuple[Workload, ...]:
+        """See ``WorkloadSource.running``: the engine itself, then its running containers."""
+        with _docker_engine.connection() as client:
+            found = [_docker_engine.as_node(each, "docker network inspect") for each in client.api.networks()]
+            networks = _docker_inspect.networks_by_id(iter(found))
+            info = _docker_engine.as_node(client.info(), "docker info")
+            engine = _docker_engine.engine(info, _docker_engine.local_daemon_file(), networks)
+            bridge = next((n for n in found if n.get("Name").text() == "bridge"), None)
+            if engine.engine is not None and engine.engine.inter_container is None and bridge is not None:
+                allowed = _docker_engine.bridge_allows_traffic(bridge)
+                engine = replace(engine, engine=replace(engine.engine, inter_container=allowed))
+            return (engine, *self._containers(client, networks))
+
+    def _containers(self, client: Any, networks: dict[str, Network]) -> Iterator[Workload]:
+        for each in client.containers.list(ignore_removed=True):
+            node = _docker_engine.as_node(each.attrs, f"docker inspect {each.name}")
+            yield _docker_inspect.container(node, networks, digest=_digest(each), processes=_processes(each))
+
+    def _workloads(self, node: Node, networks: dict[str, Network]) -> Iterator[Workload]:
+        if _docker_inspect.is_container(node.value):
+            yield _docker_inspect.container(node, networks)
+        elif _docker_engine.is_info(node.value):
+            yield _docker_engine.engine(node, None, networks or None)
+        elif _docker_engine.is_daemon_file(node.value):
+            yield _docker_engine.engine(None, node)
+        elif not _docker_inspect.is_network(node.value):
+            service = _docker_inspect.is_service(node.value)
+            raise node.error(
+                "is a service: audit it as swarm:FILE"
+                if service
+                else "is not what docker inspect prints of a container"
+            )
+
+
+def objects(document: Document) -> list[Node]:
+    """The objects of a document: of a list each, else the document itself."""
+    node = Node(document)
+    return node.items() if isinstance(document.value, list) else [node]
+
+
+def _digest(container: Any) -> str:
+    """The repository digest of the image that a container runs; empty for an image that no registry has."""
+    digests = (container.image.attrs if container.image else {}).get("RepoDigests") or []
+    return str(digests[0]) if digests else ""
+
+
+def _processes(container: Any) -> tuple[str, ...] | None:
+    """Command lines of the processes inside; None where the engine cannot tell."""
+    from docker.errors import APIError
+
+    try:
+        top = container.top(ps_args="-eo args")
+    except APIError:
+        return None
+    return tuple(" ".join(words) for words in top.get("Processes") or ())

@@ -1,0 +1,281 @@
+"""Amazon ECS: task definitions and services, as the AWS command line registers and describes them.
+
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from scanner.model.workload import Logging, Mount, PortBinding, UpdateStrategy, Variable, Workload
+from scanner.workloads._docker_options import capabilities, security_options, selinux_of
+from scanner.workloads._documents import Document
+from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
+
+_MIB = 1 << 20
+_LINUX = "linuxParameters"
+_PATHS: Mapping[str, tuple[str, ...]] = {
+    "image": ("image",),
+    "user": ("user",),
+    "read_only_root": ("readonlyRootFilesystem",),
+    "privileged": ("privileged",),
+    "allow_privilege_escalation": ("dockerSecurityOptions",),
+    "security_opt": ("dockerSecurityOptions",),
+    "seccomp": ("dockerSecurityOptions",),
+    "apparmor": ("dockerSecurityOptions",),
+    "selinux": ("dockerSecurityOptions",),
+    "cap_add": (f"{_LINUX}/capabilities/add",),
+    "cap_drop": (f"{_LINUX}/capabilities/drop", f"{_LINUX}/capabilities", _LINUX),
+    "devices": (f"{_LINUX}/devices",),
+    "memory": ("memory", "task:memory"),
+    "memory_reservation": ("memoryReservation", "memory"),
+    "cpus": ("cpu", "task:cpu"),
+    "cpu_reservation": ("cpu", "task:cpu"),
+    "ulimits": ("ulimits",),
+    "mounts": ("mountPoints", "volumesFrom"),
+    "ports": ("portMappings",),
+    "environment": ("environment", "environmentFiles", "secrets"),
+    "command": ("entryPoint",),
+    "arguments": ("command",),
+    "healthcheck": ("healthCheck",),
+    "logging": ("logConfiguration",),
+    "network_mode": ("task:networkMode",),
+    "pid_mode": ("task:pidMode",),
+    "ipc_mode": ("task:ipcMode",),
+    "sysctls": ("systemControls",),
+    "restart": ("restartPolicy",),
+    "replicas": ("service:desiredCount", "service:"),
+    "update": ("service:deploymentConfiguration", "service:"),
+    "rollback": (
+        "service:deploymentConfiguration/deploymentCircuitBreaker",
+        "service:deploymentConfiguration",
+        "service:",
+    ),
+}
+
+
+class EcsTasks(WorkloadSource):
+    """See ``WorkloadSource``. A service in the same documents tells how its task definition is replicated and replaced."""
+
+    id = "ecs"
+    title = "Amazon ECS (task definitions and services as JSON)"
+
+    def recognises(self, document: Document) -> bool:
+        """See ``WorkloadSource.recognises``."""
+        return any(_is_task(each.value) or _is_service(each.value) for each in _objects(document))
+
+    def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
+        """See ``WorkloadSource.read``."""
+        nodes = [node for document in documents for node in _objects(document)]
+        for node in nodes:
+            if not _is_task(node.value) and not _is_service(node.value):
+                raise node.error("is neither a task definition (containerDefinitions) nor a service (taskDefinition)")
+        services = {_family(node.get("taskDefinition").text() or ""): node for node in nodes if _is_service(node.value)}
+        return tuple(workload for node in nodes if _is_task(node.value) for workload in _task(node, services))
+
+
+def _objects(document: Document) -> list[Node]:
+    """Task definitions and services, taken out of the answers that the AWS command line wraps them in."""
+    node = Node(document)
+    items = node.items() if isinstance(document.value, list) else [node]
+    found: list[Node] = []
+    for item in items:
+        value = item.value if isinstance(item.value, dict) else {}
+        if isinstance(value.get("taskDefinition"), dict):
+            found.append(item.get("taskDefinition"))
+        elif isinstance(value.get("services"), list):
+            found.extend(item.get("services").items())
+        elif isinstance(value.get("service"), dict):
+            found.append(item.get("service"))
+        else:
+            found.append(item)
+    return found
+
+
+def _is_task(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("containerDefinitions"), list)
+
+
+def _is_service(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("taskDefinition"), str)
+
+
+def _family(name: str) -> str:
+    """The family of ``family:revision`` or of an ARN."""
+    return name.rpartition("/")[2].partition(":")[0]
+
+
+def _task(node: Node, services: Mapping[str, Node]) -> Iterator[Workload]:
+    family = node.get("family").text() or _family(node.get("taskDefinitionArn").text() or "")
+    service = services.get(family)
+    volumes = {each.get("name").text() or "": each for each in node.get("volumes").items()}
+    containers = node.get("containerDefinitions").items()
+    if not containers:
+        raise node.get("containerDefinitions").error("is empty: a task definition needs a container")
+    for each in containers:
+        yield _container(each.mapping(), node, family, service, volumes)
+
+
+def _container(node: Node, task: Node, family: str, service: Node | None, volumes: Mapping[str, Node]) -> Workload:
+    linux = node.get(_LINUX).mapping()
+    name, image = node.get("name").text() or "", node.get("image").text()
+    if not image:
+        raise node.error("has no image")
+    options = node.get("dockerSecurityOptions").texts()
+    security = security_options(options)
+    mode = task.get("networkMode").text()
+    test = node.at("healthCheck", "command").texts()
+    logging = node.get("logConfiguration").mapping()
+    roots = {"task": task, "service": service if service is not None else task}
+    escalation = security.allow_privilege_escalation
+    return Workload(
+        name=f"{family} · {name}",
+        image=image,
+        source="ecs",
+        pointer=node.pointer,
+        kind="task-definition",
+        unit=(service.get("serviceName").text() if service is not None else None) or family,
+        container=name,
+        labels=tuple((key, value.text() or "") for key, value in node.get("dockerLabels").members()),
+        user=node.get("user").text(),
+        read_only_root=node.get("readonlyRootFilesystem").boolean(),
+        privileged=node.get("privileged").boolean(),
+        allow_privilege_escalation=escalation,
+        cap_add=capabilities(linux.at("capabilities", "add").texts()),
+        cap_drop=capabilities(linux.at("capabilities", "drop").texts()),
+        security_opt=options,
+        seccomp=security.seccomp,
+        apparmor=security.apparmor,
+        selinux=selinux_of(options),
+        network_mode=mode,
+        pid_mode=task.get("pidMode").text(),
+        ipc_mode=task.get("ipcMode").text(),
+        sysctls=tuple(
+            (e.get("namespace").text() or "", e.get("value").text() or "") for e in node.get("systemControls").items()
+        ),
+        ulimits=tuple(each.get("name").text() or "" for each in node.get("ulimits").items()),
+        memory=_mebibytes(node.get("memory")) or _mebibytes(task.get("memory")),
+        memory_reservation=_mebibytes(node.get("memoryReservation")),
+        cpus=_cores(task.get("cpu")),  # a container's own number is a share, no limit, unless the task has one
+        cpu_reservation=_cores(node.get("cpu")),
+        restart="always" if node.at("restartPolicy", "enabled").boolean() else None,
+        mounts=tuple(_mounts(node, linux, volumes)),
+        ports=tuple(_port(each, mode) for each in node.get("portMappings").items()),
+        devices=tuple(each.get("hostPath").text() or "" for each in linux.get("devices").items()),
+        environment=tuple(_variables(node)),
+        command=node.get("entryPoint").texts() or None,
+        arguments=node.get("command").texts() or None,
+        healthcheck=(test[0] != "NONE") if test else None,
+        healthcheck_test=test,
+        logging=_logging(logging) if logging.value else None,
+        replicas=service.get("desiredCount").integer() if service is not None else None,
+        update=_update(service) if service is not None else None,
+        rollback=_rollback(service) if service is not None else None,
+        origin=NodeOrigin(node, _PATHS, roots),
+    )
+
+
+def _mebibytes(node: Node) -> int | None:
+    """A size in MiB, or ``0.5 GB`` as a task may write it."""
+    text = node.text()
+    if not text:
+        return None
+    amount, _, unit = text.strip().upper().partition(" ")
+    amount, unit = (amount.removesuffix("GB"), "GB") if amount.endswith("GB") else (amount, unit)
+    try:
+        return int(float(amount) * (_MIB * 1024 if unit == "GB" else _MIB))
+    except (ValueError, OverflowError):
+        raise node.error(f"is not a size: {text!r}") from None
+
+
+def _cores(node: Node) -> float | None:
+    """CPU units (1,024 a core), or ``.5 vCPU``. None for 0: no limit."""
+    text = node.text()
+    if not text:
+        return None
+    lowered = text.strip().lower()
+    try:
+        amount = float(lowered.removesuffix("vcpu").strip())
+    except ValueError:
+        raise node.error(f"is not a number of CPU units: {text!r}") from None
+    return (amount if lowered.endswith("vcpu") else amount / 1024) or None
+
+
+def _mounts(node: Node, linux: Node, volumes: Mapping[str, Node]) -> Iterator[Mount]:
+    for each in node.get("mountPoints").items():
+        name = each.get("sourceVolume").text() or ""
+        read_only = bool(each.get("readOnly").boolean())
+        target = each.get("containerPath").text() or ""
+        volume = volumes.get(name)
+        host = volume.at("host", "sourcePath").text() if volume is not None else None
+        if host:
+            yield Mount("bind", target, host, read_only, volume_type="host")
+            continue
+        kinds = [
+            key
+            for key, value in (volume.members() if volume is not None else ())
+            if key not in ("name", "host") and value.value
+        ]
+        shared = any(
+            kind != "dockerVolumeConfiguration" or volume.at(kind, "scope").text() == "shared"
+            for kind in kinds
+            if volume is not None
+        )
+        yield Mount("volume", target, name if shared else "", read_only, volume_type=kinds[0] if kinds else "task")
+    for each in node.get("volumesFrom").items():
+        yield Mount(
+            "volume",
+            "*",
+            each.get("sourceContainer").text() or "",
+            bool(each.get("readOnly").boolean()),
+            volume_type="volumesFrom",
+        )
+    for each in linux.get("tmpfs").items():
+        size = each.get("size").integer()
+        yield Mount("tmpfs", each.get("containerPath").text() or "", size=size * _MIB if size else None)
+
+
+def _port(node: Node, mode: str | None) -> PortBinding:
+    container = node.get("containerPort").integer() or 0
+    protocol = node.get("protocol").text() or "tcp"
+    if mode == "awsvpc":  # the task has an address of its own: no port of the host is taken
+        return PortBinding(container, None, "", protocol)
+    host = node.get("hostPort").integer() or (container if mode == "host" else 0)
+    return PortBinding(container, host, "", protocol)
+
+
+def _variables(node: Node) -> Iterator[Variable]:
+    for each in node.get("environment").items():
+        yield Variable(each.get("name").text() or "", each.get("value").text() or "")
+    for each in node.get("secrets").items():
+        yield Variable(each.get("name").text() or "", "", "secret")
+    for each in node.get("environmentFiles").items():
+        yield Variable("*", each.get("value").text() or "", "file")
+
+
+def _logging(node: Node) -> Logging:
+    return Logging(
+        node.get("logDriver").text() or "",
+        tuple((key, value.text() or "") for key, value in node.get("options").members()),
+    )
+
+
+def _update(service: Node) -> UpdateStrategy:
+    configuration = service.get("deploymentConfiguration").mapping()
+    breaker = configuration.get("deploymentCircuitBreaker").mapping()
+    healthy, most = configuration.get("minimumHealthyPercent").integer(), configuration.get("maximumPercent").integer()
+    return UpdateStrategy(
+        type=service.at("deploymentController", "type").text() or "ECS",
+        failure_action="rollback"
+        if breaker.get("rollback").boolean()
+        else "pause"
+        if breaker.get("enable").boolean()
+        else "",
+        max_unavailable=f"{100 - healthy}%" if healthy is not None else "",
+        max_surge=f"{most - 100}%" if most is not None else "",
+    )
+
+
+def _rollback(service: Node) -> UpdateStrategy | None:
+    breaker = service.at("deploymentConfiguration", "deploymentCircuitBreaker")
+    return UpdateStrategy(type="circuit-breaker") if breaker.mapping().get("rollback").boolean() else None

@@ -1,0 +1,268 @@
+"""Marathon: apps and groups as its REST API takes them.
+
+https://mesosphere.github.io/marathon/docs/application-basics.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
+from scanner.workloads._docker_options import capabilities, published, security_options, selinux_of, short_mount
+from scanner.workloads._documents import Document
+from scanner.workloads._quantities import ram
+from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
+
+_MIB = 1 << 20
+_DEPTH = 30
+_PARAMETERS = ("container/docker/parameters", "container/docker", "container")
+_PATHS: Mapping[str, tuple[str, ...]] = {
+    "image": ("container/docker/image",),
+    "privileged": ("container/docker/privileged", *_PARAMETERS),
+    "memory": ("mem",),
+    "cpus": ("cpus",),
+    "replicas": ("instances",),
+    "update": ("upgradeStrategy",),
+    "healthcheck": ("healthChecks",),
+    "environment": ("env", "secrets"),
+    "mounts": ("container/volumes", "container"),
+    "ports": ("container/portMappings", "container/docker/portMappings", "portDefinitions"),
+    "network_mode": ("networks", "container/docker/network"),
+    "networks": ("networks", "container/docker/network"),
+    "arguments": ("args", "cmd"),
+    "image_pull_policy": ("container/docker/forcePullImage",),
+    "labels": ("labels",),
+    "user": ("user", *_PARAMETERS),
+    **dict.fromkeys(("read_only_root", "allow_privilege_escalation", "security_opt", "seccomp", "apparmor", "selinux", "cap_add", "cap_drop", "pid_mode", "ipc_mode", "uts_mode", "userns_mode", "cgroup_parent", "sysctls", "ulimits", "pids_limit", "restart", "devices", "logging", "cpu_shares", "memory_reservation", "command", "rollback"), _PARAMETERS),
+}  # fmt: skip
+
+
+class MarathonApps(WorkloadSource):
+    """See ``WorkloadSource``. ``docker.parameters`` are options of ``docker run`` and are read as such."""
+
+    id = "marathon"
+    title = "Marathon (apps and groups as JSON)"
+
+    def recognises(self, document: Document) -> bool:
+        """See ``WorkloadSource.recognises``."""
+        value = document.value
+        values = value if isinstance(value, list) else [value]
+        return any(_is_app(each) or _is_group(each) for each in values[:100])
+
+    def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
+        """See ``WorkloadSource.read``. An app that runs no container (a bare command) is left out: there is no image to judge."""
+        found: list[Workload] = []
+        for document in documents:
+            node = Node(document)
+            for item in node.items() if isinstance(document.value, list) else [node]:
+                found.extend(_workloads(item, "", 0))
+        return tuple(found)
+
+
+def _is_app(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("id"), str) and ("container" in value or "cmd" in value)
+
+
+def _is_group(value: object) -> bool:
+    return isinstance(value, dict) and (isinstance(value.get("apps"), list) or isinstance(value.get("groups"), list))
+
+
+def _workloads(node: Node, parent: str, depth: int) -> Iterator[Workload]:
+    if depth > _DEPTH:
+        raise node.error("is nested too deeply")
+    if _is_group(node.value):
+        name = _joined(parent, node.get("id").text() or "")
+        for child in [*node.get("apps").items(), *node.get("groups").items()]:
+            yield from _workloads(child, name, depth + 1)
+    elif _is_app(node.value):
+        if node.get("container").mapping().get("docker").value is not None:
+            yield _app(node, parent)
+    else:
+        raise node.error("is neither a Marathon app (id with container or cmd) nor a group (apps, groups)")
+
+
+def _joined(parent: str, name: str) -> str:
+    return name if name.startswith("/") else f"{parent.rstrip('/')}/{name}"
+
+
+def _app(node: Node, parent: str) -> Workload:
+    container = node.get("container").mapping()
+    docker = container.get("docker").mapping()
+    image = docker.get("image").text()
+    if not image:
+        raise docker.error("has no image")
+    name = _joined(parent, node.get("id").text() or "")
+    options = _parameters(docker)
+    security_opt = options.get("security-opt", ())
+    security = security_options(security_opt)
+    networks, mode = _networks(node, docker, options)
+    test = _last(options, "health-cmd")
+    memory = node.get("mem").number()
+    return Workload(
+        name=name,
+        image=image,
+        source="marathon",
+        pointer=node.pointer,
+        kind="app",
+        namespace=name.rpartition("/")[0],
+        unit=name,
+        container=name.rpartition("/")[2],
+        labels=tuple((key, value.text() or "") for key, value in node.get("labels").members()),
+        user=_last(options, "user", "u") or node.get("user").text(),
+        read_only_root=_flag(options, "read-only"),
+        privileged=docker.get("privileged").boolean() or _flag(options, "privileged"),
+        allow_privilege_escalation=security.allow_privilege_escalation,
+        cap_add=capabilities(options.get("cap-add", ())),
+        cap_drop=capabilities(options.get("cap-drop", ())),
+        security_opt=security_opt,
+        seccomp=security.seccomp,
+        apparmor=security.apparmor,
+        selinux=selinux_of(security_opt),
+        network_mode=mode,
+        pid_mode=_last(options, "pid"),
+        ipc_mode=_last(options, "ipc"),
+        uts_mode=_last(options, "uts"),
+        userns_mode=_last(options, "userns"),
+        cgroup_parent=_last(options, "cgroup-parent"),
+        sysctls=tuple((k, v) for k, _, v in (each.partition("=") for each in options.get("sysctl", ()))),
+        ulimits=tuple(each.partition("=")[0] for each in options.get("ulimit", ())),
+        # Marathon always gives Docker a memory limit, of 128 MiB where the app names none.
+        memory=int((128 if memory is None else memory) * _MIB),
+        cpus=node.get("cpus").number() or 1.0,
+        cpu_shares=_whole(_last(options, "cpu-shares", "c")),
+        pids_limit=_whole(_last(options, "pids-limit")),
+        restart=_last(options, "restart"),
+        mounts=tuple(_mounts(container, options)),
+        ports=tuple(_ports(node, container, docker, mode, options)),
+        networks=networks,
+        devices=options.get("device", ()),
+        environment=tuple(_variables(node, options)),
+        command=tuple(filter(None, (_last(options, "entrypoint"),))) or None,
+        arguments=node.get("args").texts() or tuple(filter(None, (node.get("cmd").text(),))) or None,
+        healthcheck=True
+        if node.get("healthChecks").items() or test
+        else False
+        if "no-healthcheck" in options
+        else None,
+        healthcheck_test=("CMD-SHELL", test) if test else (),
+        logging=_logging(options),
+        replicas=node.get("instances").integer(),
+        update=_update(node),
+        image_pull_policy="Always" if docker.get("forcePullImage").boolean() else None,
+        origin=NodeOrigin(node, _PATHS, {}),
+    )
+
+
+def _parameters(docker: Node) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for each in docker.get("parameters").items():
+        key = (each.get("key").text() or "").lstrip("-")
+        found[key] = (*found.get(key, ()), each.get("value").text() or "")
+    return found
+
+
+def _last(options: Mapping[str, tuple[str, ...]], *names: str) -> str | None:
+    return next((options[name][-1] for name in names if options.get(name)), None)
+
+
+def _flag(options: Mapping[str, tuple[str, ...]], name: str) -> bool | None:
+    value = _last(options, name)
+    return None if value is None else value.lower() not in ("false", "0")
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.lstrip("-").isascii() and text.lstrip("-").isdigit() else None
+
+
+def _networks(
+    node: Node, docker: Node, options: Mapping[str, tuple[str, ...]]
+) -> tuple[tuple[Network, ...], str | None]:
+    """The networks that the app joins, and its mode: host, bridge or None for networks of its own."""
+    own = _last(options, "network", "net")
+    modes = [
+        (each.get("mode").text() or "container", each.get("name").text() or "") for each in node.get("networks").items()
+    ]
+    old = docker.get("network").text()
+    if not modes and old:
+        modes = [
+            ({"HOST": "host", "BRIDGE": "container/bridge", "USER": "container", "NONE": "none"}.get(old, old), "")
+        ]
+    mode = own or next(("host" for kind, _ in modes if kind == "host"), None)
+    mode = mode or next(("bridge" for kind, _ in modes if kind == "container/bridge"), None)
+    if mode is None and not modes:
+        mode = "host"  # an app without networks gets the host's: https://mesosphere.github.io/marathon/docs/networking.html
+    return tuple(Network(name) for kind, name in modes if kind == "container" and name), mode
+
+
+def _mounts(container: Node, options: Mapping[str, tuple[str, ...]]) -> Iterator[Mount]:
+    for each in container.get("volumes").items():
+        target, read_only = each.get("containerPath").text() or "", each.get("mode").text() == "RO"
+        external = each.get("external").mapping()
+        host = each.get("hostPath").text()
+        if each.get("persistent").value is not None:
+            yield Mount("volume", target, target, read_only, volume_type="persistent")
+        elif external.value is not None:
+            yield Mount("volume", target, external.get("name").text() or "", read_only, volume_type="external")
+        elif each.get("secret").value is not None:
+            yield Mount("secret", target, each.get("secret").text() or "", True)
+        else:
+            bind = bool(host) and (host or "").startswith("/")
+            yield Mount(
+                "bind" if bind else "volume", target, host or "", read_only, volume_type="hostPath" if bind else ""
+            )
+    for text in (*options.get("volume", ()), *options.get("v", ())):
+        yield short_mount(text)
+    for text in options.get("tmpfs", ()):
+        target, _, rest = text.partition(":")
+        size = next((ram(each[5:]) for each in rest.split(",") if each.startswith("size=")), None)
+        yield Mount("tmpfs", target, size=size)
+
+
+def _ports(
+    node: Node, container: Node, docker: Node, mode: str | None, options: Mapping[str, tuple[str, ...]]
+) -> Iterator[PortBinding]:
+    for each in [*container.get("portMappings").items(), *docker.get("portMappings").items()]:
+        yield PortBinding(
+            each.get("containerPort").integer() or 0,
+            each.get("hostPort").integer() if mode != "bridge" else each.get("hostPort").integer() or 0,
+            "",
+            each.get("protocol").text() or "tcp",
+        )
+    if mode == "host":
+        for each in node.get("portDefinitions").items():
+            port = each.get("port").integer() or 0
+            yield PortBinding(port, port, "", each.get("protocol").text() or "tcp")
+    for text in (*options.get("publish", ()), *options.get("p", ())):
+        yield from published(text) or ()
+
+
+def _variables(node: Node, options: Mapping[str, tuple[str, ...]]) -> Iterator[Variable]:
+    for key, value in node.get("env").members():
+        if isinstance(value.value, dict):
+            yield Variable(key, "", "secret")
+        else:
+            yield Variable(key, value.text() or "")
+    for text in (*options.get("env", ()), *options.get("e", ())):
+        key, _, given = text.partition("=")
+        yield Variable(key, given)
+
+
+def _logging(options: Mapping[str, tuple[str, ...]]) -> Logging | None:
+    driver = _last(options, "log-driver")
+    if driver is None and "log-opt" not in options:
+        return None
+    return Logging(
+        driver or "", tuple((k, v) for k, _, v in (each.partition("=") for each in options.get("log-opt", ())))
+    )
+
+
+def _update(node: Node) -> UpdateStrategy | None:
+    strategy = node.get("upgradeStrategy").mapping()
+    if strategy.value is None:
+        return None
+    healthy, over = strategy.get("minimumHealthCapacity").number(), strategy.get("maximumOverCapacity").number()
+    return UpdateStrategy(
+        type="rolling",
+        max_unavailable=f"{round((1 - healthy) * 100)}%" if healthy is not None else "",
+        max_surge=f"{round(over * 100)}%" if over is not None else "",
+    )

@@ -1,0 +1,167 @@
+"""Every source: the same sins come out of each format, at the line that says them, and no document breaks a reader."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scanner import catalog
+from scanner.errors import UsageError
+from scanner.services.workloads import source_of
+from tests.scanner.workloads.sins import BAD, UNSAYABLE
+
+SINS = {
+    "image": "registry.example.com/shop/web:latest",
+    "user": "0",
+    "privileged": True,
+    "network_mode": "host",
+    "pid_mode": "host",
+    "ipc_mode": "host",
+    "cap_add": ("SYS_ADMIN",),
+    "seccomp": "Unconfined",
+}
+LINES = {  # the word that stands on the line a finding must name
+    "privileged": ("privileged", "Privileged"),
+    "cap_add": ("SYS_ADMIN", "add:", '"add"', "CapAdd", "CapabilityAdd", "cap_add", "parameters"),
+    "mounts": ("volumes", "volumeMounts", "Mounts", "mountPoints"),
+    "environment": ("env", "Env", "environment"),
+}
+
+
+@pytest.mark.parametrize("source", BAD)
+def test_the_same_sins_come_out_of_every_format(source: str) -> None:
+    (workload,) = catalog.workload_sources()[source].parse(BAD[source], "file")
+    for field, value in SINS.items():
+        if field not in UNSAYABLE.get(source, ()):
+            found = getattr(workload, field)
+            assert (found.partition("@")[0] if field == "image" else found) == value, field
+    assert [(m.kind, m.source) for m in workload.mounts] == [("bind", "/var/run/docker.sock")]
+    assert [(v.name, v.value) for v in workload.environment] == [("DB_PASSWORD", "not-a-real-one")]
+    assert "not-a-real-one" not in repr(workload)
+
+
+@pytest.mark.parametrize("source", BAD)
+@pytest.mark.parametrize("field", LINES)
+def test_a_finding_names_the_line_to_change(source: str, field: str) -> None:
+    (workload,) = catalog.workload_sources()[source].parse(BAD[source], "file")
+    if field in UNSAYABLE.get(source, ()):
+        return
+    place = workload.place(field)
+    assert place.file == "file"
+    assert place.line is not None
+    line = BAD[source].splitlines()[place.line - 1]
+    assert any(word in line for word in LINES[field]), (place, line)
+
+
+@pytest.mark.parametrize("source", BAD)
+def test_a_document_is_recognised_by_its_own_source_alone(source: str) -> None:
+    assert source_of(BAD[source], "file").id == source
+
+
+@pytest.mark.parametrize("source", catalog.workload_sources())
+@pytest.mark.parametrize(
+    "text", ["", "just text", "[]", "{}", "3", "null", "a: 1\nb: 2", '{"apiVersion": 3}', "[[[]]]", "\ufeff"]
+)
+def test_what_is_no_such_document_is_refused_with_its_file(source: str, text: str) -> None:
+    if text == "[]" and source in ("docker", "swarm", "ecs", "marathon"):
+        assert catalog.workload_sources()[source].parse(text, "the-file") == ()
+        return
+    with pytest.raises(UsageError, match="the-file"):
+        catalog.workload_sources()[source].parse(text, "the-file")
+
+
+KEYS = st.sampled_from(
+    [
+        "apiVersion",
+        "kind",
+        "metadata",
+        "spec",
+        "template",
+        "containers",
+        "image",
+        "name",
+        "items",
+        "services",
+        "volumes",
+        "ports",
+        "environment",
+        "deploy",
+        "HostConfig",
+        "Config",
+        "Spec",
+        "TaskTemplate",
+        "ContainerSpec",
+        "containerDefinitions",
+        "family",
+        "id",
+        "container",
+        "docker",
+        "apps",
+        "groups",
+        "Mounts",
+        "securityContext",
+        "resources",
+        "limits",
+        "networks",
+        "healthcheck",
+        "command",
+        "user",
+        "labels",
+        "extends",
+        "include",
+    ]
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | KEYS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=25,
+)
+
+
+@given(VALUES)
+@settings(max_examples=150, deadline=None)
+def test_no_document_breaks_a_source(value: object) -> None:
+    _read_by_all(json.dumps(value))
+
+
+@given(st.text(max_size=60) | st.binary(max_size=60))
+@settings(max_examples=150, deadline=None)
+def test_no_text_breaks_a_source(text: str | bytes) -> None:
+    _read_by_all(text)
+
+
+def _read_by_all(text: str | bytes) -> None:
+    for source in catalog.workload_sources().values():
+        with contextlib.suppress(UsageError):
+            source.parse(text, "file")
+
+
+@pytest.mark.parametrize("source", BAD)
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_broken_part_of_a_document_is_refused_or_read(source: str, data: st.DataObject) -> None:
+    document = yaml.safe_load(BAD[source])
+    holder, key = data.draw(st.sampled_from(list(_places(document))))
+    holder[key] = data.draw(VALUES)
+    with contextlib.suppress(UsageError):
+        for workload in catalog.workload_sources()[source].parse(json.dumps(document), "file"):
+            assert workload.place("privileged", "image").file == "file"
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    for key, child in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        yield value, key
+        if isinstance(child, dict | list):
+            yield from _places(child)
