@@ -86,6 +86,7 @@ class Limits:
     report_findings: int = 200_000
     json_depth: int = 64
     redirects: int = 3
+    document_seconds: float = 45  # a manifest, config, token or list: all tries together
     signatures: int = 50
     fetch_seconds: float = 600
     verify_seconds: float = 300

@@ -1,5 +1,6 @@
 """Outgoing connections: every one resolves once, is vetted, and goes to the vetted address (no DNS rebinding), keeping SNI.
 
+Every answer is bounded in size, also decompressed, in time and in rate, its headers included.
 A registry's answer, a redirect or a webhook never chooses where we connect to. Link-local addresses (cloud metadata) and the
 like are always refused; loopback and private ranges by setting, because registries normally live there.
 """
@@ -9,9 +10,12 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +36,10 @@ _COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291 section 2.5.5.1
 # Where clouds answer with credentials, outside the link-local ranges: EC2 on IPv6, Alibaba, Oracle, Azure's wire server.
 _METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
 _CONNECT, _READ, _MAX_ADDRESSES = 5.0, 30.0, 6
+_WINDOW_SECONDS, _MIN_RATE = 20.0, 64 << 10  # each window of waiting brings that many bytes a second
+_ANSWER_SECONDS, _HEADER_SECONDS = 60.0, 60.0
+_OVERHEAD = 1024  # what compressing adds to the little that does not compress
+_ENDS, _HEADERS_END, _NEVER = "dockwarden.ends", "dockwarden.headers_end", float("inf")
 Resolver = Callable[[str, int], Sequence[str]]
 
 
@@ -164,23 +172,84 @@ def connector(
     raise RemoteError(f"cannot reach {host}:{port}: {last}", reason="registry_unreachable")
 
 
-class _Hurried(httpcore.NetworkStream):
-    """A connection that ends at a moment, however slowly bytes drip: httpx bounds each read, not all of them together."""
+class AnswerTooLarge(RemoteError):
+    """An answer, or what it decompresses to, is larger than the caller reads."""
 
-    def __init__(self, stream: httpcore.NetworkStream, ends: float) -> None:
-        self._stream, self._ends = stream, ends
+    default_reason = "answer_too_large"
 
-    def _left(self, timeout: float | None, error: type[Exception]) -> float:
-        left = self._ends - time.monotonic()
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the answer is larger than {limit} bytes", retryable=False)
+
+
+class _Exchange:
+    """One request and its answer: until when it may take, and whether the answer comes at a useful rate.
+
+    httpx bounds each read, not all of them together: a byte every 29 seconds never times out. Only time spent waiting counts,
+    because a caller that decompresses or hashes slowly is not the server's fault. Each window is judged by itself: a server
+    that sends a gigabyte at once and then one byte a second would have a good average for hours.
+    """
+
+    def __init__(self, ends: float) -> None:
+        self.ends = ends
+        self._begun = False
+        self._waited, self._received = 0.0, 0
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Everything that this thread reads and writes meanwhile belongs to this exchange."""
+        before, _THREAD.exchange = getattr(_THREAD, "exchange", None), self
+        try:
+            yield
+        finally:
+            _THREAD.exchange = before
+
+    def left(self, timeout: float | None, error: type[Exception]) -> float:
+        """How long one read or write may take. Raises ``error`` when the time is over."""
+        left = self.ends - time.monotonic()
         if left <= 0:
-            raise error("the time for this host is over")
+            raise error("the time for this answer is over")
+        if self._begun:
+            left = min(left, _WINDOW_SECONDS - self._waited)
         return left if timeout is None else min(timeout, left)
 
+    def note(self, size: int, seconds: float) -> None:
+        """Count ``size`` bytes after ``seconds`` of waiting. Raises httpcore.ReadTimeout for too few of them."""
+        if not self._begun:  # how long a server thinks before its first byte is bounded by the time-outs alone
+            self._begun = size > 0
+            return
+        self._waited += seconds
+        self._received += size
+        if self._waited >= _WINDOW_SECONDS:
+            if self._received < _MIN_RATE * self._waited:
+                raise httpcore.ReadTimeout("the answer comes too slowly")
+            self._waited, self._received = 0.0, 0
+
+
+_THREAD = threading.local()
+
+
+class _PacedStream(httpcore.NetworkStream):
+    """A connection that serves one exchange after the other, each within its time and at its rate."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    @property
+    def _exchange(self) -> _Exchange:
+        return _THREAD.exchange  # type: ignore[no-any-return]
+
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
+        exchange, started = self._exchange, time.monotonic()
+        timeout = exchange.left(timeout, httpcore.ReadTimeout)
+        try:
+            data = self._stream.read(max_bytes, max(timeout, 0.001))
+        except httpcore.ReadTimeout as error:
+            raise httpcore.ReadTimeout("no answer in time, or one that comes too slowly") from error
+        exchange.note(len(data), time.monotonic() - started)
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._left(timeout, httpcore.WriteTimeout))
+        self._stream.write(buffer, self._exchange.left(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -188,20 +257,60 @@ class _Hurried(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        left = self._left(timeout, httpcore.ConnectTimeout)
-        return _Hurried(self._stream.start_tls(ssl_context, server_hostname, left), self._ends)
+        left = self._exchange.left(timeout, httpcore.ConnectTimeout)
+        return _PacedStream(self._stream.start_tls(ssl_context, server_hostname, left))
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
+class _PacedBody(httpx.SyncByteStream):
+    """An answer's body: each of its reads belongs to the answer's exchange."""
+
+    def __init__(self, stream: httpx.SyncByteStream, exchange: _Exchange) -> None:
+        self._stream, self._exchange = stream, exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        chunks = iter(self._stream)
+        while True:
+            with self._exchange.current():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _PacedTransport(httpx.HTTPTransport):
+    """httpx's own transport with an exchange around every request."""
+
+    def __init__(self, context: ssl.SSLContext, backend: httpcore.NetworkBackend, ends: float) -> None:
+        super().__init__(verify=context, trust_env=False, retries=0)
+        self._pool._network_backend = backend
+        self._ends = ends
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.BaseTransport.handle_request`."""
+        whole = min(self._ends, request.extensions.get(_ENDS, _NEVER))
+        patience = request.extensions["timeout"].get("read") or 0.0
+        # Status and headers have an end of their own: "100 Continue" may be repeated for ever, at any rate.
+        headers_end = time.monotonic() + max(_HEADER_SECONDS, patience + _WINDOW_SECONDS)
+        exchange = _Exchange(min(whole, headers_end, request.extensions.get(_HEADERS_END, _NEVER)))
+        with exchange.current():
+            response = super().handle_request(request)
+        exchange.ends = whole
+        assert isinstance(response.stream, httpx.SyncByteStream)
+        response.stream = _PacedBody(response.stream, exchange)
+        return response
+
+
 class _VettedBackend(httpcore.SyncBackend):
     """Connects to addresses that ``resolve`` has vetted; TLS still verifies the name of the URL."""
 
-    def __init__(
-        self, reach: Reach, allowed: Callable[[str, int], bool], look: Resolver | None, ends: float | None
-    ) -> None:
-        self._reach, self._allowed, self._look, self._ends = reach, allowed, look, ends
+    def __init__(self, reach: Reach, allowed: Callable[[str, int], bool], look: Resolver | None) -> None:
+        self._reach, self._allowed, self._look = reach, allowed, look
 
     def connect_tcp(
         self,
@@ -219,9 +328,9 @@ class _VettedBackend(httpcore.SyncBackend):
             )
         last: Exception | None = None
         for address in resolve(host, port, self._reach.settings, self._reach, self._look)[:_MAX_ADDRESSES]:
+            left = _THREAD.exchange.left(timeout, httpcore.ConnectTimeout)
             try:
-                stream = super().connect_tcp(address, port, timeout, local_address, socket_options)
-                return stream if self._ends is None else _Hurried(stream, self._ends)
+                return _PacedStream(super().connect_tcp(address, port, left, local_address, socket_options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 last = error
         raise last or httpcore.ConnectError(f"cannot connect to {host}:{port}")
@@ -262,6 +371,137 @@ def speak_old(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer, its body within the limit that the caller named."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    url: str
+
+
+class OpenAnswer:
+    """An answer whose body is not read yet."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status, self.headers, self.url = response.status_code, response.headers, str(response.url)
+
+    @property
+    def encoding(self) -> str:
+        """The content encoding, "identity" for none."""
+        return str(self.headers.get("Content-Encoding", "identity")).strip().lower()
+
+    def link(self, relation: str) -> str | None:
+        """The target of a Link header (RFC 8288)."""
+        return self._response.links.get(relation, {}).get("url")
+
+    def chunks(self, limit: int) -> Iterator[bytes]:
+        """The body as it comes over the wire. Raises AnswerTooLarge beyond ``limit`` bytes, httpx.HTTPError."""
+        size = 0
+        for chunk in self._response.iter_raw():
+            size += len(chunk)
+            if size > limit:
+                raise AnswerTooLarge(limit)
+            yield chunk
+
+    def body(self, limit: int) -> bytes:
+        """The whole body, decompressed where the server compressed it although we asked it not to (some proxies always do).
+
+        What is decompressed is bounded before it is made: 64 KiB of gzip can hold 64 MiB. Raises AnswerTooLarge for more than
+        ``limit`` bytes on the wire or decompressed, httpx.DecodingError, httpx.HTTPError.
+        """
+        if self.encoding == "identity":
+            return b"".join(self.chunks(limit))
+        return b"".join(_decompressed(self.chunks(limit + _OVERHEAD), self.encoding, limit))
+
+
+def _decompressed(chunks: Iterable[bytes], encoding: str, limit: int) -> Iterator[bytes]:
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise httpx.DecodingError(f"the answer is encoded as {encoding[:40]!r}")
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS | (32 if encoding != "deflate" else 0))
+    size = 0
+    try:
+        for chunk in chunks:
+            plain = decompressor.decompress(chunk, limit - size + 1)
+            size += len(plain)
+            if size > limit:
+                raise AnswerTooLarge(limit)
+            yield plain
+    except zlib.error as error:
+        raise httpx.DecodingError("the answer's compressed data is broken") from error
+    if not decompressor.eof or decompressor.unused_data:
+        raise httpx.DecodingError("the answer's compressed data ends too early, or is followed by other data")
+
+
+def _after(seconds: float | None) -> float:
+    """The moment of the monotonic clock that is ``seconds`` from now."""
+    return _NEVER if seconds is None else time.monotonic() + seconds
+
+
+class HttpClient:
+    """Speaks HTTP to others. There is no way past the bounds: ``open`` and ``ask`` are all that it can do."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    def __enter__(self) -> HttpClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    @contextmanager
+    def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        seconds: float | None = None,
+        header_seconds: float | None = None,
+        read_seconds: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        json: object = None,
+        content: bytes | None = None,
+        auth: httpx.Auth | None = None,
+    ) -> Iterator[OpenAnswer]:
+        """Send a request and hand over the answer, its body unread. ``seconds`` bounds the whole exchange, ``header_seconds`` all
+        that comes before the body, ``read_seconds`` the wait for each piece (None: as the client was made). Whatever is read must come at 64 KiB/s, judged every 20 seconds.
+
+        Raises httpx.HTTPError, RefusedError for addresses that are not allowed, RemoteError for a host that there is not.
+        """
+        timeout = self._http.timeout
+        if read_seconds is not None:
+            timeout = httpx.Timeout(read_seconds, connect=min(_CONNECT, read_seconds))
+        request = self._http.build_request(
+            method,
+            url,
+            headers=headers,
+            params=params,
+            data=form,
+            json=json,
+            content=content,
+            timeout=timeout,
+            extensions={_ENDS: _after(seconds), _HEADERS_END: _after(header_seconds)},
+        )
+        response = self._http.send(request, stream=True, auth=auth or httpx.USE_CLIENT_DEFAULT)
+        try:
+            yield OpenAnswer(response)
+        finally:
+            response.close()
+
+    def ask(self, method: str, url: str, *, limit: int, seconds: float = _ANSWER_SECONDS, **more: Any) -> Answer:
+        """Send a request and read the whole answer. Raises as `open` and `OpenAnswer.body` do."""
+        with self.open(method, url, seconds=seconds, **more) as answer:
+            return Answer(answer.status, answer.headers, answer.body(limit), answer.url)
+
+
 def http_client(
     settings: Settings,
     *,
@@ -276,18 +516,23 @@ def http_client(
     timeout: httpx.Timeout | None = None,
     ends: float | None = None,
     look: Resolver | None = None,
-) -> httpx.Client:
-    """The only way Dockwarden speaks HTTP to others: vetted addresses, no proxies or credentials from the environment, no automatic
-    redirects, no content encodings (a compressed answer can be a bomb). ``own`` and ``named``: see ``Reach``;
+) -> HttpClient:
+    """The only way Dockwarden speaks HTTP to others: vetted addresses, bounded answers, no proxies or credentials from the environment, no
+    automatic redirects, no content encodings asked for. ``own`` and ``named``: see ``Reach``;
     ``ends``: a moment of the monotonic clock after which nothing is read any more."""
     reach = Reach(settings, None if own is None else frozenset(map(plain_name, own)), named)
-    transport = httpx.HTTPTransport(verify=context or tls_context(ca_file, verify=verify), trust_env=False, retries=0)
-    transport._pool._network_backend = _VettedBackend(reach, allowed, look, ends)
-    return httpx.Client(
-        base_url=base_url,
-        transport=transport,
-        timeout=timeout or httpx.Timeout(_READ, connect=_CONNECT),
-        follow_redirects=False,
-        trust_env=False,
-        headers={"User-Agent": f"dockwarden/{__version__}", "Accept-Encoding": "identity", **dict(headers)},
+    transport = _PacedTransport(
+        context or tls_context(ca_file, verify=verify),
+        _VettedBackend(reach, allowed, look),
+        _NEVER if ends is None else ends,
+    )
+    return HttpClient(
+        httpx.Client(
+            base_url=base_url,
+            transport=transport,
+            timeout=timeout or httpx.Timeout(_READ, connect=_CONNECT),
+            follow_redirects=False,
+            trust_env=False,
+            headers={"User-Agent": f"dockwarden/{__version__}", "Accept-Encoding": "identity", **dict(headers)},
+        )
     )

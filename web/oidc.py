@@ -24,12 +24,13 @@ from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.model.access import ROLES
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.outbound import http_client
+from scanner.outbound import AnswerTooLarge, http_client
 from scanner.store.accounts import Identity
 
 # Signatures with the provider's private key only: never "none", and never an HMAC, whose key would be one that everybody can read.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 _LIMIT = 256 << 10
+_SECONDS = 15.0  # somebody waits in front of a browser
 _LEEWAY = 60.0
 _KEPT_SECONDS, _LOOK_AGAIN_SECONDS = 3600.0, 60.0
 _MOST_GROUPS = 500
@@ -216,29 +217,24 @@ class Provider:
         methods = self._about().get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         if secret and "client_secret_basic" in methods:
             pair = (quote(self._settings.oidc_client_id, safe=""), quote(secret.reveal(), safe=""))  # RFC 6749 2.3.1
-            return self._ask("POST", address, headers=headers, data=body, auth=httpx.BasicAuth(*pair))
+            return self._ask("POST", address, headers=headers, form=body, auth=httpx.BasicAuth(*pair))
         if secret:
             body["client_secret"] = secret.reveal()
-        return self._ask("POST", address, headers=headers, data=body)
+        return self._ask("POST", address, headers=headers, form=body)
 
     def _ask(self, method: str, address: str, **more: Any) -> Mapping[str, Any]:
-        data = b""
         try:
-            with (
-                http_client(self._settings, ca_file=self._settings.ca_file) as client,
-                client.stream(method, address, **more) as response,
-            ):
-                for chunk in response.iter_bytes():
-                    data += chunk
-                    if len(data) > _LIMIT:
-                        raise _unusable("its answer is too large")
+            with http_client(self._settings, ca_file=self._settings.ca_file) as client:
+                answer = client.ask(method, address, limit=_LIMIT, seconds=_SECONDS, **more)
+        except AnswerTooLarge as error:
+            raise _unusable("its answer is too large") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _unusable(type(error).__name__) from error
-        if response.status_code in (400, 401, 403):
+        if answer.status in (400, 401, 403):
             raise _refused("the provider refused the code")
-        if response.status_code != httpx.codes.OK:
-            raise _unusable(f"it answered {response.status_code}")
-        found = load_untrusted_json(data, limit=_LIMIT, error=RemoteError)
+        if answer.status != httpx.codes.OK:
+            raise _unusable(f"it answered {answer.status}")
+        found = load_untrusted_json(answer.body, limit=_LIMIT, error=RemoteError)
         if not isinstance(found, dict):
             raise _unusable("its answer is not a JSON object")
         return found

@@ -19,13 +19,14 @@ import httpx
 from scanner.config import Settings
 from scanner.errors import ImageError, LimitExceeded, RemoteError, UsageError
 from scanner.model.reference import Reference
-from scanner.outbound import http_client
+from scanner.outbound import AnswerTooLarge, http_client
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access, RegistryClient
 from scanner.registry.manifest import Manifest, parse_manifest
 
 DATABASE, JAVA_DATABASE = (f"application/vnd.aquasec.trivy.{name}.layer.v1.tar+gzip" for name in ("db", "javadb"))
 _MAX_ARTIFACT, _MAX_FILE = 4 << 30, 256 << 20
+_SECONDS = 3600.0  # an hour for 4 GiB is 1.2 MB/s
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _artifact(settings: Settings, reference: Reference, media_type: str, target:
         if layer.digest == have:
             return Fetched(have, None)
         found = hashlib.new(layer.digest.algorithm)
-        with client.stream_blob(reference, layer) as chunks:
+        with client.stream_blob(reference, layer, _SECONDS) as chunks:
             _keep(_hashing(chunks, found), target, layer.size)
         if found.hexdigest() != layer.digest.hex:
             raise ImageError(f"{reference.host} sent other bytes than {layer.digest}", reason="digest_mismatch")
@@ -95,16 +96,20 @@ def _file(settings: Settings, url: str, target: Path, have: str) -> Fetched:
         headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
     with http_client(settings, ca_file=settings.advisories_ca_file or settings.ca_file) as client:
         try:
-            with client.stream("GET", url, headers=headers) as response:
-                if response.status_code == 304:
+            with client.open("GET", url, headers=headers, seconds=_SECONDS) as answer:
+                if answer.status == 304:
                     return Fetched(have, None)
-                if response.status_code != 200:
+                if answer.status != 200:
                     raise RemoteError(
-                        f"{parts.netloc} answered {response.status_code} for {parts.path}", reason="mirror_error"
+                        f"{parts.netloc} answered {answer.status} for {parts.path}", reason="mirror_error"
                     )
+                if answer.encoding != "identity":  # what is kept is the file itself: its own gzip is no encoding
+                    raise RemoteError(f"{parts.netloc} compressed an answer nobody asked it to", reason="mirror_error")
                 limit = _MAX_ARTIFACT if parts.path.endswith(".tar.gz") else _MAX_FILE
-                _keep(response.iter_raw(1 << 18), target, limit)
-                return Fetched(response.headers.get("ETag", "")[:200], target)
+                _keep(answer.chunks(limit), target, limit)
+                return Fetched(answer.headers.get("ETag", "")[:200], target)
+        except AnswerTooLarge as error:
+            raise LimitExceeded(f"{parts.netloc}: {error}") from error
         except httpx.HTTPError as error:
             raise RemoteError(
                 f"cannot reach {parts.netloc}: {type(error).__name__}", reason="mirror_unreachable"

@@ -15,10 +15,11 @@ import httpx
 from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.outbound import http_client
+from scanner.outbound import AnswerTooLarge, http_client
 
 _MAX_ANSWER = 8 << 20
 _POLL_SECONDS = 30
+_ASK_SECONDS = 120.0
 _SIMULATED_AT_ONCE = 200
 
 
@@ -52,6 +53,7 @@ class Client:
         if ca_file and not ca_file.is_file():
             raise UsageError(f"cannot read the CA file {ca_file}")
         headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
+        self._url = url
         self._http = http_client(
             Settings(),
             own=(parts.hostname,),
@@ -112,36 +114,33 @@ class Client:
     def ready(self) -> bool:
         """Whether the server answers that it can work. Never raises."""
         try:
-            return self._http.get("/readyz", timeout=5).status_code == httpx.codes.OK
-        except httpx.HTTPError:
+            return self._http.ask("GET", "/readyz", limit=_MAX_ANSWER, seconds=5).status == httpx.codes.OK
+        except (httpx.HTTPError, RemoteError):
             return False
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
         """POST JSON, read a bounded JSON object back. Raises for every status but 200, 201 and 202."""
         try:
-            with self._http.stream("POST", path, json=body) as response:
-                data = b""
-                for chunk in response.iter_bytes():
-                    data += chunk
-                    if len(data) > _MAX_ANSWER:
-                        raise RemoteError("the server's answer is too large", reason="server_error")
+            answer = self._http.ask("POST", path, json=body, limit=_MAX_ANSWER, seconds=_ASK_SECONDS)
+        except AnswerTooLarge as error:
+            raise RemoteError("the server's answer is too large", reason="server_error") from error
         except httpx.HTTPError as error:
             raise RemoteError(
-                f"cannot ask {self._http.base_url}: {error or type(error).__name__}", reason="server_unreachable"
+                f"cannot ask {self._url}: {error or type(error).__name__}", reason="server_unreachable"
             ) from error
         try:
-            document = load_untrusted_json(data, limit=_MAX_ANSWER, error=RemoteError)
+            document = load_untrusted_json(answer.body, limit=_MAX_ANSWER, error=RemoteError)
         except RemoteError:
             document = None
         if not isinstance(document, dict):
             raise RemoteError(
-                f"the server answered {response.status_code} without a JSON object",
+                f"the server answered {answer.status} without a JSON object",
                 reason="server_error",
                 hint="is this a Dockwarden server?",
             )
-        if response.status_code not in (200, 201, 202):
-            raise _problem(response.status_code, document)
-        return response.status_code, document
+        if answer.status not in (200, 201, 202):
+            raise _problem(answer.status, document)
+        return answer.status, document
 
 
 def _problem(status: int, document: Mapping[str, Any]) -> RefusedError | UsageError | RemoteError:

@@ -5,11 +5,12 @@ A user's mistake is one line and a hint, never a traceback.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -62,11 +63,25 @@ def write(text: str, output: Path | None) -> None:
         if output.exists() and not output.is_file():
             output.write_text(whole, "utf-8")
             return
-        partial_file = output.with_name(f".{output.name}.partial")
-        partial_file.write_text(whole, "utf-8")
-        partial_file.replace(output)
+        with replacing(output) as out:
+            out.write(whole.encode("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror}") from error
+
+
+@contextmanager
+def replacing(output: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of ``output`` once it is whole; nothing happens where the block fails.
+
+    Two commands may write the same file at once: each has a partial file of its own, and the last one wins.
+    """
+    partial_file = output.with_name(f".{output.name[:200]}.{secrets.token_hex(8)}.partial")
+    try:
+        with partial_file.open("xb") as out:
+            yield out
+        partial_file.replace(output)
+    finally:
+        partial_file.unlink(missing_ok=True)
 
 
 def read(file: Path, what: str, limit: int = 4 << 20) -> str:

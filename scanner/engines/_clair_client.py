@@ -24,7 +24,7 @@ from scanner.config import Settings
 from scanner.errors import EngineError
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.outbound import http_client
+from scanner.outbound import AnswerTooLarge, http_client
 
 _TOKEN_SECONDS = 60
 _MAX_WAIT = 20.0
@@ -178,22 +178,23 @@ class ClairClient:
         if left <= 0:
             raise EngineError("Clair did not answer in time", reason="scan_timeout", retryable=True)
         headers = {"Accept": "application/json", **({"Content-Type": kind} if kind else {}), **self._authorization()}
-        timeout = httpx.Timeout(left, connect=min(5.0, left))
-        request = self._http.build_request(
-            method, self._base + path, content=body or None, headers=headers, timeout=timeout
-        )
-        response = self._http.send(request, stream=True)
         try:
-            data = bytearray()
-            for chunk in response.iter_raw(1 << 16):
-                data += chunk
-                if len(data) > limit:
-                    raise EngineError("Clair's answer is larger than allowed", reason="scanner_output_invalid")
-                if time.monotonic() > self._ends:
-                    raise EngineError("Clair did not answer in time", reason="scan_timeout", retryable=True)
-            return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, bytes(data))
-        finally:
-            response.close()
+            answer = self._http.ask(
+                method,
+                self._base + path,
+                content=body or None,
+                headers=headers,
+                limit=limit,
+                seconds=left,
+                read_seconds=left,
+            )
+        except AnswerTooLarge as error:
+            raise EngineError("Clair's answer is larger than allowed", reason="scanner_output_invalid") from error
+        except httpx.TimeoutException as error:
+            if time.monotonic() < self._ends:
+                raise
+            raise EngineError("Clair did not answer in time", reason="scan_timeout", retryable=True) from error
+        return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.body)
 
     def _authorization(self) -> dict[str, str]:
         """A token of our own for a minute: Clair's ``auth.psk``. Without a key, none."""
@@ -211,7 +212,7 @@ class ClairClient:
             wait = answer.headers.get("retry-after", "")
             return f"Clair answered {answer.status} for {where}: {said or 'no reason'}", float(
                 wait
-            ) if wait.isdigit() else 0.0
+            ) if wait.isdecimal() else 0.0
         if answer.status in (401, 403):
             raise EngineError(
                 "Clair refuses our key",

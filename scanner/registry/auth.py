@@ -24,7 +24,7 @@ from scanner.config import Secret, Settings
 from scanner.errors import RemoteError, UsageError
 from scanner.model.reference import DOCKER_HUB
 from scanner.model.untrusted import load_untrusted_json
-from scanner.outbound import split_address
+from scanner.outbound import Answer, AnswerTooLarge, HttpClient, OpenAnswer, split_address
 
 _HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HELPER_SECONDS = 15
@@ -181,10 +181,13 @@ def _ask_helper(name: str, server: str) -> Credentials | None:
     return Credentials("", Secret(""), secret) if username == "<token>" else Credentials(username, secret)
 
 
+_TOKEN_SECONDS = 20.0
+
+
 class Authenticator:
     """Answers challenges of one registry and keeps its tokens for as long as they are good (80 % of their life)."""
 
-    def __init__(self, host: str, store: CredentialStore, http: httpx.Client, limit: int, *, insecure: bool) -> None:
+    def __init__(self, host: str, store: CredentialStore, http: HttpClient, limit: int, *, insecure: bool) -> None:
         self._host, self._store, self._http, self._limit, self._insecure = host, store, http, limit, insecure
         self._tokens: dict[str, tuple[Secret, float]] = {}
         self._basic = False
@@ -197,7 +200,7 @@ class Authenticator:
         token, ends = self._tokens.get(scope, (None, 0.0))
         return f"Bearer {token.reveal()}" if token is not None and time.monotonic() < ends else None
 
-    def answer(self, response: httpx.Response, scope: str) -> bool:
+    def answer(self, response: OpenAnswer, scope: str) -> bool:
         """Learn from a 401. True when a new request would carry something new."""
         challenges = [c for header in response.headers.get_list("WWW-Authenticate") for c in parse_challenges(header)]
         for challenge in challenges:
@@ -238,26 +241,29 @@ class Authenticator:
                     "refresh_token": credentials.identity_token.reveal(),
                     "client_id": "dockwarden",
                 }
-                answer = self._http.post(realm, data=form)
+                answer = self._http.ask("POST", realm, form=form, limit=self._limit, seconds=_TOKEN_SECONDS)
             else:
-                answer = self._http.get(
-                    realm, params=query, headers={"Authorization": _basic(credentials)} if credentials else {}
+                headers = {"Authorization": _basic(credentials)} if credentials else {}
+                answer = self._http.ask(
+                    "GET", realm, params=query, headers=headers, limit=self._limit, seconds=_TOKEN_SECONDS
                 )
+        except AnswerTooLarge as error:
+            raise RemoteError(f"the token service of {self._host}: {error}", retryable=False) from error
         except httpx.HTTPError as error:
             raise RemoteError(
                 f"cannot get a token for {self._host}: {error or type(error).__name__}", reason="registry_timeout"
             ) from error
-        if answer.status_code in (401, 403):
+        if answer.status in (401, 403):
             return
         self._keep(answer, scope)
 
-    def _keep(self, answer: httpx.Response, scope: str) -> None:
-        if answer.status_code != httpx.codes.OK or len(answer.content) > self._limit:
+    def _keep(self, answer: Answer, scope: str) -> None:
+        if answer.status != httpx.codes.OK:
             raise RemoteError(
-                f"the token service of {self._host} answered {answer.status_code}",
-                retryable=answer.status_code >= 500 or answer.status_code == 429,
+                f"the token service of {self._host} answered {answer.status}",
+                retryable=answer.status >= 500 or answer.status == 429,
             )
-        document = load_untrusted_json(answer.content, limit=self._limit, error=RemoteError)
+        document = load_untrusted_json(answer.body, limit=self._limit, error=RemoteError)
         token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise RemoteError(f"the token service of {self._host} gave no token")

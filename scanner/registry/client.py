@@ -10,7 +10,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,14 +21,13 @@ from scanner.config import Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError, ScannerError
 from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.outbound import http_client, split_address
+from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client, split_address
 from scanner.registry.auth import Authenticator, CredentialStore
 from scanner.registry.manifest import ACCEPT, ImageIndex, parse_manifest
 
 _TRIES = 4
 _MAX_WAIT = 20.0
-_MIN_RATE, _RATE_AFTER = 64 << 10, 30.0
-_CHUNK = 1 << 18
+_READ = 30.0
 _MAX_TAGS, _MAX_PAGES = 100_000, 100
 
 
@@ -51,6 +50,7 @@ class RegistryClient:
     access: Access = field(default_factory=Access)
     sleep: Callable[[float], None] = time.sleep
     tries: int = _TRIES
+    ends: float = float("inf")  # of the monotonic clock: nothing begins or goes on after it
 
     def __post_init__(self) -> None:
         address = "registry-1.docker.io" if self.host == DOCKER_HUB else self.host
@@ -104,8 +104,10 @@ class RegistryClient:
         return data
 
     @contextmanager
-    def stream_blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """A blob's bytes as they come. The caller compares them with the digest (``BlobStore.writer`` does)."""
+    def stream_blob(
+        self, reference: Reference, descriptor: Descriptor, seconds: float | None = None
+    ) -> Iterator[Iterator[bytes]]:
+        """A blob's bytes as they come, for ``seconds`` (``limits.fetch_seconds``) at most. The caller compares them with the digest (``BlobStore.writer`` does)."""
         path = f"/v2/{reference.repository}/blobs/{descriptor.digest}"
         with self._open(
             path,
@@ -113,8 +115,20 @@ class RegistryClient:
             {},
             what=f"blob {descriptor.digest.short}",
             redirects=self.settings.limits.redirects,
-        ) as response:
-            yield self._paced(response)
+            tries_end=self._document_ends(),
+            ends=min(self.ends, time.monotonic() + (seconds or self.settings.limits.fetch_seconds)),
+        ) as answer:
+            yield self._chunks(answer, descriptor.size)
+
+    def _chunks(self, answer: OpenAnswer, size: int) -> Iterator[bytes]:
+        try:
+            yield from answer.chunks(size + 1)  # one more than announced: who compares digests says what is wrong
+        except AnswerTooLarge:
+            raise ImageError(
+                f"{self.host} sent more than the {size} bytes that were announced", reason="digest_mismatch"
+            ) from None
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
 
     def referrers(self, reference: Reference, digest: Digest, artifact_type: str = "") -> list[Descriptor]:
         """What refers to ``digest`` (distribution-spec, listing referrers), by the API or else the tag ``sha256-<hex>``."""
@@ -152,7 +166,7 @@ class RegistryClient:
             document = load_untrusted_json(data, limit=1 << 20, error=RemoteError)
             names = document.get(member) if isinstance(document, dict) else None
             found.extend(str(name) for name in names or [] if isinstance(name, str))
-            link = response.links.get("next", {}).get("url")
+            link = response.link("next")
             target = split_address(link, self._base + path) if link else None
             if target is None or target.netloc != urlsplit(self._base).netloc or len(found) >= most:
                 return found
@@ -165,41 +179,65 @@ class RegistryClient:
 
     def _read(
         self, path: str, scope: str, limit: int, headers: dict[str, str], *, what: str, redirects: int = 0
-    ) -> tuple[httpx.Response, bytes]:
-        with self._open(path, scope, headers, what=what, redirects=redirects) as response:
-            data = bytearray()
-            for chunk in self._paced(response):
-                data += chunk
-                if len(data) > limit:
-                    raise LimitExceeded(f"{self.host}: {what} is larger than {limit} bytes")
-            return response, bytes(data)
+    ) -> tuple[OpenAnswer, bytes]:
+        """A document, whole. All tries together and the reading have ``limits.document_seconds``."""
+        ends = self._document_ends()
+        with self._open(path, scope, headers, what=what, redirects=redirects, tries_end=ends, ends=ends) as answer:
+            try:
+                return answer, answer.body(limit)
+            except AnswerTooLarge:
+                raise LimitExceeded(f"{self.host}: {what} is larger than {limit} bytes") from None
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from error
+
+    def _document_ends(self) -> float:
+        return min(self.ends, time.monotonic() + self.settings.limits.document_seconds)
 
     @contextmanager
     def _open(
-        self, path: str, scope: str, headers: dict[str, str], *, what: str, redirects: int
-    ) -> Iterator[httpx.Response]:
-        """A successful answer, its body unread. Authenticates, follows, waits and tries again as allowed."""
+        self,
+        path: str,
+        scope: str,
+        headers: dict[str, str],
+        *,
+        what: str,
+        redirects: int,
+        tries_end: float,
+        ends: float,
+    ) -> Iterator[OpenAnswer]:
+        """A successful answer, its body unread. Authenticates, follows, waits and tries again as allowed.
+
+        No try begins after ``tries_end``; the answer itself is read until ``ends``.
+        """
         url, hops, challenged = self._base + path, 0, False
         tries = 0
         while True:
             tries += 1
             ours = urlsplit(url).netloc == urlsplit(self._base).netloc
             authorization = self._auth.header(scope) if ours else None
-            request = self._http.build_request(
-                "GET", url, headers={**headers, **({"Authorization": authorization} if authorization else {})}
-            )
-            try:
-                response = self._http.send(request, stream=True)
-            except httpx.HTTPError as error:
-                fault = self._unreachable(error)
-                if not fault.retryable or tries >= self.tries:
-                    raise fault from error
-                self._wait(tries, None)
-                continue
-            try:
-                status = response.status_code
+            sent = {**headers, **({"Authorization": authorization} if authorization else {})}
+            with ExitStack() as stack:
+                left = tries_end - time.monotonic()
+                if left <= 0:
+                    raise RemoteError(f"{self.host} did not answer in time for {what}", reason="registry_timeout")
+                try:
+                    opened = self._http.open(
+                        "GET",
+                        url,
+                        headers=sent,
+                        seconds=ends - time.monotonic(),
+                        header_seconds=left,
+                        read_seconds=_READ,
+                    )
+                    response = stack.enter_context(opened)
+                except httpx.HTTPError as error:
+                    fault = self._unreachable(error)
+                    if not fault.retryable or not self._may_wait(tries, None, tries_end):
+                        raise fault from error
+                    continue
+                status = response.status
                 if status in (200, 206):
-                    if response.headers.get("Content-Encoding", "identity") != "identity":
+                    if response.encoding != "identity":
                         raise RemoteError(f"{self.host} compressed an answer nobody asked it to", retryable=False)
                     yield response
                     return
@@ -211,14 +249,13 @@ class RegistryClient:
                     hops += 1
                     url = self._next(url, response, hops, redirects)
                     continue
-                if (status == 429 or status >= 500) and tries < self.tries:
-                    self._wait(tries, response.headers.get("Retry-After"))
+                if (status == 429 or status >= 500) and self._may_wait(
+                    tries, response.headers.get("Retry-After"), tries_end
+                ):
                     continue
                 raise self._refusal(status, what, response)
-            finally:
-                response.close()
 
-    def _next(self, url: str, response: httpx.Response, hops: int, redirects: int) -> str:
+    def _next(self, url: str, response: OpenAnswer, hops: int, redirects: int) -> str:
         parts = split_address(response.headers.get("Location", ""), url)
         if hops > redirects or parts is None or (parts.scheme == "http" and not self.access.insecure):
             raise RemoteError(
@@ -226,24 +263,16 @@ class RegistryClient:
             )
         return parts.geturl()
 
-    def _paced(self, response: httpx.Response) -> Iterator[bytes]:
-        """The body, as long as it comes at a living rate: a byte a second would hold a worker for ever."""
-        started, size = time.monotonic(), 0
-        try:
-            for chunk in response.iter_raw(_CHUNK):
-                size += len(chunk)
-                elapsed = time.monotonic() - started
-                if elapsed > _RATE_AFTER and size < elapsed * _MIN_RATE:
-                    raise RemoteError(f"{self.host} sends too slowly", reason="registry_timeout")
-                yield chunk
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
+    def _may_wait(self, tries: int, retry_after: str | None, tries_end: float) -> bool:
+        """Wait before the next try. False: there is none, by number or by time."""
+        asked = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
+        pause = min(_MAX_WAIT, max(asked, 0.5 * 2**tries)) * random.uniform(0.8, 1.2)
+        if tries >= self.tries or time.monotonic() + pause >= tries_end:
+            return False
+        self.sleep(pause)
+        return True
 
-    def _wait(self, tries: int, retry_after: str | None) -> None:
-        asked = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
-        self.sleep(min(_MAX_WAIT, max(asked, 0.5 * 2**tries)) * random.uniform(0.8, 1.2))
-
-    def _refusal(self, status: int, what: str, response: httpx.Response) -> ScannerError:
+    def _refusal(self, status: int, what: str, response: OpenAnswer) -> ScannerError:
         if status == 404:
             return NotFoundError(f"{self.host} has no {what}", hint="check repository and tag")
         if status in (401, 403):
@@ -257,7 +286,7 @@ class RegistryClient:
             return RemoteError(
                 f"{self.host} limits our requests",
                 reason="registry_rate_limited",
-                retry_after=float(wait) if wait.isdigit() else None,
+                retry_after=float(wait) if wait.isdecimal() else None,
             )
         return RemoteError(f"{self.host} answered {status} for {what}", retryable=status >= 500)
 

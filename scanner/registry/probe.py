@@ -36,6 +36,8 @@ from scanner.model.posture import (
 from scanner.model.reference import DOCKER_HUB, Digest, Reference
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import (
+    Answer,
+    HttpClient,
     Reach,
     connector,
     http_client,
@@ -144,7 +146,7 @@ class _Probe:
                 found.append(_plain_answer(at_80, self._name, 80))
         return tuple(found)
 
-    def _http(self) -> httpx.Client:
+    def _http(self) -> HttpClient:
         """Without verification, because what is asked is asked of whoever answers; nothing secret goes through it."""
         timeout = httpx.Timeout(5.0, connect=_CONNECT)
         return http_client(
@@ -185,12 +187,12 @@ class _Probe:
         answer = self._asked(lambda: registry.anonymously("GET", "/v2/_catalog?n=1", "registry:catalog:*"))
         if isinstance(answer, Incomplete):
             return answer, ""
-        if answer.status_code == httpx.codes.OK:
-            names = _names(answer.content)
+        if answer.status == httpx.codes.OK:
+            names = _names(answer.body)
             if names is None:
                 return Incomplete("unclear_answer", "it answered 200 without a list when asked about the catalog"), ""
             return Access.ALLOWED, names[0] if names else ""
-        if answer.status_code in (401, 403, 404, 405):
+        if answer.status in (401, 403, 404, 405):
             return Access.REFUSED, ""
         return _unclear(answer, "the catalog"), ""
 
@@ -206,14 +208,14 @@ class _Probe:
         """As a scan would ask: verified TLS (or the plain HTTP that somebody accepted), with credentials."""
         return RegistryClient(self.host, self.settings, self.credentials, self.way, sleep=lambda seconds: None)
 
-    def _pull(self, registry: _Registry, repository: str, front: httpx.Response) -> Access | Incomplete:
+    def _pull(self, registry: _Registry, repository: str, front: Answer) -> Access | Incomplete:
         name = repository or NOWHERE
         answer = registry.anonymously("GET", f"/v2/{name}/tags/list?n=1", f"repository:{name}:pull")
-        if answer.status_code == httpx.codes.OK:
+        if answer.status == httpx.codes.OK:
             return Access.ALLOWED
-        if _is_unknown(answer) and (repository or front.status_code == httpx.codes.OK):
+        if _is_unknown(answer) and (repository or front.status == httpx.codes.OK):
             return Access.ALLOWED  # it was let in as far as to learn that there is nothing
-        if answer.status_code not in (401, 403, 404):
+        if answer.status not in (401, 403, 404):
             return _unclear(answer, "pulling")
         # One door before everything: who is not let in there is let in nowhere. A bearer challenge tells of this repository only.
         return Access.REFUSED if repository or _asks_basic_only(front) else _NO_REPOSITORY
@@ -221,28 +223,28 @@ class _Probe:
     def _push(self, registry: _Registry, repository: str) -> Access | Incomplete:
         name = repository or NOWHERE
         answer = registry.anonymously("POST", f"/v2/{name}/blobs/uploads/", f"repository:{name}:pull,push")
-        if answer.status_code in (201, 202):
+        if answer.status in (201, 202):
             registry.cancel(answer, f"repository:{name}:pull,push")
             return Access.ALLOWED
-        return Access.REFUSED if answer.status_code in (401, 403, 405) else _unclear(answer, "pushing")
+        return Access.REFUSED if answer.status in (401, 403, 405) else _unclear(answer, "pushing")
 
-    def _delete(self, registry: _Registry, repository: str, front: httpx.Response) -> Access | Incomplete:
+    def _delete(self, registry: _Registry, repository: str, front: Answer) -> Access | Incomplete:
         name = repository or NOWHERE
         answer = registry.anonymously("DELETE", f"/v2/{name}/manifests/{NO_DIGEST}", f"repository:{name}:delete")
-        if answer.status_code in (200, 202):
+        if answer.status in (200, 202):
             return Access.ALLOWED
         if _is_unknown(answer):
-            return Access.ALLOWED if repository or front.status_code == httpx.codes.OK else _NO_REPOSITORY
-        return Access.REFUSED if answer.status_code in (401, 403, 405) else _unclear(answer, "deleting")
+            return Access.ALLOWED if repository or front.status == httpx.codes.OK else _NO_REPOSITORY
+        return Access.REFUSED if answer.status in (401, 403, 405) else _unclear(answer, "deleting")
 
     def _digest(self, registry: _Registry, repository: str) -> DigestFact | Incomplete:
         """Ask for a digest that nothing has, and for one manifest by its tag and then by its digest."""
         name = repository or NOWHERE
         for kind in ("manifests", "blobs"):
             answer = registry.anonymously("GET", f"/v2/{name}/{kind}/{NO_DIGEST}", f"repository:{name}:pull")
-            if answer.status_code == httpx.codes.OK:
+            if answer.status == httpx.codes.OK:
                 return DigestFact(
-                    f"it serves {len(answer.content)} bytes as {kind[:-1]} {NO_DIGEST.short}…, which no bytes have"
+                    f"it serves {len(answer.body)} bytes as {kind[:-1]} {NO_DIGEST.short}…, which no bytes have"
                 )
         if not repository:
             return _NO_REPOSITORY
@@ -252,14 +254,14 @@ class _Probe:
                 return Incomplete("no_manifest", f"{repository} has no tag to ask for")
             return _compared(client, repository, tags[0])
 
-    def _software(self, registry: _Registry, front: httpx.Response) -> SoftwareFact:
+    def _software(self, registry: _Registry, front: Answer) -> SoftwareFact:
         product, version = _product(front.headers)
         answer = self._asked(lambda: registry.send("GET", "/v1/_ping"))
         legacy: bool | Incomplete
         if isinstance(answer, Incomplete):
             legacy = answer
         else:
-            legacy = answer.status_code == httpx.codes.OK and "html" not in answer.headers.get("Content-Type", "")
+            legacy = answer.status == httpx.codes.OK and "html" not in answer.headers.get("Content-Type", "")
         return SoftwareFact(product, version, legacy)
 
 
@@ -268,10 +270,10 @@ class _Registry:
     """The registry as somebody without credentials sees it."""
 
     owner: _Probe
-    http: httpx.Client
+    http: HttpClient
     base: str
 
-    def send(self, method: str, path: str, token: Secret | None = None) -> httpx.Response:
+    def send(self, method: str, path: str, token: Secret | None = None) -> Answer:
         """One answer, its body bounded. Raises as httpx does, and RemoteError for a body without end."""
         headers = {"Accept": ", ".join((*ACCEPT, "application/json"))}
         if token is not None:
@@ -279,18 +281,20 @@ class _Registry:
         url = self.base + path
         if time.monotonic() > self.owner.ends:
             raise RemoteError("the registry took too long to answer everything", reason="probe_timeout")
-        with self.http.stream(method, url, headers=headers) as response:
-            return _bounded(response, self.owner.ends)
+        return self._ask(method, url, headers=headers)
 
-    def anonymously(self, method: str, path: str, scope: str) -> httpx.Response:
+    def _ask(self, method: str, url: str, **more: Any) -> Answer:
+        return self.http.ask(method, url, limit=_MAX_MANIFEST, seconds=self.owner.ends - time.monotonic(), **more)
+
+    def anonymously(self, method: str, path: str, scope: str) -> Answer:
         """What a client without credentials gets, after it fetched the token that anybody can fetch."""
         answer = self.send(method, path)
-        if answer.status_code != httpx.codes.UNAUTHORIZED:
+        if answer.status != httpx.codes.UNAUTHORIZED:
             return answer
         token = self._token(answer, scope)
         return answer if token is None else self.send(method, path, token)
 
-    def _token(self, answer: httpx.Response, scope: str) -> Secret | None:
+    def _token(self, answer: Answer, scope: str) -> Secret | None:
         """The token that the token service gives to anybody. None: it gives none."""
         challenge = next(
             (c for h in answer.headers.get_list("WWW-Authenticate") for c in parse_challenges(h) if c.scheme == "bearer"), None
@@ -299,41 +303,22 @@ class _Registry:
         if challenge is None or realm is None or realm.username:
             return None
         query = {"scope": scope, **({"service": s} if (s := challenge.parameters.get("service")) else {})}
-        with self.http.stream("GET", challenge.parameters["realm"], params=query) as response:
-            given = _bounded(response, self.owner.ends)
-        if given.status_code in (400, 401, 403):
+        given = self._ask("GET", challenge.parameters["realm"], params=query)
+        if given.status in (400, 401, 403):
             return None
-        document = load_untrusted_json(given.content, limit=_MAX_BODY, error=RemoteError)
+        document = load_untrusted_json(given.body, limit=_MAX_BODY, error=RemoteError)
         token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
         return Secret(token) if isinstance(token, str) and token.isascii() and token.isprintable() else None
 
-    def cancel(self, begun: httpx.Response, scope: str) -> None:
+    def cancel(self, begun: Answer, scope: str) -> None:
         """Take an upload back that was let begin (distribution-spec: DELETE on its location)."""
         location = begun.headers.get("Location")
-        parts = split_address(location, str(begun.request.url)) if location else None
+        parts = split_address(location, begun.url) if location else None
         if parts is None or parts.netloc != urlsplit(self.base).netloc:
             return  # an address of its choosing; an upload without a byte expires by itself
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         with suppress(httpx.HTTPError, ScannerError):
             self.anonymously("DELETE", path, scope)
-
-
-def _bounded(response: httpx.Response, ends: float) -> httpx.Response:
-    """The response with its body, read as far as it may be."""
-    data = bytearray()
-    for chunk in response.iter_raw():
-        data += chunk
-        if len(data) > _MAX_MANIFEST or time.monotonic() > ends:
-            raise RemoteError("an answer without end", reason="answer_too_large")
-    whole = httpx.Response(response.status_code, headers=_plain_headers(response.headers), content=bytes(data))
-    whole.request = response.request
-    return whole
-
-
-def _plain_headers(headers: httpx.Headers) -> list[tuple[str, str]]:
-    """Without those that describe how the body came."""
-    transport = ("content-encoding", "transfer-encoding", "content-length")
-    return [(name, value) for name, value in headers.multi_items() if name.lower() not in transport]
 
 
 def _plain_answer(connect: Callable[[], socket], name: str, port: int) -> PlainFact:
@@ -358,7 +343,7 @@ def _plain_answer(connect: Callable[[], socket], name: str, port: int) -> PlainF
     return PlainFact(port, not to_https and status not in (400, 421, 426, 497), status, clean_text(target, 300))
 
 
-def _challenges(front: httpx.Response, secure: bool) -> tuple[ChallengeFact, ...]:
+def _challenges(front: Answer, secure: bool) -> tuple[ChallengeFact, ...]:
     found = [c for header in front.headers.get_list("WWW-Authenticate") for c in parse_challenges(header)]
     return tuple(
         ChallengeFact(clean_text(c.scheme, 40), clean_text(c.parameters.get("realm", ""), 300), secure)
@@ -366,26 +351,26 @@ def _challenges(front: httpx.Response, secure: bool) -> tuple[ChallengeFact, ...
     )
 
 
-def _asks_basic_only(front: httpx.Response) -> bool:
+def _asks_basic_only(front: Answer) -> bool:
     """Everything behind one door: who is not let in at ``/v2/`` is let in nowhere. A bearer challenge there tells nothing of others."""
     found = [c.scheme for header in front.headers.get_list("WWW-Authenticate") for c in parse_challenges(header)]
-    return front.status_code == httpx.codes.UNAUTHORIZED and bool(found) and "bearer" not in found
+    return front.status == httpx.codes.UNAUTHORIZED and bool(found) and "bearer" not in found
 
 
-def _is_unknown(answer: httpx.Response) -> bool:
+def _is_unknown(answer: Answer) -> bool:
     return _code(answer) in ("NAME_UNKNOWN", "MANIFEST_UNKNOWN")
 
 
-def _unclear(answer: httpx.Response, what: str) -> Incomplete:
+def _unclear(answer: Answer, what: str) -> Incomplete:
     code = f" {code}" if (code := _code(answer)) else ""
-    return Incomplete("unclear_answer", f"it answered {answer.status_code}{code} when asked about {what}")
+    return Incomplete("unclear_answer", f"it answered {answer.status}{code} when asked about {what}")
 
 
-def _code(answer: httpx.Response) -> str:
+def _code(answer: Answer) -> str:
     """The first error code (distribution-spec, error codes)."""
-    if answer.status_code < 400:
+    if answer.status < 400:
         return ""
-    document = _json(answer.content)
+    document = _json(answer.body)
     errors = document.get("errors") if isinstance(document, dict) else None
     first = errors[0] if isinstance(errors, list) and errors else None
     return clean_text(str(first.get("code", "")), 60) if isinstance(first, dict) else ""

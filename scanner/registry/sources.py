@@ -39,6 +39,9 @@ class Source(ABC):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
+    def read_until(self, ends: float) -> None:
+        """Read nothing after this moment of the monotonic clock. A local file has no need of it."""
+
     @abstractmethod
     def describe(self) -> str:
         """For progress: what is being read."""
@@ -122,6 +125,10 @@ class RegistrySource(Source):
         super().__init__(settings)
         self.reference: Reference = reference
         self.client = client
+
+    def read_until(self, ends: float) -> None:
+        """See `Source.read_until`."""
+        self.client.ends = ends
 
     def describe(self) -> str:
         return str(self.reference)

@@ -131,8 +131,12 @@ def run(request: ScanRequest, services: Services, report: Report, *, every_platf
     Raises ScannerError where not even an image's manifest and config could be had; whatever goes wrong after that is told in the
     report. ``every_platform`` examines all images of an index (a server judges what anyone may pull), otherwise one.
     """
+    deadline = Deadline.after(services.settings.limits.scan_seconds)
     with open_target(request.target, services.settings, services.access) as source:
-        return examine(source, source.resolve(), request, services, report, every_platform=every_platform)
+        source.read_until(deadline.ends)
+        return examine(
+            source, source.resolve(), request, services, report, every_platform=every_platform, deadline=deadline
+        )
 
 
 def examine(
@@ -143,9 +147,10 @@ def examine(
     report: Report,
     *,
     every_platform: bool,
+    deadline: Deadline,
 ) -> ScanReport:
     """Everything after resolving: what ``run`` does with an opened source."""
-    started, deadline = datetime.now(UTC), Deadline.after(services.settings.limits.scan_seconds)
+    started = datetime.now(UTC)
     report(Progress(Stage.RESOLVE, f"{source.describe()} is {subject.digest.short}"))
     manifests, skipped = source.children(subject, request.platform, every_platform)
     verifications = verify_signatures(source, subject, services, report)
@@ -270,7 +275,9 @@ def read_one(source: Source, layer: Layer, services: Services, progress: _Bytes,
                     sink=sink.write, deadline=ends, advance=progress.add,
                 )  # fmt: skip
         except RemoteError as error:
-            if attempt == _TRIES or not error.retryable or time.monotonic() > ends:
+            # A registry that stalls or drips is left at once: the scan is tried again later, and holds no slot meanwhile.
+            stalled = error.reason == "registry_timeout"
+            if attempt == _TRIES or not error.retryable or stalled or time.monotonic() > ends:
                 raise
         else:
             services.facts.put(facts, wanted.digest, layer.digest)

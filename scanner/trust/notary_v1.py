@@ -24,7 +24,7 @@ from scanner.errors import RemoteError, ScannerError, UsageError
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
-from scanner.outbound import http_client
+from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client
 from scanner.registry.auth import Authenticator, CredentialStore, parse_challenges
 from scanner.trust._tuf.anchors import Mode, anchor_digest, anchor_of, is_authority, load_certificates, load_public_key
 from scanner.trust._tuf.documents import ROOT_LIMIT, key_id, parse_root, usable_key
@@ -326,7 +326,7 @@ class NotaryServer:
         """
         self._greeted = True
         with self._open(self._base) as response:
-            if response.status_code != httpx.codes.UNAUTHORIZED:
+            if response.status != httpx.codes.UNAUTHORIZED:
                 return
             challenges = parse_challenges(response.headers.get("WWW-Authenticate", ""))
             wants_token = any(challenge.scheme == "bearer" for challenge in challenges)
@@ -336,7 +336,7 @@ class NotaryServer:
 
     def _get(self, url: str, want: Want) -> bytes | None:
         with self._open(url) as response:
-            status = response.status_code
+            status = response.status
             if status == httpx.codes.NOT_FOUND:
                 return None
             if status != httpx.codes.OK:
@@ -345,20 +345,19 @@ class NotaryServer:
                     reason="unavailable",
                     retryable=status >= 500,
                 )
-            data = bytearray()
-            for chunk in response.iter_raw(1 << 16):
-                data += chunk
-                if len(data) > want.limit:
-                    raise SignatureRefused(f"{want.name}.json is larger than {want.limit} bytes", reason="too_large")
-                self._left()
-            return bytes(data)
+            try:
+                return response.body(want.limit)
+            except AnswerTooLarge:
+                raise SignatureRefused(
+                    f"{want.name}.json is larger than {want.limit} bytes", reason="too_large"
+                ) from None
 
     @contextmanager
-    def _open(self, url: str) -> Iterator[httpx.Response]:
+    def _open(self, url: str) -> Iterator[OpenAnswer]:
         authorization = self._auth.header(self._scope)
         headers = {"Accept": "application/json", **({"Authorization": authorization} if authorization else {})}
         try:
-            with self._http.stream("GET", url, headers=headers, timeout=self._left()) as response:
+            with self._http.open("GET", url, headers=headers, read_seconds=self._left()) as response:
                 yield response
         except httpx.HTTPError as error:
             raise self._unavailable(error) from error

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
@@ -25,6 +29,7 @@ from scanner.registry.sources import AccessTo, open_target
 from scanner.scanning import posture, verification
 from scanner.scanning.pipeline import (
     BaseOf,
+    Deadline,
     Report,
     Services,
     examine,
@@ -103,13 +108,32 @@ def reached(
     if found is None:
         raise _not_configured(host, project)
     given = {host: Credentials(found.username, password)} if found.username and password else {}
-    ca_file = None
-    if found.ca_pem:
-        ca_file = settings.home / "ca" / f"{found.id}.pem"
-        ca_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        ca_file.write_text(found.ca_pem)
+    ca_file = _kept(settings.home / "ca", found.ca_pem) if found.ca_pem else None
     way = Access(found.insecure or host in settings.insecure_registries, ca_file)
     return way, CredentialStore(settings, given, personal=False)
+
+
+def _kept(directory: Path, certificates: str) -> Path:
+    """A file that holds these CA certificates.
+
+    TLS libraries read files, and several slots read this one at any moment. So its name says what it holds: it is written once, appears
+    whole, and never changes; another certificate is another file.
+    """
+    data = certificates.encode()
+    file = directory / f"{hashlib.sha256(data).hexdigest()}.pem"
+    if file.is_file():
+        return file
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, partial = tempfile.mkstemp(dir=directory, prefix=".partial-")
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(partial, file)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+    return file
 
 
 def repository_of(target: str) -> str:
@@ -211,7 +235,9 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
     access = configured_access(
         services.settings, database, server.key, claim.request.project, repository_of(claim.request.target)
     )
+    deadline = Deadline.after(services.settings.limits.scan_seconds)
     with open_target(claim.request.target, services.settings, access) as source:
+        source.read_until(deadline.ends)
         report(Progress(Stage.RESOLVE, source.describe()))
         subject = source.resolve()
         advisories = advisories_id(claim.request.engine, services.settings)
@@ -220,7 +246,9 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
                 return
             known = None if claim.request.force else usable_evidence(session, subject, claim.request, advisories)
         services = replace(services, base=known_base(services.settings, database, server.key, claim.request.project))
-        found = known or examine(source, subject, claim.request, services, report, every_platform=True)
+        found = known or examine(
+            source, subject, claim.request, services, report, every_platform=True, deadline=deadline
+        )
         if known is not None and source.reference is not None:
             results, posture_at = examine_registry(source, services, report)
             named = replace(

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import gzip
 import ipaddress
 import threading
+import time
+import zlib
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import httpcore
 import httpx
 import pytest
 
-from scanner.config import Settings
-from scanner.errors import RefusedError, RemoteError
+from scanner.config import Limits, Settings
+from scanner.errors import RefusedError, RemoteError, ScannerError
 from scanner.model.reference import Digest, Reference
-from scanner.outbound import Reach, connector, http_client, resolve, split_address, unwrap, vet
+from scanner.outbound import (
+    AnswerTooLarge,
+    Reach,
+    _Exchange,
+    connector,
+    http_client,
+    resolve,
+    split_address,
+    unwrap,
+    vet,
+)
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access, RegistryClient
 from tests.scanner.registry.test_client import client, liar, reference
@@ -51,7 +65,7 @@ def test_the_seventeen_spellings(host: str) -> None:
     assert refused.value.reason == "address_refused"
     if split_address(f"http://{host}:9/"):  # else it is refused before anything is resolved
         with http_client(STRICT) as http, pytest.raises(RefusedError):
-            http.get(f"http://{host}:9/")
+            http.ask("GET", f"http://{host}:9/", limit=10)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +123,7 @@ def test_a_name_that_is_rebound_is_asked_for_once() -> None:
         port = int(there.host.rpartition(":")[2])
         names = Names(["127.0.0.1"], ["169.254.169.254"])
         with http_client(Settings(), own=["rebound.test"], look=names) as http:
-            assert http.get(f"http://rebound.test:{port}/").content == b"here"
+            assert http.ask("GET", f"http://rebound.test:{port}/", limit=10).body == b"here"
         assert names.asked == 1
 
 
@@ -120,9 +134,9 @@ def test_a_name_that_is_rebound_is_vetted_again_with_each_connection() -> None:
     with liar(close) as there:
         port = int(there.host.rpartition(":")[2])
         with http_client(Settings(), own=["rebound.test"], look=Names(["127.0.0.1"], ["169.254.169.254"])) as http:
-            http.get(f"http://rebound.test:{port}/")
+            http.ask("GET", f"http://rebound.test:{port}/", limit=1 << 20)
             with pytest.raises(RefusedError):
-                http.get(f"http://rebound.test:{port}/")
+                http.ask("GET", f"http://rebound.test:{port}/", limit=1 << 20)
 
 
 def test_one_bad_address_among_good_ones_refuses_the_name() -> None:
@@ -160,11 +174,11 @@ def test_nobody_there_and_no_such_name() -> None:
 def test_what_a_person_names_is_reached_wherever_it_is() -> None:
     with liar(lambda h: h.give(body=b"here")) as there:
         with http_client(STRICT, own=["127.0.0.1"], named=True) as http:
-            assert http.get(f"http://{there.host}/").content == b"here"
+            assert http.ask("GET", f"http://{there.host}/", limit=10).body == b"here"
             with pytest.raises(RefusedError):
-                http.get("http://10.0.0.1/")
+                http.ask("GET", "http://10.0.0.1/", limit=1 << 20)
         with http_client(STRICT, own=["127.0.0.1"]) as http, pytest.raises(RefusedError):
-            http.get(f"http://{there.host}/")
+            http.ask("GET", f"http://{there.host}/", limit=1 << 20)
 
 
 def test_an_answer_leads_to_this_machine_from_this_machine_only() -> None:
@@ -212,16 +226,16 @@ def test_the_certificate_is_verified_for_the_name_not_the_address(registry: Regi
     port = registry.port
     names = Names(["127.0.0.1"])
     with http_client(Settings(), ca_file=authority.file, look=names) as http:
-        assert http.get(f"https://localhost:{port}/v2/").status_code == 401
+        assert http.ask("GET", f"https://localhost:{port}/v2/", limit=1000).status == 401
         with pytest.raises(httpx.ConnectError) as refused:
-            http.get(f"https://elsewhere.test:{port}/v2/")
+            http.ask("GET", f"https://elsewhere.test:{port}/v2/", limit=1 << 20)
     assert "certificate verify failed" in str(refused.value)
 
 
 def test_a_client_that_may_reach_some_hosts_only() -> None:
     only = http_client(Settings(), allowed=lambda host, port: host == "registry.example.com")
     with only as http, pytest.raises(RefusedError) as refused:
-        http.get("http://127.0.0.1:9/")
+        http.ask("GET", "http://127.0.0.1:9/", limit=1 << 20)
     assert refused.value.reason == "address_refused"
 
 
@@ -229,13 +243,11 @@ def test_the_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with liar(lambda h: h.give(body=b"direct")) as there, http_client(Settings()) as http:
-        assert http.get(f"http://{there.host}/").content == b"direct"
+        assert http.ask("GET", f"http://{there.host}/", limit=10).body == b"direct"
 
 
 def test_a_moment_ends_what_drips() -> None:
     """Each byte comes in time, all of them together do not."""
-    import time
-
     done = threading.Event()
 
     def drip(handler: BaseHTTPRequestHandler) -> None:
@@ -247,7 +259,7 @@ def test_a_moment_ends_what_drips() -> None:
 
     with liar(drip) as there:  # type: ignore[arg-type]
         with http_client(Settings(), ends=time.monotonic() + 0.4) as http, pytest.raises(httpx.ReadTimeout):
-            http.get(f"http://{there.host}/")
+            http.ask("GET", f"http://{there.host}/", limit=1 << 20)
         done.set()
 
 
@@ -290,3 +302,159 @@ def test_the_next_page_of_a_list_is_an_address_too() -> None:
 def test_addresses_that_answers_give(text: str, host: str | None) -> None:
     found = split_address(text, "https://base.example.com/a")
     assert (found.hostname if found else None) == host
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(1 << 14):  # 1 GiB: what is bounded stops the sender long before
+        handler.wfile.write(b" " * (64 << 10))
+
+
+def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+    with liar(endless) as there, http_client(Settings()) as http:  # type: ignore[arg-type]
+        with pytest.raises(AnswerTooLarge):
+            http.ask("GET", f"http://{there.host}/", limit=100_000)
+        with http.open("GET", f"http://{there.host}/") as answer, pytest.raises(AnswerTooLarge):
+            for _ in answer.chunks(100_000):
+                pass
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 500])
+def test_an_error_without_end_is_not_read_to_its_end(status: int) -> None:
+    def failing(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("WWW-Authenticate", 'Basic realm="r"')
+        handler.end_headers()
+        for _ in range(1 << 14):
+            handler.wfile.write(b" " * (64 << 10))
+
+    with liar(failing) as there, client(there.host) as asking, pytest.raises(ScannerError):  # type: ignore[arg-type]
+        asking.manifest(reference(there.host))
+
+
+def test_a_token_service_without_end() -> None:
+    """The token service is named by the registry's answer, so it is a stranger's."""
+
+    def registry(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path.startswith("/token"):
+            endless(handler)
+        else:
+            handler.give(401, WWW_Authenticate=f'Bearer realm="http://{handler.headers["Host"]}/token"')  # type: ignore[attr-defined]
+
+    with liar(registry) as there, client(there.host) as asking, pytest.raises(RemoteError) as refused:  # type: ignore[arg-type]
+        asking.manifest(reference(there.host))
+    assert "token service" in str(refused.value)
+    assert not refused.value.retryable
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "x-gzip"])
+def test_what_a_proxy_compressed_is_read_and_a_bomb_is_not(encoding: str) -> None:
+    pack = zlib.compress if encoding == "deflate" else gzip.compress
+    bodies = {"/small": pack(b"hello"), "/bomb": pack(b"\0" * (64 << 20))}
+    with (
+        liar(lambda h: h.give(body=bodies[h.path], Content_Encoding=encoding)) as there,
+        http_client(Settings()) as http,
+    ):
+        assert http.ask("GET", f"http://{there.host}/small", limit=5).body == b"hello"
+        with pytest.raises(AnswerTooLarge):
+            http.ask("GET", f"http://{there.host}/bomb", limit=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("br", b"x"),
+        ("gzip, gzip", b"x"),
+        ("gzip", b"no gzip"),
+        ("gzip", gzip.compress(b"hello")[:-3]),
+        ("gzip", gzip.compress(b"a") + b"b"),
+        ("deflate", b""),
+    ],
+)
+def test_what_is_compressed_in_another_way_or_broken(encoding: str, body: bytes) -> None:
+    with (
+        liar(lambda h: h.give(body=body, Content_Encoding=encoding)) as there,
+        http_client(Settings()) as http,
+        pytest.raises(httpx.DecodingError),
+    ):
+        http.ask("GET", f"http://{there.host}/", limit=1000)
+
+
+def test_headers_without_end() -> None:
+    def many(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        for n in range(100_000):
+            handler.send_header(f"X-{n}", "x" * 100)
+        handler.end_headers()
+
+    with liar(many) as there, http_client(Settings()) as http, pytest.raises(httpx.HTTPError):  # type: ignore[arg-type]
+        http.ask("GET", f"http://{there.host}/", limit=10)
+
+
+def test_interim_answers_without_end() -> None:
+    """ "100 Continue" may be repeated: at full speed no time-out and no rate would ever end it."""
+    done = threading.Event()
+
+    def interim(handler: BaseHTTPRequestHandler) -> None:
+        while not done.is_set():
+            handler.wfile.write(b"HTTP/1.1 102 Processing\r\n\r\n" * 100)
+
+    with liar(interim) as there:  # type: ignore[arg-type]
+        with http_client(Settings()) as http, pytest.raises(httpx.TimeoutException):
+            http.ask("GET", f"http://{there.host}/", limit=10, seconds=0.5)
+        done.set()
+
+
+def exchange() -> _Exchange:
+    return _Exchange(time.monotonic() + 1000)
+
+
+def test_a_rate_is_judged_in_each_window_of_waiting() -> None:
+    fast = exchange()
+    for _ in range(100):
+        fast.note(128 << 10, 1.0)
+    slow = exchange()
+    slow.note(1 << 30, 1.0)  # what came fast before does not pay for what drips now
+    for _ in range(18):
+        slow.note(1, 1.0)
+    with pytest.raises(httpcore.ReadTimeout):
+        slow.note(1, 2.0)
+
+
+def test_a_server_may_think_before_its_first_byte() -> None:
+    """An index of Clair or a long poll takes minutes before anything comes; then it comes at once."""
+    thinking = exchange()
+    thinking.note(0, 500.0)
+    thinking.note(100, 500.0)
+    thinking.note(64 << 10, 0.1)
+    assert thinking.left(None, httpcore.ReadTimeout) < 20
+
+
+def test_time_that_the_reader_itself_takes_is_not_the_servers() -> None:
+    calm = exchange()
+    for _ in range(10_000):
+        calm.note(1, 0.0)
+    assert calm.left(30.0, httpcore.ReadTimeout) == 20.0
+
+
+def test_all_tries_together_have_an_end() -> None:
+    settings = Settings(limits=Limits(document_seconds=3))
+    waited: list[float] = []
+    with (
+        liar(lambda h: h.give(503, Retry_After="3600")) as there,
+        RegistryClient(
+            there.host, settings, CredentialStore(settings, personal=False), Access(insecure=True), waited.append
+        ) as asking,
+        pytest.raises(RemoteError),
+    ):
+        asking.manifest(reference(there.host))
+    assert waited == []  # the wait that it asks for would end after the time that all tries have
+
+
+def test_nothing_is_read_after_a_scan_ended() -> None:
+    with liar(lambda h: h.give(body=b"{}")) as there, client(there.host, ends=time.monotonic() - 1) as asking:
+        with pytest.raises(RemoteError) as late:
+            asking.manifest(reference(there.host))
+        assert late.value.reason == "registry_timeout"
+        assert there.seen == []

@@ -38,3 +38,26 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         _console.write("words", tmp_path / "nowhere" / "report")
     with pytest.raises(UsageError, match="cannot write"):
         _console.write("words", tmp_path)
+
+
+def test_what_fails_half_way_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "report"
+    target.write_text("before")
+
+    def half() -> None:
+        with _console.replacing(target) as out:
+            out.write(b"half")
+            raise RuntimeError("the database went away")
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert target.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
+    target = tmp_path / "report"
+    with _console.replacing(target) as first, _console.replacing(target) as second:
+        first.write(b"first")
+        second.write(b"second, longer")
+    assert target.read_bytes() in (b"first", b"second, longer")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from scanner import queue
 from scanner.config import Secret, Settings
 from scanner.model.finding import Failed, NotApplicable
 from scanner.model.scan import Lane, ScanRequest
+from scanner.outbound import tls_context
 from scanner.store import gate, listings, policies, registries, registry_checks, scans
 from scanner.store.schema import registry_check
 from scanner.store.session import Database
@@ -137,3 +140,38 @@ def test_an_archive_has_no_registry(settings: Settings, sample_layouts: Path) ->
         found = pipeline.run(request, services, lambda progress: None)
     assert found.posture_at is None
     assert all(isinstance(result.outcome, NotApplicable) for result in found.posture)
+
+
+def test_a_ca_file_is_never_half_written(server: server_scan.ServerServices, authority: Authority) -> None:
+    """Other slots load it at every moment: a file that is written anew for each scan is empty for some of them."""
+    host, key, settings = "registry.example.com", server.key, server.services.settings
+    add(server, host, ca_pem=authority.file.read_text() * 50)
+    over = threading.Event()
+
+    def load() -> int:
+        loaded = 0
+        while not over.is_set():
+            access, _ = server_scan.reached(settings, server.database, key, host)
+            tls_context(access.ca_file)
+            loaded += 1
+        return loaded
+
+    with ThreadPoolExecutor(4) as pool:
+        slots = [pool.submit(load) for _ in range(4)]
+        over.wait(2)
+        over.set()
+        assert min(slot.result() for slot in slots) > 1
+    assert len(list((settings.home / "ca").iterdir())) == 1
+
+
+def test_a_ca_that_changes_is_another_file(server: server_scan.ServerServices, authority: Authority) -> None:
+    host, key, settings = "registry.example.com", server.key, server.services.settings
+    registry_id = add(server, host, ca_pem=authority.file.read_text())
+    before, _ = server_scan.reached(settings, server.database, key, host)
+    kept = before.ca_file.read_bytes() if before.ca_file else b""
+    with server.database.session() as session:
+        registries.update(session, registry_id, key, ca_pem=authority.file.read_text() + "\n")
+    after, _ = server_scan.reached(settings, server.database, key, host)
+    assert after.ca_file != before.ca_file
+    assert before.ca_file is not None
+    assert before.ca_file.read_bytes() == kept, "a scan that runs keeps what it began with"
