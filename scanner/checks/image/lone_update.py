@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from scanner.checks._history import SHELLS, Command, evidence, history
+from scanner.checks._history import Command, evidence, history
 from scanner.checks._package_managers import Manager, manager_of, verb
+from scanner.checks._shells import SHELLS, shell_options
 from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Incomplete, Outcome, Severity
 
@@ -27,14 +28,19 @@ class LoneUpdate(ConfigCheck):
         """See ``ImageCheck.examine``."""
         lines, found, unclear = history(subject), [], ""
         for run in lines.runs():
-            for position, command in enumerate(run.commands):
+            installs: set[Manager] = set()
+            script = ""
+            alone = []
+            for command in reversed(run.commands):  # what follows is known when a command is judged
                 manager = manager_of(command)
-                if manager is None or verb(command, manager) not in manager.refresh:
-                    continue
-                after = run.commands[position + 1 :]
-                if any(_installs(later, manager) for later in after):
-                    continue
-                script = next((str(later) for later in after if _runs_a_script(later)), "")
+                action = verb(command, manager) if manager is not None else ""
+                if manager is not None and action in manager.refresh and manager not in installs:
+                    alone.append((command, script))
+                elif manager is not None and action in manager.install:
+                    installs.add(manager)
+                if _runs_a_script(command):
+                    script = str(command)
+            for command, script in reversed(alone):
                 if script:
                     unclear = f"history line {run.index} updates and then runs {script[:80]}, which may install"
                 else:
@@ -44,14 +50,11 @@ class LoneUpdate(ConfigCheck):
         return lines.outcome(found)
 
 
-def _installs(command: Command, manager: Manager) -> bool:
-    return command.name in manager.programs and verb(command, manager) in manager.install
-
-
 def _runs_a_script(command: Command) -> bool:
     """Something whose doings are not in the history: a program by its path, a shell with a file."""
     if not command.words or command.name in ("rm", "cd", "set"):
         return False
-    return command.words[0].startswith(("/", "./", "$")) or (
-        command.name in SHELLS and bool(command.operands) and not command.has("-c")
-    )
+    if command.name in SHELLS:
+        options = shell_options(command.words)
+        return not options.code and options.operand < len(command.words)
+    return command.words[0].startswith(("/", "./", "$"))

@@ -6,7 +6,7 @@ import re
 
 from scanner.checks._history import Command, evidence, history
 from scanner.checks.base import ImageCheck, ImageSubject
-from scanner.model.finding import Outcome, Passed, Severity
+from scanner.model.finding import Outcome, Severity
 
 _OFF = re.compile(rb"(?im)^\s*APT::Install-Recommends\s+\"?(?:0|false|no|off)")
 _OFF_HERE = re.compile(r"(?i)apt::install-recommends=(?:0|false|no|off)")
@@ -39,7 +39,7 @@ class RecommendedPackages(ImageCheck):
         if found and subject.rootfs is not None:
             settings = (subject.rootfs.content(p) for p in subject.rootfs.files if p.startswith("etc/apt/apt.conf"))
             if any(data is not None and _OFF.search(data) for data in settings):
-                return Passed()
+                return lines.outcome(())
         return lines.outcome(found)
 
 

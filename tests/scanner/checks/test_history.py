@@ -103,8 +103,8 @@ def test_options_and_operands() -> None:
 @pytest.mark.parametrize(
     ("line", "gap"),
     [
-        ("RUN powershell -Command Invoke-WebRequest", "PowerShell"),
-        ("cmd /S /C del x", "PowerShell or cmd"),
+        ("RUN powershell -Command Invoke-WebRequest", "powershell"),
+        ("cmd /S /C del x", "runs cmd"),
         ("RUN /bin/sh -c if a; then (", "wholly"),
         ("RUN /bin/sh -c a \x00 b", "control"),
         ("RUN /bin/sh -c " + "a && " * 5000, "too long"),
@@ -186,3 +186,69 @@ def test_what_is_cut_shows_no_half_of_a_secret() -> None:
     outcome = catalog.image_checks()["dist-upgrade"].examine(image)
     assert isinstance(outcome, Failed)
     assert "ghp_" not in outcome.evidence[0].instruction
+
+
+SHELL_FORMS = [
+    "/bin/bash --login -c",
+    "/usr/bin/env bash -c",
+    "conda run -n x bash -c",
+    "conda run --no-capture-output -n x /bin/bash -eo pipefail -c",
+    "/busybox/busybox sh -c",
+    "/nix/store/abcdefghijklmnopqrstuvwxyz012345-bash-interactive-5.2p37/bin/bash -c",
+    "/usr/bin/tini -s -- /bin/bash -c",
+    "/usr/bin/env -S bash -eu -c",
+    "/lib64/ld-linux-x86-64.so.2 /bin/bash -c",
+]
+
+
+@pytest.mark.parametrize("shell", SHELL_FORMS)
+@pytest.mark.parametrize("form", ["RUN {} a | b # buildkit", "RUN |2 A=b c D=e {} a | b # buildkit", "{} a | b"])
+def test_shells_that_SHELL_sets(shell: str, form: str) -> None:
+    assert names(form.format(shell)) == ["a", "b"]
+    assert not run(form.format(shell)).gap
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'RUN ["bash", "-c", "a | b"]',
+        '/bin/sh -c ["bash", "-c", "a | b"]',
+        "RUN bash -c 'a | b' && true",
+        "RUN /bin/bash -c 'a | b'",
+    ],
+)
+def test_a_script_that_is_quoted_is_read(line: str) -> None:
+    assert {"a", "b"} <= set(names(line))
+
+
+@pytest.mark.parametrize(
+    ("lines", "shell"),
+    [
+        (["SHELL [/opt/x --run]", "RUN /opt/x --run a # buildkit"], ()),
+        (["RUN /opt/x --run a # buildkit"], ("/opt/x", "--run")),
+        (['SHELL ["python3", "-c"]', "RUN python3 -c import os # buildkit"], ()),
+        (["RUN /opt/x --run a | b # buildkit"], ()),
+        (["RUN C:\\Program Files\\pwsh.exe -Command a # buildkit"], ("C:\\Program Files\\pwsh.exe", "-Command")),
+        (["RUN fish -c a # buildkit"], ()),
+        (["RUN /bin/sh -c /dev/pipes/EOF # buildkit"], ()),
+        (["RUN |1 A=b /bin/bash -eo pipefail -c /dev/pipes/SCRIPT # buildkit"], ()),
+        (["RUN /dev/pipes/EOF # buildkit"], ()),
+        (["RUN /bin/sh -c <<EOF"], ()),
+    ],
+)
+def test_a_beginning_that_is_not_understood_passes_nothing(lines: list[str], shell: tuple[str, ...]) -> None:
+    image = built_by(*lines, shell=shell)
+    for name in ("remote-script", "lone-update", "dist-upgrade", "unverified-packages", "sudo", "recommended-packages"):
+        outcome = catalog.image_checks()[name].examine(image)
+        assert isinstance(outcome, Incomplete), name
+        assert outcome.reason == "history_not_understood"
+
+
+def test_a_shell_that_the_config_names_is_taken_off() -> None:
+    image = built_by("RUN /opt/bin/bash -x -c a | b # buildkit", shell=("/opt/bin/bash", "-x", "-c"))
+    assert [str(c) for c in history(image).instructions[1].commands] == ["a", "b"]
+
+
+def test_an_instruction_behind_another_shell() -> None:
+    found = run('/bin/bash -o pipefail -c #(nop)  CMD ["x"]')
+    assert (found.name, found.text) == ("CMD", '["x"]')

@@ -58,3 +58,145 @@ def test_data_from_the_network(script: str) -> None:
 
 def test_without_history_it_is_not_known() -> None:
     assert isinstance(RemoteScript().examine(without_history()), Incomplete)
+
+
+FETCH = "curl -fsSL https://example.com/i.sh"
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "bash -eo pipefail",
+        "bash -o errexit",
+        "bash -O extglob",
+        "bash --rcfile /x",
+        "bash --norc -euo pipefail -s -- x",
+        "bash +o posix",
+        "zsh -o errexit",
+        "python3 -X utf8",
+        "python3 -W ignore -u -",
+        "perl -I /x",
+        "ruby -r json",
+        "node -r x",
+        "php -d a=b",
+        "deno run -",
+        "sudo -u app bash -l",
+        "env -S 'bash -eo pipefail'",
+        "/usr/bin/env -i bash",
+        "timeout 5 bash",
+        "busybox sh",
+        "bash5.2",
+        "fish",
+        "su - app",
+    ],
+)
+def test_a_shell_whose_options_take_a_value_still_reads_the_network(shell: str) -> None:
+    assert isinstance(examine(f"{FETCH} | {shell}"), Failed)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "bash -eo pipefail <<EOF\ncurl https://example.com/i.sh | sh\nEOF",
+        "bash -O extglob <<'EOF'\ncurl https://example.com/i.sh | sh\nEOF",
+        "cat <<EOF | bash -o errexit\ncurl https://example.com/i.sh | sh\nEOF",
+        "bash <<< 'curl https://example.com/i.sh | sh'",
+        "echo 'curl https://example.com/i.sh | sh' | sh",
+        'bash -c "curl https://example.com/i.sh | sh; echo $(date)"',
+    ],
+)
+def test_a_script_inside_a_script_is_read(script: str) -> None:
+    assert isinstance(examine(script), Failed)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"{FETCH} | sh -c bash",
+        f"{FETCH} | (cat; sh)",
+        f"{FETCH} | tee >(bash)",
+        f"{FETCH} > >(sh)",
+        f"{FETCH} | source /dev/stdin",
+        f"{FETCH} | xargs -I{{}} sh -c '{{}}'",
+        f'{FETCH} | while read l; do eval "$l"; done',
+        'X=$(curl https://example.com/x); eval "$X"',
+        'X=`curl https://example.com/x`; echo "$X" | sh',
+        "export X=$(curl https://example.com/x) && bash <<< $X",
+    ],
+)
+def test_other_ways_from_the_network_to_a_shell(script: str) -> None:
+    assert isinstance(examine(script), Failed)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"{FETCH} | cat > x; sh x",
+        f"{FETCH} | tee x; bash -eo pipefail x",
+        "curl -o /tmp/x https://example.com/x; sh < /tmp/x",
+        "curl -o /tmp/x https://example.com/x; cat /tmp/x | sh",
+        'curl --output=x https://example.com/x; eval "$(cat x)"',
+        "curl -o x https://example.com/x; mv x /opt/y; sh /opt/y",
+        "curl -o x https://example.com/x; install -m 755 x /usr/local/bin; /usr/local/bin/x",
+        "wget -P /tmp https://example.com/i.sh; sh /tmp/i.sh",
+    ],
+)
+def test_other_ways_from_a_saved_file_to_a_shell(script: str) -> None:
+    assert isinstance(examine(script), Failed)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "curl -o i.sh https://example.com/i.sh; echo 'abc  other.tgz' | sha256sum -c && sh i.sh",
+        "curl -o i.sh https://example.com/i.sh; sh i.sh; echo 'abc  i.sh' | sha256sum -c",
+        "curl -o i.sh https://example.com/i.sh; gpg --verify other.asc other; sh i.sh",
+        "curl -o i.sh https://example.com/i.sh; sha256sum other && bash i.sh",
+    ],
+)
+def test_a_check_of_another_file_or_too_late_is_none(script: str) -> None:
+    assert isinstance(examine(script), Failed)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "curl -o i.sh https://example.com/i.sh; sha256sum -c SUMS && sh i.sh",
+        'curl -o i.sh https://example.com/i.sh; echo "$SUM  $FILE" | sha256sum -c - && sh i.sh',
+        "echo ZWNobw== | base64 -d | sh",
+    ],
+)
+def test_what_was_checked_or_run_cannot_always_be_told(script: str) -> None:
+    outcome = examine(script)
+    assert isinstance(outcome, Incomplete)
+    assert outcome.reason == "history_not_understood"
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        'echo "$SHA  /tmp/i.sh" | sha256sum -c -',
+        "gpg --batch --verify i.sh.asc",
+        "grep i.sh SUMS | sha256sum -c -",
+        "echo 'abc i.sh' > SUMS; sha256sum -c SUMS",
+        "sha256sum -c - <<EOF\nabc  i.sh\nEOF\n:",
+        "sha256sum -c <<< 'abc  i.sh'",
+        "[ \"$(sha256sum i.sh | cut -d' ' -f1)\" = abc ]",
+        "cosign verify-blob --signature i.sh.sig --key k.pub i.sh",
+    ],
+)
+def test_a_check_of_this_very_file(check: str) -> None:
+    assert isinstance(examine(f"curl -o /tmp/i.sh https://example.com/i.sh; {check}; sh /tmp/i.sh"), Passed)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{ " + "a;" * 800 + " }|{ " + "b;" * 800 + " }|{ " + "c;" * 800 + " }|{ " + "d;" * 800 + " }",
+        "curl u|" + "|".join(["{ " + "sh;" * 500 + " }"] * 8),
+        "curl -o a u;" + "".join(f"cp a{n} b{n};cp a c{n};" for n in range(700)),
+        "curl -o x u;" + "sha256sum y;sh x;" * 600,
+    ],
+)
+def test_many_ways_to_one_command_are_walked_once(line: str) -> None:
+    assert isinstance(examine(line[:16_300]), Failed | Incomplete | Passed)

@@ -1,0 +1,323 @@
+"""Command lines of shells and interpreters: what stands before them, where their options end, and where their code comes from.
+
+A shell's options may take a value (``bash -eo pipefail``) and a program may start another (``env``, ``tini``, ``conda run``). Without
+this knowledge ``curl … | bash -eo pipefail`` looks like a shell that runs the file ``pipefail``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+SHELLS = frozenset(
+    (
+        "sh",
+        "bash",
+        "dash",
+        "ash",
+        "zsh",
+        "ksh",
+        "ksh93",
+        "mksh",
+        "lksh",
+        "oksh",
+        "pdksh",
+        "posh",
+        "yash",
+        "rbash",
+        "rzsh",
+    )
+)
+# Their scripts have another grammar.
+FOREIGN_SHELLS = frozenset(("powershell", "pwsh", "cmd", "fish", "csh", "tcsh", "elvish", "xonsh"))
+USER_SHELLS = frozenset(("su", "runuser"))
+_SHELL_NAME = re.compile(r"(?:bash|busybox|dash|zsh|ksh)[-.\d]*(?:static)?")
+_MOST_WRAPPERS = 8
+
+
+class Wrapper(NamedTuple):
+    """A program that starts another: its options that take a value, the operands and the subcommands that stand before the other."""
+
+    values: tuple[str, ...] = ()
+    operands: int = 0
+    verbs: tuple[str, ...] = ()
+
+
+_CONDA = Wrapper(
+    ("-n", "--name", "-p", "--prefix", "--cwd", "-r", "--root-prefix", "-a", "--attach", "-e"), 0, ("run",)
+)
+_WRAPPERS = {
+    "sudo": Wrapper(("-u", "-g", "-h", "-p", "-C", "-r", "-t", "-U", "-D", "-R", "-T", "--user", "--group")),
+    "doas": Wrapper(("-u", "-C")),
+    "env": Wrapper(("-u", "-C", "--unset", "--chdir")),
+    "exec": Wrapper(("-a",)),
+    "command": Wrapper(),
+    "time": Wrapper(("-f", "-o")),
+    "nice": Wrapper(("-n",)),
+    "nohup": Wrapper(),
+    "setsid": Wrapper(),
+    "timeout": Wrapper(("-s", "-k", "--signal", "--kill-after"), 1),
+    "ionice": Wrapper(("-c", "-n")),
+    "eatmydata": Wrapper(),
+    "gosu": Wrapper((), 1),
+    "su-exec": Wrapper((), 1),
+    "s6-setuidgid": Wrapper((), 1),
+    "chpst": Wrapper(("-u", "-U", "-e", "-/")),
+    "chronic": Wrapper(),
+    "busybox": Wrapper(),
+    "toybox": Wrapper(),
+    "builtin": Wrapper(),
+    "fakeroot": Wrapper(("-l", "-s", "-i")),
+    "xargs": Wrapper(("-n", "-P", "-I", "-a", "-d", "-L", "-s", "-E")),
+    "stdbuf": Wrapper(("-i", "-o", "-e")),
+    "unbuffer": Wrapper(),
+    "linux32": Wrapper(),
+    "linux64": Wrapper(),
+    "setarch": Wrapper((), 1),
+    "chroot": Wrapper(("--userspec", "--groups"), 1),
+    "setpriv": Wrapper(("--reuid", "--regid", "--groups", "--ruid", "--rgid")),
+    "unshare": Wrapper(("-S", "-G", "-R", "-w")),
+    "tini": Wrapper(("-p", "-e")),
+    "tini-static": Wrapper(("-p", "-e")),
+    "docker-init": Wrapper(("-p", "-e")),
+    "dumb-init": Wrapper(("-r", "--rewrite")),
+    "catatonit": Wrapper(),
+    "xvfb-run": Wrapper(("-n", "-s", "-f", "-e", "-w", "-p")),
+    "conda": _CONDA,
+    "mamba": _CONDA,
+    "micromamba": _CONDA,
+    "pixi": Wrapper(("-e", "--environment", "--manifest-path"), 0, ("run",)),
+    "poetry": Wrapper(("-C", "-P"), 0, ("run",)),
+    "pipenv": Wrapper((), 0, ("run",)),
+    "pdm": Wrapper(("-p",), 0, ("run",)),
+    "uv": Wrapper(("--project", "--directory", "--python", "-p", "--with"), 0, ("run",)),
+    "hatch": Wrapper(("-e",), 0, ("run",)),
+    "bundle": Wrapper((), 0, ("exec",)),
+    "dbus-run-session": Wrapper(("--config-file",)),
+    "catchsegv": Wrapper(),
+    "ld.so": Wrapper(("--library-path", "--preload", "--argv0")),
+    "scl": Wrapper((), 1, ("enable",)),
+}
+
+
+class Interpreter(NamedTuple):
+    """``values``: letters of options that take a value, attached or as the next word. ``attached``: only attached. ``code``: the value is
+    the program. The same for long options."""
+
+    values: str = ""
+    attached: str = ""
+    code: str = ""
+    long_values: tuple[str, ...] = ()
+    long_code: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+
+
+_PYTHON = Interpreter("XW", "", "cm", ("--check-hash-based-pycs",))
+_NODE = Interpreter(
+    "rC",
+    "",
+    "ep",
+    ("--require", "--import", "--loader", "--experimental-loader", "--input-type", "--env-file", "--conditions"),
+    ("--eval", "--print"),
+)
+INTERPRETERS = {
+    "perl": Interpreter("I", "iC0lDFMmVx", "eE"),
+    "raku": Interpreter("IM", "", "e"),
+    "ruby": Interpreter("ICEr", "FTKWix0", "e"),
+    "node": _NODE,
+    "nodejs": _NODE,
+    "php": Interpreter("dcz", "", "rBRESfF"),
+    "lua": Interpreter("l", "", "e"),
+    "luajit": Interpreter("lj", "", "e"),
+    "deno": Interpreter("", "", "", ("--config", "--import-map"), (), ("run",)),
+    "bun": Interpreter("r", "", "ep", (), ("--eval",), ("run",)),
+    "tclsh": Interpreter(),
+    "Rscript": Interpreter("", "", "e"),
+    "julia": Interpreter("JtpL", "", "eE", ("--project",), ("--eval",)),
+}
+_PYTHON_NAME = re.compile(r"(?:python|pypy)[\d.]*(?:-dbg)?")
+
+
+@lru_cache(maxsize=4096)
+def program(word: str) -> str:
+    """A program's name without its directory, version and ``.exe``: ``/nix/store/…/bin/bash`` -> ``bash``."""
+    name = re.split(r"[/\\]", word)[-1]
+    name = name.removesuffix(".exe").removesuffix(".EXE")
+    if re.fullmatch(r"ld(?:-linux[\w.-]*|-musl[\w.-]*|)\.so[\d.]*", name):
+        return "ld.so"
+    if _SHELL_NAME.fullmatch(name):
+        return re.split(r"[-.\d]", name)[0]
+    return name.lower() if name.lower() in FOREIGN_SHELLS else name
+
+
+def interpreter(name: str) -> Interpreter | None:
+    """How the interpreter of this name reads its command line; None: it is none (a shell is none either)."""
+    return _PYTHON if _PYTHON_NAME.fullmatch(name) else INTERPRETERS.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """A command line after its options were read. ``code``: a script is given as a word; ``stdin``: ``-s``. ``operand`` is the position
+    of the first word that is no option: with ``code`` the script, otherwise the file that is run."""
+
+    code: bool
+    stdin: bool
+    operand: int
+
+
+def shell_options(words: Sequence[str]) -> Options:
+    """Read a shell's options as bash, dash, ash, zsh and ksh do. ``words`` begins with the shell."""
+    code = stdin = False
+    position = 1
+    while position < len(words):
+        word = words[position]
+        if word in ("-", "--"):
+            position += 1
+            break
+        if len(word) < 2 or word[0] not in "-+":
+            break
+        position += 1
+        if word.startswith("--"):
+            position += word in ("--rcfile", "--init-file", "--emulate")
+            continue
+        code, stdin = code or (word[0] == "-" and "c" in word), stdin or "s" in word
+        position += sum(letter in "oO" for letter in word[1:])  # each takes a word of its own
+    return Options(code, stdin and not code, position)
+
+
+def user_shell_options(words: Sequence[str]) -> Options:
+    """Read the options of ``su`` and ``runuser``, which may stand behind the user's name."""
+    for position, word in enumerate(words[1:], 1):
+        if word == "--command" or re.fullmatch(r"-[A-Za-z]*c", word):
+            return Options(True, False, position + 1)
+    return Options(False, True, len(words))
+
+
+def interpreter_options(words: Sequence[str], known: Interpreter) -> Options:
+    """Read the options of an interpreter that is no shell."""
+    position, code = 1, False
+    while position < len(words):
+        word = words[position]
+        if word in known.verbs:
+            position += 1
+            continue
+        if word == "-" or not word.startswith("-"):
+            break
+        position += 1
+        if word == "--":
+            break
+        if word.startswith("--"):
+            name, equals, _ = word.partition("=")
+            code = code or name in known.long_code
+            position += not equals and name in (*known.long_values, *known.long_code)
+            continue
+        for index, letter in enumerate(word[1:], 1):
+            if letter in known.code:
+                code = True
+                break
+            if letter in known.values:
+                position += index == len(word) - 1
+                break
+            if letter in known.attached:
+                break
+    return Options(code, False, position)
+
+
+def options_of(words: Sequence[str]) -> Options | None:
+    """The options of a shell or an interpreter; None where the program is neither."""
+    name = program(words[0]) if words else ""
+    if name in SHELLS or name in FOREIGN_SHELLS:
+        return shell_options(words)
+    if name in USER_SHELLS:
+        return user_shell_options(words)
+    known = interpreter(name)
+    return interpreter_options(words, known) if known else None
+
+
+def reads_code_from_stdin(words: Sequence[str]) -> bool:
+    """Whether a shell or interpreter runs what it is fed: ``sh``, ``bash -eo pipefail``, ``sh -s -- x``, ``python3 -X utf8 -``."""
+    options = options_of(words)
+    if options is None or options.code:
+        return False
+    operand = words[options.operand] if options.operand < len(words) else "-"
+    return options.stdin or operand in ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+
+
+def script_word(words: Sequence[str]) -> str:
+    """The script that a shell, ``su`` or ``eval`` is given as a word."""
+    name = program(words[0]) if words else ""
+    if name == "eval":
+        return " ".join(words[1:])
+    if name not in SHELLS and name not in USER_SHELLS:
+        return ""
+    options = options_of(words)
+    return words[options.operand] if options and options.code and options.operand < len(words) else ""
+
+
+def unwrapped(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Take off ``sudo -E``, ``env A=b``, ``timeout 5`` and the like: their names, and the command that is run."""
+    rest = list(words)
+    wrappers: list[str] = []
+    while rest and len(wrappers) < _MOST_WRAPPERS and (wrapper := _WRAPPERS.get(name := program(rest[0]))) is not None:
+        position = 1
+        if wrapper.verbs:
+            position = next((n + 1 for n, word in enumerate(rest) if word in wrapper.verbs), len(rest))
+        while position < len(rest) and (rest[position].startswith("-") or (name == "env" and "=" in rest[position])):
+            word = rest[position]
+            position += 2 if word in wrapper.values else 1
+            if word == "--":
+                break
+            if name == "env" and word in ("-S", "--split-string") and position < len(rest):
+                rest[position : position + 1] = rest[position].split()
+            elif name == "env" and word.startswith("-S"):
+                rest[position:position] = word[2:].split()
+        if name == "scl":
+            position = rest.index("--") + 1 if "--" in rest else len(rest)
+        else:
+            position += wrapper.operands
+        if position >= len(rest):
+            break  # ``exec`` or ``sudo`` alone is the command
+        wrappers.append(name)
+        rest = rest[position:]
+    return tuple(wrappers), tuple(rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The shell in front of a builder's line: where its script begins, or (``gap``) why it cannot be read."""
+
+    start: int
+    gap: str = ""
+
+
+def beginning(text: str) -> Beginning | None:
+    """The shell that a line begins with, as builders write it: its words joined by spaces, then the script, not quoted.
+
+    None: the line begins with no shell.
+    """
+    head = text[:2000]
+    spans = [match.span() for match in re.finditer(r"\S+", head)][:60]
+    words = [head[start:end] for start, end in spans]
+    if not words or (program(words[0]) not in _WRAPPERS and not _is_shell(words[0])):
+        return None
+    _, rest = unwrapped(words)
+    first = len(words) - len(rest)
+    if not rest or not _is_shell(rest[0]):
+        return None
+    name = program(rest[0])
+    if name == "cmd" and (rest[0] == "CMD" or not (len(rest) > 1 and re.fullmatch(r"/[SCKsck]", rest[1]))):
+        return None  # an instruction, or a program of somebody's own
+    if name in FOREIGN_SHELLS:
+        return Beginning(spans[first][0], f"runs {name}, whose scripts are not read here")
+    options = options_of(rest)
+    if options is None or not options.code:
+        return None
+    position = first + options.operand
+    return Beginning(spans[position][0] if position < len(spans) else len(text))
+
+
+def _is_shell(word: str) -> bool:
+    return program(word) in SHELLS | FOREIGN_SHELLS | USER_SHELLS
