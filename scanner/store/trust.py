@@ -178,36 +178,33 @@ def _answers() -> TypeAdapter[tuple[Verification, ...]]:
 
 
 class StoredState:
-    """What verifiers remember, in the database. See ``scanner.trust.base.TrustState``.
-
-    One run may overtake another: what is saved must follow what was loaded, else it is dropped. So memory never goes back.
-    """
+    """What verifiers remember, in the database. See ``scanner.trust.base.TrustState``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._loaded: dict[str, int] = {}
 
     def load(self, key: str) -> bytes | None:
         with self._database.read() as session:
-            row = session.execute(
-                sa.select(trust_state.c.revision, trust_state.c.state).where(trust_state.c.key == _hash(key))
-            ).first()
-        self._loaded[key] = row.revision if row else 0
-        return bytes(row.state) if row else None
+            state = session.execute(sa.select(trust_state.c.state).where(trust_state.c.key == _hash(key))).scalar()
+        return None if state is None else bytes(state)
 
-    def save(self, key: str, state: bytes) -> None:
-        revision = self._loaded.get(key, 0)
+    def save(self, key: str, state: bytes, replacing: bytes | None) -> bool:
+        """See ``TrustState.save``. The stored bytes are compared, so that threads can share one object."""
 
-        def write(session: Connection) -> None:
-            values = {"state": state, "revision": revision + 1, "updated_at": moment(session)}
-            mine = (trust_state.c.key == _hash(key)) & (trust_state.c.revision == revision)
-            if session.execute(trust_state.update().where(mine).values(**values)).rowcount:
-                return
-            if revision == 0:
-                with contextlib.suppress(IntegrityError), session.begin_nested():  # another run was first
-                    session.execute(trust_state.insert().values(key=_hash(key), name=key, **values))
+        def write(session: Connection) -> bool:
+            values = {"state": state, "updated_at": moment(session)}
+            if replacing is None:
+                try:
+                    with session.begin_nested():
+                        session.execute(trust_state.insert().values(key=_hash(key), name=key, revision=1, **values))
+                except IntegrityError:  # another run was first
+                    return False
+                return True
+            mine = (trust_state.c.key == _hash(key)) & (trust_state.c.state == replacing)
+            later = {"revision": trust_state.c.revision + 1, **values}
+            return session.execute(trust_state.update().where(mine).values(**later)).rowcount == 1
 
-        self._database.transact(write)
+        return self._database.transact(write)
 
 
 def _hash(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -31,17 +32,26 @@ class DirectoryState:
         except OSError as error:
             raise UsageError(f"cannot read the trust state in {self._directory}: {error.strerror}") from error
 
-    def save(self, key: str, state: bytes) -> None:
+    def save(self, key: str, state: bytes, replacing: bytes | None) -> bool:
+        """See ``TrustState.save``. Runs of the command line may overlap, so they take turns at a lock file."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, name = tempfile.mkstemp(dir=self._directory, prefix=".state-")
-            with os.fdopen(descriptor, "wb") as out:
-                out.write(state)
-                out.flush()
-                os.fsync(out.fileno())
-            Path(name).replace(self._file(key))
+            with (self._directory / ".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if self.load(key) != replacing:
+                    return False
+                self._write(key, state)
         except OSError as error:
             raise UsageError(f"cannot keep the trust state in {self._directory}: {error.strerror}") from error
+        return True
+
+    def _write(self, key: str, state: bytes) -> None:
+        descriptor, name = tempfile.mkstemp(dir=self._directory, prefix=".state-")
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(state)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(name).replace(self._file(key))
 
 
 class NoState:
@@ -50,5 +60,5 @@ class NoState:
     def load(self, key: str) -> bytes | None:
         return None
 
-    def save(self, key: str, state: bytes) -> None:
-        return
+    def save(self, key: str, state: bytes, replacing: bytes | None) -> bool:
+        return True

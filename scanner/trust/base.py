@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 
 
 class TrustState(Protocol):
-    """What a scheme remembers between runs (rollback detection), per key such as a GUN. Written only after a whole run verified."""
+    """What a scheme remembers between runs (rollback detection), per key such as a GUN. Only verified metadata is remembered."""
 
-    def load(self, key: str) -> bytes | None: ...
+    def load(self, key: str) -> bytes | None:
+        """The state that was saved last. None: nothing was."""
 
-    def save(self, key: str, state: bytes) -> None: ...
+    def save(self, key: str, state: bytes, replacing: bytes | None) -> bool:
+        """Keep ``state``, if ``replacing`` is still what is stored (None: nothing is).
+
+        False: another run was faster, and nothing was written. The caller loads again and verifies again. If the slower run won, it
+        could put an older version in the place of a newer one; if it gave up, what it saw would be forgotten.
+        """
 
 
 class Fetcher(Protocol):

@@ -26,7 +26,15 @@ from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client
 from scanner.registry.auth import Authenticator, CredentialStore, parse_challenges
-from scanner.trust._tuf.anchors import Mode, anchor_digest, anchor_of, is_authority, load_certificates, load_public_key
+from scanner.trust._tuf.anchors import (
+    Anchor,
+    Mode,
+    anchor_digest,
+    anchor_of,
+    is_authority,
+    load_certificates,
+    load_public_key,
+)
 from scanner.trust._tuf.documents import ROOT_LIMIT, key_id, parse_root, usable_key
 from scanner.trust._tuf.repository import Query, State, Want, drive, verify
 from scanner.trust.base import NameScheme, SignatureRefused, TrustQuestion, TrustRoot
@@ -38,6 +46,7 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
 _FIELDS = ("mode", "ids", "pem", "root_json", "server", "ca", "require_signers", "signers")
 _SECONDS = 6.0
 _TRIES = 2
+_RUNS = 4  # of one question, each of which another run of the same name may overtake
 # What says that the image is unsigned, as opposed to badly signed.
 _NOT_SIGNED = frozenset({"no_trust_data", "not_signed", "signer_missing"})
 
@@ -72,17 +81,23 @@ class NotaryV1(NameScheme):
         )
 
     def _answer(self, root: TrustRoot, job: TrustQuestion) -> Verification:
-        anchor, gun = anchor_of(root.document), job.name
-        key = f"{gun}#{anchor_digest(anchor)}"
-        remembered = _remembered(job, key)
+        anchor = anchor_of(root.document)
+        for _ in range(_RUNS):
+            try:
+                return self._run(root, anchor, _Memory(job, f"{job.name}#{anchor_digest(anchor)}"), job)
+            except _Overtaken:
+                continue  # another run of the same name saved first: what it saw must count in this one as well
+        raise RemoteError(f"{job.name} is being verified by too many at once", reason="unavailable", hint="try again")
+
+    def _run(self, root: TrustRoot, anchor: Anchor, memory: _Memory, job: TrustQuestion) -> Verification:
+        gun, remembered = job.name, memory.state()
         query = Query(
             job.reference.tag,
             job.reference.digest,
             job.options.require_signers or tuple(root.document.get("require_signers", ())),
         )
         with open_server(root, job, gun) as server:
-            answer, repository = drive(verify(gun, anchor, remembered, job.now, query), server.fetch)
-        job.state.save(key, repository.state().dump())
+            answer, repository = drive(verify(gun, anchor, remembered, job.now, query, memory.keep), server.fetch)
         notes = [f"{fault.role} could not be used: {fault.message}" for fault in answer.faults]
         if anchor.mode is Mode.TOFU:
             seen = (
@@ -234,14 +249,32 @@ def _check_key(text: str, where: str) -> None:
         raise _bad(where, f"pem: {error}", "openssl pkey -in KEY -pubout") from None
 
 
-def _remembered(job: TrustQuestion, key: str) -> State | None:
-    data = job.state.load(key)
-    if data is None:
-        return None
-    try:
-        return State.load(data)
-    except SignatureRefused as error:
-        raise RemoteError(f"{error}", reason="bad_state", retryable=False) from error
+class _Overtaken(Exception):
+    """Another run saved its state meanwhile."""
+
+
+class _Memory:
+    """What is remembered of one name under one anchor."""
+
+    def __init__(self, job: TrustQuestion, key: str) -> None:
+        self._job, self._key = job, key
+        self._data = job.state.load(key)
+
+    def state(self) -> State | None:
+        """None at first sight. Raises RemoteError(reason="bad_state"): a state that cannot be read must not be taken for none."""
+        try:
+            return None if self._data is None else State.load(self._data)
+        except SignatureRefused as error:
+            raise RemoteError(f"{error}", reason="bad_state", retryable=False) from error
+
+    def keep(self, state: State) -> None:
+        """Save what was verified. Raises _Overtaken."""
+        data = state.dump()
+        if data == self._data:
+            return
+        if not self._job.state.save(self._key, data, self._data):
+            raise _Overtaken
+        self._data = data
 
 
 def server_url(text: str, where: str) -> str:

@@ -166,17 +166,25 @@ class Answer:
 
 
 def verify(
-    gun: str, anchor: Anchor, remembered: State | None, now: datetime, query: Query
+    gun: str, anchor: Anchor, remembered: State | None, now: datetime, query: Query, keep: Callable[[State], None]
 ) -> Steps[tuple[Answer, Repository]]:
-    """One whole run. Raises SignatureRefused; only a run that ends here may be remembered (``Repository.state``)."""
+    """One whole run. Raises SignatureRefused, and what ``keep`` raises.
+
+    ``keep`` gets the state as soon as the metadata is verified, whatever the answer about the tag will be. "Not signed" and "digest
+    mismatch" rest on verified metadata too: if it were forgotten, a server could replay the version before a tag was revoked.
+    """
     repository = Repository(gun, anchor, remembered, now)
     yield from repository.load()
-    answer = yield from repository.resolve(query)
+    keep(repository.state())
+    try:
+        answer = yield from repository.resolve(query)
+    finally:
+        keep(repository.state())  # now with the delegated roles that the answer needed
     return answer, repository
 
 
 class Repository:
-    """One run against one repository: ``load`` first, then ``resolve``; ``state`` is what to keep, once both went well."""
+    """One run against one repository: ``load`` first, then ``resolve``. ``state`` is what to keep once ``load`` went well."""
 
     def __init__(self, gun: str, anchor: Anchor, remembered: State | None, now: datetime) -> None:
         self._gun, self._anchor, self._remembered, self._now = gun, anchor, remembered, now
@@ -382,12 +390,6 @@ class Repository:
             if place is not None and place.lists(tag) and _digest_or_none(place, tag) == digest:
                 signers += _as_signers(place)
         return tuple(signers), tuple(faults)
-
-    def signed_tags(self) -> Steps[dict[str, str]]:
-        """Every tag that docker would pull by signature, with its digest."""
-        released = yield from self._delegated(RELEASES)
-        places = [place for place in (released, self._targets) if place is not None]
-        return {tag: digest for place, tag in _in_force(places) if (digest := _digest_or_none(place, tag))}
 
     def root_ids(self) -> tuple[str, ...]:
         """The root certificates' ids, as they are pinned."""

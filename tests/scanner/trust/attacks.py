@@ -506,8 +506,72 @@ def releases_are_hidden() -> Sequence[Step]:
 def older_signer_that_was_not_needed() -> Sequence[Step]:
     """Seen while it was not needed, so noticed when it is."""
     first = Sim(versions={"targets/alice": 5}).delegate("alice", "alice", tags={"v1": OLD})
-    second = Sim(version=2, versions={"targets/alice": 4}).delegate("alice", "alice", tags={"v1": OLD})
-    return [Step(first.publish()), refused(second.publish(), "rollback", signers=("alice",)), Step(second.publish())]
+    second = Sim(version=2, versions={"targets/alice": 4}).delegate("alice", "alice", tags={"v1": OLD}).publish()
+    return [Step(first.publish()), refused(second, "rollback", signers=("alice",)), Step(second)]
+
+
+# What was seen with an answer that is not "verified" counts as much: these answers rest on verified metadata
+
+
+@case
+def a_replay_after_the_tag_was_revoked() -> Sequence[Step]:
+    revoked = Sim(version=5, tags={"targets": {"v2": NEW}}).publish()
+    return [
+        Step(Sim(version=3).publish()),
+        refused(revoked, "not_signed"),
+        refused(Sim(version=4).publish(), "rollback"),
+    ]
+
+
+@case
+def a_replay_after_the_tag_was_unsigned_at_first_sight() -> Sequence[Step]:
+    revoked = Sim(version=5, tags={"targets": {"v2": NEW}}).publish()
+    return [refused(revoked, "not_signed"), refused(Sim(version=4).publish(), "rollback")]
+
+
+@case
+def a_replay_after_a_digest_mismatch() -> Sequence[Step]:
+    moved = Sim(version=5, tags={"targets": {"v1": NEW}}).publish()
+    return [
+        Step(Sim(version=3).publish(), digest=OLD),
+        refused(moved, "digest_mismatch", digest=OLD),
+        refused(Sim(version=4).publish(), "rollback", digest=OLD),
+    ]
+
+
+@case
+def a_replay_after_a_signer_was_missing() -> Sequence[Step]:
+    before = Sim(version=4).delegate("alice", "alice", tags={"v1": OLD})
+    return [
+        refused(Sim(version=5).publish(), "signer_missing", signers=("alice",)),
+        refused(before.publish(), "rollback", signers=("alice",)),
+    ]
+
+
+@case
+def a_replay_of_a_signer_who_withdrew_the_tag() -> Sequence[Step]:
+    """The delegated role is loaded only when it is needed: what it said then is remembered too."""
+
+    def released(version: int, tags: Mapping[str, str]) -> Files:
+        sim = Sim(version=5, versions={"targets/releases": version, "timestamp": 9 - version, "snapshot": 9 - version})
+        return sim.delegate("releases", "alice", tags=tags).publish()
+
+    return [
+        refused(released(5, {"v2": NEW}), "not_signed", tag="v3"),
+        refused(released(4, {"v3": NEW}), "rollback", tag="v3"),
+    ]
+
+
+@case
+def a_replay_from_before_a_rotation_that_was_seen_while_the_tag_was_unsigned() -> Sequence[Step]:
+    """The old online keys were stolen, so the root was rotated: the thief cannot go back to the old root."""
+    second = Sim(version=2, root_version=2, root_keys=[certified("root-2")], tags={"targets": {"v2": NEW}})
+    stolen = Sim(version=9, tags={"targets": {"v1": NEW}})
+    return [
+        Step(Sim().publish()),
+        refused(second.publish(second.root(also=[certified("root")])), "not_signed"),
+        refused(stolen.publish(), "rollback"),
+    ]
 
 
 # Roots and their anchors
@@ -752,8 +816,8 @@ def delegation_without_paths() -> Sequence[Step]:
 
 @case
 def delegation_for_other_paths() -> Sequence[Step]:
-    sim = Sim().delegate("releases", "alice", paths=["nightly"], tags={"v9": NEW, "nightly-1": NEW})
-    return [refused(sim.publish(), "not_signed", tag="v9"), Step(sim.publish(), NEW, tag="nightly-1")]
+    sim = Sim().delegate("releases", "alice", paths=["nightly"], tags={"v9": NEW, "nightly-1": NEW}).publish()
+    return [refused(sim, "not_signed", tag="v9"), Step(sim, NEW, tag="nightly-1")]
 
 
 @case
@@ -772,8 +836,8 @@ def delegation_of_a_grandchild() -> Sequence[Step]:
 
 @case
 def a_signers_own_tag_is_not_released() -> Sequence[Step]:
-    sim = Sim().delegate("alice", "alice", tags={"v9": NEW})
-    return [refused(sim.publish(), "not_signed", tag="v9"), Step(sim.publish(), NEW, tag="v9", signers=("alice",))]
+    sim = Sim().delegate("alice", "alice", tags={"v9": NEW}).publish()
+    return [refused(sim, "not_signed", tag="v9"), Step(sim, NEW, tag="v9", signers=("alice",))]
 
 
 @case
@@ -793,7 +857,8 @@ def signers_disagree() -> Sequence[Step]:
 
 @case
 def tag_and_digest_disagree() -> Sequence[Step]:
-    return [refused(Sim().publish(), "digest_mismatch", digest=NEW), Step(Sim().publish(), digest=OLD)]
+    sim = Sim().publish()
+    return [refused(sim, "digest_mismatch", digest=NEW), Step(sim, digest=OLD)]
 
 
 @case

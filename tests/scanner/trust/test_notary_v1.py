@@ -5,15 +5,22 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scanner.cli import main
+from scanner.model.finding import TrustStatus
+from scanner.model.reference import Reference
+from scanner.trust._state import DirectoryState, NoState
+from scanner.trust.base import TrustOptions, TrustQuestion, TrustRoot
+from scanner.trust.notary_v1 import NotaryV1
 from tests.scanner.trust.notary_server import cases, serving, tree
 from tests.servers import Authority, free_port
 
+NOW = datetime(2026, 11, 23, 7, tzinfo=UTC)
 ASK = ["--gun", "registry.example/team/app", "--tag", "v1", "--trust", "tofu", "--at", "2026-11-23T07:00:00Z"]
 
 
@@ -137,6 +144,46 @@ def test_a_state_that_cannot_be_read_is_not_forgotten(
             file.write_bytes(file.read_bytes()[:100])
         code, answer = ask(capsys, server.url, authority.file, "--state-dir", str(tmp_path))
     assert (code, answer["status"], answer["reason"]) == (3, "unknown", "bad_state")
+
+
+class Overtaken(NoState):
+    """A state of which another run was always faster, or once; what that run saw is loaded from then on."""
+
+    def __init__(self, always: bool, then: bytes | None = None) -> None:
+        self.always, self.then, self.saved, self.loaded = always, then, 0, 0
+
+    def load(self, key: str) -> bytes | None:
+        self.loaded += 1
+        return self.then if self.saved else None
+
+    def save(self, key: str, state: bytes, replacing: bytes | None) -> bool:
+        self.saved += 1
+        return not self.always and self.saved > 1
+
+
+@pytest.mark.parametrize("always", [True, False], ids=["always", "once"])
+def test_a_run_that_was_overtaken_verifies_again(
+    always: bool, authority: Authority, certificate: tuple[Path, Path]
+) -> None:
+    """What the faster run saw counts: giving up what was seen, or saving over it, would let an old version pass."""
+    state = Overtaken(always)
+    root = TrustRoot("release", "notary-v1", {"mode": "tofu"})
+    with serving(tree("attacks/syn-good"), certificate) as server:
+        question = TrustQuestion(
+            reference=Reference("registry.example", "team/app", "v1"), roots=(root,), now=NOW, state=state,
+            options=TrustOptions(server=server.url, ca_file=authority.file),
+        )  # fmt: skip
+        (answer,) = NotaryV1().verify(question)
+    assert answer.status is (TrustStatus.UNKNOWN if always else TrustStatus.VERIFIED)
+    assert state.loaded == (4 if always else 2)
+
+
+def test_two_processes_share_a_directory_of_states(tmp_path: Path) -> None:
+    slow, fast = DirectoryState(tmp_path), DirectoryState(tmp_path)
+    before = slow.load("gun")
+    assert fast.save("gun", b"newer", before)
+    assert not slow.save("gun", b"older", before)
+    assert slow.load("gun") == b"newer"
 
 
 def test_nothing_is_remembered_of_a_run_that_failed(

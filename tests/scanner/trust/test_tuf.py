@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 import scanner.trust._tuf
 from scanner.trust._tuf import documents
+from scanner.trust._tuf.anchors import anchor_of
+from scanner.trust._tuf.repository import Query, Want, drive, verify
 from scanner.trust.base import SignatureRefused
 from tests.scanner.trust import attacks
 from tests.scanner.trust.attacks import Case, Step
-from tests.scanner.trust.simulator import canonical
+from tests.scanner.trust.simulator import GUN, NOW, OLD, Sim, canonical
 
 PACKAGE = Path(scanner.trust._tuf.__file__).parent
 
@@ -27,18 +29,23 @@ PACKAGE = Path(scanner.trust._tuf.__file__).parent
 def outcome(tuf: str, case: Case) -> list[str]:
     """What a client says at each step: a digest, or the reason of its refusal. Its state is kept as its own bytes."""
     anchors, repository = (importlib.import_module(f"{tuf}.{name}") for name in ("anchors", "repository"))
-    anchor, state, said = anchors.anchor_of(case.anchor), None, []
+    anchor, said = anchors.anchor_of(case.anchor), list[str]()
+    state: bytes | None = None
+
+    def keep(found: Any) -> None:
+        nonlocal state
+        state = found.dump()
+
     for step in case.steps:
         query = repository.Query(step.tag, step.digest, step.signers)
         remembered = repository.State.load(state) if state else None
-        steps = repository.verify(case.gun, anchor, remembered, step.now, query)
+        steps = repository.verify(case.gun, anchor, remembered, step.now, query, keep)
         try:
-            answer, finished = repository.drive(steps, lambda want, files=step.files: files.get(want.name))
+            answer, _ = repository.drive(steps, lambda want, files=step.files: files.get(want.name))
         except SignatureRefused as error:
             said.append(error.reason)
         else:
             said.append(answer.digest)
-            state = finished.state().dump()
     return said
 
 
@@ -51,6 +58,22 @@ def test_case(name: str) -> None:
     case = attacks.find(name)
     for number, (said, step) in enumerate(zip(outcome("scanner.trust._tuf", case), case.steps, strict=True)):
         assert right(said, step), (number, said, step.expect)
+
+
+def test_what_was_verified_is_kept_before_the_target_is_resolved() -> None:
+    """A process that is killed meanwhile has remembered it."""
+    files = Sim().delegate("releases", "alice", tags={"v1": OLD}).publish()
+    kept: list[tuple[str, ...]] = []
+
+    def fetch(want: Want) -> bytes | None:
+        if want.name.startswith("targets/releases"):
+            assert kept, "nothing was kept before a delegated role was asked for"
+        return files.get(want.name)
+
+    anchor = anchor_of({"mode": "tofu"})
+    steps = verify(GUN, anchor, None, NOW, Query("v1"), lambda state: kept.append(tuple(state.roles)))
+    drive(steps, fetch)
+    assert kept == [("targets",), ("targets", "targets/releases")]
 
 
 @dataclass(frozen=True)
@@ -132,6 +155,7 @@ MUTATIONS = [
     Mutation(R, "            confirm(served, self._gun, self._now)", "            pass", "certificate-expires-later"),
     Mutation(R, "step.version != version", "False", "rotation-over-a-false-step"),
     Mutation(R, "            self._recover(held, served)", "            pass", "good-fast-forward-recovery"),
+    Mutation(R, "        keep(repository.state())  #", "        pass  #", "a-replay-of-a-signer-who-withdrew-the-tag"),
     Mutation(R, "meta.length > limit", "False", "a-huge-file-is-announced"),
     Mutation(R, "for place in (released, self._targets)", "for place in (self._targets, released)", "good-releases-first"),
     Mutation(R, "if tag not in taken and", "if", "good-releases-first"),
