@@ -195,8 +195,9 @@ def verify_signatures(
     if not isinstance(source, RegistrySource):
         return verification.unasked("no_registry", "the image comes from no registry", subject)
     report(Progress(Stage.VERIFY, "signatures"))
+    client = source.client
     return verification.verify(
-        source.reference, subject, source.client, services.trust, services.settings, datetime.now(UTC)
+        source.reference, subject, client, services.trust, services.settings, datetime.now(UTC), client.credentials
     )
 
 

@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TypeVar
 
@@ -23,23 +23,22 @@ from scanner.trust.base import SignatureRefused
 Kind = TypeVar("Kind", bound=x509.ExtensionType)
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
-_CURVES = ("secp256r1", "secp384r1", "secp521r1")
-_MAX_PATH = 6
+_ECDSA_HASHES: Mapping[str, tuple[hashes.HashAlgorithm, ...]] = {
+    "secp256r1": (hashes.SHA256(),),
+    "secp384r1": (hashes.SHA256(), hashes.SHA384()),
+    "secp521r1": (hashes.SHA256(), hashes.SHA512()),
+}
+# What the library raises for a certificate that it does not like; TypeError for a name whose value is a BIT STRING.
 _UNREADABLE = (
     ValueError,
+    TypeError,
+    OverflowError,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
 _MIN_RSA = 2048
-_UNDERSTOOD = {
-    x509.BasicConstraints.oid,
-    x509.KeyUsage.oid,
-    x509.ExtendedKeyUsage.oid,
-    x509.SubjectAlternativeName.oid,
-    x509.CertificatePolicies.oid,
-}
 
 
 def decode_base64(text: object, what: str) -> bytes:
@@ -63,7 +62,7 @@ def load_public_key(pem: str | bytes) -> PublicKey:
 
 def usable(key: object) -> PublicKey:
     """``key`` when signatures by it mean something. Raises ValueError."""
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _ECDSA_HASHES:
         return key
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA:
         return key
@@ -116,19 +115,38 @@ def _read_through(certificate: x509.Certificate) -> None:
     """The library parses as late as it can, and raises wherever that is: let it be here."""
     for name in (certificate.subject, certificate.issuer):
         name.rfc4514_string()
-    _ = certificate.extensions, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    for item in certificate.extensions:
+        if isinstance(item.value, x509.SubjectAlternativeName | x509.IssuerAlternativeName):
+            for other in item.value:
+                if isinstance(other, x509.DirectoryName):
+                    other.value.rfc4514_string()
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     _ = certificate.serial_number, certificate.signature_hash_algorithm
 
 
 def verify_signature(key: PublicKey, signature: bytes, message: bytes) -> bool:
-    """cosign's rule: ECDSA in DER with SHA-256 whatever the curve, RSA PKCS#1 v1.5 with SHA-256, Ed25519 over the message."""
+    """ECDSA in DER, RSA PKCS#1 v1.5 with SHA-256, Ed25519 over the message.
+
+    cosign signs with SHA-256 whatever the curve, and since 2.5 also with the hash that goes with the curve (SHA-384 for P-384, SHA-512
+    for P-521). The signature does not say which, so both are tried: neither is weak, and the key is the same.
+    """
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return any(_ecdsa_verifies(key, signature, message, chosen) for chosen in _ECDSA_HASHES[key.curve.name])
     try:
-        if isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
-        elif isinstance(key, rsa.RSAPublicKey):
+        if isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
         else:
             key.verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _ecdsa_verifies(
+    key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes, chosen: hashes.HashAlgorithm
+) -> bool:
+    try:
+        key.verify(signature, message, ec.ECDSA(chosen))
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -174,54 +192,3 @@ def extension(certificate: x509.Certificate, kind: type[Kind]) -> Kind | None:
         return found.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-
-
-def refuse_unknown_critical(
-    certificates: Iterable[x509.Certificate], understood: Iterable[x509.ObjectIdentifier] = ()
-) -> None:
-    """RFC 5280 4.2: a critical extension that is not understood means that the certificate is not understood."""
-    known = _UNDERSTOOD | set(understood)
-    for certificate in certificates:
-        for item in certificate.extensions:
-            if item.critical and item.oid not in known:
-                raise SignatureRefused(
-                    f"a certificate has the unknown critical extension {item.oid.dotted_string}", reason="certificate"
-                )
-
-
-def build_path(
-    leaf: x509.Certificate, others: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], at: datetime
-) -> tuple[x509.Certificate, ...]:
-    """A path from ``leaf`` to one of ``anchors``, everything in it valid ``at`` that time. ``others`` come from the signature and are
-    believed in nothing but by being signed. Raises SignatureRefused(reason="certificate")."""
-    if not valid_at(leaf, at):
-        raise SignatureRefused(
-            f"the certificate was valid from {leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ} to "
-            f"{leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}, not at {at:%Y-%m-%dT%H:%M:%SZ}",
-            reason="certificate",
-        )
-    path = _extend((leaf,), others, anchors, at)
-    if path is None:
-        raise SignatureRefused("no valid chain leads from the certificate to a trusted authority", reason="certificate")
-    refuse_unknown_critical(path)
-    return path
-
-
-def _extend(
-    path: tuple[x509.Certificate, ...],
-    others: Sequence[x509.Certificate],
-    anchors: Sequence[x509.Certificate],
-    at: datetime,
-) -> tuple[x509.Certificate, ...] | None:
-    if len(path) > _MAX_PATH:
-        return None
-    below = len(path) - 1
-    for anchor in anchors:
-        if is_authority(anchor, below) and valid_at(anchor, at) and issued_by(path[-1], anchor):
-            return (*path, anchor)
-    for other in others[:_MAX_PATH]:
-        if other not in path and is_authority(other, below) and valid_at(other, at) and issued_by(path[-1], other):
-            found = _extend((*path, other), others, anchors, at)
-            if found:
-                return found
-    return None

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from scanner.trust._pki import build_path, load_der_certificate, valid_at
+from scanner.trust._path import build_path
+from scanner.trust._pki import load_der_certificate, valid_at
 from scanner.trust.base import SignatureRefused
 
 MAX_TIMESTAMP = 64 << 10

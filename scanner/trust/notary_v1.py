@@ -26,13 +26,13 @@ from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client
 from scanner.registry.auth import Authenticator, CredentialStore, parse_challenges
+from scanner.trust._pki import load_certificates
 from scanner.trust._tuf.anchors import (
     Anchor,
     Mode,
     anchor_digest,
     anchor_of,
     is_authority,
-    load_certificates,
     load_public_key,
 )
 from scanner.trust._tuf.documents import ROOT_LIMIT, key_id, parse_root, usable_key

@@ -69,33 +69,38 @@ def _judge(found: Found[tuple[bytes, str]], root: TrustRoot, job: TrustJob) -> V
 def _verdict(
     found: Found[tuple[bytes, str]], trust: NotationTrust, policy: Policy, root: TrustRoot, job: TrustJob
 ) -> Verification:
-    """The first signature that verifies wins; the errors of others do not matter then."""
+    """One signature that verifies is enough; the errors of others do not matter then. Every signer is named."""
     refused = list(found.refused)
+    accepted: list[Accepted] = []
     for data, media_type in found.items:
         try:
-            accepted = verify_one(data, media_type, job.descriptor, trust, policy, job.now)
-            _check_required(accepted, job.options.require_signers)
+            accepted.append(verify_one(data, media_type, job.descriptor, trust, policy, job.now))
         except SignatureRefused as error:
             refused.append(error)
-        else:
-            signer, notes = _signer(accepted, policy), accepted.notes
-            return answer(Notation.id, job, TrustStatus.VERIFIED, root=root, signers=(signer,), notes=notes)
+    missing = _missing(accepted, job.options.require_signers)
+    if accepted and not missing:
+        signers = tuple({item.leaf: _signer(item, policy) for item in accepted}.values())
+        notes = tuple(dict.fromkeys(note for item in accepted for note in item.notes))
+        return answer(Notation.id, job, TrustStatus.VERIFIED, root=root, signers=signers, notes=notes)
     reason, text = found.why_unknown
     if reason:
         return answer(Notation.id, job, TrustStatus.UNKNOWN, reason, text, root=root)
+    if accepted:
+        text = f"not signed by {clean_text(', '.join(missing), 200)}"
+        return answer(Notation.id, job, TrustStatus.REFUSED, "signer_missing", text, root=root)
     if not refused:
         return answer(Notation.id, job, TrustStatus.NOT_SIGNED, "not_signed", "no Notation signature", root=root)
     told = furthest(refused, _PROGRESS)
     return answer(Notation.id, job, TrustStatus.REFUSED, told.reason, str(told), root=root)
 
 
-def _check_required(accepted: Accepted, required: Sequence[str]) -> None:
-    """A person may ask for a certain signer: by subject, common name or key id."""
-    subject = accepted.leaf.subject
-    names = {subject.rfc4514_string(), key_id(certificate_key(accepted.leaf)), *(str(item.value) for item in subject)}
-    missing = [name for name in required if name not in names]
-    if missing:
-        raise SignatureRefused(f"not signed by {clean_text(', '.join(missing), 200)}", reason="signer_missing")
+def _missing(accepted: Sequence[Accepted], required: Sequence[str]) -> list[str]:
+    """Of the signers that a person asks for, by subject, common name or key id, those who did not sign."""
+    signed: set[str] = set()
+    for item in accepted:
+        subject = item.leaf.subject
+        signed |= {subject.rfc4514_string(), key_id(certificate_key(item.leaf)), *(str(part.value) for part in subject)}
+    return [name for name in required if name not in signed]
 
 
 def _signer(accepted: Accepted, policy: Policy) -> Signer:

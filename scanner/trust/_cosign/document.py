@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import re2
-from cryptography import x509
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from scanner.trust._cosign.authorities import Authorities, Authority, Log
+from scanner.trust._cosign.identity import Identity, Text
 from scanner.trust._documents import UnsoundTrust, load_document, validated
 from scanner.trust._pki import PublicKey, key_id, load_certificates, load_public_key
 
@@ -30,43 +30,8 @@ def _certificates(value: str) -> str:
     return value
 
 
-def _pattern(value: str) -> str:
-    try:
-        re2.compile(value)
-    except re2.error:
-        raise ValueError("not a regular expression (RE2 syntax)") from None
-    return value
-
-
 _KeyPem = Annotated[str, AfterValidator(_key)]
 _CertificatesPem = Annotated[str, AfterValidator(_certificates)]
-_Pattern = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_pattern)]
-_Text = Annotated[str, Field(min_length=1, max_length=1000)]
-
-
-class Identity(BaseModel):
-    """A keyless signer: who (subject) according to whom (issuer). Both are needed; an expression must match the whole text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    issuer: _Text | None = None
-    issuer_regexp: _Pattern | None = None
-    subject: _Text | None = None
-    subject_regexp: _Pattern | None = None
-
-    @model_validator(mode="after")
-    def _both(self) -> Identity:
-        for name in ("issuer", "subject"):
-            if (getattr(self, name) is None) is (getattr(self, f"{name}_regexp") is None):
-                raise UnsoundTrust(f"give exactly one of {name} and {name}_regexp")
-        return self
-
-    def matches(self, issuer: str, subject: str) -> bool:
-        return _fits(self.issuer, self.issuer_regexp, issuer) and _fits(self.subject, self.subject_regexp, subject)
-
-
-def _fits(exact: str | None, pattern: str | None, value: str) -> bool:
-    return value == exact if exact is not None else bool(pattern and re2.fullmatch(pattern, value))
 
 
 class Document(BaseModel):
@@ -74,7 +39,7 @@ class Document(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    keys: dict[_Text, _KeyPem] = Field(default_factory=dict, max_length=50)
+    keys: dict[Text, _KeyPem] = Field(default_factory=dict, max_length=50)
     identities: tuple[Identity, ...] = Field((), max_length=50)
     threshold: int = Field(1, ge=1, le=50, strict=True)
     annotations: dict[str, str] = Field(default_factory=dict, max_length=50)
@@ -100,16 +65,6 @@ class Document(BaseModel):
 
             load_root(json.dumps(self.trusted_root))
         return self
-
-
-@dataclass(frozen=True)
-class Authorities:
-    """The sigstore instance behind keyless signatures and logs. ``tsa``: chains, the signing certificate first."""
-
-    fulcio: tuple[x509.Certificate, ...] = ()
-    rekor: Mapping[str, PublicKey] = field(default_factory=dict)
-    ctfe: Mapping[str, PublicKey] = field(default_factory=dict)
-    tsa: tuple[tuple[x509.Certificate, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,12 +131,12 @@ def parse_trust(document: Mapping[str, Any]) -> CosignTrust:
 
 def _own(document: Document) -> Authorities:
     return Authorities(
-        fulcio=tuple(certificate for pem in document.fulcio for certificate in load_certificates(pem)),
+        fulcio=tuple(Authority(load_certificates(pem)) for pem in document.fulcio),
         rekor=_by_id(document.rekor_keys),
         ctfe=_by_id(document.ctfe_keys),
-        tsa=tuple(load_certificates(pem) for pem in document.tsa),
+        tsa=tuple(Authority(load_certificates(pem)) for pem in document.tsa),
     )
 
 
-def _by_id(pems: tuple[str, ...]) -> dict[str, PublicKey]:
-    return {key_id(key): key for key in map(load_public_key, pems)}
+def _by_id(pems: tuple[str, ...]) -> dict[str, Log]:
+    return {key_id(key): Log(key) for key in map(load_public_key, pems)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -105,9 +106,8 @@ def _classic_timestamp(text: str) -> tuple[bytes, ...]:
 
 def parse_bundle(data: bytes) -> Signed:
     """A sigstore bundle (protobuf-specs, sigstore_bundle.proto) with a DSSE envelope. Raises SignatureRefused."""
-    document = members(
-        load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed"), "the bundle"
-    )
+    loaded = load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed")
+    document = members(_without_null(loaded), "the bundle")
     if document.get("mediaType") not in BUNDLES:
         raise SignatureRefused(
             f"a bundle of type {clean_text(str(document.get('mediaType')), 100)}", reason="malformed"
@@ -133,8 +133,15 @@ def parse_bundle(data: bytes) -> Signed:
             tuple(parse_bundle_entry(entry) for entry in entries),
             tuple(decode_base64(members(t, "a timestamp").get("signedTimestamp"), "a timestamp") for t in tokens),
         ),
-        bundle=data,
+        bundle=json.dumps(document).encode(),
     )
+
+
+def _without_null(value: object) -> object:
+    """Protobuf's JSON (protobuf.dev/programming-guides/json): null is a member that is not there. The signed payload is a text in it."""
+    if isinstance(value, dict):
+        return {name: _without_null(item) for name, item in value.items() if item is not None}
+    return [_without_null(item) for item in value] if isinstance(value, list) else value
 
 
 def _certificates(material: Mapping[str, Any]) -> Iterator[bytes]:

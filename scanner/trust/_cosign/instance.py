@@ -7,22 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from sigstore.errors import CertValidationError, VerificationError
 from sigstore.errors import Error as SigstoreError
 from sigstore.models import Bundle, TrustedRoot
 from sigstore.verify import Verifier
+from sigstore_models.common.v1 import TimeRange
+from sigstore_models.trustroot.v1 import CertificateAuthority as CertificateAuthorityMessage
 from sigstore_models.trustroot.v1 import TransparencyLogInstance
 from sigstore_models.trustroot.v1 import TrustedRoot as TrustedRootMessage
 
+from scanner.errors import ScannerError
 from scanner.model.untrusted import clean_text
-from scanner.trust._cosign.document import Authorities, Identity
-from scanner.trust._cosign.keyless import Who, check_identity
-from scanner.trust._pki import PublicKey, key_id, usable
+from scanner.trust._cosign.authorities import ALWAYS, Authorities, Authority, Log, Period
+from scanner.trust._cosign.identity import Identity
+from scanner.trust._cosign.keyless import Who, check_certificate, check_identity, check_sct
+from scanner.trust._pki import key_id, load_der_certificate, usable
 from scanner.trust.base import SignatureRefused
 
 _PUBLIC = "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev"
@@ -41,25 +47,46 @@ def load_root(text: str) -> TrustedRoot:
         root = TrustedRoot(TrustedRootMessage.from_json(text))
         authorities_of(root)
         Verifier(trusted_root=root)
-    except (ValueError, SigstoreError) as error:
+    except (ValueError, TypeError, SigstoreError, ScannerError, UnsupportedAlgorithm) as error:
         raise ValueError("not a sigstore trusted root (trusted_root.json)") from error
     return root
 
 
 def authorities_of(root: TrustedRoot) -> Authorities:
-    """Its certificate authorities and logs, for what the library does not verify: classic signatures, keyed ones in a log."""
+    """Its certificate authorities and logs, each with its period, for what the library does not verify: classic signatures, keyed
+    ones in a log, and when a log or an authority was trusted. Raises ValueError."""
     message = root._inner
     return Authorities(
-        fulcio=tuple(root.get_fulcio_certs()),
-        rekor=_log_keys(message.tlogs),
-        ctfe=_log_keys(message.ctlogs),
-        tsa=tuple(tuple(a.certificates(allow_expired=True)) for a in root.get_timestamp_authorities()),
+        fulcio=tuple(map(_authority, message.certificate_authorities)),
+        rekor=_logs(message.tlogs),
+        ctfe=_logs(message.ctlogs),
+        tsa=tuple(map(_authority, message.timestamp_authorities)),
     )
 
 
-def _log_keys(logs: Iterable[TransparencyLogInstance]) -> dict[str, PublicKey]:
-    keys = [usable(load_der_public_key(log.public_key.raw_bytes)) for log in logs if log.public_key.raw_bytes]
-    return {key_id(key): key for key in keys}
+def _authority(item: CertificateAuthorityMessage) -> Authority:
+    certificates = (load_der_certificate(found.raw_bytes) for found in item.cert_chain.certificates)
+    return Authority(tuple(certificates), _period(item.valid_for))
+
+
+def _logs(logs: Iterable[TransparencyLogInstance]) -> dict[str, Log]:
+    """By the id of its key, which Rekor v1 and CT logs use, and by the id that the trusted root gives it (Rekor v2)."""
+    found: dict[str, Log] = {}
+    for log in logs:
+        if log.public_key.raw_bytes:
+            one = Log(usable(load_der_public_key(log.public_key.raw_bytes)), _period(log.public_key.valid_for))
+            found.setdefault(log.log_id.key_id.hex(), one)
+            found[key_id(one.key)] = one
+    return found
+
+
+def _period(given: TimeRange | None) -> Period:
+    return ALWAYS if given is None else Period(*(at and _aware(at) for at in (given.start, given.end)))
+
+
+def _aware(at: datetime) -> datetime:
+    """The format says RFC 3339, which has a zone; what has none is taken as UTC."""
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -77,9 +104,11 @@ def verify_bundle(bundle: bytes, root: TrustedRoot, identities: Sequence[Identit
 
     Nothing is said of what the envelope holds. Raises SignatureRefused.
     """
+    verifier = Verifier(trusted_root=root)
     try:
         parsed = Bundle.from_json(bundle)
-        Verifier(trusted_root=root).verify_dsse(parsed, _OneOf(identities))
+        verifier.verify_dsse(parsed, _OneOf(identities))
+        times = [found.time for found in verifier._establish_time(parsed)]
     except CertValidationError as error:
         text = "no valid chain leads from the certificate to the authority"
         raise SignatureRefused(text, reason="certificate") from error
@@ -90,4 +119,18 @@ def verify_bundle(bundle: bytes, root: TrustedRoot, identities: Sequence[Identit
         raise SignatureRefused(f"sigstore refuses the bundle: {text}", reason=reason) from error
     except (SigstoreError, ValueError, KeyError, TypeError, AttributeError, x509.ExtensionNotFound) as error:
         raise SignatureRefused("the bundle cannot be read", reason="malformed") from error
+    _check_periods(parsed, times, authorities_of(root))
     return check_identity(parsed.signing_certificate, identities)
+
+
+def _check_periods(bundle: Bundle, times: Sequence[datetime], trusted: Authorities) -> None:
+    """Log, certificate authority and CT log were trusted when the bundle was signed: the library compares only the periods of
+    timestamp authorities with the time of the signature. Raises SignatureRefused."""
+    named = bundle.log_entry._inner.log_id.key_id.hex()
+    log = trusted.rekor.get(named)
+    if log is None:  # the library tries every key for an id that it does not know
+        raise SignatureRefused(f"the log {named[:16]}… is not trusted", reason="tlog")
+    for time in times:
+        log.period.require(time, "the transparency log", "tlog")
+    path = check_certificate(bundle.signing_certificate, (), trusted.fulcio, times)
+    check_sct(path, trusted.ctfe)

@@ -17,8 +17,10 @@ from cryptography.x509.certificate_transparency import LogEntryType, SignedCerti
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from scanner.model.untrusted import clean_text
-from scanner.trust._cosign.document import Identity
-from scanner.trust._pki import PublicKey, build_path, certificate_key, extension, key_id, verify_signature
+from scanner.trust._cosign.authorities import Authority, Log
+from scanner.trust._cosign.identity import Identity
+from scanner.trust._path import build_path
+from scanner.trust._pki import certificate_key, extension, key_id, verify_signature
 from scanner.trust.base import SignatureRefused
 
 _ISSUER_V2 = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
@@ -37,7 +39,7 @@ class Who:
 def check_certificate(
     leaf: x509.Certificate,
     others: Sequence[x509.Certificate],
-    authorities: Sequence[x509.Certificate],
+    authorities: Sequence[Authority],
     times: Sequence[datetime],
 ) -> tuple[x509.Certificate, ...]:
     """A chain to the certificate authority at every established time, for code signing. Raises SignatureRefused(reason="certificate").
@@ -53,12 +55,23 @@ def check_certificate(
         raise SignatureRefused("the certificate is not for code signing", reason="certificate")
     if constraints is not None and constraints.ca:
         raise SignatureRefused("an authority's certificate signs no images", reason="certificate")
-    paths = [build_path(leaf, others, authorities, time) for time in times]
+    paths = [_path(leaf, others, authorities, time) for time in times]
     return paths[0]
 
 
-def check_sct(path: Sequence[x509.Certificate], logs: Mapping[str, PublicKey]) -> None:
-    """RFC 6962 section 3.2: a certificate transparency log that we trust saw the certificate. Without known logs nothing is asked.
+def _path(
+    leaf: x509.Certificate, others: Sequence[x509.Certificate], authorities: Sequence[Authority], at: datetime
+) -> tuple[x509.Certificate, ...]:
+    """A chain to an authority that was trusted ``at`` that time."""
+    then = [certificate for one in authorities if one.period.holds(at) for certificate in one.certificates]
+    if authorities and not then:
+        raise SignatureRefused(f"no certificate authority is trusted for {at:%Y-%m-%d}", reason="certificate")
+    return build_path(leaf, others, then, at)
+
+
+def check_sct(path: Sequence[x509.Certificate], logs: Mapping[str, Log]) -> None:
+    """RFC 6962 section 3.2: a certificate transparency log saw the certificate while we trusted that log. Without known logs nothing
+    is asked.
 
     Raises SignatureRefused(reason="certificate").
     """
@@ -68,11 +81,13 @@ def check_sct(path: Sequence[x509.Certificate], logs: Mapping[str, PublicKey]) -
     if not found or len(path) < 2:
         raise SignatureRefused("the certificate has no certificate transparency timestamp", reason="certificate")
     for sct in found:
-        key = logs.get(sct.log_id.hex())
+        log = logs.get(sct.log_id.hex())
         sound = sct.entry_type is LogEntryType.PRE_CERTIFICATE and isinstance(
             sct.signature_hash_algorithm, hashes.SHA256
         )
-        if key is not None and sound and verify_signature(key, sct.signature, _signed_by_log(sct, path[0], path[1])):
+        if log is None or not sound or not log.period.holds(sct.timestamp.replace(tzinfo=UTC)):
+            continue
+        if verify_signature(log.key, sct.signature, _signed_by_log(sct, path[0], path[1])):
             return
     raise SignatureRefused("no trusted certificate transparency log has seen the certificate", reason="certificate")
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from scanner.model.untrusted import load_untrusted_json
+from scanner.trust._cosign.authorities import Log
 from scanner.trust._cosign.payload import members
 from scanner.trust._pki import (
     PublicKey,
@@ -99,10 +100,10 @@ def _entry(body: object, time: object, index: object, log_id: object, promise: o
     return LogEntry(body, time, index, log_id, decode_base64(promise, "the log's promise"))
 
 
-def check_promise(entry: LogEntry, logs: Mapping[str, PublicKey]) -> None:
-    """The log that we trust promised this entry. Raises SignatureRefused(reason="tlog")."""
-    key = logs.get(entry.log_id)
-    if key is None:
+def check_promise(entry: LogEntry, logs: Mapping[str, Log]) -> None:
+    """A log promised this entry while we trusted that log. Raises SignatureRefused(reason="tlog")."""
+    log = logs.get(entry.log_id)
+    if log is None:
         raise SignatureRefused(f"the log {entry.log_id[:16]}… is not trusted", reason="tlog")
     signed = {
         "body": entry.body,
@@ -111,8 +112,9 @@ def check_promise(entry: LogEntry, logs: Mapping[str, PublicKey]) -> None:
         "logIndex": entry.log_index,
     }
     canonical = json.dumps(signed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    if not entry.promise or not verify_signature(key, entry.promise, canonical):
+    if not entry.promise or not verify_signature(log.key, entry.promise, canonical):
         raise SignatureRefused("the log's promise does not verify", reason="tlog")
+    log.period.require(entry.time, "the transparency log", "tlog")
 
 
 def check_entry(entry: LogEntry, signing: Signing) -> None:
@@ -123,6 +125,12 @@ def check_entry(entry: LogEntry, signing: Signing) -> None:
     if check is None:
         raise SignatureRefused(f"a log entry of kind {str(kind)[:60]} cannot be compared", reason="tlog")
     check(members(body.get("spec"), "the log entry's spec"), signing)
+
+
+def is_in_toto(entry: LogEntry) -> bool:
+    """Whether the entry says that it is of the kind ``intoto`` 0.0.2. Raises SignatureRefused for one that cannot be read."""
+    body = _object(decode_base64(entry.body, "the log entry"), "the log entry")
+    return (body.get("kind"), body.get("apiVersion")) == ("intoto", "0.0.2")
 
 
 def _hashed_rekord(spec: Mapping[str, object], signing: Signing) -> None:
@@ -165,7 +173,12 @@ _KINDS: Mapping[tuple[object, object], Callable[[Mapping[str, object], Signing],
 
 
 def _same_hash(found: Mapping[str, object], data: bytes) -> None:
-    if found.get("algorithm") != "sha256" or found.get("value") != hashlib.sha256(data).hexdigest():
+    """By SHA-256, or by the hash that goes with a larger curve."""
+    algorithm = found.get("algorithm")
+    if (
+        algorithm not in ("sha256", "sha384", "sha512")
+        or found.get("value") != hashlib.new(algorithm, data).hexdigest()
+    ):
         raise SignatureRefused("the log entry is about another payload", reason="tlog")
 
 

@@ -18,7 +18,7 @@ from scanner.trust._cosign.payload import (
     check_simple_signing,
     check_statement,
 )
-from scanner.trust._cosign.transparency import LogEntry, Signing, check_entry, check_promise
+from scanner.trust._cosign.transparency import LogEntry, Signing, check_entry, check_promise, is_in_toto
 from scanner.trust._pki import PublicKey, certificate_key, key_id, verify_signature
 from scanner.trust._timestamp import Timestamp, verify_timestamp
 from scanner.trust.base import SignatureRefused
@@ -90,8 +90,9 @@ def verify_one(signed: Signed, trust: CosignTrust, digest: Digest) -> Accepted:
 
 
 def _keyless(signed: Signed, signature: bytes, key: PublicKey, trust: CosignTrust) -> tuple[Who, datetime | None]:
-    """A bundle of a sigstore instance goes to sigstore's own verifier; everything else through our steps."""
-    if signed.bundle and trust.root is not None:
+    """A bundle of a sigstore instance goes to sigstore's own verifier; everything else through our steps. So does a bundle with a log
+    entry of the older kind ``intoto``, of which the library believes no time: what older cosign attested stays verifiable."""
+    if signed.bundle and trust.root is not None and not any(map(is_in_toto, signed.material.entries)):
         from scanner.trust._cosign.instance import verify_bundle
 
         return verify_bundle(signed.bundle, trust.root, trust.identities), None
@@ -155,11 +156,15 @@ def check_timestamps(signed: Signed, signature: bytes, trust: CosignTrust) -> Ti
     """The first timestamp over the signature by a trusted authority."""
     refused = SignatureRefused("the signature has no acceptable timestamp", reason="timestamp")
     for token in signed.material.timestamps[:_MAX_TIMESTAMPS]:
-        for chain in trust.authorities.tsa:
+        for authority in trust.authorities.tsa:
             try:
-                return verify_timestamp(token, signature, chain)
+                stamp = verify_timestamp(token, signature, authority.certificates)
+                for time in (stamp.earliest, stamp.latest):
+                    authority.period.require(time, "the timestamp authority", "timestamp")
             except SignatureRefused as error:
                 refused = error
+            else:
+                return stamp
     raise refused
 
 

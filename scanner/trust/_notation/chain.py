@@ -12,7 +12,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from scanner.model.untrusted import clean_text
 from scanner.trust._notation.policy import Attributes
-from scanner.trust._pki import certificate_key, extension, is_authority, issued_by, refuse_unknown_critical
+from scanner.trust._path import refuse_constrained, refuse_unknown_critical
+from scanner.trust._pki import certificate_key, extension, is_authority, issued_by
 from scanner.trust.base import SignatureRefused
 
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -55,6 +56,7 @@ def check_chain(chain: Sequence[x509.Certificate]) -> None:
     _check_leaf(chain[0])
     for below, certificate in enumerate(chain[1:]):
         _check_authority(certificate, below)
+    refuse_constrained(chain)
 
 
 def _check_strength(certificate: x509.Certificate) -> None:

@@ -60,6 +60,7 @@ _ALGORITHMS: Mapping[tuple[str, int], tuple[str, int, hashes.HashAlgorithm]] = {
 class Envelope:
     """An envelope that was read, its signature not yet verified. ``chain``: leaf first. Times that are not there are None."""
 
+    media_type: str
     alg: Alg
     signed_bytes: bytes
     payload: bytes
@@ -89,7 +90,8 @@ def check_integrity(envelope: Envelope) -> None:
     if (kind, size) not in _ALGORITHMS:
         raise SignatureRefused("the leaf certificate's key is of no kind that may sign", reason="certificate")
     jws, cose, algorithm = _ALGORITHMS[kind, size]
-    if envelope.alg not in (jws, cose) or isinstance(envelope.alg, bool):
+    # A JWS names it by a text and COSE by a number. The other's name is refused: no other reader would take it.
+    if envelope.alg != (jws if envelope.media_type == JWS else cose):
         raise SignatureRefused(f"alg is {clean_text(str(envelope.alg), 40)}, the key dictates {jws}")
     if not _verifies(key, envelope.signature, envelope.signed_bytes, algorithm):
         raise SignatureRefused("the signature does not verify with the leaf certificate's key")
@@ -124,12 +126,17 @@ def _parse_jws(data: bytes) -> Envelope:
         _base64url(protected_text, "protected"), limit=64 << 10, error=SignatureRefused, reason="malformed"
     )
     header, unprotected = _object(protected, "the protected header"), _object(document["header"], "the header")
+    _check_apart(header, unprotected)
+    alg = header.get("alg")
+    if not isinstance(alg, str):
+        raise _malformed("alg must be a text")
     times = {name: _rfc3339(header.get(name), name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY)}
     x5c = unprotected.get("x5c")
     if not isinstance(x5c, list) or not all(isinstance(item, str) for item in x5c):
         raise _malformed("x5c must be a list of certificates")
     return _envelope(
-        alg=header.get("alg"),
+        media_type=JWS,
+        alg=alg,
         critical=header.get("crit"),
         content_type=header.get("cty"),
         headers=header,
@@ -156,13 +163,20 @@ def _parse_cose(data: bytes) -> Envelope:
     header = _cbor(protected, "the protected header")
     if not isinstance(header, Mapping):
         raise _malformed("the protected header is not a map")
+    for label in (*header, *unprotected):
+        if type(label) not in (int, str):  # Python takes true and 1.0 for 1, which is the label of alg
+            raise _malformed("a header's label is neither a whole number nor a text")
+    _check_apart(header, unprotected)
+    if type(header.get(_ALG)) is not int:
+        raise _malformed("alg must be a whole number")
     times = {name: _epoch(header.get(name), name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY)}
     chain, timestamp = unprotected.get(_X5CHAIN), unprotected.get(_TIMESTAMP, b"")
     chain = [chain] if isinstance(chain, bytes) else chain
     if not isinstance(chain, list | tuple) or not all(isinstance(item, bytes) for item in (*chain, timestamp)):
         raise _malformed("x5chain must be a list of certificates")
     return _envelope(
-        alg=header.get(_ALG),
+        media_type=COSE,
+        alg=header[_ALG],
         critical=header.get(_CRIT),
         content_type=header.get(_CONTENT_TYPE),
         headers=header,
@@ -177,7 +191,8 @@ def _parse_cose(data: bytes) -> Envelope:
 
 def _envelope(
     *,
-    alg: object,
+    media_type: str,
+    alg: Alg,
     critical: object,
     content_type: object,
     headers: Mapping[Any, object],
@@ -189,8 +204,6 @@ def _envelope(
     timestamp: bytes,
 ) -> Envelope:
     """What both forms must hold (signature-specification.md, signed attributes)."""
-    if not isinstance(alg, str | int):
-        raise _malformed("alg is missing")
     if content_type != _PAYLOAD_TYPE:
         raise _malformed(f"the payload is of type {clean_text(str(content_type), 100)}")
     scheme = headers.get(SCHEME)
@@ -205,6 +218,7 @@ def _envelope(
     if not 1 <= len(chain) <= _MAX_CHAIN:
         raise _malformed(f"a chain must have one to {_MAX_CHAIN} certificates")
     return Envelope(
+        media_type=media_type,
         alg=alg,
         signed_bytes=signed_bytes,
         payload=payload,
@@ -218,10 +232,16 @@ def _envelope(
     )
 
 
+def _check_apart(protected: Mapping[Any, object], unprotected: Mapping[Any, object]) -> None:
+    """No header in both (RFC 7515 section 4, RFC 9052 section 3): two readers would take two values. ``crit`` is always signed."""
+    if protected.keys() & unprotected.keys() or {"crit", _CRIT} & unprotected.keys():
+        raise _malformed("a header is both signed and unsigned, or crit is unsigned")
+
+
 def _check_critical(critical: object, headers: Mapping[Any, object]) -> None:
     """Every critical header is there and one that we understand; those that must be critical are. A verification plug-in, which is
     announced by a critical header, is one that we do not have."""
-    if not isinstance(critical, list | tuple) or not all(isinstance(name, str | int) for name in critical):
+    if not isinstance(critical, list | tuple) or not all(type(name) in (int, str) for name in critical):
         raise _malformed("crit must be a list of header names")
     names = set(critical)
     if len(names) != len(critical) or not all(name in headers for name in names):

@@ -15,10 +15,13 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from scanner.model.untrusted import clean_text
+from scanner.trust import _pki
+from scanner.trust._constraints import violation
+from scanner.trust._pki import load_certificates
 from scanner.trust._tuf.documents import (
     MAX_CERTIFICATES,
     ROOT_LIMIT,
@@ -42,7 +45,13 @@ _USAGES = {
     ExtendedKeyUsageOID.SERVER_AUTH,
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
 }
-_UNDERSTOOD = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
+_UNDERSTOOD = (
+    x509.BasicConstraints,
+    x509.KeyUsage,
+    x509.ExtendedKeyUsage,
+    x509.SubjectAlternativeName,
+    x509.NameConstraints,
+)
 _DEPTH = 8
 
 
@@ -79,21 +88,9 @@ def anchor_of(document: Mapping[str, Any]) -> Anchor:
     return Anchor(mode)
 
 
-def load_certificates(text: str) -> tuple[x509.Certificate, ...]:
-    """Raises ValueError."""
-    return tuple(x509.load_pem_x509_certificates(text.encode()))
-
-
 def load_public_key(text: str) -> bytes:
     """The SubjectPublicKeyInfo of a public key in PEM. Raises ValueError for a kind or strength that is never accepted."""
-    try:
-        public: Any = serialization.load_pem_public_key(text.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("not a public key in PEM") from None
-    usable = usable_key(public, "ecdsa") or usable_key(public, "rsa") or usable_key(public, "ed25519")
-    if usable is None:
-        raise ValueError("a kind of key, or a key so short, that is never accepted")
-    return spki(usable)
+    return spki(_pki.load_public_key(text))
 
 
 @dataclass(frozen=True)
@@ -257,25 +254,25 @@ def issued_by(
     leaf: x509.Certificate, bundle: Sequence[x509.Certificate], authorities: Iterable[x509.Certificate], now: datetime
 ) -> bool:
     """Whether a chain leads from the leaf over certificates of its bundle to one of the authorities (RFC 5280 section 6, without
-    policies and name constraints: a certificate with a critical extension that we do not understand issues nothing)."""
-    return _chain(leaf, tuple(bundle), tuple(authorities), now, 0)
+    policies: a certificate with a critical extension that we do not understand issues nothing)."""
+    return _chain((leaf,), tuple(bundle), tuple(authorities), now)
 
 
 def _chain(
-    certificate: x509.Certificate,
+    path: tuple[x509.Certificate, ...],
     bundle: tuple[x509.Certificate, ...],
     authorities: tuple[x509.Certificate, ...],
     now: datetime,
-    below: int,
 ) -> bool:
-    """``below``: how many intermediates stand under ``certificate``'s issuer."""
+    """``path``: what leads up from the leaf so far."""
+    certificate, below = path[-1], len(path) - 1  # how many intermediates stand under the next issuer
     if below > _DEPTH or not _acceptable(certificate, now):
         return False
-    if any(_issues(authority, certificate, below, now) for authority in authorities):
+    if any(_issues(one, certificate, below, now) and not violation((*path, one)) for one in authorities):
         return True
     return any(
         _issues(other, certificate, below, now)
-        and _chain(other, tuple(c for c in bundle if c != other), authorities, now, below + 1)
+        and _chain((*path, other), tuple(c for c in bundle if c != other), authorities, now)
         for other in bundle
     )
 

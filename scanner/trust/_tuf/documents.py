@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.trust._pki import load_certificates
 from scanner.trust.base import SignatureRefused
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
@@ -155,7 +156,7 @@ def _parse_key(value: Any, what: str) -> Key:
     certificates: tuple[x509.Certificate, ...] = ()
     try:
         if kind in ("ecdsa-x509", "rsa-x509"):
-            certificates = tuple(x509.load_pem_x509_certificates(raw)[: MAX_CERTIFICATES + 1])
+            certificates = load_certificates(raw)[: MAX_CERTIFICATES + 1]
             public = certificates[0].public_key()
         elif kind in ("ecdsa", "rsa"):
             public = serialization.load_der_public_key(raw)

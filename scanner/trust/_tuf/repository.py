@@ -47,7 +47,7 @@ SNAPSHOT_LIMIT = 16 << 20
 TARGETS_LIMIT = 16 << 20
 STATE_LIMIT = 16 << 20
 _MAX_ROTATIONS = 256
-_MAX_SIGNERS = 32
+_MAX_SIGNERS = 200
 _MAX_REMEMBERED = 1000
 RELEASES = "targets/releases"
 
@@ -380,8 +380,12 @@ class Repository:
         decided = self._roles[role]
         assert isinstance(decided, Targets)
         signers, faults = list(_as_signers(decided)), []
-        others = [name for name in self._targets.delegations if name not in (role, RELEASES)][:_MAX_SIGNERS]
-        for name in others:
+        others = [name for name in self._targets.delegations if name not in (role, RELEASES)]
+        for name in others[_MAX_SIGNERS:]:
+            faults.append(
+                Fault(name, "too_large", f"more than {_MAX_SIGNERS} roles, so it was not asked for", known=False)
+            )
+        for name in others[:_MAX_SIGNERS]:
             try:
                 place = yield from self._delegated(name)
             except (SignatureRefused, RemoteError) as error:

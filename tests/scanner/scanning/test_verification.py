@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import time_machine
 
 from scanner import catalog
-from scanner.config import Settings
+from scanner.config import Secret, Settings
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Descriptor, Digest, Reference
+from scanner.registry.auth import Credentials, CredentialStore
+from scanner.registry.client import RegistryClient
+from scanner.registry.sources import RegistrySource
 from scanner.scanning import verification
+from scanner.scanning.pipeline import make_services, verify_signatures
 from scanner.scanning.verification import Trust
 from scanner.trust.base import TrustRoot
 from tests.scanner.store import factories
+from tests.scanner.trust.notary_server import cases, serving, tree
+from tests.servers import Authority
 
 NOW = datetime(2026, 11, 23, 7, tzinfo=UTC)
 IMAGE = Descriptor("application/vnd.oci.image.manifest.v1+json", Digest.of(b"image"), 5)
@@ -59,3 +69,25 @@ def test_the_same_answers_are_kept_while_they_are_young() -> None:
     assert later.images[0].verifications[0].checked_at == late
     changed = verification.renewed(known, (replace(signed, signers=(), checked_at=soon),), soon)
     assert changed.images[0].verifications[0].signers == ()
+
+
+CASE = next(case for case in cases() if case["steps"][0]["tree"] == "captures/app-1-targets-only")
+HOST, _, REPOSITORY = CASE["gun"].partition("/")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_scan_tells_notary_the_registrys_credentials(known: bool, authority: Authority, tmp_path: Path) -> None:
+    """Harbor's Notary wants a token of Harbor's own token service, which wants the registry's password."""
+    with serving(tree("captures/app-1-targets-only"), authority.issue("notary")) as server:
+        server.password = "ci:correct horse"
+        document = {"mode": "tofu", "server": server.url, "ca": authority.file.read_text()}
+        trust = Trust((TrustRoot("release", "notary-v1", document),))
+        services = replace(make_services(Settings(home=tmp_path), "0"), trust=trust)
+        credentials = {HOST: Credentials("ci", Secret("correct horse"))} if known else {}
+        client = RegistryClient(HOST, Settings(), CredentialStore(Settings(), credentials, personal=False), tries=1)
+        source = RegistrySource(Reference(HOST, REPOSITORY, "v1"), Settings(), client)
+        digest = Digest(CASE["steps"][0]["expect"]["digest"])
+        with time_machine.travel(CASE["steps"][0]["time"]):
+            answers = verify_signatures(source, Descriptor("", digest, 1), services, lambda progress: None)
+    (notary,) = [answer for answer in answers if answer.scheme == "notary-v1"]
+    assert notary.status is (TrustStatus.VERIFIED if known else TrustStatus.UNKNOWN), notary

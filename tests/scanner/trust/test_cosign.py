@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -35,6 +38,7 @@ from tests.scanner.trust.certificates import (
     TimestampAuthority,
     b64,
     certify,
+    der,
     ec_key,
     pem,
     purposes,
@@ -48,6 +52,7 @@ from tests.scanner.trust.cosign_signing import (
     classic,
     dsse_entry,
     hashed_rekord,
+    in_toto_entry,
     logged_bundle,
     pae,
     payload,
@@ -69,6 +74,7 @@ STAMPED = {"identities": [ANNA], "fulcio": [pem(SIGSTORE.root)], "tsa": [pem(TSA
 ROOT = {"identities": [ANNA], "trusted_root": SIGSTORE.trusted_root()}
 LATE, EARLY = NOW + timedelta(hours=1), NOW - timedelta(hours=1)
 
+BIT_STRING = Path(__file__).parents[2] / "data" / "certificate_bitstring_subject.der"
 CASES = cases("cases_cosign.json")
 
 
@@ -421,6 +427,163 @@ SCENES: dict[str, Scene] = {
 }
 
 
+OPENED, CLOSED = {"start": "2999-01-01T00:00:00Z"}, {"start": "2020-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}
+RETIRED: dict[str, tuple[str, ...]] = {
+    "tlogs": ("publicKey", "validFor"), "ctlogs": ("publicKey", "validFor"), "certificateAuthorities": ("validFor",),
+    "timestampAuthorities": ("validFor",),
+}  # fmt: skip
+
+
+def rooted(part: str = "", period: Any = None, *, tsa: bool = False, **trust: Any) -> dict[str, Any]:
+    """A trust root with a sigstore instance of which one part is trusted for another period only."""
+    root = SIGSTORE.trusted_root()
+    if tsa:
+        root["timestampAuthorities"] = [
+            {
+                **root["certificateAuthorities"][0],
+                "certChain": {"certificates": [{"rawBytes": b64(der(c))} for c in (TSA.certificate, TSA.root)]},
+            }
+        ]
+    if part:
+        *above, last = RETIRED[part]
+        for item in root[part]:
+            for name in above:
+                item = item[name]
+            item[last] = period
+    return {"identities": [ANNA], "trusted_root": root, **trust}
+
+
+def in_toto_bundle(digest: str, certificate: x509.Certificate | None = None) -> bytes:
+    """As cosign attested into Rekor before it knew the kind ``dsse``."""
+    made = json.loads(bundle(A, statement(digest), certificate))
+    signature = base64.b64decode(made["dsseEnvelope"]["signatures"][0]["sig"])
+    entry = LOG.bundle_entry(in_toto_entry(statement(digest), signature, A, certificate), NOW)
+    made["verificationMaterial"]["tlogEntries"] = [entry]
+    return json.dumps(made).encode()
+
+
+def with_null(made: bytes, *names: str) -> bytes:
+    document = json.loads(made)
+    document["verificationMaterial"].update(dict.fromkeys(names))
+    return json.dumps(document).encode()
+
+
+def by_curve(curve: type[ec.EllipticCurve], chosen: hashes.HashAlgorithm) -> Callable[[str], Layer]:
+    """Signed with the hash that goes with the curve."""
+    key = ec_key("a", curve)
+    return lambda d: classic(key, payload(d), signature=key.sign(payload(d), ec.ECDSA(chosen)))
+
+
+def logged_by_curve(digest: str) -> Layer:
+    """The log entry names the payload by SHA-384, too."""
+    key = ec_key("a", ec.SECP384R1)
+    data = payload(digest)
+    signature = key.sign(data, ec.ECDSA(hashes.SHA384()))
+    entry = hashed_rekord(data, signature, key)
+    entry["spec"]["data"]["hash"] = {"algorithm": "sha384", "value": hashlib.sha384(data).hexdigest()}
+    return classic(key, data, log=LOG, entry=entry, signature=signature)
+
+
+def constrained(subject: str, **limits: Any) -> Callable[[str], Layer]:
+    """Keyless, by an intermediate authority that may certify certain names only."""
+    limit = x509.NameConstraints(limits.get("permitted"), limits.get("excluded"))
+    between = certify({"CN": "between"}, B, [*AUTHORITY, (limit, True)], (SIGSTORE.root, SIGSTORE.root_key))
+    leaf = SIGSTORE.certify(A, subject, by=(between, B))
+    return lambda d: classic(A, payload(d), leaf, [between, SIGSTORE.root], LOG)
+
+
+EXAMPLE = x509.RFC822Name("example.com")
+P384, P521 = ({"keys": {"p": pem(ec_key("a", curve))}} for curve in (ec.SECP384R1, ec.SECP521R1))
+SCENES |= {
+    # each part of an instance is trusted for a period
+    "the log was retired": Scene(layers(keyless()), rooted("tlogs", CLOSED), "tlog"),
+    "the log was not yet trusted": Scene(layers(keyless()), rooted("tlogs", OPENED), "tlog"),
+    "the log was retired, keyed": Scene(
+        layers(lambda d: classic(A, payload(d), log=LOG)),
+        {**KEYED, "trusted_root": rooted("tlogs", CLOSED)["trusted_root"]}, "tlog",
+    ),
+    "the log was retired, a keyed bundle": Scene(
+        bundles(lambda d: logged_bundle(A, statement(d), LOG)),
+        {**KEYED, "trusted_root": rooted("tlogs", CLOSED)["trusted_root"]}, "tlog",
+    ),
+    "the log is trusted, keyed": Scene(
+        layers(lambda d: classic(A, payload(d), log=LOG)), {**KEYED, "trusted_root": rooted()["trusted_root"]}
+    ),
+    "the authority was retired": Scene(layers(keyless()), rooted("certificateAuthorities", CLOSED), "certificate"),
+    "the log of certificates was retired": Scene(layers(keyless()), rooted("ctlogs", CLOSED), "certificate"),
+    "the timestamp authority is trusted": Scene(layers(stamped(NOW)), rooted(tsa=True, tlog="ignored")),
+    "the timestamp authority was retired": Scene(
+        layers(stamped(NOW)), rooted("timestampAuthorities", CLOSED, tsa=True, tlog="ignored"), "timestamp"
+    ),
+    **{
+        f"sigstore, {part} retired": Scene(
+            bundles(lambda d: logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A))), rooted(part, CLOSED), reason
+        )
+        for part, reason in (("tlogs", "tlog"), ("certificateAuthorities", "certificate"), ("ctlogs", "certificate"))
+    },
+    # the hash that goes with a curve
+    "by P-384 and SHA-384": Scene(layers(by_curve(ec.SECP384R1, hashes.SHA384())), P384),
+    "by P-521 and SHA-512": Scene(layers(by_curve(ec.SECP521R1, hashes.SHA512())), P521),
+    "by P-384 and SHA-256": Scene(layers(by_curve(ec.SECP384R1, hashes.SHA256())), P384),
+    "by P-384 and SHA-512": Scene(layers(by_curve(ec.SECP384R1, hashes.SHA512())), P384, "signature"),
+    "by P-256 and SHA-384": Scene(layers(by_curve(ec.SECP256R1, hashes.SHA384())), KEYED, "signature"),
+    "by P-384 and SHA-384, logged": Scene(layers(logged_by_curve), {**P384, "rekor_keys": [pem(LOG.key)]}),
+    # what older and other clients write
+    "an intoto entry": Scene(bundles(in_toto_bundle), LOGGED),
+    "an intoto entry, keyless": Scene(bundles(lambda d: in_toto_bundle(d, SIGSTORE.certify(A))), SEEN),
+    "an intoto entry, sigstore": Scene(bundles(lambda d: in_toto_bundle(d, SIGSTORE.certify(A))), ROOT),
+    "an intoto entry, the log retired": Scene(
+        bundles(lambda d: in_toto_bundle(d, SIGSTORE.certify(A))), rooted("tlogs", CLOSED), "tlog"
+    ),
+    "null where nothing is, keyed": Scene(
+        bundles(
+            lambda d: with_null(bundle(A, statement(d)), "timestampVerificationData", "tlogEntries", "certificate")
+        ),
+        KEYED,
+    ),
+    "null where nothing is, sigstore": Scene(
+        bundles(
+            lambda d: with_null(
+                logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A)), "timestampVerificationData", "publicKey"
+            )
+        ),
+        ROOT,
+    ),
+    "null where a log entry is needed": Scene(
+        bundles(lambda d: with_null(logged_bundle(A, statement(d), LOG), "tlogEntries")), LOGGED, "tlog"
+    ),
+    # name constraints
+    "constrained to its own names": Scene(layers(constrained("release@example.com", permitted=[EXAMPLE])), KEYLESS),
+    "constrained to other names": Scene(
+        layers(constrained("release@example.com", permitted=[x509.RFC822Name("example.org")])), KEYLESS, "certificate"
+    ),
+    "constrained against its names": Scene(
+        layers(constrained("release@example.com", excluded=[EXAMPLE])), KEYLESS, "certificate"
+    ),
+    "constrained in names of another kind": Scene(
+        layers(constrained("release@example.com", permitted=[x509.DNSName("example.org")])), KEYLESS
+    ),
+    # one bad certificate
+    "a certificate with a bit string beside a good signature": Scene(
+        bundles(
+            lambda d: raw_certificate(logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A))),
+            lambda d: logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A)),
+        ),
+        ROOT,
+    ),
+    "a certificate with a bit string": Scene(
+        bundles(lambda d: raw_certificate(logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A)))), ROOT, "malformed"
+    ),
+}  # fmt: skip
+
+
+def raw_certificate(made: bytes) -> bytes:
+    """The bundle with a certificate whose subject is no text, at which the library raises TypeError."""
+    document = json.loads(made)
+    document["verificationMaterial"]["certificate"]["rawBytes"] = b64(BIT_STRING.read_bytes())
+    return json.dumps(document).encode()
+
+
 def stamped_bundle(digest: str, at: Any) -> bytes:
     made = json.loads(bundle(A, statement(digest), SIGSTORE.certify(A)))
     signature = base64.b64decode(made["dsseEnvelope"]["signatures"][0]["sig"])
@@ -451,6 +614,16 @@ def test_a_rule(name: str) -> None:
     expected = {"": TrustStatus.VERIFIED, "not_signed": TrustStatus.NOT_SIGNED}.get(scene.reason, TrustStatus.REFUSED)
     assert (answer.status, answer.reason) == (expected, scene.reason), answer.detail
     assert bool(answer.signers) is (scene.reason in ("", "threshold", "signer_missing"))
+
+
+def test_forty_signers_are_all_named() -> None:
+    keys = {f"s{number}": ec_key(f"s{number}") for number in range(40)}
+    scene = Scene(
+        layers(*(lambda d, key=key: classic(key, payload(d)) for key in keys.values())),  # type: ignore[misc]
+        {"keys": {name: pem(key) for name, key in keys.items()}, "threshold": 40},
+    )
+    (answer,) = play(scene)
+    assert {signer.name for signer in answer.signers} == set(keys)
 
 
 def test_who_signed_is_told() -> None:

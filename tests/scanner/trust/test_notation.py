@@ -25,6 +25,7 @@ from scanner.trust._pki import key_id
 from scanner.trust.base import UNSOUND_TRUST
 from scanner.trust.notation import Notation
 from tests.scanner.trust.certificates import (
+    ACME,
     AUTHORITY,
     CODE_SIGNING,
     LEAF,
@@ -42,6 +43,7 @@ from tests.scanner.trust.notation_signing import (
     COSE,
     EXPIRY,
     JWS,
+    PAYLOAD,
     SCHEME,
     TIME,
     Chain,
@@ -129,6 +131,17 @@ def headed(chain: Chain = CHAIN, **changed: Any) -> Callable[[Descriptor], bytes
     return a_jws(chain, header=changed)
 
 
+def also_unsigned(**members: Any) -> Callable[[Descriptor], bytes]:
+    """A JWS that has more members in its unprotected header."""
+
+    def make(image: Descriptor) -> bytes:
+        document = json.loads(jws(target(image), CHAIN))
+        document["header"].update(members)
+        return json.dumps(document).encode()
+
+    return make
+
+
 def about(**changed: Any) -> Callable[[Descriptor], bytes]:
     return lambda image: jws(target(image, **changed), CHAIN)
 
@@ -154,6 +167,19 @@ SHORT = (x509.BasicConstraints(True, 0), True)
 UNKNOWN_CRITICAL = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0"), True)
 SOLO = certify({"C": "US", "ST": "WA", "O": "ACME", "CN": "solo"}, ec_key("leaf"), LEAF)
 INJECTED = Chain(subject={"C": "US", "ST": "WA", "O": "ACME, CN=release", "CN": "mallory"})
+_REST = (
+    b"\x02\x81"
+    + cbor2.dumps(SCHEME)
+    + b"\x03"
+    + cbor2.dumps(PAYLOAD)
+    + cbor2.dumps(SCHEME)
+    + cbor2.dumps("notary.x509")
+)
+_REST += cbor2.dumps(TIME) + cbor2.dumps(epoch(NOW))
+UNDER_TRUE, UNDER_FLOAT = (
+    b"\xa5\xf5\x26" + _REST,
+    b"\xa5\xf9\x3c\x00\x26" + _REST,
+)  # true and 1.0 instead of the label 1
 DOUBLE = (
     b"\xa6\x01\x26\x01\x26\x02\x81"
     + cbor2.dumps(SCHEME)
@@ -180,7 +206,16 @@ SCENES: dict[str, Scene] = {
     "RSA in COSE": Scene(a_cose(Chain(rsa_key())), media_type=COSE),
     "alg of another key": Scene(headed(alg="ES384"), reason="signature"),
     "alg none": Scene(headed(alg="none"), reason="signature"),
-    "alg of the other form": Scene(headed(alg=-7)),  # the key dictates; both names mean the same algorithm
+    "alg of COSE in a JWS": Scene(headed(alg=-7), reason="malformed"),
+    "alg of COSE in a JWS, as a text": Scene(headed(alg="-7"), reason="signature"),
+    "alg of COSE in a JWS, with a point": Scene(headed(alg=-7.0), reason="malformed"),
+    "alg of a JWS in COSE": Scene(a_cose(header={1: "ES256"}), reason="malformed", media_type=COSE),
+    "alg under true in COSE": Scene(a_cose(protected=UNDER_TRUE), reason="malformed", media_type=COSE),
+    "alg under 1.0 in COSE": Scene(a_cose(protected=UNDER_FLOAT), reason="malformed", media_type=COSE),
+    "a header of COSE's in crit": Scene(headed(crit=[SCHEME, 1]), reason="malformed"),
+    "true in crit": Scene(a_cose(header={2: [SCHEME, True]}), reason="malformed", media_type=COSE),
+    "a header signed and unsigned": Scene(also_unsigned(alg="ES256"), reason="malformed"),
+    "crit unsigned": Scene(also_unsigned(crit=[SCHEME]), reason="malformed"),
     "alg missing": Scene(headed(alg=ABSENT), reason="malformed"),
     "alg of PKCS#1": Scene(headed(Chain(rsa_key()), alg="RS256"), reason="signature"),
     "signed by another": Scene(a_jws(signature=raw_sign(ec_key("other"), b"", hashes.SHA256())), reason="signature"),
@@ -446,6 +481,21 @@ def test_the_first_that_verifies_wins() -> None:
         (unsure,) = verify(Notation(), client, image, trust(), settings=few)
     assert answer.status is TrustStatus.VERIFIED
     assert (unsure.status, unsure.reason) == (TrustStatus.UNKNOWN, "too_many_signatures")
+
+
+def test_forty_signers_are_all_named() -> None:
+    chains = [Chain(key=ec_key(f"s{n}"), subject={**ACME, "CN": f"s{n}"}) for n in range(40)]
+    files = Files()
+    image = files.put_image()
+    for chain in chains:
+        put_envelope(files, image, jws(target(image), chain))
+    with serving(files) as client:
+        (answer,) = verify(Notation(), client, image, trust())
+        (both,) = verify(Notation(), client, image, trust(), require_signers=("s0", "s39"))
+        (neither,) = verify(Notation(), client, image, trust(), require_signers=("s0", "s40"))
+    assert {signer.name for signer in answer.signers} == {c.certificates[0].subject.rfc4514_string() for c in chains}
+    assert both.status is TrustStatus.VERIFIED
+    assert (neither.status, neither.reason) == (TrustStatus.REFUSED, "signer_missing")
 
 
 def test_what_cannot_be_asked_is_unknown() -> None:

@@ -76,6 +76,16 @@ def test_what_was_verified_is_kept_before_the_target_is_resolved() -> None:
     assert kept == [("targets",), ("targets", "targets/releases")]
 
 
+def test_forty_signers_are_all_named() -> None:
+    sim = Sim()
+    for number in range(40):
+        sim.delegate(f"s{number}", f"s{number}", tags={"v1": OLD})
+    files = sim.publish()
+    steps = verify(GUN, anchor_of({"mode": "tofu"}), None, NOW, Query("v1"), lambda state: None)
+    answer, _ = drive(steps, lambda want: files.get(want.name))
+    assert {signer.name for signer in answer.signers} == {"Repo Admin", *(f"s{number}" for number in range(40))}
+
+
 @dataclass(frozen=True)
 class Mutation:
     """One step taken out of the client, and the case that notices."""

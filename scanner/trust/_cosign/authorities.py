@@ -1,0 +1,63 @@
+"""The sigstore instance behind keyless signatures and transparency logs, as a trust root describes it.
+
+Each part has a period for which it is trusted (``validFor`` of trusted_root.json). A log whose key was stolen is retired by ending
+its period: what the key signs after that must not count, although the signature itself verifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cryptography import x509
+
+from scanner.trust._pki import PublicKey
+from scanner.trust.base import SignatureRefused
+
+
+@dataclass(frozen=True)
+class Period:
+    """From ``start`` to ``end``, both included. None: open on that side."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def holds(self, at: datetime) -> bool:
+        return (self.start is None or self.start <= at) and (self.end is None or at <= self.end)
+
+    def require(self, at: datetime, what: str, reason: str) -> None:
+        """Raises SignatureRefused where ``at`` lies outside."""
+        if not self.holds(at):
+            start = f"{self.start:%Y-%m-%d}" if self.start else "the beginning"
+            end = f"{self.end:%Y-%m-%d}" if self.end else "now"
+            raise SignatureRefused(f"{what} is trusted from {start} to {end}, not at {at:%Y-%m-%d}", reason=reason)
+
+
+ALWAYS = Period()
+
+
+@dataclass(frozen=True)
+class Log:
+    """A transparency log: of signatures (Rekor), or of certificates (CT)."""
+
+    key: PublicKey
+    period: Period = ALWAYS
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority (its certificates are all trust anchors), or a timestamp authority (signing certificate first)."""
+
+    certificates: tuple[x509.Certificate, ...]
+    period: Period = ALWAYS
+
+
+@dataclass(frozen=True)
+class Authorities:
+    """The parts of an instance. ``rekor`` and ``ctfe``: by log id in hex, as signatures and SCTs name it."""
+
+    fulcio: tuple[Authority, ...] = ()
+    rekor: Mapping[str, Log] = field(default_factory=dict)
+    ctfe: Mapping[str, Log] = field(default_factory=dict)
+    tsa: tuple[Authority, ...] = ()

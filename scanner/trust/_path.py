@@ -1,0 +1,83 @@
+"""Certification paths (RFC 5280 section 6): from a certificate to an authority that is trusted, valid at a given time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+
+from cryptography import x509
+
+from scanner.trust._constraints import violation
+from scanner.trust._pki import is_authority, issued_by, valid_at
+from scanner.trust.base import SignatureRefused
+
+_MAX_PATH, _MAX_PATHS = 6, 64
+_UNDERSTOOD = {
+    x509.BasicConstraints.oid,
+    x509.KeyUsage.oid,
+    x509.ExtendedKeyUsage.oid,
+    x509.SubjectAlternativeName.oid,
+    x509.CertificatePolicies.oid,
+    x509.NameConstraints.oid,  # see scanner.trust._constraints
+}
+
+
+def refuse_unknown_critical(
+    certificates: Iterable[x509.Certificate], understood: Iterable[x509.ObjectIdentifier] = ()
+) -> None:
+    """RFC 5280 4.2: a critical extension that is not understood means that the certificate is not understood."""
+    known = _UNDERSTOOD | set(understood)
+    for certificate in certificates:
+        for item in certificate.extensions:
+            if item.critical and item.oid not in known:
+                raise SignatureRefused(
+                    f"a certificate has the unknown critical extension {item.oid.dotted_string}", reason="certificate"
+                )
+
+
+def refuse_constrained(path: Sequence[x509.Certificate]) -> None:
+    """Raises SignatureRefused(reason="certificate") where an authority certified a name that it may not."""
+    problem = violation(path)
+    if problem:
+        raise SignatureRefused(problem, reason="certificate")
+
+
+def build_path(
+    leaf: x509.Certificate, others: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], at: datetime
+) -> tuple[x509.Certificate, ...]:
+    """A path from ``leaf`` to one of ``anchors``, everything in it valid ``at`` that time. ``others`` come from the signature and are
+    believed in nothing but by being signed. Raises SignatureRefused(reason="certificate")."""
+    if not valid_at(leaf, at):
+        raise SignatureRefused(
+            f"the certificate was valid from {leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ} to "
+            f"{leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}, not at {at:%Y-%m-%dT%H:%M:%SZ}",
+            reason="certificate",
+        )
+    refused = SignatureRefused("no valid chain leads from the certificate to a trusted authority", reason="certificate")
+    for path in islice(_paths((leaf,), others, anchors, at), _MAX_PATHS):
+        try:
+            refuse_unknown_critical(path)
+            refuse_constrained(path)
+        except SignatureRefused as error:
+            refused = error
+        else:
+            return path
+    raise refused
+
+
+def _paths(
+    path: tuple[x509.Certificate, ...],
+    others: Sequence[x509.Certificate],
+    anchors: Sequence[x509.Certificate],
+    at: datetime,
+) -> Iterator[tuple[x509.Certificate, ...]]:
+    if len(path) > _MAX_PATH:
+        return
+    below = len(path) - 1
+    for anchor in anchors:
+        if is_authority(anchor, below) and valid_at(anchor, at) and issued_by(path[-1], anchor):
+            yield (*path, anchor)
+    for other in others[:_MAX_PATH]:
+        if other not in path and is_authority(other, below) and valid_at(other, at) and issued_by(path[-1], other):
+            yield from _paths((*path, other), others, anchors, at)
