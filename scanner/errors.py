@@ -23,6 +23,7 @@ class ScannerError(Exception):
 
     ``reason`` is a stable slug (part of the interface: scripts compare it), ``str(error)`` one plain sentence without
     control characters or secrets, ``hint`` what to do about it. ``retry_after`` (seconds) is what a remote asked for.
+    ``field`` names the member of the request that is wrong, so that a form can mark it; empty: none in particular.
     """
 
     fault: Fault = Fault.US
@@ -37,11 +38,13 @@ class ScannerError(Exception):
         hint: str = "",
         retry_after: float | None = None,
         retryable: bool | None = None,
+        field: str = "",
     ) -> None:
         super().__init__(message)
         self.reason = reason or self.default_reason
         self.hint = hint
         self.retry_after = retry_after
+        self.field = field
         if retryable is not None:
             self.retryable = retryable
 

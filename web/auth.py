@@ -22,7 +22,9 @@ from scanner.errors import NotFoundError, RefusedError, ScannerError
 from scanner.model.access import ROLES, SCOPES
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
-from scanner.store import accounts, audit, projects, secrets
+from scanner.services import accounts as account_use_cases
+from scanner.services import projects
+from scanner.store import accounts, audit, secrets
 from web import oidc
 from web.security import https
 from web.services import services
@@ -98,13 +100,8 @@ def everywhere() -> None:
 
 def project_named(name: str) -> str:
     """A project that the principal sees. Raises NotFoundError for one that is not there, and one that is not theirs, alike."""
-    if principal().sees(name):
-        if name == projects.DEFAULT:
-            return name
-        with services().database.read() as session:
-            if projects.exists(session, name):
-                return name
-    raise NotFoundError("there is no such project")
+    with services().database.read() as session:
+        return projects.named(session, principal(), name)
 
 
 def current_principal() -> Actor:
@@ -379,6 +376,21 @@ def sign_out() -> Callable[[Response], Response]:
         return response
 
     return without_cookie
+
+
+def change_own_password(current: str, new: str) -> None:
+    """See `scanner.services.accounts.change_own_password`; a guess at the current one counts as one at the sign-in form."""
+    account_use_cases.require_own_password(principal())
+    if services().settings.rate_limits:
+        services().throttle.take("sign-in-account", principal().name.casefold()[:200], SIGN_IN_ACCOUNT)
+    with services().database.session() as session:
+        account_use_cases.change_own_password(session, principal(), current, new)
+
+
+def current_session_id() -> str:
+    """The name of the web session that this request came with; empty for a token's."""
+    cookie = g.get("web_session") or request.cookies.get(cookie_name(), "")
+    return accounts.hash_token(cookie, services().secret_key) if cookie else ""
 
 
 def address() -> str:

@@ -145,6 +145,8 @@ def _scanner_error(error: ScannerError) -> Response:
         {"pointer": f"/line/{p.line}/column/{p.column}", "message": f"{p.field}: {p.message}" if p.field else p.message}
         for p in getattr(error, "problems", ())
     ]
+    if error.field and not errors:
+        errors = [{"pointer": f"/{error.field}", "message": detail}]
     return problem(status, detail, error.reason, hint=error.hint, errors=errors, retry_after=retry_after)
 
 

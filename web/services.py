@@ -9,7 +9,7 @@ from celery import Celery
 from flask import current_app
 
 from scanner.config import Secret, Settings
-from scanner.store import projects
+from scanner.services import projects
 from scanner.store.gate import Gate
 from scanner.store.session import Database
 from web.oidc import Provider
@@ -39,4 +39,4 @@ def services() -> Services:
 def engine_for(project: str) -> str:
     """The engine of a project's scans that name none: the project's choice, else the server's."""
     with services().database.read() as session:
-        return projects.engine_of(session, project) or services().settings.engine
+        return projects.engine_for(session, project, services().settings.engine)

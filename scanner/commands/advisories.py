@@ -14,7 +14,6 @@ from scanner.commands._console import Exit, choose, complain, pass_settings, tel
 from scanner.config import Settings
 from scanner.errors import ScannerError, UsageError
 from scanner.model.actor import COMMAND_LINE
-from scanner.model.audit import Action
 
 if TYPE_CHECKING:
     from scanner.advisories.sources import Overview
@@ -256,7 +255,8 @@ def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
     Workers do this by themselves when the advisories change. No registry is asked and no image is read.
     """
     from scanner import catalog
-    from scanner.store import audit, jobs
+    from scanner.services import jobs as job_use_cases
+    from scanner.store import jobs
     from scanner.worker import maintenance
 
     database = _needed_database(settings)
@@ -264,8 +264,7 @@ def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
         with database.session() as session:
             running = [j for j in jobs.list_(session, [jobs.REMATCH]) if not j.state.terminal]
             for job in running:
-                jobs.cancel(session, job.id)
-                audit.record(session, COMMAND_LINE, Action.JOB_CANCEL, job.id)
+                job_use_cases.cancel(session, COMMAND_LINE, job.id)
         tell(f"{len(running)} stopped")
         return Exit.OK
     engine = choose(catalog.engines(), settings.engine, "engine")
@@ -296,16 +295,14 @@ def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: 
 
     Every decision that rests on it is listed, is "not known" from this moment on, and is queued to be looked at again.
     """
-    from scanner.store import audit, revocations
+    from scanner.services import revocations as use_cases
+    from scanner.store import revocations
 
     if digest and binary:
         raise UsageError("name one thing", hint="--database DIGEST or --binary DIGEST")
     what = revocations.named(engine, version_, digest or binary)
     with _needed_database(settings).session() as session:
-        made = revocations.revoke(session, what, reason, "command line")
-        audit.record(
-            session, COMMAND_LINE, Action.ADVISORIES_REVOKE, made.id, detail={"what": str(what), "reason": reason}
-        )
+        made = use_cases.revoke(session, COMMAND_LINE, what, reason)
         names = revocations.resting(session, what)
     for name in names:
         click.echo(
@@ -321,12 +318,12 @@ def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: 
 @pass_settings
 def list_revocations(settings: Settings, lift: str | None) -> None:
     """What must not be believed, and what is believed again."""
-    from scanner.store import audit, revocations
+    from scanner.services import revocations as use_cases
+    from scanner.store import revocations
 
     with _needed_database(settings).session() as session:
         if lift:
-            revocations.lift(session, lift, "command line")
-            audit.record(session, COMMAND_LINE, Action.ADVISORIES_REINSTATE, lift)
+            use_cases.lift(session, COMMAND_LINE, lift)
         for item in revocations.list_(session):
             state = f"lifted {item.lifted_at:%Y-%m-%d} by {item.lifted_by}" if item.lifted_at else "in force"
             click.echo(

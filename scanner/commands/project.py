@@ -6,10 +6,10 @@ import click
 
 from scanner.commands._console import administration, pass_settings, tell
 from scanner.config import Settings
-from scanner.errors import NotFoundError
 from scanner.model.actor import COMMAND_LINE
-from scanner.model.audit import Action
-from scanner.store import accounts, audit, gate, projects
+from scanner.services import accounts as account_use_cases
+from scanner.services import projects as use_cases
+from scanner.store import projects
 
 
 @click.group()
@@ -26,10 +26,7 @@ def project() -> None:
 def create(settings: Settings, name: str, patterns: tuple[str, ...], groups: tuple[str, ...], description: str) -> None:
     """Add a project."""
     with administration(settings) as session:
-        projects.create(session, name, description=description, patterns=patterns, groups=groups)
-        gate.invalidate(session)
-        detail = {"patterns": list(patterns), "groups": list(groups)}
-        audit.record(session, COMMAND_LINE, Action.PROJECT_CREATE, name, detail=detail)
+        use_cases.create(session, COMMAND_LINE, name, description=description, patterns=patterns, groups=groups)
     tell(f"project {name!r} owns {', '.join(patterns) or 'no repository yet'}")
 
 
@@ -51,13 +48,9 @@ def list_(settings: Settings) -> None:
 def member(settings: Settings, name: str, user: str, remove: bool) -> None:
     """Make USER a member of the project NAME, or take them out."""
     with administration(settings) as session:
-        found = accounts.find_user(session, user)
-        if found is None:
-            raise NotFoundError(f"there is no user {user!r}", hint="dockwarden user list")
+        found = account_use_cases.named(session, user)
         if remove:
-            projects.remove_member(session, name, found.id)
+            use_cases.remove_member(session, COMMAND_LINE, name, found.id)
         else:
-            projects.add_member(session, name, found.id)
-        action = Action.PROJECT_MEMBER_REMOVE if remove else Action.PROJECT_MEMBER_ADD
-        audit.record(session, COMMAND_LINE, action, name, detail={"user": found.id, "name": user})
+            use_cases.add_member(session, COMMAND_LINE, name, found.id)
     tell(f"{user!r} is {'no longer' if remove else 'now'} a member of {name!r}")

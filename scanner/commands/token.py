@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import click
 
@@ -11,8 +11,8 @@ from scanner.config import Settings, secret_key
 from scanner.errors import NotFoundError
 from scanner.model.access import SCOPES
 from scanner.model.actor import COMMAND_LINE
-from scanner.model.audit import Action
-from scanner.store import accounts, audit, projects
+from scanner.services import tokens as use_cases
+from scanner.store import accounts
 
 
 @click.group()
@@ -24,21 +24,24 @@ def token() -> None:
 @click.argument("name")
 @click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("gate",), show_default=True)
 @click.option("--project", "names", multiple=True, help="Only these projects; all without.")
-@click.option("--days", default=90, show_default=True, type=click.IntRange(1, 365), help="How long it is good for.")
+@click.option(
+    "--days",
+    default=90,
+    show_default=True,
+    type=click.IntRange(1, use_cases.MOST_DAYS),
+    help="How long it is good for.",
+)
 @pass_settings
 def create(settings: Settings, name: str, scopes: tuple[str, ...], names: tuple[str, ...], days: int) -> None:
     """Create a token and print it, once. It goes to stdout, what is said about it to stderr."""
-    expires = datetime.now(UTC) + timedelta(days=days)
     with administration(settings) as session:
-        for project in names:
-            projects.get(session, project)
-        view, text = accounts.create_token(
-            session, name, scopes, secret_key(settings), projects=names, expires_at=expires
+        view, text = use_cases.create(
+            session, COMMAND_LINE, secret_key(settings), name, scopes, project_names=names, days=days
         )
-        detail = {"name": name, "scopes": list(scopes), "projects": list(names)}
-        audit.record(session, COMMAND_LINE, Action.TOKEN_CREATE, view.id, detail=detail)
     seen = ", ".join(names) or "every project"
-    tell(f"token {name!r} for {', '.join(scopes)} in {seen}, good until {expires:%Y-%m-%d}; it is not shown again:")
+    tell(
+        f"token {name!r} for {', '.join(scopes)} in {seen}, good until {view.expires_at:%Y-%m-%d}; it is not shown again:"
+    )
     click.echo(text.reveal())
 
 
@@ -70,6 +73,5 @@ def revoke(settings: Settings, prefix: str) -> None:
         if not found:
             raise NotFoundError(f"no token begins with {prefix[:11]!r}", hint="dockwarden token list")
         for view in found:
-            accounts.revoke_token(session, view.id)
-            audit.record(session, COMMAND_LINE, Action.TOKEN_REVOKE, view.id, detail={"name": view.name})
+            use_cases.revoke(session, COMMAND_LINE, view.id)
     tell(f"token {found[0].name!r} is revoked")

@@ -6,11 +6,10 @@ import click
 
 from scanner.commands._console import administration, pass_settings, tell
 from scanner.config import Settings
-from scanner.errors import NotFoundError
 from scanner.model.access import CONFINED, ROLES
 from scanner.model.actor import COMMAND_LINE
-from scanner.model.audit import Action
-from scanner.store import accounts, audit, projects
+from scanner.services import accounts as use_cases
+from scanner.store import accounts
 
 
 @click.group()
@@ -35,11 +34,7 @@ def user() -> None:
 def add(settings: Settings, name: str, role: str, names: tuple[str, ...], password: str) -> None:
     """Add a local user who signs in with a password."""
     with administration(settings) as session:
-        view = accounts.create_user(session, name, password, role)
-        for project in names:
-            projects.add_member(session, project, view.id)
-        detail = {"name": name, "role": role, "projects": list(names)}
-        audit.record(session, COMMAND_LINE, Action.USER_CREATE, view.id, detail=detail)
+        use_cases.create_user(session, COMMAND_LINE, name, password, role, names)
     seen = ", ".join(names) or "no project yet" if role in CONFINED else "every project"
     tell(f"user {name!r} may sign in as {role}, and sees {seen}")
     if role in CONFINED and not names:
@@ -68,9 +63,7 @@ def list_(settings: Settings) -> None:
 def password(settings: Settings, name: str, password: str) -> None:
     """Give a user another password, and sign them out everywhere."""
     with administration(settings) as session:
-        view = _named(accounts.find_user(session, name), name)
-        accounts.set_password(session, view.id, password)
-        audit.record(session, COMMAND_LINE, Action.USER_PASSWORD, view.id, detail={"name": name})
+        use_cases.set_password(session, COMMAND_LINE, use_cases.named(session, name).id, password)
     tell(f"user {name!r} has a new password, and is signed out everywhere")
 
 
@@ -80,15 +73,5 @@ def password(settings: Settings, name: str, password: str) -> None:
 def disable(settings: Settings, name: str) -> None:
     """End a user's sessions and tokens at once, and let them in no more."""
     with administration(settings) as session:
-        view = _named(accounts.find_user(session, name), name)
-        accounts.set_disabled(session, view.id, True)
-        audit.record(
-            session, COMMAND_LINE, Action.USER_DISABLE, view.id, detail={"before": view.disabled, "after": True}
-        )
+        use_cases.set_disabled(session, COMMAND_LINE, use_cases.named(session, name).id, True)
     tell(f"user {name!r} may not sign in any more; their tokens are dead")
-
-
-def _named(view: accounts.UserView | None, name: str) -> accounts.UserView:
-    if view is None:
-        raise NotFoundError(f"there is no user {name!r}", hint="dockwarden user list")
-    return view

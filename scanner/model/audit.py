@@ -51,7 +51,7 @@ class Action(StrEnum):
     SCAN_REQUEST = "scan.request"
     SCAN_RESCAN = "scan.rescan"
     SCAN_CANCEL = "scan.cancel"
-    JOB_UPDATE = "job.update"
+    JOB_UPDATE = "job.advisories-update"
     JOB_REMATCH = "job.rematch"
     JOB_CANCEL = "job.cancel"
     ADVISORIES_REVOKE = "advisories.revoke"

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret, keys_of
 from scanner.errors import ConflictError, NotFoundError, UsageError
-from scanner.model.access import ROLES, SCOPES, reach
+from scanner.model.access import ROLES, reach
 from scanner.store.schema import project, project_member, token, user, web_session
 from scanner.store.session import alone, moment
 
@@ -476,11 +476,3 @@ def is_empty(session: Connection) -> bool:
     users = session.execute(sa.select(sa.func.count()).select_from(user)).scalar_one()
     tokens = session.execute(sa.select(sa.func.count()).select_from(token)).scalar_one()
     return not users and not tokens
-
-
-def bootstrap(session: Connection, key: Secret) -> Secret | None:
-    """The first run's admin token, made only while nobody can sign in. ``serve`` prints it, once; it is kept nowhere."""
-    if not is_empty(session):
-        return None
-    expires = moment(session) + timedelta(days=365)
-    return create_token(session, "bootstrap", SCOPES, key, expires_at=expires)[1]

@@ -20,10 +20,7 @@ from typing import TYPE_CHECKING
 from scanner import queue
 from scanner.config import PREFIX, Limits, Secret, Settings, load, secret_key
 from scanner.errors import ScannerError
-from scanner.model.access import SCOPES
-from scanner.model.actor import SERVICE
-from scanner.model.audit import Action
-from scanner.store import accounts, audit
+from scanner.services import tokens
 from scanner.store.session import Database
 
 if TYPE_CHECKING:
@@ -56,11 +53,7 @@ def supervise(
 def bootstrap(database: Database, key: Secret) -> Secret | None:
     """On the first run, and never again, a token for the administrator. Returns its text, which is kept nowhere."""
     with database.session() as session:
-        if not accounts.is_empty(session):
-            return None
-        view, text = accounts.create_token(session, "first administrator", SCOPES, key)
-        audit.record(session, SERVICE, Action.TOKEN_CREATE, view.id, detail={"name": view.name, "first_run": True})
-        return text
+        return tokens.bootstrap(session, key)
 
 
 @dataclass

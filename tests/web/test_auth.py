@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 
 from scanner import queue
 from scanner.config import Settings
+from scanner.services import tokens
 from scanner.store import accounts
 from scanner.store.schema import user, web_session
 from scanner.store.session import Database
@@ -268,9 +269,9 @@ def test_the_address_is_the_proxys_word_only_where_there_is_a_proxy(
 
 def test_the_first_run_makes_one_admin_token_once(app: OpenAPI, database: Database) -> None:
     with database.session() as session:
-        text = accounts.bootstrap(session, KEY)
+        text = tokens.bootstrap(session, KEY)
         assert text is not None
-        assert accounts.bootstrap(session, KEY) is None
+        assert tokens.bootstrap(session, KEY) is None
     assert re.fullmatch(r"dw_[0-9a-f]{8}_[A-Za-z0-9_-]{43}", text.reveal())
     api = Api(app.test_client(), text.reveal())
     assert api("POST", "/tokens", {"name": "ci", "scopes": ["gate"]}).status_code == 201

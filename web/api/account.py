@@ -6,16 +6,14 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from flask import Response, g, request
+from flask import Response
 from pydantic import Field, SecretStr, StringConstraints
 
-from scanner.errors import RefusedError
-from scanner.model.audit import Action
-from scanner.store import accounts, audit
+from scanner.services import accounts as use_cases
+from scanner.store import accounts
 from web.api.base import Body, Model, answer, blueprint, problems
-from web.auth import SIGNED_IN, cookie_name, permission, principal
+from web.auth import SIGNED_IN, change_own_password, current_session_id, permission, principal
 from web.services import services
-from web.throttle import SIGN_IN_ACCOUNT
 
 api = blueprint("account", "Account", "Whoever asks: rights, sessions, password.")
 
@@ -79,7 +77,7 @@ def get() -> Response:
 @permission(SIGNED_IN)
 def sessions() -> Response:
     """Where you are signed in"""
-    own = current_session()
+    own = current_session_id()
     with services().database.read() as session:
         found = accounts.open_sessions(session, principal().user_id)
     items = [
@@ -102,8 +100,7 @@ def sessions() -> Response:
 def end_session(path: SessionPath) -> Response:
     """Sign out there"""
     with services().database.session() as session:
-        accounts.end_session_of(session, principal().user_id, path.session_id)
-        audit.record(session, principal(), Action.SESSION_END, principal().user_id)
+        use_cases.end_session(session, principal(), path.session_id)
     return Response(status=204)
 
 
@@ -111,17 +108,8 @@ def end_session(path: SessionPath) -> Response:
 @permission(SIGNED_IN)
 def sign_out_everywhere() -> Response:
     """Sign out everywhere, here too"""
-    return answer(EndedOut(ended=end_everywhere()))
-
-
-def end_everywhere() -> int:
-    """End every web session of whoever asks."""
-    person()
     with services().database.session() as session:
-        ended = accounts.end_all(session, principal().user_id)
-        detail = {"ended": ended}
-        audit.record(session, principal(), Action.SESSION_END_ALL, principal().user_id, detail=detail)
-    return ended
+        return answer(EndedOut(ended=use_cases.end_own_sessions(session, principal())))
 
 
 @api.put("/account/password", responses={"204": None, **problems(404, 409)})
@@ -131,32 +119,5 @@ def change_password(body: PasswordChange) -> Response:
 
     Which signs you out everywhere. It takes the current one, and a web session: a token that was stolen changes no password.
     """
-    set_own_password(body.current.get_secret_value(), body.new.get_secret_value())
+    change_own_password(body.current.get_secret_value(), body.new.get_secret_value())
     return Response(status=204)
-
-
-def set_own_password(current: str, new: str) -> None:
-    """Raises RefusedError for a wrong current password, UsageError for a new one that will not do."""
-    person()
-    if principal().kind != "user":
-        raise RefusedError("this takes a web session", reason="needs_person", hint="sign in with your password")
-    if services().settings.rate_limits:
-        services().throttle.take("sign-in-account", principal().name.casefold()[:200], SIGN_IN_ACCOUNT)
-    with services().database.session() as session:
-        if accounts.verify_password(session, principal().name, current) is None:
-            raise RefusedError("the current password is wrong", reason="not_allowed")
-        accounts.set_password(session, principal().user_id, new)
-        detail = {"name": principal().name}
-        audit.record(session, principal(), Action.USER_PASSWORD, principal().user_id, detail=detail)
-
-
-def person() -> None:
-    """Refuse a token that belongs to nobody: it has no sessions and no password."""
-    if not principal().user_id:
-        raise RefusedError("this takes a person", reason="needs_person", hint="sign in as a user")
-
-
-def current_session() -> str:
-    """The name of the web session that this request came with; empty for a token's."""
-    cookie = g.get("web_session") or request.cookies.get(cookie_name(), "")
-    return accounts.hash_token(cookie, services().secret_key) if cookie else ""

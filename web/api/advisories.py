@@ -12,11 +12,12 @@ from pydantic import Field, StringConstraints, model_validator
 
 from scanner import catalog
 from scanner.advisories import sources
-from scanner.errors import ConflictError, NotFoundError
-from scanner.model.audit import Action
+from scanner.errors import NotFoundError
 from scanner.model.decision import Revoked, Verdict
 from scanner.model.scan import ScanState, Stage
-from scanner.store import audit, jobs, matches, revocations
+from scanner.services import jobs as job_use_cases
+from scanner.services import revocations as revocation_use_cases
+from scanner.store import jobs, matches, revocations
 from web.api.base import PREFIX, Body, DigestText, Model, Text, answer, blueprint, problems
 from web.auth import everywhere, permission, principal
 from web.services import services
@@ -218,8 +219,7 @@ def rematch(body: RematchIn) -> Response:
 
 def _ask(kind: str, key: str, parameters: Mapping[str, object]) -> Response:
     with services().database.session() as session:
-        job = jobs.get(session, jobs.request(session, kind, key, principal().name, parameters))
-        audit.record(session, principal(), Action(f"job.{kind}"), job.id)
+        job = job_use_cases.request(session, principal(), kind, key, parameters)
     return answer(show_job(job), 202, {"Location": f"{PREFIX}/advisories/jobs/{job.id}"})
 
 
@@ -238,13 +238,8 @@ def cancel(path: JobPath) -> Response:
 
     What it has done stays done. 409 for one that has ended.
     """
-    everywhere()
     with services().database.session() as session:
-        found = jobs.get(session, str(path.job_id))
-        if not jobs.cancel(session, found.id):
-            raise ConflictError(f"it is already {found.state}", reason="already_ended")
-        audit.record(session, principal(), Action.JOB_CANCEL, found.id)
-        return answer(show_job(jobs.get(session, found.id)))
+        return answer(show_job(job_use_cases.cancel(session, principal(), str(path.job_id))))
 
 
 @api.get("/advisories/revocations", responses={"200": RevocationList})
@@ -262,12 +257,9 @@ def revoke(body: RevocationIn) -> Response:
 
     From this moment every decision that rests on it is "not known" (`engine_revoked`), and what it was about is queued to be scanned.
     """
-    everywhere()
     what = Revoked(body.engine or "", body.version or "", body.digest or "")
     with services().database.session() as session:
-        made = revocations.revoke(session, what, body.reason, principal().name)
-        detail = {"what": str(what), "reason": body.reason}
-        audit.record(session, principal(), Action.ADVISORIES_REVOKE, made.id, detail=detail)
+        made = revocation_use_cases.revoke(session, principal(), what, body.reason)
     return answer(show_revocation(made), 201, {"Location": f"{PREFIX}/advisories/revocations/{made.id}"})
 
 
@@ -292,8 +284,6 @@ def resting(path: RevocationPath, query: RestingQuery) -> Response:
 @permission("manage")
 def lift(path: RevocationPath) -> Response:
     """Believe it again"""
-    everywhere()
     with services().database.session() as session:
-        found = revocations.lift(session, str(path.revocation_id), principal().name)
-        audit.record(session, principal(), Action.ADVISORIES_REINSTATE, found.id)
+        found = revocation_use_cases.lift(session, principal(), str(path.revocation_id))
     return answer(show_revocation(found))

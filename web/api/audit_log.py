@@ -36,7 +36,7 @@ class EntryFilter(Model):
     actor: Annotated[Text, Field(max_length=200)] = Field(
         "", description="Who: a user's name, `token NAME`, `command line`."
     )
-    action: Annotated[str, StringConstraints(pattern=r"^([a-z_]{1,32}(\.[a-z_]{1,32}){0,3})?$")] = Field(
+    action: Annotated[str, StringConstraints(pattern=r"^([a-z_-]{1,32}(\.[a-z_-]{1,32}){0,3})?$")] = Field(
         "", description="What, or the beginning of it: `policy`, `session.begin`."
     )
     object: Annotated[Text, Field(max_length=400)] = Field("", description="What it was done to.")

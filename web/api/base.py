@@ -14,6 +14,8 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from scanner.errors import UsageError
+
 Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 
 PREFIX = "/api/v1"
@@ -173,3 +175,28 @@ def etag(version: int | str) -> str:
 def matches(if_match: str, version: int | str) -> bool:
     """RFC 9110 13.1.1: strong comparison with any of the list; ``*`` is any that exists."""
     return if_match.strip() == "*" or etag(version) in re.findall(r'"[^"]*"', if_match)
+
+
+class IfMatch(Model):
+    model_config = Model.model_config | {"extra": "ignore"}
+
+    if_match: str | None = Field(
+        None,
+        alias="If-Match",
+        max_length=200,
+        description="The ETag of the version that was edited. Required once it exists.",
+    )
+
+
+def edited_version(if_match: str | None, current: int | None, what: str) -> int | None:
+    """The version that If-Match names, for the store to compare. Without one only something new may be written."""
+    if current is None:
+        return 0 if not if_match else -1
+    if not if_match:
+        raise UsageError(
+            f"the {what} exists", reason="precondition_required", hint="send If-Match with the ETag you read"
+        )
+    if if_match.strip() == "*":
+        return None
+    named = if_match.strip().strip('"')
+    return int(named) if named.isascii() and named.isdigit() and len(named) < 10 else -1

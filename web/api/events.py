@@ -8,9 +8,8 @@ from uuid import UUID
 from flask import Response
 
 from scanner import queue
-from scanner.errors import ConflictError
-from scanner.model.audit import Action
-from scanner.store import audit, deliveries, scans
+from scanner.services import scans as use_cases
+from scanner.store import deliveries
 from web.api.base import Model, PageQuery, answer, blueprint, problems
 from web.auth import permission, principal
 from web.services import services
@@ -79,25 +78,9 @@ def replay(path: DeliveryPath) -> Response:
 
     A new scan for each that has ended; those that have not are answered as they are.
     """
-    return answer(ReplayOut(scans=[UUID(scan) for scan in again(str(path.delivery_id))]), 202)
-
-
-def again(delivery_id: str) -> list[str]:
-    """The scans that a delivery leads to now. Raises ConflictError for one that led to none."""
-    tickets: list[tuple[scans.Ticket, scans.ScanView]] = []
     with services().database.session() as session:
-        delivery = deliveries.get(session, delivery_id, principal().projects)
-        if not delivery.scans:
-            raise ConflictError("this delivery led to no scan", reason="nothing_to_replay")
-        for scan_id in delivery.scans:
-            former = scans.get(session, scan_id, principal().projects)
-            known = scans.Ticket(former.id, created=False)
-            tickets.append(
-                (scans.rescan(session, former.id, principal().name) if former.state.terminal else known, former)
-            )
-        detail = {"scans": [ticket.scan_id for ticket, _ in tickets]}
-        audit.record(session, principal(), Action.EVENT_REPLAY, delivery.id, detail=detail)
+        tickets = use_cases.replay(session, principal(), str(path.delivery_id))
     for ticket, former in tickets:
         if ticket.created:
             queue.enqueue(services().celery, ticket.scan_id, former.request.lane)
-    return [ticket.scan_id for ticket, _ in tickets]
+    return answer(ReplayOut(scans=[UUID(ticket.scan_id) for ticket, _ in tickets]), 202)

@@ -8,15 +8,12 @@ from uuid import UUID
 
 from flask import Response
 from pydantic import Field, StringConstraints
-from sqlalchemy.engine import Connection
 
-from scanner.errors import RefusedError, UsageError
-from scanner.model.actor import Person
-from scanner.model.audit import Action
-from scanner.store import audit, exemptions, gate, listings
+from scanner.services import exemptions as use_cases
+from scanner.store import exemptions
 from scanner.store.session import moment
 from web.api.base import PREFIX, Body, Model, Moment, Name, PageQuery, Text, answer, blueprint, problems
-from web.auth import permission, principal, project_named
+from web.auth import permission, principal
 from web.services import services
 
 api = blueprint("exemptions", "Exemptions", "Violations that were accepted: by whom, why, until when.")
@@ -24,23 +21,31 @@ api = blueprint("exemptions", "Exemptions", "Violations that were accepted: by w
 State = Literal["requested", "approved", "rejected", "revoked", "lapsed", "expired"]
 Pattern = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=300, pattern=r"^[a-z0-9*][A-Za-z0-9._:/*@-]*$"),
+    StringConstraints(min_length=1, max_length=use_cases.IMAGES_LENGTH, pattern=use_cases.IMAGES),
     Field(description="A glob over host/repository (`*` within a part, `**` any number of parts), or a digest."),
 ]
-Words = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
+Words = Annotated[
+    str, StringConstraints(max_length=use_cases.NOTE_LENGTH, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")
+]
 
 
 class ExemptionIn(Body):
     project: Name = "default"
-    images: list[Pattern] = Field(min_length=1, max_length=50, examples=[["registry.example.com/shop/cart"]])
-    rule: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9._-]{0,63})?$")] = Field(
+    images: list[Pattern] = Field(
+        min_length=1, max_length=use_cases.IMAGES_MOST, examples=[["registry.example.com/shop/cart"]]
+    )
+    rule: Annotated[str, StringConstraints(pattern=use_cases.RULE)] = Field(
         "", description="The policy rule; empty: any."
     )
-    subject: Annotated[Text, Field(max_length=200)] = Field(
+    subject: Annotated[Text, Field(max_length=use_cases.SUBJECT_LENGTH)] = Field(
         "", description="A vulnerability's id or a check's; empty: any.", examples=["CVE-2026-1234"]
     )
-    purl: Annotated[Text, Field(max_length=1000)] = Field("", description="Only this package; empty: any.")
-    justification: Annotated[Words, Field(min_length=10)] = Field(description="Why this may be accepted, for others.")
+    purl: Annotated[Text, Field(max_length=use_cases.PURL_LENGTH)] = Field(
+        "", description="Only this package; empty: any."
+    )
+    justification: Annotated[Words, Field(min_length=use_cases.JUSTIFICATION_SHORTEST)] = Field(
+        description="Why this may be accepted, for others."
+    )
     expires_at: Moment = Field(description="At most a year from now.")
     until_fixed: bool | None = Field(
         None, description="End it when there is a fix. When absent: true, unless there is one already."
@@ -140,36 +145,9 @@ def create(body: ExemptionIn) -> Response:
 
     It changes nothing until another person approves it, and nothing after `expires_at`.
     """
-    project = project_named(body.project)
     with services().database.session() as session:
-        found = propose(session, project, body)
+        found = use_cases.request(session, principal(), use_cases.NewExemption(**dict(body)))
     return answer(show(found), 201, {"Location": f"{PREFIX}/exemptions/{found.id}"})
-
-
-def propose(session: Connection, project: str, body: ExemptionIn) -> exemptions.ExemptionView:
-    """Record the request, and who made it."""
-    if body.rule == body.subject == "":
-        raise UsageError(
-            "name a rule, a subject, or both", reason="invalid", hint="an exemption never covers everything"
-        )
-    until_fixed = body.until_fixed
-    if until_fixed is None:
-        until_fixed = not listings.is_fixable(session, project, body.subject, body.purl)
-    found = exemptions.request(
-        session,
-        project,
-        principal().person,
-        images=body.images,
-        justification=body.justification,
-        expires_at=body.expires_at,
-        rule=body.rule,
-        subject=body.subject,
-        purl=body.purl,
-        until_fixed=until_fixed,
-        until_exploited=body.until_exploited,
-    )
-    note(session, Action.EXEMPTION_REQUEST, found)
-    return found
 
 
 @api.get("/exemptions/<uuid:exemption_id>", responses={"200": ExemptionOut, **problems(404)})
@@ -188,16 +166,7 @@ def approve(path: ExemptionPath, body: NoteIn) -> Response:
     By another person than the one who asked, signed in or with a token of their own. Decisions about the images are made anew.
     """
     with services().database.session() as session:
-        return answer(show(accept(session, str(path.exemption_id), body.note)))
-
-
-def accept(session: Connection, identifier: str, said: str) -> exemptions.ExemptionView:
-    """Approve as whoever asks, and let the decisions it concerns be made anew."""
-    exemptions.get(session, identifier, principal().projects)
-    found = exemptions.approve(session, identifier, second_person(), note=said)
-    gate.invalidate_for(session, found.project, found.images)
-    note(session, Action.EXEMPTION_APPROVE, found)
-    return found
+        return answer(show(use_cases.approve(session, principal(), str(path.exemption_id), body.note)))
 
 
 @api.post("/exemptions/<uuid:exemption_id>/reject", responses={"200": ExemptionOut, **problems(404, 409)})
@@ -205,15 +174,7 @@ def accept(session: Connection, identifier: str, said: str) -> exemptions.Exempt
 def reject(path: ExemptionPath, body: NoteIn) -> Response:
     """Reject an exemption"""
     with services().database.session() as session:
-        return answer(show(refuse(session, str(path.exemption_id), body.note)))
-
-
-def refuse(session: Connection, identifier: str, said: str) -> exemptions.ExemptionView:
-    """Reject as whoever asks."""
-    exemptions.get(session, identifier, principal().projects)
-    found = exemptions.reject(session, identifier, second_person(), note=said)
-    note(session, Action.EXEMPTION_REJECT, found)
-    return found
+        return answer(show(use_cases.reject(session, principal(), str(path.exemption_id), body.note)))
 
 
 @api.post("/exemptions/<uuid:exemption_id>/revoke", responses={"200": ExemptionOut, **problems(404, 409)})
@@ -224,33 +185,4 @@ def revoke(path: ExemptionPath, body: NoteIn) -> Response:
     Whoever asked for it may, and whoever may approve. Decisions about the images are made anew.
     """
     with services().database.session() as session:
-        return answer(show(end(session, str(path.exemption_id), body.note)))
-
-
-def end(session: Connection, identifier: str, said: str) -> exemptions.ExemptionView:
-    """Revoke as whoever asks."""
-    found = exemptions.get(session, identifier, principal().projects)
-    if found.owner_id != principal().person.id and not principal().may("triage"):
-        raise RefusedError("only its owner, or who may approve, ends an exemption", reason="not_allowed")
-    found = exemptions.revoke(session, identifier, principal().person.name, note=said)
-    gate.invalidate_for(session, found.project, found.images)
-    note(session, Action.EXEMPTION_REVOKE, found)
-    return found
-
-
-def second_person() -> Person:
-    """Whoever asks, if it is a person: a token that belongs to nobody is nobody's pair of eyes."""
-    if not principal().user_id:
-        raise RefusedError(
-            "this takes a person", reason="needs_person", hint="sign in as a user, or with a token that a user created"
-        )
-    return principal().person
-
-
-def note(session: Connection, action: Action, found: exemptions.ExemptionView) -> None:
-    """The audit log's entry: what it is about, and what it is now."""
-    detail = {
-        "project": found.project, "images": list(found.images), "rule": found.rule, "subject": found.subject, "purl": found.purl,
-        "state": found.state, "expires_at": found.expires_at.isoformat(), "note": found.note,
-    }  # fmt: skip
-    audit.record(session, principal(), action, found.id, detail=detail)
+        return answer(show(use_cases.revoke(session, principal(), str(path.exemption_id), body.note)))

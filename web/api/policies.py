@@ -7,17 +7,28 @@ from typing import Annotated
 
 from flask import Response
 from pydantic import Field, StringConstraints
-from sqlalchemy.engine import Connection
 
-from scanner.errors import NotFoundError, UsageError
-from scanner.model.audit import Action
 from scanner.model.decision import Verdict
-from scanner.policy.rules import Known, Policy, PolicyError, parse_policy
-from scanner.services import trust_roots
-from scanner.store import audit, gate, policies
-from web import simulation
-from web.api.base import PREFIX, Body, DigestText, Model, Name, Whole, answer, blueprint, etag, listed, problems
-from web.auth import everywhere, permission, principal, project_named
+from scanner.policy.rules import PolicyError, parse_policy
+from scanner.services import policies as use_cases
+from scanner.services import simulation, trust_roots
+from scanner.store import policies
+from web.api.base import (
+    PREFIX,
+    Body,
+    DigestText,
+    IfMatch,
+    Model,
+    Name,
+    Whole,
+    answer,
+    blueprint,
+    edited_version,
+    etag,
+    listed,
+    problems,
+)
+from web.auth import permission, principal
 from web.services import services
 
 api = blueprint("policies", "Policies", "What may be shipped, as documents with versions.")
@@ -65,17 +76,6 @@ class PolicyPath(Model):
 
 class VersionPath(PolicyPath):
     version: int = Field(ge=1, le=2**31 - 1)
-
-
-class IfMatch(Model):
-    model_config = Model.model_config | {"extra": "ignore"}
-
-    if_match: str | None = Field(
-        None,
-        alias="If-Match",
-        max_length=200,
-        description="The ETag of the version that was edited. Required once the policy exists.",
-    )
 
 
 class PolicyProblem(Model):
@@ -158,7 +158,8 @@ def validate(path: PolicyPath, body: PolicyIn) -> Response:
     Everything that is wrong with it, with line and column. Nothing is stored, and there need be no such policy yet.
     """
     try:
-        parsed = parse_policy(body.text, path.name, known=known_now())
+        with services().database.read() as session:
+            parsed = parse_policy(body.text, path.name, known=trust_roots.known_to_authors(session))
     except PolicyError as error:
         found = [PolicyProblem(line=p.line, column=p.column, field=p.field, message=p.message) for p in error.problems]
         return answer(ValidationOut(valid=False, name=None, problems=found))
@@ -198,50 +199,24 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
 
     A new version, in force at once. `If-Match` names the version that was edited: 412 when somebody was faster.
     """
-    _parsed(body.text, path.name)
     with services().database.session() as session:
-        current = newest(session, path.name)
-        project = current.project if current else project_named(body.project) if body.project else ""
-        _may_write(project)
+        current = use_cases.to_edit(session, principal(), path.name, body.project or "")
         expected = edited_version(header.if_match, current.version if current else None, "policy")
-        written = write(session, path.name, body.text, current, expected, project)
+        written = use_cases.write(
+            session, principal(), path.name, body.text, if_version=expected, project=body.project or ""
+        )
     response = _shown(written, 201 if current is None else 200)
     if current is None:
         response.headers["Location"] = f"{PREFIX}/policies/{written.name}"
     return response
 
 
-def write(
-    session: Connection, name: str, text: str, current: policies.PolicyView | None, expected: int | None, project: str
-) -> policies.PolicyView:
-    """Record a text as whoever asks; a new version lets every decision be made anew. ``current``: the newest version there is."""
-    written = policies.put(session, name, text, principal().name, if_version=expected, project=project)
-    if current is None or written.version != current.version:
-        gate.invalidate(session)
-        before = {"version": current.version, "digest": current.digest} if current else None
-        detail = {"version": written.version, "digest": written.digest, "project": project, "before": before}
-        audit.record(session, principal(), Action.POLICY_WRITE, written.name, detail=detail)
-    return written
-
-
 @api.put("/policies/<name>/enabled", responses={"200": PolicyOut, **problems(404)})
 @permission("policy")
 def enable(path: PolicyPath, body: EnabledIn) -> Response:
     """Put a policy in force, or out of it"""
-    return _shown(set_enabled(path.name, body.enabled))
-
-
-def set_enabled(name: str, enabled: bool) -> policies.PolicyView:
-    """Do it as whoever asks, and let every decision be made anew."""
     with services().database.session() as session:
-        before = policies.get(session, name, projects=principal().projects)
-        _may_write(before.project)
-        policies.enable(session, name, enabled)
-        gate.invalidate(session)
-        action = Action.POLICY_ENABLE if enabled else Action.POLICY_DISABLE
-        detail = {"enabled": enabled, "before": {"enabled": before.enabled}}
-        audit.record(session, principal(), action, name, detail=detail)
-        return policies.get(session, name)
+        return _shown(use_cases.set_enabled(session, principal(), path.name, body.enabled))
 
 
 @api.post("/policies/<name>/simulate", responses={"200": SimulationOut, **problems(404)})
@@ -256,7 +231,7 @@ def simulate(path: PolicyPath, body: SimulationIn) -> Response:
         text = body.text
         if text is None:
             text = policies.get(session, path.name, projects=principal().projects).text
-        new = _parsed(text, path.name)
+        new = use_cases.parse(session, text, path.name)
         tried = simulation.simulate(session, new, principal().projects, body.limit, cursor=body.cursor)
     return answer(
         SimulationOut(
@@ -281,43 +256,3 @@ def _flip(flip: simulation.Flip) -> FlipOut:
         rules=list(flip.rules),
         reasons=list(flip.reasons),
     )
-
-
-def _may_write(project: str) -> None:
-    """A project's policy is its own people's to change; one that judges everybody, of those who see everybody."""
-    if not project:
-        everywhere()
-    elif not principal().sees(project):
-        raise NotFoundError("there is no such policy")
-
-
-def known_now() -> Known:
-    """What a policy may name that is written now."""
-    with services().database.read() as session:
-        return trust_roots.known_to_authors(session)
-
-
-def _parsed(text: str, name: str) -> Policy:
-    parsed = parse_policy(text, name, known=known_now())
-    if parsed.name != name:
-        raise UsageError(f"the document is named {parsed.name!r}, the address {name!r}", reason="invalid")
-    return parsed
-
-
-def newest(session: Connection, name: str) -> policies.PolicyView | None:
-    """The newest version of a policy; None for one that there is not."""
-    return next((policy for policy in policies.list_(session) if policy.name == name), None)
-
-
-def edited_version(if_match: str | None, current: int | None, what: str) -> int | None:
-    """The version that If-Match names, for the store to compare. Without one only something new may be written."""
-    if current is None:
-        return 0 if not if_match else -1
-    if not if_match:
-        raise UsageError(
-            f"the {what} exists", reason="precondition_required", hint="send If-Match with the ETag you read"
-        )
-    if if_match.strip() == "*":
-        return None
-    named = if_match.strip().strip('"')
-    return int(named) if named.isascii() and named.isdigit() and len(named) < 10 else -1

@@ -9,26 +9,29 @@ from uuid import UUID
 from flask import Response
 from pydantic import AfterValidator, Field, StringConstraints
 
-from scanner import catalog
-from scanner.model.audit import Action
-from scanner.store import accounts, audit, gate, projects
+from scanner.errors import UsageError
+from scanner.services import projects as use_cases
+from scanner.store import projects
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
-from web.auth import everywhere, permission, principal
+from web.auth import permission, principal
 from web.services import services
 
 api = blueprint("projects", "Projects", "Repositories, policies, registries, images and tokens belong to one.")
 
 Pattern = Annotated[
     str,
-    StringConstraints(min_length=3, max_length=300, pattern=r"^[a-z0-9][a-z0-9._:-]*/[a-z0-9*._/-]+$"),
+    StringConstraints(
+        min_length=use_cases.PATTERN_SHORTEST, max_length=use_cases.PATTERN_LENGTH, pattern=use_cases.PATTERN
+    ),
     Field(description="host/repository, with `*` within a part and `**` for any number of parts."),
 ]
 
 
 def _engine(value: str) -> str:
-    if value and value not in catalog.engine_choices():
-        raise ValueError(f"there is no engine {value!r}; one of {', '.join(catalog.engine_choices())}")
-    return value
+    try:
+        return use_cases.check_engine(value)
+    except UsageError as error:
+        raise ValueError(f"{error}; {error.hint}") from error
 
 
 Engine = Annotated[
@@ -37,23 +40,25 @@ Engine = Annotated[
     AfterValidator(_engine),
     Field(description="`trivy`, `clair` or `both`, for scans that name none; empty: the server's own choice."),
 ]
-Group = Annotated[Text, Field(min_length=1, max_length=200)]
+Group = Annotated[Text, Field(min_length=1, max_length=use_cases.GROUP_LENGTH)]
 
 
 class ProjectIn(Body):
     name: Name
-    description: Annotated[Text, Field(max_length=400)] = ""
-    patterns: list[Pattern] = Field([], max_length=100, examples=[["registry.example.com/shop/**"]])
-    groups: list[Group] = Field([], max_length=50, description="Of the identity provider: their people are members.")
+    description: Annotated[Text, Field(max_length=use_cases.DESCRIPTION_LENGTH)] = ""
+    patterns: list[Pattern] = Field([], max_length=use_cases.PATTERNS_MOST, examples=[["registry.example.com/shop/**"]])
+    groups: list[Group] = Field(
+        [], max_length=use_cases.GROUPS_MOST, description="Of the identity provider: their people are members."
+    )
     engine: Engine = ""
 
 
 class ProjectChange(Body):
     """Absent members stay as they are."""
 
-    description: Annotated[Text, Field(max_length=400)] | None = None
-    patterns: list[Pattern] | None = Field(None, max_length=100)
-    groups: list[Group] | None = Field(None, max_length=50)
+    description: Annotated[Text, Field(max_length=use_cases.DESCRIPTION_LENGTH)] | None = None
+    patterns: list[Pattern] | None = Field(None, max_length=use_cases.PATTERNS_MOST)
+    groups: list[Group] | None = Field(None, max_length=use_cases.GROUPS_MOST)
     engine: Engine | None = None
 
 
@@ -124,20 +129,16 @@ def index() -> Response:
 @permission("manage")
 def create(body: ProjectIn) -> Response:
     """Add a project"""
-    everywhere()
     with services().database.session() as session:
-        project = projects.create(
+        project = use_cases.create(
             session,
+            principal(),
             body.name,
             description=body.description,
             patterns=body.patterns,
             groups=body.groups,
             engine=body.engine,
         )
-        if project.patterns:
-            gate.invalidate(session)
-        detail = {"patterns": list(project.patterns), "groups": list(project.groups)}
-        audit.record(session, principal(), Action.PROJECT_CREATE, project.name, detail=detail)
     return answer(show(project), 201, {"Location": f"{PREFIX}/projects/{project.name}"})
 
 
@@ -156,26 +157,16 @@ def change(path: ProjectPath, body: ProjectChange) -> Response:
 
     Images whose repository comes to belong to another project move to it.
     """
-    everywhere()
     with services().database.session() as session:
-        before = projects.get(session, path.name)
-        project = projects.update(
+        project = use_cases.change(
             session,
+            principal(),
             path.name,
             description=body.description,
             patterns=body.patterns,
             groups=body.groups,
             engine=body.engine,
         )
-        if project.patterns != before.patterns:
-            gate.invalidate(session)
-        named = ("description", "patterns", "groups", "engine")
-        detail = {
-            name: {"before": getattr(before, name), "after": getattr(project, name)}
-            for name in named
-            if getattr(before, name) != getattr(project, name)
-        }
-        audit.record(session, principal(), Action.PROJECT_CHANGE, path.name, detail=detail)
     return answer(show(project))
 
 
@@ -199,12 +190,8 @@ def members(path: ProjectPath) -> Response:
 @permission("manage")
 def add_member(path: ProjectPath, body: MemberIn) -> Response:
     """Make a user a member"""
-    everywhere()
     with services().database.session() as session:
-        user = accounts.get_user(session, str(body.user))
-        projects.add_member(session, path.name, user.id)
-        detail = {"user": user.id, "name": user.name}
-        audit.record(session, principal(), Action.PROJECT_MEMBER_ADD, path.name, detail=detail)
+        use_cases.add_member(session, principal(), path.name, str(body.user))
     return Response(status=204)
 
 
@@ -215,9 +202,6 @@ def remove_member(path: MemberPath) -> Response:
 
     Effective at once, also for the user's tokens.
     """
-    everywhere()
     with services().database.session() as session:
-        projects.remove_member(session, path.name, str(path.user_id))
-        detail = {"user": str(path.user_id)}
-        audit.record(session, principal(), Action.PROJECT_MEMBER_REMOVE, path.name, detail=detail)
+        use_cases.remove_member(session, principal(), path.name, str(path.user_id))
     return Response(status=204)

@@ -13,12 +13,12 @@ from pydantic import Field, StringConstraints
 
 from scanner import catalog, queue
 from scanner.errors import ConflictError, NotFoundError, UsageError
-from scanner.model.audit import Action
 from scanner.model.reference import Platform, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState, Stage
-from scanner.store import audit, projects, scans
+from scanner.services import scans as use_cases
+from scanner.store import scans
 from web.api.base import PREFIX, Body, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
-from web.auth import permission, principal, project_named
+from web.auth import permission, principal
 from web.services import engine_for, services
 from web.throttle import SCANS
 
@@ -138,13 +138,8 @@ def parse_image(text: str) -> Reference:
 
 def project_of(asked: str | None, reference: Reference) -> str:
     """The project that was asked for, else the one that owns the repository. 404 unless it is there and the caller's: the same answer."""
-    if asked is None:
-        with services().database.read() as session:
-            asked = projects.owner(session, reference.name)
-        own = principal().projects
-        if own is not None and len(own) == 1 and asked not in own:
-            (asked,) = own  # whether somebody else owns the name is not told: the scan finds no such registry there
-    return project_named(asked)
+    with services().database.read() as session:
+        return use_cases.project_of(session, principal(), asked, reference)
 
 
 def location(scan_id: str) -> dict[str, str]:
@@ -278,12 +273,7 @@ def cancel(path: ScanPath) -> Response:
     A worker that has it notices within seconds and writes nothing more. 409 for a scan that has already ended.
     """
     with services().database.session() as session:
-        scan = scans.get(session, str(path.scan_id), principal().projects)
-        if scan.state.terminal:
-            raise ConflictError(f"the scan is already {scan.state}", reason="already_ended")
-        scans.cancel(session, scan.id)
-        audit.record(session, principal(), Action.SCAN_CANCEL, scan.id)
-        return answer(show(scans.get(session, scan.id, principal().projects)))
+        return answer(show(use_cases.cancel(session, principal(), str(path.scan_id))))
 
 
 @api.post("/scans/<uuid:scan_id>/rescan", responses={"202": ScanOut, **problems(404, 409)})
@@ -294,11 +284,7 @@ def rescan(path: ScanPath) -> Response:
     A new scan of what this one was of; this one stays as it is. 409 while it has not ended.
     """
     with services().database.session() as session:
-        scan = scans.get(session, str(path.scan_id), principal().projects)
-        if not scan.state.terminal:
-            raise ConflictError(f"the scan is still {scan.state}", reason="not_ended")
-        ticket = scans.rescan(session, scan.id, principal().name)
-        again = scans.get(session, ticket.scan_id, principal().projects)
+        ticket, again = use_cases.rescan(session, principal(), str(path.scan_id))
     if ticket.created:
         queue.enqueue(services().celery, ticket.scan_id, again.request.lane)
     return answer(show(again), 202, location(again.id))

@@ -11,8 +11,7 @@ from pydantic import Field, StringConstraints
 
 from scanner.services import trust_roots
 from scanner.store import trust
-from web.api.base import PREFIX, Body, Model, answer, blueprint, etag, problems
-from web.api.policies import IfMatch, edited_version
+from web.api.base import PREFIX, Body, IfMatch, Model, answer, blueprint, edited_version, etag, problems
 from web.auth import everywhere, permission, principal
 from web.services import services
 

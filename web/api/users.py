@@ -8,12 +8,9 @@ from uuid import UUID
 
 from flask import Response
 from pydantic import Field, SecretStr, StringConstraints
-from sqlalchemy.engine import Connection
 
-from scanner.errors import ConflictError, RefusedError
-from scanner.model.access import ROLES
-from scanner.model.audit import Action
-from scanner.store import accounts, audit
+from scanner.services import accounts as use_cases
+from scanner.store import accounts
 from web.api.base import Body, Model, answer, blueprint, problems
 from web.auth import everywhere, permission, principal
 from web.services import services
@@ -22,7 +19,7 @@ api = blueprint("users", "Users", "People who sign in.")
 
 Role = Literal["viewer", "developer", "security", "admin"]
 UserName = Annotated[
-    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._@-]*[A-Za-z0-9])?$")
+    str, StringConstraints(min_length=1, max_length=use_cases.USER_NAME_LENGTH, pattern=use_cases.USER_NAME)
 ]
 
 
@@ -93,11 +90,8 @@ def index() -> Response:
 @permission("manage")
 def create(body: UserIn) -> Response:
     """Add a user"""
-    everywhere()
-    _check_grant(body.role)
     with services().database.session() as session:
-        user = accounts.create_user(session, body.name, body.password.get_secret_value(), body.role)
-        _note(session, Action.USER_CREATE, user, {"role": user.role})
+        user = use_cases.create_user(session, principal(), body.name, body.password.get_secret_value(), body.role)
     return answer(show(user), 201)
 
 
@@ -108,14 +102,8 @@ def set_disabled(path: UserPath, body: UserChange) -> Response:
 
     Disabling ends the user's sessions and tokens at once. Nobody can disable themselves.
     """
-    everywhere()
-    if body.disabled and principal().user_id == str(path.user_id):
-        raise ConflictError("you cannot disable yourself", reason="own_account")
     with services().database.session() as session:
-        before = _within(accounts.get_user(session, str(path.user_id)))
-        user = accounts.set_disabled(session, before.id, body.disabled)
-        action = Action.USER_DISABLE if body.disabled else Action.USER_ENABLE
-        _note(session, action, user, {"before": before.disabled, "after": user.disabled})
+        user = use_cases.set_disabled(session, principal(), str(path.user_id), body.disabled)
     return answer(show(user))
 
 
@@ -126,14 +114,8 @@ def set_role(path: UserPath, body: RoleIn) -> Response:
 
     Which signs them out everywhere. Nobody changes their own, and nobody gives a role that may more than theirs.
     """
-    everywhere()
-    _check_grant(body.role)
-    if principal().user_id == str(path.user_id):
-        raise ConflictError("you cannot change your own role", reason="own_account")
     with services().database.session() as session:
-        before = _within(accounts.get_user(session, str(path.user_id)))
-        user = accounts.set_role(session, before.id, body.role)
-        _note(session, Action.USER_ROLE, user, {"before": before.role, "after": user.role})
+        user = use_cases.set_role(session, principal(), str(path.user_id), body.role)
     return answer(show(user))
 
 
@@ -144,11 +126,8 @@ def set_password(path: UserPath, body: PasswordIn) -> Response:
 
     Which signs them out everywhere.
     """
-    everywhere()
     with services().database.session() as session:
-        user = _within(accounts.get_user(session, str(path.user_id)))
-        accounts.set_password(session, user.id, body.password.get_secret_value())
-        _note(session, Action.USER_PASSWORD, user, {})
+        use_cases.set_password(session, principal(), str(path.user_id), body.password.get_secret_value())
     return Response(status=204)
 
 
@@ -156,25 +135,6 @@ def set_password(path: UserPath, body: PasswordIn) -> Response:
 @permission("manage")
 def sign_out(path: UserPath) -> Response:
     """Sign a user out everywhere"""
-    everywhere()
     with services().database.session() as session:
-        user = accounts.get_user(session, str(path.user_id))
-        ended = accounts.end_all(session, user.id)
-        _note(session, Action.USER_SIGN_OUT, user, {"ended": ended})
+        ended = use_cases.sign_out(session, principal(), str(path.user_id))
     return answer(EndedOut(ended=ended))
-
-
-def _within(user: accounts.UserView) -> accounts.UserView:
-    """Whoever manages users manages none that may more than they: else a password set is a role taken."""
-    _check_grant(user.role)
-    return user
-
-
-def _check_grant(role: str) -> None:
-    if not ROLES.get(role, frozenset()) <= principal().permissions:
-        raise RefusedError(f"you may not make a user {role!r}: it could do more than you", reason="not_allowed")
-
-
-def _note(session: Connection, action: Action, user: accounts.UserView, detail: dict[str, object]) -> None:
-    detail = {"name": user.name, **detail}
-    audit.record(session, principal(), action, user.id, detail=detail)

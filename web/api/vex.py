@@ -9,13 +9,11 @@ from uuid import UUID
 import orjson
 from flask import Response
 from pydantic import Field
-from sqlalchemy.engine import Connection
 
-from scanner.model.audit import Action
-from scanner.policy import openvex
-from scanner.store import audit, gate, vex
+from scanner.services import vex as use_cases
+from scanner.store import vex
 from web.api.base import PREFIX, Body, DigestText, Model, Name, PageQuery, answer, blueprint, problems
-from web.auth import everywhere, permission, principal, project_named
+from web.auth import permission, principal
 from web.services import services
 
 api = blueprint("vex", "VEX", "Statements that a product is, or is not, affected.")
@@ -77,25 +75,9 @@ def create(body: VexIn) -> Response:
 
     It is read whole or refused. Decisions are then made anew; a vulnerability that a statement answers denies nothing any more.
     """
-    if body.project is None:
-        everywhere()
-    project = project_named(body.project) if body.project is not None else ""
     data = orjson.dumps(body.document, option=orjson.OPT_SORT_KEYS)
-    read = openvex.parse(data)
     with services().database.session() as session:
-        found = vex.add(
-            session,
-            project,
-            data,
-            principal().name,
-            name=read.id,
-            author=read.author,
-            version=read.version,
-            statements=read.statements,
-        )
-        _invalidate(session, project)
-        detail = {"project": project, "author": read.author, "digest": found.digest, "statements": found.statements}
-        audit.record(session, principal(), Action.VEX_IMPORT, found.id, detail=detail)
+        found = use_cases.add(session, principal(), data, body.project)
     return answer(show(found), 201, {"Location": f"{PREFIX}/vex/{found.id}"})
 
 
@@ -115,19 +97,5 @@ def remove(path: VexPath) -> Response:
     Its statements answer nothing any more.
     """
     with services().database.session() as session:
-        found = vex.get(session, str(path.document_id), principal().projects)
-        if not found.project:
-            everywhere()
-        vex.remove(session, found.id)
-        _invalidate(session, found.project)
-        detail = {"project": found.project, "author": found.author, "digest": found.digest}
-        audit.record(session, principal(), Action.VEX_REMOVE, found.id, detail=detail)
+        use_cases.remove(session, principal(), str(path.document_id))
     return Response(status=204)
-
-
-def _invalidate(session: Connection, project: str) -> None:
-    """Decisions that a document's coming or going may change are to be made anew."""
-    if project:
-        gate.invalidate_for(session, project, ["**"])
-    else:
-        gate.invalidate(session)

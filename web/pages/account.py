@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 
+from scanner.services import accounts as use_cases
 from scanner.store import accounts
-from web.api import account as api
-from web.auth import SIGNED_IN, permission, principal
+from web.auth import SIGNED_IN, change_own_password, current_session_id, permission, principal
 from web.pages.base import NavigationItem, page
 from web.pages.forms import Refused, attempt
 from web.services import services
@@ -27,7 +27,8 @@ def index() -> str:
 def end_session(session_id: str) -> Response:
     """Sign out there."""
     try:
-        attempt(lambda: api.end_session(api.SessionPath.model_validate({"session_id": session_id})))
+        with services().database.session() as session:
+            attempt(lambda: use_cases.end_session(session, principal(), session_id))
     except Refused as refused:
         return make_response(_shown(refused.problems), 422)
     return redirect(url_for("account_page.index"), 303)  # type: ignore[return-value]
@@ -37,7 +38,8 @@ def end_session(session_id: str) -> Response:
 @permission(SIGNED_IN)
 def leave_everywhere() -> Response:
     """Sign out everywhere, here too."""
-    api.end_everywhere()
+    with services().database.session() as session:
+        use_cases.end_own_sessions(session, principal())
     return redirect(url_for("sign_in_page.form"), 303)  # type: ignore[return-value]
 
 
@@ -47,7 +49,7 @@ def change_password() -> Response:
     """Another password, for who signs in with one. What is refused is told without what was typed."""
     given = {name: request.form.get(name, "") for name in ("current", "new")}
     try:
-        attempt(lambda: api.change_password(api.PasswordChange.model_validate(given)))
+        attempt(lambda: change_own_password(given["current"], given["new"]))
     except Refused as refused:
         return make_response(_shown(refused.problems), 422)
     return redirect(url_for("account_page.index"), 303)  # type: ignore[return-value]
@@ -58,4 +60,4 @@ def _shown(problems: list[str] | None = None) -> str:
     with services().database.read() as session:
         sessions = accounts.open_sessions(session, who.user_id) if who.user_id else ()
         user = accounts.get_user(session, who.user_id) if who.user_id else None
-    return page("account.html", user=user, sessions=sessions, own=api.current_session(), problems=problems or ())
+    return page("account.html", user=user, sessions=sessions, own=current_session_id(), problems=problems or ())

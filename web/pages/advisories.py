@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner.advisories import sources
-from scanner.model.audit import Action
-from scanner.store import audit, jobs, matches, revocations
-from web.auth import everywhere, permission, principal
+from scanner.errors import ConflictError
+from scanner.services import jobs as job_use_cases
+from scanner.services import revocations as revocation_use_cases
+from scanner.store import jobs, matches, revocations
+from web.auth import permission, principal
 from web.pages.base import NavigationItem, page
 from web.services import services
 
@@ -44,10 +48,8 @@ def rematch() -> Response:
 
 
 def _ask(kind: str, key: str, parameters: dict[str, object]) -> Response:
-    everywhere()
     with services().database.session() as session:
-        job_id = jobs.request(session, kind, key, principal().name, parameters)
-        audit.record(session, principal(), Action(f"job.{kind}"), job_id)
+        job_use_cases.request(session, principal(), kind, key, parameters)
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -55,10 +57,8 @@ def _ask(kind: str, key: str, parameters: dict[str, object]) -> Response:
 @permission("manage")
 def cancel(job_id: object) -> Response:
     """Stop a job."""
-    everywhere()
-    with services().database.session() as session:
-        if jobs.cancel(session, str(job_id)):
-            audit.record(session, principal(), Action.JOB_CANCEL, str(job_id))
+    with services().database.session() as session, suppress(ConflictError):  # it ended meanwhile: the list says so
+        job_use_cases.cancel(session, principal(), str(job_id))
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -66,13 +66,10 @@ def cancel(job_id: object) -> Response:
 @permission("manage")
 def revoke() -> Response:
     """Believe an engine's version or a digest no more."""
-    everywhere()
     form = {name: request.form.get(name, "").strip() for name in ("engine", "version", "digest", "reason")}
     what = revocations.named(form["engine"], form["version"], form["digest"])
     with services().database.session() as session:
-        made = revocations.revoke(session, what, form["reason"], principal().name)
-        detail = {"what": str(what), "reason": form["reason"]}
-        audit.record(session, principal(), Action.ADVISORIES_REVOKE, made.id, detail=detail)
+        revocation_use_cases.revoke(session, principal(), what, form["reason"])
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -80,8 +77,6 @@ def revoke() -> Response:
 @permission("manage")
 def lift(revocation_id: object) -> Response:
     """Believe it again."""
-    everywhere()
     with services().database.session() as session:
-        revocations.lift(session, str(revocation_id), principal().name)
-        audit.record(session, principal(), Action.ADVISORIES_REINSTATE, str(revocation_id))
+        revocation_use_cases.lift(session, principal(), str(revocation_id))
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]

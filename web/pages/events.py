@@ -6,8 +6,9 @@ from uuid import UUID
 
 from flask import Blueprint, Response, redirect, request, url_for
 
+from scanner import queue
+from scanner.services import scans as use_cases
 from scanner.store import deliveries
-from web.api import events as api
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
@@ -36,5 +37,9 @@ def index() -> str | Response:
 @permission("scan")
 def replay(delivery_id: UUID) -> Response:
     """Do again what a delivery led to."""
-    (first, *_) = api.again(str(delivery_id))
-    return redirect(url_for("scans_page.one", scan_id=first), 303)  # type: ignore[return-value]
+    with services().database.session() as session:
+        tickets = use_cases.replay(session, principal(), str(delivery_id))
+    for ticket, former in tickets:
+        if ticket.created:
+            queue.enqueue(services().celery, ticket.scan_id, former.request.lane)
+    return redirect(url_for("scans_page.one", scan_id=tickets[0][0].scan_id), 303)  # type: ignore[return-value]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 
+from scanner.services import exemptions as use_cases
 from scanner.store import exemptions, listings, projects
-from web.api import exemptions as api
-from web.auth import permission, principal, project_named
+from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.pages.forms import Refused, attempt
+from web.pages.forms import Refused, attempt, end_of_day
 from web.services import services
 
 bp = Blueprint("exemptions_page", __name__)
@@ -49,7 +50,7 @@ def index() -> str | Response:
 def new() -> str:
     """The form, with what the address already says: a page that shows a violation links here."""
     values = {name: request.args.get(name, "")[:1000] for name in ("project", "images", "rule", "subject", "purl")}
-    return _form(values, ())
+    return _form(values)
 
 
 @bp.post("/exemptions")
@@ -60,20 +61,26 @@ def create() -> Response:
         name: request.form.get(name, "").strip() for name in ("project", "rule", "subject", "purl", "justification")
     }
     values = {**given, "images": request.form.get("images", "").strip(), "until": request.form.get("until", "")}
-    try:
-        found = attempt(
-            lambda: _ask({**given, "images": values["images"].split(), "expires_at": _end_of(values["until"])})
+
+    def ask() -> exemptions.ExemptionView:
+        ends = end_of_day(values["until"], "until")
+        wanted = use_cases.NewExemption(
+            images=values["images"].split(),
+            justification=given["justification"],
+            expires_at=ends,
+            project=given["project"],
+            rule=given["rule"],
+            subject=given["subject"],
+            purl=given["purl"],
         )
+        with services().database.session() as session:
+            return use_cases.request(session, principal(), wanted)
+
+    try:
+        found = attempt(ask)
     except Refused as refused:
-        return make_response(_form(values, refused.problems), 422)
+        return make_response(_form(values, refused.problems, refused.fields), 422)
     return redirect(url_for("exemptions_page.one", exemption_id=found.id), 303)  # type: ignore[return-value]
-
-
-def _ask(given: dict[str, object]) -> exemptions.ExemptionView:
-    body = api.ExemptionIn.model_validate(given)
-    project = project_named(body.project)
-    with services().database.session() as session:
-        return api.propose(session, project, body)
 
 
 @bp.get("/exemptions/<uuid:exemption_id>")
@@ -103,7 +110,7 @@ def one(exemption_id: UUID) -> str:
 def approve(exemption_id: UUID) -> Response:
     """Accept it, as another person than the one who asked."""
     with services().database.session() as session:
-        api.accept(session, str(exemption_id), _said())
+        use_cases.approve(session, principal(), str(exemption_id), _note())
     return _back(exemption_id)
 
 
@@ -112,7 +119,7 @@ def approve(exemption_id: UUID) -> Response:
 def reject(exemption_id: UUID) -> Response:
     """Refuse it."""
     with services().database.session() as session:
-        api.refuse(session, str(exemption_id), _said())
+        use_cases.reject(session, principal(), str(exemption_id), _note())
     return _back(exemption_id)
 
 
@@ -121,30 +128,22 @@ def reject(exemption_id: UUID) -> Response:
 def revoke(exemption_id: UUID) -> Response:
     """End it."""
     with services().database.session() as session:
-        api.end(session, str(exemption_id), _said())
+        use_cases.revoke(session, principal(), str(exemption_id), _note())
     return _back(exemption_id)
 
 
-def _form(values: dict[str, str], problems: object) -> str:
+def _form(values: dict[str, str], problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     with services().database.read() as session:
         offered = projects.list_(session, principal().projects)
     latest = datetime.now(UTC).date() + exemptions.LONGEST
     suggested = datetime.now(UTC).date() + timedelta(days=30)
     filled = {"project": "default", "justification": "", **values}
     filled["until"] = values.get("until") or suggested.isoformat()
-    return page("exemption_new.html", values=filled, problems=problems, offered=offered, latest=latest)
+    return page("exemption_new.html", values=filled, problems=problems, wrong=wrong, offered=offered, latest=latest)
 
 
-def _end_of(day: str) -> str:
-    """The last second of a day as the form gives it; what is no day is for validation to refuse."""
-    try:
-        return datetime.combine(date.fromisoformat(day), time(23, 59, 59), UTC).isoformat()
-    except ValueError:
-        return day
-
-
-def _said() -> str:
-    return api.NoteIn.model_validate({"note": request.form.get("note", "").strip()[:2000]}).note
+def _note() -> str:
+    return request.form.get("note", "").strip()
 
 
 def _back(exemption_id: UUID) -> Response:

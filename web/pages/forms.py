@@ -1,43 +1,42 @@
-"""Forms over the API's own operations: one way to do a thing, one way to refuse it; a page only says it in words."""
+"""Forms over the use cases that the API calls too: one way to do a thing, one way to refuse it; a page says it in words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, time
 from typing import TypeVar
 
-from flask import Response
-from pydantic import ValidationError
-
-from scanner.errors import Fault, ScannerError
+from scanner.errors import Fault, ScannerError, UsageError
 
 T = TypeVar("T")
 
 
 class Refused(Exception):
-    """What was typed cannot be taken. ``problems`` are for the person, a sentence each."""
+    """What was typed cannot be taken. ``problems`` are for the person, a sentence each; ``fields`` are those to mark."""
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+    def __init__(self, problems: Iterable[str], fields: Iterable[str] = ()) -> None:
+        self.problems, self.fields = list(problems), frozenset(fields) - {""}
+        super().__init__("; ".join(self.problems))
 
 
 def attempt(work: Callable[[], T]) -> T:
     """Do it. Raises Refused for what the caller can mend; whatever else went wrong is an error page's to show."""
     try:
         return work()
-    except ValidationError as error:
-        places = (
-            (" ".join(str(part) for part in e["loc"]), str(e["msg"]).removeprefix("Value error, "))
-            for e in error.errors(include_url=False, include_input=False)
-        )
-        raise Refused([f"{place}: {message}" for place, message in places]) from None
     except ScannerError as error:
         if error.fault is not Fault.CALLER:
             raise
-        raise Refused([f"{error}" + (f" ({error.hint})" if error.hint else "")]) from None
+        raise Refused([f"{error}" + (f" ({error.hint})" if error.hint else "")], [error.field]) from None
 
 
-def document(answer: Response) -> dict[str, object]:
-    """What an operation of the API answered."""
-    found: dict[str, object] = answer.get_json()
-    return found
+def whole_number(text: str) -> int:
+    """The number that a field holds; 0 for what is none, which no field accepts."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def end_of_day(text: str, field: str) -> datetime:
+    """The last second of a day as a date field gives it, in UTC. Raises UsageError."""
+    try:
+        return datetime.combine(date.fromisoformat(text), time(23, 59, 59), UTC)
+    except ValueError:
+        raise UsageError(f"not a day: {text[:40]!r}", reason="invalid", hint="write 2026-11-25", field=field) from None

@@ -10,11 +10,10 @@ from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from scanner import catalog
 from scanner.errors import ConflictError, NotFoundError, UsageError
-from scanner.policy.rules import Policy, PolicyError, Problem, default_policy, parse_policy
-from scanner.services import trust_roots
+from scanner.policy.rules import Policy, PolicyError, Problem, default_policy
+from scanner.services import policies as use_cases
+from scanner.services import simulation
 from scanner.store import policies
-from web import simulation
-from web.api import policies as api
 from web.auth import everywhere, permission, principal
 from web.pages.base import NavigationItem, page
 from web.services import services
@@ -125,9 +124,7 @@ def save() -> Response:
         return make_response(_editor(text, version, name, problems), 422)
     try:
         with services().database.session() as session:
-            current = api.newest(session, parsed.name)
-            project = current.project if current else ""
-            written = api.write(session, parsed.name, text, current, edited, project)
+            written = use_cases.write(session, principal(), parsed.name, text, if_version=edited)
     except ConflictError:
         return make_response(_editor(text, version, name, saved_meanwhile=True), 409)
     return redirect(url_for("policies_page.one", name=written.name), 303)  # type: ignore[return-value]
@@ -138,7 +135,8 @@ def save() -> Response:
 def enable(name: str) -> Response:
     """Put it in force, or out of it."""
     everywhere()
-    api.set_enabled(name, request.form.get("enabled") == "1")
+    with services().database.session() as session:
+        use_cases.set_enabled(session, principal(), name, request.form.get("enabled") == "1")
     return redirect(url_for("policies_page.one", name=name), 303)  # type: ignore[return-value]
 
 
@@ -150,8 +148,7 @@ def _text() -> str:
 def _parsed(text: str) -> tuple[Policy | None, Sequence[Problem]]:
     try:
         with services().database.read() as session:
-            known = trust_roots.known_to_authors(session)
-        return parse_policy(text, known=known), ()
+            return use_cases.parse(session, text), ()
     except PolicyError as error:
         return None, error.problems
     except UsageError as error:

@@ -7,9 +7,9 @@ from uuid import UUID
 from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner import queue
-from scanner.model.audit import Action
 from scanner.model.scan import ScanState, Stage
-from scanner.store import audit, scans
+from scanner.services import scans as use_cases
+from scanner.store import scans
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
@@ -82,10 +82,9 @@ def one(scan_id: UUID) -> str:
 def rescan(scan_id: UUID) -> Response:
     """Ask again for what this scan was of."""
     with services().database.session() as session:
-        former = scans.get(session, str(scan_id), principal().projects)
-        ticket = scans.rescan(session, former.id, principal().name)
-        audit.record(session, principal(), Action.SCAN_RESCAN, former.id)
-    queue.enqueue(services().celery, ticket.scan_id, former.request.lane)
+        ticket, again = use_cases.rescan(session, principal(), str(scan_id))
+    if ticket.created:
+        queue.enqueue(services().celery, ticket.scan_id, again.request.lane)
     return redirect(url_for("scans_page.one", scan_id=ticket.scan_id), 303)  # type: ignore[return-value]
 
 
@@ -94,7 +93,5 @@ def rescan(scan_id: UUID) -> Response:
 def cancel(scan_id: UUID) -> Response:
     """Stop it."""
     with services().database.session() as session:
-        scan = scans.get(session, str(scan_id), principal().projects)
-        scans.cancel(session, scan.id)
-        audit.record(session, principal(), Action.SCAN_CANCEL, scan.id)
+        use_cases.cancel(session, principal(), str(scan_id))
     return redirect(url_for("scans_page.one", scan_id=scan_id), 303)  # type: ignore[return-value]

@@ -7,17 +7,18 @@ from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, Response, current_app, make_response, redirect, request, url_for
+from sqlalchemy.engine import Connection
 
 from scanner import __version__, catalog
 from scanner.errors import NotFoundError, ScannerError
 from scanner.model.access import CONFINED, ROLES, SCOPES
+from scanner.services import accounts as account_use_cases
+from scanner.services import projects as project_use_cases
+from scanner.services import tokens as token_use_cases
 from scanner.store import accounts, projects, scans
-from web.api import projects as projects_api
-from web.api import tokens as tokens_api
-from web.api import users as users_api
 from web.auth import everywhere, permission, principal
 from web.pages.base import NavigationItem, page
-from web.pages.forms import Refused, attempt, document
+from web.pages.forms import Refused, attempt, whole_number
 from web.services import services
 
 bp = Blueprint("settings_page", __name__)
@@ -67,7 +68,8 @@ def add_person() -> Response:
     given = {name: request.form.get(name, "") for name in ("name", "password", "role")}
 
     def add() -> None:
-        users_api.create(users_api.UserIn.model_validate(given))
+        with services().database.session() as session:
+            account_use_cases.create_user(session, principal(), given["name"], given["password"], given["role"])
 
     kept = {"name": given["name"], "role": given["role"]}
     return _done(add, "people", lambda problems: _people(problems, kept))
@@ -77,16 +79,21 @@ def add_person() -> Response:
 @permission("manage")
 def change_person(user_id: UUID, action: str) -> Response:
     """Another role, disabled or not, signed out everywhere."""
-    path, role = users_api.UserPath(user_id=user_id), request.form.get("role", "")
-    changes: dict[str, Callable[[], object]] = {
-        "role": lambda: users_api.set_role(path, users_api.RoleIn.model_validate({"role": role})),
-        "disable": lambda: users_api.set_disabled(path, users_api.UserChange(disabled=True)),
-        "enable": lambda: users_api.set_disabled(path, users_api.UserChange(disabled=False)),
-        "sign-out": lambda: users_api.sign_out(path),
+    role, who, user = request.form.get("role", ""), principal(), str(user_id)
+    changes: dict[str, Callable[[Connection], object]] = {
+        "role": lambda session: account_use_cases.set_role(session, who, user, role),
+        "disable": lambda session: account_use_cases.set_disabled(session, who, user, True),
+        "enable": lambda session: account_use_cases.set_disabled(session, who, user, False),
+        "sign-out": lambda session: account_use_cases.sign_out(session, who, user),
     }
     if action not in changes:
         raise NotFoundError("there is no such thing to do with a person")
-    return _done(changes[action], "people", _people)
+
+    def change() -> None:
+        with services().database.session() as session:
+            changes[action](session)
+
+    return _done(change, "people", _people)
 
 
 @bp.get("/settings/projects")
@@ -103,7 +110,8 @@ def add_project() -> Response:
     given = _project_given()
 
     def add() -> None:
-        projects_api.create(projects_api.ProjectIn.model_validate(given))
+        with services().database.session() as session:
+            project_use_cases.create(session, principal(), **given)
 
     return _done(add, "all_projects", lambda problems: _projects(problems, given))
 
@@ -116,8 +124,8 @@ def change_project(name: str) -> Response:
     del given["name"]
 
     def change() -> None:
-        path = projects_api.ProjectPath.model_validate({"name": name})
-        projects_api.change(path, projects_api.ProjectChange.model_validate(given))
+        with services().database.session() as session:
+            project_use_cases.change(session, principal(), name, **given)
 
     return _done(change, "all_projects", _projects)
 
@@ -129,11 +137,11 @@ def change_members(name: str) -> Response:
 
     def change() -> None:
         user = request.form.get("user", "")
-        if request.form.get("remove") == "1":
-            projects_api.remove_member(projects_api.MemberPath.model_validate({"name": name, "user_id": user}))
-        else:
-            path = projects_api.ProjectPath.model_validate({"name": name})
-            projects_api.add_member(path, projects_api.MemberIn.model_validate({"user": user}))
+        with services().database.session() as session:
+            if request.form.get("remove") == "1":
+                project_use_cases.remove_member(session, principal(), name, user)
+            else:
+                project_use_cases.add_member(session, principal(), name, user)
 
     return _done(change, "all_projects", _projects)
 
@@ -153,20 +161,39 @@ def add_token() -> Response:
         "name": request.form.get("name", "").strip(),
         "scopes": request.form.getlist("scope"),
         "projects": request.form.getlist("project"),
-        "days": int(request.form.get("days", "")) if request.form.get("days", "").isdecimal() else 0,
+        "days": whole_number(request.form.get("days", "")),
     }
+
+    def make() -> dict[str, str]:
+        with services().database.session() as session:
+            token, text = token_use_cases.create(
+                session,
+                principal(),
+                services().secret_key,
+                given["name"],
+                given["scopes"],
+                project_names=given["projects"],
+                days=given["days"],
+            )
+        return {"name": token.name, "token": text.reveal()}
+
     try:
-        made = attempt(lambda: tokens_api.create(tokens_api.TokenIn.model_validate(given)))
+        created = attempt(make)
     except Refused as refused:
         return make_response(_tokens(refused.problems, given), 422)
-    return make_response(_tokens(created=document(made)), 201)
+    return make_response(_tokens(created=created), 201)
 
 
 @bp.post("/settings/tokens/<uuid:token_id>/revoke")
 @permission("manage")
 def revoke_token(token_id: UUID) -> Response:
     """End a token, and the web sessions that were opened with it."""
-    return _done(lambda: tokens_api.revoke(tokens_api.TokenPath(token_id=token_id)), "tokens", _tokens)
+
+    def revoke() -> None:
+        with services().database.session() as session:
+            token_use_cases.revoke(session, principal(), str(token_id))
+
+    return _done(revoke, "tokens", _tokens)
 
 
 def _done(work: Callable[[], object], section: str, again: Callable[[list[str]], str]) -> Response:
@@ -200,15 +227,11 @@ def _projects(problems: list[str] | None = None, kept: dict[str, Any] | None = N
 
 
 def _tokens(
-    problems: list[str] | None = None, kept: dict[str, Any] | None = None, created: dict[str, object] | None = None
+    problems: list[str] | None = None, kept: dict[str, Any] | None = None, created: dict[str, str] | None = None
 ) -> str:
     who = principal()
     with services().database.read() as session:
-        found = [
-            token
-            for token in accounts.list_tokens(session)
-            if who.projects is None or set(token.projects) <= who.projects
-        ]
+        found = token_use_cases.visible(session, who)
         offered = projects.list_(session, who.projects)
     scopes = [scope for scope in SCOPES if who.may(scope)]
     return page(

@@ -1,0 +1,147 @@
+"""Accounts: adding people, what they may, where they are signed in, and their own password.
+
+The rule that holds everywhere: an actor manages nobody who may do more than the actor, else a password that is set is a role taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy.engine import Connection
+
+from scanner.errors import ConflictError, NotFoundError, RefusedError
+from scanner.model.access import ROLES
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
+from scanner.services import _fields as fields
+from scanner.store import accounts, audit, projects
+
+USER_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._@-]*[A-Za-z0-9])?$"
+USER_NAME_LENGTH = 64
+
+
+def create_user(
+    session: Connection, actor: Actor, name: str, password: str, role: str, member_of: Sequence[str] = ()
+) -> accounts.UserView:
+    """Add somebody who signs in with a password. Raises UsageError naming the field, ConflictError, RefusedError."""
+    actor.require_every_project()
+    hint = "letters, digits, and . _ @ - between them"
+    fields.matching("name", name, USER_NAME, USER_NAME_LENGTH, hint)
+    _require_grantable(actor, role)
+    user = accounts.create_user(session, name, password, role)
+    for project in member_of:
+        projects.add_member(session, project, user.id)
+    detail: dict[str, object] = {"role": user.role, **({"projects": list(member_of)} if member_of else {})}
+    _record(session, actor, Action.USER_CREATE, user, detail)
+    return accounts.get_user(session, user.id)
+
+
+def set_disabled(session: Connection, actor: Actor, user_id: str, disabled: bool) -> accounts.UserView:
+    """Disable a user, which ends their sessions and tokens at once, or enable them. Raises NotFoundError, ConflictError, RefusedError."""
+    actor.require_every_project()
+    if disabled and actor.user_id == user_id:
+        raise ConflictError("you cannot disable yourself", reason="own_account")
+    before = _manageable(session, actor, user_id)
+    user = accounts.set_disabled(session, user_id, disabled)
+    action = Action.USER_DISABLE if disabled else Action.USER_ENABLE
+    _record(session, actor, action, user, {"before": before.disabled, "after": user.disabled})
+    return user
+
+
+def set_role(session: Connection, actor: Actor, user_id: str, role: str) -> accounts.UserView:
+    """Give a user another role, which signs them out everywhere. Raises as `set_disabled`."""
+    actor.require_every_project()
+    _require_grantable(actor, role)
+    if actor.user_id == user_id:
+        raise ConflictError("you cannot change your own role", reason="own_account")
+    before = _manageable(session, actor, user_id)
+    user = accounts.set_role(session, user_id, role)
+    _record(session, actor, Action.USER_ROLE, user, {"before": before.role, "after": user.role})
+    return user
+
+
+def set_password(session: Connection, actor: Actor, user_id: str, password: str) -> None:
+    """Give a user another password, which signs them out everywhere. Raises as `set_disabled`, UsageError(reason="bad_password")."""
+    actor.require_every_project()
+    user = _manageable(session, actor, user_id)
+    accounts.set_password(session, user.id, password)
+    _record(session, actor, Action.USER_PASSWORD, user, {})
+
+
+def sign_out(session: Connection, actor: Actor, user_id: str) -> int:
+    """Sign a user out everywhere. Returns how many web sessions ended. Raises NotFoundError, RefusedError."""
+    actor.require_every_project()
+    user = accounts.get_user(session, user_id)
+    ended = accounts.end_all(session, user.id)
+    _record(session, actor, Action.USER_SIGN_OUT, user, {"ended": ended})
+    return ended
+
+
+def named(session: Connection, name: str) -> accounts.UserView:
+    """A user by name. Raises NotFoundError."""
+    found = accounts.find_user(session, name)
+    if found is None:
+        raise NotFoundError(f"there is no user {name!r}", hint="dockwarden user list", field="user")
+    return found
+
+
+# The actor's own account
+
+
+def end_session(session: Connection, actor: Actor, session_id: str) -> None:
+    """Sign the actor out in one place. Raises NotFoundError."""
+    accounts.end_session_of(session, actor.user_id, session_id)
+    audit.record(session, actor, Action.SESSION_END, actor.user_id)
+
+
+def end_own_sessions(session: Connection, actor: Actor) -> int:
+    """Sign the actor out everywhere. Returns how many web sessions ended. Raises RefusedError for a token without an owner."""
+    _require_person(actor)
+    ended = accounts.end_all(session, actor.user_id)
+    audit.record(session, actor, Action.SESSION_END_ALL, actor.user_id, detail={"ended": ended})
+    return ended
+
+
+def require_own_password(actor: Actor) -> None:
+    """Raises RefusedError unless the actor is a person in a web session: a stolen token changes no password."""
+    _require_person(actor)
+    if actor.kind != "user":
+        raise RefusedError("this takes a web session", reason="needs_person", hint="sign in with your password")
+
+
+def change_own_password(session: Connection, actor: Actor, current: str, new: str) -> None:
+    """Change the actor's password, which signs them out everywhere. The caller has counted the attempt.
+
+    Raises RefusedError for a wrong current password, UsageError(reason="bad_password") for a new one that is too weak.
+    """
+    require_own_password(actor)
+    if accounts.verify_password(session, actor.name, current) is None:
+        raise RefusedError("the current password is wrong", reason="not_allowed", field="current")
+    accounts.set_password(session, actor.user_id, new)
+    audit.record(session, actor, Action.USER_PASSWORD, actor.user_id, detail={"name": actor.name})
+
+
+def _require_person(actor: Actor) -> None:
+    if not actor.user_id:
+        raise RefusedError("this takes a person", reason="needs_person", hint="sign in as a user")
+
+
+def _manageable(session: Connection, actor: Actor, user_id: str) -> accounts.UserView:
+    user = accounts.get_user(session, user_id)
+    _require_grantable(actor, user.role)
+    return user
+
+
+def _require_grantable(actor: Actor, role: str) -> None:
+    if role not in ROLES:
+        raise fields.invalid("role", f"there is no role {role[:64]!r}", "one of " + ", ".join(ROLES))
+    if not ROLES[role] <= actor.permissions:
+        raise RefusedError(
+            f"you may not make a user {role!r}: it could do more than you", reason="not_allowed", field="role"
+        )
+
+
+def _record(
+    session: Connection, actor: Actor, action: Action, user: accounts.UserView, detail: Mapping[str, object]
+) -> None:
+    audit.record(session, actor, action, user.id, detail={"name": user.name, **detail})

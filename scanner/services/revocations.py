@@ -1,0 +1,26 @@
+"""Revoking an engine's version or an advisory database, so that what rests on it is not known any more, and taking that back."""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import Connection
+
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
+from scanner.model.decision import Revoked
+from scanner.store import audit, revocations
+
+
+def revoke(session: Connection, actor: Actor, what: Revoked, reason: str) -> revocations.RevocationView:
+    """Every decision that rests on it is made anew, and what it was about is queued to be scanned. Raises UsageError, RefusedError."""
+    actor.require_every_project()
+    found = revocations.revoke(session, what, reason, actor.name)
+    audit.record(session, actor, Action.ADVISORIES_REVOKE, found.id, detail={"what": str(what), "reason": reason})
+    return found
+
+
+def lift(session: Connection, actor: Actor, identifier: str) -> revocations.RevocationView:
+    """Believe it again. Raises NotFoundError, RefusedError."""
+    actor.require_every_project()
+    found = revocations.lift(session, identifier, actor.name)
+    audit.record(session, actor, Action.ADVISORIES_REINSTATE, found.id, detail={"what": str(found.what)})
+    return found
