@@ -8,6 +8,7 @@ a plug-in that exists but is silently never used would be a hole.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Mapping
@@ -19,6 +20,14 @@ T = TypeVar("T")
 
 class PluginError(RuntimeError):
     """A plug-in room is built wrongly. A programmer's mistake, never a user's."""
+
+
+def ids(room: str) -> tuple[str, ...]:
+    """The ids of a room's plug-ins, sorted, by the names of its modules: nothing of the room is imported."""
+    package = importlib.util.find_spec(room)
+    places = package.submodule_search_locations if package else None
+    names = (info.name for info in pkgutil.iter_modules(places or []) if not info.ispkg)
+    return tuple(sorted(name.replace("_", "-") for name in names if name != "base" and not name.startswith("_")))
 
 
 def discover(room: str, contract: type[T]) -> Mapping[str, T]:

@@ -1,6 +1,6 @@
-"""``dockwarden registry``: how a registry protects itself, asked here and now.
+"""``dockwarden registry``: the registries that a server pulls from, and how one protects itself, asked here and now.
 
-Exit codes: 0 nothing of medium severity or more was found; 1 something was; 3 something of that severity could not be found out.
+Exit codes of ``check``: 0 nothing of medium severity or more was found; 1 something was; 3 something of that severity could not be found out.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import click
 from pydantic import TypeAdapter
 
 from scanner import catalog
-from scanner.commands._console import FILE, Exit, pass_settings, tell, write
-from scanner.config import Settings
+from scanner.commands._console import FILE, Exit, administration, pass_settings, read, tell, write
+from scanner.config import Secret, Settings, secret_key
 from scanner.errors import UsageError
+from scanner.model.actor import COMMAND_LINE
 from scanner.model.finding import CheckResult, Failed, Incomplete, NotApplicable, Severity
 from scanner.model.posture import Posture
 from scanner.model.reference import Reference
@@ -26,6 +27,8 @@ from scanner.model.untrusted import clean_text
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access
 from scanner.scanning import posture
+from scanner.services import registries as use_cases
+from scanner.store import registries
 
 _MARKS = {"passed": ("✓", "32"), "failed": ("✕", "31"), "incomplete": ("?", "33"), "not-applicable": ("–", "2")}
 _ORDER = ("failed", "incomplete", "passed", "not-applicable")
@@ -33,7 +36,124 @@ _ORDER = ("failed", "incomplete", "passed", "not-applicable")
 
 @click.group()
 def registry() -> None:
-    """Registries: how they protect what is pulled from them."""
+    """Registries: what a server pulls from (add, list, edit, credentials, remove), and how one protects itself (check)."""
+
+
+@registry.command("add")
+@click.argument("host")
+@click.option("--username", default="", help="Whom pulls sign in as; anonymous without.")
+@click.option(
+    "--alias", "aliases", multiple=True, metavar="HOST", help="Another name under which its pushes are reported."
+)
+@click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for it, beside the system's.")
+@click.option("--insecure", is_flag=True, help="It speaks plain HTTP.")
+@click.option("--project", default="default", show_default=True, help="Whose images it holds.")
+@pass_settings
+def add(
+    settings: Settings,
+    host: str,
+    username: str,
+    aliases: tuple[str, ...],
+    ca_file: Path | None,
+    insecure: bool,
+    project: str,
+) -> None:
+    """Configure the registry HOST (host[:port]).
+
+    With --username, its password or token is read from DOCKWARDEN_PASSWORD, else asked for.
+    """
+    password = _password() if username else None
+    with administration(settings) as session:
+        use_cases.add(
+            session,
+            COMMAND_LINE,
+            secret_key(settings),
+            host,
+            aliases=aliases,
+            insecure=insecure,
+            ca_pem=read(ca_file, "CA file") if ca_file else "",
+            username=username,
+            password=password,
+            project=project,
+        )
+    tell(f"registry {host} is configured; have it report its pushes: dockwarden webhook create --registry {host}")
+
+
+@registry.command("list")
+@pass_settings
+def list_(settings: Settings) -> None:
+    """Configured registries, without their passwords."""
+    with administration(settings) as session:
+        found = registries.list_(session)
+    for view in found:
+        connection = "plain HTTP" if view.insecure else "TLS, own CA" if view.ca_pem else "TLS"
+        who = view.username or ("a token" if view.has_password else "nobody")
+        also = f", also {', '.join(view.aliases)}" if view.aliases else ""
+        click.echo(f"{view.host:40} {connection:12} signs in as {who:24} project {view.project}{also}")
+    if not found:
+        tell("there are no registries yet: dockwarden registry add HOST")
+
+
+@registry.command("edit")
+@click.argument("host")
+@click.option("--alias", "aliases", multiple=True, metavar="HOST", help="Replaces the other names; an empty one: none.")
+@click.option("--ca-file", type=FILE, help="CA certificates (PEM) that replace those trusted for it.")
+@click.option("--no-ca", is_flag=True, help="Trust the system's CA certificates only.")
+@click.option("--insecure/--secure", default=None, help="Speak plain HTTP to it, or TLS.")
+@pass_settings
+def edit(
+    settings: Settings, host: str, aliases: tuple[str, ...], ca_file: Path | None, no_ca: bool, insecure: bool | None
+) -> None:
+    """Change how the registry HOST is reached. What is not given stays."""
+    if ca_file and no_ca:
+        raise UsageError("give --ca-file or --no-ca, not both")
+    with administration(settings) as session:
+        use_cases.change(
+            session,
+            COMMAND_LINE,
+            secret_key(settings),
+            use_cases.named(session, host).id,
+            aliases=[alias for alias in aliases if alias] if aliases else None,
+            insecure=insecure,
+            ca_pem="" if no_ca else read(ca_file, "CA file") if ca_file else None,
+        )
+    tell(f"registry {host} is changed")
+
+
+@registry.command("credentials")
+@click.argument("host")
+@click.option("--username", help="Another user name; the stored one without.")
+@click.option("--remove", is_flag=True, help="Delete the stored credentials: pulls are anonymous.")
+@pass_settings
+def credentials(settings: Settings, host: str, username: str | None, remove: bool) -> None:
+    """Replace the password or token of the registry HOST, used from the next pull on.
+
+    It is read from DOCKWARDEN_PASSWORD, else asked for.
+    """
+    if remove and username:
+        raise UsageError("give --username or --remove, not both")
+    key = secret_key(settings)
+    with administration(settings) as session:
+        found = use_cases.named(session, host)
+    password = Secret("") if remove else _password()
+    with administration(settings) as session:
+        use_cases.change(session, COMMAND_LINE, key, found.id, username="" if remove else username, password=password)
+    tell(f"registry {host}: " + ("pulls are anonymous now" if remove else "the new credentials are used from now on"))
+
+
+@registry.command("remove")
+@click.argument("host")
+@pass_settings
+def remove(settings: Settings, host: str) -> None:
+    """Forget the registry HOST and its credentials. What was scanned stays. Its webhooks must be removed first."""
+    with administration(settings) as session:
+        use_cases.remove(session, COMMAND_LINE, use_cases.named(session, host).id)
+    tell(f"registry {host} is removed")
+
+
+def _password() -> Secret:
+    given = os.environ.get("DOCKWARDEN_PASSWORD")
+    return Secret(given if given is not None else click.prompt("Password or token", hide_input=True, err=True))
 
 
 @registry.command("check")

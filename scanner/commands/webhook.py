@@ -1,19 +1,28 @@
-"""``dockwarden webhook``: what registries call, whose secret is printed once."""
+"""``dockwarden webhook``: what registries call. A secret is printed once, by the command that makes it."""
 
 from __future__ import annotations
 
 import click
+from sqlalchemy.engine import Connection
 
+from scanner import plugins
 from scanner.commands._console import administration, pass_settings, tell
-from scanner.config import Settings, secret_key
+from scanner.config import Secret, Settings, secret_key
+from scanner.errors import NotFoundError
 from scanner.model.actor import COMMAND_LINE
-from scanner.model.audit import Action
-from scanner.store import audit, deliveries, registries
+from scanner.services import registries as registry_use_cases
+from scanner.services import webhooks as use_cases
+from scanner.store import deliveries, registries
+
+FORMATS = plugins.ids("web.webhooks")  # by their files' names: the commands know nothing of the web
 
 
 @click.group()
 def webhook() -> None:
-    """Webhooks that registries call."""
+    """Webhooks that registries call: create, list, rotate, disable, remove.
+
+    WEBHOOK is an id that 'webhook list' shows, or the beginning of one.
+    """
 
 
 @webhook.command("create")
@@ -24,25 +33,32 @@ def webhook() -> None:
     metavar="HOST",
     help="The registry that will call; added if it is not configured.",
 )
-@click.option("--format", "format_", default="distribution", show_default=True, help="What it sends.")
+@click.option(
+    "--format",
+    "format_",
+    default="distribution",
+    show_default=True,
+    type=click.Choice(FORMATS),
+    help="What the registry sends.",
+)
+@click.option("--name", default="", help="What to call it; 'pushes of HOST' without.")
+@click.option("--header", default="Authorization", show_default=True, help="The HTTP header that carries the secret.")
 @click.option("--insecure", is_flag=True, help="A registry that is added speaks plain HTTP.")
 @click.option(
     "--alias", "aliases", multiple=True, metavar="HOST", help="Another name that it gives itself in what it sends."
 )
 @pass_settings
-def create(settings: Settings, host: str, format_: str, insecure: bool, aliases: tuple[str, ...]) -> None:
+def create(
+    settings: Settings, host: str, format_: str, name: str, header: str, insecure: bool, aliases: tuple[str, ...]
+) -> None:
     """Create a webhook and print its secret, once."""
     key = secret_key(settings)
     with administration(settings) as session:
-        view = registries.find(session, host) or registries.add(session, host, key, insecure=insecure, aliases=aliases)
-        identifier, secret = deliveries.create_hook(session, f"pushes of {host}", format_, view.id, key)
-        audit.record(
-            session, COMMAND_LINE, Action.WEBHOOK_CREATE, identifier, detail={"registry": host, "format": format_}
+        view = registries.find(session, host) or registry_use_cases.add(
+            session, COMMAND_LINE, key, host, insecure=insecure, aliases=aliases
         )
-    base = settings.public_url.rstrip("/") or f"http://{settings.host}:{settings.port}"
-    tell(f"have {host} POST to {base}/webhooks/{format_} with the header 'Authorization: Bearer <secret>'")
-    tell("its secret, which is not shown again:")
-    click.echo(secret.reveal())
+        hook, secret = use_cases.create(session, COMMAND_LINE, key, view.id, format_, FORMATS, name=name, header=header)
+    _print_secret(settings, hook, secret)
 
 
 @webhook.command("list")
@@ -53,6 +69,80 @@ def list_(settings: Settings) -> None:
         found = deliveries.list_hooks(session, None)
     for hook in found:
         state = " (disabled)" if hook.disabled else ""
-        click.echo(f"{hook.id}  {hook.host:32} {hook.format:14} project {hook.project}{state}")
+        state += f" (two secrets since {hook.rotating_since:%Y-%m-%d %H:%M})" if hook.rotating_since else ""
+        last = f"last delivery {hook.last_delivery:%Y-%m-%d %H:%M}" if hook.last_delivery else "no delivery yet"
+        click.echo(f"{hook.id}  {hook.host:32} {hook.format:14} project {hook.project}  {last}{state}")
     if not found:
         tell("there are no webhooks yet: dockwarden webhook create --registry HOST")
+
+
+@webhook.command("rotate")
+@click.argument("identifier", metavar="WEBHOOK")
+@click.option("--finish", is_flag=True, help="The registry sends the new secret: drop the old one.")
+@click.option("--cancel", is_flag=True, help="Keep the old secret: drop the new one.")
+@pass_settings
+def rotate(settings: Settings, identifier: str, finish: bool, cancel: bool) -> None:
+    """Make a second secret and print it, once. Both are valid until --finish or --cancel."""
+    if finish and cancel:
+        raise click.UsageError("give --finish or --cancel, not both")
+    key = secret_key(settings)
+    with administration(settings) as session:
+        hook = _named(session, identifier)
+        if finish or cancel:
+            use_cases.finish(session, COMMAND_LINE, key, hook.id, "new" if finish else "old")
+        else:
+            hook, secret = use_cases.rotate(session, COMMAND_LINE, key, hook.id)
+    if finish or cancel:
+        tell(f"webhook {hook.name!r} has one secret now: the {'new' if finish else 'old'} one")
+        return
+    _print_secret(settings, hook, secret)
+    tell(f"the old secret stays valid until: dockwarden webhook rotate {hook.id[:8]} --finish")
+
+
+@webhook.command("disable")
+@click.argument("identifier", metavar="WEBHOOK")
+@pass_settings
+def disable(settings: Settings, identifier: str) -> None:
+    """Refuse deliveries with its secret. What it delivered stays."""
+    with administration(settings) as session:
+        hook = use_cases.set_disabled(session, COMMAND_LINE, _named(session, identifier).id, True)
+    tell(f"webhook {hook.name!r} is disabled")
+
+
+@webhook.command("enable")
+@click.argument("identifier", metavar="WEBHOOK")
+@pass_settings
+def enable(settings: Settings, identifier: str) -> None:
+    """Take deliveries with its secret again."""
+    with administration(settings) as session:
+        hook = use_cases.set_disabled(session, COMMAND_LINE, _named(session, identifier).id, False)
+    tell(f"webhook {hook.name!r} is enabled")
+
+
+@webhook.command("remove")
+@click.argument("identifier", metavar="WEBHOOK")
+@pass_settings
+def remove(settings: Settings, identifier: str) -> None:
+    """Delete a webhook with the record of its deliveries. The scans that they led to stay."""
+    with administration(settings) as session:
+        hook = _named(session, identifier)
+        use_cases.remove(session, COMMAND_LINE, hook.id)
+    tell(f"webhook {hook.name!r} of {hook.host} is deleted")
+
+
+def _named(session: Connection, identifier: str) -> deliveries.HookView:
+    """The one webhook whose id begins so."""
+    found = [hook for hook in deliveries.list_hooks(session, None) if identifier and hook.id.startswith(identifier)]
+    if len(found) != 1:
+        several = f"{len(found)} webhooks begin" if found else "no webhook begins"
+        raise NotFoundError(f"{several} with {identifier[:36]!r}", hint="dockwarden webhook list")
+    return found[0]
+
+
+def _print_secret(settings: Settings, hook: deliveries.HookView, secret: Secret) -> None:
+    """The secret goes to stdout, what is said about it to stderr."""
+    base = settings.public_url.rstrip("/") or f"http://{settings.host}:{settings.port}"
+    value = "Bearer <secret>" if hook.header.lower() == "authorization" else "<secret>"
+    tell(f"have {hook.host} POST to {base}/webhooks/{hook.format} with the header '{hook.header}: {value}'")
+    tell("its secret, which is not shown again:")
+    click.echo(secret.reveal())

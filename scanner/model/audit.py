@@ -45,6 +45,7 @@ class Action(StrEnum):
     WEBHOOK_CREATE = "webhook.create"
     WEBHOOK_ROTATE = "webhook.rotate"
     WEBHOOK_RETIRE = "webhook.retire"
+    WEBHOOK_ENABLE = "webhook.enable"
     WEBHOOK_DISABLE = "webhook.disable"
     WEBHOOK_REMOVE = "webhook.remove"
     EVENT_REPLAY = "event.replay"

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from scanner.config import Secret
-from scanner.errors import NotFoundError
+from scanner.errors import ConflictError, NotFoundError
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import delivery, delivery_scan, registry, webhook
 from scanner.store.secrets import seal, unseal
@@ -35,7 +35,7 @@ class Hook:
 
 @dataclass(frozen=True)
 class HookView:
-    """A webhook without its secret."""
+    """A webhook without its secrets. ``rotating_since``: two are valid since then; None: one is. ``last_delivery`` None: there was none."""
 
     id: str
     name: str
@@ -46,6 +46,8 @@ class HookView:
     header: str
     created_at: datetime
     disabled: bool
+    rotating_since: datetime | None = None
+    last_delivery: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def create_hook(
     """A new webhook: its id, and its secret, which is shown once. Raises NotFoundError for a registry that there is not."""
     if session.execute(sa.select(registry.c.id).where(registry.c.id == registry_id)).scalar() is None:
         raise NotFoundError("there is no such registry")
-    identifier, secret = str(uuid.uuid4()), Secret("dwh_" + random.token_urlsafe(32))
+    identifier, secret = str(uuid.uuid4()), _new_secret()
     session.execute(
         webhook.insert().values(
             id=identifier, name=name[:200], format=format_, registry_id=registry_id, header=header, secret=seal(secret, key, _place(identifier)),
@@ -86,7 +88,8 @@ def list_hooks(session: Connection, projects: frozenset[str] | None) -> tuple[Ho
     """Every webhook of these projects' registries, by registry and name."""
     columns = (
         webhook.c.id, webhook.c.name, webhook.c.format, webhook.c.registry_id, registry.c.host, registry.c.project, webhook.c.header,
-        webhook.c.created_at, webhook.c.disabled,
+        webhook.c.created_at, webhook.c.disabled, webhook.c.rotated_at,
+        sa.select(sa.func.max(delivery.c.received_at)).where(delivery.c.webhook_id == webhook.c.id).scalar_subquery(),
     )  # fmt: skip
     query = sa.select(*columns).join(registry, registry.c.id == webhook.c.registry_id)
     if projects is not None:
@@ -107,6 +110,48 @@ def disable_hook(session: Connection, identifier: str, disabled: bool) -> None:
     session.execute(webhook.update().where(webhook.c.id == identifier).values(disabled=disabled))
 
 
+def add_secret(session: Connection, identifier: str, key: Secret) -> Secret:
+    """A second secret, beside the one that the registry still sends. Raises ConflictError(reason="rotating") when there are two."""
+    one = webhook.c.id == identifier
+    former, known = session.execute(sa.select(webhook.c.secret, webhook.c.previous_secret).where(one)).one()
+    secret = _new_secret()
+    values = {
+        "secret": seal(secret, key, _place(identifier)),
+        "previous_secret": seal(unseal(former, key, _place(identifier)), key, _previous_place(identifier)),
+        "rotated_at": moment(session),
+    }
+    # Conditional: of two who rotate at once, the second must not push the registry's own secret out.
+    changed = webhook.update().where(one, webhook.c.previous_secret.is_(None)).values(**values)
+    if known is not None or session.execute(changed).rowcount != 1:
+        raise ConflictError(
+            "this webhook has two valid secrets already",
+            reason="rotating",
+            hint="finish that rotation first: keep the new secret, or the old one",
+        )
+    return secret
+
+
+def drop_secret(session: Connection, identifier: str, key: Secret, *, keep_new: bool) -> None:
+    """End a rotation with one of the two secrets. Raises ConflictError(reason="not_rotating")."""
+    one = webhook.c.id == identifier
+    former = session.execute(sa.select(webhook.c.previous_secret).where(one)).scalar()
+    if former is None:
+        raise ConflictError("this webhook has one secret", reason="not_rotating", hint="rotate it first")
+    values: dict[str, object] = {"previous_secret": None, "rotated_at": None}
+    if not keep_new:
+        values["secret"] = seal(unseal(former, key, _previous_place(identifier)), key, _place(identifier))
+    session.execute(webhook.update().where(one).values(**values))
+
+
+def remove_hook(session: Connection, identifier: str) -> int:
+    """Delete a webhook with the record of its deliveries; scans stay. Returns how many deliveries there were."""
+    mine = sa.select(delivery.c.id).where(delivery.c.webhook_id == identifier)
+    session.execute(delivery_scan.delete().where(delivery_scan.c.delivery_id.in_(mine)))
+    count = session.execute(delivery.delete().where(delivery.c.webhook_id == identifier)).rowcount
+    session.execute(webhook.delete().where(webhook.c.id == identifier))
+    return count
+
+
 def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
     """Every enabled webhook of a format."""
     columns = (
@@ -115,6 +160,7 @@ def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
         webhook.c.format,
         webhook.c.header,
         webhook.c.secret,
+        webhook.c.previous_secret,
         registry.c.host,
         registry.c.aliases,
         registry.c.project,
@@ -131,7 +177,10 @@ def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
             r.format,
             r.project,
             r.header,
-            (unseal(r.secret, key, _place(r.id)),),
+            (
+                unseal(r.secret, key, _place(r.id)),
+                *([unseal(r.previous_secret, key, _previous_place(r.id))] if r.previous_secret else []),
+            ),
             r.host,
             tuple(r.aliases),
         )
@@ -210,5 +259,13 @@ def list_(
     )
 
 
+def _new_secret() -> Secret:
+    return Secret("dwh_" + random.token_urlsafe(32))
+
+
 def _place(identifier: str) -> str:
     return f"webhook|{identifier}|secret"
+
+
+def _previous_place(identifier: str) -> str:
+    return f"webhook|{identifier}|previous_secret"

@@ -65,7 +65,10 @@ def request(
         raise UsageError("an exemption names a rule, a subject (a vulnerability or a check), or both", reason="invalid")
     if not now < expires_at <= now + LONGEST:
         raise UsageError(
-            "an exemption ends within a year from now", reason="invalid", hint="set expires_at to a day to come"
+            "an exemption ends within a year from now",
+            reason="invalid",
+            hint="set expires_at to a day to come",
+            field="expires_at",
         )
     identifier = str(uuid.uuid4())
     values = {

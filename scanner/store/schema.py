@@ -190,6 +190,9 @@ webhook = sa.Table(
     sa.Column("registry_id", sa.String(36), sa.ForeignKey("registry.id"), nullable=False),
     sa.Column("header", sa.String(64), nullable=False, default="Authorization"),
     sa.Column("secret", sa.LargeBinary, nullable=False),  # encrypted
+    # While the secret is rotated: the former one, valid as well until the registry has been moved. Encrypted.
+    sa.Column("previous_secret", sa.LargeBinary),
+    sa.Column("rotated_at", Moment),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("disabled", sa.Boolean, nullable=False, default=False),
 )

@@ -22,7 +22,7 @@ from scanner.store.schema import registry, webhook
 _NONCE, _KEY_ID = 12, 8
 _FORMAT = b"\x01"
 # Every sealed column. Its place is "table|id|column".
-FIELDS: tuple[tuple[sa.Table, str], ...] = ((registry, "password"), (webhook, "secret"))
+FIELDS: tuple[tuple[sa.Table, str], ...] = ((registry, "password"), (webhook, "secret"), (webhook, "previous_secret"))
 
 
 def seal(value: Secret, key: Secret, place: str) -> bytes:

@@ -10,47 +10,44 @@ from flask import Response
 from pydantic import Field, SecretStr, StringConstraints
 
 from scanner.config import Secret
-from scanner.errors import NotFoundError, UsageError
-from scanner.model.audit import Action
-from scanner.store import audit, projects, registries
+from scanner.services import registries as use_cases
+from scanner.store import registries
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
-from web.auth import everywhere, permission, principal
+from web.auth import permission, principal
 from web.services import services
 
 api = blueprint("registries", "Registries", "Where images are pulled from, and with which credentials.")
 
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_PORT = r":[0-9]{1,5}"
-# As in a reference: without a dot or a port a first part is a repository's, not a host's.
 Host = Annotated[
     str,
-    StringConstraints(
-        max_length=255, pattern=rf"^(localhost({_PORT})?|{_LABEL}(\.{_LABEL})+({_PORT})?|{_LABEL}{_PORT})$"
-    ),
+    StringConstraints(max_length=use_cases.HOST_LENGTH, pattern=use_cases.HOST),
     Field(description="host[:port], without https://", examples=["registry.example.com:5000"]),
 ]
-Alias = Annotated[str, StringConstraints(max_length=255, pattern=rf"^{_LABEL}(\.{_LABEL})*({_PORT})?$")]
-_PEM = "-----BEGIN CERTIFICATE-----"
+Alias = Annotated[str, StringConstraints(max_length=use_cases.HOST_LENGTH, pattern=use_cases.ALIAS)]
 
 
 class RegistryIn(Body):
     host: Host
-    aliases: list[Alias] = Field([], max_length=20, description="Other names under which pushes of it are reported.")
+    aliases: list[Alias] = Field(
+        [], max_length=use_cases.ALIASES_MOST, description="Other names under which pushes of it are reported."
+    )
     insecure: bool = Field(False, description="Plain HTTP, or TLS that nobody verifies. Do not.")
-    ca_pem: Annotated[str, Field(max_length=64 << 10)] = Field("", description="CA certificates (PEM) to trust for it.")
+    ca_pem: Annotated[str, Field(max_length=use_cases.CA_LENGTH)] = Field(
+        "", description="CA certificates (PEM) to trust for it."
+    )
     username: Text = ""
-    password: SecretStr | None = Field(None, max_length=4000, description="Write-only.")
+    password: SecretStr | None = Field(None, max_length=use_cases.PASSWORD_LENGTH, description="Write-only.")
     project: Name = "default"
 
 
 class RegistryChange(Body):
     """Absent members stay as they are. An empty password takes the stored one away."""
 
-    aliases: list[Alias] | None = Field(None, max_length=20)
+    aliases: list[Alias] | None = Field(None, max_length=use_cases.ALIASES_MOST)
     insecure: bool | None = None
-    ca_pem: Annotated[str, Field(max_length=64 << 10)] | None = None
+    ca_pem: Annotated[str, Field(max_length=use_cases.CA_LENGTH)] | None = None
     username: Text | None = None
-    password: SecretStr | None = Field(None, max_length=4000, description="Write-only.")
+    password: SecretStr | None = Field(None, max_length=use_cases.PASSWORD_LENGTH, description="Write-only.")
 
 
 class RegistryOut(Model):
@@ -92,7 +89,7 @@ def show(registry: registries.RegistryView) -> RegistryOut:
 def index() -> Response:
     """List registries"""
     with services().database.read() as session:
-        found = [r for r in registries.list_(session) if principal().sees(r.project)]
+        found = use_cases.visible(session, principal())
     return answer(RegistryList(items=[show(r) for r in found]))
 
 
@@ -103,23 +100,19 @@ def create(body: RegistryIn) -> Response:
 
     From then on images of it can be scanned, with these credentials.
     """
-    everywhere()
-    _check(body.ca_pem)
     with services().database.session() as session:
-        if not projects.exists(session, body.project):
-            raise NotFoundError("there is no such project")
-        registry = registries.add(
+        registry = use_cases.add(
             session,
-            body.host,
+            principal(),
             services().secret_key,
+            body.host,
+            aliases=body.aliases,
             insecure=body.insecure,
             ca_pem=body.ca_pem,
             username=body.username,
             password=_secret(body.password),
             project=body.project,
-            aliases=body.aliases,
         )
-        audit.record(session, principal(), Action.REGISTRY_CREATE, registry.id, detail={"host": registry.host})
     return answer(show(registry), 201, {"Location": f"{PREFIX}/registries/{registry.id}"})
 
 
@@ -138,21 +131,18 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
 
     The host stays: another host is another registry, and must not be given this one's password.
     """
-    everywhere()
-    _check(body.ca_pem or "")
     with services().database.session() as session:
-        registry = registries.update(
+        registry = use_cases.change(
             session,
-            str(path.registry_id),
+            principal(),
             services().secret_key,
+            str(path.registry_id),
+            aliases=body.aliases,
             insecure=body.insecure,
             ca_pem=body.ca_pem,
             username=body.username,
             password=_secret(body.password),
-            aliases=body.aliases,
         )
-        changed = sorted(body.model_fields_set)
-        audit.record(session, principal(), Action.REGISTRY_CHANGE, registry.id, detail={"members": changed})
     return answer(show(registry))
 
 
@@ -163,17 +153,10 @@ def remove(path: RegistryPath) -> Response:
 
     409 while webhooks belong to it. What was scanned stays.
     """
-    everywhere()
     with services().database.session() as session:
-        registries.remove(session, str(path.registry_id))
-        audit.record(session, principal(), Action.REGISTRY_REMOVE, str(path.registry_id))
+        use_cases.remove(session, principal(), str(path.registry_id))
     return Response(status=204)
 
 
 def _secret(value: SecretStr | None) -> Secret | None:
     return None if value is None else Secret(value.get_secret_value())
-
-
-def _check(ca_pem: str) -> None:
-    if ca_pem and _PEM not in ca_pem:
-        raise UsageError("ca_pem holds no certificate in PEM", reason="invalid")

@@ -10,11 +10,11 @@ from flask import Response
 from pydantic import Field
 
 from scanner import catalog, queue
-from scanner.model.audit import Action
 from scanner.model.finding import CheckResult, Failed, Incomplete, NotApplicable, Passed, Severity
 from scanner.model.posture import Posture
 from scanner.model.scan import Lane
-from scanner.store import audit, registries, registry_checks
+from scanner.services import registries as use_cases
+from scanner.store import registries, registry_checks
 from web.api.base import PREFIX, Model, answer, blueprint, problems
 from web.api.registries import RegistryPath
 from web.auth import permission, principal
@@ -84,9 +84,7 @@ def check(path: RegistryPath) -> Response:
     By a worker, soon; what it finds is what GET tells then. One that is open already is the one that is meant.
     """
     with services().database.session() as session:
-        view = registries.get(session, str(path.registry_id), principal().projects)
-        found = registry_checks.request(session, view.id, principal().name)
-        audit.record(session, principal(), Action.REGISTRY_CHECK, view.host)
+        found = use_cases.examine(session, principal(), str(path.registry_id))
     queue.enqueue(services().celery, "", Lane.BACKGROUND)
     return answer(_examination(found), 202, {"Location": f"{PREFIX}/registries/{path.registry_id}/check"})
 

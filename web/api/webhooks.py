@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from flask import Response, request
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from scanner.errors import UsageError
-from scanner.model.audit import Action
-from scanner.store import audit, deliveries, registries
+from scanner.services import webhooks as use_cases
+from scanner.store import deliveries
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
 from web.auth import permission, principal
 from web.services import services
@@ -23,7 +22,16 @@ api = blueprint("hooks", "Webhooks", "What registries call when something is pus
 class HookIn(Body):
     registry: UUID = Field(strict=False)
     format: Name = Field("distribution", description="What it sends.")
-    name: Annotated[Text, Field(max_length=200)] = ""
+    name: Annotated[Text, Field(max_length=use_cases.NAME_LENGTH)] = ""
+    header: Annotated[str, StringConstraints(pattern=use_cases.HEADER)] = Field(
+        "Authorization", description="The HTTP header that carries the secret."
+    )
+
+
+class FinishIn(Body):
+    keep: Literal["new", "old"] = Field(
+        "new", description="`new` once the registry sends the new secret; `old` takes the rotation back."
+    )
 
 
 class HookOut(Model):
@@ -35,6 +43,9 @@ class HookOut(Model):
     project: str
     created_at: datetime
     disabled: bool
+    header: str
+    rotating_since: datetime | None = Field(description="Two secrets are valid since then; null: one is.")
+    last_delivery: datetime | None
     url: str = Field(description="What the registry is to POST to.")
 
 
@@ -58,7 +69,8 @@ def _members(hook: deliveries.HookView) -> dict[str, object]:
     base = services().settings.public_url or request.host_url
     return {
         "id": hook.id, "name": hook.name, "format": hook.format, "registry": hook.registry_id, "host": hook.host, "project": hook.project,
-        "created_at": hook.created_at, "disabled": hook.disabled, "url": f"{base.rstrip('/')}/webhooks/{hook.format}",
+        "created_at": hook.created_at, "disabled": hook.disabled, "header": hook.header, "rotating_since": hook.rotating_since,
+        "last_delivery": hook.last_delivery, "url": f"{base.rstrip('/')}/webhooks/{hook.format}",
     }  # fmt: skip
 
 
@@ -78,19 +90,19 @@ def create(body: HookIn) -> Response:
 
     Its secret is in this answer and nowhere else.
     """
-    if body.format not in formats():
-        raise UsageError(
-            f"there is no webhook format {body.format!r}", reason="invalid", hint="one of " + ", ".join(formats())
-        )
     with services().database.session() as session:
-        registry = registries.get(session, str(body.registry), principal().projects)
-        name = body.name or f"pushes of {registry.host}"
-        identifier, secret = deliveries.create_hook(session, name, body.format, registry.id, services().secret_key)
-        hook = deliveries.get_hook(session, identifier, principal().projects)
-        detail = {"registry": registry.host, "format": body.format}
-        audit.record(session, principal(), Action.WEBHOOK_CREATE, identifier, detail=detail)
+        hook, secret = use_cases.create(
+            session,
+            principal(),
+            services().secret_key,
+            str(body.registry),
+            body.format,
+            formats(),
+            name=body.name,
+            header=body.header,
+        )
     created = NewHookOut(secret=secret.reveal(), **_members(hook))
-    return answer(created, 201, {"Location": f"{PREFIX}/webhooks/{identifier}"})
+    return answer(created, 201, {"Location": f"{PREFIX}/webhooks/{hook.id}"})
 
 
 @api.get("/webhooks/<uuid:webhook_id>", responses={"200": HookOut, **problems(404)})
@@ -109,9 +121,52 @@ def disable(path: HookPath) -> Response:
     Deliveries with its secret are refused from then on. What it delivered stays.
     """
     with services().database.session() as session:
-        before = deliveries.get_hook(session, str(path.webhook_id), principal().projects)
-        deliveries.disable_hook(session, before.id, True)
-        hook = deliveries.get_hook(session, before.id, principal().projects)
-        detail = {"before": before.disabled, "after": True}
-        audit.record(session, principal(), Action.WEBHOOK_DISABLE, hook.id, detail=detail)
-    return answer(show(hook))
+        return answer(show(use_cases.set_disabled(session, principal(), str(path.webhook_id), True)))
+
+
+@api.post("/webhooks/<uuid:webhook_id>/enable", responses={"200": HookOut, **problems(404)})
+@permission("manage")
+def enable(path: HookPath) -> Response:
+    """Enable a webhook
+
+    Deliveries with its secret are taken again.
+    """
+    with services().database.session() as session:
+        return answer(show(use_cases.set_disabled(session, principal(), str(path.webhook_id), False)))
+
+
+@api.post("/webhooks/<uuid:webhook_id>/rotate", responses={"200": NewHookOut, **problems(404, 409)})
+@permission("manage")
+def rotate(path: HookPath) -> Response:
+    """Rotate a webhook's secret
+
+    A second secret, in this answer and nowhere else. Both are valid until `finish-rotation`, so that no push is lost meanwhile.
+    """
+    with services().database.session() as session:
+        hook, secret = use_cases.rotate(session, principal(), services().secret_key, str(path.webhook_id))
+    return answer(NewHookOut(secret=secret.reveal(), **_members(hook)))
+
+
+@api.post("/webhooks/<uuid:webhook_id>/finish-rotation", responses={"200": HookOut, **problems(404, 409)})
+@permission("manage")
+def finish_rotation(path: HookPath, body: FinishIn) -> Response:
+    """End the rotation of a webhook's secret
+
+    Only the secret that is kept is valid from then on.
+    """
+    with services().database.session() as session:
+        return answer(
+            show(use_cases.finish(session, principal(), services().secret_key, str(path.webhook_id), body.keep))
+        )
+
+
+@api.post("/webhooks/<uuid:webhook_id>/remove", responses={"204": None, **problems(404)})
+@permission("manage")
+def remove(path: HookPath) -> Response:
+    """Delete a webhook
+
+    With the record of its deliveries. The scans that they led to stay.
+    """
+    with services().database.session() as session:
+        use_cases.remove(session, principal(), str(path.webhook_id))
+    return Response(status=204)

@@ -1,17 +1,28 @@
-"""Registries: what a server may pull from, and how their pushes reach it."""
+"""Registries: what a server may pull from, with which credentials, and the webhooks by which their pushes reach it.
+
+Every form answers with a redirect, so a reload repeats nothing; what is refused comes back as it was typed, with the field marked.
+"""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, redirect, request, url_for
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, make_response, redirect, request, url_for
+from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
-from scanner.errors import UsageError
-from scanner.model.audit import Action
-from scanner.model.reference import Reference
-from scanner.store import audit, deliveries, registries, registry_checks
-from web.auth import everywhere, permission, principal
+from scanner.errors import NotFoundError
+from scanner.services import registries as use_cases
+from scanner.services import webhooks as webhook_use_cases
+from scanner.store import deliveries, projects, registries, registry_checks
+from web.auth import permission, principal
+from web.pages import once
 from web.pages.base import NavigationItem, page
+from web.pages.forms import Refused, attempt
 from web.services import services
+from web.webhooks import formats
 
 bp = Blueprint("registries_page", __name__)
 NAVIGATION = NavigationItem(70, "registries_page.index", "Registries", "manage")
@@ -21,44 +32,233 @@ NAVIGATION = NavigationItem(70, "registries_page.index", "Registries", "manage")
 @permission("manage")
 def index() -> str:
     """Configured registries and the last events that they sent."""
-    with services().database.read() as session:
-        found = [r for r in registries.list_(session) if principal().sees(r.project)]
-        events = deliveries.list_(session, principal().projects, limit=20)
-        postures = registry_checks.newest(session)
-    return page("registries.html", found=found, postures=postures, events=events.items, created=None, error="")
+    return _list()
 
 
 @bp.post("/registries")
 @permission("manage")
 def add() -> Response:
     """Configure a registry."""
-    everywhere()
-    host = request.form.get("host", "").strip()
-    if Reference.parse(f"{host}/x:y").host != host:
-        raise UsageError(f"not a registry host: {host!r}", hint="write host[:port], without https://")
-    password = request.form.get("password", "")
-    with services().database.session() as session:
-        view = registries.add(
-            session, host, services().secret_key, insecure=request.form.get("insecure") == "1", ca_pem=request.form.get("ca_pem", "").strip(),
-            username=request.form.get("username", "").strip(), password=Secret(password) if password else None,
-        )  # fmt: skip
-        audit.record(session, principal(), Action.REGISTRY_ADD, view.host, detail={"insecure": view.insecure})
+    principal().require_every_project()
+    given = _given()
+
+    def create() -> registries.RegistryView:
+        password = request.form.get("password", "")
+        with services().database.session() as session:
+            return use_cases.add(
+                session,
+                principal(),
+                services().secret_key,
+                request.form.get("host", "").strip(),
+                **given,
+                password=Secret(password) if password else None,
+                project=request.form.get("project", projects.DEFAULT),
+            )
+
+    try:
+        made = attempt(create)
+    except Refused as refused:
+        kept = {**given, "host": request.form.get("host", ""), "project": request.form.get("project", "")}
+        return make_response(_list(kept, refused.problems, refused.fields), 422)
+    return redirect(url_for("registries_page.edit", registry_id=made.id), 303)  # type: ignore[return-value]
+
+
+@bp.get("/registries/<registry_id>/edit")
+@permission("manage")
+def edit(registry_id: str) -> Response:
+    """The connection, the credentials and the webhooks of one registry; a secret that was just made, once."""
+    return once.drop(make_response(_editor(registry_id, created=once.carried())))
+
+
+@bp.post("/registries/<registry_id>/edit")
+@permission("manage")
+def change(registry_id: str) -> Response:
+    """Change the connection. The host stays: another host is another registry."""
+    principal().require_every_project()
+    given = _given()
+    del given["username"]
+
+    def work(session: Connection) -> object:
+        return use_cases.change(session, principal(), services().secret_key, registry_id, **given)
+
+    return _done(registry_id, work, given)
+
+
+@bp.post("/registries/<registry_id>/credentials")
+@permission("manage")
+def credentials(registry_id: str) -> Response:
+    """Other credentials, used from the next pull on. An empty password leaves the stored one, unless it is to be removed."""
+    principal().require_every_project()
+    username, typed = request.form.get("username", "").strip(), request.form.get("password", "")
+    removed = request.form.get("anonymous") == "1"
+
+    def work(session: Connection) -> object:
+        password = Secret("") if removed else Secret(typed) if typed else None
+        name = "" if removed else username
+        return use_cases.change(
+            session, principal(), services().secret_key, registry_id, username=name, password=password
+        )
+
+    return _done(registry_id, work, {"username": username})
+
+
+@bp.post("/registries/<registry_id>/remove")
+@permission("manage")
+def remove(registry_id: str) -> Response:
+    """Forget a registry and its credentials. What was scanned stays."""
+    principal().require_every_project()
+    try:
+        with services().database.session() as session:
+            attempt(lambda: use_cases.remove(session, principal(), registry_id))
+    except Refused as refused:
+        return make_response(_editor(registry_id, problems=refused.problems), 422)
     return redirect(url_for("registries_page.index"), 303)  # type: ignore[return-value]
 
 
 @bp.post("/registries/<registry_id>/webhook")
 @permission("manage")
-def webhook(registry_id: str) -> str:
-    """Make a webhook; its secret is shown on this page and nowhere again."""
-    with services().database.session() as session:
-        view = registries.get(session, registry_id, principal().projects)
-        _, secret = deliveries.create_hook(
-            session, f"pushes of {view.host}", "distribution", registry_id, services().secret_key
-        )
-        audit.record(session, principal(), Action.WEBHOOK_CREATE, view.host)
-        found = [r for r in registries.list_(session) if principal().sees(r.project)]
+def webhook(registry_id: str) -> Response:
+    """Make a webhook. Its secret is on the page after this one, and nowhere again."""
+    given = {name: request.form.get(name, "").strip() for name in ("name", "header")}
+    format_ = request.form.get("format", "distribution")
+
+    def create() -> tuple[deliveries.HookView, Secret]:
+        with services().database.session() as session:
+            return webhook_use_cases.create(
+                session, principal(), services().secret_key, registry_id, format_, formats(), **given
+            )
+
+    return _with_secret(registry_id, create, {**given, "format": format_})
+
+
+@bp.post("/registries/<registry_id>/webhooks/<uuid:webhook_id>/<action>")
+@permission("manage")
+def change_webhook(registry_id: str, webhook_id: UUID, action: str) -> Response:
+    """Rotate a webhook's secret, end the rotation, disable, enable or delete it."""
+    who, key, hook = principal(), services().secret_key, str(webhook_id)
+    with services().database.read() as session:
+        if deliveries.get_hook(session, hook, who.projects).registry_id != registry_id:
+            raise NotFoundError("there is no such webhook")
+    if action == "rotate":
+
+        def rotate() -> tuple[deliveries.HookView, Secret]:
+            with services().database.session() as session:
+                return webhook_use_cases.rotate(session, who, key, hook)
+
+        return _with_secret(registry_id, rotate, {})
+    changes: dict[str, Callable[[Connection], object]] = {
+        "finish": lambda session: webhook_use_cases.finish(session, who, key, hook, "new"),
+        "take-back": lambda session: webhook_use_cases.finish(session, who, key, hook, "old"),
+        "disable": lambda session: webhook_use_cases.set_disabled(session, who, hook, True),
+        "enable": lambda session: webhook_use_cases.set_disabled(session, who, hook, False),
+        "remove": lambda session: webhook_use_cases.remove(session, who, hook),
+    }
+    if action not in changes:
+        raise NotFoundError("a webhook has no such action")
+    return _done(registry_id, changes[action], {})
+
+
+def _done(registry_id: str, work: Callable[[Connection], object], kept: dict[str, Any]) -> Response:
+    """Do it and show the registry; what is refused shows the form as it was filled in."""
+
+    def transact() -> None:
+        with services().database.session() as session:
+            work(session)
+
+    try:
+        attempt(transact)
+    except Refused as refused:
+        return make_response(_editor(registry_id, kept, refused.problems, refused.fields), 422)
+    return redirect(url_for("registries_page.edit", registry_id=registry_id), 303)  # type: ignore[return-value]
+
+
+def _with_secret(
+    registry_id: str, work: Callable[[], tuple[deliveries.HookView, Secret]], kept: dict[str, Any]
+) -> Response:
+    try:
+        hook, secret = attempt(work)
+    except Refused as refused:
+        return make_response(_editor(registry_id, kept, refused.problems, refused.fields), 422)
+    target: Any = redirect(url_for("registries_page.edit", registry_id=registry_id), 303)
+    return once.carry(target, {"webhook": hook.id, "secret": secret.reveal()})
+
+
+def _given() -> dict[str, Any]:
+    """What both forms ask, as the use cases take it."""
+    return {
+        "aliases": request.form.get("aliases", "").split(),
+        "insecure": request.form.get("insecure") == "1",
+        "ca_pem": request.form.get("ca_pem", "").strip().replace("\r\n", "\n"),
+        "username": request.form.get("username", "").strip(),
+    }
+
+
+def _list(kept: dict[str, Any] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
+    with services().database.read() as session:
+        found = use_cases.visible(session, principal())
         events = deliveries.list_(session, principal().projects, limit=20)
         postures = registry_checks.newest(session)
-    base = services().settings.public_url or request.host_url
-    created = {"host": view.host, "url": base.rstrip("/") + "/webhooks/distribution", "secret": secret.reveal()}
-    return page("registries.html", found=found, postures=postures, events=events.items, created=created, error="")
+        hooks = deliveries.list_hooks(session, principal().projects)
+        offered = projects.list_(session, principal().projects)
+    return page(
+        "registries.html",
+        found=found,
+        postures=postures,
+        events=events.items,
+        hooks=hooks,
+        offered=offered,
+        kept=kept or {},
+        problems=problems,
+        wrong=wrong,
+    )
+
+
+def _editor(
+    registry_id: str,
+    kept: dict[str, Any] | None = None,
+    problems: Sequence[str] = (),
+    wrong: Collection[str] = (),
+    created: dict[str, str] | None = None,
+) -> str:
+    with services().database.read() as session:
+        view = registries.get(session, registry_id, principal().projects)
+        hooks = [h for h in deliveries.list_hooks(session, principal().projects) if h.registry_id == registry_id]
+    base = (services().settings.public_url or request.host_url).rstrip("/")
+    values = {
+        "aliases": view.aliases,
+        "insecure": view.insecure,
+        "ca_pem": view.ca_pem,
+        "username": view.username,
+        **(kept or {}),
+    }
+    shown = _new_secret(hooks, base, created or {})
+    return page(
+        "registry_edit.html",
+        registry=view,
+        values=values,
+        hooks=hooks,
+        formats=formats(),
+        base=base,
+        created=shown,
+        problems=problems,
+        wrong=wrong,
+        may_edit=principal().projects is None,
+    )
+
+
+def _new_secret(hooks: Sequence[deliveries.HookView], base: str, created: dict[str, str]) -> dict[str, str] | None:
+    """The secret that was just made, with what to put into the registry's configuration."""
+    hook = next((hook for hook in hooks if hook.id == created.get("webhook")), None)
+    if hook is None:
+        return None
+    url, secret = f"{base}/webhooks/{hook.format}", created["secret"]
+    format_ = formats().get(hook.format)
+    return {
+        "name": hook.name,
+        "url": url,
+        "header": hook.header,
+        "secret": secret,
+        "setup": format_.setup if format_ else "",
+        "snippet": format_.configured(url, hook.header, secret) if format_ else "",
+        "rotating": "1" if hook.rotating_since else "",
+    }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, Response, redirect, url_for
 
 from scanner import catalog, queue
-from scanner.model.audit import Action
 from scanner.model.finding import CheckResult, Failed, Severity
 from scanner.model.scan import Lane
-from scanner.store import audit, registries, registry_checks
+from scanner.services import registries as use_cases
+from scanner.store import registries, registry_checks
 from web.auth import permission, principal
 from web.pages.base import page
 from web.services import services
@@ -40,9 +40,7 @@ def one(registry_id: str) -> str:
 def check(registry_id: str) -> Response:
     """Ask for an examination; a worker makes it."""
     with services().database.session() as session:
-        view = registries.get(session, registry_id, principal().projects)
-        registry_checks.request(session, view.id, principal().name)
-        audit.record(session, principal(), Action.REGISTRY_CHECK, view.host)
+        use_cases.examine(session, principal(), registry_id)
     queue.enqueue(services().celery, "", Lane.BACKGROUND)
     return redirect(url_for("registry_posture_page.one", registry_id=registry_id), 303)  # type: ignore[return-value]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from scanner.services import projects as project_use_cases
 from scanner.services import tokens as token_use_cases
 from scanner.store import accounts, projects, scans
 from web.auth import everywhere, permission, principal
+from web.pages import once
 from web.pages.base import NavigationItem, page
 from web.pages.forms import Refused, attempt, whole_number
 from web.services import services
@@ -72,7 +73,7 @@ def add_person() -> Response:
             account_use_cases.create_user(session, principal(), given["name"], given["password"], given["role"])
 
     kept = {"name": given["name"], "role": given["role"]}
-    return _done(add, "people", lambda problems: _people(problems, kept))
+    return _done(add, "people", lambda refused: _people(refused.problems, kept, refused.fields))
 
 
 @bp.post("/settings/people/<uuid:user_id>/<action>")
@@ -93,7 +94,7 @@ def change_person(user_id: UUID, action: str) -> Response:
         with services().database.session() as session:
             changes[action](session)
 
-    return _done(change, "people", _people)
+    return _done(change, "people", lambda refused: _people(refused.problems))
 
 
 @bp.get("/settings/projects")
@@ -113,7 +114,7 @@ def add_project() -> Response:
         with services().database.session() as session:
             project_use_cases.create(session, principal(), **given)
 
-    return _done(add, "all_projects", lambda problems: _projects(problems, given))
+    return _done(add, "all_projects", lambda refused: _projects(refused.problems, given, refused.fields))
 
 
 @bp.post("/settings/projects/<name>")
@@ -127,7 +128,7 @@ def change_project(name: str) -> Response:
         with services().database.session() as session:
             project_use_cases.change(session, principal(), name, **given)
 
-    return _done(change, "all_projects", _projects)
+    return _done(change, "all_projects", lambda refused: _projects(refused.problems))
 
 
 @bp.post("/settings/projects/<name>/members")
@@ -143,20 +144,21 @@ def change_members(name: str) -> Response:
             else:
                 project_use_cases.add_member(session, principal(), name, user)
 
-    return _done(change, "all_projects", _projects)
+    return _done(change, "all_projects", lambda refused: _projects(refused.problems))
 
 
 @bp.get("/settings/tokens")
 @permission("manage")
-def tokens() -> str:
-    """API tokens: what they may, for how long, when they were used."""
-    return _tokens()
+def tokens() -> Response:
+    """API tokens: what they may, for how long, when they were used; the text of one that was just made, once."""
+    created = once.carried()
+    return once.drop(make_response(_tokens(created=created if "token" in created else None)))
 
 
 @bp.post("/settings/tokens")
 @permission("manage")
 def add_token() -> Response:
-    """Make a token. Its text is on this answer and nowhere again."""
+    """Make a token. Its text is on the page after this one, and nowhere again."""
     given: dict[str, Any] = {
         "name": request.form.get("name", "").strip(),
         "scopes": request.form.getlist("scope"),
@@ -180,8 +182,9 @@ def add_token() -> Response:
     try:
         created = attempt(make)
     except Refused as refused:
-        return make_response(_tokens(refused.problems, given), 422)
-    return make_response(_tokens(created=created), 201)
+        return make_response(_tokens(refused.problems, given, refused.fields), 422)
+    target: Any = redirect(url_for("settings_page.tokens"), 303)
+    return once.carry(target, created)
 
 
 @bp.post("/settings/tokens/<uuid:token_id>/revoke")
@@ -193,41 +196,50 @@ def revoke_token(token_id: UUID) -> Response:
         with services().database.session() as session:
             token_use_cases.revoke(session, principal(), str(token_id))
 
-    return _done(revoke, "tokens", _tokens)
+    return _done(revoke, "tokens", lambda refused: _tokens(refused.problems))
 
 
-def _done(work: Callable[[], object], section: str, again: Callable[[list[str]], str]) -> Response:
+def _done(work: Callable[[], object], section: str, again: Callable[[Refused], str]) -> Response:
     """Do it and show the section; what is refused shows it with the reasons."""
     try:
         attempt(work)
     except Refused as refused:
-        return make_response(again(refused.problems), 422)
+        return make_response(again(refused), 422)
     return redirect(url_for(f"settings_page.{section}"), 303)  # type: ignore[return-value]
 
 
-def _people(problems: list[str] | None = None, kept: dict[str, str] | None = None) -> str:
+def _people(problems: Sequence[str] = (), kept: dict[str, str] | None = None, wrong: Collection[str] = ()) -> str:
     everywhere()
     with services().database.read() as session:
         found = accounts.list_users(session)
     may = [role for role, scopes in ROLES.items() if scopes <= principal().permissions]
     return page(
-        "settings_people.html", section="people", found=found, roles=may, problems=problems or (), kept=kept or {}
+        "settings_people.html",
+        section="people",
+        found=found,
+        roles=may,
+        problems=problems,
+        kept=kept or {},
+        wrong=wrong,
     )
 
 
-def _projects(problems: list[str] | None = None, kept: dict[str, Any] | None = None) -> str:
+def _projects(problems: Sequence[str] = (), kept: dict[str, Any] | None = None, wrong: Collection[str] = ()) -> str:
     everywhere()
     with services().database.read() as session:
         found = projects.list_(session, None)
         members = {project.name: projects.members(session, project.name) for project in found}
         users = [user for user in accounts.list_users(session) if user.role in CONFINED]
     return page(
-        "settings_projects.html", section="projects", found=found, members=members, users=users, problems=problems or (), kept=kept or {}
+        "settings_projects.html", section="projects", found=found, members=members, users=users, problems=problems, kept=kept or {}, wrong=wrong
     )  # fmt: skip
 
 
 def _tokens(
-    problems: list[str] | None = None, kept: dict[str, Any] | None = None, created: dict[str, str] | None = None
+    problems: Sequence[str] = (),
+    kept: dict[str, Any] | None = None,
+    wrong: Collection[str] = (),
+    created: dict[str, str] | None = None,
 ) -> str:
     who = principal()
     with services().database.read() as session:
@@ -235,8 +247,8 @@ def _tokens(
         offered = projects.list_(session, who.projects)
     scopes = [scope for scope in SCOPES if who.may(scope)]
     return page(
-        "settings_tokens.html", section="tokens", found=found, offered=offered, scopes=scopes, lifetimes=_LIFETIMES, problems=problems or (),
-        kept=kept or {}, created=created,
+        "settings_tokens.html", section="tokens", found=found, offered=offered, scopes=scopes, lifetimes=_LIFETIMES, problems=problems,
+        kept=kept or {}, wrong=wrong, created=created,
     )  # fmt: skip
 
 

@@ -64,12 +64,25 @@ class PushEvent:
 
 
 class WebhookFormat(ABC):
-    """``id`` is the last part of ``POST /webhooks/<id>``; ``media_types`` those accepted, empty for any."""
+    """``id`` is the last part of ``POST /webhooks/<id>``; ``media_types`` those accepted, empty for any.
+
+    ``senders`` are the registries that send it and ``setup`` says where to configure it, both for the registries page and
+    ``docs/webhooks.md``. ``snippet`` is what to put there, with ``<url>``, ``<header>`` and ``<secret>`` to be filled in; a format
+    whose registry is configured by form fields has none.
+    """
 
     id: ClassVar[str]
     title: ClassVar[str]
+    senders: ClassVar[str] = ""
+    setup: ClassVar[str] = "Have the registry POST to the address, with the secret in the header."
+    snippet: ClassVar[str] = ""
     media_types: ClassVar[tuple[str, ...]] = ("application/json",)
     header: ClassVar[str] = "Authorization"
+
+    def configured(self, url: str, header: str, secret: str) -> str:
+        """The snippet for one webhook. ``secret`` is written after ``Bearer`` where the header is ``Authorization``."""
+        value = f"Bearer {secret}" if header.lower() == "authorization" else secret
+        return self.snippet.replace("<url>", url).replace("<header>", header).replace("<secret>", value)
 
     @abstractmethod
     def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:

@@ -19,6 +19,19 @@ from web.webhooks.base import MAX_EVENTS, PushEvent, WebhookFormat, bearer_or_pl
 class Distribution(WebhookFormat):
     id = "distribution"
     title = "CNCF Distribution registry"
+    senders = "`registry:2`, `registry:3`, Debian's `docker-registry`, GitLab's container registry"
+    setup = "Put this into the registry's config.yml and restart the registry."
+    snippet = """\
+notifications:
+  endpoints:
+    - name: dockwarden
+      url: <url>
+      headers:
+        <header>: ["<secret>"]
+      timeout: 2s
+      threshold: 5
+      backoff: 10s
+"""
     media_types: ClassVar[tuple[str, ...]] = (
         "application/vnd.docker.distribution.events.v2+json",
         "application/vnd.docker.distribution.events.v1+json",

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from scanner.cli import cli
 from scanner.config import Secret, Settings, audit_key, load, secret_key
+from scanner.errors import ScannerError
 from scanner.services import audit_anchors
 from scanner.store import accounts, audit
 from scanner.store.session import Database
@@ -138,3 +139,55 @@ def test_the_secret_key_is_changed_in_three_steps(run: Callable[..., Result], se
     assert secret_key(settings).previous == ""
     set_by_hand = run("secrets", "new-key", DOCKWARDEN_SECRET_KEY="k" * 40)
     assert "DOCKWARDEN_SECRET_KEY_PREVIOUS" in getattr(set_by_hand.exception, "hint", "")
+
+
+def test_registries_and_their_webhooks_are_managed(run: Callable[..., Result], settings: Settings) -> None:
+    host, secret = "registry.example.com", "a-password-of-the-registry"
+    assert "there are no registries yet" in run("registry", "list").stderr
+    made = run("registry", "add", host, "--username", "robot", DOCKWARDEN_PASSWORD=secret)
+    assert made.exit_code == 0, made.output
+    assert secret not in made.output
+    assert "signs in as robot" in run("registry", "list").stdout
+    assert run("registry", "edit", host, "--alias", "localhost:5000", "--insecure").exit_code == 0
+    assert "plain HTTP" in run("registry", "list").stdout
+    assert run("registry", "credentials", host, DOCKWARDEN_PASSWORD="another").exit_code == 0
+    assert run("registry", "credentials", host, "--remove").exit_code == 0
+    assert "signs in as nobody" in run("registry", "list").stdout
+    old = run("webhook", "create", "--registry", host, "--header", "X-Registry-Token")
+    assert "'X-Registry-Token: <secret>'" in old.stderr
+    (line,) = run("webhook", "list").stdout.splitlines()
+    identifier = line.split()[0]
+    new = run("webhook", "rotate", identifier[:8])
+    assert new.stdout.startswith("dwh_")
+    assert new.stdout != old.stdout
+    assert "two secrets since" in run("webhook", "list").stdout
+    assert "two valid secrets already" in str(run("webhook", "rotate", identifier).exception)
+    assert run("webhook", "rotate", identifier, "--finish").exit_code == 0
+    assert "has one secret" in str(run("webhook", "rotate", identifier, "--cancel").exception)
+    assert run("webhook", "disable", identifier).exit_code == 0
+    assert "(disabled)" in run("webhook", "list").stdout
+    assert run("webhook", "enable", identifier).exit_code == 0
+    assert "webhooks belong to this registry" in str(run("registry", "remove", host).exception)
+    assert run("webhook", "remove", identifier[:8]).exit_code == 0
+    assert run("registry", "remove", host).exit_code == 0
+    with Database.of(settings).read() as session:
+        found = audit.list_(session).items
+    assert {entry.actor for entry in found} == {"command line"}
+    assert not any(secret in str(entry.detail) for entry in found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("registry", "add", "https://registry.example.com"), "write host[:port], without https://"),
+        (("registry", "edit", "nowhere.example"), "dockwarden registry list"),
+        (("webhook", "rotate", "12345678"), "dockwarden webhook list"),
+        (("webhook", "create", "--registry", "registry.example.com", "--format", "pigeon"), "distribution"),
+        (("webhook", "create", "--registry", "registry.example.com", "--header", "a b"), "name of an HTTP header"),
+    ],
+)
+def test_a_registrys_mistakes_say_what_to_do(run: Callable[..., Result], arguments: tuple[str, ...], said: str) -> None:
+    result = run(*arguments)
+    error = result.exception
+    assert result.exit_code != 0
+    assert said in (f"{error} {error.hint}" if isinstance(error, ScannerError) else result.stderr)

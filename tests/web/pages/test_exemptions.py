@@ -83,7 +83,7 @@ def test_another_project_is_not_there(people: dict[str, Somebody]) -> None:
         ({"justification": "short"}, "justification"),
         ({"subject": ""}, "name a rule, a subject, or both"),
         ({"until": "2020-01-01"}, "within a year"),
-        ({"until": "someday"}, "expires_at"),
+        ({"until": "someday"}, "not a day"),
         ({"images": "../../etc"}, "images"),
     ],
 )

@@ -1,0 +1,195 @@
+"""Registries and webhooks on pages: edited, rotated, removed; no reload repeats a form; what is refused keeps what was typed."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from flask_openapi3.openapi import OpenAPI
+
+from scanner.config import Secret
+from scanner.store import audit, deliveries, registries
+from scanner.store.session import Database
+from tests.web.conftest import KEY
+from tests.web.pages.test_exemptions import Somebody
+from tests.web.people import person
+from tests.web.webhooks.test_receive import push, send
+
+HOST = "registry.example:5000"
+
+
+@pytest.fixture
+def admin(app: OpenAPI, database: Database) -> Somebody:
+    person(database, "ada", "admin")
+    return Somebody(app, "ada")
+
+
+@pytest.fixture
+def place(admin: Somebody) -> str:
+    """The page of a registry that a form has just added."""
+    answer = admin("/registries", host=HOST, username="robot", password="first-password")
+    assert answer.status_code == 303
+    return urlsplit(answer.headers["Location"]).path
+
+
+def hooks(database: Database) -> tuple[deliveries.HookView, ...]:
+    with database.read() as session:
+        return deliveries.list_hooks(session, None)
+
+
+def secret_in(text: str) -> str:
+    found = re.search(r"dwh_[A-Za-z0-9_-]{40,}", text)
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"host": "https://registry.example"}, "host"),
+        ({"host": "registry.example", "ca_pem": "no certificate"}, "ca_pem"),
+        ({"host": "registry.example", "aliases": "one two/three"}, "aliases"),
+        ({"host": "registry.example", "username": "x\x01y"}, "username"),
+    ],
+)
+def test_a_mistake_keeps_the_form_and_marks_the_field(admin: Somebody, given: dict[str, str], field: str) -> None:
+    answer = admin("/registries", **{"username": "robot", "password": "typed-secret", **given})
+    assert answer.status_code == 422
+    assert re.search(rf'name="{field}"[^>]*aria-invalid="true"', answer.text)
+    assert answer.text.count('aria-invalid="true"') == 1
+    assert given["host"] in answer.text
+    assert "typed-secret" not in answer.text
+
+
+def test_a_host_that_is_configured_already_comes_back_in_the_form(admin: Somebody, place: str) -> None:
+    answer = admin("/registries", host=HOST)
+    assert answer.status_code == 422
+    assert "is configured already" in answer.text
+    assert f'value="{HOST}"' in answer.text
+
+
+def test_credentials_are_rotated_and_never_shown(admin: Somebody, place: str, database: Database) -> None:
+    identifier = place.split("/")[2]
+
+    def stored() -> Secret | None:
+        with database.read() as session:
+            return registries.password(session, identifier, KEY)
+
+    credentials = place.replace("/edit", "/credentials")
+    assert admin(credentials, username="robot2", password="second-password").status_code == 303
+    assert stored() == Secret("second-password")
+    seen = admin.see(place)
+    assert "robot2" in seen
+    assert "second-password" not in seen
+    assert admin(credentials, username="robot3", password="").status_code == 303  # the name alone
+    assert stored() == Secret("second-password")
+    assert admin(credentials, username="robot3", anonymous="1").status_code == 303
+    assert stored() is None
+    assert "Pulls are anonymous" in admin.see(place)
+
+
+def test_the_connection_is_edited_and_a_mistake_keeps_what_was_typed(admin: Somebody, place: str) -> None:
+    assert admin(place, aliases="localhost:5000\nregistry:5000", insecure="1").status_code == 303
+    assert "localhost:5000" in admin.see(place)
+    answer = admin(place, aliases="kept.example:1", ca_pem="not a certificate")
+    assert answer.status_code == 422
+    assert "kept.example:1" in answer.text
+    assert re.search(r'name="ca_pem"[^>]*aria-invalid="true"', answer.text)
+    with_both = admin.see(place)
+    assert "registry:5000" in with_both
+    assert "robot" in with_both  # the connection's form leaves the credentials
+
+
+def test_a_secret_is_shown_once_and_a_reload_makes_no_second_webhook(
+    admin: Somebody, place: str, database: Database
+) -> None:
+    answer = admin(place.replace("/edit", "/webhook"), format="distribution")
+    assert answer.status_code == 303
+    assert "dwh_" not in answer.text
+    assert "dwh_" not in answer.headers["Set-Cookie"]
+    first = admin.see(place)
+    assert "This is shown once" in first
+    assert secret_in(first)
+    assert "notifications:" in first
+    assert "dwh_" not in admin.see(place)
+    assert len(hooks(database)) == 1
+
+
+def test_the_secret_of_another_session_opens_nothing(admin: Somebody, app: OpenAPI, place: str) -> None:
+    answer = admin(place.replace("/edit", "/webhook"), format="distribution")
+    name, _, value = answer.headers["Set-Cookie"].partition(";")[0].partition("=")
+    other = Somebody(app, "ada")
+    other.client.set_cookie(name, value)
+    assert "dwh_" not in other.see(place)
+
+
+def test_two_secrets_are_valid_while_one_is_rotated(
+    admin: Somebody, app: OpenAPI, place: str, database: Database
+) -> None:
+    admin(place.replace("/edit", "/webhook"), format="distribution")
+    old = secret_in(admin.see(place))
+    (hook,) = hooks(database)
+    act = f"{place.replace('/edit', '')}/webhooks/{hook.id}"
+    assert admin(f"{act}/rotate").status_code == 303
+    new = secret_in(admin.see(place))
+    assert new != old
+    assert "Finish rotation" in admin.see(place)
+    assert [send(app, push(HOST), secret).status_code for secret in (old, new)] == [202, 202]
+    refused = admin(f"{act}/rotate")  # the registry's own secret must not be pushed out
+    assert refused.status_code == 422
+    assert "finish that rotation first" in refused.text
+    assert admin(f"{act}/finish").status_code == 303
+    assert [send(app, push(HOST), secret).status_code for secret in (old, new)] == [401, 202]
+
+
+def test_a_rotation_is_taken_back(admin: Somebody, app: OpenAPI, place: str, database: Database) -> None:
+    admin(place.replace("/edit", "/webhook"), format="distribution")
+    old = secret_in(admin.see(place))
+    act = f"{place.replace('/edit', '')}/webhooks/{hooks(database)[0].id}"
+    admin(f"{act}/rotate")
+    new = secret_in(admin.see(place))
+    assert admin(f"{act}/take-back").status_code == 303
+    assert [send(app, push(HOST), secret).status_code for secret in (old, new)] == [202, 401]
+    assert admin(f"{act}/take-back").status_code == 422
+
+
+def test_a_registry_goes_after_its_webhooks(admin: Somebody, app: OpenAPI, place: str, database: Database) -> None:
+    admin(place.replace("/edit", "/webhook"), format="distribution")
+    secret = secret_in(admin.see(place))
+    assert send(app, push(HOST), secret).status_code == 202
+    act = f"{place.replace('/edit', '')}/webhooks/{hooks(database)[0].id}"
+    remove = place.replace("/edit", "/remove")
+    assert "webhooks belong to this registry" in admin(remove).text
+    assert admin(f"{act}/disable").status_code == 303
+    assert send(app, push(HOST), secret).status_code == 401
+    assert admin(f"{act}/enable").status_code == 303
+    assert admin(f"{act}/remove").status_code == 303
+    assert hooks(database) == ()
+    assert admin(remove).status_code == 303
+    assert HOST not in admin.see("/registries").partition("Last events")[0]
+    with database.read() as session:
+        actions = [entry.action for entry in audit.list_(session).items if entry.action.startswith(("reg", "webhook"))]
+    assert actions == [
+        "registry.remove", "webhook.remove", "webhook.enable", "webhook.disable", "webhook.create", "registry.create",
+    ]  # fmt: skip
+
+
+def test_another_registrys_webhook_is_not_reached_through_this_one(
+    admin: Somebody, place: str, database: Database
+) -> None:
+    admin(place.replace("/edit", "/webhook"), format="distribution")
+    other = urlsplit(admin("/registries", host="other.example").headers["Location"]).path
+    act = f"{other.replace('/edit', '')}/webhooks/{hooks(database)[0].id}/remove"
+    assert admin(act).status_code == 404
+    assert len(hooks(database)) == 1
+
+
+def test_an_unknown_format_and_an_impossible_header_come_back(admin: Somebody, place: str) -> None:
+    for given, field in (
+        ({"format": "carrier-pigeon"}, "format"),
+        ({"format": "distribution", "header": "a b"}, "header"),
+    ):
+        answer = admin(place.replace("/edit", "/webhook"), **given)
+        assert answer.status_code == 422
+        assert re.search(rf'name="{field}"[^>]*aria-invalid="true"', answer.text)
