@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import platform as machine
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from scanner.model.reference import Descriptor, Digest, Platform, Reference
 from scanner.registry.archive import OciLayout, open_archive
 from scanner.registry.decompress import Readable
 from scanner.registry.manifest import ImageIndex, Manifest, build_image, parse_config, parse_manifest, require_image
+from scanner.registry.work_directories import work_directory
 
 if TYPE_CHECKING:
     from scanner.registry.auth import CredentialStore
@@ -260,35 +260,26 @@ def _open_docker(name: str, settings: Settings) -> Source:
     import docker
     from docker.errors import DockerException, ImageNotFound
 
-    settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = tempfile.NamedTemporaryFile(dir=settings.work_dir, suffix=".tar", delete=False)  # noqa: SIM115  closed below
-    try:
-        with file:
+    with ExitStack() as stack:
+        file = stack.enter_context(work_directory(settings, "docker")) / "image.tar"
+        try:
             client = docker.from_env(timeout=120)
             size = 0
-            for chunk in client.images.get(name).save(named=True):
-                size += len(chunk)
-                if size > settings.limits.image_uncompressed:
-                    raise LimitExceeded(f"{name} is larger than {settings.limits.image_uncompressed} bytes")
-                file.write(chunk)
-        layout, close = open_archive(Path(file.name), settings)
-    except ImageNotFound as error:
-        Path(file.name).unlink(missing_ok=True)
-        raise NotFoundError(f"the local engine has no image {name!r}", hint="docker images lists them") from error
-    except DockerException as error:
-        Path(file.name).unlink(missing_ok=True)
-        raise RemoteError(
-            "cannot ask the local engine",
-            reason="engine_unreachable",
-            hint="is dockerd running? see DOCKER_HOST",
-            retryable=False,
-        ) from error
-    except Exception:
-        Path(file.name).unlink(missing_ok=True)
-        raise
-
-    def discard() -> None:
-        close()
-        Path(file.name).unlink(missing_ok=True)
-
-    return LayoutSource(layout, settings, f"docker:{name}", None, discard)
+            with file.open("xb") as out:
+                for chunk in client.images.get(name).save(named=True):
+                    size += len(chunk)
+                    if size > settings.limits.image_uncompressed:
+                        raise LimitExceeded(f"{name} is larger than {settings.limits.image_uncompressed} bytes")
+                    out.write(chunk)
+        except ImageNotFound as error:
+            raise NotFoundError(f"the local engine has no image {name!r}", hint="docker images lists them") from error
+        except DockerException as error:
+            raise RemoteError(
+                "cannot ask the local engine",
+                reason="engine_unreachable",
+                hint="is dockerd running? see DOCKER_HOST",
+                retryable=False,
+            ) from error
+        layout, close = open_archive(file, settings)
+        stack.callback(close)
+        return LayoutSource(layout, settings, f"docker:{name}", None, stack.pop_all().close)

@@ -5,11 +5,8 @@ Kept beside the SBOM, apart from what engines found in the image. A policy may a
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from scanner.advisories import feeds
 from scanner.config import Settings
@@ -18,6 +15,7 @@ from scanner.errors import EngineError, LimitExceeded
 from scanner.model.finding import Component, Coverage, EngineReport, Incomplete, Vulnerability
 from scanner.model.matching import Package
 from scanner.model.scan import AttachedSbom
+from scanner.registry.work_directories import work_directory
 
 _AT_ONCE = 20_000  # packages in one run of an engine
 
@@ -68,13 +66,9 @@ def _ask(engine: Engine, packages: Sequence[Package], means: Means) -> MatchRepo
     settings = means.settings
     if len(packages) > _AT_ONCE:
         raise LimitExceeded(f"the SBOMs list {len(packages)} packages, more than {_AT_ONCE}")
-    settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    work = Path(tempfile.mkdtemp(prefix="sbom-", dir=settings.work_dir.absolute()))
-    try:
+    with work_directory(settings, "sbom") as work:
         cache = settings.home.absolute() / "cache" / f"{engine.id}-{means.slot}"
         return engine.look_up(MatchJob(packages, "", work, cache, settings, means.seconds(), means.cancelled))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _answer(

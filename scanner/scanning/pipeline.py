@@ -7,15 +7,12 @@ and hand back a ``ScanReport``: immutable evidence that says of everything it co
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from pathlib import Path
 
 from scanner import __version__, catalog
 from scanner.advisories import feeds
@@ -53,6 +50,7 @@ from scanner.registry.layout import lay_out
 from scanner.registry.manifest import layer_compression
 from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import AccessTo, RegistrySource, Source, open_target
+from scanner.registry.work_directories import sweep, work_directory
 from scanner.scanning import attached_sboms, posture, verification
 from scanner.scanning.verification import Trust
 
@@ -106,6 +104,7 @@ def local_services(settings: Settings) -> Iterator[Services]:
     """Services for one scan in this process; its engine cache is the first that no other process uses."""
     from scanner.scanning.slots import claim_slot
 
+    sweep(settings)  # whoever never runs a server has nobody else who would
     with claim_slot(settings.home / "slots") as slot:
         yield replace(make_services(settings, slot), trust=_stored_trust(settings))
 
@@ -355,25 +354,22 @@ def ask_engine(image: Image, engine_id: str, services: Services, deadline: Deadl
     """
     settings = services.settings
     engine = catalog.engines()[engine_id]
-    settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    work = Path(tempfile.mkdtemp(prefix="scan-", dir=settings.work_dir.absolute()))
     cache = settings.home.absolute() / "cache" / f"{engine_id}-{services.slot}"
     try:
-        layout = lay_out(image, services.blobs, work / "layout")
-        scratch = work / "scratch"
-        scratch.mkdir()
-        seconds = deadline.share(settings.limits.engine_seconds)
-        job = EngineJob(
-            image, layout, scratch, cache, settings, seconds, settings.engine_secrets, cancelled=services.cancelled
-        )
-        answer = engine.scan(job)
+        with work_directory(settings, "scan") as work:
+            layout = lay_out(image, services.blobs, work / "layout")
+            scratch = work / "scratch"
+            scratch.mkdir()
+            seconds = deadline.share(settings.limits.engine_seconds)
+            job = EngineJob(
+                image, layout, scratch, cache, settings, seconds, settings.engine_secrets, cancelled=services.cancelled
+            )
+            answer = engine.scan(job)
         return supported(feeds.annotate(settings, answer), datetime.now(UTC).date())
     except EngineError as error:
         if error.retryable:
             raise
         return silent_engine(engine, settings, error)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def supported(answer: EngineReport, today: date) -> EngineReport:

@@ -151,6 +151,11 @@ def retry(session: Connection, held: Job, reason: str, message: str, retry_after
     )  # fmt: skip
 
 
+def hand_back(session: Connection, held: Job) -> None:
+    """Give the job back, as a worker does that is told to stop: neither ``attempt`` nor ``lost`` counts it. Raises LeaseLost."""
+    _LEASES.hand_back(session, held.id, held.fence)
+
+
 def _end(session: Connection, held: Job, state: ScanState, reason: str, message: str, **more: Any) -> None:
     _LEASES.write(
         session, held.id, held.fence, state=state, reason=reason, message=message[:1000], lease_until=None,

@@ -19,6 +19,7 @@ from scanner.store.session import epoch, moment
 
 ATTEMPTS, LOSSES = 3, 5
 _BACK_OFF = (10.0, 60.0, 300.0)
+HANDED_BACK = {"reason": "handed_back", "message": "its worker was told to stop, and gave it back"}
 _GRACE = 2.0  # a lease is given up a little later than it ends: the worker's own clock may lag
 
 
@@ -70,6 +71,13 @@ class Leases:
         if progress is not None:
             values |= {"stage": progress.stage, "progress": noted(progress)}
         self.write(session, identifier, fence, **values)
+
+    def hand_back(self, session: Connection, identifier: str, fence: int, **values: Any) -> None:
+        """Put it back into the queue, without fault, for another worker to take at once. Raises LeaseLost."""
+        now = epoch(session)
+        self.write(
+            session, identifier, fence, state=ScanState.QUEUED, lease_until=None, next_at=now, **HANDED_BACK, **values
+        )
 
     def expired(self, now: float) -> sa.ColumnElement[bool]:
         return sa.and_(self.table.c.state == ScanState.RUNNING, self.table.c.lease_until < now - _GRACE)

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from scanner.errors import ConflictError, NotFoundError
 from scanner.model.reference import Digest, Platform
 from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
-from scanner.store.leases import ATTEMPTS, LOSSES, Leases, locked, pause
+from scanner.store.leases import ATTEMPTS, HANDED_BACK, LOSSES, Leases, locked, pause
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import decision, delivery_scan, idempotency, report, scan, scan_attempt, verdict
 from scanner.store.session import epoch, moment
@@ -332,6 +332,12 @@ def retry(session: Connection, held: Claim, reason: str, message: str, retry_aft
     )  # fmt: skip
     _close_attempt(session, held.scan_id, held.fence, reason, message)
     return ScanState.RETRY_WAIT
+
+
+def hand_back(session: Connection, held: Claim) -> None:
+    """Give the scan back, as a worker does that is told to stop: neither ``attempt`` nor ``lost`` counts it. Raises LeaseLost."""
+    _LEASES.hand_back(session, held.scan_id, held.fence, key=None, request_key=None, progress=None, kicked_epoch=None)
+    _close_attempt(session, held.scan_id, held.fence, **HANDED_BACK)
 
 
 def _end(session: Connection, held: Claim, state: ScanState, reason: str, message: str, **more: Any) -> None:

@@ -7,15 +7,11 @@ so that whoever is killed is followed by somebody who goes on. None of them asks
 from __future__ import annotations
 
 import logging
-import shutil
 import socket
-import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy.engine import Connection
 
@@ -27,6 +23,7 @@ from scanner.errors import EngineError, ScannerError
 from scanner.model.finding import Incomplete, Matched, Vulnerability
 from scanner.model.matching import Basis, Package, rebuilt
 from scanner.model.scan import Lane, Progress, ScanReport, ScanRequest, ScanState, Stage
+from scanner.registry.work_directories import work_directory
 from scanner.services import decisions
 from scanner.store import images, jobs, matches, revocations, scans
 from scanner.store.session import Database, moment
@@ -227,20 +224,10 @@ def _ask(job: jobs.Job, upkeep: Upkeep, engine: Engine, on: Basis, report: Repor
 def _match(upkeep: Upkeep, engine: Engine, packages: Sequence[Package], release: str) -> MatchReport:
     settings = upkeep.settings
     cache = settings.home.absolute() / "cache" / f"{engine.id}-{upkeep.slot}"
-    with _directory(settings) as work:
+    with work_directory(settings, "match") as work:
         return engine.look_up(
             MatchJob(packages, release, work, cache, settings, settings.limits.engine_seconds, upkeep.cancelled)
         )
-
-
-@contextmanager
-def _directory(settings: Settings) -> Iterator[Path]:
-    settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    work = Path(tempfile.mkdtemp(prefix="match-", dir=settings.work_dir.absolute()))
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _must_be(on: Basis, answer: MatchReport) -> None:

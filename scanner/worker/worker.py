@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from celery import Celery
 from sqlalchemy.engine import Connection
@@ -24,6 +24,7 @@ from scanner import catalog, queue
 from scanner.config import Settings, secret_key
 from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
 from scanner.model.scan import Progress, Stage
+from scanner.registry.work_directories import sweep
 from scanner.scanning.slots import claim_slot
 from scanner.services import audit_anchors, decisions
 from scanner.store import jobs, registry_checks, scans, trend
@@ -33,14 +34,15 @@ from scanner.worker import maintenance, server_scan
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 1.0
-_EXAMINE_SECONDS = 60.0
+_EXAMINE_SECONDS, _TIDY_SECONDS = 60.0, 60.0
+_STOP_SECONDS = 5.0  # the supervisor kills after 12
 _ANCHOR_SECONDS, _REFRESH_SECONDS = 60.0, 5.0
 Runner = Callable[[scans.Claim, "server_scan.ServerServices", Callable[[Progress], None]], None]
 
 
 @dataclass
 class Worker:
-    """One worker process. ``run`` blocks until ``stop``; scans that are running then are left to their leases and to other workers."""
+    """One worker process. ``run`` blocks until ``stop``; scans that are running then are handed back, and other workers take them at once."""
 
     settings: Settings
     database: Database
@@ -53,10 +55,13 @@ class Worker:
         self.due = threading.Event()  # set: look at once whether a job is due
         self._wake = threading.Condition()
         self._nudges = 0
-        self._anchored = float("-inf")
+        self._anchored = self._tidied = float("-inf")
+        self._attempts: set[Attempt[Any]] = set()
+        self._attempts_lock = threading.Lock()
+        self._handing_back = False
 
     def stop(self) -> None:
-        """Take no new scan; running ones lose their lease when the process ends."""
+        """Take no new scan, and hand back what is running."""
         self._stop.set()
         self.due.set()
         self.nudge()
@@ -78,6 +83,34 @@ class Worker:
         for thread in threads:
             thread.start()
         self._stop.wait()
+        self._hand_back()
+        # An engine that is cancelled is killed with its whole group by the thread that runs it: let that happen. A thread that waits for
+        # a registry is left behind: it holds no lease, and so can write nothing.
+        ends = time.monotonic() + _STOP_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+
+    def _hand_back(self) -> None:
+        with self._attempts_lock:
+            self._handing_back = True
+            running = list(self._attempts)
+        for attempt in running:
+            attempt.hand_back()
+
+    def _attempt(self, hold: Hold[Held], work: Callable[[Attempt[Held]], None]) -> None:
+        """One attempt that ends with the process: whoever stops the worker hands it back."""
+        attempt = Attempt(self.settings, self.database, hold)
+        with self._attempts_lock:
+            self._attempts.add(attempt)
+            late = self._handing_back
+        try:
+            if late:  # claimed at the very moment
+                attempt.hand_back()
+            else:
+                work(attempt)
+        finally:
+            with self._attempts_lock:
+                self._attempts.discard(attempt)
 
     def _lanes(self, number: int) -> tuple[str, ...]:
         """Slot 0 is kept for whoever waits, where there are several slots and the worker serves the gate at all."""
@@ -119,9 +152,12 @@ class Worker:
             return False
         if claim is None:
             return False
-        attempt = Attempt(self.settings, self.database, of_scan(claim))
-        own = services.cancelled_by(attempt.cancelled)
-        attempt.run(lambda report: self.runner(claim, own, report))
+
+        def work(attempt: Attempt[scans.Claim]) -> None:
+            own = services.cancelled_by(attempt.cancelled)
+            attempt.run(lambda report: self.runner(claim, own, report))
+
+        self._attempt(of_scan(claim), work)
         return True
 
     def _keep_up(self) -> None:
@@ -150,8 +186,11 @@ class Worker:
             job = jobs.claim(session, self.name, can, self.settings.lease_seconds)
         if job is None:
             return False
-        attempt = Attempt(self.settings, self.database, of_job(job))
-        attempt.run(lambda report: maintenance.run(job, replace(own, cancelled=attempt.cancelled), report))
+
+        def work(attempt: Attempt[jobs.Job]) -> None:
+            attempt.run(lambda report: maintenance.run(job, replace(own, cancelled=attempt.cancelled), report))
+
+        self._attempt(of_job(job), work)
         return True
 
     def check_once(self, lanes: Sequence[str], services: server_scan.ServerServices) -> bool:
@@ -166,8 +205,23 @@ class Worker:
             log.warning("an examination of a registry went to another worker")
         return False
 
+    def _tidy(self) -> None:
+        """Remove the work directories of killed processes: they pin blobs, and nobody else would."""
+        if time.monotonic() - self._tidied < _TIDY_SECONDS:
+            return
+        self._tidied = time.monotonic()
+        try:
+            removed = sweep(self.settings)
+        except OSError as error:
+            log.warning("cannot remove what killed workers left in %s: %s", self.settings.work_dir, error)
+        else:
+            if removed:
+                log.warning("removed %d work directories of killed workers", removed)
+
     def _sweeper(self) -> None:
+        self._tidy()
         while not self._stop.wait(self.settings.sweep_seconds):
+            self._tidy()
             try:
                 with self.database.session() as session:
                     swept = scans.sweep(session)
@@ -216,14 +270,15 @@ class Hold(Generic[Held]):
     heartbeat: Callable[[Connection, Held, float, Progress | None], None]
     retry: Callable[[Connection, Held, str, str, float | None], object]
     fail: Callable[[Connection, Held, str, str], None]
+    hand_back: Callable[[Connection, Held], None]
 
 
 def of_scan(claim: scans.Claim) -> Hold[scans.Claim]:
-    return Hold(f"scan {claim.scan_id}", claim, scans.heartbeat, scans.retry, scans.fail)
+    return Hold(f"scan {claim.scan_id}", claim, scans.heartbeat, scans.retry, scans.fail, scans.hand_back)
 
 
 def of_job(job: jobs.Job) -> Hold[jobs.Job]:
-    return Hold(f"{job.kind} {job.id}", job, jobs.heartbeat, jobs.retry, jobs.fail)
+    return Hold(f"{job.kind} {job.id}", job, jobs.heartbeat, jobs.retry, jobs.fail, jobs.hand_back)
 
 
 class Attempt(Generic[Held]):
@@ -232,11 +287,26 @@ class Attempt(Generic[Held]):
     def __init__(self, settings: Settings, database: Database, hold: Hold[Held]) -> None:
         self._settings, self._database, self._hold = settings, database, hold
         self._lost, self._over = threading.Event(), threading.Event()
+        self._handed_back = False
         self._progress = Progress(Stage.RESOLVE)
 
     def cancelled(self) -> bool:
         """Whether it belongs to another worker by now, or to nobody: stop at once."""
         return self._lost.is_set()
+
+    def hand_back(self) -> None:
+        """Give it up at once, so that another worker begins at once. What the work still does is cancelled, and writes nothing."""
+        self._handed_back = True
+        try:
+            with self._database.session() as session:
+                self._hold.hand_back(session, self._hold.row)
+            log.info("%s was handed back", self._hold.what)
+        except LeaseLost:
+            pass  # it ended meanwhile
+        except ScannerError as error:
+            log.warning("cannot hand %s back, its lease will run out: %s", self._hold.what, error)
+        finally:
+            self._lost.set()  # last: a cancelled engine must not look like a scan that failed
 
     def run(self, work: Callable[[Callable[[Progress], None]], None]) -> None:
         beat = threading.Thread(target=self._heartbeat, name=f"lease of {self._hold.what[:16]}", daemon=True)
@@ -248,6 +318,9 @@ class Attempt(Generic[Held]):
         except ScannerError as error:
             self._end(error)
         except Exception as error:
+            if self._handed_back:  # whatever broke, broke because it was cancelled
+                log.info("%s ended with %s after it was handed back", self._hold.what, type(error).__name__)
+                return
             log.exception("%s broke", self._hold.what)
             self._end(ScannerError(f"internal error ({type(error).__name__})", retryable=True))
         finally:
@@ -277,6 +350,8 @@ class Attempt(Generic[Held]):
 
     def _end(self, error: ScannerError) -> None:
         """Record how the attempt failed. If the database is away the lease runs out, and the sweeper does it."""
+        if self._handed_back:
+            return
         message = f"{error}" + (f" ({error.hint})" if error.hint else "")
         again = error.retryable and error.fault is not Fault.CALLER
         for pause in (0.0, 1.0, 3.0):
