@@ -13,7 +13,9 @@ from scanner.reports.base import ReportFormat
 from scanner.trust.base import TrustScheme
 from scanner.workloads.base import WorkloadSource
 
+# What ``engine: both`` means, Trivy first: where the two agree, its words are shown. A third engine does not change it.
 BOTH = "both"
+_BOTH = ("trivy", "clair")
 
 
 @cache
@@ -41,13 +43,13 @@ def engines() -> Mapping[str, Engine]:
 
 
 def engine_choices() -> tuple[str, ...]:
-    """What ``engine`` takes wherever a scan is asked for: an engine's id, or both of them."""
+    """What ``engine`` takes wherever a scan is asked for: an engine's id, or ``both`` for Trivy and Clair."""
     return (*engines(), BOTH)
 
 
 def chosen_engines(choice: str) -> tuple[str, ...]:
-    """The ids of the engines that a choice means, Trivy's first: where they agree, its words are shown."""
-    return tuple(sorted(engines(), key=lambda name: name != "trivy")) if choice == BOTH else (choice,)
+    """The ids of the engines that a choice means."""
+    return _BOTH if choice == BOTH else (choice,)
 
 
 def chosen(choice: str) -> tuple[Engine, ...]:
