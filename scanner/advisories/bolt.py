@@ -22,6 +22,10 @@ _HEADER, _ELEMENT = 16, 16
 _NO_FREELIST = 0xFFFFFFFFFFFFFFFF
 _FILL = PAGE // 2
 _MAX_DEPTH = 32
+_PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
+# What one reader may read of a file in all: several times all of it. Pages that point at one another, or buckets that hold themselves,
+# would otherwise be read for ever: with 200 children a page, 32 levels are more pages than there are atoms.
+_READ_TIMES, _READ_LEAST = 4, 64 << 20
 
 Tree = Mapping[bytes, "bytes | Tree"]
 
@@ -130,34 +134,63 @@ class _Meta:
     transaction: int
 
 
+class _File:
+    """The pages of an open file, as long as no more is read than an honest file could make anybody read."""
+
+    def __init__(self, data: mmap.mmap, page_size: int) -> None:
+        self._data, self._page_size = data, page_size
+        self._left = max(_READ_LEAST, _READ_TIMES * len(data))
+
+    def page(self, number: int) -> bytes:
+        """The page with its overflow pages. Raises UsageError where there is none."""
+        start = number * self._page_size
+        if number < 2 or start + _HEADER > len(self._data):
+            raise _broken()
+        flags, _, overflow = struct.unpack_from("<HHI", self._data, start + 8)
+        end = start + (overflow + 1) * self._page_size
+        if not flags & (_LEAF | _BRANCH) or end > len(self._data):
+            raise _broken()
+        self.spend(end - start)
+        return self._data[start:end]
+
+    def spend(self, size: int) -> None:
+        """Count what is read. Raises UsageError when it is too much."""
+        self._left -= size
+        if self._left < 0:
+            raise UsageError("the file is damaged: its pages point at one another", hint="download it again")
+
+
 @dataclass(frozen=True)
 class Bucket:
     """A bucket of a file that is open for reading. Raises UsageError where a page is not what it must be."""
 
-    _data: mmap.mmap
-    _page_size: int
+    _file: _File
     _root: int
     _inline: bytes = b""
 
     def items(self) -> Iterator[tuple[bytes, bytes | Bucket]]:
         """Keys in order, with their values or the buckets below them."""
-        yield from self._walk(self._inline or self._page(self._root), 0)
+        yield from self._walk(self._first(), 0)
 
     def get(self, key: bytes) -> bytes | Bucket | None:
         """What is under ``key``, found by way of the branches."""
-        page = self._inline or self._page(self._root)
+        page = self._first()
         for _ in range(_MAX_DEPTH):
             if _flags(page) & _LEAF:
                 return next((value for name, value in self._leaf(page) if name == key), None)
             below = [child for first, child in _children(page) if first <= key]
             if not below:
                 return None
-            page = self._page(below[-1])
+            page = self._file.page(below[-1])
         raise _broken()
 
     def bucket(self, key: bytes) -> Bucket | None:
         found = self.get(key)
         return found if isinstance(found, Bucket) else None
+
+    def _first(self) -> bytes:
+        self._file.spend(len(self._inline))
+        return self._inline or self._file.page(self._root)
 
     def _walk(self, page: bytes, depth: int) -> Iterator[tuple[bytes, bytes | Bucket]]:
         if depth > _MAX_DEPTH:
@@ -166,12 +199,16 @@ class Bucket:
             yield from self._leaf(page)
         else:
             for _, child in _children(page):
-                yield from self._walk(self._page(child), depth + 1)
+                yield from self._walk(self._file.page(child), depth + 1)
 
     def _leaf(self, page: bytes) -> Iterator[tuple[bytes, bytes | Bucket]]:
+        left = len(page)  # elements lie side by side: what they hold together is no more than the page
         for position in _elements(page):
             flags, offset, key_size, value_size = struct.unpack_from("<IIII", page, position)
             start = position + offset
+            left -= _ELEMENT + key_size + value_size
+            if left < 0:
+                raise _broken()
             key, value = page[start : start + key_size], page[start + key_size : start + key_size + value_size]
             if len(key) != key_size or len(value) != value_size:
                 raise _broken()
@@ -181,17 +218,7 @@ class Bucket:
         if len(value) < 16:
             raise _broken()
         (root,) = struct.unpack_from("<Q", value)
-        return Bucket(self._data, self._page_size, root, value[16:] if root == 0 else b"")
-
-    def _page(self, number: int) -> bytes:
-        start = number * self._page_size
-        if number < 2 or start + _HEADER > len(self._data):
-            raise _broken()
-        flags, _, overflow = struct.unpack_from("<HHI", self._data, start + 8)
-        end = start + (overflow + 1) * self._page_size
-        if not flags & (_LEAF | _BRANCH) or end > len(self._data):
-            raise _broken()
-        return self._data[start:end]
+        return Bucket(self._file, root, value[16:] if root == 0 else b"")
 
 
 def _flags(page: bytes) -> int:
@@ -225,7 +252,7 @@ def opened(file: Path) -> Iterator[Bucket]:
             raise UsageError(f"{file.name} is not a complete Trivy database", hint="download it again")
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             meta = _newest_meta(data, file.name)
-            yield Bucket(data, meta.page_size, meta.root)
+            yield Bucket(_File(data, meta.page_size), meta.root)
 
 
 def check(file: Path) -> None:
@@ -241,7 +268,8 @@ def _newest_meta(data: mmap.mmap, name: str) -> _Meta:
         body = data[offset + _HEADER : offset + _HEADER + 64]
         magic, version, page_size, _, root, _, _, pages, transaction = struct.unpack("<IIIIQQQQQ", body[:56])
         (checksum,) = struct.unpack("<Q", body[56:64])
-        if (magic, version, checksum) == (_MAGIC, _VERSION, _fnv1a(body[:56])) and 0 < pages * page_size <= len(data):
+        known = (magic, version, checksum) == (_MAGIC, _VERSION, _fnv1a(body[:56])) and page_size in _PAGE_SIZES
+        if known and 0 < pages * page_size <= len(data):
             found.append(_Meta(page_size, root, transaction))
     if not found:
         raise UsageError(f"{name} is not a complete Trivy database", hint="download it again")
