@@ -84,6 +84,7 @@ class Limits:
     token: int = 64 << 10
     report: int = 128 << 20
     report_findings: int = 200_000
+    packages: int = 50_000  # that an engine is given to look up in one image
     json_depth: int = 64
     redirects: int = 3
     document_seconds: float = 45  # a manifest, config, token or list: all tries together

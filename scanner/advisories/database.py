@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import tarfile
@@ -33,6 +34,7 @@ _KEEP = 2
 _SCHEMA = 2
 _FILES = {"db": ("trivy.db", "metadata.json"), "java-db": ("trivy-java.db", "metadata.json")}
 _NAMES = ("trivy.db", "trivy-java.db", "metadata.json")
+_CONTENT_SET = re.compile(rb"rhel-([0-9]+)-")
 _OTHER_BUCKETS = (b"vulnerability", b"data-source", b"vulnerability-detail", b"vulnerability-id", b"Red Hat CPE")
 
 
@@ -63,6 +65,55 @@ class Generation:
             next_update=parse_time(document.get("NextUpdate")),
             digest=digest,
         )
+
+    def holdings(self) -> Holdings:
+        """What it has advisories for. Raises AdvisoriesUnavailable for a file that cannot be read."""
+        file = self.directory / "db" / "trivy.db"
+        try:
+            stat = file.stat()
+            return _holdings(file, stat.st_mtime_ns, stat.st_size)
+        except (OSError, UsageError) as error:
+            raise AdvisoriesUnavailable(
+                f"the advisory database cannot be read: {error}", hint="dockwarden advisories import FILE"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a database has advisories for: where an engine looks up anything else, finding nothing says nothing.
+
+    ``sources``: names of the sources with at least one advisory, as trivy-db names them: "debian 12", "pip::GitHub Security Advisory
+    Pip". ``rhel``: major releases that Red Hat's content sets are known of; the source "Red Hat" itself has no releases.
+    """
+
+    sources: frozenset[str] = frozenset()
+    rhel: frozenset[str] = frozenset()
+
+    def has(self, source: str) -> bool:
+        """Whether the source is there; ``pip::`` with nothing behind it: any source of that ecosystem."""
+        return (
+            any(name.startswith(source) for name in self.sources) if source.endswith("::") else source in self.sources
+        )
+
+
+@lru_cache(maxsize=8)
+def _holdings(file: Path, mtime: int, size: int) -> Holdings:
+    with bolt.opened(file) as root:
+        found = {
+            name.decode("utf-8", "replace")
+            for name, packages in root.items()
+            if name not in _OTHER_BUCKETS and isinstance(packages, bolt.Bucket) and _holds_any(packages)
+        }
+        cpe = root.bucket(b"Red Hat CPE")
+        sets = cpe.bucket(b"repository") if cpe else None
+        majors = {
+            match[1].decode() for name, _ in (sets.items() if sets else ()) if (match := _CONTENT_SET.match(name))
+        }
+    return Holdings(frozenset(found), frozenset(majors))
+
+
+def _holds_any(packages: bolt.Bucket) -> bool:
+    return any(isinstance(a, bolt.Bucket) and next(a.items(), None) is not None for _, a in packages.items())
 
 
 @lru_cache(maxsize=8)

@@ -20,7 +20,7 @@ import orjson
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from scanner.config import Settings
+from scanner.config import Limits, Settings
 from scanner.errors import EngineError
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
@@ -43,17 +43,22 @@ class Answer:
 
     def document(self, settings: Settings) -> Mapping[str, Any]:
         """The JSON object it must be. Raises EngineError(reason="scanner_output_invalid")."""
-        found = load_untrusted_json(
-            self.body,
-            limit=settings.limits.report,
-            depth=settings.limits.json_depth,
-            error=EngineError,
-            reason="scanner_output_invalid",
-            mend_text=True,
-        )
-        if not isinstance(found, dict):
-            raise EngineError("Clair's answer is not a JSON object", reason="scanner_output_invalid")
-        return found
+        return read_document(self.body, settings.limits)
+
+
+def read_document(data: bytes, limits: Limits) -> Mapping[str, Any]:
+    """The JSON object that an answer's bytes must be. Raises EngineError(reason="scanner_output_invalid")."""
+    found = load_untrusted_json(
+        data,
+        limit=limits.report,
+        depth=limits.json_depth,
+        error=EngineError,
+        reason="scanner_output_invalid",
+        mend_text=True,
+    )
+    if not isinstance(found, dict):
+        raise EngineError("Clair's answer is not a JSON object", reason="scanner_output_invalid")
+    return found
 
 
 class ClairClient:

@@ -51,13 +51,15 @@ class MatchJob:
 
 @dataclass(frozen=True)
 class MatchReport:
-    """``found``: by package key. A package that is not among them was not looked up: that is no "nothing found"."""
+    """``found``: by package key. A package that is not among them was not looked up: that is no "nothing found".
+    ``uncovered``: types of packages that the advisory database has nothing about."""
 
     version: str
     binary: Digest | None
     advisories: AdvisoryStatus
     found: Mapping[str, tuple[Vulnerability, ...]]
     os_supported: bool | None = None
+    uncovered: tuple[str, ...] = ()
 
 
 class Engine(ABC):

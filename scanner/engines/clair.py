@@ -19,9 +19,10 @@ from urllib.parse import parse_qs
 
 from packageurl import PackageURL
 
-from scanner.config import Settings
-from scanner.engines._answers import as_dict, as_link, as_list, as_text
-from scanner.engines._clair_client import ClairClient, configured_url
+from scanner.config import Limits, Settings
+from scanner.engines import _clair_updaters
+from scanner.engines._answers import as_dict, as_exact_text, as_link, as_list, as_score, as_severity, as_text, at_most
+from scanner.engines._clair_client import ClairClient, configured_url, read_document
 from scanner.engines._layer_server import own_address, serve_layers
 from scanner.engines.base import Engine, EngineJob
 from scanner.errors import EngineError
@@ -43,16 +44,17 @@ from scanner.model.untrusted import clean_text
 from scanner.registry.manifest import parse_time
 
 _TEXT, _SHORT, _MANY = 4096, 512, 50
+_LIMITS = Limits()
 _dict, _list = partial(as_dict, engine="Clair"), partial(as_list, engine="Clair")
 _ASK_SECONDS = 5.0
 _KNOWN_IMAGES = 100_000
 _FINISHED = "IndexFinished"
 _SEVERITIES = {
-    "negligible": Severity.LOW,  # as Trivy does: somebody looked, and it is a vulnerability all the same
-    "low": Severity.LOW,
-    "medium": Severity.MEDIUM,
-    "high": Severity.HIGH,
-    "critical": Severity.CRITICAL,
+    "Negligible": Severity.LOW,  # as Trivy does: somebody looked, and it is a vulnerability all the same
+    "Low": Severity.LOW,
+    "Medium": Severity.MEDIUM,
+    "High": Severity.HIGH,
+    "Critical": Severity.CRITICAL,
 }
 _CVE = re.compile(r"\bCVE-[0-9]{4}-[0-9]{4,}\b")
 _CVSS_METRICS = {"cvssMetricV2": "2.0", "cvssMetricV30": "3.0", "cvssMetricV31": "3.1", "cvssMetricV40": "4.0"}
@@ -71,19 +73,6 @@ _SYSTEMS = {
     "sles": ("rpm", "suse linux enterprise server"),
     "opensuse-leap": ("rpm", "opensuse.leap"),
     "photon": ("rpm", "photon"),
-}
-# What the names of a system's updaters begin with (claircore, each updater's Name()). A system that is not here has none.
-_UPDATERS = {
-    "debian": ("debian",),
-    "ubuntu": ("ubuntu",),
-    "alpine": ("alpine",),
-    "rhel": ("rhel", "RHEL"),
-    "centos": ("rhel", "RHEL"),
-    "ol": ("oracle",),
-    "amzn": ("aws",),
-    "sles": ("suse",),
-    "opensuse-leap": ("suse",),
-    "photon": ("photon",),
 }
 # claircore writes a language's packages as "<scanner>:<path>".
 _LANGUAGES = {
@@ -125,14 +114,18 @@ class ClairEngine(Engine):
                 document = client.vulnerability_report(job.image.digest)
             if document is None:
                 raise EngineError("Clair does not find what it has just indexed", reason="scanner_output_invalid")
-            return Reader(document, job.image).report(_version(state), Updates.of(client))
+            return Reader(document, job.image, job.settings.limits).report(_version(state), Updates.of(client))
 
     def match(self, image: Image, settings: Settings, seconds: float) -> EngineReport | None:
         """What is known by now against an image that was indexed before, without its layers; None: it is not indexed any more."""
         with ClairClient(settings, seconds) as client:
             version = _version(client.index_state())
             document = client.vulnerability_report(image.digest)
-            return Reader(document, image).report(version, Updates.of(client)) if document is not None else None
+            return (
+                Reader(document, image, settings.limits).report(version, Updates.of(client))
+                if document is not None
+                else None
+            )
 
 
 def _version(state: str) -> str:
@@ -213,28 +206,29 @@ class Updates:
     def status(self, system: str = "") -> AdvisoryStatus:
         """``system``: as far as it concerns this distribution. Clair writes an update down only when something had changed, so the newest
         of them is the moment at which it last learnt something."""
-        concerned = [date for name, date in self._dates.items() if not system or _updates(name, system)]
+        concerned = [date for name, date in self._dates.items() if not system or _clair_updaters.concerns(name, system)]
         digest = Digest.of("\n".join(f"{n} {d.isoformat()}" for n, d in sorted(self._dates.items())).encode())
         newest = max(concerned, default=None)
         return AdvisoryStatus("clair", self._latest, newest, newest, None, digest if self._dates else None)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The updaters that have brought anything yet."""
+        return frozenset(self._dates)
+
     def cover(self, system: str) -> bool:
         """Whether there are advisories for this distribution at all."""
-        return any(_updates(name, system) for name in self._dates)
-
-
-def _updates(updater: str, system: str) -> bool:
-    return updater.startswith(_UPDATERS.get(system, ()))
+        return any(_clair_updaters.concerns(name, system) for name in self._dates)
 
 
 class Reader:
     """Clair's vulnerability report as our values. Everything in it may have come from the image: bounded, cleaned, refused where it is not
     what the schema says (reason ``scanner_output_invalid``)."""
 
-    def __init__(self, document: Mapping[str, Any], image: Image) -> None:
+    def __init__(self, document: Mapping[str, Any], image: Image, limits: Limits = _LIMITS) -> None:
         if document.get("manifest_hash") != str(image.digest):
             raise EngineError("Clair's report is about another image", reason="scanner_output_invalid")
-        self._image = image
+        self._image, self._limits = image, limits
         self._packages = {key: _dict(value) for key, value in _dict(document.get("packages")).items()}
         self._environments = {
             key: [_dict(item) for item in _list(value)] for key, value in _dict(document.get("environments")).items()
@@ -246,10 +240,18 @@ class Reader:
 
     def report(self, version: str, updates: Updates) -> EngineReport:
         system = self._system()
-        family, release = as_text(system.get("did"), _SHORT).lower(), as_text(system.get("version_id"), _SHORT)
-        found = {key: tuple(self._components(key, package)) for key, package in self._packages.items()}
+        family = as_text(system.get("did"), _SHORT).lower()
+        # Of Alpine, claircore tells the release in another member.
+        release = as_text(system.get("version_id"), _SHORT) or as_text(system.get("version"), _SHORT)
+        placed = ((key, c) for key, package in self._packages.items() for c in self._components(key, package))
+        found: dict[str, list[Component]] = {key: [] for key in self._packages}
+        for key, component in at_most(placed, self._limits.packages, "packages", "Clair"):
+            found[key].append(component)
         components = tuple(component for items in found.values() for component in items)
-        coverage = Coverage(family, release, None, len(components))
+        kind, codename = _SYSTEMS.get(family, ("", ""))[1], as_text(system.get("version_code_name"), _SHORT)
+        missing = dict(_clair_updaters.gaps(family, release, codename, kind, components, updates.names))
+        coverage = Coverage(family, release, None, len(components), without_advisories=tuple(missing))
+        said = at_most(self._findings(found), self._limits.report_findings, "vulnerabilities", "Clair")
         return EngineReport(
             engine="clair",
             version=version,
@@ -257,15 +259,18 @@ class Reader:
             advisories=updates.status(family if updates.cover(family) else ""),
             coverage=coverage,
             components=components,
-            vulnerabilities=tuple(self._findings(found)),
-            incomplete=tuple(_gaps(coverage, updates)),
+            vulnerabilities=tuple(said),
+            incomplete=(*_gaps(coverage), *missing.values()),
             isolation="remote",
         )
 
     def _system(self) -> Mapping[str, Any]:
         """The distribution that most packages belong to, or else the only one there is."""
         uses = Counter(
-            key for items in self._environments.values() for item in items if (key := item.get("distribution_id"))
+            key
+            for items in self._environments.values()
+            for item in items
+            if (key := as_exact_text(item.get("distribution_id"), _SHORT, "Clair"))
         )
         best = next((key for key, _ in uses.most_common() if key in self._distributions), None)
         if best is None and len(self._distributions) == 1:
@@ -274,7 +279,7 @@ class Reader:
 
     def _components(self, key: str, package: Mapping[str, Any]) -> Iterator[Component]:
         """The package in every place where it was found."""
-        name, version = as_text(package.get("name"), _SHORT), as_text(package.get("version"), _SHORT)
+        name, version = as_text(package.get("name"), _SHORT).strip(), as_text(package.get("version"), _SHORT)
         if not name:
             raise EngineError("Clair's report names a package without a name", reason="scanner_output_invalid")
         source = _dict(package.get("source"))
@@ -282,7 +287,10 @@ class Reader:
             database = as_text(place.get("package_db"), _TEXT)
             scanner, _, path = database.partition(":")
             language = _LANGUAGES.get(scanner)
-            system = self._distributions.get(str(place.get("distribution_id")), {}) or self._system()
+            system = (
+                self._distributions.get(as_exact_text(place.get("distribution_id"), _SHORT, "Clair"), {})
+                or self._system()
+            )
             layer = self._layer(place.get("introduced_in"))
             yield Component(
                 purl=_purl(package, name, version, language, system),
@@ -311,15 +319,15 @@ class Reader:
                     yield self._finding(identifier, item, component)
 
     def _finding(self, identifier: str, item: Mapping[str, Any], component: Component) -> Vulnerability:
-        said, links = as_text(item.get("name"), _SHORT), as_text(item.get("links"), _TEXT * 4).split()
+        said, links = as_text(item.get("name"), _SHORT).strip(), as_text(item.get("links"), _TEXT * 4).split()
         if not said:
             raise EngineError("Clair's report names a vulnerability without a name", reason="scanner_output_invalid")
         named = _CVE.search(said)
         name = named[0] if named else said.split()[0]
         addresses = tuple(filter(None, (as_link(link, _TEXT) for link in links[:_MANY])))
-        fixed = _fixed(as_text(item.get("fixed_in_version"), _SHORT))
+        fixed = _fixed(as_exact_text(item.get("fixed_in_version"), _SHORT, "Clair"))
         mentioned = [] if named else [cve for link in addresses for cve in _CVE.findall(link)]
-        severity = _SEVERITIES.get(as_text(item.get("normalized_severity"), _SHORT).lower(), Severity.UNKNOWN)
+        severity = as_severity(item.get("normalized_severity"), _SEVERITIES)
         return Vulnerability(
             id=name,
             purl=component.purl,
@@ -346,13 +354,16 @@ class Reader:
         return next((layer.diff_id for layer in layers if digest in (str(layer.diff_id), str(layer.digest))), None)
 
 
-def _gaps(coverage: Coverage, updates: Updates) -> Iterator[Incomplete]:
+def read_report(data: bytes, image: Image, limits: Limits = _LIMITS) -> EngineReport:
+    """What a report's bytes say of an image, for whoever has nothing else. Raises EngineError for what is no report of it."""
+    return Reader(read_document(data, limits), image, limits).report("", Updates("", {}))
+
+
+def _gaps(coverage: Coverage) -> Iterator[Incomplete]:
     if coverage.packages == 0:
         yield NO_PACKAGE
     elif not coverage.os_family:
         yield NO_SYSTEM
-    if coverage.os_family and not updates.cover(coverage.os_family):
-        yield Incomplete("unsupported_os", f"Clair has no advisories for {coverage.os_family}: it would find nothing")
 
 
 def _purl(
@@ -414,7 +425,7 @@ def _metrics(item: Mapping[str, Any]) -> Iterator[CVSS]:
         for metric in _list(item.get(name))[:_MANY]
     ]
     for version, data, source in nested or [("3", item, "nvd")]:
-        score = data.get("baseScore")
-        if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 10:
+        score = as_score(data.get("baseScore"), "Clair")
+        if score is not None:
             exact = as_text(data.get("version"), 10) or version
-            yield CVSS(exact, as_text(data.get("vectorString"), _SHORT), float(score), source)
+            yield CVSS(exact, as_text(data.get("vectorString"), _SHORT), score, source)

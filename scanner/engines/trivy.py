@@ -24,9 +24,10 @@ import orjson
 from packageurl import PackageURL
 
 from scanner.advisories import database
+from scanner.advisories.database import Holdings
 from scanner.config import Limits, Settings
-from scanner.engines import _process
-from scanner.engines._answers import as_dict, as_link, as_list, as_text
+from scanner.engines import _process, _trivy_sources
+from scanner.engines._answers import as_dict, as_exact_text, as_link, as_list, as_score, as_severity, as_text, at_most
 from scanner.engines.base import Engine, EngineJob, MatchJob, MatchReport
 from scanner.errors import AdvisoriesUnavailable, EngineError, ImageError
 from scanner.model.finding import (
@@ -50,8 +51,15 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.registry.manifest import parse_time
 
 _SCHEMA = 2
+_LIMITS = Limits()
 _TEXT, _SHORT, _MANY = 4096, 512, 50
 _dict, _list = partial(as_dict, engine="Trivy"), partial(as_list, engine="Trivy")
+_SEVERITIES = {
+    "LOW": Severity.LOW,
+    "MEDIUM": Severity.MEDIUM,
+    "HIGH": Severity.HIGH,
+    "CRITICAL": Severity.CRITICAL,
+}
 # Trivy's own types by those of package URLs, where it has advisories: it lists packages of other types and finds nothing in any.
 _LANGUAGES = {
     "cargo": "rustbinary",
@@ -93,7 +101,8 @@ class TrivyEngine(Engine):
             cancelled=job.cancelled,
         )
         document = _believe(ended, job.settings.limits)
-        return Reader(document, job.image).report(version, digest, status, ended.isolation)
+        reader = Reader(document, job.image, job.settings.limits)
+        return reader.report(version, digest, status, ended.isolation, generation.holdings())
 
     def binary(self, settings: Settings) -> Digest:
         """See `Engine.binary`."""
@@ -118,9 +127,11 @@ class TrivyEngine(Engine):
         version, digest = _identity(binary, job.settings)
         generation = database.current(job.settings)
         _prepare_cache(job.cache, generation)
+        holdings = generation.holdings()
+        known = [item for item in job.packages if _can_match(item, job.os, holdings)]
         found: dict[str, tuple[Vulnerability, ...]] = {}
         supported: bool | None = None
-        for number, packages in enumerate(_apart(job.packages) if _can_match(job.os) else ()):
+        for number, packages in enumerate(_apart(known)):
             work = job.work / str(number)
             work.mkdir()
             (work / "fleet.cdx.json").write_bytes(orjson.dumps(_sbom(packages, job.os)))
@@ -132,15 +143,23 @@ class TrivyEngine(Engine):
                 deadline=job.deadline,
                 cancelled=job.cancelled,
             )
-            reader = Reader(_believe(ended, job.settings.limits), None)
+            reader = Reader(_believe(ended, job.settings.limits), None, job.settings.limits)
             found.update(reader.matches(packages))
             supported = reader.supported
-        return MatchReport(version, digest, generation.status(), found, supported)
+        uncovered = tuple(sorted({p.type for p in job.packages if not _is_covered(p, job.os, holdings)}))
+        return MatchReport(version, digest, generation.status(), found, supported, uncovered)
 
 
-def _can_match(release: str) -> bool:
-    """Red Hat's advisories are chosen by content sets that only the image's own files name."""
-    return release.partition(" ")[0] != "redhat"
+def _can_match(item: Package, release: str, holdings: Holdings) -> bool:
+    """Red Hat's advisories are chosen by content sets that only the image's own files name. Where there are no advisories at all, Trivy
+    would list the package and find nothing."""
+    return release.partition(" ")[0] != "redhat" and _is_covered(item, release, holdings)
+
+
+def _is_covered(item: Package, release: str, holdings: Holdings) -> bool:
+    return (
+        _trivy_sources.has_system(release, holdings) if item.os else _trivy_sources.has_ecosystem(item.type, holdings)
+    )
 
 
 def _apart(packages: Iterable[Package]) -> Iterator[list[Package]]:
@@ -291,6 +310,12 @@ def _environment(limits: Limits) -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "GOMEMLIMIT": str(int(limits.engine_memory * 0.8)), "NO_COLOR": "1"}
 
 
+def read_report(data: bytes, image: Image, limits: Limits = _LIMITS) -> EngineReport:
+    """What a report's bytes say of an image, for whoever has nothing else. Raises EngineError for what is no report of it."""
+    reader = Reader(_document(data, limits), image, limits)
+    return reader.report("", Digest.of(b""), AdvisoryStatus("trivy-db"), "", Holdings())
+
+
 def _believe(ended: _process.Ended, limits: Limits) -> Mapping[str, Any]:
     """The report's JSON, if the run gives any reason to believe it. Output of a run that failed is not looked at."""
     if ended.timed_out:
@@ -301,8 +326,12 @@ def _believe(ended: _process.Ended, limits: Limits) -> Mapping[str, Any]:
         raise EngineError("Trivy's report is larger than allowed", reason="scanner_output_invalid")
     if ended.code != 0:
         raise _failure(ended)
+    return _document(ended.output, limits)
+
+
+def _document(data: bytes, limits: Limits) -> Mapping[str, Any]:
     document = load_untrusted_json(
-        ended.output,
+        data,
         limit=limits.report,
         depth=limits.json_depth,
         error=EngineError,
@@ -346,22 +375,31 @@ class Reader:
     """Trivy's report as our values. Everything in it may have come from the image: bounded, cleaned, refused where it is not
     what the schema says (reason ``scanner_output_invalid``)."""
 
-    def __init__(self, document: Mapping[str, Any], image: Image | None) -> None:
-        self._document, self._image = document, image
+    def __init__(self, document: Mapping[str, Any], image: Image | None, limits: Limits = _LIMITS) -> None:
+        self._document, self._image, self._limits = document, image, limits
         self._purls: dict[str, str] = {}
 
-    def report(self, version: str, binary: Digest, advisories: AdvisoryStatus, isolation: str) -> EngineReport:
+    def report(
+        self, version: str, binary: Digest, advisories: AdvisoryStatus, isolation: str, holdings: Holdings
+    ) -> EngineReport:
+        """The whole answer. ``holdings``: what the database has advisories for."""
         metadata = _dict(self._document.get("Metadata"))
         self._check_identity(metadata)
         results = [_dict(item) for item in _list(self._document.get("Results"))]
-        components = tuple(c for result in results for c in self._components(result))
-        vulnerabilities = tuple(v for result in results for v in self._vulnerabilities(result))
+        listed = (c for result in results for c in self._components(result))
+        components = tuple(at_most(listed, self._limits.packages, "packages", "Trivy"))
+        said = (v for result in results for v in self._vulnerabilities(result))
+        vulnerabilities = tuple(at_most(said, self._limits.report_findings, "vulnerabilities", "Trivy"))
         os_info = _dict(metadata.get("OS"))
+        family = as_text(os_info.get("Family"), _SHORT) if os_info.get("Family") != "none" else ""
+        release, extended = as_text(os_info.get("Name"), _SHORT), os_info.get("Extended", False) is not False
+        missing = dict(_trivy_sources.gaps(family, release, extended or release.endswith("-ESM"), components, holdings))
         coverage = Coverage(
-            os_family=as_text(os_info.get("Family"), _SHORT) if os_info.get("Family") != "none" else "",
-            os_version=as_text(os_info.get("Name"), _SHORT),
+            os_family=family,
+            os_version=release,
             os_supported=self.supported,
             packages=len(components),
+            without_advisories=tuple(missing),
         )
         return EngineReport(
             "trivy",
@@ -372,7 +410,7 @@ class Reader:
             components,
             vulnerabilities,
             tuple(s for result in results for s in self._secrets(result)),
-            tuple(_gaps(coverage)),
+            (*_gaps(coverage), *missing.values()),
             isolation,
         )
 
@@ -380,7 +418,7 @@ class Reader:
     def supported(self) -> bool | None:
         """Whether the release is still supported; None: no release was recognised."""
         info = _dict(_dict(self._document.get("Metadata")).get("OS"))
-        return not info.get("EOSL") if info else None
+        return info.get("EOSL", False) is False if info else None  # anything else than "no" is no "still supported"
 
     def matches(self, packages: Sequence[Package]) -> dict[str, tuple[Vulnerability, ...]]:
         """By package key, what was found in each package that the report lists: it lists what it looked up."""
@@ -447,9 +485,9 @@ class Reader:
                 package=name,
                 installed_version=installed,
                 fixed_versions=tuple(
-                    v.strip() for v in as_text(item.get("FixedVersion"), _SHORT).split(",") if v.strip()
+                    v.strip() for v in as_exact_text(item.get("FixedVersion"), _SHORT, "Trivy").split(",") if v.strip()
                 ),
-                severity=_severity(item.get("Severity")),
+                severity=as_severity(item.get("Severity"), _SEVERITIES),
                 severity_source=as_text(item.get("SeveritySource"), _SHORT),
                 aliases=tuple(as_text(x, _SHORT) for x in _list(item.get("VendorIDs"))[:_MANY]),
                 cvss=tuple(_scores(_dict(item.get("CVSS")))),
@@ -473,10 +511,10 @@ class Reader:
             yield SecretMatch(
                 rule=as_text(item.get("RuleID"), _SHORT),
                 title=as_text(item.get("Title"), _SHORT),
-                severity=_severity(item.get("Severity")),
+                severity=as_severity(item.get("Severity"), _SEVERITIES),
                 path=target,
                 layer=self._layer(item),
-                line=line if isinstance(line, int) else None,
+                line=line if isinstance(line, int) and not isinstance(line, bool) else None,
             )
 
     def _layer(self, item: Mapping[str, Any]) -> Digest | None:
@@ -489,7 +527,7 @@ def _version(item: Mapping[str, Any], of: str) -> str:
     """``epoch:version-release`` of a package, or of its source (``of`` "Src"), as its packager writes it."""
     version, release = as_text(item.get(f"{of}Version"), _SHORT), as_text(item.get(f"{of}Release"), _SHORT)
     epoch = item.get(f"{of}Epoch")
-    return (f"{epoch}:" if epoch else "") + version + (f"-{release}" if release else "")
+    return (f"{epoch}:" if epoch and isinstance(epoch, int) else "") + version + (f"-{release}" if release else "")
 
 
 def _reference(identifier: object) -> int | None:
@@ -512,11 +550,6 @@ def _gaps(coverage: Coverage) -> Iterator[Incomplete]:
         )
 
 
-def _severity(value: object) -> Severity:
-    text = str(value).lower()
-    return Severity(text) if text in set(Severity) else Severity.UNKNOWN
-
-
 def _status(value: object) -> str:
     return value if isinstance(value, str) and value in STATUSES else "unknown"
 
@@ -525,8 +558,8 @@ def _scores(item: Mapping[str, Any]) -> Iterator[CVSS]:
     for source, raw in list(item.items())[:_MANY]:
         scores = _dict(raw)
         for name, version in (("V2", "2.0"), ("V3", "3"), ("V40", "4.0")):
-            vector, score = scores.get(f"{name}Vector"), scores.get(f"{name}Score")
-            if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 10:
-                text = as_text(vector, _SHORT)
+            score = as_score(scores.get(f"{name}Score"), "Trivy")
+            if score is not None:
+                text = as_text(scores.get(f"{name}Vector"), _SHORT)
                 exact = text[5:8] if text.startswith("CVSS:3.") else version
-                yield CVSS(exact, text, float(score), as_text(source, _SHORT))
+                yield CVSS(exact, text, score, as_text(source, _SHORT))

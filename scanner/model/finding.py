@@ -89,6 +89,13 @@ NO_PACKAGE = Incomplete("nothing_to_scan", "the engine found no package to look 
 NO_SYSTEM = Incomplete("unsupported_os", "the engine did not recognise an operating system")
 ONLY_PROGRAMS = Incomplete("nothing_to_scan", "the image holds programs, but no package that could be looked up")
 UNRECOGNISED = frozenset((NO_PACKAGE, NO_SYSTEM, ONLY_PROGRAMS))
+PROGRAM_UNREAD = "program_unread"  # the reason of the gap that names a program in which no package could be read
+
+
+def is_unrecognised(gap: Incomplete) -> bool:
+    """Whether the gap is one that a trusted SBOM can fill."""
+    return gap in UNRECOGNISED or gap.reason == PROGRAM_UNREAD
+
 
 Outcome = Passed | Failed | NotApplicable | Incomplete
 
@@ -203,7 +210,8 @@ class AdvisoryStatus:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the engine recognised, so that its silence can be judged. ``os_family`` empty: none recognised."""
+    """What the engine recognised, so that its silence can be judged. ``os_family`` empty: none recognised; ``none``: the image has none,
+    which our own reading of it shows (docs/static-images.md)."""
 
     os_family: str = ""
     os_version: str = ""
@@ -211,6 +219,7 @@ class Coverage:
     packages: int = 0
     skipped: tuple[str, ...] = ()
     os_end_of_life: date | None = None  # the last day of its support; None: not known
+    without_advisories: tuple[str, ...] = ()  # types of packages that its advisories say nothing about
 
 
 @dataclass(frozen=True, slots=True)

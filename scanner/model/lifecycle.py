@@ -14,6 +14,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Final
 
+from scanner.model.release import os_id
+
 _ENDS: Final = {
     "debian": {
         "7": date(2018, 5, 31),
@@ -64,8 +66,11 @@ _ENDS: Final = {
     "ol": {"7": date(2024, 12, 31), "8": date(2029, 7, 31), "9": date(2032, 6, 30)},
     "amzn": {"2018.03": date(2023, 12, 31), "2": date(2026, 6, 30)},
 }
-# Engines have names of their own for the ID of os-release(5).
-_NAMES: Final = {"redhat": "rhel", "alma": "almalinux", "oracle": "ol", "amazon": "amzn"}
+
+
+def is_known(family: str, version: str) -> bool:
+    """Whether this table has the release."""
+    return end_of_life(family, version) is not None
 
 
 def end_of_life(family: str, version: str) -> date | None:
@@ -73,7 +78,7 @@ def end_of_life(family: str, version: str) -> date | None:
 
     The release is the longest leading part of the version that the table has: ``3.19.1`` is ``3.19``, ``12.8`` is ``12``.
     """
-    releases = _ENDS.get(_NAMES.get(family.lower(), family.lower()), {})
+    releases = _ENDS.get(os_id(family), {})
     parts = version.split(" ")[0].split(".")
     for length in range(len(parts), 0, -1):
         found = releases.get(".".join(parts[:length]))

@@ -69,6 +69,16 @@ def by_package(report: EngineReport) -> Mapping[Package, tuple[Vulnerability, ..
     return {package: tuple(found[c.purl, c.name, c.version]) for package, c in packages.items()}
 
 
+UNTOLD = -1
+"""The fingerprint of what an engine had no advisories to compare with: any answer is another one."""
+
+
+def without_advisories(report: EngineReport) -> frozenset[str]:
+    """The keys of the packages of a report that nothing was compared with."""
+    missing = report.coverage.without_advisories
+    return frozenset(package_of(report, c).key for c in report.components if c.type in missing)
+
+
 def fingerprint(items: Iterable[Vulnerability], rungs: Sequence[float] = RUNGS) -> int:
     """0 for nothing found; else 63 bits over everything that a policy can ask of a vulnerability, whatever the order."""
     facts = sorted({_facts(item, rungs) for item in items})

@@ -18,7 +18,6 @@ from pydantic import TypeAdapter
 from scanner.model import agreement
 from scanner.model.decision import STALE, Decision, Reason, ReasonKind, Verdict
 from scanner.model.finding import (
-    UNRECOGNISED,
     AdvisoryStatus,
     CheckResult,
     EngineReport,
@@ -26,6 +25,7 @@ from scanner.model.finding import (
     Failed,
     Incomplete,
     Vulnerability,
+    is_unrecognised,
 )
 from scanner.model.reference import Digest
 from scanner.model.scan import AttachedSbom, ImageReport, ScanReport
@@ -127,7 +127,7 @@ def _gap(
     context: Context,
 ) -> Candidate:
     """A gap of an engine: incomplete, unless the engine recognised nothing and an SBOM that the policy accepts lists what is there."""
-    if gap not in UNRECOGNISED or not sboms:
+    if not is_unrecognised(gap) or not sboms:
         return _incomplete(rule, gap.reason, message, unknown)
     doubts = {sbom.digest: _sbom_gap(sbom, selector, policy, context) for sbom in sboms}
     trusted = next((sbom for sbom in sboms if not doubts[sbom.digest]), None)
@@ -264,7 +264,7 @@ def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
         and (not selector.ids or item.id in selector.ids or bool(set(item.aliases) & set(selector.ids)))
         and (not selector.packages or any(fnmatchcase(item.package, pattern) for pattern in selector.packages))
         and (not selector.types or item.purl.removeprefix("pkg:").partition("/")[0] in selector.types)
-        and (not selector.status or item.status in selector.status)
+        and (not selector.status or item.status in (*selector.status, "unknown"))
     )
 
 

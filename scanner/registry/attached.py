@@ -21,6 +21,8 @@ from scanner.registry.sources import Source
 FORMATS = {"application/vnd.cyclonedx+json": "cyclonedx", "application/spdx+json": "spdx"}
 _SBOMS, _BYTES, _COMPONENTS, _DEPTH = 8, 32 << 20, 50_000, 16
 _SHORT, _LICENCES = 512, 20
+# Types of CycloneDX 1.6 that are no package. What is of none of its types, or of none at all, may be one.
+_NO_PACKAGES = ("container", "cryptographic-asset", "data", "device", "file", "machine-learning-model")
 
 
 class Sbom(NamedTuple):
@@ -83,17 +85,19 @@ def parse_sbom(data: bytes, kind: str, limits: Limits) -> Sbom:
 
 def _cyclonedx(parent: Mapping[str, Any], depth: int) -> Iterator[Component]:
     for item in map(_dict, _list(parent.get("components"))):
-        if item.get("type") in ("library", "application", "framework", "operating-system"):
+        if item.get("type") not in _NO_PACKAGES or item.get("purl"):
             licences = [_dict(_dict(entry).get("license")) for entry in _list(item.get("licenses"))[:_LICENCES]]
             names = [_text(one.get("id")) or _text(one.get("name")) for one in licences]
-            yield _component(item.get("purl"), item.get("name"), item.get("version"), names, item["type"])
-        if depth:
-            yield from _cyclonedx(item, depth - 1)
+            yield _component(item.get("purl"), item.get("name"), item.get("version"), names, _text(item.get("type")))
+        if not depth and item.get("components"):  # left out, they would not be missed
+            raise ImageError(f"the SBOM nests components deeper than {_DEPTH}")
+        yield from _cyclonedx(item, depth - 1) if depth else ()
 
 
 def _is_partial(composition: object) -> bool:
-    """CycloneDX 1.6, compositions: ``incomplete`` and its kinds. ``unknown`` is what every SBOM means that says nothing of it."""
-    return str(_dict(composition).get("aggregate")).startswith("incomplete")
+    """CycloneDX 1.6, compositions: ``incomplete`` and its kinds, and any word that it does not have. ``unknown`` is what every SBOM means
+    that says nothing of it."""
+    return _dict(composition).get("aggregate") not in ("complete", "unknown", "not_specified")
 
 
 def _spdx(document: Mapping[str, Any]) -> Iterator[Component]:

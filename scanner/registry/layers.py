@@ -22,6 +22,7 @@ from scanner.model.reference import Digest
 from scanner.registry.decompress import Readable, decompress
 from scanner.registry.manifest import TAR, layer_compression
 from scanner.registry.places import (
+    APK_REPOSITORIES,
     APPLICATION,
     IDENTITY,
     PACKAGE_TEXTS,
@@ -63,7 +64,8 @@ class ContentWants:
     _match: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        patterns = sorted({*IDENTITY, *PACKAGE_TEXTS, "*/etc/passwd", "*/etc/group", "etc/shadow", *self.patterns})
+        always = (*IDENTITY, APK_REPOSITORIES, *PACKAGE_TEXTS, "*/etc/passwd", "*/etc/group", "etc/shadow")
+        patterns = sorted({*always, *self.patterns})
         exact: set[str] = set()
         names: set[str] = set()
         globs: list[str] = []

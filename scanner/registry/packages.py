@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from scanner.model.filesystem import Rootfs
+from scanner.model.release import Release
 from scanner.registry.places import APK, DPKG, DPKG_PARTS, RPM_DATABASES
 
 _OS_RELEASE = re.compile(rb"""^(ID|ID_LIKE|VERSION_ID)=["']?([A-Za-z0-9._ :-]{0,64})["']?[ \t\r]*$""", re.MULTILINE)
@@ -49,15 +50,19 @@ class PackageDatabases:
         return tuple(d for d in self.databases if self.kind and d.kind != self.kind and d.packages != 0)
 
 
+def release_of(said: Rootfs | bytes) -> Release:
+    """What os-release(5) says, of a file system (links are followed) or of the file's bytes."""
+    if isinstance(said, Rootfs):
+        said = said.content("etc/os-release") or said.content("usr/lib/os-release") or b""
+    found = {key: value.decode().strip().lower() for key, value in _OS_RELEASE.findall(said)}
+    return Release(found.get(b"ID", ""), found.get(b"VERSION_ID", ""), tuple(found.get(b"ID_LIKE", "").split()))
+
+
 def package_databases(rootfs: Rootfs) -> PackageDatabases:
     """See ``PackageDatabases``. Links are followed, as a package manager in the container would."""
-    said = dict(_OS_RELEASE.findall(rootfs.content("etc/os-release") or rootfs.content("usr/lib/os-release") or b""))
-    names = [word.decode() for key in (b"ID", b"ID_LIKE") for word in said.get(key, b"").split()]
-    kind = next((_KIND_OF[name] for name in names if name in _KIND_OF), "")
-    version = said.get(b"VERSION_ID", b"").decode()
-    return PackageDatabases(
-        names[0] if b"ID" in said and names else "", version, kind, (*_texts(rootfs), *_rpms(rootfs))
-    )
+    told = release_of(rootfs)
+    kind = next((_KIND_OF[name] for name in (told.id, *told.like) if name in _KIND_OF), "")
+    return PackageDatabases(told.id, told.version, kind, (*_texts(rootfs), *_rpms(rootfs)))
 
 
 def _texts(rootfs: Rootfs) -> tuple[PackageDatabase, ...]:

@@ -16,6 +16,7 @@ IDENTITY: Final = (
     "etc/passwd",
     "etc/group",
 )
+APK_REPOSITORIES: Final = "etc/apk/repositories"
 DPKG: Final = "var/lib/dpkg/status"
 DPKG_PARTS: Final = "var/lib/dpkg/status.d"  # distroless: a file for each package
 APK: Final = ("lib/apk/db/installed", "usr/lib/apk/db/installed")

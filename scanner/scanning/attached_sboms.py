@@ -14,20 +14,22 @@ from scanner.engines.base import Engine, MatchJob, MatchReport, silent_engine
 from scanner.errors import EngineError, LimitExceeded
 from scanner.model.finding import Component, Coverage, EngineReport, Incomplete, Vulnerability
 from scanner.model.matching import Package
+from scanner.model.release import Release, disagreement
 from scanner.model.scan import AttachedSbom
+from scanner.model.untrusted import clean_text
 from scanner.registry.work_directories import work_directory
-
-_AT_ONCE = 20_000  # packages in one run of an engine
 
 
 @dataclass(frozen=True)
 class Means:
-    """What a look-up works with: whose cache, and how long it may take, asked when it begins (raises LimitExceeded: no time is left)."""
+    """What a look-up works with: whose cache, and how long it may take, asked when it begins (raises LimitExceeded: no time is left).
+    ``release``: what the image's own os-release says; None: the image has none."""
 
     settings: Settings
     slot: str
     seconds: Callable[[], float]
     cancelled: Callable[[], bool]
+    release: Release | None = None
 
 
 def looked_up(sboms: Sequence[AttachedSbom], engines: Iterable[Engine], means: Means) -> tuple[AttachedSbom, ...]:
@@ -54,7 +56,17 @@ def _answers(engine: Engine, sboms: Sequence[AttachedSbom], means: Means) -> Seq
         if error.reason == "cancelled":
             raise
         return [silent_engine(engine, means.settings, error)] * len(sboms)
-    return [_answer(engine, items, answer, means.settings) for items in listed]
+    return [
+        _answer(engine, items, answer, means.settings, _other_release(sbom, means.release))
+        for sbom, items in zip(sboms, listed, strict=True)
+    ]
+
+
+def _other_release(sbom: AttachedSbom, release: Release | None) -> str:
+    """Whether an SBOM is of another system than the image that it is attached to; empty: it is not, or names none."""
+    systems = [item for item in sbom.components if item.type == "operating-system"]
+    why = (disagreement(item.name, item.version, release or Release()) for item in systems)
+    return next(filter(None, why), "").replace("the engine took the image for", "the SBOM says that the image is")
 
 
 def _is_none(item: Component) -> bool:
@@ -64,18 +76,27 @@ def _is_none(item: Component) -> bool:
 
 def _ask(engine: Engine, packages: Sequence[Package], means: Means) -> MatchReport:
     settings = means.settings
-    if len(packages) > _AT_ONCE:
-        raise LimitExceeded(f"the SBOMs list {len(packages)} packages, more than {_AT_ONCE}")
+    most = settings.limits.packages
+    if len(packages) > most:
+        raise LimitExceeded(
+            f"the SBOMs list {len(packages)} packages, more than the {most} that an engine is given",
+            hint="see limit_packages in docs/settings.md",
+        )
     with work_directory(settings, "sbom") as work:
         cache = settings.home.absolute() / "cache" / f"{engine.id}-{means.slot}"
         return engine.look_up(MatchJob(packages, "", work, cache, settings, means.seconds(), means.cancelled))
 
 
 def _answer(
-    engine: Engine, listed: Sequence[tuple[Component, Package | None]], answer: MatchReport, settings: Settings
+    engine: Engine,
+    listed: Sequence[tuple[Component, Package | None]],
+    answer: MatchReport,
+    settings: Settings,
+    other_release: str,
 ) -> EngineReport:
     known = {p.key: answer.found[p.key] for _, p in listed if p is not None and p.key in answer.found}
-    untold = [item for item, package in listed if package is None or package.key not in known]
+    uncovered = sorted({p.type for _, p in listed if p is not None and p.type in answer.uncovered})
+    untold = [i for i, p in listed if p is None or (p.key not in known and p.type not in uncovered)]
     most = settings.limits.report_findings
     found = [vulnerability for items in known.values() for vulnerability in items]
     report = EngineReport(
@@ -83,9 +104,16 @@ def _answer(
         answer.version,
         answer.binary,
         answer.advisories,
-        Coverage(packages=len(known)),
+        Coverage(packages=len(known), without_advisories=tuple(uncovered)),
         vulnerabilities=tuple(found[:most]),
-        incomplete=tuple(_gaps(untold, known, len(found) - most)),
+        incomplete=(
+            *(Incomplete("release_disagrees", clean_text(text, 500)) for text in (other_release,) if text),
+            *(
+                Incomplete("no_advisories", f"the advisories of {engine.id} say nothing of {kind}")
+                for kind in uncovered
+            ),
+            *_gaps(untold, known, len(found) - most),
+        ),
     )
     return feeds.annotate(settings, report)
 

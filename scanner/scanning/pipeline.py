@@ -38,6 +38,7 @@ from scanner.model.image import Image, Layer
 from scanner.model.lifecycle import end_of_life
 from scanner.model.lineage import BaseImage, declared
 from scanner.model.reference import Descriptor
+from scanner.model.release import Release
 from scanner.model.scan import AttachedSbom, ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate
@@ -48,10 +49,12 @@ from scanner.registry.facts import FactsCache
 from scanner.registry.layers import ContentWants, read_layer
 from scanner.registry.layout import lay_out
 from scanner.registry.manifest import layer_compression
+from scanner.registry.packages import release_of
 from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import AccessTo, RegistrySource, Source, open_target
 from scanner.registry.work_directories import sweep, work_directory
 from scanner.scanning import attached_sboms, posture, verification
+from scanner.scanning.system import compared, listed_packages, without_system
 from scanner.scanning.verification import Trust
 
 log = logging.getLogger(__name__)
@@ -217,14 +220,14 @@ def examine_image(
             return ImageReport(image_without_secrets(image), checks=checks, incomplete=incomplete, base=base)
         who = " and ".join(catalog.chosen_engines(request.engine))
         report(Progress(Stage.SCAN, f"{len(image.layers)} layers with {who}"))
-        answers = ask_engines(image, request.engine, services, deadline)
+        answers = ask_engines(image, request.engine, services, deadline, listed_packages(rootfs))
         report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
         results = run_checks(
             image, rootfs, "", source, [secret for answer in answers for secret in answer.secrets], base
         )
         answers, about_image = doubts(answers, rootfs)
         attached = read_attached_sboms(source, image.digest) if services.settings.attached_sboms else ()
-        attached = look_up_sboms(attached, request.engine, services, deadline)
+        attached = look_up_sboms(attached, request.engine, services, deadline, release_of(rootfs))
         return ImageReport(
             image_without_secrets(image), answers, results, incomplete=about_image, base=base, attached=attached
         )
@@ -306,11 +309,23 @@ def wants() -> ContentWants:
     return ContentWants(tuple(patterns), SecretScanner())
 
 
-def ask_engines(image: Image, choice: str, services: Services, deadline: Deadline) -> tuple[EngineReport, ...]:
-    """The answer of every engine that was chosen.
+def ask_engines(
+    image: Image, choice: str, services: Services, deadline: Deadline, packages: int
+) -> tuple[EngineReport, ...]:
+    """The answer of every engine that was chosen. ``packages``: how many there are at least, by our own count.
 
+    An image with more packages than engines may be given is given to none: each would run until its time or memory ends.
     Raises EngineError where trying again could help and no engine answered: one engine's evidence is kept although the other is away.
     """
+    most = services.settings.limits.packages
+    if packages > most:
+        refused = EngineError(
+            f"the image lists {packages} packages, more than the {most} that an engine is given",
+            reason="limit_exceeded",
+            hint="see limit_packages in docs/settings.md",
+        )
+        engines = catalog.engines()
+        return tuple(silent_engine(engines[n], services.settings, refused) for n in catalog.chosen_engines(choice))
     answers: list[EngineReport] = []
     failed: EngineError | None = None
     for engine_id in catalog.chosen_engines(choice):
@@ -327,12 +342,12 @@ def ask_engines(image: Image, choice: str, services: Services, deadline: Deadlin
 
 
 def look_up_sboms(
-    attached: Sequence[AttachedSbom], choice: str, services: Services, deadline: Deadline
+    attached: Sequence[AttachedSbom], choice: str, services: Services, deadline: Deadline, release: Release
 ) -> tuple[AttachedSbom, ...]:
     """The SBOMs with what the chosen engines say of the packages they list."""
     settings = services.settings
     means = attached_sboms.Means(
-        settings, services.slot, lambda: deadline.share(settings.limits.engine_seconds), services.cancelled
+        settings, services.slot, lambda: deadline.share(settings.limits.engine_seconds), services.cancelled, release
     )
     return attached_sboms.looked_up(
         attached, [catalog.engines()[name] for name in catalog.chosen_engines(choice)], means
@@ -341,6 +356,7 @@ def look_up_sboms(
 
 def doubts(answers: Sequence[EngineReport], rootfs: Rootfs) -> tuple[tuple[EngineReport, ...], tuple[Incomplete, ...]]:
     """Why engines may have seen another image than a container would: of the image as such, and of one engine's answer."""
+    answers = [without_system(compared(answer, rootfs), rootfs) for answer in answers]
     told = [concerns(rootfs, a.coverage if not a.incomplete or a.coverage.packages else None) for a in answers]
     common = tuple(item for item in told[0] if all(item in other for other in told))
     own = ([item for item in items if item not in common] for items in told)

@@ -19,7 +19,17 @@ from sqlalchemy.engine import Connection
 
 from scanner.model.decision import Revoked
 from scanner.model.finding import Vulnerability
-from scanner.model.matching import RUNGS, Basis, Confirmed, Package, basis_of, by_package, fingerprint
+from scanner.model.matching import (
+    RUNGS,
+    UNTOLD,
+    Basis,
+    Confirmed,
+    Package,
+    basis_of,
+    by_package,
+    fingerprint,
+    without_advisories,
+)
 from scanner.model.scan import ScanReport
 from scanner.store.schema import basis, listing, listing_package, package, rests_on
 from scanner.store.session import insert_new, moment
@@ -52,7 +62,8 @@ def link(session: Connection, listing_id: int, found: ScanReport, rungs: Sequenc
         for engine in image.engines:
             for item, vulnerabilities in by_package(engine).items():
                 said.setdefault(item, []).extend(vulnerabilities)
-    prints = {item.key: fingerprint(items, rungs) for item, items in said.items()}
+    untold = {key for image in found.images for engine in image.engines for key in without_advisories(engine)}
+    prints = {k.key: UNTOLD if k.key in untold else fingerprint(items, rungs) for k, items in said.items()}
     packages = {item.key: item for item in said}
     numbers = _numbered(session, packages)
     session.execute(listing_package.delete().where(listing_package.c.listing_id == listing_id))

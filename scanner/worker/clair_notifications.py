@@ -31,6 +31,7 @@ from scanner.store.session import Database
 log = logging.getLogger(__name__)
 
 _MAX_PAGES = 10_000
+_RECKONED_ANEW = frozenset(("unsupported_os", "no_advisories"))  # gaps that the new answer tells itself
 Report = Callable[[Progress], None]
 
 
@@ -125,7 +126,7 @@ def _ask(item: ImageReport, settings: Settings) -> EngineReport | None:
         return None
     answer = supported(feeds.annotate(settings, answer), datetime.now(UTC).date())
     # What our own reading of the layers had against the answer still stands: the same packages were matched.
-    kept = [gap for gap in former.incomplete if gap.reason != "unsupported_os" and gap not in answer.incomplete]
+    kept = [gap for gap in former.incomplete if gap.reason not in _RECKONED_ANEW and gap not in answer.incomplete]
     return replace(answer, incomplete=(*answer.incomplete, *kept))
 
 

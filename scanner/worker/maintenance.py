@@ -297,7 +297,9 @@ def renewed(
             if engine.engine == on.engine:
                 coverage = engine.coverage
                 release = f"{coverage.os_family} {coverage.os_version}".strip()
-                gaps = engine.incomplete
+                # Every package was answered for, or nobody would be here: by now there are advisories to compare with.
+                gaps = tuple(gap for gap in engine.incomplete if gap.reason != "no_advisories")
+                coverage = replace(coverage, without_advisories=())
                 if supported.get(release) is False and coverage.os_supported is not False:
                     coverage = replace(coverage, os_supported=False)
                     detail = f"{release} is past its end of life: new vulnerabilities are no longer listed for it"

@@ -291,6 +291,11 @@ def read(change: Callable[[dict[str, Any]], None]) -> EngineReport:
         lambda d: d.update(packages=[]),
         lambda d: d.update(packages={"2": []}),
         lambda d: d["packages"]["2"].update(name=""),
+        lambda d: d["packages"]["2"].update(name=" "),
+        lambda d: d["environments"]["2"][0].update(distribution_id=[]),
+        lambda d: d["environments"]["2"][0].update(distribution_id={"1": "1"}),
+        lambda d: d.update(vulnerabilities={key: {**v, "name": " "} for key, v in d["vulnerabilities"].items()}),
+        lambda d: d.update(vulnerabilities={k: {**v, "fixed_in_version": 3} for k, v in d["vulnerabilities"].items()}),
         lambda d: d.update(environments={"2": {}}),
         lambda d: d.update(package_vulnerabilities={"2": "1"}),
         lambda d: d.update(package_vulnerabilities={"999": ["1"]}),
@@ -312,7 +317,7 @@ def test_no_package_is_not_clean() -> None:
 
 def test_no_distribution_is_not_clean() -> None:
     found = read(lambda d: d.update(distributions={}))
-    assert [gap.reason for gap in found.incomplete] == ["unsupported_os"]
+    assert [gap.reason for gap in found.incomplete] == ["unsupported_os", "no_advisories"]
     assert {c.type for c in found.components} == {"unknown"}
 
 
@@ -324,7 +329,7 @@ def test_a_distribution_without_advisories_is_not_clean() -> None:
         document["distributions"]["1"].update(did="rocky", version_id="9")
 
     found = read(rocky)
-    assert [(g.reason, "rocky" in g.detail) for g in found.incomplete] == [("unsupported_os", True)]
+    assert [(g.reason, "rocky" in g.detail) for g in found.incomplete] == [("no_advisories", True)]
 
 
 def test_a_layer_that_is_not_of_this_image_is_not_named() -> None:

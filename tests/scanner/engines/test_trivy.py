@@ -29,8 +29,11 @@ def ended(name: str, code: int = 0) -> Ended:
     return Ended(code, (REPORTS / name).read_bytes(), "", 1.0)
 
 
-def read(document: Any) -> EngineReport:
-    return Reader(document, IMAGE).report("0.76.0", IMAGE.config.digest, AdvisoryStatus("trivy-db"), "")
+HOLDINGS = database.Holdings(frozenset(("debian 12", "alpine 3.10", "npm::GitHub Security Advisory Npm")))
+
+
+def read(document: Any, holdings: database.Holdings = HOLDINGS) -> EngineReport:
+    return Reader(document, IMAGE).report("0.76.0", IMAGE.config.digest, AdvisoryStatus("trivy-db"), "", holdings)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_links_are_http_or_nothing() -> None:
 def test_an_end_of_life_system_is_not_clean() -> None:
     metadata = {"OS": {"Family": "alpine", "Name": "3.10", "EOSL": True}}
     packages = [{"Name": "x", "Version": "1"}]
-    found = read({**BASE, "Metadata": metadata, "Results": [{"Packages": packages}]})
+    found = read({**BASE, "Metadata": metadata, "Results": [{"Type": "alpine", "Packages": packages}]})
     assert [gap.reason for gap in found.incomplete] == ["unsupported_os"]
 
 

@@ -32,6 +32,7 @@ ALPINE = {
 }
 ADVISORIES = (
     *samples.ADVISORIES,
+    Advisory("CVE-2026-4", "debian 8", "bash", Severity.LOW, "of a release past its end of life"),
     Advisory("CVE-2026-1", "alpine 3.20", "openssl", Severity.HIGH, "of the source package", fixed="3.3.1-r0"),
     Advisory("CVE-2026-2", "pip::GitHub Security Advisory Pip", "requests", Severity.HIGH, "x", "2.1", ("<2.1",)),
     Advisory("CVE-2026-3", "npm::GitHub Security Advisory Npm", "lodash", Severity.LOW, "x", "4.18.0", ("<4.18.0",)),

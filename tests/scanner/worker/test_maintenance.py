@@ -21,8 +21,8 @@ from scanner.advisories.trivydb import Advisory
 from scanner.config import Secret, Settings
 from scanner.demo import samples
 from scanner.errors import LeaseLost
-from scanner.model.finding import Component, Severity
-from scanner.model.scan import Progress, ScanState, Stage
+from scanner.model.finding import Component, Incomplete, Severity
+from scanner.model.scan import Progress, ScanReport, ScanState, Stage
 from scanner.queue import make_app
 from scanner.services import decisions
 from scanner.store import accounts, gate, images, jobs, registries
@@ -49,6 +49,9 @@ KEY = Secret("k" * 40)
 COMMON = [fleet.debian(f"libcommon{n}") for n in range(12)]
 RARE = fleet.debian("librare", "2.0-1")
 ADVISORY = Advisory("CVE-2026-77777", "debian 12", "librare", Severity.CRITICAL, "made up", fixed="2.0-2")
+OF_PYTHON = Advisory(
+    "CVE-2026-22222", "pip::GitHub Security Advisory Pip", "other", Severity.LOW, "made up", "2", ("<2",)
+)
 EARLIER = Advisory("CVE-2026-11111", "debian 12", "libcommon3", Severity.LOW, "made up", fixed="1.0-2")
 
 
@@ -67,7 +70,7 @@ def settings(tmp_path: Path) -> Settings:
 def publish(settings: Settings, base: Path, *more: Advisory, age: float = 0) -> None:
     """A new database with these advisories besides the usual ones."""
     built = datetime.now(UTC) - timedelta(hours=age)
-    trivydb.build((*samples.ADVISORIES, EARLIER, *more), base, updated_at=built)
+    trivydb.build((*samples.ADVISORIES, EARLIER, OF_PYTHON, *more), base, updated_at=built)
     advisories.import_file(settings, base)
 
 
@@ -337,3 +340,44 @@ def test_beat_has_somebody_look_at_the_clock(database: Database, settings: Setti
     register(celery, worker)
     celery.tasks[queue.KEEP_UP]()
     assert worker.due.is_set()
+
+
+def uncovered(settings: Settings) -> ScanReport:
+    """What a scan of a Debian 13 leaves while the advisories know nothing of it."""
+    status = advisories.status(settings)
+    engine = catalog.engines()["trivy"]
+    answers = fleet.Answers(engine.version(settings), engine.binary(settings), status, {})
+    found = fleet.evidence("shop/new", COMMON, answers, settings)
+    (image,) = found.images
+    (said,) = image.engines
+    coverage = replace(said.coverage, os_version="13.1", without_advisories=("debian",))
+    gap = Incomplete("no_advisories", "nothing about debian 13.1")
+    return replace(found, images=(replace(image, engines=(replace(said, coverage=coverage, incomplete=(gap,)),)),))
+
+
+def test_a_release_that_newer_advisories_cover_is_decided_anew(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    publish(settings, tmp_path / "one", age=2)
+    fleet.record(database, uncovered(settings))
+    assert states(database)["new"][0] == "deny"
+    publish(settings, tmp_path / "two", Advisory("CVE-2026-1", "debian 13", "thing", Severity.LOW, fixed="1"), age=1)
+    keep_up(settings, database)
+    verdict_, report_id = states(database)["new"]
+    assert verdict_ == "allow"
+    with database.read() as session:
+        (said,) = images.evidence(session, report_id).images[0].engines
+    assert (said.incomplete, said.coverage.without_advisories) == ((), ())
+
+
+def test_a_release_that_newer_advisories_have_lost_is_scanned_again(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    """Answering for it without advisories would release every image of it."""
+    publish(settings, tmp_path / "one", age=2)
+    fill(database, settings, tmp_path, 1, 0)
+    trivydb.build((OF_PYTHON,), tmp_path / "two")
+    advisories.import_file(settings, tmp_path / "two")
+    keep_up(settings, database)
+    assert "1 can only be told by a scan" in last_job(database).message
+    assert states(database)["app0"][0] == "allow", "what was found stands until then"

@@ -1,0 +1,108 @@
+"""Which source of its database Trivy looks a package up in: named as trivy-db's buckets are, found out by asking Trivy 0.76 about each.
+
+https://github.com/aquasecurity/trivy/tree/main/pkg/detector (``ospkg``, and ``library/driver.go``). What is not listed here, Trivy lists as
+a package and looks up nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from scanner.advisories.database import Holdings
+from scanner.model.finding import Component, Incomplete
+from scanner.model.release import release_number
+
+# The source of a family, with its release where there is one.
+_SYSTEMS: Final = {
+    "alma": "alma {}",
+    "alpine": "alpine {}",
+    "azurelinux": "Azure Linux {}",
+    "bottlerocket": "bottlerocket",
+    "cbl-mariner": "CBL-Mariner {}",
+    "chainguard": "chainguard",
+    "debian": "debian {}",
+    "echo": "echo",
+    "minimos": "minimos",
+    "opensuse-leap": "openSUSE Leap {}",
+    "opensuse-tumbleweed": "openSUSE Tumbleweed",
+    "oracle": "Oracle Linux {}",
+    "photon": "Photon OS {}",
+    "rocky": "rocky {}",
+    "slem": "SUSE Linux Enterprise Micro {}",
+    "sles": "SUSE Linux Enterprise {}",
+    "ubuntu": "ubuntu {}",
+    "wolfi": "wolfi",
+}
+_RED_HAT: Final = frozenset(("redhat", "centos"))
+# Releases of Ubuntu whose extended maintenance (Ubuntu Pro) is a source of its own; of others Trivy takes the ordinary one.
+_ESM: Final = frozenset(("14.04", "16.04", "18.04", "20.04"))
+_AMAZON: Final = frozenset(("2", "2022", "2023"))
+# The ecosystem of a package type.
+_ECOSYSTEMS: Final = {
+    kind: ecosystem
+    for ecosystem, kinds in {
+        "bitnami": "bitnami",
+        "cargo": "cargo rustbinary",
+        "cocoapods": "cocoapods",
+        "composer": "composer composer-vendor",
+        "conan": "conan",
+        "erlang": "hex",
+        "go": "gobinary gomod",
+        "julia": "julia",
+        "k8s": "kubernetes",
+        "maven": "gradle jar pom sbt",
+        "npm": "bun javascript node-pkg npm pnpm yarn",
+        "nuget": "dotnet-core nuget packages-props",
+        "pip": "pip pipenv poetry pylock python-pkg uv",
+        "pub": "pub",
+        "rubygems": "bundler gemspec",
+        "swift": "swift",
+    }.items()
+    for kind in kinds.split()
+}
+
+
+def gaps(
+    family: str, version: str, extended: bool, components: Iterable[Component], holdings: Holdings
+) -> Iterator[tuple[str, Incomplete]]:
+    """What the packages were looked up in that holds no advisory, by package type: finding nothing there proves nothing."""
+    for kind in sorted({component.type for component in components}):
+        if kind == family:
+            if not _has_release(family, version, extended, holdings):
+                release = f"{family} {version}".strip()
+                yield (
+                    kind,
+                    Incomplete(
+                        "no_advisories", f"the advisory database has nothing about {release}: Trivy would find nothing"
+                    ),
+                )
+        elif not has_ecosystem(kind, holdings):
+            detail = f"the advisory database has nothing about packages of the type {kind or 'unknown'}: Trivy would find nothing"
+            yield kind, Incomplete("no_advisories", detail)
+
+
+def has_ecosystem(kind: str, holdings: Holdings) -> bool:
+    """Whether anything could be found in packages of a language."""
+    ecosystem = _ECOSYSTEMS.get(kind)
+    return ecosystem is not None and holdings.has(f"{ecosystem}::")
+
+
+def has_system(release: str, holdings: Holdings) -> bool:
+    """The same for the packages of an operating system, by its family and version: ``debian 12.8``."""
+    family, _, version = release.partition(" ")
+    return _has_release(family, version, version.endswith("-ESM"), holdings)
+
+
+def _has_release(family: str, version: str, extended: bool, holdings: Holdings) -> bool:
+    number = release_number(family, version)
+    if family in _RED_HAT:
+        return holdings.has("Red Hat") and number in holdings.rhel
+    if family == "amazon":  # Trivy takes every version that it does not know for the first one
+        return holdings.has(f"amazon linux {number if number in _AMAZON else 1}")
+    source = _SYSTEMS.get(family, "")
+    if "{}" in source and not number:
+        return False
+    if family == "ubuntu" and extended and number in _ESM:
+        number += "-ESM"
+    return bool(source) and holdings.has(source.format(number))
