@@ -1,4 +1,4 @@
-"""Groups of the command line that are more than a few thin commands: a module each, holding a click command of the module's name.
+"""The commands: a module for each command or group of commands, holding a click command of the module's name.
 
 ``scanner.cli`` finds them by looking, and imports one when it is called.
 """

@@ -14,13 +14,17 @@ import httpx
 
 from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
+from scanner.model.decision import Change, Reason, ReasonKind, Verdict
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, http_client
+from scanner.reports._decision_text import DecisionText, grouped
 
 _MAX_ANSWER = 8 << 20
 _POLL_SECONDS = 30
 _ASK_SECONDS = 120.0
 _SIMULATED_AT_ONCE = 200
+_REASONS, _CHANGES = 5, 2  # what fits on ten lines with the verdict
+_ALL = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Client:
         if ca_file and not ca_file.is_file():
             raise UsageError(f"cannot read the CA file {ca_file}")
         headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
-        self._url = url
+        self._url, self._signed_in = url, bool(token)
         self._http = http_client(
             Settings(),
             own=(parts.hostname,),
@@ -125,9 +129,7 @@ class Client:
         except AnswerTooLarge as error:
             raise RemoteError("the server's answer is too large", reason="server_error") from error
         except httpx.HTTPError as error:
-            raise RemoteError(
-                f"cannot ask {self._url}: {error or type(error).__name__}", reason="server_unreachable"
-            ) from error
+            raise self._unreachable(error) from error
         try:
             document = load_untrusted_json(answer.body, limit=_MAX_ANSWER, error=RemoteError)
         except RemoteError:
@@ -139,17 +141,36 @@ class Client:
                 hint="is this a Dockwarden server?",
             )
         if answer.status not in (200, 201, 202):
-            raise _problem(answer.status, document)
+            raise _problem(answer.status, document, self._signed_in)
         return answer.status, document
 
+    def _unreachable(self, error: httpx.HTTPError) -> RemoteError:
+        """No answer came: which address was asked, why not, and what a person can do about it."""
+        text = str(error) or type(error).__name__
+        where = f"cannot ask {self._url}: "
+        if "certificate" in text.lower():
+            hint = "give the certificate of its authority: --ca-file FILE, or DOCKWARDEN_CA_FILE"
+            return RemoteError(
+                f"{where}its TLS certificate is not trusted: {text}", reason="server_untrusted", hint=hint
+            )
+        hint = (
+            "check the address (--server or DOCKWARDEN_SERVER) and that the server runs there; "
+            "a server with a certificate of a private authority also needs --ca-file"
+        )
+        return RemoteError(f"{where}{text}", reason="server_unreachable", hint=hint)
 
-def _problem(status: int, document: Mapping[str, Any]) -> RefusedError | UsageError | RemoteError:
+
+def _problem(status: int, document: Mapping[str, Any], signed_in: bool) -> RefusedError | UsageError | RemoteError:
     """An RFC 9457 problem as our own error."""
     message = str(document.get("detail") or document.get("title") or f"status {status}")[:500]
     reason, hint = str(document.get("reason") or "server_error")[:100], str(document.get("hint") or "")[:300]
+    if status == 401 and not signed_in:
+        hint = "set DOCKWARDEN_TOKEN to a token of the server; an administrator makes one: dockwarden token create NAME"
+        return RefusedError("the server wants an API token, and none was given", reason=reason, hint=hint)
     if status in (401, 403):
+        advice = "check DOCKWARDEN_TOKEN (or --token) and its scopes"
         return RefusedError(
-            f"the server refused: {message}", reason=reason, hint=hint or "check DOCKWARDEN_TOKEN and its scopes"
+            f"the server refused: {message}", reason=reason, hint=f"{advice}; {hint}" if hint else advice
         )
     kind = UsageError if 400 <= status < 500 and status not in (408, 429) else RemoteError
     return kind(f"the server said: {message}", reason=reason, hint=hint)
@@ -159,25 +180,64 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 1.0
 
 
-def describe(answer: Answer) -> str:
-    """The answer for a person: verdict first, then why, then what to do."""
+def of(settings: Settings, server: str | None, token: str | None, ca_file: Path | None) -> Client:
+    """The client of a command. Raises UsageError when no server is named."""
+    if not server:
+        raise UsageError("no server is named", hint="give --server URL, or set DOCKWARDEN_SERVER")
+    return Client(server, Secret(token or ""), ca_file or settings.ca_file)
+
+
+def describe(answer: Answer, *, show_all: bool = False) -> str:
+    """The answer for a person: verdict first, then why, then what to do. About ten lines unless ``show_all``."""
     document = answer.document
     if answer.pending:
         return "PENDING  still being scanned when the wait ended; ask again with a longer --wait"
-    shown = partial(clean_text, limit=400)
-    word = answer.verdict.upper() + (" (could not be decided)" if answer.verdict == "deny" and answer.undecided else "")
-    lines = [f"{word}  {shown(str(document.get('image') or document.get('subject') or ''))}"]
-    for reason in _objects(document.get("reasons")):
-        unknown = "unknown: " if reason.get("kind") == "incomplete" else ""
-        action, rule, message = (shown(str(reason.get(name, ""))) for name in ("action", "rule", "message"))
-        lines.append(f"  {action:5} {unknown}{rule}: {message}")
-    changes = _objects(document.get("changes"))
+    text = DecisionText(whole=show_all)
+    most_reasons, most_changes = (_ALL, _ALL) if show_all else (_REASONS, _CHANGES)
+    verdict = Verdict(answer.verdict)
+    undecided = verdict is Verdict.DENY and answer.undecided
+    name = clean_text(str(document.get("image") or document.get("subject") or ""), 400)
+    lines = [text.headline(verdict, undecided, name)]
+    groups = grouped(_reason(reason) for reason in _objects(document.get("reasons")))
+    changes = [_change(change) for change in _objects(document.get("changes"))]
+    for group in groups[:most_reasons]:
+        lines += text.reason(group)
+    if not groups:
+        lines.append(
+            "  Nothing in the policy speaks against it." if verdict is Verdict.ALLOW else "  No reason was given."
+        )
     if changes:
         lines.append("  What to do:")
-    for change in changes:
-        action, target, detail = (shown(str(change.get(name, ""))) for name in ("action", "target", "detail"))
-        lines.append(f"    {action} {target}{' ' if action == 'upgrade' else ': '}{detail}")
+    for change in changes[:most_changes]:
+        lines += (f"  {line}" for line in text.change(change))
+    hidden = [
+        f"{len(items) - most} more {what}"
+        for items, most, what in ((groups, most_reasons, "reasons"), (changes, most_changes, "changes"))
+        if len(items) > most
+    ]
+    if hidden:
+        lines.append(f"  … and {' and '.join(hidden)} (--all shows them)")
     return "\n".join(lines)
+
+
+def _reason(document: Mapping[str, Any]) -> Reason:
+    """A reason as the server tells it. What cannot be read denies and is not known: it must never look better than it is."""
+    action, kind = document.get("action"), document.get("kind")
+    return Reason(
+        _shown(document, "rule"),
+        ReasonKind(kind) if kind in tuple(ReasonKind) else ReasonKind.INCOMPLETE,
+        Verdict(action) if action in tuple(Verdict) else Verdict.DENY,
+        _shown(document, "message"),
+        _shown(document, "subject"),
+    )
+
+
+def _change(document: Mapping[str, Any]) -> Change:
+    return Change(_shown(document, "action"), _shown(document, "target"), _shown(document, "detail"))
+
+
+def _shown(document: Mapping[str, Any], name: str) -> str:
+    return clean_text(str(document.get(name) or ""), 400)
 
 
 def describe_simulation(found: Mapping[str, Any]) -> str:

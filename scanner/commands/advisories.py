@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanner.commands._console import Exit, choose, complain, pass_settings, tell
+from scanner.commands._console import Exit, choose, complain, database_at_head, pass_settings, tell
 from scanner.config import Settings
 from scanner.errors import ScannerError, UsageError
 from scanner.model.actor import COMMAND_LINE
@@ -146,15 +146,9 @@ def update(settings: Settings, names: tuple[str, ...]) -> Exit:
 
 def _database(settings: Settings) -> Database | None:
     """This installation's database, at head; None where there is none yet: a command line alone needs none."""
-    from scanner.store.session import Database
-
     if settings.embedded and not (settings.home / "dockwarden.db").exists():
         return None
-    database = Database(settings.database)
-    if settings.embedded:
-        database.upgrade()
-    database.check_head()
-    return database
+    return database_at_head(settings)
 
 
 def _needed_database(settings: Settings) -> Database:

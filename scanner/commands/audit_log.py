@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from scanner.commands._console import FILE, Exit, administration, complain, pass_settings, replacing, tell
+from scanner.commands._console import FILE, Exit, administration, cannot_write, complain, pass_settings, replacing, tell
 from scanner.config import Settings, audit_key
 from scanner.errors import UsageError
 from scanner.services import audit_anchors
@@ -63,4 +63,4 @@ def export(settings: Settings, output: Path | None, since: datetime | None, acti
             with output.open("wb") if output.exists() and not output.is_file() else replacing(output) as out:
                 out.writelines(audit.lines(session, chosen))
         except OSError as error:
-            raise UsageError(f"cannot write {output}: {error.strerror}") from error
+            raise cannot_write(str(output), error) from error

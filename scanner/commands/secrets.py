@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import click
 
-from scanner.commands._console import Exit, administration, complain, pass_settings, tell
+from scanner.commands._console import Exit, administration, complain, database_at_head, pass_settings, tell
 from scanner.config import PREVIOUS_KEY, Settings, keys_of, new_secret_key, secret_key
 from scanner.model.actor import COMMAND_LINE
 from scanner.model.audit import Action
 from scanner.store import audit
 from scanner.store import secrets as store_secrets
-from scanner.store.session import Database
 
 
 @click.group()
@@ -36,9 +35,7 @@ def new_key(settings: Settings) -> None:
 def rotate(settings: Settings) -> None:
     """Move every stored secret to the key. Can be broken off and begun again."""
     key, moved = secret_key(settings), 0
-    with administration(settings):
-        pass
-    database = Database.of(settings)
+    database = database_at_head(settings)
     while True:
         with database.session() as session:
             some = store_secrets.reseal(session, key)

@@ -114,6 +114,10 @@ class Reference:
 
         Without tag and digest the tag is ``latest``. A host is recognised by a dot, a colon, upper case or ``localhost``.
         """
+
+        def refused(what: str, part: str, hint: str) -> UsageError:
+            return UsageError(f"not an image reference: {text[:100]!r}: not a {what}: {part[:100]!r}", hint=hint)
+
         if not text or len(text) > 1024 or text.startswith("-"):
             raise UsageError(
                 f"not an image reference: {text[:100]!r}", hint="write host/repository:tag or host/repository@sha256:…"
@@ -122,9 +126,7 @@ class Reference:
         digest = None
         if at:
             if not _DIGEST.fullmatch(digest_text):
-                raise UsageError(
-                    f"not a digest in the reference: {digest_text[:100]!r}", hint="sha256: and 64 lower-case hex digits"
-                )
+                raise refused("digest", digest_text, "after @: sha256: and 64 lower-case hex digits")
             digest = Digest(digest_text)
         first, slash, path = rest.partition("/")
         if slash and (first == "localhost" or any(c in first for c in ".:") or first != first.lower()):
@@ -133,16 +135,14 @@ class Reference:
             host, path = DOCKER_HUB, rest
         name, colon, tag = path.partition(":")
         if not _HOST.fullmatch(host) or len(host) > 261:
-            raise UsageError(f"not a registry host: {host[:100]!r}", hint="write host[:port], without https://")
+            raise refused("registry host", host, "write host[:port], without https://")
         if host in (DOCKER_HUB, "index.docker.io", "registry-1.docker.io"):
             host = DOCKER_HUB
             name = name if "/" in name else f"library/{name}"
         if not _REPOSITORY.fullmatch(name) or len(name) > _MAX_REPOSITORY:
-            raise UsageError(
-                f"not a repository name: {name[:100]!r}", hint="lower-case letters, digits, and . _ - / between them"
-            )
+            raise refused("repository name", name, "lower-case letters, digits, and . _ - / between them")
         if colon and not _TAG.fullmatch(tag):
-            raise UsageError(f"not a tag: {tag[:100]!r}", hint="up to 128 letters, digits, . _ -")
+            raise refused("tag", tag, "up to 128 letters, digits, . _ -")
         if not colon and digest is None:
             tag = "latest"
         return cls(host, name, tag or None, digest)

@@ -1,13 +1,14 @@
 """GitLab's container scanning report (security report schemas 15), which merge requests show.
 
 https://docs.gitlab.com/ee/development/integrations/secure.html. Only vulnerabilities: the format has no place for checks. A scan that
-could not look everywhere has status ``failure``, which GitLab shows instead of "no vulnerabilities".
+could not look everywhere has status ``failure`` (``base.gaps``), which GitLab shows instead of "no vulnerabilities".
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from scanner.model import agreement
 from scanner.model.finding import Severity, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
-from scanner.reports.base import ReportFormat, ReportSubject
+from scanner.reports.base import Refused, ReportFormat, ReportSubject, gaps
 
 _SEVERITIES = {Severity.NONE: "Info", Severity.UNKNOWN: "Unknown"}
 _NAMESPACE = uuid.UUID("7e1f36a2-7d2c-5d6e-9d5b-0c1a5f1f6f0e")
@@ -31,25 +32,47 @@ class GitLabReport(ReportFormat):
     extension = "json"
 
     def render(self, subject: ReportSubject) -> str:
-        report = subject.report
-        version = report.dockwarden or "0"
-        tool = {"id": "dockwarden", "name": "Dockwarden", "version": version, "vendor": {"name": "Dockwarden"}}
+        report, unknown = subject.report, gaps(subject)
         found = [item for image in report.images for item in _vulnerabilities(report, image)]
-        document = {
-            "version": "15.2.1",
-            "scan": {
-                "analyzer": tool,
-                "scanner": tool,
-                "type": "container_scanning",
-                "start_time": f"{report.started_at:%Y-%m-%dT%H:%M:%S}",
-                "end_time": f"{report.finished_at:%Y-%m-%dT%H:%M:%S}",
-                "status": "success" if _looked(report) else "failure",
-                "messages": [{"level": "fatal", "value": text} for text in _unknown(report)],
-            },
-            "vulnerabilities": list({item["id"]: item for item in found}.values()),
-            "remediations": [],
-        }
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode()
+        return _document(
+            report.dockwarden,
+            (report.started_at, report.finished_at),
+            [(gap.fails, f"{gap.subject}: {gap.message}") for gap in unknown],
+            list({item["id"]: item for item in found}.values()),
+        )
+
+    def render_refused(self, refused: Refused) -> str:
+        """See ``ReportFormat.render_refused``."""
+        said = [(True, f"{refused.target}: {refused.message} ({refused.reason})")]
+        return _document(refused.dockwarden, (refused.at, refused.at), said, [])
+
+
+def _document(
+    version: str,
+    times: tuple[datetime, datetime],
+    messages: Sequence[tuple[bool, str]],
+    vulnerabilities: Sequence[Mapping[str, Any]],
+) -> str:
+    """A report. ``times``: start and end. Each message: whether it makes the scan a failure, and its text."""
+    tool = {"id": "dockwarden", "name": "Dockwarden", "version": version or "0", "vendor": {"name": "Dockwarden"}}
+    start, end = (f"{moment:%Y-%m-%dT%H:%M:%S}" for moment in times)
+    document = {
+        "version": "15.2.1",
+        "scan": {
+            "analyzer": tool,
+            "scanner": tool,
+            "type": "container_scanning",
+            "start_time": start,
+            "end_time": end,
+            "status": "failure" if any(fails for fails, _ in messages) else "success",
+            "messages": [
+                {"level": "fatal" if fails else "warn", "value": _text(text, 500)} for fails, text in messages
+            ],
+        },
+        "vulnerabilities": vulnerabilities,
+        "remediations": [],
+    }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode()
 
 
 def _vulnerabilities(report: ScanReport, image: ImageReport) -> Iterator[dict[str, Any]]:
@@ -91,20 +114,6 @@ def _identifiers(item: Vulnerability) -> Iterator[dict[str, str]]:
             "value": text,
             **({"url": known["cve"]} if known else {}),
         }
-
-
-def _looked(report: ScanReport) -> bool:
-    return next(_unknown(report), None) is None
-
-
-def _unknown(report: ScanReport) -> Iterator[str]:
-    if not report.images:
-        yield "no image was examined"
-    for image in report.images:
-        if not image.engines:
-            yield "no engine looked for vulnerabilities"
-        gaps = [*image.incomplete, *(gap for engine in image.engines for gap in engine.incomplete)]
-        yield from (_text(gap.detail or gap.reason, 500) for gap in gaps)
 
 
 def _text(value: str, limit: int) -> str:

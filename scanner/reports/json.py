@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import orjson
 from pydantic import TypeAdapter
 
-from scanner.model.decision import Decision
+from scanner.model.decision import Decision, Verdict
 from scanner.model.scan import ScanReport
-from scanner.reports.base import ReportFormat, ReportSubject
+from scanner.reports.base import Refused, ReportFormat, ReportSubject
 
 # Characters without a shape of their own, which would reorder or hide what stands beside them: JSON can spell them out.
 _UNSEEN = re.compile("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
@@ -40,7 +41,7 @@ def decision_text(decision: Decision, report: ScanReport) -> str:
 
 
 class JsonReport(ReportFormat):
-    """See ``ReportFormat``. Members: ``schema``, ``decision`` (null without a policy), ``report``."""
+    """See ``ReportFormat``. Members: ``schema``, ``verdict`` and ``decision`` (null without a policy), ``report``; ``error`` where there is none."""
 
     id = "json"
     title = "JSON"
@@ -54,5 +55,23 @@ class JsonReport(ReportFormat):
             "decision": decision_document(subject.decision) if subject.decision else None,
             "report": _report().dump_python(subject.report, mode="json"),
         }
-        text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
-        return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        return _text(document)
+
+    def render_refused(self, refused: Refused) -> str:
+        """See ``ReportFormat.render_refused``. What could not be examined is denied and undecided; ``error`` has the reason."""
+        error = {"reason": refused.reason, "message": refused.message, "hint": refused.hint}
+        document = {
+            "schema": "dockwarden/report/1",
+            "verdict": Verdict.DENY,
+            "undecided": True,
+            "reference": refused.target,
+            "error": error,
+            "decision": None,
+            "report": None,
+        }
+        return _text(document)
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

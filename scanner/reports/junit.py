@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from xml.etree import ElementTree as xml
 
 from scanner.model import agreement
@@ -17,7 +18,7 @@ from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import Failed, Incomplete, NotApplicable, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
-from scanner.reports.base import ReportFormat, ReportSubject
+from scanner.reports.base import Refused, ReportFormat, ReportSubject
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 
@@ -42,21 +43,32 @@ class JunitReport(ReportFormat):
 
     def render(self, subject: ReportSubject) -> str:
         cases = list(_judged(subject.decision) if subject.decision else _examined(subject.report))
-        root = xml.Element("testsuites", {"name": _text(subject.report.reference), **_counts(cases)})
-        suites: dict[str, list[_Case]] = defaultdict(list)
-        for case in cases:
-            suites[case.suite].append(case)
-        for name, own in suites.items():
-            moment = f"{subject.report.finished_at:%Y-%m-%dT%H:%M:%S}"
-            suite = xml.SubElement(root, "testsuite", {"name": _text(name), "timestamp": moment, **_counts(own)})
-            for case in own:
-                element = xml.SubElement(suite, "testcase", classname=_text(name), name=_text(case.name))
-                if case.outcome:
-                    xml.SubElement(element, case.outcome, message=_text(case.message)).text = _text(case.message)
-                elif case.message:
-                    xml.SubElement(element, "system-out").text = _text(case.message)
-        xml.indent(root)
-        return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(root, encoding="unicode") + "\n"
+        return _document(subject.report.reference, subject.report.finished_at, cases)
+
+    def render_refused(self, refused: Refused) -> str:
+        """See ``ReportFormat.render_refused``."""
+        case = _Case("image", "could be examined", "error", f"{refused.message} ({refused.reason})")
+        return _document(refused.target, refused.at, [case])
+
+
+def _document(name: str, ended: datetime, cases: Sequence[_Case]) -> str:
+    counts = _counts(cases)
+    del counts["skipped"]  # Jenkins' schema has it at suites only
+    root = xml.Element("testsuites", {"name": _text(name), **counts})
+    suites: dict[str, list[_Case]] = defaultdict(list)
+    for case in cases:
+        suites[case.suite].append(case)
+    for title, own in suites.items():
+        moment = f"{ended:%Y-%m-%dT%H:%M:%S}"
+        suite = xml.SubElement(root, "testsuite", {"name": _text(title), "timestamp": moment, **_counts(own)})
+        for case in own:
+            element = xml.SubElement(suite, "testcase", classname=_text(title), name=_text(case.name))
+            if case.outcome:
+                xml.SubElement(element, case.outcome, message=_text(case.message)).text = _text(case.message)
+            elif case.message:
+                xml.SubElement(element, "system-out").text = _text(case.message)
+    xml.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(root, encoding="unicode") + "\n"
 
 
 def _judged(decision: Decision) -> Iterator[_Case]:
@@ -110,7 +122,7 @@ def _packages(image: ImageReport, suite: str) -> Iterator[_Case]:
         yield _Case(suite, f"{name} {version}", "failure", told)
 
 
-def _counts(cases: list[_Case]) -> dict[str, str]:
+def _counts(cases: Sequence[_Case]) -> dict[str, str]:
     kinds = [case.outcome for case in cases]
     return {
         "tests": str(len(cases)),

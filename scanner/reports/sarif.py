@@ -1,13 +1,14 @@
 """SARIF 2.1.0 (OASIS), for code hosts that show findings beside the code.
 
-https://docs.oasis-open.org/sarif/sarif/v2.1.0/. What was not known is a notification of the run, whose ``executionSuccessful`` is then
-false: a run without results and without that word would be read as "clean".
+https://docs.oasis-open.org/sarif/sarif/v2.1.0/. What was not known is a notification of the run, and makes its
+``executionSuccessful`` false (``base.gaps``): a run without results and without that word would be read as "clean".
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -15,10 +16,10 @@ import orjson
 
 from scanner.model import agreement
 from scanner.model.decision import Decision, ReasonKind
-from scanner.model.finding import CheckResult, Failed, Incomplete, Severity
+from scanner.model.finding import CheckResult, Failed, Severity
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
-from scanner.reports.base import ReportFormat, ReportSubject
+from scanner.reports.base import Refused, ReportFormat, ReportSubject, gaps
 
 _LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.UNKNOWN: "error", Severity.MEDIUM: "warning"}
 # What code hosts sort by where there is no CVSS score ("security-severity").
@@ -45,27 +46,56 @@ class SarifReport(ReportFormat):
         found = [result for image in subject.report.images for result in _results(subject, image, rules)]
         results = list({result["partialFingerprints"]["dockwarden/v1"]: result for result in found}.values())
         order = {name: number for number, name in enumerate(rules)}
-        unknown = list(_notifications(subject.report))
-        run = {
-            "tool": {
-                "driver": {
-                    "name": "Dockwarden",
-                    "version": subject.report.dockwarden or "0",
-                    "rules": list(rules.values()),
-                }
-            },
-            "invocations": [
-                {
-                    "executionSuccessful": not unknown,
-                    "endTimeUtc": f"{subject.report.finished_at:%Y-%m-%dT%H:%M:%SZ}",
-                    "toolExecutionNotifications": unknown,
-                }
-            ],
-            "results": [{**result, "ruleIndex": order[result["ruleId"]]} for result in results],
-            "properties": {"image": _text(subject.report.reference), "digest": str(subject.report.digest)},
-        }
-        document = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode()
+        unknown = gaps(subject)
+        report = subject.report
+        return _document(
+            report.dockwarden,
+            report.finished_at,
+            [(gap.fails, f"{gap.subject}: not known: {gap.message}", "") for gap in unknown],
+            rules=list(rules.values()),
+            results=[{**result, "ruleIndex": order[result["ruleId"]]} for result in results],
+            properties={"image": _text(report.reference), "digest": str(report.digest)},
+        )
+
+    def render_refused(self, refused: Refused) -> str:
+        """See ``ReportFormat.render_refused``."""
+        said = [(True, refused.message, refused.reason)]
+        return _document(
+            refused.dockwarden, refused.at, said, rules=[], results=[], properties={"image": _text(refused.target)}
+        )
+
+
+def _document(
+    version: str,
+    ended: datetime,
+    notifications: Sequence[tuple[bool, str, str]],
+    *,
+    rules: Sequence[Mapping[str, Any]],
+    results: Sequence[Mapping[str, Any]],
+    properties: Mapping[str, str],
+) -> str:
+    """A log of one run. Each notification: whether it makes the run a failure, its text, its id (may be empty)."""
+    run = {
+        "tool": {"driver": {"name": "Dockwarden", "version": version or "0", "rules": rules}},
+        "invocations": [
+            {
+                "executionSuccessful": not any(fails for fails, _, _ in notifications),
+                "endTimeUtc": f"{ended:%Y-%m-%dT%H:%M:%SZ}",
+                "toolExecutionNotifications": [
+                    {
+                        "level": "error" if fails else "warning",
+                        "message": {"text": _text(text, 1000)},
+                        **({"descriptor": {"id": name}} if name else {}),
+                    }
+                    for fails, text, name in notifications
+                ],
+            }
+        ],
+        "results": results,
+        "properties": properties,
+    }
+    document = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode()
 
 
 def _results(subject: ReportSubject, image: ImageReport, rules: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -152,24 +182,6 @@ def _accepted(decision: Decision | None) -> dict[str, str]:
     """What an exemption covers, by subject, with its words."""
     reasons = decision.reasons if decision else ()
     return {reason.subject: reason.message for reason in reasons if reason.kind is ReasonKind.EXEMPTED}
-
-
-def _notifications(report: ScanReport) -> Iterator[dict[str, Any]]:
-    said = [gap for image in report.images for gap in _gaps(image)] or (
-        [] if report.images else [("image", "no image was examined")]
-    )
-    for name, text in dict.fromkeys(said):
-        yield {"level": "error", "message": {"text": _text(f"{name}: not known: {text}", 1000)}}
-
-
-def _gaps(image: ImageReport) -> Iterator[tuple[str, str]]:
-    if not image.engines:
-        yield "engine", "no engine looked for vulnerabilities"
-    yield from (("image", gap.detail or gap.reason) for gap in image.incomplete)
-    yield from ((engine.engine, gap.detail or gap.reason) for engine in image.engines for gap in engine.incomplete)
-    for result in image.checks:
-        if isinstance(result.outcome, Incomplete):
-            yield result.check, result.outcome.detail or result.outcome.reason
 
 
 def _text(value: str, limit: int = 400) -> str:

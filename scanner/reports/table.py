@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from scanner.model import agreement
-from scanner.model.decision import Decision, Reason, ReasonKind, Verdict
+from scanner.model.decision import Decision, Reason, ReasonKind
 from scanner.model.finding import (
     CheckResult,
     EngineReport,
@@ -23,19 +23,18 @@ from scanner.model.finding import (
 from scanner.model.lineage import BaseImage, Origin, count, describe, evidence_origin, vulnerability_origin
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import clean_text
+from scanner.reports._decision_text import DecisionText, grouped
 from scanner.reports.base import ReportFormat, ReportSubject
 
-_MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
 _ANSWERS = {
     TrustStatus.VERIFIED: "signed",
     TrustStatus.NOT_SIGNED: "not signed",
     TrustStatus.REFUSED: "refused",
     TrustStatus.UNKNOWN: "unknown",
 }
-_KINDS = {ReasonKind.INCOMPLETE: "unknown", ReasonKind.EXEMPTED: "accepted", ReasonKind.SATISFIED: "met"}
-_COLORS = {Verdict.ALLOW: "32", Verdict.WARN: "33", Verdict.DENY: "31"}
 _SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)
 _REASONS, _PACKAGES, _EVIDENCE = 12, 10, 3
+_ALL = 1_000_000
 
 
 class TableReport(ReportFormat):
@@ -54,6 +53,8 @@ class TableReport(ReportFormat):
 class _Page:
     def __init__(self, subject: ReportSubject) -> None:
         self._subject, self._report, self._decision = subject, subject.report, subject.decision
+        self._text = DecisionText(subject.color, subject.width)
+        self._most = (_ALL, _ALL, _ALL) if subject.show_all else (_REASONS, _PACKAGES, _EVIDENCE)
 
     def lines(self) -> Iterator[str]:
         yield from self._verdict()
@@ -76,30 +77,21 @@ class _Page:
         yield "Dockerfile" if fragment else "No check asks for a change of the Dockerfile."
         yield from (clean_text(line, 4000) for line in fragment.splitlines())
 
-    def _paint(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._subject.color else text
-
     def _wrap(self, text: str, first: str, rest: str) -> list[str]:
-        return textwrap.wrap(
-            clean_text(text, 600), self._subject.width, initial_indent=first, subsequent_indent=rest
-        ) or [first]
+        return self._text.wrap(text, first, rest)
 
     def _verdict(self) -> Iterator[str]:
         name = clean_text(self._report.reference, 300)
         if self._decision is None:
             yield f"{name}"
         else:
-            verdict = self._decision.verdict
-            word = f"{_MARKS[verdict]} {verdict.upper()}"
-            if self._decision.undecided:
-                word += " (could not be decided)"
-            yield f"{self._paint(word, '1;' + _COLORS[verdict])}  {name}"
+            yield self._text.headline(self._decision.verdict, self._decision.undecided, name)
         yield f"  {self._report.digest}"
         if self._decision:
             yield f"  by policy {self._decision.policy}"
 
     def _why(self, decision: Decision) -> Iterator[str]:
-        groups = list(_grouped(decision.reasons))
+        groups, most = grouped(decision.reasons), self._most[0]
         if all(group[0].kind is ReasonKind.SATISFIED for group in groups):
             yield ""
             yield "Nothing in the policy speaks against it."
@@ -108,27 +100,14 @@ class _Page:
             return
         yield ""
         yield "Why"
-        for group in groups[:_REASONS]:
+        for group in groups[:most]:
             yield from self._reason(group)
-        if len(groups) > _REASONS:
-            yield f"  … and {len(groups) - _REASONS} more (--format json has all of them)"
+        if len(groups) > most:
+            yield f"  … and {len(groups) - most} more (--all shows them)"
 
     def _reason(self, group: Sequence[Reason]) -> Iterator[str]:
-        first = group[0]
-        kind = _KINDS.get(first.kind, "")
-        label = self._paint(f"{first.action:<5}", _COLORS[first.action])
-        if first.kind is ReasonKind.INCOMPLETE:
-            text = f"{first.message} (asked by {', '.join(dict.fromkeys(reason.rule for reason in group))})"
-        elif len(group) == 1:
-            text = f"{first.rule}: {first.message}"
-        else:
-            shown = ", ".join(reason.subject for reason in group[:4])
-            more = f" and {len(group) - 4} more" if len(group) > 4 else ""
-            text = f"{first.rule}: {len(group)} findings: {shown}{more}"
-        lines = self._wrap(f"{kind + ': ' if kind else ''}{text}", "", " " * 8)
-        yield f"  {label} {lines[0]}"
-        yield from lines[1:]
-        for evidence in first.evidence[:1] if len(group) == 1 else ():
+        yield from self._text.reason(group)
+        for evidence in group[0].evidence[:1] if len(group) == 1 else ():
             where = _where(evidence.path, evidence.layer_index, evidence.instruction, evidence.history_index)
             if where:
                 yield from self._wrap(where, " " * 8, " " * 8)
@@ -138,15 +117,10 @@ class _Page:
             return
         yield ""
         yield "What to do"
-        for change in decision.changes[:_REASONS]:
-            text = (
-                f"{change.action} {change.target} {change.detail}"
-                if change.action == "upgrade"
-                else f"{change.action} {change.target}: {change.detail}"
-            )
-            yield from self._wrap(text, "  - ", "    ")
-        if len(decision.changes) > _REASONS:
-            yield f"  … and {len(decision.changes) - _REASONS} more"
+        for change in decision.changes[: self._most[0]]:
+            yield from self._text.change(change)
+        if len(decision.changes) > self._most[0]:
+            yield f"  … and {len(decision.changes) - self._most[0]} more (--all shows them)"
 
     def _image(self, image: ImageReport) -> Iterator[str]:
         config = image.image.config
@@ -212,11 +186,11 @@ class _Page:
         """Where two engines do not say the same."""
         if items:
             yield f"  the engines differ on {len(items)}"
-        for item in sorted(items, key=lambda f: -f.vulnerability.severity.rank)[:_PACKAGES]:
+        for item in sorted(items, key=lambda f: -f.vulnerability.severity.rank)[: self._most[1]]:
             head = f"    {clean_text(item.vulnerability.id, 60)} in {clean_text(item.vulnerability.package, 60)}: "
             yield from self._wrap(item.dispute, head, "      ")
-        if len(items) > _PACKAGES:
-            yield f"    … and {len(items) - _PACKAGES} more"
+        if len(items) > self._most[1]:
+            yield f"    … and {len(items) - self._most[1]} more"
 
     def _vulnerabilities(self, items: Sequence[Vulnerability]) -> Iterator[str]:
         counts = Counter(item.severity for item in items)
@@ -232,8 +206,8 @@ class _Page:
         ranked = sorted(
             packages.items(), key=lambda entry: (-max(v.severity.rank for v in entry[1]), -len(entry[1]), entry[0])
         )
-        width = max(len(name) for (name, _), _ in ranked[:_PACKAGES])
-        for (name, version), found in ranked[:_PACKAGES]:
+        width = max(len(name) for (name, _), _ in ranked[: self._most[1]])
+        for (name, version), found in ranked[: self._most[1]]:
             top = max(found, key=lambda v: v.severity.rank)
             fixes = sorted({fix for v in found for fix in v.fixed_versions})
             fix = (
@@ -242,8 +216,8 @@ class _Page:
                 else _without_fix(found)
             )
             yield f"    {top.severity:<8} {clean_text(name, 60):<{min(width, 60)}}  {clean_text(version, 40):<20} {fix}  ({_ids(found)})"
-        if len(ranked) > _PACKAGES:
-            yield f"    … and {len(ranked) - _PACKAGES} more packages"
+        if len(ranked) > self._most[1]:
+            yield f"    … and {len(ranked) - self._most[1]} more packages"
 
     def _checks(self, results: Sequence[CheckResult], base: BaseImage | None = None) -> Iterator[str]:
         passed = sum(result.outcome.kind == "passed" for result in results)
@@ -261,7 +235,7 @@ class _Page:
     def _failed(self, result: CheckResult, base: BaseImage | None) -> Iterator[str]:
         """What was found, with the layer and instruction that made it: once for all that one layer made."""
         assert isinstance(result.outcome, Failed)
-        found = result.outcome.evidence[:_EVIDENCE]
+        found = result.outcome.evidence[: self._most[2]]
         for number, evidence in enumerate(found):
             head = f"    ✕ {result.check} ({_severity(result)}): " if number == 0 else "      "
             path = "" if evidence.path in evidence.message else evidence.path
@@ -270,8 +244,8 @@ class _Page:
                 where = ", ".join(filter(None, ("base", where)))
             again = any(_made_by(later) == _made_by(evidence) for later in found[number + 1 : number + 2])
             yield from self._wrap(evidence.message + (f" [{where}]" if where and not again else ""), head, "      ")
-        if len(result.outcome.evidence) > _EVIDENCE:
-            yield f"      … and {len(result.outcome.evidence) - _EVIDENCE} more"
+        if len(result.outcome.evidence) > self._most[2]:
+            yield f"      … and {len(result.outcome.evidence) - self._most[2]} more"
 
 
 def _severity(result: CheckResult) -> Severity:
@@ -281,16 +255,6 @@ def _severity(result: CheckResult) -> Severity:
 
 def _made_by(evidence: Evidence) -> tuple[object, ...]:
     return evidence.layer_index, evidence.history_index, evidence.instruction
-
-
-def _grouped(reasons: Iterable[Reason]) -> Iterator[list[Reason]]:
-    """Reasons of one rule, action and kind together: two hundred vulnerabilities are one line."""
-    groups: dict[tuple[object, ...], list[Reason]] = defaultdict(list)
-    for reason in reasons:
-        # What is not known is one fact, however many rules it keeps from deciding.
-        key = reason.message if reason.kind is ReasonKind.INCOMPLETE else reason.rule
-        groups[key, reason.action, reason.kind].append(reason)
-    yield from groups.values()
 
 
 def _without_fix(found: Sequence[Vulnerability]) -> str:

@@ -136,7 +136,7 @@ class Database:
         except ScannerError:
             raise
         except (OperationalError, InterfaceError) as error:
-            raise _unavailable() from error
+            raise _named(error) from error
         except IntegrityError as error:
             if not _is_duplicate(error):
                 raise
@@ -144,8 +144,8 @@ class Database:
             message = "somebody else recorded the same thing at the same moment"
             raise ConflictError(message, reason="edited_meanwhile", hint="read it again") from error
         except DBAPIError as error:
-            if error.connection_invalidated:
-                raise _unavailable() from error
+            if error.connection_invalidated or _fault(error):
+                raise _named(error) from error
             raise
 
     def upgrade(self, revision: str = "head") -> str:
@@ -185,10 +185,47 @@ def _migrations() -> Path:
     return Path(migrations.__file__).parent
 
 
-def _unavailable() -> RemoteError:
+def _named(error: DBAPIError) -> RemoteError:
+    """What is wrong with the database, from its own error code: a full disk is mended elsewhere than a wrong address."""
+    if fault := _fault(error):
+        message, reason, hint = fault
+        return RemoteError(message, reason=reason, hint=hint)
     return RemoteError(
         "the database does not answer", reason="db_unavailable", hint="check DOCKWARDEN_DATABASE_URL and that it runs"
     )
+
+
+def _fault(error: DBAPIError) -> tuple[str, str, str] | None:
+    code = str(getattr(error.orig, "sqlstate", "") or getattr(error.orig, "sqlite_errorname", "") or "")
+    return next((fault for beginning, fault in _FAULTS.items() if code.startswith(beginning)), None)
+
+
+_PLACE_HINT = (
+    "check the owner and the permissions of the file and of its directory (DOCKWARDEN_HOME, DOCKWARDEN_DATABASE_URL)"
+)
+_READ_ONLY = ("the database cannot be written to", "db_read_only", _PLACE_HINT)
+_FULL = ("the disk of the database is full", "disk_full", "free some space on the disk that holds the database")
+# By SQLSTATE (PostgreSQL) or by the name of SQLite's result code; the first that fits.
+_FAULTS = {
+    "53100": _FULL,
+    "SQLITE_FULL": _FULL,
+    "25006": _READ_ONLY,
+    "SQLITE_READONLY": _READ_ONLY,
+    "SQLITE_CANTOPEN": ("the database file cannot be opened", "db_cannot_open", _PLACE_HINT),
+    "SQLITE_IOERR": (
+        "the disk of the database reports an error, or is full",
+        "db_disk_error",
+        "check that the disk that holds the database has space and is healthy",
+    ),
+    "SQLITE_NOTADB": (
+        "the database file is not an SQLite database",
+        "db_not_a_database",
+        "check DOCKWARDEN_DATABASE_URL; restore the file from a backup when it was one",
+    ),
+    "SQLITE_CORRUPT": ("the database file is damaged", "db_damaged", "restore it from a backup"),
+    "28": ("the database refuses the user or the password", "db_refused", "check DOCKWARDEN_DATABASE_URL"),
+    "3D000": ("the database server has no such database", "db_missing", "create it, or check DOCKWARDEN_DATABASE_URL"),
+}
 
 
 def _is_duplicate(error: IntegrityError) -> bool:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from dataclasses import replace
+from xml.etree import ElementTree as xml
 
 import pytest
 
 from scanner import catalog
+from scanner.model.decision import Verdict
+from scanner.model.finding import Incomplete
 from scanner.model.scan import ScanReport
-from scanner.reports.base import ReportFormat, ReportSubject
-from tests.scanner.reports.subjects import decided, every
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate
+from scanner.policy.rules import default_policy
+from scanner.reports.base import Refused, ReportFormat, ReportSubject
+from tests.reports_factory import NOW, simple
+from tests.scanner.reports.subjects import HOSTILE, decided, every
 
 FORMATS = catalog.reports()
 SUBJECTS = every()
@@ -45,3 +54,57 @@ def test_it_renders_whatever_an_image_holds(form: ReportFormat, found: ScanRepor
     )
     odd = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\r\ufeff"}
     assert not odd, f"control characters from an image: {odd!r}"
+
+
+def outcomes(subject: ReportSubject) -> dict[str, bool]:
+    """Whether each format that has a word for it calls the report a success."""
+    (invocation,) = json.loads(FORMATS["sarif"].render(subject))["runs"][0]["invocations"]
+    junit = xml.fromstring(FORMATS["junit"].render(subject))
+    return {
+        "sarif": invocation["executionSuccessful"],
+        "gitlab": json.loads(FORMATS["gitlab"].render(subject))["scan"]["status"] == "success",
+        "junit": int(junit.attrib["errors"]) == 0,
+    }
+
+
+@pytest.mark.parametrize("judged", [True, False], ids=["decided", "evidence only"])
+@pytest.mark.parametrize("found", SUBJECTS.values(), ids=list(SUBJECTS))
+def test_formats_agree_on_what_is_a_success(found: ScanReport, judged: bool) -> None:
+    decision = decided(found) if judged else None
+    said = outcomes(ReportSubject(found, decision))
+    assert len(set(said.values())) == 1, said
+    if decision is not None and decision.undecided:
+        assert not said["sarif"], "what could not be decided is no success"
+
+
+def test_a_gap_that_the_policy_lets_pass_is_told_and_fails_no_report() -> None:
+    found = simple(checks={"setuid-files": Incomplete("malformed_image", "a layer could not be read")})
+    lax = replace(default_policy(catalog.known()), incomplete=Verdict.WARN)
+    decision = evaluate(found, lax, Context(NOW, remedies=catalog.remedies()))
+    subject = ReportSubject(found, decision)
+    assert outcomes(subject) == {"sarif": True, "gitlab": True, "junit": True}
+    assert "a layer could not be read" in FORMATS["sarif"].render(subject)
+    assert "a layer could not be read" in FORMATS["gitlab"].render(subject)
+    assert not any(outcomes(ReportSubject(found)).values())
+
+
+REFUSED = Refused(f"archive:{HOSTILE}", "malformed_image", f"not an image {HOSTILE}", "look at it", NOW, "0.1.0")
+
+
+def test_a_refused_image_is_a_failure_in_every_format_that_can_say_so() -> None:
+    (run,) = json.loads(FORMATS["sarif"].render_refused(REFUSED))["runs"]
+    (invocation,) = run["invocations"]
+    assert invocation["executionSuccessful"] is False
+    assert invocation["toolExecutionNotifications"][0]["descriptor"]["id"] == "malformed_image"
+    assert json.loads(FORMATS["gitlab"].render_refused(REFUSED))["scan"]["status"] == "failure"
+    assert xml.fromstring(FORMATS["junit"].render_refused(REFUSED)).attrib["errors"] == "1"
+    document = json.loads(FORMATS["json"].render_refused(REFUSED))
+    assert (document["verdict"], document["undecided"], document["report"]) == ("deny", True, None)
+    assert document["error"]["reason"] == "malformed_image"
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=lambda f: f.id)
+def test_a_refused_image_cannot_write_to_the_terminal(form: ReportFormat) -> None:
+    text = form.render_refused(REFUSED)
+    odd = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\r\ufeff"}
+    assert not odd

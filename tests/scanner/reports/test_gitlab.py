@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from scanner.model.scan import ScanReport
 from scanner.reports.base import ReportSubject
 from scanner.reports.gitlab import GitLabReport
-from tests.reports_factory import simple
+from tests.reports_factory import NOW, simple, vulnerability
 from tests.scanner.reports.subjects import every, ordinary, two_engines
 
 SUBJECTS = every()
@@ -43,7 +45,13 @@ def test_the_members_that_the_schema_requires(found: ScanReport) -> None:
 
 @pytest.mark.parametrize(
     ("name", "status"),
-    [("ordinary", "success"), ("hostile", "failure"), ("no engine", "failure"), ("no image", "failure")],
+    [
+        ("index", "success"),
+        ("ordinary", "failure"),
+        ("hostile", "failure"),
+        ("no engine", "failure"),
+        ("no image", "failure"),
+    ],
 )
 def test_not_knowing_is_a_failure(name: str, status: str) -> None:
     assert render(SUBJECTS[name])["scan"]["status"] == status
@@ -64,6 +72,14 @@ def test_what_is_in_it() -> None:
 
 
 def test_the_same_finding_has_the_same_id_in_the_next_scan() -> None:
-    assert [v["id"] for v in render(ordinary())["vulnerabilities"]] == [
-        v["id"] for v in render(ordinary())["vulnerabilities"]
-    ]
+    """GitLab recognises a finding by its id: what another scan says about it must not change the id, what it is must."""
+    (before,) = render(simple(vulnerability()))["vulnerabilities"]
+    later = replace(simple(vulnerability(severity="low", title="rated anew", fixed=None)), reference="shop/app:2.0")
+    (after,) = render(replace(later, started_at=NOW + timedelta(days=9)))["vulnerabilities"]
+    assert before["severity"] != after["severity"]
+    assert before["id"] == after["id"]
+    other = {
+        render(simple(vulnerability(**change)))["vulnerabilities"][0]["id"]
+        for change in ({"name": "CVE-2026-2"}, {"package": "bash"}, {"path": "srv/app"})
+    }
+    assert len(other | {before["id"]}) == 4

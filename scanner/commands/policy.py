@@ -1,0 +1,61 @@
+"""``dockwarden policy``: validate a policy, test it on fixtures, simulate it on the evidence of a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from scanner.commands._console import FILE, Exit, pass_settings, read, read_policy, server_options, tell, write
+from scanner.config import Settings
+
+
+@click.group()
+def policy() -> None:
+    """Policies: validate, test, simulate."""
+
+
+@policy.command("check")
+@click.argument("file", type=FILE)
+def policy_check(file: Path) -> None:
+    """Validate FILE. Problems are listed with line and column."""
+    checked = read_policy(file)
+    tell(f"{file}: ok: policy {checked.name!r}, {len(checked.rules)} rules")
+
+
+@policy.command("simulate")
+@click.argument("file", type=FILE)
+@server_options("read")
+@click.option("--most", default=1000, show_default=True, type=click.IntRange(1), help="How many images to look at.")
+@click.option("--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"]))
+@pass_settings
+def policy_simulate(
+    settings: Settings, file: Path, server: str | None, token: str | None, most: int, format_: str, ca_file: Path | None
+) -> Exit:
+    """Try FILE on what a server knows: who would newly be blocked or released, by which rule, and whose it is.
+
+    Nothing is changed and nothing is scanned. Exit 1 when something would newly be blocked.
+    """
+    from scanner.commands import _client
+
+    client = _client.of(settings, server, token, ca_file)
+    found = client.simulate(read_policy(file).name, read(file, "the policy"), most=most, progress=tell)
+    write(json.dumps(found, indent=2) if format_ == "json" else _client.describe_simulation(found), None)
+    return Exit.DENIED if found["newly_denied"] else Exit.OK
+
+
+@policy.command("test")
+@click.argument("file", type=FILE)
+@click.argument("cases", type=FILE)
+def policy_test(file: Path, cases: Path) -> Exit:
+    """Assert on fixtures: decide every case of CASES by FILE and compare. Exit 1 when one differs."""
+    from scanner.policy import fixtures
+
+    results = fixtures.run(read_policy(file), fixtures.parse(read(cases, "the cases"), cases))
+    lines = []
+    for result in results:
+        line = f"{'ok  ' if result.passed else 'FAIL'} {result.name}"
+        lines.append(f"{line}: {result.message}" if result.message else line)
+    write("\n".join(lines), None)
+    return Exit.OK if all(result.passed for result in results) else Exit.DENIED

@@ -1,0 +1,137 @@
+"""``dockwarden scan``: one image, here and now, without a server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scanner import __version__
+from scanner.commands._console import (
+    FILE,
+    Exit,
+    ListedOption,
+    check_output,
+    choose,
+    exit_of_decision,
+    pass_settings,
+    read_policy,
+    tell,
+    write,
+)
+from scanner.config import Settings
+from scanner.errors import ScannerError
+
+if TYPE_CHECKING:
+    from scanner.model.scan import Progress
+
+
+def _engines() -> Iterable[str]:
+    from scanner import catalog
+
+    return catalog.engine_choices()
+
+
+def _formats() -> Iterable[str]:
+    from scanner import catalog
+
+    return catalog.reports()
+
+
+@click.command()
+@click.argument("target")
+@click.option("--engine", cls=ListedOption, listed=_engines, help="Engine to scan with; else DOCKWARDEN_ENGINE.")
+@click.option("--policy", "policy_file", type=FILE, help="Policy to decide by; the built-in default otherwise.")
+@click.option(
+    "--format", "format_", cls=ListedOption, listed=_formats, default="table", show_default=True, help="Report format."
+)
+@click.option("-o", "--output", type=FILE, help="Write the report to a file instead of stdout.")
+@click.option("--platform", help="OS/ARCH of an image index; the host's otherwise.")
+@click.option(
+    "--insecure-registry",
+    multiple=True,
+    metavar="HOST",
+    help="Speak plain HTTP, or TLS without verification, to this host.",
+)
+@click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for registries.")
+@click.option("--all", "show_all", is_flag=True, help="Shorten no list of the table report.")
+@click.option("--fix-hints", is_flag=True, help="Print a corrected Dockerfile fragment as well.")
+@pass_settings
+def scan(
+    settings: Settings,
+    target: str,
+    engine: str | None,
+    policy_file: Path | None,
+    format_: str,
+    output: Path | None,
+    platform: str | None,
+    insecure_registry: tuple[str, ...],
+    ca_file: Path | None,
+    show_all: bool,
+    fix_hints: bool,
+) -> Exit:
+    """Scan TARGET here and now, without a server, and decide.
+
+    TARGET: host/repo:tag, host/repo@sha256:…, oci:DIR[:TAG], archive:FILE (docker save or OCI, plain or gzip), docker:NAME.
+    """
+    from scanner import catalog
+    from scanner.checks import _hints
+    from scanner.model.reference import Platform
+    from scanner.model.scan import Lane, ScanRequest
+    from scanner.reports.base import Refused, ReportSubject
+    from scanner.scanning import pipeline
+
+    color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    renderer = choose(catalog.reports(), format_, "report format")
+    choose(dict.fromkeys(catalog.engine_choices()), engine or settings.engine, "engine")
+    policy = read_policy(policy_file)
+    check_output(output)
+    settings = replace(
+        settings,
+        insecure_registries=settings.insecure_registries + insecure_registry,
+        ca_file=ca_file or settings.ca_file,
+    )
+    request = ScanRequest(
+        target, Platform.parse(platform) if platform else None, engine or settings.engine, Lane.GATE, source="cli"
+    )
+    try:
+        with pipeline.local_services(settings) as services, progress_on_stderr() as progress:
+            report = pipeline.run(request, services, progress)
+    except ScannerError as error:
+        refused = renderer.render_refused(
+            Refused(target, error.reason, str(error), error.hint, datetime.now(UTC), __version__)
+        )
+        if refused:
+            write(refused, output)
+        raise
+    decision = pipeline.decide(report, policy)
+    hints = tuple(_hints.fragment(image, catalog.checks()) for image in report.images) if fix_hints else ()
+    write(renderer.render(ReportSubject(report, decision, color=color, fix_hints=hints, show_all=show_all)), output)
+    return exit_of_decision(decision)
+
+
+@contextmanager
+def progress_on_stderr() -> Iterator[Callable[[Progress], None]]:
+    """A live line on a terminal, one line a stage elsewhere (a CI log wants no carriage returns)."""
+    live = sys.stderr.isatty()
+    seen: set[str] = set()
+
+    def show(progress: Progress) -> None:
+        share = f" {progress.done * 100 // progress.total}%" if progress.total else ""
+        line = f"{progress.stage}: {progress.message}".rstrip(": ")
+        if live:
+            click.echo(f"\r\x1b[K{line}{share}", err=True, nl=False)
+        elif line not in seen:
+            seen.add(line)
+            tell(line)
+
+    yield show
+    if live:
+        click.echo("\r\x1b[K", err=True, nl=False)

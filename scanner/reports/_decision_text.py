@@ -1,0 +1,72 @@
+"""Why a decision is what it is and what would change it, as lines for a terminal: shared by the table report and ``dockwarden gate``."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from scanner.model.decision import Change, Reason, ReasonKind, Verdict
+from scanner.model.untrusted import clean_text
+
+MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
+COLORS = {Verdict.ALLOW: "32", Verdict.WARN: "33", Verdict.DENY: "31"}
+_KINDS = {ReasonKind.INCOMPLETE: "unknown", ReasonKind.EXEMPTED: "accepted", ReasonKind.SATISFIED: "met"}
+_ORDER = {ReasonKind.VIOLATION: 0, ReasonKind.INCOMPLETE: 1, ReasonKind.EXEMPTED: 2, ReasonKind.SATISFIED: 3}
+
+
+@dataclass(frozen=True)
+class DecisionText:
+    """``whole`` wraps long texts; otherwise each reason and change is one line of ``width`` columns. ``color``: only for a terminal."""
+
+    color: bool = False
+    width: int = 100
+    whole: bool = True
+
+    def paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.color else text
+
+    def headline(self, verdict: Verdict, undecided: bool, name: str) -> str:
+        """The verdict in a word, and of what."""
+        word = f"{MARKS[verdict]} {verdict.upper()}" + (" (could not be decided)" if undecided else "")
+        return f"{self.paint(word, '1;' + COLORS[verdict])}  {clean_text(name, 300)}"
+
+    def wrap(self, text: str, first: str, rest: str) -> list[str]:
+        if not self.whole:
+            return [textwrap.shorten(f"{first}{clean_text(text, 600)}".lstrip(), self.width - 8, placeholder=" …")]
+        lines = textwrap.wrap(clean_text(text, 600), self.width, initial_indent=first, subsequent_indent=rest)
+        return lines or [first]
+
+    def reason(self, group: Sequence[Reason]) -> Iterator[str]:
+        """One line for all reasons of a group, and where the finding is when there is only one."""
+        first = group[0]
+        kind = _KINDS.get(first.kind, "")
+        label = self.paint(f"{first.action:<5}", COLORS[first.action])
+        if first.kind is ReasonKind.INCOMPLETE:
+            text = f"{first.message} (asked by {', '.join(dict.fromkeys(reason.rule for reason in group))})"
+        elif len(group) == 1:
+            text = f"{first.rule}: {first.message}"
+        else:
+            shown = ", ".join(reason.subject for reason in group[:4])
+            more = f" and {len(group) - 4} more" if len(group) > 4 else ""
+            text = f"{first.rule}: {len(group)} findings: {shown}{more}"
+        lines = self.wrap(f"{kind + ': ' if kind else ''}{text}", "", " " * 8)
+        yield f"  {label} {lines[0]}"
+        yield from lines[1:]
+
+    def change(self, change: Change) -> Iterator[str]:
+        text = f"{change.target} {change.detail}" if change.action == "upgrade" else f"{change.target}: {change.detail}"
+        lines = self.wrap(f"{change.action} {text}", "", " " * 4)
+        yield f"  - {lines[0]}"
+        yield from lines[1:]
+
+
+def grouped(reasons: Iterable[Reason]) -> list[list[Reason]]:
+    """Reasons of one rule, action and kind together: two hundred vulnerabilities are one line. What denies comes first."""
+    groups: dict[tuple[object, ...], list[Reason]] = defaultdict(list)
+    for reason in reasons:
+        # What is not known is one fact, however many rules it keeps from deciding.
+        key = reason.message if reason.kind is ReasonKind.INCOMPLETE else reason.rule
+        groups[key, reason.action, reason.kind].append(reason)
+    return sorted(groups.values(), key=lambda group: (-group[0].action.rank, _ORDER[group[0].kind]))
