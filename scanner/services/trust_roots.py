@@ -12,6 +12,7 @@ from scanner import catalog
 from scanner.errors import ConflictError, UsageError
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
+from scanner.model.pem import refuse_private_key
 from scanner.model.reference import Digest
 from scanner.policy import retirement
 from scanner.policy.rules import Known
@@ -37,6 +38,7 @@ def write(
     if plugin is None:
         hint = "choose one of: " + ", ".join(catalog.schemes())
         raise UsageError(f"there is no signature scheme {scheme[:100]!r}", reason="bad_trust_root", hint=hint)
+    refuse_private_key(given, where)  # here too, so that a new scheme cannot forget it
     document = plugin.parse_trust(given.encode("utf-8", "surrogatepass"), where)
     before = next((root for root in trust.list_(session) if root.name == name), None)
     written = trust.put(session, name, scheme, document, _scope(scope), actor.name, if_version=if_version)

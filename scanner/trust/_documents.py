@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent
 
 from scanner.errors import UsageError
+from scanner.model.pem import refuse_private_key
 from scanner.model.untrusted import clean_text, load_untrusted_json, nesting
 from scanner.trust.base import UNSOUND_TRUST
 
@@ -27,7 +29,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_document(data: bytes, where: str) -> Mapping[str, Any]:
-    """The object that a JSON or YAML file holds. Raises UsageError that begins with ``where``."""
+    """The object that a JSON or YAML file holds, without a private key anywhere in it. Raises UsageError that begins with ``where``."""
+    refuse_private_key(data, where)
     if len(data) > _MAX_DOCUMENT:
         raise UsageError(f"{where}: larger than {_MAX_DOCUMENT >> 20} MiB")
     if data.lstrip()[:1] == b"{":
@@ -38,11 +41,18 @@ def load_document(data: bytes, where: str) -> Mapping[str, Any]:
     else:
         value = _yaml(data, where)
     if isinstance(value, str) and "\n" not in value:
-        shown = clean_text(value, 100)
-        raise UsageError(f"{where}: {shown!r} is no trust document, and no file", hint="see docs/signatures.md")
+        raise UsageError(f"{where}: {shown(value)} is no trust document, and no file", hint="see docs/signatures.md")
     if not isinstance(value, dict):
         raise UsageError(f"{where}: not a trust document", hint="see docs/signatures.md for what it holds")
+    refuse_private_key(value, where)
     return value
+
+
+def shown(word: str) -> str:
+    """A word that a person gave, for a message; not one that could be key material: a bare key is a run of letters and digits."""
+    if len(word) > 100 or re.search(r"[A-Za-z0-9+=_-]{40}", word.replace("/", "")):
+        return "what was given"
+    return repr(clean_text(word, 100))
 
 
 def _yaml(data: bytes, where: str) -> Any:

@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
+from scanner.model.pem import CERTIFICATE, PUBLIC_KEY, pem_blocks
 from scanner.trust.base import SignatureRefused
 
 Kind = TypeVar("Kind", bound=x509.ExtensionType)
@@ -53,11 +54,26 @@ def decode_base64(text: object, what: str) -> bytes:
 
 def load_public_key(pem: str | bytes) -> PublicKey:
     """A PEM public key of a kind that signs images: ECDSA P-256/384/521, RSA from 2048 bits, Ed25519. Raises ValueError in plain words."""
+    text = pem if isinstance(pem, str) else pem.decode("utf-8", "replace")
+    block, *others = pem_blocks(text, PUBLIC_KEY, "a PEM public key")
+    if others:
+        raise ValueError("several keys where one is needed")
     try:
-        key = serialization.load_pem_public_key(pem.encode() if isinstance(pem, str) else pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
+        key = serialization.load_pem_public_key(block.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ValueError("not a PEM public key (-----BEGIN PUBLIC KEY-----)") from error
     return usable(key)
+
+
+def public_key_pem(key: PublicKey) -> str:
+    """The key written anew: what stood beside it in a text is not kept."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(serialization.Encoding.PEM, form).decode()
+
+
+def certificates_pem(certificates: Sequence[x509.Certificate]) -> str:
+    """The certificates written anew."""
+    return "".join(found.public_bytes(serialization.Encoding.PEM).decode() for found in certificates)
 
 
 def usable(key: object) -> PublicKey:
@@ -87,7 +103,8 @@ def certificate_key(certificate: x509.Certificate) -> PublicKey:
 
 def load_certificates(pem: str | bytes) -> tuple[x509.Certificate, ...]:
     """Every certificate of a PEM text, at least one. Raises ValueError in plain words."""
-    data = pem.encode() if isinstance(pem, str) else pem
+    text = pem if isinstance(pem, str) else pem.decode("utf-8", "replace")
+    data = "".join(pem_blocks(text, CERTIFICATE, "PEM certificates")).encode()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

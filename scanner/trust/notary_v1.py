@@ -22,18 +22,19 @@ from cryptography.hazmat.primitives import serialization
 
 from scanner.errors import RemoteError, ScannerError, UsageError
 from scanner.model.finding import TrustStatus, Verification
+from scanner.model.pem import CERTIFICATE, PUBLIC_KEY, pem_blocks, refuse_private_key
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client
 from scanner.registry.auth import Authenticator, CredentialStore, parse_challenges
-from scanner.trust._pki import load_certificates
+from scanner.trust._documents import shown
+from scanner.trust._pki import certificates_pem, load_certificates, load_public_key, public_key_pem
 from scanner.trust._tuf.anchors import (
     Anchor,
     Mode,
     anchor_digest,
     anchor_of,
     is_authority,
-    load_public_key,
 )
 from scanner.trust._tuf.documents import ROOT_LIMIT, key_id, parse_root, usable_key
 from scanner.trust._tuf.repository import Query, State, Want, drive, verify
@@ -42,7 +43,6 @@ from scanner.trust.base import NameScheme, SignatureRefused, TrustQuestion, Trus
 _KEY_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _GUN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+", re.ASCII)
 _MAX_GUN = 512
-_BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
 _FIELDS = ("mode", "ids", "pem", "root_json", "server", "ca", "require_signers", "signers")
 _SECONDS = 6.0
 _TRIES = 2
@@ -128,13 +128,14 @@ class NotaryV1(NameScheme):
             return _checked({"mode": Mode.TOFU}, where)
         if text.startswith("{"):
             document = load_untrusted_json(text.encode(), limit=ROOT_LIMIT, error=UsageError, reason="bad_trust_root")
+            refuse_private_key(document, where)
             if "signed" in document and "signatures" in document:
                 return _checked({"mode": Mode.ROOT_JSON, "root_json": text}, where)
             return _checked(document, where)
         if "-----BEGIN " in text:
             return _checked(_from_pem(text, where), where)
         raise _bad(
-            where, f"{text[:80]!r} is no file, no key id and not 'tofu'", "a key id has 64 lower-case hex digits"
+            where, f"{shown(text)} is no file, no key id and not 'tofu'", "a key id has 64 lower-case hex digits"
         )
 
     def signers(self, document: Mapping[str, Any]) -> frozenset[str] | None:
@@ -144,15 +145,11 @@ class NotaryV1(NameScheme):
 
 
 def _text(data: bytes, where: str) -> str:
+    refuse_private_key(data, where)
     try:
-        text = data.decode().strip()
+        return data.decode().strip()
     except UnicodeDecodeError:
         raise _bad(where, "not UTF-8 text") from None
-    if "PRIVATE KEY-----" in text:
-        raise _bad(
-            where, "this is a private key", "trust roots hold public keys and certificates: openssl pkey -pubout"
-        )
-    return text
 
 
 def _bad(where: str, what: str, hint: str = "see docs/trust.md") -> UsageError:
@@ -161,11 +158,14 @@ def _bad(where: str, what: str, hint: str = "see docs/trust.md") -> UsageError:
 
 def _from_pem(text: str, where: str) -> dict[str, Any]:
     """Public keys are root keys; a CA's certificates are a CA; other certificates are the root certificates themselves."""
-    if "-----BEGIN CERTIFICATE-----" not in text:
-        return {"mode": Mode.ROOT_KEYS, "pem": [match[0] for match in _BLOCK.finditer(text)]}
+    if not any(f"-----BEGIN {label}-----" in text for label in CERTIFICATE):
+        try:
+            return {"mode": Mode.ROOT_KEYS, "pem": pem_blocks(text, PUBLIC_KEY, "a PEM public key")}
+        except ValueError as error:
+            raise _bad(where, str(error)) from None
     certificates = _certificates(text, where)
     if all(is_authority(certificate) for certificate in certificates):
-        return {"mode": Mode.CA, "pem": text}
+        return {"mode": Mode.CA, "pem": certificates_pem(certificates)}
     ids = []
     for certificate in certificates:
         public: Any = certificate.public_key()
@@ -193,18 +193,16 @@ def _checked(document: Any, where: str) -> dict[str, Any]:
             )
     elif mode is Mode.ROOT_KEYS:
         found["pem"] = _text_list(document.get("pem"), "pem", where)
-        for item in found["pem"]:
-            _check_key(item, where)
+        found["pem"] = [_key(item, where) for item in found["pem"]]
     elif mode is Mode.CA:
-        found["pem"] = _a_text(document.get("pem"), "pem", where)
-        _certificates(found["pem"], where)
+        given = _a_text(document.get("pem"), "pem", where)
+        found["pem"] = certificates_pem(_certificates(given, f"{where}: pem"))
     elif mode is Mode.ROOT_JSON:
         found["root_json"] = _root_json(document.get("root_json"), where)
     if document.get("server"):
         found["server"] = server_url(_a_text(document["server"], "server", where), f"{where}: server")
     if document.get("ca"):
-        found["ca"] = _a_text(document["ca"], "ca", where)
-        _certificates(found["ca"], where)
+        found["ca"] = certificates_pem(_certificates(_a_text(document["ca"], "ca", where), f"{where}: ca"))
     for name in ("require_signers", "signers"):
         if document.get(name):
             found[name] = _text_list(document[name], name, where)
@@ -214,8 +212,6 @@ def _checked(document: Any, where: str) -> dict[str, Any]:
 def _a_text(value: Any, name: str, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise _bad(where, f"{name}: a text is needed")
-    if "PRIVATE KEY-----" in value:
-        raise _bad(where, f"{name}: this is a private key", "trust roots hold public keys and certificates only")
     return value
 
 
@@ -238,13 +234,14 @@ def _root_json(value: Any, where: str) -> str:
 def _certificates(text: str, where: str) -> tuple[x509.Certificate, ...]:
     try:
         return load_certificates(text)
-    except ValueError:
-        raise _bad(where, "not PEM certificates") from None
+    except ValueError as error:
+        raise _bad(where, str(error)) from None
 
 
-def _check_key(text: str, where: str) -> None:
+def _key(text: str, where: str) -> str:
+    """The key written anew: what stood beside it is not kept."""
     try:
-        load_public_key(text)
+        return public_key_pem(load_public_key(text))
     except ValueError as error:
         raise _bad(where, f"pem: {error}", "openssl pkey -in KEY -pubout") from None
 

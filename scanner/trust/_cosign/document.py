@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,27 +12,37 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from scanner.errors import UsageError
+from scanner.model.pem import PUBLIC_KEY, pem_blocks, refuse_private_key
 from scanner.trust._cosign.authorities import Authorities, Authority, Log
 from scanner.trust._cosign.identity import Identity, Text
 from scanner.trust._documents import UnsoundTrust, load_document, validated
-from scanner.trust._pki import PublicKey, key_id, load_certificates, load_public_key
+from scanner.trust._pki import (
+    PublicKey,
+    certificates_pem,
+    key_id,
+    load_certificates,
+    load_public_key,
+    public_key_pem,
+)
 
 if TYPE_CHECKING:
     from sigstore.models import TrustedRoot
 
 
 def _key(value: str) -> str:
-    load_public_key(value)
-    return value
+    return public_key_pem(load_public_key(value))
 
 
 def _certificates(value: str) -> str:
-    load_certificates(value)
-    return value
+    return certificates_pem(load_certificates(value))
 
 
 _KeyPem = Annotated[str, AfterValidator(_key)]
 _CertificatesPem = Annotated[str, AfterValidator(_certificates)]
+
+
+_MEMBER = re.compile(rb"^[A-Za-z_]+ *:", re.MULTILINE)  # of a YAML document
 
 
 class Document(BaseModel):
@@ -82,7 +93,8 @@ class CosignTrust:
 
 def parse_document(data: bytes, where: str) -> Mapping[str, Any]:
     """See ``TrustScheme.parse_trust``. A file of PEM public keys is a document that names them after the file."""
-    if data.lstrip().startswith(b"-----BEGIN"):
+    refuse_private_key(data, where)
+    if b"-----BEGIN " in data and not data.lstrip().startswith(b"{") and not _MEMBER.search(data):
         value: Mapping[str, Any] = {"keys": _named(data.decode("utf-8", "replace"), where)}
     else:
         value = load_document(data, where)
@@ -90,14 +102,12 @@ def parse_document(data: bytes, where: str) -> Mapping[str, Any]:
 
 
 def _named(text: str, where: str) -> Mapping[str, str]:
-    blocks = [block.strip() + "\n" for block in _split_pem(text)]
+    try:
+        blocks = pem_blocks(text, PUBLIC_KEY, "a PEM public key")
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}", hint="see docs/signatures.md") from None
     name = PurePath(where).stem or "key"
     return {name if len(blocks) == 1 else f"{name}-{index}": block for index, block in enumerate(blocks, 1)}
-
-
-def _split_pem(text: str) -> list[str]:
-    end = "-----END PUBLIC KEY-----"
-    return [part + end for part in text.split(end)[:-1]] or [text]
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ from cryptography import x509
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from scanner.trust._documents import UnsoundTrust, load_document, validated
-from scanner.trust._pki import load_certificates
+from scanner.trust._pki import certificates_pem, load_certificates
 from scanner.trust.base import SignatureRefused
 
 _STORE = re.compile(r"(ca|signingAuthority|tsa):[A-Za-z0-9_.-]{1,100}")
@@ -50,8 +50,7 @@ _LEVELS: Mapping[str, Mapping[Validation, Action]] = {
 
 
 def _certificates(value: str) -> str:
-    load_certificates(value)
-    return value
+    return certificates_pem(load_certificates(value))
 
 
 def _store(value: str) -> str:

@@ -1,0 +1,182 @@
+"""Keys and certificates as people paste them. A private key that was pasted by mistake is refused by name, and nothing of it is kept.
+
+What a person means to paste is public: a trust root, a registry's CA. The private key lies beside it in the same directory, often in
+the same file. If it were stored, everybody who may read the document could sign. So texts are searched for private keys in every form
+that tools write, and of PEM only the blocks that were asked for are kept, written anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from scanner.errors import ScannerError, UsageError
+from scanner.model.untrusted import clean_text, load_untrusted_json
+
+_LABEL = re.compile(
+    r"BEGIN [A-Z0-9 ]{0,60}PRIVATE KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|minisign encrypted secret key", re.I
+)
+_BLOCK = re.compile(r"-----BEGIN ([^\n-]{1,60})-----(.*?)-----END \1-----", re.DOTALL)
+_BEGIN = re.compile(r"-----BEGIN ([^\n-]{0,60})")
+_RUN = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
+_HEX = re.compile(r"(?:[0-9A-Fa-f]{2}){32,}")
+_JWK_SECRETS = frozenset({"d", "p", "q", "dp", "dq", "qi", "k", "priv"})  # RFC 7517, 7518 section 6, and RFC 9964
+_LIMIT, _DEPTH = 2 << 20, 64
+_PUBLIC_ONLY = "only public keys and certificates belong here; openssl pkey -in KEY -pubout writes the public key"
+_HINT = f"{_PUBLIC_ONLY}. Replace the private key if others can have seen it"
+
+CERTIFICATE = ("CERTIFICATE", "X509 CERTIFICATE")
+PUBLIC_KEY = ("PUBLIC KEY", "RSA PUBLIC KEY")
+
+
+def refuse_private_key(value: Any, where: str) -> None:
+    """Search a text, bytes, or every name and text of a JSON-like value. Raises UsageError(reason="private_key"), which names the member
+    and holds nothing of what was found."""
+    place = next(_private(value, "", 0), None)
+    if place is not None:
+        member = f"{place}: " if place else ""
+        what = "not a PEM public key or certificate, but a private key"
+        raise UsageError(f"{where}: {clean_text(member, 200)}{what}", reason="private_key", hint=_HINT)
+
+
+def _private(value: Any, place: str, depth: int) -> Iterator[str]:
+    """The places of private keys, by dotted path; a name that is one counts to what holds it."""
+    if depth > _DEPTH:
+        return
+    if isinstance(value, bytes):
+        if is_private_der(value):
+            yield place
+        value = value.replace(b"\0", b"").decode("utf-8", "replace")  # without noughts: UTF-16 reads like UTF-8
+    if isinstance(value, str):
+        if _is_private_text(value):
+            yield place
+        elif value.lstrip()[:1] in ("{", "["):
+            yield from _private(_loaded(value), place, depth + 1)
+    elif isinstance(value, Mapping):
+        names = {str(name): item for name, item in value.items()}
+        if "kty" in names and any(names.get(name) for name in _JWK_SECRETS):
+            yield place
+        if isinstance(names.get("private"), str) and names["private"]:  # a key of TUF's: keyval.private
+            yield f"{place}.private".lstrip(".")
+        for name, item in names.items():
+            if _is_private_text(name):
+                yield place
+            else:
+                yield from _private(item, f"{place}.{name}".lstrip("."), depth + 1)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _private(item, f"{place}.{number}".lstrip("."), depth + 1)
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return load_untrusted_json(text.encode("utf-8", "replace"), limit=_LIMIT, depth=_DEPTH)
+    except ScannerError:
+        return None
+
+
+def _is_private_text(text: str) -> bool:
+    if _LABEL.search(text):
+        return True
+    # Base64 without its PEM frame, or in a frame with another label; in lines, or with the line ends written as \n.
+    plain = re.sub(r"\\[rn]", "\n", text)
+    bodies = [match[2] for match in _BLOCK.finditer(plain)]
+    rest = _BLOCK.sub("\n-\n", plain)
+    candidates = {re.sub(r"\s", "", body) for body in bodies}
+    candidates |= set(_RUN.findall(rest)) | set(
+        _RUN.findall(re.sub(r"(?<=[A-Za-z0-9+/])\r?\n(?=[A-Za-z0-9+/=])", "", rest))
+    )
+    return any(map(_is_private_base64, candidates))
+
+
+def _is_private_base64(text: str) -> bool:
+    decoded = []
+    try:
+        decoded.append(
+            base64.urlsafe_b64decode(
+                text.rstrip("=").replace("+", "-").replace("/", "_") + "=" * (-len(text.rstrip("=")) % 4)
+            )
+        )
+        if _HEX.fullmatch(text):
+            decoded.append(bytes.fromhex(text))
+    except (binascii.Error, ValueError):
+        pass
+    return any(is_private_der(data) or bool(_LABEL.search(data[:200].decode("latin-1"))) for data in decoded)
+
+
+def is_private_der(data: bytes) -> bool:
+    """Whether these bytes are a private key: PKCS#8 (plain or encrypted), PKCS#1, SEC 1, or a PKCS#12 store."""
+    if len(data) < 16 or data[0] != 0x30:  # each is a SEQUENCE
+        return False
+    # Imported here: a scan that pastes nothing pays nothing.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    try:
+        load_der_private_key(data, None)
+    except TypeError:  # it wants a password
+        return True
+    except (ValueError, UnsupportedAlgorithm):
+        return _is_private_form(data)
+    return True
+
+
+def _is_private_form(data: bytes) -> bool:
+    """By form alone, for keys that the library does not know: encrypted in some other way, of another curve, or damaged."""
+    from asn1crypto import core
+
+    try:
+        items = core.SequenceOf.load(data, spec=core.Any)
+        parts = [items[index].parse() for index in range(min(len(items), 3))]
+        if len(parts) < 2:
+            return False
+        if isinstance(parts[0], core.Integer):
+            version, second = parts[0].native, parts[1]
+            if version == 3 and isinstance(second, core.Sequence):  # PKCS#12
+                return isinstance(second[0], core.ObjectIdentifier)
+            octets = len(parts) > 2 and isinstance(parts[2], core.OctetString)
+            return version in (0, 1) and (
+                (isinstance(second, core.Sequence) and octets)  # PKCS#8
+                or (version == 1 and isinstance(second, core.OctetString))  # SEC 1
+                or (isinstance(second, core.Integer) and len(parts) > 2 and len(items) >= 9)  # PKCS#1
+            )
+        # EncryptedPrivateKeyInfo: an algorithm of PKCS#5 or PKCS#12, and bytes
+        return (
+            isinstance(parts[0], core.Sequence)
+            and isinstance(parts[1], core.OctetString)
+            and str(parts[0][0].native).startswith(("pbes", "1.2.840.113549.1.5.", "1.2.840.113549.1.12.", "pkcs12"))
+        )
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return False
+
+
+def pem_blocks(text: str, labels: Sequence[str], what: str) -> list[str]:
+    """The PEM blocks of a text, all of which must bear one of ``labels``. ``what`` says what they are, in a message. Raises ValueError in plain words, which name the label of a
+    block that does not belong there and hold nothing of its content."""
+    for label in _BEGIN.findall(text):
+        if "PRIVATE KEY" in label.upper():
+            raise ValueError(f"this holds a private key (BEGIN {clean_text(label, 60)}); {_PUBLIC_ONLY}")
+        if label not in labels:
+            raise ValueError(f"not {what}: it holds a block BEGIN {clean_text(label, 60)}")
+    found = [match[0] + "\n" for match in _BLOCK.finditer(text)]
+    if not found or len(found) != len(_BEGIN.findall(text)):
+        raise ValueError(f"not {what} (-----BEGIN {labels[0]}-----)")
+    return found
+
+
+def read_ca(text: str, where: str) -> str:
+    """The CA certificates of a PEM text, written anew, so that nothing beside them is kept. Raises UsageError."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    refuse_private_key(text, where)
+    try:
+        blocks = pem_blocks(text, CERTIFICATE, "PEM certificates")
+        loaded = [x509.load_pem_x509_certificate(block.encode()) for block in blocks]
+    except ValueError as error:
+        told = str(error) if str(error).startswith(("this holds", "not PEM")) else "not PEM certificates"
+        raise UsageError(f"{where}: {told}", reason="invalid", hint="give the CA's certificates in PEM") from None
+    return "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in loaded)
