@@ -42,6 +42,11 @@ def refuse_private_key(value: Any, where: str) -> None:
         raise UsageError(f"{where}: {clean_text(member, 200)}{what}", reason="private_key", hint=_HINT)
 
 
+def holds_private_key(value: Any) -> bool:
+    """Whether ``refuse_private_key`` would refuse it."""
+    return next(_private(value, "", 0), None) is not None
+
+
 def _private(value: Any, place: str, depth: int) -> Iterator[str]:
     """The places of private keys, by dotted path; a name that is one counts to what holds it."""
     if depth > _DEPTH:
@@ -51,10 +56,11 @@ def _private(value: Any, place: str, depth: int) -> Iterator[str]:
             yield place
         value = value.replace(b"\0", b"").decode("utf-8", "replace")  # without noughts: UTF-16 reads like UTF-8
     if isinstance(value, str):
-        if _is_private_text(value):
+        inner = _loaded(value) if value.lstrip()[:1] in ("{", "[") else None
+        if inner is not None:  # so that the member is named
+            yield from _private(inner, place, depth + 1)
+        elif _is_private_text(value):
             yield place
-        elif value.lstrip()[:1] in ("{", "["):
-            yield from _private(_loaded(value), place, depth + 1)
     elif isinstance(value, Mapping):
         names = {str(name): item for name, item in value.items()}
         if "kty" in names and any(names.get(name) for name in _JWK_SECRETS):

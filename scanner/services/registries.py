@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
-from scanner.errors import NotFoundError
+from scanner.errors import NotFoundError, UsageError
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
+from scanner.model.pem import read_ca
 from scanner.services import _fields as fields
 from scanner.services import projects
 from scanner.store import audit, registries, registry_checks
@@ -26,7 +27,6 @@ ALIAS = rf"^{_LABEL}(\.{_LABEL})*({_PORT})?$"
 HOST_LENGTH, ALIASES_MOST = 255, 20
 CA_LENGTH = 64 << 10
 USERNAME_LENGTH, PASSWORD_LENGTH = 400, 4000
-_PEM = "-----BEGIN CERTIFICATE-----"
 _HINT = "write host[:port], without https://"
 
 
@@ -49,7 +49,8 @@ def add(
     """
     actor.require_every_project()
     fields.matching("host", host, HOST, HOST_LENGTH, _HINT)
-    _check(aliases, ca_pem, username, password)
+    _check(aliases, username, password)
+    ca_pem = _certificates(ca_pem)
     project = projects.named(session, actor, project)
     registry = registries.add(
         session,
@@ -81,7 +82,8 @@ def change(
 ) -> registries.RegistryView:
     """Change what is given. An empty password takes the stored one away. Raises as `add`."""
     actor.require_every_project()
-    _check(aliases or (), ca_pem or "", username or "", password)
+    _check(aliases or (), username or "", password)
+    ca_pem = None if ca_pem is None else _certificates(ca_pem)
     registry = registries.update(
         session,
         registry_id,
@@ -128,12 +130,20 @@ def examine(session: Connection, actor: Actor, registry_id: str) -> registry_che
     return found
 
 
-def _check(aliases: Sequence[str], ca_pem: str, username: str, password: Secret | None) -> None:
+def _certificates(ca_pem: str) -> str:
+    """The certificates alone: a private key that was pasted with them is refused, and a comment is not kept."""
+    fields.text("ca_pem", ca_pem, CA_LENGTH, lines=True)
+    if not ca_pem.strip():
+        return ""
+    try:
+        return read_ca(ca_pem, "ca_pem")
+    except UsageError as error:
+        raise fields.invalid("ca_pem", str(error), error.hint) from None
+
+
+def _check(aliases: Sequence[str], username: str, password: Secret | None) -> None:
     for alias in fields.at_most("aliases", aliases, ALIASES_MOST):
         fields.matching("aliases", alias, ALIAS, HOST_LENGTH, _HINT)
-    fields.text("ca_pem", ca_pem, CA_LENGTH, lines=True)
-    if ca_pem and _PEM not in ca_pem:
-        raise fields.invalid("ca_pem", "ca_pem holds no certificate in PEM", f"it begins with {_PEM}")
     fields.text("username", username, USERNAME_LENGTH)
     if password is not None and len(password.reveal()) > PASSWORD_LENGTH:
         raise fields.invalid("password", f"a password has at most {PASSWORD_LENGTH} characters")

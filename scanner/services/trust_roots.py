@@ -38,8 +38,8 @@ def write(
     if plugin is None:
         hint = "choose one of: " + ", ".join(catalog.schemes())
         raise UsageError(f"there is no signature scheme {scheme[:100]!r}", reason="bad_trust_root", hint=hint)
-    refuse_private_key(given, where)  # here too, so that a new scheme cannot forget it
     document = plugin.parse_trust(given.encode("utf-8", "surrogatepass"), where)
+    refuse_private_key(document, where)  # here too, so that a new scheme cannot forget it
     before = next((root for root in trust.list_(session) if root.name == name), None)
     written = trust.put(session, name, scheme, document, _scope(scope), actor.name, if_version=if_version)
     if before is None or written.version != before.version:

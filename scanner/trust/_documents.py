@@ -30,22 +30,29 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def load_document(data: bytes, where: str) -> Mapping[str, Any]:
     """The object that a JSON or YAML file holds, without a private key anywhere in it. Raises UsageError that begins with ``where``."""
-    refuse_private_key(data, where)
     if len(data) > _MAX_DOCUMENT:
         raise UsageError(f"{where}: larger than {_MAX_DOCUMENT >> 20} MiB")
-    if data.lstrip()[:1] == b"{":
-        try:
-            value = load_untrusted_json(data, limit=_MAX_DOCUMENT, error=UsageError)
-        except UsageError as error:
-            raise UsageError(f"{where}: {error}") from error
-    else:
-        value = _yaml(data, where)
+    try:
+        value = _parsed(data, where)
+    except UsageError:
+        refuse_private_key(data, where)
+        raise
+    refuse_private_key(value, where)
+    refuse_private_key(data, where)  # in a comment, too
     if isinstance(value, str) and "\n" not in value:
         raise UsageError(f"{where}: {shown(value)} is no trust document, and no file", hint="see docs/signatures.md")
     if not isinstance(value, dict):
         raise UsageError(f"{where}: not a trust document", hint="see docs/signatures.md for what it holds")
-    refuse_private_key(value, where)
     return value
+
+
+def _parsed(data: bytes, where: str) -> Any:
+    if data.lstrip()[:1] != b"{":
+        return _yaml(data, where)
+    try:
+        return load_untrusted_json(data, limit=_MAX_DOCUMENT, error=UsageError)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def shown(word: str) -> str:

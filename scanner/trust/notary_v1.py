@@ -243,7 +243,7 @@ def _key(text: str, where: str) -> str:
     try:
         return public_key_pem(load_public_key(text))
     except ValueError as error:
-        raise _bad(where, f"pem: {error}", "openssl pkey -in KEY -pubout") from None
+        raise _bad(where, f"pem: not a public key: {error}", "openssl pkey -in KEY -pubout") from None
 
 
 class _Overtaken(Exception):

@@ -93,8 +93,8 @@ class CosignTrust:
 
 def parse_document(data: bytes, where: str) -> Mapping[str, Any]:
     """See ``TrustScheme.parse_trust``. A file of PEM public keys is a document that names them after the file."""
-    refuse_private_key(data, where)
     if b"-----BEGIN " in data and not data.lstrip().startswith(b"{") and not _MEMBER.search(data):
+        refuse_private_key(data, where)
         value: Mapping[str, Any] = {"keys": _named(data.decode("utf-8", "replace"), where)}
     else:
         value = load_document(data, where)

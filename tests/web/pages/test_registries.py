@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from urllib.parse import urlsplit
 
@@ -96,6 +97,11 @@ def test_the_connection_is_edited_and_a_mistake_keeps_what_was_typed(admin: Some
     assert answer.status_code == 422
     assert "kept.example:1" in answer.text
     assert re.search(r'name="ca_pem"[^>]*aria-invalid="true"', answer.text)
+    body = base64.b64encode(b"0" * 60).decode()
+    pasted = f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n"
+    answer = admin(place, aliases="kept.example:1", ca_pem=pasted)
+    assert (answer.status_code, "private key" in answer.text) == (422, True)
+    assert body not in answer.text, "a private key is not shown again"
     with_both = admin.see(place)
     assert "registry:5000" in with_both
     assert "robot" in with_both  # the connection's form leaves the credentials
