@@ -10,10 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
+from typing import NamedTuple
 
 import re2
 
+from scanner.checks._encodings import BASE64 as _BASE64
+from scanner.checks._encodings import GLUE as _GLUE
+from scanner.checks._encodings import SPACE as _SPACE
+from scanner.checks._encodings import Reading, as_text, decoded, from_base64, in_base64, narrowed, wide
 from scanner.model.filesystem import ContentMatch
 from scanner.model.image import Image
 
@@ -30,16 +35,36 @@ class Shape:
     title: str
     anchors: tuple[bytes, ...]
     pattern: re.Pattern[bytes]
+    escaped: re.Pattern[bytes] | None = None  # the same where line ends are escaped (JSON, YAML, JavaScript, URLs)
 
+    def matches(self, data: bytes) -> Iterator[re.Match[bytes]]:
+        """Every place where it stands, in the plain form and then in the escaped one."""
+        ends = set()
+        for match in self.pattern.finditer(data):
+            ends.add(match.start())
+            yield match
+        if self.escaped is not None:
+            yield from (match for match in self.escaped.finditer(data) if match.start() not in ends)
+
+
+_KEY_HEADERS = rb"(?:Proc-Type|DEK-Info|Comment|Version|Charset): ?[^\r\n\\]{0,100}"
+_ESCAPED_KEY = re2.compile(
+    rb"-----BEGIN(?: [A-Z]{2,10})? PRIVATE KEY(?: BLOCK)?-----(?:G*H){0,4}G*B{36}".replace(b"H", _KEY_HEADERS)
+    .replace(b" ", _SPACE)
+    .replace(b"G*", _GLUE + b"*")
+    .replace(b"B{", _BASE64 + b"{")
+)
 
 SHAPES = (
     Shape(
         "private-key",
         "private key",
-        (b" PRIVATE KEY",),
+        (b"PRIVATE KEY", b"PRIVATE+KEY", b"PRIVATE%20KEY", b"PRIVATE%2520KEY", b"PRIVATE\\u0020KEY"),
         re.compile(
-            rb"-----BEGIN (?:[A-Z]{2,10} )?PRIVATE KEY(?: BLOCK)?-----\s{0,4}(?:[\w-]{1,40}: [^\r\n]{0,200}\r?\n){0,10}\s{0,4}[A-Za-z0-9+/=\s]{40}"
+            rb"-----BEGIN (?:[A-Z]{2,10} )?PRIVATE KEY(?: BLOCK)?-----\s{0,4}(?:[\w-]{1,40}: [^\r\n]{0,200}\r?\n){0,10}\s{0,4}"
+            rb"[A-Za-z0-9+/=\s]{40}"
         ),
+        _ESCAPED_KEY,
     ),
     Shape(
         "aws-access-key",
@@ -51,7 +76,9 @@ SHAPES = (
         "aws-secret-key",
         "AWS secret access key",
         (b"aws_secret_access_key", b"AWS_SECRET_ACCESS_KEY"),
-        re.compile(rb"(?i)aws_secret_access_key[\"']?\s*[=:]\s*[\"']?[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"),
+        re.compile(
+            rb"(?i)aws_secret_access_key\\*[\"']?\s*[=:]\s*\\*[\"']?(?:[A-Za-z0-9/+]|\\+/|\\+u002[fF]|%2[bBfF]){40}(?![A-Za-z0-9/+=])"
+        ),
     ),
     Shape(
         "github-token",
@@ -69,8 +96,8 @@ SHAPES = (
     Shape(
         "google-service-account",
         "Google service account key",
-        (b'"private_key_id"',),
-        re.compile(rb'"private_key_id"\s*:\s*"[a-f0-9]{40}"'),
+        (b"private_key_id",),
+        re.compile(rb'"private_key_id\\*"\s*:\s*\\*"[a-f0-9]{40}\\*"'),
     ),
     Shape(
         "google-api-key",
@@ -98,14 +125,18 @@ SHAPES = (
     Shape(
         "slack-webhook",
         "Slack webhook",
-        (b"hooks.slack.com/services/",),
-        re.compile(rb"hooks\.slack\.com/services/T[A-Z0-9]{8,}/B[A-Z0-9]{8,}/[A-Za-z0-9]{20,}"),
+        (b"hooks.slack.com",),
+        re.compile(
+            rb"hooks\.slack\.com(?:\\*/|%2F)services(?:\\*/|%2F)T[A-Z0-9]{8,}(?:\\*/|%2F)B[A-Z0-9]{8,}(?:\\*/|%2F)[A-Za-z0-9]{20,}"
+        ),
     ),
     Shape(
         "azure-storage-key",
         "Azure storage key",
-        (b"AccountKey=",),
-        re.compile(rb"AccountKey=[A-Za-z0-9+/]{86}=="),
+        (b"AccountKey",),
+        re.compile(
+            rb"AccountKey(?:=|%3D|\\u003[dD])(?:[A-Za-z0-9+/]|\\+/|\\+u002[bBfF]|%2[bBfF]){86}(?:=|%3D|\\u003[dD]){2}"
+        ),
     ),
     Shape(
         "age-key",
@@ -117,13 +148,51 @@ SHAPES = (
         "putty-key", "PuTTY private key", (b"PuTTY-User-Key-File-",), re.compile(rb"PuTTY-User-Key-File-[23]: [^\r\n]+")
     ),
 )
+_ANCHORS = tuple(dict.fromkeys(anchor for shape in SHAPES for anchor in shape.anchors))
+# Literals that are long enough to be looked for in base64, where three forms of each are.
+_IN_BASE64 = (
+    b"PRIVATE KEY-----",
+    b"private_key_id",
+    b'"auths"',
+    b"aws_secret_access_key",
+    b"AccountKey=",
+    b"github_pat_",
+    b"hooks.slack.com",
+    b"AGE-SECRET-KEY-1",
+    b"PuTTY-User-Key",
+    b"client-key-data",
+)
+_KEY_FORMS = tuple(in_base64(b"PRIVATE KEY-----"))
+# Base64 in base64: a key in a manifest that a manifest holds.
+_FORMS = tuple(form for literal in (*_IN_BASE64, *_KEY_FORMS) for form in in_base64(literal))
+_MARKS = re2.compile(b"|".join(map(re.escape, _FORMS)))
+_IN_UTF16 = (
+    b"PRIVATE KEY",
+    b"PRIVATE+KEY",
+    b"PRIVATE%20KEY",
+    b"aws_secret",
+    b"private_key_id",
+    b"AccountKey",
+    b"github_pat_",
+    b"ghp_",
+    b"glpat-",
+    b"xoxb-",
+    b"AKIA",
+    b"hooks.slack.com",
+)
+_WIDE = re2.compile(wide((*_IN_UTF16, *_FORMS)).encode())
+_MANIFEST = re2.compile(rb"kind\\*[\"']?\s{0,8}:\s{0,8}\\*[\"']?Secret\\*[\"']?(?:\s|,|\}|\\)")
 # RE2 looks for all anchors at once, nine times as fast as ``re`` does: this runs over every byte of every small file.
-_ANY_ANCHOR = re2.compile(b"|".join(re.escape(anchor) for shape in SHAPES for anchor in shape.anchors))
+_ANY_ANCHOR = re2.compile(b"|".join(map(re.escape, _ANCHORS)))
+_ANYTHING = re2.compile(b"|".join((_ANY_ANCHOR.pattern, _MARKS.pattern, _WIDE.pattern, _MANIFEST.pattern)))
+_MANIFEST_VALUE = re.compile(
+    rb"""([\w.-]{1,100})\\*["']?[ \t]*:[ \t]*(?:[|>][-+]?\s+)?\\*["']?([A-Za-z0-9+/_-]{8,}={0,2}(?:\s+[A-Za-z0-9+/_-]{40,}={0,2}){0,2000})(?=[ \t]*(?:[\\"',}\r\n]|$))"""
+)
 
 # Files that people and tools keep credentials in. Whether one does is told by what stands in it.
 _CONFIGURATIONS = re.compile(
     r"(?:^|/)(?:\.env(?:\.[\w-]+)?|[^/]+\.env|\.npmrc|\.yarnrc(?:\.yml)?|[._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.git/config"
-    r"|\.docker/config\.json|\.dockercfg|\.kube/config|kubeconfig|\.pypirc|pip\.conf|\.htpasswd|credentials?(?:\.(?:json|xml|ya?ml|ini))?"
+    r"|\.docker/config\.json|\.dockercfg|\.dockerconfigjson|\.kube/config|kubeconfig|\.pypirc|pip\.conf|\.htpasswd|credentials?(?:\.(?:json|xml|ya?ml|ini))?"
     r"|settings\.py|local_settings\.py|secret_token\.rb|carrierwave\.rb|omniauth\.rb|database\.yml|secrets\.ya?ml|wp-config\.php"
     r"|application(?:-[\w-]+)?\.(?:properties|ya?ml)|[^/]+\.(?:tfvars|tfstate|cscfg|ovpn|rdp|secret|private_key)|passwords?\.txt"
     r"|\.(?:ba|z|fi)?sh_history|\.(?:my|p)sql_history|etc/(?:master\.)?(?:passwd|shadow)-?)$"
@@ -150,6 +219,9 @@ _NAMES = re.compile(
 _HARMLESS_NAMES = re.compile(
     r"(?i)^(?:GPG_KEYS?|.*_(?:FILE|PATH|DIR|URL|URI|SHA256|SHA512|VERSION|NAME|TYPE|EXPIRY|TTL|LENGTH|ALGORITHM|HEADER|FIELD|PARAM|ENDPOINT|ISSUER|PREFIX)|SSL_CERT_.*|PWD|OLDPWD|SSH_AUTH_SOCK)$"
 )
+_KEY_REST = re2.compile(rb"(?:" + _GLUE + rb"|" + _BASE64 + rb")*(?:-----END[A-Z +%0-9]*-----)?")
+_BLOCK = re2.compile(rb"(?:[A-Za-z0-9+/_=-]|" + _GLUE + rb")*")
+_MAX_NESTED = 2
 _PLACEHOLDER = re.compile(
     r"(?i)^(?:$|\$.*|%.*%|<.*>|\{\{.*|changeme|change[-_]?(?:me|it|this).*|replace[-_]?(?:me|this)?.*|example.*|.*[-_]?example|dummy.*|fake.*|test|none|null|nil|undefined"
     r"|true|false|yes|no|on|off|x+|\*+|\.+|0|1|/.*|https?://[^@]*|file:.*|env:.*|vault:.*|unset|empty|your[-_].*|todo|redacted.*|optional|required|prompt|insert.*)$"
@@ -205,7 +277,7 @@ class TextSecret:
 class SecretScanner:
     """Looks into files as they pass through the layer reader (``scanner.registry.layers.ContentScanner``)."""
 
-    version = "secrets-2"
+    version = "secrets-3"
 
     def wants(self, path: str, size: int) -> bool:
         """Files of a size that a person or a tool writes; not documentation or other people's tests."""
@@ -213,7 +285,7 @@ class SecretScanner:
 
     def search(self, path: str, data: bytes) -> list[ContentMatch]:
         """Every shape found, at most a few, then what a file that is made to hold credentials holds."""
-        found = list(islice(_shapes(path, data), _MAX_MATCHES)) if _ANY_ANCHOR.search(data) is not None else []
+        found = list(islice(_shapes(path, data), _MAX_MATCHES)) if _ANYTHING.search(data) is not None else []
         if _CONFIGURATIONS.search(path) is not None:
             lines = {match.line for match in found}
             found.extend(islice((m for m in _settings(path, data) if m.line not in lines), _MAX_MATCHES - len(found)))
@@ -221,17 +293,75 @@ class SecretScanner:
 
 
 def _shapes(path: str, data: bytes) -> Iterator[ContentMatch]:
-    """One anchor search over the file told that there is something; now only what the anchors point at."""
+    """One search for anchors told that there is something; now only what the anchors point at. Each secret once, however it is read."""
+    seen: set[tuple[str, int]] = set()
+    for secret in chain(_plain(data), _encoded(data)):
+        line = data.count(b"\n", 0, secret.start) + 1
+        if (secret.rule, line) not in seen:
+            seen.add((secret.rule, line))
+            yield ContentMatch(secret.rule, path, line, secret.shown)
+
+
+class _Secret(NamedTuple):
+    rule: str
+    start: int
+    end: int
+    shown: str
+
+
+def _plain(data: bytes) -> Iterator[_Secret]:
     for shape in SHAPES:
         if any(anchor in data for anchor in shape.anchors):
-            for match in shape.pattern.finditer(data):
+            for match in shape.matches(data):
                 if not _documented(match[0]):
                     rule = "encrypted-key" if _is_encrypted(match[0]) else shape.rule
-                    yield ContentMatch(rule, path, data.count(b"\n", 0, match.start()) + 1, redact(match[0]))
+                    yield _Secret(rule, match.start(), match.end(), redact(match[0]))
+
+
+def _encoded(data: bytes, depth: int = 0) -> Iterator[_Secret]:
+    """Secrets in UTF-16, in base64, and in the manifest of a Kubernetes Secret."""
+    readings: list[tuple[str, Iterator[Reading]]] = []
+    if _WIDE.search(data) is not None:
+        readings.append(("UTF-16", narrowed(data)))
+    if _MARKS.search(data) is not None:
+        readings.append(("base64", decoded(data, _MARKS)))
+    for name, texts in readings:
+        for text, start in texts:
+            found = chain(_plain(text), _docker_auths(text), _encoded(text, depth + 1) if depth < _MAX_NESTED else ())
+            for secret in found:
+                # In UTF-16 the line can be told; a block of base64 has one place.
+                at = start + 2 * secret.start if name == "UTF-16" else start
+                yield _Secret(secret.rule, at, at + len(text), f"{secret.shown}, in {name}")
+    if b"apiVersion" in data and _MANIFEST.search(data) is not None:
+        yield from _manifest(data)
+
+
+def _docker_auths(data: bytes) -> Iterator[_Secret]:
+    if b'"auths"' in data:
+        for match in _DOCKER_AUTH.finditer(data.decode("utf-8", "replace")):
+            if not is_placeholder(match[2]):
+                yield _Secret("credential", 0, len(data), f"registry {match[1]} ({len(match[2])} characters)")
+
+
+def _manifest(data: bytes) -> Iterator[_Secret]:
+    """What ``data`` of a Kubernetes Secret holds: shapes, and values whose names say that they are secrets."""
+    for match in islice(_MANIFEST_VALUE.finditer(data), _MAX_SETTINGS):
+        value = from_base64(b"".join(match[2].split()))
+        if value is None:
+            continue
+        name = match[1].decode("ascii", "replace")
+        yield from (
+            _Secret(secret.rule, match.start(), match.end(), f"{secret.shown}, in base64")
+            for secret in (*_plain(value), *_docker_auths(value))
+        )
+        text = value.decode("utf-8", "replace").strip()
+        looks_encoded = not match[2].islower()  # ``password: changed-later`` is none, though it could be decoded
+        if looks_encoded and text.isprintable() and is_secret_variable(_snake(name), text):
+            yield _Secret("credential", match.start(), match.end(), f"{name} ({len(text)} characters), in base64")
 
 
 def _settings(path: str, data: bytes) -> Iterator[ContentMatch]:
-    text = data.decode("utf-8", "replace")
+    text = as_text(data)
     name = path.rpartition("/")[2]
     found: list[tuple[str, str, int, str]] = []  # rule, what, offset, value
     if name in ("passwd", "shadow", "passwd-", "shadow-", "master.passwd", ".htpasswd"):
@@ -288,7 +418,8 @@ def _documented(value: bytes) -> bool:
 
 def redact(value: bytes) -> str:
     """What may be shown: how it begins (the issuer's prefix, no more than a fifth of it) and how long it is."""
-    head = value.split(b"\n", 1)[0] if value.startswith(b"-----") else value[: min(4, len(value) // 5)]
+    label = re.match(rb"-----BEGIN[A-Z +]{0,40}-----", value)
+    head = label[0] if label else b"" if value.startswith(b"-----") else value[: min(4, len(value) // 5)]
     return f"{head.decode('ascii', 'replace')}… ({len(value)} characters)"
 
 
@@ -319,14 +450,6 @@ def is_secret_variable(name: str, value: str) -> bool:
     return bool(_NAMES.search(name)) and not _HARMLESS_NAMES.match(name) and not is_placeholder(value)
 
 
-def shape_of(value: str) -> str | None:
-    """The rule of an unmistakable secret inside a text."""
-    data = value.encode("utf-8", "replace")
-    if _ANY_ANCHOR.search(data) is None:
-        return None
-    return next((s.rule for s in SHAPES if (match := s.pattern.search(data)) and not _documented(match[0])), None)
-
-
 def in_text(text: str) -> tuple[TextSecret, ...]:
     """Secrets in a line of history, a variable or a message: by the name they are given, by the option, by their shape."""
     found = [TextSecret(f"{m[1]}=", *m.span(2)) for m in _ASSIGNMENT.finditer(text) if is_secret_variable(m[1], m[2])]
@@ -337,18 +460,22 @@ def in_text(text: str) -> tuple[TextSecret, ...]:
         if not is_placeholder(m[1])
     ]
     data = text.encode("latin-1", "replace")  # a byte for each character: every shape is of ASCII
-    if _ANY_ANCHOR.search(data) is not None:
-        found += [
-            TextSecret(shape.title, *m.span())
-            for shape in SHAPES
-            for m in shape.pattern.finditer(data)
-            if not _documented(m[0])
-        ]
+    if _ANYTHING.search(data) is not None:
+        secrets = islice(chain(_plain(data), _encoded(data)), _MAX_SETTINGS)
+        found += [TextSecret(title(secret.rule), secret.start, _end(data, secret)) for secret in secrets]
     kept: list[TextSecret] = []
     for item in sorted(found, key=lambda item: (item.start, -item.end)):
         if not kept or item.start >= kept[-1].end:
             kept.append(item)
     return tuple(kept)
+
+
+def _end(data: bytes, secret: _Secret) -> int:
+    """Where a secret ends: of a key all of it, not only what was needed to recognise it."""
+    rest = _KEY_REST.match(data, secret.end) if data.startswith(b"-----BEGIN", secret.start) else None
+    if rest is None and secret.shown.endswith("in base64"):
+        rest = _BLOCK.match(data, secret.start)
+    return max(secret.end if rest is None else rest.end(), secret.start + 1)
 
 
 def without_secrets(text: str) -> str:

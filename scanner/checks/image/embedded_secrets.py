@@ -24,7 +24,8 @@ class EmbeddedSecrets(ImageCheck):
     remedy = "RUN --mount=type=secret,id=token …  and revoke the secret that was built in"
     looks_at = (
         "contents of the files of every layer, by unmistakable shapes and, in files that are made to hold credentials, by what is"
-        " assigned there; ENV, labels, build arguments and commands in the history; what the engine's secret scanner found"
+        " assigned there, also with escaped line ends, in UTF-16, in base64 and in a Kubernetes Secret;"
+        " ENV, labels, build arguments and commands in the history; what the engine's secret scanner found"
     )
     cannot_see = "secrets without a known shape in files whose names say nothing; encrypted or compressed files"
     cis = ("4.10",)

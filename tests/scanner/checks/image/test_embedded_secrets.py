@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
+import textwrap
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -276,3 +283,128 @@ def test_texts_that_are_made_to_be_slow_come_to_an_end(part: str, path: str) -> 
     text = part * (20_000 // len(part))
     assert len(SecretScanner().search(path, text.encode())) <= 20
     assert isinstance(without_secrets(text), str)
+
+
+LINES = [
+    "-----BEGIN " + "PRIVATE KEY-----",
+    "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+    "MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictGeurT8jNbvJZHtCSuYEvu",
+    "NMoSfm76oqFvAp8Gy0iz5sxjZmSnXyCdPEovGhLa0VzMaQ8s+CLOyS56YyCFGeJZ",
+    "-----END " + "PRIVATE KEY-----",
+]
+PEM = "\n".join(LINES) + "\n"
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+ESCAPED: dict[str, Callable[[str], str]] = {
+    "JSON": lambda pem: json.dumps({"key": pem}),
+    "JSON with CRLF": lambda pem: json.dumps({"key": pem.replace("\n", "\r\n")}),
+    "JSON in JSON": lambda pem: json.dumps({"a": json.dumps({"key": pem})}),
+    "JSON in JSON in JSON": lambda pem: json.dumps(json.dumps(json.dumps({"key": pem}))),
+    "JSON of PHP": lambda pem: json.dumps(pem).replace("/", "\\/"),
+    "unicode escapes": lambda pem: json.dumps(pem).replace("\\n", "\\u000a").replace("+", "\\u002b"),
+    "a variable": lambda pem: 'KEY="' + pem.replace("\n", "\\n") + '"',
+    "a variable, escaped twice": lambda pem: "KEY=" + pem.replace("\n", "\\\\n"),
+    "YAML block": lambda pem: "key: |\n" + textwrap.indent(pem, "    "),
+    "YAML in quotes": lambda pem: 'key: "' + "\\n\\\n  ".join(pem.split("\n")) + '"',
+    "JavaScript": lambda pem: "const key = " + " +\n  ".join(f'"{line}\\n"' for line in pem.split("\n")),
+    "an array": lambda pem: "[" + ", ".join(f"'{line}'" for line in pem.split("\n")) + "].join('\\n')",
+    "one line": lambda pem: pem.replace("\n", " "),
+    "a comment": lambda pem: textwrap.indent(pem, "# "),
+    "a URL": quote,
+    "a form": quote_plus,
+    "HTML": lambda pem: html.escape(pem).replace("\n", "&#10;"),
+    "base64": encoded,
+    "base64, wrapped": lambda pem: "key: |\n" + textwrap.indent("\n".join(textwrap.wrap(encoded(pem), 64)), "  "),
+    "base64, wrapped in JSON": lambda pem: json.dumps("\n".join(textwrap.wrap(encoded(pem), 76))),
+    "base64 for URLs": lambda pem: base64.urlsafe_b64encode(pem.encode()).decode().rstrip("="),
+    "base64 of JSON": lambda pem: encoded(json.dumps({"key": pem})),
+    "base64 twice": lambda pem: encoded(encoded(pem)),
+    "a manifest": lambda pem: f"apiVersion: v1\nkind: Secret\ndata:\n  tls.key: {encoded(pem)}\n",
+    "a manifest, behind a certificate": lambda pem: (
+        f"kind: Secret\ndata:\n  x: {encoded('-----BEGIN CERTIFICATE-----MII' + pem)}"
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ESCAPED)
+@pytest.mark.parametrize("charset", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_key_in_another_form(form: str, charset: str) -> None:
+    found = SecretScanner().search("srv/app/data", ESCAPED[form](PEM).encode(charset))
+    assert [match.rule for match in found] == ["private-key"]
+    assert LINES[1][:8] not in found[0].redacted
+
+
+@pytest.mark.parametrize("form", ESCAPED)
+def test_a_key_in_another_form_in_a_variable(form: str) -> None:
+    value = ESCAPED[form](PEM)
+    assert isinstance(EmbeddedSecrets().examine(subject(env=(("ANY", value),))), Failed)
+    shown = without_secrets(f"ENV ANY={value}")
+    for line in (LINES[1], LINES[2], LINES[3]):
+        assert line[10:40] not in shown and encoded(line)[12:40] not in shown, "all of the key goes, not its beginning"
+
+
+DOCKER = json.dumps({"auths": {"registry.example.com": {"auth": encoded("me:hunter2-really")}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (
+            f"kind: Secret\ntype: kubernetes.io/dockerconfigjson\ndata:\n  .dockerconfigjson: {encoded(DOCKER)}",
+            "credential",
+        ),
+        (base64.urlsafe_b64encode(DOCKER.encode()).decode(), "credential"),
+        (f"apiVersion: v1\nkind: Secret\ndata:\n  password: {encoded('hunter2-really')}\n", "credential"),
+        (
+            json.dumps({"apiVersion": "v1", "kind": "Secret", "data": {"db-password": encoded("hunter2-really")}}),
+            "credential",
+        ),
+        (json.dumps(json.dumps({"private_key_id": "0123456789" * 4})), "google-service-account"),
+        (encoded(json.dumps({"private_key_id": "0123456789" * 4})), "google-service-account"),
+        (json.dumps(json.dumps({"aws_secret_access_key": "aB3/" * 10})), "aws-secret-key"),
+        ("https:\\/\\/hooks.slack.com\\/services\\/T12345678\\/B12345678\\/abcdefghijklmnopqrstuvwx", "slack-webhook"),
+        ("AccountKey%3D" + "a" * 86 + "%3D%3D", "azure-storage-key"),
+    ],
+)
+def test_other_secrets_in_another_form(text: str, rule: str) -> None:
+    found = SecretScanner().search("srv/app/data.yaml", text.encode())
+    assert [match.rule for match in found] == [rule]
+    assert "hunter2" not in str(found) and encoded("hunter2")[:8] not in str(found)
+
+
+def test_settings_in_utf_16() -> None:
+    for charset in ("utf-16", "utf-16-le", "utf-16-be"):
+        (found,) = SecretScanner().search("app/.env", "DEBUG=1\nDB_PASSWORD=hunter2-really\n".encode(charset))
+        assert (found.line, found.redacted) == (2, "DB_PASSWORD (14 characters)")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'BEGIN = "-----BEGIN ' + 'PRIVATE KEY-----"\nEND = "-----END PRIVATE KEY-----"\n',
+        'pem = "-----BEGIN ' + 'PRIVATE KEY-----\\n" + wrap(encode(der)) + "\\n-----END PRIVATE KEY-----"',
+        json.dumps({"help": "starts with -----BEGIN " + "PRIVATE KEY----- and ends with -----END PRIVATE KEY-----"}),
+        encoded("the line -----BEGIN " + "PRIVATE KEY----- begins a key, and a long text follows that is none at all"),
+        "apiVersion: v1\nkind: Secret\ndata:\n  password: changed-later\n  token: ''\n",
+        "apiVersion: v1\nkind: SecretStore\nspec:\n  password: aHVudGVyMg==\n",
+        encoded('{"auths": {}}'),
+    ],
+)
+def test_texts_about_secrets_are_none(text: str) -> None:
+    for charset in ("utf-8", "utf-16", "utf-16-be"):
+        assert SecretScanner().search("srv/app/data", text.encode(charset)) == []
+
+
+def test_the_python_packages_of_this_environment_hold_none() -> None:
+    scanner = SecretScanner()
+    root = Path(json.__file__).parents[1]
+    files = [
+        path
+        for path in root.rglob("*.py")
+        if "test" not in path.parts and scanner.wants(str(path)[1:], path.stat().st_size)
+    ]
+    assert [match for path in files for match in scanner.search(str(path)[1:], path.read_bytes())] == []

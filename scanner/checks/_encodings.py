@@ -1,0 +1,114 @@
+"""Texts inside files in another form: UTF-16 and UTF-32, base64, and the escapes of JSON, YAML, JavaScript and URLs.
+
+A form is looked for by literals that it must contain, so a file without them costs one pass of RE2. What is decoded is bounded by the
+file: each block once, each nesting twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import re2
+
+# A line end, a space or a join of two texts as JSON, JSON in JSON, YAML, JavaScript, shells, Python and URLs write them.
+GLUE = (
+    rb"(?:\n\s*(?:#|//|\*)|[\s\"'`,+|]|\\+(?:[nrt\"'/]|u00(?:0[9aAdD]|2[027])|x(?:0[9aAdD]|20)|0?1[25])|\\"
+    rb"|%(?:25)*(?:0[9aAdD]|20|22)|&#(?:x[aAdD]|1[03]|32);|&quot;|<br ?/?>)"
+)
+# A character of base64, which JSON and URLs may escape.
+BASE64 = rb"(?:[A-Za-z0-9+/=]|\\+/|\\+u00(?:2[bBfF]|3[dD])|%(?:25)*(?:2[bBfF]|3[dD]))"
+SPACE = rb"(?: |\+|%(?:25)*20|\\+u0020|\\+x20)"
+
+_WIDE_TEXT = re2.compile(rb"(?:[\t\r\n -~]\x00{1,3}){16,}")
+_TOKEN = re2.compile(rb"[A-Za-z0-9+/_-]{16,}")
+_ONLY_GLUE = re2.compile(rb"(?:" + GLUE + rb"|=)*")
+_LINE_END = re2.compile(rb"\\+[nrt]|\\+u000[aAdD9]|%0[aAdD]")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_WRAPPED = 40  # no tool wraps base64 at less
+_FAR = 80
+
+
+class Reading(NamedTuple):
+    """A text that was decoded, and where it begins in the file."""
+
+    text: bytes
+    start: int
+
+
+def wide(literals: Iterable[bytes]) -> str:
+    """A pattern of these literals in UTF-16 or UTF-32, little or big endian."""
+    return "|".join("\\x00{1,3}".join(re.escape(chr(byte)) for byte in literal) for literal in literals)
+
+
+def in_base64(literal: bytes) -> Iterator[bytes]:
+    """How a literal looks in base64, by where it begins in a group of three bytes; in both alphabets."""
+    for shift in range(3):
+        encoded = base64.b64encode(bytes(shift) + literal)
+        form = encoded[-(-shift * 8 // 6) : (shift + len(literal)) * 8 // 6]
+        yield form
+        if set(form) & set(b"+/"):
+            yield form.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def narrowed(data: bytes) -> Iterator[Reading]:
+    """The texts in UTF-16 or UTF-32 of a file, as far as they are ASCII."""
+    for match in _WIDE_TEXT.finditer(data):
+        yield Reading(match[0].replace(b"\0", b""), match.start())
+
+
+def decoded(data: bytes, marks: re.Pattern[bytes]) -> Iterator[Reading]:
+    """The blocks of base64 in which ``marks`` (literals in base64) are found, decoded; lines that were wrapped are joined."""
+    flat = _LINE_END.sub(lambda m: b" " * len(m[0]), data) if b"\\" in data or b"%" in data else data
+    block: list[bytes] = []
+    start = end = 0
+    for match in _TOKEN.finditer(flat):
+        joins = block and len(block[-1]) >= _WRAPPED and len(block[-1]) % 4 == 0 and match.start() - end <= _FAR
+        if not (joins and _ONLY_GLUE.fullmatch(flat, end, match.start())):
+            yield from _block(block, start, marks)
+            block, start = [], match.start()
+        block.append(match[0])
+        end = match.end()
+    yield from _block(block, start, marks)
+
+
+def _block(tokens: list[bytes], start: int, marks: re.Pattern[bytes]) -> Iterator[Reading]:
+    text = b"".join(tokens)
+    if not text or marks.search(text) is None:
+        return
+    text = text.translate(_URL_SAFE)
+    for offset in range(4):  # letters in front of it may look like base64 too
+        if (found := from_base64(text[offset:])) is not None:
+            yield Reading(found, start)
+
+
+def from_base64(text: bytes) -> bytes | None:
+    """Decode base64 with or without padding; None: it is none."""
+    text = text.translate(_URL_SAFE).rstrip(b"=")
+    text = text[: len(text) - (len(text) % 4 == 1)]
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        return None
+
+
+def as_text(data: bytes) -> str:
+    """A file of settings as text: UTF-16 and UTF-32 by their mark or by the zeros between the letters, otherwise UTF-8."""
+    for mark, name in (
+        (b"\xff\xfe\x00\x00", "utf-32"),
+        (b"\x00\x00\xfe\xff", "utf-32"),
+        (b"\xff\xfe", "utf-16"),
+        (b"\xfe\xff", "utf-16"),
+        (b"\xef\xbb\xbf", "utf-8-sig"),
+    ):
+        if data.startswith(mark):
+            return data.decode(name, "replace")
+    head = data[:400]
+    if head.count(0) * 3 >= len(head) > 0:
+        width = "utf-32" if head.count(0) * 3 >= len(head) * 2 else "utf-16"
+        little = head[0] != 0
+        return data.decode(f"{width}-{'le' if little else 'be'}", "replace")
+    return data.decode("utf-8", "replace")
