@@ -26,6 +26,7 @@ test-long: $(STAMP)
 	.ci/install-system-packages
 	.ci/build-clair >/dev/null
 	$(VENV)/bin/python -m pytest -m long
+	tests/shifted_clock/run +400d $(VENV)/bin/python -m pytest -m "not long and not real_clock" -p no:cacheprovider
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports

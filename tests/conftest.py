@@ -19,7 +19,18 @@ from scanner.advisories import database
 from scanner.config import Settings
 from scanner.demo import samples
 from tests.clair import Clair
-from tests.servers import Authority, Dockwarden, Registry, end, free_port, listening, need, spawn, wait_for
+from tests.servers import (
+    Authority,
+    Dockwarden,
+    Registry,
+    end,
+    free_port,
+    listening,
+    need,
+    shifted_clock,
+    spawn,
+    wait_for,
+)
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 BROWSER = (
@@ -98,7 +109,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, sample_layouts: Path) -> It
     log = home / "log"
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "DOCKWARDEN_HOME": str(home), "DOCKWARDEN_PORT": str(port), "HOME": str(home),
-        "DOCKWARDEN_RATE_LIMITS": "false",
+        "DOCKWARDEN_RATE_LIMITS": "false", **shifted_clock(),
     }  # fmt: skip
     process = spawn([sys.executable, "-m", "scanner.cli", "serve"], log, environment)
     wait_for(lambda: listening(port) and _ready(port), "dockwarden serve", log, 60)

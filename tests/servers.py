@@ -32,6 +32,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def shifted_clock() -> dict[str, str]:
+    """The variables of a run with a shifted clock (``tests/shifted_clock``), for a child that is given no other of ours."""
+    own = ("LD_PRELOAD", "PYTHONPATH", "DONT_FAKE_MONOTONIC")
+    return {name: value for name, value in os.environ.items() if name in own or name.startswith("FAKETIME")}
+
+
 def need(program: str, package: str) -> str:
     """The program's path. Skips with what to install; in CI that fails the run (see conftest)."""
     found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")

@@ -22,7 +22,7 @@ from scanner.advisories import database
 from scanner.config import Settings, load
 from scanner.model.access import SCOPES
 from tests.identity_provider import CLIENT
-from tests.servers import Authority, Dockwarden, Registry, end, free_port, need, spawn, wait_for
+from tests.servers import Authority, Dockwarden, Registry, end, free_port, need, shifted_clock, spawn, wait_for
 from tests.test_end_to_end import _await, dockwarden
 from web import oidc
 
@@ -112,6 +112,7 @@ def serving(hidden: Secrets, tmp_path: Path, sample_layouts: Path) -> Iterator[D
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "DOCKWARDEN_CONFIG": str(settings),
             "HOME": str(home),
+            **shifted_clock(),
         }
         process = spawn([sys.executable, "-m", "scanner.cli", "serve"], tmp_path / "server.log", environment)
         running = Dockwarden(f"http://127.0.0.1:{port}", hidden.more["token"], home)

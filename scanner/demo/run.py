@@ -65,16 +65,21 @@ def run(settings: Settings, *, keep: bool, tell: Callable[[str], None]) -> bool:
         print(
             f"\n{len(digests)} images decided: " + ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
         )
-        print(
-            f"User interface: http://{state.host}:{state.port}/   sign in with the token {token.reveal()}", flush=True
-        )
-        if not keep:
-            print("The server ends here; KEEP=1 make demo leaves it running for a look.", flush=True)
-        else:
+        if keep:
+            print(f"Open http://{state.host}:{state.port}/ and sign in with the token {token.reveal()}", flush=True)
             tell("the server keeps running; stop it with Ctrl-C")
             _until_stopped()
+        else:
+            print(_NEXT, flush=True)
         return verdicts == _EXPECTED
 
+
+_NEXT = """
+What to try next:
+  make demo KEEP=1                                the same, and the server keeps running for a look at its pages
+  .venv/bin/dockwarden scan archive:IMAGE.tar     an image of yours ("docker save IMAGE -o IMAGE.tar"), without a server
+  .venv/bin/dockwarden advisories update          first, for a real scan: fetch vulnerability data (docs/advisories.md)
+  .venv/bin/dockwarden serve                      a server to keep; it prints its address and a token (README.md)"""
 
 _EXPECTED = {
     "shop/good:1.4.2": "allow",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
@@ -78,10 +78,14 @@ class Refused:
 
 
 class ReportFormat(ABC):
-    """``id`` is what ``--format`` and ``?format=`` take; ``media_type`` is used for content negotiation."""
+    """``id`` is what ``--format`` and ``?format=`` take; ``media_type`` is used for content negotiation.
+
+    ``purpose`` says what it is for, in a few words of Markdown: ``docs/reports.md`` lists it.
+    """
 
     id: ClassVar[str]
     title: ClassVar[str]
+    purpose: ClassVar[str]
     media_type: ClassVar[str]
     extension: ClassVar[str]
 
@@ -92,3 +96,9 @@ class ReportFormat(ABC):
     def render_refused(self, refused: Refused) -> str:
         """A report of this format that says why nothing could be examined; empty where the format has no way to say it."""
         return ""
+
+
+def format_table(formats: Iterable[ReportFormat]) -> str:
+    """The formats as a Markdown table: the list in ``docs/reports.md``."""
+    rows = (f"| `{form.id}` | {form.title} | `{form.media_type}` | {form.purpose} |" for form in formats)
+    return "\n".join(("| id | format | media type | for |", "|---|---|---|---|", *rows))

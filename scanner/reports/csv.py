@@ -25,6 +25,7 @@ class CsvReport(ReportFormat):
 
     id = "csv"
     title = "CSV"
+    purpose = "spreadsheets; cells that look like formulas begin with an apostrophe"
     media_type = "text/csv"
     extension = "csv"
 

@@ -29,6 +29,7 @@ class CycloneDxReport(ReportFormat):
 
     id = "cyclonedx"
     title = "CycloneDX 1.6"
+    purpose = "an SBOM with the vulnerabilities of its components"
     media_type = "application/vnd.cyclonedx+json"
     extension = "cdx.json"
 

@@ -28,6 +28,7 @@ class GitLabReport(ReportFormat):
 
     id = "gitlab"
     title = "GitLab container scanning"
+    purpose = "GitLab's container scanning report, shown in merge requests"
     media_type = "application/vnd.gitlab.container-scanning+json"
     extension = "json"
 

@@ -32,6 +32,7 @@ class HtmlReport(ReportFormat):
 
     id = "html"
     title = "HTML"
+    purpose = "one page to keep or send, without scripts"
     media_type = "text/html"
     extension = "html"
 

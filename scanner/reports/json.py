@@ -45,6 +45,7 @@ class JsonReport(ReportFormat):
 
     id = "json"
     title = "JSON"
+    purpose = "programs: the whole evidence and the decision"
     media_type = "application/json"
     extension = "json"
 

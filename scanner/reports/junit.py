@@ -38,6 +38,7 @@ class JunitReport(ReportFormat):
 
     id = "junit"
     title = "JUnit"
+    purpose = "CI systems that show tests: with a policy, red when and only when the image is denied"
     media_type = "application/junit+xml"
     extension = "xml"
 

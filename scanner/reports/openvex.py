@@ -24,6 +24,7 @@ class OpenVexReport(ReportFormat):
 
     id = "openvex"
     title = "OpenVEX 0.2.0"
+    purpose = "VEX statements: `affected` with what to do, `under_investigation`; never `not_affected`, which a person has to state"
     media_type = "application/openvex+json"
     extension = "openvex.json"
 

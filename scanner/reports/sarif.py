@@ -38,6 +38,7 @@ class SarifReport(ReportFormat):
 
     id = "sarif"
     title = "SARIF 2.1.0"
+    purpose = "code hosts that show findings beside the code"
     media_type = "application/sarif+json"
     extension = "sarif"
 

@@ -28,6 +28,7 @@ class SpdxReport(ReportFormat):
 
     id = "spdx"
     title = "SPDX 2.3"
+    purpose = "an SBOM"
     media_type = "application/spdx+json"
     extension = "spdx.json"
 

@@ -42,6 +42,7 @@ class TableReport(ReportFormat):
 
     id = "table"
     title = "Table"
+    purpose = "a terminal: verdict, reasons, what to do, what was found"
     media_type = "text/plain"
     extension = "txt"
 

@@ -18,7 +18,7 @@ from scanner.config import Settings
 from scanner.demo import samples
 from tests.scanner.advisories.test_feeds import EPSS, KEV
 from tests.scanner.advisories.test_mirror import archive
-from tests.servers import spawn, wait_for
+from tests.servers import shifted_clock, spawn, wait_for
 from tests.test_end_to_end import dockwarden
 
 POLICY = """apiVersion: dockwarden/v1
@@ -126,7 +126,7 @@ def test_killed_in_the_middle_of_an_update(
         "DOCKWARDEN_ADVISORIES_SOURCE": url, "DOCKWARDEN_INSECURE_REGISTRIES": f"{httpserver.host}:{httpserver.port}",
         "DOCKWARDEN_LEASE_SECONDS": "1",
     }  # fmt: skip
-    environment = {"PATH": "/usr/bin:/bin", "DOCKWARDEN_HOME": str(settings.home), **variables}
+    environment = {"PATH": "/usr/bin:/bin", "DOCKWARDEN_HOME": str(settings.home), **variables, **shifted_clock()}
     process = spawn([sys.executable, "-m", "scanner.cli", "advisories", "update"], tmp_path / "log", environment)
     download = settings.advisories_dir / ".download-trivy-db"
     wait_for(lambda: download.exists() or process.poll() is not None, "the download", tmp_path / "log")

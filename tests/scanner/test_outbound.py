@@ -93,6 +93,7 @@ def test_private_ranges_by_setting(address: str) -> None:
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "64:ff9b::5db8:d822", "2002:5db8:d822::1"])
 def test_public_addresses_are_reached_however_strict(address: str) -> None:
     vet(ipaddress.ip_address(address), STRICT)
+    assert unwrap(ipaddress.ip_address(address)).is_global, "and what it leads to is public, too"
 
 
 @pytest.mark.parametrize(

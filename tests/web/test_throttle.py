@@ -32,9 +32,11 @@ def test_a_burst_then_the_rate() -> None:
 
 def test_sources_and_names_do_not_share() -> None:
     throttle = Throttle(Clock())
-    throttle.take("x", "a", Rate(1, 1))
-    throttle.take("x", "b", Rate(1, 1))
-    throttle.take("y", "a", Rate(1, 1))
+    for name, source in (("x", "a"), ("x", "b"), ("y", "a")):
+        throttle.take(name, source, Rate(1, 1))
+    for name, source in (("x", "a"), ("x", "b"), ("y", "a")):
+        with pytest.raises(RefusedError):
+            throttle.take(name, source, Rate(1, 1))
 
 
 def test_failures_are_counted_after_the_fact() -> None:

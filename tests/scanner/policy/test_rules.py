@@ -117,7 +117,9 @@ def test_the_default_decides_where_no_other_matches() -> None:
     "file", sorted((Path(__file__).parents[3] / "examples" / "policies").glob("*.yaml")), ids=lambda file: file.name
 )
 def test_the_examples_are_good(file: Path) -> None:
-    parse_policy(file.read_text(), file.name, known=KNOWN)
+    policy = parse_policy(file.read_text(), file.name, known=KNOWN)
+    assert policy.rules
+    assert all(rule.id in file.read_text() for rule in policy.rules)
 
 
 def with_parameters(text: str, selector: str = "check: setuid-files") -> str:

@@ -25,7 +25,7 @@ from scanner.registry.auth import Credentials, CredentialStore
 from scanner.registry.client import Access
 from scanner.scanning import posture
 from tests.scanner.registry.test_client import liar
-from tests.servers import Authority, Registry
+from tests.servers import Authority, Registry, shifted_clock
 from tests.tls_servers import OpenSsl, Proxy, ocsp_answer, self_signed
 
 HSTS = "add_header Strict-Transport-Security 'max-age=31536000' always;"
@@ -342,7 +342,8 @@ def messages(found: Posture, check: str) -> list[str]:
 
 
 def command(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DOCKWARDEN_HOME": str(tmp_path / "home")}
+    home = {"HOME": str(tmp_path), "DOCKWARDEN_HOME": str(tmp_path / "home")}
+    environment = {"PATH": os.environ["PATH"], **home, **shifted_clock()}
     line = [sys.executable, "-m", "scanner.cli", "registry", "check", *arguments]
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
 

@@ -124,9 +124,9 @@ def test_before_first_use_and_as_evidence_of_the_decision(
     scan(server, push("posture/app:2"))
     with server.database.session() as session:
         assert len(registry_checks.history(session, registry_id)) == 1, "it is remembered"
-        session.execute(
-            registry_check.update().values(document=sa.func.replace(registry_check.c.document, "2026-", "2025-"))
-        )
+        year = found.posture_at.year
+        aged = sa.func.replace(registry_check.c.document, f"{year}-", f"{year - 1}-")
+        session.execute(registry_check.update().values(document=aged))
     scan(server, push("posture/app:3"))
     with server.database.read() as session:
         assert len(registry_checks.history(session, registry_id)) == 2, "and examined again when that is long ago"
