@@ -137,7 +137,7 @@ class _Meta:
 class _File:
     """The pages of an open file, as long as no more is read than an honest file could make anybody read."""
 
-    def __init__(self, data: mmap.mmap, page_size: int) -> None:
+    def __init__(self, data: mmap.mmap | bytes, page_size: int) -> None:
         self._data, self._page_size = data, page_size
         self._left = max(_READ_LEAST, _READ_TIMES * len(data))
 
@@ -251,8 +251,15 @@ def opened(file: Path) -> Iterator[Bucket]:
         if file.stat().st_size < 2 * PAGE:
             raise UsageError(f"{file.name} is not a complete Trivy database", hint="download it again")
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            meta = _newest_meta(data, file.name)
-            yield Bucket(_File(data, meta.page_size), meta.root)
+            yield root_of(data, file.name)
+
+
+def root_of(data: mmap.mmap | bytes, name: str = "the file") -> Bucket:
+    """The root bucket of a file's bytes. Raises UsageError for what is no bbolt file."""
+    if len(data) < 2 * PAGE:
+        raise UsageError(f"{name} is not a complete Trivy database", hint="download it again")
+    meta = _newest_meta(data, name)
+    return Bucket(_File(data, meta.page_size), meta.root)
 
 
 def check(file: Path) -> None:
@@ -261,7 +268,7 @@ def check(file: Path) -> None:
         pass
 
 
-def _newest_meta(data: mmap.mmap, name: str) -> _Meta:
+def _newest_meta(data: mmap.mmap | bytes, name: str) -> _Meta:
     """The meta page that is in force: of the two, the valid one with the higher transaction."""
     found = []
     for offset in (0, PAGE):

@@ -242,7 +242,7 @@ class Reader:
         system = self._system()
         family = as_text(system.get("did"), _SHORT).lower()
         # Of Alpine, claircore tells the release in another member.
-        release = as_text(system.get("version_id"), _SHORT) or as_text(system.get("version"), _SHORT)
+        release = _told(system).partition(" ")[2]
         placed = ((key, c) for key, package in self._packages.items() for c in self._components(key, package))
         found: dict[str, list[Component]] = {key: [] for key in self._packages}
         for key, component in at_most(placed, self._limits.packages, "packages", "Clair"):
@@ -251,6 +251,7 @@ class Reader:
         kind, codename = _SYSTEMS.get(family, ("", ""))[1], as_text(system.get("version_code_name"), _SHORT)
         missing = dict(_clair_updaters.gaps(family, release, codename, kind, components, updates.names))
         coverage = Coverage(family, release, None, len(components), without_advisories=tuple(missing))
+        others = self._other_systems(system)
         said = at_most(self._findings(found), self._limits.report_findings, "vulnerabilities", "Clair")
         return EngineReport(
             engine="clair",
@@ -260,7 +261,7 @@ class Reader:
             coverage=coverage,
             components=components,
             vulnerabilities=tuple(said),
-            incomplete=(*_gaps(coverage), *missing.values()),
+            incomplete=(*_gaps(coverage), *missing.values(), *others),
             isolation="remote",
         )
 
@@ -276,6 +277,17 @@ class Reader:
         if best is None and len(self._distributions) == 1:
             best = next(iter(self._distributions))
         return self._distributions[best] if best is not None else {}
+
+    def _other_systems(self, system: Mapping[str, Any]) -> Iterator[Incomplete]:
+        """Clair compares each package with the release that its layer told: one layer that tells another takes its packages with it."""
+        used = {
+            as_text(place.get("distribution_id"), _SHORT) for places in self._environments.values() for place in places
+        }
+        found = {_told(self._distributions[key]) for key in used if key in self._distributions}
+        for other in sorted(found - {_told(system)}):
+            yield Incomplete(
+                "release_disagrees", f"Clair took the packages for those of {_told(system)} and of {other}"
+            )
 
     def _components(self, key: str, package: Mapping[str, Any]) -> Iterator[Component]:
         """The package in every place where it was found."""
@@ -352,6 +364,11 @@ class Reader:
         """The layer, if it is one of this image's: as we offered it, or as a registry transports it."""
         layers = self._image.layers
         return next((layer.diff_id for layer in layers if digest in (str(layer.diff_id), str(layer.digest))), None)
+
+
+def _told(system: Mapping[str, Any]) -> str:
+    release = as_text(system.get("version_id"), _SHORT) or as_text(system.get("version"), _SHORT)
+    return f"{as_text(system.get('did'), _SHORT)} {release}".strip()
 
 
 def read_report(data: bytes, image: Image, limits: Limits = _LIMITS) -> EngineReport:

@@ -221,6 +221,11 @@ class Coverage:
     os_end_of_life: date | None = None  # the last day of its support; None: not known
     without_advisories: tuple[str, ...] = ()  # types of packages that its advisories say nothing about
 
+    @property
+    def system(self) -> str:
+        """The system as people are told; empty: none was recognised."""
+        return "none (static image)" if self.os_family == "none" else f"{self.os_family} {self.os_version}".strip()
+
 
 @dataclass(frozen=True, slots=True)
 class Matched:

@@ -72,7 +72,7 @@ def _image(image: ImageReport) -> Iterator[str]:
     built = f"{config.created:%Y-%m-%d}" if config.created else "not known"
     yield f"<p>{len(image.image.layers)} layers, {image.image.size / 1e6:.1f} MB, user {_e(config.user or 'root (unset)')}, built {built}</p>"
     engines = [
-        (e.engine, e.version, f"{e.coverage.os_family} {e.coverage.os_version}".strip() or "not recognised", str(e.coverage.packages),
+        (e.engine, e.version, e.coverage.system or "not recognised", str(e.coverage.packages),
          f"{e.advisories.updated_at:%Y-%m-%d %H:%M} UTC" if e.advisories.updated_at else "not known")
         for e in image.engines
     ]  # fmt: skip

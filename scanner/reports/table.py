@@ -175,7 +175,7 @@ class _Page:
             yield f"    vulnerabilities: {found[Origin.BASE]} of the base, {found[Origin.OWN]} yours{unknown}"
 
     def _engine(self, engine: EngineReport) -> Iterator[str]:
-        system = f"{engine.coverage.os_family} {engine.coverage.os_version}".strip() or "no operating system recognised"
+        system = engine.coverage.system or "no operating system recognised"
         ends = engine.coverage.os_end_of_life
         system += f" (supported until {ends})" if ends else ""
         built = engine.advisories.updated_at

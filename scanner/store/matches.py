@@ -173,11 +173,10 @@ def is_newest(session: Connection, on: Basis, revoked: Sequence[Revoked]) -> boo
 
 
 def engine_of(session: Connection, listing_id: int) -> str:
-    """The engine whose answer comes first under a name; empty: none gave one."""
-    query = (
-        sa.select(rests_on.c.engine).where(rests_on.c.listing_id == listing_id).order_by(rests_on.c.position).limit(1)
-    )
-    return str(session.execute(query).scalar() or "")
+    """The engine choice that scans a name again as it was scanned: an engine, ``both``; empty: none gave an answer."""
+    query = sa.select(rests_on.c.engine).where(rests_on.c.listing_id == listing_id).order_by(rests_on.c.position)
+    found = list(dict.fromkeys(session.execute(query).scalars()))
+    return "both" if len(found) > 1 else str(found[0] if found else "")
 
 
 def releases(session: Connection, on: Basis) -> dict[str, int]:

@@ -339,7 +339,7 @@ def get(path: ImagePath) -> Response:
 
 def _system(item: ImageReport) -> dict[str, Any]:
     known = next((engine.coverage for engine in item.engines if engine.coverage.os_family), None)
-    system = f"{known.os_family} {known.os_version}".strip() if known else ""
+    system = known.system if known else ""
     return {"system": system, "end_of_life": known.os_end_of_life if known else None}
 
 

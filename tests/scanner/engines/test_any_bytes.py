@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scanner.config import Limits
 from scanner.engines import clair, trivy
 from scanner.errors import EngineError, ScannerError
-from scanner.model.finding import Severity
+from scanner.model.finding import Component, Severity
 from scanner.model.image import Image
 from tests.reports_factory import image_report
 from tests.scanner.engines.test_clair import IMAGE as CLAIR_IMAGE
@@ -118,6 +118,16 @@ def test_a_report_that_lists_too_much_is_refused(name: str, limits: Limits) -> N
     with pytest.raises(EngineError) as caught:
         reader(json.dumps(document).encode(), image, limits)
     assert caught.value.reason == "limit_exceeded"
+
+
+@QUICK
+@given(
+    purl=st.text(max_size=40) | st.text("pkg:/@?#%npmipymaven.", max_size=30).map(lambda text: f"pkg:{text}"),
+    version=st.text(max_size=6),
+)
+def test_any_package_url_of_an_sbom(purl: str, version: str) -> None:
+    found = trivy.TrivyEngine().package_of(Component(purl, "x", version, "npm"))
+    assert found is None or found.version == version
 
 
 @pytest.mark.parametrize("score", ["9.8", 98, -1, True, [9.8]])

@@ -321,6 +321,54 @@ def test_no_distribution_is_not_clean() -> None:
     assert {c.type for c in found.components} == {"unknown"}
 
 
+def test_packages_of_two_releases_are_not_clean() -> None:
+    """A layer on top that tells another release takes its packages out of what they would be compared with."""
+
+    def two(document: dict[str, Any]) -> None:
+        document["distributions"]["2"] = {**document["distributions"]["1"], "id": "2", "version_id": "15"}
+        document["environments"]["2"][0]["distribution_id"] = "2"
+
+    found = read(two)
+    assert [(g.reason, "debian 15" in g.detail) for g in found.incomplete] == [("release_disagrees", True)]
+
+
+@pytest.mark.parametrize(
+    ("updater", "change", "covered"),
+    [
+        ("alpine-main-v3.20-updater", {"did": "alpine", "version_id": "", "version": "3.20"}, True),
+        ("alpine-main-v3.19-updater", {"did": "alpine", "version_id": "", "version": "3.20"}, False),
+        ("alpine-main-edge-updater", {"did": "alpine", "version_id": "", "version": "edge"}, True),
+        ("ubuntu/updater/jammy", {"did": "ubuntu", "version_id": "22.04", "version_code_name": "jammy"}, True),
+        ("ubuntu/updater/focal", {"did": "ubuntu", "version_id": "22.04", "version_code_name": "jammy"}, False),
+        ("debian/updater", {"did": "debian", "version_id": "12"}, True),
+        ("debian/updater", {"did": "debian", "version_id": "99"}, False),
+        ("debian/updater", {"did": "kali", "version_id": "2024.3"}, False),
+        ("rhel-vex", {"did": "rhel", "version_id": "9"}, True),
+        ("oracle-2024-updater", {"did": "ol", "version_id": "9"}, True),
+        ("aws-AL2023-updater", {"did": "amzn", "version_id": "2023"}, True),
+        ("aws-AL2-updater", {"did": "amzn", "version_id": "2023"}, False),
+        ("suse-updater-suse.linux.enterprise.server.15", {"did": "sles", "version_id": "15.5"}, True),
+        ("suse-updater-opensuse.leap.15.5", {"did": "opensuse-leap", "version_id": "15.6"}, False),
+        ("photon-updater-photon3", {"did": "photon", "version_id": "3.0"}, True),
+        ("photon-updater-photon3", {"did": "photon", "version_id": "4.0"}, False),
+    ],
+)
+def test_an_updater_covers_the_releases_that_it_names(updater: str, change: dict[str, str], covered: bool) -> None:
+    document = recorded("vulnerability_report")
+    document["distributions"]["1"].update(change)
+    found = Reader(document, IMAGE).report("v4", Updates("x", {updater: NOW}))
+    assert [gap.reason for gap in found.incomplete] == ([] if covered else ["no_advisories"])
+
+
+@pytest.mark.parametrize(("updater", "covered"), [("osv/PyPI", True), ("osv/npm", False), ("debian/updater", False)])
+def test_a_language_without_an_updater_is_not_clean(updater: str, covered: bool) -> None:
+    document = recorded("vulnerability_report")
+    for places in document["environments"].values():
+        places[0].update(package_db="python:opt/site-packages", distribution_id="")
+    found = Reader(document, IMAGE).report("v4", Updates("x", {updater: NOW, "debian/updater": NOW}))
+    assert [gap.reason for gap in found.incomplete] == ([] if covered else ["no_advisories"])
+
+
 def test_a_distribution_without_advisories_is_not_clean() -> None:
     """Clair matches such an image against nothing, and answers with an empty list."""
 
