@@ -89,6 +89,12 @@ class ImageError(ScannerError):
     default_reason = "malformed_image"
 
 
+class NotAnImage(ImageError):
+    """What the reference names is whole and well, but no container image: an attestation, a signature, a chart. Nobody's fault."""
+
+    default_reason = "not_an_image"
+
+
 class LimitExceeded(ImageError):
     """A bound on size, count, depth or time was passed before the image was read to its end."""
 

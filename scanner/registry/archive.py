@@ -27,7 +27,16 @@ from scanner.errors import ImageError, LimitExceeded, NotFoundError, UsageError
 from scanner.model.filesystem import FileEntry, FileType
 from scanner.model.reference import Descriptor, Digest
 from scanner.model.untrusted import load_untrusted_json
-from scanner.registry.manifest import DOCKER_CONFIG, DOCKER_MANIFEST, parse_descriptor
+from scanner.registry.decompress import compression_of
+from scanner.registry.manifest import (
+    DOCKER_CONFIG,
+    DOCKER_MANIFEST,
+    INDEXES,
+    OCI_INDEX,
+    TAR_GZIP,
+    TAR_ZSTD,
+    parse_descriptor,
+)
 from scanner.registry.tar import TarReader, Visitor
 
 _CHUNK = 1 << 20
@@ -36,13 +45,17 @@ _IMAGE_NAME = "io.containerd.image.name"
 _DIFF_TAR = "application/vnd.docker.image.rootfs.diff.tar"
 
 
+class MissingBlob(ImageError):
+    """The layout names a file that is not in it."""
+
+
 @dataclass(frozen=True)
 class OciLayout:
     """``read`` gives a file of the layout by its path, opened; ``made`` are documents that stand in no file."""
 
     read: Callable[[str], contextlib.AbstractContextManager[BinaryIO]]
     limits: Limits
-    made: Mapping[Digest, bytes] = field(default_factory=dict)
+    made: dict[Digest, bytes] = field(default_factory=dict)
     places: Mapping[Digest, str] = field(default_factory=dict)
     subject: Descriptor | None = None
 
@@ -69,25 +82,43 @@ class OciLayout:
         return cls(read, limits)
 
     def find(self, tag: str | None) -> Descriptor:
-        """The image, by its tag where there are several (annotation org.opencontainers.image.ref.name)."""
+        """The image, by its tag where there are several (annotation org.opencontainers.image.ref.name).
+
+        Several without a name, or under the same one, are one image for several platforms, or an image and what was attested about it
+        (``docker buildx build --output type=oci``): then index.json itself is the image's index.
+        """
         if self.subject is not None:
             return self.subject
+        items = self._listed()
+        if not items:
+            raise ImageError("the layout's index.json lists no image", reason="nothing_to_scan")
+        if len(items) > self.limits.index_manifests:
+            raise LimitExceeded(f"a layout of {len(items)} manifests, more than {self.limits.index_manifests}")
+        found = [parse_descriptor(item, f"/manifests/{i}") for i, item in enumerate(items)]
+        chosen = [i for i, d in enumerate(found) if tag is None or tag in _names(d)]
+        if not chosen:
+            raise NotFoundError(f"the layout has no image {tag!r}", hint=_choices(found))
+        if len({found[i].digest for i in chosen}) == 1:
+            return found[chosen[0]]
+        names = {_names(found[i])[:1] for i in chosen}
+        if len(names) > 1 or any(found[i].media_type in INDEXES for i in chosen):
+            raise UsageError(f"the layout holds {len(chosen)} images", hint=_choices(found))
+        return self._made_index([items[i] for i in chosen])
+
+    def lists_images(self) -> bool:
+        """Whether index.json lists anything. Raises ImageError for one that cannot be read."""
+        return bool(self._listed())
+
+    def _listed(self) -> list[Any]:
         document = load_untrusted_json(self._whole("index.json", self.limits.manifest), limit=self.limits.manifest)
         manifests = document.get("manifests") if isinstance(document, dict) else None
-        if not isinstance(manifests, list) or not manifests:
-            raise ImageError("the layout's index.json lists no image", reason="nothing_to_scan")
-        found = [
-            parse_descriptor(item, f"/manifests/{i}")
-            for i, item in enumerate(manifests[: self.limits.index_manifests + 1])
-        ]
-        if tag is not None:
-            named = [d for d in found if tag in _names(d)]
-            if not named:
-                raise NotFoundError(f"the layout has no image {tag!r}", hint=_choices(found))
-            return named[0]
-        if len(found) > 1 and len({d.digest for d in found}) > 1:
-            raise UsageError(f"the layout holds {len(found)} images", hint=_choices(found))
-        return found[0]
+        return manifests if isinstance(manifests, list) else []
+
+    def _made_index(self, items: list[Any]) -> Descriptor:
+        data = orjson.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": items})
+        digest = Digest.of(data)
+        self.made[digest] = data
+        return Descriptor(OCI_INDEX, digest, len(data))
 
     def blob(self, digest: Digest, limit: int) -> bytes:
         """A document, compared with its digest."""
@@ -109,7 +140,7 @@ class OciLayout:
             with self.read(name) as file:
                 yield file
         except (FileNotFoundError, KeyError):
-            raise ImageError(f"{name} is missing", reason="malformed_archive") from None
+            raise MissingBlob(f"{name} is missing", reason="malformed_archive") from None
         except OSError as error:
             raise ImageError(f"{name} cannot be read: {error.strerror}", reason="malformed_archive") from error
 
@@ -174,7 +205,9 @@ def open_archive(path: Path, settings: Settings) -> tuple[OciLayout, Callable[[]
             yield io.BufferedReader(_Part(file.fileno(), offset, size), _CHUNK)
 
         layout = OciLayout(read, settings.limits)
-        if "index.json" in index.files and "oci-layout" in index.files:
+        is_layout = "index.json" in index.files and "oci-layout" in index.files
+        # Some versions of `docker save` write an index that lists nothing beside the older form that lists the image.
+        if is_layout and ("manifest.json" not in index.files or layout.lists_images()):
             return layout, file.close
         if "manifest.json" in index.files:
             return _made(layout, read, settings.limits), file.close
@@ -303,10 +336,10 @@ def _measure(layout: OciLayout, name: str, limits: Limits) -> tuple[Digest, int,
     digest, size, head = hashlib.sha256(), 0, b""
     with layout._opened(name) as file:
         while chunk := file.read(_CHUNK):
-            head = head or chunk[:4]
+            head += chunk[: 4 - len(head)]
             size += len(chunk)
             if size > limits.layer_compressed:
                 raise LimitExceeded(f"{name} is larger than {limits.layer_compressed} bytes")
             digest.update(chunk)
-    suffix = ".gzip" if head.startswith(b"\x1f\x8b") else ".zstd" if head == b"\x28\xb5\x2f\xfd" else ""
+    suffix = {TAR_GZIP: ".gzip", TAR_ZSTD: ".zstd"}.get(compression_of(head), "")
     return Digest("sha256:" + digest.hexdigest()), size, _DIFF_TAR + suffix

@@ -31,7 +31,7 @@ def decompress(source: Readable, compression: str) -> Iterator[bytes]:
     head = b""
     while len(head) < len(_ZSTD) and (more := source.read(_IN)):
         head += more
-    actual = TAR_GZIP if head.startswith(_GZIP) else TAR_ZSTD if head.startswith(_ZSTD) else TAR
+    actual = compression_of(head)
     if actual != compression:
         raise ImageError(f"the media type says {compression}, the bytes are {actual}: readers would disagree")
     replay = _Replay(head, source)
@@ -41,6 +41,17 @@ def decompress(source: Readable, compression: str) -> Iterator[bytes]:
         yield from _unzstd(replay)
     else:
         yield from iter(lambda: replay.read(_OUT), b"")
+
+
+def compression_of(head: bytes) -> str:
+    """What the first four bytes say. A zstd stream may begin with a skippable frame (RFC 8878 section 3.1.2), as container runtimes know."""
+    if head.startswith(_GZIP):
+        return TAR_GZIP
+    return TAR_ZSTD if head[:4] == _ZSTD or _is_skippable(head[:4]) else TAR
+
+
+def _is_skippable(magic: bytes) -> bool:
+    return len(magic) == 4 and magic[0] & 0xF0 == 0x50 and magic[1:] == b"\x2a\x4d\x18"
 
 
 class _Replay:
@@ -139,7 +150,7 @@ class _ZstdFrames:
     def _magic(self, header: bytes) -> None:
         if header == _ZSTD:
             self._then(self._descriptor, 1)
-        elif header[0] & 0xF0 == 0x50 and header[1:] == b"\x2a\x4d\x18":
+        elif _is_skippable(header):
             self._then(self._skippable, 4)
         else:
             raise _broken("zstd data is followed by other data")

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from scanner.config import Limits
-from scanner.errors import ImageError, LimitExceeded
+from scanner.errors import ImageError, LimitExceeded, NotAnImage
 from scanner.model.image import Healthcheck, HistoryEntry, Image, ImageConfig, Layer
 from scanner.model.reference import Descriptor, Digest, Platform
 from scanner.model.untrusted import clean_text, load_untrusted_json
@@ -39,7 +39,25 @@ _LAYERS = {
     "application/vnd.docker.image.rootfs.diff.tar.zstd": TAR_ZSTD,
 }
 _FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.oci.image.layer.nondistributable.")
+_LAYER_TYPES = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.")
 _CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
+# The beginnings of artifacts' media types, and what people call these. The first that fits any type of the manifest is told.
+_ARTIFACTS = (
+    ("application/vnd.in-toto", "an attestation"),
+    ("application/vnd.dsse.", "an attestation"),
+    ("application/vnd.dev.sigstore.bundle", "a signature or attestation of cosign"),
+    ("application/vnd.dev.cosign.", "a signature of cosign"),
+    ("application/vnd.cncf.notary.", "a signature of Notation"),
+    ("application/vnd.cncf.helm.", "a Helm chart"),
+    ("application/spdx", "an SBOM"),
+    ("text/spdx", "an SBOM"),
+    ("application/vnd.cyclonedx", "an SBOM"),
+    ("application/vnd.syft", "an SBOM"),
+    ("application/vnd.wasm", "a WebAssembly module"),
+    ("application/wasm", "a WebAssembly module"),
+    ("application/vnd.docker.plugin", "a plug-in of Docker"),
+    ("application/vnd.aquasec.trivy", "an advisory database of Trivy"),
+)
 _MAX_SIZE = 1 << 50
 _MAX_TIME = 1 << 63
 
@@ -182,13 +200,36 @@ def parse_descriptor(value: Any, pointer: str) -> Descriptor:
 
 
 def require_image(manifest: Manifest) -> None:
-    """Raises ImageError(reason="unsupported_media_type") for a manifest of something else: a chart, a module, a signature."""
+    """Raises NotAnImage for a manifest of something else: a chart, a module, a signature, an attestation.
+
+    The manifest alone decides. What an index says of it (``artifactType``, a platform "unknown", an annotation) is not asked: a runtime
+    chooses by platform and runs what is there, and an image that is called an attestation would never be looked at.
+    """
     kind = manifest.config.media_type
-    if kind not in _CONFIGS:
-        shown = manifest.artifact_type or kind
-        raise ImageError(f"the manifest is of no image, but of {shown[:100]!r}", reason="unsupported_media_type")
+    # Sigstore and BuildKit write an image's config beside layers of their own. One layer of an image's makes it an image, also one that we
+    # cannot read (encrypted, foreign): that is an image that failed, not something else.
+    attached = bool(manifest.layers) and not has_image_layers(manifest)
+    if kind not in _CONFIGS or attached:
+        raise NotAnImage(
+            f"it is not an image, but {_what(manifest)}", hint="there is nothing in it that a container could run"
+        )
     for layer in manifest.layers:
         layer_compression(layer.media_type)
+
+
+def has_image_layers(manifest: Manifest) -> bool:
+    """Whether a layer is of a type that runtimes unpack, or of none."""
+    return any(not d.media_type or d.media_type.startswith(_LAYER_TYPES) for d in manifest.layers)
+
+
+def _what(manifest: Manifest) -> str:
+    """What an artifact is, for a person."""
+    types = (manifest.artifact_type, manifest.config.media_type, *(layer.media_type for layer in manifest.layers))
+    for beginning, name in _ARTIFACTS:
+        if any(kind.startswith(beginning) for kind in types):
+            return name
+    shown = next((kind for kind in types if kind and kind not in (EMPTY_CONFIG, *_CONFIGS)), "")
+    return f"an artifact of type {clean_text(shown, 100)!r}" if shown else "an artifact without a type"
 
 
 def build_image(manifest: Manifest, config: ImageConfig) -> Image:

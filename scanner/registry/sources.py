@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.config import Settings
-from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError, UsageError
+from scanner.errors import ImageError, LimitExceeded, NotAnImage, NotFoundError, RemoteError, UsageError
 from scanner.model.image import Image
 from scanner.model.reference import Descriptor, Digest, Platform, Reference
-from scanner.registry.archive import OciLayout, open_archive
+from scanner.registry.archive import MissingBlob, OciLayout, open_archive
 from scanner.registry.decompress import Readable
-from scanner.registry.manifest import ImageIndex, Manifest, build_image, parse_config, parse_manifest, require_image
+from scanner.registry.manifest import (
+    ImageIndex,
+    Manifest,
+    build_image,
+    has_image_layers,
+    parse_config,
+    parse_manifest,
+    require_image,
+)
 from scanner.registry.work_directories import work_directory
 
 if TYPE_CHECKING:
@@ -81,29 +89,64 @@ class Source(ABC):
 
         ``every``: all platforms; otherwise ``platform``, or the host's. Raises NotFoundError listing what there is.
         """
-        document = parse_manifest(self.document(subject, self.settings.limits.manifest), subject, self.settings.limits)
+        document = self._manifest(subject)
         if not isinstance(document, ImageIndex):
+            require_image(document)
+            if platform is not None and not _fits(there := self._platform(document.descriptor), platform):
+                raise NotFoundError(
+                    f"the image is for {there}, not for {platform}",
+                    hint=f"leave --platform out, or write --platform {there}",
+                )
             return (document.descriptor,), ()
-        images = tuple(d for d in document.manifests if _is_image(d))
-        skipped = tuple(str(d.digest) for d in document.manifests if not _is_image(d))
+        images = tuple(d for d in document.manifests if self._is_image(d))
+        skipped = tuple(str(d.digest) for d in document.manifests if d not in images)
         if not images:
-            raise ImageError("the index holds no image", reason="nothing_to_scan")
+            raise NotAnImage("the index holds no image, only attestations or other artifacts")
         if every and platform is None:
-            return images, skipped
+            return tuple({d.digest: d for d in reversed(images)}.values())[::-1], skipped  # each manifest once
         wanted = platform or host_platform()
         for descriptor in images:
-            if descriptor.platform and _fits(descriptor.platform, wanted):
+            if _fits(descriptor.platform or self._platform(descriptor), wanted):
                 return (descriptor,), skipped
         if platform is None and len(images) == 1:
             return images, skipped
-        there = ", ".join(str(d.platform) for d in images if d.platform) or "none that says its platform"
-        raise NotFoundError(f"the index has no image for {wanted}", hint=f"--platform: one of {there}")
+        there_are = ", ".join(str(d.platform or self._platform(d)) for d in images if _is_called_an_image(d))
+        raise NotFoundError(f"the index has no image for {wanted}", hint=f"--platform: one of {there_are}")
+
+    def _manifest(self, descriptor: Descriptor) -> Manifest | ImageIndex:
+        limits = self.settings.limits
+        return parse_manifest(self.document(descriptor, limits.manifest), descriptor, limits)
+
+    def _is_image(self, descriptor: Descriptor) -> bool:
+        """Whether a child of an index is to be judged, by its own manifest.
+
+        One that the index calls an attestation is looked at all the same, because its word is the attacker's. One that is not there
+        (registries and archives often lack the attestations) can be run by nobody.
+        """
+        document: Manifest | ImageIndex | None = None
+        try:
+            document = self._manifest(descriptor)
+            if isinstance(document, Manifest):
+                require_image(document)
+        except NotAnImage:
+            # A config of another type keeps some runtimes from running it, and not all of them.
+            named = descriptor.platform is not None and descriptor.platform.is_image
+            return named and isinstance(document, Manifest) and has_image_layers(document)
+        except (NotFoundError, MissingBlob):
+            if _is_called_an_image(descriptor):
+                raise
+            return False
+        return True
+
+    def _platform(self, descriptor: Descriptor) -> Platform:
+        """The platform that an image's own config names."""
+        return self.image(descriptor)[0].config.platform
 
     def close(self) -> None:
         """Let go of what was opened."""
 
 
-def _is_image(descriptor: Descriptor) -> bool:
+def _is_called_an_image(descriptor: Descriptor) -> bool:
     return (descriptor.platform is None or descriptor.platform.is_image) and _ATTESTATION not in descriptor.annotations
 
 
@@ -125,6 +168,7 @@ class RegistrySource(Source):
         super().__init__(settings)
         self.reference: Reference = reference
         self.client = client
+        self._manifests: dict[Digest, bytes] = {}  # of an index's children: looked at once to choose, once to examine
 
     def read_until(self, ends: float) -> None:
         """See `Source.read_until`."""
@@ -142,7 +186,9 @@ class RegistrySource(Source):
         if descriptor.digest == self.reference.digest:
             return self._first
         if "manifest" in descriptor.media_type or "index" in descriptor.media_type:
-            return self.client.manifest(self.reference.at(descriptor.digest))[1]
+            if descriptor.digest not in self._manifests:
+                self._manifests[descriptor.digest] = self.client.manifest(self.reference.at(descriptor.digest))[1]
+            return self._manifests[descriptor.digest]
         return self.client.blob(self.reference, descriptor.digest, limit)
 
     def referrers(self, digest: Digest) -> list[Descriptor]:

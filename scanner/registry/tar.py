@@ -30,6 +30,7 @@ _TYPES = {
     ord("6"): FileType.FIFO,
 }
 _OLD_FILE, _FILE = 0, ord("0")
+_STARGZ_INDEX = b"stargz.index.json"
 _LINKS = (FileType.SYMLINK, FileType.HARDLINK)
 _DEVICES = (FileType.CHAR_DEVICE, FileType.BLOCK_DEVICE)
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _SPARSE = ord("L"), ord("K"), ord("x"), ord("g"), ord("S")
@@ -99,6 +100,7 @@ class TarReader:
         self._entry: FileEntry | None = None
         self._overrides = _NONE
         self._zeros = 0
+        self._has_index = False
         self.entries = 0
         self.offset = 0
 
@@ -133,7 +135,7 @@ class TarReader:
 
     def close(self) -> None:
         """No more bytes come. Raises for an archive that stops in the middle; what pads one behind its end marker is zeros."""
-        if self._zeros > 1 and not any(self._header):
+        if self._zeros > 1 and not any(self._header) and not self._left:
             return
         if self._left or self._header or self._overrides is not _NONE:
             raise malformed("the archive ends in the middle of an entry")
@@ -145,13 +147,28 @@ class TarReader:
             self._zeros += 1
             return
         if self._zeros:
-            raise unsafe("there is data after the end of the archive: readers disagree about it")
+            self._after_the_end(block)
+            return
         mode, uid, gid, size, mtime = _numbers(block)
         kind = block[156]
         if kind in _SPECIAL:
             self._special(kind, size)
         else:
             self._plain(block, kind, mode, uid, gid, size, mtime)
+
+    def _after_the_end(self, block: bytes) -> None:
+        """eStargz appends its index to a finished archive (stargz-snapshotter, docs/estargz.md: "TOC"): one file of that name, then nothing.
+
+        Container runtimes stop at the end marker and never unpack it, so it is no entry of ours either. Anything else is hidden from them.
+        """
+        name = block[:100].rstrip(b"\0") if block[345:500].strip(b"\0") == b"" else b""
+        if self._zeros < 2 or name != _STARGZ_INDEX or block[156] not in (_OLD_FILE, _FILE) or self._has_index:
+            raise unsafe("there is data after the end of the archive: readers disagree about it")
+        _, _, _, size, _ = _numbers(block)
+        if size > self._limits.file_size:
+            raise LimitExceeded(f"a file of {size} bytes")
+        self._has_index, self._zeros = True, 2
+        self._expect(size)
 
     def _special(self, kind: int, size: int) -> None:
         """A header about the next entry. Go drops what stands before a global header, others keep it; of two they take either."""

@@ -27,6 +27,7 @@ from scanner.store.schema import decision, delivery_scan, idempotency, report, s
 from scanner.store.session import epoch, moment
 
 DEADLINE_SECONDS = 24 * 3600.0
+NOT_AN_IMAGE = "not_an_image"  # the reason of a scan that is done without a report
 _LEASES = Leases(scan)
 _KICK_AGAIN = 15.0
 _INSERT_TRIES = 5
@@ -313,6 +314,11 @@ def _wake_twins(session: Connection, ended: str) -> None:
 def finish(session: Connection, held: Claim, report_id: str, digest: Digest) -> None:
     """Done, in the transaction that wrote the result. Raises LeaseLost, and then nothing of that transaction may be committed."""
     _end(session, held, ScanState.DONE, "", "", report_id=report_id, digest=digest, stage=Stage.RECORD)
+
+
+def finish_without_image(session: Connection, held: Claim, digest: Digest, message: str) -> None:
+    """Done, and there was nothing to judge: what the reference names is no image. No report, no decision, and no failure. Raises LeaseLost."""
+    _end(session, held, ScanState.DONE, NOT_AN_IMAGE, message, digest=digest)
 
 
 def fail(session: Connection, held: Claim, reason: str, message: str) -> None:
@@ -604,13 +610,15 @@ def invariants(session: Connection) -> list[str]:
         .group_by(scan.c.key)
         .having(sa.func.count() > 1),
         "I3 done without a report": sa.select(scan.c.id).where(
-            scan.c.state == ScanState.DONE, scan.c.report_id.is_(None)
+            scan.c.state == ScanState.DONE, scan.c.report_id.is_(None), scan.c.reason != NOT_AN_IMAGE
         ),
         "I3 a report on a scan that is not done": sa.select(scan.c.id).where(
             scan.c.state != ScanState.DONE, scan.c.report_id.is_not(None)
         ),
         "I3 done without a decision": sa.select(scan.c.id).where(
-            scan.c.state == ScanState.DONE, ~sa.exists().where(decision.c.scan_id == scan.c.id)
+            scan.c.state == ScanState.DONE,
+            scan.c.reason != NOT_AN_IMAGE,
+            ~sa.exists().where(decision.c.scan_id == scan.c.id),
         ),
         "I3 two decisions of one scan for one environment": sa.select(decision.c.scan_id)
         .where(decision.c.scan_id.is_not(None))

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from scanner import catalog
 from scanner.advisories import feeds
 from scanner.config import Secret, Settings
-from scanner.errors import EngineError, ScannerError, UsageError
+from scanner.errors import EngineError, NotAnImage, ScannerError, UsageError
 from scanner.model.finding import AdvisoryStatus
 from scanner.model.image import Image
 from scanner.model.lineage import BaseImage
@@ -246,9 +246,14 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
                 return
             known = None if claim.request.force else usable_evidence(session, subject, claim.request, advisories)
         services = replace(services, base=known_base(services.settings, database, server.key, claim.request.project))
-        found = known or examine(
-            source, subject, claim.request, services, report, every_platform=True, deadline=deadline
-        )
+        try:
+            found = known or examine(
+                source, subject, claim.request, services, report, every_platform=True, deadline=deadline
+            )
+        except NotAnImage as error:
+            message = f"{error}"
+            database.transact(lambda session: scans.finish_without_image(session, claim, subject.digest, message))
+            return
         if known is not None and source.reference is not None:
             results, posture_at = examine_registry(source, services, report)
             named = replace(

@@ -217,7 +217,7 @@ class _Question:
         )
         with services().database.session() as session:
             recent = store_gate.resolved(session, asked.target, asked.project, _RESOLVED_SECONDS)
-            if recent and self.reference.digest and scans.get(session, recent).state is ScanState.DONE:
+            if recent and self.reference.digest and _was_decided(scans.get(session, recent)):
                 recent = None  # its decision does not stand any more, else nobody would ask: it has nothing new to tell
             ticket = scans.Ticket(recent, created=False) if recent else scans.request(session, asked)
             view = scans.get(session, ticket.scan_id, self.projects)
@@ -261,6 +261,10 @@ class _Question:
                 session, found, active, known, catalog.remedies(), self.body.environment, workload_results=results
             )
         return made.document
+
+
+def _was_decided(scan: scans.ScanView) -> bool:
+    return scan.state is ScanState.DONE and scan.reason != scans.NOT_AN_IMAGE
 
 
 def undecided(scan: scans.ScanView, environment: str) -> str:

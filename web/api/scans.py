@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from flask import Response, stream_with_context
@@ -62,6 +62,9 @@ class ScanOut(Model):
     state: ScanState
     lane: Lane
     progress: ProgressOut | None
+    outcome: Literal["decided", "not_an_image"] | None = Field(
+        description="What a scan that is done came to. `not_an_image`: a signature, chart or other artifact, which is not judged."
+    )
     reason: str = Field(description="Why it failed, is being retried or was given up: a stable slug, else empty.")
     message: str
     attempt: int = Field(description="How often the scan itself failed and was tried again.")
@@ -113,6 +116,7 @@ def show(scan: scans.ScanView) -> ScanOut:
         progress=ProgressOut(stage=progress.stage, message=progress.message, done=progress.done, total=progress.total)
         if progress
         else None,
+        outcome=outcome(scan),
         reason=scan.reason,
         message=scan.message,
         attempt=scan.attempt,
@@ -126,6 +130,12 @@ def show(scan: scans.ScanView) -> ScanOut:
         finished_at=scan.finished_at,
         supersedes=UUID(scan.supersedes) if scan.supersedes else None,
     )
+
+
+def outcome(scan: scans.ScanView) -> Literal["decided", "not_an_image"] | None:
+    if scan.state is not ScanState.DONE:
+        return None
+    return "not_an_image" if scan.reason == scans.NOT_AN_IMAGE else "decided"
 
 
 def parse_image(text: str) -> Reference:

@@ -398,3 +398,57 @@ def test_the_reader_needs_no_large_reads() -> None:
         limits=Limits(), wants=ContentWants(),
     )  # fmt: skip
     assert facts.contents == {"etc/passwd": b"x"}
+
+
+SKIPPABLE = b"\x5a\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"words"
+
+
+def test_zstd_may_begin_with_a_skippable_frame() -> None:
+    frames = zstandard.ZstdCompressor().compress(LAYER)
+    seen: list[bytes] = []
+    facts = read(LAYER, media_type=ZSTD, transported=SKIPPABLE + frames + SKIPPABLE, sink=seen.append)
+    assert b"".join(seen) == LAYER
+    assert facts.uncompressed_size == len(LAYER)
+
+
+def test_a_skippable_frame_in_a_layer_that_says_it_is_plain() -> None:
+    """Container runtimes look at the bytes and decompress; a tar reader would find a file of that name."""
+    assert refused(lambda: read(LAYER, transported=SKIPPABLE + LAYER)) == "malformed_image"
+
+
+def stargz(*after: bytes) -> bytes:
+    """A layer as eStargz writes it: every file in a gzip member of its own, the index in another behind the end, an empty one as footer."""
+    footer = gzip.compress(b"", mtime=0)
+    return gzip.compress(archive(file("a", b"x"))) + b"".join(gzip.compress(part) for part in after) + footer
+
+
+TOC = file("stargz.index.json", b'{"version": 1, "entries": []}')
+
+
+def test_an_estargz_layer() -> None:
+    plain = archive(file("a", b"x")) + TOC + bytes(1024)
+    facts = read(plain, media_type=GZIP, transported=stargz(TOC + bytes(1024)))
+    assert [entry.path for entry in facts.entries] == ["a"]
+    within = file("a", b"x") + TOC + bytes(1024)  # as others write it: before the end, an entry like any other
+    assert [entry.path for entry in read(within).entries] == ["a", "stargz.index.json"]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        file("b", b"x") + bytes(1024),
+        TOC + file("b", b"x") + bytes(1024),
+        TOC + TOC + bytes(1024),
+        TOC + bytes(1024) + file("b", b"x"),
+        file("sub/stargz.index.json", b"{}"),
+        symlink("stargz.index.json", "/etc/shadow"),
+        pax(path="etc/passwd") + TOC,
+    ],
+)
+def test_behind_the_end_stands_nothing_but_the_index(after: bytes) -> None:
+    assert refused(lambda: read(archive(file("a", b"x")) + after)) == "unsafe_archive"
+
+
+def test_an_index_behind_one_zero_block_or_cut_off() -> None:
+    assert refused(lambda: read(file("a", b"x") + bytes(512) + TOC + bytes(1024))) == "unsafe_archive"
+    assert refused(lambda: read(archive(file("a", b"x")) + TOC[:600])) == "malformed_archive"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.config import Limits
-from scanner.errors import ImageError, LimitExceeded
+from scanner.errors import ImageError, LimitExceeded, NotAnImage
 from scanner.model.image import Image, ImageConfig
 from scanner.model.reference import Descriptor, Digest, Platform
 from scanner.registry.manifest import (
@@ -243,13 +243,86 @@ def test_layers_from_elsewhere() -> None:
         ("/layers/0/mediaType", "application/vnd.wasm.content.layer.v1+wasm"),
         ("/layers/0/mediaType", "application/vnd.in-toto+json"),
         ("/layers/0/mediaType", ""),
-        ("/config/mediaType", "application/vnd.cncf.helm.config.v1+json"),
-        ("/config/mediaType", "application/vnd.oci.empty.v1+json"),
     ],
 )
-def test_what_is_no_image(pointer: str, kind: str) -> None:
+def test_a_layer_that_cannot_be_read(pointer: str, kind: str) -> None:
+    """Beside one that could be unpacked: some runtime runs it, so it is an image that failed."""
     with pytest.raises(ImageError) as caught:
         image(changed(MANIFEST, pointer, kind))
+    assert caught.value.reason == "unsupported_media_type"
+
+
+@pytest.mark.parametrize("kind", ["application/vnd.cncf.helm.config.v1+json", "application/vnd.oci.empty.v1+json"])
+def test_what_is_no_image_is_no_fault(kind: str) -> None:
+    with pytest.raises(NotAnImage):
+        image(changed(MANIFEST, "/config/mediaType", kind))
+
+
+EMPTY = "application/vnd.oci.empty.v1+json"
+ARTIFACTS = {
+    "an attestation of BuildKit": (OCI_CONFIG, ["application/vnd.in-toto+json"], "", "an attestation"),
+    "a signature of cosign": (
+        OCI_CONFIG,
+        ["application/vnd.dev.cosign.simplesigning.v1+json"],
+        "",
+        "a signature of cosign",
+    ),
+    "an attestation of cosign": (OCI_CONFIG, ["application/vnd.dsse.envelope.v1+json"], "", "an attestation"),
+    "an SBOM of cosign": (OCI_CONFIG, ["text/spdx+json"], "", "an SBOM"),
+    "a bundle": (
+        EMPTY,
+        ["application/vnd.dev.sigstore.bundle.v0.3+json"],
+        "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "a signature or attestation",
+    ),
+    "a signature of Notation": (
+        EMPTY,
+        ["application/jose+json"],
+        "application/vnd.cncf.notary.signature",
+        "a signature of Notation",
+    ),
+    "an old signature of Notation": (
+        "application/vnd.cncf.notary.signature",
+        ["application/cose"],
+        "",
+        "a signature of Notation",
+    ),
+    "a Helm chart": (
+        "application/vnd.cncf.helm.config.v1+json",
+        ["application/vnd.cncf.helm.chart.content.v1.tar+gzip"],
+        "",
+        "a Helm chart",
+    ),
+    "an SBOM": (EMPTY, ["application/vnd.cyclonedx+json"], "application/vnd.cyclonedx+json", "an SBOM"),
+    "something": (EMPTY, ["text/plain"], "application/vnd.example.thing", "vnd.example.thing"),
+    "nothing at all": (EMPTY, [], "", "an artifact without a type"),
+    "a file pushed with ORAS": (
+        "application/vnd.unknown.config.v1+json",
+        [LAYER["mediaType"]],
+        "",
+        "an artifact of type",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(ARTIFACTS))
+def test_artifacts_are_called_by_their_names(name: str) -> None:
+    config, layers, artifact_type, called = ARTIFACTS[name]
+    document = {
+        **MANIFEST,
+        "config": {"mediaType": config, "digest": C, "size": 2},
+        "layers": [{**LAYER, "mediaType": kind} for kind in layers],
+        **({"artifactType": artifact_type} if artifact_type else {}),
+    }
+    with pytest.raises(NotAnImage) as caught:
+        image(document)
+    assert called in str(caught.value)
+
+
+def test_an_image_whose_layers_are_all_encrypted_is_an_image() -> None:
+    layers = [{**LAYER, "mediaType": LAYER["mediaType"] + "+encrypted"}]
+    with pytest.raises(ImageError) as caught:
+        image({**MANIFEST, "layers": layers})
     assert caught.value.reason == "unsupported_media_type"
 
 

@@ -15,7 +15,7 @@ from flask_openapi3.openapi import OpenAPI
 from scanner.errors import RemoteError, UsageError
 from scanner.model.finding import Severity, Signer, TrustStatus, Verification
 from scanner.model.scan import ScanReport
-from scanner.store import accounts, policies, projects
+from scanner.store import accounts, policies, projects, scans
 from scanner.store.schema import verdict
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
@@ -347,3 +347,24 @@ def test_a_workload_nobody_reads_is_refused(api: Api, worker: Worker) -> None:
     answer = api("POST", "/gate", {"image": pinned(), "workload": "no such document"})
     assert answer.status_code == 422
     assert answer.json["reason"] == "bad_workload"
+
+
+def test_what_is_no_image_is_undecided_and_is_not_scanned_again_and_again(
+    api: Api, worker: Worker, database: Database
+) -> None:
+    """A signature or a chart: nobody failed, and nothing may be shipped because of it."""
+    digest = make.report("artifact").digest
+    image = f"{REPOSITORY}@{digest}"
+    asked = api("POST", "/gate", {"image": image})
+    held = worker.claim()
+    with database.session() as session:
+        scans.finish_without_image(session, held, digest, "it is not an image, but a Helm chart")
+    for _ in range(2):
+        answer = api("POST", "/gate", {"image": image})
+        assert answer.status_code == 200
+        assert (answer.json["verdict"], answer.json["undecided"]) == ("deny", True)
+        (reason,) = answer.json["reasons"]
+        assert (reason["slug"], reason["message"]) == ("not_an_image", "it is not an image, but a Helm chart")
+    shown = api("GET", f"/scans/{asked.json['scan']}").json
+    assert (shown["state"], shown["outcome"], shown["reason"]) == ("done", "not_an_image", "not_an_image")
+    assert len(api("GET", "/scans").json["items"]) == 1
