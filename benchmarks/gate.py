@@ -2,7 +2,7 @@
 
     python benchmarks/gate.py [--rounds 5] [--seconds 3] [--database postgresql+psycopg://…]
 
-One granian worker answers both: ``/hello`` is a Flask app of one route, ``/api/v1/gate`` is ours with token, database and headers.
+Our web server answers both: ``/hello`` is a Flask app of one route, ``/api/v1/gate`` is ours with token, database and headers.
 Rounds alternate and medians are told; the server's CPU time per request is told beside, because other work on the machine
 slows the wall clock and not it. Server and client are kept on different cores where there are several.
 """
@@ -30,7 +30,7 @@ GOAL = 0.4
 
 
 def application() -> Any:
-    """What granian serves: both apps behind one dispatcher."""
+    """What the server answers with: both apps behind one dispatcher."""
     from flask import Flask, jsonify
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
@@ -80,7 +80,7 @@ def decided(session: Any, found: Any) -> str:
 
 
 def serve(home: Path, database_url: str, port: int) -> subprocess.Popen[bytes]:
-    """One granian worker on the first core."""
+    """Our web server, as `dockwarden serve` runs it."""
     environment = os.environ | {
         "DOCKWARDEN_HOME": str(home),
         "DOCKWARDEN_RATE_LIMITS": "false",
@@ -88,28 +88,7 @@ def serve(home: Path, database_url: str, port: int) -> subprocess.Popen[bytes]:
     }
     if database_url:
         environment["DOCKWARDEN_DATABASE_URL"] = database_url
-    command = [
-        sys.executable,
-        "-m",
-        "granian",
-        "--interface",
-        "wsgi",
-        "--factory",
-        "--workers",
-        "1",
-        "--blocking-threads",
-        "4",
-    ]
-    command += [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--no-access-log",
-        "--log-level",
-        "warning",
-        "benchmarks.gate:application",
-    ]
+    command = [sys.executable, "-m", "benchmarks.gate", "--serve", str(port)]
     server = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[1], start_new_session=True)
     for _ in range(200):
         if server.poll() is not None:
@@ -202,7 +181,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--database", default="", help="an empty PostgreSQL database; SQLite otherwise")
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.serve:
+        from web import server
+
+        server.serve(application(), socket.create_server(("127.0.0.1", asked.serve)))
+        return
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         token, references = prepare(home, asked.database)

@@ -25,7 +25,7 @@ from scanner.model.audit import Action
 from scanner.services import accounts as account_use_cases
 from scanner.services import projects
 from scanner.store import accounts, audit, secrets
-from web import oidc
+from web import oidc, security
 from web.security import https
 from web.services import services
 from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, source_of
@@ -41,11 +41,14 @@ _HASHING = threading.BoundedSemaphore(2)
 View = TypeVar("View", bound=Callable[..., Any])
 
 
-def permission(name: str, *, authenticate: Callable[[], Actor] | None = None) -> Callable[[View], View]:
+def permission(
+    name: str, *, authenticate: Callable[[], Actor] | None = None, admit: Callable[[], int] | None = None
+) -> Callable[[View], View]:
     """The row of a view in the permission table. Under the route: ``@api.get(...)`` above, this below.
 
     ``authenticate`` replaces the usual way to find the principal, for a view that finds it in its own single query; it may leave
-    the answer in ``g.ready``, which is given only to a principal with the permission.
+    the answer in ``g.ready``, which is given only to a principal with the permission. ``admit`` judges a public view's caller by the
+    headers alone, before a long or late body is read: it returns how many bytes may be, or raises RefusedError.
     """
     if name not in (PUBLIC, SIGNED_IN, *SCOPES):
         raise ValueError(f"no such permission: {name}")
@@ -53,9 +56,14 @@ def permission(name: str, *, authenticate: Callable[[], Actor] | None = None) ->
     def mark(view: View) -> View:
         view.permission = name  # type: ignore[attr-defined]
         view.authenticate = authenticate or current_principal  # type: ignore[attr-defined]
+        view.admit = admit or _strangers_body  # type: ignore[attr-defined]
         return view
 
     return mark
+
+
+def _strangers_body() -> int:
+    return security.STRANGERS_BODY
 
 
 def install(app: Flask) -> None:
@@ -76,13 +84,15 @@ def guard() -> Response | None:
     if needed is None:
         raise RefusedError("this route is closed", reason="closed")
     if needed == PUBLIC or request.method == "OPTIONS":
-        return None
+        return security.admit(view.admit()) if security.admission() else None
     principal: Actor = view.authenticate()
     g.principal = principal
     if needed != SIGNED_IN and not principal.may(needed):
         raise RefusedError(
             "you are not allowed to do this", reason="not_allowed", hint=f"it needs the permission {needed!r}"
         )
+    if security.admission():
+        return security.admit()
     ready: Response | None = g.get("ready")  # what the principal's own query found out already: only the gate has one
     return ready
 
@@ -224,6 +234,8 @@ def check_same_origin() -> None:
     if request.method in _SAFE_METHODS:
         return
     check_origin()
+    if security.admission():
+        return  # the form with its token has not been read yet: it is judged again when it is here
     sent = request.headers.get("X-CSRFToken", "") or (
         request.form.get("csrf_token", "") if request.mimetype in _FORMS else ""
     )

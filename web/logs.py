@@ -15,7 +15,7 @@ from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Histogram
 
 from scanner.config import Settings
-from web.security import elapsed, request_id
+from web.security import admission, elapsed, request_id
 
 _SECRET_WORDS = ("token", "secret", "password", "authorization", "cookie", "credential")
 
@@ -74,6 +74,9 @@ def install(app: Flask, registry: CollectorRegistry) -> None:
 
     @app.after_request
     def finish(response: Response) -> Response:
+        asked = admission()
+        if asked and asked.allowed is not None:
+            return response  # it is counted when its body is here
         rule, method, status = request.url_rule.rule if request.url_rule else "", request.method, response.status_code
         child = children.get((rule, method, status))
         if child is None:

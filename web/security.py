@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, has_request_context, request
+from flask import Flask, Response, has_request_context, request
 from flask.wrappers import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -42,6 +44,17 @@ _ALWAYS = (
 # CVE-2023-30861: an answer made for one principal must never be another's from a cache.
 _PRIVATE = (("Cache-Control", "no-store"), ("Vary", "Authorization, Cookie"))
 _ID, _STARTED, _NONCE = "dockwarden.request_id", "dockwarden.started", "dockwarden.nonce"
+
+
+@dataclass(slots=True)
+class Admission:
+    """A request whose body has not been read yet, judged by its headers. ``allowed``: bytes to read of it; None: refused."""
+
+    allowed: int | None = None
+
+
+ADMISSION, LEAVING = "dockwarden.admission", "dockwarden.leaving"
+STRANGERS_BODY = 64 << 10  # what a route that anybody may call reads of a body that is late or long
 
 
 def install(app: Flask, settings: Settings) -> None:
@@ -84,6 +97,31 @@ class Envelope:
         if environ["wsgi.url_scheme"] == "https":
             dressed.append(("Strict-Transport-Security", "max-age=63072000; includeSubDomains"))
         return dressed
+
+
+def bare_headers() -> tuple[tuple[str, str], ...]:
+    """The headers of an answer that the application did not make."""
+    return (*_ALWAYS, ("Content-Security-Policy", _DATA_CSP), *_PRIVATE)
+
+
+def admission() -> Admission | None:
+    """Set while only the headers of a request are judged: its body has not been read."""
+    found: Admission | None = request.environ.get(ADMISSION)
+    return found
+
+
+def admit(limit: int = BODY_LIMIT) -> Response:
+    """Let the body of this request be read, up to ``limit`` bytes."""
+    asked = admission()
+    assert asked is not None
+    asked.allowed = limit
+    return Response(status=204)
+
+
+def leaving() -> threading.Event:
+    """Set when this process is about to end: what waits for something else then answers with what it has."""
+    found: threading.Event = request.environ.get(LEAVING) or threading.Event()
+    return found
 
 
 def request_id() -> str:

@@ -15,7 +15,7 @@ from scanner.store.session import Database
 from web.oidc import Provider
 from web.throttle import Throttle
 
-GATE_WAITERS = 8  # of granian's 16 threads: the other half keeps answering while callers wait for scans
+GATE_WAITERS = 8  # of the 16 threads that answer the gate: the other half keeps answering while callers wait for scans
 
 
 @dataclass(frozen=True)

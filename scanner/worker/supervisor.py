@@ -1,12 +1,17 @@
-"""Processes of a server: web, worker and, with a broker, beat. One tree: whoever dies is started again, and nobody outlives the parent."""
+"""Processes of a server: web, worker and, with a broker, beat. One tree: a child that dies is started again, and none outlives the parent.
+
+SIGHUP renews the tree without refusing a connection: a new web process accepts on the same socket, and the former one drains and ends.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import importlib
 import logging
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +19,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from scanner import queue
@@ -22,12 +26,13 @@ from scanner.config import PREFIX, Limits, Secret, Settings, load, secret_key
 from scanner.errors import ScannerError
 from scanner.services import tokens
 from scanner.store.session import Database
+from scanner.worker.listening import listen, url_of
 
 if TYPE_CHECKING:
     from scanner.worker.worker import Worker
 
-_PR_SET_PDEATHSIG = 1
 _STOP_SECONDS, _SETTLED_SECONDS, _MAX_PAUSE = 12.0, 20.0, 15.0
+_READY_SECONDS = 60.0  # a new web process that does not answer by then is given up, and the former one goes on
 
 
 def supervise(
@@ -36,18 +41,22 @@ def supervise(
     web_only: bool = False,
     tell: Callable[[str], None] = lambda message: print(message, file=sys.stderr, flush=True),
 ) -> None:
-    """Run the server until SIGTERM or SIGINT. Embedded, the database is brought to head; otherwise it must be there already."""
-    database = Database.of(settings)
-    if settings.embedded:
-        database.upgrade()
-    else:
-        database.check_head()
-    first = bootstrap(database, secret_key(settings))
-    if first is not None:
-        tell(f"first run: sign in with this administrator's token, which is not shown again: {first.reveal()}")
-    roles = ["web"] if web_only else ["web", "worker", *(["beat"] if settings.broker_url else [])]
-    tell(f"listening on http://{settings.host}:{settings.port}")
-    _Tree(settings, roles).run()
+    """Run the server until SIGTERM or SIGINT. Embedded, the database is brought to head; otherwise it must be there already.
+
+    Raises UsageError before anything is changed where it cannot listen.
+    """
+    with listen(settings) as listening:
+        database = Database.of(settings)
+        if settings.embedded:
+            database.upgrade()
+        else:
+            database.check_head()
+        first = bootstrap(database, secret_key(settings))
+        if first is not None:
+            tell(f"first run: sign in with this administrator's token, which is not shown again: {first.reveal()}")
+        roles = ["web"] if web_only else ["web", "worker", *(["beat"] if settings.broker_url else [])]
+        tell(f"listening on {url_of(listening)}")
+        _Tree(settings, roles, listening).run()
 
 
 def bootstrap(database: Database, key: Secret) -> Secret | None:
@@ -58,46 +67,101 @@ def bootstrap(database: Database, key: Secret) -> Secret | None:
 
 @dataclass
 class _Child:
+    """``ready`` is a pipe that a new web process writes to when it answers; None: nobody waits for that."""
+
     role: str
     process: subprocess.Popen[bytes]
     started: float
     pause: float = 0.5
+    ready: int | None = None
 
 
 class _Tree:
     """Children by role. A child that ends is started again, after a pause that grows while it keeps ending soon."""
 
-    def __init__(self, settings: Settings, roles: Sequence[str]) -> None:
-        self._settings, self._roles = settings, roles
-        self._stopping = threading.Event()
+    def __init__(self, settings: Settings, roles: Sequence[str], listening: socket.socket) -> None:
+        self._settings, self._roles, self._listening = settings, roles, listening
+        self._stopping, self._renewing = threading.Event(), threading.Event()
+        self._arriving: _Child | None = None
+        self._leaving: list[_Child] = []
+        # Nothing is ever written to it. Its end is what children see when we die, even by SIGKILL.
+        self._watched, self._alive = os.pipe()
 
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+            signal.signal(number, lambda *_: self._stopping.set())
+        signal.signal(signal.SIGHUP, lambda *_: self._renewing.set())
         children = {role: self._start(role) for role in self._roles}
         try:
             while not self._stopping.wait(0.3):
                 for role, child in children.items():
                     if child.process.poll() is not None and not self._stopping.is_set():
                         children[role] = self._again(child)
+                self._renew(children)
         finally:
-            self._end([child.process for child in children.values()])
+            started = [*children.values(), *self._leaving, *([self._arriving] if self._arriving else [])]
+            self._end([child.process for child in started])
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping.set()
+    def _renew(self, children: dict[str, _Child]) -> None:
+        """One step of a renewal: start a new web process; when it answers, let the former one drain, and start the others anew."""
+        if self._renewing.is_set() and self._arriving is None:
+            self._renewing.clear()
+            self._arriving = self._start("web")
+        if self._arriving is not None and self._has_arrived(self._arriving):
+            former, children["web"], self._arriving = children["web"], self._arriving, None
+            former.process.terminate()
+            former.started = time.monotonic()  # from now on: when it was told to leave
+            self._leaving.append(former)
+            for role, child in children.items():
+                if role != "web":
+                    child.process.terminate()  # it hands its work back, and `run` starts it again
+        for child in list(self._leaving):
+            if child.process.poll() is not None or time.monotonic() - child.started > _STOP_SECONDS:
+                _kill_group(child.process)
+                child.process.wait()
+                self._leaving.remove(child)
+
+    def _has_arrived(self, child: _Child) -> bool:
+        """Whether a new web process answers. One that ended, or takes too long, is given up."""
+        assert child.ready is not None
+        if select.select([child.ready], [], [], 0)[0]:
+            answers = os.read(child.ready, 1) != b""
+        elif time.monotonic() - child.started < _READY_SECONDS:
+            return False
+        else:
+            answers = False
+        os.close(child.ready)
+        child.ready = None
+        if not answers:
+            logging.getLogger(__name__).error("the new web process does not answer; the former one goes on")
+            _kill_group(child.process)
+            child.process.wait()
+            self._arriving = None
+        return answers
 
     def _start(self, role: str, pause: float = 0.5) -> _Child:
-        command = [sys.executable, "-m", "scanner.worker.supervisor", role]
+        command = [sys.executable, "-m", "scanner.worker.supervisor", role, str(self._watched)]
+        passed, ready, told = [self._watched], None, None
+        if role == "web":
+            ready, told = os.pipe()
+            passed += [self._listening.fileno(), told]
+            command += [str(self._listening.fileno()), str(told)]
         given = environment_of(self._settings)
         # What the child reads from the same file itself is not for an environment, which shows in the list of processes.
         own = {PREFIX + item.name.upper(): getattr(load(), item.name) for item in fields(Settings)}
         known = {name for name, value in own.items() if isinstance(value, Secret) and value.reveal() == given.get(name)}
         environment = {**os.environ, **{name: value for name, value in given.items() if name not in known}}
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
-        return _Child(role, process, time.monotonic(), pause)
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=passed
+        )
+        if told is not None:
+            os.close(told)
+        return _Child(role, process, time.monotonic(), pause, ready)
 
     def _again(self, child: _Child) -> _Child:
-        _kill_group(child.process)  # a web server's own workers would go on holding its port
+        _kill_group(child.process)  # what it left behind
+        if child.ready is not None:
+            os.close(child.ready)
         lived = time.monotonic() - child.started
         pause = 0.5 if lived > _SETTLED_SECONDS else min(child.pause * 2, _MAX_PAUSE)
         logging.getLogger(__name__).warning("%s ended (%s), starting it again", child.role, child.process.returncode)
@@ -105,6 +169,7 @@ class _Tree:
         return self._start(child.role, pause)
 
     def _end(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        self._listening.close()  # what connects from now on is refused, and does not wait for an answer that never comes
         for process in processes:
             process.terminate()
         ends = time.monotonic() + _STOP_SECONDS
@@ -142,25 +207,15 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return found
 
 
-def run_web(settings: Settings) -> None:
-    """The web process: one, with threads, so that SQLite, metrics and throttling see every request."""
-    from granian import Granian
-    from granian.constants import Interfaces
-    from granian.log import LogLevels
+def run_web(settings: Settings, listening: socket.socket, ready: int) -> None:
+    """The web process, on the supervisor's socket. It is found by name: this side of the house knows nothing of ``web``."""
 
-    Granian(
-        "web:create_app",
-        factory=True,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.WSGI,
-        workers=1,
-        blocking_threads=16,
-        respawn_failed_workers=True,
-        log_enabled=True,
-        log_level=LogLevels.warning,
-        log_access=False,
-    ).serve()
+    def tell_ready() -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone: the process ends soon
+            os.write(ready, b"1")
+        os.close(ready)
+
+    importlib.import_module("web.server").run(settings, listening, tell_ready)
 
 
 def run_worker(settings: Settings) -> None:
@@ -229,21 +284,36 @@ def run_beat(settings: Settings) -> None:
     app.Beat(loglevel="WARNING").run()
 
 
-def _main(role: str) -> None:
+def _main(role: str, watched: str, *passed: str) -> None:
     """A child of ``supervise``: ends with its parent, however that ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    threading.Thread(target=_end_with_parent, args=(int(watched),), name="parent", daemon=True).start()
     settings = load()
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format=f"%(asctime)s {role} %(levelname)s %(message)s"
     )
     # At INFO httpx writes every address down, and where a registry redirects to can hold a signature.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    {"web": run_web, "worker": run_worker, "beat": run_beat}[role](settings)
+    if role == "web":
+        listening, ready = (int(descriptor) for descriptor in passed)
+        run_web(settings, socket.socket(fileno=listening), ready)
+    else:
+        {"worker": run_worker, "beat": run_beat}[role](settings)
+
+
+def _end_with_parent(watched: int) -> None:
+    """Wait for the end of the parent's pipe. Then end as on SIGTERM, and if that takes too long, at once, with all that we started.
+
+    A pipe and not PR_SET_PDEATHSIG: that is lost when it is set after the parent has died.
+    """
+    os.read(watched, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_STOP_SECONDS)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 if __name__ == "__main__":
     try:
-        _main(sys.argv[1])
+        _main(*sys.argv[1:])
     except ScannerError as failure:
         print(f"dockwarden: {failure}", file=sys.stderr)
         sys.exit(3)

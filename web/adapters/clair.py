@@ -31,8 +31,14 @@ _CLAIMS = jwt.JWTClaimsRegistry(
 )
 
 
+def _admit() -> int:
+    """See `permission`: Clair's token is in a header."""
+    _authenticate()
+    return _LIMIT
+
+
 @bp.post("/webhooks/clair")
-@permission(PUBLIC)  # whoever calls is told by the token, compared before anything is parsed
+@permission(PUBLIC, admit=_admit)  # whoever calls is told by the token, compared before anything is parsed
 def notify() -> Response:
     """Take a notification. 200 with the job that deals with it; told twice, it is one."""
     body = read_body(_LIMIT)

@@ -36,6 +36,7 @@ from web.auth import (
     throttle_bad_tokens,
     token_principal,
 )
+from web.security import admission, leaving
 from web.services import engine_for, services
 
 api = blueprint("gate", "Gate", "May this image be shipped?")
@@ -120,6 +121,8 @@ def authenticate() -> Actor:
 
 def _peek() -> Any:
     """The body, if it is JSON. What is wrong with one that is not is told only to those who may ask."""
+    if admission():
+        return None
     try:
         return request.get_json() if request.mimetype == "application/json" else None
     except UsageError:
@@ -235,9 +238,8 @@ class _Question:
                     scan = scans.get(session, scan_id, self.projects)
                 if scan.state.terminal:
                     return self._ended(scan)
-                if not waiting or time.monotonic() + pause > ends:
+                if not waiting or time.monotonic() + pause > ends or leaving().wait(pause):
                     return None
-                time.sleep(pause)
                 pause = min(pause * 1.5, _LAST_POLL)
         finally:
             if waiting:

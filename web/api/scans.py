@@ -19,6 +19,7 @@ from scanner.services import scans as use_cases
 from scanner.store import scans
 from web.api.base import PREFIX, Body, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
 from web.auth import permission, principal
+from web.security import leaving
 from web.services import engine_for, services
 from web.throttle import SCANS
 
@@ -260,8 +261,7 @@ def _watch(scan_id: str, projects: frozenset[str] | None, shown: ScanOut) -> Ite
         return
     try:
         ends = time.monotonic() + _WATCH_SECONDS
-        while time.monotonic() < ends and not shown.state.terminal:
-            time.sleep(0.5)
+        while time.monotonic() < ends and not shown.state.terminal and not leaving().wait(0.5):
             with services().database.read() as session:
                 scan = show(scans.get(session, scan_id, projects))
             if scan != shown:

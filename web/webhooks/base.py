@@ -78,6 +78,7 @@ class WebhookFormat(ABC):
     snippet: ClassVar[str] = ""
     media_types: ClassVar[tuple[str, ...]] = ("application/json",)
     header: ClassVar[str] = "Authorization"
+    signs_body: ClassVar[bool] = True  # False: the secret is in the headers or the path, so no stranger's body is read
 
     def configured(self, url: str, header: str, secret: str) -> str:
         """The snippet for one webhook. ``secret`` is written after ``Bearer`` where the header is ``Authorization``."""

@@ -37,6 +37,8 @@ notifications:
         "application/vnd.docker.distribution.events.v1+json",
     )
 
+    signs_body = False
+
     def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
         """See `WebhookFormat.authenticate`. Both places are always compared, so that time tells nothing about either."""
         in_header = same_secret(bearer_or_plain(headers.get(header, "")), secret)
