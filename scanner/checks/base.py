@@ -95,6 +95,13 @@ class RegistrySubject:
             return tls
         return tls.chain or Incomplete("no_certificate", "it sent no certificate")
 
+    def path(self) -> tuple[CertificateFact, ...] | NotApplicable | Incomplete:
+        """Of the certificates that it sent those that a client needs, its own first; never empty."""
+        chain = self.chain()
+        if not isinstance(chain, tuple):
+            return chain
+        return (chain[0], *(certificate for certificate in chain[1:] if certificate.needed))
+
 
 class Check(ABC):
     """What the catalogue shows about every check. Class attributes, all required but the tuples.

@@ -49,7 +49,9 @@ class ProtocolFact:
 @dataclass(frozen=True, slots=True)
 class CertificateFact:
     """One certificate of the chain as the server sent it. ``key`` is RSA, EC, Ed25519, …; ``signature_hash`` is the scheme's own
-    name where it has no hash apart (ed25519), empty for one that is not known. ``ocsp``: it names a responder. ``must_staple``: RFC 7633."""
+    name where it has no hash apart (ed25519), empty for one that is not known. ``ocsp``: it names a responder. ``must_staple``: RFC 7633.
+    ``names``: DNS names and addresses of its SAN; a DNS name that looks like an address as ``DNS:127.0.0.1``. ``needed``: a client gets
+    to a trusted CA by it; servers send others too, such as cross-signatures of long ago."""
 
     subject: str
     issuer: str
@@ -63,6 +65,7 @@ class CertificateFact:
     names: tuple[str, ...] = ()
     ocsp: bool = False
     must_staple: bool = False
+    needed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,22 @@ import os
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from ipaddress import ip_address
+from itertools import islice
 from socket import socket
 
+from asn1crypto import core, parser
+from asn1crypto import x509 as asn1
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.x509.oid import AuthorityInformationAccessOID, SignatureAlgorithmOID
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 from scanner.errors import ScannerError
 from scanner.model.finding import Incomplete
@@ -34,6 +40,10 @@ _MAX_ANSWER = 128 << 10
 _MAX_CHAIN = 12
 _ANSWER_SECONDS = 5.0
 _EDWARDS = {SignatureAlgorithmOID.ED25519: "ed25519", SignatureAlgorithmOID.ED448: "ed448"}
+_MAX_NAMES, _MAX_PATHS = 100, 256
+_DNS_NAME, _IP_ADDRESS = 2, 7  # tags of GeneralName
+# What the libraries raise for a certificate that they do not like.
+_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion)
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: expiry is judged apart from trust
 
 _WIRE = {
@@ -328,10 +338,7 @@ class TrustContexts:
                 encoded = _sent(shaken)
         except (OSError, ValueError, ScannerError) as error:
             return Incomplete("no_handshake", f"no handshake with our own TLS: {clean_text(str(error), 200)}")
-        try:
-            return tuple(certificate_fact(x509.load_der_x509_certificate(der)) for der in encoded[:_MAX_CHAIN])
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            return Incomplete("bad_certificate", f"a certificate cannot be read: {clean_text(str(error), 200)}")
+        return chain_facts(encoded[:_MAX_CHAIN], self.verifying.get_ca_certs(binary_form=True), datetime.now(UTC))
 
 
 def _sent(shaken: ssl.SSLSocket) -> list[bytes]:
@@ -341,9 +348,91 @@ def _sent(shaken: ssl.SSLSocket) -> list[bytes]:
     return found or [own for own in (shaken.getpeercert(binary_form=True),) if own]
 
 
+def chain_facts(
+    sent: Sequence[bytes], anchors: Iterable[bytes], now: datetime
+) -> tuple[CertificateFact, ...] | Incomplete:
+    """The facts of a chain in DER. ``anchors``: the trusted CAs in DER, which tell which certificates a client needs."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # the library warns of serial numbers and names that are not as they must be
+            certificates = [x509.load_der_x509_certificate(der) for der in sent]
+            needed = path_to_trust(certificates, _anchors(certificates, anchors), now)
+            facts = [certificate_fact(certificate) for certificate in certificates]
+    except _UNREADABLE as error:
+        return Incomplete("bad_certificate", f"a certificate cannot be read: {clean_text(str(error), 200)}")
+    return tuple(replace(fact, needed=index in needed) for index, fact in enumerate(facts))
+
+
+def _anchors(certificates: Sequence[x509.Certificate], trusted: Iterable[bytes]) -> list[x509.Certificate]:
+    """Of the trusted CAs those that the chain names."""
+    named = {name for certificate in certificates for name in (certificate.issuer, certificate.subject)}
+    found = []
+    for der in trusted:
+        try:
+            anchor = x509.load_der_x509_certificate(der)
+            if anchor.subject in named:
+                found.append(anchor)
+        except _UNREADABLE:
+            continue  # a CA of the system that we cannot read vouches for nothing
+    return found
+
+
+def path_to_trust(
+    sent: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], now: datetime
+) -> frozenset[int]:
+    """The positions of the certificates by which a client gets from the server's own, the first, to a trusted CA.
+
+    Servers send more than that: an old cross-signature for clients of long ago, or a root. Its end is nobody's failure. Of several
+    paths the one counts that is trusted, then valid now, then lasts longest; without a trusted CA the one that leads furthest.
+    """
+
+    def rank(path: tuple[int, ...]) -> tuple[bool, bool, datetime]:
+        certificates = [sent[index] for index in path]
+        top = [a for a in anchors if a == certificates[-1] or _signed_by(certificates[-1], a)]
+        valid = all(_valid(c, now) for c in certificates) and (not top or any(_valid(a, now) for a in top))
+        return bool(top), valid, min(c.not_valid_after_utc for c in certificates)
+
+    if not sent:
+        return frozenset()
+    best = max(islice(_paths(sent, anchors, (0,)), _MAX_PATHS), key=rank)
+    return frozenset(best)
+
+
+def _paths(
+    sent: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], path: tuple[int, ...]
+) -> Iterator[tuple[int, ...]]:
+    """Paths from the first certificate: to each that a trusted CA issued or is, to a root, and as far as what was sent leads."""
+    last = sent[path[-1]]
+    above = [i for i, other in enumerate(sent) if i not in path and _signed_by(last, other)]
+    if not above or _signed_by(last, last) or any(anchor == last or _signed_by(last, anchor) for anchor in anchors):
+        yield path
+    for index in above:
+        yield from _paths(sent, anchors, (*path, index))
+
+
+def _valid(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+
+
+def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """A signature that we cannot verify (MD5, tiny keys) counts by its names."""
+    if certificate.issuer != issuer.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except InvalidSignature:
+        return False
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return True
+    return True
+
+
 def certificate_fact(certificate: x509.Certificate) -> CertificateFact:
-    """What checks want to know of a certificate. Raises ValueError or UnsupportedAlgorithm for one that cannot be read."""
+    """What checks want to know of a certificate. Raises one of ``_UNREADABLE`` for one that cannot be read."""
     kind, bits = _key(certificate)
+    extensions = _extension_contents(certificate)
     return CertificateFact(
         subject=clean_text(certificate.subject.rfc4514_string(), 300),
         issuer=clean_text(certificate.issuer.rfc4514_string(), 300),
@@ -353,11 +442,27 @@ def certificate_fact(certificate: x509.Certificate) -> CertificateFact:
         key=kind,
         key_bits=bits,
         signature_hash=_signature_hash(certificate),
-        self_signed=_self_signed(certificate),
-        names=_names(certificate),
-        ocsp=_names_responder(certificate),
-        must_staple=_must_staple(certificate),
+        self_signed=_signed_by(certificate, certificate),
+        names=_names(extensions.get("subject_alt_name")),
+        ocsp=_names_responder(extensions.get("authority_information_access")),
+        must_staple=_must_staple(extensions.get("1.3.6.1.5.5.7.1.24")),
     )
+
+
+def _extension_contents(certificate: x509.Certificate) -> dict[str, bytes]:
+    """The content of each extension by its name in asn1crypto. Raises ValueError for one that stands twice.
+
+    ``cryptography`` reads all extensions or none: one kind of name that it does not know, such as an X.400 address, and the others
+    could not be read.
+    """
+    parsed = asn1.Certificate.load(certificate.public_bytes(Encoding.DER))
+    found: dict[str, bytes] = {}
+    for item in parsed["tbs_certificate"]["extensions"]:
+        name = str(item["extn_id"].native)
+        if name in found:
+            raise ValueError(f"the extension {name} stands twice")
+        found[name] = item["extn_value"].contents
+    return found
 
 
 def _signature_hash(certificate: x509.Certificate) -> str:
@@ -385,40 +490,37 @@ def _key(certificate: x509.Certificate) -> tuple[str, int]:
     return type(key).__name__, 0
 
 
-def _self_signed(certificate: x509.Certificate) -> bool:
-    """Signed with its own key. A signature that we cannot verify (MD5, tiny keys) counts by its names."""
-    if certificate.issuer != certificate.subject:
-        return False
-    try:
-        certificate.verify_directly_issued_by(certificate)
-    except InvalidSignature:
-        return False
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return True
-    return True
+def _names(extension: bytes | None) -> tuple[str, ...]:
+    """The host names and addresses it is good for (RFC 9525: the common name is none of them, nor are other kinds of SAN).
+
+    A DNS name that looks like an address is none (RFC 9525 section 6.5): it is told as ``DNS:127.0.0.1``, which nothing equals.
+    Raises ValueError for an address of another length than IPv4's or IPv6's, at which Go refuses the whole certificate.
+    """
+    found: list[str] = []
+    for tag, content in _general_names(extension or b""):
+        if tag == _DNS_NAME:
+            text = content.decode("ascii")
+            found.append(f"DNS:{text}" if _is_address(text.rstrip(".").strip("[]")) else text)
+        elif tag == _IP_ADDRESS:
+            found.append(str(ip_address(content)))
+    return tuple(clean_text(name, 253) for name in found[:_MAX_NAMES])
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The names it is good for (RFC 9525: the common name is none of them)."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension):
-        return ()
-    found = [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
-    return tuple(clean_text(name, 253) for name in found[:100])
+def _general_names(extension: bytes) -> Iterator[tuple[int, bytes]]:
+    """RFC 5280 section 4.2.1.6: tag and content of each name. What is in kinds that nobody asks for is not read."""
+    rest = parser.parse(extension, strict=True)[4] if extension else b""
+    while rest:
+        length = parser.peek(rest)
+        _, _, tag, _, content, _ = parser.parse(rest[:length], strict=True)
+        yield tag, content
+        rest = rest[length:]
 
 
-def _names_responder(certificate: x509.Certificate) -> bool:
-    try:
-        access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension):
-        return False
-    return any(item.access_method == AuthorityInformationAccessOID.OCSP for item in access)
+def _names_responder(extension: bytes | None) -> bool:
+    listed = asn1.AuthorityInfoAccessSyntax.load(extension, strict=True) if extension else ()
+    return any(item["access_method"].native == "ocsp" for item in listed)
 
 
-def _must_staple(certificate: x509.Certificate) -> bool:
-    try:
-        features = certificate.extensions.get_extension_for_class(x509.TLSFeature).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension):
-        return False
-    return x509.TLSFeatureType.status_request in features
+def _must_staple(extension: bytes | None) -> bool:
+    """RFC 7633: a list of TLS extensions, 5 is status_request."""
+    return bool(extension) and 5 in core.SequenceOf.load(extension, strict=True, spec=core.Integer).native

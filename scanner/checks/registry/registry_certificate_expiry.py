@@ -12,21 +12,21 @@ from scanner.model.posture import CertificateFact
 
 
 class CertificateExpiry(RegistryCheck):
-    """The day on which nobody can pull any more should surprise nobody. Every certificate that was sent is looked at."""
+    """The day on which nobody can pull any more should surprise nobody. A certificate that was sent and that no client needs may have expired."""
 
     id = "registry-certificate-expiry"
     title = "Certificate has expired or soon will"
     severity = Severity.HIGH
     remedy = "renew the certificate, and let a machine renew it (ACME) from then on"
-    looks_at = "the validity of each certificate that was sent, against today and min_days from now"
-    cannot_see = "certificates of CAs that are not sent; whether renewal is arranged"
+    looks_at = "the validity of each certificate that leads from the server's to a trusted CA, against today and min_days from now"
+    cannot_see = "certificates of CAs that are not sent; clients that know fewer CAs; whether renewal is arranged"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
     parameters: ClassVar[dict[str, Any]] = {"min_days": 14}
 
     def examine(self, subject: RegistrySubject) -> Outcome:
         """See ``RegistryCheck.examine``."""
-        chain = subject.chain()
+        chain = subject.path()
         if not isinstance(chain, tuple):
             return chain
         return self.judged((_evidence(certificate, subject.now) for certificate in chain), subject.parameters)

@@ -9,20 +9,20 @@ _LEAST = {"RSA": 2048, "EC": 256, "Ed25519": 256, "Ed448": 448}
 
 
 class CertificateKey(RegistryCheck):
-    """RSA below 2048 bits, elliptic curves below 256, and DSA, in any certificate that was sent."""
+    """RSA below 2048 bits, elliptic curves below 256, and DSA, in any certificate that a client needs."""
 
     id = "registry-certificate-key"
     title = "Weak key"
     severity = Severity.HIGH
     remedy = "reissue the certificate with a new key: ECDSA P-256, or RSA of 2048 bits or more"
-    looks_at = "kind and size of the public key of each certificate that was sent"
+    looks_at = "kind and size of the public key of each certificate that leads from the server's to a trusted CA"
     cannot_see = "keys that are known to others or were made with bad randomness"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
 
     def examine(self, subject: RegistrySubject) -> Outcome:
         """See ``RegistryCheck.examine``."""
-        chain = subject.chain()
+        chain = subject.path()
         if not isinstance(chain, tuple):
             return chain
         weak = [c for c in chain if c.key == "DSA" or (c.key in _LEAST and c.key_bits < _LEAST[c.key])]

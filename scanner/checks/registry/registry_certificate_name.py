@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from scanner.checks.base import RegistryCheck, RegistrySubject
 from scanner.model.finding import Evidence, Failed, Outcome, Passed, Severity
 from scanner.model.reference import DOCKER_HUB
+
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class CertificateName(RegistryCheck):
@@ -36,17 +40,36 @@ class CertificateName(RegistryCheck):
 
 
 def _fits(name: str, wanted: str) -> bool:
-    """RFC 9525 section 6.3: labels compared without case; a wildcard is the whole left-most label and stands for one."""
-    if (address := _address(wanted)) is not None:
+    """As Go's ``Certificate.VerifyHostname`` and RFC 9525 section 6.3: what is an address fits an address of the SAN alone; labels are
+    compared without case; a wildcard is the whole left-most label and stands for one; only the wanted name may end in a dot.
+
+    Other than in Go, and as in OpenSSL and browsers, ``*.com`` fits nothing.
+    """
+    address = _address(wanted)
+    if address is not None:
         return _address(name) == address
-    have, want = name.lower().rstrip(".").split("."), wanted.lower().rstrip(".").split(".")
-    if len(have) != len(want) or not name:
+    wanted = wanted.lower().removesuffix(".")
+    have, want = name.lower().split("."), wanted.split(".")
+    if not _valid(have, pattern=True) or not _valid(want, pattern=False):
+        return bool(wanted) and name.lower() == wanted
+    if len(have) != len(want) or have[1:] != want[1:]:
         return False
-    return have[1:] == want[1:] and (have[0] == want[0] or (have[0] == "*" and len(have) > 2))
+    return have[0] == want[0] or (have[0] == "*" and len(have) > 2)
+
+
+def _valid(labels: Sequence[str], *, pattern: bool) -> bool:
+    """Letters, digits, hyphens and (as is usual) underscores. Others, such as names that are not ASCII, are compared whole."""
+    return all(
+        _LABEL.fullmatch(label) or (pattern and index == 0 and label == "*") for index, label in enumerate(labels)
+    )
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """The address, of the two ways to write an IPv4 address in IPv6 the shorter. One with a zone is none."""
     try:
-        return ip_address(text)
+        found = ip_address(text.removesuffix(".").removeprefix("[").removesuffix("]"))
     except ValueError:
         return None
+    if isinstance(found, IPv6Address):
+        return None if found.scope_id else found.ipv4_mapped or found
+    return found

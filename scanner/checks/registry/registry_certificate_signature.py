@@ -10,20 +10,20 @@ _GOOD = ("sha224", "sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-5
 
 
 class CertificateSignature(RegistryCheck):
-    """MD5 and SHA-1 in the signature of any certificate that was sent. A root's own signature proves nothing, so it is left out."""
+    """MD5 and SHA-1 in the signature of any certificate that a client needs. A root's own signature proves nothing, so it is left out."""
 
     id = "registry-certificate-signature"
     title = "Weak signature"
     severity = Severity.HIGH
     remedy = "reissue the certificate with SHA-256 or better"
-    looks_at = "the hash in the signature of each certificate that was sent, but of self-signed CAs"
+    looks_at = "the hash in the signature of each certificate that leads from the server's to a trusted CA, but of self-signed CAs"
     cannot_see = "signatures within the handshake"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
 
     def examine(self, subject: RegistrySubject) -> Outcome:
         """See ``RegistryCheck.examine``."""
-        chain = subject.chain()
+        chain = subject.path()
         if not isinstance(chain, tuple):
             return chain
         signed = [c for index, c in enumerate(chain) if index == 0 or not c.self_signed]

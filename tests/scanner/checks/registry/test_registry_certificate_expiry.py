@@ -44,3 +44,10 @@ def test_a_policy_may_ask_for_more_days() -> None:
 
 def test_without_tls_there_is_no_certificate() -> None:
     assert isinstance(examine(CertificateExpiry(), tls=None), NotApplicable)
+
+
+def test_an_expired_certificate_that_no_client_needs_is_no_failure() -> None:
+    crossed = certificate(subject="CN=Root", issuer="CN=Old root", not_after=NOW - timedelta(days=900), needed=False)
+    assert isinstance(examine(CertificateExpiry(), tls=tls(chain=(certificate(), crossed))), Passed)
+    own = certificate(not_after=NOW - timedelta(days=1), needed=False)
+    assert isinstance(examine(CertificateExpiry(), tls=tls(chain=(own,))), Failed), "the server's own counts always"
