@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from scanner.errors import RemoteError, UsageError
-from scanner.store import images, listings, scans
-from scanner.store.schema import image_stack, metadata
+from scanner.model.reference import Digest
+from scanner.store import gate, images, listings, scans
+from scanner.store.schema import image_stack, metadata, scan
 from scanner.store.session import Database
 from tests.databases import BACKENDS, empty_url
 from tests.scanner.store import factories
@@ -84,6 +86,26 @@ def test_images_that_were_recorded_before_are_known_as_bases(database: Database)
     with database.read() as session:
         assert session.execute(sa.select(*image_stack.c)).all() == before
         assert before[0].subject == digest
+
+
+def test_a_verdict_that_one_platform_gave_an_index_goes(database: Database) -> None:
+    database.upgrade()
+    database.downgrade("0015")
+    whole = _fill(database)
+    found = factories.report("one platform")
+    found = replace(found, subject=replace(found.subject, digest=Digest.of(b"an index")), tag="2")
+    with database.session() as session:  # as it was recorded then: the platform decided for the index
+        scans.request(session, factories.request("h/r:2"))
+        held = scans.claim(session, "w", ["push"], 60)
+        assert held
+        session.execute(scan.update().where(scan.c.id == held.scan_id).values(platform="linux/amd64"))
+        images.record(session, held, found, factories.evidence(found), [factories.decided(found)])
+    database.upgrade()
+    with database.read() as session:
+        assert gate.in_force(session, found.digest, "", None, None) is None
+        assert gate.in_force(session, whole, "", None, None) is not None
+        assert [item.digest for item in listings.list_(session, None).items] == [whole]
+        assert images.evidence(session, factories.evidence(found).hex) == found, "the evidence stays"
 
 
 def test_a_database_that_does_not_answer_is_a_fault_of_ours_to_name() -> None:

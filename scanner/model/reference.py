@@ -95,6 +95,11 @@ class Platform:
         """False for ``unknown/unknown``: buildkit's attestation manifests, which are not images."""
         return self.os != "unknown" and self.architecture != "unknown"
 
+    def fits(self, wanted: Platform) -> bool:
+        """Whether an image of this platform is what ``wanted`` asks for. Where no variant is asked for, each one fits."""
+        same = (self.os, self.architecture) == (wanted.os, wanted.architecture)
+        return same and wanted.variant in ("", self.variant)
+
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 

@@ -122,6 +122,13 @@ class ScanReport:
     def digest(self) -> Digest:
         return self.subject.digest
 
+    def answers(self, platform: Platform | None) -> bool:
+        """Whether a scan that was narrowed to ``platform`` saw all of its subject: a manifest of that platform, not part of an index."""
+        if platform is None:
+            return True
+        own = [item.image for item in self.images if item.image.digest == self.digest]
+        return len(own) == len(self.images) == 1 and own[0].platform.fits(platform)
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

@@ -92,7 +92,7 @@ class Source(ABC):
         document = self._manifest(subject)
         if not isinstance(document, ImageIndex):
             require_image(document)
-            if platform is not None and not _fits(there := self._platform(document.descriptor), platform):
+            if platform is not None and not (there := self._platform(document.descriptor)).fits(platform):
                 raise NotFoundError(
                     f"the image is for {there}, not for {platform}",
                     hint=f"leave --platform out, or write --platform {there}",
@@ -106,7 +106,7 @@ class Source(ABC):
             return tuple({d.digest: d for d in reversed(images)}.values())[::-1], skipped  # each manifest once
         wanted = platform or host_platform()
         for descriptor in images:
-            if _fits(descriptor.platform or self._platform(descriptor), wanted):
+            if (descriptor.platform or self._platform(descriptor)).fits(wanted):
                 return (descriptor,), skipped
         if platform is None and len(images) == 1:
             return images, skipped
@@ -148,12 +148,6 @@ class Source(ABC):
 
 def _is_called_an_image(descriptor: Descriptor) -> bool:
     return (descriptor.platform is None or descriptor.platform.is_image) and _ATTESTATION not in descriptor.annotations
-
-
-def _fits(there: Platform, wanted: Platform) -> bool:
-    return (there.os, there.architecture) == (wanted.os, wanted.architecture) and (
-        not wanted.variant or there.variant == wanted.variant
-    )
 
 
 def host_platform() -> Platform:

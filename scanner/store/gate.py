@@ -20,8 +20,10 @@ from sqlalchemy.pool import StaticPool
 from scanner.errors import RemoteError
 from scanner.model.access import reach
 from scanner.model.glob import matches
-from scanner.store.schema import project_member, scan, token, user, verdict
-from scanner.store.session import Database, epoch
+from scanner.model.scan import Lane, ScanRequest, ScanState
+from scanner.store import scans
+from scanner.store.schema import project_member, scan, scan_told, token, user, verdict
+from scanner.store.session import Database, epoch, insert_new, moment
 
 _NOTED_EVERY = 60.0
 _SELECT = f"""
@@ -218,12 +220,29 @@ def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> 
     return session.execute(verdict.update().where(own, stale).values(valid_until=0.0)).rowcount
 
 
-def resolved(session: Connection, target: str, project: str, seconds: float) -> str | None:
-    """The newest scan of this very reference that was asked for within ``seconds``: whoever asks again meanwhile means that one."""
-    found = session.execute(
-        sa.select(scan.c.id)
-        .where(scan.c.created_epoch > epoch(session) - seconds, scan.c.target == target, scan.c.project == project)
-        .order_by(scan.c.created_epoch.desc())
-        .limit(1)
-    ).scalar()
-    return str(found) if found else None
+def resolved(session: Connection, asked: ScanRequest, seconds: float) -> scans.ScanView | None:
+    """The newest scan of the very same request within ``seconds``: who asks again meanwhile means that one. None: a new one must tell.
+
+    One that is done answers for that long. One that failed answers once, and only a scan that the gate asked for: a caller who polls
+    must learn of it, while the cause may be gone by now, so the next question begins a new scan.
+    """
+    same = sa.and_(
+        scan.c.target == asked.target,
+        scan.c.project == asked.project,
+        scan.c.engine == asked.engine,
+        scan.c.platform.is_(None) if asked.platform is None else scan.c.platform == str(asked.platform),
+    )
+    query = sa.select(scan.c.id, scan.c.lane).where(same, scan.c.created_epoch > epoch(session) - seconds)
+    newest = session.execute(query.order_by(scan.c.created_epoch.desc()).limit(1)).first()
+    if newest is None:
+        return None
+    view = scans.get(session, newest.id)
+    if not view.state.terminal or view.state is ScanState.DONE:
+        return view
+    told = session.execute(sa.select(scan_told.c.scan_id).where(scan_told.c.scan_id == newest.id)).first()
+    return None if told or newest.lane != Lane.GATE else view
+
+
+def note_told(session: Connection, scan_id: str) -> None:
+    """The gate has told that this scan ended without evidence."""
+    insert_new(session, scan_told, [{"scan_id": scan_id, "told_at": moment(session)}])

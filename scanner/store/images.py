@@ -25,7 +25,7 @@ from scanner.model.decision import Decision
 from scanner.model.finding import Component, Failed, Incomplete, Severity, TrustStatus, Vulnerability
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
-from scanner.model.scan import ImageReport, ScanReport
+from scanner.model.scan import ImageReport, ScanReport, ScanRequest
 from scanner.store import bases, matches, scans
 from scanner.store.schema import (
     Words,
@@ -70,20 +70,60 @@ def record(
     evidence: Digest,
     made: Sequence[Made],
     rungs: Sequence[float] = RUNGS,
+    *,
+    engine: str = "",
 ) -> None:
     """Everything a scan found and what was decided, and the scan's end: all of it or nothing. ``rungs``: see ``model.matching``.
+
+    A verdict is in force for what was asked in full: evidence about one platform of an index never decides for the index, and evidence
+    of another engine than ``engine`` (the project's choice; empty: any) replaces no verdict that rests on more. Such evidence and its
+    decisions are kept with the scan, for the record only.
 
     Raises LeaseLost when the scan is another worker's by now; the transaction must then be rolled back.
     """
     project = held.request.project
-    report_id = _store_report(session, found, evidence)
-    _store_images(session, found)
+    whole = found.answers(held.request.platform)
+    decides = whole and _engine_decides(session, found, engine)
+    report_id = _store_report(session, found, evidence, whole=whole)
     for one in made:
-        _store_decision(session, one, found, report_id, project, held.scan_id)
-    listing_id = _list(session, found, report_id, project, [one.decision for one in made])
-    matches.link(session, listing_id, found, rungs)
-    _note_tag(session, found)
-    scans.finish(session, held, report_id, found.digest)
+        _store_decision(session, one, found, report_id, project, held.scan_id, in_force=decides)
+    if decides or (whole and not _is_listed(session, found, project)):
+        _store_images(session, found)
+        listing_id = _list(session, found, report_id, project, [one.decision for one in made])
+        matches.link(session, listing_id, found, rungs)
+        _note_tag(session, found)
+    scans.finish(session, held, report_id, found.digest, "" if decides else _kept_only(held.request, engine, whole))
+
+
+def _kept_only(asked: ScanRequest, engine: str, whole: bool) -> str:
+    """What the scan says of itself where its evidence put no verdict in force."""
+    if not whole:
+        return f"evidence about {asked.platform} only: it decides nothing about the whole index"
+    return f"evidence by {asked.engine} only: images of project {asked.project} are decided with engine {engine}"
+
+
+def _engine_of(found: ScanReport) -> str:
+    """The engine choice that evidence rests on, as a request names it."""
+    engines = found.images[0].engines if found.images else ()
+    return "both" if len(engines) > 1 else "".join(e.engine for e in engines)
+
+
+def _engine_decides(session: Connection, found: ScanReport, engine: str) -> bool:
+    """Whether evidence of its engines may put a verdict in force: it has the project's engine, or all that the verdict in force has."""
+    own = _engine_of(found)
+    return own in ("", "both", engine) or engine == "" or own == _engine_in_force(session, found)
+
+
+def _engine_in_force(session: Connection, found: ScanReport) -> str | None:
+    """The engine choice that the verdict in force of this name rests on; None: no verdict is in force."""
+    query = sa.select(report.c.engine).join(verdict, verdict.c.report_id == report.c.id)
+    query = query.where(verdict.c.digest == found.digest, verdict.c.repository == found.repository)
+    return session.execute(query.order_by(report.c.engine == "both").limit(1)).scalar()
+
+
+def _is_listed(session: Connection, found: ScanReport, project: str) -> bool:
+    name = {"project": project, "repository": found.repository, "tag": found.tag, "digest": found.digest}
+    return session.execute(sa.select(listing.c.id).filter_by(**name)).first() is not None
 
 
 def redecide(session: Connection, report_id: str, found: ScanReport, made: Sequence[Made], project: str) -> None:
@@ -160,12 +200,14 @@ def renew(
     What the image has now and had not before goes to the outbox. Returns how many such findings there are.
     """
     report_id = _store_report(session, found, evidence)
+    own, in_force = _engine_of(found), _engine_in_force(session, found)
+    decides = in_force is not None and own in ("", "both", in_force)
     if _components(former) == _components(found):
         _change_findings(session, former, found)
     else:
         _store_images(session, found)
     for one in made:
-        _store_decision(session, one, found, report_id, name.project, None)
+        _store_decision(session, one, found, report_id, name.project, None, in_force=decides)
     values = _listed_values(found, report_id, name.project, [one.decision for one in made])
     session.execute(listing.update().where(listing.c.id == name.id).values(**values))
     before = {(v.purl, v.id) for v in _vulnerabilities(former)}
@@ -193,7 +235,7 @@ def _vulnerabilities(found: ScanReport) -> list[Vulnerability]:
     return [v for i in found.images for e in i.engines for v in e.vulnerabilities]
 
 
-def _store_report(session: Connection, found: ScanReport, evidence: Digest) -> str:
+def _store_report(session: Connection, found: ScanReport, evidence: Digest, *, whole: bool = True) -> str:
     engines = found.images[0].engines if found.images else ()
     gaps = [x for i in found.images for x in (*i.incomplete, *(g for e in i.engines for g in e.incomplete))]
     row = {
@@ -201,11 +243,11 @@ def _store_report(session: Connection, found: ScanReport, evidence: Digest) -> s
         "digest": found.digest,
         "repository": found.repository,
         "tag": found.tag,
-        "engine": "both" if len(engines) > 1 else "".join(e.engine for e in engines),
+        "engine": _engine_of(found),
         "engine_version": "+".join(e.version for e in engines)[:64],
         "advisories": "+".join(e.advisories.id for e in engines)[:100],
         "platform": str(found.images[0].image.platform) if len(found.images) == 1 else "",
-        "complete": bool(found.images) and not gaps,
+        "complete": bool(found.images) and not gaps and whole,
         "created_at": moment(session),
         "body": zlib.compress(_reports().dump_json(found), 6),
     }
@@ -416,9 +458,16 @@ def _ids(session: Connection, table: sa.Table, column: sa.ColumnElement[Any], ke
 
 
 def _store_decision(
-    session: Connection, made: Made, found: ScanReport, report_id: str, project: str, scan_id: str | None
+    session: Connection,
+    made: Made,
+    found: ScanReport,
+    report_id: str,
+    project: str,
+    scan_id: str | None,
+    *,
+    in_force: bool = True,
 ) -> None:
-    """Append the decision and put it in force for the gate."""
+    """Append the decision and, unless it is for the record only, put it in force for the gate."""
     d = made.decision
     decision_id = session.execute(
         decision.insert()
@@ -428,6 +477,8 @@ def _store_decision(
         )
         .returning(decision.c.id)
     ).scalar_one()  # fmt: skip
+    if not in_force:
+        return
     key = (
         verdict.c.digest == d.subject,
         verdict.c.repository == found.repository,

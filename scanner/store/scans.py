@@ -23,7 +23,7 @@ from scanner.model.reference import Digest, Platform
 from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
 from scanner.store.leases import ATTEMPTS, HANDED_BACK, LOSSES, Leases, locked, pause
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import decision, delivery_scan, idempotency, report, scan, scan_attempt, verdict
+from scanner.store.schema import decision, delivery_scan, idempotency, image, report, scan, scan_attempt, verdict
 from scanner.store.session import epoch, moment
 
 DEADLINE_SECONDS = 24 * 3600.0
@@ -311,9 +311,12 @@ def _wake_twins(session: Connection, ended: str) -> None:
     session.execute(scan.update().where(scan.c.id.in_(woken)).values(next_at=epoch(session), kicked_epoch=None))
 
 
-def finish(session: Connection, held: Claim, report_id: str, digest: Digest) -> None:
-    """Done, in the transaction that wrote the result. Raises LeaseLost, and then nothing of that transaction may be committed."""
-    _end(session, held, ScanState.DONE, "", "", report_id=report_id, digest=digest, stage=Stage.RECORD)
+def finish(session: Connection, held: Claim, report_id: str, digest: Digest, message: str = "") -> None:
+    """Done, in the transaction that wrote the result. Raises LeaseLost, and then nothing of that transaction may be committed.
+
+    ``message`` says what a person should know of the result.
+    """
+    _end(session, held, ScanState.DONE, "", message, report_id=report_id, digest=digest, stage=Stage.RECORD)
 
 
 def finish_without_image(session: Connection, held: Claim, digest: Digest, message: str) -> None:
@@ -461,9 +464,20 @@ def sweep(session: Connection) -> Swept:
     return Swept(len(lost), len(dead), tuple((row.id, Lane(row.lane)) for row in kicks))
 
 
-def current(session: Connection, digest: Digest, engine: str, project: str) -> ScanView | None:
-    """The newest finished scan of this very digest by this engine, if its evidence is complete and rests on the advisories in force.
+def current(
+    session: Connection,
+    digest: Digest,
+    engine: str,
+    project: str,
+    *,
+    repository: str | None = None,
+    platform: Platform | None = None,
+) -> ScanView | None:
+    """The newest finished scan of all of this very digest by this engine, if its evidence is complete and rests on the advisories in
+    force. None: what is asked for must be scanned.
 
+    Evidence that does not cover the whole of an index is never complete. ``platform`` narrows to scans that were asked for that very
+    platform, ``repository`` to evidence under that name: a policy judges names too.
     Which advisories are in force is what the newest report says: a worker that has newer ones makes newer reports.
     """
     newest = (
@@ -473,20 +487,27 @@ def current(session: Connection, digest: Digest, engine: str, project: str) -> S
         .limit(1)
         .scalar_subquery()
     )
-    row = session.execute(
+    query = (
         sa.select(*scan.c)
         .join(report, report.c.id == scan.c.report_id)
         .where(
-            scan.c.digest == digest,
+            report.c.digest == scan.c.digest,
             scan.c.engine == engine,
             scan.c.project == project,
             scan.c.state == ScanState.DONE,
             report.c.complete,
             report.c.advisories == newest,
         )
-        .order_by(scan.c.created_epoch.desc())
-        .limit(1)
-    ).first()
+    )
+    if platform is None:
+        # Asked for one platform, an index's digest once stood for that platform's evidence: an index is no image.
+        whole = sa.or_(scan.c.platform.is_(None), sa.exists().where(image.c.digest == scan.c.digest))
+        query = query.where(scan.c.digest == digest, whole)
+    else:  # the digest of one image of an index is known only once the index was read: the scan was asked for by the index's
+        query = query.where(scan.c.target.endswith(f"@{digest}", autoescape=True), scan.c.platform == str(platform))
+    if repository is not None:
+        query = query.where(report.c.repository == repository)
+    row = session.execute(query.order_by(scan.c.created_epoch.desc()).limit(1)).first()
     return _view(row._mapping, row._mapping) if row else None
 
 

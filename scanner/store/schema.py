@@ -353,6 +353,13 @@ scan_attempt = sa.Table(
     sa.Column("reason", sa.String(64), nullable=False, default=""),
     sa.Column("message", Words(1000), nullable=False, default=""),
 )
+# Scans of which the gate has told that they ended without evidence. Beside ``scan``, whose ended rows do not change.
+scan_told = sa.Table(
+    "scan_told",
+    metadata,
+    sa.Column("scan_id", sa.String(36), sa.ForeignKey("scan.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("told_at", Moment, nullable=False),
+)
 idempotency = sa.Table(
     "idempotency",
     metadata,

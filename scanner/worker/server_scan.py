@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
-from scanner import catalog
+from scanner import __version__, catalog
 from scanner.advisories import feeds
 from scanner.config import Secret, Settings
 from scanner.errors import EngineError, NotAnImage, ScannerError, UsageError
@@ -25,7 +26,7 @@ from scanner.model.posture import Posture
 from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.model.scan import Progress, ScanReport, ScanRequest, Stage
 from scanner.policy.evaluate import evidence_digest
-from scanner.registry.sources import AccessTo, open_target
+from scanner.registry.sources import AccessTo, Source, open_target
 from scanner.scanning import posture, verification
 from scanner.scanning.pipeline import (
     BaseOf,
@@ -236,20 +237,24 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
         services.settings, database, server.key, claim.request.project, repository_of(claim.request.target)
     )
     deadline = Deadline.after(services.settings.limits.scan_seconds)
-    with open_target(claim.request.target, services.settings, access) as source:
+    with ExitStack() as opened:
+        source = opened.enter_context(open_target(claim.request.target, services.settings, access))
         source.read_until(deadline.ends)
         report(Progress(Stage.RESOLVE, source.describe()))
-        subject = source.resolve()
-        advisories = advisories_id(claim.request.engine, services.settings)
+        subject, asked = source.resolve(), claim.request
+        one = _one_platform(source, subject, asked)
+        if one is not None:
+            source = opened.enter_context(open_target(one, services.settings, access))
+            source.read_until(deadline.ends)
+            subject, asked = source.resolve(), replace(asked, target=one, platform=None)
+        advisories = advisories_id(asked.engine, services.settings)
         with database.session() as session:
             if not scans.settle(session, claim, subject.digest, advisories):
                 return
-            known = None if claim.request.force else usable_evidence(session, subject, claim.request, advisories)
+            known = None if asked.force else usable_evidence(session, subject, asked, advisories)
         services = replace(services, base=known_base(services.settings, database, server.key, claim.request.project))
         try:
-            found = known or examine(
-                source, subject, claim.request, services, report, every_platform=True, deadline=deadline
-            )
+            found = known or examine(source, subject, asked, services, report, every_platform=True, deadline=deadline)
         except NotAnImage as error:
             message = f"{error}"
             database.transact(lambda session: scans.finish_without_image(session, claim, subject.digest, message))
@@ -258,7 +263,7 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
             results, posture_at = examine_registry(source, services, report)
             named = replace(
                 known,
-                reference=claim.request.target,
+                reference=asked.target,
                 repository=source.reference.name,
                 tag=source.reference.tag or "",
                 posture=results,
@@ -272,11 +277,27 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
     def record(session: Connection) -> None:
         made = decisions.decide_all(session, found, catalog.known(), catalog.remedies(), recorded=known is not None)
         rungs = decisions.rungs(decisions.in_force(session, catalog.known()))
-        images.record(session, claim, found, evidence, made, rungs)
+        deciding = projects.engine_of(session, asked.project) or services.settings.engine
+        images.record(session, replace(claim, request=asked), found, evidence, made, rungs, engine=deciding)
         trust.note(session, found, claim.request.project)
 
     # A database that restarts at this moment must not cost the whole scan.
     database.transact(record)
+
+
+def _one_platform(source: Source, subject: Descriptor, asked: ScanRequest) -> str | None:
+    """The reference by digest of the one image of an index that was asked for. None: all of the subject was.
+
+    The scan goes on as one of that image, as if its digest had been asked for: evidence is about what was examined, so that no question
+    about the index, its tag or another platform ever finds it.
+    """
+    if asked.platform is None or source.reference is None:
+        return None
+    try:
+        (image, *_), _ = source.children(subject, asked.platform, every=False)
+    except NotAnImage:  # told when it is examined
+        return None
+    return None if image.digest == subject.digest else f"{source.reference.name}@{image.digest}"
 
 
 def advisories_id(choice: str, settings: Settings) -> str:
@@ -299,11 +320,14 @@ def _rests_on(version: str, advisories: AdvisoryStatus, asked: Sequence[Advisory
 def usable_evidence(
     session: Connection, subject: Descriptor, request: ScanRequest, advisories: str
 ) -> ScanReport | None:
-    """Complete evidence about the same digest, by the same engine with the same advisories: nothing would come out otherwise."""
+    """Complete evidence about all of the same digest, by the same version of ours and of the engine, with the same advisories: nothing
+    would come out otherwise."""
     current = scans.current(session, subject.digest, request.engine, request.project)
-    if current is None or current.report_id is None or request.platform is not None:
+    if current is None or current.report_id is None:
         return None
     found = images.evidence(session, current.report_id)
+    if found.dockwarden != __version__ or not found.answers(request.platform):
+        return None
     rest_on = {"+".join(sorted(_rests_on(e.version, e.advisories, e.feeds) for e in i.engines)) for i in found.images}
     checks = {c.check for image in found.images for c in image.checks}
     return found if rest_on == {advisories} and checks >= set(catalog.image_checks()) else None

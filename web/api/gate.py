@@ -219,10 +219,10 @@ class _Question:
             source="gate",
         )
         with services().database.session() as session:
-            recent = store_gate.resolved(session, asked.target, asked.project, _RESOLVED_SECONDS)
-            if recent and self.reference.digest and _was_decided(scans.get(session, recent)):
+            recent = store_gate.resolved(session, asked, _RESOLVED_SECONDS)
+            if recent and self.reference.digest and _was_decided(recent):
                 recent = None  # its decision does not stand any more, else nobody would ask: it has nothing new to tell
-            ticket = scans.Ticket(recent, created=False) if recent else scans.request(session, asked)
+            ticket = scans.Ticket(recent.id, created=False) if recent else scans.request(session, asked)
             view = scans.get(session, ticket.scan_id, self.projects)
         if ticket.created:
             queue.enqueue(services().celery, ticket.scan_id, Lane.GATE)
@@ -247,6 +247,9 @@ class _Question:
 
     def _ended(self, scan: scans.ScanView) -> str:
         document = self.recorded(scan.digest) if scan.state is ScanState.DONE and scan.digest else None
+        if document is None:
+            with services().database.session() as session:
+                store_gate.note_told(session, scan.id)
         return document or undecided(scan, self.body.environment)
 
     def with_workload(self, document: str, workloads: Any) -> str | None:

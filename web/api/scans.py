@@ -10,10 +10,11 @@ from uuid import UUID
 
 from flask import Response, stream_with_context
 from pydantic import Field, StringConstraints
+from sqlalchemy.engine import Connection
 
 from scanner import catalog, queue
 from scanner.errors import ConflictError, NotFoundError, UsageError
-from scanner.model.reference import Platform, Reference
+from scanner.model.reference import Digest, Platform, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState, Stage
 from scanner.services import scans as use_cases
 from scanner.store import scans
@@ -187,16 +188,25 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
         if (
             reference.digest
             and not body.force
-            and (current := scans.current(session, reference.digest, engine, project))
+            and (current := _current(session, reference.digest, asked, reference.name))
         ):
             return answer(show(current), 200, location(current.id))
         ticket = scans.request(session, asked, idempotency_key=key)
         scan = scans.get(session, ticket.scan_id, principal().projects)
-        if key and scan.request.target != asked.target:
-            raise ConflictError("this Idempotency-Key was used for another image", reason="idempotency_key_reused")
+        if key and _identity(scan.request) != _identity(asked):
+            raise ConflictError("this Idempotency-Key was used for another request", reason="idempotency_key_reused")
     if ticket.created:
         queue.enqueue(services().celery, ticket.scan_id, asked.lane)
     return answer(show(scan), 202, location(scan.id))
+
+
+def _current(session: Connection, digest: Digest, asked: ScanRequest, repository: str) -> scans.ScanView | None:
+    return scans.current(session, digest, asked.engine, asked.project, repository=repository, platform=asked.platform)
+
+
+def _identity(asked: ScanRequest) -> tuple[object, ...]:
+    """All that makes two requests the same one."""
+    return asked.target, asked.platform, asked.engine, asked.project, asked.force
 
 
 @api.get("/scans", responses={"200": ScanPage, **problems(404)})

@@ -14,6 +14,7 @@ from flask_openapi3.openapi import OpenAPI
 
 from scanner.errors import RemoteError, UsageError
 from scanner.model.finding import Severity, Signer, TrustStatus, Verification
+from scanner.model.reference import Digest
 from scanner.model.scan import ScanReport
 from scanner.store import accounts, policies, projects, scans
 from scanner.store.schema import verdict
@@ -142,6 +143,40 @@ def test_a_scan_that_failed_denies_undecided(api: Api, worker: Worker, seconds: 
     assert answer.status_code == 200
     assert (answer.json["verdict"], answer.json["undecided"]) == ("deny", True)
     assert answer.json["reasons"][0]["slug"] == "registry_not_configured"
+
+
+def test_a_failed_scan_is_told_once(api: Api, worker: Worker) -> None:
+    first = api("POST", "/gate", {"image": f"{REPOSITORY}:1"}).json["scan"]
+    worker.fail(RemoteError("down"))
+    assert api("POST", "/gate", {"image": f"{REPOSITORY}:1"}).json["undecided"]
+    again = api("POST", "/gate", {"image": f"{REPOSITORY}:1"})
+    assert (again.status_code, again.json["scan"] != first) == (202, True), "its cause may be gone"
+    worker.finish(CLEAN)
+    assert api("POST", "/gate", {"image": f"{REPOSITORY}:1"}).json["verdict"] == "allow"
+
+
+def test_a_failed_scan_that_was_waited_for_is_told_once(api: Api, worker: Worker) -> None:
+    thread = threading.Timer(0.3, lambda: worker.fail(RemoteError("down")))
+    thread.start()
+    assert api("POST", "/gate", {"image": f"{REPOSITORY}:1", "wait_seconds": 20}).json["undecided"]
+    thread.join()
+    assert api("POST", "/gate", {"image": f"{REPOSITORY}:1"}).status_code == 202
+
+
+@pytest.mark.parametrize("target", ["tag", "digest"])
+def test_one_platform_of_an_index_decides_nothing_about_it(api: Api, worker: Worker, target: str) -> None:
+    whole = replace(
+        BAD, subject=replace(BAD.subject, digest=Digest.of(b"an index")), images=(*BAD.images, *CLEAN.images)
+    )
+    image = pinned(whole) if target == "digest" else f"{REPOSITORY}:1"
+    api("POST", "/scans", {"image": image})
+    worker.finish(whole)
+    api("POST", "/scans", {"image": image, "platform": "linux/arm64"})
+    worker.finish(replace(whole, images=CLEAN.images))
+    assert api("POST", "/gate", {"image": pinned(whole)}).json["verdict"] == "deny"
+    answer = api("POST", "/gate", {"image": image})
+    assert answer.json["verdict"] == "deny"
+    assert answer.json["digest"] == whole.digest
 
 
 def test_a_failed_rescan_does_not_take_the_decision_away(api: Api, worker: Worker) -> None:

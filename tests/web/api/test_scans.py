@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from flask_openapi3.openapi import OpenAPI
 
 from scanner.errors import ImageError, LeaseLost
+from scanner.model.reference import Digest
 from scanner.store import projects, scans
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
@@ -56,6 +58,30 @@ def test_an_idempotency_key_is_one_scan_for_ever(api: Api, call: Callable[..., A
     reused = api("POST", "/scans", {"image": "other/image:2"}, headers=key)
     assert (reused.status_code, reused.json["reason"]) == (409, "idempotency_key_reused")
     assert call()("POST", "/scans", {"image": IMAGE}, headers=key).json["id"] != first["id"]
+
+
+@pytest.mark.parametrize("more", [{"platform": "linux/arm64"}, {"engine": "clair"}, {"force": True}])
+def test_an_idempotency_key_is_of_the_whole_request(api: Api, worker: Worker, more: dict[str, object]) -> None:
+    key = {"Idempotency-Key": "build-18"}
+    assert api("POST", "/scans", {"image": IMAGE}, headers=key).status_code == 202
+    reused = api("POST", "/scans", {"image": IMAGE, **more}, headers=key)
+    assert (reused.status_code, reused.json["reason"]) == (409, "idempotency_key_reused")
+
+
+def test_one_platform_is_no_current_result_of_an_index(api: Api, worker: Worker) -> None:
+    index = replace(FOUND, subject=replace(FOUND.subject, digest=Digest.of(b"an index")))
+    pinned = f"{make.REPOSITORY}@{index.digest}"
+    assert api("POST", "/scans", {"image": pinned, "platform": "linux/amd64"}).status_code == 202
+    worker.finish(index)
+    for narrowed in ({}, {"platform": "linux/amd64"}, {"platform": "linux/arm64"}):
+        assert api("POST", "/scans", {"image": pinned, **narrowed}).status_code == 202
+
+
+def test_a_result_under_another_name_is_not_current(api: Api, worker: Worker) -> None:
+    api("POST", "/scans", {"image": PINNED})
+    worker.finish(FOUND)
+    other = f"registry.example.com/other/name@{FOUND.digest}"
+    assert api("POST", "/scans", {"image": other}).status_code == 202
 
 
 @pytest.mark.parametrize(
