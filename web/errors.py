@@ -51,6 +51,7 @@ _BY_REASON = {
     "precondition_required": 428,
     "rate_limited": 429,
     "db_unavailable": 503,
+    "db_conflict": 503,
     "oidc_unavailable": 503,
 }
 _BY_KIND: tuple[tuple[type[ScannerError], int], ...] = (

@@ -229,11 +229,16 @@ def _reason(document: Mapping[str, Any]) -> Reason:
         Verdict(action) if action in tuple(Verdict) else Verdict.DENY,
         _shown(document, "message"),
         _shown(document, "subject"),
+        platforms=tuple(clean_text(name, 100) for name in _texts(document.get("platforms"))),
     )
 
 
 def _change(document: Mapping[str, Any]) -> Change:
     return Change(_shown(document, "action"), _shown(document, "target"), _shown(document, "detail"))
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def _shown(document: Mapping[str, Any], name: str) -> str:

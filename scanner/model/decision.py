@@ -48,6 +48,7 @@ class Reason:
     count: int = 1
     exemption: str = ""
     slug: str = ""  # for incomplete: the Incomplete.reason
+    platforms: tuple[str, ...] = ()  # of an index: those of the images that it holds for
 
 
 @dataclass(frozen=True, slots=True)

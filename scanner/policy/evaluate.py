@@ -49,6 +49,9 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     report = with_confirmed(report, context)
     for image in report.images:
         own = _without_echoes([exempted(f, report, image, context) for f in _judge(report, image, policy, context)])
+        if len(report.images) > 1:
+            platforms = (str(image.image.platform),)
+            own = [replace(f, reason=replace(f.reason, platforms=platforms)) for f in own]
         verdicts.append((image.image.digest, _verdict(own)))
         findings.extend(own)
     if not report.images:
@@ -446,9 +449,10 @@ def _merged(findings: Iterable[Candidate]) -> list[Candidate]:
         if key in found:
             first = found[key].reason
             evidence = (*first.evidence, *reason.evidence)[:_EVIDENCE_KEPT]
+            platforms = tuple(dict.fromkeys((*first.platforms, *reason.platforms)))
             times = [t for t in (found[key].worse_at, finding.worse_at) if t]
             found[key] = Candidate(
-                replace(first, evidence=evidence, count=first.count + reason.count),
+                replace(first, evidence=evidence, count=first.count + reason.count, platforms=platforms),
                 finding.purl,
                 min(times, default=None),
             )

@@ -51,6 +51,11 @@ class DecisionText:
             shown = ", ".join(reason.subject for reason in group[:4])
             more = f" and {len(group) - 4} more" if len(group) > 4 else ""
             text = f"{first.rule}: {len(group)} findings: {shown}{more}"
+        # Before the message: of a text that is cut to one line, which platform fails must still be read.
+        platforms = list(dict.fromkeys(name for reason in group for name in reason.platforms))
+        if platforms:
+            more = f" and {len(platforms) - 6} more" if len(platforms) > 6 else ""
+            text = f"[{', '.join(platforms[:6])}{more}] {text}"
         lines = self.wrap(f"{kind + ': ' if kind else ''}{text}", "", " " * 8)
         yield f"  {label} {lines[0]}"
         yield from lines[1:]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.engine import Connection
 
@@ -68,16 +69,22 @@ def refresh(database: Database, known: Known, remedies: Mapping[str, str], *, se
             if not stale:
                 return done
             found = images.evidence(session, stale[0].report_id)
-        with database.session() as session:
-            if images.claim_stale(session, stale[0]):
-                made = decide_all(session, found, known, remedies, [stale[0].environment])
-                images.redecide(session, stale[0].report_id, found, made, stale[0].project)
-                done += 1
-                if any(
-                    one.decision.valid_until and one.decision.valid_until <= one.decision.decided_at for one in made
-                ):
-                    return done  # already over again: not a second time in this round
+        made = database.uncrossed(partial(_decide_anew, old=stale[0], found=found, known=known, remedies=remedies))
+        done += bool(made)
+        if any(one.decision.valid_until and one.decision.valid_until <= one.decision.decided_at for one in made):
+            return done  # already over again: not a second time in this round
     return done
+
+
+def _decide_anew(
+    session: Connection, old: images.Stale, found: ScanReport, known: Known, remedies: Mapping[str, str]
+) -> list[images.Made]:
+    """The decisions in the place of one that time has passed over; none where somebody else made them."""
+    if not images.claim_stale(session, old):
+        return []
+    made = decide_all(session, found, known, remedies, [old.environment])
+    images.redecide(session, old.report_id, found, made, old.project)
+    return made
 
 
 def _note_lapses(session: Connection, found: ScanReport) -> None:

@@ -208,7 +208,7 @@ def holds(session: Connection, row: GateRow) -> bool:
 
 def invalidate(session: Connection) -> int:
     """Policies or exemptions changed: every decision in force is to be made anew when it is next asked for."""
-    return session.execute(verdict.update().values(valid_until=0.0)).rowcount
+    return _make_stale(session, sa.true())
 
 
 def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> int:
@@ -217,7 +217,16 @@ def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> 
     names = session.execute(sa.select(verdict.c.repository).where(own).distinct()).scalars()
     named = [name for name in names if matches(images, name)]
     stale = sa.or_(verdict.c.repository.in_(named), verdict.c.digest.in_(images))
-    return session.execute(verdict.update().where(own, stale).values(valid_until=0.0)).rowcount
+    return _make_stale(session, sa.and_(own, stale))
+
+
+def _make_stale(session: Connection, which: sa.ColumnElement[bool]) -> int:
+    """An UPDATE locks rows as it meets them; a scan that is recorded meanwhile locks those of its image by key. So they are locked by key
+    first."""
+    key = (verdict.c.digest, verdict.c.repository, verdict.c.environment)
+    held = sa.select(verdict.c.digest).where(which).order_by(*key).with_for_update().subquery()
+    session.execute(sa.select(sa.func.count()).select_from(held)).scalar_one()
+    return session.execute(verdict.update().where(which).values(valid_until=0.0)).rowcount
 
 
 def resolved(session: Connection, asked: ScanRequest, seconds: float) -> scans.ScanView | None:

@@ -84,11 +84,14 @@ def record(
     project = held.request.project
     whole = found.answers(held.request.platform)
     decides = whole and _engine_decides(session, found, engine)
+    _hold(session, found.digest, found.repository)
+    listed = decides or (whole and not _is_listed(session, found, project))
     report_id = _store_report(session, found, evidence, whole=whole)
+    if listed:
+        _store_images(session, found)
     for one in made:
         _store_decision(session, one, found, report_id, project, held.scan_id, in_force=decides)
-    if decides or (whole and not _is_listed(session, found, project)):
-        _store_images(session, found)
+    if listed:
         listing_id = _list(session, found, report_id, project, [one.decision for one in made])
         matches.link(session, listing_id, found, rungs)
         _note_tag(session, found)
@@ -129,6 +132,7 @@ def _is_listed(session: Connection, found: ScanReport, project: str) -> bool:
 def redecide(session: Connection, report_id: str, found: ScanReport, made: Sequence[Made], project: str) -> None:
     """New decisions on evidence that is stored already: a policy changed, a grace ended. Every tag that names it shows them; when it was
     scanned stays what it was."""
+    _hold(session, found.digest, found.repository)
     for one in made:
         _store_decision(session, one, found, report_id, project, None)
     worst = _worst([one.decision for one in made])
@@ -155,8 +159,16 @@ def stale(session: Connection, *, limit: int) -> tuple[Stale, ...]:
     return tuple(Stale(*row) for row in session.execute(query.order_by(verdict.c.valid_until).limit(limit)))
 
 
+def _hold(session: Connection, digest: str, repository: str) -> None:
+    """Lock the listed names of an image, sorted. Whoever writes about an image locks its names first, then the image, then verdicts: two
+    that took them in another order would each wait for the other, and PostgreSQL would end one of them."""
+    mine = sa.and_(listing.c.digest == digest, listing.c.repository == repository)
+    session.execute(sa.select(listing.c.id).where(mine).order_by(listing.c.id).with_for_update()).all()
+
+
 def claim_stale(session: Connection, found: Stale) -> bool:
     """Whether nobody has made it anew since. Keeps others from doing so until the transaction ends."""
+    _hold(session, found.digest, found.repository)
     key = (
         verdict.c.digest == found.digest,
         verdict.c.repository == found.repository,

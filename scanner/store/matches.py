@@ -209,7 +209,7 @@ def answer(
     """
     prints = {n: None if items is None else fingerprint(items, on.rungs) for n, items in answers.items()}
     former = _fingerprints(session, answers)
-    new = [n for n, found in prints.items() if found is None or found != former[n]]
+    new = sorted(n for n, found in prints.items() if found is None or found != former[n])
     rows = [{"n": n, "matched": prints[n], "matches": _packed(answers[n] or ()), "basis": on.id} for n in new]
     if rows:
         values: dict[str, Any] = {name: sa.bindparam(name) for name in ("matched", "matches", "basis")}

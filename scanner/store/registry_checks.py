@@ -92,7 +92,7 @@ def schedule(session: Connection, max_age_hours: float) -> int:
         .outerjoin(registry_check, sa.and_(_c.registry_id == registry.c.id, _c.created_epoch == newest.c.at))
         .where(due, sa.or_(_c.id.is_(None), _c.ended_at.is_not(None)))
     )
-    found = [row.id for row in session.execute(query)]
+    found = sorted(row.id for row in session.execute(query))  # several workers schedule at once
     for registry_id in found:
         _insert(session, registry_id, "schedule")
     return len(found)

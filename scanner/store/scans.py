@@ -135,6 +135,19 @@ def request(
     return Ticket(known, created=False)
 
 
+def request_all(
+    session: Connection, asked: Iterable[tuple[str, ScanRequest]], *, delivery_id: str | None = None
+) -> list[Ticket]:
+    """Record several requests, each with its idempotency key, as `request` does. The tickets are in the order of the requests.
+
+    Rows are written sorted by key: two deliveries that name the same images in another order would each hold what the other needs.
+    """
+    wanted = list(asked)
+    order = sorted(range(len(wanted)), key=lambda n: (_request_key(wanted[n][1]), wanted[n][0]))
+    tickets = {n: request(session, wanted[n][1], idempotency_key=wanted[n][0], delivery_id=delivery_id) for n in order}
+    return [tickets[n] for n in range(len(wanted))]
+
+
 def _remembered(session: Connection, idempotency_key: str) -> str | None:
     found = session.execute(sa.select(idempotency.c.scan_id).where(idempotency.c.key == idempotency_key)).scalar()
     return str(found) if found else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ AUDIT_KEY = "dockwarden_audit_key"  # an execution option: what the audit log's 
 
 _BUSY_MILLISECONDS = 15_000
 _PAUSES = (0.2, 1.0, 3.0, 6.0)  # a PostgreSQL that restarts is back within them
+_CONFLICT = "db_conflict"
+_CONFLICT_TRIES, _CONFLICT_PAUSE = 8, 0.05  # seconds, doubled and spread at each try
 
 
 class Database:
@@ -97,10 +100,26 @@ class Database:
         """
         for pause in _PAUSES:
             try:
-                with self.session() as session:
-                    return work(session)
+                return self.uncrossed(work)
             except RemoteError:
                 time.sleep(pause)
+        return self.uncrossed(work)
+
+    def uncrossed(self, work: Callable[[Connection], T]) -> T:
+        """``work`` in a transaction, again from its start where it and others held what each other needed.
+
+        For who waits for an answer: a database that is away is said at once. Rows that several transactions write are locked in one order
+        (sorted by key); this is for the orders that nobody thought of. Raises what ``session`` raises, after the last try.
+        """
+        for attempt in range(_CONFLICT_TRIES):
+            try:
+                with self.session() as session:
+                    return work(session)
+            except RemoteError as error:
+                if error.reason != _CONFLICT:
+                    raise
+                # Spread, so that those who met do not meet again.
+                time.sleep(_CONFLICT_PAUSE * 2**attempt * random.uniform(0.5, 1.5))
         with self.session() as session:
             return work(session)
 
@@ -206,7 +225,11 @@ _PLACE_HINT = (
 _READ_ONLY = ("the database cannot be written to", "db_read_only", _PLACE_HINT)
 _FULL = ("the disk of the database is full", "disk_full", "free some space on the disk that holds the database")
 # By SQLSTATE (PostgreSQL) or by the name of SQLite's result code; the first that fits.
+# 40P01 deadlock_detected, 40001 serialization_failure: the server answers well, and asks for the transaction to be tried again.
+_CROSSED = ("the database ended a transaction that crossed others again and again", _CONFLICT, "ask again")
 _FAULTS = {
+    "40P01": _CROSSED,
+    "40001": _CROSSED,
     "53100": _FULL,
     "SQLITE_FULL": _FULL,
     "25006": _READ_ONLY,

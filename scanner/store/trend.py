@@ -53,7 +53,11 @@ def note(session: Connection) -> bool:
     decided["undecided"] = listing.c.undecided.is_(True)
     columns = [sa.func.sum(sa.case((condition, 1), else_=0)).label(name) for name, condition in decided.items()]
     columns += [sa.func.sum(listing.c[name]).label(name) for name in _COUNTED]
-    for row in session.execute(sa.select(listing.c.project, *columns).group_by(listing.c.project)).mappings().all():
+    for row in (
+        session.execute(sa.select(listing.c.project, *columns).group_by(listing.c.project).order_by(listing.c.project))
+        .mappings()
+        .all()
+    ):
         put(session, trend, {**row, "day": now.date(), "noted_at": now}, ("project", "day"))
     return True
 

@@ -186,11 +186,15 @@ def _link(job: jobs.Job, upkeep: Upkeep, on: Basis, report: Report) -> int:
     """Evidence that was recorded when nobody noted yet what it says of each package."""
     count, last = 0, 0
     while True:
-        with upkeep.database.session() as session:
+
+        def link(session: Connection, last: int = last) -> list[tuple[int, str]]:
             jobs.check(session, job)
             late = matches.unlinked(session, _LINKED_AT_ONCE, after=last)
             for listing_id, report_id in late:
                 matches.link(session, listing_id, images.evidence(session, report_id), on.rungs)
+            return late
+
+        late = upkeep.database.transact(link)
         if not late:
             return count
         count, last = count + len(late), late[-1][0]
@@ -212,11 +216,20 @@ def _ask(job: jobs.Job, upkeep: Upkeep, engine: Engine, on: Basis, report: Repor
             answer = _match(upkeep, engine, [item for _, item in packages], release)
             _must_be(on, answer)
             found = _annotated(upkeep.settings, answer.found)
-            with upkeep.database.session() as session:
+            given = {number: found.get(item.key) for number, item in packages}
+            there = answer.os_supported
+
+            def keep(
+                session: Connection,
+                given: Mapping[int, Sequence[Vulnerability] | None] = given,
+                release: str = release,
+                there: bool | None = there,
+            ) -> None:
                 jobs.check(session, job)
-                given = {number: found.get(item.key) for number, item in packages}
-                new = matches.answer(session, on, given, release, answer.os_supported)
+                new = matches.answer(session, on, given, release, there)
                 images.refresh(session, (v for number in new for v in given[number] or ()))
+
+            upkeep.database.transact(keep)
             done += len(packages)
     return done
 

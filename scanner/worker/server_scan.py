@@ -248,10 +248,15 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
             source.read_until(deadline.ends)
             subject, asked = source.resolve(), replace(asked, target=one, platform=None)
         advisories = advisories_id(asked.engine, services.settings)
-        with database.session() as session:
+
+        def settle(session: Connection) -> tuple[bool, ScanReport | None]:
             if not scans.settle(session, claim, subject.digest, advisories):
-                return
-            known = None if asked.force else usable_evidence(session, subject, asked, advisories)
+                return False, None
+            return True, None if asked.force else usable_evidence(session, subject, asked, advisories)
+
+        is_ours, known = database.transact(settle)
+        if not is_ours:
+            return
         services = replace(services, base=known_base(services.settings, database, server.key, claim.request.project))
         try:
             found = known or examine(source, subject, asked, services, report, every_platform=True, deadline=deadline)

@@ -145,8 +145,9 @@ class Worker:
     def work_once(self, lanes: Sequence[str], services: server_scan.ServerServices) -> bool:
         """Claim one scan and bring it to an end. False: there was none, or the database is away."""
         try:
-            with self.database.session() as session:
-                claim = scans.claim(session, self.name, lanes, self.settings.lease_seconds)
+            claim = self.database.uncrossed(
+                lambda session: scans.claim(session, self.name, lanes, self.settings.lease_seconds)
+            )
         except RemoteError as error:
             log.warning("cannot claim: %s", error)
             return False
@@ -223,10 +224,7 @@ class Worker:
         while not self._stop.wait(self.settings.sweep_seconds):
             self._tidy()
             try:
-                with self.database.session() as session:
-                    swept = scans.sweep(session)
-                    jobs.sweep(session)
-                    trend.note(session)
+                swept = self.database.uncrossed(self._sweep)
                 with self.database.session() as session:
                     registry_checks.schedule(session, self.settings.posture_max_age_hours)
             except RemoteError as error:
@@ -244,6 +242,13 @@ class Worker:
             if swept.kicks:
                 self.nudge()
             self._look_after()
+
+    @staticmethod
+    def _sweep(session: Connection) -> scans.Swept:
+        swept = scans.sweep(session)
+        jobs.sweep(session)
+        trend.note(session)
+        return swept
 
     def _look_after(self) -> None:
         """What is to be done now and then: decisions that time has passed over, and the audit log's chain noted elsewhere."""

@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 from flask import Response, g, request
 from pydantic import Field, StringConstraints
+from sqlalchemy.engine import Connection
 
 from scanner import catalog, queue
 from scanner.errors import UsageError
@@ -189,24 +190,29 @@ class _Question:
         """
         digest = digest or self.reference.digest
         assert digest is not None
-        with services().database.session() as session:
-            known = catalog.known()
-            active = decisions.in_force(session, known)
-            named = {name for one in active for name in one.policy.environments}
-            environment = self.body.environment if self.body.environment in named else ""
-            row = store_gate.in_force(session, digest, environment, self.reference.name, self.projects)
-            row = row or store_gate.in_force(session, digest, "", self.reference.name, self.projects)
-            if row is None:
-                return None
-            document = orjson.loads(row.document)
-            if document["environment"] != environment or not store_gate.holds(session, row):
-                found = images.evidence(session, row.report_id)
-                made = decisions.decide_all(session, found, known, catalog.remedies(), [environment])
-                if ask_again and any(is_stale(m.decision) for m in made if m.decision.environment == environment):
-                    return None
-                images.redecide(session, row.report_id, found, made, row.project)
-                document = orjson.loads(next(m.document for m in made if m.decision.environment == environment))
+        document = services().database.uncrossed(lambda session: self._recorded(session, digest, ask_again))
+        if document is None:
+            return None
         return orjson.dumps(document | {"environment": self.body.environment}).decode()
+
+    def _recorded(self, session: Connection, digest: Digest, ask_again: bool) -> dict[str, Any] | None:
+        known = catalog.known()
+        active = decisions.in_force(session, known)
+        named = {name for one in active for name in one.policy.environments}
+        environment = self.body.environment if self.body.environment in named else ""
+        row = store_gate.in_force(session, digest, environment, self.reference.name, self.projects)
+        row = row or store_gate.in_force(session, digest, "", self.reference.name, self.projects)
+        if row is None:
+            return None
+        document: dict[str, Any] = orjson.loads(row.document)
+        if document["environment"] != environment or not store_gate.holds(session, row):
+            found = images.evidence(session, row.report_id)
+            made = decisions.decide_all(session, found, known, catalog.remedies(), [environment])
+            if ask_again and any(is_stale(m.decision) for m in made if m.decision.environment == environment):
+                return None
+            images.redecide(session, row.report_id, found, made, row.project)
+            document = orjson.loads(next(m.document for m in made if m.decision.environment == environment))
+        return document
 
     def scan(self) -> scans.ScanView:
         """The scan that will tell: one asked for a moment ago, or a new one that somebody waits for."""
@@ -218,12 +224,15 @@ class _Question:
             requested_by=principal().name,
             source="gate",
         )
-        with services().database.session() as session:
+
+        def ask(session: Connection) -> tuple[scans.Ticket, scans.ScanView]:
             recent = store_gate.resolved(session, asked, _RESOLVED_SECONDS)
             if recent and self.reference.digest and _was_decided(recent):
                 recent = None  # its decision does not stand any more, else nobody would ask: it has nothing new to tell
             ticket = scans.Ticket(recent.id, created=False) if recent else scans.request(session, asked)
-            view = scans.get(session, ticket.scan_id, self.projects)
+            return ticket, scans.get(session, ticket.scan_id, self.projects)
+
+        ticket, view = services().database.uncrossed(ask)
         if ticket.created:
             queue.enqueue(services().celery, ticket.scan_id, Lane.GATE)
         return view

@@ -15,6 +15,7 @@ from functools import cache
 
 import orjson
 from flask import Blueprint, Response, request
+from sqlalchemy.engine import Connection
 
 from scanner import queue
 from scanner.errors import NotFoundError, RefusedError, UsageError
@@ -153,10 +154,11 @@ def _record(
     """Delivery, scans and links in one transaction. A delivery told again leads to the scans it led to."""
     key = hashlib.sha256(body).hexdigest()
     unique = dict(asked)
-    with services().database.session() as session:
+
+    def record(session: Connection) -> tuple[str, list[scans.Ticket]]:
         delivery = deliveries.record(session, hook.id, key, events, f"{len(unique)} images")
-        tickets = [
-            scans.request(session, one, delivery_id=delivery.id, idempotency_key=f"hook:{hook.id}:{event}")
-            for event, one in unique.items()
-        ]
-    return delivery.id, list({ticket.scan_id: ticket for ticket in tickets}.values())
+        requests = [(f"hook:{hook.id}:{event}", one) for event, one in unique.items()]
+        return delivery.id, scans.request_all(session, requests, delivery_id=delivery.id)
+
+    delivery_id, tickets = services().database.uncrossed(record)
+    return delivery_id, list({ticket.scan_id: ticket for ticket in tickets}.values())

@@ -25,11 +25,14 @@ from scanner.model.finding import (
     Verification,
 )
 from scanner.model.posture import Posture
-from scanner.model.scan import ScanReport
+from scanner.model.reference import Platform
+from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate, evidence_digest, worst
 from scanner.policy.rules import Policy, default_policy, parse_policy
+from scanner.reports.base import ReportSubject
+from scanner.reports.table import TableReport
 from tests.reports_factory import NOW, engine, failed, image_report, report, simple, vulnerability
 
 KNOWN = catalog.known()
@@ -109,6 +112,31 @@ def test_every_platform_of_an_index_counts() -> None:
     decision = decide(report(good, bad))
     assert decision.verdict is Verdict.DENY
     assert [verdict for _, verdict in decision.images] == [Verdict.ALLOW, Verdict.DENY]
+
+
+def _on(item: ImageReport, platform: str) -> ImageReport:
+    config = replace(item.image.config, platform=Platform.parse(platform))
+    return replace(item, image=replace(item.image, config=config))
+
+
+def test_a_reason_names_the_platforms_of_an_index_that_it_holds_for() -> None:
+    good, bad = simple().images[0], simple(vulnerability()).images[0]
+    found = report(_on(good, "linux/amd64"), _on(bad, "linux/arm64"), _on(bad, "linux/arm/v7"))
+    named = {reason.platforms for reason in decide(found).reasons if reason.kind is ReasonKind.VIOLATION}
+    assert named == {("linux/arm64", "linux/arm/v7")}
+    assert "[linux/arm64, linux/arm/v7]" in TableReport().render(ReportSubject(found, decide(found)))
+
+
+def test_a_gap_of_one_platform_names_it() -> None:
+    good = simple().images[0]
+    found = report(
+        _on(good, "linux/amd64"), _on(replace(good, incomplete=(Incomplete("unsafe_archive"),)), "linux/s390x")
+    )
+    assert [reason.platforms for reason in decide(found).reasons] == [("linux/s390x",)]
+
+
+def test_a_reason_of_a_single_image_names_no_platform() -> None:
+    assert all(reason.platforms == () for reason in decide(simple(vulnerability())).reasons)
 
 
 def test_grace_counts_from_when_the_repository_first_had_it() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -10,8 +13,9 @@ from sqlalchemy.engine import Connection
 
 from scanner.errors import ConflictError, RemoteError, UsageError
 from scanner.store import accounts, policies, registries, scans
+from scanner.store.schema import policy
 from scanner.store.session import Database, epoch
-from tests.databases import Cluster, make_cluster
+from tests.databases import Cluster, make_cluster, migrated_url
 from tests.scanner.store import factories
 from tests.scanner.store.together import together, transact
 
@@ -93,6 +97,57 @@ def test_servers_that_start_together_make_one_administrator(database: Database) 
     tokens = together(6, lambda _: bootstrap(database, Secret("k" * 40)))
     assert sum(isinstance(token, str) for token in tokens) == 1
     assert sum(token is None for token in tokens) == 5
+
+
+def _cross(database: Database, *, again: bool) -> list[object]:
+    """Two transactions that take the same two rows in another order, each holding one before it asks for the other."""
+    met, tries = threading.Barrier(2), [0, 0]
+
+    def one(number: int) -> str:
+        def work(session: Connection) -> str:
+            tries[number] += 1
+            for step, name in enumerate(("a", "b") if number == 0 else ("b", "a")):
+                session.execute(policy.update().where(policy.c.name == name).values(version=policy.c.version + 1))
+                if step == 0 and tries[number] == 1:
+                    met.wait(20)
+            return "done"
+
+        return database.uncrossed(work) if again else transact(database, work)
+
+    return [*together(2, one)]
+
+
+@pytest.fixture
+def crossing() -> Iterator[Database]:
+    """On PostgreSQL: SQLite has one writer at a time."""
+    database = Database(migrated_url("postgresql", Path()))
+    with database.session() as session:
+        for name in ("a", "b"):
+            policies.put(session, name, "text", "ann")
+    yield database
+    database.engine.dispose()
+
+
+def test_a_deadlock_is_tried_again(crossing: Database) -> None:
+    assert _cross(crossing, again=True) == ["done", "done"]
+    with crossing.read() as session:
+        assert set(session.execute(sa.select(policy.c.version)).scalars()) == {3}, "each wrote once, nothing twice"
+
+
+def test_a_deadlock_is_not_a_database_that_does_not_answer(crossing: Database) -> None:
+    ends = _cross(crossing, again=False)
+    (error,) = (end for end in ends if isinstance(end, RemoteError))
+    assert (error.reason, "answer" in str(error)) == ("db_conflict", False)
+    assert error.retryable
+
+
+def test_a_serialization_failure_is_a_conflict_too(crossing: Database) -> None:
+    def work(session: Connection) -> None:
+        session.execute(sa.text("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$"))
+
+    with pytest.raises(RemoteError) as refused:
+        transact(crossing, work)
+    assert refused.value.reason == "db_conflict"
 
 
 @pytest.mark.parametrize("url", ["mysql://h/db", "nonsense", "oracle://x"])
