@@ -6,6 +6,7 @@ could not look everywhere has status ``failure`` (``base.gaps``), which GitLab s
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +20,7 @@ from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
 from scanner.reports.base import Refused, ReportFormat, ReportSubject, gaps
 
+_LINK = re.compile(r"(https?|ftp)://\S")
 _SEVERITIES = {Severity.NONE: "Info", Severity.UNKNOWN: "Unknown"}
 _NAMESPACE = uuid.UUID("7e1f36a2-7d2c-5d6e-9d5b-0c1a5f1f6f0e")
 
@@ -92,7 +94,8 @@ def _vulnerabilities(report: ScanReport, image: ImageReport) -> Iterator[dict[st
             if item.fixable
             else "No fix is known yet.",
             "identifiers": list(_identifiers(item)),
-            "links": [{"url": _text(url, 2000)} for url in dict.fromkeys(item.references)],
+            # The schema takes addresses of these schemes alone, and a page shows them as links.
+            "links": [{"url": _text(url, 2000)} for url in dict.fromkeys(item.references) if _LINK.match(url)],
             "location": {
                 "dependency": {
                     "package": {"name": _text(item.package, 300)},
@@ -107,7 +110,7 @@ def _vulnerabilities(report: ScanReport, image: ImageReport) -> Iterator[dict[st
 def _identifiers(item: Vulnerability) -> Iterator[dict[str, str]]:
     for name in dict.fromkeys((item.id, *item.aliases[:19])):
         kind = name.partition("-")[0].lower()
-        text = _text(name, 200)
+        text = _text(name, 200) or "unknown"
         known = {"cve": f"https://nvd.nist.gov/vuln/detail/{text}"} if kind == "cve" and name.isascii() else {}
         yield {
             "type": kind if kind in ("cve", "ghsa", "dsa", "rhsa", "usn", "elsa", "osv") else "advisory",

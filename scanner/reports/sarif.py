@@ -7,6 +7,7 @@ https://docs.oasis-open.org/sarif/sarif/v2.1.0/. What was not known is a notific
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,7 @@ from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
 from scanner.reports.base import Refused, ReportFormat, ReportSubject, gaps
 
+_LINK = re.compile(r"https?://[!-~]{1,390}")  # an advisory's address becomes a link: no other scheme
 _LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.UNKNOWN: "error", Severity.MEDIUM: "warning"}
 # What code hosts sort by where there is no CVSS score ("security-severity").
 _SCORES = {
@@ -111,7 +113,7 @@ def _results(subject: ReportSubject, image: ImageReport, rules: dict[str, dict[s
                 "id": name,
                 "shortDescription": {"text": _text(item.title or item.id)},
                 "fullDescription": {"text": _text(item.description or item.title or item.id, 1000)},
-                **({"helpUri": _text(item.url)} if item.url else {}),
+                **({"helpUri": item.url} if _LINK.fullmatch(item.url) else {}),
                 "properties": {
                     "security-severity": f"{score:.1f}" if score is not None else _SCORES[item.severity],
                     "tags": ["security", "vulnerability"],

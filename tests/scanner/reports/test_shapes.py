@@ -1,0 +1,90 @@
+"""SARIF, GitLab and JUnit by the rules of their published schemas, whatever an image holds."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from typing import Any
+from xml.etree import ElementTree as xml
+
+import jsonschema_rs
+import pytest
+
+from scanner import catalog
+from scanner.model.scan import ScanReport
+from scanner.reports.base import ReportSubject
+from tests.reports_factory import simple, vulnerability
+from tests.scanner.reports.shapes import GITLAB, SARIF, junit_problems
+from tests.scanner.reports.subjects import HOSTILE, decided, every, ordinary
+from tests.scanner.reports.test_every_format import REFUSED
+
+FORMATS = catalog.reports()
+SUBJECTS = {
+    **every(),
+    "odd addresses": simple(
+        vulnerability(
+            url="javascript:alert(1)", references=("javascript:alert(1)", "", "https://example.com/a", HOSTILE)
+        )
+    ),
+    "nothing said": replace(simple(vulnerability(name="", package="", title="")), reference="", repository=""),
+}
+SCHEMAS = {"gitlab": GITLAB, "sarif": SARIF}
+
+
+def problems(form: str, document: Any) -> list[str]:
+    validator = jsonschema_rs.validator_for(SCHEMAS[form], validate_formats=True)
+    return [f"{error.instance_path}: {error.message[:200]}" for error in validator.iter_errors(document)]
+
+
+@pytest.mark.parametrize("form", SCHEMAS)
+@pytest.mark.parametrize("judged", [True, False], ids=["decided", "evidence only"])
+@pytest.mark.parametrize("found", SUBJECTS.values(), ids=list(SUBJECTS))
+def test_json_formats(form: str, found: ScanReport, judged: bool) -> None:
+    text = FORMATS[form].render(ReportSubject(found, decided(found) if judged else None))
+    assert problems(form, json.loads(text)) == []
+
+
+@pytest.mark.parametrize("judged", [True, False], ids=["decided", "evidence only"])
+@pytest.mark.parametrize("found", SUBJECTS.values(), ids=list(SUBJECTS))
+def test_junit(found: ScanReport, judged: bool) -> None:
+    text = FORMATS["junit"].render(ReportSubject(found, decided(found) if judged else None))
+    assert list(junit_problems(xml.fromstring(text))) == []
+
+
+def test_a_refused_image() -> None:
+    for form in SCHEMAS:
+        assert problems(form, json.loads(FORMATS[form].render_refused(REFUSED))) == []
+    assert list(junit_problems(xml.fromstring(FORMATS["junit"].render_refused(REFUSED)))) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "path", "value"),
+    [
+        ("gitlab", ["scan", "status"], "partial"),
+        ("gitlab", ["scan", "start_time"], "2026-11-24T12:00:00Z"),
+        ("gitlab", ["vulnerabilities", 0, "identifiers"], []),
+        ("gitlab", ["vulnerabilities", 0, "links"], [{"url": "javascript:alert(1)"}]),
+        ("sarif", ["version"], "2.2"),
+        ("sarif", ["runs", 0, "invocations", 0, "executionSuccessful"], "yes"),
+        ("sarif", ["runs", 0, "results", 0, "level"], "fatal"),
+        ("sarif", ["runs", 0, "results", 0, "unheard"], 1),
+    ],
+)
+def test_the_rules_can_be_broken(form: str, path: list[Any], value: object) -> None:
+    document = json.loads(FORMATS[form].render(ReportSubject(ordinary())))
+    broken = copy.deepcopy(document)
+    place = broken
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert problems(form, document) == []
+    assert problems(form, broken)
+
+
+def test_the_rules_of_junit_can_be_broken() -> None:
+    root = xml.fromstring(FORMATS["junit"].render(ReportSubject(ordinary())))
+    root.set("skipped", "0")
+    del root[0].attrib["tests"]
+    xml.SubElement(root[0][0], "testsuite")
+    assert len(list(junit_problems(root))) == 3
