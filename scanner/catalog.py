@@ -91,7 +91,9 @@ def known() -> Known:
 
 
 def _info(check: Check) -> CheckInfo:
-    return CheckInfo(check.severity, check.tags, check.benchmarks, check.parameters, check.judge)
+    return CheckInfo(
+        check.severity, check.tags, check.benchmarks, check.parameters, check.judge, isinstance(check, WorkloadCheck)
+    )
 
 
 def remedies() -> Mapping[str, str]:

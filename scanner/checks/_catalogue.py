@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 
-from scanner.checks.base import Check, RegistryCheck
+from scanner.checks.base import Check, RegistryCheck, WorkloadCheck
 
 _BUILD = "a build that breaks this rule fails, so no image can show it"
-_RUN = (
-    "how a container is run, not how its image is built: a workload is judged with `--workload` and `dockwarden audit`"
+_EXEC = "what is done to a container while it runs; neither a document nor the engine's API keeps it"
+_NOT_TOLD = (
+    "neither docker info nor daemon.json tells; an audit of the host does (docker-bench-security, section 1 and 3)"
 )
 _PLATFORM = "a choice of platform or procedure; an image shows nothing of it"
 
@@ -21,6 +22,34 @@ CIS = {f"4.{number}": "" for number in range(1, 13)} | {
     "4.5": "a setting of the client that pulls; a policy's `signature` rules ask whether this very image is signed",
     "4.12": "signatures are no property of an image's content: a policy's `signature` rules verify them (Notary, cosign, Notation)",
 }
+CIS_RUN = (
+    {f"5.{number}": "" for number in range(1, 33)}
+    | {"5.23": _EXEC, "5.24": _EXEC}
+    | {f"2.{number}": "" for number in range(1, 19)}
+    | {"2.11": _NOT_TOLD}
+    | {"6.1": "", "6.2": ""}
+    | {f"7.{number}": "" for number in range(1, 10)}
+    | {"7.2": _NOT_TOLD, "7.6": _NOT_TOLD, "7.8": _NOT_TOLD, "7.9": _NOT_TOLD}
+)
+PSS = dict.fromkeys(("windowsHostProcess", "hostNamespaces", "privileged", "capabilities_baseline", "hostPathVolumes", "hostPorts", "hostProbesAndHostLifecycle", "appArmorProfile", "seLinuxOptions", "procMount", "seccompProfile_baseline", "sysctls", "restrictedVolumes", "allowPrivilegeEscalation", "runAsNonRoot", "runAsUser", "seccompProfile_restricted", "capabilities_restricted", "procMount_restricted"), "")  # fmt: skip
+_FAMILY = "a rule about roles, secrets or networks of a cluster, not about a workload"
+KSV = {f"KSV-{number:04}": "" for number in (
+    1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26, 27, 28, 30, 32, 33, 34, 35, 36, 37, 102,
+    103, 104, 105, 106, 107, 109, 110, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125,
+)} | {
+    "KSV-0020": "a user above 10000 guards against nothing that user namespaces do not; `runs-as-root` judges the user",
+    "KSV-0032": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
+    "KSV-0033": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
+    "KSV-0034": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
+    "KSV-0035": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
+    "KSV-0037": "a policy's `when: workload.namespace == \"kube-system\"` says so",
+    "KSV-0102": "Tiller ended with Helm 2",
+    "KSV-0107": "a rule about Deployments and their configuration of volumes that Kubernetes itself refuses",
+    "KSV-0117": "`host-ports` judges every port of the node, privileged ones too",
+    "KSV-0118": "the default security context is judged setting by setting",
+    "KSV-0122": _FAMILY, "KSV-0123": _FAMILY, "KSV-0124": _FAMILY,
+    "KSV-0125": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
+}  # fmt: skip
 DOCKLE = (
     {f"CIS-DI-{number:04}": "" for number in range(1, 12)}
     | {f"DKL-DI-{number:04}": "" for number in range(1, 7)}
@@ -45,13 +74,13 @@ ARTICLE = {
     "Image Management: Layer Caching Matters": "",
     "Image Management: Tag Immutably": "",
     "Networking: Service Discovery": _PLATFORM,
-    "Networking: Overlay Networks": _RUN,
-    "Networking: Host Networking": _RUN,
-    "Storage: Volumes for Persistent Data": _RUN,
+    "Networking: Overlay Networks": "",
+    "Networking: Host Networking": "",
+    "Storage: Volumes for Persistent Data": "",
     "Storage: Volume Drivers": _PLATFORM,
     "Storage: Database Considerations": _PLATFORM,
     "Logging and Monitoring: Centralized Logging": "",
-    "Logging and Monitoring: Metrics Collection": _RUN,
+    "Logging and Monitoring: Metrics Collection": _PLATFORM,
     "Logging and Monitoring: Health Checks": "",
     "Security": "",
     "Security: Run as Non-Root": "",
@@ -61,12 +90,12 @@ ARTICLE = {
     "Orchestration: The Orchestration Landscape": _PLATFORM,
     "Orchestration: Choosing an Orchestrator": _PLATFORM,
     "Deployment Strategies: Blue-Green Deployments": _PLATFORM,
-    "Deployment Strategies: Rolling Updates": _RUN,
+    "Deployment Strategies: Rolling Updates": "",
     "Deployment Strategies: Canary Releases": _PLATFORM,
     "Lessons Learned: Start simple": "",
     "Lessons Learned: Invest in observability": _PLATFORM,
     "Lessons Learned: Treat images as artifacts": "",
-    "Lessons Learned: Plan for failure": _RUN,
+    "Lessons Learned: Plan for failure": "",
     "Lessons Learned: Security isn't optional": "",
 }
 
@@ -119,10 +148,20 @@ def as_json(checks: Iterable[Check]) -> str:
 def markdown(checks: Iterable[Check]) -> str:
     """``docs/checks.md``."""
     found = list(checks)
-    images = [check for check in found if not isinstance(check, RegistryCheck)]
+    images = [check for check in found if not isinstance(check, RegistryCheck | WorkloadCheck)]
+    workloads = [check for check in found if isinstance(check, WorkloadCheck)]
     lines = ["# Checks", "", "Made by `dockwarden checks --format markdown`; do not edit.", "", *_INTRODUCTION]
     lines += ["## Images", "", "| check | severity | answers to | looks at | cannot see |", "|---|---|---|---|---|"]
     lines += [_row(_named(c), str(c.severity), _answers(c), c.looks_at, c.cannot_see) for c in images]
+    lines += [
+        "",
+        "## Workloads",
+        "",
+        "How containers are run, and the engines that run them: [workloads](workloads.md).",
+        "",
+    ]
+    lines += ["| check | severity | answers to | looks at | cannot see |", "|---|---|---|---|---|"]
+    lines += [_row(_named(c), str(c.severity), _answers(c), c.looks_at, c.cannot_see) for c in workloads]
     lines += ["", "## Registries", "", "How to read them: [registries](registries.md).", ""]
     lines += ["| check | severity | looks at | cannot see |", "|---|---|---|---|"]
     lines += [_row(_named(c), str(c.severity), c.looks_at, c.cannot_see) for c in found if isinstance(c, RegistryCheck)]
@@ -135,6 +174,10 @@ def markdown(checks: Iterable[Check]) -> str:
     ]
     lines += [_row(f"`{c.id}`", f"`{c.remedy}`", _parameters(c), ", ".join(c.tags) or "none") for c in found]
     lines += _mapped("CIS Docker Benchmark 1.6, section 4", CIS, {c.id: c.cis for c in found})
+    lines += _mapped("CIS Docker Benchmark 1.6, sections 2, 5, 6 and 7", CIS_RUN, {c.id: c.cis for c in found})
+    lines += _mapped("Pod Security Standards", PSS, {c.id: c.pss for c in workloads})
+    lines += _mapped("Trivy's Kubernetes rules", KSV, {c.id: c.trivy for c in workloads})
+    lines += _remedies(workloads)
     lines += _mapped("Dockle", DOCKLE, {c.id: c.dockle for c in found})
     lines += _mapped("Trivy's Dockerfile rules", TRIVY, {c.id: c.trivy for c in found})
     lines += _mapped("Docker in Production: the lessons, by section", ARTICLE, {c.id: c.article for c in found})
@@ -153,6 +196,13 @@ _INTRODUCTION = [
 ]
 
 
+def _remedies(workloads: Iterable[WorkloadCheck]) -> list[str]:
+    """The line that mends each finding, in the language of each source."""
+    lines = ["", "## Remedies for workloads, by source", "", "| check | source | remedy |", "|---|---|---|"]
+    lines += [_row(f"`{c.id}`", source, f"`{text}`") for c in workloads for source, text in sorted(c.remedies.items())]
+    return lines
+
+
 def _mapped(title: str, items: Mapping[str, str], answers: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Every item of somebody's catalogue with our checks, or with the reason why there is none."""
     lines = ["", f"## {title}", "", "| item | our check, or why there is none |", "|---|---|"]
@@ -163,7 +213,14 @@ def _mapped(title: str, items: Mapping[str, str], answers: Mapping[str, tuple[st
 
 
 def _answers(check: Check) -> str:
-    return ", ".join((*(f"CIS {item}" for item in check.cis), *check.dockle, *check.trivy, *check.article))
+    standards = (
+        *(f"CIS {item}" for item in check.cis),
+        *check.dockle,
+        *check.trivy,
+        *(f"PSS {item}" for item in check.pss),
+    )
+    others = (*check.kubesec, *(f"NSA/CISA: {item}" for item in check.nsa)) if isinstance(check, WorkloadCheck) else ()
+    return ", ".join((*standards, *others, *check.article)) or "our own"
 
 
 def _parameters(check: Check) -> str:

@@ -43,7 +43,8 @@ def cut(text: str, most: int) -> str:
 class ImageSubject:
     """What an image check sees. ``rootfs`` is None where the layers could not all be read (then a check of files is Incomplete
     with ``rootfs_reason``). ``secrets`` is the engine's content scan, None where no engine looked. ``reference`` is None for an archive.
-    ``base`` is what the image was built on, None where nobody knows."""
+    ``base`` is what the image was built on, None where nobody knows. ``results`` holds what the image's own checks found, by
+    check id, where a workload is judged with the stored evidence of its image."""
 
     image: Image
     rootfs: Rootfs | None
@@ -52,6 +53,7 @@ class ImageSubject:
     secrets: Sequence[SecretMatch] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     base: BaseImage | None = None
+    results: Mapping[str, Outcome] = field(default_factory=dict)
 
     def evidence(self, message: str, *, layer_index: int | None = None, path: str = "", **more: Any) -> Evidence:
         """Evidence with layer, instruction and history index filled in from ``layer_index``."""
@@ -158,7 +160,7 @@ class Check(ABC):
             return Passed(tolerated)
         return Failed(failed, self.severity_of(failed), self.remedy_for(failed), tolerated)
 
-    def judge(self, outcome: Outcome, image: Image, parameters: Mapping[str, Any]) -> Outcome:
+    def judge(self, outcome: Outcome, image: Image | None, parameters: Mapping[str, Any]) -> Outcome:
         """A stored outcome under a policy's parameters. What is not known stays so."""
         if isinstance(outcome, Passed):
             return self.judged(outcome.tolerated, parameters)
@@ -200,9 +202,9 @@ class FilesCheck(ImageCheck):
 class ConfigCheck(ImageCheck):
     """A check of nothing but manifest, config and history. Every report keeps these, so a policy's parameters judge them anew."""
 
-    def judge(self, outcome: Outcome, image: Image, parameters: Mapping[str, Any]) -> Outcome:
+    def judge(self, outcome: Outcome, image: Image | None, parameters: Mapping[str, Any]) -> Outcome:
         """See ``Check.judge``."""
-        if not isinstance(outcome, Passed | Failed):
+        if image is None or not isinstance(outcome, Passed | Failed):
             return outcome
         return self.examine(ImageSubject(image, None, parameters={**self.parameters, **parameters}))
 

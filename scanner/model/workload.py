@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ class UpdateStrategy:
 class PodSettings:
     """What Kubernetes says for a whole pod, after the merge that the kubelet does has been applied to each container."""
 
+    kubernetes_version: str = ""  # whose Pod Security Standards hold ("1.34"); empty: the newest known
     os: str = ""  # spec.os.name: linux, windows; empty: not said
     node_os: str = ""  # what the node selector asks for
     host_users: bool | None = None
@@ -279,3 +281,13 @@ class Workload:
     def label(self) -> Mapping[str, str]:
         """Labels by name."""
         return dict(self.labels)
+
+    def facts(self) -> dict[str, Any]:
+        """Every field as plain values; where they stand in a document is left out."""
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.name != "origin"}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

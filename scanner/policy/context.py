@@ -12,6 +12,7 @@ from scanner.model.matching import Basis, Confirmed, basis_of
 from scanner.model.posture import Posture
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement
+from scanner.model.workload import Workload
 
 FirstSeen = Mapping[tuple[str, str], datetime]
 
@@ -26,7 +27,8 @@ class Context:
     exemptions: tuple[Exemption, ...] = ()
     vex: tuple[VexStatement, ...] = ()
     first_seen: FirstSeen | None = None  # (purl, vulnerability) -> when this repository first had it
-    workload_results: tuple[CheckResult, ...] = ()
+    workloads: tuple[Workload, ...] = ()  # how the image is to be run; empty: nobody said
+    workload_results: tuple[CheckResult, ...] = ()  # of every workload check on each of them
     remedies: Mapping[str, str] | None = None  # check id -> remedy, from the catalogue
     posture: Posture | None = None  # of the image's registry, where something newer is known than the evidence holds
     revoked: tuple[Revoked, ...] = ()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from scanner.model import agreement
 from scanner.model.decision import STALE, Decision, Reason, ReasonKind, Verdict
@@ -27,11 +29,13 @@ from scanner.model.finding import (
     Vulnerability,
     is_unrecognised,
 )
+from scanner.model.image import Image
 from scanner.model.reference import Digest
 from scanner.model.scan import AttachedSbom, ImageReport, ScanReport
+from scanner.model.workload import Workload
 from scanner.policy import expressions, signatures
 from scanner.policy.context import Context, revoked_basis, with_confirmed
-from scanner.policy.exempted import Candidate, exempted, not_affected
+from scanner.policy.exempted import Candidate, exempted, names_of, names_of_workload, not_affected
 from scanner.policy.remedies import changes
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
 
@@ -48,7 +52,9 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     evidence = evidence_digest(report)
     report = with_confirmed(report, context)
     for image in report.images:
-        own = _without_echoes([exempted(f, report, image, context) for f in _judge(report, image, policy, context)])
+        own = _without_echoes(
+            [exempted(f, names_of(report, image), context) for f in _judge(report, image, policy, context)]
+        )
         if len(report.images) > 1:
             platforms = (str(image.image.platform),)
             own = [replace(f, reason=replace(f.reason, platforms=platforms)) for f in own]
@@ -93,6 +99,36 @@ def worst(decisions: Sequence[Decision]) -> Decision:
     says why before one that has nothing to say. It holds until any of them could change: each may become the worst."""
     chosen = max(decisions, key=lambda d: (d.verdict.rank, not d.undecided, bool(d.reasons)))
     return replace(chosen, valid_until=min((d.valid_until for d in decisions if d.valid_until), default=None))
+
+
+def evaluate_workload(workload: Workload, results: Sequence[CheckResult], policy: Policy, context: Context) -> Decision:
+    """Decide about how a container is run, without its image: only the rules about workloads speak. Never raises.
+
+    ``subject`` and ``evidence`` are digests of the workload and of the results.
+    """
+    context = replace(context, workloads=(workload,), workload_results=tuple(results))
+    findings: list[Candidate] = []
+    for rule in policy.rules:
+        unknown = rule.incomplete or policy.incomplete
+        if rule.when is not None and expressions.names(rule.when, "workload"):
+            if not expressions.names(rule.when, "image") and not expressions.names(rule.when, "counts"):
+                findings.extend(_held(rule, rule.when, {}, {}, workload, unknown))
+        elif selected := [name for name in policy.checks[rule.id] if name in policy.workload_checks]:
+            findings.extend(_selected(rule, selected, policy, results, None, context, unknown))
+    findings = _merged(exempted(finding, names_of_workload(workload), context) for finding in findings)
+    return Decision(
+        verdict=_verdict(findings),
+        reasons=tuple(sorted((f.reason for f in findings), key=_order)),
+        policy=policy.name,
+        policy_version=context.version,
+        policy_digest=policy.digest,
+        subject=Digest.of(to_json(workload.facts())),
+        evidence=Digest.of(to_json(tuple(results))),
+        decided_at=context.now,
+        valid_until=min((f.worse_at for f in findings if f.worse_at and f.worse_at > context.now), default=None),
+        changes=changes(tuple(f.reason for f in findings)),
+        environment=context.environment,
+    )
 
 
 def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Context) -> Iterator[Candidate]:
@@ -320,18 +356,35 @@ def _grace_ends(rule: Rule, found: agreement.Finding, context: Context) -> datet
 def _checks(
     rule: Rule, policy: Policy, report: ScanReport, image: ImageReport, context: Context, unknown: Verdict
 ) -> Iterator[Candidate]:
-    selected, judges = policy.checks[rule.id], policy.judges.get(rule.id, {})
-    results: dict[str, list[CheckResult]] = defaultdict(list)
-    for result in (*image.checks, *_posture(report, policy, context), *context.workload_results):
-        results[result.check].append(result)
+    results = (*image.checks, *_posture(report, policy, context), *context.workload_results)
+    selected = policy.checks[rule.id]
     if not selected:
         yield _incomplete(rule.id, "no_such_check", "the rule selects no check", unknown)
+    yield from _selected(rule, selected, policy, results, image.image, context, unknown)
+
+
+def _selected(
+    rule: Rule,
+    selected: Sequence[str],
+    policy: Policy,
+    results: Sequence[CheckResult],
+    image: Image | None,
+    context: Context,
+    unknown: Verdict,
+) -> Iterator[Candidate]:
+    """What the results of the selected checks are worth to a rule, under the rule's own parameters."""
+    judges = policy.judges.get(rule.id, {})
+    by_check: dict[str, list[CheckResult]] = defaultdict(list)
+    for result in results:
+        by_check[result.check].append(result)
     for identifier in selected:
-        if identifier not in results:
+        if identifier not in by_check and identifier in policy.workload_checks and not context.workloads:
+            continue  # the rule is about how the image is run, and nobody asked about that
+        if identifier not in by_check:
             yield _incomplete(rule.id, "not_examined", f"{identifier} was not examined", unknown, identifier)
         judge = judges.get(identifier)
-        for result in results[identifier]:
-            judged = replace(result, outcome=judge(result.outcome, image.image)) if judge else result
+        for result in by_check[identifier]:
+            judged = replace(result, outcome=judge(result.outcome, image)) if judge else result
             yield from _outcome(rule, judged, context, unknown)
 
 
@@ -408,18 +461,38 @@ def _expression(
     context: Context,
     unknown: Verdict,
 ) -> Iterator[Candidate]:
+    variables = expressions.image_variable(report, image, context.now)
+    counts = expressions.finding_counts(image, trusted_sboms(image, policy))
+    if not expressions.names(text, "workload"):
+        yield from _held(rule, text, variables, counts, None, unknown)
+    for workload in context.workloads if expressions.names(text, "workload") else ():
+        yield from _held(rule, text, variables, counts, workload, unknown)
+
+
+def _held(
+    rule: Rule,
+    text: str,
+    image: Mapping[str, Any],
+    counts: Mapping[str, int],
+    workload: Workload | None,
+    unknown: Verdict,
+) -> Iterator[Candidate]:
+    """A violation where the expression holds; incomplete where it cannot be evaluated."""
     try:
-        counts = expressions.finding_counts(image, trusted_sboms(image, policy))
-        holds = expressions.holds(text, expressions.image_variable(report, image, context.now), counts)
+        holds = expressions.holds(text, image, counts, expressions.workload_variable(workload) if workload else None)
     except expressions.ExpressionError as error:
         yield _incomplete(
             rule.id, "expression_failed", f"the rule's expression could not be evaluated: {error}", unknown
         )
         return
     if holds:
-        yield Candidate(
-            Reason(rule.id, ReasonKind.VIOLATION, rule.action, rule.description or f"{rule.id}: {text}", rule.id)
-        )
+        message = rule.description or f"{rule.id}: {text}"
+        evidence: tuple[Evidence, ...] = ()
+        if workload is not None:
+            place = workload.place()
+            message = f"{workload.name}: {message}"
+            evidence = (Evidence(message, path=place.file, pointer=place.pointer, line=place.line),)
+        yield Candidate(Reason(rule.id, ReasonKind.VIOLATION, rule.action, message, rule.id, evidence))
 
 
 def _without_echoes(findings: Sequence[Candidate]) -> list[Candidate]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from scanner.errors import UsageError
 from scanner.model import agreement
 from scanner.model.decision import Reason, ReasonKind, Verdict
 from scanner.model.finding import Vulnerability
 from scanner.model.glob import matches
+from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
+from scanner.model.workload import Workload
 from scanner.policy.context import Context
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,12 +36,14 @@ class Candidate:
         return (self.reason.rule, *agreement.identity(self.vulnerability)) if self.vulnerability else ()
 
 
-def exempted(finding: Candidate, report: ScanReport, image: ImageReport, context: Context) -> Candidate:
-    """A violation that somebody accepted, with a second person's approval, for this image, until a day to come."""
+def exempted(finding: Candidate, names: Collection[str], context: Context) -> Candidate:
+    """A violation that somebody accepted, with a second person's approval, for one of these images, until a day to come.
+
+    ``names`` are the image's repository and digests.
+    """
     reason = finding.reason
     if reason.kind is not ReasonKind.VIOLATION:
         return finding
-    names = {report.repository, str(report.digest), str(image.image.digest)}
     for exemption in context.exemptions:
         if (
             exemption.approved_by
@@ -57,6 +62,20 @@ def exempted(finding: Candidate, report: ScanReport, image: ImageReport, context
             )
             return replace(finding, reason=accepted, worse_at=exemption.expires_at)
     return finding
+
+
+def names_of(report: ScanReport, image: ImageReport) -> frozenset[str]:
+    """What an exemption's ``images`` may name of an image: its repository, its digest, that of its index."""
+    return frozenset((report.repository, str(report.digest), str(image.image.digest)))
+
+
+def names_of_workload(workload: Workload) -> frozenset[str]:
+    """What an exemption's ``images`` may name of the image that a workload runs."""
+    try:
+        reference = Reference.parse(workload.image)
+    except UsageError:
+        return frozenset()
+    return frozenset((reference.name, str(reference.digest or "")))
 
 
 def lapsed(exemption: Exemption, item: Vulnerability | None) -> str:

@@ -2,11 +2,13 @@
 
 Variables: ``image`` (name, tag, digest, os, architecture, size, layers, user, labels, env, age_days,
 and where they are known os_family, os_version, supported_days) and ``counts`` (vulnerabilities by
-severity, ``fixable``, ``unfixed``, each status, ``known_exploited``, ``secrets``, ``components``). An expression that cannot be evaluated decides nothing.
+severity, ``fixable``, ``unfixed``, each status, ``known_exploited``, ``secrets``, ``components``), and where a workload is judged
+``workload`` (see ``workload_variable``). An expression that cannot be evaluated decides nothing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -18,6 +20,9 @@ from scanner.model import agreement
 from scanner.model.finding import STATUSES, Severity
 from scanner.model.scan import AttachedSbom, ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
+from scanner.model.workload import Workload
+
+_LITERAL = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 
 
 class ExpressionError(ValueError):
@@ -30,6 +35,7 @@ def _environment() -> Any:
         variables={
             "image": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
             "counts": cel.Type.Map(cel.Type.STRING, cel.Type.INT),
+            "workload": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
         }
     )
 
@@ -53,10 +59,18 @@ def problem(expression: str) -> str:
     return "" if kind in (cel.Type.BOOL, cel.Type.DYN) else f"is {kind.name()}, not true or false"
 
 
-def holds(expression: str, image: Mapping[str, Any], counts: Mapping[str, int]) -> bool:
+def names(expression: str, variable: str) -> bool:
+    """Whether an expression uses a variable; a word in a text literal is none."""
+    return re.search(rf"(?<![\w.]){variable}\b", _LITERAL.sub('""', expression)) is not None
+
+
+def holds(
+    expression: str, image: Mapping[str, Any], counts: Mapping[str, int], workload: Mapping[str, Any] | None = None
+) -> bool:
     """Whether it holds. Raises ExpressionError for an evaluation error, a spent budget, or a value that is not true or false."""
+    data = {"image": dict(image), "counts": dict(counts), "workload": dict(workload or {})}
     try:
-        value = _compiled(expression).eval(data={"image": dict(image), "counts": dict(counts)}).plain_value()
+        value = _compiled(expression).eval(data=data).plain_value()
     except Exception as error:
         raise ExpressionError(clean_text(str(error), 300)) from error
     if not isinstance(value, bool):
@@ -80,6 +94,25 @@ def image_variable(report: ScanReport, image: ImageReport, now: datetime) -> dic
         "env": [name for name, _ in config.env],
         "age_days": (now - config.created).days if config.created else -1,
         **_lifecycle(image, now),
+    }
+
+
+def workload_variable(workload: Workload) -> dict[str, Any]:
+    """What an expression sees as ``workload``. What the source does not say has no member: ask ``has(workload.user)`` first."""
+    plain = (
+        "name", "image", "source", "kind", "namespace", "unit", "container", "container_kind", "user", "run_as_non_root",
+        "read_only_root", "privileged", "allow_privilege_escalation", "seccomp", "apparmor", "network_mode", "pid_mode",
+        "ipc_mode", "memory", "cpus", "pids_limit", "restart", "healthcheck", "replicas",
+    )  # fmt: skip
+    found = {name: getattr(workload, name) for name in plain}
+    return {name: value for name, value in found.items() if value is not None} | {
+        "labels": dict(workload.labels),
+        "env": [variable.name for variable in workload.environment],
+        "cap_add": list(workload.cap_add),
+        "cap_drop": list(workload.cap_drop),
+        "host_ports": [port.host_port for port in workload.ports if port.host_port is not None],
+        "host_paths": [mount.source for mount in workload.mounts if mount.kind == "bind"],
+        "networks": [network.name for network in workload.networks],
     }
 
 

@@ -66,9 +66,10 @@ class CheckInfo:
     tags: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] = ()  # "cis-docker-1.6/4.1", "dockle/CIS-DI-0001"
     parameters: Mapping[str, Any] = field(default_factory=dict)  # name -> default, whose type is the parameter's
-    judge: Callable[[Outcome, Image, Mapping[str, Any]], Outcome] | None = (
+    judge: Callable[[Outcome, Image | None, Mapping[str, Any]], Outcome] | None = (
         None  # a stored outcome under other parameters
     )
+    of_workload: bool = False  # of how a container is run: without a workload there is nothing to judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +233,7 @@ class _PolicyDocument(_Document):
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500)
 
 
-Judge = Callable[[Outcome, Image], Outcome]
+Judge = Callable[[Outcome, Image | None], Outcome]
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,7 @@ class Policy:
     )  # rule id -> check id -> by the rule's parameters
     posture_max_age: timedelta = timedelta(hours=168)
     accepts_attached: bool = False  # SBOMs beside the image count
+    workload_checks: frozenset[str] = frozenset()  # those of the selected checks that judge workloads
 
 
 @lru_cache(maxsize=64)  # a policy decides about thousands of images, and reading its YAML costs more than deciding
@@ -292,6 +294,7 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         digest=Digest.of(text.encode()),
         signatures_max_age=document.signatures.max_age,
         judges={rule.id: dict(_judges(rule, known)) for rule in document.rules if rule.parameters},
+        workload_checks=frozenset(name for name, info in known.checks.items() if info.of_workload),
     )
 
 
@@ -325,10 +328,10 @@ def _judges(rule: Rule, known: Known) -> Iterable[tuple[str, Judge]]:
 
 
 def _judge(
-    judge: Callable[[Outcome, Image, Mapping[str, Any]], Outcome],
+    judge: Callable[[Outcome, Image | None, Mapping[str, Any]], Outcome],
     parameters: Mapping[str, Any],
     outcome: Outcome,
-    image: Image,
+    image: Image | None,
 ) -> Outcome:
     return judge(outcome, image, parameters)
 

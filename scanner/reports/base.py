@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
 
+from scanner.errors import UsageError
 from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import Incomplete
 from scanner.model.scan import ScanReport
+from scanner.model.workload_audit import AuditReport
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,18 @@ class Refused:
     dockwarden: str  # our version
 
 
+@dataclass(frozen=True)
+class AuditSubject:
+    """What a report about workloads shows. ``titles`` and ``remedies`` are the catalogue's, by check id."""
+
+    audit: AuditReport
+    titles: Mapping[str, str] = field(default_factory=dict)
+    remedies: Mapping[str, str] = field(default_factory=dict)
+    color: bool = False
+    width: int = 100
+    show_all: bool = False
+
+
 class ReportFormat(ABC):
     """``id`` is what ``--format`` and ``?format=`` take; ``media_type`` is used for content negotiation.
 
@@ -96,6 +110,13 @@ class ReportFormat(ABC):
     def render_refused(self, refused: Refused) -> str:
         """A report of this format that says why nothing could be examined; empty where the format has no way to say it."""
         return ""
+
+    def render_audit(self, subject: AuditSubject) -> str:
+        """The report of an audit of workloads. Raises UsageError where the format is about packages only."""
+        raise UsageError(
+            f"the format {self.id} describes what is in images; an audit is about how they are run",
+            hint="use one of: table, json, sarif, junit, gitlab, csv, html, markdown, github",
+        )
 
 
 def format_table(formats: Iterable[ReportFormat]) -> str:

@@ -13,7 +13,8 @@ from scanner.model import agreement
 from scanner.model.finding import Failed, Incomplete
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text, spreadsheet_text
-from scanner.reports.base import ReportFormat, ReportSubject
+from scanner.reports import _audit
+from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
 
 _COLUMNS = (
     "image", "platform", "kind", "id", "severity", "package", "version", "fixed in", "status", "engines", "layer", "path", "text",
@@ -36,6 +37,10 @@ class CsvReport(ReportFormat):
         for row in _rows(subject.report):
             writer.writerow([_cell(value) for value in row])
         return out.getvalue()
+
+    def render_audit(self, subject: AuditSubject) -> str:
+        """See ``ReportFormat.render_audit``."""
+        return _audit.rows(subject)
 
 
 def _rows(report: ScanReport) -> Iterator[tuple[str, ...]]:

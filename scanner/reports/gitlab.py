@@ -18,7 +18,8 @@ from scanner.model import agreement
 from scanner.model.finding import Severity, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
-from scanner.reports.base import Refused, ReportFormat, ReportSubject, gaps
+from scanner.reports import _audit
+from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject, gaps
 
 _LINK = re.compile(r"(https?|ftp)://\S")
 _SEVERITIES = {Severity.NONE: "Info", Severity.UNKNOWN: "Unknown"}
@@ -48,6 +49,10 @@ class GitLabReport(ReportFormat):
         """See ``ReportFormat.render_refused``."""
         said = [(True, f"{refused.target}: {refused.message} ({refused.reason})")]
         return _document(refused.dockwarden, (refused.at, refused.at), said, [])
+
+    def render_audit(self, subject: AuditSubject) -> str:
+        """See ``ReportFormat.render_audit``."""
+        return orjson.dumps(_audit.gitlab(subject), option=orjson.OPT_INDENT_2).decode()
 
 
 def _document(

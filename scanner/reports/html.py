@@ -11,7 +11,8 @@ from scanner.model.finding import Failed, Incomplete
 from scanner.model.image import instruction
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import clean_text
-from scanner.reports.base import ReportFormat, ReportSubject
+from scanner.reports import _audit
+from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
 
 # A document that allows itself nothing but this one style sheet: what was overlooked in escaping still could not run or load anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -39,6 +40,10 @@ class HtmlReport(ReportFormat):
     def render(self, subject: ReportSubject) -> str:
         return "\n".join(_page(subject)) + "\n"
 
+    def render_audit(self, subject: AuditSubject) -> str:
+        """See ``ReportFormat.render_audit``."""
+        return "\n".join(_audit_page(subject)) + "\n"
+
 
 def _page(subject: ReportSubject) -> Iterator[str]:
     report, decision = subject.report, subject.decision
@@ -56,6 +61,17 @@ def _page(subject: ReportSubject) -> Iterator[str]:
     if not report.images:
         yield "<p>No image was examined: that is unknown, not clean.</p>"
     yield f"<p>Scanned {report.finished_at:%Y-%m-%d %H:%M} UTC by Dockwarden {_e(report.dockwarden)}.</p></main></body></html>"
+
+
+def _audit_page(subject: AuditSubject) -> Iterator[str]:
+    yield "<!doctype html>"
+    yield '<html lang="en"><head><meta charset="utf-8">'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
+    yield '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="referrer" content="no-referrer">'
+    yield f"<title>Audit</title><style>{_STYLE}</style></head><body><main>"
+    yield from _audit.html(subject)
+    audit = subject.audit
+    yield f"<p>Audited {audit.finished_at:%Y-%m-%d %H:%M} UTC by Dockwarden {_e(audit.dockwarden)}.</p></main></body></html>"
 
 
 def _decision(decision: Decision) -> Iterator[str]:

@@ -11,8 +11,10 @@ import orjson
 from pydantic import TypeAdapter
 
 from scanner.model.decision import Decision, Verdict
+from scanner.model.finding import CheckResult
 from scanner.model.scan import ScanReport
-from scanner.reports.base import Refused, ReportFormat, ReportSubject
+from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
+from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
 
 # Characters without a shape of their own, which would reorder or hide what stands beside them: JSON can spell them out.
 _UNSEEN = re.compile("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
@@ -38,6 +40,43 @@ def decision_text(decision: Decision, report: ScanReport) -> str:
     """A decision as the gate answers it: one JSON object, with the image's name beside the decision's own members."""
     document = {**decision_document(decision), "image": report.reference, "digest": report.digest}
     return orjson.dumps(document, default=str).decode()
+
+
+def audit_document(audit: AuditReport) -> dict[str, Any]:
+    """An audit as JSON values. Values of environment variables are left out: they can be secrets."""
+    return {
+        "targets": list(audit.targets),
+        "policy": audit.policy,
+        "environment": audit.environment,
+        "finished_at": audit.finished_at.isoformat(),
+        "dockwarden": audit.dockwarden,
+        "workloads": [_workload_document(report) for report in audit.workloads],
+    }
+
+
+def _workload_document(report: WorkloadReport) -> dict[str, Any]:
+    place = report.workload.place()
+    workload = report.workload.facts()
+    workload["environment"] = [{"name": v.name, "origin": v.origin} for v in report.workload.environment]
+    image = report.image
+    return {
+        "verdict": report.verdict,
+        "undecided": report.undecided,
+        "workload": {**workload, "file": place.file, "line": place.line, "column": place.column},
+        "image": None if image is None else _answer().dump_python(image, mode="json"),
+        "decision": decision_document(report.decision),
+        "checks": _checks().dump_python(report.checks, mode="json"),
+    }
+
+
+@lru_cache(maxsize=1)
+def _answer() -> TypeAdapter[ImageAnswer]:
+    return TypeAdapter(ImageAnswer)
+
+
+@lru_cache(maxsize=1)
+def _checks() -> TypeAdapter[tuple[CheckResult, ...]]:
+    return TypeAdapter(tuple[CheckResult, ...])
 
 
 class JsonReport(ReportFormat):
@@ -69,6 +108,16 @@ class JsonReport(ReportFormat):
             "error": error,
             "decision": None,
             "report": None,
+        }
+        return _text(document)
+
+    def render_audit(self, subject: AuditSubject) -> str:
+        """See ``ReportFormat.render_audit``."""
+        document = {
+            "schema": "dockwarden/audit/1",
+            "verdict": subject.audit.verdict,
+            "undecided": subject.audit.undecided,
+            "audit": audit_document(subject.audit),
         }
         return _text(document)
 

@@ -18,7 +18,8 @@ from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import Failed, Incomplete, NotApplicable, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
-from scanner.reports.base import Refused, ReportFormat, ReportSubject
+from scanner.reports import _audit
+from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 
@@ -50,6 +51,13 @@ class JunitReport(ReportFormat):
         """See ``ReportFormat.render_refused``."""
         case = _Case("image", "could be examined", "error", f"{refused.message} ({refused.reason})")
         return _document(refused.target, refused.at, [case])
+
+    def render_audit(self, subject: AuditSubject) -> str:
+        """See ``ReportFormat.render_audit``."""
+        root = _audit.junit(subject)
+        xml.indent(root)
+        text = _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", xml.tostring(root, encoding="unicode"))
+        return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
 def _document(name: str, ended: datetime, cases: Sequence[_Case]) -> str:

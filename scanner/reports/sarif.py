@@ -20,7 +20,8 @@ from scanner.model.decision import Decision, ReasonKind
 from scanner.model.finding import CheckResult, Failed, Severity
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
-from scanner.reports.base import Refused, ReportFormat, ReportSubject, gaps
+from scanner.reports import _audit
+from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject, gaps
 
 _LINK = re.compile(r"https?://[!-~]{1,390}")  # an advisory's address becomes a link: no other scheme
 _LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.UNKNOWN: "error", Severity.MEDIUM: "warning"}
@@ -66,6 +67,10 @@ class SarifReport(ReportFormat):
         return _document(
             refused.dockwarden, refused.at, said, rules=[], results=[], properties={"image": _text(refused.target)}
         )
+
+    def render_audit(self, subject: AuditSubject) -> str:
+        """See ``ReportFormat.render_audit``."""
+        return orjson.dumps(_audit.sarif(subject), option=orjson.OPT_INDENT_2).decode()
 
 
 def _document(

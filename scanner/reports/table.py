@@ -23,8 +23,9 @@ from scanner.model.finding import (
 from scanner.model.lineage import BaseImage, Origin, count, describe, evidence_origin, vulnerability_origin
 from scanner.model.scan import ImageReport
 from scanner.model.untrusted import clean_text
+from scanner.reports import _audit
 from scanner.reports._decision_text import DecisionText, grouped
-from scanner.reports.base import ReportFormat, ReportSubject
+from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
 
 _ANSWERS = {
     TrustStatus.VERIFIED: "signed",
@@ -49,6 +50,10 @@ class TableReport(ReportFormat):
     def render(self, subject: ReportSubject) -> str:
         page = _Page(subject)
         return "\n".join(page.lines()) + "\n"
+
+    def render_audit(self, subject: AuditSubject) -> str:
+        """See ``ReportFormat.render_audit``."""
+        return _audit.table(subject)
 
 
 class _Page:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from scanner import catalog
@@ -14,6 +16,10 @@ from scanner.model.finding import CheckResult, Incomplete, Outcome
 from scanner.model.reference import Reference
 from scanner.model.scan import ScanReport
 from scanner.model.workload import Workload
+from scanner.model.workload_audit import WorkloadReport
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate_workload
+from scanner.policy.rules import Policy
 from scanner.workloads._documents import parse
 from scanner.workloads.base import WorkloadSource
 
@@ -57,19 +63,60 @@ def _repository(text: str) -> str:
 
 def examine(workloads: Iterable[Workload], found: ScanReport) -> tuple[CheckResult, ...]:
     """Every workload check on every workload, with the image as its evidence describes it (its files are not read again)."""
-    image = found.images[0].image if len(found.images) == 1 else None
-    subject = ImageSubject(image, None, "rootfs_not_kept") if image else None
-    return tuple(
-        CheckResult(check.id, _outcome(check, workload, subject), check.severity)
-        for workload in workloads
-        for check in catalog.workload_checks().values()
+    subject = image_subject(found)
+    return tuple(result for workload in workloads for result in check(workload, subject))
+
+
+def image_subject(found: ScanReport) -> ImageSubject | None:
+    """The image that checks of workloads see: its config and the stored outcomes. None where an index holds several."""
+    if len(found.images) != 1:
+        return None
+    own = found.images[0]
+    return ImageSubject(
+        own.image, None, "rootfs_not_kept", results={result.check: result.outcome for result in own.checks}
     )
 
 
-def _outcome(check: WorkloadCheck, workload: Workload, subject: ImageSubject | None) -> Outcome:
+def check(workload: Workload, subject: ImageSubject | None) -> tuple[CheckResult, ...]:
+    """Every workload check on one workload. A check that does not concern it is ``NotApplicable``."""
+    return tuple(
+        CheckResult(each.id, _outcome(each, workload, subject), each.severity)
+        for each in catalog.workload_checks().values()
+    )
+
+
+def judge(
+    workload: Workload, policy: Policy, subject: ImageSubject | None, now: datetime, environment: str = ""
+) -> WorkloadReport:
+    """How one workload is run, checked and decided by the rules about workloads."""
+    results = check(workload, subject)
+    context = Context(now, environment=environment, remedies=catalog.remedies())
+    return WorkloadReport(workload, results, evaluate_workload(workload, results, policy, context))
+
+
+def with_kubernetes_version(workload: Workload, version: str) -> Workload:
+    """The workload, to be judged by the Pod Security Standards of a Kubernetes version (``1.34``)."""
+    return replace(workload, pod=replace(workload.pod, kubernetes_version=version)) if workload.pod else workload
+
+
+def read_target(target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]:
+    """The workloads of what ``audit`` takes: SOURCE, or SOURCE:FILE as ``WorkloadSource.load`` reads it. Raises UsageError."""
+    name, colon, rest = target.partition(":")
+    source = catalog.workload_sources().get(name)
+    if source is None:
+        known = ", ".join(catalog.workload_sources())
+        raise UsageError(f"not a source of workloads: {name!r}", hint=f"write SOURCE:FILE; the sources are {known}")
+    if not colon:
+        return source.running()
+    if not rest:
+        raise UsageError(f"{target}: no file is named", hint=f"write {name}:FILE, or {name}:- for standard input")
+    return source.load(rest, stdin)
+
+
+def _outcome(asked: WorkloadCheck, workload: Workload, subject: ImageSubject | None) -> Outcome:
     try:
-        return check.examine(workload, subject)
+        return asked.examine(workload, subject)
     except Exception as error:
         # A stage boundary: a check that breaks has examined nothing, and must not take the gate down.
-        logging.getLogger(__name__).exception("a workload check failed", extra={"check": check.id})
-        return Incomplete("check_failed", f"{check.id} broke on this workload ({type(error).__name__})")
+        logging.getLogger(__name__).exception("a workload check failed", extra={"check": asked.id})
+        return Incomplete("check_failed", f"{asked.id} broke on this workload ({type(error).__name__})")

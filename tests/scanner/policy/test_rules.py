@@ -80,7 +80,7 @@ def test_checks_by_tag_and_benchmark() -> None:
     text = GOOD.replace(
         "    check: root-user\n", "    benchmark: [cis-docker-1.6/4.1, dockle/CIS-DI-0006]\n    tag: naming\n"
     )
-    assert parse_policy(text, known=KNOWN).checks["a"] == ("healthcheck", "latest-tag", "root-user")
+    assert parse_policy(text, known=KNOWN).checks["a"] == ("healthcheck", "latest-tag", "root-user", "runs-as-root")
 
 
 def test_json_is_yaml() -> None:

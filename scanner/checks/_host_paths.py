@@ -1,0 +1,55 @@
+"""Paths of the host that give away the host."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+
+# Sockets that start containers: whoever can write there is root on the host.
+SOCKETS = (
+    "/var/run/docker.sock",
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/var/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/var/run/crio/crio.sock",
+    "/run/podman/podman.sock",
+    "/var/run/podman/podman.sock",
+    "/run/buildkit/buildkitd.sock",
+    "/run/k3s/containerd/containerd.sock",
+    "\\\\.\\pipe\\docker_engine",
+)
+_SENSITIVE = ("/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr", "/bin", "/sbin", "/root", "/home",
+              "/var/lib/docker", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd", "/var/run", "/run",
+              "/etc/kubernetes", "/var/log")  # fmt: skip
+# Parts of these that programs mount for good reason, and that give nothing away.
+_HARMLESS = (
+    "/etc/localtime",
+    "/etc/timezone",
+    "/usr/share/zoneinfo",
+    "/dev/null",
+    "/etc/ssl/certs",
+    "/usr/share/ca-certificates",
+)
+
+
+def normal(path: str) -> str:
+    """The path without ``.``, ``..`` and doubled slashes."""
+    return posixpath.normpath("/" + path.lstrip("/")) if path.startswith("/") else path
+
+
+def reaches(path: str, targets: Iterable[str]) -> bool:
+    """Whether a mount of ``path`` holds one of the targets: it is one, or a directory above one."""
+    own = normal(path)
+    return any(own == target or target.startswith(own.rstrip("/") + "/") for target in targets)
+
+
+def is_sensitive(path: str) -> bool:
+    """Whether a mount of ``path`` shows or changes what the host rests on."""
+    own = normal(path)
+    if own == "/":
+        return True
+    if any(own == harmless or own.startswith(f"{harmless}/") for harmless in _HARMLESS):
+        return False
+    below = any(own == sensitive or own.startswith(f"{sensitive}/") for sensitive in _SENSITIVE)
+    return below or reaches(own, _SENSITIVE)

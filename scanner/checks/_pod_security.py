@@ -1,0 +1,45 @@
+"""What the Pod Security Standards say for a version of Kubernetes.
+
+https://kubernetes.io/docs/concepts/security/pod-security-standards/, and the source that decides:
+``k8s.io/pod-security-admission/policy``. Versions up to 1.37 are known; a later one is judged as the newest known.
+"""
+
+from __future__ import annotations
+
+from scanner.model.workload import PodSettings, Workload
+
+_NEWEST = 37
+_SYSCTLS = (
+    (0, ("kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range",
+         "net.ipv4.ip_unprivileged_port_start")),
+    (27, ("net.ipv4.ip_local_reserved_ports",)),
+    (29, ("net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl",
+          "net.ipv4.tcp_keepalive_probes")),
+    (32, ("net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem")),
+    (37, ("net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_notsent_lowat")),
+)  # fmt: skip
+_SELINUX = frozenset(("", "container_t", "container_init_t", "container_kvm_t"))
+
+
+def minor(pod: PodSettings) -> int:
+    """The minor version whose rules hold; the newest known where none was asked for."""
+    text = pod.kubernetes_version.removeprefix("v").partition(".")[2]
+    return min(int(text), _NEWEST) if text.isascii() and text.isdigit() else _NEWEST
+
+
+def relaxed_by_user_namespace(pod: PodSettings) -> bool:
+    """Whether a pod with a user namespace of its own may be root inside it (from 1.35, KEP-127)."""
+    return pod.host_users is False and minor(pod) >= 35
+
+
+def safe_sysctls(workload: Workload) -> frozenset[str]:
+    """Kernel parameters that are namespaced and safe. Docker and ECS allow what is namespaced; the safe ones are the same."""
+    version = minor(workload.pod) if workload.pod else _NEWEST
+    return frozenset(name for since, names in _SYSCTLS if version >= since for name in names)
+
+
+def selinux_types(workload: Workload) -> frozenset[str]:
+    """SELinux types that a container may ask for."""
+    if workload.pod is not None and minor(workload.pod) < 31:
+        return _SELINUX
+    return _SELINUX | {"container_engine_t"}

@@ -1,0 +1,64 @@
+"""AppArmor is switched off or not in force (CIS Docker 5.2, Pod Security Standards: baseline)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+
+def _unconfined(profile: str | None) -> bool:
+    """RuntimeDefault, Localhost and a profile's own name confine; nothing said leaves it to the runtime."""
+    return profile is not None and profile.partition("/")[0].lower() in ("unconfined", "")
+
+
+def _refused(value: str) -> bool:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline: what the annotation may say."""
+    return not (value in ("", "runtime/default") or value.startswith("localhost/"))
+
+
+class ApparmorProfile(ContainerCheck):
+    """Runs without an AppArmor profile."""
+
+    id = "apparmor-profile"
+    title = "Runs without an AppArmor profile"
+    severity = Severity.MEDIUM
+    remedy = "securityContext: {appArmorProfile: {type: RuntimeDefault}}"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "securityContext: {appArmorProfile: {type: RuntimeDefault}}",
+        "compose": "remove: security_opt: [apparmor=unconfined]",
+        "docker": "docker run without --security-opt apparmor=unconfined",
+        "swarm": '"Privileges": {"AppArmor": {"Mode": "default"}}',
+        "ecs": "remove apparmor:unconfined from dockerSecurityOptions",
+        "marathon": "remove the parameter security-opt",
+    }
+    looks_at = "the AppArmor profile; of a running container the one in force"
+    cannot_see = "whether the host has AppArmor, where a document is all there is"
+    cis = ("5.2",)
+    pss = ("appArmorProfile",)
+    trivy = ("KSV-0002",)
+    kubesec = ('.metadata .annotations ."container.apparmor.security.beta.kubernetes.io/nginx"',)
+    nsa = ("Kubernetes Pod security",)
+    tags = ("workload", "workload-hardening")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        if workload.pod is not None:
+            if any(_refused(value) for _, value in workload.pod.apparmor_annotations):
+                return self.failed(
+                    workload, evidence(workload, "an annotation asks for a profile that is not allowed", "apparmor")
+                )
+            if _unconfined(workload.apparmor):
+                return self.failed(
+                    workload, evidence(workload, f"its AppArmor profile is {workload.apparmor}", "apparmor")
+                )
+            return Passed()
+        if _unconfined(workload.apparmor):
+            return self.failed(workload, evidence(workload, "AppArmor does not confine it", "apparmor"))
+        if workload.kind == "container" and workload.apparmor is None:
+            return self.failed(workload, evidence(workload, "no AppArmor profile is in force for it", "apparmor"))
+        return Passed()

@@ -1,0 +1,38 @@
+"""Central logging (CIS Docker 2.13)."""
+
+from __future__ import annotations
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import EngineCheck
+from scanner.model.finding import Failed, Incomplete, Outcome, Passed, Severity
+from scanner.model.workload import EngineFacts, Workload
+
+
+class EngineCentralLogging(EngineCheck):
+    """The engine keeps its containers' logs to itself."""
+
+    id = "engine-central-logging"
+    title = "The engine keeps its containers' logs to itself"
+    severity = Severity.LOW
+    remedy = '"log-driver": "syslog", "log-opts": {"syslog-address": "tcp+tls://logs.example.com:6514"}'
+    looks_at = "the default log driver"
+    cannot_see = "a collector that reads the files on the host"
+    cis = ("2.13",)
+    article = ("Logging and Monitoring: Centralized Logging",)
+    tags = ("engine", "workload-hardening")
+
+    def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
+        """See ``EngineCheck.examine_engine``."""
+        if not engine.logging_driver:
+            return Incomplete("not_told", "nothing tells the log driver")
+        if engine.logging_driver in ("json-file", "local", "none"):
+            return Failed(
+                (
+                    evidence(
+                        workload,
+                        f"the default log driver is {engine.logging_driver}: logs stay on the host",
+                        "logging_driver",
+                    ),
+                )
+            )
+        return Passed()

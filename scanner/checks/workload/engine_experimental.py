@@ -1,0 +1,30 @@
+"""The engine runs experimental features (CIS Docker 2.18)."""
+
+from __future__ import annotations
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import EngineCheck
+from scanner.model.finding import Failed, Incomplete, Outcome, Passed, Severity
+from scanner.model.workload import EngineFacts, Workload
+
+
+class EngineExperimental(EngineCheck):
+    """The engine runs experimental features."""
+
+    id = "engine-experimental"
+    title = "The engine runs experimental features"
+    severity = Severity.LOW
+    remedy = '"experimental": false'
+    looks_at = "experimental in docker info and daemon.json"
+    cannot_see = "how the engine was started, where daemon.json alone was read"
+    cis = ("2.18",)
+    tags = ("engine", "workload-hardening")
+
+    def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
+        """See ``EngineCheck.examine_engine``."""
+        if engine.experimental is None:
+            return Incomplete("not_told", "nothing tells about experimental features")
+
+        if engine.experimental:
+            return Failed((evidence(workload, "experimental features are on", "experimental"),))
+        return Passed()

@@ -1,0 +1,32 @@
+"""The engine uses the userland proxy (CIS Docker 2.16)."""
+
+from __future__ import annotations
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import EngineCheck
+from scanner.model.finding import Failed, Incomplete, Outcome, Passed, Severity
+from scanner.model.workload import EngineFacts, Workload
+
+
+class EngineUserlandProxy(EngineCheck):
+    """The engine uses the userland proxy."""
+
+    id = "engine-userland-proxy"
+    title = "The engine uses the userland proxy"
+    severity = Severity.LOW
+    remedy = '"userland-proxy": false'
+    looks_at = "userland-proxy in daemon.json"
+    cannot_see = "how the engine was started, where daemon.json alone was read"
+    cis = ("2.16",)
+    tags = ("engine", "workload-hardening")
+
+    def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
+        """See ``EngineCheck.examine_engine``."""
+        if engine.userland_proxy is None:
+            return Incomplete("not_told", "only daemon.json tells about the userland proxy")
+
+        if engine.userland_proxy:
+            return Failed(
+                (evidence(workload, "the userland proxy is on: it hides the addresses of clients", "userland_proxy"),)
+            )
+        return Passed()

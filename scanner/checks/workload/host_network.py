@@ -1,0 +1,50 @@
+"""Shares the network of the host (CIS Docker 5.10, Pod Security Standards: baseline)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+
+class HostNetwork(ContainerCheck):
+    """Shares the network of the host."""
+
+    id = "host-network"
+    title = "Shares the network of the host"
+    severity = Severity.HIGH
+    remedy = "hostNetwork: false"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "hostNetwork: false",
+        "compose": "network_mode: bridge",
+        "docker": "docker run without --network host",
+        "swarm": "attach the service to an overlay network",
+        "ecs": '"networkMode": "awsvpc"',
+        "marathon": '"networks": [{"mode": "container/bridge"}]',
+    }
+    looks_at = "the network mode"
+    cannot_see = "what the program does with it"
+    cis = ("5.10",)
+    pss = ("hostNamespaces",)
+    trivy = ("KSV-0009",)
+    kubesec = (".spec .hostNetwork == true",)
+    nsa = ("Kubernetes Pod security",)
+    article = ("Networking: Host Networking",)
+    tags = ("workload", "workload-danger")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        if workload.network_mode != "host":
+            return Passed()
+        return self.failed(
+            workload,
+            evidence(
+                workload,
+                "it uses the host's network: every service on the host's loopback is open to it",
+                "network_mode",
+            ),
+        )

@@ -1,0 +1,57 @@
+"""Capabilities that are not dropped (Pod Security Standards: restricted)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+
+def _is_windows(workload: Workload) -> bool:
+    return workload.pod is not None and workload.pod.os == "windows"
+
+
+class KeptCapabilities(ContainerCheck):
+    """A container starts with 14 capabilities, and most programs need none of them."""
+
+    id = "kept-capabilities"
+    title = "Keeps capabilities that it does not need"
+    severity = Severity.MEDIUM
+    remedy = "securityContext: {capabilities: {drop: [ALL]}}"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "securityContext: {capabilities: {drop: [ALL]}}",
+        "compose": "cap_drop: [ALL]",
+        "docker": "docker run --cap-drop ALL",
+        "swarm": "docker service update --cap-drop ALL",
+        "ecs": '"linuxParameters": {"capabilities": {"drop": ["ALL"]}}',
+        "marathon": '{"key": "cap-drop", "value": "ALL"}',
+    }
+    looks_at = "whether ALL capabilities are dropped, and which are added again"
+    cannot_see = "which capabilities the program needs"
+    pss = ("capabilities_restricted",)
+    trivy = ("KSV-0003", "KSV-0004", "KSV-0106")
+    kubesec = ('containers[] .securityContext .capabilities .drop | index("ALL")',)
+    nsa = ("Kubernetes Pod security",)
+    tags = ("workload", "workload-hardening")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        if _is_windows(workload):
+            return NotApplicable("Windows has no capabilities")
+        if workload.privileged:
+            return self.failed(
+                workload, evidence(workload, "a privileged container drops no capability", "privileged", "cap_drop")
+            )
+        seen = []
+        if "ALL" not in workload.cap_drop:
+            seen.append(evidence(workload, "it does not drop ALL capabilities", "cap_drop"))
+        seen += [
+            evidence(workload, f"it adds the capability {name}", "cap_add", name=name)
+            for name in workload.cap_add
+            if name != "NET_BIND_SERVICE"
+        ]
+        return self.failed(workload, *seen) if seen else Passed()

@@ -1,0 +1,47 @@
+"""No-new-privileges is not set (CIS Docker 5.26, Pod Security Standards: restricted)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+
+class PrivilegeEscalation(ContainerCheck):
+    """Without no-new-privileges a setuid program in the image gives root to anybody who gets in."""
+
+    id = "privilege-escalation"
+    title = "Processes can gain privileges"
+    severity = Severity.MEDIUM
+    remedy = "securityContext: {allowPrivilegeEscalation: false}"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "securityContext: {allowPrivilegeEscalation: false}",
+        "compose": 'security_opt: ["no-new-privileges:true"]',
+        "docker": "docker run --security-opt no-new-privileges",
+        "swarm": '"Privileges": {"NoNewPrivileges": true}',
+        "ecs": '"dockerSecurityOptions": ["no-new-privileges"]',
+        "marathon": '{"key": "security-opt", "value": "no-new-privileges"}',
+    }
+    looks_at = "allowPrivilegeEscalation: false, or no-new-privileges"
+    cannot_see = "the engine's own default (dockerd --no-new-privileges), where a document is all there is"
+    cis = ("5.26",)
+    pss = ("allowPrivilegeEscalation",)
+    trivy = ("KSV-0001",)
+    kubesec = ("containers[] .securityContext .allowPrivilegeEscalation == true",)
+    nsa = ("Kubernetes Pod security",)
+    tags = ("workload", "workload-hardening")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        if workload.pod is not None and workload.pod.os == "windows":
+            return NotApplicable("Windows has no such setting")
+        if workload.allow_privilege_escalation is False:
+            return Passed()
+        return self.failed(
+            workload,
+            evidence(workload, "a process in it can gain privileges (setuid programs)", "allow_privilege_escalation"),
+        )

@@ -1,0 +1,47 @@
+"""Privileged host ports (CIS Docker 5.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+
+class PrivilegedHostPorts(ContainerCheck):
+    """Takes a privileged port of the host."""
+
+    id = "privileged-host-ports"
+    title = "Takes a privileged port of the host"
+    severity = Severity.LOW
+    remedy = "hostPort of 1024 or more, or a Service"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "hostPort of 1024 or more, or a Service",
+        "compose": 'ports: ["8443:8443"]',
+        "docker": "docker run -p 8443:8443",
+        "swarm": "docker service update --publish-add 8443:8443",
+        "ecs": '"hostPort": 8443',
+        "marathon": '"hostPort": 8443',
+    }
+    looks_at = "ports of the host below 1024"
+    cannot_see = "what else listens there"
+    cis = ("5.8",)
+    tags = ("workload", "workload-hardening")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        seen = [
+            evidence(
+                workload,
+                f"it takes the privileged port {port.host_port} of the host",
+                f"ports/{number}",
+                "ports",
+                name=str(port.host_port),
+            )
+            for number, port in enumerate(workload.ports)
+            if port.host_port and port.host_port < 1024
+        ]
+        return self.failed(workload, *seen) if seen else Passed()

@@ -1,0 +1,75 @@
+"""The user that the container really runs as: image, runtime and pod together (CIS Docker 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import Failed, Incomplete, NotApplicable, Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+_ROOT = ("root", "toor")
+
+
+class RunsAsRoot(ContainerCheck):
+    """Root in the container is root on the host as soon as anything else is wrong."""
+
+    id = "runs-as-root"
+    title = "Runs as root"
+    severity = Severity.HIGH
+    remedy = "securityContext: {runAsNonRoot: true, runAsUser: 10001}"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "securityContext: {runAsNonRoot: true, runAsUser: 10001}",
+        "compose": 'user: "10001:10001"',
+        "docker": "docker run --user 10001:10001",
+        "swarm": "docker service update --user 10001:10001",
+        "ecs": '"user": "10001:10001"',
+        "marathon": '{"key": "user", "value": "10001:10001"}',
+    }
+    looks_at = "the user that the workload gives, runAsNonRoot, and the image's own user where the image was examined"
+    cannot_see = "an entrypoint that changes its user itself"
+    cis = ("4.1",)
+    trivy = ("KSV-0012", "KSV-0105")
+    kubesec = (
+        "containers[] .securityContext .runAsNonRoot == true",
+        "containers[] .securityContext .runAsUser -gt 10000",
+    )
+    nsa = ("Non-root containers and rootless container engines",)
+    article = ("Security: Run as Non-Root",)
+    tags = ("workload", "workload-danger")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        if workload.pod is not None and "windows" in (workload.pod.os, workload.pod.node_os):
+            return NotApplicable("a Windows container has no root")
+        user = workload.user.partition(":")[0].strip() if workload.user is not None else ""
+        if user:
+            return self._given(workload, user)
+        if workload.run_as_non_root:
+            return Passed()  # the kubelet refuses to start the image as root
+        if image is None:
+            return Incomplete(
+                "image_unknown", f"{workload.name}: it runs as the user of its image, which was not examined"
+            )
+        return self._of_image(workload, image)
+
+    def _given(self, workload: Workload, user: str) -> Outcome:
+        if user.lstrip("+-").isdigit():
+            uid = int(user[:20]) & 0xFFFFFFFF  # runtimes keep 32 bits of it (CVE-2024-40635)
+            if uid == 0:
+                return self.failed(workload, evidence(workload, f"it runs as user {user}, which is root", "user"))
+            return Passed()
+        if user in _ROOT:
+            return self.failed(workload, evidence(workload, f"it runs as {user}", "user"))
+        return Passed()
+
+    def _of_image(self, workload: Workload, image: ImageSubject) -> Outcome:
+        found = image.results.get("root-user")
+        if isinstance(found, Passed):
+            return Passed()
+        if isinstance(found, Failed):
+            why = found.evidence[0].message if found.evidence else "its image runs as root"
+            return self.failed(workload, evidence(workload, f"no user is given, and {why}", "user"))
+        return Incomplete("image_unknown", f"{workload.name}: the user of its image is not known")

@@ -1,0 +1,43 @@
+"""No seccomp profile is asked for (Pod Security Standards: restricted)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+
+class SeccompUnset(ContainerCheck):
+    """Does not ask for a seccomp profile."""
+
+    id = "seccomp-unset"
+    title = "Does not ask for a seccomp profile"
+    severity = Severity.MEDIUM
+    remedy = "securityContext: {seccompProfile: {type: RuntimeDefault}}"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "securityContext: {seccompProfile: {type: RuntimeDefault}}",
+    }
+    looks_at = "seccompProfile of the container and its pod"
+    cannot_see = "a kubelet that sets one by itself (--seccomp-default)"
+    pss = ("seccompProfile_restricted",)
+    trivy = ("KSV-0030",)
+    kubesec = ('.metadata .annotations ."container.seccomp.security.alpha.kubernetes.io/pod"',)
+    nsa = ("Kubernetes Pod security",)
+    tags = ("workload", "workload-hardening")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        if workload.pod is None:
+            return NotApplicable("every other runtime has a seccomp profile by default")
+        if workload.pod.os == "windows":
+            return NotApplicable("Windows has no seccomp")
+        profile = workload.seccomp or ""
+        if profile == "RuntimeDefault" or profile == "Localhost" or profile.startswith("Localhost/"):
+            return Passed()
+        return self.failed(
+            workload, evidence(workload, "no seccomp profile is asked for, and Kubernetes gives none", "seccomp", "pod")
+        )

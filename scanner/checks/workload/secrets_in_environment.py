@@ -1,0 +1,50 @@
+"""Secrets in environment variables (CIS Docker 7.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._variables import is_secret
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+
+class SecretsInEnvironment(ContainerCheck):
+    """Has a secret in its environment."""
+
+    id = "secrets-in-environment"
+    title = "Has a secret in its environment"
+    severity = Severity.HIGH
+    remedy = "mount the Secret as a volume"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "mount the Secret as a volume",
+        "compose": "secrets: [db_password]; read /run/secrets/db_password",
+        "docker": "docker run with a mounted file instead of --env",
+        "swarm": "docker secret create; docker service update --secret-add",
+        "ecs": '"secrets": [{"name": …, "valueFrom": "arn:…"}]',
+        "marathon": '"env": {"PASSWORD": {"secret": "name"}}',
+    }
+    looks_at = "names and values of variables: a name of a secret with a value of its own, a private key, a token of a known shape, a URL with a password"
+    cannot_see = "secrets under names that tell nothing"
+    cis = ("7.4",)
+    trivy = ("KSV-0109",)
+    nsa = ("Protecting Pod secrets",)
+    tags = ("workload", "workload-danger")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        seen = [
+            evidence(
+                workload,
+                f"the variable {variable.name} looks like a secret and its value stands in the document",
+                f"environment/{number}",
+                "environment",
+                name=variable.name,
+            )
+            for number, variable in enumerate(workload.environment)
+            if variable.origin in ("literal", "file") and variable.value and is_secret(variable.name, variable.value)
+        ]
+        return self.failed(workload, *seen) if seen else Passed()

@@ -1,0 +1,49 @@
+"""The service account token is mounted (NSA/CISA hardening)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+
+class ServiceAccountToken(ContainerCheck):
+    """Carries a token of the cluster."""
+
+    id = "service-account-token"
+    title = "Carries a token of the cluster"
+    severity = Severity.LOW
+    remedy = "automountServiceAccountToken: false"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "automountServiceAccountToken: false",
+    }
+    looks_at = "automountServiceAccountToken and serviceAccountName of the pod"
+    cannot_see = "the setting of the ServiceAccount itself"
+    trivy = ("KSV-0036",)
+    kubesec = (".spec .serviceAccountName",)
+    nsa = ("Protecting Pod service account tokens",)
+    tags = ("workload", "workload-hardening")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        pod = workload.pod
+        if pod is None:
+            return NotApplicable("only Kubernetes has service accounts")
+        if pod.automount_token is False:
+            return Passed()
+        account = pod.service_account or "default"
+        if pod.service_account and pod.automount_token:
+            return Passed()  # somebody asked for it, by name
+        return self.failed(
+            workload,
+            evidence(
+                workload,
+                f"the token of the service account {account} is mounted, though nobody asked for it",
+                "automount_token",
+                "pod",
+            ),
+        )

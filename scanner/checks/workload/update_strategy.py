@@ -1,0 +1,61 @@
+"""How a new version is rolled out (Deployment Strategies: rolling updates)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+_ROLLED = ("service", "Deployment", "StatefulSet", "DaemonSet", "app", "task-definition")
+
+
+class UpdateStrategy(ContainerCheck):
+    """Is updated without care."""
+
+    id = "update-strategy"
+    title = "Is updated without care"
+    severity = Severity.LOW
+    remedy = "strategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "strategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}",
+        "compose": "deploy: {update_config: {parallelism: 1, order: start-first, failure_action: rollback}}",
+        "swarm": "docker service update --update-parallelism 1 --update-order start-first --update-failure-action rollback",
+        "ecs": '"deploymentConfiguration": {"minimumHealthyPercent": 100, "maximumPercent": 200}',
+        "marathon": '"upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 0.2}',
+    }
+    looks_at = "update settings: type, parallelism, order, failure action, maxUnavailable"
+    cannot_see = "what a deployment tool does around it"
+    article = ("Deployment Strategies: Rolling Updates",)
+    tags = ("workload", "workload-hardening")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        if workload.kind not in _ROLLED:
+            return NotApplicable("nothing rolls it out")
+        if workload.source == "ecs" and workload.update is None and workload.replicas is None:
+            return NotApplicable("no service in what was read runs this task definition")
+        if workload.source == "compose" and workload.update is None:
+            return NotApplicable("docker compose has no rolling updates; a stack has")
+        update = workload.update
+        if update is None:
+            if workload.source == "kubernetes":
+                return Passed()
+            return self.failed(
+                workload, evidence(workload, "it says nothing about how a new version is rolled out", "update")
+            )
+        seen = []
+        if update.type in ("Recreate", "OnDelete") or update.max_unavailable == "100%":
+            seen.append(
+                evidence(
+                    workload, f"an update stops all of it at once ({update.type or update.max_unavailable})", "update"
+                )
+            )
+        if workload.source in ("swarm", "compose") and update.parallelism == "0":
+            seen.append(evidence(workload, "an update replaces every task at once (parallelism 0)", "update"))
+        if update.failure_action == "continue":
+            seen.append(evidence(workload, "an update that fails goes on (failure_action continue)", "update"))
+        return self.failed(workload, *seen) if seen else Passed()

@@ -1,0 +1,84 @@
+"""The root file system is writable (CIS Docker 5.13), judged with what the image writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from scanner.checks._workloads import evidence
+from scanner.checks.base import ContainerCheck, ImageSubject
+from scanner.model.finding import Failed, NotApplicable, Outcome, Passed, Severity
+from scanner.model.workload import Workload
+
+
+def _needs(image: ImageSubject | None) -> tuple[str, ...] | None:
+    """Directories that the image shows that it writes; None where it was not examined."""
+    found = image.results.get("read-only-root-filesystem") if image else None
+    if isinstance(found, Passed):
+        return ()
+    return tuple(e.path for e in found.evidence if e.path) if isinstance(found, Failed) else None
+
+
+def _covered(path: str, workload: Workload) -> bool:
+    return any(
+        not mount.read_only and f"{path}/".startswith(f"{mount.target.strip('/')}/")
+        for mount in workload.mounts
+        if mount.target.strip("/")
+    )
+
+
+def _advice(workload: Workload, needs: tuple[str, ...] | None) -> str:
+    if needs is None:
+        return ""
+    missing = [path for path in needs if not _covered(path, workload)]
+    if not missing:
+        return "; it can be read-only as it is"
+    return "; to make it read-only, mount a tmpfs or volume at " + ", ".join(f"/{path}" for path in missing[:10])
+
+
+class WritableRootFilesystem(ContainerCheck):
+    """Has a writable root file system."""
+
+    id = "writable-root-filesystem"
+    title = "Has a writable root file system"
+    severity = Severity.MEDIUM
+    remedy = "securityContext: {readOnlyRootFilesystem: true}"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "kubernetes": "securityContext: {readOnlyRootFilesystem: true}",
+        "compose": "read_only: true",
+        "docker": "docker run --read-only",
+        "swarm": "docker service update --read-only",
+        "ecs": '"readonlyRootFilesystem": true',
+        "marathon": '{"key": "read-only", "value": "true"}',
+    }
+    looks_at = "the read-only setting, and with the image's evidence the directories that it writes"
+    cannot_see = "what the program writes that its image does not show"
+    cis = ("5.13",)
+    trivy = ("KSV-0014",)
+    kubesec = ("containers[] .securityContext .readOnlyRootFilesystem == true",)
+    nsa = ("Immutable container file systems",)
+    article = ("Security: Read-Only Filesystems",)
+    tags = ("workload", "workload-hardening")
+
+    def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
+        """See ``ContainerCheck.examine_container``."""
+        if workload.pod is not None and "windows" in (workload.pod.os, workload.pod.node_os):
+            return NotApplicable("Windows needs a writable root file system")
+        needs = _needs(image)
+        if not workload.read_only_root:
+            return self.failed(
+                workload,
+                evidence(workload, f"its root file system is writable{_advice(workload, needs)}", "read_only_root"),
+            )
+        missing = [path for path in needs or () if not _covered(path, workload)]
+        if missing:
+            paths = ", ".join(f"/{path}" for path in missing[:10])
+            return self.failed(
+                workload,
+                evidence(
+                    workload,
+                    f"it is read-only, but its image writes to {paths}: mount a tmpfs or volume there",
+                    "mounts",
+                ),
+            )
+        return Passed()

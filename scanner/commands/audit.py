@@ -1,0 +1,196 @@
+"""``dockwarden audit``: how containers are run, read from documents or from a running engine, and judged."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from scanner import __version__, catalog
+from scanner.checks.base import ImageSubject
+from scanner.commands._console import FILE, Exit, choose, pass_settings, read_policy, tell, write
+from scanner.config import Secret, Settings
+from scanner.errors import ScannerError, UsageError
+from scanner.model.decision import Verdict
+from scanner.model.workload import Workload
+from scanner.model.workload_audit import AuditReport, ImageAnswer
+from scanner.policy.rules import Policy
+from scanner.reports.base import AuditSubject
+from scanner.services import workloads
+
+_VERSION = re.compile(r"v?1\.(\d{1,3})")
+_REASONS = 3
+
+
+@click.command(
+    epilog="Exit codes: 0 allow or warn; 1 denied; 2 a document that cannot be read; 3 could not be decided."
+)
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("--policy", "policy_file", type=FILE, help="Policy to decide by; the built-in default otherwise.")
+@click.option(
+    "--format", "format_", default="table", show_default=True, help="Report format: table, json, sarif, github …"
+)
+@click.option("-o", "--output", type=FILE, help="Write the report to a file instead of stdout.")
+@click.option("--environment", default="", help="Where the workloads run, for example production.")
+@click.option(
+    "--kubernetes-version",
+    metavar="X.Y",
+    help="Judge pods by this version's Pod Security Standards; the newest otherwise.",
+)
+@click.option("--scan-images", is_flag=True, help="Scan each image here, and judge it with its workload.")
+@click.option("--server", envvar="DOCKWARDEN_SERVER", metavar="URL", help="Ask this server for each image's verdict.")
+@click.option("--token", envvar="DOCKWARDEN_TOKEN", help="API token with scope 'gate' (better: DOCKWARDEN_TOKEN).")
+@click.option("--wait", default=600, show_default=True, metavar="SECONDS", help="How long to wait for a server's scan.")
+@click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for the server and for registries.")
+@click.option("--all", "show_all", is_flag=True, help="Show every reason, not only the first ten of a workload.")
+@pass_settings
+def audit(
+    settings: Settings,
+    targets: tuple[str, ...],
+    policy_file: Path | None,
+    format_: str,
+    output: Path | None,
+    environment: str,
+    kubernetes_version: str | None,
+    scan_images: bool,
+    server: str | None,
+    token: str | None,
+    wait: int,
+    ca_file: Path | None,
+    show_all: bool,
+) -> Exit:
+    """Judge how containers are run.
+
+    \b
+    TARGET is one of:
+      docker                   the running engine and its containers
+      docker:FILE              saved output of docker inspect
+      compose:FILE[,FILE…]     Compose files, merged in order
+      kubernetes:FILE|DIR|-    manifests; - reads standard input: helm template … | dockwarden audit kubernetes:-
+      swarm                    the services of the local engine's swarm
+      swarm:FILE               saved output of docker service inspect, or a stack file
+      ecs:FILE                 task definitions and services
+      marathon:FILE            apps and groups
+
+    Each finding names the file and line to change. --scan-images or --server also judge the images.
+    """
+    if (
+        scan_images
+        and server
+        and click.get_current_context().get_parameter_source("server") is not click.core.ParameterSource.ENVIRONMENT
+    ):
+        raise UsageError("--scan-images and --server exclude each other")
+    renderer = choose(catalog.reports(), format_, "report format")
+    policy = read_policy(policy_file)
+    version = _kubernetes_version(kubernetes_version)
+    found = [w for target in targets for w in workloads.read_target(target, sys.stdin.buffer.read)]
+    found = [workloads.with_kubernetes_version(each, version) for each in found]
+    if not found:
+        tell("there is no workload in what was given")
+    now = datetime.now(UTC)
+    answers: _Answers
+    if scan_images:
+        answers = _ScannedHere(replace(settings, ca_file=ca_file or settings.ca_file), policy)
+    elif server:
+        answers = _Server(server, token, ca_file, environment, wait)
+    else:
+        answers = _Answers()
+    reports = []
+    with answers as asked:
+        for workload in found:
+            image, subject = asked.answer(workload)
+            reports.append(replace(workloads.judge(workload, policy, subject, now, environment), image=image))
+    report = AuditReport(targets, tuple(reports), policy.name, now, __version__, environment)
+    color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    titles = {identifier: check.title for identifier, check in catalog.checks().items()}
+    shown = AuditSubject(report, titles, catalog.remedies(), color=color, show_all=show_all)
+    write(renderer.render_audit(shown), output)
+    if report.verdict is not Verdict.DENY:
+        return Exit.OK
+    return Exit.UNDECIDED if report.undecided else Exit.DENIED
+
+
+def _kubernetes_version(text: str | None) -> str:
+    if text is None:
+        return ""
+    if _VERSION.fullmatch(text) is None:
+        raise UsageError(f"not a Kubernetes version: {text!r}", hint="write --kubernetes-version 1.34")
+    return text.removeprefix("v")
+
+
+class _Answers(nullcontext["_Answers"]):
+    """What is known of images: nothing. Each image is asked for once, however many workloads run it."""
+
+    def __init__(self) -> None:
+        super().__init__(self)
+        self._known: dict[str, tuple[ImageAnswer | None, ImageSubject | None]] = {}
+
+    def answer(self, workload: Workload) -> tuple[ImageAnswer | None, ImageSubject | None]:
+        """The image's verdict, and its evidence where it was scanned here."""
+        image = workload.running_digest or workload.image
+        if not image:
+            return None, None
+        if image not in self._known:
+            self._known[image] = self._ask(image)
+        return self._known[image]
+
+    def _ask(self, image: str) -> tuple[ImageAnswer | None, ImageSubject | None]:
+        return None, None
+
+
+class _ScannedHere(_Answers):
+    """Images scanned in this process, by the policy of the audit."""
+
+    def __init__(self, settings: Settings, policy: Policy) -> None:
+        super().__init__()
+        self._settings, self._policy = settings, policy
+
+    def _ask(self, image: str) -> tuple[ImageAnswer | None, ImageSubject | None]:
+        from scanner.model.scan import Lane, ScanRequest
+        from scanner.scanning import pipeline
+
+        tell(f"scanning {image}")
+        request = ScanRequest(image, None, self._settings.engine, Lane.GATE, source="cli")
+        try:
+            with pipeline.local_services(self._settings) as services:
+                report = pipeline.run(request, services, lambda progress: None)
+        except ScannerError as error:
+            return ImageAnswer(None, True, message=str(error)), None
+        decision = pipeline.decide(report, self._policy)
+        reasons = tuple(reason.message for reason in decision.reasons if reason.action is decision.verdict)
+        answer = ImageAnswer(decision.verdict, decision.undecided, str(report.digest), reasons=reasons[:_REASONS])
+        return answer, workloads.image_subject(report)
+
+
+class _Server(_Answers):
+    """Verdicts of a server's gate."""
+
+    def __init__(self, url: str, token: str | None, ca_file: Path | None, environment: str, wait: int) -> None:
+        from scanner.commands._client import Client
+
+        super().__init__()
+        self._client = Client(url, Secret(token or ""), ca_file)
+        self._environment, self._wait = environment, wait
+
+    def _ask(self, image: str) -> tuple[ImageAnswer | None, ImageSubject | None]:
+        tell(f"asking about {image}")
+        answer = self._client.gate(image, environment=self._environment, workload=None, wait=self._wait, progress=tell)
+        if answer.pending:
+            return ImageAnswer(None, True, message="the scan is not finished; ask again"), None
+        verdict = Verdict(answer.verdict)
+        digest = answer.document.get("digest")
+        reasons = tuple(_messages(answer.document.get("reasons"), verdict))
+        return ImageAnswer(verdict, answer.undecided, digest if isinstance(digest, str) else "", reasons=reasons), None
+
+
+def _messages(reasons: object, verdict: Verdict) -> Iterator[str]:
+    items: Sequence[object] = reasons if isinstance(reasons, list) else []
+    found = (each for each in items if isinstance(each, dict) and each.get("action") == verdict)
+    yield from (str(each.get("message", "")) for _, each in zip(range(_REASONS), found, strict=False))

@@ -1,0 +1,350 @@
+"""Reports about workloads: what each format shows of an audit. The formats' own modules call these."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+from xml.etree import ElementTree as xml
+
+from scanner.model.decision import Reason, ReasonKind, Verdict
+from scanner.model.finding import Evidence, Failed, Incomplete, Severity
+from scanner.model.untrusted import clean_text
+from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
+from scanner.reports.base import AuditSubject
+
+_MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
+_COLORS = {Verdict.ALLOW: "32", Verdict.WARN: "33", Verdict.DENY: "31"}
+_LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.UNKNOWN: "error", Severity.MEDIUM: "warning"}
+_SCORES = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low": "2.0", "none": "0.0", "unknown": "9.5"}
+_QUALITY = {
+    "critical": "blocker",
+    "high": "critical",
+    "medium": "major",
+    "low": "minor",
+    "none": "info",
+    "unknown": "critical",
+}
+_REASONS = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One piece of evidence of one check of one workload."""
+
+    report: WorkloadReport
+    check: str
+    severity: Severity
+    evidence: Evidence
+    remedy: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The same in the next audit of the same document, also when lines move."""
+        parts = (self.check, self.report.workload.name, self.evidence.path, self.evidence.message)
+        return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def findings(subject: AuditSubject) -> Iterator[Finding]:
+    """Every finding, in the order of the workloads."""
+    for report in subject.audit.workloads:
+        for result in report.checks:
+            if isinstance(result.outcome, Failed):
+                severity = result.outcome.severity or result.severity
+                remedy = result.outcome.remedy or subject.remedies.get(result.check, "")
+                for evidence in result.outcome.evidence:
+                    yield Finding(report, result.check, severity, evidence, remedy)
+
+
+def gaps(audit: AuditReport) -> Iterator[tuple[WorkloadReport, str, str]]:
+    """What could not be told: workload, check or ``image``, sentence."""
+    for report in audit.workloads:
+        for result in report.checks:
+            if isinstance(result.outcome, Incomplete):
+                yield report, result.check, result.outcome.detail or result.outcome.reason
+        if report.image is not None and (report.image.verdict is None or report.image.undecided):
+            yield report, "image", report.image.message or "the image could not be decided"
+
+
+def table(subject: AuditSubject) -> str:
+    """For a terminal: each workload with its verdict, why, and the line to change."""
+    audit = subject.audit
+    lines: list[str] = []
+    for report in audit.workloads:
+        lines.extend(_workload_lines(subject, report))
+        lines.append("")
+    counts = {verdict: sum(1 for each in audit.workloads if each.verdict is verdict) for verdict in Verdict}
+    total = ", ".join(f"{counts[v]} {v}" for v in (Verdict.DENY, Verdict.WARN, Verdict.ALLOW) if counts[v])
+    number = len(audit.workloads)
+    lines.append(
+        f"{number} workload{'' if number == 1 else 's'}: {total or 'nothing to judge'} (policy {audit.policy})"
+    )
+    if number and all(each.image is None for each in audit.workloads):
+        lines.append("The images were not judged: add --scan-images, or --server URL to ask a server.")
+    return "\n".join(lines) + "\n"
+
+
+def _workload_lines(subject: AuditSubject, report: WorkloadReport) -> Iterator[str]:
+    verdict, workload = report.verdict, report.workload
+    word = f"{_MARKS[verdict]} {verdict.upper()}" + (" (could not be decided)" if report.undecided else "")
+    if subject.color:
+        word = f"\x1b[1;{_COLORS[verdict]}m{word}\x1b[0m"
+    yield f"{word}  {clean_text(workload.name, 200)}"
+    place = workload.place()
+    about = [clean_text(workload.image, 300) if workload.image else "", str(place) if place.line is not None else ""]
+    if any(about):
+        yield f"  {'  '.join(filter(None, about))}"
+    if report.image is not None:
+        yield from _image_lines(report.image, subject.width)
+    shown = report.decision.reasons if subject.show_all else report.decision.reasons[:_REASONS]
+    for reason in shown:
+        yield from _reason_lines(reason, workload.name, subject.width)
+    if more := len(report.decision.reasons) - len(shown):
+        yield f"  … and {more} more (--all shows them)"
+
+
+def _image_lines(image: ImageAnswer, width: int) -> Iterator[str]:
+    verdict = "unknown" if image.verdict is None else f"{image.verdict}{' (undecided)' if image.undecided else ''}"
+    yield f"  image {verdict}" + (f": {clean_text(image.message, 200)}" if image.message else "")
+    for text in image.reasons[:3]:
+        yield from _wrapped(text, width, "    ")
+
+
+def _reason_lines(reason: Reason, name: str, width: int) -> Iterator[str]:
+    unknown = "unknown: " if reason.kind is ReasonKind.INCOMPLETE else ""
+    message = reason.message.replace(f"{name}: ", "", 1)
+    where = next((f"{e.path}:{e.line}" if e.line else e.path for e in reason.evidence if e.path), "")
+    yield from _wrapped(
+        f"{reason.action:<5} {unknown}{message}" + (f" ({where})" if where else ""), width, "  ", "        "
+    )
+    if reason.remedy:
+        yield from (f"        → {clean_text(line, 300)}" for line in reason.remedy.splitlines()[:12])
+
+
+def _wrapped(text: str, width: int, first: str, rest: str = "") -> list[str]:
+    return textwrap.wrap(clean_text(text, 600), width, initial_indent=first, subsequent_indent=rest or first) or [first]
+
+
+def sarif(subject: AuditSubject) -> dict[str, Any]:
+    """SARIF 2.1.0: each result at the file and line to change."""
+    rules: dict[str, dict[str, Any]] = {}
+    results = []
+    for found in findings(subject):
+        rules.setdefault(
+            found.check,
+            {
+                "id": found.check,
+                "shortDescription": {"text": subject.titles.get(found.check, found.check)},
+                "help": {"text": found.remedy or subject.titles.get(found.check, found.check)},
+                "properties": {"security-severity": _SCORES[found.severity], "tags": ["security", "workload"]},
+            },
+        )
+        results.append(
+            {
+                "ruleId": found.check,
+                "ruleIndex": list(rules).index(found.check),
+                "level": _LEVELS.get(found.severity, "note"),
+                "message": {"text": clean_text(found.evidence.message, 1000)},
+                "locations": [_location(found)],
+                "partialFingerprints": {"dockwarden/v1": found.fingerprint},
+            }
+        )
+    unknown = [
+        {"level": "error", "message": {"text": clean_text(f"{report.workload.name}: {name}: not known: {text}", 1000)}}
+        for report, name, text in gaps(subject.audit)
+    ]
+    driver = {"name": "Dockwarden", "version": subject.audit.dockwarden or "0", "rules": list(rules.values())}
+    invocation = {"executionSuccessful": not unknown, "toolExecutionNotifications": unknown}
+    run = {"tool": {"driver": driver}, "invocations": [invocation], "results": results}
+    return {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
+
+
+def _location(found: Finding) -> dict[str, Any]:
+    uri = clean_text(found.evidence.path, 500).lstrip("/") or "workload"
+    return {
+        "physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": found.evidence.line or 1}},
+        "logicalLocations": [{"fullyQualifiedName": clean_text(found.report.workload.name, 300)}],
+    }
+
+
+def junit(subject: AuditSubject) -> xml.Element:
+    """JUnit: a suite for each workload, a test for each reason, red when and only when the workload is denied."""
+    root = xml.Element("testsuites", {"name": clean_text(" ".join(subject.audit.targets), 300)})
+    for report in subject.audit.workloads:
+        name = clean_text(report.workload.name, 300)
+        suite = xml.SubElement(root, "testsuite", {"name": name})
+        _junit_image(suite, name, report)
+        for reason in report.decision.reasons:
+            case = xml.SubElement(
+                suite, "testcase", classname=name, name=clean_text(f"{reason.rule}: {reason.subject}", 300)
+            )
+            denies = reason.action is Verdict.DENY and reason.kind is not ReasonKind.EXEMPTED
+            text = clean_text(reason.message, 1000)
+            if denies:
+                kind = "error" if reason.kind is ReasonKind.INCOMPLETE else "failure"
+                xml.SubElement(case, kind, message=text).text = clean_text(reason.remedy, 1000)
+            else:
+                xml.SubElement(case, "system-out").text = f"{reason.action}: {text}"
+        if not len(suite):
+            xml.SubElement(suite, "testcase", classname=name, name="no rule of the policy objects")
+        _counted(suite)
+    _counted(root)
+    return root
+
+
+def _junit_image(suite: xml.Element, name: str, report: WorkloadReport) -> None:
+    if report.image is None:
+        return
+    case = xml.SubElement(suite, "testcase", classname=name, name=f"image {clean_text(report.workload.image, 300)}")
+    if report.image.verdict in (None, Verdict.DENY):
+        kind = "error" if report.image.verdict is None or report.image.undecided else "failure"
+        text = clean_text("; ".join((report.image.message, *report.image.reasons)).strip("; "), 1000)
+        xml.SubElement(case, kind, message=text or "denied")
+
+
+def _counted(element: xml.Element) -> None:
+    cases = list(element.iter("testcase"))
+    element.set("tests", str(len(cases)))
+    for attribute, tag in (("failures", "failure"), ("errors", "error")):
+        element.set(attribute, str(sum(1 for case in cases if case.find(tag) is not None)))
+
+
+def gitlab(subject: AuditSubject) -> list[dict[str, Any]]:
+    """GitLab's Code Quality report, which merge requests show beside the lines of the change.
+
+    https://docs.gitlab.com/ci/testing/code_quality/#code-quality-report-format
+    """
+    return [
+        {
+            "description": clean_text(found.evidence.message, 1000),
+            "check_name": found.check,
+            "fingerprint": found.fingerprint,
+            "severity": _QUALITY[found.severity],
+            "location": {
+                "path": clean_text(found.evidence.path, 500) or "workload",
+                "lines": {"begin": found.evidence.line or 1},
+            },
+        }
+        for found in findings(subject)
+    ]
+
+
+def rows(subject: AuditSubject) -> str:
+    """CSV: a row for each finding. A cell that a spreadsheet would take for a formula is guarded by an apostrophe."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(("workload", "verdict", "image", "check", "severity", "file", "line", "finding", "remedy"))
+    for found in findings(subject):
+        workload, evidence = found.report.workload, found.evidence
+        cells = (workload.name, found.report.verdict, workload.image, found.check, found.severity, evidence.path)
+        writer.writerow([_cell(str(c)) for c in (*cells, evidence.line or "", evidence.message, found.remedy)])
+    return out.getvalue()
+
+
+def _cell(text: str) -> str:
+    cleaned = clean_text(text, 2000)
+    return f"'{cleaned}" if cleaned[:1] in ("=", "+", "-", "@", "\t") else cleaned
+
+
+def markdown(subject: AuditSubject) -> str:
+    """Markdown for a job summary or a comment on a merge request."""
+    audit = subject.audit
+    mark = "undecided" if audit.undecided else str(audit.verdict)
+    lines = [
+        f"## Dockwarden audit: {mark}",
+        "",
+        "| Verdict | Workload | Image | Findings |",
+        "| --- | --- | --- | --- |",
+    ]
+    for report in audit.workloads:
+        number = sum(1 for result in report.checks if isinstance(result.outcome, Failed))
+        cells = (f"{_MARKS[report.verdict]} {report.verdict}", report.workload.name, _image_cell(report), str(number))
+        lines.append("| " + " | ".join(markdown_text(cell) for cell in cells) + " |")
+    for report in audit.workloads:
+        own = [found for found in findings(subject) if found.report is report]
+        if own:
+            lines += ["", f"<details><summary>{markdown_text(report.workload.name)}: {len(own)} findings</summary>", ""]
+            lines += ["| Severity | Check | Where | Finding |", "| --- | --- | --- | --- |"]
+            for found in own[:100]:
+                where = f"{found.evidence.path}:{found.evidence.line}" if found.evidence.line else found.evidence.path
+                cells = (found.severity, found.check, where, found.evidence.message)
+                lines.append("| " + " | ".join(markdown_text(str(cell)) for cell in cells) + " |")
+            lines += ["", "</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def _image_cell(report: WorkloadReport) -> str:
+    if report.image is None:
+        return report.workload.image
+    return f"{report.workload.image} ({report.image.verdict or 'unknown'})"
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no link, no mention, no row of its own."""
+    escaped = escape(clean_text(text, 400), quote=False)
+    for character in "\\`*_[]|#!~":
+        escaped = escaped.replace(character, f"\\{character}")
+    return escaped.replace("\n", " ").replace("@", "&#64;")
+
+
+def github(subject: AuditSubject) -> str:
+    """Workflow commands of GitHub Actions: an annotation at each line."""
+    commands = {"error": "error", "warning": "warning"}
+    lines = []
+    for found in findings(subject):
+        command = commands.get(_LEVELS.get(found.severity, "note"), "notice")
+        title = subject.titles.get(found.check, found.check)
+        lines.append(annotation(command, title, found.evidence.message, found.evidence.path, found.evidence.line))
+    for report, name, text in gaps(subject.audit):
+        lines.append(annotation("error", "Not known", f"{report.workload.name}: {name}: {text}"))
+    return "".join(lines)
+
+
+def annotation(command: str, title: str, message: str, file: str = "", line: int | None = None) -> str:
+    """One workflow command, with everything escaped that would begin another."""
+    where = f"file={_property(file)},line={line or 1}," if file else ""
+    return f"::{command} {where}title={_property(title)}::{_command(message)}\n"
+
+
+def _command(text: str) -> str:
+    return clean_text(text, 1000).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _command(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def html(subject: AuditSubject) -> Iterator[str]:
+    """The body of a page that stands by itself."""
+    audit = subject.audit
+    yield f"<h1>Audit of {_h(', '.join(audit.targets))}</h1>"
+    word = audit.verdict.upper() + (" (could not be decided)" if audit.undecided else "")
+    yield f'<h2 class="{audit.verdict}">{word}</h2><p>by policy {_h(audit.policy)}</p>'
+    for report in audit.workloads:
+        yield f'<h2>{_h(report.workload.name)} <span class="{report.verdict}">{report.verdict}</span></h2>'
+        yield f"<p><code>{_h(report.workload.image)}</code></p>"
+        if report.image is not None:
+            yield f"<p>Image: {_h(str(report.image.verdict or 'unknown'))} {_h(report.image.message)}</p>"
+        own = [found for found in findings(subject) if found.report is report]
+        if not own:
+            yield "<p>No check found anything.</p>"
+            continue
+        yield '<div class="scroll"><table><thead><tr>'
+        yield "".join(
+            f'<th scope="col">{name}</th>' for name in ("Severity", "Check", "Where", "Finding", "What to do")
+        )
+        yield "</tr></thead><tbody>"
+        for found in own:
+            where = f"{found.evidence.path}:{found.evidence.line}" if found.evidence.line else found.evidence.path
+            cells = (found.severity, found.check, where, found.evidence.message, found.remedy)
+            yield "<tr>" + "".join(f"<td>{_h(str(cell))}</td>" for cell in cells) + "</tr>"
+        yield "</tbody></table></div>"
+
+
+def _h(text: str) -> str:
+    return escape(clean_text(text, 1000))

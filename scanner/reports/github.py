@@ -1,0 +1,43 @@
+"""Workflow commands of GitHub Actions: findings as annotations.
+
+https://docs.github.com/actions/reference/workflow-commands-for-github-actions#setting-an-error-message
+"""
+
+from __future__ import annotations
+
+from scanner.model.decision import ReasonKind, Verdict
+from scanner.reports import _audit
+from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
+
+_COMMANDS = {Verdict.DENY: "error", Verdict.WARN: "warning", Verdict.ALLOW: "notice"}
+
+
+class GitHubReport(ReportFormat):
+    """See ``ReportFormat``. An image has no lines: the reasons of its decision are annotations of the job."""
+
+    id = "github"
+    title = "GitHub annotations"
+    purpose = "annotations of a GitHub Actions job"
+    media_type = "text/x-github-workflow-commands"
+    extension = "txt"
+
+    def render(self, subject: ReportSubject) -> str:
+        decision = subject.decision
+        if decision is None:
+            return _audit.annotation(
+                "notice", "Dockwarden", f"{subject.report.reference}: scanned, no policy was asked"
+            )
+        lines = []
+        for reason in decision.reasons:
+            unknown = "not known: " if reason.kind is ReasonKind.INCOMPLETE else ""
+            message = f"{subject.report.reference}: {unknown}{reason.message}" + (
+                f" ({reason.remedy})" if reason.remedy else ""
+            )
+            lines.append(_audit.annotation(_COMMANDS[reason.action], f"{reason.rule}", message))
+        return "".join(lines) or _audit.annotation(
+            "notice", "Dockwarden", f"{subject.report.reference}: {decision.verdict}"
+        )
+
+    def render_audit(self, subject: AuditSubject) -> str:
+        """See ``ReportFormat.render_audit``."""
+        return _audit.github(subject)

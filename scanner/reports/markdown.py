@@ -1,0 +1,51 @@
+"""Markdown, for a job summary or a comment on a merge request."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from scanner.model import agreement
+from scanner.model.decision import ReasonKind, Verdict
+from scanner.model.finding import Severity
+from scanner.reports import _audit
+from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
+
+_MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
+_REASONS = 20
+_SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)
+
+
+class MarkdownReport(ReportFormat):
+    """See ``ReportFormat``. The verdict, the reasons of the policy, and the number of findings; the rest is in the other formats."""
+
+    id = "markdown"
+    title = "Markdown"
+    purpose = "a job summary or a comment on a merge request"
+    media_type = "text/markdown"
+    extension = "md"
+
+    def render(self, subject: ReportSubject) -> str:
+        report, decision = subject.report, subject.decision
+        name = _audit.markdown_text(report.reference or str(report.digest))
+        word = f"{_MARKS[decision.verdict]} {decision.verdict}" if decision else "scanned"
+        if decision and decision.undecided:
+            word += " (could not be decided)"
+        lines = [f"## Dockwarden: {word}", "", f"{name} · `{report.digest}`"]
+        if decision:
+            lines += ["", f"Policy {_audit.markdown_text(decision.policy)}.", ""]
+            lines += ["| Does | Rule | Reason | What to do |", "| --- | --- | --- | --- |"] if decision.reasons else []
+            for reason in decision.reasons[:_REASONS]:
+                message = f"unknown: {reason.message}" if reason.kind is ReasonKind.INCOMPLETE else reason.message
+                cells = (str(reason.action), reason.rule, message, reason.remedy)
+                lines.append("| " + " | ".join(_audit.markdown_text(cell) for cell in cells) + " |")
+            if more := len(decision.reasons) - _REASONS:
+                lines += ["", f"… and {more} more reasons."] if more > 0 else []
+        for image in report.images:
+            counts = Counter(found.vulnerability.severity for found in agreement.findings(image.engines))
+            numbers = ", ".join(f"{counts[s]} {s}" for s in _SEVERITIES if counts[s]) or "none found"
+            lines += ["", f"{image.image.platform}: vulnerabilities: {numbers}."]
+        return "\n".join(lines) + "\n"
+
+    def render_audit(self, subject: AuditSubject) -> str:
+        """See ``ReportFormat.render_audit``."""
+        return _audit.markdown(subject)
