@@ -21,10 +21,9 @@ from flask import Flask, Response, current_app, g, request
 from scanner.errors import NotFoundError, RefusedError, ScannerError
 from scanner.model.access import ROLES, SCOPES
 from scanner.model.actor import Actor
-from scanner.model.audit import Action
 from scanner.services import accounts as account_use_cases
-from scanner.services import projects
-from scanner.store import accounts, audit, secrets
+from scanner.services import projects, sessions
+from scanner.store import accounts, secrets
 from web import oidc, security
 from web.security import https
 from web.services import services
@@ -372,7 +371,7 @@ def _note_refusal(name: str) -> None:
     """A wrong password, of a user there is: what was typed otherwise may be a password in the wrong field."""
     with services().database.session() as session:
         if known := accounts.find_user(session, name):
-            audit.record(session, of_user(known), Action.SESSION_REFUSE, known.id, detail={"via": "password"})
+            sessions.refuse(session, of_user(known))
 
 
 def sign_out() -> Callable[[Response], Response]:
@@ -380,8 +379,7 @@ def sign_out() -> Callable[[Response], Response]:
     name, secure = cookie_name(), https(services().settings)
     if cookie := request.cookies.get(name):
         with services().database.session() as session:
-            accounts.end_session(session, cookie, services().secret_key)
-            audit.record(session, principal(), Action.SESSION_END, principal().id)
+            sessions.end(session, principal(), services().secret_key, cookie)
 
     def without_cookie(response: Response) -> Response:
         response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="Lax")
@@ -418,23 +416,9 @@ def _take_sign_in(account: str) -> None:
 
 
 def _begin(actor: Actor, *, via: str) -> Callable[[Response], Response]:
-    """Always a new session with a new id (fixation); the one that the browser came with, if any, ends."""
-    former = request.cookies.get(cookie_name(), "")
+    former, agent = request.cookies.get(cookie_name(), ""), request.headers.get("User-Agent", "")
     with services().database.session() as session:
-        accounts.end_session(session, former, services().secret_key)
-        agent = request.headers.get("User-Agent", "")
-        user_id = actor.user_id if actor.kind == "user" else ""
-        text = accounts.begin_session(
-            session,
-            services().secret_key,
-            user_id=user_id or None,
-            token_id=actor.token_id or None,
-            address=actor.address,
-            agent=agent,
-        )
-        if user_id:
-            accounts.signed_in(session, user_id)
-        audit.record(session, actor, Action.SESSION_BEGIN, user_id or actor.token_id, detail={"via": via})
+        text = sessions.begin(session, actor, services().secret_key, former=former, agent=agent, via=via)
     g.web_session = text.reveal()
 
     def with_cookie(response: Response) -> Response:

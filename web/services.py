@@ -13,7 +13,7 @@ from scanner.services import projects
 from scanner.store.gate import Gate
 from scanner.store.session import Database
 from web.oidc import Provider
-from web.throttle import Throttle
+from web.throttle import SCANS, Throttle
 
 GATE_WAITERS = 8  # of the 16 threads that answer the gate: the other half keeps answering while callers wait for scans
 
@@ -34,6 +34,12 @@ def services() -> Services:
     """Those of the app that answers this request."""
     found: Services = current_app.extensions["dockwarden"]
     return found
+
+
+def take_scan(project: str) -> None:
+    """Count a scan that somebody asks for against its project. Raises RefusedError(reason="rate_limited")."""
+    if services().settings.rate_limits:
+        services().throttle.take("scans", project, SCANS)
 
 
 def engine_for(project: str) -> str:

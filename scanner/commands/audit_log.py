@@ -1,4 +1,4 @@
-"""``dockwarden audit-log``: verify that nothing of it was changed, and take it elsewhere."""
+"""``dockwarden audit-log``: read it, verify that nothing of it was changed, and take it elsewhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import click
 from scanner.commands._console import FILE, Exit, administration, cannot_write, complain, pass_settings, replacing, tell
 from scanner.config import Settings, audit_key
 from scanner.errors import UsageError
+from scanner.model.untrusted import clean_text
 from scanner.services import audit_anchors
+from scanner.services import audit_log as use_cases
 from scanner.store import audit
 
 
 @click.group("audit-log")
 def audit_log() -> None:
-    """Who did what: verify, export."""
+    """Who did what: list, verify, export."""
 
 
 @audit_log.command("verify")
@@ -44,6 +46,26 @@ def verify(settings: Settings, file: Path | None) -> Exit:
     )
     tell(f"the chain holds: {found.entries} entries, {elsewhere}")
     return Exit.OK
+
+
+@audit_log.command("list")
+@click.option("--actor", default="", help="Who: a user's name, 'token NAME', 'command line'.")
+@click.option("--action", default="", help="Only this action, or those that begin with it: policy, user.create")
+@click.option("--object", "object_", default="", help="What it was done to.")
+@click.option("--since", type=click.DateTime(), help="Entries from then on (UTC).")
+@click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="At most so many.")
+@pass_settings
+def list_(settings: Settings, actor: str, action: str, object_: str, since: datetime | None, limit: int) -> None:
+    """Show the newest entries, a sentence each. 'export' writes them as programs read them."""
+    chosen = audit.Filter(actor, action, object_, since.replace(tzinfo=UTC) if since else None)
+    with administration(settings) as session:
+        told = use_cases.told(session, audit.list_(session, chosen, limit=limit).items)
+    for line in told:
+        notes = f"  ({'; '.join(line.notes)})" if line.notes else ""
+        place = f"  from {line.entry.address}" if line.entry.address else ""
+        click.echo(f"{line.entry.at:%Y-%m-%d %H:%M:%S}  {clean_text(line.text + notes, 1000)}{place}")
+    if not told:
+        tell("no entry matches" if chosen != audit.Filter() else "nothing was done yet")
 
 
 @audit_log.command("export")

@@ -7,8 +7,7 @@ import click
 from scanner.commands._console import Exit, administration, complain, database_at_head, pass_settings, tell
 from scanner.config import PREVIOUS_KEY, Settings, keys_of, new_secret_key, secret_key
 from scanner.model.actor import COMMAND_LINE
-from scanner.model.audit import Action
-from scanner.store import audit
+from scanner.services import secrets as use_cases
 from scanner.store import secrets as store_secrets
 
 
@@ -38,11 +37,10 @@ def rotate(settings: Settings) -> None:
     database = database_at_head(settings)
     while True:
         with database.session() as session:
-            some = store_secrets.reseal(session, key)
-            moved += some
-            if not some:
-                audit.record(session, COMMAND_LINE, Action.SECRETS_ROTATE, "secret key", detail={"moved": moved})
-                break
+            some = use_cases.rotate_some(session, COMMAND_LINE, key, moved)
+        moved += some
+        if not some:
+            break
     tell(f"{moved} secrets were moved to the key; every one is under it now")
     if len(keys_of(key)) > 1:
         tell("a token moves when it is used; when those in use have been: dockwarden secrets forget")
@@ -63,7 +61,7 @@ def forget(settings: Settings) -> Exit:
             )
             return Exit.USAGE
         (settings.home / PREVIOUS_KEY).unlink(missing_ok=True)
-        audit.record(session, COMMAND_LINE, Action.SECRETS_FORGET, "secret key")
+        use_cases.forget(session, COMMAND_LINE)
     tell("the former key is forgotten; restart every process of the server")
     return Exit.OK
 

@@ -20,7 +20,6 @@ from scanner.commands._console import FILE, Exit, administration, choose, pass_s
 from scanner.config import Settings
 from scanner.errors import ImageError, RemoteError, ScannerError, UsageError
 from scanner.model.actor import COMMAND_LINE
-from scanner.model.audit import Action
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.glob import matches
 from scanner.model.reference import Descriptor, Digest, Reference
@@ -315,12 +314,10 @@ def _dependence(found: Dependence) -> str:
 @pass_settings
 def trust_forget(settings: Settings, gun: str) -> None:
     """Forget what was seen of GUN, so that a repository that its owner made anew is not taken for a rollback."""
-    from scanner.store import audit
-    from scanner.store import trust as store
+    from scanner.services import trust_roots
 
     with administration(settings) as session:
-        count = store.forget(session, gun)
-        audit.record(session, COMMAND_LINE, Action.TRUST_STATE_FORGET, gun, detail={"count": count})
+        count = trust_roots.forget_state(session, COMMAND_LINE, gun)
     tell(f"{gun}: forgot {count} remembered states")
 
 

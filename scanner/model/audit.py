@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """``subject.verb``. The value is what the database holds; ``title`` is for menus."""
+    """``subject.verb``. The value is what the database holds; ``label`` is for menus."""
 
     POLICY_WRITE = "policy.write"
     POLICY_ENABLE = "policy.enable"
@@ -64,3 +64,17 @@ class Action(StrEnum):
     def subject(self) -> str:
         """What it is about: the part before the first point."""
         return self.value.partition(".")[0]
+
+    @property
+    def label(self) -> str:
+        """For menus: ``Exemption: approve``."""
+        subject, _, verb = self.value.replace("_", " ").partition(".")
+        return f"{subject.capitalize()}: {verb.replace('.', ' ').replace('-', ' ')}"
+
+
+def by_subject() -> dict[str, list[Action]]:
+    """Every action, under what it is about."""
+    found: dict[str, list[Action]] = {}
+    for action in Action:
+        found.setdefault(action.subject, []).append(action)
+    return found

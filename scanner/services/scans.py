@@ -5,12 +5,16 @@ The caller enqueues the tickets that were created, after its transaction.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy.engine import Connection
 
-from scanner.errors import ConflictError
+from scanner import catalog
+from scanner.errors import ConflictError, NotFoundError
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
 from scanner.model.reference import Reference
+from scanner.model.scan import ScanRequest
 from scanner.services import projects
 from scanner.store import audit, deliveries, scans
 from scanner.store import projects as stored_projects
@@ -27,6 +31,28 @@ def project_of(session: Connection, actor: Actor, asked: str | None, reference: 
         if own is not None and len(own) == 1 and asked not in own:
             (asked,) = own  # whether somebody else owns the name is not told: the scan finds no such registry there
     return projects.named(session, actor, asked)
+
+
+def request(
+    session: Connection, actor: Actor, asked: ScanRequest, *, idempotency_key: str | None = None
+) -> tuple[scans.Ticket, scans.ScanView]:
+    """Record a request, or join one for the same thing that is still queued; ``asked.project`` is from `project_of`.
+
+    ``idempotency_key`` is the actor's own: the same key again leads to the same scan. Raises NotFoundError for an engine that
+    does not exist, ConflictError(reason="idempotency_key_reused") when the key was used for another request.
+    """
+    if asked.engine not in catalog.engine_choices():
+        hint = "one of " + ", ".join(catalog.engine_choices())
+        raise NotFoundError(f"there is no engine {asked.engine!r}", hint=hint, field="engine")
+    key = f"{actor.id}:{idempotency_key}" if idempotency_key else None
+    ticket = scans.request(session, replace(asked, requested_by=actor.name), idempotency_key=key)
+    scan = scans.get(session, ticket.scan_id, actor.projects)
+    if key and _identity(scan.request) != _identity(asked):
+        raise ConflictError("this Idempotency-Key was used for another request", reason="idempotency_key_reused")
+    if ticket.created:
+        detail = {"scan": ticket.scan_id, "project": asked.project}
+        audit.record(session, actor, Action.SCAN_REQUEST, asked.target, detail=detail)
+    return ticket, scan
 
 
 def cancel(session: Connection, actor: Actor, scan_id: str) -> scans.ScanView:
@@ -69,3 +95,8 @@ def replay(session: Connection, actor: Actor, delivery_id: str) -> list[tuple[sc
     detail = {"registry": delivery.host, "scans": [ticket.scan_id for ticket, _ in tickets]}
     audit.record(session, actor, Action.EVENT_REPLAY, delivery.id, detail=detail)
     return tickets
+
+
+def _identity(asked: ScanRequest) -> tuple[object, ...]:
+    """All that makes two requests the same one."""
+    return asked.target, asked.platform, asked.engine, asked.project, asked.force

@@ -28,18 +28,27 @@ def write(
     session: Connection, name: str, scheme: str, given: str, scope: Sequence[str], actor: Actor, *,
     where: str = "document", if_version: int | None = None,
 ) -> trust.RootView:  # fmt: skip
-    """A trust root from what a person gave (JSON, PEM or a word), validated by its scheme and recorded in the audit log.
+    """A trust root from what a person gave (JSON, PEM or a word), validated by its scheme.
 
-    Every decision is made anew from the next scan on. Raises UsageError naming what is wrong, ConflictError.
+    Every decision is made anew from the next scan on. Raises UsageError naming the field, ConflictError, RefusedError.
     """
+    actor.require_every_project()
     if not _NAME.fullmatch(name):
-        raise UsageError(f"not a name: {name[:100]!r}", hint="lower-case letters, digits, and . _ - after the first")
+        raise UsageError(
+            f"not a name: {name[:100]!r}", hint="lower-case letters, digits, and . _ - after the first", field="name"
+        )
     plugin = catalog.schemes().get(scheme)
     if plugin is None:
         hint = "choose one of: " + ", ".join(catalog.schemes())
-        raise UsageError(f"there is no signature scheme {scheme[:100]!r}", reason="bad_trust_root", hint=hint)
-    document = plugin.parse_trust(given.encode("utf-8", "surrogatepass"), where)
-    refuse_private_key(document, where)  # here too, so that a new scheme cannot forget it
+        raise UsageError(
+            f"there is no signature scheme {scheme[:100]!r}", reason="bad_trust_root", hint=hint, field="scheme"
+        )
+    try:
+        document = plugin.parse_trust(given.encode("utf-8", "surrogatepass"), where)
+        refuse_private_key(document, where)  # here too, so that a new scheme cannot forget it
+    except UsageError as error:
+        error.field = error.field or "document"
+        raise
     before = next((root for root in trust.list_(session) if root.name == name), None)
     written = trust.put(session, name, scheme, document, _scope(scope), actor.name, if_version=if_version)
     if before is None or written.version != before.version:
@@ -60,13 +69,16 @@ def _scope(patterns: Sequence[str]) -> tuple[str, ...]:
     for pattern in found:
         if not _PATTERN.fullmatch(pattern):
             raise UsageError(
-                f"not a pattern over host/repository: {pattern[:100]!r}", hint="such as registry.example.com/shop/**"
+                f"not a pattern over host/repository: {pattern[:100]!r}",
+                hint="such as registry.example.com/shop/**",
+                field="scope",
             )
     return found or ("**",)
 
 
 def remove(session: Connection, name: str, actor: Actor) -> None:
     """Trust nothing by it any more. Raises NotFoundError; ConflictError(reason="in_use") while a policy in force names it."""
+    actor.require_every_project()
     trust.get(session, name)
     for one in decisions.in_force(session, catalog.known()):
         for rule in one.policy.rules:
@@ -79,6 +91,14 @@ def remove(session: Connection, name: str, actor: Actor) -> None:
     trust.remove(session, name)
     gate.invalidate(session)
     audit.record(session, actor, Action.TRUST_ROOT_REMOVE, name)
+
+
+def forget_state(session: Connection, actor: Actor, gun: str) -> int:
+    """Forget what was seen of a repository's Notary metadata, so that one made anew is not taken for a rollback. Returns how much."""
+    actor.require_every_project()
+    count = trust.forget(session, gun)
+    audit.record(session, actor, Action.TRUST_STATE_FORGET, gun, detail={"count": count})
+    return count
 
 
 def known_to_authors(session: Connection) -> Known:

@@ -12,8 +12,8 @@ from flask import Response, stream_with_context
 from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, queue
-from scanner.errors import ConflictError, NotFoundError, UsageError
+from scanner import queue
+from scanner.errors import UsageError
 from scanner.model.reference import Digest, Platform, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState, Stage
 from scanner.services import scans as use_cases
@@ -21,8 +21,7 @@ from scanner.store import scans
 from web.api.base import PREFIX, Body, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
 from web.auth import permission, principal
 from web.security import leaving
-from web.services import engine_for, services
-from web.throttle import SCANS
+from web.services import engine_for, services, take_scan
 
 api = blueprint("scans", "Scans", "Requests to look at an image, and how far they are.")
 
@@ -169,10 +168,7 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
     reference = parse_image(body.image)
     project = project_of(body.project, reference)
     engine = body.engine or engine_for(project)
-    if engine not in catalog.engine_choices():
-        raise NotFoundError(f"there is no engine {engine!r}", hint="one of " + ", ".join(catalog.engine_choices()))
-    if services().settings.rate_limits:
-        services().throttle.take("scans", project, SCANS)
+    take_scan(project)
     asked = ScanRequest(
         target=str(reference),
         platform=Platform.parse(body.platform) if body.platform else None,
@@ -180,10 +176,8 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
         lane=Lane.PUSH,
         force=body.force,
         project=project,
-        requested_by=principal().name,
         source="api",
     )
-    key = f"{principal().id}:{header.idempotency_key}" if header.idempotency_key else None
     with services().database.session() as session:
         if (
             reference.digest
@@ -191,10 +185,7 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
             and (current := _current(session, reference.digest, asked, reference.name))
         ):
             return answer(show(current), 200, location(current.id))
-        ticket = scans.request(session, asked, idempotency_key=key)
-        scan = scans.get(session, ticket.scan_id, principal().projects)
-        if key and _identity(scan.request) != _identity(asked):
-            raise ConflictError("this Idempotency-Key was used for another request", reason="idempotency_key_reused")
+        ticket, scan = use_cases.request(session, principal(), asked, idempotency_key=header.idempotency_key)
     if ticket.created:
         queue.enqueue(services().celery, ticket.scan_id, asked.lane)
     return answer(show(scan), 202, location(scan.id))
@@ -202,11 +193,6 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
 
 def _current(session: Connection, digest: Digest, asked: ScanRequest, repository: str) -> scans.ScanView | None:
     return scans.current(session, digest, asked.engine, asked.project, repository=repository, platform=asked.platform)
-
-
-def _identity(asked: ScanRequest) -> tuple[object, ...]:
-    """All that makes two requests the same one."""
-    return asked.target, asked.platform, asked.engine, asked.project, asked.force
 
 
 @api.get("/scans", responses={"200": ScanPage, **problems(404)})

@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from flask import Blueprint, request
 
 from scanner.errors import UsageError
+from scanner.model.audit import by_subject
+from scanner.services import audit_log
 from scanner.store import audit
 from web.auth import everywhere, permission
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
@@ -28,8 +30,18 @@ def index() -> str:
     )
     with services().database.read() as session:
         found = audit.list_(session, chosen, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+        told = audit_log.told(session, found.items)
     template = "audit_log_list.html" if request.headers.get("HX-Request") else "audit_log.html"
-    return page(template, found=found, given=given, filtered=chosen != audit.Filter(), chosen=chosen, here=here)
+    return page(
+        template,
+        found=found,
+        told=told,
+        given=given,
+        filtered=chosen != audit.Filter(),
+        chosen=chosen,
+        actions=by_subject(),
+        here=here,
+    )
 
 
 def _day(text: str) -> datetime | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from scanner.errors import Fault, ScannerError, UsageError
+from scanner.model.pem import holds_private_key
 
 T = TypeVar("T")
 
@@ -27,6 +28,11 @@ def attempt(work: Callable[[], T]) -> T:
         if error.fault is not Fault.CALLER:
             raise
         raise Refused([f"{error}" + (f" ({error.hint})" if error.hint else "")], [error.field]) from None
+
+
+def showable(kept: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a person typed, for the form that is shown again; without a private key that was pasted by mistake."""
+    return {name: value for name, value in (kept or {}).items() if not holds_private_key(value)}
 
 
 def whole_number(text: str) -> int:

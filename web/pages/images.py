@@ -14,18 +14,18 @@ from flask import Blueprint, Response, redirect, request, url_for
 from scanner import catalog, queue
 from scanner.errors import NotFoundError, UsageError
 from scanner.model import agreement
-from scanner.model.audit import Action
 from scanner.model.finding import Component, Severity, Vulnerability
 from scanner.model.image import instruction
 from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vulnerability_origin
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
-from scanner.store import audit, bases, gate, listings, projects, saved_views, scans
+from scanner.services import scans as scan_use_cases
+from scanner.store import bases, gate, listings, saved_views
 from web.auth import SIGNED_IN, permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page
 from web.pages.charts import Part, Segment, bar
-from web.services import engine_for, services
+from web.services import engine_for, services, take_scan
 
 bp = Blueprint("images_page", __name__)
 NAVIGATION = NavigationItem(20, "images_page.index", "Images", "read")
@@ -145,18 +145,20 @@ def scan_now() -> Response:
     """Ask for a scan of what was typed, and show how it goes."""
     text = request.form.get("image", "").strip()
     reference = Reference.parse(text)
+    with services().database.read() as session:
+        project = scan_use_cases.project_of(session, principal(), None, reference)
+    take_scan(project)
     asked = ScanRequest(
         str(reference),
         None,
-        engine_for(projects.DEFAULT),
+        engine_for(project),
         Lane.GATE,
         request.form.get("force") == "1",
-        requested_by=principal().name,
+        project=project,
         source="page",
     )
     with services().database.session() as session:
-        ticket = scans.request(session, asked)
-        audit.record(session, principal(), Action.SCAN_REQUEST, str(reference))
+        ticket, _ = scan_use_cases.request(session, principal(), asked)
     if ticket.created:
         queue.enqueue(services().celery, ticket.scan_id, asked.lane)
     return redirect(url_for("scans_page.one", scan_id=ticket.scan_id), 303)  # type: ignore[return-value]

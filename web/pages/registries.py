@@ -14,14 +14,13 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
 from scanner.errors import NotFoundError
-from scanner.model.pem import holds_private_key
 from scanner.services import registries as use_cases
 from scanner.services import webhooks as webhook_use_cases
 from scanner.store import deliveries, projects, registries, registry_checks
 from web.auth import permission, principal
 from web.pages import once
 from web.pages.base import NavigationItem, page
-from web.pages.forms import Refused, attempt
+from web.pages.forms import Refused, attempt, showable
 from web.services import services
 from web.webhooks import formats
 
@@ -194,11 +193,6 @@ def _given() -> dict[str, Any]:
     }
 
 
-def _showable(kept: dict[str, Any] | None) -> dict[str, Any]:
-    """What a person typed, for the form that is shown again; without a private key that was pasted by mistake."""
-    return {name: value for name, value in (kept or {}).items() if not holds_private_key(value)}
-
-
 def _list(kept: dict[str, Any] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     with services().database.read() as session:
         found = use_cases.visible(session, principal())
@@ -213,7 +207,7 @@ def _list(kept: dict[str, Any] | None = None, problems: Sequence[str] = (), wron
         events=events.items,
         hooks=hooks,
         offered=offered,
-        kept=_showable(kept),
+        kept=showable(kept),
         problems=problems,
         wrong=wrong,
     )
@@ -235,7 +229,7 @@ def _editor(
         "insecure": view.insecure,
         "ca_pem": view.ca_pem,
         "username": view.username,
-        **_showable(kept),
+        **showable(kept),
     }
     shown = _new_secret(hooks, base, created or {})
     return page(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, redirect, request, url_for
+from collections.abc import Collection, Mapping, Sequence
+
+from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from scanner import catalog
 from scanner.services import trust_roots
 from scanner.store import trust
 from web.auth import everywhere, permission, principal
 from web.pages.base import NavigationItem, page
+from web.pages.forms import Refused, attempt, showable
 from web.services import services
 
 bp = Blueprint("trust_page", __name__)
@@ -19,24 +22,32 @@ NAVIGATION = NavigationItem(82, "trust_page.index", "Trust", "read")
 @permission("read")
 def index() -> str:
     """Trust roots, and per repository what content trust still carries."""
-    with services().database.read() as session:
-        found = trust.list_(session)
-        repositories = trust_roots.depends_on_notary(session, principal().projects)
-    may_write = principal().may("policy") and principal().projects is None
-    return page("trust.html", found=found, repositories=repositories, schemes=catalog.schemes(), may_write=may_write)
+    return _shown()
 
 
 @bp.post("/trust/roots")
 @permission("policy")
 def add() -> Response:
-    """Add or change a trust root."""
+    """Add or change a trust root. What is refused comes back as it was typed."""
     everywhere()
-    form = request.form
-    with services().database.session() as session:
-        trust_roots.write(
-            session, form.get("name", "").strip(), form.get("scheme", ""), form.get("document", ""),
-            form.get("scope", "").split(), principal(), where="what to trust",
-        )  # fmt: skip
+    given = {name: request.form.get(name, "") for name in ("name", "scheme", "scope", "document")}
+
+    def write() -> None:
+        with services().database.session() as session:
+            trust_roots.write(
+                session,
+                given["name"].strip(),
+                given["scheme"],
+                given["document"],
+                given["scope"].split(),
+                principal(),
+                where="what to trust",
+            )
+
+    try:
+        attempt(write)
+    except Refused as refused:
+        return make_response(_shown(given, refused.problems, refused.fields), 422)
     return redirect(url_for("trust_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -48,3 +59,20 @@ def remove(name: str) -> Response:
     with services().database.session() as session:
         trust_roots.remove(session, name, principal())
     return redirect(url_for("trust_page.index"), 303)  # type: ignore[return-value]
+
+
+def _shown(kept: Mapping[str, str] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
+    with services().database.read() as session:
+        found = trust.list_(session)
+        repositories = trust_roots.depends_on_notary(session, principal().projects)
+    may_write = principal().may("policy") and principal().projects is None
+    return page(
+        "trust.html",
+        found=found,
+        repositories=repositories,
+        schemes=catalog.schemes(),
+        may_write=may_write,
+        kept=showable(kept),
+        problems=problems,
+        wrong=wrong,
+    )

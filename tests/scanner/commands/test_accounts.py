@@ -191,3 +191,14 @@ def test_a_registrys_mistakes_say_what_to_do(run: Callable[..., Result], argumen
     error = result.exception
     assert result.exit_code != 0
     assert said in (f"{error} {error.hint}" if isinstance(error, ScannerError) else result.stderr)
+
+
+def test_the_audit_log_is_read_as_sentences(run: Callable[..., Result]) -> None:
+    assert "nothing was done yet" in run("audit-log", "list").stderr
+    run("project", "create", "shop")
+    run("user", "add", "ada", "--role", "developer", "--project", "shop", DOCKWARDEN_PASSWORD=PASSWORD)
+    newest, oldest = run("audit-log", "list").stdout.splitlines()
+    assert newest.endswith("command line added user ada as developer  (projects: shop)")
+    assert oldest.endswith("command line added project shop")
+    assert len(run("audit-log", "list", "--action", "user").stdout.splitlines()) == 1
+    assert "no entry matches" in run("audit-log", "list", "--actor", "nobody").stderr

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from flask_openapi3.openapi import OpenAPI
 
 from scanner.model.finding import Signer, TrustStatus, Verification
@@ -45,9 +48,19 @@ def test_added_shown_removed(form: Form) -> None:
 
 def test_a_mistake_is_told(form: Form) -> None:
     answer = form("/trust/roots", name="team", scheme="notary-v1", document="<b>trust me</b>")
-    assert answer.status_code == 400
+    assert answer.status_code == 422
     assert "no key id" in answer.text
     assert "<b>trust me" not in answer.text
+    assert "&lt;b&gt;trust me" in answer.text  # nothing typed is lost
+    assert re.search(r'name="document"[^>]*aria-invalid="true"', answer.text)
+
+
+def test_a_private_key_does_not_come_back_in_the_form(form: Form) -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    answer = form("/trust/roots", name="team", scheme="cosign", document=key.decode())
+    assert answer.status_code == 422
+    assert "private key" in answer.text
+    assert key.decode().splitlines()[1] not in answer.text
 
 
 def test_who_may_only_read_sees_no_form(app: OpenAPI, make_token: Callable[..., str]) -> None:

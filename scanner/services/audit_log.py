@@ -1,0 +1,253 @@
+"""The audit log for people: a sentence for each entry, with names where the entry has ids.
+
+The entry itself is never changed; API and export give it as it was written. What an id means is looked up now: a name that the entry
+holds wins, because what it was then is what was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from scanner.errors import NotFoundError
+from scanner.model.audit import Action
+from scanner.store import accounts, audit, deliveries, exemptions, registries, revocations, scans
+
+# What somebody did, after their name. In braces: a member of the entry's detail, ``object``, or what `_names` found for it.
+SENTENCES: Mapping[Action, str] = {
+    Action.POLICY_WRITE: "wrote version {version} of policy {object}",
+    Action.POLICY_ENABLE: "put policy {object} in force",
+    Action.POLICY_DISABLE: "took policy {object} out of force",
+    Action.EXEMPTION_REQUEST: "requested an exemption from {what} for {images}",
+    Action.EXEMPTION_APPROVE: "approved the exemption from {what} for {images}",
+    Action.EXEMPTION_REJECT: "denied the exemption from {what} for {images}",
+    Action.EXEMPTION_REVOKE: "ended the exemption from {what} for {images}",
+    Action.EXEMPTION_LAPSE: "ended the exemption from {what} for {images}: {why}",
+    Action.VEX_IMPORT: "imported a VEX document by {author}, {statements} statements",
+    Action.VEX_REMOVE: "removed a VEX document by {author}",
+    Action.TRUST_ROOT_WRITE: "wrote version {version} of trust root {object} for {scope}",
+    Action.TRUST_ROOT_REMOVE: "removed trust root {object}",
+    Action.TRUST_STATE_FORGET: "forgot the Notary metadata seen of {object}",
+    Action.USER_CREATE: "added user {name} as {role}",
+    Action.USER_ROLE: "changed the role of {name} from {before} to {after}",
+    Action.USER_PASSWORD: "changed the password of {name}",
+    Action.USER_ENABLE: "enabled user {name}",
+    Action.USER_DISABLE: "disabled user {name}",
+    Action.USER_SIGN_OUT: "signed {name} out everywhere",
+    Action.SESSION_BEGIN: "signed in by {via}",
+    Action.SESSION_REFUSE: "was refused at sign-in: wrong {via}",
+    Action.SESSION_END: "signed out",
+    Action.SESSION_END_ALL: "signed out everywhere",
+    Action.TOKEN_CREATE: "created token {name}",
+    Action.TOKEN_REVOKE: "revoked token {name}",
+    Action.PROJECT_CREATE: "added project {object}",
+    Action.PROJECT_CHANGE: "changed project {object}",
+    Action.PROJECT_MEMBER_ADD: "made {name} a member of project {object}",
+    Action.PROJECT_MEMBER_REMOVE: "removed {name} from project {object}",
+    Action.REGISTRY_CREATE: "added registry {host}",
+    Action.REGISTRY_ADD: "added registry {object}",
+    Action.REGISTRY_CHANGE: "changed registry {host}: {members}",
+    Action.REGISTRY_REMOVE: "removed registry {host}",
+    Action.REGISTRY_CHECK: "requested an examination of registry {object}",
+    Action.WEBHOOK_CREATE: "created a webhook for {registry}",
+    Action.WEBHOOK_ROTATE: "rotated the secret of webhook {name} of {registry}",
+    Action.WEBHOOK_RETIRE: "ended the rotation of webhook {name} of {registry}, keeping the {kept} secret",
+    Action.WEBHOOK_ENABLE: "enabled webhook {name} of {registry}",
+    Action.WEBHOOK_DISABLE: "disabled webhook {name} of {registry}",
+    Action.WEBHOOK_REMOVE: "deleted webhook {name} of {registry}",
+    Action.EVENT_REPLAY: "replayed a delivery of {registry}",
+    Action.SCAN_REQUEST: "requested a scan of {object}",
+    Action.SCAN_RESCAN: "requested a new scan of {target}",
+    Action.SCAN_CANCEL: "cancelled the scan of {target}",
+    Action.JOB_UPDATE: "requested an update of the advisories",
+    Action.JOB_REMATCH: "requested a re-match of all packages",
+    Action.JOB_CANCEL: "cancelled a job",
+    Action.ADVISORIES_REVOKE: "revoked {what}",
+    Action.ADVISORIES_REINSTATE: "reinstated {what}",
+    Action.SECRETS_ROTATE: "moved {moved} stored secrets to the secret key",
+    Action.SECRETS_FORGET: "forgot the former secret key",
+}
+_LABELS = {
+    "expires_at": "expires",
+    "purl": "package",
+    "until": "until",
+    "ended": "sessions ended",
+    "ca_pem": "CA certificates",
+    "first_run": "first run",
+}
+# Of the machine's form only, or the same fact twice.
+_UNTOLD = frozenset({"digest", "state", "user", "subject", "rule", "enabled", "scans", "scan"})
+
+
+@dataclass(frozen=True)
+class Told:
+    """An entry as people read it: ``actor`` and ``sentence`` are one sentence, ``notes`` the rest of the detail, a phrase each."""
+
+    entry: audit.Entry
+    sentence: str
+    notes: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return f"{self.entry.actor} {self.sentence}"
+
+
+def told(session: Connection, entries: Iterable[audit.Entry]) -> tuple[Told, ...]:
+    """Each entry as a sentence, with the names that its ids have now."""
+    names = _Names(session)
+    return tuple(_tell(entry, names) for entry in entries)
+
+
+def _tell(entry: audit.Entry, names: _Names) -> Told:
+    template = SENTENCES[Action(entry.action)] if entry.action in list(Action) else ""
+    if not template:  # written by a newer version, or an older one
+        return Told(entry, f"{entry.action} {entry.object}".strip(), _notes(entry.detail, frozenset()))
+    if entry.action == Action.USER_PASSWORD and entry.detail.get("name") == entry.actor:
+        return Told(entry, "changed their own password", ())
+    used = _Values(entry, names)
+    sentence = template.format_map(used)
+    return Told(entry, sentence, _notes(entry.detail, used.told))
+
+
+class _Values(dict[str, str]):
+    """What a sentence may name, found when it is named; ``told`` are the members of the detail that it has said."""
+
+    def __init__(self, entry: audit.Entry, names: _Names) -> None:
+        super().__init__()
+        self.told = set(_UNTOLD)
+        self._entry, self._names = entry, names
+
+    def __missing__(self, name: str) -> str:
+        self.told.add(name)
+        entry = self._entry
+        if name == "object":
+            return entry.object
+        if name == "what" and entry.action.startswith("exemption."):
+            return _exempted(self._detail())
+        if name in ("before", "after"):
+            self.told |= {"before", "after"}
+        found = self._detail().get(name)
+        if found in (None, "", []):
+            found = self._names.of(entry, name)
+        return _text(found) or f"{entry.object[:8]}…"
+
+    def _detail(self) -> Mapping[str, Any]:
+        detail = self._entry.detail
+        if self._entry.action == Action.EXEMPTION_LAPSE and "images" not in detail:
+            return {**self._names.exemption(self._entry.object), **detail}
+        return detail
+
+
+class _Names:
+    """The names of ids, looked up once each."""
+
+    def __init__(self, session: Connection) -> None:
+        self._session = session
+        self._known: dict[tuple[str, str], object] = {}
+
+    def of(self, entry: audit.Entry, name: str) -> str:
+        """``name`` (host, registry, target, ...) of what the entry is about; empty: it is not known any more."""
+        return str(self.thing(entry.action.partition(".")[0], entry.object).get(name) or "")
+
+    def exemption(self, identifier: str) -> Mapping[str, Any]:
+        return self.thing("exemption", identifier)
+
+    def thing(self, subject: str, identifier: str) -> Mapping[str, Any]:
+        key = (subject, identifier)
+        if key not in self._known:
+            look_up = _LOOK_UPS.get(subject)
+            try:
+                self._known[key] = look_up(self._session, identifier) if look_up else {}
+            except NotFoundError:
+                self._known[key] = {}
+        found: Mapping[str, Any] = self._known[key]  # type: ignore[assignment]
+        return found
+
+
+def _user(session: Connection, identifier: str) -> Mapping[str, Any]:
+    return {"name": accounts.get_user(session, identifier).name}
+
+
+def _token(session: Connection, identifier: str) -> Mapping[str, Any]:
+    return {"name": accounts.get_token(session, identifier).name}
+
+
+def _registry(session: Connection, identifier: str) -> Mapping[str, Any]:
+    return {"host": registries.get(session, identifier).host}
+
+
+def _webhook(session: Connection, identifier: str) -> Mapping[str, Any]:
+    if not _is_id(identifier):  # the registries page once wrote the host
+        return {"registry": identifier}
+    found = deliveries.get_hook(session, identifier, None)
+    return {"name": found.name, "registry": found.host}
+
+
+def _delivery(session: Connection, identifier: str) -> Mapping[str, Any]:
+    return {"registry": deliveries.get(session, identifier, None).host}
+
+
+def _scan(session: Connection, identifier: str) -> Mapping[str, Any]:
+    return {"target": scans.get(session, identifier).request.target}
+
+
+def _revocation(session: Connection, identifier: str) -> Mapping[str, Any]:
+    return {"what": str(revocations.get(session, identifier).what)}
+
+
+def _exemption(session: Connection, identifier: str) -> Mapping[str, Any]:
+    found = exemptions.get(session, identifier)
+    return {"images": list(found.images), "rule": found.rule, "subject": found.subject}
+
+
+_LOOK_UPS: Mapping[str, Callable[[Connection, str], Mapping[str, Any]]] = {
+    "user": _user,
+    "token": _token,
+    "registry": _registry,
+    "webhook": _webhook,
+    "event": _delivery,
+    "scan": _scan,
+    "advisories": _revocation,
+    "exemption": _exemption,
+}
+
+
+def _exempted(detail: Mapping[str, Any]) -> str:
+    rule, subject = str(detail.get("rule") or ""), str(detail.get("subject") or "")
+    if subject and rule:
+        return f"{subject} (rule {rule})"
+    return subject or (f"rule {rule}" if rule else "a rule")
+
+
+def _notes(detail: Mapping[str, Any], told: Iterable[str]) -> tuple[str, ...]:
+    """What the sentence has not said, a phrase for each member that says something."""
+    said, notes = set(told), []
+    for name, value in detail.items():
+        label = _LABELS.get(name, name.replace("_", " "))
+        if name in said or value in (None, "", [], {}):
+            continue
+        if isinstance(value, Mapping) and set(value) == {"before", "after"}:
+            notes.append(f"{label}: {_text(value['before']) or 'none'} → {_text(value['after']) or 'none'}")
+        elif name == "before":
+            notes.append(f"before: {_text(value)}")
+        else:
+            notes.append(f"{label}: {_text(value)}")
+    return tuple(notes)
+
+
+def _text(value: object) -> str:
+    """A value of the detail, for reading: no brackets, no quotes, no digests."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items() if name not in _UNTOLD and inner)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_text(inner) for inner in value)
+    return "" if value is None else str(value)
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 36 and text.count("-") == 4
