@@ -192,7 +192,7 @@ def describe(answer: Answer, *, show_all: bool = False) -> str:
     document = answer.document
     if answer.pending:
         return "PENDING  still being scanned when the wait ended; ask again with a longer --wait"
-    text = DecisionText(whole=show_all)
+    text = DecisionText(width=120, whole=show_all)
     most_reasons, most_changes = (_ALL, _ALL) if show_all else (_REASONS, _CHANGES)
     verdict = Verdict(answer.verdict)
     undecided = verdict is Verdict.DENY and answer.undecided

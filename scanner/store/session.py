@@ -215,8 +215,17 @@ def _named(error: DBAPIError) -> RemoteError:
 
 
 def _fault(error: DBAPIError) -> tuple[str, str, str] | None:
-    code = str(getattr(error.orig, "sqlstate", "") or getattr(error.orig, "sqlite_errorname", "") or "")
-    return next((fault for beginning, fault in _FAULTS.items() if code.startswith(beginning)), None)
+    """What the error says is wrong, or the one before it: SQLite undoes a whole transaction when its disk is full, so that giving a
+    savepoint up fails next, and that error alone says nothing."""
+    seen: BaseException | None = error
+    for _ in range(10):
+        original = getattr(seen, "orig", None)
+        code = str(getattr(original, "sqlstate", "") or getattr(original, "sqlite_errorname", "") or "")
+        for beginning, fault in _FAULTS.items():
+            if code.startswith(beginning):
+                return fault
+        seen = seen.__context__ if seen else None
+    return None
 
 
 _PLACE_HINT = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -199,3 +200,68 @@ def test_a_server_that_is_away_has_a_name(server: Cluster) -> None:
     with pytest.raises(RemoteError) as refused, database.read():
         pass
     assert refused.value.reason == "db_unavailable"
+
+
+def fill(database: Database) -> None:
+    """Write until the database has no page left."""
+    with database.session() as session:
+        for number in range(4000):
+            scans.request(session, factories.request(f"h.io/{'a' * 150}{number}:1"))
+
+
+def test_a_full_disk_under_sqlite_is_called_that(tmp_path: Path) -> None:
+    """Somebody who is told to check the database's address does not look at the disk."""
+    database = Database(migrated_url("sqlite", tmp_path))
+
+    @sa.event.listens_for(database.engine, "connect")
+    def limit(connection: sqlite3.Connection, record: object) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 20}")
+
+    with pytest.raises(RemoteError) as refused:
+        fill(database)
+    assert (refused.value.reason, "full" in str(refused.value)) == ("disk_full", True)
+    assert "DOCKWARDEN_DATABASE_URL" not in refused.value.hint
+
+
+def test_a_read_only_database_is_called_that(tmp_path: Path) -> None:
+    database = Database(migrated_url("sqlite", tmp_path))
+
+    @sa.event.listens_for(database.engine, "connect")
+    def limit(connection: sqlite3.Connection, record: object) -> None:
+        connection.execute("PRAGMA query_only = 1")
+
+    with pytest.raises(RemoteError) as refused:
+        fill(database)
+    assert refused.value.reason == "db_read_only"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("53100", "disk_full"),
+        ("25006", "db_read_only"),
+        ("28P01", "db_refused"),
+        ("3D000", "db_missing"),
+        ("57P01", "db_unavailable"),
+        (None, "db_unavailable"),
+    ],
+)
+def test_faults_of_postgresql_by_their_code(database: Database, state: str | None, reason: str) -> None:
+    original = type("Fault", (Exception,), {"sqlstate": state})("the server said so")
+    with pytest.raises(RemoteError) as refused, database.read():
+        raise sa.exc.OperationalError("SELECT 1", {}, original)
+    assert refused.value.reason == reason
+
+
+def test_a_file_that_is_no_database_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "dockwarden.db").write_bytes(b"this is no database" * 500)
+    with pytest.raises(RemoteError) as refused:
+        Database(f"sqlite:///{tmp_path}/dockwarden.db").revision()
+    assert refused.value.reason == "db_not_a_database"
+
+
+def test_a_directory_in_the_place_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(RemoteError) as refused:
+        Database(f"sqlite:///{tmp_path}").revision()
+    assert refused.value.reason == "db_cannot_open"
