@@ -2,6 +2,9 @@
 
 Docker, containerd, CRI-O and Podman share one reader (moby/sys/user): lines end at a newline and nowhere else, a field that is
 missing or no number is 0, the first line of a name counts. A stricter reader here would see a user where they see root.
+
+Programs inside the container ask the C library. glibc (``nss/nss_files``) and musl (``src/passwd/getpwent_a.c``) take no line whose uid
+or gid is not a number, and no name that begins with ``+`` or ``-``: those are for NIS (nsswitch.conf(5), ``compat``), and no account.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ PASSWD, GROUP, SHADOW = "etc/passwd", "etc/group", "etc/shadow"
 MAX_ID = (1 << 32) - 2
 _MAX_LINES = 100_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_GLIBC_NUMBER = re.compile(r"\s*\+?[0-9]{1,10}")
+_NIS = ("+", "-")
+_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One line of passwd. ``uid_text`` is the uid as written, ``uid`` as runtimes read it."""
+    """One line of passwd. ``uid_text`` is the uid as written, ``uid`` as runtimes read it. ``is_known``: a C library knows the account."""
 
     name: str
     password: str
@@ -29,6 +35,7 @@ class Account:
     shell: str
     line: int
     uid_text: str
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +93,27 @@ def _lines(rootfs: Rootfs, path: str) -> list[tuple[int, list[str]]] | None:
     found = []
     for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
         text = line.strip()
-        if text and not text.startswith("#"):
+        if text and not text.startswith(("#", *_NIS)):
             found.append((number, text.split(":")))
     return found
 
 
 def _account(line: int, fields: list[str]) -> Account:
     name, password, uid, gid, _, home, shell = (*fields, "", "", "", "", "", "", "")[:7]
-    return Account(name, password, _number(uid), _number(gid), home, shell, line, uid)
+    return Account(name, password, _number(uid), _number(gid), home, shell, line, uid, _is_known(fields))
+
+
+def _is_known(fields: list[str]) -> bool:
+    """Whether glibc or musl returns this line as an account. musl wants every field and reads an empty number as 0."""
+    numbers = fields[2:4]
+    if len(numbers) == 2 and all(_GLIBC_NUMBER.fullmatch(n) and int(n) < 1 << 32 for n in numbers):
+        return True
+    return len(fields) >= 7 and all(number == "" or (number.isascii() and number.isdigit()) for number in numbers)
+
+
+def shown(name: str) -> str:
+    """An account's name as a message shows it: a field may be as long as the file."""
+    return (name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…") or "(no name)"
 
 
 def _number(text: str) -> int:

@@ -6,13 +6,16 @@ open: one parser takes the first, another the last), NaN and Infinity (not JSON)
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import unicodedata
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
 
 from scanner.errors import ImageError, ScannerError
 
+T = TypeVar("T")
 _MAX_DIGITS = 40
 # A quote always matches, even unterminated, and possessively: linear whatever the document holds.
 _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
@@ -155,3 +158,39 @@ def clean_text(text: str, limit: int = 1000) -> str:
     ):  # printable is what has none of these categories: nearly everything, and thirty times as fast to tell
         shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _INVISIBLE else c for c in shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def escaped(value: T) -> T:
+    r"""The same value (text, tuple, mapping, dataclass, to any depth) with what has no UTF-8 form written as an escape.
+
+    A name in a layer may be any bytes. In memory each byte that is not UTF-8 is half a surrogate pair (PEP 383), so that
+    the name can be compared and turned back. A report, a database and a page cannot hold such a character, so there it
+    is written as ``\xff``. This is done once, where evidence leaves the scan.
+    """
+    return cast("T", _escaped(value))
+
+
+def _escaped(value: object) -> object:
+    if isinstance(value, str):
+        return _HALF.sub(_escape, value) if type(value) is str and not value.isascii() else value
+    if isinstance(value, tuple):
+        items: list[Any] = [_escaped(item) for item in value]
+        if all(new is old for new, old in zip(items, value, strict=True)):
+            return value
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {
+            item.name: new
+            for item in dataclasses.fields(value)
+            if item.init and (new := _escaped(old := getattr(value, item.name))) is not old
+        }
+        return dataclasses.replace(value, **changed) if changed else value
+    if isinstance(value, Mapping):
+        made = {_escaped(name): _escaped(item) for name, item in value.items()}
+        return value if made == value else made
+    return value
+
+
+def _escape(half: re.Match[str]) -> str:
+    code = ord(half[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"

@@ -40,6 +40,7 @@ from scanner.model.lineage import BaseImage, declared
 from scanner.model.reference import Descriptor
 from scanner.model.release import Release
 from scanner.model.scan import AttachedSbom, ImageReport, Progress, ScanReport, ScanRequest, Stage
+from scanner.model.untrusted import escaped
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import Policy
@@ -162,7 +163,7 @@ def examine(
     )
     results, posture_at = examine_registry(source, services, report)
     reference = source.reference
-    return ScanReport(
+    found = ScanReport(
         reference=request.target,
         repository=reference.name if reference else "",
         tag=(reference.tag or "") if reference else "",
@@ -175,6 +176,7 @@ def examine(
         posture_at=posture_at,
         skipped=skipped,
     )
+    return escaped(found)
 
 
 def examine_registry(

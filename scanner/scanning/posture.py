@@ -22,6 +22,7 @@ from scanner.config import Settings
 from scanner.errors import ScannerError
 from scanner.model.finding import CheckResult, Incomplete, NotApplicable, Outcome
 from scanner.model.posture import Posture, RegistryFacts
+from scanner.model.untrusted import escaped
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access
 from scanner.registry.probe import probe
@@ -36,7 +37,7 @@ def examine(
     host: str, settings: Settings, credentials: CredentialStore, access: Access | None = None, repository: str = ""
 ) -> Posture:
     """Probe the registry and judge what was found. Raises RefusedError, or RemoteError for a host that is not there."""
-    return judge(probe(host, settings, credentials, access, repository))
+    return escaped(judge(probe(host, settings, credentials, access, repository)))
 
 
 def judge(facts: RegistryFacts, checks: Sequence[RegistryCheck] | None = None) -> Posture:

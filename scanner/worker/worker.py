@@ -327,7 +327,9 @@ class Attempt(Generic[Held]):
                 log.info("%s ended with %s after it was handed back", self._hold.what, type(error).__name__)
                 return
             log.exception("%s broke", self._hold.what)
-            self._end(ScannerError(f"internal error ({type(error).__name__})", retryable=True))
+            # A bug of ours fails in the same way each time. A full disk or too little memory may be better a minute later.
+            passing = isinstance(error, OSError | MemoryError)
+            self._end(ScannerError(f"internal error ({type(error).__name__})", retryable=passing))
         finally:
             self._over.set()
             beat.join()

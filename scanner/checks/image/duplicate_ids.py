@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from scanner.checks._passwd import GROUP, PASSWD, accounts, groups, is_unread, layer_of
+from scanner.checks._passwd import GROUP, PASSWD, accounts, groups, is_unread, layer_of, shown
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Evidence, Incomplete, NotApplicable, Outcome, Severity
@@ -33,7 +33,7 @@ class DuplicateIds(FilesCheck):
         unread = [path for path in files if is_unread(rootfs, path)]
         if unread:
             return Incomplete("file_unread", f"{unread[0]} could not be read")
-        users = [(a.name, a.uid, a.line) for a in accounts(rootfs) or ()]
+        users = [(a.name, a.uid, a.line) for a in accounts(rootfs) or () if a.is_known]
         teams = [(g.name, g.gid, g.line) for g in groups(rootfs) or ()]
         found = [
             *self._shared(subject, rootfs, PASSWD, "uid", users),
@@ -53,9 +53,11 @@ class DuplicateIds(FilesCheck):
         for number, holders in by_id.items():
             names = list(dict.fromkeys(name for name, _ in holders))
             if len(names) > 1 and not (what == "uid" and number == 0):  # those are extra-root-accounts
-                message = f"{' and '.join(names[:5])} have the same {what} {number}"
+                message = f"{' and '.join(map(shown, names[:5]))} have the same {what} {number}"
                 yield subject.evidence(message, layer_index=layer, path=path, line=holders[1][1], name=names[1])
         for name, lines in by_name.items():
             if len(lines) > 1:
-                message = f"{name} stands in /{path} {len(lines)} times: some programs take the first, some the last"
+                message = (
+                    f"{shown(name)} stands in /{path} {len(lines)} times: some programs take the first, some the last"
+                )
                 yield subject.evidence(message, layer_index=layer, path=path, line=lines[1], name=name)

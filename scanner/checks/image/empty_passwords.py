@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from scanner.checks._passwd import PASSWD, SHADOW, accounts, is_unread, layer_of, passwords
+from scanner.checks._passwd import PASSWD, SHADOW, accounts, is_unread, layer_of, passwords, shown
 from scanner.checks._remedy import run
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
@@ -41,11 +41,11 @@ class EmptyPasswords(FilesCheck):
     def _empty(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
         fields = [(SHADOW, *line) for line in passwords(rootfs, SHADOW) or ()]
         fields += [(_MASTER, *line) for line in passwords(rootfs, _MASTER) or ()]
-        fields += [(PASSWD, a.line, a.name, a.password) for a in accounts(rootfs) or ()]
+        fields += [(PASSWD, a.line, a.name, a.password) for a in accounts(rootfs) or () if a.is_known]
         for path, line, name, password in fields:
             if not password:
                 yield subject.evidence(
-                    f"{name} has no password (line {line} of /{path})",
+                    f"{shown(name)} has no password (line {line} of /{path})",
                     layer_index=layer_of(rootfs, path),
                     path=path,
                     line=line,

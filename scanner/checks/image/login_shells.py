@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from scanner.checks._passwd import PASSWD, SHADOW, Account, accounts, is_unread, layer_of, passwords
+from scanner.checks._passwd import PASSWD, SHADOW, Account, accounts, is_unread, layer_of, passwords, shown
 from scanner.checks._remedy import run
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
@@ -46,11 +46,17 @@ class LoginShells(FilesCheck):
         layer = layer_of(rootfs, PASSWD)
         for account in found:
             shell = account.shell or "/bin/sh"  # passwd(5)
-            if not 1 <= account.uid <= _LAST_SYSTEM_UID or shell.rpartition("/")[2] in _NO_SHELLS:
+            if (
+                not account.is_known
+                or not 1 <= account.uid <= _LAST_SYSTEM_UID
+                or shell.rpartition("/")[2] in _NO_SHELLS
+            ):
                 continue
             if account.name in locked or rootfs.resolve(shell) is None:
                 continue
-            message = f"{account.name} (uid {account.uid}) has the shell {shell} and its password is not locked"
+            message = (
+                f"{shown(account.name)} (uid {account.uid}) has the shell {shown(shell)} and its password is not locked"
+            )
             yield subject.evidence(message, layer_index=layer, path=PASSWD, line=account.line, name=account.name)
 
     def remedy_for(self, evidence: Sequence[Evidence]) -> str:

@@ -36,8 +36,8 @@ class UnownedFiles(FilesCheck):
         if users is None or teams is None:
             return NotApplicable("the image has no accounts, so no file has an owner with a name")
         user, _, group = subject.image.config.user.partition(":")
-        uids = {0, _OVERFLOW, runtime_id(user), *(a.uid for a in users)}
-        gids = {0, _OVERFLOW, runtime_id(group), *(g.gid for g in teams), *(a.gid for a in users)}
+        uids = {0, _OVERFLOW, runtime_id(user), *(a.uid for a in users if a.is_known)}
+        gids = {0, _OVERFLOW, runtime_id(group), *(g.gid for g in teams), *(a.gid for a in users if a.is_known)}
         gids |= {number for number in (runtime_id(user),) if not group}  # COPY --chown=10001 gives both
         return self.judged(self._unowned(subject, rootfs, uids, gids), subject.parameters)
 

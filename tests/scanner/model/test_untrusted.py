@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import ImageError, RemoteError, UsageError
-from scanner.model.untrusted import clean_text, load_untrusted_json, nesting
+from scanner.model.untrusted import clean_text, escaped, load_untrusted_json, nesting
 
 values = st.recursive(
     st.none()
@@ -103,3 +105,25 @@ def test_half_pairs_are_mended_where_a_runtime_would() -> None:
 )
 def test_nesting_counts_brackets_wherever_they_stand(data: bytes, depth: int) -> None:
     assert nesting(data) == depth
+
+
+@dataclass(frozen=True)
+class _Holder:
+    text: str
+    more: tuple[object, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("bin/\udcff", "bin/\\xff"), ("\udc80\udcfe", "\\x80\\xfe"), ("a\ud800b", "a\\ud800b"), ("é/😀", "é/😀")],
+)
+def test_what_has_no_utf_8_form_is_escaped(name: str, shown: str) -> None:
+    made = escaped(_Holder(name, (name, (name, 1, None), _Holder(name)), {name: name}))
+    assert made == _Holder(shown, (shown, (shown, 1, None), _Holder(shown)), {shown: shown})
+    repr(made).encode()
+
+
+def test_what_needs_no_escape_stays_the_same_object() -> None:
+    made = _Holder("é", ("a", _Holder("b")))
+    assert escaped(made) is made

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
+from scanner import catalog
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.checks.image.setuid_files import SetuidFiles
-from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed
-from scanner.scanning.pipeline import outcome_of
+from scanner.config import Settings
+from scanner.model.filesystem import ContentMatch, FileType
+from scanner.model.finding import CheckResult, Evidence, Failed, Incomplete, Outcome, Passed
+from scanner.model.scan import ScanReport, ScanRequest
+from scanner.model.untrusted import escaped
+from scanner.scanning.pipeline import local_services, outcome_of, run
 from tests.scanner.checks.factory import entry, layer, subject
 
 LINE = "RUN |1 NPM_TOKEN=hunter2-really /bin/sh -c npm ci"
@@ -53,3 +60,40 @@ def test_a_check_that_breaks_has_not_examined() -> None:
     outcome = outcome_of(_Says(None), replace(subject(), rootfs=None))
     assert isinstance(outcome, Incomplete)
     assert outcome.reason == "check_failed"
+
+
+ODD = "\udcff"
+FILES = (
+    entry(f"bin/{ODD}", mode=0o4755),
+    entry(f"srv/{ODD}", mode=0o666),
+    entry(f"home/{ODD}/.aws/credentials"),
+    entry(f"usr/bin/link{ODD}", kind=FileType.SYMLINK, link=f"/{ODD}"),
+    entry(f"opt/{ODD}/id_rsa", uid=77777, gid=77777),
+)
+
+
+def test_evidence_about_a_name_that_is_not_utf_8_can_be_stored_and_rendered() -> None:
+    """Python holds such a name as half a surrogate pair, which no JSON, database or terminal takes."""
+    key = ContentMatch("private-key", f"opt/{ODD}/id_rsa", 1, "-----BEGIN PRIVATE KEY-----… (100 characters)")
+    facts = layer(*FILES, contents={"etc/passwd": b"root:x:0:0::/:/bin/sh\n\xff::0:0::/:/bin/sh\n"}, matches=[key])
+    made = subject(
+        facts, user="\udcff", history=[f"COPY {ODD} / # buildkit"], labels=((f"a{ODD}", ODD),), env=((ODD, ODD),)
+    )
+    results = tuple(CheckResult(c.id, outcome_of(c, made), c.severity) for c in catalog.image_checks().values())
+    assert not [
+        result
+        for result in results
+        if isinstance(result.outcome, Incomplete) and result.outcome.reason == "check_failed"
+    ]
+    found = escaped(results)
+    data = TypeAdapter(tuple[CheckResult, ...]).dump_json(found)
+    assert data.count(b"\\\\xff") > 5
+    failed = {result.check for result in found if isinstance(result.outcome, Failed)}
+    assert {"setuid-files", "world-writable-files", "embedded-secrets"} <= failed
+
+
+def test_a_scan_of_an_image_whose_setuid_file_is_named_ff(settings: Settings) -> None:
+    archive = Path(__file__).parents[2] / "data" / "hostile" / "setuid_ff.tar"
+    with local_services(settings) as services:
+        found = run(ScanRequest(f"archive:{archive}"), services, lambda progress: None)
+    assert b"bin/\\\\xff is setuid" in TypeAdapter(ScanReport).dump_json(found)
