@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -95,6 +95,26 @@ class WebhookFormat(ABC):
     @abstractmethod
     def parse(self, body: bytes) -> Sequence[PushEvent]:
         """Every event of the delivery, in its order. Raises UsageError for what is not this format."""
+
+
+def format_list(formats: Iterable[WebhookFormat]) -> str:
+    """The formats in Markdown: the list in ``docs/webhooks.md``, a section for each."""
+    sections = []
+    for form in formats:
+        media_types = ", ".join(f"`{media_type}`" for media_type in form.media_types) or "any"
+        lines = [
+            f"### {form.title}",
+            "",
+            f"Format `{form.id}`, `POST /webhooks/{form.id}`, media types {media_types}."
+            + (f" Sent by {form.senders}." if form.senders else ""),
+            "",
+            form.setup,
+        ]
+        if form.snippet:
+            snippet = form.configured(f"https://dockwarden.example.com/webhooks/{form.id}", form.header, "<the secret>")
+            lines += ["", "```", snippet.rstrip(), "```"]
+        sections.append("\n".join(lines))
+    return "\n\n".join(sections)
 
 
 def same_secret(sent: str, secret: Secret) -> bool:
