@@ -88,7 +88,8 @@ class Limits:
     json_depth: int = 64
     redirects: int = 3
     document_seconds: float = 45  # a manifest, config, token or list: all tries together
-    signatures: int = 50
+    signatures: int = 200  # that are examined of an image, and as many attestations
+    referrers: int = 10_000
     fetch_seconds: float = 600
     verify_seconds: float = 300
     engine_seconds: float = 540

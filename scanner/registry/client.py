@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -131,22 +131,61 @@ class RegistryClient:
             raise self._unreachable(error) from error
 
     def referrers(self, reference: Reference, digest: Digest, artifact_type: str = "") -> list[Descriptor]:
-        """What refers to ``digest`` (distribution-spec, listing referrers), by the API or else the tag ``sha256-<hex>``."""
-        path = f"/v2/{reference.repository}/referrers/{digest}"
-        try:
-            _, data = self._read(
-                path, _scope(reference), self.settings.limits.manifest, {"Accept": ACCEPT[0]}, what="referrers"
-            )
-        except NotFoundError:
-            fallback = Reference(reference.host, reference.repository, f"{digest.algorithm}-{digest.hex[:64]}")
+        """What refers to ``digest`` (distribution-spec, listing referrers), by the API or else the tag ``sha256-<hex>``.
+
+        Every page is read. Raises LimitExceeded for more than ``limits.referrers`` of the type: what is beyond could be a signature.
+        """
+        found: list[Descriptor] = []
+        path, pages = f"/v2/{reference.repository}/referrers/{digest}", set[str]()
+        while path:
+            if path in pages or len(pages) >= _MAX_PAGES:
+                raise LimitExceeded(f"{self.host}: the list of referrers does not end")
+            pages.add(path)
             try:
-                _, data = self.manifest(fallback)
+                answer, data = self._read(
+                    path, _scope(reference), self.settings.limits.manifest, {"Accept": ACCEPT[0]}, what="referrers"
+                )
             except NotFoundError:
-                return []
-        index = parse_manifest(data, Descriptor(ACCEPT[0], Digest.of(data), len(data)), self.settings.limits)
+                if found or len(pages) > 1:
+                    raise RemoteError(f"{self.host} does not have a page of referrers that it announced") from None
+                return self._tagged_referrers(reference, digest, artifact_type)
+            # A server without this API may answer with its web page instead of 404.
+            kind = answer.headers.get("Content-Type", "").partition(";")[0]
+            if kind.strip() and "json" not in kind.lower() and len(pages) == 1:
+                return self._tagged_referrers(reference, digest, artifact_type)
+            found += self._listed(data, artifact_type)
+            if len(found) > self.settings.limits.referrers:
+                raise LimitExceeded(f"{self.host}: more than {self.settings.limits.referrers} referrers")
+            path = self._next_page(answer, path)
+        return found
+
+    def _tagged_referrers(self, reference: Reference, digest: Digest, artifact_type: str) -> list[Descriptor]:
+        """The referrers tag schema, for registries that do not have the API."""
+        fallback = Reference(reference.host, reference.repository, f"{digest.algorithm}-{digest.hex[:64]}")
+        try:
+            _, data = self.manifest(fallback)
+        except NotFoundError:
+            return []
+        return self._listed(data, artifact_type)
+
+    def _listed(self, data: bytes, artifact_type: str) -> list[Descriptor]:
+        """The referrers in an index, which may have more entries than an image's index."""
+        limits = replace(self.settings.limits, index_manifests=self.settings.limits.referrers)
+        index = parse_manifest(data, Descriptor(ACCEPT[0], Digest.of(data), len(data)), limits)
         if not isinstance(index, ImageIndex):
             raise ImageError("the referrers are not an index")
         return [d for d in index.manifests if not artifact_type or d.artifact_type == artifact_type]
+
+    def _next_page(self, answer: OpenAnswer, path: str) -> str:
+        """The path of the next page (RFC 8288, ``Link``); empty where there is none. Raises RemoteError for one on another host: what
+        is there would stay unknown."""
+        link = answer.link("next")
+        if not link:
+            return ""
+        target = split_address(link, self._base + path)
+        if target is None or target.netloc != urlsplit(self._base).netloc:
+            raise RemoteError(f"{self.host} lists further pages elsewhere", reason="redirect_refused", retryable=False)
+        return target.path + (f"?{target.query}" if target.query else "")
 
     def tags(self, repository: str, most: int = _MAX_TAGS) -> list[str]:
         """The tags of a repository, over at most 100 pages; no further page once there are ``most``."""

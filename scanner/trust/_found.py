@@ -81,9 +81,11 @@ def _as_refusal(error: ImageError) -> SignatureRefused:
 
 
 def referrers(job: TrustJob, artifact_type: str) -> list[Descriptor]:
-    """What the registry lists as referring to the image, of types that begin so; an index may leave the type out."""
+    """What the registry lists as referring to the image, of types that begin so; then those without a type, which an index may leave
+    out. Thousands of other artifacts, such as SBOMs, neither hide a signature nor use up what is examined."""
     listed = job.fetch.referrers(job.reference, job.descriptor.digest)
-    return [item for item in listed if not item.artifact_type or item.artifact_type.startswith(artifact_type)]
+    named = [item for item in listed if item.artifact_type and item.artifact_type.startswith(artifact_type)]
+    return [*named, *(item for item in listed if not item.artifact_type)]
 
 
 def only_layer(candidate: Descriptor, job: TrustJob, artifact_type: str) -> Descriptor | None:

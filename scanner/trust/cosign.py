@@ -17,12 +17,14 @@ from scanner.model.untrusted import clean_text
 from scanner.registry.manifest import Manifest, parse_manifest
 from scanner.trust._cosign.document import CosignTrust, parse_document, parse_trust
 from scanner.trust._cosign.forms import BUNDLES, DSSE, SIMPLE_SIGNING, parse_bundle, parse_classic
-from scanner.trust._cosign.payload import MAX_ENVELOPE, MAX_PAYLOAD
+from scanner.trust._cosign.payload import MAX_ENVELOPE, MAX_PAYLOAD, SIGNATURE_PREDICATE
 from scanner.trust._cosign.verification import Accepted, Signed, verify_one
 from scanner.trust._found import Found, answer, fetch_blob, furthest, only_layer, referrers, without_root
 from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot, TrustScheme
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle"
+_PREDICATE_TYPE = "dev.sigstore.bundle.predicateType"
+_MAX_LAYERS = 1000  # as cosign itself
 _ANY = "*"  # the predicate type of an answer about attestations that could not be looked for
 # How far a refused signature came: the furthest tells most about why the image has no good one.
 _PROGRESS = (
@@ -130,12 +132,28 @@ def _signer(item: Accepted) -> Signer:
 
 
 def find(job: TrustJob) -> Found[Signed]:
-    """Everything that may be a signature or an attestation of the image. Raises nothing."""
+    """Everything that may be a signature or an attestation of the image. Raises nothing.
+
+    Signatures come first and have a budget of their own: many attestations must not hide a signature. Which bundle is an attestation
+    its annotation says; nobody signed that, so it only decides the order.
+    """
     found: Found[Signed] = Found(job.settings.limits.signatures)
-    for suffix, media_type in (("sig", SIMPLE_SIGNING), ("att", DSSE)):
-        found.gather(partial(_tagged, job, suffix, media_type), lambda layer: _classic(layer, job))
-    found.gather(lambda: referrers(job, _BUNDLE), lambda candidate: _bundle(candidate, job))
+    listed: list[Descriptor] = []
+
+    def likely_signatures() -> list[Descriptor]:
+        listed.extend(referrers(job, _BUNDLE))
+        return [item for item in listed if not _says_attestation(item)]
+
+    found.gather(partial(_tagged, job, "sig", SIMPLE_SIGNING), lambda layer: _classic(layer, job))
+    found.gather(likely_signatures, lambda candidate: _bundle(candidate, job))
+    found.budget = job.settings.limits.signatures
+    found.gather(partial(_tagged, job, "att", DSSE), lambda layer: _classic(layer, job))
+    found.gather(lambda: list(filter(_says_attestation, listed)), lambda candidate: _bundle(candidate, job))
     return found
+
+
+def _says_attestation(item: Descriptor) -> bool:
+    return dict(item.annotations).get(_PREDICATE_TYPE, SIGNATURE_PREDICATE) != SIGNATURE_PREDICATE
 
 
 def _tagged(job: TrustJob, suffix: str, media_type: str) -> Sequence[Descriptor]:
@@ -146,7 +164,7 @@ def _tagged(job: TrustJob, suffix: str, media_type: str) -> Sequence[Descriptor]
         descriptor, data = job.fetch.manifest(Reference(job.reference.host, job.reference.repository, tag))
     except NotFoundError:
         return []
-    manifest = parse_manifest(data, descriptor, job.settings.limits)
+    manifest = parse_manifest(data, descriptor, replace(job.settings.limits, layers=_MAX_LAYERS))
     return (
         [layer for layer in manifest.layers if layer.media_type == media_type] if isinstance(manifest, Manifest) else []
     )

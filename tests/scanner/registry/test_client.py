@@ -315,6 +315,76 @@ def test_referrers_by_the_fallback_tag() -> None:
         assert asking.referrers(reference(there.host), Digest.of(b"another")) == []
 
 
+def listing(*kinds: str) -> bytes:
+    items = [
+        {"mediaType": TYPE, "digest": str(Digest.of(f"{n}{kind}".encode())), "size": 3, "artifactType": kind}
+        for n, kind in enumerate(kinds)
+    ]
+    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": items}
+    return json.dumps(index).encode()
+
+
+SUBJECT = Digest.of(b"subject")
+
+
+def paged(pages: list[bytes], **more: str) -> Callable[[Handler], None]:
+    """A registry that lists referrers page by page, as distribution-spec 1.1 allows."""
+
+    def answer(h: Handler) -> None:
+        number = int(h.path.partition("?page=")[2] or 0)
+        headers = {"Link": f'<{more.get("base", "")}/v2/shop/app/referrers/{SUBJECT}?page={number + 1}>; rel="next"'}
+        last = number == len(pages) - 1 and "endless" not in more
+        h.give(
+            body=pages[min(number, len(pages) - 1)], content_type="application/vnd.oci.image.index.v1+json",
+            **({} if last else headers),
+        )  # fmt: skip
+
+    return answer
+
+
+def test_every_page_of_referrers_is_read() -> None:
+    pages = [listing(*["sbom"] * 64), listing(*["sbom"] * 100), listing("signature")]
+    with liar(paged(pages)) as there, client(there.host) as asking:
+        found = asking.referrers(reference(there.host), SUBJECT)
+        assert [d.artifact_type for d in found].count("signature") == 1
+        assert len(found) == 165
+        assert len(asking.referrers(reference(there.host), SUBJECT, "signature")) == 1
+
+
+@pytest.mark.parametrize("more", [{"endless": "yes"}, {"base": "http://localhost:9"}], ids=["no end", "elsewhere"])
+def test_a_list_of_referrers_that_cannot_be_read_to_its_end_is_not_known(more: dict[str, str]) -> None:
+    """What is not read could be a signature, so it is no answer that there is none."""
+    with liar(paged([listing("sbom"), listing("sbom")], **more)) as there, client(there.host) as asking:
+        with pytest.raises((LimitExceeded, RemoteError)):
+            asking.referrers(reference(there.host), SUBJECT)
+        assert len(there.seen) <= 101
+
+
+def test_more_referrers_than_are_read() -> None:
+    few = Settings(limits=Limits(referrers=10))
+
+    def small_client(host: str) -> RegistryClient:
+        return RegistryClient(host, few, CredentialStore(few, {}, personal=False), Access(insecure=True))
+
+    with liar(paged([listing(*["sbom"] * 9), listing("sbom", "signature")])) as there:
+        with small_client(there.host) as asking, pytest.raises(LimitExceeded):
+            asking.referrers(reference(there.host), SUBJECT)
+        with small_client(there.host) as asking:
+            assert len(asking.referrers(reference(there.host), SUBJECT, "signature")) == 1, "the type comes first"
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "TEXT/HTML", "application/xhtml+xml"])
+def test_a_web_page_in_place_of_referrers_is_a_registry_without_them(kind: str) -> None:
+    def page(h: Handler) -> None:
+        if h.path.endswith(f"manifests/sha256-{SUBJECT.hex}"):
+            h.give(body=listing("a/b"), content_type="application/vnd.oci.image.index.v1+json")
+        else:
+            h.give(body=b"<!doctype html><title>Registry</title>", content_type=kind)
+
+    with liar(page) as there, client(there.host) as asking:
+        assert [d.artifact_type for d in asking.referrers(reference(there.host), SUBJECT)] == ["a/b"]
+
+
 def test_tags_do_not_leave_the_host() -> None:
     with (
         liar(

@@ -45,6 +45,7 @@ from tests.scanner.trust.certificates import (
     rsa_key,
 )
 from tests.scanner.trust.cosign_signing import (
+    BUNDLE,
     PROVENANCE,
     Layer,
     attestation,
@@ -860,6 +861,28 @@ def test_no_more_signatures_are_examined_than_allowed() -> None:
     (answer,) = play(Scene(put, KEYED), settings=settings)
     assert (answer.status, answer.reason) == (TrustStatus.UNKNOWN, "too_many_signatures")
     assert play(Scene(put, KEYED))[0].status is TrustStatus.VERIFIED
+
+
+@pytest.mark.parametrize("kind", ["application/vnd.cyclonedx+json", "application/spdx+json", "", "attestations"])
+def test_many_artifacts_do_not_hide_a_signature(kind: str) -> None:
+    """300 SBOMs, or attestations that say so, listed before the signature; 64 was once the end of the list."""
+    files = Files()
+    image = files.put_image()
+    if kind == "attestations":
+        for n in range(60):
+            files.put_referrer(image, BUNDLE, BUNDLE, bundle(A, statement(image.digest, PROVENANCE, {"n": n})))
+        path = f"/v2/team/app/referrers/{image.digest}"
+        index = json.loads(files[path])
+        for item in index["manifests"]:
+            item["annotations"] = {"dev.sigstore.bundle.predicateType": PROVENANCE}
+        files[path] = json.dumps(index).encode()
+    else:
+        for n in range(300 if kind else 70):
+            files.put_referrer(image, kind, "text/plain", b"%d" % n)
+    put_bundle(files, image, bundle(A, statement(image.digest)))
+    few = Settings(limits=Limits(signatures=50))
+    with serving(files) as client:
+        assert verify(Cosign(), client, image, KEYED, settings=few)[0].status is TrustStatus.VERIFIED
 
 
 @pytest.mark.parametrize("name", ["a list", "of two layers", "an index", "garbage"])
