@@ -153,8 +153,8 @@ class Files:
 
 def second_image(files: dict[Digest, Path], first: Image, second: Image, home: Path) -> None:
     settings = Settings(home=home)
-    services = pipeline.Services(
-        settings, BlobStore(settings.blobs_dir, settings.blob_store_bytes), FactsCache(home / "facts")
+    store = pipeline.LayerStore(
+        BlobStore(settings.blobs_dir, settings.blob_store_bytes), FactsCache(home / "facts"), settings.limits
     )
     source = Files(files)
     times = []
@@ -163,7 +163,7 @@ def second_image(files: dict[Digest, Path], first: Image, second: Image, home: P
         times.append(
             seconds(
                 lambda what=what: pipeline.read_layers(
-                    source, what, services, lambda _: None, pipeline.Deadline.after(600)
+                    source, what, store, lambda _: None, pipeline.Deadline.after(600)
                 )
             )
         )  # type: ignore[misc,arg-type]

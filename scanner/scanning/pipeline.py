@@ -18,7 +18,7 @@ from scanner import __version__, catalog
 from scanner.advisories import feeds
 from scanner.checks._secrets import SecretScanner, image_without_secrets, without_secrets
 from scanner.checks.base import ImageCheck, ImageSubject
-from scanner.config import Settings
+from scanner.config import Limits, Settings
 from scanner.engines.base import EngineJob, silent_engine
 from scanner.errors import EngineError, ImageError, LimitExceeded, RemoteError, ScannerError
 from scanner.model.decision import Decision
@@ -55,6 +55,7 @@ from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import AccessTo, RegistrySource, Source, open_target
 from scanner.registry.work_directories import sweep, work_directory
 from scanner.scanning import attached_sboms, posture, verification
+from scanner.scanning.posture import PostureOf
 from scanner.scanning.system import compared, listed_packages, without_system
 from scanner.scanning.verification import Trust
 
@@ -86,21 +87,52 @@ class Deadline:
 
 
 @dataclass(frozen=True)
+class LayerStore:
+    """What reading layers takes: where verified layers and their facts are kept, and how much may be read."""
+
+    blobs: BlobStore
+    facts: FactsCache
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class EngineHost:
+    """What running engines takes."""
+
+    settings: Settings
+    blobs: BlobStore
+    slot: str  # of the worker: an engine's cache belongs to one slot alone
+    cancelled: Callable[[], bool]
+
+
+@dataclass(frozen=True)
 class Services:
-    """What a scan works with. ``slot`` numbers the worker slot: an engine's cache belongs to one slot alone. ``access`` says how a
-    registry is reached; None: as the settings and the person's own docker config say. ``base`` tells what an image was built on: without a
-    store only what the image itself declares. ``posture`` says how a registry protects itself; None: as this home remembers, or as a new
-    probe finds."""
+    """What one scan is made with, put together by whoever starts it. ``run`` and ``examine`` hand each stage what it uses."""
 
     settings: Settings
     blobs: BlobStore
     facts: FactsCache
-    slot: str = "0"
-    access: AccessTo | None = None
-    base: BaseOf = declared
+    slot: str = "0"  # of the worker: an engine's cache belongs to one slot alone
+    access: AccessTo | None = (
+        None  # how a registry is reached; None: by the settings and the person's own docker config
+    )
+    base: BaseOf = declared  # what an image was built on; without a store only what the image itself declares
     trust: Trust = field(default_factory=Trust)
     cancelled: Callable[[], bool] = lambda: False
-    posture: posture.PostureOf | None = None
+    posture: PostureOf | None = None  # how a registry protects itself; None: remembered, or a new probe
+
+    @property
+    def layers(self) -> LayerStore:
+        return LayerStore(self.blobs, self.facts, self.settings.limits)
+
+    @property
+    def engines(self) -> EngineHost:
+        return EngineHost(self.settings, self.blobs, self.slot, self.cancelled)
+
+    @property
+    def ask_posture(self) -> PostureOf:
+        """How to learn how a registry protects itself."""
+        return self.posture or posture.remembered(self.settings)
 
 
 @contextmanager
@@ -156,12 +188,12 @@ def examine(
     started = datetime.now(UTC)
     report(Progress(Stage.RESOLVE, f"{source.describe()} is {subject.digest.short}"))
     manifests, skipped = source.children(subject, request.platform, every_platform)
-    verifications = verify_signatures(source, subject, services, report)
+    verifications = verify_signatures(source, subject, services.trust, services.settings, report)
     images = tuple(
         replace(examine_image(source, manifest, request, services, report, deadline), verifications=verifications)
         for manifest in manifests
     )
-    results, posture_at = examine_registry(source, services, report)
+    results, posture_at = examine_registry(source, services.ask_posture, report)
     reference = source.reference
     found = ScanReport(
         reference=request.target,
@@ -179,21 +211,18 @@ def examine(
     return escaped(found)
 
 
-def examine_registry(
-    source: Source, services: Services, report: Report
-) -> tuple[tuple[CheckResult, ...], datetime | None]:
+def examine_registry(source: Source, ask: PostureOf, report: Report) -> tuple[tuple[CheckResult, ...], datetime | None]:
     """What the checks say of the registry that the image came from, and since when."""
     if not isinstance(source, RegistrySource):
         return posture.none(), None
     client = source.client
     report(Progress(Stage.POSTURE, client.host))
-    ask = services.posture or posture.remembered(services.settings)
     found = ask(client.host, source.reference.repository, client.access, client.credentials)
     return found.results, found.checked_at
 
 
 def verify_signatures(
-    source: Source, subject: Descriptor, services: Services, report: Report
+    source: Source, subject: Descriptor, trust: Trust, settings: Settings, report: Report
 ) -> tuple[Verification, ...]:
     """Who signed what the reference resolved to: the answers hold for every image below it."""
     if not isinstance(source, RegistrySource):
@@ -201,7 +230,7 @@ def verify_signatures(
     report(Progress(Stage.VERIFY, "signatures"))
     client = source.client
     return verification.verify(
-        source.reference, subject, client, services.trust, services.settings, datetime.now(UTC), client.credentials
+        source.reference, subject, client, trust, settings, datetime.now(UTC), client.credentials
     )
 
 
@@ -214,7 +243,7 @@ def examine_image(
     with services.blobs.pin((image.config.digest, *(layer.diff_id for layer in image.layers))):
         services.blobs.put(config)
         try:
-            image, rootfs = read_layers(source, image, services, report, deadline)
+            image, rootfs = read_layers(source, image, services.layers, report, deadline)
         except ImageError as error:
             # The bytes are not what an honest builder makes: nothing that an engine says of them could be believed.
             checks = run_checks(image, None, str(error), source, (), base)
@@ -222,32 +251,32 @@ def examine_image(
             return ImageReport(image_without_secrets(image), checks=checks, incomplete=incomplete, base=base)
         who = " and ".join(catalog.chosen_engines(request.engine))
         report(Progress(Stage.SCAN, f"{len(image.layers)} layers with {who}"))
-        answers = ask_engines(image, request.engine, services, deadline, listed_packages(rootfs))
+        answers = ask_engines(image, request.engine, services.engines, deadline, listed_packages(rootfs))
         report(Progress(Stage.EXAMINE, f"{len(catalog.image_checks())} checks"))
         results = run_checks(
             image, rootfs, "", source, [secret for answer in answers for secret in answer.secrets], base
         )
         answers, about_image = doubts(answers, rootfs)
         attached = read_attached_sboms(source, image.digest) if services.settings.attached_sboms else ()
-        attached = look_up_sboms(attached, request.engine, services, deadline, release_of(rootfs))
+        attached = look_up_sboms(attached, request.engine, services.engines, deadline, release_of(rootfs))
         return ImageReport(
             image_without_secrets(image), answers, results, incomplete=about_image, base=base, attached=attached
         )
 
 
 def read_layers(
-    source: Source, image: Image, services: Services, report: Report, deadline: Deadline
+    source: Source, image: Image, store: LayerStore, report: Report, deadline: Deadline
 ) -> tuple[Image, Rootfs]:
     """Every layer's facts, each layer read, decompressed and verified at most once for all images that share it.
 
     Raises ImageError for a layer that is not what it claims or breaks a limit, RemoteError when it cannot be had.
     """
-    limits = services.settings.limits
+    limits = store.limits
     total = sum(layer.size for layer in image.layers)
     if total > limits.image_compressed:
         raise LimitExceeded(f"the image is larger than {limits.image_compressed} bytes compressed")
     progress = _Bytes(report, total)
-    facts = [read_one(source, layer, services, progress, deadline) for layer in image.layers]
+    facts = [read_one(source, layer, store, progress, deadline) for layer in image.layers]
     if sum(f.uncompressed_size for f in facts) > limits.image_uncompressed:
         raise LimitExceeded(f"the image is larger than {limits.image_uncompressed} bytes uncompressed")
     if sum(len(f.entries) for f in facts) > limits.image_entries:
@@ -258,14 +287,14 @@ def read_layers(
     return replace(image, layers=layers), merge(facts)
 
 
-def read_one(source: Source, layer: Layer, services: Services, progress: _Bytes, deadline: Deadline) -> LayerFacts:
+def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, deadline: Deadline) -> LayerFacts:
     """A layer's facts: remembered, or read from its source straight through the decompressor into the blob store."""
     wanted = wants()
-    known = services.facts.get(layer.diff_id, wanted.digest, layer.digest)
-    if known is not None and services.blobs.has(layer.diff_id):
+    known = store.facts.get(layer.diff_id, wanted.digest, layer.digest)
+    if known is not None and store.blobs.has(layer.diff_id):
         progress.add(layer.size)
         return known
-    limits = services.settings.limits
+    limits = store.limits
     ends = time.monotonic() + deadline.share(limits.fetch_seconds)
     for attempt in range(1, _TRIES + 1):
         try:
@@ -273,7 +302,7 @@ def read_one(source: Source, layer: Layer, services: Services, progress: _Bytes,
             layer_compression(layer.media_type)
             with (
                 source.open(Descriptor(layer.media_type, layer.digest, layer.size)) as stream,
-                services.blobs.writer(layer.diff_id, limits.layer_uncompressed, verified_by_caller=True) as sink,
+                store.blobs.writer(layer.diff_id, limits.layer_uncompressed, verified_by_caller=True) as sink,
             ):
                 facts = read_layer(
                     stream, layer.media_type, digest=layer.digest, size=layer.size, diff_id=layer.diff_id, limits=limits, wants=wanted,
@@ -285,7 +314,7 @@ def read_one(source: Source, layer: Layer, services: Services, progress: _Bytes,
             if attempt == _TRIES or not error.retryable or stalled or time.monotonic() > ends:
                 raise
         else:
-            services.facts.put(facts, wanted.digest, layer.digest)
+            store.facts.put(facts, wanted.digest, layer.digest)
             return facts
     raise AssertionError("unreachable")
 
@@ -312,14 +341,14 @@ def wants() -> ContentWants:
 
 
 def ask_engines(
-    image: Image, choice: str, services: Services, deadline: Deadline, packages: int
+    image: Image, choice: str, host: EngineHost, deadline: Deadline, packages: int
 ) -> tuple[EngineReport, ...]:
     """The answer of every engine that was chosen. ``packages``: how many there are at least, by our own count.
 
     An image with more packages than engines may be given is given to none: each would run until its time or memory ends.
     Raises EngineError where trying again could help and no engine answered: one engine's evidence is kept although the other is away.
     """
-    most = services.settings.limits.packages
+    most = host.settings.limits.packages
     if packages > most:
         refused = EngineError(
             f"the image lists {packages} packages, more than the {most} that an engine is given",
@@ -327,29 +356,29 @@ def ask_engines(
             hint="see limit_packages in docs/settings.md",
         )
         engines = catalog.engines()
-        return tuple(silent_engine(engines[n], services.settings, refused) for n in catalog.chosen_engines(choice))
+        return tuple(silent_engine(engines[n], host.settings, refused) for n in catalog.chosen_engines(choice))
     answers: list[EngineReport] = []
     failed: EngineError | None = None
     for engine_id in catalog.chosen_engines(choice):
         try:
-            answers.append(ask_engine(image, engine_id, services, deadline))
+            answers.append(ask_engine(image, engine_id, host, deadline))
         except EngineError as error:
             if error.reason == "cancelled":
                 raise
             failed = error
-            answers.append(silent_engine(catalog.engines()[engine_id], services.settings, error))
+            answers.append(silent_engine(catalog.engines()[engine_id], host.settings, error))
     if failed is not None and all(answer.incomplete and not answer.coverage.packages for answer in answers):
         raise failed
     return tuple(answers)
 
 
 def look_up_sboms(
-    attached: Sequence[AttachedSbom], choice: str, services: Services, deadline: Deadline, release: Release
+    attached: Sequence[AttachedSbom], choice: str, host: EngineHost, deadline: Deadline, release: Release
 ) -> tuple[AttachedSbom, ...]:
     """The SBOMs with what the chosen engines say of the packages they list."""
-    settings = services.settings
+    settings = host.settings
     means = attached_sboms.Means(
-        settings, services.slot, lambda: deadline.share(settings.limits.engine_seconds), services.cancelled, release
+        settings, host.slot, lambda: deadline.share(settings.limits.engine_seconds), host.cancelled, release
     )
     return attached_sboms.looked_up(
         attached, [catalog.engines()[name] for name in catalog.chosen_engines(choice)], means
@@ -365,22 +394,22 @@ def doubts(answers: Sequence[EngineReport], rootfs: Rootfs) -> tuple[tuple[Engin
     return tuple(replace(a, incomplete=(*a.incomplete, *items)) for a, items in zip(answers, own, strict=True)), common
 
 
-def ask_engine(image: Image, engine_id: str, services: Services, deadline: Deadline) -> EngineReport:
+def ask_engine(image: Image, engine_id: str, host: EngineHost, deadline: Deadline) -> EngineReport:
     """The engine's answer, or an ``EngineReport`` that says why there is none. Its work directory is gone afterwards.
 
     Raises EngineError only where trying again could help.
     """
-    settings = services.settings
+    settings = host.settings
     engine = catalog.engines()[engine_id]
-    cache = settings.home.absolute() / "cache" / f"{engine_id}-{services.slot}"
+    cache = settings.home.absolute() / "cache" / f"{engine_id}-{host.slot}"
     try:
         with work_directory(settings, "scan") as work:
-            layout = lay_out(image, services.blobs, work / "layout")
+            layout = lay_out(image, host.blobs, work / "layout")
             scratch = work / "scratch"
             scratch.mkdir()
             seconds = deadline.share(settings.limits.engine_seconds)
             job = EngineJob(
-                image, layout, scratch, cache, settings, seconds, settings.engine_secrets, cancelled=services.cancelled
+                image, layout, scratch, cache, settings, seconds, settings.engine_secrets, cancelled=host.cancelled
             )
             answer = engine.scan(job)
         return supported(feeds.annotate(settings, answer), datetime.now(UTC).date())

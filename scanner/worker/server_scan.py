@@ -265,7 +265,7 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
             database.transact(lambda session: scans.finish_without_image(session, claim, subject.digest, message))
             return
         if known is not None and source.reference is not None:
-            results, posture_at = examine_registry(source, services, report)
+            results, posture_at = examine_registry(source, services.ask_posture, report)
             named = replace(
                 known,
                 reference=asked.target,
@@ -274,7 +274,7 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
                 posture=results,
                 posture_at=posture_at,
             )
-            signatures = verify_signatures(source, subject, services, report)
+            signatures = verify_signatures(source, subject, services.trust, services.settings, report)
             found = verification.renewed(named, signatures, datetime.now(UTC))
     report(Progress(Stage.EVALUATE, "deciding"))
     evidence = evidence_digest(found)

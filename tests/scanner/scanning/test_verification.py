@@ -88,6 +88,8 @@ def test_a_scan_tells_notary_the_registrys_credentials(known: bool, authority: A
         source = RegistrySource(Reference(HOST, REPOSITORY, "v1"), Settings(), client)
         digest = Digest(CASE["steps"][0]["expect"]["digest"])
         with time_machine.travel(CASE["steps"][0]["time"]):
-            answers = verify_signatures(source, Descriptor("", digest, 1), services, lambda progress: None)
+            answers = verify_signatures(
+                source, Descriptor("", digest, 1), services.trust, services.settings, lambda progress: None
+            )
     (notary,) = [answer for answer in answers if answer.scheme == "notary-v1"]
     assert notary.status is (TrustStatus.VERIFIED if known else TrustStatus.UNKNOWN), notary
