@@ -66,6 +66,8 @@ _UBUNTU_BASE_FILES: Final = {
     "13ubuntu10": "24.04",
 }
 _UBUNTU_REVISION: Final = re.compile(r"[0-9.]+ubuntu[0-9]+")
+# Whose release packages these have for their own.
+_SHARED: Final = {"echo": "debian", "opensuse-tumbleweed": "opensuse-leap"}
 _VERSION: Final = re.compile(r"[0-9][0-9A-Za-z._]*")
 
 
@@ -127,34 +129,32 @@ def foreign_packages(family: str, version: str, components: Iterable[Component])
     Whoever writes os-release and the engine's own file in a layer on top has not changed the packages below.
     """
     seen, number = os_id(family), release_number(family, version)
-    found = {
-        os_id(_RELEASE_PACKAGES[c.name]): c for c in components if c.name in _RELEASE_PACKAGES and os_id(c.type) == seen
-    }
+    listed = [c for c in components if c.name in _RELEASE_PACKAGES and os_id(c.type) == seen]
     if seen in ("debian", "raspbian", "ubuntu"):
-        return _base_files(seen, number, found.get("debian"))
-    own = found.get(seen)
-    if own is not None:
-        match = _VERSION.match(own.version.rpartition(":")[2])
-        there = release_number(seen, match[0]) if match else ""
-        return "" if not number or there == number or number == "edge" else _told(own, family, version)
-    other = next((c for name, c in found.items() if name != "debian"), None)
-    return _told(other, family, version) if other is not None and seen not in _ROLLING else ""
+        wrong = [c for c in listed if c.name != "base-files" or not _is_base_of(seen, number, c.version)]
+    else:
+        own = [c for c in listed if _RELEASE_PACKAGES[c.name] == seen]
+        # A clone of Red Hat may have its package beside its own; without its own, it is no such clone.
+        wrong = [c for c in own if not _begins_with(seen, number, c.version)] or ([] if own else listed)
+        wrong = [c for c in wrong if _RELEASE_PACKAGES[c.name] != _SHARED.get(seen)]
+    return _told(wrong[0], family, version) if wrong else ""
 
 
-def _base_files(seen: str, number: str, package: Component | None) -> str:
+def _begins_with(seen: str, number: str, version: str) -> bool:
+    """Whether a package is of the release. Alpine's edge has the number of the release that it will be."""
+    match = _VERSION.match(version.rpartition(":")[2])
+    return not number or number == "edge" or (match is not None and release_number(seen, match[0]) == number)
+
+
+def _is_base_of(seen: str, number: str, version: str) -> bool:
     """Debian numbers base-files after its releases, Ubuntu after the Debian that it was taken from."""
-    if package is None:
-        return ""
-    match = _VERSION.match(package.version.rpartition(":")[2])
+    match = _VERSION.match(version.rpartition(":")[2])
     there = match[0] if match else ""
     ubuntu = _UBUNTU_REVISION.match(there)
-    if seen == "ubuntu":
-        named = _UBUNTU_BASE_FILES.get(ubuntu[0]) if ubuntu else ""
-        known = named is not None or number in _UBUNTU_BASE_FILES.values()
-        wrong = known and named != number
-    else:
-        wrong = ubuntu is not None or release_number("debian", there) != number
-    return _told(package, seen, number) if wrong else ""
+    if seen != "ubuntu":
+        return ubuntu is None and release_number("debian", there) == number
+    named = _UBUNTU_BASE_FILES.get(ubuntu[0]) if ubuntu else ""
+    return named == number or (named is None and number not in _UBUNTU_BASE_FILES.values())
 
 
 def _told(package: Component, family: str, version: str) -> str:

@@ -14,9 +14,9 @@ _INSTALLED = re.compile(rb"^Status: \S+ \S+ installed[ \t]*$", re.MULTILINE)
 _DPKG_PACKAGE = re.compile(rb"^Package: ", re.MULTILINE)
 _APK_PACKAGE = re.compile(rb"^P:", re.MULTILINE)
 _KINDS = {
-    "apk": "alpine wolfi chainguard postmarketos",
-    "dpkg": "debian ubuntu linuxmint raspbian kali pop devuan",
-    "rpm": "rhel centos fedora rocky almalinux ol amzn sles suse opensuse opensuse-leap opensuse-tumbleweed photon mariner azurelinux",
+    "apk": "alpine wolfi chainguard minimos postmarketos",
+    "dpkg": "debian ubuntu linuxmint raspbian kali pop devuan echo",
+    "rpm": "rhel centos fedora rocky almalinux ol amzn sles suse opensuse opensuse-leap opensuse-tumbleweed photon mariner azurelinux bottlerocket",
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 

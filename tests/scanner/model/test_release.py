@@ -91,6 +91,8 @@ def test_another_release_is_none_to_be_compared_with(family: str, version: str, 
         ("amazon", "2023.6.20241212 (Amazon Linux)", ("system-release", "2023.6.20241212-0.amzn2023", "amazon")),
         ("amazon", "2 (Karoo)", ("system-release", "1:2-16.amzn2", "amazon")),
         ("photon", "5.0", ("photon-release", "5.0-3.ph5", "photon")),
+        ("echo", "1", ("base-files", "12.4+deb12u8", "echo")),
+        ("alpine", "3.23.0_alpha20250108", ("alpine-release", "3.23.0_alpha20250108-r0", "alpine")),
         ("opensuse-tumbleweed", "20241101", ("openSUSE-release", "20241101-1", "opensuse-tumbleweed")),
         ("debian", "12.8", ("alpine-release", "3.20.3-r0", "npm")),
     ],
@@ -114,12 +116,31 @@ def test_the_package_that_brings_the_release_files_agrees(
         ("alpine", "3.20.3", ("alpine-release", "3.18.4-r0", "alpine")),
         ("rocky", "9.4", ("almalinux-release", "9.4-2.el9", "rocky")),
         ("rocky", "9.4", ("rocky-release", "8.10-1.9.el8", "rocky")),
+        ("wolfi", "20230201", ("base-files", "12.4+deb12u8", "wolfi")),
+        ("chainguard", "20230214", ("alpine-release", "3.20.3-r0", "chainguard")),
+        ("debian", "12.8", ("alpine-release", "3.20.3-r0", "debian")),
     ],
 )
 def test_packages_below_a_forged_release_tell_what_they_are(
     family: str, version: str, package: tuple[str, str, str]
 ) -> None:
     assert package[0] in foreign_packages(family, version, [component("zlib", "1.3", family), component(*package)])
+
+
+def test_one_package_that_agrees_does_not_hide_another() -> None:
+    """A layer adds a second base-files to dpkg's parts: both are listed."""
+    listed = [component("base-files", "12.4+deb12u8", "debian"), component("base-files", "11.1+deb11u9", "debian")]
+    assert "12.4" in foreign_packages("debian", "11.9", listed)
+    assert "12.4" in foreign_packages("debian", "11.9", listed[::-1])
+
+
+def test_a_clone_has_the_package_of_what_it_was_cloned_from_beside_its_own() -> None:
+    listed = [
+        component("redhat-release", "3:8.10-0.2.el8", "oracle"),
+        component("oraclelinux-release", "8:8.10-1.el8", "oracle"),
+    ]
+    assert foreign_packages("oracle", "8.10", listed) == ""
+    assert foreign_packages("oracle", "8.10", listed[:1])
 
 
 def test_a_version_without_a_release_has_no_number() -> None:

@@ -59,7 +59,7 @@ def unknown_image(*sboms: AttachedSbom, gap: Incomplete = NO_PACKAGE) -> ScanRep
     return having(simple(incomplete=[gap], packages=0), *sboms, gaps=[ONLY_PROGRAMS])
 
 
-@pytest.mark.parametrize("gap", [NO_PACKAGE, NO_SYSTEM])
+@pytest.mark.parametrize("gap", [NO_PACKAGE, NO_SYSTEM, Incomplete("program_unread", "server")])
 def test_an_sbom_tells_what_nobody_recognised(gap: Incomplete) -> None:
     found = unknown_image(sbom(said()), gap=gap)
     decision = decide(found)

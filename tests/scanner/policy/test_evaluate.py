@@ -60,6 +60,28 @@ def test_a_fixable_critical_is_denied_with_what_to_do() -> None:
     assert [(c.action, c.target, c.detail) for c in decision.changes] == [("upgrade", "openssl", "to 2.0 and 3.0")]
 
 
+@pytest.mark.parametrize(("fixed", "verdict"), [("2.0", Verdict.DENY), (None, Verdict.WARN)])
+def test_the_default_policy_never_allows_a_severity_that_nobody_told(fixed: str | None, verdict: Verdict) -> None:
+    decision = decide(simple(vulnerability(severity="unknown", fixed=fixed)))
+    assert decision.verdict is verdict
+    assert "unknown" in decision.reasons[0].message
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"), [("affected", Verdict.DENY), ("unknown", Verdict.DENY), ("fixed", Verdict.ALLOW)]
+)
+def test_a_status_that_nobody_told_may_be_the_one_that_is_asked_for(status: str, verdict: Verdict) -> None:
+    by = policy("- id: open\n  vulnerability: {status: [affected]}\n  action: deny\n")
+    assert decide(simple(vulnerability(status=status)), by).verdict is verdict
+
+
+@pytest.mark.parametrize("reason", ["no_advisories", "release_disagrees", "limit_exceeded", "program_unread"])
+def test_an_engine_that_could_not_compare_decides_nothing(reason: str) -> None:
+    decision = decide(report(image_report([engine(incomplete=[Incomplete(reason, "why")])])))
+    assert decision.undecided
+    assert reason in {r.slug for r in decision.reasons}
+
+
 def test_a_severity_nobody_knows_counts_as_critical() -> None:
     assert decide(simple(vulnerability(severity="unknown"))).verdict is Verdict.DENY
 
