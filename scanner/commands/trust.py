@@ -6,7 +6,7 @@ The three answers are three exit codes: 0 verified, 1 refused or not signed, 3 c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scanner import catalog
-from scanner.commands._console import FILE, Exit, administration, choose, pass_settings, read, tell
+from scanner.commands._console import FILE, Exit, ListedOption, administration, choose, pass_settings, read, tell
 from scanner.config import Settings
 from scanner.errors import ImageError, RemoteError, ScannerError, UsageError
 from scanner.model.actor import COMMAND_LINE
@@ -87,11 +87,37 @@ SERVER = click.option("--notary-server", default="", metavar="URL", help="The No
 FORMAT = click.option("--format", "format_", default="table", type=click.Choice(["table", "json"]), show_default=True)
 
 
+def _scheme(**more: Any) -> Callable[[Any], Any]:
+    """``--scheme``, whose help lists the schemes that there are."""
+    return click.option(
+        "--scheme", cls=ListedOption, listed=catalog.schemes, metavar="SCHEME", help="The signature scheme.", **more
+    )
+
+
+@trust.command("schemes")
+@click.option("--format", "format_", default="table", type=click.Choice(["table", "markdown"]), show_default=True)
+def trust_schemes(format_: str) -> None:
+    """List the signature schemes."""
+    schemes = catalog.schemes().values()
+    if format_ == "markdown":
+        click.echo(schemes_table(schemes), nl=False)
+        return
+    for scheme in schemes:
+        click.echo(f"{scheme.id:10}  {scheme.title}\n{'':10}  {scheme.describe()}")
+
+
+def schemes_table(schemes: Iterable[TrustScheme]) -> str:
+    """The list in ``docs/signatures.md``."""
+    lines = ["| scheme | name | what it verifies | without a registry |", "|---|---|---|---|"]
+    for scheme in schemes:
+        offline = "yes: it signs names" if isinstance(scheme, NameScheme) else "no: its signatures lie beside the image"
+        lines.append(f"| `{scheme.id}` | {scheme.title} | {scheme.describe()} | {offline} |")
+    return "\n".join(lines) + "\n"
+
+
 @trust.command("verify")
 @click.argument("image", required=False)
-@click.option(
-    "--scheme", default="notary-v1", show_default=True, metavar="SCHEME", help="notary-v1, cosign or notation."
-)
+@_scheme(default="notary-v1", show_default=True)
 @SERVER
 @click.option(
     "--gun",
@@ -129,18 +155,9 @@ def trust_verify(
     """
     reference = _reference(image, gun, tag, digest)
     plugin = choose(catalog.schemes(), scheme, "signature scheme")
-    asked = Asked(
-        reference=reference,
-        offline=isinstance(plugin, NameScheme) and (image is None or bool(gun and (tag or digest)) or "@" in image),
-        settings=replace(
-            settings,
-            insecure_registries=settings.insecure_registries + insecure_registry,
-            ca_file=ca_file or settings.ca_file,
-        ),
-        now=now,
-        state=DirectoryState(state_dir) if state_dir else NoState(),
-        options=TrustOptions(notary_server, gun, require_signers, ca_file),
-    )
+    offline = isinstance(plugin, NameScheme) and (image is None or bool(gun and (tag or digest)) or "@" in image)
+    options = TrustOptions(notary_server, gun, require_signers, ca_file)
+    asked = _asked(settings, reference, options, state_dir, insecure_registry, now, offline=offline)
     if image is None and not isinstance(plugin, NameScheme):
         raise UsageError(f"{scheme} needs an IMAGE", hint="its signatures are kept beside the image in the registry")
     answer = asked.decide(plugin, given)
@@ -179,20 +196,12 @@ def trust_inspect(
         name, equals, what = item.partition("=")
         plugin = choose(schemes, name, "signature scheme")
         if not equals or not what:
-            raise UsageError(f"--trust {item[:100]!r}: what?", hint="write SCHEME=FILE, SCHEME=KEYID or notary-v1=tofu")
+            raise UsageError(
+                f"--trust {item[:40]!r} is not SCHEME=FILE", hint="write SCHEME=FILE, SCHEME=KEYID or notary-v1=tofu"
+            )
         roots[name].append(_root(plugin, what))
-    asked = Asked(
-        reference=Reference.parse(image),
-        offline=False,
-        settings=replace(
-            settings,
-            insecure_registries=settings.insecure_registries + insecure_registry,
-            ca_file=ca_file or settings.ca_file,
-        ),
-        now=now,
-        state=DirectoryState(state_dir) if state_dir else NoState(),
-        options=TrustOptions(notary_server, gun, (), ca_file),
-    )
+    options = TrustOptions(notary_server, gun, (), ca_file)
+    asked = _asked(settings, Reference.parse(image), options, state_dir, insecure_registry, now)
     answers = asked.verify_all(
         schemes, {name: tuple(roots[name]) or _named_roots(settings, asked.name, name) for name in schemes}
     )
@@ -216,7 +225,7 @@ def trust_root() -> None:
 @trust_root.command("add")
 @click.argument("name")
 @click.argument("given", metavar="FILE|KEYID|tofu")
-@click.option("--scheme", required=True, metavar="SCHEME", help="notary-v1, cosign or notation.")
+@_scheme(required=True)
 @click.option(
     "--scope",
     multiple=True,
@@ -367,20 +376,8 @@ class Asked:
     def verify(self, plugin: TrustScheme, roots: tuple[TrustRoot, ...]) -> tuple[Verification, ...]:
         """The scheme's answers; a registry that cannot be asked is an answer as well."""
         if self.offline and isinstance(plugin, NameScheme):
-            question = TrustQuestion(
-                reference=self.reference,
-                roots=roots,
-                now=self.now,
-                state=self.state,
-                settings=self.settings,
-                options=self.options,
-            )
-            return plugin.verify(question)
-        try:
-            with self._job(roots) as job:
-                return plugin.verify(job)
-        except (RemoteError, ImageError) as error:
-            return (_unasked(plugin.id, error),)
+            return plugin.verify(TrustQuestion(reference=self.reference, roots=roots, **self._shared()))
+        return self.verify_all({plugin.id: plugin}, {plugin.id: roots})[plugin.id]
 
     def decide(self, plugin: TrustScheme, given: str | None) -> Verification:
         """The scheme's one answer by what ``--trust`` says; by trust that contradicts itself nothing is accepted."""
@@ -397,13 +394,17 @@ class Asked:
     ) -> dict[str, tuple[Verification, ...]]:
         """Every scheme's answers, with the registry asked once what the reference names."""
         try:
-            with self._job(()) as job:
+            with self._job() as job:
                 return {name: plugin.verify(replace(job, roots=roots[name])) for name, plugin in schemes.items()}
         except (RemoteError, ImageError) as error:
             return {name: (_unasked(name, error),) for name in schemes}
 
+    def _shared(self) -> dict[str, Any]:
+        """What a question holds whether or not a registry takes part."""
+        return {"now": self.now, "state": self.state, "settings": self.settings, "options": self.options}
+
     @contextmanager
-    def _job(self, roots: tuple[TrustRoot, ...]) -> Iterator[TrustJob]:
+    def _job(self) -> Iterator[TrustJob]:
         from scanner.registry.auth import CredentialStore
         from scanner.registry.client import Access, RegistryClient
 
@@ -415,15 +416,34 @@ class Asked:
             descriptor, _ = client.manifest(self.reference)
             yield TrustJob(
                 reference=self.reference.at(descriptor.digest),
-                roots=roots,
-                now=self.now,
-                state=self.state,
-                settings=self.settings,
-                options=self.options,
+                roots=(),
                 credentials=credentials,
                 descriptor=descriptor,
                 fetch=client,
+                **self._shared(),
             )
+
+
+def _asked(
+    settings: Settings,
+    reference: Reference,
+    options: TrustOptions,
+    state_dir: Path | None,
+    insecure_registries: tuple[str, ...],
+    now: datetime,
+    *,
+    offline: bool = False,
+) -> Asked:
+    """The question that the options of ``verify`` and ``inspect`` ask."""
+    registries = settings.insecure_registries + insecure_registries
+    return Asked(
+        reference=reference,
+        offline=offline,
+        settings=replace(settings, insecure_registries=registries, ca_file=options.ca_file or settings.ca_file),
+        now=now,
+        state=DirectoryState(state_dir) if state_dir else NoState(),
+        options=options,
+    )
 
 
 def _unasked(scheme: str, error: RemoteError | ImageError) -> Verification:

@@ -128,6 +128,10 @@ class TrustScheme(ABC):
         contradicts itself: by such a one every image is refused.
         """
 
+    def describe(self) -> str:
+        """One line for lists of schemes: the first of the class's docstring."""
+        return (type(self).__doc__ or self.title).strip().partition("\n")[0]
+
     def signers(self, document: Mapping[str, Any]) -> frozenset[str] | None:
         """Whom a policy may name of this trust root; None: whoever it lets in is not known beforehand."""
         return None

@@ -43,7 +43,7 @@ _PROGRESS = (
 
 
 class Cosign(TrustScheme):
-    """Signatures and attestations as cosign (sigstore) makes them."""
+    """Signatures and attestations as cosign and other sigstore clients make them, with keys or keyless."""
 
     id: ClassVar[str] = "cosign"
     title: ClassVar[str] = "cosign (sigstore)"

@@ -52,7 +52,7 @@ _NOT_SIGNED = frozenset({"no_trust_data", "not_signed", "signer_missing"})
 
 
 class NotaryV1(NameScheme):
-    """Trust by pinned root certificate ids, a CA, root keys, a root.json, or the first root seen. See ``docs/trust.md``."""
+    """Signed tags of a Notary v1 server (`DOCKER_CONTENT_TRUST=1`). See [content trust](trust.md)."""
 
     id = "notary-v1"
     title = "Docker Content Trust (Notary v1)"

@@ -33,7 +33,7 @@ _PROGRESS = (
 
 
 class Notation(TrustScheme):
-    """Signatures as Notation (the Notary Project) makes them."""
+    """JWS and COSE signatures as Notation makes them, by certificates and a trust policy."""
 
     id: ClassVar[str] = "notation"
     title: ClassVar[str] = "Notation (Notary Project)"

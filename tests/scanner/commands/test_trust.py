@@ -100,3 +100,17 @@ def test_a_registry_that_is_not_there_is_asked_once(run: Callable[..., Result]) 
     shown = run("inspect", f"127.0.0.1:{free_port()}/app:1")
     assert shown.return_value == 3
     assert shown.output.count("? cannot tell: unavailable") == len(catalog.schemes())
+
+
+def test_the_schemes_and_their_page_agree(run: Callable[..., Result]) -> None:
+    table = run("schemes", "--format", "markdown").output
+    assert table in (Path(__file__).parents[3] / "docs" / "signatures.md").read_text()
+    assert len(table.splitlines()) == len(catalog.schemes()) + 2
+
+
+@pytest.mark.parametrize("command", [["verify"], ["root", "add"]])
+def test_help_lists_the_schemes_that_there_are(command: list[str], run: Callable[..., Result]) -> None:
+    shown = " ".join(run(*command, "--help").output.split())
+    assert f"One of: {', '.join(catalog.schemes())}." in shown
+    listed = run("schemes").output
+    assert all(scheme.id in listed and scheme.title in listed for scheme in catalog.schemes().values())
