@@ -14,13 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from fnmatch import fnmatchcase
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Evidence, Failed, Incomplete, NotApplicable, Outcome, Passed, SecretMatch, Severity
+from scanner.model.glob import matches_text
 from scanner.model.image import Image, instruction
 from scanner.model.lineage import BaseImage
 from scanner.model.posture import CertificateFact, RegistryFacts, TlsFacts
@@ -172,7 +172,7 @@ class Check(ABC):
 def is_allowed(evidence: Evidence, allowed: Iterable[str]) -> bool:
     """Whether a glob of ``allowed`` names the evidence: its path (a leading slash does not matter; ``*`` crosses slashes) or its name."""
     names = [name for name in (evidence.path, evidence.name) if name]
-    return any(fnmatchcase(name, pattern.lstrip("/")) for pattern in allowed for name in names)
+    return any(matches_text(pattern.lstrip("/"), name) for pattern in allowed for name in names)
 
 
 class ImageCheck(Check):

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +28,7 @@ from scanner.model.finding import (
     Vulnerability,
     is_unrecognised,
 )
+from scanner.model.glob import matches_text
 from scanner.model.image import Image
 from scanner.model.reference import Digest
 from scanner.model.scan import AttachedSbom, ImageReport, ScanReport
@@ -301,7 +301,7 @@ def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
         and (selector.epss is None or (item.epss or 0.0) >= selector.epss)
         and (selector.cvss is None or score is None or score >= selector.cvss)
         and (not selector.ids or item.id in selector.ids or bool(set(item.aliases) & set(selector.ids)))
-        and (not selector.packages or any(fnmatchcase(item.package, pattern) for pattern in selector.packages))
+        and (not selector.packages or any(matches_text(pattern, item.package) for pattern in selector.packages))
         and (not selector.types or item.purl.removeprefix("pkg:").partition("/")[0] in selector.types)
         and (not selector.status or item.status in (*selector.status, "unknown"))
     )

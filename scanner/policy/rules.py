@@ -15,12 +15,22 @@ from functools import lru_cache, partial
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from scanner.errors import UsageError
+from scanner.model import glob
 from scanner.model.decision import Verdict
 from scanner.model.finding import STATUSES, Outcome, Severity
 from scanner.model.image import Image
@@ -107,6 +117,15 @@ def _scalars(value: Any) -> Any:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_many)]
+
+
+def _pattern(value: str) -> str:
+    if wrong := glob.problem(value):
+        raise ValueError(f"{value[:60]!r}: {wrong}")
+    return value
+
+
+Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(_many)]
 Severities = Annotated[tuple[Severity, ...], BeforeValidator(_many)]
 Action = Literal[Verdict.DENY, Verdict.WARN]
 
@@ -124,7 +143,7 @@ class VulnerabilitySelector(_Document):
     epss: float | None = Field(None, ge=0, le=1)
     cvss: float | None = Field(None, ge=0, le=10)
     ids: Texts = ()
-    packages: Texts = ()
+    packages: Patterns = ()
     types: Texts = ()
     status: Texts = ()
     engines: str = "any"
@@ -138,20 +157,15 @@ class VulnerabilitySelector(_Document):
         return self
 
 
-class CheckSelector(_Document):
-    ids: Texts = ()
-    tags: Texts = Field((), alias="tag")
-    benchmarks: Texts = Field((), alias="benchmark")
-    severity: Severities = ()
-
-
 class SignatureSelector(_Document):
     scheme: Texts = Field(min_length=1)
     signers: Texts = ()
     keys: Texts = ()
     identities: Texts = ()
     require: Literal["any", "all"] | Annotated[int, Field(ge=1, le=50)] = "any"
-    attestation: str = Field("", max_length=300)  # a predicate type, * is any text; empty: a signature
+    attestation: Annotated[str, AfterValidator(lambda value: value and _pattern(value))] = Field(
+        "", max_length=300
+    )  # a predicate type, * is any text; empty: a signature
     fields: dict[str, Annotated[tuple[str, ...], BeforeValidator(_scalars)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -200,7 +214,7 @@ class _Metadata(_Document):
 
 
 class _Match(_Document):
-    images: Texts = ("**",)
+    images: Patterns = Field(("**",), max_length=100)
     environments: Texts = ()
 
 
@@ -504,7 +518,10 @@ def _wrong_type(value: Any, default: Any) -> str:
     if isinstance(default, tuple):
         items = _many(value)
         good = isinstance(items, tuple) and all(isinstance(item, str) and item for item in items)
-        return "" if good else "a text or a list of texts"
+        if not good:
+            return "a text or a list of texts"
+        wrong = next(filter(None, map(glob.problem, items)), "")
+        return f"printable and short: {wrong}" if wrong else ""
     if isinstance(default, bool):
         return "" if isinstance(value, bool) else "true or false"
     if isinstance(default, int | float):

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from fnmatch import fnmatchcase
 
 from scanner.model.decision import STALE
 from scanner.model.finding import Evidence, Signer, TrustStatus, Verification
+from scanner.model.glob import matches_text
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text
 from scanner.policy.rules import SignatureSelector
@@ -112,7 +112,7 @@ def _is_wanted(selector: SignatureSelector, v: Verification) -> bool:
     """A signature is no attestation, and no attestation a signature."""
     if not selector.attestation:
         return not v.predicate_type
-    return bool(v.predicate_type) and fnmatchcase(v.predicate_type, selector.attestation)
+    return bool(v.predicate_type) and matches_text(selector.attestation, v.predicate_type)
 
 
 def _fields(selector: SignatureSelector, v: Verification) -> str:

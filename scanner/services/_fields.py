@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 
 from scanner.errors import UsageError
+from scanner.model import glob
 
 NAME = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"
 NAME_LENGTH = 64
@@ -32,6 +33,14 @@ def matching(field: str, value: str, pattern: str, longest: int, hint: str = "")
     """Text that matches ``pattern`` from its first to its last character."""
     if len(value) > longest or not re.fullmatch(pattern, value, re.ASCII):
         raise invalid(field, f"{_label(field)} cannot be {value[:100]!r}", hint)
+    return value
+
+
+def pattern_of_names(field: str, value: str, allowed: str, longest: int) -> str:
+    """A glob over ``host/repository``, bounded so that it is matched in no time."""
+    matching(field, value, allowed, longest, "write host/repository, such as registry.example.com/shop/**")
+    if wrong := glob.problem(value):
+        raise invalid(field, f"{_label(field)} cannot be {value[:100]!r}: {wrong}")
     return value
 
 

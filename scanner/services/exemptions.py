@@ -103,9 +103,7 @@ def _check(wanted: NewExemption) -> None:
     fields.matching("project", wanted.project, fields.NAME, fields.NAME_LENGTH)
     fields.at_most("images", wanted.images, IMAGES_MOST, least=1)
     for image in wanted.images:
-        fields.matching(
-            "images", image, IMAGES, IMAGES_LENGTH, "write host/repository, such as registry.example.com/shop/**"
-        )
+        fields.pattern_of_names("images", image, IMAGES, IMAGES_LENGTH)
     fields.matching("rule", wanted.rule, RULE, 64, "write the id of a policy's rule")
     fields.text("subject", wanted.subject, SUBJECT_LENGTH)
     fields.text("purl", wanted.purl, PURL_LENGTH)

@@ -111,8 +111,7 @@ def check_engine(engine: str, field: str = "engine") -> str:
 def _check(description: str, patterns: Sequence[str], groups: Sequence[str], engine: str) -> None:
     fields.text("description", description, DESCRIPTION_LENGTH)
     for pattern in fields.at_most("patterns", patterns, PATTERNS_MOST):
-        hint = "write host/repository, such as registry.example.com/shop/**"
-        fields.matching("patterns", pattern, PATTERN, PATTERN_LENGTH, hint)
+        fields.pattern_of_names("patterns", pattern, PATTERN, PATTERN_LENGTH)
     for group in fields.at_most("groups", groups, GROUPS_MOST):
         fields.text("groups", group, GROUP_LENGTH, shortest=1)
     check_engine(engine)

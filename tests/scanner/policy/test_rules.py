@@ -154,3 +154,27 @@ def test_parameters_go_with_checks_only() -> None:
 def test_parameters_are_bound_to_the_checks_that_have_them(text: str) -> None:
     policy = parse_policy(with_parameters(text, "check: [setuid-files, root-user]"), known=KNOWN)
     assert list(policy.judges["a"]) == ["setuid-files"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        (
+            "match: {images: ['" + "*a" * 33 + "']}\nrules: [{id: x, action: deny, vulnerability: {severity: high}}]",
+            "match.images",
+        ),
+        ("rules: [{id: x, action: deny, vulnerability: {packages: ['" + "*a" * 33 + "']}}]", "packages"),
+        (
+            "rules: [{id: x, action: deny, check: setuid-files, parameters: {allow: ['" + "*a" * 33 + "']}}]",
+            "parameters.allow",
+        ),
+        ("rules: [{id: x, action: deny, vulnerability: {packages: ['" + "a" * 501 + "']}}]", "packages"),
+    ],
+)
+def test_a_pattern_without_bounds_is_refused_where_it_stands(fields: str, where: str) -> None:
+    with pytest.raises(PolicyError) as refused:
+        parse_policy(
+            f"apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {{name: x}}\n{fields}\n", known=catalog.known()
+        )
+    assert where in str(refused.value)
+    assert "at most" in str(refused.value)
