@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
+from scanner.checks._distribution import SETUID, WANTS, Distribution
 from scanner.checks._remedy import run
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
-from scanner.model.filesystem import FileType, Rootfs
+from scanner.model.filesystem import FileEntry, FileType, Rootfs
 from scanner.model.finding import Evidence, Outcome, Severity
 
 # What distributions ship so. They are of no use in a container, but nobody has smuggled them in.
@@ -16,23 +18,29 @@ _DISTRIBUTIONS_OWN = (
     " pam_timestamp_check userhelper utempter mlocate plocate locate newuidmap newgidmap bbsuid sg vlock mount.nfs pam_extrausers_chkpwd"
     " grub2-set-bootflag"
 )
+_PACKAGE = "dpkg:"
 _SYSTEM = ("bin/", "sbin/", "usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "lib/")
 
 
 class SetuidFiles(FilesCheck):
-    """setuid and setgid programs: with root given up, they are the way back. Severe where it is none that a distribution ships."""
+    """setuid and setgid programs: with root given up, they are the way back. Severe where it is none that a distribution ships.
+
+    Every Debian and Ubuntu base has ``su``, ``mount`` and ``passwd``. Those are tolerated, and listed as tolerated, where dpkg lists the
+    file in a package of the distribution and its bytes are the package's. ``distribution: false`` tolerates none.
+    """
 
     id = "setuid-files"
     title = "setuid or setgid programs"
     severity = Severity.MEDIUM
     remedy = "RUN find / -xdev -perm /6000 -type f -exec chmod a-s {} +"
-    looks_at = "mode bits of every file that a container would see"
+    looks_at = "mode bits of every file that a container would see; for programs of Debian and Ubuntu, whether dpkg's package ships them so"
     cannot_see = "whether the container runs with no-new-privileges, which takes their effect away"
     cis = ("4.8",)
     dockle = ("CIS-DI-0008",)
     article = ("Security: Run as Non-Root",)
     tags = ("files",)
-    parameters = ALLOW
+    parameters: ClassVar[dict[str, Any]] = {**ALLOW, "distribution": True}
+    wants = WANTS
 
     def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
         """See ``FilesCheck.examine_files``."""
@@ -40,6 +48,7 @@ class SetuidFiles(FilesCheck):
         return self.judged(found, subject.parameters)
 
     def _privileged(self, subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
+        distribution: Distribution | None = None
         for path, placed in rootfs.files.items():
             entry = placed.entry
             # setgid without the right to execute for the group was mandatory locking: it gives nothing to anyone (chmod(2)).
@@ -48,7 +57,17 @@ class SetuidFiles(FilesCheck):
                 continue
             kinds = " and ".join(name for name, given in (("setuid", entry.setuid), ("setgid", setgid)) if given)
             message = f"/{path} is {kinds} (mode {entry.mode:04o}, owner {entry.uid}:{entry.gid})"
-            yield subject.evidence(message, layer_index=placed.layer, path=path)
+            distribution = distribution or Distribution(rootfs)
+            package = distribution.owner(path) if _is_as_shipped(path, entry) else ""
+            if package:
+                message += f"; the distribution's own, unchanged (package {package})"
+            name = f"{_PACKAGE}{package}" if package else ""
+            yield subject.evidence(message, layer_index=placed.layer, path=path, name=name)
+
+    def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
+        """See ``Check.tolerates``."""
+        owned = evidence.name.startswith(_PACKAGE)
+        return (owned and bool(parameters.get("distribution"))) or super().tolerates(evidence, parameters)
 
     def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
         """See ``Check.severity_of``."""
@@ -57,6 +76,18 @@ class SetuidFiles(FilesCheck):
     def remedy_for(self, evidence: Sequence[Evidence]) -> str:
         """See ``Check.remedy_for``."""
         return run("chmod a-s", (item.path and f"/{item.path}" for item in evidence))
+
+
+def _is_as_shipped(path: str, entry: FileEntry) -> bool:
+    """Whether owner and mode are such as a package gives: root's, not writable by others, setuid only what is shipped so."""
+    return (
+        _expected(path)
+        and entry.type is FileType.FILE
+        and not entry.link
+        and entry.uid == 0
+        and not entry.mode & 0o022
+        and (not entry.setuid or path.rpartition("/")[2] in SETUID)
+    )
 
 
 def _expected(path: str) -> bool:

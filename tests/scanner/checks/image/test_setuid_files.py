@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
 
 from scanner.checks.image.setuid_files import SetuidFiles
-from scanner.model.filesystem import FileType
+from scanner.model.filesystem import FileType, LayerFacts
 from scanner.model.finding import Failed, Incomplete, Passed, Severity
 from tests.scanner.checks.factory import entry, layer, subject, unreadable
 
@@ -79,3 +80,54 @@ def test_without_end_is_cut_and_the_cut_is_never_tolerated() -> None:
 
 def test_without_files_it_is_not_known() -> None:
     assert isinstance(SetuidFiles().examine(unreadable()), Incomplete)
+
+
+PROGRAM = b"ELF of su"
+STATUS = b"Package: apt\nStatus: install ok installed\n\nPackage: login\nStatus: install ok installed\nVersion: 1\n\n"
+
+
+def base(path: str = "usr/bin/su", *, status: bytes = STATUS, listed: str = "bin/su", **more: int) -> LayerFacts:
+    """A layer as debootstrap makes it: dpkg's status, the package's list of digests, the program."""
+    sums = f"{hashlib.md5(PROGRAM, usedforsecurity=False).hexdigest()}  {listed}\n".encode()
+    info = {"var/lib/dpkg/status": status, "var/lib/dpkg/info/login.md5sums": sums}
+    made = layer(entry(path, **{"mode": 0o4755, **more}), contents=info)
+    return replace(made, contents={**made.contents, path: PROGRAM})
+
+
+@pytest.mark.parametrize("listed", ["bin/su", "usr/bin/su"])
+def test_a_distributions_own_program_is_tolerated_and_listed(listed: str) -> None:
+    made = subject(base(listed=listed))
+    outcome = SetuidFiles().examine(made)
+    assert isinstance(outcome, Passed)
+    (seen,) = outcome.tolerated
+    assert (seen.path, "package login" in seen.message) == ("usr/bin/su", True)
+    assert isinstance(SetuidFiles().judge(outcome, made.image, {"distribution": False}), Failed)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        base("srv/su"),
+        base("usr/bin/backdoor", listed="usr/bin/backdoor"),
+        base("usr/bin/wall", listed="usr/bin/wall"),
+        base(mode=0o4777),
+        base(uid=1000),
+        base(
+            status=STATUS.replace(
+                b"Package: login\nStatus: install ok installed", b"Package: login\nStatus: deinstall ok config-files"
+            )
+        ),
+        base(status=b""),
+        base(listed="bin/other"),
+    ],
+)
+def test_one_that_is_elsewhere_or_not_as_shipped_is_not(facts: LayerFacts) -> None:
+    """``wall`` is shipped setgid: setuid, it is somebody's own doing."""
+    assert isinstance(SetuidFiles().examine(subject(facts)), Failed)
+
+
+def test_one_that_a_later_layer_replaces_is_not() -> None:
+    later = layer(entry("usr/bin/su", mode=0o4755))
+    for data in (b"another su", None):
+        replaced = replace(later, contents={"usr/bin/su": data} if data else {})
+        assert isinstance(SetuidFiles().examine(subject(base(), replaced)), Failed)
