@@ -25,6 +25,7 @@ from scanner.commands._console import (
     exit_of,
     os_error,
     pass_settings,
+    private_state,
     tell,
 )
 from scanner.config import Settings, load
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
-        return int(cli.main(args=arguments, prog_name="dockwarden", standalone_mode=False) or Exit.OK)
+        with private_state():
+            return int(cli.main(args=arguments, prog_name="dockwarden", standalone_mode=False) or Exit.OK)
     except click.UsageError as error:
         tell(error.ctx.get_usage() if error.ctx else "")
         complain(error.format_message(), f"{error.ctx.command_path if error.ctx else 'dockwarden'} --help")

@@ -10,6 +10,7 @@ import contextlib
 import hmac
 import os
 import secrets
+import stat
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -326,8 +327,24 @@ def _kept_key(given: Secret, file: Path, setting: str) -> Secret:
     return found
 
 
+def keep_private(home: Path) -> None:
+    """Make the directory of all state, for its owner alone, and close one that an earlier version or a person left open.
+
+    A directory of somebody else (a volume with a group of its own) or one that everybody shares (/tmp) is left as it is.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = home.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+        return
+    for path in (home, *home.iterdir()):
+        with contextlib.suppress(OSError):  # it has gone meanwhile, or is on a file system without modes
+            mode = path.lstat().st_mode
+            if mode & 0o077 and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)) and path.lstat().st_uid == os.geteuid():
+                path.chmod(mode & 0o700)
+
+
 def _keep_secret(file: Path, value: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")  # 0600 from the start
     with os.fdopen(descriptor, "w", encoding="ascii") as out:
         out.write(value + "\n")

@@ -24,7 +24,7 @@ from scanner.model.actor import Actor
 from scanner.services import accounts as account_use_cases
 from scanner.services import projects, sessions
 from scanner.store import accounts, secrets
-from web import oidc, security
+from web import oidc, places, security
 from web.security import https
 from web.services import services
 from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, source_of
@@ -269,13 +269,21 @@ def sign_in_with_password(name: str, password: str) -> Callable[[Response], Resp
     Raises RefusedError: 401 for a wrong name and a wrong password alike, 429 when there were too many.
     """
     check_origin()
-    _take_sign_in(name.casefold()[:200])
+    places.take(name, cookie_name())
     with _HASHING, services().database.read() as session:  # argon2id takes 64 MiB each
         user = accounts.verify_password(session, name, password)
     if user is None:
+        places.failed(name)
         _note_refusal(name)
         raise RefusedError("the name or the password is wrong", reason="not_signed_in")
-    return _begin(of_user(user), via="password")
+    begun = _begin(of_user(user), via="password")
+
+    def with_cookies(response: Response) -> Response:
+        answer = begun(response)
+        places.remember(answer, name, cookie_name())
+        return answer
+
+    return with_cookies
 
 
 def begin_at_provider(target: str) -> Response:
@@ -359,7 +367,7 @@ def _redirect_uri() -> str:
 def sign_in_with_token(text: str) -> Callable[[Response], Response]:
     """Begin a web session with an API token, which is all there is after the first run. Raises as `sign_in_with_password`."""
     check_origin()
-    _take_sign_in(text[:11])
+    places.take(text[:11], cookie_name())
     with services().database.read() as session:
         token = accounts.find_token(session, text, services().secret_key)
     if token is None:
@@ -392,7 +400,7 @@ def change_own_password(current: str, new: str) -> None:
     """See `scanner.services.accounts.change_own_password`; a guess at the current one counts as one at the sign-in form."""
     account_use_cases.require_own_password(principal())
     if services().settings.rate_limits:
-        services().throttle.take("sign-in-account", principal().name.casefold()[:200], SIGN_IN_ACCOUNT)
+        services().throttle.take("own-password", principal().id, SIGN_IN_ACCOUNT)
     with services().database.session() as session:
         account_use_cases.change_own_password(session, principal(), current, new)
 
@@ -406,13 +414,6 @@ def current_session_id() -> str:
 def address() -> str:
     """Where the request comes from, for the audit log."""
     return request.remote_addr or ""
-
-
-def _take_sign_in(account: str) -> None:
-    """Per account against guessing, per address against spraying. Neither locks an account: the right password waits a minute at most."""
-    if services().settings.rate_limits:
-        services().throttle.take("sign-in-address", source_of(request.remote_addr), SIGN_IN_ADDRESS)
-        services().throttle.take("sign-in-account", account, SIGN_IN_ACCOUNT)
 
 
 def _begin(actor: Actor, *, via: str) -> Callable[[Response], Response]:

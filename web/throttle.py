@@ -28,6 +28,8 @@ class Rate:
 
 SIGN_IN_ACCOUNT = Rate(5, 5 / 60)
 SIGN_IN_ADDRESS = Rate(20, 20 / 60)
+SIGN_IN_ACCOUNT_FAILURES = Rate(100, 0.5)  # of one account, from everywhere together
+SIGN_IN_FAILURES = Rate(300, 5)  # of all accounts, from everywhere together
 BAD_TOKEN_ADDRESS = Rate(60, 1)
 API = Rate(1200, 20)
 SCANS = Rate(300, 5)

@@ -12,6 +12,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -58,6 +59,22 @@ _PLACE = frozenset(
     }
 )
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+# What a person names (a report, an export) has the mode that they are used to; state has its owner's alone.
+_users_umask: ContextVar[int] = ContextVar("_users_umask", default=0o022)
+
+
+@contextmanager
+def private_state() -> Iterator[None]:
+    """Within, files and directories that this process or its children make are for their owner alone."""
+    former = os.umask(0o077)
+    token = _users_umask.set(former)
+    try:
+        yield
+    finally:
+        _users_umask.reset(token)
+        os.umask(former)
 
 
 def exit_of(error: ScannerError) -> Exit:
@@ -181,6 +198,7 @@ def replacing(output: Path) -> Iterator[BinaryIO]:
     partial_file = output.with_name(f".{output.name[:200]}.{secrets.token_hex(8)}.partial")
     try:
         with partial_file.open("xb") as out:
+            os.fchmod(out.fileno(), 0o666 & ~_users_umask.get())
             yield out
         partial_file.replace(output)
     finally:

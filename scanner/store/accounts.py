@@ -25,6 +25,7 @@ from scanner.store.session import alone, moment
 
 SESSION_IDLE, SESSION_LIFE = timedelta(minutes=30), timedelta(hours=12)
 _PASSWORD_MIN, _PASSWORD_MAX, _PASSWORD_VARIETY = 12, 1000, 5
+_PASSWORD_JUDGED, _PASSWORD_SCORE = 72, 3  # 3: more than 10^8 guesses (zxcvbn's scale is 0 to 4)
 _MOST_BOUND = 500
 _FIRST_RUN = 0x0D0C4A0D1A
 
@@ -136,11 +137,20 @@ def check_password(password: str, name: str) -> None:
     if not _PASSWORD_MIN <= len(password) <= _PASSWORD_MAX:
         raise UsageError(f"a password has {_PASSWORD_MIN} to {_PASSWORD_MAX} characters", reason="bad_password")
     if len(set(password)) < _PASSWORD_VARIETY or (len(name) > 3 and name.casefold() in password.casefold()):
-        raise UsageError(
-            "this password is easily guessed",
-            reason="bad_password",
-            hint="several words that have nothing to do with your name",
-        )
+        raise _easily_guessed()
+    from zxcvbn import zxcvbn  # its lists of common passwords and words take a tenth of a second to read
+
+    # Also without what people put around a common one, and only the beginning of a long one: the time grows with its square.
+    if zxcvbn(password[:_PASSWORD_JUDGED], user_inputs=[name, "dockwarden"])["score"] < _PASSWORD_SCORE:
+        raise _easily_guessed()
+
+
+def _easily_guessed() -> UsageError:
+    return UsageError(
+        "this password is easily guessed",
+        reason="bad_password",
+        hint="several words that have nothing to do with your name, and no common password with figures behind it",
+    )
 
 
 def verify_password(session: Connection, name: str, password: str) -> UserView | None:
@@ -417,6 +427,13 @@ def begin_session(
         )
     )
     return Secret(text)
+
+
+def has_session_from(session: Connection, name: str, address: str) -> bool:
+    """Whether a user of this name, in whatever case, signed in from this address and has not signed out since."""
+    query = sa.select(web_session.c.id_hash).join(user, user.c.id == web_session.c.user_id)
+    mine = sa.func.lower(user.c.name) == name.lower(), web_session.c.address == address[:64]
+    return session.execute(query.where(*mine).limit(1)).first() is not None
 
 
 def find_session(session: Connection, text: str, key: Secret) -> WebSession | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import sqlite3
 import time
@@ -22,7 +24,7 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from scanner.config import Secret, Settings, audit_key
+from scanner.config import Secret, Settings, audit_key, keep_private
 from scanner.errors import ConflictError, RemoteError, ScannerError, UsageError
 
 T = TypeVar("T")
@@ -54,6 +56,8 @@ class Database:
     @classmethod
     def of(cls, settings: Settings) -> Database:
         """The database of an installation, whose audit log is chained with the installation's key."""
+        if settings.embedded:
+            keep_private(settings.home)
         return cls(settings.database, audit_key(settings))
 
     @property
@@ -68,7 +72,7 @@ class Database:
             )
         file = self._url.database
         if file and file != ":memory:":
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            _make_private(Path(file))
             engine = sa.create_engine(self._url, execution_options=self._options)
         else:
             engine = sa.create_engine(
@@ -194,6 +198,13 @@ class Database:
         config.set_main_option("script_location", str(_migrations()))
         config.attributes["engine"] = self.engine
         return config
+
+
+def _make_private(file: Path) -> None:
+    """Make the file of a database for its owner alone. What SQLite lays beside it (-wal, -shm, -journal) has the same mode."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _migrations() -> Path:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import statistics
 import subprocess
 import sys
@@ -337,3 +338,16 @@ def test_a_service_managers_socket_is_taken(own: WebServer) -> None:
         finally:
             started.terminate()
             started.wait(30)
+
+
+def test_state_is_its_owners_alone(own: WebServer) -> None:
+    """Whatever a server and commands make under their home: directories 0700, files 0600, also what was left open before."""
+    own.stop()
+    own.home.chmod(0o755)
+    (own.home / "dockwarden.db").chmod(0o644)
+    own.start()
+    assert own.ask("GET", "/api/v1/scans")[0] == 200  # the log of SQLite's writes is there while it runs
+    own.run("token", "list")
+    opened = {path: stat.S_IMODE(path.lstat().st_mode) for path in (own.home, *own.home.rglob("*"))}
+    assert own.home / "dockwarden.db-wal" in opened
+    assert {str(path): oct(mode) for path, mode in opened.items() if mode & 0o077} == {}

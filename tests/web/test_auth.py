@@ -24,7 +24,7 @@ from scanner.store.session import Database
 from tests.web.conftest import KEY, Api
 from web import create_app
 from web.auth import ROLES
-from web.throttle import Throttle
+from web.throttle import SIGN_IN_ACCOUNT_FAILURES, SIGN_IN_FAILURES, Throttle
 
 PASSWORD = "correct horse battery"
 SAME = {"Sec-Fetch-Site": "same-origin"}
@@ -41,8 +41,11 @@ def people(database: Database) -> dict[str, str]:
     return ids
 
 
-def sign_in(client: FlaskClient, name: str = "admin", password: str = PASSWORD, **headers: str) -> TestResponse:
-    return client.post("/sign-in", data={"name": name, "password": password}, headers=headers or SAME)
+def sign_in(
+    client: FlaskClient, name: str = "admin", password: str = PASSWORD, place: str = "127.0.0.1", **headers: str
+) -> TestResponse:
+    where, form = {"REMOTE_ADDR": place}, {"name": name, "password": password}
+    return client.post("/sign-in", data=form, headers=headers or SAME, environ_overrides=where)
 
 
 def token_of(client: FlaskClient, app: OpenAPI) -> str:
@@ -220,6 +223,42 @@ def test_guessing_a_password_is_slow(limited: OpenAPI, people: object) -> None:
     assert statuses == [401] * 5 + [429] * 2
     assert sign_in(client, "ADMIN").status_code == 429
     assert sign_in(client, "developer").status_code == 303
+
+
+def elsewhere(number: int) -> str:
+    return f"198.51.{number // 250}.{number % 250 + 1}"
+
+
+def test_wrong_passwords_from_elsewhere_keep_nobody_out(limited: OpenAPI, people: object) -> None:
+    stranger, person = limited.test_client(), limited.test_client()
+    for number in range(15):
+        sign_in(stranger, "admin", "wrong", place=elsewhere(number % 3))
+    assert sign_in(stranger, "admin", "wrong", place=elsewhere(0)).status_code == 429
+    assert sign_in(person, "admin").status_code == 303
+
+
+def test_when_many_guess_the_known_place_gets_in(limited: OpenAPI, people: object) -> None:
+    """New places wait then, whatever they send; a browser in which the person signed in before does not, even from another address."""
+    person, stranger = limited.test_client(), limited.test_client()
+    assert sign_in(person, "admin").status_code == 303
+    assert person.post("/sign-out", data={"csrf_token": token_of(person, limited)}, headers=SAME).status_code == 303
+    throttle = limited.extensions["dockwarden"].throttle
+    for _ in range(int(SIGN_IN_ACCOUNT_FAILURES.burst)):  # as so many wrong passwords from as many addresses
+        throttle.spend("sign-in-account-failures", "admin", SIGN_IN_ACCOUNT_FAILURES)
+    assert sign_in(stranger, "admin", place=elsewhere(7)).status_code == 429
+    assert sign_in(stranger, "developer", place=elsewhere(8)).status_code == 303
+    assert sign_in(person, "Admin", "wrong", place=elsewhere(9)).status_code == 401
+    assert sign_in(person, "admin", place=elsewhere(9)).status_code == 303
+
+
+def test_the_cookie_of_a_place_is_good_for_one_account_and_a_few_tries(limited: OpenAPI, people: object) -> None:
+    person = limited.test_client()
+    assert sign_in(person, "developer").status_code == 303
+    statuses = [sign_in(person, "developer", "wrong").status_code for _ in range(6)]
+    assert statuses == [401] * 5 + [429]
+    for _ in range(int(SIGN_IN_FAILURES.burst)):
+        limited.extensions["dockwarden"].throttle.spend("sign-in-failures", "*", SIGN_IN_FAILURES)
+    assert sign_in(person, "admin", place=elsewhere(1)).status_code == 429
 
 
 def test_spraying_a_password_over_accounts_is_slow(limited: OpenAPI, people: object) -> None:

@@ -167,9 +167,22 @@ def test_a_confined_security_token_writes_its_projects_policies_only(call: Calla
     assert confined("PUT", "/policies/all", {"text": policy("all")}).status_code == 403
 
 
+EASY = (
+    "short",
+    "aaaaaaaaaaaaaaaa",
+    "ada-lovelace-123",
+    "x" * 1001,
+    "password1234",
+    "P@ssw0rd2026",
+    "qwertyuiop12",
+    "dockwarden12",
+    "letmeinletmein",
+)
+
+
 def test_a_password_is_not_the_first_thing_to_be_guessed(database: Database) -> None:
     with database.session() as session:
-        for password in ("short", "aaaaaaaaaaaaaaaa", "ada-lovelace-123", "x" * 1001):
+        for password in EASY:
             with pytest.raises(ScannerError) as refused:
                 accounts.create_user(session, "ada-lovelace", password, "viewer")
             assert refused.value.reason == "bad_password"

@@ -1,0 +1,91 @@
+"""How often a sign-in may be tried, by place. Wrong passwords from elsewhere keep nobody out of a place where they signed in before.
+
+A place is known by a cookie that a successful sign-in leaves (OWASP's device cookies), or by a session of the same user from the same
+address. It has a bucket of its own, which no other place can empty. Other places share the buckets of their address and, when many
+guess at once, those of the account and of the whole service: they are slowed down, and no account is ever locked.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import timedelta
+
+from flask import Response, request
+
+from scanner.config import Secret
+from scanner.errors import ScannerError
+from scanner.store import accounts, secrets
+from web.security import https
+from web.services import services
+from web.throttle import (
+    SIGN_IN_ACCOUNT,
+    SIGN_IN_ACCOUNT_FAILURES,
+    SIGN_IN_ADDRESS,
+    SIGN_IN_FAILURES,
+    source_of,
+)
+
+_KEPT = timedelta(days=180)
+_SEALED = "cookie|known-place"
+_SHARED = "*"
+
+
+def take(account: str, session_cookie: str) -> None:
+    """Take one try of an account from where this request comes from. Raises RefusedError (429).
+
+    ``account`` is a user's name, or the part of a token that is not secret.
+    """
+    if not services().settings.rate_limits:
+        return
+    throttle, account = services().throttle, _folded(account)
+    if place := _known_place(account, session_cookie):
+        throttle.take("sign-in-known", f"{place}|{account}", SIGN_IN_ACCOUNT)
+        return
+    source = source_of(request.remote_addr)
+    throttle.take("sign-in-address", source, SIGN_IN_ADDRESS)
+    throttle.take("sign-in-account", f"{source}|{account}", SIGN_IN_ACCOUNT)
+    throttle.check("sign-in-account-failures", account, SIGN_IN_ACCOUNT_FAILURES)
+    throttle.check("sign-in-failures", _SHARED, SIGN_IN_FAILURES)
+
+
+def failed(account: str) -> None:
+    """Count a wrong password against the account and the service, wherever it came from."""
+    if services().settings.rate_limits:
+        services().throttle.spend("sign-in-account-failures", _folded(account), SIGN_IN_ACCOUNT_FAILURES)
+        services().throttle.spend("sign-in-failures", _SHARED, SIGN_IN_FAILURES)
+
+
+def remember(response: Response, account: str, session_cookie: str) -> None:
+    """Let a browser prove later that this account signed in from it. The cookie lets nobody in."""
+    sealed = secrets.seal(Secret(_folded(account)), services().secret_key, _SEALED)
+    response.set_cookie(
+        _cookie(session_cookie),
+        base64.urlsafe_b64encode(sealed).decode(),
+        path="/",
+        secure=https(services().settings),
+        httponly=True,
+        samesite="Lax",
+        max_age=int(_KEPT.total_seconds()),
+    )
+
+
+def _known_place(account: str, session_cookie: str) -> str:
+    """What names the place that this request comes from, if the account signed in there before; else empty."""
+    try:
+        sealed = base64.urlsafe_b64decode(request.cookies.get(_cookie(session_cookie), ""))
+        if sealed and secrets.unseal(sealed, services().secret_key, _SEALED).reveal() == account:
+            return hashlib.sha256(sealed).hexdigest()
+    except (ValueError, ScannerError):
+        pass
+    address = request.remote_addr or ""
+    with services().database.read() as session:
+        return f"address|{address}" if accounts.has_session_from(session, account, address) else ""
+
+
+def _cookie(session_cookie: str) -> str:
+    return f"{session_cookie}-known-place"
+
+
+def _folded(account: str) -> str:
+    return account.casefold()[:200]
