@@ -25,6 +25,7 @@ _RUN = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2}){32,}")
 _JWK_SECRETS = frozenset({"d", "p", "q", "dp", "dq", "qi", "k", "priv"})  # RFC 7517, 7518 section 6, and RFC 9964
 _LIMIT, _DEPTH = 2 << 20, 64
+_MAX_BLOCKS = 200  # each beginning without an end is searched for to the end of the text
 _PUBLIC_ONLY = "only public keys and certificates belong here; openssl pkey -in KEY -pubout writes the public key"
 _HINT = f"{_PUBLIC_ONLY}. Replace the private key if others can have seen it"
 
@@ -89,8 +90,9 @@ def _is_private_text(text: str) -> bool:
         return True
     # Base64 without its PEM frame, or in a frame with another label; in lines, or with the line ends written as \n.
     plain = re.sub(r"\\[rn]", "\n", text)
-    bodies = [match[2] for match in _BLOCK.finditer(plain)]
-    rest = _BLOCK.sub("\n-\n", plain)
+    few = plain.count("-----BEGIN ") <= _MAX_BLOCKS
+    bodies = [match[2] for match in _BLOCK.finditer(plain)] if few else []
+    rest = _BLOCK.sub("\n-\n", plain) if few else plain
     candidates = {re.sub(r"\s", "", body) for body in bodies}
     candidates |= set(_RUN.findall(rest)) | set(
         _RUN.findall(re.sub(r"(?<=[A-Za-z0-9+/])\r?\n(?=[A-Za-z0-9+/=])", "", rest))
@@ -162,13 +164,16 @@ def _is_private_form(data: bytes) -> bool:
 def pem_blocks(text: str, labels: Sequence[str], what: str) -> list[str]:
     """The PEM blocks of a text, all of which must bear one of ``labels``. ``what`` says what they are, in a message. Raises ValueError in plain words, which name the label of a
     block that does not belong there and hold nothing of its content."""
-    for label in _BEGIN.findall(text):
+    begun = _BEGIN.findall(text)
+    if len(begun) > _MAX_BLOCKS:
+        raise ValueError(f"not {what}: more than {_MAX_BLOCKS} blocks")
+    for label in begun:
         if "PRIVATE KEY" in label.upper():
             raise ValueError(f"this holds a private key (BEGIN {clean_text(label, 60)}); {_PUBLIC_ONLY}")
         if label not in labels:
             raise ValueError(f"not {what}: it holds a block BEGIN {clean_text(label, 60)}")
     found = [match[0] + "\n" for match in _BLOCK.finditer(text)]
-    if not found or len(found) != len(_BEGIN.findall(text)):
+    if not found or len(found) != len(begun):
         raise ValueError(f"not {what} (-----BEGIN {labels[0]}-----)")
     return found
 

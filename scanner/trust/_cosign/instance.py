@@ -34,6 +34,23 @@ from scanner.trust.base import SignatureRefused
 _PUBLIC = "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev"
 
 
+# What the library lets through where a bundle, or a certificate in it, is not of its form.
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
 def bundled_root() -> str:
     """The root of sigstore's public instance as our version of the library carries it. Read as data: the library's own loader keeps a
     cache in the home directory, which whoever owns that directory could change."""
@@ -117,7 +134,7 @@ def verify_bundle(bundle: bytes, root: TrustedRoot, identities: Sequence[Identit
         about_log = any(word in text for word in ("log ", "SET", "checkpoint", "inclusion"))
         reason = "tlog" if about_log else "certificate"
         raise SignatureRefused(f"sigstore refuses the bundle: {text}", reason=reason) from error
-    except (SigstoreError, ValueError, KeyError, TypeError, AttributeError, x509.ExtensionNotFound) as error:
+    except (SigstoreError, *_UNREADABLE) as error:
         raise SignatureRefused("the bundle cannot be read", reason="malformed") from error
     _check_periods(parsed, times, authorities_of(root))
     return check_identity(parsed.signing_certificate, identities)

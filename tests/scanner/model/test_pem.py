@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.errors import UsageError
-from scanner.model.pem import holds_private_key, is_private_der, read_ca, refuse_private_key
+from scanner.model.pem import CERTIFICATE as CERTIFICATE_LABELS
+from scanner.model.pem import holds_private_key, is_private_der, pem_blocks, read_ca, refuse_private_key
 from tests.scanner.trust.certificates import AUTHORITY, certify, ec_key, pem, rsa_key
 
 EC, RSA = ec_key("pasted"), rsa_key()
@@ -152,3 +153,11 @@ def test_any_value_is_judged(value: Any) -> None:
 
 def test_a_certificate_is_a_certificate() -> None:
     assert isinstance(x509.load_pem_x509_certificate(read_ca(pem(CERTIFICATE), "ca").encode()), x509.Certificate)
+
+
+def test_beginnings_without_an_end_do_not_take_long() -> None:
+    """Each would be searched for its end: quadratic, and the text may be an annotation beside an image."""
+    for text in ("-----BEGIN CERTIFICATE-----\n" * 30_000, "-----BEGIN " * 80_000, "-----BEGIN A-----" * 50_000):
+        assert not holds_private_key(text)
+        with pytest.raises(ValueError, match="PEM certificates"):
+            pem_blocks(text, CERTIFICATE_LABELS, "PEM certificates")

@@ -5,29 +5,41 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import cbor2
 import pytest
+from cryptography import x509
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scanner import catalog
 from scanner.errors import UsageError
 from scanner.model.reference import Descriptor, Digest
+from scanner.trust._constraints import violation
 from scanner.trust._cosign import document as cosign_document
+from scanner.trust._cosign.authorities import Authority, Log
 from scanner.trust._cosign.forms import parse_bundle, parse_classic
+from scanner.trust._cosign.keyless import check_certificate, check_identity, check_sct
 from scanner.trust._cosign.verification import verify_one as verify_cosign
 from scanner.trust._notation import policy as notation_policy
+from scanner.trust._notation.chain import check_chain
 from scanner.trust._notation.envelope import COSE, JWS
 from scanner.trust._notation.verification import verify_one as verify_notation
-from scanner.trust._pki import load_der_certificate
+from scanner.trust._path import build_path
+from scanner.trust._pki import certificate_key, load_certificates, load_der_certificate, load_public_key
 from scanner.trust._timestamp import verify_timestamp
+from scanner.trust._tuf.anchors import anchor_of, begin
+from scanner.trust._tuf.documents import ROOT_LIMIT, parse_root
+from scanner.trust._tuf.documents import key_id as key_id_of_notary
+from scanner.trust._tuf.repository import State
 from scanner.trust.base import SignatureRefused
-from tests.scanner.trust.certificates import TimestampAuthority, b64, der, pem
+from tests.scanner.trust.certificates import AUTHORITY, TimestampAuthority, b64, certify, der, pem
 from tests.scanner.trust.cosign_signing import classic, logged_bundle, payload, statement
 from tests.scanner.trust.notation_signing import cose, jws, target
-from tests.scanner.trust.test_cosign import KEYED, LOG, LOGGED, ROOT, SEEN, SIGSTORE, A
+from tests.scanner.trust.test_cosign import BIT_STRING, KEYED, LOG, LOGGED, ROOT, SEEN, SIGSTORE, A
 from tests.scanner.trust.test_notation import CHAIN, stamp, trust
 from tests.scanner.trust.trees import MANIFEST, NOW
 
@@ -256,3 +268,82 @@ def test_every_byte_of_a_certificate() -> None:
         broken = good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
         found = outcome(partial(load_der_certificate, broken))
         assert not isinstance(found, SignatureRefused) or found.reason == "malformed"
+
+
+def certificates_to_break() -> list[bytes]:
+    """Kinds of certificates that readers meet: a leaf, an authority with name constraints, a timestamp authority's, one with a SAN."""
+    limits = x509.NameConstraints([x509.RFC822Name("example.com")], [x509.DNSName("a.example")])
+    limited = certify({"CN": "limited"}, A, [*AUTHORITY, (limits, True)])
+    return [
+        der(CHAIN.certificates[0]),
+        der(limited),
+        der(TSA.certificate),
+        der(SIGSTORE.certify(A)),
+        BIT_STRING.read_bytes(),
+    ]
+
+
+BROKEN = st.sampled_from(certificates_to_break()).flatmap(edited)
+
+
+def refusal(call: Callable[[], object], *kinds: type[Exception]) -> None:
+    with suppress(SignatureRefused, *kinds):
+        call()
+
+
+@QUICK
+@given(BROKEN | st.binary(max_size=60))
+def test_certificates_in_every_reader(data: bytes) -> None:
+    """Whatever the library raises, and wherever: a certificate is read to its end, or it is refused at once."""
+    text = f"-----BEGIN CERTIFICATE-----\n{b64(data)}\n-----END CERTIFICATE-----\n"
+    refusal(lambda: load_certificates(text), ValueError)
+    found = outcome(partial(load_der_certificate, data))
+    if isinstance(found, SignatureRefused):
+        return
+    refusal(lambda: certificate_key(found))
+    refusal(lambda: build_path(found, [found, *CHAIN.certificates], [found, CHAIN.top], NOW))
+    refusal(lambda: build_path(CHAIN.certificates[0], [found], [found], NOW))
+    refusal(lambda: check_chain([found, *CHAIN.certificates[1:]]))
+    refusal(lambda: check_chain([CHAIN.certificates[0], found, CHAIN.top]))
+    violation([CHAIN.certificates[0], found, found])
+    check_authority = [Authority((found,))]
+    refusal(lambda: check_certificate(found, [found], check_authority, [NOW]))
+    refusal(lambda: check_identity(found, []))
+    refusal(lambda: check_sct([found, found], {"00": Log(A.public_key())}))
+
+
+@QUICK
+@given(BROKEN)
+def test_root_certificates_of_notary(data: bytes) -> None:
+    """A root whose key is a certificate that cannot be read: the key never counts."""
+    text = f"-----BEGIN CERTIFICATE-----\n{b64(data)}\n-----END CERTIFICATE-----\n".encode()
+    key = {"keytype": "ecdsa-x509", "keyval": {"private": None, "public": b64(text)}}
+    identifier = key_id_of_notary("ecdsa-x509", text)
+    role = {"keyids": [identifier], "threshold": 1}
+    signed = {
+        "_type": "Root", "version": 1, "expires": "2027-01-01T00:00:00Z", "keys": {identifier: key},
+        "roles": dict.fromkeys(("root", "targets", "snapshot", "timestamp"), role),
+    }  # fmt: skip
+    root = parse_root(json.dumps({"signed": signed, "signatures": []}).encode(), ROOT_LIMIT)
+    for anchor in ({"mode": "tofu"}, {"mode": "ca", "pem": pem(CHAIN.top)}):
+        refusal(lambda anchor=anchor: begin(anchor_of(anchor), root, "registry.example/app", NOW))  # type: ignore[misc]
+
+
+@QUICK
+@given(st.binary(max_size=200) | edited(State(b"{}", None, None, frozenset({"targets"}), {}).dump()))
+def test_states_that_were_damaged(data: bytes) -> None:
+    refusal(lambda: State.load(data))
+
+
+@QUICK
+@given(
+    st.text(max_size=200)
+    | edited(CLASSIC.annotations["dev.sigstore.cosign/certificate"].encode()).map(
+        lambda b: b.decode("utf-8", "replace")
+    )
+)
+def test_texts_that_should_be_pem(text: str) -> None:
+    for load in (load_certificates, load_public_key):
+        refusal(lambda load=load: load(text), ValueError)  # type: ignore[misc]
+    for scheme in catalog.schemes().values():
+        refusal(lambda scheme=scheme: scheme.parse_trust(text.encode(), "here"), UsageError)  # type: ignore[misc]
