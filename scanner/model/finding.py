@@ -208,6 +208,9 @@ class AdvisoryStatus:
         return f"{self.source}@{self.version}:{self.digest.short if self.digest else 'none'}"
 
 
+NO_OS = "none"  # as a family: the image has no operating system, which our own reading of it shows
+
+
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """What the engine recognised, so that its silence can be judged. ``os_family`` empty: none recognised; ``none``: the image has none,
@@ -224,7 +227,7 @@ class Coverage:
     @property
     def system(self) -> str:
         """The system as people are told; empty: none was recognised."""
-        return "none (static image)" if self.os_family == "none" else f"{self.os_family} {self.os_version}".strip()
+        return "none (static image)" if self.os_family == NO_OS else f"{self.os_family} {self.os_version}".strip()
 
 
 @dataclass(frozen=True, slots=True)

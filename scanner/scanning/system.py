@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from scanner.model.filesystem import FileType, LayerFacts, PlacedFile, Rootfs
-from scanner.model.finding import NO_SYSTEM, PROGRAM_UNREAD, EngineReport, Incomplete
+from scanner.model.finding import NO_OS, NO_SYSTEM, PROGRAM_UNREAD, EngineReport, Incomplete
 from scanner.model.release import Release, disagreement, foreign_packages, os_id, release_number
 from scanner.model.untrusted import clean_text
 from scanner.registry.packages import package_databases, release_of
 from scanner.registry.places import APK, APK_REPOSITORIES, APPLICATION, DATABASES, DPKG, DPKG_PARTS, OS_RELEASE
 
-NO_SYSTEM_AT_ALL = "none"
 # As Trivy reads the file: the release that it names decides which of Alpine's advisories the packages are compared with.
 _REPOSITORY = re.compile(r"(?:https*|ftp)://[0-9A-Za-z.-]+/alpine/v?([0-9A-Za-z_.-]+)/")
 _ENTRY = re.compile(rb"^(?:package|p):", re.IGNORECASE | re.MULTILINE)
@@ -115,8 +114,13 @@ def without_system(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
         return replace(answer, incomplete=(*answer.incomplete, Incomplete(PROGRAM_UNREAD, detail)))
     if _is_distribution(rootfs):
         return answer
+    return as_static(answer)
+
+
+def as_static(answer: EngineReport) -> EngineReport:
+    """The answer about an image of which our own reading has shown that it has no system."""
     gaps = tuple(gap for gap in answer.incomplete if gap != NO_SYSTEM)
-    return replace(answer, coverage=replace(answer.coverage, os_family=NO_SYSTEM_AT_ALL), incomplete=gaps)
+    return replace(answer, coverage=replace(answer.coverage, os_family=NO_OS), incomplete=gaps)
 
 
 def _is_distribution(rootfs: Rootfs) -> bool:

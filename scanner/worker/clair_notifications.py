@@ -19,11 +19,12 @@ from scanner.config import Settings
 from scanner.engines._clair_client import ClairClient
 from scanner.engines.clair import ClairEngine
 from scanner.errors import EngineError, ImageError
-from scanner.model.finding import EngineReport
+from scanner.model.finding import NO_OS, EngineReport
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, Lane, Progress, ScanReport, ScanRequest, Stage
 from scanner.policy.evaluate import evidence_digest
 from scanner.scanning.pipeline import supported
+from scanner.scanning.system import as_static
 from scanner.services import decisions
 from scanner.store import images, jobs, matches, scans
 from scanner.store.session import Database
@@ -124,8 +125,13 @@ def _ask(item: ImageReport, settings: Settings) -> EngineReport | None:
     answer = engine.match(item.image, settings, settings.limits.engine_seconds)
     if answer is None:
         return None
-    answer = supported(feeds.annotate(settings, answer), datetime.now(UTC).date())
-    # What our own reading of the layers had against the answer still stands: the same packages were matched.
+    return carried_over(former, supported(feeds.annotate(settings, answer), datetime.now(UTC).date()))
+
+
+def carried_over(former: EngineReport, answer: EngineReport) -> EngineReport:
+    """The new answer with what our own reading of the layers had to say to the former one: the same packages were matched."""
+    if former.coverage.os_family == NO_OS:
+        answer = as_static(answer)
     kept = [gap for gap in former.incomplete if gap.reason not in _RECKONED_ANEW and gap not in answer.incomplete]
     return replace(answer, incomplete=(*answer.incomplete, *kept))
 

@@ -19,6 +19,7 @@ from werkzeug import Request, Response
 from scanner import catalog
 from scanner.config import Secret, Settings
 from scanner.errors import EngineError
+from scanner.model.finding import NO_SYSTEM, Coverage, Incomplete
 from scanner.model.scan import Lane, ScanReport, ScanRequest, ScanState
 from scanner.policy.evaluate import evidence_digest
 from scanner.queue import make_app
@@ -28,6 +29,7 @@ from scanner.store import images, jobs, listings, scans
 from scanner.store.schema import outbox
 from scanner.store.session import Database
 from scanner.worker import maintenance
+from scanner.worker.clair_notifications import carried_over
 from tests.clair import Clair, advisory
 from tests.databases import BACKENDS, migrated_url
 from tests.reports_factory import engine, image_report, report, vulnerability
@@ -218,6 +220,15 @@ def test_a_notification_without_an_end_is_not_followed_for_ever(
     with pytest.raises(EngineError, match="no end"):
         deal_with(settings, database)
     assert not acknowledged(httpserver)
+
+
+def test_what_our_own_reading_said_stands_and_what_clair_lacked_is_asked_anew() -> None:
+    doubts = (Incomplete("no_advisories"), Incomplete("release_disagrees", "why"))
+    assert carried_over(engine(incomplete=doubts), engine()).incomplete == doubts[1:]
+    static = replace(engine(), coverage=Coverage("none", "", None, 1))
+    again = replace(engine(incomplete=[NO_SYSTEM]), coverage=Coverage("", "", None, 1))
+    found = carried_over(static, again)
+    assert (found.incomplete, found.coverage.os_family) == ((), "none")
 
 
 def test_nothing_is_acknowledged_when_an_image_could_not_be_asked_about(

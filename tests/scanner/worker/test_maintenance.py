@@ -381,3 +381,18 @@ def test_a_release_that_newer_advisories_have_lost_is_scanned_again(
     keep_up(settings, database)
     assert "1 can only be told by a scan" in last_job(database).message
     assert states(database)["app0"][0] == "allow", "what was found stands until then"
+
+
+def test_what_both_engines_scanned_is_scanned_again_by_both(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    publish(settings, tmp_path / "one", age=2)
+    found = uncovered(settings)
+    (picture,) = found.images
+    theirs = replace(picture.engines[0], engine="clair", components=())
+    fleet.record(database, replace(found, images=(replace(picture, engines=(*picture.engines, theirs)),)))
+    publish(settings, tmp_path / "two", ADVISORY, age=1)
+    keep_up(settings, database)
+    with database.read() as session:
+        asked = set(session.execute(sa.select(scan.c.engine).where(scan.c.source == "upkeep")).scalars())
+    assert asked == {"both"}
