@@ -17,12 +17,14 @@ from scanner.model.reference import Digest
 from tests.servers import Authority, Dockwarden, Registry, need
 
 
-def dockwarden(settings: Settings, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, as a person runs it."""
+def dockwarden(
+    settings: Settings, *arguments: str, stdin: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, as a person runs it. ``stdin`` is piped into it."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DOCKWARDEN_")}
     variables = {**clean, "DOCKWARDEN_HOME": str(settings.home), **environment}
     command = [sys.executable, "-m", "scanner.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=variables, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=variables, check=False, input=stdin)
 
 
 def facts(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

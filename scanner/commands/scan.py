@@ -22,6 +22,7 @@ from scanner.commands._console import (
     choose,
     exit_of_decision,
     pass_settings,
+    read,
     read_policy,
     tell,
     write,
@@ -61,6 +62,9 @@ def _formats() -> Iterable[str]:
     help="Speak plain HTTP, or TLS without verification, to this host.",
 )
 @click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for registries.")
+@click.option(
+    "--workload", "workload_file", type=FILE, help="How the image will be run (any format of audit); judged with it."
+)
 @click.option("--all", "show_all", is_flag=True, help="Shorten no list of the table report.")
 @click.option("--fix-hints", is_flag=True, help="Print a corrected Dockerfile fragment as well.")
 @pass_settings
@@ -74,6 +78,7 @@ def scan(
     platform: str | None,
     insecure_registry: tuple[str, ...],
     ca_file: Path | None,
+    workload_file: Path | None,
     show_all: bool,
     fix_hints: bool,
 ) -> Exit:
@@ -87,12 +92,14 @@ def scan(
     from scanner.model.scan import Lane, ScanRequest
     from scanner.reports.base import Refused, ReportSubject
     from scanner.scanning import pipeline
+    from scanner.services import workloads
 
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     renderer = choose(catalog.reports(), format_, "report format")
     choose(dict.fromkeys(catalog.engine_choices()), engine or settings.engine, "engine")
     policy = read_policy(policy_file)
     check_output(output)
+    own = workloads.of_target(read(workload_file, "the workload"), str(workload_file), target) if workload_file else ()
     settings = replace(
         settings,
         insecure_registries=settings.insecure_registries + insecure_registry,
@@ -111,7 +118,7 @@ def scan(
         if refused:
             write(refused, output)
         raise
-    decision = pipeline.decide(report, policy)
+    decision = pipeline.decide(report, policy, own, workloads.examine(own, report))
     hints = tuple(_hints.fragment(image, catalog.checks()) for image in report.images) if fix_hints else ()
     write(renderer.render(ReportSubject(report, decision, color=color, fix_hints=hints, show_all=show_all)), output)
     return exit_of_decision(decision)

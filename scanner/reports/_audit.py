@@ -184,7 +184,8 @@ def junit(subject: AuditSubject) -> xml.Element:
                 suite, "testcase", classname=name, name=clean_text(f"{reason.rule}: {reason.subject}", 300)
             )
             denies = reason.action is Verdict.DENY and reason.kind is not ReasonKind.EXEMPTED
-            text = clean_text(reason.message, 1000)
+            place = next((f" ({e.path}:{e.line})" for e in reason.evidence if e.path and e.line), "")
+            text = clean_text(reason.message + place, 1000)
             if denies:
                 kind = "error" if reason.kind is ReasonKind.INCOMPLETE else "failure"
                 xml.SubElement(case, kind, message=text).text = clean_text(reason.remedy, 1000)

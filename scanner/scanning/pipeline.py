@@ -41,6 +41,7 @@ from scanner.model.reference import Descriptor
 from scanner.model.release import Release
 from scanner.model.scan import AttachedSbom, ImageReport, Progress, ScanReport, ScanRequest, Stage
 from scanner.model.untrusted import escaped
+from scanner.model.workload import Workload
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import Policy
@@ -474,7 +475,14 @@ def _unsaid(evidence: Evidence) -> Evidence:
     )
 
 
-def decide(report: ScanReport, policy: Policy, workload_results: Sequence[CheckResult] = ()) -> Decision:
-    """The command line's decision: one policy, now, without a store's memory."""
-    context = Context(datetime.now(UTC), workload_results=tuple(workload_results), remedies=catalog.remedies())
+def decide(
+    report: ScanReport, policy: Policy, workloads: Sequence[Workload] = (), results: Sequence[CheckResult] = ()
+) -> Decision:
+    """The command line's decision: one policy, now, without a store's memory.
+
+    ``results`` are those of every workload check on ``workloads``, which run the image.
+    """
+    context = Context(
+        datetime.now(UTC), workloads=tuple(workloads), workload_results=tuple(results), remedies=catalog.remedies()
+    )
     return evaluate(report, policy, context)

@@ -12,15 +12,16 @@ from sqlalchemy.engine import Connection
 
 from scanner.model.actor import SERVICE
 from scanner.model.audit import Action
-from scanner.model.finding import CheckResult
 from scanner.model.matching import RUNGS
 from scanner.model.scan import ScanReport
+from scanner.model.workload import Workload
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate, evidence_digest, worst
 from scanner.policy.exempted import lapses
 from scanner.policy.match import select
 from scanner.policy.rules import Known, Policy, default_policy, parse_policy
 from scanner.reports.json import decision_text
+from scanner.services.workloads import examine
 from scanner.store import audit, exemptions, images, matches, policies, projects, registry_checks, revocations, vex
 from scanner.store.session import Database, moment
 
@@ -108,7 +109,7 @@ def decide(
     known: Known,
     remedies: Mapping[str, str],
     environment: str,
-    workload_results: Sequence[CheckResult] = (),
+    workloads: Sequence[Workload] = (),
     *,
     recorded: bool = True,
 ) -> images.Made:
@@ -137,7 +138,8 @@ def decide(
                 exemptions=accepted,
                 vex=stated,
                 first_seen=first_seen,
-                workload_results=tuple(workload_results),
+                workloads=tuple(workloads),
+                workload_results=examine(workloads, found),
                 remedies=remedies,
                 posture=known_posture,
                 revoked=revoked,

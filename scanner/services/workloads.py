@@ -35,6 +35,20 @@ def parse_workload(document: str | Mapping[str, Any], image: Reference) -> tuple
     return _that_run(image, source_of(text, "workload").parse(text, "workload"))
 
 
+def of_target(text: str, file: str, target: str) -> tuple[Workload, ...]:
+    """The workloads of a document that run what ``scan`` was given; all of them for a target without a name (an archive).
+
+    Raises UsageError as ``parse_workload``.
+    """
+    found = source_of(text, file).parse(text, file)
+    try:
+        return _that_run(Reference.parse(target.removeprefix("docker:")), found)
+    except UsageError as error:
+        if error.reason == "bad_workload":
+            raise
+        return found
+
+
 def source_of(text: str | bytes, file: str) -> WorkloadSource:
     """The source whose documents these are. Raises UsageError where nothing recognises the first of them."""
     documents = parse(text, file, yaml_1_1=True, compose_tags=True)

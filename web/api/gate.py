@@ -22,7 +22,7 @@ from scanner.model.decision import STALE, Change, Decision, Reason, Verdict
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.services import decisions
-from scanner.services.workloads import examine, parse_workload
+from scanner.services.workloads import parse_workload
 from scanner.store import accounts, images, scans
 from scanner.store import gate as store_gate
 from web.api.base import Body, DigestText, ImageText, Model, Name, Whole, answer, blueprint, problems
@@ -270,9 +270,8 @@ class _Question:
             found = images.evidence(session, Digest(decided["evidence"]).hex)
             known = catalog.known()
             active = decisions.in_force(session, known)
-            results = examine(workloads, found)
             made = decisions.decide(
-                session, found, active, known, catalog.remedies(), self.body.environment, workload_results=results
+                session, found, active, known, catalog.remedies(), self.body.environment, workloads=workloads
             )
         return made.document
 

@@ -1,0 +1,156 @@
+"""``dockwarden audit`` as a person uses it: verdicts, exit codes, lines, formats, and errors that name the place."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scanner.cli import main
+from scanner.config import Settings
+from tests.scanner.workloads.sins import BAD
+from tests.test_end_to_end import dockwarden
+
+SUFFIX = {"kubernetes": "yaml", "compose": "yaml"}
+SHARED = {
+    "added-capabilities",
+    "docker-socket",
+    "runs-as-root",
+    "secrets-in-environment",
+    "seccomp-off",
+    "memory-limit",
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed and how it ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def audited(
+    settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Done]:
+    """``dockwarden audit`` in this process: an interpreter for each of these cases would take longer than all of them."""
+    monkeypatch.setenv("DOCKWARDEN_HOME", str(settings.home))
+
+    def run(*arguments: str, stdin: str | None = None) -> Done:
+        if stdin is not None:
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        with pytest.raises(SystemExit) as ended:
+            main(["audit", *arguments])
+        shown = capfd.readouterr()
+        return Done(int(ended.value.code or 0), shown.out, shown.err)
+
+    return run
+
+
+def written(tmp_path: Path, source: str) -> Path:
+    file = tmp_path / f"{source}.{SUFFIX.get(source, 'json')}"
+    file.write_text(BAD[source])
+    return file
+
+
+@pytest.mark.parametrize("source", BAD)
+def test_the_same_sins_are_denied_in_every_format(audited: Callable[..., Done], tmp_path: Path, source: str) -> None:
+    file = written(tmp_path, source)
+    done = audited(f"{source}:{file}", "--format", "json")
+    assert done.returncode == 1, done.stderr
+    (found,) = json.loads(done.stdout)["audit"]["workloads"]
+    failed = {result["check"] for result in found["checks"] if result["outcome"]["kind"] == "failed"}
+    expected = SHARED - ({"memory-limit"} if source == "marathon" else set())
+    assert expected <= failed
+    assert found["verdict"] == "deny"
+    assert "not-a-real-one" not in done.stdout
+    lines = [e["line"] for result in found["checks"] for e in result["outcome"].get("evidence", ())]
+    assert lines
+    assert all(isinstance(line, int) for line in lines)
+
+
+@pytest.mark.parametrize("form", ["table", "json", "sarif", "junit", "gitlab", "csv", "html", "markdown", "github"])
+def test_every_format_shows_a_finding_at_its_line(audited: Callable[..., Done], tmp_path: Path, form: str) -> None:
+    file = written(tmp_path, "compose")
+    done = audited(f"compose:{file}", "--format", form)
+    assert done.returncode == 1, done.stderr
+    assert "SYS\\_ADMIN" in done.stdout if form == "markdown" else "SYS_ADMIN" in done.stdout
+    line = str(BAD["compose"].splitlines().index("    cap_add: [SYS_ADMIN]") + 1)
+    assert line in done.stdout
+
+
+def test_a_package_format_says_what_to_use(audited: Callable[..., Done], tmp_path: Path) -> None:
+    done = audited(f"compose:{written(tmp_path, 'compose')}", "--format", "cyclonedx")
+    assert done.returncode == 2
+    assert "sarif" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "words"),
+    [
+        ("compose", "services:\n  web: {image: a, privileged: maybe}\n", "2:"),
+        ("kubernetes", "apiVersion: v1\nkind: Pod\nspec: {containers: {}}\n", "3:"),
+        ("kubernetes", "image: {{ .Values.image }}\n", "not rendered"),
+        ("kubernetes", "a: 1\na: 2\n", "2:1"),
+        ("docker", "[1]", "docker inspect"),
+        ("ecs", '{"family": "x"}', "containerDefinitions"),
+        ("marathon", '{"x": 1}', "Marathon"),
+        ("swarm", "[{}]", "docker service inspect"),
+    ],
+)
+def test_a_document_that_is_none_is_refused_with_its_line(
+    audited: Callable[..., Done], tmp_path: Path, target: str, text: str, words: str
+) -> None:
+    file = tmp_path / "document"
+    file.write_text(text)
+    done = audited(f"{target}:{file}")
+    assert done.returncode == 2, done.stdout
+    assert str(file) in done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("target", ["nomad:x", "compose:", "compose:/nowhere/x.yaml", "kubernetes:/nowhere"])
+def test_a_target_that_is_none_is_usage(audited: Callable[..., Done], target: str) -> None:
+    done = audited(target)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_manifests_come_from_standard_input(audited: Callable[..., Done]) -> None:
+    done = audited("kubernetes:-", "--format", "json", stdin=BAD["kubernetes"])
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["verdict"] == "deny"
+
+
+def test_our_own_compose_file_has_nothing_to_mend(audited: Callable[..., Done]) -> None:
+    done = audited(f"compose:{Path(__file__).parents[3] / 'compose.yaml'}", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(done.stdout)["audit"]["workloads"]
+    assert len(reports) > 5
+    assert {report["verdict"] for report in reports} == {"allow"}, [r["decision"]["reasons"] for r in reports]
+
+
+def test_an_image_is_judged_with_how_it_runs(settings: Settings, sample_layouts: Path, tmp_path: Path) -> None:
+    layout = sample_layouts / "shop" / "good"
+    alone = dockwarden(settings, "scan", f"oci:{layout}")
+    assert alone.returncode == 0, alone.stderr
+    together = dockwarden(settings, "scan", f"oci:{layout}", "--workload", str(written(tmp_path, "compose")))
+    assert together.returncode == 1, together.stderr
+    assert "docker-socket" in together.stdout
+
+
+def test_the_engine_that_does_not_run_is_one_line(
+    audited: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    done = audited("docker")
+    assert done.returncode == 3
+    assert "does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
