@@ -17,6 +17,7 @@ from scanner.registry.places import APK, APK_REPOSITORIES, APPLICATION, DATABASE
 _REPOSITORY = re.compile(r"(?:https*|ftp)://[0-9A-Za-z.-]+/alpine/v?([0-9A-Za-z_.-]+)/")
 _ENTRY = re.compile(rb"^(?:package|p):", re.IGNORECASE | re.MULTILINE)
 _LEAST_ENTRY = 100  # bytes
+_DIGITS = 9  # a longer number is no branch; Python refuses to read one of thousands of digits
 _SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "fish", "busybox", "toybox"))
 _LIBRARY = re.compile(r"\.so(?:\.[0-9]+)*$|(?:^|/)ld-[^/]*$")
 
@@ -62,7 +63,8 @@ def _repositories(version: str, rootfs: Rootfs) -> str:
 def _order(branch: str) -> tuple[bool, tuple[int, ...]]:
     """Numbers as numbers; a name that is none comes last, because it is the image's own in no case."""
     parts = branch.split(".")
-    return not all(part.isdecimal() for part in parts), tuple(int(part) for part in parts if part.isdecimal())
+    known = all(part.isdecimal() and len(part) < _DIGITS for part in parts)
+    return not known, tuple(map(int, parts)) if known else ()
 
 
 def _text(data: bytes | None) -> str:

@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from scanner import catalog
 from scanner.advisories import database, trivydb
@@ -195,6 +198,52 @@ def test_an_upgrade_of_the_distribution_is_no_forgery() -> None:
     for above, expected in ((new, ["release_disagrees"]), ({**new, "lib/apk/db/installed": b"P:musl\n"}, [])):
         found = compared(answer("alpine", "3.14.2", musl), merge([base, layer(contents=above)]))
         assert [gap.reason for gap in found.incomplete] == expected
+
+
+@pytest.mark.parametrize("branch", ["latest-stable", "9" * 5000, "3.x", "3.21", "v", "3.20.1"])
+def test_a_branch_that_is_not_the_images_own_is_told(branch: str) -> None:
+    contents = {
+        "etc/os-release": b"ID=alpine\nVERSION_ID=3.20.3\n",
+        "etc/apk/repositories": f"http://x/alpine/{branch}/main".encode(),
+    }
+    musl = Component("pkg:apk/alpine/musl@1", "musl", "1", "alpine")
+    found = compared(answer("alpine", "3.20.3", musl), merge([layer(contents=contents)]))
+    assert [gap.reason for gap in found.incomplete] == ["release_disagrees"]
+
+
+texts = st.binary(max_size=60) | st.text(
+    st.sampled_from(list("ID=VERSION_\n\"'ubuntdeia1230.:/alpinehttps pkgP")), max_size=60
+).map(str.encode)
+
+
+@examples(max_examples=200, deadline=None)
+@given(
+    contents=st.dictionaries(
+        st.sampled_from(
+            [
+                "etc/os-release",
+                "usr/lib/os-release",
+                "etc/apk/repositories",
+                "lib/apk/db/installed",
+                "var/lib/dpkg/status",
+            ]
+        ),
+        texts,
+    ),
+    family=st.sampled_from(["debian", "ubuntu", "alpine", "rocky", "amazon", "wolfi", "sles", "x", ""])
+    | st.text(max_size=6),
+    version=st.text(max_size=8) | st.sampled_from(["12.8", "22.04-ESM", "edge", "kali-rolling", "2 (Karoo)"]),
+    package=st.sampled_from(["base-files", "alpine-release", "rocky-release", "curl"]),
+    number=st.text(max_size=8),
+)
+def test_whatever_the_files_hold_an_answer_is_judged(
+    contents: dict[str, bytes], family: str, version: str, package: str, number: str
+) -> None:
+    rootfs = merge([layer(contents=contents), layer(contents=dict(list(contents.items())[:1]), seed="2")])
+    item = Component(f"pkg:generic/{package}", package, number, family)
+    found = without_system(compared(answer(family, version, item), rootfs), rootfs)
+    assert listed_packages(rootfs) >= 0
+    assert {gap.reason for gap in found.incomplete} <= {"release_disagrees", "unsupported_os", "program_unread"}
 
 
 def program(path: str = "server", mode: int = 0o755, name: str = "gobinary") -> Component:
