@@ -5,7 +5,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 
-.PHONY: demo test test-long lint lock clean venv
+.PHONY: demo test test-long fuzz lint lock clean venv
 .DEFAULT_GOAL := demo
 
 venv: $(STAMP)
@@ -27,6 +27,11 @@ test-long: $(STAMP)
 	.ci/build-clair >/dev/null
 	$(VENV)/bin/python -m pytest -m long
 	tests/shifted_clock/run +400d $(VENV)/bin/python -m pytest -m "not long and not real_clock" -p no:cacheprovider
+
+# Every reader of foreign bytes (tests/fuzz/targets.py) for SECONDS each; one of them with TARGET=name.
+SECONDS_EACH := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
+fuzz: $(STAMP)
+	FUZZ_SECONDS=$(SECONDS_EACH) $(VENV)/bin/python -m pytest tests/fuzz -p no:cacheprovider $(if $(TARGET),-k "[$(TARGET)]")
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports

@@ -1,0 +1,425 @@
+"""Writes the seeds of the corpora: ``python -m tests.fuzz.corpora``. A seed is a small good input, so that changes of it reach deep."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import gzip
+import io
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import zstandard
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from scanner.advisories import bolt
+from tests.scanner.registry.archives import archive, directory, file, hardlink, header, pax, symlink
+from tests.scanner.trust.certificates import TimestampAuthority
+
+TESTS = Path(__file__).parents[1]
+FUZZ, DATA = TESTS / "data" / "fuzz", TESTS / "data"
+D = "sha256:" + "1" * 64
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI = "application/vnd.oci.image."
+CONFIG = {
+    "created": "2026-01-02T03:04:05.678901234Z", "author": "a", "os": "linux", "architecture": "arm64", "variant": "v8",
+    "config": {
+        "User": "app:app", "ExposedPorts": {"8080/tcp": {}}, "Env": ["PATH=/bin", "A=b=c"], "Entrypoint": ["/bin/app"], "Cmd": ["-v"],
+        "Volumes": {"/data": {}}, "WorkingDir": "/srv", "Labels": {"a": "b"}, "StopSignal": "SIGTERM", "Shell": ["/bin/sh", "-c"],
+        "OnBuild": ["RUN x"], "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1000000000, "Timeout": 5, "Retries": 3},
+    },
+    "rootfs": {"type": "layers", "diff_ids": [D]},
+    "history": [{"created_by": "/bin/sh -c curl https://x/y | sh", "created": "2026-01-02T03:04:05Z"}, {"created_by": "ENV A=b", "empty_layer": True}],
+}  # fmt: skip
+
+
+def descriptor(kind: str, **more: Any) -> dict[str, Any]:
+    return {"mediaType": OCI + kind, "digest": D, "size": 10, **more}
+
+
+MANIFEST = {
+    "schemaVersion": 2, "mediaType": OCI + "manifest.v1+json", "config": descriptor("config.v1+json"),
+    "layers": [descriptor("layer.v1.tar+gzip", annotations={"a": "b"})], "subject": descriptor("manifest.v1+json"), "artifactType": "a/b", "annotations": {"a": "b"},
+}  # fmt: skip
+INDEX = {
+    "schemaVersion": 2, "mediaType": OCI + "index.v1+json",
+    "manifests": [descriptor("manifest.v1+json", platform={"os": "linux", "architecture": "arm", "variant": "v7", "os.features": ["x"]}, artifactType="a/b")],
+}  # fmt: skip
+PASSWD = b"root:x:0:0:root:/root:/bin/bash\napp:x:1000:1000::/home/app:/sbin/nologin\n+::::::\n+@group\ntoor::0:0::/:/bin/sh\n"
+DPKG = b"Package: bash\nStatus: install ok installed\nVersion: 5.2-1\nArchitecture: amd64\n\nPackage: x\nStatus: deinstall ok config-files\n\n"
+OS_RELEASE = b'ID=debian\nVERSION_ID="12"\nID_LIKE="a b"\nPRETTY_NAME="Debian"\n'
+SHADOW = b"root:$6$a$b:19000:0:99999:7:::\napp:!:1::::::\nfree::1::::::\n"
+HISTORY = rb"""/bin/sh -c apt-get update && apt-get install -y curl=7.0 # buildkit
+--
+RUN /bin/bash -eo pipefail -c "curl -fsSL https://x.example/i.sh | bash -s -- --yes" # buildkit
+--
+COPY --chown=app:app file:abc in /srv
+--
+|1 A=b /bin/sh -c set -e; for i in 1 2; do wget -qO- "http://x/$i" | sha256sum -c -; done; cat <<'EOF' > /etc/x
+EOF
+--
+ENV PASSWORD=hunter2secret AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY
+"""
+POLICY = b"""apiVersion: dockwarden/v1
+kind: Policy
+metadata: {name: production, description: x}
+match: {images: ["registry.example.com/shop/**"], environments: [production]}
+incomplete: deny
+advisories: {max_age: 48h}
+rules:
+  - {id: critical, vulnerability: {severity: [critical], fixable: true}, grace: 72h, action: deny}
+  - {id: not-root, check: root-user, action: deny}
+  - {id: signed, signature: {scheme: [cosign], signers: [team]}, action: deny}
+  - {id: big, when: 'image.size > 1500000000', action: warn}
+"""
+KUBERNETES = b"""apiVersion: v1
+kind: Pod
+metadata: {name: a, labels: {a: b}}
+spec:
+  hostNetwork: true
+  securityContext: {runAsUser: 1000}
+  containers:
+    - name: a
+      image: registry.example.com/a:1
+      securityContext: {privileged: false, capabilities: {add: [NET_ADMIN]}, seccompProfile: {type: RuntimeDefault}}
+      resources: {limits: {memory: 64Mi, cpu: 100m}}
+      ports: [{containerPort: 80, hostPort: 80}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: b}
+spec: {template: {spec: {containers: [{name: b, image: b}], volumes: [{name: v, hostPath: {path: /}}]}}}
+"""
+COMPOSE = b"""services:
+  web:
+    image: ${IMAGE:-registry.example.com/web:1}
+    ports: ["127.0.0.1:80:80/tcp", {target: 443, published: "443"}]
+    volumes: ["./a:/b:ro", {type: bind, source: /, target: /host}]
+    cap_add: [SYS_ADMIN]
+    user: "1000:1000"
+    mem_limit: 64m
+    healthcheck: {test: [CMD, "true"], interval: 1m30s}
+    extends: {service: base}
+  base: &x {privileged: true, security_opt: ["no-new-privileges:true"], environment: {A: b}}
+"""
+ECS = {
+    "family": "a",
+    "networkMode": "host",
+    "containerDefinitions": [
+        {
+            "name": "a",
+            "image": "a:1",
+            "privileged": True,
+            "user": "0",
+            "memory": 128,
+            "portMappings": [{"containerPort": 80}],
+        }
+    ],
+}
+CYCLONEDX = {
+    "bomFormat": "CycloneDX",
+    "specVersion": "1.6",
+    "version": 1,
+    "metadata": {"component": {"type": "container", "name": "a"}},
+    "components": [
+        {
+            "type": "library",
+            "bom-ref": "a",
+            "name": "a",
+            "version": "1",
+            "purl": "pkg:npm/a@1",
+            "licenses": [{"license": {"id": "MIT"}}],
+            "components": [],
+        },
+        {"type": "operating-system", "name": "debian", "version": "12"},
+    ],
+    "compositions": [{"aggregate": "complete"}],
+}
+SPDX = {
+    "spdxVersion": "SPDX-2.3",
+    "SPDXID": "SPDXRef-DOCUMENT",
+    "name": "a",
+    "packages": [
+        {
+            "SPDXID": "SPDXRef-a",
+            "name": "a",
+            "versionInfo": "1",
+            "licenseConcluded": "MIT",
+            "primaryPackagePurpose": "LIBRARY",
+            "externalRefs": [
+                {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": "pkg:npm/a@1"}
+            ],
+        }
+    ],
+    "relationships": [
+        {"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": "SPDXRef-a"}
+    ],
+}
+VEX = {
+    "@context": "https://openvex.dev/ns/v0.2.0",
+    "@id": "https://x/1",
+    "author": "a",
+    "timestamp": "2026-01-02T03:04:05Z",
+    "version": 1,
+    "statements": [
+        {
+            "vulnerability": {"name": "CVE-2026-1", "aliases": ["GHSA-1"]},
+            "status": "not_affected",
+            "justification": "component_not_present",
+            "products": [{"@id": "pkg:oci/a@sha256%3A11", "subcomponents": [{"@id": "pkg:npm/a@1"}]}],
+        }
+    ],
+}
+KEV = {
+    "title": "CISA Catalog",
+    "catalogVersion": "2026.01.02",
+    "dateReleased": "2026-01-02T03:04:05Z",
+    "count": 1,
+    "vulnerabilities": [
+        {
+            "cveID": "CVE-2026-0001",
+            "dateAdded": "2026-01-02",
+            "dueDate": "2026-01-23",
+            "knownRansomwareCampaignUse": "Known",
+        }
+    ],
+}
+EPSS = b"#model_version:v2026.01.01,score_date:2026-01-02T00:00:00+0000\ncve,epss,percentile\nCVE-2026-0001,0.5,0.9\nCVE-2026-0002,1e-05,0.1\n"
+EVENTS = {
+    "events": [
+        {
+            "id": "1",
+            "timestamp": "2026-01-02T03:04:05.6Z",
+            "action": "push",
+            "target": {
+                "mediaType": OCI + "manifest.v1+json",
+                "digest": D,
+                "size": 10,
+                "repository": "shop/app",
+                "tag": "1",
+                "url": "https://registry.example.com/v2/shop/app/manifests/" + D,
+            },
+            "request": {"id": "2", "host": "registry.example.com", "method": "PUT", "useragent": "a"},
+            "actor": {"name": "ci"},
+            "source": {"addr": "a:5000", "instanceID": "b"},
+        }
+    ]
+}
+TUF = {
+    "signed": {
+        "_type": "Root",
+        "version": 1,
+        "expires": "2030-01-01T00:00:00Z",
+        "consistent_snapshot": False,
+        "keys": {"a" * 64: {"keytype": "ecdsa", "keyval": {"public": "AAAA", "private": None}}},
+        "roles": {
+            name: {"keyids": ["a" * 64], "threshold": 1} for name in ("root", "targets", "snapshot", "timestamp")
+        },
+    },
+    "signatures": [{"keyid": "a" * 64, "method": "ecdsa", "sig": "AAAA"}],
+}
+TRUST = {
+    "keys": {"team": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"},
+}
+
+
+def dumps(document: Any) -> bytes:
+    return json.dumps(document, indent=1).encode()
+
+
+def tarred(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archived:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archived.addfile(member, io.BytesIO(data))
+    data = out.getvalue()
+    return data[: -(-len(data.rstrip(b"\0")) // 512) * 512] + bytes(1024)
+
+
+def certificate() -> tuple[x509.Certificate, bytes]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a"), x509.NameAttribute(NameOID.ORGANIZATION_NAME, "o")])
+    begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(7).not_valid_before(begin).not_valid_after(begin.replace(year=2036))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+    builder = builder.add_extension(
+        x509.SubjectAlternativeName([x509.DNSName("a.example.com"), x509.RFC822Name("a@b.c")]), critical=False
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return builder.sign(key, hashes.SHA256()), public
+
+
+def database() -> bytes:
+    path = FUZZ / ".bolt"
+    bolt.write(
+        {b"debian 12": {b"bash": {b"CVE-1": b"{}"}}, b"vulnerability": {b"CVE-1": b'{"Title":"x"}'}},
+        path,
+    )
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+def recorded(wanted: str) -> bytes:
+    """The smallest recorded signature of a kind."""
+    found = [
+        data
+        for path in (DATA / "trust" / "keyed").rglob("*")
+        if path.is_file() and (data := path.read_bytes()) and _is(data, wanted)
+    ]
+    return min(found, key=len)
+
+
+def _is(data: bytes, wanted: str) -> bool:
+    if wanted == "cose":
+        return data.startswith(b"\xd2")
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and wanted in document
+
+
+def seeds() -> dict[str, list[bytes]]:
+    made, public = certificate()
+    pem, der = made.public_bytes(serialization.Encoding.PEM), made.public_bytes(serialization.Encoding.DER)
+    plain = archive(
+        directory("etc"),
+        file("etc/passwd", PASSWD),
+        symlink("link", "etc"),
+        hardlink("hard", "etc/passwd"),
+        pax(path="long/" * 30 + "name", mtime="1.5") + file("x", b"y"),
+        header("dev", "3", device=(1, 3)),
+        file("etc/os-release", OS_RELEASE),
+    )
+    small = archive(file("a", b"b"), file("etc/passwd", PASSWD))
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"digest": {"sha256": "1" * 64}}],
+        "predicateType": "x",
+        "predicate": {"a": [1]},
+    }
+    envelope = {
+        "payloadType": "application/vnd.in-toto+json",
+        "payload": base64.b64encode(dumps(statement)).decode(),
+        "signatures": [{"sig": "AAAA"}],
+    }
+    saved = {
+        "c.json": dumps(CONFIG),
+        "l.tar": small,
+        "manifest.json": dumps([{"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l.tar"]}]),
+    }
+    layout = {
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+        "index.json": dumps(INDEX),
+        "blobs/sha256/" + "1" * 64: dumps(MANIFEST),
+    }
+    rekor = {
+        "SignedEntryTimestamp": "AAAA",
+        "Payload": {"body": "AAAA", "integratedTime": 1, "logIndex": 1, "logID": "1" * 64},
+    }
+    entry = {
+        "logIndex": "1",
+        "logId": {"keyId": "AAAA"},
+        "kindVersion": {"kind": "dsse", "version": "0.0.1"},
+        "integratedTime": "1",
+        "inclusionPromise": {"signedEntryTimestamp": "AAAA"},
+        "canonicalizedBody": "AAAA",
+        "inclusionProof": {
+            "logIndex": "1",
+            "rootHash": "AAAA",
+            "treeSize": "2",
+            "hashes": ["AAAA"],
+            "checkpoint": {"envelope": "a\n2\nAAAA\n\n"},
+        },
+    }
+    bundle = {
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "dsseEnvelope": envelope,
+        "verificationMaterial": {
+            "certificate": {"rawBytes": base64.b64encode(der).decode()},
+            "tlogEntries": [entry],
+            "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": "AAAA"}]},
+        },
+    }
+    clair = (DATA / "clair/vulnerability_report.json").read_bytes()
+    examples = TESTS.parent / "examples" / "trust"
+    return {
+        "manifest": [dumps(MANIFEST)],
+        "index": [dumps(INDEX)],
+        "image_manifest": [dumps({**MANIFEST, "subject": None}) + b"\n--\n" + dumps(CONFIG)],
+        "config": [dumps(CONFIG)],
+        "tar": [plain],
+        "layer_plain": [plain],
+        "layer_gzip": [gzip.compress(plain, mtime=0), gzip.compress(small, mtime=0) + gzip.compress(b"", mtime=0)],
+        "layer_zstd": [b"\x50\x2a\x4d\x18\x01\0\0\0x" + zstandard.ZstdCompressor(write_checksum=True).compress(plain)],
+        "layer_in_gzip": [plain, small + file("stargz.index.json", b"{}") + bytes(1024)],
+        "layer_in_zstd": [plain],
+        "docker_save": [tarred(saved), tarred(layout)],
+        "system_files": [PASSWD, DPKG, OS_RELEASE, SHADOW, b"P:musl\nV:1.2\nA:x86_64\n\nP:b\nV:1\n\n"],
+        "history": [HISTORY],
+        "bolt": [database()],
+        "kev": [
+            dumps(KEV),
+            b"cveID,dateAdded,dueDate\nCVE-2026-0001,2026-01-02,2026-01-23\n",
+            gzip.compress(dumps(KEV), mtime=0),
+        ],
+        "epss": [EPSS, gzip.compress(EPSS, mtime=0)],
+        "trivy_report": [(DATA / "hostile/reports/E00_ok.json").read_bytes()],
+        "clair_report": [re.sub(rb'("manifest_hash": *)"[^"]*"', rb'\1"' + D.encode() + b'"', clair)],
+        "cyclonedx": [dumps(CYCLONEDX)],
+        "spdx": [dumps(SPDX)],
+        "jws": [recorded("protected")],
+        "cose": [recorded("cose")],
+        "cosign_attestation": [dumps(envelope)],
+        "cosign_annotations": [pem, dumps(rekor), dumps({"SignedRFC3161Timestamp": "AAAA"})],
+        "cosign_bundle": [recorded("verificationMaterial"), dumps(bundle)],
+        "cosign_trust": [
+            dumps({**TRUST, "keys": {"team": public.decode()}}),
+            (examples / "cosign-keys.yaml").read_bytes(),
+            (examples / "cosign-keyless.yaml").read_bytes(),
+        ],
+        "tuf": [dumps(TUF)],
+        "certificates": [pem, pem * 2],
+        "der_certificate": [der],
+        "public_key": [public],
+        "timestamp": [TimestampAuthority().token(b"message", datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC))],
+        "tls_answer": [
+            b"\x16\x03\x03\x00\x2e\x02\x00\x00\x26\x03\x03" + bytes(32) + b"\x00\xc0\x2f\x00" + b"\x0e\0\0\0",
+            b"\x15\x03\x01\x00\x02\x02\x28",
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        ],
+        "webhook": [dumps(EVENTS)],
+        "vex": [dumps(VEX)],
+        "policy": [POLICY],
+        "reference": [
+            b"registry.example.com:5000/shop/app:1.2@" + D.encode(),
+            b"app",
+            b"linux/arm64/v8",
+            b"[::1]:5000/a",
+            b'Bearer realm="https://a/t",service="s"',
+            b"http://a\\@b/",
+            D.encode(),
+        ],
+        "workload": [KUBERNETES, COMPOSE, dumps(ECS)],
+    }
+
+
+def main() -> None:
+    for name, items in seeds().items():
+        (FUZZ / name).mkdir(parents=True, exist_ok=True)
+        for number, data in enumerate(items):
+            (FUZZ / name / f"seed-{number}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
