@@ -34,13 +34,13 @@ PUBLIC_KEY = ("PUBLIC KEY", "RSA PUBLIC KEY")
 
 
 def refuse_private_key(value: Any, where: str) -> None:
-    """Search a text, bytes, or every name and text of a JSON-like value. Raises UsageError(reason="private_key"), which names the member
+    """Search a text, bytes, or every name and text of a JSON-like value. Raises UsageError, which names the member
     and holds nothing of what was found."""
     place = next(_private(value, "", 0), None)
     if place is not None:
         member = f"{place}: " if place else ""
         what = "not a PEM public key or certificate, but a private key"
-        raise UsageError(f"{where}: {clean_text(member, 200)}{what}", reason="private_key", hint=_HINT)
+        raise UsageError(f"{where}: {clean_text(member, 200)}{what}", hint=_HINT)
 
 
 def holds_private_key(value: Any) -> bool:

@@ -145,9 +145,12 @@ def find(job: TrustJob) -> Found[Signed]:
         return [item for item in listed if not _says_attestation(item)]
 
     found.gather(partial(_tagged, job, "sig", SIMPLE_SIGNING), lambda layer: _classic(layer, job))
+    tagged = len(found.items)
     found.gather(likely_signatures, lambda candidate: _bundle(candidate, job))
+    bundles, found.items = found.items[tagged:], found.items[:tagged]
     found.budget = job.settings.limits.signatures
     found.gather(partial(_tagged, job, "att", DSSE), lambda layer: _classic(layer, job))
+    found.items += bundles  # answers come in the order of the forms, whatever was fetched first
     found.gather(lambda: list(filter(_says_attestation, listed)), lambda candidate: _bundle(candidate, job))
     return found
 

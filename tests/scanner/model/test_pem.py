@@ -97,7 +97,7 @@ def test_every_form_of_a_private_key_is_known(name: str, inside: Callable[[Any],
     with pytest.raises(UsageError) as caught:
         refuse_private_key(value, "trust.json")
     told = f"{caught.value} {caught.value.hint}"
-    assert caught.value.reason == "private_key"
+    assert "but a private key" in told
     assert told.startswith("trust.json: ")
     secret = FORMS[name] if isinstance(FORMS[name], str) else json.dumps(FORMS[name], default=str)
     assert not [part for part in secret.replace("\\n", "\n").split("\n") if len(part) > 30 and part in told]
