@@ -48,6 +48,7 @@ _MESSAGES = {
     503: ("the server is busy with other requests of this kind", "busy", "try again in a few seconds"),
 }
 _RETRY_AFTER = 3
+_TELL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,14 @@ MONITORING = Kind("monitoring", 2, 20, 10)
 GATE = Kind("gate", 16, 500, 30)  # GATE_WAITERS of them may wait for scans; the others answer meanwhile
 WEBHOOKS = Kind("webhooks", 4, 500, 30)
 SIGN_IN = Kind("sign-in", 3, 60, 10)  # a password costs 64 MiB and 50 ms, and a stranger may ask
-STREAMS = Kind("streams", 12, 20, 5)
+EVENTS = Kind("events", 12, 50, 10)  # more than may watch at once (GATE_WAITERS): the others get the first event only
+EXPORTS = Kind("exports", 4, 20, 5)  # each holds a connection to the database until its reader has all of it
 STATIC = Kind("static", 2, 200, 10)
 API = Kind("api", 4, 200, 30)
 PAGES = Kind(
     "pages", 2, 60, 15
 )  # rendering holds the interpreter: two at once are as fast as many, and leave room between them
-KINDS = (HEALTH, MONITORING, GATE, WEBHOOKS, SIGN_IN, STREAMS, STATIC, API, PAGES)
+KINDS = (HEALTH, MONITORING, GATE, WEBHOOKS, SIGN_IN, EVENTS, EXPORTS, STATIC, API, PAGES)
 
 _EXACT = {"/healthz": HEALTH, "/readyz": MONITORING, "/metrics": MONITORING, "/api/v1/gate": GATE}
 _PREFIXES = (
@@ -89,9 +91,14 @@ def kind_of(path: str) -> Kind:
         return exact
     for prefix, kind in _PREFIXES:
         if path.startswith(prefix):
-            is_stream = kind is API and path.startswith(("/api/v1/scans/", "/api/v1/audit-log/"))
-            return STREAMS if is_stream and path.endswith(("/events", "/export")) else kind
+            return _of_api(path) if kind is API else kind
     return PAGES
+
+
+def _of_api(path: str) -> Kind:
+    if path.startswith("/api/v1/scans/") and path.endswith("/events"):
+        return EVENTS
+    return EXPORTS if path == "/api/v1/audit-log/export" else API
 
 
 @dataclass(slots=True)
@@ -162,6 +169,7 @@ class Pool:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._threads = 0
         self._open = 0  # counted in the event loop alone
+        self._tell_again = 0.0
         self.large_bodies = 0
 
     async def call(self, environ: dict[str, Any], send: Send | None = None) -> tuple[Answer, _Job]:
@@ -187,6 +195,14 @@ class Pool:
         else:
             self._open -= 1
         return answer, job
+
+    def tell_busy(self) -> None:
+        """Write into the log, now and then, that requests of this kind are refused."""
+        if time.monotonic() > self._tell_again:
+            self._tell_again = time.monotonic() + _TELL_SECONDS
+            logging.getLogger(__name__).warning(
+                "too many requests at once: answering 503", extra={"kind": self._kind.name}
+            )
 
     def _release(self, _: asyncio.Future[None]) -> None:
         self._open -= 1
@@ -287,6 +303,7 @@ class Bridge:
             else:
                 answer = early
         except Busy:
+            pool.tell_busy()
             answer = refusal(503, environ)
         except ConnectionError:
             return

@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 AUDIT_KEY = "dockwarden_audit_key"  # an execution option: what the audit log's entries are chained with
 
+# A web process has some fifty threads, of which few hold a connection for long: none must wait for one that a slow export has.
+_POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 32}
 _BUSY_MILLISECONDS = 15_000
 _PAUSES = (0.2, 1.0, 3.0, 6.0)  # a PostgreSQL that restarts is back within them
 _CONFLICT = "db_conflict"
@@ -67,13 +69,11 @@ class Database:
     @cached_property
     def engine(self) -> Engine:
         if not self.is_sqlite:
-            return sa.create_engine(
-                self._url, pool_pre_ping=True, pool_size=8, max_overflow=16, execution_options=self._options
-            )
+            return sa.create_engine(self._url, pool_pre_ping=True, execution_options=self._options, **_POOL)
         file = self._url.database
         if file and file != ":memory:":
             _make_private(Path(file))
-            engine = sa.create_engine(self._url, execution_options=self._options)
+            engine = sa.create_engine(self._url, execution_options=self._options, **_POOL)
         else:
             engine = sa.create_engine(
                 self._url,

@@ -111,6 +111,8 @@ class _Tree:
             former, children["web"], self._arriving = children["web"], self._arriving, None
             former.process.terminate()
             former.started = time.monotonic()  # from now on: when it was told to leave
+            if former.ready is not None:
+                os.close(former.ready)
             self._leaving.append(former)
             for role, child in children.items():
                 if role != "web":

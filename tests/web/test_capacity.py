@@ -84,7 +84,8 @@ def test_every_route_is_of_a_kind_and_the_gate_shares_its_threads_with_no_page(a
     assert all(rule.startswith(("/api/v1/gate", "/adapters/")) for rule in kinds["gate"])
     assert kinds["health"] == {"/healthz"}
     assert all(rule.startswith("/webhooks/") for rule in kinds["webhooks"])
-    assert kinds["streams"] == {"/api/v1/scans/<uuid:scan_id>/events", "/api/v1/audit-log/export"}
+    assert kinds["events"] == {"/api/v1/scans/<uuid:scan_id>/events"}
+    assert kinds["exports"] == {"/api/v1/audit-log/export"}
     assert "/overview" in kinds["pages"]
     assert not any(rule.startswith("/api/") for rule in kinds["pages"])
 
