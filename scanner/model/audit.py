@@ -49,6 +49,7 @@ class Action(StrEnum):
     WEBHOOK_DISABLE = "webhook.disable"
     WEBHOOK_REMOVE = "webhook.remove"
     EVENT_REPLAY = "event.replay"
+    EVENT_TAKE = "event.take"
     SCAN_REQUEST = "scan.request"
     SCAN_RESCAN = "scan.rescan"
     SCAN_CANCEL = "scan.cancel"

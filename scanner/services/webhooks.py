@@ -11,10 +11,13 @@ from typing import Literal
 from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
+from scanner.errors import ConflictError
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
+from scanner.model.scan import Lane, ScanRequest
 from scanner.services import _fields as fields
-from scanner.store import audit, deliveries, registries
+from scanner.services import registries as registry_cases
+from scanner.store import audit, deliveries, projects, registries, scans
 
 NAME_LENGTH = 200
 HEADER = r"^[A-Za-z][A-Za-z0-9-]{0,63}$"
@@ -88,6 +91,55 @@ def remove(session: Connection, actor: Actor, webhook_id: str) -> None:
     hook = deliveries.get_hook(session, webhook_id, actor.projects)
     forgotten = deliveries.remove_hook(session, hook.id)
     audit.record(session, actor, Action.WEBHOOK_REMOVE, hook.id, detail={**_detail(hook), "deliveries": forgotten})
+
+
+def outcome(taken: int, refused: int) -> str:
+    """What came of a delivery, for people."""
+    return f"{taken} images" + (f", {refused} events refused" if refused else "")
+
+
+def event_key(webhook_id: str, event: str) -> str:
+    """The idempotency key of an event: told again, it leads to the scan that it led to."""
+    return f"hook:{webhook_id}:{event}"
+
+
+def add_alias(
+    session: Connection, actor: Actor, key: Secret, delivery_id: str, host: str, engine: str
+) -> list[scans.Ticket]:
+    """Add a host that events of a delivery named to the registry's aliases, and scan what those events say was pushed: the registry was
+    told that it was delivered, and sends it no second time. ``engine``: of projects that choose none.
+
+    The caller enqueues the tickets that were created, after its transaction. Raises NotFoundError,
+    ConflictError(reason="nothing_to_add") where no refused event names that host, and as `registries.change`.
+    """
+    actor.require_every_project()
+    delivery = deliveries.get(session, delivery_id, actor.projects)
+    if host not in delivery.unknown_hosts:
+        raise ConflictError("no refused event of this delivery names that host", reason="nothing_to_add")
+    registry = registries.find(session, delivery.host)
+    assert registry is not None, "a webhook's registry is not removed before it"
+    if host.lower() not in {name.lower() for name in registry.aliases}:
+        registry_cases.change(session, actor, key, registry.id, aliases=(*registry.aliases, host))
+    meant = [e for e in delivery.refused if e.reason == deliveries.UNKNOWN_REGISTRY and e.host == host]
+    owner = projects.owners(session, {f"{registry.host}/{event.repository}" for event in meant})
+    requests = []
+    for event in meant:
+        project = owner[f"{registry.host}/{event.repository}"]
+        asked = ScanRequest(
+            target=f"{registry.host}/{event.image}",
+            lane=Lane.PUSH,
+            engine=projects.engine_of(session, project) or engine,
+            project=project,
+            requested_by=f"webhook {delivery.webhook}",
+            source=f"webhook:{delivery.format}",
+        )
+        requests.append((event_key(delivery.webhook_id, event.key), asked))
+    tickets = scans.request_all(session, requests, delivery_id=delivery.id)
+    left = [event for event in delivery.refused if event not in meant]
+    deliveries.take(session, delivery.id, outcome(len(delivery.scans) + len(tickets), len(left)), left)
+    detail = {"registry": registry.host, "alias": host, "scans": [ticket.scan_id for ticket in tickets]}
+    audit.record(session, actor, Action.EVENT_TAKE, delivery.id, detail=detail)
+    return tickets
 
 
 def _detail(hook: deliveries.HookView) -> dict[str, object]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets as random
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -17,6 +18,9 @@ from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import delivery, delivery_scan, registry, webhook
 from scanner.store.secrets import seal, unseal
 from scanner.store.session import moment
+
+UNKNOWN_REGISTRY = "unknown_registry"  # a refusal: the payload names another host than the webhook's registry
+_REFUSED_KEPT = 100
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,26 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class RefusedEvent:
+    """An event of a delivery that was not taken. The members are what the payload said: text to show, nothing to rely on."""
+
+    reason: str
+    message: str
+    host: str = ""
+    repository: str = ""
+    tag: str = ""
+    digest: str = ""
+    key: str = ""  # what two tellings of the event share
+
+    @property
+    def image(self) -> str:
+        return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+@dataclass(frozen=True)
 class DeliveryView:
+    """``refused`` holds the first of the events that were not taken; ``outcome`` says how many there were."""
+
     id: str
     webhook: str
     format: str
@@ -65,7 +88,14 @@ class DeliveryView:
     events: int
     outcome: str
     received_at: datetime
-    scans: tuple[str, ...]
+    webhook_id: str = ""
+    refused: tuple[RefusedEvent, ...] = ()
+    scans: tuple[str, ...] = ()
+
+    @property
+    def unknown_hosts(self) -> tuple[str, ...]:
+        """Other names that events gave to the registry: each may be one of its aliases."""
+        return tuple(dict.fromkeys(event.host for event in self.refused if event.reason == UNKNOWN_REGISTRY))
 
 
 def create_hook(
@@ -188,9 +218,15 @@ def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
     )
 
 
-def record(session: Connection, hook_id: str, key: str, events: int, outcome: str) -> Delivery:
-    """Write a delivery down, once for its key (the sender's id of it, or the digest of its body)."""
+def record(
+    session: Connection, hook_id: str, key: str, events: int, outcome: str, refused: Sequence[RefusedEvent] = ()
+) -> Delivery:
+    """Write a delivery down, once for its key (the sender's id of it, or the digest of its body).
+
+    One that is told again says what came of it this time.
+    """
     identifier = str(uuid.uuid4())
+    said = {"outcome": outcome[:200], "refused": _kept(refused)}
     try:
         with session.begin_nested():
             session.execute(
@@ -199,7 +235,7 @@ def record(session: Connection, hook_id: str, key: str, events: int, outcome: st
                     webhook_id=hook_id,
                     key=key[:128],
                     events=events,
-                    outcome=outcome[:200],
+                    **said,
                     received_at=moment(session),
                 )
             )
@@ -207,8 +243,20 @@ def record(session: Connection, hook_id: str, key: str, events: int, outcome: st
         known = session.execute(
             sa.select(delivery.c.id).where(delivery.c.webhook_id == hook_id, delivery.c.key == key[:128])
         ).scalar_one()
+        session.execute(delivery.update().where(delivery.c.id == known).values(**said))
         return Delivery(known, created=False)
     return Delivery(identifier, created=True)
+
+
+def take(session: Connection, delivery_id: str, outcome: str, refused: Sequence[RefusedEvent]) -> None:
+    """Some refused events of a delivery were taken after all; ``refused`` are those that were not."""
+    values = {"outcome": outcome[:200], "refused": _kept(refused)}
+    session.execute(delivery.update().where(delivery.c.id == delivery_id).values(**values))
+
+
+def _kept(refused: Sequence[RefusedEvent]) -> list[dict[str, str]]:
+    bounded = ({name: value[:300] for name, value in asdict(event).items()} for event in refused[:_REFUSED_KEPT])
+    return list(bounded)
 
 
 def get(session: Connection, identifier: str, projects: frozenset[str] | None) -> DeliveryView:
@@ -231,6 +279,8 @@ def list_(
         delivery.c.events,
         delivery.c.outcome,
         delivery.c.received_at,
+        webhook.c.id.label("webhook_id"),
+        delivery.c.refused,
     )
     query = (
         sa.select(*columns)
@@ -253,7 +303,10 @@ def list_(
         sa.select(*delivery_scan.c).where(delivery_scan.c.delivery_id.in_([r.id for r in rows]))
     ):
         links.setdefault(pair.delivery_id, []).append(pair.scan_id)
-    items = tuple(DeliveryView(*row, scans=tuple(links.get(row.id, ()))) for row in rows[:limit])
+    items = tuple(
+        DeliveryView(*row[:-1], tuple(RefusedEvent(**item) for item in row.refused), tuple(links.get(row.id, ())))
+        for row in rows[:limit]
+    )
     return Page(
         items, encode_cursor(rows[limit - 1].received_at.isoformat(), rows[limit - 1].id) if len(rows) > limit else None
     )

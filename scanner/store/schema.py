@@ -205,6 +205,7 @@ delivery = sa.Table(
     sa.Column("events", sa.Integer, nullable=False),
     sa.Column("outcome", sa.String(200), nullable=False),
     sa.Column("received_at", Moment, nullable=False),
+    sa.Column("refused", sa.JSON, nullable=False, default=list, server_default="[]"),  # events that were not taken
     sa.UniqueConstraint("webhook_id", "key"),
     sa.Index("ix_delivery_received_at", "received_at"),
 )

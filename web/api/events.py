@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 from flask import Response
+from pydantic import Field, StringConstraints
 
 from scanner import queue
+from scanner.model.scan import Lane
 from scanner.services import scans as use_cases
+from scanner.services import webhooks as webhook_cases
 from scanner.store import deliveries
-from web.api.base import Model, PageQuery, answer, blueprint, problems
+from web.api.base import Body, Model, PageQuery, answer, blueprint, problems
 from web.auth import permission, principal
 from web.services import services
 
 api = blueprint("events", "Events", "What registries told us.")
+
+
+class RefusedOut(Model):
+    """An event that was not taken: what the payload said, and why."""
+
+    reason: str
+    message: str
+    host: str
+    image: str
 
 
 class DeliveryOut(Model):
@@ -26,6 +39,7 @@ class DeliveryOut(Model):
     outcome: str
     received_at: datetime
     scans: list[UUID]
+    refused: list[RefusedOut] = Field(description="The first 100 events that were not taken; `outcome` counts all.")
 
 
 class DeliveryPage(Model):
@@ -51,6 +65,10 @@ def show(delivery: deliveries.DeliveryView) -> DeliveryOut:
         outcome=delivery.outcome,
         received_at=delivery.received_at,
         scans=[UUID(scan) for scan in delivery.scans],
+        refused=[
+            RefusedOut(reason=event.reason, message=event.message, host=event.host, image=event.image)
+            for event in delivery.refused
+        ],
     )
 
 
@@ -84,3 +102,28 @@ def replay(path: DeliveryPath) -> Response:
         if ticket.created:
             queue.enqueue(services().celery, ticket.scan_id, former.request.lane)
     return answer(ReplayOut(scans=[UUID(ticket.scan_id) for ticket, _ in tickets]), 202)
+
+
+class AliasIn(Body):
+    host: Annotated[str, StringConstraints(min_length=1, max_length=300)] = Field(
+        description="A host that refused events of the delivery name.", examples=["registry:5000"]
+    )
+
+
+@api.post("/events/<uuid:delivery_id>/alias", responses={"202": ReplayOut, **problems(404, 409)})
+@permission("manage")
+def add_alias(path: DeliveryPath, body: AliasIn) -> Response:
+    """Add a host that a delivery names as an alias
+
+    The host becomes an alias of the webhook's registry, and what its refused events announced is scanned.
+    """
+    own = services()
+    tickets = own.database.uncrossed(
+        lambda session: webhook_cases.add_alias(
+            session, principal(), own.secret_key, str(path.delivery_id), body.host, own.settings.engine
+        )
+    )
+    for ticket in tickets:
+        if ticket.created:
+            queue.enqueue(own.celery, ticket.scan_id, Lane.PUSH)
+    return answer(ReplayOut(scans=[UUID(ticket.scan_id) for ticket in tickets]), 202)

@@ -7,7 +7,9 @@ from uuid import UUID
 from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner import queue
+from scanner.model.scan import Lane
 from scanner.services import scans as use_cases
+from scanner.services import webhooks as webhook_cases
 from scanner.store import deliveries
 from web.auth import permission, principal
 from web.pages import export
@@ -43,3 +45,19 @@ def replay(delivery_id: UUID) -> Response:
         if ticket.created:
             queue.enqueue(services().celery, ticket.scan_id, former.request.lane)
     return redirect(url_for("scans_page.one", scan_id=tickets[0][0].scan_id), 303)  # type: ignore[return-value]
+
+
+@bp.post("/events/<uuid:delivery_id>/alias")
+@permission("manage")
+def add_alias(delivery_id: UUID) -> Response:
+    """Add a host that refused events name to the registry's aliases, and scan what they announced."""
+    own, host = services(), request.form.get("host", "")
+    tickets = own.database.uncrossed(
+        lambda session: webhook_cases.add_alias(
+            session, principal(), own.secret_key, str(delivery_id), host, own.settings.engine
+        )
+    )
+    for ticket in tickets:
+        if ticket.created:
+            queue.enqueue(own.celery, ticket.scan_id, Lane.PUSH)
+    return redirect(url_for("events_page.index"), 303)  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import orjson
@@ -22,12 +22,13 @@ from scanner.errors import NotFoundError, RefusedError, UsageError
 from scanner.model.reference import Reference
 from scanner.model.scan import Lane, ScanRequest
 from scanner.plugins import discover
+from scanner.services import webhooks as use_cases
 from scanner.store import deliveries, projects, scans
 from web.auth import PUBLIC, permission
 from web.security import read_body
 from web.services import engine_for, services
 from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, source_of
-from web.webhooks.base import PushEvent, WebhookFormat
+from web.webhooks.base import PushEvent, UnreadableEvent, WebhookFormat
 
 bp = Blueprint("webhooks", __name__)
 _LIMIT = 1 << 20
@@ -66,19 +67,22 @@ def receive(format_id: str, path_token: str = "") -> Response:
     if format_.media_types and request.mimetype not in format_.media_types:
         raise UsageError("not a media type of this format", reason="unsupported_media_type")
     events = format_.parse(body)
-    pushes = tuple(event for event in events if event.concerns_us)
-    if not pushes:  # pulls, our own among them, and blobs: nothing is promised, nothing is kept
-        return _answer(None, (), len(events))
-    delivery_id, tickets = _record(hook, body, len(events), list(_requests(hook, pushes)))
+    pushes = [event for event in events if isinstance(event, PushEvent) and event.concerns_us]
+    refused = [deliveries.RefusedEvent("invalid", e.problem) for e in events if isinstance(e, UnreadableEvent)]
+    if not pushes and not refused:  # pulls, our own among them, and blobs: nothing is promised, nothing is kept
+        return _answer(None, (), len(events), 0)
+    asked, impossible = _requests(hook, pushes)
+    refused += impossible
+    delivery_id, tickets = _record(hook, body, len(events), asked, refused)
     for ticket in tickets:
         if ticket.created:
             queue.enqueue(services().celery, ticket.scan_id, Lane.PUSH)
-    return _answer(delivery_id, tickets, len(events))
+    return _answer(delivery_id, tickets, len(events), len(refused))
 
 
-def _answer(delivery_id: str | None, tickets: Sequence[scans.Ticket], events: int) -> Response:
+def _answer(delivery_id: str | None, tickets: Sequence[scans.Ticket], events: int, refused: int) -> Response:
     answer = {"delivery": delivery_id, "scans": [ticket.scan_id for ticket in tickets], "events": events}
-    return Response(orjson.dumps(answer), 202, mimetype="application/json")
+    return Response(orjson.dumps(answer | {"refused": refused}), 202, mimetype="application/json")
 
 
 def _throttle() -> None:
@@ -105,29 +109,43 @@ def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> deliv
     return found[0]
 
 
-def _requests(hook: deliveries.Hook, pushes: Sequence[PushEvent]) -> Iterator[tuple[str, ScanRequest]]:
-    """What to scan, by event key. One impossible event refuses the delivery: an honest registry sends none."""
+def _requests(
+    hook: deliveries.Hook, pushes: Sequence[PushEvent]
+) -> tuple[list[tuple[str, ScanRequest]], list[deliveries.RefusedEvent]]:
+    """What to scan, by event key, and what was refused. Nothing that one event says refuses another: a registry repeats a delivery
+    that it was told to be bad, for ever, and no later push arrives."""
     with services().database.read() as session:
         owner = projects.owners(session, {f"{hook.host}/{event.repository}" for event in pushes})
+    own = {name.lower() for name in (hook.host, *hook.aliases)}  # host names know no case
+    engines: dict[str, str] = {}
+    asked: dict[str, ScanRequest] = {}
+    refused: list[deliveries.RefusedEvent] = []
     for event in pushes:
-        if event.host and event.host not in (hook.host, *hook.aliases):
-            logging.getLogger(__name__).warning("a push names another host", extra={"webhook_id": hook.id})
-            raise UsageError(
-                "the payload names a host that is not this webhook's registry",
-                reason="unknown_registry",
-                hint=f"if it is another name of {hook.host}, add it to the registry's aliases",
-            )
-        yield (
-            event.id or f"{event.key}:{int(time.time() // _WINDOW_SECONDS)}",
-            ScanRequest(
-                target=str(reference_of(hook.host, event)),
-                lane=Lane.PUSH,
-                engine=engine_for(owner[f"{hook.host}/{event.repository}"]),
-                project=owner[f"{hook.host}/{event.repository}"],
-                requested_by=f"webhook {hook.name}",
-                source=f"webhook:{hook.format}",
-            ),
+        key = event.identity if event.id else f"{event.identity}:{int(time.time() // _WINDOW_SECONDS)}"
+        said = (event.host, event.repository, event.tag, event.digest, key)
+        try:
+            target = str(reference_of(hook.host, event))
+        except UsageError as error:
+            refused.append(deliveries.RefusedEvent(error.reason, str(error), *said))
+            continue
+        if event.host and event.host.lower() not in own:
+            message = f"the payload names another host than {hook.host} and its aliases"
+            refused.append(deliveries.RefusedEvent(deliveries.UNKNOWN_REGISTRY, message, *said))
+            continue
+        project = owner[f"{hook.host}/{event.repository}"]
+        engines[project] = engines.get(project) or engine_for(project)
+        asked[key] = ScanRequest(
+            target=target,
+            lane=Lane.PUSH,
+            engine=engines[project],
+            project=project,
+            requested_by=f"webhook {hook.name}",
+            source=f"webhook:{hook.format}",
         )
+    if refused:
+        log = logging.getLogger(__name__)
+        log.warning("%d events of a delivery were refused", len(refused), extra={"webhook_id": hook.id})
+    return list(asked.items()), refused
 
 
 def reference_of(host: str, event: PushEvent) -> Reference:
@@ -149,15 +167,19 @@ def reference_of(host: str, event: PushEvent) -> Reference:
 
 
 def _record(
-    hook: deliveries.Hook, body: bytes, events: int, asked: Sequence[tuple[str, ScanRequest]]
+    hook: deliveries.Hook,
+    body: bytes,
+    events: int,
+    asked: Sequence[tuple[str, ScanRequest]],
+    refused: Sequence[deliveries.RefusedEvent],
 ) -> tuple[str, list[scans.Ticket]]:
     """Delivery, scans and links in one transaction. A delivery told again leads to the scans it led to."""
     key = hashlib.sha256(body).hexdigest()
-    unique = dict(asked)
+    outcome = use_cases.outcome(len(asked), len(refused))
 
     def record(session: Connection) -> tuple[str, list[scans.Ticket]]:
-        delivery = deliveries.record(session, hook.id, key, events, f"{len(unique)} images")
-        requests = [(f"hook:{hook.id}:{event}", one) for event, one in unique.items()]
+        delivery = deliveries.record(session, hook.id, key, events, outcome, refused)
+        requests = [(use_cases.event_key(hook.id, event), one) for event, one in asked]
         return delivery.id, scans.request_all(session, requests, delivery_id=delivery.id)
 
     delivery_id, tickets = services().database.uncrossed(record)

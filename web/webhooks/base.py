@@ -28,7 +28,7 @@ MANIFEST_TYPES = frozenset(
         "application/vnd.docker.distribution.manifest.list.v2+json",
     }
 )
-MAX_EVENTS = 1000
+MAX_EVENTS = 10_000  # that are looked at; a delivery of 1 MiB holds some 2,000 of a real registry's
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,13 @@ class PushEvent:
         return self.action == "push" and (not self.media_type or self.media_type in MANIFEST_TYPES)
 
     @property
+    def identity(self) -> str:
+        """What two tellings of one push share, whichever of the registry's names they give. An id alone is not enough: senders have used
+        one for two images, and neither may be dropped."""
+        said = "\n".join((self.id, self.repository, self.tag, self.digest))
+        return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
     def key(self) -> str:
         """What two tellings of the same event share: the sender's id, or what it says."""
         return (
@@ -61,6 +68,13 @@ class PushEvent:
                 "\n".join((self.host, self.repository, self.tag, self.digest, self.action)).encode()
             ).hexdigest()
         )
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableEvent:
+    """An event of a delivery that cannot be read, beside others that can: it must not keep those from being taken."""
+
+    problem: str
 
 
 class WebhookFormat(ABC):
@@ -93,8 +107,8 @@ class WebhookFormat(ABC):
         """
 
     @abstractmethod
-    def parse(self, body: bytes) -> Sequence[PushEvent]:
-        """Every event of the delivery, in its order. Raises UsageError for what is not this format."""
+    def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
+        """Every event of the delivery, in its order. Raises UsageError for what is not this format: no event of it can be read."""
 
 
 def format_list(formats: Iterable[WebhookFormat]) -> str:

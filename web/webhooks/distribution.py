@@ -13,7 +13,16 @@ from werkzeug.datastructures import Headers
 
 from scanner.config import Secret
 from scanner.errors import UsageError
-from web.webhooks.base import MAX_EVENTS, PushEvent, WebhookFormat, bearer_or_plain, load, same_secret, text
+from web.webhooks.base import (
+    MAX_EVENTS,
+    PushEvent,
+    UnreadableEvent,
+    WebhookFormat,
+    bearer_or_plain,
+    load,
+    same_secret,
+    text,
+)
 
 
 class Distribution(WebhookFormat):
@@ -45,13 +54,25 @@ notifications:
         in_path = same_secret(path_token, secret)
         return in_header or in_path
 
-    def parse(self, body: bytes) -> Sequence[PushEvent]:
-        """See `WebhookFormat.parse`."""
+    def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
+        """See `WebhookFormat.parse`. The registry repeats a delivery that is refused for ever, and sends no later one meanwhile."""
         document = load(body)
         events = document.get("events") if isinstance(document, dict) else None
-        if not isinstance(events, list) or len(events) > MAX_EVENTS:
-            raise UsageError(f"expected an object with a list of at most {MAX_EVENTS} events", reason="invalid")
-        return [_event(event) for event in events]
+        if not isinstance(events, list):
+            raise UsageError("expected an object with a list of events", reason="invalid")
+        found = [_readable(event) for event in events[:MAX_EVENTS]]
+        if found and all(isinstance(event, UnreadableEvent) for event in found):
+            raise UsageError("none of the events can be read", reason="invalid")
+        if len(events) > MAX_EVENTS:
+            found.append(UnreadableEvent(f"{len(events) - MAX_EVENTS} events beyond the first {MAX_EVENTS}"))
+        return found
+
+
+def _readable(event: Any) -> PushEvent | UnreadableEvent:
+    try:
+        return _event(event)
+    except UsageError as error:
+        return UnreadableEvent(str(error))
 
 
 def _event(event: Any) -> PushEvent:
@@ -68,5 +89,5 @@ def _event(event: Any) -> PushEvent:
         digest=text(target.get("digest"), "target.digest"),
         media_type=text(target.get("mediaType"), "target.mediaType"),
         action=text(event.get("action"), "action"),
-        id=text(event.get("id"), "id", maximum=128),
+        id=text(event.get("id"), "id"),
     )

@@ -10,7 +10,7 @@ from werkzeug.datastructures import Headers
 
 from scanner.config import Secret
 from scanner.errors import UsageError
-from web.webhooks.base import PushEvent
+from web.webhooks.base import MAX_EVENTS, PushEvent, UnreadableEvent
 from web.webhooks.distribution import Distribution
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -96,12 +96,44 @@ def test_other_actions_do_not_concern_us(action: str) -> None:
         envelope(repository=7),
         envelope(repository="a\nb"),
         envelope(tag="x" * 2000),
-        {"events": [{}] * 1001},
     ],
 )
 def test_what_is_not_an_envelope_is_refused(document: Any) -> None:
     with pytest.raises(UsageError):
         FORMAT.parse(body(document))
+
+
+@pytest.mark.parametrize(
+    "bad", ["push", {"action": "push", "target": "shop/cart"}, {"action": ["push"]}, {"target": {"tag": "x" * 2000}}]
+)
+def test_a_malformed_event_keeps_no_good_one_from_being_read(bad: Any) -> None:
+    (good,) = envelope()["events"]
+    first, broken, last = FORMAT.parse(body({"events": [good, bad, good]}))
+    assert first == last == FORMAT.parse(body(envelope()))[0]
+    assert isinstance(broken, UnreadableEvent)
+
+
+@pytest.mark.parametrize("count", [1001, 3000])
+def test_more_than_a_thousand_events_are_read(count: int) -> None:
+    assert len(FORMAT.parse(body({"events": [{}] * count}))) == count
+
+
+def test_events_beyond_what_is_looked_at_are_told() -> None:
+    *_, last = FORMAT.parse(body({"events": [{}] * (MAX_EVENTS + 5)}))
+    assert last == UnreadableEvent(f"5 events beyond the first {MAX_EVENTS}")
+
+
+def test_a_long_id_refuses_nothing() -> None:
+    (event,) = envelope()["events"]
+    (found,) = FORMAT.parse(body({"events": [{**event, "id": "i" * 200}]}))
+    assert isinstance(found, PushEvent)
+    assert len(found.identity) == 64
+
+
+def test_one_id_for_two_images_is_two_pushes() -> None:
+    one, two = PushEvent("h", "r", "1", DIGEST, id="same"), PushEvent("h", "r", "2", DIGEST, id="same")
+    assert one.identity != two.identity
+    assert one.identity == PushEvent("another-name", "r", "1", DIGEST, id="same").identity
 
 
 def test_an_event_without_members_is_one_that_does_not_concern_us() -> None:
