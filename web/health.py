@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from scanner import __version__, catalog, queue
 from scanner.advisories import sources
 from scanner.errors import ScannerError
+from scanner.model.scan import ScanState
 from scanner.store import jobs, scans
 from web.auth import PUBLIC, permission
 from web.services import Services, services
@@ -68,7 +69,13 @@ class Readiness:
     def checks(self, services: Services) -> tuple[Check, ...]:
         with self._lock:
             if time.monotonic() >= self._until:
-                self._checks = (_database(services), _broker(services), _engine(services), _advisories(services))
+                self._checks = (
+                    _database(services),
+                    _broker(services),
+                    _engine(services),
+                    _advisories(services),
+                    _invariants(services),
+                )
                 self._until = time.monotonic() + _REMEMBERED_SECONDS
             return self._checks
 
@@ -112,6 +119,18 @@ def _advisories(services: Services) -> Check:
     oldest = datetime.now(UTC) - timedelta(hours=services.settings.advisories_max_age_hours)
     fresh = all(moment is not None and moment >= oldest for moment in built)
     return Check("advisories", fresh, False, "" if fresh else "advisories_expired")
+
+
+def _invariants(services: Services) -> Check:
+    """What the nightly look at the store's invariants found. One that does not hold is a fault of ours: the log names the rows."""
+    try:
+        services.database.check_head()
+        with services.database.read() as session:
+            last = jobs.last(session, jobs.INVARIANTS, jobs.ANYWHERE)
+    except ScannerError as error:
+        return Check("invariants", False, False, error.reason)
+    broken = last is not None and last.state is ScanState.FAILED
+    return Check("invariants", not broken, False, last.reason if last is not None and broken else "")
 
 
 class StoreCollector(Collector):

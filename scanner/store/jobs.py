@@ -18,17 +18,17 @@ from sqlalchemy.exc import IntegrityError
 
 from scanner.errors import ConflictError, NotFoundError
 from scanner.model.scan import Progress, ScanState, Stage
-from scanner.store.leases import ATTEMPTS, LOSSES, Leases, locked, noted, pause
+from scanner.store.leases import ACTIVE, ATTEMPTS, Leases, locked, noted
 from scanner.store.schema import job
 from scanner.store.session import epoch, moment
 
 UPDATE, REMATCH, REQUEUE = "advisories-update", "rematch", "requeue"
 CLAIR = "clair-notification"
+INVARIANTS = "invariants"  # its record only: what `check_invariants` of the maintenance found
 KINDS = (UPDATE, REMATCH, REQUEUE, CLAIR)
 ANYWHERE = "any"  # a key: whoever can do it may
 _LEASES = Leases(job)
-_CLAIM_LOCK = 0x0D0C4A0D1A
-_ACTIVE = tuple(state.value for state in ScanState if not state.terminal)
+_CLAIM_LOCK, _SWEEP_LOCK = 0x0D0C4A0D1A, 0x0D0C4A0D1B
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def request(
     identifier = str(uuid.uuid4())
     for _ in range(5):
         known = session.execute(
-            sa.select(job.c.id).where(job.c.kind == kind, job.c.key == key, job.c.state.in_(_ACTIVE))
+            sa.select(job.c.id).where(job.c.kind == kind, job.c.key == key, job.c.state.in_(ACTIVE))
         ).scalar()
         if known is not None:
             return str(known)
@@ -145,10 +145,7 @@ def retry(session: Connection, held: Job, reason: str, message: str, retry_after
     if attempt >= ATTEMPTS:
         _end(session, held, ScanState.DEAD, reason, message, attempt=attempt)
         return
-    _LEASES.write(
-        session, held.id, held.fence, state=ScanState.RETRY_WAIT, attempt=attempt, lease_until=None, reason=reason, message=message[:1000],
-        next_at=epoch(session) + pause(attempt, retry_after),
-    )  # fmt: skip
+    _LEASES.wait(session, held.id, held.fence, attempt, reason, message, retry_after)
 
 
 def hand_back(session: Connection, held: Job) -> None:
@@ -157,64 +154,29 @@ def hand_back(session: Connection, held: Job) -> None:
 
 
 def _end(session: Connection, held: Job, state: ScanState, reason: str, message: str, **more: Any) -> None:
-    _LEASES.write(
-        session, held.id, held.fence, state=state, reason=reason, message=message[:1000], lease_until=None,
-        finished_at=moment(session), **more,
-    )  # fmt: skip
+    _LEASES.end(session, held.id, held.fence, state, reason, message, **more)
 
 
 def cancel(session: Connection, job_id: str) -> bool:
     """End an active job; raising the fence takes it from its worker. What it had committed stays. False when it had ended already."""
-    values = {
-        "state": ScanState.CANCELLED,
-        "fence": job.c.fence + 1,
-        "reason": "cancelled",
-        "message": "cancelled by a person",
-    }
-    ended = session.execute(
-        job.update()
-        .where(job.c.id == job_id, job.c.state.in_(_ACTIVE))
-        .values(**values, lease_until=None, finished_at=moment(session))
-    )
-    return ended.rowcount == 1
+    return bool(_LEASES.cancel(session, job.c.id == job_id, "cancelled", "cancelled by a person"))
 
 
 def supersede(session: Connection, kind: str, key: str) -> int:
     """End those jobs of a kind that have another key and have not ended: what they would do is of no use any more."""
-    values = {
-        "state": ScanState.CANCELLED,
-        "fence": job.c.fence + 1,
-        "reason": "superseded",
-        "message": "a newer one took its place",
-    }
-    ended = session.execute(
-        job.update()
-        .where(job.c.kind == kind, job.c.key != key, job.c.state.in_(_ACTIVE))
-        .values(**values, lease_until=None, finished_at=moment(session))
-    )
-    return ended.rowcount
+    others = sa.and_(job.c.kind == kind, job.c.key != key)
+    return len(_LEASES.cancel(session, others, "superseded", "a newer one took its place"))
 
 
 def sweep(session: Connection) -> int:
     """Put back what lost its worker, end what loses every one, wake what has waited. Returns how many were put back."""
+    if not locked(session, _SWEEP_LOCK):  # another worker is at it
+        return 0
     now = epoch(session)
-    vanished = {"fence": job.c.fence + 1, "lost": job.c.lost + 1, "lease_until": None, "reason": "worker_lost"}
-    session.execute(
-        job.update()
-        .where(_LEASES.expired(now), job.c.lost + 1 >= LOSSES)
-        .values(
-            **vanished, state=ScanState.DEAD, finished_at=moment(session), message="given up: its workers vanished again and again"
-        )
-    )  # fmt: skip
-    lost = session.execute(
-        job.update()
-        .where(_LEASES.expired(now))
-        .values(**vanished, state=ScanState.QUEUED, next_at=now, message="its worker vanished")
-    ).rowcount
-    session.execute(
-        job.update().where(job.c.state == ScanState.RETRY_WAIT, job.c.next_at <= now).values(state=ScanState.QUEUED)
-    )
-    return lost
+    _LEASES.give_up_lost(session, now)
+    lost = _LEASES.put_back(session, now)
+    _LEASES.wake(session, now)
+    return len(lost)
 
 
 def get(session: Connection, job_id: str) -> JobView:

@@ -6,7 +6,7 @@ What scans and jobs have in common. Leases are moved by the database's clock onl
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from scanner.model.scan import Progress, ScanState
 from scanner.store.session import epoch, moment
 
 ATTEMPTS, LOSSES = 3, 5
+GIVEN_UP = "given up: its workers vanished again and again"
+ACTIVE = tuple(state.value for state in ScanState if not state.terminal)
 _BACK_OFF = (10.0, 60.0, 300.0)
 HANDED_BACK = {"reason": "handed_back", "message": "its worker was told to stop, and gave it back"}
 _GRACE = 2.0  # a lease is given up a little later than it ends: the worker's own clock may lag
@@ -78,6 +80,97 @@ class Leases:
         self.write(
             session, identifier, fence, state=ScanState.QUEUED, lease_until=None, next_at=now, **HANDED_BACK, **values
         )
+
+    def end(
+        self,
+        session: Connection,
+        identifier: str,
+        fence: int,
+        state: ScanState,
+        reason: str,
+        message: str,
+        **values: Any,
+    ) -> None:
+        """It came to an end. Raises LeaseLost."""
+        self.write(
+            session,
+            identifier,
+            fence,
+            state=state,
+            reason=reason,
+            message=message[:1000],
+            lease_until=None,
+            finished_at=moment(session),
+            **values,
+        )
+
+    def wait(
+        self,
+        session: Connection,
+        identifier: str,
+        fence: int,
+        attempt: int,
+        reason: str,
+        message: str,
+        retry_after: float | None,
+        **values: Any,
+    ) -> None:
+        """Attempt number ``attempt`` failed in a way that may pass: another begins after a pause. Raises LeaseLost."""
+        self.write(
+            session,
+            identifier,
+            fence,
+            state=ScanState.RETRY_WAIT,
+            attempt=attempt,
+            next_at=epoch(session) + pause(attempt, retry_after),
+            lease_until=None,
+            reason=reason,
+            message=message[:1000],
+            **values,
+        )
+
+    def cancel(
+        self, session: Connection, which: sa.ColumnElement[bool], reason: str, message: str
+    ) -> Sequence[sa.Row[str, int]]:
+        """End those that have not ended; raising the fence takes them from their workers. Returns id and fence of each."""
+        values = {"state": ScanState.CANCELLED, "reason": reason, "message": message}
+        return self._take_away(session, sa.and_(which, self.table.c.state.in_(ACTIVE)), True, values)
+
+    def give_up(
+        self, session: Connection, now: float, which: sa.ColumnElement[bool], reason: str, message: str
+    ) -> Sequence[sa.Row[str, int]]:
+        """End those that nothing else will end. Returns id and fence of each."""
+        lost = sa.case((self.expired(now), 1), else_=0)
+        values = {"state": ScanState.DEAD, "lost": self.table.c.lost + lost, "reason": reason, "message": message}
+        return self._take_away(session, sa.and_(which, self.table.c.state.in_(ACTIVE)), True, values)
+
+    def give_up_lost(self, session: Connection, now: float) -> Sequence[sa.Row[str, int]]:
+        """End those that lose every worker. Returns id and fence of each."""
+        often = sa.and_(self.expired(now), self.table.c.lost + 1 >= LOSSES)
+        return self.give_up(session, now, often, "worker_lost", GIVEN_UP)
+
+    def put_back(self, session: Connection, now: float, **values: Any) -> Sequence[sa.Row[str, int]]:
+        """Into the queue with those whose worker vanished. Returns id and fence of each."""
+        vanished = {"reason": "worker_lost", "message": "its worker vanished", "lost": self.table.c.lost + 1}
+        queued = {"state": ScanState.QUEUED, "next_at": now}
+        return self._take_away(session, self.expired(now), False, {**vanished, **queued, **values})
+
+    def wake(self, session: Connection, now: float, **values: Any) -> list[str]:
+        """Into the queue with those that have waited long enough. Returns their ids."""
+        columns = self.table.c
+        waited = sa.and_(columns.state == ScanState.RETRY_WAIT, columns.next_at <= now)
+        woken = self.table.update().where(waited).values(state=ScanState.QUEUED, **values).returning(columns.id)
+        return list(session.execute(woken).scalars())
+
+    def _take_away(
+        self, session: Connection, which: sa.ColumnElement[bool], ended: bool, values: Mapping[str, Any]
+    ) -> Sequence[sa.Row[str, int]]:
+        columns = self.table.c
+        always: dict[str, Any] = {"fence": columns.fence + 1, "lease_until": None}
+        if ended:
+            always["finished_at"] = moment(session)
+        taken = self.table.update().where(which).values(**always, **values).returning(columns.id, columns.fence)
+        return session.execute(taken).all()
 
     def expired(self, now: float) -> sa.ColumnElement[bool]:
         return sa.and_(self.table.c.state == ScanState.RUNNING, self.table.c.lease_until < now - _GRACE)

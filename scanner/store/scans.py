@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from scanner.errors import ConflictError, NotFoundError
 from scanner.model.reference import Digest, Platform
 from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
-from scanner.store.leases import ATTEMPTS, HANDED_BACK, LOSSES, Leases, locked, pause
+from scanner.store.leases import ACTIVE, ATTEMPTS, GIVEN_UP, HANDED_BACK, LOSSES, Leases, locked
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import decision, delivery_scan, idempotency, image, report, scan, scan_attempt, verdict
 from scanner.store.session import epoch, moment
@@ -35,7 +35,6 @@ _WAIT_FOR_TWIN = 30.0  # at most; the twin's end wakes it
 _TWIN = "waits_for_twin"
 _QUARANTINE_LOCK, _SWEEP_LOCK = 0x0D0C4A0D18, 0x0D0C4A0D19
 _TERMINAL = tuple(state.value for state in ScanState if state.terminal)
-_ACTIVE = tuple(state.value for state in ScanState if not state.terminal)
 _LANE_ORDER = {Lane.GATE: 0, Lane.PUSH: 1, Lane.BACKGROUND: 2, Lane.QUARANTINE: 3}
 
 
@@ -348,10 +347,8 @@ def retry(session: Connection, held: Claim, reason: str, message: str, retry_aft
     if attempt >= ATTEMPTS:
         _end(session, held, ScanState.DEAD, reason, message, attempt=attempt)
         return ScanState.DEAD
-    _write(
-        session, held, state=ScanState.RETRY_WAIT, attempt=attempt, next_at=epoch(session) + pause(attempt, retry_after), lease_until=None,
-        reason=reason, message=message[:1000], key=None, progress=None,
-    )  # fmt: skip
+    identity = (held.scan_id, held.fence)
+    _LEASES.wait(session, *identity, attempt, reason, message, retry_after, key=None, progress=None)
     _close_attempt(session, held.scan_id, held.fence, reason, message)
     return ScanState.RETRY_WAIT
 
@@ -363,16 +360,7 @@ def hand_back(session: Connection, held: Claim) -> None:
 
 
 def _end(session: Connection, held: Claim, state: ScanState, reason: str, message: str, **more: Any) -> None:
-    _write(
-        session,
-        held,
-        state=state,
-        reason=reason,
-        message=message[:1000],
-        lease_until=None,
-        finished_at=moment(session),
-        **more,
-    )
+    _LEASES.end(session, held.scan_id, held.fence, state, reason, message, **more)
     _close_attempt(session, held.scan_id, held.fence, reason, message)
     _wake_twins(session, held.scan_id)
 
@@ -389,24 +377,11 @@ def _close_attempt(session: Connection, scan_id: str, fence: int, reason: str, m
 def cancel(session: Connection, scan_id: str) -> bool:
     """End an active scan; raising the fence takes it from its worker. False when it had ended already."""
     message = "cancelled by a person"
-    ended = session.execute(
-        scan.update()
-        .where(scan.c.id == scan_id, scan.c.state.in_(_ACTIVE))
-        .values(
-            state=ScanState.CANCELLED,
-            fence=scan.c.fence + 1,
-            reason="cancelled",
-            message=message,
-            lease_until=None,
-            finished_at=moment(session),
-        )
-        .returning(scan.c.fence)
-    ).scalar()
-    if ended is None:
-        return False
-    _close_attempt(session, scan_id, ended - 1, "cancelled", message)
-    _wake_twins(session, scan_id)
-    return True
+    ended = _LEASES.cancel(session, scan.c.id == scan_id, "cancelled", message)
+    for row in ended:
+        _close_attempt(session, scan_id, row.fence - 1, "cancelled", message)
+        _wake_twins(session, scan_id)
+    return bool(ended)
 
 
 def rescan(session: Connection, scan_id: str, requested_by: str) -> Ticket:
@@ -428,38 +403,17 @@ def sweep(session: Connection) -> Swept:
     """
     if not locked(session, _SWEEP_LOCK):
         return Swept(0, 0, ())
-    now, at = epoch(session), moment(session)
-    vanished = sa.and_(_LEASES.expired(now), scan.c.lost + 1 >= LOSSES)
-    dead = session.execute(
-        scan.update()
-        .where(scan.c.state.in_(_ACTIVE), sa.or_(scan.c.created_epoch < now - DEADLINE_SECONDS, vanished))
-        .values(
-            state=ScanState.DEAD, lost=scan.c.lost + sa.case((vanished, 1), else_=0), fence=scan.c.fence + 1, lease_until=None, finished_at=at,
-            reason=sa.case((vanished, "worker_lost"), else_="deadline_exceeded"),
-            message=sa.case((vanished, "given up: its workers vanished again and again"), else_="given up: it was not done within a day"),
-        )
-        .returning(scan.c.id, scan.c.fence, scan.c.reason, scan.c.message)
-    ).all()  # fmt: skip
-    for row in dead:
-        _close_attempt(session, row.id, row.fence - 1, row.reason, row.message)
-        _wake_twins(session, row.id)
-    lost = session.execute(
-        scan.update()
-        .where(_LEASES.expired(now))
-        .values(
-            state=ScanState.QUEUED, lost=scan.c.lost + 1, fence=scan.c.fence + 1, lease_until=None, next_at=now, key=None, request_key=None, progress=None,
-            lane=sa.case((scan.c.lost + 1 >= 2, Lane.QUARANTINE), else_=scan.c.lane), reason="worker_lost", message="its worker vanished",
-        )
-        .returning(scan.c.id, scan.c.fence)
-    ).all()  # fmt: skip
-    for scan_id, fence in lost:
-        _close_attempt(session, scan_id, fence - 1, "worker_lost", "the worker's lease ended")
-    woken = session.execute(
-        scan.update()
-        .where(scan.c.state == ScanState.RETRY_WAIT, scan.c.next_at <= now)
-        .values(state=ScanState.QUEUED, request_key=None)
-        .returning(scan.c.id)
-    ).all()
+    now = epoch(session)
+    dead = _given_up(session, _LEASES.give_up_lost(session, now), "worker_lost", GIVEN_UP)
+    late = scan.c.created_epoch < now - DEADLINE_SECONDS
+    message = "given up: it was not done within a day"
+    too_late = _LEASES.give_up(session, now, late, "deadline_exceeded", message)
+    dead += _given_up(session, too_late, "deadline_exceeded", message)
+    lane = sa.case((scan.c.lost + 1 >= 2, Lane.QUARANTINE), else_=scan.c.lane)
+    lost = _LEASES.put_back(session, now, key=None, request_key=None, progress=None, lane=lane)
+    for row in lost:
+        _close_attempt(session, row.id, row.fence - 1, "worker_lost", "the worker's lease ended")
+    woken = _LEASES.wake(session, now, request_key=None)
     kicks = session.execute(
         scan.update()
         .where(
@@ -468,13 +422,20 @@ def sweep(session: Connection) -> Swept:
             sa.or_(
                 scan.c.kicked_epoch.is_(None),
                 scan.c.kicked_epoch < now - _KICK_AGAIN,
-                scan.c.id.in_([r[0] for r in (*lost, *woken)]),
+                scan.c.id.in_([*(row.id for row in lost), *woken]),
             ),
         )
         .values(kicked_epoch=now)
         .returning(scan.c.id, scan.c.lane)
     ).all()
-    return Swept(len(lost), len(dead), tuple((row.id, Lane(row.lane)) for row in kicks))
+    return Swept(len(lost), dead, tuple((row.id, Lane(row.lane)) for row in kicks))
+
+
+def _given_up(session: Connection, rows: Sequence[sa.Row[str, int]], reason: str, message: str) -> int:
+    for row in rows:
+        _close_attempt(session, row.id, row.fence - 1, reason, message)
+        _wake_twins(session, row.id)
+    return len(rows)
 
 
 def current(
@@ -637,7 +598,7 @@ def invariants(session: Connection) -> list[str]:
     other = scan.alias()
     checks = {
         "I1 not ended within a day": sa.select(scan.c.id).where(
-            scan.c.state.in_(_ACTIVE), scan.c.created_epoch < epoch(session) - DEADLINE_SECONDS - 300
+            scan.c.state.in_(ACTIVE), scan.c.created_epoch < epoch(session) - DEADLINE_SECONDS - 300
         ),
         "I2 two running scans of one key": sa.select(scan.c.key)
         .where(scan.c.state == ScanState.RUNNING, scan.c.key.is_not(None))

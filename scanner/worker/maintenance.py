@@ -148,6 +148,41 @@ def update(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
             jobs.finish(session, job, "; ".join(said) or "nothing was due")
 
 
+# Looking whether what must always hold does
+
+_NIGHTLY = timedelta(hours=24)
+_INVARIANT_SECONDS = 600.0
+
+
+def check_invariants(database: Database, worker: str, every: timedelta = _NIGHTLY) -> bool:
+    """Look once a day whether the store's invariants hold. The job that records it fails where one does not: readiness and the settings
+    page say so. Returns whether it was due."""
+
+    def begin(session: Connection) -> jobs.Job | None:
+        last = jobs.last(session, jobs.INVARIANTS, jobs.ANYWHERE)
+        if last is not None and (not last.state.terminal or moment(session) - last.created_at < every):
+            return None
+        jobs.request(session, jobs.INVARIANTS, jobs.ANYWHERE, "schedule")
+        return jobs.claim(session, worker, {jobs.INVARIANTS: None}, _INVARIANT_SECONDS)
+
+    job = database.uncrossed(begin)
+    if job is None:
+        return False
+    with database.read() as session:
+        broken = scans.invariants(session)
+    for sentence in broken:
+        log.error("an invariant does not hold: %s", sentence)
+
+    def end(session: Connection) -> None:
+        if broken:
+            jobs.fail(session, job, "invariant_broken", f"{len(broken)} do not hold: " + "; ".join(broken[:10]))
+        else:
+            jobs.finish(session, job, "every invariant holds")
+
+    database.uncrossed(end)
+    return True
+
+
 # Matching the fleet
 
 

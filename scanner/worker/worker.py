@@ -169,6 +169,7 @@ class Worker:
                 self.due.wait(self.settings.sweep_seconds)
                 self.due.clear()
                 try:
+                    maintenance.check_invariants(self.database, self.name)
                     while not self._stop.is_set() and self.keep_up_once(
                         maintenance.Upkeep(self.settings, self.database, slot)
                     ):

@@ -185,7 +185,7 @@ def show_revocation(item: revocations.RevocationView) -> RevocationOut:
 def index() -> Response:
     """How old the advisories are, and how the last updates went"""
     with services().database.read() as session:
-        last = jobs.list_(session)
+        last = jobs.list_(session, jobs.KINDS)
         packages = matches.figures(session)["packages"]
     found = [SourceOut.model_validate(line.document) for line in sources.overview(services().settings)]
     return answer(AdvisoriesOut(sources=found, packages=packages, jobs=[show_job(job) for job in last]))

@@ -25,7 +25,7 @@ def index() -> str:
     """Each source, the last updates and re-matches, and what was revoked."""
     settings = services().settings
     with services().database.read() as session:
-        last, figures, revoked = jobs.list_(session), matches.figures(session), revocations.list_(session)
+        last, figures, revoked = jobs.list_(session, jobs.KINDS), matches.figures(session), revocations.list_(session)
     return page(
         "advisories.html", sources=sources.overview(settings), jobs=last, figures=figures, revocations=revoked, moment=sources.moment,
         may_change=principal().may("manage") and principal().projects is None, engine=settings.engine,
