@@ -45,6 +45,7 @@ _HELPERS = (
     "usr/lib/openssh/ssh-keysign",
     "usr/lib/dbus-1.0/dbus-daemon-launch-helper",
     "usr/lib/policykit-1/polkit-agent-helper-1",
+    "usr/lib/polkit-1/polkit-agent-helper-1",
 )
 _ARCHITECTURES = tuple(f":{name}" for name in ("amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x"))
 # What is setuid as shipped; the others are setgid only, so a setuid bit on one of them was set by somebody else.

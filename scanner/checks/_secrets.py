@@ -223,7 +223,7 @@ _KEY_REST = re2.compile(rb"(?:" + _GLUE + rb"|" + _BASE64 + rb")*(?:-----END[A-Z
 _BLOCK = re2.compile(rb"(?:[A-Za-z0-9+/_=-]|" + _GLUE + rb")*")
 _MAX_NESTED = 2
 _PLACEHOLDER = re.compile(
-    r"(?i)^(?:$|\$.*|%.*%|<.*>|\{\{.*|changeme|change[-_]?(?:me|it|this).*|replace[-_]?(?:me|this)?.*|example.*|.*[-_]?example|dummy.*|fake.*|test|none|null|nil|undefined"
+    r"(?i)^(?:$|.{0,4}…(?:\(.*)?|\$.*|%.*%|<.*>|\{\{.*|changeme|change[-_]?(?:me|it|this).*|replace[-_]?(?:me|this)?.*|example.*|.*[-_]?example|dummy.*|fake.*|test|none|null|nil|undefined"
     r"|true|false|yes|no|on|off|x+|\*+|\.+|0|1|/.*|https?://[^@]*|file:.*|env:.*|vault:.*|unset|empty|your[-_].*|todo|redacted.*|optional|required|prompt|insert.*)$"
 )
 _CALL = re.compile(r"^[\w.]+[(\[]|^(?:os|process|ENV|config|self|settings)[.\[]")

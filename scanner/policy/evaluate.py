@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from scanner.model import agreement
+from scanner.model import agreement, versions
 from scanner.model.decision import STALE, Decision, Reason, ReasonKind, Verdict
 from scanner.model.finding import (
     AdvisoryStatus,
@@ -321,6 +321,7 @@ def _violation(
     ends = _grace_ends(rule, found, context)
     waiting = ends is not None and ends > context.now
     fix = f", fixed in {' or '.join(item.fixed_versions)}" if item.fixed_versions else ", no fix yet"
+    fix_version = versions.upgrade(item.installed_version, item.fixed_versions)
     layer = image.image.layer_of(item.layer)
     message = f"{item.id} ({item.severity}) in {item.package} {item.installed_version}{fix}"
     if found.disputed:
@@ -337,7 +338,7 @@ def _violation(
         message,
         subject=item.id,
         evidence=(evidence,),
-        remedy=f"upgrade {item.package} to {item.fixed_versions[-1]}" if item.fixed_versions else "",
+        remedy=f"upgrade {item.package} to {fix_version}" if fix_version else "",
     )
     return Candidate(reason, item.purl, ends if waiting else None, item, stated=sbom is not None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from scanner.model import versions
 from scanner.model.decision import Change, Reason, ReasonKind, Verdict
 
 
@@ -31,7 +32,7 @@ def changes(reasons: Sequence[Reason]) -> tuple[Change, ...]:
 
 def _change(action: str, target: str, group: Sequence[Reason]) -> Change:
     if action == "upgrade":
-        versions = list(dict.fromkeys(r.remedy.partition(" to ")[2] for r in group))
-        return Change(action, target, "to " + " and ".join(versions), tuple(dict.fromkeys(r.subject for r in group)))
+        needed = versions.highest(r.remedy.partition(" to ")[2] for r in group)
+        return Change(action, target, f"to {needed}", tuple(dict.fromkeys(r.subject for r in group)))
     detail = group[0].remedy if action in ("configure", "sign") else group[0].message
     return Change(action, target, detail, tuple(dict.fromkeys(r.rule for r in group)))

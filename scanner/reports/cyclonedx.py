@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from scanner.model import agreement
+from scanner.model import agreement, versions
 from scanner.model.finding import CVSS, Component, Severity, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
@@ -194,7 +194,9 @@ def _vulnerability(number: int, found: agreement.Finding, affects: Mapping[str, 
         ],
     }
     if item.fixed_versions:
-        document["recommendation"] = f"upgrade {_text(item.package)} to {_text(' or '.join(item.fixed_versions))}"
+        document["recommendation"] = (
+            f"upgrade {_text(item.package)} to {_text(versions.upgrade(item.installed_version, item.fixed_versions))}"
+        )
     if item.status == "under_investigation":
         document["analysis"] = {"state": "in_triage"}
     elif item.status in _RESPONSES:

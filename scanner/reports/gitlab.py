@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from scanner.model import agreement
+from scanner.model import agreement, versions
 from scanner.model.finding import Severity, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
@@ -95,7 +95,7 @@ def _vulnerabilities(report: ScanReport, image: ImageReport) -> Iterator[dict[st
             "name": _text(item.title or item.id, 255),
             "description": _text("\n".join(filter(None, (item.description, found.dispute))) or item.id, 4000),
             "severity": _SEVERITIES.get(item.severity, item.severity.capitalize()),
-            "solution": f"Upgrade {_text(item.package, 200)} to {_text(' or '.join(item.fixed_versions), 500)}"
+            "solution": f"Upgrade {_text(item.package, 200)} to {_text(versions.upgrade(item.installed_version, item.fixed_versions), 500)}"
             if item.fixable
             else "No fix is known yet.",
             "identifiers": list(_identifiers(item)),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from xml.etree import ElementTree as xml
 
-from scanner.model import agreement
+from scanner.model import agreement, versions
 from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import Failed, Incomplete, NotApplicable, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
@@ -125,7 +125,7 @@ def _packages(image: ImageReport, suite: str) -> Iterator[_Case]:
         packages[found.vulnerability.package, found.vulnerability.installed_version].append(found.vulnerability)
     for (name, version), items in packages.items():
         told = "; ".join(
-            f"{v.id} ({v.severity}, {'fixed in ' + v.fixed_versions[-1] if v.fixable else 'no fix'})"
+            f"{v.id} ({v.severity}, {'fixed in ' + versions.upgrade(v.installed_version, v.fixed_versions) if v.fixable else 'no fix'})"
             for v in items[:50]
         )
         yield _Case(suite, f"{name} {version}", "failure", told)

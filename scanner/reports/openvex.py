@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from scanner.model import agreement
+from scanner.model import agreement, versions
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
 from scanner.reports._sbom import identity, image_purl
@@ -71,7 +71,7 @@ def _statement(
     }
     if status == "affected":
         fixes = {
-            f"upgrade {found.vulnerability.package} to {' or '.join(found.vulnerability.fixed_versions)}"
+            f"upgrade {found.vulnerability.package} to {versions.upgrade(found.vulnerability.installed_version, found.vulnerability.fixed_versions)}"
             for _, found in places
             if found.vulnerability.fixable
         }

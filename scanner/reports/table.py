@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from scanner.model import agreement
+from scanner.model import agreement, versions
 from scanner.model.decision import Decision, Reason, ReasonKind
 from scanner.model.finding import (
     CheckResult,
@@ -215,12 +215,11 @@ class _Page:
         width = max(len(name) for (name, _), _ in ranked[: self._most[1]])
         for (name, version), found in ranked[: self._most[1]]:
             top = max(found, key=lambda v: v.severity.rank)
-            fixes = sorted({fix for v in found for fix in v.fixed_versions})
-            fix = (
-                clean_text(f"-> {', '.join(fixes[:2])}{' …' if len(fixes) > 2 else ''}", 120)
-                if fixes
-                else _without_fix(found)
-            )
+            # One version for the package. Where not every finding has a fix, the column says how many it fixes.
+            fixable_ones = [v for v in found if v.fixable]
+            to = versions.highest(versions.upgrade(version, v.fixed_versions) for v in fixable_ones)
+            part = f" (fixes {len(fixable_ones)} of {len(found)})" if len(fixable_ones) < len(found) else ""
+            fix = clean_text(f"-> {to}{part}", 120) if to else _without_fix(found)
             yield f"    {top.severity:<8} {clean_text(name, 60):<{min(width, 60)}}  {clean_text(version, 40):<20} {fix}  ({_ids(found)})"
         if len(ranked) > self._most[1]:
             yield f"    … and {len(ranked) - self._most[1]} more packages"

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from scanner.errors import RefusedError
+from scanner.errors import ConflictError, RefusedError
 from scanner.model.actor import Actor, Person
 from scanner.model.audit import Action
 from scanner.services import _fields as fields
@@ -48,9 +48,12 @@ def request(session: Connection, actor: Actor, wanted: NewExemption) -> exemptio
     """Record the request. It changes no decision until another person approves it. Raises UsageError naming the field, NotFoundError."""
     _check(wanted)
     project = projects.named(session, actor, wanted.project)
-    until_fixed = wanted.until_fixed
-    if until_fixed is None:
-        until_fixed = not listings.is_fixable(session, project, wanted.subject, wanted.purl)
+    fixable = bool(wanted.subject) and listings.is_fixable(session, project, wanted.subject, wanted.purl)
+    until_fixed = not fixable if wanted.until_fixed is None else wanted.until_fixed
+    if wanted.until_exploited and listings.is_exploited(session, project, wanted.subject, wanted.purl):
+        raise _would_lapse("until_exploited", f"{wanted.subject} is already exploited")
+    if until_fixed and fixable:
+        raise _would_lapse("until_fixed", f"there is a fix for {wanted.subject} already")
     found = exemptions.request(
         session,
         project,
@@ -97,6 +100,15 @@ def revoke(session: Connection, actor: Actor, identifier: str, note: str = "") -
     gate.invalidate_for(session, found.project, found.images)
     _record(session, actor, Action.EXEMPTION_REVOKE, found)
     return found
+
+
+def _would_lapse(field: str, why: str) -> ConflictError:
+    return ConflictError(
+        f"{why}, so this exemption would lapse at once",
+        reason="would_lapse",
+        hint=f"to accept it all the same, request it with {field} set to false",
+        field=field,
+    )
 
 
 def _check(wanted: NewExemption) -> None:

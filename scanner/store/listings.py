@@ -260,12 +260,21 @@ def decisions(
 
 def is_fixable(session: Connection, project: str, name: str, purl: str = "") -> bool:
     """Whether some image of a project has this vulnerability (of this package) with a fix."""
+    return _has(session, project, name, purl, finding.c.fixable.is_(True))
+
+
+def is_exploited(session: Connection, project: str, name: str, purl: str = "") -> bool:
+    """Whether some image of a project has this vulnerability (of this package), and it is known to be exploited."""
+    return _has(session, project, name, purl, vulnerability.c.document["known_exploited"].as_boolean().is_(True))
+
+
+def _has(session: Connection, project: str, name: str, purl: str, condition: sa.ColumnElement[bool]) -> bool:
     query = (
         sa.select(finding.c.image_id)
         .join(vulnerability, vulnerability.c.id == finding.c.vulnerability_id)
         .join(image, image.c.id == finding.c.image_id)
         .join(listing, listing.c.digest == image.c.digest)
-        .where(vulnerability.c.name == name, listing.c.project == project, finding.c.fixable.is_(True))
+        .where(vulnerability.c.name == name, listing.c.project == project, condition)
     )
     if purl:
         query = query.join(component, component.c.id == finding.c.component_id).where(

@@ -138,12 +138,13 @@ def index(query: ExemptionQuery) -> Response:
     return answer(ExemptionPage(items=[show(item) for item in page.items], next_cursor=page.next_cursor))
 
 
-@api.post("/exemptions", responses={"201": ExemptionOut, **problems(404)})
+@api.post("/exemptions", responses={"201": ExemptionOut, **problems(404, 409)})
 @permission("propose")
 def create(body: ExemptionIn) -> Response:
     """Ask for an exemption
 
-    It changes nothing until another person approves it, and nothing after `expires_at`.
+    It changes nothing until another person approves it, and nothing after `expires_at`. One that would lapse at once, because the
+    vulnerability is exploited or fixed already, is refused with `would_lapse`: say so with `until_exploited` or `until_fixed` false.
     """
     with services().database.session() as session:
         found = use_cases.request(session, principal(), use_cases.NewExemption(**dict(body)))

@@ -60,7 +60,13 @@ def create() -> Response:
     given = {
         name: request.form.get(name, "").strip() for name in ("project", "rule", "subject", "purl", "justification")
     }
-    values = {**given, "images": request.form.get("images", "").strip(), "until": request.form.get("until", "")}
+    exploited = request.form.get("exploited") == "yes"  # shown once it was said that it would lapse at once
+    values = {
+        **given,
+        "exploited": "yes" if exploited else "",
+        "images": request.form.get("images", "").strip(),
+        "until": request.form.get("until", ""),
+    }
 
     def ask() -> exemptions.ExemptionView:
         ends = end_of_day(values["until"], "until")
@@ -72,6 +78,7 @@ def create() -> Response:
             rule=given["rule"],
             subject=given["subject"],
             purl=given["purl"],
+            until_exploited=not exploited,
         )
         with services().database.session() as session:
             return use_cases.request(session, principal(), wanted)

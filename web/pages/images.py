@@ -13,7 +13,7 @@ from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner import catalog, queue
 from scanner.errors import NotFoundError, UsageError
-from scanner.model import agreement
+from scanner.model import agreement, versions
 from scanner.model.finding import Component, Severity, Vulnerability
 from scanner.model.image import instruction
 from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vulnerability_origin
@@ -60,7 +60,9 @@ class PackageRow:
 
     @property
     def fixes(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(fix for v in self.items for fix in v.fixed_versions))
+        """The one version that fixes all that have a fix; empty where none has."""
+        to = versions.highest(versions.upgrade(self.version, v.fixed_versions) for v in self.items if v.fixable)
+        return (to,) if to else ()
 
     @property
     def without_fix(self) -> tuple[str, ...]:

@@ -191,6 +191,27 @@ def test_whoever_accepts_it_in_spite_of_a_fix_says_so(ada: Api, grace: Api, api:
     assert api("POST", "/gate", image).json["verdict"] == "warn"
 
 
+def test_one_that_would_lapse_at_once_is_asked_about_first(ada: Api, grace: Api, api: Api, worker: Worker) -> None:
+    exploited = make.report("exploited", packages=[PACKAGE], vulnerabilities=[replace(UNFIXED, known_exploited=True)])
+    image = {"image": f"{make.REPOSITORY}@{exploited.digest}"}
+    api("POST", "/scans", image)
+    worker.finish(exploited)
+    refused = ada("POST", "/exemptions", ASKED)
+    assert (refused.status_code, refused.json["reason"]) == (409, "would_lapse")
+    assert "already exploited" in refused.json["detail"] and "at once" in refused.json["detail"]
+    made = ada("POST", "/exemptions", ASKED | {"until_exploited": False}).json
+    grace("POST", f"/exemptions/{made['id']}/approve", {})
+    assert api("POST", "/gate", image).json["verdict"] == "warn"
+
+
+def test_so_is_one_until_there_is_a_fix_where_there_is_one(ada: Api, api: Api, worker: Worker) -> None:
+    fixable = make.report("fixable", packages=[PACKAGE], vulnerabilities=[replace(UNFIXED, fixed_versions=("3",))])
+    api("POST", "/scans", {"image": f"{make.REPOSITORY}@{fixable.digest}"})
+    worker.finish(fixable)
+    refused = ada("POST", "/exemptions", ASKED | {"until_fixed": True})
+    assert (refused.status_code, refused.json["reason"]) == (409, "would_lapse")
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
