@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from scanner.checks._history import Instruction, read_history
+from scanner.checks._package_managers import manager_of, verb
 from scanner.checks.base import Check
 from scanner.model.finding import CheckResult, Evidence, Failed
 from scanner.model.image import ImageConfig
@@ -147,12 +148,44 @@ def _mended_lines(
         for item in outcome.evidence if result.check in _MENDED else ():
             if item.history_index is not None and result.check not in minded[item.history_index]:
                 minded[item.history_index].append(result.check)
-    lines = {one.index: one for one in read_history(config).instructions}
+    history = read_history(config).instructions
+    lines = {one.index: one for one in history}
+    # A line that cleans up, or an update that goes, takes the package lists from the lines behind it: those get their own.
+    first = min((index for index in minded if index in lines and _uses_lists(lines[index])), default=None)
+    for later in history:
+        if first is not None and later.index > first and later.name == "RUN" and _needs_lists(later):
+            minded.setdefault(later.index, ["package lists are not kept"])
     for index, names in sorted(minded.items()):
         one = lines.get(index)
+        if one is not None and "lone-update" in names and not _installs(one):
+            if one.text.isprintable() and len(one.commands) == 1:
+                yield index, (f"# leave out: RUN {one.text}", names)
+            continue
         line = _mended(one) if one is not None else ""
         if line:
             yield index, (line, names)
+
+
+def _actions(one: Instruction) -> Iterator[tuple[str, str]]:
+    """Each package manager's action of a RUN: (name, "refresh" or "install")."""
+    for command in one.commands:
+        manager = manager_of(command)
+        if manager is not None and (action := verb(command, manager)):
+            yield manager.name, "install" if action in manager.install else "refresh"
+
+
+def _installs(one: Instruction) -> bool:
+    return any(action == "install" for _, action in _actions(one))
+
+
+def _uses_lists(one: Instruction) -> bool:
+    return any(name in ("apt", "apk") for name, _ in _actions(one))
+
+
+def _needs_lists(one: Instruction) -> bool:
+    """Whether it installs with lists that an earlier line fetched."""
+    actions = list(_actions(one))
+    return any((name, "install") in actions and (name, "refresh") not in actions for name in ("apt", "apk"))
 
 
 def _mended(one: Instruction) -> str:
@@ -162,8 +195,12 @@ def _mended(one: Instruction) -> str:
         return ""
     if one.name == "ADD":
         return f"COPY {text}" if " in " not in text else ""
-    if one.name != "RUN":
+    if one.name != "RUN" or one.gap:
         return ""
+    text = text.strip().rstrip(";").rstrip()
+    actions = set(_actions(one))
+    if ("apt", "install") in actions and ("apt", "refresh") not in actions:
+        text = f"apt-get update && {text}"
     text = _APT.sub(
         lambda m: m[0] if "--no-install-recommends" in text else f"{m[1]}{m[2]} install --no-install-recommends", text
     )

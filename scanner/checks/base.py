@@ -263,3 +263,16 @@ class RegistryCheck(Check):
     @abstractmethod
     def examine(self, subject: RegistrySubject) -> Outcome:
         """Judge the registry. A fact that could not be found out is Incomplete. Must not raise."""
+
+
+class CertificateCheck(RegistryCheck):
+    """A check of the certificates that a client of the registry relies on. Where there is none to judge, it says why."""
+
+    def examine(self, subject: RegistrySubject) -> Outcome:
+        """See ``RegistryCheck.examine``."""
+        chain = subject.path()
+        return self.examine_chain(chain, subject) if isinstance(chain, tuple) else chain
+
+    @abstractmethod
+    def examine_chain(self, chain: tuple[CertificateFact, ...], subject: RegistrySubject) -> Outcome:
+        """Judge the certificates, the registry's own first; never empty. Must not raise."""

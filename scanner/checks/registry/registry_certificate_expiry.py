@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from scanner.checks.base import RegistryCheck, RegistrySubject
+from scanner.checks.base import CertificateCheck, RegistrySubject
 from scanner.model.finding import Evidence, Outcome, Severity
 from scanner.model.posture import CertificateFact
 
 
-class CertificateExpiry(RegistryCheck):
+class CertificateExpiry(CertificateCheck):
     """The day on which nobody can pull any more should surprise nobody. A certificate that was sent and that no client needs may have expired."""
 
     id = "registry-certificate-expiry"
@@ -24,11 +24,8 @@ class CertificateExpiry(RegistryCheck):
     tags = ("registry", "tls", "certificate")
     parameters: ClassVar[dict[str, Any]] = {"min_days": 14}
 
-    def examine(self, subject: RegistrySubject) -> Outcome:
-        """See ``RegistryCheck.examine``."""
-        chain = subject.path()
-        if not isinstance(chain, tuple):
-            return chain
+    def examine_chain(self, chain: tuple[CertificateFact, ...], subject: RegistrySubject) -> Outcome:
+        """See ``CertificateCheck.examine_chain``."""
         return self.judged((_evidence(certificate, subject.now) for certificate in chain), subject.parameters)
 
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:

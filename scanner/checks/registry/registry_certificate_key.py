@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from scanner.checks.base import RegistryCheck, RegistrySubject
+from scanner.checks.base import CertificateCheck, RegistrySubject
 from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, Severity
+from scanner.model.posture import CertificateFact
 
 _LEAST = {"RSA": 2048, "EC": 256, "Ed25519": 256, "Ed448": 448}
 
 
-class CertificateKey(RegistryCheck):
+class CertificateKey(CertificateCheck):
     """RSA below 2048 bits, elliptic curves below 256, and DSA, in any certificate that a client needs."""
 
     id = "registry-certificate-key"
@@ -20,11 +21,8 @@ class CertificateKey(RegistryCheck):
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
 
-    def examine(self, subject: RegistrySubject) -> Outcome:
-        """See ``RegistryCheck.examine``."""
-        chain = subject.path()
-        if not isinstance(chain, tuple):
-            return chain
+    def examine_chain(self, chain: tuple[CertificateFact, ...], subject: RegistrySubject) -> Outcome:
+        """See ``CertificateCheck.examine_chain``."""
         weak = [c for c in chain if c.key == "DSA" or (c.key in _LEAST and c.key_bits < _LEAST[c.key])]
         if weak:
             return Failed(

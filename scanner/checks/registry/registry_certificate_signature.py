@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from scanner.checks.base import RegistryCheck, RegistrySubject
+from scanner.checks.base import CertificateCheck, RegistrySubject
 from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed, Severity
+from scanner.model.posture import CertificateFact
 
 _BROKEN = ("md2", "md4", "md5", "sha1")
 _GOOD = ("sha224", "sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512", "ed25519", "ed448")
 
 
-class CertificateSignature(RegistryCheck):
+class CertificateSignature(CertificateCheck):
     """MD5 and SHA-1 in the signature of any certificate that a client needs. A root's own signature proves nothing, so it is left out."""
 
     id = "registry-certificate-signature"
@@ -21,11 +22,8 @@ class CertificateSignature(RegistryCheck):
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
 
-    def examine(self, subject: RegistrySubject) -> Outcome:
-        """See ``RegistryCheck.examine``."""
-        chain = subject.path()
-        if not isinstance(chain, tuple):
-            return chain
+    def examine_chain(self, chain: tuple[CertificateFact, ...], subject: RegistrySubject) -> Outcome:
+        """See ``CertificateCheck.examine_chain``."""
         signed = [c for index, c in enumerate(chain) if index == 0 or not c.self_signed]
         weak = [c for c in signed if c.signature_hash in _BROKEN]
         if weak:

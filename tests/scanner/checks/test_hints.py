@@ -9,7 +9,7 @@ from scanner.checks._hints import fragment
 from scanner.checks.base import ImageSubject
 from scanner.model.finding import CheckResult, Evidence, Failed
 from scanner.model.scan import ImageReport
-from tests.scanner.checks.factory import PASSWD, entry, layer, subject
+from tests.scanner.checks.factory import PASSWD, built_by, entry, layer, subject
 
 CHECKS = catalog.checks()
 
@@ -86,3 +86,41 @@ def test_an_example_is_no_line_to_paste() -> None:
     text = fragment(examined(subject(), "healthcheck"), CHECKS)
     assert "# - healthcheck: HEALTHCHECK " in text
     assert not [line for line in text.splitlines() if line.startswith("HEALTHCHECK")]
+
+
+def hints(*lines: str) -> list[str]:
+    text = fragment(examined(built_by(*lines), "lone-update", "recommended-packages"), CHECKS)
+    return [line for line in text.splitlines() if line.startswith(("RUN", "# leave out"))]
+
+
+CLEAN = "apt-get clean && rm -rf /var/lib/apt/lists/*"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["RUN /bin/sh -c apt-get update", "RUN /bin/sh -c apt-get install -y a"],
+            [
+                "# leave out: RUN apt-get update",
+                f"RUN apt-get update && apt-get install --no-install-recommends -y a && {CLEAN}",
+            ],
+        ),
+        (
+            [
+                "RUN /bin/sh -c apt-get update && apt-get install -y a;",
+                "RUN /bin/sh -c apt-get install -y --no-install-recommends b",
+            ],
+            [
+                f"RUN apt-get update && apt-get install --no-install-recommends -y a && {CLEAN}",
+                f"RUN apt-get update && apt-get install -y --no-install-recommends b && {CLEAN}",
+            ],
+        ),
+        (
+            ["RUN /bin/sh -c apk update", "RUN /bin/sh -c apk add a"],
+            ["# leave out: RUN apk update", "RUN apk add --no-cache a"],
+        ),
+    ],
+)
+def test_package_lists_are_there_until_packages_are_installed(lines: list[str], expected: list[str]) -> None:
+    assert hints(*lines) == expected
