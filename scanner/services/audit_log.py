@@ -53,11 +53,11 @@ SENTENCES: Mapping[Action, str] = {
     Action.REGISTRY_REMOVE: "removed registry {host}",
     Action.REGISTRY_CHECK: "requested an examination of registry {object}",
     Action.WEBHOOK_CREATE: "created a webhook for {registry}",
-    Action.WEBHOOK_ROTATE: "rotated the secret of webhook {name} of {registry}",
-    Action.WEBHOOK_RETIRE: "ended the rotation of webhook {name} of {registry}, keeping the {kept} secret",
-    Action.WEBHOOK_ENABLE: "enabled webhook {name} of {registry}",
-    Action.WEBHOOK_DISABLE: "disabled webhook {name} of {registry}",
-    Action.WEBHOOK_REMOVE: "deleted webhook {name} of {registry}",
+    Action.WEBHOOK_ROTATE: "rotated the secret of webhook “{name}”",
+    Action.WEBHOOK_RETIRE: "ended the rotation of webhook “{name}”, keeping the {kept} secret",
+    Action.WEBHOOK_ENABLE: "enabled webhook “{name}”",
+    Action.WEBHOOK_DISABLE: "disabled webhook “{name}”",
+    Action.WEBHOOK_REMOVE: "deleted webhook “{name}”",
     Action.EVENT_REPLAY: "replayed a delivery of {registry}",
     Action.SCAN_REQUEST: "requested a scan of {object}",
     Action.SCAN_RESCAN: "requested a new scan of {target}",
@@ -227,7 +227,7 @@ def _notes(detail: Mapping[str, Any], told: Iterable[str]) -> tuple[str, ...]:
     said, notes = set(told), []
     for name, value in detail.items():
         label = _LABELS.get(name, name.replace("_", " "))
-        if name in said or value in (None, "", [], {}):
+        if name in said or value in (None, "", [], {}, False):
             continue
         if isinstance(value, Mapping) and set(value) == {"before", "after"}:
             notes.append(f"{label}: {_text(value['before']) or 'none'} → {_text(value['after']) or 'none'}")

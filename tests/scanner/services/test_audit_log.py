@@ -82,9 +82,9 @@ def test_what_people_do_is_told_with_names(database: Database) -> None:
         "ada wrote version 1 of policy production",
         "ada added registry registry.example.com",
         "ada created a webhook for registry.example.com",
-        "ada rotated the secret of webhook pushes of registry.example.com of registry.example.com",
-        "ada ended the rotation of webhook pushes of registry.example.com of registry.example.com, keeping the new secret",
-        "ada deleted webhook pushes of registry.example.com of registry.example.com",
+        "ada rotated the secret of webhook “pushes of registry.example.com”",
+        "ada ended the rotation of webhook “pushes of registry.example.com”, keeping the new secret",
+        "ada deleted webhook “pushes of registry.example.com”",
         "ada removed registry registry.example.com",
     ]
     whole = " ".join(f"{line.text} {' '.join(line.notes)}" for line in told(database))
