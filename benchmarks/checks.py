@@ -1,14 +1,17 @@
-"""What examining an image costs: reading every layer and running every check, against what listing the same layers costs otherwise.
+"""What examining an image costs: reading every layer and running every check, against what listing the same layers
+costs otherwise.
 
-``python -m benchmarks.checks [--rounds N] [--profile]`` makes two images of what this machine has (system files as the base they share,
-this environment's Python packages, a node application: Playwright's driver) and measures, interleaved in one run,
+``python -m benchmarks.checks [--rounds N] [--profile]`` makes two images of what this machine has (system files as
+the base they share, this environment's Python packages, a node application: Playwright's driver) and measures,
+interleaved in one run,
 
 * ours: decompress, both digests, the strict walk, wanted contents, secrets by content, the merged view, every check;
 * ``gzip -dc | tar -t`` on the same layers, which verifies nothing;
-* Go's ``archive/tar`` over ``compress/gzip``, without digests and with both, where a ``go`` is on PATH: what a scanner in Go must do.
+* Go's ``archive/tar`` over ``compress/gzip``, without digests and with both, where a ``go`` is on PATH: what a
+  scanner in Go must do.
 
-Goals: at most 1.0 of the first; at most 0.6 of the walk with both digests. Then the second image: it must read its own layers and no byte of the base's.
-Only ratios of one run mean anything.
+Goals: at most 1.0 of the first; at most 0.6 of the walk with both digests. Then the second image: it must read its
+own layers and no byte of the base's. Only ratios of one run mean anything.
 """
 
 from __future__ import annotations
@@ -54,7 +57,11 @@ func main() {
 		if err != nil { panic(err) }
 		var t io.Reader = z
 		if os.Args[1] == "hash" { t = io.TeeReader(z, sha256.New()) }
-		for r := tar.NewReader(t); ; { if _, err := r.Next(); err == io.EOF { break } else if err != nil { panic(err) } }
+		for r := tar.NewReader(t); ; {
+			_, err := r.Next()
+			if err == io.EOF { break }
+			if err != nil { panic(err) }
+		}
 		io.Copy(io.Discard, t)
 	}
 }
@@ -74,10 +81,18 @@ def parts() -> dict[str, Part]:
     site = Path(next(p for p in sys.path if p.endswith("-packages")))
     driver = site / "playwright" / "driver" / "package"
     return {
-        "base": Part("base", "/bin/sh -c #(nop) ADD file:0123 in / ", ((Path("/usr/bin"), "usr/bin"), (Path("/usr/share"), "usr/share"), (Path("/etc"), "etc"))),
-        "python": Part("python", "RUN /bin/sh -c pip install --no-cache-dir -r requirements.txt # buildkit", ((site, "usr/lib/python3/dist-packages"),)),
+        "base": Part(
+            "base",
+            "/bin/sh -c #(nop) ADD file:0123 in / ",
+            ((Path("/usr/bin"), "usr/bin"), (Path("/usr/share"), "usr/share"), (Path("/etc"), "etc")),
+        ),
+        "python": Part(
+            "python",
+            "RUN /bin/sh -c pip install --no-cache-dir -r requirements.txt # buildkit",
+            ((site, "usr/lib/python3/dist-packages"),),
+        ),
         "node": Part("node", "COPY . /srv/app # buildkit", ((driver, "srv/app/node_modules/playwright-core"),)),
-    }  # fmt: skip
+    }
 
 
 def pack(part: Part, directory: Path, limit: int = 260 << 20) -> tuple[Path, Digest, Digest]:
@@ -128,9 +143,15 @@ def read(files: dict[Digest, Path], what: Image, wants: ContentWants) -> list[La
         with files[layer.digest].open("rb") as stream:
             found.append(
                 read_layer(
-                    stream, layer.media_type, digest=layer.digest, size=layer.size, diff_id=layer.diff_id, limits=Limits(), wants=wants
+                    stream,
+                    layer.media_type,
+                    digest=layer.digest,
+                    size=layer.size,
+                    diff_id=layer.diff_id,
+                    limits=Limits(),
+                    wants=wants,
                 )
-            )  # fmt: skip
+            )
     return found
 
 
@@ -190,7 +211,8 @@ def main() -> None:
         paths = [str(path) for path in files.values()]
         facts = read(files, whole, pipeline.wants())
         print(
-            f"{whole.size >> 20} MiB gzip, {sum(f.uncompressed_size for f in facts) >> 20} MiB tar, {sum(len(f.entries) for f in facts)} entries"
+            f"{whole.size >> 20} MiB gzip, {sum(f.uncompressed_size for f in facts) >> 20} MiB tar, "
+            f"{sum(len(f.entries) for f in facts)} entries"
         )
         if options.profile:
             profile = cProfile.Profile()

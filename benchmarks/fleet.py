@@ -2,8 +2,9 @@
 
     python -m benchmarks.fleet sqlite:////tmp/fleet.db --images 10000
 
-Bases and applications are shared as images share them: every image is one base (40 there are) and one application (300). The rows are
-those that recording scans would have left, written in bulk; evidence is stored once for each pair of base and application.
+Bases and applications are shared as images share them: every image is one base (40 there are) and one application
+(300). The rows are those that recording scans would have left, written in bulk; evidence is stored once for each
+pair of base and application.
 """
 
 from __future__ import annotations
@@ -90,12 +91,19 @@ def _findings(name: str, count: int, dice: random.Random) -> list[Vulnerability]
         package = f"{name}-lib{number // 3}"
         found.append(
             Vulnerability(
-                f"CVE-20{dice.randrange(15, 27)}-{dice.randrange(1000, 99999)}", f"pkg:deb/debian/{package}@1.{number // 3}",
-                package, f"1.{number // 3}", ("9.9",) if dice.random() < 0.5 else (), severity, title=f"A flaw of {package} when it reads input",
-                description="An attacker who can reach it makes it misbehave. " * 8, url="https://example.com/advisory", engines=("trivy",),
+                f"CVE-20{dice.randrange(15, 27)}-{dice.randrange(1000, 99999)}",
+                f"pkg:deb/debian/{package}@1.{number // 3}",
+                package,
+                f"1.{number // 3}",
+                ("9.9",) if dice.random() < 0.5 else (),
+                severity,
+                title=f"A flaw of {package} when it reads input",
+                description="An attacker who can reach it makes it misbehave. " * 8,
+                url="https://example.com/advisory",
+                engines=("trivy",),
                 published=NOW - timedelta(days=dice.randrange(1, 900)),
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -119,9 +127,20 @@ def _shared(session: Connection, sets: Iterable[list[Vulnerability]]) -> _Ids:
     names = {v.id: v for v in every}
     document = {"references": [], "cvss": [], "cwes": [], "aliases": []}
     _write(
-        session, schema.vulnerability,
-        ({"name": n, "severity": v.severity, "title": v.title, "description": v.description, "url": v.url, "document": document} for n, v in names.items()),
-    )  # fmt: skip
+        session,
+        schema.vulnerability,
+        (
+            {
+                "name": n,
+                "severity": v.severity,
+                "title": v.title,
+                "description": v.description,
+                "url": v.url,
+                "document": document,
+            }
+            for n, v in names.items()
+        ),
+    )
     return _Ids(
         {row.purl: row.id for row in session.execute(sa.select(schema.component.c.purl, schema.component.c.id))},
         {
@@ -146,9 +165,19 @@ def _project(number: int) -> str:
 def _report(session: Connection, sets: list[list[Vulnerability]], pair: tuple[int, int]) -> str:
     digest = Digest.of(repr(pair).encode())
     layers = tuple(
-        Layer(i, Digest.of(f"blob {part}".encode()), Digest.of(f"layer {part}".encode()), _LAYER, 40_000_000, 120_000_000, instruction)
-        for i, (part, instruction) in enumerate(zip(pair, ("ADD rootfs.tar /", "RUN pip install -r requirements.txt"), strict=True))
-    )  # fmt: skip
+        Layer(
+            i,
+            Digest.of(f"blob {part}".encode()),
+            Digest.of(f"layer {part}".encode()),
+            _LAYER,
+            40_000_000,
+            120_000_000,
+            instruction,
+        )
+        for i, (part, instruction) in enumerate(
+            zip(pair, ("ADD rootfs.tar /", "RUN pip install -r requirements.txt"), strict=True)
+        )
+    )
     config = ImageConfig(
         digest, Platform("linux", "amd64"), tuple(layer.diff_id for layer in layers), created=NOW, user="10001"
     )
@@ -162,13 +191,28 @@ def _report(session: Connection, sets: list[list[Vulnerability]], pair: tuple[in
     )
     manifest = Descriptor(_MANIFEST, digest, 700)
     report = ScanReport(
-        f"{HOST}/x:1", f"{HOST}/x", "1", manifest, (ImageReport(Image(manifest, config, layers), (answer,)),), NOW, NOW, "0.1.0"
-    )  # fmt: skip
+        f"{HOST}/x:1",
+        f"{HOST}/x",
+        "1",
+        manifest,
+        (ImageReport(Image(manifest, config, layers), (answer,)),),
+        NOW,
+        NOW,
+        "0.1.0",
+    )
     row = {
-        "id": digest.hex, "digest": digest, "repository": f"{HOST}/x", "tag": "1", "engine": "trivy", "engine_version": "0.76.0",
-        "advisories": status.id, "platform": "linux/amd64", "complete": True, "created_at": NOW,
+        "id": digest.hex,
+        "digest": digest,
+        "repository": f"{HOST}/x",
+        "tag": "1",
+        "engine": "trivy",
+        "engine_version": "0.76.0",
+        "advisories": status.id,
+        "platform": "linux/amd64",
+        "complete": True,
+        "created_at": NOW,
         "body": zlib.compress(_REPORTS.dump_json(report), 1),
-    }  # fmt: skip
+    }
     session.execute(schema.report.insert().values(**row))
     return digest.hex
 
@@ -206,10 +250,15 @@ def _images(
     )
     _write(session, schema.finding, rows)
     fresh = (
-        {"repository": _repository(n), "component_id": c, "vulnerability_id": v, "at": NOW - timedelta(hours=dice.randrange(2000))}
+        {
+            "repository": _repository(n),
+            "component_id": c,
+            "vulnerability_id": v,
+            "at": NOW - timedelta(hours=dice.randrange(2000)),
+        }
         for n in range(0, len(pairs), 10)
         for (c, v), _ in links[pairs[n][1]]
-    )  # fmt: skip
+    )
     _write(session, schema.first_seen, fresh)
 
 
@@ -232,18 +281,34 @@ class _Made:
 
     def image(self) -> dict[str, Any]:
         return {
-            "id": self.number + 1, "digest": _digest(self.number), "config_digest": _digest(-self.number - 1), "platform": "linux/amd64",
-            "size": 80_000_000, "created_at": self.at, "first_seen": self.at,
-        }  # fmt: skip
+            "id": self.number + 1,
+            "digest": _digest(self.number),
+            "config_digest": _digest(-self.number - 1),
+            "platform": "linux/amd64",
+            "size": 80_000_000,
+            "created_at": self.at,
+            "first_seen": self.at,
+        }
 
     def listing(self, sets: list[list[Vulnerability]]) -> dict[str, Any]:
         found = [v for part in self.pair for v in sets[part]]
         counts = {s.value: sum(v.severity is s for v in found) for s in list(Severity)[1:]}
         return {
-            **self.key, **counts, "project": self.project, "tag": f"1.{self.number % 10}", "report_id": self.report_id, "verdict": self.verdict,
-            "undecided": self.undecided, "base": f"docker.io/library/base{self.pair[0]}:12", "fixable": sum(v.fixable for v in found), "failed_checks": self.number % 7,
-            "incomplete": int(self.undecided), "size": 80_000_000, "scanned_at": self.at, "scanned_epoch": self.at.timestamp(),
-        }  # fmt: skip
+            **self.key,
+            **counts,
+            "project": self.project,
+            "tag": f"1.{self.number % 10}",
+            "report_id": self.report_id,
+            "verdict": self.verdict,
+            "undecided": self.undecided,
+            "base": f"docker.io/library/base{self.pair[0]}:12",
+            "fixable": sum(v.fixable for v in found),
+            "failed_checks": self.number % 7,
+            "incomplete": int(self.undecided),
+            "size": 80_000_000,
+            "scanned_at": self.at,
+            "scanned_epoch": self.at.timestamp(),
+        }
 
     @property
     def document(self) -> str:
@@ -252,37 +317,79 @@ class _Made:
             ("incomplete", "trivy: the engine found no package to look up") if self.undecided else ("violation", _HARM)
         )
         reason = {
-            "rule": "fixable-criticals", "kind": kind, "action": action, "message": message, "subject": "CVE-2026-1234", "evidence": [],
-            "remedy": "upgrade openssl to 9.9", "count": 1, "exemption": "", "slug": "",
-        }  # fmt: skip
+            "rule": "fixable-criticals",
+            "kind": kind,
+            "action": action,
+            "message": message,
+            "subject": "CVE-2026-1234",
+            "evidence": [],
+            "remedy": "upgrade openssl to 9.9",
+            "count": 1,
+            "exemption": "",
+            "slug": "",
+        }
         change = {"action": "upgrade", "target": "openssl", "detail": "to 9.9", "resolves": ["CVE-2026-1234"]}
         decided = {
-            "verdict": self.verdict, "undecided": self.undecided, "reasons": [reason] if action else [], "changes": [change] if action else [],
-            "policy": "default", "policy_version": 0, "decided_at": self.at.isoformat(),
-        }  # fmt: skip
+            "verdict": self.verdict,
+            "undecided": self.undecided,
+            "reasons": [reason] if action else [],
+            "changes": [change] if action else [],
+            "policy": "default",
+            "policy_version": 0,
+            "decided_at": self.at.isoformat(),
+        }
         return orjson.dumps(decided).decode()
 
     def decision(self) -> dict[str, Any]:
         return {
-            **self.key, "id": self.number + 1, "policy": "default", "policy_version": 0, "environment": "", "verdict": self.verdict,
-            "undecided": self.undecided, "evidence": self.report_id, "decided_at": self.at, "document": self.document,
-        }  # fmt: skip
+            **self.key,
+            "id": self.number + 1,
+            "policy": "default",
+            "policy_version": 0,
+            "environment": "",
+            "verdict": self.verdict,
+            "undecided": self.undecided,
+            "evidence": self.report_id,
+            "decided_at": self.at,
+            "document": self.document,
+        }
 
     def verdicts(self) -> Iterator[dict[str, Any]]:
         for environment in ("", "production"):
             yield {
-                **self.key, "environment": environment, "project": self.project, "decision_id": self.number + 1, "report_id": self.report_id,
+                **self.key,
+                "environment": environment,
+                "project": self.project,
+                "decision_id": self.number + 1,
+                "report_id": self.report_id,
                 "document": self.document,
-            }  # fmt: skip
+            }
 
     def scan(self) -> dict[str, Any]:
         return {
-            "id": f"{self.number:08x}-0000-4000-8000-000000000000", "target": f"{_repository(self.number)}:1.{self.number % 10}",
-            "engine": "trivy", "lane": "push", "force": False, "project": self.project, "requested_by": "", "source": "webhook:distribution",
-            "state": "done", "stage": "", "reason": "", "message": "", "digest": _digest(self.number), "fence": 1, "worker": "w", "attempt": 1,
-            "lost": 0, "next_at": self.at.timestamp(), "created_epoch": self.at.timestamp(), "created_at": self.at, "finished_at": self.at,
+            "id": f"{self.number:08x}-0000-4000-8000-000000000000",
+            "target": f"{_repository(self.number)}:1.{self.number % 10}",
+            "engine": "trivy",
+            "lane": "push",
+            "force": False,
+            "project": self.project,
+            "requested_by": "",
+            "source": "webhook:distribution",
+            "state": "done",
+            "stage": "",
+            "reason": "",
+            "message": "",
+            "digest": _digest(self.number),
+            "fence": 1,
+            "worker": "w",
+            "attempt": 1,
+            "lost": 0,
+            "next_at": self.at.timestamp(),
+            "created_epoch": self.at.timestamp(),
+            "created_at": self.at,
+            "finished_at": self.at,
             "report_id": self.report_id,
-        }  # fmt: skip
+        }
 
 
 def _days(images: int) -> Iterator[dict[str, Any]]:
@@ -291,11 +398,20 @@ def _days(images: int) -> Iterator[dict[str, Any]]:
             denied = images // 16 + (back * images) // 3200
             share = images // len(PROJECTS)
             yield {
-                "project": project, "day": (NOW - timedelta(days=back)).date(), "noted_at": NOW - timedelta(days=back),
-                "allow": share - 2 * denied, "warn": denied, "deny": denied, "undecided": denied // 20,
-                "critical": denied * 12 + (back % 7) * 40, "high": denied * 40 + (back % 5) * 90, "medium": denied * 90, "low": denied * 60,
-                "unknown": denied, "fixable": denied * 80,
-            }  # fmt: skip
+                "project": project,
+                "day": (NOW - timedelta(days=back)).date(),
+                "noted_at": NOW - timedelta(days=back),
+                "allow": share - 2 * denied,
+                "warn": denied,
+                "deny": denied,
+                "undecided": denied // 20,
+                "critical": denied * 12 + (back % 7) * 40,
+                "high": denied * 40 + (back % 5) * 90,
+                "medium": denied * 90,
+                "low": denied * 60,
+                "unknown": denied,
+                "fixable": denied * 80,
+            }
 
 
 def _write(session: Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:

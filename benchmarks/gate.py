@@ -1,10 +1,12 @@
-"""Requests per second of an already-decided gate call, as a ratio to a bare Flask JSON route on the same server, in the same run.
+"""Requests per second of an already-decided gate call, as a ratio to a bare Flask JSON route on the same server, in
+the same run.
 
     python benchmarks/gate.py [--rounds 5] [--seconds 3] [--database postgresql+psycopg://…]
 
-Our web server answers both: ``/hello`` is a Flask app of one route, ``/api/v1/gate`` is ours with token, database and headers.
-Rounds alternate and medians are told; the server's CPU time per request is told beside, because other work on the machine
-slows the wall clock and not it. Server and client are kept on different cores where there are several.
+Our web server answers both: ``/hello`` is a Flask app of one route, ``/api/v1/gate`` is ours with token, database
+and headers. Rounds alternate and medians are told; the server's CPU time per request is told beside, because other
+work on the machine slows the wall clock and not it. Server and client are kept on different cores where there are
+several.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ def application() -> Any:
 
 
 def prepare(home: Path, database_url: str) -> tuple[str, dict[str, str]]:
-    """A database with an image that is allowed and one that hundreds of reasons deny. Returns a gate token and their references."""
+    """A database with an image that is allowed and one that hundreds of reasons deny.
+
+    Returns a gate token and their references.
+    """
     from scanner import config
     from scanner.store import accounts
     from scanner.store.session import Database

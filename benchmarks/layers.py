@@ -1,13 +1,14 @@
 """How much processor time our reading of a layer takes, against what people do otherwise, interleaved in one run.
 
-``python -m benchmarks.layers [DIRECTORY] [--rounds N]`` packs DIRECTORY (default: this Python's installation) into one gzip layer
-and reads it with
+``python -m benchmarks.layers [DIRECTORY] [--rounds N]`` packs DIRECTORY (default: this Python's installation) into
+one gzip layer and reads it with
 
 * ours: both digests, the strict walk, the facts, wanted contents, but no secrets by content (those are a check's);
 * ``gzip -dc | tar -t``: lists names, verifies neither digest;
 * Go's ``archive/tar`` over ``compress/gzip`` without digests, if a ``go`` is on PATH: the floor of most scanners.
 
-Prints the medians of user plus system seconds (children included) and the ratios. Only ratios of one run mean anything.
+Prints the medians of user plus system seconds (children included) and the ratios. Only ratios of one run mean
+anything.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ func main() {
 
 
 def pack(directory: Path, target: Path) -> tuple[Digest, Digest, int]:
-    """One layer as builders write it: whole seconds, so that few files need a pax header. Our own files: the standard library may."""
+    """One layer as builders write it: whole seconds, so that few files need a pax header.
+
+    Our own files: the standard library may.
+    """
 
     def whole_seconds(info: tarfile.TarInfo) -> tarfile.TarInfo:
         info.mtime = int(info.mtime)
@@ -132,7 +136,8 @@ def main() -> None:
         for way, value in median.items():
             print(f"{way:>18}: {value:6.2f} cpu-s   ours / it = {median['ours'] / value:.2f}")
         print(
-            f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB, {time.monotonic() - started:.0f} s in all"
+            f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB, "
+            f"{time.monotonic() - started:.0f} s in all"
         )
 
 

@@ -1,9 +1,11 @@
-"""Server time of every page on a large store, and its ratio to one bare indexed query on the same store in the same run.
+"""Server time of every page on a large store, and its ratio to one bare indexed query on the same store in the same
+run.
 
     python -m benchmarks.pages [--images 10000] [--database sqlite:////tmp/fleet.db]
 
-The store is ``benchmarks.fleet``'s: 10,000 images with 4.6 million findings. A database that is filled already is used as it is; SQLite in
-a temporary directory otherwise. The bare query reads one image's row by its digest; goal: 100 ms for every page.
+The store is ``benchmarks.fleet``'s: 10,000 images with 4.6 million findings. A database that is filled already is
+used as it is; SQLite in a temporary directory otherwise. The bare query reads one image's row by its digest; goal:
+100 ms for every page.
 """
 
 from __future__ import annotations
@@ -102,7 +104,8 @@ def main() -> int:
             taken = measure(lambda path=path: ask(path))  # type: ignore[misc]
             slow += taken > GOAL_MILLISECONDS
             print(
-                f"{name:30} {taken:7.1f} ms  {taken / floor:6.0f} x{'   over 100 ms' if taken > GOAL_MILLISECONDS else ''}"
+                f"{name:30} {taken:7.1f} ms  {taken / floor:6.0f} "
+                f"x{'   over 100 ms' if taken > GOAL_MILLISECONDS else ''}"
             )
         return 1 if slow else 0
 

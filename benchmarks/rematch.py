@@ -2,10 +2,11 @@
 
     python -m benchmarks.rematch [--images 400] [--database URL]
 
-The fleet is generated, its sharing assumed: 40 bases of Debian packages, one application of Python packages for every eight images. Some of
-its images are built as OCI layouts and scanned with ``trivy image`` in the same run, warm, their layers in its cache. CPU seconds of this
-process and its children, interleaved. Three cases: new advisories that concern nobody; those of a usual day, which concern a few packages;
-one of a package that every image of four bases has. Goal: at most 5 % of warm rescans; renewing evidence that did change costs what it costs.
+The fleet is generated, its sharing assumed: 40 bases of Debian packages, one application of Python packages for
+every eight images. Some of its images are built as OCI layouts and scanned with ``trivy image`` in the same run,
+warm, their layers in its cache. CPU seconds of this process and its children, interleaved. Three cases: new
+advisories that concern nobody; those of a usual day, which concern a few packages; one of a package that every image
+of four bases has. Goal: at most 5 % of warm rescans; renewing evidence that did change costs what it costs.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ def layout(components: Sequence[Component], directory: Path) -> Path:
     """An image with exactly these packages."""
     debian = {c.name: c.version for c in components if c.type == "debian"}
     files = {
-        f"app/{c.name}-{c.version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {c.name}\nVersion: {c.version}\n".encode()
+        f"app/{c.name}-{c.version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {c.name}\nVersion: "
+        f"{c.version}\n".encode()
         for c in components
         if c.type == "python-pkg"
     }
@@ -116,9 +118,22 @@ def layout(components: Sequence[Component], directory: Path) -> Path:
 def scan(image: Path, cache: Path) -> float:
     """``trivy image`` on the layout."""
     command = [
-        str(BIN / "trivy"), "image", "--input", str(image), "--scanners", "vuln", "--format", "json", "--list-all-pkgs", "--cache-dir",
-        str(cache), "--skip-db-update", "--skip-java-db-update", "--offline-scan", "--quiet",
-    ]  # fmt: skip
+        str(BIN / "trivy"),
+        "image",
+        "--input",
+        str(image),
+        "--scanners",
+        "vuln",
+        "--format",
+        "json",
+        "--list-all-pkgs",
+        "--cache-dir",
+        str(cache),
+        "--skip-db-update",
+        "--skip-java-db-update",
+        "--offline-scan",
+        "--quiet",
+    ]
     before = cpu()
     done = subprocess.run(command, check=True, capture_output=True)
     used = cpu() - before
@@ -149,7 +164,8 @@ def main() -> None:
         publish(settings, base / "first", made.advisories, 3.5)
         rematch(settings, database)  # what was scanned since the last re-match is asked for the first time
         print(
-            f"{asked.images} images, {len(distinct)} package versions, {findings / asked.images:.0f} findings an image, {database.engine.dialect.name}"
+            f"{asked.images} images, {len(distinct)} package versions, {findings / asked.images:.0f} findings "
+            f"an image, {database.engine.dialect.name}"
         )
 
         cache = base / "trivy-cache"
@@ -181,7 +197,8 @@ def main() -> None:
             each = statistics.median(warm)
             print(f"{case}: {said}")
             print(
-                f"  per 1,000 images {used / asked.images * 1000:.1f} CPU s / {each * 1000:.0f} with trivy image, warm ({each:.3f} each)"
+                f"  per 1,000 images {used / asked.images * 1000:.1f} CPU s / {each * 1000:.0f} with trivy "
+                f"image, warm ({each:.3f} each)"
                 f" = {used / asked.images / each * 100:.1f} %"
             )
 

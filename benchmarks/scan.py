@@ -1,7 +1,9 @@
-"""``dockwarden scan`` with every check against bare ``trivy image --scanners vuln`` on the same gzip OCI layout, cold and warm.
+"""``dockwarden scan`` with every check against bare ``trivy image --scanners vuln`` on the same gzip OCI layout,
+cold and warm.
 
-CPU seconds of whole processes, interleaved in one run; what is printed is the ratio (below 1: cheaper than Trivy alone). Goals: cold at
-most 0.9, warm at most 1.2.   python benchmarks/scan.py [OCI_LAYOUT]     without one, a layout with 60 MB of files is made
+CPU seconds of whole processes, interleaved in one run; what is printed is the ratio (below 1: cheaper than Trivy
+alone). Goals: cold at most 0.9, warm at most 1.2.   python benchmarks/scan.py [OCI_LAYOUT]     without one, a layout
+with 60 MB of files is made
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The command line ``dockwarden``: the table of commands. Findings go to stdout or ``-o``, messages to stderr.
 
-Exit codes are part of the interface (``Exit``). An error is one line and a hint; its traceback is shown with ``--debug`` alone.
+Exit codes are part of the interface (``Exit``). An error is one line and a hint; its traceback is shown with
+``--debug`` alone.
 """
 
 from __future__ import annotations

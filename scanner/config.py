@@ -1,7 +1,8 @@
 """Settings: frozen, read from the environment and an optional TOML file once, at the edge of the process.
 
-Every setting is ``DOCKWARDEN_<NAME>`` in the environment or ``name`` in the file (``--config`` or ``DOCKWARDEN_CONFIG``); the
-environment wins. With nothing set everything lives under ``./var``: SQLite, an embedded queue, a server on 127.0.0.1:8080.
+Every setting is ``DOCKWARDEN_<NAME>`` in the environment or ``name`` in the file (``--config`` or
+``DOCKWARDEN_CONFIG``); the environment wins. With nothing set everything lives under ``./var``: SQLite, an embedded
+queue, a server on 127.0.0.1:8080.
 """
 
 from __future__ import annotations
@@ -263,10 +264,12 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
 
 
 def audit_key(settings: Settings) -> Secret:
-    """The key that chains the audit log: as set, else made once and kept in ``home/audit_key``. Raises as `secret_key`.
+    """The key that chains the audit log: as set, else made once and kept in ``home/audit_key``.
 
-    Where processes are given a secret key to share and no audit key, it follows from that one: each would make its own otherwise, and
-    no chain would hold.
+    Raises as `secret_key`.
+
+    Where processes are given a secret key to share and no audit key, it follows from that one: each would make its
+    own otherwise, and no chain would hold.
     """
     if settings.secret_key and not settings.audit_key:
         shared = secret_key(settings).reveal().encode()
@@ -275,9 +278,11 @@ def audit_key(settings: Settings) -> Secret:
 
 
 def secret_key(settings: Settings) -> KeyRing:
-    """The key of token hashes, web sessions and stored secrets: as set, else made once and kept in ``home/secret_key`` (0600).
+    """The key of token hashes, web sessions and stored secrets: as set, else made once and kept in
+    ``home/secret_key`` (0600).
 
-    Processes that start together agree on one: the file appears complete or not at all. Raises UsageError for one that is too short.
+    Processes that start together agree on one: the file appears complete or not at all. Raises UsageError for one
+    that is too short.
     """
     current = _kept_key(settings.secret_key, settings.home / "secret_key", "SECRET_KEY")
     former = settings.home / PREVIOUS_KEY
@@ -290,12 +295,16 @@ PREVIOUS_KEY = "secret_key_previous"
 
 
 def new_secret_key(settings: Settings) -> None:
-    """Make another secret key under home; the one there was becomes the previous one. Raises UsageError when that cannot be."""
+    """Make another secret key under home; the one there was becomes the previous one.
+
+    Raises UsageError when that cannot be.
+    """
     current, former = settings.home / "secret_key", settings.home / PREVIOUS_KEY
     if settings.secret_key:
         raise UsageError(
             f"the key is set by {PREFIX}SECRET_KEY",
-            hint=f"set {PREFIX}SECRET_KEY_PREVIOUS to it and {PREFIX}SECRET_KEY to a new one of 32 random characters or more",
+            hint=f"set {PREFIX}SECRET_KEY_PREVIOUS to it and {PREFIX}SECRET_KEY to a new one of 32 random "
+            "characters or more",
         )
     if former.exists():
         raise UsageError(
@@ -328,9 +337,11 @@ def _kept_key(given: Secret, file: Path, setting: str) -> Secret:
 
 
 def keep_private(home: Path) -> None:
-    """Make the directory of all state, for its owner alone, and close one that an earlier version or a person left open.
+    """Make the directory of all state, for its owner alone, and close one that an earlier version or a person left
+    open.
 
-    A directory of somebody else (a volume with a group of its own) or one that everybody shares (/tmp) is left as it is.
+    A directory of somebody else (a volume with a group of its own) or one that everybody shares (/tmp) is left as it
+    is.
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = home.stat()

@@ -90,7 +90,10 @@ class ImageError(ScannerError):
 
 
 class NotAnImage(ImageError):
-    """What the reference names is whole and well, but no container image: an attestation, a signature, a chart. Nobody's fault."""
+    """What the reference names is whole and well, but no container image: an attestation, a signature, a chart.
+
+    Nobody's fault.
+    """
 
     default_reason = "not_an_image"
 

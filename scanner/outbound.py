@@ -1,8 +1,9 @@
-"""Outgoing connections: every one resolves once, is vetted, and goes to the vetted address (no DNS rebinding), keeping SNI.
+"""Outgoing connections: every one resolves once, is vetted, and goes to the vetted address (no DNS rebinding),
+keeping SNI.
 
-Every answer is bounded in size, also decompressed, in time and in rate, its headers included.
-A registry's answer, a redirect or a webhook never chooses where we connect to. Link-local addresses (cloud metadata) and the
-like are always refused; loopback and private ranges by setting, because registries normally live there.
+Every answer is bounded in size, also decompressed, in time and in rate, its headers included. A registry's answer, a
+redirect or a webhook never chooses where we connect to. Link-local addresses (cloud metadata) and the like are
+always refused; loopback and private ranges by setting, because registries normally live there.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
 _COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291 section 2.5.5.1
-# Where clouds answer with credentials, outside the link-local ranges: EC2 on IPv6, Alibaba, Oracle, Azure's wire server.
+# Where clouds answer with credentials, outside the link-local ranges: EC2 on IPv6, Alibaba, Oracle, Azure's wire
+# server.
 _METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
 _CONNECT, _READ, _MAX_ADDRESSES = 5.0, 30.0, 6
 _WINDOW_SECONDS, _MIN_RATE = 20.0, 64 << 10  # each window of waiting brings that many bytes a second
@@ -45,9 +47,11 @@ Resolver = Callable[[str, int], Sequence[str]]
 
 @dataclass(frozen=True)
 class Reach:
-    """How far connections may go. ``own``: host names that somebody chose; every other name was chosen by an answer (a redirect, a token
-    service), and may lead to the public internet and, by setting, to private ranges, but to this machine only
-    from this machine. None: all are own.
+    """How far connections may go.
+
+    ``own``: host names that somebody chose; every other name was chosen by an answer (a redirect, a token service),
+    and may lead to the public internet and, by setting, to private ranges, but to this machine only from this
+    machine. None: all are own.
 
     ``named``: a person named the own hosts on the command line, so they are reached wherever they are.
     """
@@ -98,7 +102,10 @@ def unwrap(address: Address) -> Address:
 
 
 def vet(address: Address, settings: Settings, *, loopback: bool | None = None) -> None:
-    """Raises RefusedError(reason="address_refused") for an address that we do not connect to. ``loopback`` None: as the setting says."""
+    """Raises RefusedError(reason="address_refused") for an address that we do not connect to.
+
+    ``loopback`` None: as the setting says.
+    """
     inner = unwrap(address)
     loopback = settings.allow_loopback_addresses if loopback is None else loopback
     never = inner.is_link_local or inner.is_multicast or inner.is_unspecified or inner in _METADATA
@@ -117,8 +124,11 @@ def vet(address: Address, settings: Settings, *, loopback: bool | None = None) -
 
 
 def split_address(text: str, base: str = "") -> SplitResult | None:
-    """The parts of an address that an answer gave, relative to ``base``. None for what is no address of http or https, in anybody's reading: two parsers that
-    disagree about a host are how requests are smuggled."""
+    """The parts of an address that an answer gave, relative to ``base``.
+
+    None for what is no address of http or https, in anybody's reading: two parsers that disagree about a host are
+    how requests are smuggled.
+    """
     try:
         text = urljoin(base, text)
         parts, other = urlsplit(text), httpx.URL(text)
@@ -136,7 +146,8 @@ def look_up(host: str, port: int) -> Sequence[str]:
 def resolve(
     host: str, port: int, settings: Settings, reach: Reach | None = None, look: Resolver | None = None
 ) -> list[str]:
-    """Addresses of ``host``, each vetted: one bad address among them refuses the host, because whoever answers for that name is bad.
+    """Addresses of ``host``, each vetted: one bad address among them refuses the host, because whoever answers for
+    that name is bad.
 
     Raises RefusedError, or RemoteError(reason="unknown_host").
     """
@@ -157,7 +168,8 @@ def resolve(
 def connector(
     host: str, port: int, reach: Reach, *, timeout: float = _CONNECT, look: Resolver | None = None
 ) -> Callable[[], socket.socket]:
-    """Makes new TCP connections to one vetted address of ``host``: resolved once, and the first address that answers is kept.
+    """Makes new TCP connections to one vetted address of ``host``: resolved once, and the first address that answers
+    is kept.
 
     Raises RefusedError, or RemoteError(reason="unknown_host" or "registry_unreachable").
     """
@@ -184,9 +196,10 @@ class AnswerTooLarge(RemoteError):
 class _Exchange:
     """One request and its answer: until when it may take, and whether the answer comes at a useful rate.
 
-    httpx bounds each read, not all of them together: a byte every 29 seconds never times out. Only time spent waiting counts,
-    because a caller that decompresses or hashes slowly is not the server's fault. Each window is judged by itself: a server
-    that sends a gigabyte at once and then one byte a second would have a good average for hours.
+    httpx bounds each read, not all of them together: a byte every 29 seconds never times out. Only time spent
+    waiting counts, because a caller that decompresses or hashes slowly is not the server's fault. Each window is
+    judged by itself: a server that sends a gigabyte at once and then one byte a second would have a good average for
+    hours.
     """
 
     def __init__(self, ends: float) -> None:
@@ -407,10 +420,11 @@ class OpenAnswer:
             yield chunk
 
     def body(self, limit: int) -> bytes:
-        """The whole body, decompressed where the server compressed it although we asked it not to (some proxies always do).
+        """The whole body, decompressed where the server compressed it although we asked it not to (some proxies
+        always do).
 
-        What is decompressed is bounded before it is made: 64 KiB of gzip can hold 64 MiB. Raises AnswerTooLarge for more than
-        ``limit`` bytes on the wire or decompressed, httpx.DecodingError, httpx.HTTPError.
+        What is decompressed is bounded before it is made: 64 KiB of gzip can hold 64 MiB. Raises AnswerTooLarge for
+        more than ``limit`` bytes on the wire or decompressed, httpx.DecodingError, httpx.HTTPError.
         """
         if self.encoding == "identity":
             return b"".join(self.chunks(limit))
@@ -471,10 +485,14 @@ class HttpClient:
         content: bytes | None = None,
         auth: httpx.Auth | None = None,
     ) -> Iterator[OpenAnswer]:
-        """Send a request and hand over the answer, its body unread. ``seconds`` bounds the whole exchange, ``header_seconds`` all
-        that comes before the body, ``read_seconds`` the wait for each piece (None: as the client was made). Whatever is read must come at 64 KiB/s, judged every 20 seconds.
+        """Send a request and hand over the answer, its body unread.
 
-        Raises httpx.HTTPError, RefusedError for addresses that are not allowed, RemoteError for a host that there is not.
+        ``seconds`` bounds the whole exchange, ``header_seconds`` all that comes before the body, ``read_seconds``
+        the wait for each piece (None: as the client was made). Whatever is read must come at 64 KiB/s, judged every
+        20 seconds.
+
+        Raises httpx.HTTPError, RefusedError for addresses that are not allowed, RemoteError for a host that there is
+        not.
         """
         timeout = self._http.timeout
         if read_seconds is not None:
@@ -517,9 +535,10 @@ def http_client(
     ends: float | None = None,
     look: Resolver | None = None,
 ) -> HttpClient:
-    """The only way Dockwarden speaks HTTP to others: vetted addresses, bounded answers, no proxies or credentials from the environment, no
-    automatic redirects, no content encodings asked for. ``own`` and ``named``: see ``Reach``;
-    ``ends``: a moment of the monotonic clock after which nothing is read any more."""
+    """The only way Dockwarden speaks HTTP to others: vetted addresses, bounded answers, no proxies or credentials
+    from the environment, no automatic redirects, no content encodings asked for. ``own`` and ``named``: see
+    ``Reach``; ``ends``: a moment of the monotonic clock after which nothing is read any more.
+    """
     reach = Reach(settings, None if own is None else frozenset(map(plain_name, own)), named)
     transport = _PacedTransport(
         context or tls_context(ca_file, verify=verify),

@@ -1,8 +1,8 @@
 """Discovery of plug-ins: one class per module of a room, found by looking, never registered by hand.
 
-A room is a package with a ``base.py`` that defines its contract. Every other public module of the package holds exactly one
-concrete subclass of the contract, whose ``id`` is the module's name in kebab case. Anything else fails loudly at start-up:
-a plug-in that exists but is silently never used would be a hole.
+A room is a package with a ``base.py`` that defines its contract. Every other public module of the package holds
+exactly one concrete subclass of the contract, whose ``id`` is the module's name in kebab case. Anything else fails
+loudly at start-up: a plug-in that exists but is silently never used would be a hole.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ def ids(room: str) -> tuple[str, ...]:
 
 
 def discover(room: str, contract: type[T]) -> Mapping[str, T]:
-    """Instances of every plug-in of the package ``room``, by id, sorted. Modules named ``base`` or with a leading ``_`` are not plug-ins.
+    """Instances of every plug-in of the package ``room``, by id, sorted.
 
-    Raises PluginError for a module with no or several plug-ins, an id that is not the module's name, or a missing docstring.
+    Modules named ``base`` or with a leading ``_`` are not plug-ins.
+
+    Raises PluginError for a module with no or several plug-ins, an id that is not the module's name, or a missing
+    docstring.
     """
     package = importlib.import_module(room)
     found: dict[str, T] = {}

@@ -1,7 +1,9 @@
-"""The queue: Celery as a wake-up call. A message is ``kick(scan_id)``, acknowledged early, harmless to lose, repeat or forge.
+"""The queue: Celery as a wake-up call.
 
-The database holds the truth: no result backend, no chords, no ETA, no retries by the broker. Workers look into the database by
-themselves every few seconds too, so a broker that is gone costs seconds, not scans.
+A message is ``kick(scan_id)``, acknowledged early, harmless to lose, repeat or forge.
+
+The database holds the truth: no result backend, no chords, no ETA, no retries by the broker. Workers look into the
+database by themselves every few seconds too, so a broker that is gone costs seconds, not scans.
 """
 
 from __future__ import annotations
@@ -56,8 +58,10 @@ def make_app(settings: Settings, broker: str = "") -> Celery:
 
 
 def enqueue(app: Celery, scan_id: str, lane: Lane) -> bool:
-    """Nudge a worker of this lane, after commit. Never raises and takes half a second at most: workers find what nobody nudged them
-    about. False: the nudge was lost. After one that was lost, none is tried for a moment: whoever records many scans is not held up.
+    """Nudge a worker of this lane, after commit.
+
+    Never raises and takes half a second at most: workers find what nobody nudged them about. False: the nudge was
+    lost. After one that was lost, none is tried for a moment: whoever records many scans is not held up.
     """
     if app.conf.broker_url == "memory://" or time.monotonic() < _silent_until.get(app, 0.0):
         return False
@@ -84,8 +88,11 @@ def reachable(app: Celery) -> bool:
 
 
 def _writer(app: Celery) -> Connection:
-    """A connection to publish on. Its patience is short, unlike that of the listener's, and it does not try again: kombu would sleep
-    for two seconds first, whatever ``retry=False`` says."""
+    """A connection to publish on.
+
+    Its patience is short, unlike that of the listener's, and it does not try again: kombu would sleep for two
+    seconds first, whatever ``retry=False`` says.
+    """
     options: dict[str, float] = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
     if app.conf.broker_url.startswith(("redis", "unix")):
         options |= {"socket_timeout": _SOCKET_SECONDS, "socket_connect_timeout": _SOCKET_SECONDS}

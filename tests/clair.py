@@ -1,4 +1,6 @@
-"""A real Clair v4 for tests: its own database in the tests' PostgreSQL, updaters off, vulnerabilities from a file that a test writes."""
+"""A real Clair v4 for tests: its own database in the tests' PostgreSQL, updaters off, vulnerabilities from a file
+that a test writes.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +128,9 @@ class Clair:
         end(self._process)
 
     def load(self, vulnerabilities: Iterable[Mapping[str, Any]], enrichments: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Import a file as an air-gapped site does, with ``clairctl import-updaters``: it replaces what the updater said before."""
+        """Import a file as an air-gapped site does, with ``clairctl import-updaters``: it replaces what the updater
+        said before.
+        """
         file = self.directory / "updates.json"
         lines = [*_entries("debian/updater", "vulnerability", "Vuln", list(vulnerabilities))]
         lines += _entries(CVSS_ENRICHER, "enrichment", "Enrichment", list(enrichments))

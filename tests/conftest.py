@@ -108,9 +108,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, sample_layouts: Path) -> It
     database.import_file(Settings(home=home), sample_layouts / "advisories")
     log = home / "log"
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "DOCKWARDEN_HOME": str(home), "DOCKWARDEN_PORT": str(port), "HOME": str(home),
-        "DOCKWARDEN_RATE_LIMITS": "false", **shifted_clock(),
-    }  # fmt: skip
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "DOCKWARDEN_HOME": str(home),
+        "DOCKWARDEN_PORT": str(port),
+        "HOME": str(home),
+        "DOCKWARDEN_RATE_LIMITS": "false",
+        **shifted_clock(),
+    }
     process = spawn([sys.executable, "-m", "scanner.cli", "serve"], log, environment)
     wait_for(lambda: listening(port) and _ready(port), "dockwarden serve", log, 60)
     match = re.search(r"not shown again: (dw_\S+)", log.read_text())

@@ -1,4 +1,6 @@
-"""Real databases for tests: a PostgreSQL cluster of our own and SQLite files, migrated once and copied for every test."""
+"""Real databases for tests: a PostgreSQL cluster of our own and SQLite files, migrated once and copied for every
+test.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ _TEMPLATE = "migrated"
 
 @dataclass(frozen=True)
 class Cluster:
-    """A PostgreSQL server on a unix socket of its own. It runs as ``postgres`` when we are root: the server refuses root."""
+    """A PostgreSQL server on a unix socket of its own.
+
+    It runs as ``postgres`` when we are root: the server refuses root.
+    """
 
     binaries: Path
     home: Path

@@ -1,4 +1,6 @@
-"""A fleet of images in a store, as scans would have left it, without an image: what an engine says of each package is asked of the engine."""
+"""A fleet of images in a store, as scans would have left it, without an image: what an engine says of each package
+is asked of the engine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A real notary-signer and notary-server, and people who sign with the real docker and notary clients. All on the loopback."""
+"""A real notary-signer and notary-server, and people who sign with the real docker and notary clients.
+
+All on the loopback.
+"""
 
 from __future__ import annotations
 
@@ -35,22 +38,29 @@ class NotaryLab:
         ca = str(self.authority.file)
         signer = {
             "server": {
-                "grpc_addr": f"127.0.0.1:{self._signer_port}", "tls_cert_file": signer_crt, "tls_key_file": signer_key,
+                "grpc_addr": f"127.0.0.1:{self._signer_port}",
+                "tls_cert_file": signer_crt,
+                "tls_key_file": signer_key,
                 "client_ca_file": ca,
             },
             "logging": {"level": "info"},
             "storage": {"backend": "memory"},
-        }  # fmt: skip
+        }
         server = {
             "server": {"http_addr": f"127.0.0.1:{self.port}", "tls_cert_file": crt, "tls_key_file": key},
             "trust_service": {
-                "type": "remote", "hostname": "127.0.0.1", "port": str(self._signer_port), "tls_ca_file": ca,
-                "key_algorithm": "ecdsa", "tls_client_cert": crt, "tls_client_key": key,
+                "type": "remote",
+                "hostname": "127.0.0.1",
+                "port": str(self._signer_port),
+                "tls_ca_file": ca,
+                "key_algorithm": "ecdsa",
+                "tls_client_cert": crt,
+                "tls_client_key": key,
             },
             "caching": {"max_age": {"current_metadata": 0, "consistent_metadata": 0}},
             "logging": {"level": "info"},
             "storage": {"backend": "memory"},
-        }  # fmt: skip
+        }
         self._processes = [
             self._spawn("notary-signer", signer, self._signer_port),
             self._spawn("notary-server", server, self.port),
@@ -98,9 +108,14 @@ class Person:
 
     def _run(self, *command: str, **environment: str) -> str:
         variables = {
-            "PATH": os.environ["PATH"], "HOME": str(self.config), "DOCKER_CONFIG": str(self.config), "DOCKER_HOST": self.docker_host,
-            "DOCKER_CONTENT_TRUST_SERVER": self.server, **_PHRASES, **environment,
-        }  # fmt: skip
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.config),
+            "DOCKER_CONFIG": str(self.config),
+            "DOCKER_HOST": self.docker_host,
+            "DOCKER_CONTENT_TRUST_SERVER": self.server,
+            **_PHRASES,
+            **environment,
+        }
         done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout

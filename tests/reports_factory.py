@@ -26,7 +26,8 @@ from scanner.model.image import Image, ImageConfig, Layer
 from scanner.model.reference import Descriptor, Digest, Platform
 from scanner.model.scan import ImageReport, ScanReport
 
-# Evidence is as old as the run: policies judge the age of advisories by the real clock, so that a fixed date would expire.
+# Evidence is as old as the run: policies judge the age of advisories by the real clock, so that a fixed date would
+# expire.
 NOW = datetime.now(UTC).replace(microsecond=0)
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 

@@ -66,9 +66,14 @@ def _people(session: Any, key: Secret) -> None:
     policies.put(session, "production", START.replace("72h", "24h"), "sam", if_version=1)
     for subject, days in (("CVE-2026-1234", 9), ("root-user", 60)):
         asked = exemptions.request(
-            session, "shop", Person(dora.id, "dora"), images=[f"{fleet.HOST}/shop/service-0001"], subject=subject,
-            justification="The flaw is in a command that this service never calls.", expires_at=moment(session) + fleet.timedelta(days=days),
-        )  # fmt: skip
+            session,
+            "shop",
+            Person(dora.id, "dora"),
+            images=[f"{fleet.HOST}/shop/service-0001"],
+            subject=subject,
+            justification="The flaw is in a command that this service never calls.",
+            expires_at=moment(session) + fleet.timedelta(days=days),
+        )
     exemptions.approve(session, asked.id, Person(sam.id, "sam"), note="Until the next release.")
 
 
@@ -76,18 +81,38 @@ def filled(known: fleet.Fleet) -> Mapping[str, str]:
     """Pages by the name of their picture."""
     image = f"/images/{known.digest}"
     return {
-        "overview": "/overview", "images": "/images", "image": image, "image-layers": f"{image}?tab=layers", "compare": f"{image}/compare?with={known.other}",
-        "vulnerabilities": "/vulnerabilities", "vulnerability": f"/vulnerabilities/{known.vulnerability}", "scans": "/scans",
-        "policies": "/policies", "policy": "/policies/production", "policy-edit": "/policies/production/edit", "exemptions": "/exemptions",
-        "exemption-new": "/exemptions/new?subject=CVE-2026-1234", "registries": "/registries", "audit-log": "/audit-log", "settings": "/settings",
-        "settings-people": "/settings/people", "settings-projects": "/settings/projects", "settings-tokens": "/settings/tokens",
-    }  # fmt: skip
+        "overview": "/overview",
+        "images": "/images",
+        "image": image,
+        "image-layers": f"{image}?tab=layers",
+        "compare": f"{image}/compare?with={known.other}",
+        "vulnerabilities": "/vulnerabilities",
+        "vulnerability": f"/vulnerabilities/{known.vulnerability}",
+        "scans": "/scans",
+        "policies": "/policies",
+        "policy": "/policies/production",
+        "policy-edit": "/policies/production/edit",
+        "exemptions": "/exemptions",
+        "exemption-new": "/exemptions/new?subject=CVE-2026-1234",
+        "registries": "/registries",
+        "audit-log": "/audit-log",
+        "settings": "/settings",
+        "settings-people": "/settings/people",
+        "settings-projects": "/settings/projects",
+        "settings-tokens": "/settings/tokens",
+    }
 
 
 EMPTY = {
-    "overview-empty": "/overview", "images-empty": "/images", "vulnerabilities-empty": "/vulnerabilities", "scans-empty": "/scans",
-    "policies-empty": "/policies", "exemptions-empty": "/exemptions", "registries-empty": "/registries", "events-empty": "/events",
-}  # fmt: skip
+    "overview-empty": "/overview",
+    "images-empty": "/images",
+    "vulnerabilities-empty": "/vulnerabilities",
+    "scans-empty": "/scans",
+    "policies-empty": "/policies",
+    "exemptions-empty": "/exemptions",
+    "registries-empty": "/registries",
+    "events-empty": "/events",
+}
 FAILING = {"error": "/images/sha256:nothing", "images-none-fits": "/images?q=nothing+of+the+kind"}
 NARROW = ("overview", "images", "image", "policy-edit")
 

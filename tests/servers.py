@@ -1,4 +1,6 @@
-"""Real servers for tests, each on the loopback, in a directory of its own, ended with the test run however that ends."""
+"""Real servers for tests, each on the loopback, in a directory of its own, ended with the test run however that
+ends.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def free_port() -> int:
 
 
 def shifted_clock() -> dict[str, str]:
-    """The variables of a run with a shifted clock (``tests/shifted_clock``), for a child that is given no other of ours."""
+    """The variables of a run with a shifted clock (``tests/shifted_clock``), for a child that is given no other of
+    ours.
+    """
     own = ("LD_PRELOAD", "PYTHONPATH", "DONT_FAKE_MONOTONIC")
     return {name: value for name, value in os.environ.items() if name in own or name.startswith("FAKETIME")}
 
@@ -50,9 +54,14 @@ def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str] | No
     """A child that dies with us."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True,
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
             preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
-        )  # fmt: skip
+        )
 
 
 def wait_for(ready: object, what: str, log: Path, seconds: float = 30) -> None:
@@ -116,8 +125,15 @@ class Authority:
 
 
 def _certificate(
-    subject: x509.Name, public: ec.EllipticCurvePublicKey, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, days: int, authority: bool, hosts: Sequence[str]
-) -> x509.Certificate:  # fmt: skip
+    subject: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    days: int,
+    authority: bool,
+    hosts: Sequence[str],
+) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     builder = (
         x509.CertificateBuilder()
@@ -187,7 +203,8 @@ class Registry:
             lines.append("notifications:\n  endpoints:")
             for number, endpoint in enumerate(self.notifications):
                 lines.append(
-                    f'    - {{name: e{number}, url: "{endpoint["url"]}", timeout: 2s, threshold: 3, backoff: 1s, headers: {{Authorization: ["{endpoint["authorization"]}"]}}}}'
+                    f'    - {{name: e{number}, url: "{endpoint["url"]}", timeout: 2s, threshold: 3, backoff: '
+                    f'1s, headers: {{Authorization: ["{endpoint["authorization"]}"]}}}}'
                 )
         return "\n".join(lines) + "\n"
 

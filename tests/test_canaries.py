@@ -1,5 +1,6 @@
-"""Secrets stay where they were put: every secret field holds a word that is nowhere else, everything is used once, then all that a
-service prints, stores, sends and runs is searched for these words."""
+"""Secrets stay where they were put: every secret field holds a word that is nowhere else, everything is used once,
+then all that a service prints, stores, sends and runs is searched for these words.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +28,20 @@ from tests.test_end_to_end import _await, dockwarden
 from web import oidc
 
 PAGES = (
-    "/overview", "/images", "/scans", "/policies", "/registries", "/events", "/audit-log", "/vulnerabilities", "/exemptions", "/sign-in",
-    "/metrics", "/readyz", "/no/such/page",
-)  # fmt: skip
+    "/overview",
+    "/images",
+    "/scans",
+    "/policies",
+    "/registries",
+    "/events",
+    "/audit-log",
+    "/vulnerabilities",
+    "/exemptions",
+    "/sign-in",
+    "/metrics",
+    "/readyz",
+    "/no/such/page",
+)
 
 
 def canary(name: str) -> str:
@@ -88,7 +100,9 @@ def hidden() -> Secrets:
 
 @pytest.fixture
 def serving(hidden: Secrets, tmp_path: Path, sample_layouts: Path) -> Iterator[Dockwarden]:
-    """A server in its distributed form that logs all there is to log; its secrets are in a file, as they are in production."""
+    """A server in its distributed form that logs all there is to log; its secrets are in a file, as they are in
+    production.
+    """
     home, port = tmp_path / "home", free_port()
     (tmp_path / "redis").mkdir()
     database.import_file(Settings(home=home), sample_layouts / "advisories")
@@ -133,7 +147,9 @@ def _answers(server: Dockwarden) -> bool:
 
 
 class Watch(threading.Thread):
-    """Looks at the command line and the environment of every process on the machine, as anybody who is signed in there can."""
+    """Looks at the command line and the environment of every process on the machine, as anybody who is signed in
+    there can.
+    """
 
     def __init__(self, words: dict[str, str]) -> None:
         super().__init__(daemon=True)
@@ -190,7 +206,10 @@ def _files(base: Path) -> list[Path]:
 
 
 def _use(server: Dockwarden, hidden: Secrets, authority: Authority, layouts: Path, base: Path) -> str:
-    """Everything once: credentials that are right and wrong, a webhook, scans, the gate, pages, errors. Returns what was answered."""
+    """Everything once: credentials that are right and wrong, a webhook, scans, the gate, pages, errors.
+
+    Returns what was answered.
+    """
     said: list[str] = []
 
     def call(method: str, path: str, **more: object) -> httpx.Response:

@@ -1,5 +1,6 @@
-"""Every outgoing connection goes through the guard (``scanner.outbound``): nothing else in the code opens one, and nothing reads an answer
-past the guard's bounds on size, time and rate."""
+"""Every outgoing connection goes through the guard (``scanner.outbound``): nothing else in the code opens one, and
+nothing reads an answer past the guard's bounds on size, time and rate.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +17,27 @@ GUARD = Path("scanner/outbound.py")
 
 # Calls that open connections, by what is called.
 OPENING = {
-    "httpx.Client", "httpx.AsyncClient", "httpx.HTTPTransport", "httpx.AsyncHTTPTransport", "httpx.get", "httpx.post", "httpx.put", "httpx.patch",
-    "httpx.delete", "httpx.head", "httpx.options", "httpx.request", "httpx.stream", "httpcore.ConnectionPool", "httpcore.SyncBackend",
-    "socket.create_connection", "ssl.get_server_certificate", "asyncio.open_connection", "http.client.HTTPConnection", "http.client.HTTPSConnection",
-}  # fmt: skip
+    "httpx.Client",
+    "httpx.AsyncClient",
+    "httpx.HTTPTransport",
+    "httpx.AsyncHTTPTransport",
+    "httpx.get",
+    "httpx.post",
+    "httpx.put",
+    "httpx.patch",
+    "httpx.delete",
+    "httpx.head",
+    "httpx.options",
+    "httpx.request",
+    "httpx.stream",
+    "httpcore.ConnectionPool",
+    "httpcore.SyncBackend",
+    "socket.create_connection",
+    "ssl.get_server_certificate",
+    "asyncio.open_connection",
+    "http.client.HTTPConnection",
+    "http.client.HTTPSConnection",
+}
 TYPES = {"httpx.Client", "httpx.AsyncClient"}
 # Libraries whose only use is to open connections of their own.
 LIBRARIES = {
@@ -124,7 +142,8 @@ def test_what_is_allowed_is_there() -> None:
     assert set(ALLOWED) <= there
 
 
-# Ways to send a request or to read an answer that httpx offers. The guard's client has ``open`` and ``ask`` instead, whose answers are bounded.
+# Ways to send a request or to read an answer that httpx offers. The guard's client has ``open`` and ``ask`` instead,
+# whose answers are bounded.
 SENDING = {"get", "post", "put", "patch", "delete", "head", "options", "request", "send", "stream"}
 READING = {"iter_raw", "iter_bytes", "iter_text", "iter_lines", "aiter_bytes", "aiter_raw"}
 # What other modules may take from httpx: kinds of error, names of status codes, values.

@@ -1,4 +1,6 @@
-"""Signing with the real clients turns the service's decision from deny to allow; taking the signer out turns it back."""
+"""Signing with the real clients turns the service's decision from deny to allow; taking the signer out turns it
+back.
+"""
 
 from __future__ import annotations
 
@@ -108,9 +110,15 @@ def _follow(
     # The command line says the same, without the service.
     (tmp / "trust.json").write_text(json.dumps(document))
     told = dockwarden(
-        Settings(home=tmp / "home"), "trust", "inspect", image, "--ca-file", str(authority.file), "--trust",
+        Settings(home=tmp / "home"),
+        "trust",
+        "inspect",
+        image,
+        "--ca-file",
+        str(authority.file),
+        "--trust",
         f"notary-v1={tmp / 'trust.json'}",
-    )  # fmt: skip
+    )
     assert told.returncode == 0, told.stdout + told.stderr
     assert "✓ verified" in told.stdout
     assert "alice" in told.stdout

@@ -1,4 +1,6 @@
-"""The main path on real parts: a push to a real registry becomes a decision in the API and on the page; every source tells the same."""
+"""The main path on real parts: a push to a real registry becomes a decision in the API and on the page; every source
+tells the same.
+"""
 
 from __future__ import annotations
 

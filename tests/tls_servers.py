@@ -62,7 +62,8 @@ http {{
     ssl_certificate {self.certificate};
     ssl_certificate_key {self.key};
     {self.directives}
-    location / {{ proxy_pass http://{self.upstream}; proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto https; }}
+    location / {{ proxy_pass http://{self.upstream};
+        proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto https; }}
   }}
 }}
 """
@@ -109,7 +110,9 @@ class OpenSsl:
 def self_signed(
     directory: Path, *arguments: str, hosts: str = "DNS:localhost,IP:127.0.0.1", days: int = 365
 ) -> tuple[Path, Path]:
-    """A certificate that vouches for itself, made by openssl with these arguments (``-newkey rsa:1024``, ``-sha1`` …)."""
+    """A certificate that vouches for itself, made by openssl with these arguments (``-newkey rsa:1024``, ``-sha1``
+    …).
+    """
     directory.mkdir(parents=True, exist_ok=True)
     crt, key = directory / "self.crt", directory / "self.key"
     command = [

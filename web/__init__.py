@@ -33,7 +33,9 @@ class App(OpenAPI):
 def create_app(
     settings: Settings | None = None, database: Database | None = None, celery: Celery | None = None
 ) -> OpenAPI:
-    """The WSGI application. Without arguments, as a server's factory, settings come from the environment and logging is set up.
+    """The WSGI application.
+
+    Without arguments, as a server's factory, settings come from the environment and logging is set up.
 
     Nothing is opened before the first request; a database that is not at head is ``serve``'s to refuse.
     """

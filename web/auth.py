@@ -1,8 +1,9 @@
 """Who asks, and whether they may. Closed by default: a route that names no permission answers nobody.
 
-``@permission("scan")`` under a route is its row in the permission table; ``guard`` reads that table before anything else of a
-request is looked at, so 401 and 403 come before 404 and 422. Two ways in: an API token in ``Authorization: Bearer``, or a web
-session in a cookie, for which every changing request must also prove that it comes from our own pages.
+``@permission("scan")`` under a route is its row in the permission table; ``guard`` reads that table before anything
+else of a request is looked at, so 401 and 403 come before 404 and 422. Two ways in: an API token in ``Authorization:
+Bearer``, or a web session in a cookie, for which every changing request must also prove that it comes from our own
+pages.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ def permission(
 ) -> Callable[[View], View]:
     """The row of a view in the permission table. Under the route: ``@api.get(...)`` above, this below.
 
-    ``authenticate`` replaces the usual way to find the principal, for a view that finds it in its own single query; it may leave
-    the answer in ``g.ready``, which is given only to a principal with the permission. ``admit`` judges a public view's caller by the
-    headers alone, before a long or late body is read: it returns how many bytes may be, or raises RefusedError.
+    ``authenticate`` replaces the usual way to find the principal, for a view that finds it in its own single query;
+    it may leave the answer in ``g.ready``, which is given only to a principal with the permission. ``admit`` judges
+    a public view's caller by the headers alone, before a long or late body is read: it returns how many bytes may
+    be, or raises RefusedError.
     """
     if name not in (PUBLIC, SIGNED_IN, *SCOPES):
         raise ValueError(f"no such permission: {name}")
@@ -108,7 +110,10 @@ def everywhere() -> None:
 
 
 def project_named(name: str) -> str:
-    """A project that the principal sees. Raises NotFoundError for one that is not there, and one that is not theirs, alike."""
+    """A project that the principal sees.
+
+    Raises NotFoundError for one that is not there, and one that is not theirs, alike.
+    """
     with services().database.read() as session:
         return projects.named(session, principal(), name)
 
@@ -226,9 +231,11 @@ def cookie_name() -> str:
 
 
 def check_same_origin() -> None:
-    """A changing request with a cookie must come from our own pages: by where it came from, and by a token only they know.
+    """A changing request with a cookie must come from our own pages: by where it came from, and by a token only they
+    know.
 
-    ``Sec-Fetch-Site`` is written by the browser and cannot be forged by a page; older ones send ``Origin``; neither: refused.
+    ``Sec-Fetch-Site`` is written by the browser and cannot be forged by a page; older ones send ``Origin``; neither:
+    refused.
     """
     if request.method in _SAFE_METHODS:
         return
@@ -245,7 +252,10 @@ def check_same_origin() -> None:
 
 
 def check_origin() -> None:
-    """Refuse what another site makes a browser send. Also for the sign-in form, where there is no session yet to tie a token to."""
+    """Refuse what another site makes a browser send.
+
+    Also for the sign-in form, where there is no session yet to tie a token to.
+    """
     fetch_site = request.headers.get("Sec-Fetch-Site", "")
     if fetch_site:
         allowed = fetch_site in ("same-origin", "none")
@@ -258,7 +268,9 @@ def check_origin() -> None:
 
 
 def csrf_token() -> str:
-    """The token of the session's forms: derived from the session, so there is nothing to store and nothing to expire apart from it."""
+    """The token of the session's forms: derived from the session, so there is nothing to store and nothing to expire
+    apart from it.
+    """
     session_id = g.get("web_session") or request.cookies.get(cookie_name(), "")
     return hmac.new(services().secret_key.reveal().encode(), b"csrf|" + session_id.encode(), hashlib.sha256).hexdigest()
 
@@ -293,9 +305,14 @@ def begin_at_provider(target: str) -> Response:
     location = _provider().address(attempt, _redirect_uri())
     response = Response(status=303, headers={"Location": location})
     response.set_cookie(
-        _attempt_cookie(), base64.urlsafe_b64encode(sealed).decode(), path="/", secure=https(services().settings), httponly=True,
-        samesite="Lax", max_age=600,
-    )  # fmt: skip
+        _attempt_cookie(),
+        base64.urlsafe_b64encode(sealed).decode(),
+        path="/",
+        secure=https(services().settings),
+        httponly=True,
+        samesite="Lax",
+        max_age=600,
+    )
     return response
 
 
@@ -306,9 +323,12 @@ def provider_name() -> str:
 
 
 def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
-    """Take what the identity provider sends the browser back with, and begin a web session. Returns also where to go.
+    """Take what the identity provider sends the browser back with, and begin a web session.
 
-    Raises RefusedError: the answer is not to a request of this browser's, or does not hold, or its groups may not sign in.
+    Returns also where to go.
+
+    Raises RefusedError: the answer is not to a request of this browser's, or does not hold, or its groups may not
+    sign in.
     """
     if services().settings.rate_limits:
         services().throttle.take("sign-in-address", source_of(request.remote_addr), SIGN_IN_ADDRESS)
@@ -365,7 +385,10 @@ def _redirect_uri() -> str:
 
 
 def sign_in_with_token(text: str) -> Callable[[Response], Response]:
-    """Begin a web session with an API token, which is all there is after the first run. Raises as `sign_in_with_password`."""
+    """Begin a web session with an API token, which is all there is after the first run.
+
+    Raises as `sign_in_with_password`.
+    """
     check_origin()
     places.take(text[:11], cookie_name())
     with services().database.read() as session:
@@ -397,7 +420,9 @@ def sign_out() -> Callable[[Response], Response]:
 
 
 def change_own_password(current: str, new: str) -> None:
-    """See `scanner.services.accounts.change_own_password`; a guess at the current one counts as one at the sign-in form."""
+    """See `scanner.services.accounts.change_own_password`; a guess at the current one counts as one at the sign-in
+    form.
+    """
     account_use_cases.require_own_password(principal())
     if services().settings.rate_limits:
         services().throttle.take("own-password", principal().id, SIGN_IN_ACCOUNT)

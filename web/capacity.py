@@ -1,8 +1,10 @@
-"""Capacity by kind of route, and the way from the event loop to a thread: a stranger or a slow page takes none of the gate's.
+"""Capacity by kind of route, and the way from the event loop to a thread: a stranger or a slow page takes none of
+the gate's.
 
-The event loop receives each request whole before a thread sees it. A thread is held by a request that is ready to be answered, never by
-one that is still arriving, and never by a reader who is slow to take a finished answer. Each kind of route has threads of its own and a
-bounded queue before them; a request that finds the queue full gets 503 with Retry-After at once.
+The event loop receives each request whole before a thread sees it. A thread is held by a request that is ready to be
+answered, never by one that is still arriving, and never by a reader who is slow to take a finished answer. Each kind
+of route has threads of its own and a bounded queue before them; a request that finds the queue full gets 503 with
+Retry-After at once.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ _TELL_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of route. ``threads`` answer at once, ``waiting`` more requests queue, none longer than ``patience`` seconds."""
+    """A kind of route.
+
+    ``threads`` answer at once, ``waiting`` more requests queue, none longer than ``patience`` seconds.
+    """
 
     name: str
     threads: int
@@ -162,7 +167,10 @@ class Busy(Exception):
 
 
 class Pool:
-    """The threads of one kind of route. They are daemons: a request that hangs does not keep the process from ending."""
+    """The threads of one kind of route.
+
+    They are daemons: a request that hangs does not keep the process from ending.
+    """
 
     def __init__(self, app: WSGIApplication, kind: Kind) -> None:
         self._app, self._kind = app, kind
@@ -276,7 +284,10 @@ def refusal(status: int, environ: Mapping[str, Any]) -> Answer:
     body, kind = orjson.dumps(document), b"application/problem+json"
     path = environ["PATH_INFO"]
     if "text/html" in environ.get("HTTP_ACCEPT", "") and not path.startswith(("/api/", "/webhooks/", "/adapters/")):
-        text = f"<!doctype html><html lang=en><title>{document['title']}</title><h1>{document['title']}</h1><p>{detail}. {hint}."
+        text = (
+            "<!doctype html><html "
+            f"lang=en><title>{document['title']}</title><h1>{document['title']}</h1><p>{detail}. {hint}."
+        )
         body, kind = text.encode(), b"text/html; charset=utf-8"
     headers = [(name.lower().encode(), value.encode()) for name, value in bare_headers()]
     headers += [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
@@ -360,7 +371,10 @@ class _Body:
         self.complete = False
 
     async def more(self, limit: int, seconds: float | None = None) -> None:
-        """Read to the end, or until ``limit`` is passed or the time is over: ``seconds``, else as its rate allows. Raises ConnectionError."""
+        """Read to the end, or until ``limit`` is passed or the time is over: ``seconds``, else as its rate allows.
+
+        Raises ConnectionError.
+        """
         while not self.complete and len(self.data) <= limit:
             allowed = _BODY_SECONDS + len(self.data) / _BODY_RATE if seconds is None else seconds
             try:

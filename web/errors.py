@@ -1,6 +1,9 @@
-"""Errors told to the caller: RFC 9457 problem documents for programs, a page for people. Never a traceback, never a secret.
+"""Errors told to the caller: RFC 9457 problem documents for programs, a page for people.
 
-``reason`` is the stable slug of ``scanner.errors``, ``hint`` what to do about it, ``request_id`` what to quote to an operator.
+Never a traceback, never a secret.
+
+``reason`` is the stable slug of ``scanner.errors``, ``hint`` what to do about it, ``request_id`` what to quote to an
+operator.
 """
 
 from __future__ import annotations
@@ -162,7 +165,9 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _bug(error: Exception) -> Response:
-    """The last boundary: whatever was not foreseen is ours to mend, is logged with its request id, and tells the caller nothing."""
+    """The last boundary: whatever was not foreseen is ours to mend, is logged with its request id, and tells the
+    caller nothing.
+    """
     log.exception("bug", extra={"request_id": request_id(), "endpoint": request.endpoint or ""})
     return problem(
         500,

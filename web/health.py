@@ -1,7 +1,9 @@
-"""Alive, ready, and what a monitoring system counts. Public, and therefore without a name of anything that was scanned.
+"""Alive, ready, and what a monitoring system counts.
 
-``/readyz`` tells apart what the service cannot answer without (its database) from what it can (a broker that is away only
-delays scans; recorded decisions are still answered).
+Public, and therefore without a name of anything that was scanned.
+
+``/readyz`` tells apart what the service cannot answer without (its database) from what it can (a broker that is away
+only delays scans; recorded decisions are still answered).
 """
 
 from __future__ import annotations
@@ -122,7 +124,10 @@ def _advisories(services: Services) -> Check:
 
 
 def _invariants(services: Services) -> Check:
-    """What the nightly look at the store's invariants found. One that does not hold is a fault of ours: the log names the rows."""
+    """What the nightly look at the store's invariants found.
+
+    One that does not hold is a fault of ours: the log names the rows.
+    """
     try:
         services.database.check_head()
         with services.database.read() as session:
@@ -140,7 +145,10 @@ class StoreCollector(Collector):
         self._services = services
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """See `Collector.collect`. While the database is away there is nothing to tell, and the scrape says so by its absence."""
+        """See `Collector.collect`.
+
+        While the database is away there is nothing to tell, and the scrape says so by its absence.
+        """
         build = GaugeMetricFamily("dockwarden_build_info", "The version that runs.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build

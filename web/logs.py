@@ -29,7 +29,10 @@ def redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutable
 
 
 def configure(settings: Settings) -> None:
-    """Set up logging of this process: JSON lines, or plain ones for a person. Called where a process starts, never on import."""
+    """Set up logging of this process: JSON lines, or plain ones for a person.
+
+    Called where a process starts, never on import.
+    """
     without_locals = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold passwords
     tracebacks = (
         structlog.processors.ExceptionRenderer(without_locals)

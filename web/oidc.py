@@ -1,7 +1,10 @@
-"""Signing in at an identity provider: OpenID Connect, authorization code with PKCE. Who somebody is comes from there; what they may is ours.
+"""Signing in at an identity provider: OpenID Connect, authorization code with PKCE.
 
-``verify`` is pure: a token's bytes, the provider's keys, what we expect and a clock. Around it is as much HTTP as it takes, all of it
-through the vetted client: the provider that an administrator configured names the addresses, and a browser never does.
+Who somebody is comes from there; what they may is ours.
+
+``verify`` is pure: a token's bytes, the provider's keys, what we expect and a clock. Around it is as much HTTP as it
+takes, all of it through the vetted client: the provider that an administrator configured names the addresses, and a
+browser never does.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, http_client
 from scanner.store.accounts import Identity
 
-# Signatures with the provider's private key only: never "none", and never an HMAC, whose key would be one that everybody can read.
+# Signatures with the provider's private key only: never "none", and never an HMAC, whose key would be one that
+# everybody can read.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 _LIMIT = 256 << 10
 _SECONDS = 15.0  # somebody waits in front of a browser
@@ -61,7 +65,10 @@ class Expected:
 
 
 def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
-    """The claims of an ID token, by OpenID Connect Core 3.1.3.7. Raises RefusedError(reason="oidc_refused") saying which step failed."""
+    """The claims of an ID token, by OpenID Connect Core 3.1.3.7.
+
+    Raises RefusedError(reason="oidc_refused") saying which step failed.
+    """
     try:
         decoded = jwt.decode(token, keys, algorithms=list(ALGORITHMS))  # steps 6 to 8: signature, algorithm
     except (JoseError, ValueError, KeyError, TypeError) as error:
@@ -90,7 +97,10 @@ def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
 
 
 class Provider:
-    """The configured identity provider. Its metadata and keys are read when they are first needed, and kept for an hour."""
+    """The configured identity provider.
+
+    Its metadata and keys are read when they are first needed, and kept for an hour.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -127,7 +137,10 @@ class Provider:
         return f"{base}{'&' if '?' in base else '?'}{urlencode(parameters, quote_via=quote)}"
 
     def identify(self, attempt: Attempt, code: str, redirect_uri: str) -> Identity:
-        """Who signed in. Raises RefusedError for an answer that does not hold, RemoteError for a provider that does not answer."""
+        """Who signed in.
+
+        Raises RefusedError for an answer that does not hold, RemoteError for a provider that does not answer.
+        """
         document = self._post(
             "token_endpoint",
             {
@@ -241,7 +254,10 @@ class Provider:
 
 
 def make(settings: Settings) -> Provider | None:
-    """The configured provider; None where people sign in with passwords only. Raises UsageError for settings that do not fit."""
+    """The configured provider; None where people sign in with passwords only.
+
+    Raises UsageError for settings that do not fit.
+    """
     return Provider(settings) if settings.oidc_issuer else None
 
 

@@ -1,8 +1,11 @@
-"""How often a sign-in may be tried, by place. Wrong passwords from elsewhere keep nobody out of a place where they signed in before.
+"""How often a sign-in may be tried, by place.
 
-A place is known by a cookie that a successful sign-in leaves (OWASP's device cookies), or by a session of the same user from the same
-address. It has a bucket of its own, which no other place can empty. Other places share the buckets of their address and, when many
-guess at once, those of the account and of the whole service: they are slowed down, and no account is ever locked.
+Wrong passwords from elsewhere keep nobody out of a place where they signed in before.
+
+A place is known by a cookie that a successful sign-in leaves (OWASP's device cookies), or by a session of the same
+user from the same address. It has a bucket of its own, which no other place can empty. Other places share the
+buckets of their address and, when many guess at once, those of the account and of the whole service: they are slowed
+down, and no account is ever locked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Around every request: an id, a bound on its size, and the headers a browser needs to hold our pages together.
 
-Trusted proxies are counted (``trusted_proxies``): with 0, ``X-Forwarded-*`` is what any caller may write, and is not read.
+Trusted proxies are counted (``trusted_proxies``): with 0, ``X-Forwarded-*`` is what any caller may write, and is not
+read.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 BODY_LIMIT = 1 << 20
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
-# A page's policy (dependencies: htmx 4 with its CSP extension needs a nonce and its own Trusted Types policy, nothing more).
+# A page's policy (dependencies: htmx 4 with its CSP extension needs a nonce and its own Trusted Types policy, nothing
+# more).
 _PAGE_CSP = (
-    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; font-src 'self'; "
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; img-src 'self' "
+    "data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; "
     "require-trusted-types-for 'script'; trusted-types htmx"
 )
@@ -48,7 +51,10 @@ _ID, _STARTED, _NONCE = "dockwarden.request_id", "dockwarden.started", "dockward
 
 @dataclass(slots=True)
 class Admission:
-    """A request whose body has not been read yet, judged by its headers. ``allowed``: bytes to read of it; None: refused."""
+    """A request whose body has not been read yet, judged by its headers.
+
+    ``allowed``: bytes to read of it; None: refused.
+    """
 
     allowed: int | None = None
 
@@ -72,7 +78,10 @@ def install(app: Flask, settings: Settings) -> None:
 
 
 class Envelope:
-    """Names a request before Flask sees it, and puts the headers on its answer. WSGI, because there it costs next to nothing."""
+    """Names a request before Flask sees it, and puts the headers on its answer.
+
+    WSGI, because there it costs next to nothing.
+    """
 
     def __init__(self, app: WSGIApplication, static_path: str | None) -> None:
         self._app = app
@@ -148,7 +157,9 @@ def _nonce(environ: WSGIEnvironment) -> str:
 
 
 def read_body(limit: int = BODY_LIMIT) -> bytes:
-    """The raw body, at most ``limit`` bytes, refused by its announced length before a byte is read, and by count where none is announced."""
+    """The raw body, at most ``limit`` bytes, refused by its announced length before a byte is read, and by count
+    where none is announced.
+    """
     asked: Request = request
     if (asked.content_length or 0) > limit:
         raise RequestEntityTooLarge(f"the body is larger than {limit} bytes")

@@ -1,9 +1,11 @@
-"""The web process: HTTP/1.1 by uvicorn on a listening socket that the supervisor owns, with a bound on all that a stranger can make last.
+"""The web process: HTTP/1.1 by uvicorn on a listening socket that the supervisor owns, with a bound on all that a
+stranger can make last.
 
-What uvicorn does not bound is bounded here: a connection that sends no request, a head that drips or never ends, a finished answer that
-nobody takes, the number of connections. Bodies are bounded in `web.capacity`. SIGTERM drains: the socket is closed to new
-connections (another process may go on accepting on it), requests in flight are answered, and a kept-alive connection is closed with an
-answer that says ``Connection: close``, because one that is closed while it is idle may just carry its next request.
+What uvicorn does not bound is bounded here: a connection that sends no request, a head that drips or never ends, a
+finished answer that nobody takes, the number of connections. Bodies are bounded in `web.capacity`. SIGTERM drains:
+the socket is closed to new connections (another process may go on accepting on it), requests in flight are answered,
+and a kept-alive connection is closed with an answer that says ``Connection: close``, because one that is closed
+while it is idle may just carry its next request.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ _SWEEP_SECONDS = 1.0
 _SWITCH_SECONDS = (
     0.001  # a page that renders gives the interpreter to a waiting gate call after so long, not after five times that
 )
-# Until a proxy or a client that is in the middle of its work has sent its next request; the same is given to requests in flight.
+# Until a proxy or a client that is in the middle of its work has sent its next request; the same is given to requests
+# in flight.
 DRAIN_SECONDS, _DRAIN_IDLE_SECONDS = 9, 3.0
 
 
@@ -43,7 +46,9 @@ class _HeadTooLarge(Exception):
 
 
 class _Transport:
-    """A transport whose ``close`` lets a caller who is still sending read the answer: closing at once would reset the connection."""
+    """A transport whose ``close`` lets a caller who is still sending read the answer: closing at once would reset
+    the connection.
+    """
 
     def __init__(self, transport: asyncio.Transport, closing: Callable[[], bool]) -> None:
         self._transport, self._closing = transport, closing
@@ -143,14 +148,19 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """See `HttpToolsProtocol.shutdown`. One that is idle is closed a little later, by the sweeper, and not under a request."""
+        """See `HttpToolsProtocol.shutdown`.
+
+        One that is idle is closed a little later, by the sweeper, and not under a request.
+        """
         if not self.idle:
             self.cycle.keep_alive = False
         self.head_since = time.monotonic()
 
 
 def _make_room(connections: set[Any]) -> None:
-    """Close the connection that has been waiting longest without a request: more cannot be open, and new ones must get in."""
+    """Close the connection that has been waiting longest without a request: more cannot be open, and new ones must
+    get in.
+    """
     waiting = [c for c in connections if c.idle and not c.transport.is_closing()]
     oldest = min(waiting, key=lambda c: c.head_since or float("inf"), default=None)
     if oldest is not None:
@@ -230,7 +240,10 @@ class _Server(Server):
 
 
 def serve(app: Any, listening: socket.socket, tell_ready: Callable[[], None] = lambda: None) -> None:
-    """Answer on ``listening`` with a WSGI application until SIGTERM or SIGINT, then drain. ``tell_ready`` is called when it answers."""
+    """Answer on ``listening`` with a WSGI application until SIGTERM or SIGINT, then drain.
+
+    ``tell_ready`` is called when it answers.
+    """
     sys.setswitchinterval(_SWITCH_SECONDS)
     _raise_file_limit()
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # at WARNING it writes a line for each malformed request
@@ -256,7 +269,9 @@ def serve(app: Any, listening: socket.socket, tell_ready: Callable[[], None] = l
 
 
 def run(settings: Settings, listening: socket.socket, tell_ready: Callable[[], None]) -> None:
-    """The web process of ``dockwarden serve``: one, with threads, so that SQLite, metrics and throttling see every request."""
+    """The web process of ``dockwarden serve``: one, with threads, so that SQLite, metrics and throttling see every
+    request.
+    """
     from web import create_app, logs
 
     logs.configure(settings)

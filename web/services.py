@@ -1,4 +1,7 @@
-"""What one running app needs: settings, the database, the queue. One frozen value, made by ``create_app``, never a global."""
+"""What one running app needs: settings, the database, the queue.
+
+One frozen value, made by ``create_app``, never a global.
+"""
 
 from __future__ import annotations
 

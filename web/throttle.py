@@ -1,7 +1,7 @@
 """Token buckets, in this process: what one source may ask for, whatever it tries.
 
-In memory on purpose: one web process serves SQLite, and several behind PostgreSQL multiply a limit by their number, which is
-no more than a constant. Flask-Limiter costs 0.8 ms on each limited request; this costs microseconds.
+In memory on purpose: one web process serves SQLite, and several behind PostgreSQL multiply a limit by their number,
+which is no more than a constant. Flask-Limiter costs 0.8 ms on each limited request; this costs microseconds.
 """
 
 from __future__ import annotations

@@ -411,11 +411,14 @@ def upgrade() -> None:
 
 
 def _immutable(table: str, condition: str, message: str) -> None:
-    """Refuse updates in the database itself: no code path of ours, and no other client, can rewrite what was decided."""
+    """Refuse updates in the database itself: no code path of ours, and no other client, can rewrite what was
+    decided.
+    """
     if op.get_bind().dialect.name == "sqlite":
         condition = condition.replace("TRUE", "1")
         op.execute(
-            f"CREATE TRIGGER {table}_immutable BEFORE UPDATE ON {table} WHEN {condition} BEGIN SELECT RAISE(ABORT, '{message}'); END"
+            f"CREATE TRIGGER {table}_immutable BEFORE UPDATE ON {table} WHEN {condition} BEGIN SELECT "
+            f"RAISE(ABORT, '{message}'); END"
         )
         return
     op.execute(

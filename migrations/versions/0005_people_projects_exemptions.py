@@ -1,7 +1,7 @@
 """people, projects, exemptions
 
-Projects own repositories, policies and members; users may come from an identity provider; what people accepted and what suppliers
-stated is kept beside the policies.
+Projects own repositories, policies and members; users may come from an identity provider; what people accepted and
+what suppliers stated is kept beside the policies.
 
 Revision ID: 0005
 Revises: 0004

@@ -64,6 +64,10 @@ def _row(subject: str, digest: str, config: dict[str, object]) -> dict[str, obje
     for diff_id in diff_ids[1:]:
         chain = "sha256:" + hashlib.sha256(f"{chain} {diff_id}".encode()).hexdigest()
     return {
-        "subject": subject, "digest": digest, "chain": chain, "layers": len(diff_ids), "history": len(history),
+        "subject": subject,
+        "digest": digest,
+        "chain": chain,
+        "layers": len(diff_ids),
+        "history": len(history),
         "created_at": datetime.fromisoformat(str(created)) if created else None,
-    }  # fmt: skip
+    }

@@ -1,6 +1,7 @@
 """what packages matched
 
-What an engine said of each package version of the fleet, what the evidence under each name rests on, revocations, and jobs.
+What an engine said of each package version of the fleet, what the evidence under each name rests on, revocations,
+and jobs.
 
 Revision ID: 0009
 Revises: 0008
@@ -113,9 +114,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
     )
     op.create_index("ix_job_ready", "job", ["state", "kind", "next_at"])
-    op.create_index(
-        "ux_job_key", "job", ["kind", "key"], unique=True, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE
-    )  # fmt: skip
+    op.create_index("ux_job_key", "job", ["kind", "key"], unique=True, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE)
 
 
 def downgrade() -> None:

@@ -1,7 +1,8 @@
 """evidence is about what was asked
 
-A scan of one platform of an index used to decide for the whole index. Verdicts and listed images that rest on such a scan go: the gate
-asks for a new scan. The evidence and its decisions stay. It is also noted of which scans the gate has told that they failed.
+A scan of one platform of an index used to decide for the whole index. Verdicts and listed images that rest on such a
+scan go: the gate asks for a new scan. The evidence and its decisions stay. It is also noted of which scans the gate
+has told that they failed.
 
 Revision ID: 0016
 Revises: 0015

@@ -1,7 +1,9 @@
-"""A writer of bbolt files (the format of Trivy's database), bottom-up from sorted data, and a bounded reader that trusts no page.
+"""A writer of bbolt files (the format of Trivy's database), bottom-up from sorted data, and a bounded reader that
+trusts no page.
 
-There is no kept library: the one on PyPI takes minutes for what takes a fifth of a second here. Written from the format that bbolt
-documents in its own sources: 4 KiB pages, two meta pages, sorted leaf and branch pages, small buckets inline.
+There is no kept library: the one on PyPI takes minutes for what takes a fifth of a second here. Written from the
+format that bbolt documents in its own sources: 4 KiB pages, two meta pages, sorted leaf and branch pages, small
+buckets inline.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ _NO_FREELIST = 0xFFFFFFFFFFFFFFFF
 _FILL = PAGE // 2
 _MAX_DEPTH = 32
 _PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
-# What one reader may read of a file in all: several times all of it. Pages that point at one another, or buckets that hold themselves,
-# would otherwise be read for ever: with 200 children a page, 32 levels are more pages than there are atoms.
+# What one reader may read of a file in all: several times all of it. Pages that point at one another, or buckets that
+# hold themselves, would otherwise be read for ever: with 200 children a page, 32 levels are more pages than there are
+# atoms.
 _READ_TIMES, _READ_LEAST = 4, 64 << 20
 
 Tree = Mapping[bytes, "bytes | Tree"]
@@ -263,7 +266,9 @@ def root_of(data: mmap.mmap | bytes, name: str = "the file") -> Bucket:
 
 
 def check(file: Path) -> None:
-    """Raises UsageError unless ``file`` begins as a whole bbolt file does: a valid meta page, and as long as that says."""
+    """Raises UsageError unless ``file`` begins as a whole bbolt file does: a valid meta page, and as long as that
+    says.
+    """
     with opened(file):
         pass
 

@@ -1,7 +1,7 @@
 """The live advisory database: generations beside one another, one link that says which is in force.
 
-A new database is copied in beside the live one, verified, and put in force by renaming the link; a scan that began with the
-former one ends with it. Killing us at any moment leaves the former one in force. Two generations are kept.
+A new database is copied in beside the live one, verified, and put in force by renaming the link; a scan that began
+with the former one ends with it. Killing us at any moment leaves the former one in force. Two generations are kept.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ class Generation:
 class Holdings:
     """What a database has advisories for: where an engine looks up anything else, finding nothing says nothing.
 
-    ``sources``: names of the sources with at least one advisory, as trivy-db names them: "debian 12", "pip::GitHub Security Advisory
-    Pip". ``rhel``: major releases that Red Hat's content sets are known of; the source "Red Hat" itself has no releases.
+    ``sources``: names of the sources with at least one advisory, as trivy-db names them: "debian 12", "pip::GitHub
+    Security Advisory Pip". ``rhel``: major releases that Red Hat's content sets are known of; the source "Red Hat"
+    itself has no releases.
     """
 
     sources: frozenset[str] = frozenset()
@@ -145,11 +146,13 @@ def status(settings: Settings) -> AdvisoryStatus:
 def import_file(settings: Settings, source: Path, *, newer_only: bool = False) -> Generation:
     """Verify ``source`` and put it in force.
 
-    ``source``: a directory with ``trivy.db`` and ``metadata.json`` (or ``db/`` holding them, and perhaps ``java-db/``), or the
-    ``db.tar.gz`` or ``javadb.tar.gz`` that trivy-db and trivy-java-db publish. What a source does not hold is kept from the one in force.
-    ``newer_only`` refuses a database built before the one in force: a mirror that went back in time would hide what became known since.
+    ``source``: a directory with ``trivy.db`` and ``metadata.json`` (or ``db/`` holding them, and perhaps
+    ``java-db/``), or the ``db.tar.gz`` or ``javadb.tar.gz`` that trivy-db and trivy-java-db publish. What a source
+    does not hold is kept from the one in force. ``newer_only`` refuses a database built before the one in force: a
+    mirror that went back in time would hide what became known since.
 
-    Raises UsageError for what is no database, ConflictError while another import runs. Then the former one stays in force.
+    Raises UsageError for what is no database, ConflictError while another import runs. Then the former one stays in
+    force.
     """
     if not source.exists():
         raise UsageError(f"there is no file {source}")
@@ -222,7 +225,9 @@ def _unpack(source: Path, fresh: Path) -> None:
 
 
 def _verify(generation: Generation, live: Path | None) -> Digest:
-    """A whole bbolt file that can be read, a schema that we know, dates, and an answer that the file itself proves right."""
+    """A whole bbolt file that can be read, a schema that we know, dates, and an answer that the file itself proves
+    right.
+    """
     try:
         found = generation.status()
         known_answer(generation.directory / "db" / "trivy.db")
@@ -232,15 +237,20 @@ def _verify(generation: Generation, live: Path | None) -> Digest:
     if found.updated_at is None or found.digest is None:
         raise UsageError("the database does not say when it was built", hint="metadata.json must hold UpdatedAt")
     if former and former.updated_at and found.updated_at < former.updated_at:
-        message = f"it was built on {found.updated_at:%Y-%m-%d %H:%M}, before the one in force ({former.updated_at:%Y-%m-%d %H:%M})"
+        message = (
+            f"it was built on {found.updated_at:%Y-%m-%d %H:%M}, before the one in force "
+            f"({former.updated_at:%Y-%m-%d %H:%M})"
+        )
         raise UsageError(message, reason="database_older", hint="to go back on purpose, import it as a file")
     return found.digest
 
 
 def known_answer(file: Path) -> None:
-    """Look one advisory up on the way that an engine takes: a source, a package of it, its advisory, the advisory's details.
+    """Look one advisory up on the way that an engine takes: a source, a package of it, its advisory, the advisory's
+    details.
 
-    Raises UsageError where there is none to be found: a database that answers nothing would make every image look clean.
+    Raises UsageError where there is none to be found: a database that answers nothing would make every image look
+    clean.
     """
     with bolt.opened(file) as root:
         details = root.bucket(b"vulnerability")

@@ -1,7 +1,9 @@
-"""Two feeds about what is being done with vulnerabilities: CISA's KEV catalogue (exploited, as a fact) and FIRST's EPSS (how likely).
+"""Two feeds about what is being done with vulnerabilities: CISA's KEV catalogue (exploited, as a fact) and FIRST's
+EPSS (how likely).
 
-Each is kept as a small SQLite file in which a few hundred CVEs are found in a millisecond, replaced whole by renaming a link, as the
-advisory database is. What no feed was asked about stays ``None`` in the evidence: not looked up, which a policy may not take for "no".
+Each is kept as a small SQLite file in which a few hundred CVEs are found in a millisecond, replaced whole by
+renaming a link, as the advisory database is. What no feed was asked about stays ``None`` in the evidence: not looked
+up, which a policy may not take for "no".
 """
 
 from __future__ import annotations
@@ -218,8 +220,11 @@ def _write(feed: Feed, file: Path) -> None:
         connection.execute("CREATE TABLE said (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
         connection.executemany("INSERT INTO score VALUES (?, ?)", sorted(feed.scores.items()))
         said = {
-            "version": feed.version, "dated": feed.dated.isoformat(), "imported": datetime.now(UTC).isoformat(), "content": content,
-        }  # fmt: skip
+            "version": feed.version,
+            "dated": feed.dated.isoformat(),
+            "imported": datetime.now(UTC).isoformat(),
+            "content": content,
+        }
         connection.executemany("INSERT INTO said VALUES (?, ?)", said.items())
 
 
@@ -238,8 +243,13 @@ def _status(file: Path, kind: str, mtime: int) -> AdvisoryStatus:
         with _opened(file) as connection:
             said = dict(connection.execute("SELECT name, value FROM said").fetchall())
             return AdvisoryStatus(
-                kind, said["version"], parse_time(said["dated"]), parse_time(said["imported"]), None, Digest("sha256:" + said["content"])
-            )  # fmt: skip
+                kind,
+                said["version"],
+                parse_time(said["dated"]),
+                parse_time(said["imported"]),
+                None,
+                Digest("sha256:" + said["content"]),
+            )
     except (sqlite3.Error, KeyError) as error:
         raise AdvisoriesUnavailable(
             f"the {kind} feed cannot be read", hint="dockwarden advisories import FILE"
@@ -266,8 +276,8 @@ def annotate(settings: Settings, report: EngineReport) -> EngineReport:
 def annotated(settings: Settings, items: Iterable[Vulnerability]) -> tuple[Vulnerability, ...]:
     """Vulnerabilities with ``known_exploited`` and ``epss``, matched by CVE id, own or alias.
 
-    Not in KEV is ``False``: the catalogue is the whole list. A CVE without an EPSS score stays ``None``: nobody has estimated it yet; what
-    has no CVE id at all is 0, because EPSS never speaks of it.
+    Not in KEV is ``False``: the catalogue is the whole list. A CVE without an EPSS score stays ``None``: nobody has
+    estimated it yet; what has no CVE id at all is 0, because EPSS never speaks of it.
     """
     found = tuple(items)
     wanted = sorted({cve for item in found for cve in _cves(item)})

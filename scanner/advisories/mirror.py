@@ -1,7 +1,8 @@
 """Fetching advisories from a site's own mirror: an OCI artifact of trivy-db's media type, or a file under a URL.
 
-A mirror is trusted to be reachable, not to be right: sizes are bounded, digests compared, redirects refused, and nothing that it calls
-a title, name or path is ever used as one. What comes down goes into a file of our own name, and is verified before it is in force.
+A mirror is trusted to be reachable, not to be right: sizes are bounded, digests compared, redirects refused, and
+nothing that it calls a title, name or path is ever used as one. What comes down goes into a file of our own name,
+and is verified before it is in force.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ _SECONDS = 3600.0  # an hour for 4 GiB is 1.2 MB/s
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came down. ``identity`` is what tells whether there is something new: a layer's digest, or an ETag; empty: it cannot be told.
-    ``file`` None: it is what we have already."""
+    """What came down.
+
+    ``identity`` is what tells whether there is something new: a layer's digest, or an ETag; empty: it cannot be
+    told. ``file`` None: it is what we have already.
+    """
 
     identity: str
     file: Path | None
@@ -82,13 +86,15 @@ def _file(settings: Settings, url: str, target: Path, have: str) -> Fetched:
     parts = urlsplit(url)
     if parts.scheme == "http" and parts.netloc not in settings.insecure_registries:
         raise UsageError(
-            f"{parts.netloc} would be asked over plain HTTP", reason="tls_required",
+            f"{parts.netloc} would be asked over plain HTTP",
+            reason="tls_required",
             hint="use https, or name it in DOCKWARDEN_INSECURE_REGISTRIES",
-        )  # fmt: skip
+        )
     if parts.username or parts.password:
         raise UsageError(
-            "a source's address must not hold a password", hint="put it into the file that DOCKWARDEN_REGISTRY_CREDENTIALS names"
-        )  # fmt: skip
+            "a source's address must not hold a password",
+            hint="put it into the file that DOCKWARDEN_REGISTRY_CREDENTIALS names",
+        )
     headers = {"If-None-Match": have} if have.startswith(('"', "W/")) else {}
     known = CredentialStore(settings, personal=False).find(parts.netloc)
     if known is not None:

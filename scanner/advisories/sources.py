@@ -1,6 +1,9 @@
-"""Where advisories come from, when each source was last asked, and how that went. Kept beside the database, in one small file.
+"""Where advisories come from, when each source was last asked, and how that went.
 
-The file is this directory's memory, not its truth: what is in force is what the links say. Losing it costs one download.
+Kept beside the database, in one small file.
+
+The file is this directory's memory, not its truth: what is in force is what the links say. Losing it costs one
+download.
 """
 
 from __future__ import annotations
@@ -91,7 +94,10 @@ def in_force(settings: Settings, name: str) -> AdvisoryStatus | None:
 
 @dataclass(frozen=True)
 class Overview:
-    """One source as people are shown it. ``status`` None: there is nothing of it; ``mirror`` empty: files are imported."""
+    """One source as people are shown it.
+
+    ``status`` None: there is nothing of it; ``mirror`` empty: files are imported.
+    """
 
     source: Source
     status: AdvisoryStatus | None
@@ -150,9 +156,12 @@ def due(settings: Settings, now: float | None = None) -> tuple[str, ...]:
 
 
 def update(settings: Settings, name: str) -> bool:
-    """Ask a source and put what is new in force. True: something is. Whatever happens is noted; what is raised is why it failed.
+    """Ask a source and put what is new in force.
 
-    The former one stays in force until the new one was verified, and when it was not. Raises ConflictError while another process does it.
+    True: something is. Whatever happens is noted; what is raised is why it failed.
+
+    The former one stays in force until the new one was verified, and when it was not. Raises ConflictError while
+    another process does it.
     """
     settings.advisories_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with database.only_one(settings.advisories_dir, f".update-{name}"):
@@ -195,7 +204,10 @@ def _take(settings: Settings, name: str, place: str, former: Source) -> mirror.F
 
 
 def import_file(settings: Settings, file: Path) -> AdvisoryStatus:
-    """Put a file in force: a feed where it is recognised as one, else a database. Raises UsageError, and then nothing changes."""
+    """Put a file in force: a feed where it is recognised as one, else a database.
+
+    Raises UsageError, and then nothing changes.
+    """
     kind = feeds.recognise(file)
     status = feeds.import_file(settings, file, kind) if kind else database.import_file(settings, file).status()
     name = kind or TRIVY

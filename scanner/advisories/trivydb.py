@@ -37,7 +37,8 @@ _WILL_NOT_FIX, _AFFECTED = 5, 2
 class Advisory:
     """``bucket`` is Trivy's name of the source: "debian 12", "alpine 3.20", "pip::GitHub Security Advisory Pip".
 
-    Operating systems give ``fixed`` (empty: no fix yet), languages ``vulnerable`` ranges with ``fixed`` as the patched version.
+    Operating systems give ``fixed`` (empty: no fix yet), languages ``vulnerable`` ranges with ``fixed`` as the
+    patched version.
     """
 
     id: str

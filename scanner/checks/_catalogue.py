@@ -17,10 +17,12 @@ _NOT_TOLD = (
 )
 _PLATFORM = "a choice of platform or procedure; an image shows nothing of it"
 
-# Whose rules we answer to. An item has checks that name it, or stands here with the reason why a machine cannot check it in an image.
+# Whose rules we answer to. An item has checks that name it, or stands here with the reason why a machine cannot check
+# it in an image.
 CIS = {f"4.{number}": "" for number in range(1, 13)} | {
     "4.5": "a setting of the client that pulls; a policy's `signature` rules ask whether this very image is signed",
-    "4.12": "signatures are no property of an image's content: a policy's `signature` rules verify them (Notary, cosign, Notation)",
+    "4.12": "signatures are no property of an image's content: a policy's `signature` rules verify them "
+    "(Notary, cosign, Notation)",
 }
 CIS_RUN = (
     {f"5.{number}": "" for number in range(1, 33)}
@@ -31,31 +33,109 @@ CIS_RUN = (
     | {f"7.{number}": "" for number in range(1, 10)}
     | {"7.2": _NOT_TOLD, "7.6": _NOT_TOLD, "7.8": _NOT_TOLD, "7.9": _NOT_TOLD}
 )
-PSS = dict.fromkeys(("windowsHostProcess", "hostNamespaces", "privileged", "capabilities_baseline", "hostPathVolumes", "hostPorts", "hostProbesAndHostLifecycle", "appArmorProfile", "seLinuxOptions", "procMount", "seccompProfile_baseline", "sysctls", "restrictedVolumes", "allowPrivilegeEscalation", "runAsNonRoot", "runAsUser", "seccompProfile_restricted", "capabilities_restricted", "procMount_restricted"), "")  # fmt: skip
+PSS = dict.fromkeys(
+    (
+        "windowsHostProcess",
+        "hostNamespaces",
+        "privileged",
+        "capabilities_baseline",
+        "hostPathVolumes",
+        "hostPorts",
+        "hostProbesAndHostLifecycle",
+        "appArmorProfile",
+        "seLinuxOptions",
+        "procMount",
+        "seccompProfile_baseline",
+        "sysctls",
+        "restrictedVolumes",
+        "allowPrivilegeEscalation",
+        "runAsNonRoot",
+        "runAsUser",
+        "seccompProfile_restricted",
+        "capabilities_restricted",
+        "procMount_restricted",
+    ),
+    "",
+)
 _FAMILY = "a rule about roles, secrets or networks of a cluster, not about a workload"
-KSV = {f"KSV-{number:04}": "" for number in (
-    1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26, 27, 28, 30, 32, 33, 34, 35, 36, 37, 102,
-    103, 104, 105, 106, 107, 109, 110, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125,
-)} | {
+KSV = {
+    f"KSV-{number:04}": ""
+    for number in (
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        8,
+        9,
+        10,
+        11,
+        12,
+        13,
+        14,
+        15,
+        16,
+        17,
+        18,
+        20,
+        21,
+        22,
+        23,
+        24,
+        25,
+        26,
+        27,
+        28,
+        30,
+        32,
+        33,
+        34,
+        35,
+        36,
+        37,
+        102,
+        103,
+        104,
+        105,
+        106,
+        107,
+        109,
+        110,
+        116,
+        117,
+        118,
+        119,
+        120,
+        121,
+        122,
+        123,
+        124,
+        125,
+    )
+} | {
     "KSV-0020": "a user above 10000 guards against nothing that user namespaces do not; `runs-as-root` judges the user",
     "KSV-0032": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
     "KSV-0033": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
     "KSV-0034": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
     "KSV-0035": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
-    "KSV-0037": "a policy's `when: workload.namespace == \"kube-system\"` says so",
+    "KSV-0037": 'a policy\'s `when: workload.namespace == "kube-system"` says so',
     "KSV-0102": "Tiller ended with Helm 2",
     "KSV-0107": "a rule about Deployments and their configuration of volumes that Kubernetes itself refuses",
     "KSV-0117": "`host-ports` judges every port of the node, privileged ones too",
     "KSV-0118": "the default security context is judged setting by setting",
-    "KSV-0122": _FAMILY, "KSV-0123": _FAMILY, "KSV-0124": _FAMILY,
+    "KSV-0122": _FAMILY,
+    "KSV-0123": _FAMILY,
+    "KSV-0124": _FAMILY,
     "KSV-0125": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
-}  # fmt: skip
+}
 DOCKLE = (
     {f"CIS-DI-{number:04}": "" for number in range(1, 12)}
     | {f"DKL-DI-{number:04}": "" for number in range(1, 7)}
     | {f"DKL-LI-{number:04}": "" for number in range(1, 4)}
     | {
-        "CIS-DI-0005": "Dockle reads a variable of the scanning host, which says nothing of the image; a policy's `signature` rules do"
+        "CIS-DI-0005": "Dockle reads a variable of the scanning host, which says nothing of the image; a "
+        "policy's `signature` rules do"
     }
 )
 TRIVY = {f"DS-{number:04}": "" for number in range(1, 32) if number not in (3, 18, 28)} | {
@@ -185,12 +265,16 @@ def markdown(checks: Iterable[Check]) -> str:
 
 
 _INTRODUCTION = [
-    "What is examined, what it rests on, and what it cannot see. An outcome is passed, failed with evidence (layer, path, instruction),",
-    "not applicable, or *incomplete*: what could not be examined is unknown, and unknown is never a pass. A history that was taken out,",
+    "What is examined, what it rests on, and what it cannot see. An outcome is passed, failed with evidence "
+    "(layer, path, instruction),",
+    "not applicable, or *incomplete*: what could not be examined is unknown, and unknown is never a pass. A "
+    "history that was taken out,",
     "PowerShell, or a layer that cannot be read all make incomplete what rests on them.",
     "",
-    "A policy selects checks by name (`check: root-user`), by tag (`tag: build`) or by what they answer to: `benchmark: cis-docker-1.6/4.1`,",
-    "`benchmark: dockle/CIS-DI-0007`, `benchmark: trivy/DS-0017`. A parameter is given in the rule: see [policies](policies.md). What an",
+    "A policy selects checks by name (`check: root-user`), by tag (`tag: build`) or by what they answer to: "
+    "`benchmark: cis-docker-1.6/4.1`,",
+    "`benchmark: dockle/CIS-DI-0007`, `benchmark: trivy/DS-0017`. A parameter is given in the rule: see "
+    "[policies](policies.md). What an",
     "image was built on, and whose a finding is: [bases](bases.md).",
     "",
 ]

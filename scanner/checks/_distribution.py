@@ -1,7 +1,9 @@
-"""Which files are a distribution's own, unchanged: a package of it lists them, and their bytes are those that it shipped.
+"""Which files are a distribution's own, unchanged: a package of it lists them, and their bytes are those that it
+shipped.
 
-dpkg keeps the MD5 of each file of a package (dpkg-deb(1), ``DEBIAN/md5sums``). MD5 is no proof against somebody who makes a file on
-purpose; whoever can do that to an image can write the list as well. It tells a program that was replaced or added afterwards.
+dpkg keeps the MD5 of each file of a package (dpkg-deb(1), ``DEBIAN/md5sums``). MD5 is no proof against somebody who
+makes a file on purpose; whoever can do that to an image can write the list as well. It tells a program that was
+replaced or added afterwards.
 """
 
 from __future__ import annotations

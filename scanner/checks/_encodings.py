@@ -1,7 +1,7 @@
 """Texts inside files in another form: UTF-16 and UTF-32, base64, and the escapes of JSON, YAML, JavaScript and URLs.
 
-A form is looked for by literals that it must contain, so a file without them costs one pass of RE2. What is decoded is bounded by the
-file: each block once, each nesting twice.
+A form is looked for by literals that it must contain, so a file without them costs one pass of RE2. What is decoded
+is bounded by the file: each block once, each nesting twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import re2
 
-# A line end, a space or a join of two texts as JSON, JSON in JSON, YAML, JavaScript, shells, Python and URLs write them.
+# A line end, a space or a join of two texts as JSON, JSON in JSON, YAML, JavaScript, shells, Python and URLs write
+# them.
 GLUE = (
     rb"(?:\n\s*(?:#|//|\*)|[\s\"'`,+|]|\\+(?:[nrt\"'/]|u00(?:0[9aAdD]|2[027])|x(?:0[9aAdD]|20)|0?1[25])|\\"
     rb"|%(?:25)*(?:0[9aAdD]|20|22)|&#(?:x[aAdD]|1[03]|32);|&quot;|<br ?/?>)"
@@ -61,7 +62,9 @@ def narrowed(data: bytes) -> Iterator[Reading]:
 
 
 def decoded(data: bytes, marks: re.Pattern[bytes]) -> Iterator[Reading]:
-    """The blocks of base64 in which ``marks`` (literals in base64) are found, decoded; lines that were wrapped are joined."""
+    """The blocks of base64 in which ``marks`` (literals in base64) are found, decoded; lines that were wrapped are
+    joined.
+    """
     flat = _LINE_END.sub(lambda m: b" " * len(m[0]), data) if b"\\" in data or b"%" in data else data
     block: list[bytes] = []
     start = end = 0
@@ -96,7 +99,9 @@ def from_base64(text: bytes) -> bytes | None:
 
 
 def as_text(data: bytes) -> str:
-    """A file of settings as text: UTF-16 and UTF-32 by their mark or by the zeros between the letters, otherwise UTF-8."""
+    """A file of settings as text: UTF-16 and UTF-32 by their mark or by the zeros between the letters, otherwise
+    UTF-8.
+    """
     for mark, name in (
         (b"\xff\xfe\x00\x00", "utf-32"),
         (b"\x00\x00\xfe\xff", "utf-32"),

@@ -1,7 +1,9 @@
-"""One corrected Dockerfile fragment for an image: every remedy that is a line, in the order in which a Dockerfile wants them.
+"""One corrected Dockerfile fragment for an image: every remedy that is a line, in the order in which a Dockerfile
+wants them.
 
-Lines of the image's own history that a check minds are written anew; what concerns accounts and modes becomes one RUN as root; what
-no line can mend is named at the end. Everything in it that came from the image is on one line and quoted, because it will be pasted.
+Lines of the image's own history that a check minds are written anew; what concerns accounts and modes becomes one
+RUN as root; what no line can mend is named at the end. Everything in it that came from the image is on one line and
+quoted, because it will be pasted.
 """
 
 from __future__ import annotations
@@ -150,7 +152,8 @@ def _mended_lines(
                 minded[item.history_index].append(result.check)
     history = read_history(config).instructions
     lines = {one.index: one for one in history}
-    # A line that cleans up, or an update that goes, takes the package lists from the lines behind it: those get their own.
+    # A line that cleans up, or an update that goes, takes the package lists from the lines behind it: those get their
+    # own.
     first = min((index for index in minded if index in lines and _uses_lists(lines[index])), default=None)
     for later in history:
         if first is not None and later.index > first and later.name == "RUN" and _needs_lists(later):

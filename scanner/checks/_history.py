@@ -1,9 +1,10 @@
 """An image's build history, read as what it is: Dockerfile instructions, and in every RUN a shell script.
 
-Builders write a line differently (classic ``/bin/sh -c #(nop) …``, BuildKit's ``RUN … # buildkit``, build arguments in front as ``|1 A=b``,
-other shells by SHELL). The script is parsed by a shell's grammar, so ``&&``, ``;``, new lines, pipes, subshells, functions, here documents
-and a shell inside a shell are all seen for what they are. A history is hostile: its length, depth and the grammar's own slow cases
-are bounded, and what was not understood is said, so that a check which found nothing can say that it does not know.
+Builders write a line differently (classic ``/bin/sh -c #(nop) …``, BuildKit's ``RUN … # buildkit``, build arguments
+in front as ``|1 A=b``, other shells by SHELL). The script is parsed by a shell's grammar, so ``&&``, ``;``, new
+lines, pipes, subshells, functions, here documents and a shell inside a shell are all seen for what they are. A
+history is hostile: its length, depth and the grammar's own slow cases are bounded, and what was not understood is
+said, so that a check which found nothing can say that it does not know.
 """
 
 from __future__ import annotations
@@ -47,12 +48,14 @@ _INSTRUCTION = re.compile(
     re.DOTALL,
 )
 _MOUNTS = re.compile(r"^(?:--(?:mount|network|security)=\S+\s+)+")
-# Tools that make layers without running anything in them, by how they sign: nothing in such a layer was done by a shell.
+# Tools that make layers without running anything in them, by how they sign: nothing in such a layer was done by a
+# shell.
 _TOOLS = re.compile(
     r"(?i)^(?:#|bazel |ko |jib|apko|nix|buildpacks?\b|paketo|lifecycle|umoci|crane|skopeo|rules_oci|debos)"
 )
 
-# A shell's own characters. BuildKit writes the shell in front of every script, so a line of it that has none is an exec form.
+# A shell's own characters. BuildKit writes the shell in front of every script, so a line of it that has none is an exec
+# form.
 _SYNTAX = re.compile(r"[|&;<>\n`]|\$\(")
 # BuildKit runs a here document that begins with ``#!`` as this file. Its text is not in the history.
 _HERE_DOCUMENTS = "/dev/pipes/"
@@ -64,11 +67,11 @@ _DECODERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One simple command: ``words`` without quotes, its name first, expansions as they are written (``$X``), and what stands before it
-    (``sudo``, ``env A=b``) taken off into ``wrappers``.
+    """One simple command: ``words`` without quotes, its name first, expansions as they are written (``$X``), and
+    what stands before it (``sudo``, ``env A=b``) taken off into ``wrappers``.
 
-    ``stdin`` are the commands whose output it reads through a pipe or redirection, ``substituted`` those inside its own words or in
-    variables that its words name. ``writes`` and ``reads`` are the files of its redirections,
+    ``stdin`` are the commands whose output it reads through a pipe or redirection, ``substituted`` those inside its
+    own words or in variables that its words name. ``writes`` and ``reads`` are the files of its redirections,
     ``here`` the texts of its here documents and here strings.
     """
 
@@ -116,8 +119,11 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One line. ``name`` is upper case, ``IMPORT`` for a layer that no Dockerfile instruction made, ``""`` where that is not known;
-    ``text`` is what follows the name. ``commands`` of a RUN, in the order in which they are written."""
+    """One line.
+
+    ``name`` is upper case, ``IMPORT`` for a layer that no Dockerfile instruction made, ``""`` where that is not
+    known; ``text`` is what follows the name. ``commands`` of a RUN, in the order in which they are written.
+    """
 
     index: int
     layer: int | None
@@ -138,7 +144,9 @@ class History:
         return (one for one in self.instructions if one.name == "RUN")
 
     def outcome(self, found: Sequence[Evidence]) -> Outcome:
-        """What a check of the history says that found this: without a find, passed only where all of it was understood."""
+        """What a check of the history says that found this: without a find, passed only where all of it was
+        understood.
+        """
         if found:
             return failed(found)
         return self.gaps[0] if self.gaps else Passed()
@@ -154,7 +162,10 @@ def failed(found: Sequence[Evidence]) -> Failed:
 
 
 def evidence(subject: ImageSubject, one: Instruction, message: str) -> Evidence:
-    """Evidence that points at an instruction, whether it made a layer or not. What is quoted from a hostile line is cut."""
+    """Evidence that points at an instruction, whether it made a layer or not.
+
+    What is quoted from a hostile line is cut.
+    """
     line = f"{one.name} {one.text}".strip()
     line, message = cut(line, _MAX_LINE), cut(message, _MAX_MESSAGE)
     if one.layer is not None:
@@ -185,8 +196,10 @@ def _read(entries: tuple[HistoryEntry, ...], layers: int, shell: tuple[str, ...]
 
 
 def _shells(entries: Sequence[HistoryEntry], shell: Sequence[str]) -> tuple[str, ...]:
-    """The shells that SHELL set, as they stand in front of a script, the longest first. Each holds until the next, and a base image's
-    may hold again, so every one of them is looked for in every line."""
+    """The shells that SHELL set, as they stand in front of a script, the longest first.
+
+    Each holds until the next, and a base image's may hold again, so every one of them is looked for in every line.
+    """
     found = {" ".join(shell)} if shell else set()
     for entry in entries[:_MAX_ENTRIES]:
         line = _NOP.sub("", entry.created_by.strip(), count=1)
@@ -231,7 +244,8 @@ def _instruction(index: int, entry: HistoryEntry, left: int, shells: Sequence[st
     match = _INSTRUCTION.match(line)
     if match:
         return Instruction(index, entry.layer, match[1], match[2].strip()), 0
-    # A root file system, or a tool's layer: no instruction ran in it. Before there is a root file system nothing can run.
+    # A root file system, or a tool's layer: no instruction ran in it. Before there is a root file system nothing can
+    # run.
     made_elsewhere = (
         entry.layer == 0 or _TOOLS.match(line) or (line and entry.comment.startswith(("buildkit.exporter", "Imported")))
     )
@@ -261,8 +275,11 @@ def _run(one: Instruction, text: str, left: int, shells: Sequence[str], buildkit
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """What the shell is given: the text without build arguments and without the shell. ``found``: it begins with a shell or with build
-    arguments; ``start``: where it stood; ``gap``: why it cannot be read."""
+    """What the shell is given: the text without build arguments and without the shell.
+
+    ``found``: it begins with a shell or with build arguments; ``start``: where it stood; ``gap``: why it cannot be
+    read.
+    """
 
     text: str
     found: bool = False
@@ -271,8 +288,9 @@ class _Text:
 
 
 def _script(text: str, shells: Sequence[str]) -> _Text:
-    """Arguments' values may hold spaces, so behind them the shell is looked for; of an exec form there is none, and its words are a
-    command as they are."""
+    """Arguments' values may hold spaces, so behind them the shell is looked for; of an exec form there is none, and
+    its words are a command as they are.
+    """
     if _ARGUMENTS.match(text):
         _, _, text = text.partition(" ")
         places = [m.end() for m in re.finditer(r" (?=\S)", text[:_MAX_SCRIPT])]
@@ -410,7 +428,9 @@ class _Script:
         return found
 
     def _redirect(self, found: list[Command], last: bool, targets: _Targets) -> list[Command]:
-        """Commands of a group or pipeline with the redirections behind it, which are those of all of them or of the last."""
+        """Commands of a group or pipeline with the redirections behind it, which are those of all of them or of the
+        last.
+        """
         changed: list[Command] = []
         places = {id(command): place for place, command in enumerate(self.commands)}
         for command in found:
@@ -434,7 +454,9 @@ class _Script:
                 self._inner(_word(child), ())
 
     def _heredoc(self, node: Node, body: Sequence[Command], own: Sequence[Command], depth: int) -> list[Command]:
-        """A here document: a script where a shell reads it; and what the grammar hangs behind its mark (``<<EOF | sh``, ``<<EOF && …``)."""
+        """A here document: a script where a shell reads it; and what the grammar hangs behind its mark (``<<EOF |
+        sh``, ``<<EOF && …``).
+        """
         found: list[Command] = []
         for child in node.named_children:
             if child.type not in ("heredoc_start", "heredoc_body", "heredoc_end", "file_redirect"):
@@ -549,5 +571,7 @@ def path_of(text: str, working_directory: str = "/") -> str:
 
 
 def address(url: str) -> str:
-    """A URL as it may be shown: without the name and password, and without the query, which are where credentials stand."""
+    """A URL as it may be shown: without the name and password, and without the query, which are where credentials
+    stand.
+    """
     return re.sub(r"(?<=://)[^/@\s]*@", "", url).partition("?")[0][:200]

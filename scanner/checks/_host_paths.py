@@ -19,9 +19,28 @@ SOCKETS = (
     "/run/k3s/containerd/containerd.sock",
     "\\\\.\\pipe\\docker_engine",
 )
-_SENSITIVE = ("/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr", "/bin", "/sbin", "/root", "/home",
-              "/var/lib/docker", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/etcd", "/var/run", "/run",
-              "/etc/kubernetes", "/var/log")  # fmt: skip
+_SENSITIVE = (
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/sys",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/root",
+    "/home",
+    "/var/lib/docker",
+    "/var/lib/containerd",
+    "/var/lib/kubelet",
+    "/var/lib/etcd",
+    "/var/run",
+    "/run",
+    "/etc/kubernetes",
+    "/var/log",
+)
 # Parts of these that programs mount for good reason, and that give nothing away.
 _HARMLESS = (
     "/etc/localtime",

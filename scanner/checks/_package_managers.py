@@ -1,4 +1,6 @@
-"""Package managers as a build uses them: what refreshes an index, what installs, and where they keep what they downloaded."""
+"""Package managers as a build uses them: what refreshes an index, what installs, and where they keep what they
+downloaded.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +23,56 @@ class Manager:
 
 MANAGERS = (
     Manager(
-        "apt", frozenset(("apt", "apt-get", "aptitude")), frozenset(("update",)),
-        frozenset(("install", "upgrade", "dist-upgrade", "full-upgrade", "safe-upgrade", "build-dep", "satisfy", "reinstall")),
+        "apt",
+        frozenset(("apt", "apt-get", "aptitude")),
+        frozenset(("update",)),
+        frozenset(
+            ("install", "upgrade", "dist-upgrade", "full-upgrade", "safe-upgrade", "build-dep", "satisfy", "reinstall")
+        ),
         "RUN apt-get update && apt-get install -y --no-install-recommends PACKAGE && rm -rf /var/lib/apt/lists/*",
     ),
-    Manager("apk", frozenset(("apk",)), frozenset(("update",)), frozenset(("add", "upgrade", "fix")), "RUN apk add --no-cache PACKAGE"),
     Manager(
-        "dnf", frozenset(("dnf", "dnf5", "yum", "microdnf", "tdnf")), frozenset(("makecache", "check-update")),
-        frozenset(("install", "update", "upgrade", "reinstall", "groupinstall", "module", "localinstall", "builddep", "distro-sync", "downgrade")),
+        "apk",
+        frozenset(("apk",)),
+        frozenset(("update",)),
+        frozenset(("add", "upgrade", "fix")),
+        "RUN apk add --no-cache PACKAGE",
+    ),
+    Manager(
+        "dnf",
+        frozenset(("dnf", "dnf5", "yum", "microdnf", "tdnf")),
+        frozenset(("makecache", "check-update")),
+        frozenset(
+            (
+                "install",
+                "update",
+                "upgrade",
+                "reinstall",
+                "groupinstall",
+                "module",
+                "localinstall",
+                "builddep",
+                "distro-sync",
+                "downgrade",
+            )
+        ),
         "RUN dnf install -y PACKAGE && dnf clean all",
     ),
     Manager(
-        "zypper", frozenset(("zypper",)), frozenset(("refresh", "ref")),
+        "zypper",
+        frozenset(("zypper",)),
+        frozenset(("refresh", "ref")),
         frozenset(("install", "in", "update", "up", "patch", "dup", "dist-upgrade")),
         "RUN zypper --non-interactive install PACKAGE && zypper clean --all",
     ),
-    Manager("opkg", frozenset(("opkg",)), frozenset(("update",)), frozenset(("install", "upgrade")), "RUN opkg update && opkg install PACKAGE && rm -rf /var/opkg-lists"),
-)  # fmt: skip
+    Manager(
+        "opkg",
+        frozenset(("opkg",)),
+        frozenset(("update",)),
+        frozenset(("install", "upgrade")),
+        "RUN opkg update && opkg install PACKAGE && rm -rf /var/opkg-lists",
+    ),
+)
 _BY_PROGRAM = {program: manager for manager in MANAGERS for program in manager.programs}
 
 
@@ -46,7 +81,9 @@ def manager_of(command: Command) -> Manager | None:
 
 
 def verb(command: Command, manager: Manager) -> str:
-    """The subcommand: the first operand that is one, because options before it may take values (``apt-get -o A=b update``)."""
+    """The subcommand: the first operand that is one, because options before it may take values (``apt-get -o A=b
+    update``).
+    """
     return next((word for word in command.operands if word in manager.refresh or word in manager.install), "")
 
 
@@ -66,30 +103,85 @@ def _cache(owner: str, place: str, pattern: str, clean: str) -> Cache:
 
 _APT, _APK, _DNF, _ZYPPER = (manager.clean for manager in MANAGERS[:4])
 CACHES = (
-    _cache("apt", "/var/lib/apt/lists", r"var/lib/apt/lists/[^/]+_(?:Packages|Sources|InRelease|Release|Translation|Contents|Commands|Components|dep11|icons)", _APT),
+    _cache(
+        "apt",
+        "/var/lib/apt/lists",
+        r"var/lib/apt/lists/[^/]+_(?:Packages|Sources|InRelease|Release|Translation|Contents|Commands|Components|dep11|icons)",
+        _APT,
+    ),
     _cache("apt", "/var/cache/apt", r"var/cache/apt/(?:archives/.*\.deb|(?:src)?pkgcache\.bin)$", _APT),
     _cache("apk", "/var/cache/apk", r"(?:var/cache|etc)/(?:apk|apk/cache)/(?:APKINDEX|.+\.apk$)", _APK),
     _cache("dnf", "/var/cache/dnf", r"var/cache/(?:dnf|yum|libdnf5|tdnf)/.+", _DNF),
     _cache("zypper", "/var/cache/zypp", r"var/cache/zypp/.+", _ZYPPER),
-    _cache("pacman", "/var/cache/pacman", r"var/cache/pacman/pkg/.+", "RUN pacman -Syu --noconfirm PACKAGE && rm -rf /var/cache/pacman/pkg/*"),
-    _cache("pip", "~/.cache/pip", r"(?:root|home/[^/]+|.*)/?\.cache/pip/(?:http|wheels).*", "RUN pip install --no-cache-dir -r requirements.txt"),
+    _cache(
+        "pacman",
+        "/var/cache/pacman",
+        r"var/cache/pacman/pkg/.+",
+        "RUN pacman -Syu --noconfirm PACKAGE && rm -rf /var/cache/pacman/pkg/*",
+    ),
+    _cache(
+        "pip",
+        "~/.cache/pip",
+        r"(?:root|home/[^/]+|.*)/?\.cache/pip/(?:http|wheels).*",
+        "RUN pip install --no-cache-dir -r requirements.txt",
+    ),
     _cache("uv", "~/.cache/uv", r"(?:.*/)?\.cache/uv/.+", "RUN --mount=type=cache,target=/root/.cache/uv uv sync"),
     _cache("poetry", "~/.cache/pypoetry", r"(?:.*/)?\.cache/pypoetry/.+", "RUN poetry install --no-cache"),
-    _cache("conda", "pkgs", r"(?:opt/conda|.*/(?:mini|ana)conda3?|.*/micromamba)/pkgs/.+", "RUN conda install -y PACKAGE && conda clean -afy"),
+    _cache(
+        "conda",
+        "pkgs",
+        r"(?:opt/conda|.*/(?:mini|ana)conda3?|.*/micromamba)/pkgs/.+",
+        "RUN conda install -y PACKAGE && conda clean -afy",
+    ),
     _cache("npm", "~/.npm", r"(?:.*/)?\.npm/_cacache/.+", "RUN npm ci --omit=dev && npm cache clean --force"),
-    _cache("yarn", "~/.cache/yarn", r"(?:.*/)?\.?cache/yarn/.+", "RUN yarn install --frozen-lockfile && yarn cache clean"),
-    _cache("pnpm", "pnpm store", r"(?:.*/)?(?:\.pnpm-store|\.local/share/pnpm/store)/.+", "RUN --mount=type=cache,target=/pnpm pnpm install --frozen-lockfile"),
-    _cache("go", "~/.cache/go-build", r"(?:.*/)?\.cache/go-build/.+|(?:.*/)?go/pkg/mod/cache/.+", "RUN --mount=type=cache,target=/root/.cache/go-build go build"),
-    _cache("cargo", "cargo registry", r"(?:.*/)?(?:\.cargo|cargo)/registry/(?:cache|src|index)/.+", "RUN --mount=type=cache,target=/usr/local/cargo/registry cargo build --release"),
-    _cache("composer", "~/.composer/cache", r"(?:.*/)?(?:\.composer/cache|\.cache/composer)/.+", "RUN composer install --no-dev --no-cache"),
-    _cache("bundler", "bundle cache", r"(?:.*/)?(?:usr/local/bundle|\.bundle)/cache/.+", "RUN bundle install && rm -rf /usr/local/bundle/cache"),
+    _cache(
+        "yarn", "~/.cache/yarn", r"(?:.*/)?\.?cache/yarn/.+", "RUN yarn install --frozen-lockfile && yarn cache clean"
+    ),
+    _cache(
+        "pnpm",
+        "pnpm store",
+        r"(?:.*/)?(?:\.pnpm-store|\.local/share/pnpm/store)/.+",
+        "RUN --mount=type=cache,target=/pnpm pnpm install --frozen-lockfile",
+    ),
+    _cache(
+        "go",
+        "~/.cache/go-build",
+        r"(?:.*/)?\.cache/go-build/.+|(?:.*/)?go/pkg/mod/cache/.+",
+        "RUN --mount=type=cache,target=/root/.cache/go-build go build",
+    ),
+    _cache(
+        "cargo",
+        "cargo registry",
+        r"(?:.*/)?(?:\.cargo|cargo)/registry/(?:cache|src|index)/.+",
+        "RUN --mount=type=cache,target=/usr/local/cargo/registry cargo build --release",
+    ),
+    _cache(
+        "composer",
+        "~/.composer/cache",
+        r"(?:.*/)?(?:\.composer/cache|\.cache/composer)/.+",
+        "RUN composer install --no-dev --no-cache",
+    ),
+    _cache(
+        "bundler",
+        "bundle cache",
+        r"(?:.*/)?(?:usr/local/bundle|\.bundle)/cache/.+",
+        "RUN bundle install && rm -rf /usr/local/bundle/cache",
+    ),
     _cache("maven", "~/.m2", r"(?:.*/)?\.m2/repository/.+", "RUN --mount=type=cache,target=/root/.m2 mvn package"),
-    _cache("gradle", "~/.gradle", r"(?:.*/)?\.gradle/(?:caches|wrapper/dists)/.+", "RUN --mount=type=cache,target=/root/.gradle gradle build"),
-)  # fmt: skip
+    _cache(
+        "gradle",
+        "~/.gradle",
+        r"(?:.*/)?\.gradle/(?:caches|wrapper/dists)/.+",
+        "RUN --mount=type=cache,target=/root/.gradle gradle build",
+    ),
+)
 
 
 def cache_of(path: str) -> Cache | None:
-    """The cache that this path lies in. Most paths lie in none, which a few looks for a word tell faster than the patterns."""
+    """The cache that this path lies in.
+
+    Most paths lie in none, which a few looks for a word tell faster than the patterns.
+    """
     if (
         "cache" not in path
         and "/lists/" not in path

@@ -1,10 +1,13 @@
-"""``etc/passwd``, ``etc/group`` and ``etc/shadow`` of an image, read as container runtimes read them, bounded and without surprises.
+"""``etc/passwd``, ``etc/group`` and ``etc/shadow`` of an image, read as container runtimes read them, bounded and
+without surprises.
 
-Docker, containerd, CRI-O and Podman share one reader (moby/sys/user): lines end at a newline and nowhere else, a field that is
-missing or no number is 0, the first line of a name counts. A stricter reader here would see a user where they see root.
+Docker, containerd, CRI-O and Podman share one reader (moby/sys/user): lines end at a newline and nowhere else, a
+field that is missing or no number is 0, the first line of a name counts. A stricter reader here would see a user
+where they see root.
 
-Programs inside the container ask the C library. glibc (``nss/nss_files``) and musl (``src/passwd/getpwent_a.c``) take no line whose uid
-or gid is not a number, and no name that begins with ``+`` or ``-``: those are for NIS (nsswitch.conf(5), ``compat``), and no account.
+Programs inside the container ask the C library. glibc (``nss/nss_files``) and musl (``src/passwd/getpwent_a.c``)
+take no line whose uid or gid is not a number, and no name that begins with ``+`` or ``-``: those are for NIS
+(nsswitch.conf(5), ``compat``), and no account.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ _LONGEST_NAME = 64
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One line of passwd. ``uid_text`` is the uid as written, ``uid`` as runtimes read it. ``is_known``: a C library knows the account."""
+    """One line of passwd.
+
+    ``uid_text`` is the uid as written, ``uid`` as runtimes read it. ``is_known``: a C library knows the account.
+    """
 
     name: str
     password: str

@@ -10,14 +10,29 @@ from scanner.model.workload import PodSettings, Workload
 
 _NEWEST = 37
 _SYSCTLS = (
-    (0, ("kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range",
-         "net.ipv4.ip_unprivileged_port_start")),
+    (
+        0,
+        (
+            "kernel.shm_rmid_forced",
+            "net.ipv4.ip_local_port_range",
+            "net.ipv4.tcp_syncookies",
+            "net.ipv4.ping_group_range",
+            "net.ipv4.ip_unprivileged_port_start",
+        ),
+    ),
     (27, ("net.ipv4.ip_local_reserved_ports",)),
-    (29, ("net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl",
-          "net.ipv4.tcp_keepalive_probes")),
+    (
+        29,
+        (
+            "net.ipv4.tcp_keepalive_time",
+            "net.ipv4.tcp_fin_timeout",
+            "net.ipv4.tcp_keepalive_intvl",
+            "net.ipv4.tcp_keepalive_probes",
+        ),
+    ),
     (32, ("net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem")),
     (37, ("net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_notsent_lowat")),
-)  # fmt: skip
+)
 _SELINUX = frozenset(("", "container_t", "container_init_t", "container_kvm_t"))
 
 
@@ -33,7 +48,10 @@ def relaxed_by_user_namespace(pod: PodSettings) -> bool:
 
 
 def safe_sysctls(workload: Workload) -> frozenset[str]:
-    """Kernel parameters that are namespaced and safe. Docker and ECS allow what is namespaced; the safe ones are the same."""
+    """Kernel parameters that are namespaced and safe.
+
+    Docker and ECS allow what is namespaced; the safe ones are the same.
+    """
     version = minor(workload.pod) if workload.pod else _NEWEST
     return frozenset(name for since, names in _SYSCTLS if version >= since for name in names)
 

@@ -1,8 +1,9 @@
 """Secrets by name and by shape. A value is never kept: what is shown of it says which kind it is and how long.
 
-By content: a few shapes that are unmistakable (issuers put prefixes into their tokens so that they can be found). By name: variables
-that are called so, and files that are made to hold credentials; those are read, and it is what stands in them that counts, because
-a ``settings.py`` or ``.env`` is no secret by itself. Placeholders are left alone; a finding that is none teaches people to look away.
+By content: a few shapes that are unmistakable (issuers put prefixes into their tokens so that they can be found). By
+name: variables that are called so, and files that are made to hold credentials; those are read, and it is what
+stands in them that counts, because a ``settings.py`` or ``.env`` is no secret by itself. Placeholders are left
+alone; a finding that is none teaches people to look away.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _MAX_TEXT, _MAX_SETTINGS = 1 << 17, 1000
 
 @dataclass(frozen=True)
 class Shape:
-    """A secret's unmistakable form. ``anchor`` is a literal that every match contains: it is looked for first, because that is fast."""
+    """A secret's unmistakable form.
+
+    ``anchor`` is a literal that every match contains: it is looked for first, because that is fast.
+    """
 
     rule: str
     title: str
@@ -61,7 +65,8 @@ SHAPES = (
         "private key",
         (b"PRIVATE KEY", b"PRIVATE+KEY", b"PRIVATE%20KEY", b"PRIVATE%2520KEY", b"PRIVATE\\u0020KEY"),
         re.compile(
-            rb"-----BEGIN (?:[A-Z]{2,10} )?PRIVATE KEY(?: BLOCK)?-----\s{0,4}(?:[\w-]{1,40}: [^\r\n]{0,200}\r?\n){0,10}\s{0,4}"
+            rb"-----BEGIN (?:[A-Z]{2,10} )?PRIVATE KEY(?: BLOCK)?-----\s{0,4}(?:[\w-]{1,40}: "
+            rb"[^\r\n]{0,200}\r?\n){0,10}\s{0,4}"
             rb"[A-Za-z0-9+/=\s]{40}"
         ),
         _ESCAPED_KEY,
@@ -186,7 +191,8 @@ _MANIFEST = re2.compile(rb"kind\\*[\"']?\s{0,8}:\s{0,8}\\*[\"']?Secret\\*[\"']?(
 _ANY_ANCHOR = re2.compile(b"|".join(map(re.escape, _ANCHORS)))
 _ANYTHING = re2.compile(b"|".join((_ANY_ANCHOR.pattern, _MARKS.pattern, _WIDE.pattern, _MANIFEST.pattern)))
 _MANIFEST_VALUE = re.compile(
-    rb"""([\w.-]{1,100})\\*["']?[ \t]*:[ \t]*(?:[|>][-+]?\s+)?\\*["']?([A-Za-z0-9+/_-]{8,}={0,2}(?:\s+[A-Za-z0-9+/_-]{40,}={0,2}){0,2000})(?=[ \t]*(?:[\\"',}\r\n]|$))"""
+    rb"""([\w.-]{1,100})\\*["']?[ \t]*:[ \t]*(?:[|>][-+]?\s+)?\\*["']?"""
+    rb"""([A-Za-z0-9+/_-]{8,}={0,2}(?:\s+[A-Za-z0-9+/_-]{40,}={0,2}){0,2000})(?=[ \t]*(?:[\\"',}\r\n]|$))"""
 )
 
 # Files that people and tools keep credentials in. Whether one does is told by what stands in it.
@@ -202,7 +208,8 @@ _WHOLE = (".secret", ".private_key", "password.txt", "passwords.txt")
 _ANY_VALUE = re.compile(r"\S{6,}")
 _HASH = re.compile(r"(?m)^([^:\n]{1,64}):(\$(?:1|2[abxy]?|5|6|7|y|gy|apr1)\$[^:\n]{10,}|\{SHA\}[A-Za-z0-9+/=]{20,})")
 _SETTING = re.compile(
-    r"""(?im)^[ \t"'<{\[$-]*(?:(?:export|set|define|ENV)[ \t(]+["']?)?(?://[^\s=]{1,200}:)?([A-Za-z_$][\w.-]{1,80})["'\])]*[ \t]*(?:=>|[:=,])[ \t]*(["']?)([^\s"'#;,{}<>]{4,400})\2"""
+    r"""(?im)^[ \t"'<{\[$-]*(?:(?:export|set|define|ENV)[ \t(]+["']?)?(?://[^\s=]{1,200}:)?"""
+    r"""([A-Za-z_$][\w.-]{1,80})["'\])]*[ \t]*(?:=>|[:=,])[ \t]*(["']?)([^\s"'#;,{}<>]{4,400})\2"""
 )
 _NETRC = re.compile(r"(?i)\bpassword[ \t]+(\S{4,200})")
 _PGPASS = re.compile(r"(?m)^[^#:\s]*:[0-9*]*:[^:\n]*:([^:\n]+):([^:\n]{4,200})$")
@@ -239,7 +246,8 @@ _COMMANDS = (
     (
         "a token on a command line",
         re.compile(
-            r"""(?i)(?<![\w-])--(?:[a-z-]{0,40}(?:token|secret|api-?key))(?:=|[ \t]+)["']?([^\s"'&|;-][^\s"'&|;]{7,200})"""
+            r"""(?i)(?<![\w-])--(?:[a-z-]{0,40}(?:token|secret|api-?key))(?:=|[ \t]+)"""
+            r"""["']?([^\s"'&|;-][^\s"'&|;]{7,200})"""
         ),
     ),
     (
@@ -293,7 +301,10 @@ class SecretScanner:
 
 
 def _shapes(path: str, data: bytes) -> Iterator[ContentMatch]:
-    """One search for anchors told that there is something; now only what the anchors point at. Each secret once, however it is read."""
+    """One search for anchors told that there is something; now only what the anchors point at.
+
+    Each secret once, however it is read.
+    """
     seen: set[tuple[str, int]] = set()
     for secret in chain(_plain(data), _encoded(data)):
         line = data.count(b"\n", 0, secret.start) + 1
@@ -451,7 +462,9 @@ def is_secret_variable(name: str, value: str) -> bool:
 
 
 def in_text(text: str) -> tuple[TextSecret, ...]:
-    """Secrets in a line of history, a variable or a message: by the name they are given, by the option, by their shape."""
+    """Secrets in a line of history, a variable or a message: by the name they are given, by the option, by their
+    shape.
+    """
     found = [TextSecret(f"{m[1]}=", *m.span(2)) for m in _ASSIGNMENT.finditer(text) if is_secret_variable(m[1], m[2])]
     found += [
         TextSecret(what, *m.span(1))
@@ -479,7 +492,9 @@ def _end(data: bytes, secret: _Secret) -> int:
 
 
 def without_secrets(text: str) -> str:
-    """The text with every secret's value replaced by how long it is; what is too long to be looked through is cut off."""
+    """The text with every secret's value replaced by how long it is; what is too long to be looked through is cut
+    off.
+    """
     if len(text) > _MAX_TEXT:
         text = f"{text[:_MAX_TEXT]}… ({len(text) - _MAX_TEXT} more characters)"
     for item in reversed(in_text(text)):
@@ -488,7 +503,9 @@ def without_secrets(text: str) -> str:
 
 
 def image_without_secrets(image: Image) -> Image:
-    """The image as it may be stored and shown: values of secrets in variables, labels and history are gone, all else is as it was."""
+    """The image as it may be stored and shown: values of secrets in variables, labels and history are gone, all else
+    is as it was.
+    """
     config = image.config
 
     def value(name: str, text: str) -> str:

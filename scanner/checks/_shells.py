@@ -1,7 +1,9 @@
-"""Command lines of shells and interpreters: what stands before them, where their options end, and where their code comes from.
+"""Command lines of shells and interpreters: what stands before them, where their options end, and where their code
+comes from.
 
-A shell's options may take a value (``bash -eo pipefail``) and a program may start another (``env``, ``tini``, ``conda run``). Without
-this knowledge ``curl … | bash -eo pipefail`` looks like a shell that runs the file ``pipefail``.
+A shell's options may take a value (``bash -eo pipefail``) and a program may start another (``env``, ``tini``,
+``conda run``). Without this knowledge ``curl … | bash -eo pipefail`` looks like a shell that runs the file
+``pipefail``.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ _MOST_WRAPPERS = 8
 
 
 class Wrapper(NamedTuple):
-    """A program that starts another: its options that take a value, the operands and the subcommands that stand before the other."""
+    """A program that starts another: its options that take a value, the operands and the subcommands that stand
+    before the other.
+    """
 
     values: tuple[str, ...] = ()
     operands: int = 0
@@ -104,8 +108,10 @@ _WRAPPERS = {
 
 
 class Interpreter(NamedTuple):
-    """``values``: letters of options that take a value, attached or as the next word. ``attached``: only attached. ``code``: the value is
-    the program. The same for long options."""
+    """``values``: letters of options that take a value, attached or as the next word.
+
+    ``attached``: only attached. ``code``: the value is the program. The same for long options.
+    """
 
     values: str = ""
     attached: str = ""
@@ -160,8 +166,11 @@ def interpreter(name: str) -> Interpreter | None:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A command line after its options were read. ``code``: a script is given as a word; ``stdin``: ``-s``. ``operand`` is the position
-    of the first word that is no option: with ``code`` the script, otherwise the file that is run."""
+    """A command line after its options were read.
+
+    ``code``: a script is given as a word; ``stdin``: ``-s``. ``operand`` is the position of the first word that is
+    no option: with ``code`` the script, otherwise the file that is run.
+    """
 
     code: bool
     stdin: bool
@@ -238,7 +247,9 @@ def options_of(words: Sequence[str]) -> Options | None:
 
 
 def reads_code_from_stdin(words: Sequence[str]) -> bool:
-    """Whether a shell or interpreter runs what it is fed: ``sh``, ``bash -eo pipefail``, ``sh -s -- x``, ``python3 -X utf8 -``."""
+    """Whether a shell or interpreter runs what it is fed: ``sh``, ``bash -eo pipefail``, ``sh -s -- x``, ``python3
+    -X utf8 -``.
+    """
     options = options_of(words)
     if options is None or options.code:
         return False

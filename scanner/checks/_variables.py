@@ -14,7 +14,8 @@ _PLACEHOLDER = re.compile(
     r"(?:\$\{?\w+\}?|<[^>]*>|\{\{.*\}\}|/[\w./-]+|true|false|yes|no|none|null|\d{1,3}|\*+|x+)", re.IGNORECASE
 )
 _VALUE = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_[A-Za-z0-9_]{22}"
+    r"-----BEGIN [A-Z ]*PRIVATE "
+    r"KEY-----|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_[A-Za-z0-9_]{22}"
     r"|\bglpat-[\w-]{20}|\bxox[abprs]-[\w-]{10}|\bsk_live_[A-Za-z0-9]{16}|\bAIza[\w-]{35}"
 )
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:([^/\s@]+)@", re.IGNORECASE)

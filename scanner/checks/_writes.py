@@ -1,5 +1,6 @@
-"""Where the programs that an image starts write: read from servers' configurations, from entrypoint scripts, and from directories that
-somebody prepared for the running user. A forecast; each need says how sure it is."""
+"""Where the programs that an image starts write: read from servers' configurations, from entrypoint scripts, and
+from directories that somebody prepared for the running user. A forecast; each need says how sure it is.
+"""
 
 from __future__ import annotations
 

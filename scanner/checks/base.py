@@ -3,9 +3,10 @@
 A check is pure: evidence in, ``Outcome`` out. It never opens files or connections. Input it cannot read is
 ``Incomplete(reason)``, never ``Passed``; input that it does not concern is ``NotApplicable(reason)``.
 
-Evidence is gathered once and judged as often as there are policies. So a check with parameters gathers everything that any
-parameter could mind, says of one piece of evidence whether given parameters tolerate it (``Check.tolerates``), and answers with
-``Check.judged``; a policy's own ``parameters`` are then applied to the stored outcome (``Check.judge``), without the image's files.
+Evidence is gathered once and judged as often as there are policies. So a check with parameters gathers everything
+that any parameter could mind, says of one piece of evidence whether given parameters tolerate it
+(``Check.tolerates``), and answers with ``Check.judged``; a policy's own ``parameters`` are then applied to the
+stored outcome (``Check.judge``), without the image's files.
 """
 
 from __future__ import annotations
@@ -41,10 +42,13 @@ def cut(text: str, most: int) -> str:
 
 @dataclass(frozen=True)
 class ImageSubject:
-    """What an image check sees. ``rootfs`` is None where the layers could not all be read (then a check of files is Incomplete
-    with ``rootfs_reason``). ``secrets`` is the engine's content scan, None where no engine looked. ``reference`` is None for an archive.
-    ``base`` is what the image was built on, None where nobody knows. ``results`` holds what the image's own checks found, by
-    check id, where a workload is judged with the stored evidence of its image."""
+    """What an image check sees.
+
+    ``rootfs`` is None where the layers could not all be read (then a check of files is Incomplete with
+    ``rootfs_reason``). ``secrets`` is the engine's content scan, None where no engine looked. ``reference`` is None
+    for an archive. ``base`` is what the image was built on, None where nobody knows. ``results`` holds what the
+    image's own checks found, by check id, where a workload is judged with the stored evidence of its image.
+    """
 
     image: Image
     rootfs: Rootfs | None
@@ -65,8 +69,9 @@ class ImageSubject:
         return Evidence(message, layer=layer.diff_id, layer_index=layer_index, path=path, history_index=history, **more)
 
     def setting(self, message: str, keyword: str, *, holding: str = "", **more: Any) -> Evidence:
-        """Evidence about the config, with the last line of the history that begins with ``keyword`` and has ``holding`` in it: the one
-        that is in force. Where the history has none, whoever built it left none."""
+        """Evidence about the config, with the last line of the history that begins with ``keyword`` and has
+        ``holding`` in it: the one that is in force. Where the history has none, whoever built it left none.
+        """
         history = self.image.config.history
         lines = ((index, instruction(entry.created_by)) for index, entry in enumerate(history))
         found = [(index, line) for index, line in lines if line.startswith(f"{keyword} ") and holding in line]
@@ -87,7 +92,10 @@ class RegistrySubject:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def tls(self) -> TlsFacts | NotApplicable | Incomplete:
-        """The facts of its TLS. Without TLS there is nothing to judge of it: ``registry-tls-version`` fails for that."""
+        """The facts of its TLS.
+
+        Without TLS there is nothing to judge of it: ``registry-tls-version`` fails for that.
+        """
         return self.facts.tls or NotApplicable("it speaks no TLS")
 
     def chain(self) -> tuple[CertificateFact, ...] | NotApplicable | Incomplete:
@@ -108,10 +116,11 @@ class RegistrySubject:
 class Check(ABC):
     """What the catalogue shows about every check. Class attributes, all required but the tuples.
 
-    ``cis`` names items of the CIS Docker Benchmark 1.6 ("4.1"), ``dockle`` Dockle's codes, ``trivy`` Trivy's Dockerfile
-    rules, ``article`` sections of the lessons the service automates; ``looks_at`` and ``cannot_see`` are one sentence each, for the catalogue; ``remedy`` is the line to
-    write in the Dockerfile or compose file; ``parameters`` maps a policy parameter's name to its default, whose type (texts,
-    number, bool, text) is the parameter's.
+    ``cis`` names items of the CIS Docker Benchmark 1.6 ("4.1"), ``dockle`` Dockle's codes, ``trivy`` Trivy's
+    Dockerfile rules, ``article`` sections of the lessons the service automates; ``looks_at`` and ``cannot_see`` are
+    one sentence each, for the catalogue; ``remedy`` is the line to write in the Dockerfile or compose file;
+    ``parameters`` maps a policy parameter's name to its default, whose type (texts, number, bool, text) is the
+    parameter's.
     """
 
     id: ClassVar[str]
@@ -130,13 +139,17 @@ class Check(ABC):
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
-        """What it answers to, as a policy selects it: ``cis-docker-1.6/4.1``, ``dockle/CIS-DI-0001``, ``trivy/DS-0002``, ``pss/runAsUser``."""
+        """What it answers to, as a policy selects it: ``cis-docker-1.6/4.1``, ``dockle/CIS-DI-0001``,
+        ``trivy/DS-0002``, ``pss/runAsUser``.
+        """
         catalogues = (("cis-docker-1.6", self.cis), ("dockle", self.dockle), ("trivy", self.trivy), ("pss", self.pss))
         return tuple(f"{catalogue}/{item}" for catalogue, items in catalogues for item in items)
 
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
-        """Whether these parameters (every one of the check's is given) allow what was seen. By default a parameter ``allow`` is a
-        list of globs over the evidence's path or name."""
+        """Whether these parameters (every one of the check's is given) allow what was seen.
+
+        By default a parameter ``allow`` is a list of globs over the evidence's path or name.
+        """
         return is_allowed(evidence, parameters.get("allow", ()))
 
     def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
@@ -148,7 +161,10 @@ class Check(ABC):
         return ""
 
     def judged(self, seen: Iterable[Evidence], parameters: Mapping[str, Any]) -> Outcome:
-        """The outcome of everything that was seen. What an image can hold without end is cut, and the cut is never tolerated."""
+        """The outcome of everything that was seen.
+
+        What an image can hold without end is cut, and the cut is never tolerated.
+        """
         found = iter(seen)
         kept = list(islice(found, _MAX_EVIDENCE))
         if more := sum(1 for _ in found):
@@ -170,13 +186,18 @@ class Check(ABC):
 
 
 def is_allowed(evidence: Evidence, allowed: Iterable[str]) -> bool:
-    """Whether a glob of ``allowed`` names the evidence: its path (a leading slash does not matter; ``*`` crosses slashes) or its name."""
+    """Whether a glob of ``allowed`` names the evidence: its path (a leading slash does not matter; ``*`` crosses
+    slashes) or its name.
+    """
     names = [name for name in (evidence.path, evidence.name) if name]
     return any(matches_text(pattern.lstrip("/"), name) for pattern in allowed for name in names)
 
 
 class ImageCheck(Check):
-    """A check of one image. ``wants`` are glob patterns (fnmatch on the whole path, ``**`` any depth) of small files whose bytes it needs."""
+    """A check of one image.
+
+    ``wants`` are glob patterns (fnmatch on the whole path, ``**`` any depth) of small files whose bytes it needs.
+    """
 
     wants: ClassVar[tuple[str, ...]] = ()
 
@@ -200,7 +221,10 @@ class FilesCheck(ImageCheck):
 
 
 class ConfigCheck(ImageCheck):
-    """A check of nothing but manifest, config and history. Every report keeps these, so a policy's parameters judge them anew."""
+    """A check of nothing but manifest, config and history.
+
+    Every report keeps these, so a policy's parameters judge them anew.
+    """
 
     def judge(self, outcome: Outcome, image: Image | None, parameters: Mapping[str, Any]) -> Outcome:
         """See ``Check.judge``."""
@@ -212,8 +236,8 @@ class ConfigCheck(ImageCheck):
 class WorkloadCheck(Check):
     """A check of one workload, with the image it runs where that is known.
 
-    ``remedies`` maps a source's id to the line that mends the finding in that source's documents; ``remedy`` is for the others.
-    ``kubesec`` names kubesec's rules, ``nsa`` sections of the NSA/CISA Kubernetes Hardening Guide.
+    ``remedies`` maps a source's id to the line that mends the finding in that source's documents; ``remedy`` is for
+    the others. ``kubesec`` names kubesec's rules, ``nsa`` sections of the NSA/CISA Kubernetes Hardening Guide.
     """
 
     remedies: ClassVar[Mapping[str, str]] = {}
@@ -266,7 +290,10 @@ class RegistryCheck(Check):
 
 
 class CertificateCheck(RegistryCheck):
-    """A check of the certificates that a client of the registry relies on. Where there is none to judge, it says why."""
+    """A check of the certificates that a client of the registry relies on.
+
+    Where there is none to judge, it says why.
+    """
 
     def examine(self, subject: RegistrySubject) -> Outcome:
         """See ``RegistryCheck.examine``."""

@@ -46,7 +46,10 @@ class Answer:
 
 
 class Client:
-    """A connection to one server. ``url`` without a path is the usual; the token goes to that host only, never on a redirect."""
+    """A connection to one server.
+
+    ``url`` without a path is the usual; the token goes to that host only, never on a redirect.
+    """
 
     def __init__(self, url: str, token: Secret, ca_file: Path | None = None) -> None:
         parts = urlsplit(url)
@@ -73,7 +76,8 @@ class Client:
     ) -> Answer:
         """Ask, and keep asking until there is a decision or ``wait`` seconds have passed.
 
-        Raises RefusedError or UsageError for what the server says is the caller's fault, RemoteError for everything else.
+        Raises RefusedError or UsageError for what the server says is the caller's fault, RemoteError for everything
+        else.
         """
         ends = time.monotonic() + wait
         while True:
@@ -92,7 +96,8 @@ class Client:
             time.sleep(min(max(0.2, _number(document.get("retry_after"))), 10, max(0.0, ends - time.monotonic())))
 
     def simulate(self, name: str, text: str, *, most: int, progress: Callable[[str], None]) -> Mapping[str, Any]:
-        """What a policy would newly deny and release on the server's evidence, image after image until ``most`` were looked at.
+        """What a policy would newly deny and release on the server's evidence, image after image until ``most`` were
+        looked at.
 
         Raises as `gate`.
         """
@@ -221,7 +226,10 @@ def describe(answer: Answer, *, show_all: bool = False) -> str:
 
 
 def _reason(document: Mapping[str, Any]) -> Reason:
-    """A reason as the server tells it. What cannot be read denies and is not known: it must never look better than it is."""
+    """A reason as the server tells it.
+
+    What cannot be read denies and is not known: it must never look better than it is.
+    """
     action, kind = document.get("action"), document.get("kind")
     return Reason(
         _shown(document, "rule"),

@@ -1,6 +1,8 @@
-"""What every group of commands needs: exit codes, messages on stderr, reading and writing the files that a person names.
+"""What every group of commands needs: exit codes, messages on stderr, reading and writing the files that a person
+names.
 
-An error is one line and a hint, never a traceback, and its exit code is never that of a verdict: only a denial exits with 1.
+An error is one line and a hint, never a traceback, and its exit code is never that of a verdict: only a denial exits
+with 1.
 """
 
 from __future__ import annotations
@@ -141,8 +143,8 @@ def abandon_stdout() -> None:
 def write(text: str, output: Path | None) -> None:
     """To the file, atomically, or to stdout. A pipe or a device such as /dev/null is written to, never replaced.
 
-    A reader that closes the pipe early (``| head``) has what it wants: the verdict still counts. Raises UsageError for a place that
-    cannot be written to, ScannerError(reason="disk_full") for one that has no room.
+    A reader that closes the pipe early (``| head``) has what it wants: the verdict still counts. Raises UsageError
+    for a place that cannot be written to, ScannerError(reason="disk_full") for one that has no room.
     """
     whole = text if text.endswith("\n") else text + "\n"
     if output is None:

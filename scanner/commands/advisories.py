@@ -114,7 +114,8 @@ def _other_engines(settings: Settings) -> dict[str, dict[str, str | None]]:
 def update(settings: Settings, names: tuple[str, ...]) -> Exit:
     """Ask the configured mirrors now, and put what is new in force.
 
-    SOURCE: trivy-db, trivy-java-db, kev, epss; all that are configured without. What is in force stays so when an update fails.
+    SOURCE: trivy-db, trivy-java-db, kev, epss; all that are configured without. What is in force stays so when an
+    update fails.
     """
     from scanner.advisories import sources
 
@@ -225,7 +226,8 @@ def _show(progress: Progress) -> None:
 def import_(settings: Settings, file: Path) -> None:
     """Verify a file and put it in force, atomically: what an air-gapped site does.
 
-    FILE: a Trivy database (db.tar.gz, javadb.tar.gz, or a directory), CISA's KEV catalogue (JSON or CSV), EPSS scores (CSV, CSV.gz).
+    FILE: a Trivy database (db.tar.gz, javadb.tar.gz, or a directory), CISA's KEV catalogue (JSON or CSV), EPSS
+    scores (CSV, CSV.gz).
     """
     from scanner.advisories import sources
 
@@ -300,10 +302,12 @@ def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: 
         names = revocations.resting(session, what)
     for name in names:
         click.echo(
-            f"{name.verdict:5}  {name.repository}{':' + name.tag if name.tag else ''}@{name.digest}  {name.engine} {name.version}"
+            f"{name.verdict:5}  {name.repository}{':' + name.tag if name.tag else ''}@{name.digest}  "
+            f"{name.engine} {name.version}"
         )
     tell(
-        f"revoked: {what} ({made.id}); {len(names)} decisions rest on it{' or more' if len(names) >= 1000 else ''}, scans of them are queued"
+        f"revoked: {what} ({made.id}); {len(names)} decisions rest on "
+        f"it{' or more' if len(names) >= 1000 else ''}, scans of them are queued"
     )
 
 

@@ -1,6 +1,7 @@
 """``dockwarden registry``: the registries that a server pulls from, and how one protects itself, asked here and now.
 
-Exit codes of ``check``: 0 nothing of medium severity or more was found; 1 something was; 3 something of that severity could not be found out.
+Exit codes of ``check``: 0 nothing of medium severity or more was found; 1 something was; 3 something of that
+severity could not be found out.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _ORDER = ("failed", "incomplete", "passed", "not-applicable")
 
 @click.group()
 def registry() -> None:
-    """Registries: what a server pulls from (add, list, edit, credentials, remove), and how one protects itself (check)."""
+    """Registries: what a server pulls from (add, list, edit, credentials, remove), and how one protects itself
+    (check).
+    """
 
 
 @registry.command("add")
@@ -171,12 +174,19 @@ def _password() -> Secret:
 @click.option("-o", "--output", type=FILE, help="Write the answer to a file instead of stdout.")
 @pass_settings
 def check(
-    settings: Settings, host: str | None, ca_file: Path | None, insecure_registry: str | None, repository: str, format_: str, output: Path | None
-) -> Exit:  # fmt: skip
+    settings: Settings,
+    host: str | None,
+    ca_file: Path | None,
+    insecure_registry: str | None,
+    repository: str,
+    format_: str,
+    output: Path | None,
+) -> Exit:
     """Examine TLS, authentication and access control of the registry HOST (host[:port]).
 
-    Nothing is left behind or deleted there. Credentials of your docker config are used to find a repository to ask about and to
-    compare digests, and only over TLS that is trusted. Exit 1: a finding of medium severity or more; 3: not all could be told.
+    Nothing is left behind or deleted there. Credentials of your docker config are used to find a repository to ask
+    about and to compare digests, and only over TLS that is trusted. Exit 1: a finding of medium severity or more; 3:
+    not all could be told.
     """
     # With or without HOST again, as 'scan' wants it.
     host = _host(host or insecure_registry or "")

@@ -84,7 +84,8 @@ def scan(
 ) -> Exit:
     """Scan TARGET here and now, without a server, and decide.
 
-    TARGET: host/repo:tag, host/repo@sha256:…, oci:DIR[:TAG], archive:FILE (docker save or OCI, plain or gzip), docker:NAME.
+    TARGET: host/repo:tag, host/repo@sha256:…, oci:DIR[:TAG], archive:FILE (docker save or OCI, plain or gzip),
+    docker:NAME.
     """
     from scanner import catalog
     from scanner.checks import _hints

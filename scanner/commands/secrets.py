@@ -15,9 +15,9 @@ from scanner.store import secrets as store_secrets
 def secrets() -> None:
     """The key of stored secrets: new-key, rotate, forget.
 
-    Registry credentials and webhook secrets are encrypted under the secret key; tokens and sessions are hashed with it. To change it:
-    'new-key' (or set DOCKWARDEN_SECRET_KEY and DOCKWARDEN_SECRET_KEY_PREVIOUS), restart every process, 'rotate', and 'forget' once the
-    tokens in use have been used again.
+    Registry credentials and webhook secrets are encrypted under the secret key; tokens and sessions are hashed with
+    it. To change it: 'new-key' (or set DOCKWARDEN_SECRET_KEY and DOCKWARDEN_SECRET_KEY_PREVIOUS), restart every
+    process, 'rotate', and 'forget' once the tokens in use have been used again.
     """
 
 

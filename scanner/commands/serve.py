@@ -18,8 +18,8 @@ from scanner.config import Settings
 def serve(settings: Settings, host: str | None, port: int | None, web_only: bool) -> None:
     """Run the server: web, workers and scheduler in one process tree.
 
-    SIGTERM ends it when the requests in flight are answered. SIGHUP starts every process anew, as after an upgrade, and no
-    connection is refused meanwhile.
+    SIGTERM ends it when the requests in flight are answered. SIGHUP starts every process anew, as after an upgrade,
+    and no connection is refused meanwhile.
     """
     from scanner.worker.supervisor import supervise
 

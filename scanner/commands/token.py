@@ -40,7 +40,8 @@ def create(settings: Settings, name: str, scopes: tuple[str, ...], names: tuple[
         )
     seen = ", ".join(names) or "every project"
     tell(
-        f"token {name!r} for {', '.join(scopes)} in {seen}, good until {view.expires_at:%Y-%m-%d}; it is not shown again:"
+        f"token {name!r} for {', '.join(scopes)} in {seen}, good until {view.expires_at:%Y-%m-%d}; it is not "
+        "shown again:"
     )
     click.echo(text.reveal())
 

@@ -48,7 +48,8 @@ _MARKS = {
     TrustStatus.REFUSED: "✕ refused",
     TrustStatus.UNKNOWN: "? cannot tell",
 }
-# The answer that counts where a scheme gives several: one that verifies, then one that could not be had, then a refusal.
+# The answer that counts where a scheme gives several: one that verifies, then one that could not be had, then a
+# refusal.
 _ORDER = (TrustStatus.VERIFIED, TrustStatus.UNKNOWN, TrustStatus.REFUSED, TrustStatus.NOT_SIGNED)
 
 
@@ -146,9 +147,21 @@ def schemes_table(schemes: Iterable[TrustScheme]) -> str:
 @FORMAT
 @pass_settings
 def trust_verify(
-    settings: Settings, image: str | None, scheme: str, notary_server: str, gun: str, tag: str | None, digest: str | None, given: str | None,
-    require_signers: tuple[str, ...], state_dir: Path | None, ca_file: Path | None, insecure_registry: tuple[str, ...], now: datetime, format_: str,
-) -> Exit:  # fmt: skip
+    settings: Settings,
+    image: str | None,
+    scheme: str,
+    notary_server: str,
+    gun: str,
+    tag: str | None,
+    digest: str | None,
+    given: str | None,
+    require_signers: tuple[str, ...],
+    state_dir: Path | None,
+    ca_file: Path | None,
+    insecure_registry: tuple[str, ...],
+    now: datetime,
+    format_: str,
+) -> Exit:
     """Verify IMAGE's signature by one scheme.
 
     Exit code 0: verified. 1: refused, or not signed. 3: it could not be told (no server, no trust root).
@@ -183,12 +196,21 @@ def trust_verify(
 @FORMAT
 @pass_settings
 def trust_inspect(
-    settings: Settings, image: str, notary_server: str, gun: str, given: tuple[str, ...], state_dir: Path | None, ca_file: Path | None,
-    insecure_registry: tuple[str, ...], now: datetime, format_: str,
-) -> Exit:  # fmt: skip
+    settings: Settings,
+    image: str,
+    notary_server: str,
+    gun: str,
+    given: tuple[str, ...],
+    state_dir: Path | None,
+    ca_file: Path | None,
+    insecure_registry: tuple[str, ...],
+    now: datetime,
+    format_: str,
+) -> Exit:
     """Every scheme's signatures of IMAGE side by side: who signed, why each is accepted or not.
 
-    Exit code 0: at least one scheme verifies and none refuses. 1: one refuses, or nobody signed. 3: it could not be told.
+    Exit code 0: at least one scheme verifies and none refuses. 1: one refuses, or nobody signed. 3: it could not be
+    told.
     """
     schemes = catalog.schemes()
     roots: dict[str, list[TrustRoot]] = {name: [] for name in schemes}

@@ -1,7 +1,7 @@
 """``dockwarden demo``: sample images in a small registry, a server, and the gate's answer about each of them.
 
-Everything is real but the images: the samples are served by a read-only registry on the loopback (distribution-spec, pull), a server
-is started as ``dockwarden serve`` starts it, and the gate is asked as a CI job asks it.
+Everything is real but the images: the samples are served by a read-only registry on the loopback (distribution-spec,
+pull), a server is started as ``dockwarden serve`` starts it, and the gate is asked as a CI job asks it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ _PATH = re.compile(r"/v2/([a-z0-9/_-]+)/(manifests|blobs)/([A-Za-z0-9:._-]+)")
 
 
 def run(settings: Settings, *, keep: bool, tell: Callable[[str], None]) -> bool:
-    """The whole demo. Returns whether every sample was decided as it should be. Leaves nothing running unless ``keep``."""
+    """The whole demo.
+
+    Returns whether every sample was decided as it should be. Leaves nothing running unless ``keep``.
+    """
     with ExitStack() as stack:
         base = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="dockwarden-demo-", ignore_cleanup_errors=True))

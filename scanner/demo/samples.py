@@ -1,6 +1,7 @@
 """Sample images and a small advisory database, built offline and always the same: for the demo and for tests.
 
-No program in them runs: they hold what scanners and checks look at. Every secret and every vulnerability here is made up.
+No program in them runs: they hold what scanners and checks look at. Every secret and every vulnerability here is
+made up.
 """
 
 from __future__ import annotations
@@ -24,8 +25,15 @@ from scanner.registry.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 _GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 _CREATED = "2026-11-01T12:00:00Z"
 
-_OS_RELEASE = b'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nVERSION="12 (bookworm)"\nID=debian\n'
-_PASSWD = b"root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\napp:x:10001:10001::/srv/app:/usr/sbin/nologin\n"
+_OS_RELEASE = (
+    b'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian '
+    b'GNU/Linux"\nVERSION_ID="12"\nVERSION="12 (bookworm)"\nID=debian\n'
+)
+_PASSWD = (
+    b"root:x:0:0:root:/root:/bin/bash\n"
+    b"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    b"app:x:10001:10001::/srv/app:/usr/sbin/nologin\n"
+)
 _GROUP = b"root:x:0:\nnogroup:x:65534:\napp:x:10001:\n"
 _LABELS = {
     "org.opencontainers.image.source": "https://git.example.com/shop/app",
@@ -73,7 +81,8 @@ class Sample:
 def dpkg(packages: Mapping[str, str]) -> bytes:
     """A dpkg status file (deb-control(5)) of these packages and versions."""
     return "".join(
-        f"Package: {name}\nStatus: install ok installed\nMaintainer: Debian\nArchitecture: amd64\nVersion: {version}\nDescription: {name}\n\n"
+        f"Package: {name}\nStatus: install ok installed\nMaintainer: Debian\nArchitecture: amd64\nVersion: "
+        f"{version}\nDescription: {name}\n\n"
         for name, version in packages.items()
     ).encode()
 

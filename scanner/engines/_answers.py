@@ -42,20 +42,28 @@ def as_list(value: object, engine: str) -> list[Any]:
 
 
 def as_severity(value: object, names: Mapping[str, Severity]) -> Severity:
-    """The severity that an engine's own word means. Every other text, another spelling, another type and none at all are unknown,
-    which policies count as critical: an engine that says nothing has not said that a vulnerability is harmless."""
+    """The severity that an engine's own word means.
+
+    Every other text, another spelling, another type and none at all are unknown, which policies count as critical:
+    an engine that says nothing has not said that a vulnerability is harmless.
+    """
     return names.get(value, Severity.UNKNOWN) if isinstance(value, str) else Severity.UNKNOWN
 
 
 def as_exact_text(value: object, limit: int, engine: str) -> str:
-    """As `as_text`, of a member whose absence means something: another type than text is no absence, and raises EngineError."""
+    """As `as_text`, of a member whose absence means something: another type than text is no absence, and raises
+    EngineError.
+    """
     if value is not None and not isinstance(value, str):
         raise _unreadable(engine)
     return as_text(value, limit)
 
 
 def as_score(value: object, engine: str) -> float | None:
-    """A CVSS score; None where it is absent. Raises EngineError for what is no number from 0 to 10: left out, a high score would be lost."""
+    """A CVSS score; None where it is absent.
+
+    Raises EngineError for what is no number from 0 to 10: left out, a high score would be lost.
+    """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10:
@@ -64,8 +72,11 @@ def as_score(value: object, engine: str) -> float | None:
 
 
 def at_most(items: Iterable[T], limit: int, what: str, engine: str) -> Iterator[T]:
-    """The items, counted. Raises EngineError(reason="limit_exceeded") for one more than ``limit``: a short report can list the
-    same vulnerability for the same package a million times over."""
+    """The items, counted.
+
+    Raises EngineError(reason="limit_exceeded") for one more than ``limit``: a short report can list the same
+    vulnerability for the same package a million times over.
+    """
     for number, item in enumerate(items, 1):
         if number > limit:
             raise EngineError(f"{engine}'s report has more than {limit} {what}", reason="limit_exceeded")

@@ -1,7 +1,8 @@
-"""Clair v4's HTTP API, spoken carefully: every request signed anew, every answer bounded, what may pass tried again in time.
+"""Clair v4's HTTP API, spoken carefully: every request signed anew, every answer bounded, what may pass tried again
+in time.
 
-https://quay.github.io/clair/reference/api.html. Nothing that Clair answers chooses where we connect to: paths are ours, redirects are
-refused, and only the configured host is ever reached.
+https://quay.github.io/clair/reference/api.html. Nothing that Clair answers chooses where we connect to: paths are
+ours, redirects are refused, and only the configured host is ever reached.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ def read_document(data: bytes, limits: Limits) -> Mapping[str, Any]:
 class ClairClient:
     """One Clair, for at most ``seconds`` in all. Use it in a ``with``.
 
-    Every method raises EngineError: ``clair_unavailable`` (retryable) when Clair is not there or not well until the time is over,
-    ``clair_refused`` for a wrong key, ``scanner_output_invalid`` for what is no answer, ``scan_timeout`` and ``cancelled``.
+    Every method raises EngineError: ``clair_unavailable`` (retryable) when Clair is not there or not well until the
+    time is over, ``clair_refused`` for a wrong key, ``scanner_output_invalid`` for what is no answer,
+    ``scan_timeout`` and ``cancelled``.
     """
 
     def __init__(
@@ -79,7 +81,8 @@ class ClairClient:
         self._settings, self._cancelled, self._sleep = settings, cancelled, sleep
         self._ends = time.monotonic() + seconds
         self._key = _key(settings)
-        # An administrator named this host: unlike a registry's answers it may well be on the loopback or a private network.
+        # An administrator named this host: unlike a registry's answers it may well be on the loopback or a private
+        # network.
         near = replace(settings, allow_private_addresses=True, allow_loopback_addresses=True)
         parts = urlsplit(base)
         here = (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
@@ -119,7 +122,8 @@ class ClairClient:
     def vulnerability_report(self, digest: Digest) -> Mapping[str, Any] | None:
         """What is known against an indexed image; None: Clair has no index of it.
 
-        Raises EngineError(reason="engine_db_unavailable") while no vulnerability was ever loaded: 202 without a body looks like success.
+        Raises EngineError(reason="engine_db_unavailable") while no vulnerability was ever loaded: 202 without a body
+        looks like success.
         """
         answer = self._ask("GET", f"/matcher/api/v1/vulnerability_report/{digest}", {200, 201, 202, 404})
         if answer.status == 202:
@@ -149,7 +153,10 @@ class ClairClient:
     def _ask(
         self, method: str, path: str, expected: set[int], body: bytes = b"", kind: str = "", limit: int | None = None
     ) -> Answer:
-        """The answer, once its status is one of those expected. Tried again while it may pass, at most until the time is over."""
+        """The answer, once its status is one of those expected.
+
+        Tried again while it may pass, at most until the time is over.
+        """
         tries = 0
         while True:
             tries += 1
@@ -222,7 +229,8 @@ class ClairClient:
             raise EngineError(
                 "Clair refuses our key",
                 reason="clair_refused",
-                hint="DOCKWARDEN_CLAIR_PSK must be Clair's auth.psk.key and DOCKWARDEN_CLAIR_ISSUER one of auth.psk.iss",
+                hint="DOCKWARDEN_CLAIR_PSK must be Clair's auth.psk.key and DOCKWARDEN_CLAIR_ISSUER one of "
+                "auth.psk.iss",
             )
         message = f"Clair answered {answer.status} for {where}" + (f": {said}" if said else "")
         raise EngineError(message, reason="scanner_failed", hint="is DOCKWARDEN_CLAIR_URL Clair's address?")

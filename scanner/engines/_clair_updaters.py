@@ -1,7 +1,9 @@
-"""Which of Clair's updaters bring the advisories that a package is compared with. Clair tells their names, and nothing else of them.
+"""Which of Clair's updaters bring the advisories that a package is compared with.
 
-The names are claircore's, each updater's ``Name()``: https://github.com/quay/claircore. What no updater is known for, Clair lists as a
-package and finds nothing in.
+Clair tells their names, and nothing else of them.
+
+The names are claircore's, each updater's ``Name()``: https://github.com/quay/claircore. What no updater is known
+for, Clair lists as a package and finds nothing in.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ def concerns(updater: str, system: str) -> bool:
 def gaps(
     system: str, version: str, codename: str, kind: str, components: Iterable[Component], updaters: Collection[str]
 ) -> Iterator[tuple[str, Incomplete]]:
-    """What Clair has no advisories for, by package type (``kind`` is that of the distribution's own): its silence there proves nothing."""
+    """What Clair has no advisories for, by package type (``kind`` is that of the distribution's own): its silence
+    there proves nothing.
+    """
     for found in sorted({component.type for component in components}):
         if found in _LANGUAGES:
             if not any(name.lower() == _LANGUAGES[found] for name in updaters):
@@ -59,7 +63,10 @@ def gaps(
 
 
 def _has_release(system: str, version: str, codename: str, updaters: Collection[str]) -> bool:
-    """Whether one of the names says so. Those of Debian, Red Hat and Oracle say nothing of releases: there, it must be one that we know."""
+    """Whether one of the names says so.
+
+    Those of Debian, Red Hat and Oracle say nothing of releases: there, it must be one that we know.
+    """
     own = [name for name in updaters if concerns(name, system)]
     number = release_number(system, version)
     if not own or not number:

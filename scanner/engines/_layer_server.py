@@ -1,8 +1,9 @@
 """Layers for an engine that fetches them: ours, verified, for the time of one scan, to who knows the scan's own key.
 
-Clair pulls layers by URL. It is not given the registry's: that would mean to hand it credentials, and to let it read bytes that we have
-not verified; and an archive has none. It is given an address of this process instead, where exactly the layers of this scan can be read,
-each with a token that holds for this layer until this scan must be over. The token travels in a header, because addresses are logged.
+Clair pulls layers by URL. It is not given the registry's: that would mean to hand it credentials, and to let it read
+bytes that we have not verified; and an archive has none. It is given an address of this process instead, where
+exactly the layers of this scan can be read, each with a token that holds for this layer until this scan must be
+over. The token travels in a header, because addresses are logged.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class LayerServer:
 def serve_layers(files: Mapping[str, Path], listen: str, told: str) -> Iterator[LayerServer]:
     """Serve ``files`` while the block runs.
 
-    ``listen`` is ``HOST:PORT`` (port 0: any); ``told`` the address by which the engine reaches us, where that is another. Raises
-    EngineError when it cannot be listened on.
+    ``listen`` is ``HOST:PORT`` (port 0: any); ``told`` the address by which the engine reaches us, where that is
+    another. Raises EngineError when it cannot be listened on.
     """
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal():

@@ -1,7 +1,8 @@
 """Run an engine's program so that nothing it does outlives the scan, fills the disk, or sees what is ours.
 
-The child gets its own session and network namespace (no network at all, where the kernel lets us), resource limits, a clean
-environment, and dies with us. At the deadline the whole process group is killed; a program's own time-out is no limit.
+The child gets its own session and network namespace (no network at all, where the kernel lets us), resource limits,
+a clean environment, and dies with us. At the deadline the whole process group is killed; a program's own time-out is
+no limit.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended. ``timed_out`` and ``overflowed`` (too much output) mean that we killed it. ``output`` is its stdout."""
+    """How a child ended.
+
+    ``timed_out`` and ``overflowed`` (too much output) mean that we killed it. ``output`` is its stdout.
+    """
 
     code: int  # negative: the signal that ended it
     output: bytes
@@ -44,7 +48,10 @@ class Ended:
 
 @lru_cache(maxsize=1)
 def network_flags() -> int:
-    """The flags for ``unshare`` that take the network away here; 0 where the kernel does not let us. Tried in a child, once."""
+    """The flags for ``unshare`` that take the network away here; 0 where the kernel does not let us.
+
+    Tried in a child, once.
+    """
     for flags in (_CLONE_NEWNET, _CLONE_NEWNET | _CLONE_NEWUSER):
         child = os.fork()
         if child == 0:
@@ -129,7 +136,9 @@ def _network_of(pid: int | str) -> str:
 
 
 def _kill(child: subprocess.Popen[bytes], namespace: str) -> None:
-    """The whole group, whether or not its leader still lives, and whoever left the group: they share a network with nobody else."""
+    """The whole group, whether or not its leader still lives, and whoever left the group: they share a network with
+    nobody else.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
@@ -156,7 +165,8 @@ def _confine(flags: int, limits: Limits, parent: int) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 1024),
         (resource.RLIMIT_FSIZE, limits.engine_file_size),
-        # Go reserves address space it never touches: the bound on what it may use is GOMEMLIMIT, this one stops a runaway.
+        # Go reserves address space it never touches: the bound on what it may use is GOMEMLIMIT, this one stops a
+        # runaway.
         (resource.RLIMIT_AS, 4 * limits.engine_memory),
     ):
         soft, hard = resource.getrlimit(kind)

@@ -1,7 +1,8 @@
-"""Which source of its database Trivy looks a package up in: named as trivy-db's buckets are, found out by asking Trivy 0.76 about each.
+"""Which source of its database Trivy looks a package up in: named as trivy-db's buckets are, found out by asking
+Trivy 0.76 about each.
 
-https://github.com/aquasecurity/trivy/tree/main/pkg/detector (``ospkg``, and ``library/driver.go``). What is not listed here, Trivy lists as
-a package and looks up nowhere.
+https://github.com/aquasecurity/trivy/tree/main/pkg/detector (``ospkg``, and ``library/driver.go``). What is not
+listed here, Trivy lists as a package and looks up nowhere.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _SYSTEMS: Final = {
     "wolfi": "wolfi",
 }
 _RED_HAT: Final = frozenset(("redhat", "centos"))
-# Releases of Ubuntu whose extended maintenance (Ubuntu Pro) is a source of its own; of others Trivy takes the ordinary one.
+# Releases of Ubuntu whose extended maintenance (Ubuntu Pro) is a source of its own; of others Trivy takes the ordinary
+# one.
 _ESM: Final = frozenset(("14.04", "16.04", "18.04", "20.04"))
 _AMAZON: Final = frozenset(("2", "2022", "2023"))
 # The ecosystem of a package type.
@@ -66,7 +68,9 @@ _ECOSYSTEMS: Final = {
 def gaps(
     family: str, version: str, extended: bool, components: Iterable[Component], holdings: Holdings
 ) -> Iterator[tuple[str, Incomplete]]:
-    """What the packages were looked up in that holds no advisory, by package type: finding nothing there proves nothing."""
+    """What the packages were looked up in that holds no advisory, by package type: finding nothing there proves
+    nothing.
+    """
     for kind in sorted({component.type for component in components}):
         if kind == family:
             if not _has_release(family, version, extended, holdings):
@@ -78,7 +82,10 @@ def gaps(
                     ),
                 )
         elif not has_ecosystem(kind, holdings):
-            detail = f"the advisory database has nothing about packages of the type {kind or 'unknown'}: Trivy would find nothing"
+            detail = (
+                f"the advisory database has nothing about packages of the type {kind or 'unknown'}: "
+                "Trivy would find nothing"
+            )
             yield kind, Incomplete("no_advisories", detail)
 
 

@@ -1,7 +1,7 @@
 """The contract of an engine.
 
-An engine is given an OCI layout whose every byte we have verified, and answers with an ``EngineReport`` that says how far it
-can be believed. It never answers "clean" for what it did not understand.
+An engine is given an OCI layout whose every byte we have verified, and answers with an ``EngineReport`` that says
+how far it can be believed. It never answers "clean" for what it did not understand.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from scanner.model.reference import Digest
 @dataclass(frozen=True)
 class EngineJob:
     """``layout`` is a private OCI layout directory holding exactly this image, layers decompressed (same diff_ids);
-    ``work`` an empty directory for the engine's temporary files, removed by the caller; ``cache`` a directory that belongs to
-    this worker slot alone; ``deadline`` seconds from now."""
+    ``work`` an empty directory for the engine's temporary files, removed by the caller; ``cache`` a directory
+    that belongs to this worker slot alone; ``deadline`` seconds from now.
+    """
 
     image: Image
     layout: Path
@@ -38,7 +39,10 @@ class EngineJob:
 
 @dataclass(frozen=True)
 class MatchJob:
-    """Packages of one release (``os``; empty: of languages) to be looked up without an image. The rest is as in ``EngineJob``."""
+    """Packages of one release (``os``; empty: of languages) to be looked up without an image.
+
+    The rest is as in ``EngineJob``.
+    """
 
     packages: Sequence[Package]
     os: str
@@ -63,7 +67,10 @@ class MatchReport:
 
 
 class Engine(ABC):
-    """See the module. ``id`` is what ``--engine`` takes; ``looks_up`` says whether it can look packages up without an image."""
+    """See the module.
+
+    ``id`` is what ``--engine`` takes; ``looks_up`` says whether it can look packages up without an image.
+    """
 
     id: ClassVar[str]
     title: ClassVar[str]
@@ -74,7 +81,10 @@ class Engine(ABC):
         return None
 
     def look_up(self, job: MatchJob) -> MatchReport:
-        """Look packages up: the same answers, but for layers and paths, as a scan of an image that has them. Raises EngineError."""
+        """Look packages up: the same answers, but for layers and paths, as a scan of an image that has them.
+
+        Raises EngineError.
+        """
         raise EngineError(f"{self.id} cannot look packages up without an image", reason="cannot_match")
 
     def package_of(self, stated: Component) -> Package | None:

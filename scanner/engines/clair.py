@@ -1,8 +1,9 @@
-"""Clair v4 as an engine: it is offered our verified layers, indexes them, and its answer is read as strictly as any other.
+"""Clair v4 as an engine: it is offered our verified layers, indexes them, and its answer is read as strictly as any
+other.
 
-Clair remembers what it indexed under the image's digest, so an image is offered once for each state of its indexer and afterwards only
-matched. It answers 202 without a body while it knows no vulnerability, and nothing at all for a distribution it has no advisories for:
-both look like "clean", and neither is.
+Clair remembers what it indexed under the image's digest, so an image is offered once for each state of its indexer
+and afterwards only matched. It answers 202 without a body while it knows no vulnerability, and nothing at all for a
+distribution it has no advisories for: both look like "clean", and neither is.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ _LANGUAGES = {
 
 
 class ClairEngine(Engine):
-    """See ``Engine``. Needs Clair 4.7 or newer with indexer and matcher under one address (``combo``, or a proxy before them)."""
+    """See ``Engine``.
+
+    Needs Clair 4.7 or newer with indexer and matcher under one address (``combo``, or a proxy before them).
+    """
 
     id = "clair"
     title = "Clair"
@@ -117,7 +121,9 @@ class ClairEngine(Engine):
             return Reader(document, job.image, job.settings.limits).report(_version(state), Updates.of(client))
 
     def match(self, image: Image, settings: Settings, seconds: float) -> EngineReport | None:
-        """What is known by now against an image that was indexed before, without its layers; None: it is not indexed any more."""
+        """What is known by now against an image that was indexed before, without its layers; None: it is not indexed
+        any more.
+        """
         with ClairClient(settings, seconds) as client:
             version = _version(client.index_state())
             document = client.vulnerability_report(image.digest)
@@ -133,7 +139,10 @@ def _version(state: str) -> str:
 
 
 def _index(job: EngineJob, client: ClairClient) -> None:
-    """Offer the layers and wait until they are indexed. Raises EngineError with Clair's reason when that did not succeed."""
+    """Offer the layers and wait until they are indexed.
+
+    Raises EngineError with Clair's reason when that did not succeed.
+    """
     files = {
         str(layer.diff_id): job.layout / "blobs" / layer.diff_id.algorithm / layer.diff_id.hex
         for layer in job.image.layers
@@ -161,7 +170,10 @@ def _index(job: EngineJob, client: ClairClient) -> None:
 
 
 class _Memory:
-    """Which images this Clair has indexed in this state of its indexer: an empty file for each. Losing it costs time, nothing else."""
+    """Which images this Clair has indexed in this state of its indexer: an empty file for each.
+
+    Losing it costs time, nothing else.
+    """
 
     def __init__(self, settings: Settings, state: str) -> None:
         self._parent = settings.home / "cache" / "clair"
@@ -204,8 +216,11 @@ class Updates:
         return cls(clean_text(latest, 100), dates)
 
     def status(self, system: str = "") -> AdvisoryStatus:
-        """``system``: as far as it concerns this distribution. Clair writes an update down only when something had changed, so the newest
-        of them is the moment at which it last learnt something."""
+        """``system``: as far as it concerns this distribution.
+
+        Clair writes an update down only when something had changed, so the newest of them is the moment at which it
+        last learnt something.
+        """
         concerned = [date for name, date in self._dates.items() if not system or _clair_updaters.concerns(name, system)]
         digest = Digest.of("\n".join(f"{n} {d.isoformat()}" for n, d in sorted(self._dates.items())).encode())
         newest = max(concerned, default=None)
@@ -222,8 +237,11 @@ class Updates:
 
 
 class Reader:
-    """Clair's vulnerability report as our values. Everything in it may have come from the image: bounded, cleaned, refused where it is not
-    what the schema says (reason ``scanner_output_invalid``)."""
+    """Clair's vulnerability report as our values.
+
+    Everything in it may have come from the image: bounded, cleaned, refused where it is not what the schema says
+    (reason ``scanner_output_invalid``).
+    """
 
     def __init__(self, document: Mapping[str, Any], image: Image, limits: Limits = _LIMITS) -> None:
         if document.get("manifest_hash") != str(image.digest):
@@ -279,7 +297,9 @@ class Reader:
         return self._distributions[best] if best is not None else {}
 
     def _other_systems(self, system: Mapping[str, Any]) -> Iterator[Incomplete]:
-        """Clair compares each package with the release that its layer told: one layer that tells another takes its packages with it."""
+        """Clair compares each package with the release that its layer told: one layer that tells another takes its
+        packages with it.
+        """
         used = {
             as_text(place.get("distribution_id"), _SHORT) for places in self._environments.values() for place in places
         }
@@ -372,7 +392,10 @@ def _told(system: Mapping[str, Any]) -> str:
 
 
 def read_report(data: bytes, image: Image, limits: Limits = _LIMITS) -> EngineReport:
-    """What a report's bytes say of an image, for whoever has nothing else. Raises EngineError for what is no report of it."""
+    """What a report's bytes say of an image, for whoever has nothing else.
+
+    Raises EngineError for what is no report of it.
+    """
     return Reader(read_document(data, limits), image, limits).report("", Updates("", {}))
 
 
@@ -423,7 +446,9 @@ def _issued(value: object) -> datetime | None:
 
 
 def _scores(enrichments: Mapping[str, Any]) -> dict[str, tuple[CVSS, ...]]:
-    """CVSS by Clair's vulnerability id, from its ``clair.cvss`` enrichments: NVD's metrics (API 2.0), or the bare score of older feeds."""
+    """CVSS by Clair's vulnerability id, from its ``clair.cvss`` enrichments: NVD's metrics (API 2.0), or the bare
+    score of older feeds.
+    """
     found: dict[str, list[CVSS]] = {}
     for kind, blobs in enrichments.items():
         if "enricher=clair.cvss" not in kind:

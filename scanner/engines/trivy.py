@@ -1,7 +1,8 @@
 """Trivy as an engine: run confined over a layout that we verified, its answer read strictly.
 
-Trivy verifies neither digests nor diff_ids, its time-out is no limit, and its exit 0 with nothing found is not "clean". So it gets
-no network, no credentials and no choice; and what it did not recognise makes the report incomplete.
+Trivy verifies neither digests nor diff_ids, its time-out is no limit, and its exit 0 with nothing found is not
+"clean". So it gets no network, no credentials and no choice; and what it did not recognise makes the report
+incomplete.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ _SEVERITIES = {
     "HIGH": Severity.HIGH,
     "CRITICAL": Severity.CRITICAL,
 }
-# Trivy's own types by those of package URLs, where it has advisories: it lists packages of other types and finds nothing in any.
+# Trivy's own types by those of package URLs, where it has advisories: it lists packages of other types and finds
+# nothing in any.
 _LANGUAGES = {
     "cargo": "rustbinary",
     "composer": "composer",
@@ -109,8 +111,11 @@ class TrivyEngine(Engine):
         return _identity(find_trivy(settings), settings)[1]
 
     def package_of(self, stated: Component) -> Package | None:
-        """See `Engine.package_of`. Packages of languages only: advisories of a distribution are for its sources, by release, and neither
-        is told in one way that all SBOMs share."""
+        """See `Engine.package_of`.
+
+        Packages of languages only: advisories of a distribution are for its sources, by release, and neither is told
+        in one way that all SBOMs share.
+        """
         try:
             purl = PackageURL.from_string(stated.purl)
         except ValueError:
@@ -122,7 +127,10 @@ class TrivyEngine(Engine):
         return Package(self.id, "", kind, plain, "/".join(filter(None, (purl.namespace, purl.name))), purl.version)
 
     def look_up(self, job: MatchJob) -> MatchReport:
-        """See `Engine.look_up`. Trivy keeps one package of a name and version, so what is alike goes into documents of its own."""
+        """See `Engine.look_up`.
+
+        Trivy keeps one package of a name and version, so what is alike goes into documents of its own.
+        """
         binary = find_trivy(job.settings)
         version, digest = _identity(binary, job.settings)
         generation = database.current(job.settings)
@@ -151,8 +159,10 @@ class TrivyEngine(Engine):
 
 
 def _can_match(item: Package, release: str, holdings: Holdings) -> bool:
-    """Red Hat's advisories are chosen by content sets that only the image's own files name. Where there are no advisories at all, Trivy
-    would list the package and find nothing."""
+    """Red Hat's advisories are chosen by content sets that only the image's own files name.
+
+    Where there are no advisories at all, Trivy would list the package and find nothing.
+    """
     return release.partition(" ")[0] != "redhat" and _is_covered(item, release, holdings)
 
 
@@ -175,7 +185,9 @@ def _apart(packages: Iterable[Package]) -> Iterator[list[Package]]:
 
 
 def _sbom(packages: Sequence[Package], release: str) -> dict[str, Any]:
-    """A CycloneDX document as Trivy's own are (the properties are its own), each package known by its place in the list."""
+    """A CycloneDX document as Trivy's own are (the properties are its own), each package known by its place in the
+    list.
+    """
     family, _, version = release.partition(" ")
     system: dict[str, Any] = {"bom-ref": "os", "type": "operating-system", "name": family, "version": version}
     system |= {"properties": _properties(Class="os-pkgs", Type=family)}
@@ -222,7 +234,8 @@ def find_trivy(settings: Settings) -> Path:
 
 
 def _identity(binary: Path, settings: Settings) -> tuple[str, Digest]:
-    """Version and digest of the binary that will run, remembered under ``home``: to ask for them costs as much as a scan.
+    """Version and digest of the binary that will run, remembered under ``home``: to ask for them costs as much as a
+    scan.
 
     A replaced file has another inode, time or size and is looked at anew.
     """
@@ -299,11 +312,27 @@ def _command(binary: Path, job: EngineJob) -> list[str]:
 
 def _sbom_command(binary: Path, sbom: Path, job: MatchJob) -> list[str]:
     return [
-        str(binary), "sbom", str(sbom), "--format", "json", "--list-all-pkgs", "--scanners", "vuln",
-        "--cache-dir", str(job.cache.absolute()), "--skip-db-update", "--skip-java-db-update", "--skip-vex-repo-update",
-        "--skip-version-check", "--disable-telemetry", "--offline-scan", "--no-progress", "--quiet",
-        "--timeout", f"{max(1, int(job.deadline))}s",
-    ]  # fmt: skip
+        str(binary),
+        "sbom",
+        str(sbom),
+        "--format",
+        "json",
+        "--list-all-pkgs",
+        "--scanners",
+        "vuln",
+        "--cache-dir",
+        str(job.cache.absolute()),
+        "--skip-db-update",
+        "--skip-java-db-update",
+        "--skip-vex-repo-update",
+        "--skip-version-check",
+        "--disable-telemetry",
+        "--offline-scan",
+        "--no-progress",
+        "--quiet",
+        "--timeout",
+        f"{max(1, int(job.deadline))}s",
+    ]
 
 
 def _environment(limits: Limits) -> dict[str, str]:
@@ -311,7 +340,10 @@ def _environment(limits: Limits) -> dict[str, str]:
 
 
 def read_report(data: bytes, image: Image, limits: Limits = _LIMITS) -> EngineReport:
-    """What a report's bytes say of an image, for whoever has nothing else. Raises EngineError for what is no report of it."""
+    """What a report's bytes say of an image, for whoever has nothing else.
+
+    Raises EngineError for what is no report of it.
+    """
     reader = Reader(_document(data, limits), image, limits)
     return reader.report("", Digest.of(b""), AdvisoryStatus("trivy-db"), "", Holdings())
 
@@ -372,8 +404,11 @@ def _failure(ended: _process.Ended) -> EngineError:
 
 
 class Reader:
-    """Trivy's report as our values. Everything in it may have come from the image: bounded, cleaned, refused where it is not
-    what the schema says (reason ``scanner_output_invalid``)."""
+    """Trivy's report as our values.
+
+    Everything in it may have come from the image: bounded, cleaned, refused where it is not what the schema says
+    (reason ``scanner_output_invalid``).
+    """
 
     def __init__(self, document: Mapping[str, Any], image: Image | None, limits: Limits = _LIMITS) -> None:
         self._document, self._image, self._limits = document, image, limits

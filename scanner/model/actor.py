@@ -1,7 +1,7 @@
 """Who acts: a person in a web session, an API token, the command line, or this service itself.
 
-A use case in ``scanner.services`` takes an actor, checks what it may do, and writes its name into the audit log. The web builds
-one from each request; the command line and the workers have the two constants below.
+A use case in ``scanner.services`` takes an actor, checks what it may do, and writes its name into the audit log. The
+web builds one from each request; the command line and the workers have the two constants below.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Person:
 class Actor:
     """``id`` is stable and unique among users and tokens together; ``name`` is what the audit log shows.
 
-    ``kind`` is ``user``, ``token``, ``command line`` or ``service``. ``projects`` None: every project. ``user_id`` and ``user_name``
-    name the person behind it: empty for the command line and for a token without an owner. ``address`` is where the request
-    came from; empty: this machine.
+    ``kind`` is ``user``, ``token``, ``command line`` or ``service``. ``projects`` None: every project. ``user_id``
+    and ``user_name`` name the person behind it: empty for the command line and for a token without an owner.
+    ``address`` is where the request came from; empty: this machine.
     """
 
     id: str
@@ -51,7 +51,9 @@ class Actor:
         return Person(self.user_id or self.id, self.user_name or self.name)
 
     def require_every_project(self) -> None:
-        """Raises RefusedError for an actor confined to projects: users, registries and shared policies belong to all of them."""
+        """Raises RefusedError for an actor confined to projects: users, registries and shared policies belong to all
+        of them.
+        """
         if self.projects is not None:
             raise RefusedError("you are confined to projects", reason="not_allowed")
 

@@ -1,8 +1,10 @@
-"""What several engines say of one image, put together: one finding for a package and an advisory, with each engine's word beside it.
+"""What several engines say of one image, put together: one finding for a package and an advisory, with each engine's
+word beside it.
 
-Pure. Two engines name the same thing differently: an advisory by its own id here and by its CVE there, a package URL with the point
-release or without. Findings meet where package, version and advisory (or an alias of it) are the same; everything else stays apart,
-because merging too much would hide something and merging too little only shows it twice.
+Pure. Two engines name the same thing differently: an advisory by its own id here and by its CVE there, a package URL
+with the point release or without. Findings meet where package, version and advisory (or an alias of it) are the
+same; everything else stays apart, because merging too much would hide something and merging too little only shows it
+twice.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A vulnerability of a package in one place. ``vulnerability`` is the first engine's, made as bad as the worst opinion of it."""
+    """A vulnerability of a package in one place.
+
+    ``vulnerability`` is the first engine's, made as bad as the worst opinion of it.
+    """
 
     vulnerability: Vulnerability
     opinions: tuple[Opinion, ...]
@@ -88,12 +93,16 @@ def findings(engines: Sequence[EngineReport]) -> tuple[Finding, ...]:
 
 
 def identity(item: Vulnerability) -> tuple[str, str, str, str]:
-    """The same for a vulnerability of a package whoever names the package, as long as they name the vulnerability alike."""
+    """The same for a vulnerability of a package whoever names the package, as long as they name the vulnerability
+    alike.
+    """
     return item.id, *_package(item)
 
 
 def components(engines: Sequence[EngineReport]) -> tuple[Component, ...]:
-    """Every package that an engine found: the first one's, completed by what the others say of the same, and those only others found."""
+    """Every package that an engine found: the first one's, completed by what the others say of the same, and those
+    only others found.
+    """
     found: list[Component] = []
     places: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for number, report in enumerate(engines):
@@ -110,7 +119,10 @@ def components(engines: Sequence[EngineReport]) -> tuple[Component, ...]:
 
 
 def unseen(sbom: AttachedSbom, engines: Sequence[EngineReport]) -> tuple[Component, ...]:
-    """What somebody's SBOM lists and no engine found. Some of it may be there all the same, where engines do not look."""
+    """What somebody's SBOM lists and no engine found.
+
+    Some of it may be there all the same, where engines do not look.
+    """
     seen = {_key(c.purl, c.name, c.version) for report in engines for c in report.components}
     names = {(c.name.lower(), _NO_EPOCH.sub("", c.version)) for report in engines for c in report.components}
     return tuple(
@@ -149,7 +161,9 @@ def _package(item: Vulnerability) -> tuple[str, str, str]:
 
 
 def _key(purl: str, name: str, version: str) -> tuple[str, str, str]:
-    """A package whoever names it: its ecosystem, its name as that ecosystem compares names, its version without an epoch of nought."""
+    """A package whoever names it: its ecosystem, its name as that ecosystem compares names, its version without an
+    epoch of nought.
+    """
     kind = purl.removeprefix("pkg:").partition("/")[0]
     if kind == "pypi":  # PEP 503
         name = _SEPARATORS.sub("-", name).lower()
@@ -161,8 +175,10 @@ def _same(item: Vulnerability, others: Sequence[Vulnerability]) -> list[Vulnerab
 
 
 def _is_same(one: Vulnerability, other: Vulnerability) -> bool:
-    """The same id; or one names the other as an alias; or both are no CVE and name the same one. Two CVEs that share an advisory stay
-    two: an advisory of a distribution often closes several."""
+    """The same id; or one names the other as an alias; or both are no CVE and name the same one.
+
+    Two CVEs that share an advisory stay two: an advisory of a distribution often closes several.
+    """
     if one.id == other.id or one.id in other.aliases or other.id in one.aliases:
         return True
     if _CVE.fullmatch(one.id) or _CVE.fullmatch(other.id):
@@ -171,7 +187,9 @@ def _is_same(one: Vulnerability, other: Vulnerability) -> bool:
 
 
 def _worst(said: Sequence[Vulnerability], opinions: Sequence[Opinion]) -> Vulnerability:
-    """The first engine's words, with what the others add: the worst severity, every score and alias, a fix if anybody knows one."""
+    """The first engine's words, with what the others add: the worst severity, every score and alias, a fix if
+    anybody knows one.
+    """
     first, worst = said[0], max(said, key=lambda v: v.severity.rank)
     return replace(
         first,

@@ -25,8 +25,10 @@ class Verdict(StrEnum):
 
 
 class ReasonKind(StrEnum):
-    """violation: positive evidence of harm. incomplete: we do not know. exempted: a violation that a person accepted. satisfied: what a
-    rule demands is there, and who says so; it speaks for the image and decides nothing."""
+    """violation: positive evidence of harm. incomplete: we do not know. exempted: a violation that a person
+    accepted. satisfied: what a rule demands is there, and who says so; it speaks for the image and decides
+    nothing.
+    """
 
     VIOLATION = "violation"
     INCOMPLETE = "incomplete"
@@ -36,7 +38,10 @@ class ReasonKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a decision is what it is. ``subject`` is the vulnerability id, check id or scheme; ``action`` what the rule does."""
+    """Why a decision is what it is.
+
+    ``subject`` is the vulnerability id, check id or scheme; ``action`` what the rule does.
+    """
 
     rule: str
     kind: ReasonKind
@@ -65,7 +70,9 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of the smallest set of changes that would flip the decision: e.g. upgrade openssl to 1.1.1n-0+deb11u4."""
+    """One step of the smallest set of changes that would flip the decision: e.g. upgrade openssl to
+    1.1.1n-0+deb11u4.
+    """
 
     action: str  # upgrade, configure, rebuild, sign, examine
     target: str

@@ -28,8 +28,8 @@ class FileType(StrEnum):
 class FileEntry:
     """One entry of a layer. ``mode`` holds the permission bits only (0o7777).
 
-    ``link`` is a link's target as written, of a device its ``major:minor``; in a ``Rootfs`` a FILE with a link is a hard link, whose
-    mode, owner and size are those of the file that it names.
+    ``link`` is a link's target as written, of a device its ``major:minor``; in a ``Rootfs`` a FILE with a link is a
+    hard link, whose mode, owner and size are those of the file that it names.
     """
 
     path: str
@@ -65,7 +65,10 @@ class Oddity:
 
 @dataclass(frozen=True, slots=True)
 class ContentMatch:
-    """A secret recognised by content in a file of a layer. The secret itself is never kept: ``redacted`` shows its shape."""
+    """A secret recognised by content in a file of a layer.
+
+    The secret itself is never kept: ``redacted`` shows its shape.
+    """
 
     rule: str
     path: str
@@ -77,9 +80,9 @@ class ContentMatch:
 class LayerFacts:
     """Everything that one streaming pass found in one layer.
 
-    ``entries`` in archive order, last of duplicates wins when merged; ``whiteouts`` are the paths this layer deletes from
-    those below it; ``opaque`` the directories whose lower content it hides; ``contents`` the bytes of small files that
-    somebody wanted (see ``wanted``), capped; ``matches`` secrets by content.
+    ``entries`` in archive order, last of duplicates wins when merged; ``whiteouts`` are the paths this layer deletes
+    from those below it; ``opaque`` the directories whose lower content it hides; ``contents`` the bytes of small
+    files that somebody wanted (see ``wanted``), capped; ``matches`` secrets by content.
     """
 
     diff_id: Digest
@@ -96,7 +99,8 @@ class LayerFacts:
 class PlacedFile:
     """A file of the merged file system, and the index of the layer it lives in.
 
-    ``origin``: the layer and path under which its bytes were kept, where these are others (hard links, entries behind a link).
+    ``origin``: the layer and path under which its bytes were kept, where these are others (hard links, entries
+    behind a link).
     """
 
     entry: FileEntry
@@ -106,9 +110,13 @@ class PlacedFile:
 
 @dataclass(frozen=True)
 class Rootfs:
-    """The merged file system. ``files`` maps path -> PlacedFile; ``hidden`` are entries that a later layer overwrote or deleted
-    (still in the image: secrets and wasted bytes live there), with the index of the layer that hid them; ``redirected`` are entries
-    that a layer wrote through a link of a layer below it: layer, path as written, path where a container finds it."""
+    """The merged file system.
+
+    ``files`` maps path -> PlacedFile; ``hidden`` are entries that a later layer overwrote or deleted (still in the
+    image: secrets and wasted bytes live there), with the index of the layer that hid them; ``redirected`` are
+    entries that a layer wrote through a link of a layer below it: layer, path as written, path where a container
+    finds it.
+    """
 
     layers: tuple[LayerFacts, ...]
     files: Mapping[str, PlacedFile]
@@ -116,7 +124,9 @@ class Rootfs:
     redirected: tuple[tuple[int, str, str], ...] = ()
 
     def content(self, path: str) -> bytes | None:
-        """Bytes of a wanted file as a container would see it: links followed within the image (at most 40), else None."""
+        """Bytes of a wanted file as a container would see it: links followed within the image (at most 40), else
+        None.
+        """
         resolved = self.resolve(path)
         if resolved is None:
             return None
@@ -125,12 +135,16 @@ class Rootfs:
         return self.layers[layer].contents.get(name)
 
     def resolve(self, path: str) -> str | None:
-        """The path of the file that ``path`` names after following links inside the image; None if it does not exist."""
+        """The path of the file that ``path`` names after following links inside the image; None if it does not
+        exist.
+        """
         found = self.follow(path)
         return found if found in self.files else None
 
     def follow(self, path: str) -> str | None:
-        """Where ``path`` leads: links followed inside the image (at most 40, else None), parts that do not exist kept as written."""
+        """Where ``path`` leads: links followed inside the image (at most 40, else None), parts that do not exist
+        kept as written.
+        """
         pending = [part for part in path.split("/") if part not in ("", ".")][::-1]
         done: list[str] = []
         hops = 0

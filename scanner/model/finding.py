@@ -1,7 +1,7 @@
 """Findings and outcomes: what an engine, a check or a verifier can say, and on which evidence.
 
-``Outcome = Passed | Failed | NotApplicable | Incomplete``. What could not be examined is ``Incomplete(reason)``: it is stored,
-shown, and never counts as a pass.
+``Outcome = Passed | Failed | NotApplicable | Incomplete``. What could not be examined is ``Incomplete(reason)``: it
+is stored, shown, and never counts as a pass.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """``tolerated``: what was seen and is allowed by the check's own parameters. It is kept because a policy may allow less."""
+    """``tolerated``: what was seen and is allowed by the check's own parameters.
+
+    It is kept because a policy may allow less.
+    """
 
     tolerated: tuple[Evidence, ...] = ()
     kind: Literal["passed"] = "passed"
@@ -119,7 +122,10 @@ class CVSS:
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A package found in the image. ``purl`` identifies it; ``type`` is the engine's ecosystem (debian, alpine, python-pkg, jar …)."""
+    """A package found in the image.
+
+    ``purl`` identifies it; ``type`` is the engine's ecosystem (debian, alpine, python-pkg, jar …).
+    """
 
     purl: str
     name: str
@@ -213,8 +219,11 @@ NO_OS = "none"  # as a family: the image has no operating system, which our own 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the engine recognised, so that its silence can be judged. ``os_family`` empty: none recognised; ``none``: the image has none,
-    which our own reading of it shows (docs/static-images.md)."""
+    """What the engine recognised, so that its silence can be judged.
+
+    ``os_family`` empty: none recognised; ``none``: the image has none, which our own reading of it shows
+    (docs/static-images.md).
+    """
 
     os_family: str = ""
     os_version: str = ""
@@ -232,7 +241,10 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """Which engine matched components anew, and when. What they are still rests on the engine that looked at the image."""
+    """Which engine matched components anew, and when.
+
+    What they are still rests on the engine that looked at the image.
+    """
 
     version: str
     binary: Digest | None
@@ -241,7 +253,10 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """An engine's whole answer about one image. ``incomplete`` lists why its silence proves nothing; empty: it may be believed."""
+    """An engine's whole answer about one image.
+
+    ``incomplete`` lists why its silence proves nothing; empty: it may be believed.
+    """
 
     engine: str
     version: str

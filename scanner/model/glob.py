@@ -1,7 +1,8 @@
-"""Patterns that people write: over ``host/repository`` (policies, projects, exemptions, trust roots), and over paths, names and packages.
+"""Patterns that people write: over ``host/repository`` (policies, projects, exemptions, trust roots), and over
+paths, names and packages.
 
-A pattern is a stranger's too: whoever may read policies may try one. So RE2 matches it, in time that grows with the name and not with
-the number of ways to match, and ``problem`` says why one is refused when it is written.
+A pattern is a stranger's too: whoever may read policies may try one. So RE2 matches it, in time that grows with the
+name and not with the number of ways to match, and ``problem`` says why one is refused when it is written.
 """
 
 from __future__ import annotations

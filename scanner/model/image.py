@@ -23,7 +23,10 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Healthcheck:
-    """``config.Healthcheck``. ``test`` as Docker writes it: ("NONE",), ("CMD", …), ("CMD-SHELL", line). Durations in seconds."""
+    """``config.Healthcheck``.
+
+    ``test`` as Docker writes it: ("NONE",), ("CMD", …), ("CMD-SHELL", line). Durations in seconds.
+    """
 
     test: tuple[str, ...]
     interval: float | None = None
@@ -34,7 +37,10 @@ class Healthcheck:
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """The image config, parsed and bounded. Absent members are empty, never None, except where absence has a meaning."""
+    """The image config, parsed and bounded.
+
+    Absent members are empty, never None, except where absence has a meaning.
+    """
 
     digest: Digest
     platform: Platform
@@ -63,8 +69,8 @@ class ImageConfig:
 class Layer:
     """A layer of one image: ``digest`` and ``size`` as transported, ``diff_id`` of the uncompressed tar (verified).
 
-    ``index`` counts from 0, the base. ``created_by`` is the history instruction that made it, empty where history is silent.
-    ``uncompressed_size`` is None until the layer has been read.
+    ``index`` counts from 0, the base. ``created_by`` is the history instruction that made it, empty where history is
+    silent. ``uncompressed_size`` is None until the layer has been read.
     """
 
     index: int
@@ -78,7 +84,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image for one platform. ``manifest`` is the descriptor whose digest identifies it everywhere after resolving."""
+    """One image for one platform.
+
+    ``manifest`` is the descriptor whose digest identifies it everywhere after resolving.
+    """
 
     manifest: Descriptor
     config: ImageConfig
@@ -108,7 +117,9 @@ _RUN = re.compile(r"^(?:RUN )?(?:\|\d+ .*? )?/bin/sh -c (?!#\(nop\))", re.DOTALL
 
 
 def instruction(created_by: str) -> str:
-    """A history line as the Dockerfile instruction it came from, for people: ``/bin/sh -c #(nop)  USER 0`` -> ``USER 0``."""
+    """A history line as the Dockerfile instruction it came from, for people: ``/bin/sh -c #(nop)  USER 0`` -> ``USER
+    0``.
+    """
     line = _NOP.sub("", created_by)
     line = _RUN.sub("RUN ", line)
     return line.removesuffix(" # buildkit").strip()

@@ -1,12 +1,16 @@
-"""How long a distribution's release is looked after: the last day on which anybody publishes fixes for it to everyone.
+"""How long a distribution's release is looked after: the last day on which anybody publishes fixes for it to
+everyone.
 
-A dated table of a few distributions, looked up on 2026-11-24 and to be brought up to date with each version of Dockwarden. Sources:
-Debian https://wiki.debian.org/LTS (end of long-term support), Ubuntu https://ubuntu.com/about/release-cycle (end of standard support),
-Alpine https://alpinelinux.org/releases/, RHEL https://access.redhat.com/support/policy/updates/errata (end of maintenance support),
-CentOS https://www.centos.org/centos-linux-eol/, Rocky https://wiki.rockylinux.org/rocky/version/, AlmaLinux https://wiki.almalinux.org/release-notes/,
-Oracle Linux https://www.oracle.com/a/ocom/docs/elsp-lifetime-069338.pdf (premier support), Amazon Linux https://aws.amazon.com/amazon-linux-2/faqs/.
+A dated table of a few distributions, looked up on 2026-11-24 and to be brought up to date with each version of
+Dockwarden. Sources: Debian https://wiki.debian.org/LTS (end of long-term support), Ubuntu
+https://ubuntu.com/about/release-cycle (end of standard support), Alpine https://alpinelinux.org/releases/, RHEL
+https://access.redhat.com/support/policy/updates/errata (end of maintenance support), CentOS
+https://www.centos.org/centos-linux-eol/, Rocky https://wiki.rockylinux.org/rocky/version/, AlmaLinux
+https://wiki.almalinux.org/release-notes/, Oracle Linux https://www.oracle.com/a/ocom/docs/elsp-lifetime-069338.pdf
+(premier support), Amazon Linux https://aws.amazon.com/amazon-linux-2/faqs/.
 
-Paid extensions are left out: whether somebody has one, an image does not say. What is not here is not known, which is neither good nor bad.
+Paid extensions are left out: whether somebody has one, an image does not say. What is not here is not known, which
+is neither good nor bad.
 """
 
 from __future__ import annotations
@@ -76,7 +80,8 @@ def is_known(family: str, version: str) -> bool:
 def end_of_life(family: str, version: str) -> date | None:
     """The last day of support of a release, by what an engine or os-release calls it; None: not known.
 
-    The release is the longest leading part of the version that the table has: ``3.19.1`` is ``3.19``, ``12.8`` is ``12``.
+    The release is the longest leading part of the version that the table has: ``3.19.1`` is ``3.19``, ``12.8`` is
+    ``12``.
     """
     releases = _ENDS.get(os_id(family), {})
     parts = version.split(" ")[0].split(".")

@@ -1,8 +1,8 @@
 """What an image was built on, as far as that is known, and whose a finding is: the base's or its own.
 
-Nothing in an image says so reliably. ``layers``: an image that was scanned before and whose layers are the first of this one; that is
-proven. ``history``: buildah writes where a build began. ``annotations`` and ``labels`` (OCI image-spec, annotations.md) are the builder's
-word, which an attacker gives as easily.
+Nothing in an image says so reliably. ``layers``: an image that was scanned before and whose layers are the first of
+this one; that is proven. ``history``: buildah writes where a build began. ``annotations`` and ``labels`` (OCI
+image-spec, annotations.md) are the builder's word, which an attacker gives as easily.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """``reference`` as its builder or the store names it, ``digest`` what that named then, ``newest`` what it names now (None: not known).
+    """``reference`` as its builder or the store names it, ``digest`` what that named then, ``newest`` what it names
+    now (None: not known).
 
-    The first ``layers`` layers and ``history`` history lines are the base's; None where they are not known. ``newest_at``: when a
-    push or scan told so; None: a registry was asked in this scan. ``note`` says what is odd.
+    The first ``layers`` layers and ``history`` history lines are the base's; None where they are not known.
+    ``newest_at``: when a push or scan told so; None: a registry was asked in this scan. ``note`` says what is odd.
     """
 
     source: str  # layers, history, annotations, labels
@@ -70,7 +71,10 @@ def chains(diff_ids: Iterable[Digest]) -> tuple[Digest, ...]:
 
 
 def declared(image: Image) -> BaseImage | None:
-    """What the image says of its base itself: annotations, labels, buildah's history. None where it says nothing that could be read."""
+    """What the image says of its base itself: annotations, labels, buildah's history.
+
+    None where it says nothing that could be read.
+    """
     said = _said(image)
     begun = _begun(image)
     if begun is None:
@@ -91,7 +95,9 @@ def _said(image: Image) -> BaseImage | None:
 
 
 def _begun(image: Image) -> BaseImage | None:
-    """buildah notes ``FROM name`` beside the first line of its own build; of several builds on each other the last is nearest."""
+    """buildah notes ``FROM name`` beside the first line of its own build; of several builds on each other the last
+    is nearest.
+    """
     found = None
     for index, entry in enumerate(image.config.history):
         if entry.comment.startswith(_FROM) and (
@@ -117,7 +123,9 @@ def _digest(text: str) -> Digest | None:
 
 
 def origin(layer: int | None, history: int | None, base: BaseImage | None) -> Origin:
-    """Whose something is that was seen in this layer or at this history line; what was seen in neither is set by the image's own config."""
+    """Whose something is that was seen in this layer or at this history line; what was seen in neither is set by the
+    image's own config.
+    """
     if layer is not None:
         return (
             Origin.UNKNOWN

@@ -1,7 +1,7 @@
 """What an engine's answer about a package depends on, and how two answers are told apart.
 
-The same package version is in hundreds of images. An engine that can answer for it without any image is asked once; whoever holds
-evidence compares fingerprints, and touches only what an answer changed.
+The same package version is in hundreds of images. An engine that can answer for it without any image is asked once;
+whoever holds evidence compares fingerprints, and touches only what an answer changed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ import orjson
 from scanner.model.finding import AdvisoryStatus, Component, EngineReport, Vulnerability
 from scanner.model.reference import Digest
 
-# EPSS moves a little every day: an answer has changed when a score passes one of these, or one that a policy in force names.
+# EPSS moves a little every day: an answer has changed when a score passes one of these, or one that a policy in force
+# names.
 RUNGS = (0.01, 0.1, 0.5, 0.9)
 
 
 @dataclass(frozen=True)
 class Package:
-    """One package version of one release. ``os`` is the release where the operating system keeps the package, else empty."""
+    """One package version of one release.
+
+    ``os`` is the release where the operating system keeps the package, else empty.
+    """
 
     engine: str
     os: str
@@ -39,8 +43,16 @@ class Package:
     def key(self) -> str:
         """What it is stored under."""
         parts = (
-            self.engine, self.os, self.type, self.purl, self.name, self.version, self.source_name, self.source_version, self.module,
-        )  # fmt: skip
+            self.engine,
+            self.os,
+            self.type,
+            self.purl,
+            self.name,
+            self.version,
+            self.source_name,
+            self.source_version,
+            self.module,
+        )
         return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
 
@@ -80,7 +92,9 @@ def without_advisories(report: EngineReport) -> frozenset[str]:
 
 
 def fingerprint(items: Iterable[Vulnerability], rungs: Sequence[float] = RUNGS) -> int:
-    """0 for nothing found; else 63 bits over everything that a policy can ask of a vulnerability, whatever the order."""
+    """0 for nothing found; else 63 bits over everything that a policy can ask of a vulnerability, whatever the
+    order.
+    """
     facts = sorted({_facts(item, rungs) for item in items})
     if not facts:
         return 0
@@ -91,15 +105,25 @@ def _facts(item: Vulnerability, rungs: Sequence[float]) -> bytes:
     scores = sorted((c.source, c.version, c.score) for c in item.cvss)
     epss = None if item.epss is None else max((rung for rung in rungs if rung <= item.epss), default=0.0)
     return orjson.dumps(
-        (item.id, sorted(item.aliases), item.fixed_versions, item.severity, item.status, scores, item.known_exploited, epss)
-    )  # fmt: skip
+        (
+            item.id,
+            sorted(item.aliases),
+            item.fixed_versions,
+            item.severity,
+            item.status,
+            scores,
+            item.known_exploited,
+            epss,
+        )
+    )
 
 
 def rebuilt(report: EngineReport, answers: Mapping[str, Sequence[Vulnerability]]) -> tuple[Vulnerability, ...]:
     """The vulnerabilities of a report as newer answers (by package key) have them, each where its component lies.
 
-    Of packages that were not answered for, what the report says stays. Raises KeyError where one of two packages that a report cannot tell
-    apart (same purl, name and version, other source) was answered for and the other was not.
+    Of packages that were not answered for, what the report says stays. Raises KeyError where one of two packages
+    that a report cannot tell apart (same purl, name and version, other source) was answered for and the other was
+    not.
     """
     packages = [(package_of(report, component).key, component) for component in report.components]
     answered = {(c.purl, c.name, c.version) for key, c in packages if key in answers}

@@ -1,8 +1,11 @@
-"""Keys and certificates as people paste them. A private key that was pasted by mistake is refused by name, and nothing of it is kept.
+"""Keys and certificates as people paste them.
 
-What a person means to paste is public: a trust root, a registry's CA. The private key lies beside it in the same directory, often in
-the same file. If it were stored, everybody who may read the document could sign. So texts are searched for private keys in every form
-that tools write, and of PEM only the blocks that were asked for are kept, written anew.
+A private key that was pasted by mistake is refused by name, and nothing of it is kept.
+
+What a person means to paste is public: a trust root, a registry's CA. The private key lies beside it in the same
+directory, often in the same file. If it were stored, everybody who may read the document could sign. So texts are
+searched for private keys in every form that tools write, and of PEM only the blocks that were asked for are kept,
+written anew.
 """
 
 from __future__ import annotations
@@ -133,7 +136,9 @@ def is_private_der(data: bytes) -> bool:
 
 
 def _is_private_form(data: bytes) -> bool:
-    """By form alone, for keys that the library does not know: encrypted in some other way, of another curve, or damaged."""
+    """By form alone, for keys that the library does not know: encrypted in some other way, of another curve, or
+    damaged.
+    """
     from asn1crypto import core
 
     try:
@@ -162,8 +167,11 @@ def _is_private_form(data: bytes) -> bool:
 
 
 def pem_blocks(text: str, labels: Sequence[str], what: str) -> list[str]:
-    """The PEM blocks of a text, all of which must bear one of ``labels``. ``what`` says what they are, in a message. Raises ValueError in plain words, which name the label of a
-    block that does not belong there and hold nothing of its content."""
+    """The PEM blocks of a text, all of which must bear one of ``labels``.
+
+    ``what`` says what they are, in a message. Raises ValueError in plain words, which name the label of a block that
+    does not belong there and hold nothing of its content.
+    """
     begun = _BEGIN.findall(text)
     if len(begun) > _MAX_BLOCKS:
         raise ValueError(f"not {what}: more than {_MAX_BLOCKS} blocks")

@@ -1,7 +1,8 @@
-"""What was found out about a registry by asking it: facts without judgement, and the posture that checks make of them.
+"""What was found out about a registry by asking it: facts without judgement, and the posture that checks make of
+them.
 
-A fact is a value, or ``Incomplete(reason)`` where it could not be found out. Everything here came over the network from a host that
-may lie: texts are bounded and cleaned before they get in.
+A fact is a value, or ``Incomplete(reason)`` where it could not be found out. Everything here came over the network
+from a host that may lie: texts are bounded and cleaned before they get in.
 """
 
 from __future__ import annotations
@@ -48,10 +49,13 @@ class ProtocolFact:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFact:
-    """One certificate of the chain as the server sent it. ``key`` is RSA, EC, Ed25519, …; ``signature_hash`` is the scheme's own
-    name where it has no hash apart (ed25519), empty for one that is not known. ``ocsp``: it names a responder. ``must_staple``: RFC 7633.
-    ``names``: DNS names and addresses of its SAN; a DNS name that looks like an address as ``DNS:127.0.0.1``. ``needed``: a client gets
-    to a trusted CA by it; servers send others too, such as cross-signatures of long ago."""
+    """One certificate of the chain as the server sent it.
+
+    ``key`` is RSA, EC, Ed25519, …; ``signature_hash`` is the scheme's own name where it has no hash apart (ed25519),
+    empty for one that is not known. ``ocsp``: it names a responder. ``must_staple``: RFC 7633. ``names``: DNS names
+    and addresses of its SAN; a DNS name that looks like an address as ``DNS:127.0.0.1``. ``needed``: a client gets
+    to a trusted CA by it; servers send others too, such as cross-signatures of long ago.
+    """
 
     subject: str
     issuer: str
@@ -70,7 +74,10 @@ class CertificateFact:
 
 @dataclass(frozen=True, slots=True)
 class TrustFact:
-    """Whether the chain leads to a CA that is trusted here, time and name left aside. ``own_ca``: CAs were given beside the system's."""
+    """Whether the chain leads to a CA that is trusted here, time and name left aside.
+
+    ``own_ca``: CAs were given beside the system's.
+    """
 
     trusted: bool
     problem: str = ""
@@ -90,7 +97,10 @@ class TlsFacts:
 
 @dataclass(frozen=True, slots=True)
 class PlainFact:
-    """What a port says to plain HTTP. ``status`` 0: no HTTP at all. ``serves``: it answers as a registry would, and sends nobody to https."""
+    """What a port says to plain HTTP.
+
+    ``status`` 0: no HTTP at all. ``serves``: it answers as a registry would, and sends nobody to https.
+    """
 
     port: int
     serves: bool
@@ -109,7 +119,10 @@ class ChallengeFact:
 
 @dataclass(frozen=True, slots=True)
 class DigestFact:
-    """Whether bytes asked for by digest are those bytes. ``problem`` empty: they are, as far as asked; ``asked`` says what was."""
+    """Whether bytes asked for by digest are those bytes.
+
+    ``problem`` empty: they are, as far as asked; ``asked`` says what was.
+    """
 
     problem: str = ""
     asked: str = ""
@@ -126,7 +139,10 @@ class SoftwareFact:
 
 @dataclass(frozen=True, slots=True)
 class AccessFacts:
-    """What somebody without credentials gets. ``repository`` is the one that was asked about; empty: none is known there."""
+    """What somebody without credentials gets.
+
+    ``repository`` is the one that was asked about; empty: none is known there.
+    """
 
     catalog: Access | Incomplete = NOT_ASKED
     pull: Access | Incomplete = NOT_ASKED

@@ -1,4 +1,6 @@
-"""Names of images: digests, references, descriptors, platforms (OCI image-spec, distribution-spec, Docker's reference grammar)."""
+"""Names of images: digests, references, descriptors, platforms (OCI image-spec, distribution-spec, Docker's
+reference grammar).
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,10 @@ class Platform:
         return self.os != "unknown" and self.architecture != "unknown"
 
     def fits(self, wanted: Platform) -> bool:
-        """Whether an image of this platform is what ``wanted`` asks for. Where no variant is asked for, each one fits."""
+        """Whether an image of this platform is what ``wanted`` asks for.
+
+        Where no variant is asked for, each one fits.
+        """
         same = (self.os, self.architecture) == (wanted.os, wanted.architecture)
         return same and wanted.variant in ("", self.variant)
 
@@ -106,7 +111,10 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A repository with a tag and/or a digest. ``host`` is what the person wrote; Docker Hub's short names are expanded."""
+    """A repository with a tag and/or a digest.
+
+    ``host`` is what the person wrote; Docker Hub's short names are expanded.
+    """
 
     host: str
     repository: str
@@ -117,7 +125,8 @@ class Reference:
     def parse(cls, text: str) -> Reference:
         """Parse a reference as docker does (distribution/reference grammar). Raises UsageError naming what is wrong.
 
-        Without tag and digest the tag is ``latest``. A host is recognised by a dot, a colon, upper case or ``localhost``.
+        Without tag and digest the tag is ``latest``. A host is recognised by a dot, a colon, upper case or
+        ``localhost``.
         """
 
         def refused(what: str, part: str, hint: str) -> UsageError:

@@ -1,8 +1,9 @@
 """Which release of which distribution: what an engine took an image for, and what the image says it is.
 
-An engine looks packages up in the advisories of one release. Taken for another release than it is, an image looks clean: nothing is known
-against Debian 15, and what Debian 12 fixed late looks fixed by the older version numbers of Debian 11. So three accounts must agree:
-the engine's, os-release(5), and the package that carries a distribution's release files.
+An engine looks packages up in the advisories of one release. Taken for another release than it is, an image looks
+clean: nothing is known against Debian 15, and what Debian 12 fixed late looks fixed by the older version numbers of
+Debian 11. So three accounts must agree: the engine's, os-release(5), and the package that carries a distribution's
+release files.
 """
 
 from __future__ import annotations
@@ -32,9 +33,23 @@ _IDS: Final = {
 }
 # How many parts of a version name the release for which advisories are published.
 _PARTS: Final = {
-    "debian": 1, "raspbian": 1, "ubuntu": 2, "alpine": 2, "rhel": 1, "centos": 1, "rocky": 1, "almalinux": 1, "ol": 1, "amzn": 1,
-    "mariner": 2, "azurelinux": 2, "photon": 2, "sles": 2, "sl-micro": 2, "opensuse-leap": 2,
-}  # fmt: skip
+    "debian": 1,
+    "raspbian": 1,
+    "ubuntu": 2,
+    "alpine": 2,
+    "rhel": 1,
+    "centos": 1,
+    "rocky": 1,
+    "almalinux": 1,
+    "ol": 1,
+    "amzn": 1,
+    "mariner": 2,
+    "azurelinux": 2,
+    "photon": 2,
+    "sles": 2,
+    "sl-micro": 2,
+    "opensuse-leap": 2,
+}
 # Advisories of these are for the distribution, whatever its version.
 _ROLLING: Final = frozenset(("wolfi", "chainguard", "minimos", "echo", "bottlerocket", "opensuse-tumbleweed"))
 # The packages that bring a distribution's release files; their versions begin with the release.
@@ -56,7 +71,8 @@ _RELEASE_PACKAGES: Final = {
     "openSUSE-release": "opensuse-leap",
     "base-files": "debian",
 }
-# Ubuntu's base-files is numbered after Debian's; what each long-term release has (https://packages.ubuntu.com/base-files).
+# Ubuntu's base-files is numbered after Debian's; what each long-term release has
+# (https://packages.ubuntu.com/base-files).
 _UBUNTU_BASE_FILES: Final = {
     "7.2ubuntu5": "14.04",
     "9.4ubuntu4": "16.04",
@@ -89,7 +105,8 @@ def os_id(family: str) -> str:
 
 
 def release_number(family: str, version: str) -> str:
-    """The part of a version that advisories are published for: ``3.20.3`` of Alpine is ``3.20``; ``edge`` for its development branch.
+    """The part of a version that advisories are published for: ``3.20.3`` of Alpine is ``3.20``; ``edge`` for its
+    development branch.
 
     Empty where the version has no such part, or where the distribution has no releases at all.
     """
@@ -124,7 +141,8 @@ def disagreement(family: str, version: str, told: Release) -> str:
 
 
 def foreign_packages(family: str, version: str, components: Iterable[Component]) -> str:
-    """Which package shows that the packages are of another release than the one they were looked up for; empty: none does.
+    """Which package shows that the packages are of another release than the one they were looked up for; empty: none
+    does.
 
     Whoever writes os-release and the engine's own file in a layer on top has not changed the packages below.
     """

@@ -42,7 +42,9 @@ class Stage(StrEnum):
 
 
 class Lane(StrEnum):
-    """gate: somebody waits. push: a registry told us. background: nobody waits. quarantine: it has killed a worker before."""
+    """gate: somebody waits. push: a registry told us. background: nobody waits. quarantine: it has killed a worker
+    before.
+    """
 
     GATE = "gate"
     PUSH = "push"
@@ -66,10 +68,12 @@ class ScanRequest:
 
 @dataclass(frozen=True, slots=True)
 class AttachedSbom:
-    """An SBOM that somebody attached to the image in its registry: their word, kept beside our own look and never in its place.
+    """An SBOM that somebody attached to the image in its registry: their word, kept beside our own look and never in
+    its place.
 
-    ``digest`` is that of the artifact's manifest; ``format`` cyclonedx or spdx; ``problem`` says why it could not be read. ``answers``:
-    what each engine says of the packages it lists. Whatever of them an engine did not look up makes that answer incomplete.
+    ``digest`` is that of the artifact's manifest; ``format`` cyclonedx or spdx; ``problem`` says why it could not be
+    read. ``answers``: what each engine says of the packages it lists. Whatever of them an engine did not look up
+    makes that answer incomplete.
     """
 
     digest: Digest
@@ -84,8 +88,8 @@ class AttachedSbom:
 class ImageReport:
     """Everything found out about one image (one platform). Immutable evidence: a decision rests on exactly this.
 
-    ``incomplete`` holds what befell the image as a whole (unreadable layer, package database behind a link …); the engine's
-    own gaps are in ``engines[i].incomplete``, a check's in its outcome.
+    ``incomplete`` holds what befell the image as a whole (unreadable layer, package database behind a link …); the
+    engine's own gaps are in ``engines[i].incomplete``, a check's in its outcome.
     """
 
     image: Image
@@ -99,10 +103,12 @@ class ImageReport:
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """The result of one scan. ``subject`` is what the reference resolved to: a manifest, or an index with several ``images``.
+    """The result of one scan.
 
-    ``reference`` is the text that was asked for; ``repository`` is ``host/repo`` or empty for an archive or directory.
-    ``schema`` is the version of the JSON form, raised when a reader of the former form would misread it.
+    ``subject`` is what the reference resolved to: a manifest, or an index with several ``images``.
+
+    ``reference`` is the text that was asked for; ``repository`` is ``host/repo`` or empty for an archive or
+    directory. ``schema`` is the version of the JSON form, raised when a reader of the former form would misread it.
     """
 
     reference: str
@@ -123,7 +129,9 @@ class ScanReport:
         return self.subject.digest
 
     def answers(self, platform: Platform | None) -> bool:
-        """Whether a scan that was narrowed to ``platform`` saw all of its subject: a manifest of that platform, not part of an index."""
+        """Whether a scan that was narrowed to ``platform`` saw all of its subject: a manifest of that platform, not
+        part of an index.
+        """
         if platform is None:
             return True
         own = [item.image for item in self.images if item.image.digest == self.digest]

@@ -1,7 +1,9 @@
-"""JSON from outside: bounded in size, depth and numbers, and without the ambiguities that let two readers see two documents.
+"""JSON from outside: bounded in size, depth and numbers, and without the ambiguities that let two readers see two
+documents.
 
-One loader for registry answers, webhooks, API bodies and engine reports. Duplicate keys (RFC 8259 section 4 leaves their meaning
-open: one parser takes the first, another the last), NaN and Infinity (not JSON), lone surrogates (no UTF-8 form) are refused.
+One loader for registry answers, webhooks, API bodies and engine reports. Duplicate keys (RFC 8259 section 4 leaves
+their meaning open: one parser takes the first, another the last), NaN and Infinity (not JSON), lone surrogates (no
+UTF-8 form) are refused.
 """
 
 from __future__ import annotations
@@ -66,8 +68,9 @@ def load_untrusted_json(
 ) -> Any:
     """The value of a JSON document. Raises ``error(reason=reason)`` with one plain sentence for anything else.
 
-    ``limit`` bounds the bytes, ``depth`` the nesting; the nesting is judged before parsing, so no input can exhaust the stack.
-    ``mend_text``: half a surrogate pair becomes U+FFFD, as in Go, instead of an error: for documents that runtimes read so.
+    ``limit`` bounds the bytes, ``depth`` the nesting; the nesting is judged before parsing, so no input can exhaust
+    the stack. ``mend_text``: half a surrogate pair becomes U+FFFD, as in Go, instead of an error: for documents that
+    runtimes read so.
     """
     try:
         return _load(data, limit, depth, mend_text)
@@ -127,7 +130,9 @@ def _depth(data: bytes, enough: int) -> int:
 
 
 def nesting(data: bytes) -> int:
-    """How deep brackets nest, inside strings as well: asked before a YAML parser, whose time grows with the square of the depth."""
+    """How deep brackets nest, inside strings as well: asked before a YAML parser, whose time grows with the square
+    of the depth.
+    """
     deepest = current = 0
     for byte in data:
         if byte in b"[{":
@@ -148,7 +153,8 @@ def spreadsheet_text(text: str) -> str:
 
 
 def clean_text(text: str, limit: int = 1000) -> str:
-    """Foreign text as one line that is safe on a terminal and in a log: control, format and bidirectional characters become U+FFFD.
+    """Foreign text as one line that is safe on a terminal and in a log: control, format and bidirectional characters
+    become U+FFFD.
 
     Cut to ``limit`` characters with an ellipsis. Escaping for HTML or CSV is the renderer's, and comes on top.
     """
@@ -161,11 +167,12 @@ def clean_text(text: str, limit: int = 1000) -> str:
 
 
 def escaped(value: T) -> T:
-    r"""The same value (text, tuple, mapping, dataclass, to any depth) with what has no UTF-8 form written as an escape.
+    r"""The same value (text, tuple, mapping, dataclass, to any depth) with what has no UTF-8 form written as an
+    escape.
 
-    A name in a layer may be any bytes. In memory each byte that is not UTF-8 is half a surrogate pair (PEP 383), so that
-    the name can be compared and turned back. A report, a database and a page cannot hold such a character, so there it
-    is written as ``\xff``. This is done once, where evidence leaves the scan.
+    A name in a layer may be any bytes. In memory each byte that is not UTF-8 is half a surrogate pair (PEP 383), so
+    that the name can be compared and turned back. A report, a database and a page cannot hold such a character, so
+    there it is written as ``\xff``. This is done once, where evidence leaves the scan.
     """
     return cast("T", _escaped(value))
 

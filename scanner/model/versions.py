@@ -1,8 +1,9 @@
 """Which version to upgrade to: one, whatever an advisory lists.
 
-An advisory names a fix for each release line (``2.3.5`` and ``3.0.1``). Who runs 2.3.1 upgrades to 2.3.5, and to the highest of what the
-package's findings need. Versions are compared as dpkg does (deb-version(7)), which also orders those of rpm, apk, PyPI, npm and Go as far
-as advice needs; what is before a release (``-rc1``, ``b2``) is smaller than it.
+An advisory names a fix for each release line (``2.3.5`` and ``3.0.1``). Who runs 2.3.1 upgrades to 2.3.5, and to the
+highest of what the package's findings need. Versions are compared as dpkg does (deb-version(7)), which also orders
+those of rpm, apk, PyPI, npm and Go as far as advice needs; what is before a release (``-rc1``, ``b2``) is smaller
+than it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ def key(version: str) -> tuple[tuple[int, ...], ...]:
 
 
 def upgrade(installed: str, fixed: Sequence[str]) -> str:
-    """The fix for whoever has ``installed``: the lowest above it, in the same release line if there is one. Empty: there is no fix."""
+    """The fix for whoever has ``installed``: the lowest above it, in the same release line if there is one.
+
+    Empty: there is no fix.
+    """
     if not fixed:
         return ""
     higher = sorted((v for v in fixed if key(v) > key(installed)), key=key) or sorted(fixed, key=key)[-1:]

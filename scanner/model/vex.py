@@ -16,7 +16,8 @@ class VexStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VexStatement:
-    """``products`` are purls or image digests; ``justification`` is required for not_affected (OpenVEX section on status).
+    """``products`` are purls or image digests; ``justification`` is required for not_affected (OpenVEX section on
+    status).
 
     ``subcomponents``: it speaks of these parts of the products only; empty: of all of them.
     """
@@ -33,11 +34,13 @@ class VexStatement:
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """A local waiver: an accepted violation with an owner, a reason and an end. Without approval or past ``expires_at`` it is nothing.
+    """A local waiver: an accepted violation with an owner, a reason and an end.
 
-    ``rule`` and/or ``subject`` say what it covers ("" = any, not both empty); ``images`` are repository globs or a digest;
-    ``purl`` narrows to one package. ``while_unfixed``, ``while_unexploited``: it was approved of a vulnerability without a fix, not known
-    to be exploited, and holds for no other.
+    Without approval or past ``expires_at`` it is nothing.
+
+    ``rule`` and/or ``subject`` say what it covers ("" = any, not both empty); ``images`` are repository globs or a
+    digest; ``purl`` narrows to one package. ``while_unfixed``, ``while_unexploited``: it was approved of a
+    vulnerability without a fix, not known to be exploited, and holds for no other.
     """
 
     id: str

@@ -1,6 +1,7 @@
 """How a container is run: one shape for docker inspect, Compose, Swarm, Kubernetes, ECS and Marathon.
 
-``None`` always means: the source does not say, so the runtime's default holds. A check knows the default of each runtime.
+``None`` always means: the source does not say, so the runtime's default holds. A check knows the default of each
+runtime.
 """
 
 from __future__ import annotations
@@ -75,7 +76,10 @@ class PortBinding:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """An environment variable. The value can be a secret: it is kept out of every repr. ``origin``: literal, secret, config, file."""
+    """An environment variable.
+
+    The value can be a secret: it is kept out of every repr. ``origin``: literal, secret, config, file.
+    """
 
     name: str
     value: str = field(default="", repr=False)
@@ -84,7 +88,10 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network that the container joins. ``encrypted`` None: the source does not say. ``default``: nobody asked for it."""
+    """A network that the container joins.
+
+    ``encrypted`` None: the source does not say. ``default``: nobody asked for it.
+    """
 
     name: str
     driver: str = ""
@@ -110,7 +117,10 @@ class SelinuxOptions:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """``kind``: liveness, readiness, startup, postStart, preStop. ``host`` is the address it connects to; empty: the pod itself."""
+    """``kind``: liveness, readiness, startup, postStart, preStop.
+
+    ``host`` is the address it connects to; empty: the pod itself.
+    """
 
     kind: str
     host: str = ""
@@ -136,7 +146,9 @@ class UpdateStrategy:
 
 @dataclass(frozen=True, slots=True)
 class PodSettings:
-    """What Kubernetes says for a whole pod, after the merge that the kubelet does has been applied to each container."""
+    """What Kubernetes says for a whole pod, after the merge that the kubelet does has been applied to each
+    container.
+    """
 
     kubernetes_version: str = ""  # whose Pod Security Standards hold ("1.34"); empty: the newest known
     os: str = ""  # spec.os.name: linux, windows; empty: not said
@@ -161,7 +173,10 @@ class PodSettings:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """A container engine, as ``docker info``, ``daemon.json`` and Swarm's API tell. ``settings`` holds daemon.json's scalars by key."""
+    """A container engine, as ``docker info``, ``daemon.json`` and Swarm's API tell.
+
+    ``settings`` holds daemon.json's scalars by key.
+    """
 
     name: str
     version: str = ""
@@ -203,10 +218,12 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A container as it is, or would be, run; or, with ``engine``, the engine that runs containers (then ``image`` is empty).
+    """A container as it is, or would be, run; or, with ``engine``, the engine that runs containers (then ``image``
+    is empty).
 
-    ``name`` is for people and unique within its source ("shop/Deployment/web · app"). ``unit`` is the object that a user
-    deploys (a Compose service, a Deployment, a task definition), ``container`` the one of its containers that this is.
+    ``name`` is for people and unique within its source ("shop/Deployment/web · app"). ``unit`` is the object that a
+    user deploys (a Compose service, a Deployment, a task definition), ``container`` the one of its containers that
+    this is.
     """
 
     name: str

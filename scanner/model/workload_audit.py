@@ -23,7 +23,10 @@ class ImageAnswer:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadReport:
-    """One workload judged. ``decision`` is about how it is run; ``image`` is None where nobody asked about its image."""
+    """One workload judged.
+
+    ``decision`` is about how it is run; ``image`` is None where nobody asked about its image.
+    """
 
     workload: Workload
     checks: tuple[CheckResult, ...]

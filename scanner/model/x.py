@@ -1,4 +1,7 @@
-"""The actions that the audit log knows. Their text is stored and compared by scripts: it never changes, and none is reused."""
+"""The actions that the audit log knows.
+
+Their text is stored and compared by scripts: it never changes, and none is reused.
+"""
 
 from __future__ import annotations
 

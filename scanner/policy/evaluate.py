@@ -1,6 +1,7 @@
 """``evaluate``: (evidence, policy, now) -> Decision. Pure, total, deterministic.
 
-Adding evidence of harm never improves a verdict; what is not known never helps; time passing never does either, but for nothing.
+Adding evidence of harm never improves a verdict; what is not known never helps; time passing never does either, but
+for nothing.
 """
 
 from __future__ import annotations
@@ -95,8 +96,10 @@ def evidence_digest(report: ScanReport) -> Digest:
 
 
 def worst(decisions: Sequence[Decision]) -> Decision:
-    """The decision that counts where several policies are in force: a denial by a violation before one for want of evidence, one that
-    says why before one that has nothing to say. It holds until any of them could change: each may become the worst."""
+    """The decision that counts where several policies are in force: a denial by a violation before one for want of
+    evidence, one that says why before one that has nothing to say. It holds until any of them could change: each
+    may become the worst.
+    """
     chosen = max(decisions, key=lambda d: (d.verdict.rank, not d.undecided, bool(d.reasons)))
     return replace(chosen, valid_until=min((d.valid_until for d in decisions if d.valid_until), default=None))
 
@@ -165,7 +168,9 @@ def _gap(
     policy: Policy,
     context: Context,
 ) -> Candidate:
-    """A gap of an engine: incomplete, unless the engine recognised nothing and an SBOM that the policy accepts lists what is there."""
+    """A gap of an engine: incomplete, unless the engine recognised nothing and an SBOM that the policy accepts lists
+    what is there.
+    """
     if not is_unrecognised(gap) or not sboms:
         return _incomplete(rule, gap.reason, message, unknown)
     doubts = {sbom.digest: _sbom_gap(sbom, selector, policy, context) for sbom in sboms}
@@ -234,7 +239,10 @@ def _vulnerabilities(
 def _doubts(
     selector: VulnerabilitySelector | None, engine: EngineReport, policy: Policy, context: Context
 ) -> Iterator[tuple[str, str]]:
-    """Why this answer proves less by now than it did, each as slug and message. Without a selector: what would matter to any."""
+    """Why this answer proves less by now than it did, each as slug and message.
+
+    Without a selector: what would matter to any.
+    """
     ends = engine.coverage.os_end_of_life
     if ends and context.now.date() > ends and not any(i.reason == "unsupported_os" for i in engine.incomplete):
         system = f"{engine.coverage.os_family} {engine.coverage.os_version}"
@@ -268,8 +276,11 @@ def engines_for(selector: VulnerabilitySelector, engines: Sequence[EngineReport]
 
 
 def _enough(selector: VulnerabilitySelector, found: agreement.Finding) -> bool:
-    """Whether as many engines say so as the rule asks for. ``any``: one does, or the worst of what they say together; ``all``: nobody
-    who looked says otherwise, and an engine that could not tell may well have said so."""
+    """Whether as many engines say so as the rule asks for.
+
+    ``any``: one does, or the worst of what they say together; ``all``: nobody who looked says otherwise, and an
+    engine that could not tell may well have said so.
+    """
     chosen = [o.vulnerability is not None and _selects(selector, o.vulnerability) for o in found.opinions]
     if selector.engines == "all":
         unknown = [opinion.word is agreement.Word.UNKNOWN for opinion in found.opinions]
@@ -288,7 +299,10 @@ def _asked_feeds(selector: VulnerabilitySelector, engine: EngineReport) -> Itera
 
 
 def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
-    """Every member given holds. What is not known of the vulnerability holds too: it may be so (unknown severity, no score)."""
+    """Every member given holds.
+
+    What is not known of the vulnerability holds too: it may be so (unknown severity, no score).
+    """
     score = max((c.score for c in item.cvss), default=None)
     return (
         (
@@ -344,8 +358,9 @@ def _violation(
 
 
 def _grace_ends(rule: Rule, found: agreement.Finding, context: Context) -> datetime | None:
-    """When the rule's grace for this vulnerability ends: counted from when the repository first had it, whichever engine said so first.
-    Not known: no grace."""
+    """When the rule's grace for this vulnerability ends: counted from when the repository first had it, whichever
+    engine said so first. Not known: no grace.
+    """
     if rule.grace is None or context.first_seen is None:
         return None
     said = [opinion.vulnerability for opinion in found.opinions if opinion.vulnerability is not None]
@@ -541,7 +556,9 @@ def _order(reason: Reason) -> tuple[object, ...]:
 
 
 def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[datetime]:
-    """When what the evidence rests on becomes too old: advisories, the system's support, what is known of the registry."""
+    """When what the evidence rests on becomes too old: advisories, the system's support, what is known of the
+    registry.
+    """
     known = [report.posture_at, context.posture.checked_at if context.posture else None]
     at = max((moment for moment in known if moment), default=None)
     examined = {result.check for result in (*report.posture, *(context.posture.results if context.posture else ()))}

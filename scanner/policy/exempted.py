@@ -37,7 +37,8 @@ class Candidate:
 
 
 def exempted(finding: Candidate, names: Collection[str], context: Context) -> Candidate:
-    """A violation that somebody accepted, with a second person's approval, for one of these images, until a day to come.
+    """A violation that somebody accepted, with a second person's approval, for one of these images, until a day to
+    come.
 
     ``names`` are the image's repository and digests.
     """

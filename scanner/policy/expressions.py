@@ -1,8 +1,10 @@
-"""CEL expressions in policies (``when``), compiled and evaluated with a budget. Everything about the library stands here.
+"""CEL expressions in policies (``when``), compiled and evaluated with a budget.
 
-Variables: ``image`` (name, tag, digest, os, architecture, size, layers, user, labels, env, age_days,
-and where they are known os_family, os_version, supported_days) and ``counts`` (vulnerabilities by
-severity, ``fixable``, ``unfixed``, each status, ``known_exploited``, ``secrets``, ``components``), and where a workload is judged
+Everything about the library stands here.
+
+Variables: ``image`` (name, tag, digest, os, architecture, size, layers, user, labels, env, age_days, and where they
+are known os_family, os_version, supported_days) and ``counts`` (vulnerabilities by severity, ``fixable``,
+``unfixed``, each status, ``known_exploited``, ``secrets``, ``components``), and where a workload is judged
 ``workload`` (see ``workload_variable``). An expression that cannot be evaluated decides nothing.
 """
 
@@ -67,7 +69,10 @@ def names(expression: str, variable: str) -> bool:
 def holds(
     expression: str, image: Mapping[str, Any], counts: Mapping[str, int], workload: Mapping[str, Any] | None = None
 ) -> bool:
-    """Whether it holds. Raises ExpressionError for an evaluation error, a spent budget, or a value that is not true or false."""
+    """Whether it holds.
+
+    Raises ExpressionError for an evaluation error, a spent budget, or a value that is not true or false.
+    """
     data = {"image": dict(image), "counts": dict(counts), "workload": dict(workload or {})}
     try:
         value = _compiled(expression).eval(data=data).plain_value()
@@ -98,12 +103,36 @@ def image_variable(report: ScanReport, image: ImageReport, now: datetime) -> dic
 
 
 def workload_variable(workload: Workload) -> dict[str, Any]:
-    """What an expression sees as ``workload``. What the source does not say has no member: ask ``has(workload.user)`` first."""
+    """What an expression sees as ``workload``.
+
+    What the source does not say has no member: ask ``has(workload.user)`` first.
+    """
     plain = (
-        "name", "image", "source", "kind", "namespace", "unit", "container", "container_kind", "user", "run_as_non_root",
-        "read_only_root", "privileged", "allow_privilege_escalation", "seccomp", "apparmor", "network_mode", "pid_mode",
-        "ipc_mode", "memory", "cpus", "pids_limit", "restart", "healthcheck", "replicas",
-    )  # fmt: skip
+        "name",
+        "image",
+        "source",
+        "kind",
+        "namespace",
+        "unit",
+        "container",
+        "container_kind",
+        "user",
+        "run_as_non_root",
+        "read_only_root",
+        "privileged",
+        "allow_privilege_escalation",
+        "seccomp",
+        "apparmor",
+        "network_mode",
+        "pid_mode",
+        "ipc_mode",
+        "memory",
+        "cpus",
+        "pids_limit",
+        "restart",
+        "healthcheck",
+        "replicas",
+    )
     found = {name: getattr(workload, name) for name in plain}
     return {name: value for name, value in found.items() if value is not None} | {
         "labels": dict(workload.labels),

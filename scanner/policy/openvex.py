@@ -1,4 +1,6 @@
-"""OpenVEX 0.2.0: what a supplier, or we, state about vulnerabilities in products. Reading only; what a statement means is ``evaluate``'s.
+"""OpenVEX 0.2.0: what a supplier, or we, state about vulnerabilities in products.
+
+Reading only; what a statement means is ``evaluate``'s.
 
 Every statement is read whole or the document is refused: a part of a document could say the opposite of all of it.
 """

@@ -1,5 +1,6 @@
-"""What depends on Docker Content Trust, repository by repository: who signs, what ends soon, what would fail without a Notary server, and
-what to do first. Pure: the last answers of the schemes and the policies in force go in."""
+"""What depends on Docker Content Trust, repository by repository: who signs, what ends soon, what would fail without
+a Notary server, and what to do first. Pure: the last answers of the schemes and the policies in force go in.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ class Name:
 
 @dataclass(frozen=True)
 class SchemeUse:
-    """How many of a repository's tags a scheme has verified, and who signed them; ``unknown``: of how many that could not be told."""
+    """How many of a repository's tags a scheme has verified, and who signed them; ``unknown``: of how many that
+    could not be told.
+    """
 
     scheme: str
     verified: int
@@ -63,7 +66,10 @@ class Failing:
 
 @dataclass(frozen=True)
 class Dependence:
-    """``on_notary``: tags that only Notary has verified. ``todo``: in the order in which to do it; empty: nothing depends on Notary."""
+    """``on_notary``: tags that only Notary has verified.
+
+    ``todo``: in the order in which to do it; empty: nothing depends on Notary.
+    """
 
     repository: str
     tags: int
@@ -176,7 +182,10 @@ def _todo(
     for fail in failing:
         yield f"let rule {fail.rule} of policy {fail.policy} accept the new scheme beside {NOTARY}"
     if not only:
-        yield f"nothing is signed by Notary alone: take {NOTARY} out of the policies, then its trust root, then the server"
+        yield (
+            f"nothing is signed by Notary alone: take {NOTARY} out of the policies, then its trust root, "
+            "then the server"
+        )
 
 
 def _unknown(names: Sequence[Name]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The policy document: parsed once, refused with line and column, then trusted.
 
-See ``docs/policies.md`` for every field. Anything unknown is refused: a rule with a typo would silently protect nothing.
+See ``docs/policies.md`` for every field. Anything unknown is refused: a rule with a typo would silently protect
+nothing.
 """
 
 from __future__ import annotations
@@ -84,7 +85,11 @@ class CheckInfo:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What a policy may name. ``signers`` by scheme; None, of all or of one: not known here, so any name is accepted. Compared by identity: there is one a process."""
+    """What a policy may name.
+
+    ``signers`` by scheme; None, of all or of one: not known here, so any name is accepted. Compared by identity:
+    there is one a process.
+    """
 
     checks: Mapping[str, CheckInfo]
     schemes: frozenset[str] = frozenset({"notary-v1", "cosign", "notation"})
@@ -377,7 +382,9 @@ def _load(text: str, name: str) -> Any:
 
 
 def _is_node(text: str, position: int) -> bool:
-    """Whether the character begins a YAML node, and does not stand inside a plain scalar such as a CEL expression or a glob."""
+    """Whether the character begins a YAML node, and does not stand inside a plain scalar such as a CEL expression or
+    a glob.
+    """
     before = text[text.rfind("\n", 0, position) + 1 : position].rstrip()
     return before == "" or before[-1] in ":-[{,"
 

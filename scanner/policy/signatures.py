@@ -1,4 +1,5 @@
-"""Whether an image is signed as a rule asks: by whom, with which key, under which role, and until when that may be believed.
+"""Whether an image is signed as a rule asks: by whom, with which key, under which role, and until when that may be
+believed.
 
 Pure. What could not be told, or was told too long ago, never counts as signed and never as unsigned.
 """

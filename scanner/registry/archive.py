@@ -1,8 +1,8 @@
 """OCI image layouts and ``docker save`` archives, opened without unpacking anything.
 
-An archive may be both (docker 25 and newer writes both): then the OCI layout counts, because it carries the manifest's digest.
-For the older form a manifest is made: config and layers as they stand in the archive, in the canonical form of ``_made``; the
-config's digest, which is the image id, is the same in every form.
+An archive may be both (docker 25 and newer writes both): then the OCI layout counts, because it carries the
+manifest's digest. For the older form a manifest is made: config and layers as they stand in the archive, in the
+canonical form of ``_made``; the config's digest, which is the image id, is the same in every form.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class OciLayout:
     def find(self, tag: str | None) -> Descriptor:
         """The image, by its tag where there are several (annotation org.opencontainers.image.ref.name).
 
-        Several without a name, or under the same one, are one image for several platforms, or an image and what was attested about it
-        (``docker buildx build --output type=oci``): then index.json itself is the image's index.
+        Several without a name, or under the same one, are one image for several platforms, or an image and what was
+        attested about it (``docker buildx build --output type=oci``): then index.json itself is the image's index.
         """
         if self.subject is not None:
             return self.subject

@@ -1,7 +1,8 @@
-"""SBOMs beside an image in its registry: CycloneDX and SPDX documents that refer to it (distribution-spec, referrers).
+"""SBOMs beside an image in its registry: CycloneDX and SPDX documents that refer to it (distribution-spec,
+referrers).
 
-Whoever may push there may attach one, so it is somebody's word: read within bounds, kept as such, and never taken instead of a look of
-our own. What cannot be read is kept as that, with why.
+Whoever may push there may attach one, so it is somebody's word: read within bounds, kept as such, and never taken
+instead of a look of our own. What cannot be read is kept as that, with why.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ class Sbom(NamedTuple):
 
 
 def read_attached_sboms(source: Source, digest: Digest) -> tuple[AttachedSbom, ...]:
-    """Every SBOM that is attached to this manifest. A registry that does not answer is an SBOM that could not be read."""
+    """Every SBOM that is attached to this manifest.
+
+    A registry that does not answer is an SBOM that could not be read.
+    """
     try:
         found = [d for d in source.referrers(digest) if _format(d)]
     except (RemoteError, ImageError) as error:
@@ -95,8 +99,10 @@ def _cyclonedx(parent: Mapping[str, Any], depth: int) -> Iterator[Component]:
 
 
 def _is_partial(composition: object) -> bool:
-    """CycloneDX 1.6, compositions: ``incomplete`` and its kinds, and any word that it does not have. ``unknown`` is what every SBOM means
-    that says nothing of it."""
+    """CycloneDX 1.6, compositions: ``incomplete`` and its kinds, and any word that it does not have.
+
+    ``unknown`` is what every SBOM means that says nothing of it.
+    """
     return _dict(composition).get("aggregate") not in ("complete", "unknown", "not_specified")
 
 

@@ -1,7 +1,8 @@
-"""Authentication to registries: whose credentials, and to whom they may go (RFC 7235; distribution token specification).
+"""Authentication to registries: whose credentials, and to whom they may go (RFC 7235; distribution token
+specification).
 
-The realm of a bearer challenge is text that the registry chose. Credentials go to it only when it is the registry's own host or a
-host known to belong to it; anything else would hand a password to whoever answers (CVE-2020-15157).
+The realm of a bearer challenge is text that the registry chose. Credentials go to it only when it is the registry's
+own host or a host known to belong to it; anything else would hand a password to whoever answers (CVE-2020-15157).
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class Challenge:
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """Every challenge of the header (RFC 7235 section 4.1). What cannot be read is left out: then there is nobody to answer."""
+    """Every challenge of the header (RFC 7235 section 4.1).
+
+    What cannot be read is left out: then there is nobody to answer.
+    """
     found: list[Challenge] = []
     rest = header[:8192].strip()
     while rest:
@@ -272,7 +276,10 @@ class Authenticator:
         self._tokens[scope] = (Secret(token), time.monotonic() + seconds * 0.8)
 
     def _own(self, realm_host: str) -> bool:
-        """Whether the token service is the registry's own. Same name (any port), or a pair that is known to belong together."""
+        """Whether the token service is the registry's own.
+
+        Same name (any port), or a pair that is known to belong together.
+        """
         return (
             realm_host == self._host.rpartition(":")[0]
             or realm_host == self._host

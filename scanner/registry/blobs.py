@@ -77,11 +77,13 @@ class BlobStore:
 
     @contextmanager
     def writer(self, digest: Digest, limit: int, *, verified_by_caller: bool = False) -> Iterator[BlobWriter]:
-        """Write a blob. On leaving without an error its digest is checked and it appears, atomically; otherwise nothing does.
+        """Write a blob.
 
-        ``verified_by_caller``: the block itself compares the digest and raises when it is another (hashing 40 GiB twice takes a
-        minute). Raises ImageError(reason="digest_mismatch") for other bytes than ``digest`` names, LimitExceeded beyond ``limit``,
-        ScannerError(reason="storage_full").
+        On leaving without an error its digest is checked and it appears, atomically; otherwise nothing does.
+
+        ``verified_by_caller``: the block itself compares the digest and raises when it is another (hashing 40 GiB
+        twice takes a minute). Raises ImageError(reason="digest_mismatch") for other bytes than ``digest`` names,
+        LimitExceeded beyond ``limit``, ScannerError(reason="storage_full").
         """
         partial = self.directory / "partial" / secrets.token_hex(16)
         try:
@@ -112,14 +114,18 @@ class BlobStore:
 
     @contextmanager
     def pin(self, digests: Iterable[Digest]) -> Iterator[None]:
-        """Keep these from being evicted while the block runs. The pin is a locked file: it ends with the process, however that ends."""
+        """Keep these from being evicted while the block runs.
+
+        The pin is a locked file: it ends with the process, however that ends.
+        """
         name = secrets.token_hex(16)
         partial, pin = self.directory / "partial" / name, self.directory / "pins" / name
         try:
             with _locked(partial) as file:
                 file.write("\n".join(digests).encode())
                 file.flush()
-                # Whoever evicts now has not seen the pin: wait for that to end. From the rename on it is seen, whole and locked.
+                # Whoever evicts now has not seen the pin: wait for that to end. From the rename on it is seen, whole
+                # and locked.
                 with self._lock(fcntl.LOCK_SH):
                     partial.replace(pin)
                 yield
@@ -129,7 +135,10 @@ class BlobStore:
             self.evict()
 
     def evict(self) -> int:
-        """Remove the least recently used blobs until the store fits its bound, and what dead processes left. Returns the bytes freed."""
+        """Remove the least recently used blobs until the store fits its bound, and what dead processes left.
+
+        Returns the bytes freed.
+        """
         with self._lock(fcntl.LOCK_EX):
             for path in (self.directory / "partial").iterdir():
                 _alive(path)

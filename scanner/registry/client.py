@@ -1,7 +1,8 @@
 """A client of OCI registries (distribution-spec 1.1), as suspicious as it has to be.
 
-https unless a host is named insecure; redirects by hand (three, blobs only, without credentials on another host); every body
-bounded while it is read; bytes compared with the digest that was asked for; retries that honour ``Retry-After`` within bounds.
+https unless a host is named insecure; redirects by hand (three, blobs only, without credentials on another host);
+every body bounded while it is read; bytes compared with the digest that was asked for; retries that honour
+``Retry-After`` within bounds.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class RegistryClient:
         self._http.close()
 
     def manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
-        """The manifest or index under the reference's digest, else its tag. The descriptor's digest is that of the bytes received.
+        """The manifest or index under the reference's digest, else its tag.
+
+        The descriptor's digest is that of the bytes received.
 
         Raises NotFoundError, RemoteError, ImageError(reason="digest_mismatch").
         """
@@ -107,7 +110,10 @@ class RegistryClient:
     def stream_blob(
         self, reference: Reference, descriptor: Descriptor, seconds: float | None = None
     ) -> Iterator[Iterator[bytes]]:
-        """A blob's bytes as they come, for ``seconds`` (``limits.fetch_seconds``) at most. The caller compares them with the digest (``BlobStore.writer`` does)."""
+        """A blob's bytes as they come, for ``seconds`` (``limits.fetch_seconds``) at most.
+
+        The caller compares them with the digest (``BlobStore.writer`` does).
+        """
         path = f"/v2/{reference.repository}/blobs/{descriptor.digest}"
         with self._open(
             path,
@@ -131,9 +137,11 @@ class RegistryClient:
             raise self._unreachable(error) from error
 
     def referrers(self, reference: Reference, digest: Digest, artifact_type: str = "") -> list[Descriptor]:
-        """What refers to ``digest`` (distribution-spec, listing referrers), by the API or else the tag ``sha256-<hex>``.
+        """What refers to ``digest`` (distribution-spec, listing referrers), by the API or else the tag
+        ``sha256-<hex>``.
 
-        Every page is read. Raises LimitExceeded for more than ``limits.referrers`` of the type: what is beyond could be a signature.
+        Every page is read. Raises LimitExceeded for more than ``limits.referrers`` of the type: what is beyond could
+        be a signature.
         """
         found: list[Descriptor] = []
         path, pages = f"/v2/{reference.repository}/referrers/{digest}", set[str]()
@@ -177,8 +185,10 @@ class RegistryClient:
         return [d for d in index.manifests if not artifact_type or d.artifact_type == artifact_type]
 
     def _next_page(self, answer: OpenAnswer, path: str) -> str:
-        """The path of the next page (RFC 8288, ``Link``); empty where there is none. Raises RemoteError for one on another host: what
-        is there would stay unknown."""
+        """The path of the next page (RFC 8288, ``Link``); empty where there is none.
+
+        Raises RemoteError for one on another host: what is there would stay unknown.
+        """
         link = answer.link("next")
         if not link:
             return ""

@@ -1,7 +1,7 @@
 """The uncompressed bytes of a layer, in small pieces however far they expand, and to the end or not at all.
 
-What is refused is what readers disagree about: bytes of another kind than the media type says, bytes after the end, and streams
-that stop in the middle (the zstandard library takes such an end for a proper one).
+What is refused is what readers disagree about: bytes of another kind than the media type says, bytes after the end,
+and streams that stop in the middle (the zstandard library takes such an end for a proper one).
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ class Readable(Protocol):
 
 
 def decompress(source: Readable, compression: str) -> Iterator[bytes]:
-    """The uncompressed bytes, at most 256 KiB at a time. Raises ImageError for bytes of another kind than ``compression``."""
+    """The uncompressed bytes, at most 256 KiB at a time.
+
+    Raises ImageError for bytes of another kind than ``compression``.
+    """
     head = b""
     while len(head) < len(_ZSTD) and (more := source.read(_IN)):
         head += more
@@ -44,7 +47,10 @@ def decompress(source: Readable, compression: str) -> Iterator[bytes]:
 
 
 def compression_of(head: bytes) -> str:
-    """What the first four bytes say. A zstd stream may begin with a skippable frame (RFC 8878 section 3.1.2), as container runtimes know."""
+    """What the first four bytes say.
+
+    A zstd stream may begin with a skippable frame (RFC 8878 section 3.1.2), as container runtimes know.
+    """
     if head.startswith(_GZIP):
         return TAR_GZIP
     return TAR_ZSTD if head[:4] == _ZSTD or _is_skippable(head[:4]) else TAR
@@ -114,7 +120,9 @@ def _unzstd(source: Readable) -> Iterator[bytes]:
 
 
 class _ZstdFrames:
-    """Follows the frames and blocks of a zstd stream while it is read (RFC 8878 section 3.1), to know whether it ended."""
+    """Follows the frames and blocks of a zstd stream while it is read (RFC 8878 section 3.1), to know whether it
+    ended.
+    """
 
     def __init__(self, source: Readable) -> None:
         self._source = source

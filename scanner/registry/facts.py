@@ -1,7 +1,7 @@
 """Facts of layers, kept by what they were read from: a base layer that many images share is read once.
 
-The key holds the transported digest beside the diff_id, because the pair was verified and the diff_id alone is only a claim: an
-image could name a known diff_id for other bytes. Anything unreadable here is a miss, never an answer.
+The key holds the transported digest beside the diff_id, because the pair was verified and the diff_id alone is only
+a claim: an image could name a known diff_id for other bytes. Anything unreadable here is a miss, never an answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _STALE_SECONDS = 3600
 
 
 class FactsCache:
-    """Files under one directory, written whole and renamed into place; the least recently used go when they are too many."""
+    """Files under one directory, written whole and renamed into place; the least recently used go when they are too
+    many.
+    """
 
     def __init__(self, directory: Path, max_bytes: int = _MAX_BYTES) -> None:
         self.directory, self.max_bytes = directory, max_bytes

@@ -1,8 +1,8 @@
 """One streaming pass over one layer: decompress, hash both ways, walk, keep what somebody wants, and judge nothing.
 
-Each layer is decompressed once, here, for the checks and for the engine. The digest of the transported bytes and the diff_id of
-the uncompressed tar are both verified: engines verify neither (an image could otherwise show a scanner other files than a
-runtime would see).
+Each layer is decompressed once, here, for the checks and for the engine. The digest of the transported bytes and the
+diff_id of the uncompressed tar are both verified: engines verify neither (an image could otherwise show a scanner
+other files than a runtime would see).
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class ContentScanner(Protocol):
 class ContentWants:
     """Which small files' bytes to keep, and who looks into the others. ``digest`` is part of the facts cache's key.
 
-    Patterns are fnmatch's on the whole path (``*`` crosses slashes); ``**/`` at the beginning is any depth, none included.
+    Patterns are fnmatch's on the whole path (``*`` crosses slashes); ``**/`` at the beginning is any depth, none
+    included.
     """
 
     patterns: tuple[str, ...] = ()
@@ -158,7 +159,10 @@ class _Facts(Visitor):
             self.matches.append(match)
 
     def _whiteout(self, entry: FileEntry, directory: str, name: str) -> None:
-        """OCI image-spec, layer.md#whiteouts. A whiteout that names nothing, holds something, or names what is above itself is an attack."""
+        """OCI image-spec, layer.md#whiteouts.
+
+        A whiteout that names nothing, holds something, or names what is above itself is an attack.
+        """
         if entry.type not in (FileType.FILE, FileType.HARDLINK) or entry.size:
             raise unsafe(f"a whiteout that is no empty file: {entry.path[:200]!r}")
         if name == _OPAQUE:
@@ -206,7 +210,10 @@ class _Facts(Visitor):
             self._odd("non_utf8_name", path, "the name is not UTF-8")
 
     def _again(self, path: str, name: str, previous: FileType, kind: FileType) -> None:
-        """The last one counts. Where an engine may have taken the other, that must be said (Trivy takes either, by chance)."""
+        """The last one counts.
+
+        Where an engine may have taken the other, that must be said (Trivy takes either, by chance).
+        """
         if previous is kind is FileType.DIRECTORY:
             return
         self.contents.pop(path, None)
@@ -218,7 +225,9 @@ class _Facts(Visitor):
             self.oddities.append(Oddity(reason, path, detail))
 
     def finish(self) -> None:
-        """A whiteout is for lower layers only; some readers apply it to its own layer too, and then see other files than we do."""
+        """A whiteout is for lower layers only; some readers apply it to its own layer too, and then see other files
+        than we do.
+        """
         for path in self.whiteouts:
             if path in self._seen or path in self._above:
                 self._odd("unsafe_archive", path, "is deleted and present in one layer")
@@ -239,8 +248,9 @@ def read_layer(
 ) -> LayerFacts:
     """Facts of the layer whose transported bytes ``stream`` holds. ``sink`` is given every uncompressed byte.
 
-    ``deadline`` is a ``time.monotonic`` moment. Raises ImageError: digest_mismatch (either digest, or other bytes than ``size``
-    says), malformed_archive, malformed_image (media type and bytes disagree), unsafe_archive, limit_exceeded.
+    ``deadline`` is a ``time.monotonic`` moment. Raises ImageError: digest_mismatch (either digest, or other bytes
+    than ``size`` says), malformed_archive, malformed_image (media type and bytes disagree), unsafe_archive,
+    limit_exceeded.
     """
     facts, compression = _Facts(wants), layer_compression(media_type)
     source = _Transported(stream, digest, size, limits, deadline, advance)

@@ -1,7 +1,8 @@
-"""An OCI image layout for an engine: exactly one image, every layer verified and already decompressed (same diff_ids).
+"""An OCI image layout for an engine: exactly one image, every layer verified and already decompressed (same
+diff_ids).
 
-Nothing of the registry's answer is in it but the config's bytes; the manifest is written anew, so no engine ever sees a digest
-that we did not check. (OCI image-spec, image-layout.md.)
+Nothing of the registry's answer is in it but the config's bytes; the manifest is written anew, so no engine ever
+sees a digest that we did not check. (OCI image-spec, image-layout.md.)
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ _TAR = "application/vnd.oci.image.layer.v1.tar"
 
 
 def lay_out(image: Image, store: BlobStore, destination: Path) -> Path:
-    """Make the layout at ``destination`` (which must not exist) and return it. Raises KeyError for a blob that is not in the store."""
+    """Make the layout at ``destination`` (which must not exist) and return it.
+
+    Raises KeyError for a blob that is not in the store.
+    """
     blobs = destination / "blobs"
     for algorithm in ("sha256", "sha512"):
         (blobs / algorithm).mkdir(parents=True)

@@ -1,8 +1,9 @@
 """Manifests, indexes and configs read strictly (OCI image-spec 1.1; Docker image manifest v2 schema 2).
 
-Whatever could be read in two ways is refused: a manifest that is also an index (CVE-2021-41190), a media type that says
-otherwise than the body, sizes below 0, schema 1, layers fetched from elsewhere (CVE-2020-15157), more layers than diff_ids, and
-members spelled in another case (runtimes written in Go take ``user`` for ``User``, and the last of the two wins).
+Whatever could be read in two ways is refused: a manifest that is also an index (CVE-2021-41190), a media type that
+says otherwise than the body, sizes below 0, schema 1, layers fetched from elsewhere (CVE-2020-15157), more layers
+than diff_ids, and members spelled in another case (runtimes written in Go take ``user`` for ``User``, and the last
+of the two wins).
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _LAYERS = {
 _FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.oci.image.layer.nondistributable.")
 _LAYER_TYPES = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.")
 _CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
-# The beginnings of artifacts' media types, and what people call these. The first that fits any type of the manifest is told.
+# The beginnings of artifacts' media types, and what people call these. The first that fits any type of the manifest is
+# told.
 _ARTIFACTS = (
     ("application/vnd.in-toto", "an attestation"),
     ("application/vnd.dsse.", "an attestation"),
@@ -174,7 +176,10 @@ def _typed(descriptor: Descriptor, kind: str) -> Descriptor:
 
 
 def parse_descriptor(value: Any, pointer: str) -> Descriptor:
-    """A content descriptor (image-spec, descriptor.md). ``urls`` are never followed: a descriptor that needs them is refused."""
+    """A content descriptor (image-spec, descriptor.md).
+
+    ``urls`` are never followed: a descriptor that needs them is refused.
+    """
     item = _members(value, pointer, _DESCRIPTOR)
     size = item.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
@@ -202,12 +207,13 @@ def parse_descriptor(value: Any, pointer: str) -> Descriptor:
 def require_image(manifest: Manifest) -> None:
     """Raises NotAnImage for a manifest of something else: a chart, a module, a signature, an attestation.
 
-    The manifest alone decides. What an index says of it (``artifactType``, a platform "unknown", an annotation) is not asked: a runtime
-    chooses by platform and runs what is there, and an image that is called an attestation would never be looked at.
+    The manifest alone decides. What an index says of it (``artifactType``, a platform "unknown", an annotation) is
+    not asked: a runtime chooses by platform and runs what is there, and an image that is called an attestation would
+    never be looked at.
     """
     kind = manifest.config.media_type
-    # Sigstore and BuildKit write an image's config beside layers of their own. One layer of an image's makes it an image, also one that we
-    # cannot read (encrypted, foreign): that is an image that failed, not something else.
+    # Sigstore and BuildKit write an image's config beside layers of their own. One layer of an image's makes it an
+    # image, also one that we cannot read (encrypted, foreign): that is an image that failed, not something else.
     attached = bool(manifest.layers) and not has_image_layers(manifest)
     if kind not in _CONFIGS or attached:
         raise NotAnImage(
@@ -233,11 +239,15 @@ def _what(manifest: Manifest) -> str:
 
 
 def build_image(manifest: Manifest, config: ImageConfig) -> Image:
-    """Manifest and config as one image. Raises ImageError when they do not describe the same layers, or no layer at all."""
+    """Manifest and config as one image.
+
+    Raises ImageError when they do not describe the same layers, or no layer at all.
+    """
     require_image(manifest)
     if len(manifest.layers) != len(config.diff_ids):
         raise ImageError(
-            f"{len(manifest.layers)} layers but {len(config.diff_ids)} diff_ids: one reader would see other files than another"
+            f"{len(manifest.layers)} layers but {len(config.diff_ids)} diff_ids: one reader would see other "
+            "files than another"
         )
     if not manifest.layers:
         raise ImageError("the image has no layers", reason="nothing_to_scan")
@@ -251,7 +261,10 @@ def build_image(manifest: Manifest, config: ImageConfig) -> Image:
 
 
 def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
-    """The image config (image-spec, config.md). Raises ImageError with a JSON pointer for a member of the wrong type."""
+    """The image config (image-spec, config.md).
+
+    Raises ImageError with a JSON pointer for a member of the wrong type.
+    """
     loaded = load_untrusted_json(data, limit=limits.config, depth=limits.json_depth, mend_text=True)
     document = _members(loaded, "", _CONFIG)
     rootfs = _optional(document, "rootfs", "", ("type", "diff_ids"))
@@ -287,7 +300,9 @@ def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
 
 
 def _history(document: Mapping[str, Any], layers: int) -> tuple[HistoryEntry, ...]:
-    """History entries mapped to layers; where the counts disagree no entry claims a layer (the spec makes history optional)."""
+    """History entries mapped to layers; where the counts disagree no entry claims a layer (the spec makes history
+    optional).
+    """
     items = [_members(item, f"/history/{i}", _HISTORY) for i, item in enumerate(_list(document, "history", ""))]
     making = [i for i, item in enumerate(items) if item.get("empty_layer") is not True]
     layer_of = {position: layer for layer, position in enumerate(making)} if len(making) == layers else {}
@@ -331,7 +346,9 @@ def _integer(item: Mapping[str, Any], name: str, pointer: str) -> int:
 
 
 def parse_time(value: Any) -> datetime | None:
-    """An RFC 3339 time with any number of fraction digits; None for what is none (a date is never worth refusing an image)."""
+    """An RFC 3339 time with any number of fraction digits; None for what is none (a date is never worth refusing an
+    image).
+    """
     if not isinstance(value, str) or len(value) > 64:
         return None
     head, dot, rest = value.partition(".")
@@ -356,13 +373,17 @@ def _object(value: Any, pointer: str) -> Mapping[str, Any]:
 
 
 def _members(value: Any, pointer: str, known: tuple[str, ...]) -> Mapping[str, Any]:
-    """An object whose members have names, not keys. One that Go would take for a known name, and we would not, is refused."""
+    """An object whose members have names, not keys.
+
+    One that Go would take for a known name, and we would not, is refused.
+    """
     item = _object(value, pointer)
     folded = {name.casefold() for name in known}
     for name in item:
         if name not in known and name.casefold() in folded:
             raise ImageError(
-                f"{pointer}/{clean_text(name, 100)}: spelled otherwise than the specification does; runtimes disagree about it"
+                f"{pointer}/{clean_text(name, 100)}: spelled otherwise than the specification does; runtimes "
+                "disagree about it"
             )
     return item
 

@@ -16,7 +16,8 @@ _APK_PACKAGE = re.compile(rb"^P:", re.MULTILINE)
 _KINDS = {
     "apk": "alpine wolfi chainguard minimos postmarketos",
     "dpkg": "debian ubuntu linuxmint raspbian kali pop devuan echo",
-    "rpm": "rhel centos fedora rocky almalinux ol amzn sles suse opensuse opensuse-leap opensuse-tumbleweed photon mariner azurelinux bottlerocket",
+    "rpm": "rhel centos fedora rocky almalinux ol amzn sles suse opensuse opensuse-leap opensuse-tumbleweed "
+    "photon mariner azurelinux bottlerocket",
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 
@@ -46,7 +47,9 @@ class PackageDatabases:
 
     @property
     def foreign(self) -> tuple[PackageDatabase, ...]:
-        """Databases of another kind than the system's: engines look their packages up in the wrong distribution's advisories."""
+        """Databases of another kind than the system's: engines look their packages up in the wrong distribution's
+        advisories.
+        """
         return tuple(d for d in self.databases if self.kind and d.kind != self.kind and d.packages != 0)
 
 

@@ -1,4 +1,6 @@
-"""The places in a file system where readers must agree: who the users are, which system it is, which packages there are."""
+"""The places in a file system where readers must agree: who the users are, which system it is, which packages there
+are.
+"""
 
 from __future__ import annotations
 
@@ -54,14 +56,20 @@ def is_sensitive(path: str) -> bool:
 
 
 def is_usual_device(entry: FileEntry) -> bool:
-    """null, zero, random, terminals … in dev/. Not memory, not disks, and not 0:0, by which an overlay deletes what is below."""
+    """null, zero, random, terminals … in dev/.
+
+    Not memory, not disks, and not 0:0, by which an overlay deletes what is below.
+    """
     if entry.type is not FileType.CHAR_DEVICE or not entry.path.startswith("dev/"):
         return False
     return entry.link in _USUAL_CHAR_DEVICES or entry.link.startswith(("4:", "136:"))
 
 
 def looks_like_rpm(data: bytes) -> bool:
-    """Whether this begins as one of rpm's three kinds of database does (Berkeley DB hash, ndb, SQLite). Empty is not."""
+    """Whether this begins as one of rpm's three kinds of database does (Berkeley DB hash, ndb, SQLite).
+
+    Empty is not.
+    """
     if data.startswith(b"SQLite format 3\0"):
         # https://www.sqlite.org/fileformat2.html#the_database_header: these three bytes are fixed
         return data[21:24] == b"\x40\x20\x20" and data[18] in (1, 2) and data[19] in (1, 2)

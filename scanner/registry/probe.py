@@ -1,8 +1,10 @@
-"""Asking a registry how it protects itself, without doing it harm: facts, no judgement (``scanner.checks.registry`` judges).
+"""Asking a registry how it protects itself, without doing it harm: facts, no judgement (``scanner.checks.registry``
+judges).
 
-Nothing is left behind and nothing is taken away: an upload that is let begin is cancelled, what is asked to be deleted cannot exist.
-Credentials are sent for two questions only (which repositories there are, whether digests hold) and only over a connection that may be
-trusted with them. Everything is bounded: connections in number and time, answers in size.
+Nothing is left behind and nothing is taken away: an upload that is let begin is cancelled, what is asked to be
+deleted cannot exist. Credentials are sent for two questions only (which repositories there are, whether digests
+hold) and only over a connection that may be trusted with them. Everything is bounded: connections in number and
+time, answers in size.
 """
 
 from __future__ import annotations
@@ -65,12 +67,18 @@ _NO_REPOSITORY = Incomplete(
 
 
 def probe(
-    host: str, settings: Settings, credentials: CredentialStore, way: Way | None = None, repository: str = "", *, seconds: float = _SECONDS
-) -> RegistryFacts:  # fmt: skip
+    host: str,
+    settings: Settings,
+    credentials: CredentialStore,
+    way: Way | None = None,
+    repository: str = "",
+    *,
+    seconds: float = _SECONDS,
+) -> RegistryFacts:
     """Everything that can be found out about ``host`` within ``seconds``. What cannot is Incomplete in the facts.
 
-    Raises RefusedError for a host that must not be connected to, RemoteError for one that is not there at all, UsageError for CA
-    certificates that cannot be read.
+    Raises RefusedError for a host that must not be connected to, RemoteError for one that is not there at all,
+    UsageError for CA certificates that cannot be read.
     """
     tls_context((way or Way()).ca_file or settings.ca_file)
     return _Probe(host, settings, credentials, way or Way(), repository, time.monotonic() + seconds).run()
@@ -217,7 +225,8 @@ class _Probe:
             return Access.ALLOWED  # it was let in as far as to learn that there is nothing
         if answer.status not in (401, 403, 404):
             return _unclear(answer, "pulling")
-        # One door before everything: who is not let in there is let in nowhere. A bearer challenge tells of this repository only.
+        # One door before everything: who is not let in there is let in nowhere. A bearer challenge tells of this
+        # repository only.
         return Access.REFUSED if repository or _asks_basic_only(front) else _NO_REPOSITORY
 
     def _push(self, registry: _Registry, repository: str) -> Access | Incomplete:
@@ -297,8 +306,14 @@ class _Registry:
     def _token(self, answer: Answer, scope: str) -> Secret | None:
         """The token that the token service gives to anybody. None: it gives none."""
         challenge = next(
-            (c for h in answer.headers.get_list("WWW-Authenticate") for c in parse_challenges(h) if c.scheme == "bearer"), None
-        )  # fmt: skip
+            (
+                c
+                for h in answer.headers.get_list("WWW-Authenticate")
+                for c in parse_challenges(h)
+                if c.scheme == "bearer"
+            ),
+            None,
+        )
         realm = split_address(challenge.parameters.get("realm", "")) if challenge else None
         if challenge is None or realm is None or realm.username:
             return None
@@ -322,7 +337,9 @@ class _Registry:
 
 
 def _plain_answer(connect: Callable[[], socket], name: str, port: int) -> PlainFact:
-    """What a port says to one plain request, read as bytes: httpx would not speak HTTP to a port that answers in TLS."""
+    """What a port says to one plain request, read as bytes: httpx would not speak HTTP to a port that answers in
+    TLS.
+    """
     with connect() as connection:
         host = f"[{name}]" if ":" in name else name
         connection.sendall(f"GET /v2/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode("ascii", "replace"))
@@ -352,7 +369,10 @@ def _challenges(front: Answer, secure: bool) -> tuple[ChallengeFact, ...]:
 
 
 def _asks_basic_only(front: Answer) -> bool:
-    """Everything behind one door: who is not let in at ``/v2/`` is let in nowhere. A bearer challenge there tells nothing of others."""
+    """Everything behind one door: who is not let in at ``/v2/`` is let in nowhere.
+
+    A bearer challenge there tells nothing of others.
+    """
     found = [c.scheme for header in front.headers.get_list("WWW-Authenticate") for c in parse_challenges(header)]
     return front.status == httpx.codes.UNAUTHORIZED and bool(found) and "bearer" not in found
 

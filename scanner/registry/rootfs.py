@@ -1,4 +1,6 @@
-"""The layers of an image applied in order: what a container would see (OCI image-spec, layer.md), and where readers disagree."""
+"""The layers of an image applied in order: what a container would see (OCI image-spec, layer.md), and where readers
+disagree.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,15 @@ from scanner.registry.places import (
 _MAX_CONCERNS, _MAX_DETAIL = 100, 500
 _TELLING = frozenset(("duplicate_entry", "unsafe_archive", "limit_exceeded", "malformed_image"))
 _ALIASES = (frozenset((DPKG,)), frozenset(APK), RPM_DATABASES, frozenset(OS_RELEASE))
-# Links above a package database that distributions make themselves. Where one of these dangles, nobody has hidden anything.
+# Links above a package database that distributions make themselves. Where one of these dangles, nobody has hidden
+# anything.
 _USUAL_LINKS = frozenset(("lib", "lib/apk", "lib/apk/db", "etc/os-release", "usr/lib/os-release", *RPM_DIRECTORIES))
 
 
 def merge(layers: Sequence[LayerFacts]) -> Rootfs:
-    """Apply whiteouts (to lower layers only), opaque directories, then each layer's own entries, last of duplicates winning."""
+    """Apply whiteouts (to lower layers only), opaque directories, then each layer's own entries, last of duplicates
+    winning.
+    """
     tree = _Tree()
     for index, layer in enumerate(layers):
         tree.apply(index, layer)
@@ -37,7 +42,10 @@ def merge(layers: Sequence[LayerFacts]) -> Rootfs:
 
 
 class _Tree:
-    """The file system as far as it has been built. Every directory above a file is in ``files``, written by a layer or implied."""
+    """The file system as far as it has been built.
+
+    Every directory above a file is in ``files``, written by a layer or implied.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, PlacedFile] = {}
@@ -68,7 +76,9 @@ class _Tree:
         return placed is not None and placed.entry.type is kind
 
     def _behind_links(self, path: str) -> str:
-        """Where a container finds an entry: containerd follows the links of lower layers above it, Docker's overlay2 replaces them."""
+        """Where a container finds an entry: containerd follows the links of lower layers above it, Docker's overlay2
+        replaces them.
+        """
         directory, slash, name = path.rpartition("/")
         if not directory or not self._links:
             return path.rstrip("/")
@@ -136,8 +146,10 @@ class _Tree:
             path = parent
 
     def _linked(self, placed: PlacedFile) -> PlacedFile:
-        """A hard link is its target under another name. Some runtimes give the header's mode to both, some keep the target's: the
-        wider one is shown."""
+        """A hard link is its target under another name.
+
+        Some runtimes give the header's mode to both, some keep the target's: the wider one is shown.
+        """
         entry = placed.entry
         target = self.files.get(self._behind_links(entry.link))
         if target is None or target.entry.type is not FileType.FILE:
@@ -154,10 +166,11 @@ class _Tree:
 def concerns(rootfs: Rootfs, coverage: Coverage | None) -> tuple[Incomplete, ...]:
     """Why the engine may have seen another image than a container would: each makes its silence prove nothing.
 
-    ``package_db_indirect``: a package database behind a link. ``package_db_deleted``: a later layer took it away or emptied it.
-    ``duplicate_entry``, ``unsafe_archive``: a layer that readers read differently. ``limit_exceeded``, ``malformed_image``: a file
-    that was to be looked into and could not. ``unsupported_os``: packages of another system than the image says it is.
-    ``nothing_to_scan``: programs or listed packages, of which the engine found none, or clearly fewer.
+    ``package_db_indirect``: a package database behind a link. ``package_db_deleted``: a later layer took it away or
+    emptied it. ``duplicate_entry``, ``unsafe_archive``: a layer that readers read differently. ``limit_exceeded``,
+    ``malformed_image``: a file that was to be looked into and could not. ``unsupported_os``: packages of another
+    system than the image says it is. ``nothing_to_scan``: programs or listed packages, of which the engine found
+    none, or clearly fewer.
     """
     found = dict.fromkeys(
         (*_indirect(rootfs), *_deleted(rootfs), *_unread(rootfs), *_uncovered(rootfs, coverage), *_odd(rootfs))
@@ -199,12 +212,15 @@ def _indirect(rootfs: Rootfs) -> Iterator[Incomplete]:
         if is_sensitive(written) or is_sensitive(where):
             yield Incomplete(
                 "package_db_indirect",
-                f"layer {index} writes {written[:200]} through a link of a lower layer: some runtimes put it at {where[:200]}",
+                f"layer {index} writes {written[:200]} through a link of a lower layer: some runtimes put it "
+                f"at {where[:200]}",
             )
 
 
 def _broken_link(path: str, rootfs: Rootfs) -> str:
-    """The link on the way to ``path`` that is there and leads nowhere, unless distributions make that one themselves."""
+    """The link on the way to ``path`` that is there and leads nowhere, unless distributions make that one
+    themselves.
+    """
     while path:
         placed = rootfs.files.get(path)
         if placed is not None:

@@ -1,6 +1,9 @@
-"""Where an image comes from: a registry, an OCI layout, an archive, the local engine. All give the same documents and bytes.
+"""Where an image comes from: a registry, an OCI layout, an archive, the local engine.
 
-``host/repo:tag``, ``host/repo@sha256:…``, ``oci:DIR[:TAG]``, ``archive:FILE`` (docker save or OCI, plain or gzip), ``docker:NAME``.
+All give the same documents and bytes.
+
+``host/repo:tag``, ``host/repo@sha256:…``, ``oci:DIR[:TAG]``, ``archive:FILE`` (docker save or OCI, plain or gzip),
+``docker:NAME``.
 """
 
 from __future__ import annotations
@@ -67,11 +70,17 @@ class Source(ABC):
         """A layer's transported bytes, not compared yet: ``read_layer`` does."""
 
     def referrers(self, digest: Digest) -> list[Descriptor]:
-        """What refers to this manifest where it lies. A directory or an archive has nobody who could attach anything."""
+        """What refers to this manifest where it lies.
+
+        A directory or an archive has nobody who could attach anything.
+        """
         return []
 
     def image(self, descriptor: Descriptor) -> tuple[Image, bytes]:
-        """The image that a manifest describes, and its config's bytes. Raises ImageError for an index or an artifact."""
+        """The image that a manifest describes, and its config's bytes.
+
+        Raises ImageError for an index or an artifact.
+        """
         data = self.document(descriptor, self.settings.limits.manifest)
         manifest = parse_manifest(data, descriptor, self.settings.limits)
         if not isinstance(manifest, Manifest):
@@ -120,8 +129,8 @@ class Source(ABC):
     def _is_image(self, descriptor: Descriptor) -> bool:
         """Whether a child of an index is to be judged, by its own manifest.
 
-        One that the index calls an attestation is looked at all the same, because its word is the attacker's. One that is not there
-        (registries and archives often lack the attestations) can be run by nobody.
+        One that the index calls an attestation is looked at all the same, because its word is the attacker's. One
+        that is not there (registries and archives often lack the attestations) can be run by nobody.
         """
         document: Manifest | ImageIndex | None = None
         try:
@@ -246,8 +255,11 @@ class LayoutSource(Source):
 
 @contextmanager
 def open_target(text: str, settings: Settings, access: AccessTo | None = None) -> Iterator[Source]:
-    """The source that ``text`` names. ``access`` says how a service reaches a registry (and refuses what is not configured);
-    without it the settings and the person's own docker config do. Raises UsageError with a hint for what is no target."""
+    """The source that ``text`` names.
+
+    ``access`` says how a service reaches a registry (and refuses what is not configured); without it the settings
+    and the person's own docker config do. Raises UsageError with a hint for what is no target.
+    """
     source = _open(text, settings, access)
     try:
         yield source

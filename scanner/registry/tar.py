@@ -1,9 +1,10 @@
 """A strict, streaming reader of tar (POSIX.1-2001 pax, ustar, GNU), for bytes that an attacker chose.
 
-The standard library's ``tarfile`` must not see such bytes: it can be made to hang on 4 kB, to take gigabytes for 1 MB, to list
-less than there is without an error, and its filters have been escaped (CVE-2025-4517, CVE-2025-8194). Here whatever two readers
-could read differently is refused: bad checksums, negative or absurd sizes, global pax headers, sparse files, unknown types,
-two names for one entry, data where one reader expects none, bytes after the end marker. Nothing is ever written to a file system.
+The standard library's ``tarfile`` must not see such bytes: it can be made to hang on 4 kB, to take gigabytes for 1
+MB, to list less than there is without an error, and its filters have been escaped (CVE-2025-4517, CVE-2025-8194).
+Here whatever two readers could read differently is refused: bad checksums, negative or absurd sizes, global pax
+headers, sparse files, unknown types, two names for one entry, data where one reader expects none, bytes after the
+end marker. Nothing is ever written to a file system.
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ _NONE = _Overrides()
 
 
 class TarReader:
-    """Feed it the archive's bytes in any pieces, then ``close``. Raises ImageError or LimitExceeded; never anything else.
+    """Feed it the archive's bytes in any pieces, then ``close``.
+
+    Raises ImageError or LimitExceeded; never anything else.
 
     ``offset`` is the position of the next byte in the archive, so a visitor can note where an entry's data begins.
     """
@@ -134,7 +137,10 @@ class TarReader:
         self.offset = base + end
 
     def close(self) -> None:
-        """No more bytes come. Raises for an archive that stops in the middle; what pads one behind its end marker is zeros."""
+        """No more bytes come.
+
+        Raises for an archive that stops in the middle; what pads one behind its end marker is zeros.
+        """
         if self._zeros > 1 and not any(self._header) and not self._left:
             return
         if self._left or self._header or self._overrides is not _NONE:
@@ -157,9 +163,11 @@ class TarReader:
             self._plain(block, kind, mode, uid, gid, size, mtime)
 
     def _after_the_end(self, block: bytes) -> None:
-        """eStargz appends its index to a finished archive (stargz-snapshotter, docs/estargz.md: "TOC"): one file of that name, then nothing.
+        """eStargz appends its index to a finished archive (stargz-snapshotter, docs/estargz.md: "TOC"): one file of
+        that name, then nothing.
 
-        Container runtimes stop at the end marker and never unpack it, so it is no entry of ours either. Anything else is hidden from them.
+        Container runtimes stop at the end marker and never unpack it, so it is no entry of ours either. Anything
+        else is hidden from them.
         """
         name = block[:100].rstrip(b"\0") if block[345:500].strip(b"\0") == b"" else b""
         if self._zeros < 2 or name != _STARGZ_INDEX or block[156] not in (_OLD_FILE, _FILE) or self._has_index:
@@ -171,7 +179,10 @@ class TarReader:
         self._expect(size)
 
     def _special(self, kind: int, size: int) -> None:
-        """A header about the next entry. Go drops what stands before a global header, others keep it; of two they take either."""
+        """A header about the next entry.
+
+        Go drops what stands before a global header, others keep it; of two they take either.
+        """
         if size > self._limits.special_header:
             raise LimitExceeded(f"a name or pax header of {size} bytes")
         if kind in self._overrides.kinds or (kind == _PAX_GLOBAL and self._overrides is not _NONE):
@@ -205,7 +216,8 @@ class TarReader:
             file_type = FileType.DIRECTORY
         has_body = file_type is FileType.FILE
         if size and not has_body:
-            # Go takes these bytes for the next header, others skip them: whatever stands there, one of them does not see it.
+            # Go takes these bytes for the next header, others skip them: whatever stands there, one of them does not
+            # see it.
             raise unsafe(f"a {file_type} with data: readers disagree about it")
         if size > self._limits.file_size:
             raise LimitExceeded(f"a file of {size} bytes")
@@ -308,7 +320,9 @@ class TarReader:
 
 
 def _once(before: bytes | None, value: bytes) -> bytes:
-    """A name, said once and not empty: POSIX takes an empty one back, others use it; of two, readers take different ones."""
+    """A name, said once and not empty: POSIX takes an empty one back, others use it; of two, readers take different
+    ones.
+    """
     if before is not None or not value:
         raise unsafe("an entry with two names, or none: readers take different ones")
     return value
@@ -358,14 +372,20 @@ def _numbers(block: bytes) -> tuple[int, int, int, int, int]:
 
 
 def _sum(data: bytes) -> int:
-    """The bytes' sum. Adler-32's low half is that plus one, modulo 65521, and thirty times faster than adding them here."""
+    """The bytes' sum.
+
+    Adler-32's low half is that plus one, modulo 65521, and thirty times faster than adding them here.
+    """
     if len(data) - data.count(0) > 256:  # only then can the sum pass the modulus
         return sum(data)
     return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 def _name(block: bytes) -> bytes:
-    """The header's own name. Three formats share the field behind it; where a reader could mistake one for another, it is refused."""
+    """The header's own name.
+
+    Three formats share the field behind it; where a reader could mistake one for another, it is refused.
+    """
     name = block[:100].split(b"\0", 1)[0]
     magic = block[257:265]
     if magic == b"ustar\x0000":
@@ -386,7 +406,10 @@ def _name(block: bytes) -> bytes:
 
 
 def _number(field: bytes, what: str, *, signed: bool = False) -> int:
-    """Octal, or GNU's base-256 with the high bit set. Raises for a negative size, which would send a reader backwards."""
+    """Octal, or GNU's base-256 with the high bit set.
+
+    Raises for a negative size, which would send a reader backwards.
+    """
     if field[0] & 0x80:
         value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
         if field[0] & 0x40:

@@ -1,7 +1,9 @@
-"""TLS as a server speaks it, by hand-written ClientHellos (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2, RFC 6101).
+"""TLS as a server speaks it, by hand-written ClientHellos (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2, RFC
+6101).
 
-Our own OpenSSL refuses to speak old versions and weak ciphers, so what it cannot reach would look like safety. A hello is sent, the
-answer is read as far as it comes in the clear, and the connection is dropped: no session, no secret, nothing sent that is not ours.
+Our own OpenSSL refuses to speak old versions and weak ciphers, so what it cannot reach would look like safety. A
+hello is sent, the answer is read as far as it comes in the clear, and the connection is dropped: no session, no
+secret, nothing sent that is not ours.
 """
 
 from __future__ import annotations
@@ -56,20 +58,57 @@ _WIRE = {
 
 # IANA TLS cipher suites: what servers of any age know. Good ones first.
 _MODERN = (
-    0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8, 0x009E, 0x009F, 0xCCAA, 0xC023, 0xC027, 0xC009, 0xC013, 0xC00A, 0xC014,
-    0x0033, 0x0039, 0x0067, 0x006B, 0x009C, 0x009D, 0x003C, 0x003D, 0x002F, 0x0035, 0x0041, 0x0084,
-)  # fmt: skip
+    0xC02B,
+    0xC02F,
+    0xC02C,
+    0xC030,
+    0xCCA9,
+    0xCCA8,
+    0x009E,
+    0x009F,
+    0xCCAA,
+    0xC023,
+    0xC027,
+    0xC009,
+    0xC013,
+    0xC00A,
+    0xC014,
+    0x0033,
+    0x0039,
+    0x0067,
+    0x006B,
+    0x009C,
+    0x009D,
+    0x003C,
+    0x003D,
+    0x002F,
+    0x0035,
+    0x0041,
+    0x0084,
+)
 _TLS13 = (0x1301, 0x1302, 0x1303)
 WEAK = {
     "NULL (no encryption)": (0x0001, 0x0002, 0x003B, 0xC006, 0xC010, 0xC001, 0xC00B),
     "anonymous (no authentication)": (
-        0x0018, 0x001B, 0x0034, 0x003A, 0x006C, 0x006D, 0x00A6, 0x00A7, 0xC015, 0xC016, 0xC017, 0xC018, 0xC019,
+        0x0018,
+        0x001B,
+        0x0034,
+        0x003A,
+        0x006C,
+        0x006D,
+        0x00A6,
+        0x00A7,
+        0xC015,
+        0xC016,
+        0xC017,
+        0xC018,
+        0xC019,
     ),
     "export (40 bits)": (0x0003, 0x0006, 0x0008, 0x000B, 0x000E, 0x0011, 0x0014, 0x0017, 0x0019),
     "RC4": (0x0004, 0x0005, 0xC007, 0xC011, 0xC002, 0xC00C),
     "single DES": (0x0009, 0x000C, 0x000F, 0x0012, 0x0015, 0x001A),
     "64-bit blocks (3DES, IDEA)": (0x000A, 0x0016, 0x0013, 0xC008, 0xC012, 0xC003, 0xC00D, 0x0007),
-}  # fmt: skip
+}
 _EVERY = _MODERN + tuple(suite for suites in WEAK.values() for suite in suites)
 _SIGNATURES = (0x0403, 0x0503, 0x0603, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0807, 0x0203, 0x0201)
 _GROUPS = (0x001D, 0x0017, 0x0018, 0x0019)
@@ -164,7 +203,10 @@ def ask(connect: Connect, protocol: Protocol, suites: Sequence[int], server_name
 
 
 def read_answer(receive: Callable[[int], bytes]) -> Answer:
-    """The server's first flight, as far as it is in the clear and bounded. Raises OSError (a timeout) as ``receive`` does."""
+    """The server's first flight, as far as it is in the clear and bounded.
+
+    Raises OSError (a timeout) as ``receive`` does.
+    """
     buffer, handshake = bytearray(), bytearray()
     hello: Hello | None = None
     total = 0
@@ -309,7 +351,10 @@ def stapled(connect: Connect, spoken: Sequence[Protocol], server_name: str) -> b
 
 @dataclass(frozen=True)
 class TrustContexts:
-    """Two ways to shake hands: ``verifying`` knows the trusted CAs, ``any`` takes every certificate. Both speak as old as OpenSSL can."""
+    """Two ways to shake hands: ``verifying`` knows the trusted CAs, ``any`` takes every certificate.
+
+    Both speak as old as OpenSSL can.
+    """
 
     verifying: ssl.SSLContext
     any: ssl.SSLContext
@@ -351,7 +396,10 @@ def _sent(shaken: ssl.SSLSocket) -> list[bytes]:
 def chain_facts(
     sent: Sequence[bytes], anchors: Iterable[bytes], now: datetime
 ) -> tuple[CertificateFact, ...] | Incomplete:
-    """The facts of a chain in DER. ``anchors``: the trusted CAs in DER, which tell which certificates a client needs."""
+    """The facts of a chain in DER.
+
+    ``anchors``: the trusted CAs in DER, which tell which certificates a client needs.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -384,8 +432,9 @@ def path_to_trust(
 ) -> frozenset[int]:
     """The positions of the certificates by which a client gets from the server's own, the first, to a trusted CA.
 
-    Servers send more than that: an old cross-signature for clients of long ago, or a root. Its end is nobody's failure. Of several
-    paths the one counts that is trusted, then valid now, then lasts longest; without a trusted CA the one that leads furthest.
+    Servers send more than that: an old cross-signature for clients of long ago, or a root. Its end is nobody's
+    failure. Of several paths the one counts that is trusted, then valid now, then lasts longest; without a trusted
+    CA the one that leads furthest.
     """
 
     def rank(path: tuple[int, ...]) -> tuple[bool, bool, datetime]:
@@ -403,7 +452,9 @@ def path_to_trust(
 def _paths(
     sent: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], path: tuple[int, ...]
 ) -> Iterator[tuple[int, ...]]:
-    """Paths from the first certificate: to each that a trusted CA issued or is, to a root, and as far as what was sent leads."""
+    """Paths from the first certificate: to each that a trusted CA issued or is, to a root, and as far as what was
+    sent leads.
+    """
     last = sent[path[-1]]
     above = [i for i, other in enumerate(sent) if i not in path and _signed_by(last, other)]
     if not above or _signed_by(last, last) or any(anchor == last or _signed_by(last, anchor) for anchor in anchors):
@@ -452,8 +503,8 @@ def certificate_fact(certificate: x509.Certificate) -> CertificateFact:
 def _extension_contents(certificate: x509.Certificate) -> dict[str, bytes]:
     """The content of each extension by its name in asn1crypto. Raises ValueError for one that stands twice.
 
-    ``cryptography`` reads all extensions or none: one kind of name that it does not know, such as an X.400 address, and the others
-    could not be read.
+    ``cryptography`` reads all extensions or none: one kind of name that it does not know, such as an X.400 address,
+    and the others could not be read.
     """
     parsed = asn1.Certificate.load(certificate.public_bytes(Encoding.DER))
     found: dict[str, bytes] = {}
@@ -491,10 +542,12 @@ def _key(certificate: x509.Certificate) -> tuple[str, int]:
 
 
 def _names(extension: bytes | None) -> tuple[str, ...]:
-    """The host names and addresses it is good for (RFC 9525: the common name is none of them, nor are other kinds of SAN).
+    """The host names and addresses it is good for (RFC 9525: the common name is none of them, nor are other kinds of
+    SAN).
 
-    A DNS name that looks like an address is none (RFC 9525 section 6.5): it is told as ``DNS:127.0.0.1``, which nothing equals.
-    Raises ValueError for an address of another length than IPv4's or IPv6's, at which Go refuses the whole certificate.
+    A DNS name that looks like an address is none (RFC 9525 section 6.5): it is told as ``DNS:127.0.0.1``, which
+    nothing equals. Raises ValueError for an address of another length than IPv4's or IPv6's, at which Go refuses the
+    whole certificate.
     """
     found: list[str] = []
     for tag, content in _general_names(extension or b""):

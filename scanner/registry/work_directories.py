@@ -1,7 +1,8 @@
 """Work directories: one for each piece of work, removed with it, and by the next process where its owner was killed.
 
-A layout for an engine holds hard links to blobs: what a killed process left would pin them for ever. So every directory and file here is
-locked by its owner. The lock ends with the process, however that ends, and whatever is not locked belongs to nobody.
+A layout for an engine holds hard links to blobs: what a killed process left would pin them for ever. So every
+directory and file here is locked by its owner. The lock ends with the process, however that ends, and whatever is
+not locked belongs to nobody.
 """
 
 from __future__ import annotations

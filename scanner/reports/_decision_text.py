@@ -1,4 +1,6 @@
-"""Why a decision is what it is and what would change it, as lines for a terminal: shared by the table report and ``dockwarden gate``."""
+"""Why a decision is what it is and what would change it, as lines for a terminal: shared by the table report and
+``dockwarden gate``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ _ORDER = {ReasonKind.VIOLATION: 0, ReasonKind.INCOMPLETE: 1, ReasonKind.EXEMPTED
 
 @dataclass(frozen=True)
 class DecisionText:
-    """``whole`` wraps long texts; otherwise each reason and change is one line of ``width`` columns. ``color``: only for a terminal."""
+    """``whole`` wraps long texts; otherwise each reason and change is one line of ``width`` columns.
+
+    ``color``: only for a terminal.
+    """
 
     color: bool = False
     width: int = 100
@@ -68,7 +73,10 @@ class DecisionText:
 
 
 def grouped(reasons: Iterable[Reason]) -> list[list[Reason]]:
-    """Reasons of one rule, action and kind together: two hundred vulnerabilities are one line. What denies comes first."""
+    """Reasons of one rule, action and kind together: two hundred vulnerabilities are one line.
+
+    What denies comes first.
+    """
     groups: dict[tuple[object, ...], list[Reason]] = defaultdict(list)
     for reason in reasons:
         # What is not known is one fact, however many rules it keeps from deciding.

@@ -1,4 +1,6 @@
-"""What SBOMs share: which licences have a name of SPDX's, what is missing, and one identity for one piece of evidence."""
+"""What SBOMs share: which licences have a name of SPDX's, what is missing, and one identity for one piece of
+evidence.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,14 @@ from collections.abc import Iterator
 
 from scanner.model.scan import ImageReport, ScanReport
 
-# SPDX licence identifiers (https://spdx.org/licenses/) that distributions and languages actually write. Any other text is kept as a
-# name: to call something an identifier that is none would make the whole document invalid.
-_NAMES = """0BSD AFL-2.1 AGPL-3.0-only AGPL-3.0-or-later Apache-1.1 Apache-2.0 Artistic-1.0-Perl Artistic-2.0 BlueOak-1.0.0 BSD-1-Clause
-    BSD-2-Clause BSD-3-Clause BSD-4-Clause BSL-1.0 bzip2-1.0.6 CC-BY-3.0 CC-BY-4.0 CC0-1.0 CDDL-1.0 CDDL-1.1 curl EPL-1.0 EPL-2.0
-    FTL GFDL-1.3-only GFDL-1.3-or-later GPL-1.0-only GPL-1.0-or-later GPL-2.0-only GPL-2.0-or-later GPL-3.0-only GPL-3.0-or-later ICU
-    IJG ISC LGPL-2.0-only LGPL-2.0-or-later LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0-only LGPL-3.0-or-later Libpng MIT MIT-0
-    MPL-1.1 MPL-2.0 NCSA OFL-1.1 OpenSSL PHP-3.01 PostgreSQL PSF-2.0 Python-2.0 Ruby Unicode-3.0 Unlicense Vim W3C WTFPL X11 Zlib
+# SPDX licence identifiers (https://spdx.org/licenses/) that distributions and languages actually write. Any other text
+# is kept as a name: to call something an identifier that is none would make the whole document invalid.
+_NAMES = """0BSD AFL-2.1 AGPL-3.0-only AGPL-3.0-or-later Apache-1.1 Apache-2.0 Artistic-1.0-Perl Artistic-2.0
+    BlueOak-1.0.0 BSD-1-Clause BSD-2-Clause BSD-3-Clause BSD-4-Clause BSL-1.0 bzip2-1.0.6 CC-BY-3.0 CC-BY-4.0
+    CC0-1.0 CDDL-1.0 CDDL-1.1 curl EPL-1.0 EPL-2.0 FTL GFDL-1.3-only GFDL-1.3-or-later GPL-1.0-only GPL-1.0-or-
+    later GPL-2.0-only GPL-2.0-or-later GPL-3.0-only GPL-3.0-or-later ICU IJG ISC LGPL-2.0-only LGPL-2.0-or-
+    later LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0-only LGPL-3.0-or-later Libpng MIT MIT-0 MPL-1.1 MPL-2.0 NCSA
+    OFL-1.1 OpenSSL PHP-3.01 PostgreSQL PSF-2.0 Python-2.0 Ruby Unicode-3.0 Unlicense Vim W3C WTFPL X11 Zlib
     ZPL-2.1"""
 LICENCES = frozenset(_NAMES.split())
 

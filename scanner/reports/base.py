@@ -17,9 +17,12 @@ from scanner.model.workload_audit import AuditReport
 
 @dataclass(frozen=True)
 class ReportSubject:
-    """What a report shows. ``decision`` is None where no policy was asked. ``width`` in columns, ``color`` only for a terminal;
-    ``fix_hints`` holds a corrected Dockerfile fragment for each image, where it was asked for. ``show_all``: formats that shorten
-    long lists for a person do not."""
+    """What a report shows.
+
+    ``decision`` is None where no policy was asked. ``width`` in columns, ``color`` only for a terminal;
+    ``fix_hints`` holds a corrected Dockerfile fragment for each image, where it was asked for. ``show_all``: formats
+    that shorten long lists for a person do not.
+    """
 
     report: ScanReport
     decision: Decision | None = None
@@ -39,9 +42,11 @@ class Gap:
 
 
 def gaps(subject: ReportSubject) -> tuple[Gap, ...]:
-    """What is not known, and whether that makes the report a failure: one rule for every format that has a word for it.
+    """What is not known, and whether that makes the report a failure: one rule for every format that has a word for
+    it.
 
-    With a decision, its policy says so: a gap fails the report when and only when it denies the image. Without one, every gap does.
+    With a decision, its policy says so: a gap fails the report when and only when it denies the image. Without one,
+    every gap does.
     """
     found = [Gap(name, text, subject.decision is None) for name, text in dict.fromkeys(_not_known(subject.report))]
     if subject.decision is None:
@@ -69,7 +74,9 @@ def _not_known(report: ScanReport) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Refused:
-    """A scan that ended before there was evidence: ``reason`` is the error's slug, ``message`` and ``hint`` are for people."""
+    """A scan that ended before there was evidence: ``reason`` is the error's slug, ``message`` and ``hint`` are for
+    people.
+    """
 
     target: str
     reason: str
@@ -105,10 +112,15 @@ class ReportFormat(ABC):
 
     @abstractmethod
     def render(self, subject: ReportSubject) -> str:
-        """The whole report. Never raises for what an image can contain; control characters from images are made visible."""
+        """The whole report.
+
+        Never raises for what an image can contain; control characters from images are made visible.
+        """
 
     def render_refused(self, refused: Refused) -> str:
-        """A report of this format that says why nothing could be examined; empty where the format has no way to say it."""
+        """A report of this format that says why nothing could be examined; empty where the format has no way to say
+        it.
+        """
         return ""
 
     def render_audit(self, subject: AuditSubject) -> str:

@@ -1,6 +1,7 @@
 """A table for spreadsheets (RFC 4180): a line for every vulnerability, failed check, and thing that is not known.
 
-A cell that a spreadsheet would take for a formula begins with an apostrophe: names of packages and files come from images.
+A cell that a spreadsheet would take for a formula begins with an apostrophe: names of packages and files come from
+images.
 """
 
 from __future__ import annotations
@@ -17,8 +18,20 @@ from scanner.reports import _audit
 from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
 
 _COLUMNS = (
-    "image", "platform", "kind", "id", "severity", "package", "version", "fixed in", "status", "engines", "layer", "path", "text",
-)  # fmt: skip
+    "image",
+    "platform",
+    "kind",
+    "id",
+    "severity",
+    "package",
+    "version",
+    "fixed in",
+    "status",
+    "engines",
+    "layer",
+    "path",
+    "text",
+)
 
 
 class CsvReport(ReportFormat):
@@ -52,27 +65,55 @@ def _rows(report: ScanReport) -> Iterator[tuple[str, ...]]:
             item = found.vulnerability
             layer = image.image.layer_of(item.layer)
             yield _row(
-                report.reference, platform, "vulnerability", item.id, severity=item.severity, package=item.package,
-                version=item.installed_version, fixed=" or ".join(item.fixed_versions), status=item.status, engines=" ".join(item.engines),
-                layer=str(layer.index) if layer else "", path=item.path, text=found.dispute or item.title,
-            )  # fmt: skip
+                report.reference,
+                platform,
+                "vulnerability",
+                item.id,
+                severity=item.severity,
+                package=item.package,
+                version=item.installed_version,
+                fixed=" or ".join(item.fixed_versions),
+                status=item.status,
+                engines=" ".join(item.engines),
+                layer=str(layer.index) if layer else "",
+                path=item.path,
+                text=found.dispute or item.title,
+            )
         for result in image.checks:
             if isinstance(result.outcome, Failed):
                 severity = result.outcome.severity or result.severity
                 for evidence in result.outcome.evidence:
                     layer_index = "" if evidence.layer_index is None else str(evidence.layer_index)
                     yield _row(
-                        report.reference, platform, "check", result.check, severity=severity, layer=layer_index, path=evidence.path,
+                        report.reference,
+                        platform,
+                        "check",
+                        result.check,
+                        severity=severity,
+                        layer=layer_index,
+                        path=evidence.path,
                         text=evidence.message,
-                    )  # fmt: skip
+                    )
         for name, gap in _unknown(image):
             yield _row(report.reference, platform, "not known", name, status=gap.reason, text=gap.detail)
 
 
 def _row(
-    reference: str, platform: str, kind: str, name: str, *, severity: str = "", package: str = "", version: str = "", fixed: str = "",
-    status: str = "", engines: str = "", layer: str = "", path: str = "", text: str = "",
-) -> tuple[str, ...]:  # fmt: skip
+    reference: str,
+    platform: str,
+    kind: str,
+    name: str,
+    *,
+    severity: str = "",
+    package: str = "",
+    version: str = "",
+    fixed: str = "",
+    status: str = "",
+    engines: str = "",
+    layer: str = "",
+    path: str = "",
+    text: str = "",
+) -> tuple[str, ...]:
     return reference, platform, kind, name, severity, package, version, fixed, status, engines, layer, path, text
 
 

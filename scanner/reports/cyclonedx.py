@@ -1,7 +1,7 @@
 """A CycloneDX 1.6 SBOM with vulnerabilities (ECMA-424), as JSON.
 
-https://cyclonedx.org/docs/1.6/json/. What could not be looked at is said where a reader of SBOMs looks for it: ``compositions`` calls
-such an image's inventory ``incomplete``, and never calls one ``complete``.
+https://cyclonedx.org/docs/1.6/json/. What could not be looked at is said where a reader of SBOMs looks for it:
+``compositions`` calls such an image's inventory ``incomplete``, and never calls one ``complete``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """GitLab's container scanning report (security report schemas 15), which merge requests show.
 
-https://docs.gitlab.com/ee/development/integrations/secure.html. Only vulnerabilities: the format has no place for checks. A scan that
-could not look everywhere has status ``failure`` (``base.gaps``), which GitLab shows instead of "no vulnerabilities".
+https://docs.gitlab.com/ee/development/integrations/secure.html. Only vulnerabilities: the format has no place for
+checks. A scan that could not look everywhere has status ``failure`` (``base.gaps``), which GitLab shows instead of
+"no vulnerabilities".
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def _vulnerabilities(report: ScanReport, image: ImageReport) -> Iterator[dict[st
             "name": _text(item.title or item.id, 255),
             "description": _text("\n".join(filter(None, (item.description, found.dispute))) or item.id, 4000),
             "severity": _SEVERITIES.get(item.severity, item.severity.capitalize()),
-            "solution": f"Upgrade {_text(item.package, 200)} to {_text(versions.upgrade(item.installed_version, item.fixed_versions), 500)}"
+            "solution": f"Upgrade {_text(item.package, 200)} to "
+            f"{_text(versions.upgrade(item.installed_version, item.fixed_versions), 500)}"
             if item.fixable
             else "No fix is known yet.",
             "identifiers": list(_identifiers(item)),

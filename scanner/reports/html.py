@@ -14,7 +14,8 @@ from scanner.model.untrusted import clean_text
 from scanner.reports import _audit
 from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
 
-# A document that allows itself nothing but this one style sheet: what was overlooked in escaping still could not run or load anything.
+# A document that allows itself nothing but this one style sheet: what was overlooked in escaping still could not run or
+# load anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _STYLE = """
 :root{color-scheme:light dark}
@@ -23,7 +24,8 @@ table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}
 th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px solid #8886;overflow-wrap:anywhere}
 .scroll{overflow-x:auto}
 .deny,.critical,.high,.unknown{color:#b00020}.warn,.medium{color:#8a5a00}.allow{color:#0a6b2d}
-@media (prefers-color-scheme:dark){.deny,.critical,.high,.unknown{color:#ff8a80}.warn,.medium{color:#ffcc80}.allow{color:#81c995}}
+@media (prefers-color-scheme:dark){
+.deny,.critical,.high,.unknown{color:#ff8a80}.warn,.medium{color:#ffcc80}.allow{color:#81c995}}
 code{font:13px/1.4 ui-monospace,monospace}
 """
 
@@ -51,7 +53,10 @@ def _page(subject: ReportSubject) -> Iterator[str]:
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
-    yield '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="referrer" content="no-referrer">'
+    yield (
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="referrer" '
+        'content="no-referrer">'
+    )
     yield f"<title>{title}</title><style>{_STYLE}</style></head><body><main>"
     yield f"<h1>{title}</h1><p><code>{_e(str(report.digest))}</code></p>"
     if decision:
@@ -60,18 +65,27 @@ def _page(subject: ReportSubject) -> Iterator[str]:
         yield from _image(image)
     if not report.images:
         yield "<p>No image was examined: that is unknown, not clean.</p>"
-    yield f"<p>Scanned {report.finished_at:%Y-%m-%d %H:%M} UTC by Dockwarden {_e(report.dockwarden)}.</p></main></body></html>"
+    yield (
+        f"<p>Scanned {report.finished_at:%Y-%m-%d %H:%M} UTC by Dockwarden "
+        f"{_e(report.dockwarden)}.</p></main></body></html>"
+    )
 
 
 def _audit_page(subject: AuditSubject) -> Iterator[str]:
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
-    yield '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="referrer" content="no-referrer">'
+    yield (
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="referrer" '
+        'content="no-referrer">'
+    )
     yield f"<title>Audit</title><style>{_STYLE}</style></head><body><main>"
     yield from _audit.html(subject)
     audit = subject.audit
-    yield f"<p>Audited {audit.finished_at:%Y-%m-%d %H:%M} UTC by Dockwarden {_e(audit.dockwarden)}.</p></main></body></html>"
+    yield (
+        f"<p>Audited {audit.finished_at:%Y-%m-%d %H:%M} UTC by Dockwarden "
+        f"{_e(audit.dockwarden)}.</p></main></body></html>"
+    )
 
 
 def _decision(decision: Decision) -> Iterator[str]:
@@ -86,12 +100,20 @@ def _image(image: ImageReport) -> Iterator[str]:
     config = image.image.config
     yield f"<h2>{_e(str(config.platform))} <code>{image.image.digest.short}</code></h2>"
     built = f"{config.created:%Y-%m-%d}" if config.created else "not known"
-    yield f"<p>{len(image.image.layers)} layers, {image.image.size / 1e6:.1f} MB, user {_e(config.user or 'root (unset)')}, built {built}</p>"
+    yield (
+        f"<p>{len(image.image.layers)} layers, {image.image.size / 1e6:.1f} MB, user "
+        f"{_e(config.user or 'root (unset)')}, built {built}</p>"
+    )
     engines = [
-        (e.engine, e.version, e.coverage.system or "not recognised", str(e.coverage.packages),
-         f"{e.advisories.updated_at:%Y-%m-%d %H:%M} UTC" if e.advisories.updated_at else "not known")
+        (
+            e.engine,
+            e.version,
+            e.coverage.system or "not recognised",
+            str(e.coverage.packages),
+            f"{e.advisories.updated_at:%Y-%m-%d %H:%M} UTC" if e.advisories.updated_at else "not known",
+        )
         for e in image.engines
-    ]  # fmt: skip
+    ]
     yield from _table("Engines", ("Engine", "Version", "System", "Packages", "Advisories of"), engines)
     yield from _table("Not known", ("What", "Why"), list(_unknown(image)))
     found = sorted(
@@ -99,10 +121,16 @@ def _image(image: ImageReport) -> Iterator[str]:
         key=lambda f: (-f.vulnerability.severity.rank, f.vulnerability.package, f.vulnerability.id),
     )
     rows = [
-        (f.vulnerability.severity, f.vulnerability.id, f.vulnerability.package, f.vulnerability.installed_version,
-         " or ".join(f.vulnerability.fixed_versions) or f.vulnerability.status.replace("_", " "), f.dispute or f.vulnerability.title)
+        (
+            f.vulnerability.severity,
+            f.vulnerability.id,
+            f.vulnerability.package,
+            f.vulnerability.installed_version,
+            " or ".join(f.vulnerability.fixed_versions) or f.vulnerability.status.replace("_", " "),
+            f.dispute or f.vulnerability.title,
+        )
         for f in found
-    ]  # fmt: skip
+    ]
     yield from _table("Vulnerabilities", ("Severity", "Id", "Package", "Version", "Fixed in", ""), rows)
     failed = [
         (r.outcome.severity or r.severity, r.check, e.message, e.path, e.instruction)

@@ -80,7 +80,11 @@ def _checks() -> TypeAdapter[tuple[CheckResult, ...]]:
 
 
 class JsonReport(ReportFormat):
-    """See ``ReportFormat``. Members: ``schema``, ``verdict`` and ``decision`` (null without a policy), ``report``; ``error`` where there is none."""
+    """See ``ReportFormat``.
+
+    Members: ``schema``, ``verdict`` and ``decision`` (null without a policy), ``report``; ``error`` where there is
+    none.
+    """
 
     id = "json"
     title = "JSON"
@@ -98,7 +102,10 @@ class JsonReport(ReportFormat):
         return _text(document)
 
     def render_refused(self, refused: Refused) -> str:
-        """See ``ReportFormat.render_refused``. What could not be examined is denied and undecided; ``error`` has the reason."""
+        """See ``ReportFormat.render_refused``.
+
+        What could not be examined is denied and undecided; ``error`` has the reason.
+        """
         error = {"reason": refused.reason, "message": refused.message, "hint": refused.hint}
         document = {
             "schema": "dockwarden/report/1",

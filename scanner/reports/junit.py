@@ -1,7 +1,7 @@
 """JUnit XML, for CI systems that show tests: a failed one denies, an erroneous one could not be decided.
 
-With a decision, each of its reasons is a test, so that a job is red when and only when the image is denied. Without one, each check and
-each vulnerable package is.
+With a decision, each of its reasons is a test, so that a job is red when and only when the image is denied. Without
+one, each check and each vulnerable package is.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def _packages(image: ImageReport, suite: str) -> Iterator[_Case]:
         packages[found.vulnerability.package, found.vulnerability.installed_version].append(found.vulnerability)
     for (name, version), items in packages.items():
         told = "; ".join(
-            f"{v.id} ({v.severity}, {'fixed in ' + versions.upgrade(v.installed_version, v.fixed_versions) if v.fixable else 'no fix'})"
+            f"{v.id} ({v.severity}, "
+            f"{'fixed in ' + versions.upgrade(v.installed_version, v.fixed_versions) if v.fixable else 'no fix'})"
             for v in items[:50]
         )
         yield _Case(suite, f"{name} {version}", "failure", told)

@@ -16,7 +16,10 @@ _SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, 
 
 
 class MarkdownReport(ReportFormat):
-    """See ``ReportFormat``. The verdict, the reasons of the policy, and the number of findings; the rest is in the other formats."""
+    """See ``ReportFormat``.
+
+    The verdict, the reasons of the policy, and the number of findings; the rest is in the other formats.
+    """
 
     id = "markdown"
     title = "Markdown"

@@ -1,7 +1,9 @@
-"""OpenVEX 0.2.0: what is known of this image's vulnerabilities, for scanners and admission controllers that read such statements.
+"""OpenVEX 0.2.0: what is known of this image's vulnerabilities, for scanners and admission controllers that read
+such statements.
 
-https://github.com/openvex/spec. Evidence says ``affected`` (with what to do) or ``under_investigation``; ``not_affected`` is a person's
-word with a justification, and never made up here. What an exemption accepts is still ``affected``: somebody carries the risk.
+https://github.com/openvex/spec. Evidence says ``affected`` (with what to do) or ``under_investigation``;
+``not_affected`` is a person's word with a justification, and never made up here. What an exemption accepts is still
+``affected``: somebody carries the risk.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ class OpenVexReport(ReportFormat):
 
     id = "openvex"
     title = "OpenVEX 0.2.0"
-    purpose = "VEX statements: `affected` with what to do, `under_investigation`; never `not_affected`, which a person has to state"
+    purpose = (
+        "VEX statements: `affected` with what to do, `under_investigation`; never `not_affected`, "
+        "which a person has to state"
+    )
     media_type = "application/openvex+json"
     extension = "openvex.json"
 
@@ -71,7 +76,8 @@ def _statement(
     }
     if status == "affected":
         fixes = {
-            f"upgrade {found.vulnerability.package} to {versions.upgrade(found.vulnerability.installed_version, found.vulnerability.fixed_versions)}"
+            f"upgrade {found.vulnerability.package} to "
+            f"{versions.upgrade(found.vulnerability.installed_version, found.vulnerability.fixed_versions)}"
             for _, found in places
             if found.vulnerability.fixable
         }

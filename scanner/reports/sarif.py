@@ -139,8 +139,13 @@ def _results(subject: ReportSubject, image: ImageReport, rules: dict[str, dict[s
 
 
 def _check(
-    report: ScanReport, image: ImageReport, result: CheckResult, outcome: Failed, rules: dict[str, dict[str, Any]], accepted: str | None
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+    report: ScanReport,
+    image: ImageReport,
+    result: CheckResult,
+    outcome: Failed,
+    rules: dict[str, dict[str, Any]],
+    accepted: str | None,
+) -> Iterator[dict[str, Any]]:
     severity = outcome.severity or result.severity
     rules.setdefault(
         result.check,
@@ -157,9 +162,16 @@ def _check(
 
 
 def _result(
-    report: ScanReport, image: ImageReport, rule: str, severity: Severity, message: str, path: str, accepted: str | None,
-    logical: Mapping[str, str] | None, key: str,
-) -> dict[str, Any]:  # fmt: skip
+    report: ScanReport,
+    image: ImageReport,
+    rule: str,
+    severity: Severity,
+    message: str,
+    path: str,
+    accepted: str | None,
+    logical: Mapping[str, str] | None,
+    key: str,
+) -> dict[str, Any]:
     """A place that a code host can show: the file within the image, or the image by its name."""
     where = path or report.repository or report.reference
     location: dict[str, Any] = {

@@ -1,7 +1,8 @@
 """An SPDX 2.3 SBOM (ISO/IEC 5962 as it was carried on), as JSON.
 
-https://spdx.github.io/spdx-spec/v2.3/. One package for each image, which contains a package for each component; what nobody asserted is
-``NOASSERTION``. SPDX 2.3 has no place for "there may be more", so each reason stands as an annotation of the image.
+https://spdx.github.io/spdx-spec/v2.3/. One package for each image, which contains a package for each component; what
+nobody asserted is ``NOASSERTION``. SPDX 2.3 has no place for "there may be more", so each reason stands as an
+annotation of the image.
 """
 
 from __future__ import annotations

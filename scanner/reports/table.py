@@ -74,7 +74,10 @@ class _Page:
                 yield from self._hints(self._subject.fix_hints[number])
         if self._report.posture_at:
             yield ""
-            yield f"Registry {clean_text(self._report.repository.partition('/')[0], 200)}  examined {_date(self._report.posture_at)}"
+            yield (
+                f"Registry {clean_text(self._report.repository.partition('/')[0], 200)}  examined "
+                f"{_date(self._report.posture_at)}"
+            )
             yield from self._checks(self._report.posture)
 
     def _hints(self, fragment: str) -> Iterator[str]:
@@ -131,7 +134,10 @@ class _Page:
     def _image(self, image: ImageReport) -> Iterator[str]:
         config = image.image.config
         size = image.image.size / 1e6
-        yield f"Image {image.image.digest.short}  {config.platform}  {len(image.image.layers)} layers  {size:.1f} MB  user {clean_text(config.user, 60) or 'root (unset)'}"
+        yield (
+            f"Image {image.image.digest.short}  {config.platform}  {len(image.image.layers)} layers  "
+            f"{size:.1f} MB  user {clean_text(config.user, 60) or 'root (unset)'}"
+        )
         yield from self._base(image)
         for engine in image.engines:
             yield from self._engine(engine)
@@ -162,7 +168,10 @@ class _Page:
             yield from self._wrap(told, f"  {v.scheme}: {_ANSWERS[v.status]}: ", "    ")
 
     def _base(self, image: ImageReport) -> Iterator[str]:
-        """What it was built on, and whose the vulnerabilities are. Without a server's store only the image's own word is known."""
+        """What it was built on, and whose the vulnerabilities are.
+
+        Without a server's store only the image's own word is known.
+        """
         base = image.base
         if base is None:
             yield "  base: not known (the image declares none; a server knows a base that it has scanned by its layers)"
@@ -184,7 +193,10 @@ class _Page:
         ends = engine.coverage.os_end_of_life
         system += f" (supported until {ends})" if ends else ""
         built = engine.advisories.updated_at
-        yield f"  {f'{engine.engine} {engine.version}'.rstrip()}: {system}, {engine.coverage.packages} packages, advisories of {_date(built)}"
+        yield (
+            f"  {f'{engine.engine} {engine.version}'.rstrip()}: {system}, {engine.coverage.packages} "
+            f"packages, advisories of {_date(built)}"
+        )
         for item in engine.incomplete:
             yield from self._wrap(f"unknown: {item.detail or item.reason}", "    ? ", "      ")
 
@@ -220,7 +232,10 @@ class _Page:
             to = versions.highest(versions.upgrade(version, v.fixed_versions) for v in fixable_ones)
             part = f" (fixes {len(fixable_ones)} of {len(found)})" if len(fixable_ones) < len(found) else ""
             fix = clean_text(f"-> {to}{part}", 120) if to else _without_fix(found)
-            yield f"    {top.severity:<8} {clean_text(name, 60):<{min(width, 60)}}  {clean_text(version, 40):<20} {fix}  ({_ids(found)})"
+            yield (
+                f"    {top.severity:<8} {clean_text(name, 60):<{min(width, 60)}}  "
+                f"{clean_text(version, 40):<20} {fix}  ({_ids(found)})"
+            )
         if len(ranked) > self._most[1]:
             yield f"    … and {len(ranked) - self._most[1]} more packages"
 
@@ -228,7 +243,10 @@ class _Page:
         passed = sum(result.outcome.kind == "passed" for result in results)
         failed = [r for r in results if isinstance(r.outcome, Failed)]
         unknown = [r for r in results if isinstance(r.outcome, Incomplete)]
-        yield f"  checks: {passed} passed, {len(failed)} failed, {len(unknown)} unknown, {len(results) - passed - len(failed) - len(unknown)} not applicable"
+        yield (
+            f"  checks: {passed} passed, {len(failed)} failed, {len(unknown)} unknown, "
+            f"{len(results) - passed - len(failed) - len(unknown)} not applicable"
+        )
         for result in sorted(failed, key=lambda r: (-_severity(r).rank, r.check)):
             yield from self._failed(result, base)
         for result in unknown:

@@ -1,6 +1,7 @@
 """What engines say of the packages that somebody's SBOMs list, looked up without the image.
 
-Kept beside the SBOM, apart from what engines found in the image. A policy may ask for it; how far it can be believed is said with it.
+Kept beside the SBOM, apart from what engines found in the image. A policy may ask for it; how far it can be believed
+is said with it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from scanner.registry.work_directories import work_directory
 
 @dataclass(frozen=True)
 class Means:
-    """What a look-up works with: whose cache, and how long it may take, asked when it begins (raises LimitExceeded: no time is left).
-    ``release``: what the image's own os-release says; None: the image has none."""
+    """What a look-up works with: whose cache, and how long it may take, asked when it begins (raises LimitExceeded:
+    no time is left). ``release``: what the image's own os-release says; None: the image has none.
+    """
 
     settings: Settings
     slot: str
@@ -33,7 +35,9 @@ class Means:
 
 
 def looked_up(sboms: Sequence[AttachedSbom], engines: Iterable[Engine], means: Means) -> tuple[AttachedSbom, ...]:
-    """The SBOMs with each engine's answer about what they list, each package asked for once. An engine that cannot answer says why.
+    """The SBOMs with each engine's answer about what they list, each package asked for once.
+
+    An engine that cannot answer says why.
 
     Raises EngineError only for what was cancelled.
     """

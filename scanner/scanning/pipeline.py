@@ -1,7 +1,8 @@
 """The stages of one scan, read from top to bottom. The server and the command line run exactly this.
 
-Resolve the reference once, read every byte through our own verifying reader, lay only verified layers out for the engine, examine,
-and hand back a ``ScanReport``: immutable evidence that says of everything it could not see why it could not.
+Resolve the reference once, read every byte through our own verifying reader, lay only verified layers out for the
+engine, examine, and hand back a ``ScanReport``: immutable evidence that says of everything it could not see why it
+could not.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ class Deadline:
         return cls(time.monotonic() + seconds)
 
     def share(self, seconds: float) -> float:
-        """At most ``seconds``, at most what is left. Raises LimitExceeded(reason="scan_timeout") when nothing is left."""
+        """At most ``seconds``, at most what is left.
+
+        Raises LimitExceeded(reason="scan_timeout") when nothing is left.
+        """
         left = self.ends - time.monotonic()
         if left <= 0:
             raise LimitExceeded(
@@ -108,7 +112,10 @@ class EngineHost:
 
 @dataclass(frozen=True)
 class Services:
-    """What one scan is made with, put together by whoever starts it. ``run`` and ``examine`` hand each stage what it uses."""
+    """What one scan is made with, put together by whoever starts it.
+
+    ``run`` and ``examine`` hand each stage what it uses.
+    """
 
     settings: Settings
     blobs: BlobStore
@@ -147,7 +154,9 @@ def local_services(settings: Settings) -> Iterator[Services]:
 
 
 def _stored_trust(settings: Settings) -> Trust:
-    """Whom the installation trusts, if its database can be read: a scan needs none, and without trust nothing counts as signed."""
+    """Whom the installation trusts, if its database can be read: a scan needs none, and without trust nothing counts
+    as signed.
+    """
     try:
         return verification.stored(settings)
     except ScannerError as error:
@@ -164,8 +173,9 @@ def make_services(settings: Settings, slot: str, access: AccessTo | None = None)
 def run(request: ScanRequest, services: Services, report: Report, *, every_platform: bool = False) -> ScanReport:
     """Scan ``request.target``.
 
-    Raises ScannerError where not even an image's manifest and config could be had; whatever goes wrong after that is told in the
-    report. ``every_platform`` examines all images of an index (a server judges what anyone may pull), otherwise one.
+    Raises ScannerError where not even an image's manifest and config could be had; whatever goes wrong after that is
+    told in the report. ``every_platform`` examines all images of an index (a server judges what anyone may pull),
+    otherwise one.
     """
     deadline = Deadline.after(services.settings.limits.scan_seconds)
     with open_target(request.target, services.settings, services.access) as source:
@@ -306,11 +316,20 @@ def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, 
                 store.blobs.writer(layer.diff_id, limits.layer_uncompressed, verified_by_caller=True) as sink,
             ):
                 facts = read_layer(
-                    stream, layer.media_type, digest=layer.digest, size=layer.size, diff_id=layer.diff_id, limits=limits, wants=wanted,
-                    sink=sink.write, deadline=ends, advance=progress.add,
-                )  # fmt: skip
+                    stream,
+                    layer.media_type,
+                    digest=layer.digest,
+                    size=layer.size,
+                    diff_id=layer.diff_id,
+                    limits=limits,
+                    wants=wanted,
+                    sink=sink.write,
+                    deadline=ends,
+                    advance=progress.add,
+                )
         except RemoteError as error:
-            # A registry that stalls or drips is left at once: the scan is tried again later, and holds no slot meanwhile.
+            # A registry that stalls or drips is left at once: the scan is tried again later, and holds no slot
+            # meanwhile.
             stalled = error.reason == "registry_timeout"
             if attempt == _TRIES or not error.retryable or stalled or time.monotonic() > ends:
                 raise
@@ -346,8 +365,9 @@ def ask_engines(
 ) -> tuple[EngineReport, ...]:
     """The answer of every engine that was chosen. ``packages``: how many there are at least, by our own count.
 
-    An image with more packages than engines may be given is given to none: each would run until its time or memory ends.
-    Raises EngineError where trying again could help and no engine answered: one engine's evidence is kept although the other is away.
+    An image with more packages than engines may be given is given to none: each would run until its time or memory
+    ends. Raises EngineError where trying again could help and no engine answered: one engine's evidence is kept
+    although the other is away.
     """
     most = host.settings.limits.packages
     if packages > most:
@@ -387,7 +407,9 @@ def look_up_sboms(
 
 
 def doubts(answers: Sequence[EngineReport], rootfs: Rootfs) -> tuple[tuple[EngineReport, ...], tuple[Incomplete, ...]]:
-    """Why engines may have seen another image than a container would: of the image as such, and of one engine's answer."""
+    """Why engines may have seen another image than a container would: of the image as such, and of one engine's
+    answer.
+    """
     answers = [without_system(compared(answer, rootfs), rootfs) for answer in answers]
     told = [concerns(rootfs, a.coverage if not a.incomplete or a.coverage.packages else None) for a in answers]
     common = tuple(item for item in told[0] if all(item in other for other in told))
@@ -421,7 +443,10 @@ def ask_engine(image: Image, engine_id: str, host: EngineHost, deadline: Deadlin
 
 
 def supported(answer: EngineReport, today: date) -> EngineReport:
-    """The answer with how long the system is looked after. Past that day nobody lists its new vulnerabilities: silence proves nothing."""
+    """The answer with how long the system is looked after.
+
+    Past that day nobody lists its new vulnerabilities: silence proves nothing.
+    """
     coverage = answer.coverage
     ends = end_of_life(coverage.os_family, coverage.os_version)
     if ends is None:
@@ -460,7 +485,9 @@ def outcome_of(check: ImageCheck, subject: ImageSubject) -> Outcome:
 
 
 def _quiet(outcome: Outcome) -> Outcome:
-    """The outcome without the secrets that a line of history may hold: every report shows the instruction that made a layer."""
+    """The outcome without the secrets that a line of history may hold: every report shows the instruction that made
+    a layer.
+    """
     if isinstance(outcome, Failed):
         evidence, tolerated = (tuple(map(_unsaid, items)) for items in (outcome.evidence, outcome.tolerated))
         return replace(outcome, evidence=evidence, tolerated=tolerated, remedy=without_secrets(outcome.remedy))

@@ -1,6 +1,8 @@
-"""A registry's posture: probed, judged by every registry check, kept with its date for as long as it may be believed.
+"""A registry's posture: probed, judged by every registry check, kept with its date for as long as it may be
+believed.
 
-A posture never stops a scan. A registry that cannot be probed has one too: every check of it is Incomplete, with the reason.
+A posture never stops a scan. A registry that cannot be probed has one too: every check of it is Incomplete, with the
+reason.
 """
 
 from __future__ import annotations

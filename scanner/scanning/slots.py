@@ -1,4 +1,7 @@
-"""Slots: numbered places of work, each held by one process at a time. An engine's cache directory belongs to one slot."""
+"""Slots: numbered places of work, each held by one process at a time.
+
+An engine's cache directory belongs to one slot.
+"""
 
 from __future__ import annotations
 

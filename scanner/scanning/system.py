@@ -1,4 +1,6 @@
-"""What our own reading of an image says against an engine's answer about its system: another release, or no system at all."""
+"""What our own reading of an image says against an engine's answer about its system: another release, or no system
+at all.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from scanner.model.untrusted import clean_text
 from scanner.registry.packages import package_databases, release_of
 from scanner.registry.places import APK, APK_REPOSITORIES, APPLICATION, DATABASES, DPKG, DPKG_PARTS, OS_RELEASE
 
-# As Trivy reads the file: the release that it names decides which of Alpine's advisories the packages are compared with.
+# As Trivy reads the file: the release that it names decides which of Alpine's advisories the packages are compared
+# with.
 _REPOSITORY = re.compile(r"(?:https*|ftp)://[0-9A-Za-z.-]+/alpine/v?([0-9A-Za-z_.-]+)/")
 _ENTRY = re.compile(rb"^(?:package|p):", re.IGNORECASE | re.MULTILINE)
 _LEAST_ENTRY = 100  # bytes
@@ -23,10 +26,13 @@ _LIBRARY = re.compile(r"\.so(?:\.[0-9]+)*$|(?:^|/)ld-[^/]*$")
 
 
 def compared(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
-    """The answer, incomplete where the engine may have compared with another release's advisories than the image's own."""
+    """The answer, incomplete where the engine may have compared with another release's advisories than the image's
+    own.
+    """
     family, version = answer.coverage.os_family, answer.coverage.os_version
     if not any(os_id(component.type) == os_id(family) for component in answer.components):
-        # Clair's names of package types are Trivy's; of a distribution that it has no name for, there are none to compare.
+        # Clair's names of package types are Trivy's; of a distribution that it has no name for, there are none to
+        # compare.
         return answer if not family or not answer.components else _doubted(answer, _by_files(family, version, rootfs))
     doubts = (*_by_files(family, version, rootfs), foreign_packages(family, version, answer.components))
     return _doubted(answer, doubts)
@@ -44,8 +50,9 @@ def _by_files(family: str, version: str, rootfs: Rootfs) -> tuple[str, ...]:
 
 
 def _repositories(version: str, rootfs: Rootfs) -> str:
-    """Why the advisories may have been those of another branch: Trivy takes the newest one that etc/apk/repositories names, whatever the
-    image is. A layer that writes v3.99 there makes every package look clean."""
+    """Why the advisories may have been those of another branch: Trivy takes the newest one that etc/apk/repositories
+    names, whatever the image is. A layer that writes v3.99 there makes every package look clean.
+    """
     texts = [text for layer in rootfs.layers if _REPOSITORY.search(text := _text(layer.contents.get(APK_REPOSITORIES)))]
     named = _REPOSITORY.findall(texts[-1]) if texts else []
     own = release_number("alpine", version)
@@ -72,7 +79,10 @@ def _text(data: bytes | None) -> str:
 
 
 def _rewritten(rootfs: Rootfs) -> str:
-    """Whether a layer made the image another release without touching its packages. An upgrade of the distribution changes both."""
+    """Whether a layer made the image another release without touching its packages.
+
+    An upgrade of the distribution changes both.
+    """
     former, last = Release(), ""
     for index, layer in enumerate(rootfs.layers):
         told = next((release_of(layer.contents[path]) for path in OS_RELEASE if path in layer.contents), None)
@@ -101,11 +111,12 @@ _DATABASES = frozenset(DATABASES)
 
 
 def without_system(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
-    """The answer about an image that holds programs of languages and nothing else (``FROM scratch``): there is no system to recognise.
+    """The answer about an image that holds programs of languages and nothing else (``FROM scratch``): there is no
+    system to recognise.
 
-    It holds where the image has no release file, no package database and no shell, and the engine has read packages in every file that
-    can be run and in every library. A program in which nothing could be read keeps the answer as it was: it may be packed, or built
-    without what names its parts (docs/static-images.md).
+    It holds where the image has no release file, no package database and no shell, and the engine has read packages
+    in every file that can be run and in every library. A program in which nothing could be read keeps the answer as
+    it was: it may be packed, or built without what names its parts (docs/static-images.md).
     """
     if NO_SYSTEM not in answer.incomplete or answer.coverage.os_family or not answer.components:
         return answer
@@ -126,7 +137,9 @@ def as_static(answer: EngineReport) -> EngineReport:
 
 
 def _is_distribution(rootfs: Rootfs) -> bool:
-    """Whether anything in any layer is a distribution's: what a layer deleted was there all the same, and its files may still be."""
+    """Whether anything in any layer is a distribution's: what a layer deleted was there all the same, and its files
+    may still be.
+    """
     told = any(path in layer.contents for layer in rootfs.layers for path in OS_RELEASE)
     return told or bool(package_databases(rootfs).databases)
 
@@ -146,8 +159,9 @@ def _runs(path: str, placed: PlacedFile) -> bool:
 
 
 def listed_packages(rootfs: Rootfs) -> int:
-    """How many packages an engine would find at least, by our own count: what package managers list, and one for each file that
-    languages keep of a package."""
+    """How many packages an engine would find at least, by our own count: what package managers list, and one for
+    each file that languages keep of a package.
+    """
     applications = sum(1 for path in rootfs.files if APPLICATION.match(path.rpartition("/")[2]))
     return applications + sum(_entries(path, rootfs) for path in _texts(rootfs))
 
@@ -159,6 +173,9 @@ def _texts(rootfs: Rootfs) -> set[str]:
 
 
 def _entries(path: str, rootfs: Rootfs) -> int:
-    """Every entry, in whatever state: the engine reads it before it knows. Of a text that was too large to be kept, by its size."""
+    """Every entry, in whatever state: the engine reads it before it knows.
+
+    Of a text that was too large to be kept, by its size.
+    """
     data = rootfs.content(path)
     return rootfs.files[path].entry.size // _LEAST_ENTRY if data is None else len(_ENTRY.findall(data))

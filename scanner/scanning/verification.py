@@ -1,4 +1,7 @@
-"""Who signed an image, asked of every scheme for which somebody named a trust root. Used by scans and by the command line."""
+"""Who signed an image, asked of every scheme for which somebody named a trust root.
+
+Used by scans and by the command line.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def roots(session: Connection) -> tuple[TrustRoot, ...]:
 
 
 def stored(settings: Settings) -> Trust:
-    """The trust of this installation's database, for the command line. Where there is no database yet, nobody was named."""
+    """The trust of this installation's database, for the command line.
+
+    Where there is no database yet, nobody was named.
+    """
     if settings.embedded and not (settings.home / "dockwarden.db").exists():
         return Trust()
     from scanner.store.session import Database
@@ -109,7 +115,9 @@ def unasked(reason: str, detail: str, descriptor: Descriptor) -> tuple[Verificat
 
 
 def renewed(known: ScanReport, found: tuple[Verification, ...], now: datetime) -> ScanReport:
-    """Evidence of the same bytes with today's answers about who signed them; the evidence itself where nothing changed lately."""
+    """Evidence of the same bytes with today's answers about who signed them; the evidence itself where nothing
+    changed lately.
+    """
     if all(_same(image.verifications, found) and _young(image.verifications, now) for image in known.images):
         return known
     return replace(known, images=tuple(replace(image, verifications=found) for image in known.images))

@@ -1,4 +1,6 @@
-"""What the fields of a request may hold. The API's document quotes the same patterns and lengths; a page and a command rely on these.
+"""What the fields of a request may hold.
+
+The API's document quotes the same patterns and lengths; a page and a command rely on these.
 
 Every check raises UsageError(reason="invalid") with the field's name, so that a form can mark it.
 """

@@ -1,6 +1,7 @@
 """Accounts: adding people, what they may, where they are signed in, and their own password.
 
-The rule that holds everywhere: an actor manages nobody who may do more than the actor, else a password that is set is a role taken.
+The rule that holds everywhere: an actor manages nobody who may do more than the actor, else a password that is set
+is a role taken.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def create_user(
 
 
 def set_disabled(session: Connection, actor: Actor, user_id: str, disabled: bool) -> accounts.UserView:
-    """Disable a user, which ends their sessions and tokens at once, or enable them. Raises NotFoundError, ConflictError, RefusedError."""
+    """Disable a user, which ends their sessions and tokens at once, or enable them.
+
+    Raises NotFoundError, ConflictError, RefusedError.
+    """
     actor.require_every_project()
     if disabled and actor.user_id == user_id:
         raise ConflictError("you cannot disable yourself", reason="own_account")
@@ -61,7 +65,10 @@ def set_role(session: Connection, actor: Actor, user_id: str, role: str) -> acco
 
 
 def set_password(session: Connection, actor: Actor, user_id: str, password: str) -> None:
-    """Give a user another password, which signs them out everywhere. Raises as `set_disabled`, UsageError(reason="bad_password")."""
+    """Give a user another password, which signs them out everywhere.
+
+    Raises as `set_disabled`, UsageError(reason="bad_password").
+    """
     actor.require_every_project()
     user = _manageable(session, actor, user_id)
     accounts.set_password(session, user.id, password)
@@ -95,7 +102,10 @@ def end_session(session: Connection, actor: Actor, session_id: str) -> None:
 
 
 def end_own_sessions(session: Connection, actor: Actor) -> int:
-    """Sign the actor out everywhere. Returns how many web sessions ended. Raises RefusedError for a token without an owner."""
+    """Sign the actor out everywhere.
+
+    Returns how many web sessions ended. Raises RefusedError for a token without an owner.
+    """
     _require_person(actor)
     ended = accounts.end_all(session, actor.user_id)
     audit.record(session, actor, Action.SESSION_END_ALL, actor.user_id, detail={"ended": ended})

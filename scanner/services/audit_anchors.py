@@ -1,4 +1,6 @@
-"""Anchors of the audit log: where its chain was, noted in a file that is not the database. What is cut off the log shows by them.
+"""Anchors of the audit log: where its chain was, noted in a file that is not the database.
+
+What is cut off the log shows by them.
 
 The file belongs where whoever administers the database cannot write: ``audit_anchors`` names it.
 """
@@ -22,7 +24,10 @@ def place(settings: Settings) -> Path:
 
 
 def note(settings: Settings, database: Database) -> bool:
-    """Add the end of the chain to the file, if it has moved since. Raises UsageError when the file cannot be written."""
+    """Add the end of the chain to the file, if it has moved since.
+
+    Raises UsageError when the file cannot be written.
+    """
     key, file = audit_key(settings), place(settings)
     with database.read() as session:
         now = audit.anchor(session, key)

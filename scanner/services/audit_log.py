@@ -1,7 +1,7 @@
 """The audit log for people: a sentence for each entry, with names where the entry has ids.
 
-The entry itself is never changed; API and export give it as it was written. What an id means is looked up now: a name that the entry
-holds wins, because what it was then is what was done.
+The entry itself is never changed; API and export give it as it was written. What an id means is looked up now: a
+name that the entry holds wins, because what it was then is what was done.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from scanner.errors import NotFoundError
 from scanner.model.audit import Action
 from scanner.store import accounts, audit, deliveries, exemptions, registries, revocations, scans
 
-# What somebody did, after their name. In braces: a member of the entry's detail, ``object``, or what `_names` found for it.
+# What somebody did, after their name. In braces: a member of the entry's detail, ``object``, or what `_names` found for
+# it.
 SENTENCES: Mapping[Action, str] = {
     Action.POLICY_WRITE: "wrote version {version} of policy {object}",
     Action.POLICY_ENABLE: "put policy {object} in force",
@@ -84,7 +85,9 @@ _UNTOLD = frozenset({"digest", "state", "user", "subject", "rule", "enabled", "s
 
 @dataclass(frozen=True)
 class Told:
-    """An entry as people read it: ``actor`` and ``sentence`` are one sentence, ``notes`` the rest of the detail, a phrase each."""
+    """An entry as people read it: ``actor`` and ``sentence`` are one sentence, ``notes`` the rest of the detail, a
+    phrase each.
+    """
 
     entry: audit.Entry
     sentence: str

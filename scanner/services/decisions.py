@@ -1,5 +1,7 @@
-"""Deciding with the store's memory: which policies are in force, what was accepted, since when something is known. Used by workers when
-evidence is new and by the web when time has passed over a decision."""
+"""Deciding with the store's memory: which policies are in force, what was accepted, since when something is known.
+
+Used by workers when evidence is new and by the web when time has passed over a decision.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ class InForce:
 
 
 def in_force(session: Connection, known: Known) -> list[InForce]:
-    """Every enabled policy with its version. One that this installation cannot read raises: it must not silently be left out."""
+    """Every enabled policy with its version.
+
+    One that this installation cannot read raises: it must not silently be left out.
+    """
     return [
         InForce(parse_policy(view.text, view.name, known=known), view.version, view.project)
         for view in policies.list_(session)
@@ -53,7 +58,10 @@ def decide_all(
     *,
     recorded: bool = True,
 ) -> list[images.Made]:
-    """A decision for each environment that a policy names, and one for no environment. ``recorded`` False: the evidence is new."""
+    """A decision for each environment that a policy names, and one for no environment.
+
+    ``recorded`` False: the evidence is new.
+    """
     _note_lapses(session, found)
     active = in_force(session, known)
     names = {"", *environments, *(name for one in active for name in one.policy.environments)}
@@ -61,8 +69,9 @@ def decide_all(
 
 
 def refresh(database: Database, known: Known, remedies: Mapping[str, str], *, seconds: float) -> int:
-    """Make decisions anew that time, a policy or an exemption has passed over, for as long as that, so that lists show what the gate
-    would say. Nothing waits for it: the gate decides anew by itself. Returns how many."""
+    """Make decisions anew that time, a policy or an exemption has passed over, for as long as that, so that lists
+    show what the gate would say. Nothing waits for it: the gate decides anew by itself. Returns how many.
+    """
     ends, done = time.monotonic() + seconds, 0
     while time.monotonic() < ends:
         with database.read() as session:

@@ -1,6 +1,7 @@
 """Exemptions: somebody requests one, another person approves or denies it, and it ends by itself.
 
-The rules: it never covers everything, it ends within a year, who requests it does not decide about it, and it takes a person to decide.
+The rules: it never covers everything, it ends within a year, who requests it does not decide about it, and it takes
+a person to decide.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ NOTE_LENGTH = 2000
 
 @dataclass(frozen=True)
 class NewExemption:
-    """What is requested. ``images`` are globs over host/repository, or digests. Empty ``rule`` or ``subject``: any, but not both.
+    """What is requested.
+
+    ``images`` are globs over host/repository, or digests. Empty ``rule`` or ``subject``: any, but not both.
 
     ``until_fixed`` None: true, unless there is a fix already.
     """
@@ -45,7 +48,10 @@ class NewExemption:
 
 
 def request(session: Connection, actor: Actor, wanted: NewExemption) -> exemptions.ExemptionView:
-    """Record the request. It changes no decision until another person approves it. Raises UsageError naming the field, NotFoundError."""
+    """Record the request.
+
+    It changes no decision until another person approves it. Raises UsageError naming the field, NotFoundError.
+    """
     _check(wanted)
     project = projects.named(session, actor, wanted.project)
     fixable = bool(wanted.subject) and listings.is_fixable(session, project, wanted.subject, wanted.purl)
@@ -74,7 +80,8 @@ def request(session: Connection, actor: Actor, wanted: NewExemption) -> exemptio
 def approve(session: Connection, actor: Actor, identifier: str, note: str = "") -> exemptions.ExemptionView:
     """Approve, as another person than the one who requested it. Decisions about its images are made anew.
 
-    Raises NotFoundError, RefusedError(reason="needs_person" or "four_eyes"), ConflictError when it is not waiting any more.
+    Raises NotFoundError, RefusedError(reason="needs_person" or "four_eyes"), ConflictError when it is not waiting
+    any more.
     """
     exemptions.get(session, identifier, actor.projects)
     found = exemptions.approve(session, identifier, _decider(actor), note=_note(note))

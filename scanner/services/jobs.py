@@ -23,7 +23,10 @@ def request(session: Connection, actor: Actor, kind: str, key: str, parameters: 
 
 
 def cancel(session: Connection, actor: Actor, job_id: str) -> jobs.JobView:
-    """Stop a job; what it has done stays done. Raises NotFoundError, RefusedError, ConflictError for one that has ended."""
+    """Stop a job; what it has done stays done.
+
+    Raises NotFoundError, RefusedError, ConflictError for one that has ended.
+    """
     actor.require_every_project()
     found = jobs.get(session, job_id)
     if not jobs.cancel(session, found.id):

@@ -42,8 +42,8 @@ def write(
 ) -> policies.PolicyView:
     """Record a new version, in force at once; none when the text is that of the version in force.
 
-    ``if_version``: the version that the actor edited, 0 for a new policy, None for any. Raises as `parse` and `to_edit`, and
-    ConflictError(reason="edited_meanwhile").
+    ``if_version``: the version that the actor edited, 0 for a new policy, None for any. Raises as `parse` and
+    `to_edit`, and ConflictError(reason="edited_meanwhile").
     """
     parse(session, text, name)
     current = to_edit(session, actor, name, project)
@@ -69,7 +69,9 @@ def set_enabled(session: Connection, actor: Actor, name: str, enabled: bool) -> 
 
 
 def _require_author(actor: Actor, project: str) -> None:
-    """A project's policy is its own people's to change; one that judges every project needs an actor who sees them all."""
+    """A project's policy is its own people's to change; one that judges every project needs an actor who sees them
+    all.
+    """
     if project:
         actor.require_project(project, "policy")
     else:

@@ -21,7 +21,10 @@ _CHANGEABLE = ("description", "patterns", "groups", "engine")
 
 
 def named(session: Connection, actor: Actor, name: str) -> str:
-    """The name of a project that the actor sees. Raises NotFoundError for one that does not exist and for another's, alike."""
+    """The name of a project that the actor sees.
+
+    Raises NotFoundError for one that does not exist and for another's, alike.
+    """
     actor.require_project(name)
     if not projects.exists(session, name):
         raise NotFoundError("there is no such project", field="project")
@@ -38,7 +41,10 @@ def create(
     groups: Sequence[str] = (),
     engine: str = "",
 ) -> projects.ProjectView:
-    """Add a project. Raises UsageError naming the field, ConflictError for a name or a pattern that is taken, RefusedError."""
+    """Add a project.
+
+    Raises UsageError naming the field, ConflictError for a name or a pattern that is taken, RefusedError.
+    """
     actor.require_every_project()
     hint = "lower-case letters, digits, and . _ - between them"
     fields.matching("name", name, fields.NAME, fields.NAME_LENGTH, hint)
@@ -61,7 +67,10 @@ def change(
     groups: Sequence[str] | None = None,
     engine: str | None = None,
 ) -> projects.ProjectView:
-    """Change what is given. Images whose repository comes to belong to another project move to it. Raises as `create`."""
+    """Change what is given.
+
+    Images whose repository comes to belong to another project move to it. Raises as `create`.
+    """
     actor.require_every_project()
     _check(description or "", patterns or (), groups or (), engine or "")
     before = projects.get(session, name)

@@ -1,7 +1,9 @@
-"""Registries: the only hosts a server connects to. Adding, changing, new credentials, removing, asking for an examination.
+"""Registries: the only hosts a server connects to.
 
-A password goes in and never comes out again; the audit log says only that it changed. A host stays what it is: another host is another
-registry, and must not be given this one's password.
+Adding, changing, new credentials, removing, asking for an examination.
+
+A password goes in and never comes out again; the audit log says only that it changed. A host stays what it is:
+another host is another registry, and must not be given this one's password.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def add(
 ) -> registries.RegistryView:
     """Configure a registry: from now on its images can be scanned, with these credentials.
 
-    Raises UsageError naming the field, ConflictError for a host that is configured already, NotFoundError, RefusedError.
+    Raises UsageError naming the field, ConflictError for a host that is configured already, NotFoundError,
+    RefusedError.
     """
     actor.require_every_project()
     fields.matching("host", host, HOST, HOST_LENGTH, _HINT)
@@ -101,8 +104,11 @@ def change(
 
 
 def remove(session: Connection, actor: Actor, registry_id: str) -> None:
-    """Forget a registry and its credentials. What was scanned stays. Raises NotFoundError, RefusedError, ConflictError(reason="in_use")
-    while webhooks belong to it."""
+    """Forget a registry and its credentials.
+
+    What was scanned stays. Raises NotFoundError, RefusedError, ConflictError(reason="in_use") while webhooks belong
+    to it.
+    """
     actor.require_every_project()
     registry = registries.get(session, registry_id)
     registries.remove(session, registry_id)
@@ -123,7 +129,10 @@ def visible(session: Connection, actor: Actor) -> list[registries.RegistryView]:
 
 
 def examine(session: Connection, actor: Actor, registry_id: str) -> registry_checks.CheckView:
-    """Ask for an examination, or join the one that is open. The caller wakes a worker after its transaction. Raises NotFoundError."""
+    """Ask for an examination, or join the one that is open.
+
+    The caller wakes a worker after its transaction. Raises NotFoundError.
+    """
     registry = registries.get(session, registry_id, actor.projects)
     found = registry_checks.request(session, registry.id, actor.name)
     audit.record(session, actor, Action.REGISTRY_CHECK, registry.host)

@@ -1,4 +1,6 @@
-"""Revoking an engine's version or an advisory database, so that what rests on it is not known any more, and taking that back."""
+"""Revoking an engine's version or an advisory database, so that what rests on it is not known any more, and taking
+that back.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from scanner.store import audit, revocations
 
 
 def revoke(session: Connection, actor: Actor, what: Revoked, reason: str) -> revocations.RevocationView:
-    """Every decision that rests on it is made anew, and what it was about is queued to be scanned. Raises UsageError, RefusedError."""
+    """Every decision that rests on it is made anew, and what it was about is queued to be scanned.
+
+    Raises UsageError, RefusedError.
+    """
     actor.require_every_project()
     found = revocations.revoke(session, what, reason, actor.name)
     audit.record(session, actor, Action.ADVISORIES_REVOKE, found.id, detail={"what": str(what), "reason": reason})

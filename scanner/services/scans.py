@@ -38,8 +38,9 @@ def request(
 ) -> tuple[scans.Ticket, scans.ScanView]:
     """Record a request, or join one for the same thing that is still queued; ``asked.project`` is from `project_of`.
 
-    ``idempotency_key`` is the actor's own: the same key again leads to the same scan. Raises NotFoundError for an engine that
-    does not exist, ConflictError(reason="idempotency_key_reused") when the key was used for another request.
+    ``idempotency_key`` is the actor's own: the same key again leads to the same scan. Raises NotFoundError for an
+    engine that does not exist, ConflictError(reason="idempotency_key_reused") when the key was used for another
+    request.
     """
     if asked.engine not in catalog.engine_choices():
         hint = "one of " + ", ".join(catalog.engine_choices())
@@ -69,7 +70,10 @@ def cancel(session: Connection, actor: Actor, scan_id: str) -> scans.ScanView:
 
 
 def rescan(session: Connection, actor: Actor, scan_id: str) -> tuple[scans.Ticket, scans.ScanView]:
-    """A new scan of what this one was of; this one stays as it is. Raises NotFoundError, ConflictError(reason="not_ended")."""
+    """A new scan of what this one was of; this one stays as it is.
+
+    Raises NotFoundError, ConflictError(reason="not_ended").
+    """
     former = scans.get(session, scan_id, actor.projects)
     if not former.state.terminal:
         raise ConflictError(f"the scan is still {former.state}", reason="not_ended")
@@ -79,7 +83,8 @@ def rescan(session: Connection, actor: Actor, scan_id: str) -> tuple[scans.Ticke
 
 
 def replay(session: Connection, actor: Actor, delivery_id: str) -> list[tuple[scans.Ticket, scans.ScanView]]:
-    """The scans that a delivery leads to now, each with the one before: new for those that have ended, else the one under way.
+    """The scans that a delivery leads to now, each with the one before: new for those that have ended, else the one
+    under way.
 
     Raises NotFoundError, ConflictError(reason="nothing_to_replay").
     """

@@ -13,7 +13,9 @@ _OBJECT = "secret key"
 
 
 def rotate_some(session: Connection, actor: Actor, key: Secret, moved_before: int) -> int:
-    """Move some of the stored secrets to the key. Returns how many; 0: every one is under it, which is recorded once, with the sum.
+    """Move some of the stored secrets to the key.
+
+    Returns how many; 0: every one is under it, which is recorded once, with the sum.
 
     Each call is a transaction of its own, so that it can be broken off and begun again while everything runs.
     """

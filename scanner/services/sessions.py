@@ -11,7 +11,10 @@ from scanner.store import accounts, audit
 
 
 def begin(session: Connection, actor: Actor, key: Secret, *, former: str, agent: str, via: str) -> Secret:
-    """Sign the actor in: always a new session with a new id (fixation). ``former``, the one that the browser came with, ends."""
+    """Sign the actor in: always a new session with a new id (fixation).
+
+    ``former``, the one that the browser came with, ends.
+    """
     accounts.end_session(session, former, key)
     user_id = actor.user_id if actor.kind == "user" else ""
     text = accounts.begin_session(

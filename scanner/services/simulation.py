@@ -1,7 +1,8 @@
-"""Trying a policy on what is known: which images would newly be blocked or released, by which rule, and whose they are.
+"""Trying a policy on what is known: which images would newly be blocked or released, by which rule, and whose they
+are.
 
-Evidence is not gathered again: what is stored is decided twice, with the policy as proposed and without. Bounded by images and by time;
-a cursor goes on where one call ended, so a store of any size is gone through in several.
+Evidence is not gathered again: what is stored is decided twice, with the policy as proposed and without. Bounded by
+images and by time; a cursor goes on where one call ended, so a store of any size is gone through in several.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ _BETWEEN_LOOKS = 20
 
 @dataclass(frozen=True)
 class Flip:
-    """An image in an environment, its verdict before and after. ``rules`` and ``reasons``: why it is denied then; or was, until now."""
+    """An image in an environment, its verdict before and after.
+
+    ``rules`` and ``reasons``: why it is denied then; or was, until now.
+    """
 
     image: str
     digest: str
@@ -55,7 +59,10 @@ class Simulation:
 def simulate(
     session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
 ) -> Simulation:
-    """What would change if ``new`` were in force in place of the policy of its name, on the images scanned last. Only reads."""
+    """What would change if ``new`` were in force in place of the policy of its name, on the images scanned last.
+
+    Only reads.
+    """
     active = decisions.in_force(session, catalog.known())
     owner = next((view.project for view in policies.list_(session) if view.name == new.name), "")
     after = [*(one for one in active if one.policy.name != new.name), decisions.InForce(new, 0, owner)]

@@ -1,4 +1,5 @@
-"""API tokens: never more than their creator may, in none but their creator's projects, for no longer than a token that creates them.
+"""API tokens: never more than their creator may, in none but their creator's projects, for no longer than a token
+that creates them.
 
 The text of a token is returned once, by the function that creates it.
 """
@@ -85,7 +86,10 @@ def visible(session: Connection, actor: Actor) -> list[accounts.TokenView]:
 
 
 def bootstrap(session: Connection, key: Secret) -> Secret | None:
-    """The administrator's token of the first run, made only while nobody can sign in. Returns its text, which is kept nowhere."""
+    """The administrator's token of the first run, made only while nobody can sign in.
+
+    Returns its text, which is kept nowhere.
+    """
     if not accounts.is_empty(session):
         return None
     token, text = accounts.create_token(session, "first administrator", SCOPES, key)

@@ -25,9 +25,16 @@ _PATTERN = re.compile(r"[A-Za-z0-9.*:\[\]_/-]{1,300}", re.ASCII)
 
 
 def write(
-    session: Connection, name: str, scheme: str, given: str, scope: Sequence[str], actor: Actor, *,
-    where: str = "document", if_version: int | None = None,
-) -> trust.RootView:  # fmt: skip
+    session: Connection,
+    name: str,
+    scheme: str,
+    given: str,
+    scope: Sequence[str],
+    actor: Actor,
+    *,
+    where: str = "document",
+    if_version: int | None = None,
+) -> trust.RootView:
     """A trust root from what a person gave (JSON, PEM or a word), validated by its scheme.
 
     Every decision is made anew from the next scan on. Raises UsageError naming the field, ConflictError, RefusedError.
@@ -77,7 +84,10 @@ def _scope(patterns: Sequence[str]) -> tuple[str, ...]:
 
 
 def remove(session: Connection, name: str, actor: Actor) -> None:
-    """Trust nothing by it any more. Raises NotFoundError; ConflictError(reason="in_use") while a policy in force names it."""
+    """Trust nothing by it any more.
+
+    Raises NotFoundError; ConflictError(reason="in_use") while a policy in force names it.
+    """
     actor.require_every_project()
     trust.get(session, name)
     for one in decisions.in_force(session, catalog.known()):
@@ -94,7 +104,10 @@ def remove(session: Connection, name: str, actor: Actor) -> None:
 
 
 def forget_state(session: Connection, actor: Actor, gun: str) -> int:
-    """Forget what was seen of a repository's Notary metadata, so that one made anew is not taken for a rollback. Returns how much."""
+    """Forget what was seen of a repository's Notary metadata, so that one made anew is not taken for a rollback.
+
+    Returns how much.
+    """
     actor.require_every_project()
     count = trust.forget(session, gun)
     audit.record(session, actor, Action.TRUST_STATE_FORGET, gun, detail={"count": count})

@@ -106,8 +106,9 @@ def event_key(webhook_id: str, event: str) -> str:
 def add_alias(
     session: Connection, actor: Actor, key: Secret, delivery_id: str, host: str, engine: str
 ) -> list[scans.Ticket]:
-    """Add a host that events of a delivery named to the registry's aliases, and scan what those events say was pushed: the registry was
-    told that it was delivered, and sends it no second time. ``engine``: of projects that choose none.
+    """Add a host that events of a delivery named to the registry's aliases, and scan what those events say was
+    pushed: the registry was told that it was delivered, and sends it no second time. ``engine``: of projects that
+    choose none.
 
     The caller enqueues the tickets that were created, after its transaction. Raises NotFoundError,
     ConflictError(reason="nothing_to_add") where no refused event names that host, and as `registries.change`.

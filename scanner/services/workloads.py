@@ -29,14 +29,16 @@ _MAX_WORKLOADS = 50
 def parse_workload(document: str | Mapping[str, Any], image: Reference) -> tuple[Workload, ...]:
     """The workloads of a document that run ``image``.
 
-    Raises UsageError ``bad_workload``, with the line, where no source reads the document or nothing in it runs the image.
+    Raises UsageError ``bad_workload``, with the line, where no source reads the document or nothing in it runs the
+    image.
     """
     text = document if isinstance(document, str) else json.dumps(document)
     return _that_run(image, source_of(text, "workload").parse(text, "workload"))
 
 
 def of_target(text: str, file: str, target: str) -> tuple[Workload, ...]:
-    """The workloads of a document that run what ``scan`` was given; all of them for a target without a name (an archive).
+    """The workloads of a document that run what ``scan`` was given; all of them for a target without a name (an
+    archive).
 
     Raises UsageError as ``parse_workload``.
     """
@@ -76,7 +78,9 @@ def _repository(text: str) -> str:
 
 
 def examine(workloads: Iterable[Workload], found: ScanReport) -> tuple[CheckResult, ...]:
-    """Every workload check on every workload, with the image as its evidence describes it (its files are not read again)."""
+    """Every workload check on every workload, with the image as its evidence describes it (its files are not read
+    again).
+    """
     subject = image_subject(found)
     return tuple(result for workload in workloads for result in check(workload, subject))
 
@@ -114,7 +118,10 @@ def with_kubernetes_version(workload: Workload, version: str) -> Workload:
 
 
 def read_target(target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]:
-    """The workloads of what ``audit`` takes: SOURCE, or SOURCE:FILE as ``WorkloadSource.load`` reads it. Raises UsageError."""
+    """The workloads of what ``audit`` takes: SOURCE, or SOURCE:FILE as ``WorkloadSource.load`` reads it.
+
+    Raises UsageError.
+    """
     name, colon, rest = target.partition(":")
     source = catalog.workload_sources().get(name)
     if source is None:

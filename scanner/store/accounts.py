@@ -1,4 +1,6 @@
-"""Accounts: users with argon2id passwords or from an identity provider, API tokens kept as hashes, web sessions that can be revoked."""
+"""Accounts: users with argon2id passwords or from an identity provider, API tokens kept as hashes, web sessions that
+can be revoked.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ _FIRST_RUN = 0x0D0C4A0D1A
 
 @dataclass(frozen=True)
 class UserView:
-    """``projects`` are those the user is a member of; which are seen is ``reach``. ``issuer`` empty: a local user with a password."""
+    """``projects`` are those the user is a member of; which are seen is ``reach``.
+
+    ``issuer`` empty: a local user with a password.
+    """
 
     id: str
     name: str
@@ -51,7 +56,10 @@ class UserView:
 
 @dataclass(frozen=True)
 class TokenView:
-    """A token without its secret. ``projects`` empty: all. ``owner_role`` empty: it has no owner, its scopes are all there is."""
+    """A token without its secret.
+
+    ``projects`` empty: all. ``owner_role`` empty: it has no owner, its scopes are all there is.
+    """
 
     id: str
     name: str
@@ -133,14 +141,17 @@ def _check_role(role: str) -> None:
 
 
 def check_password(password: str, name: str) -> None:
-    """Raises UsageError(reason="bad_password"): length is what counts, and that it is not the first thing to be guessed."""
+    """Raises UsageError(reason="bad_password"): length is what counts, and that it is not the first thing to be
+    guessed.
+    """
     if not _PASSWORD_MIN <= len(password) <= _PASSWORD_MAX:
         raise UsageError(f"a password has {_PASSWORD_MIN} to {_PASSWORD_MAX} characters", reason="bad_password")
     if len(set(password)) < _PASSWORD_VARIETY or (len(name) > 3 and name.casefold() in password.casefold()):
         raise _easily_guessed()
     from zxcvbn import zxcvbn  # its lists of common passwords and words take a tenth of a second to read
 
-    # Also without what people put around a common one, and only the beginning of a long one: the time grows with its square.
+    # Also without what people put around a common one, and only the beginning of a long one: the time grows with its
+    # square.
     if zxcvbn(password[:_PASSWORD_JUDGED], user_inputs=[name, "dockwarden"])["score"] < _PASSWORD_SCORE:
         raise _easily_guessed()
 
@@ -234,7 +245,10 @@ def set_role(session: Connection, user_id: str, role: str) -> UserView:
 
 
 def set_password(session: Connection, user_id: str, password: str) -> UserView:
-    """Give a local user another password, which signs out everywhere. Raises NotFoundError, UsageError, ConflictError."""
+    """Give a local user another password, which signs out everywhere.
+
+    Raises NotFoundError, UsageError, ConflictError.
+    """
     found = get_user(session, user_id)
     if found.issuer:
         raise ConflictError(f"{found.name!r} signs in at {found.issuer}", reason="no_password")
@@ -255,7 +269,9 @@ def signed_in(session: Connection, user_id: str) -> None:
 
 
 def from_provider(session: Connection, who: Identity, role: str) -> UserView:
-    """The user that an identity provider names, made at the first sign-in. Role and memberships by group are those of this moment.
+    """The user that an identity provider names, made at the first sign-in.
+
+    Role and memberships by group are those of this moment.
 
     A local user is never taken over: a name in use is told apart by the provider's host.
     """
@@ -321,10 +337,17 @@ def create_token(
     token_id = str(uuid.uuid4())
     session.execute(
         token.insert().values(
-            id=token_id, name=name[:200], prefix=prefix, hash=hash_token(text.reveal(), key), scopes=list(scopes), projects=list(projects),
-            owner_id=owner_id, created_at=moment(session), expires_at=expires_at,
+            id=token_id,
+            name=name[:200],
+            prefix=prefix,
+            hash=hash_token(text.reveal(), key),
+            scopes=list(scopes),
+            projects=list(projects),
+            owner_id=owner_id,
+            created_at=moment(session),
+            expires_at=expires_at,
         )
-    )  # fmt: skip
+    )
     return _one_token(session, token.c.id == token_id), text
 
 
@@ -342,8 +365,11 @@ def _alive(session: Connection, found: TokenView, now: datetime) -> bool:
 
 
 def touch_token(session: Connection, token_id: str, hash_: str = "") -> None:
-    """Note that a token was used. Callers do it at most once a minute, so that asking stays a read. ``hash_``: what is to be stored of it
-    now, where the key has changed."""
+    """Note that a token was used.
+
+    Callers do it at most once a minute, so that asking stays a read. ``hash_``: what is to be stored of it now,
+    where the key has changed.
+    """
     values = {"last_used_at": moment(session), **({"hash": hash_} if hash_ else {})}
     session.execute(token.update().where(token.c.id == token_id).values(**values))
 
@@ -369,9 +395,19 @@ def revoke_token(session: Connection, token_id: str) -> TokenView:
 
 def _tokens(session: Connection, where: sa.ColumnElement[bool]) -> tuple[TokenView, ...]:
     columns = (
-        token.c.id, token.c.name, token.c.prefix, token.c.scopes, token.c.projects, token.c.owner_id, user.c.role, token.c.created_at,
-        token.c.expires_at, token.c.last_used_at, token.c.revoked_at, user.c.name.label("owner_name"),
-    )  # fmt: skip
+        token.c.id,
+        token.c.name,
+        token.c.prefix,
+        token.c.scopes,
+        token.c.projects,
+        token.c.owner_id,
+        user.c.role,
+        token.c.created_at,
+        token.c.expires_at,
+        token.c.last_used_at,
+        token.c.revoked_at,
+        user.c.name.label("owner_name"),
+    )
     rows = session.execute(
         sa.select(*columns)
         .outerjoin(user, user.c.id == token.c.owner_id)
@@ -410,8 +446,14 @@ def _one_token(session: Connection, where: sa.ColumnElement[bool]) -> TokenView:
 
 
 def begin_session(
-    session: Connection, key: Secret, *, user_id: str | None = None, token_id: str | None = None, address: str = "", agent: str = "",
-) -> Secret:  # fmt: skip
+    session: Connection,
+    key: Secret,
+    *,
+    user_id: str | None = None,
+    token_id: str | None = None,
+    address: str = "",
+    agent: str = "",
+) -> Secret:
     """Open a web session and return its id, which only the cookie keeps."""
     text, now = secrets.token_urlsafe(32), moment(session)
     session.execute(
@@ -437,7 +479,9 @@ def has_session_from(session: Connection, name: str, address: str) -> bool:
 
 
 def find_session(session: Connection, text: str, key: Secret) -> WebSession | None:
-    """Who a session belongs to, if it lives: not idle for 30 minutes, not older than 12 hours, its user or token not revoked."""
+    """Who a session belongs to, if it lives: not idle for 30 minutes, not older than 12 hours, its user or token not
+    revoked.
+    """
     now = moment(session)
     row = session.execute(sa.select(*web_session.c).where(web_session.c.id_hash.in_(hashes(text, key)))).first()
     if row is None or row.expires_at <= now or row.seen_at + SESSION_IDLE <= now:
@@ -487,8 +531,11 @@ def end_session_of(session: Connection, user_id: str, session_id: str) -> None:
 
 
 def is_empty(session: Connection) -> bool:
-    """Whether nobody can sign in yet: the first run. Servers that start together find it out one after the other, to the end of their
-    transactions: each would make an administrator's token otherwise."""
+    """Whether nobody can sign in yet: the first run.
+
+    Servers that start together find it out one after the other, to the end of their transactions: each would make an
+    administrator's token otherwise.
+    """
     alone(session, _FIRST_RUN)
     users = session.execute(sa.select(sa.func.count()).select_from(user)).scalar_one()
     tokens = session.execute(sa.select(sa.func.count()).select_from(token)).scalar_one()

@@ -1,7 +1,8 @@
 """The audit log: who did what, when, from where, and what it was before and after. Only ever added to.
 
-Each entry is chained to the one before by a MAC whose key is not in the database (``Database.of``), so whoever may write all of it can
-still forge none of it. What was cut off the end shows by *anchors*: places of the chain, noted elsewhere from time to time.
+Each entry is chained to the one before by a MAC whose key is not in the database (``Database.of``), so whoever may
+write all of it can still forge none of it. What was cut off the end shows by *anchors*: places of the chain, noted
+elsewhere from time to time.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Verified:
-    """``broken``: the first entry that is not as it was written, or is not there; None: the chain holds over all ``entries``."""
+    """``broken``: the first entry that is not as it was written, or is not there; None: the chain holds over all
+    ``entries``.
+    """
 
     entries: int
     broken: int | None = None

@@ -1,4 +1,5 @@
-"""Which known image another was built on: every image that is recorded is a base that may be met again, known by its stack of layers.
+"""Which known image another was built on: every image that is recorded is a base that may be met again, known by its
+stack of layers.
 
 A project sees the bases that it sees the images of: what is another project's is not there.
 """
@@ -24,19 +25,28 @@ _MOST = 50
 
 
 def stack(subject: Digest, image: Image) -> dict[str, Any] | None:
-    """The row by which an image is found again below another; None for one without layers. ``subject`` is what its name resolved to."""
+    """The row by which an image is found again below another; None for one without layers.
+
+    ``subject`` is what its name resolved to.
+    """
     found = chains(image.config.diff_ids)
     if not found:
         return None
     return {
-        "subject": str(subject), "digest": str(image.digest), "chain": str(found[-1]), "layers": len(found),
-        "history": len(image.config.history), "created_at": image.config.created,
-    }  # fmt: skip
+        "subject": str(subject),
+        "digest": str(image.digest),
+        "chain": str(found[-1]),
+        "layers": len(found),
+        "history": len(image.config.history),
+        "created_at": image.config.created,
+    }
 
 
 def find(session: Connection, image: Image, projects: frozenset[str] | None) -> BaseImage | None:
-    """The nearest base: the known image with the most layers, all of them the first of this image's. Where none is known, what the image
-    itself declares, compared with what is known of that name and digest."""
+    """The nearest base: the known image with the most layers, all of them the first of this image's.
+
+    Where none is known, what the image itself declares, compared with what is known of that name and digest.
+    """
     said = declared(image)
     below = [str(chain) for chain in chains(image.config.diff_ids)[:-1]]
     rows = _rows(session, image_stack.c.chain.in_(below), projects) if below else []
@@ -54,7 +64,9 @@ def find(session: Connection, image: Image, projects: frozenset[str] | None) -> 
 def of(
     session: Connection, item: ImageReport, scanned_at: datetime, projects: frozenset[str] | None
 ) -> BaseImage | None:
-    """The base of a recorded image as it is known now; what its scan learned from a registry where that is more recent."""
+    """The base of a recorded image as it is known now; what its scan learned from a registry where that is more
+    recent.
+    """
     now, then = find(session, item.image, projects), item.base
     if now is None or then is None or (then.proven and not now.proven):
         return then if now is None or then is not None else now
@@ -84,7 +96,9 @@ def _rows(
 
 
 def _chosen(rows: Sequence[Row[Any]], said: BaseImage | None) -> Row[Any]:
-    """Of several images with the same layers the one that the image itself names; else one with a tag that means something."""
+    """Of several images with the same layers the one that the image itself names; else one with a tag that means
+    something.
+    """
 
     def rank(row: Row[Any]) -> tuple[bool, bool, bool]:
         named = said is not None and (

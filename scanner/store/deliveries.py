@@ -39,7 +39,10 @@ class Hook:
 
 @dataclass(frozen=True)
 class HookView:
-    """A webhook without its secrets. ``rotating_since``: two are valid since then; None: one is. ``last_delivery`` None: there was none."""
+    """A webhook without its secrets.
+
+    ``rotating_since``: two are valid since then; None: one is. ``last_delivery`` None: there was none.
+    """
 
     id: str
     name: str
@@ -62,7 +65,10 @@ class Delivery:
 
 @dataclass(frozen=True)
 class RefusedEvent:
-    """An event of a delivery that was not taken. The members are what the payload said: text to show, nothing to rely on."""
+    """An event of a delivery that was not taken.
+
+    The members are what the payload said: text to show, nothing to rely on.
+    """
 
     reason: str
     message: str
@@ -101,26 +107,43 @@ class DeliveryView:
 def create_hook(
     session: Connection, name: str, format_: str, registry_id: str, key: Secret, *, header: str = "Authorization"
 ) -> tuple[str, Secret]:
-    """A new webhook: its id, and its secret, which is shown once. Raises NotFoundError for a registry that there is not."""
+    """A new webhook: its id, and its secret, which is shown once.
+
+    Raises NotFoundError for a registry that there is not.
+    """
     if session.execute(sa.select(registry.c.id).where(registry.c.id == registry_id)).scalar() is None:
         raise NotFoundError("there is no such registry")
     identifier, secret = str(uuid.uuid4()), _new_secret()
     session.execute(
         webhook.insert().values(
-            id=identifier, name=name[:200], format=format_, registry_id=registry_id, header=header, secret=seal(secret, key, _place(identifier)),
-            created_at=moment(session), disabled=False,
+            id=identifier,
+            name=name[:200],
+            format=format_,
+            registry_id=registry_id,
+            header=header,
+            secret=seal(secret, key, _place(identifier)),
+            created_at=moment(session),
+            disabled=False,
         )
-    )  # fmt: skip
+    )
     return identifier, secret
 
 
 def list_hooks(session: Connection, projects: frozenset[str] | None) -> tuple[HookView, ...]:
     """Every webhook of these projects' registries, by registry and name."""
     columns = (
-        webhook.c.id, webhook.c.name, webhook.c.format, webhook.c.registry_id, registry.c.host, registry.c.project, webhook.c.header,
-        webhook.c.created_at, webhook.c.disabled, webhook.c.rotated_at,
+        webhook.c.id,
+        webhook.c.name,
+        webhook.c.format,
+        webhook.c.registry_id,
+        registry.c.host,
+        registry.c.project,
+        webhook.c.header,
+        webhook.c.created_at,
+        webhook.c.disabled,
+        webhook.c.rotated_at,
         sa.select(sa.func.max(delivery.c.received_at)).where(delivery.c.webhook_id == webhook.c.id).scalar_subquery(),
-    )  # fmt: skip
+    )
     query = sa.select(*columns).join(registry, registry.c.id == webhook.c.registry_id)
     if projects is not None:
         query = query.where(registry.c.project.in_(projects))
@@ -141,7 +164,10 @@ def disable_hook(session: Connection, identifier: str, disabled: bool) -> None:
 
 
 def add_secret(session: Connection, identifier: str, key: Secret) -> Secret:
-    """A second secret, beside the one that the registry still sends. Raises ConflictError(reason="rotating") when there are two."""
+    """A second secret, beside the one that the registry still sends.
+
+    Raises ConflictError(reason="rotating") when there are two.
+    """
     one = webhook.c.id == identifier
     former, known = session.execute(sa.select(webhook.c.secret, webhook.c.previous_secret).where(one)).one()
     secret = _new_secret()
@@ -268,8 +294,13 @@ def get(session: Connection, identifier: str, projects: frozenset[str] | None) -
 
 
 def list_(
-    session: Connection, projects: frozenset[str] | None, *, identifier: str | None = None, cursor: str | None = None, limit: int = 50
-) -> Page[DeliveryView]:  # fmt: skip
+    session: Connection,
+    projects: frozenset[str] | None,
+    *,
+    identifier: str | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[DeliveryView]:
     """Deliveries, newest first, with the scans they led to."""
     columns = (
         delivery.c.id,

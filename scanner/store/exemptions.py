@@ -1,8 +1,9 @@
-"""Exemptions: violations that somebody asked to accept and a second person accepted, for some images, until a day to come.
+"""Exemptions: violations that somebody asked to accept and a second person accepted, for some images, until a day to
+come.
 
-``requested -> approved | rejected``, ``approved -> revoked | lapsed``; whoever asked may take it back (``revoked``) at any time. Past its
-end it is ``expired``, which is no state that is written: time alone makes it so. Only conditional updates move one, so of fifty people
-who approve at once one does.
+``requested -> approved | rejected``, ``approved -> revoked | lapsed``; whoever asked may take it back (``revoked``)
+at any time. Past its end it is ``expired``, which is no state that is written: time alone makes it so. Only
+conditional updates move one, so of fifty people who approve at once one does.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ STATES = ("requested", "approved", "rejected", "revoked", "lapsed", "expired")
 
 @dataclass(frozen=True)
 class ExemptionView:
-    """``state`` is what it is now: ``expired`` when its time is over. ``version`` is its ETag. ``note``: what was said at its last move."""
+    """``state`` is what it is now: ``expired`` when its time is over.
+
+    ``version`` is its ETag. ``note``: what was said at its last move.
+    """
 
     id: str
     project: str
@@ -53,9 +57,19 @@ class ExemptionView:
 
 
 def request(
-    session: Connection, project: str, owner: Person, *, images: Sequence[str], justification: str, expires_at: datetime, rule: str = "",
-    subject: str = "", purl: str = "", until_fixed: bool = False, until_exploited: bool = False,
-) -> ExemptionView:  # fmt: skip
+    session: Connection,
+    project: str,
+    owner: Person,
+    *,
+    images: Sequence[str],
+    justification: str,
+    expires_at: datetime,
+    rule: str = "",
+    subject: str = "",
+    purl: str = "",
+    until_fixed: bool = False,
+    until_exploited: bool = False,
+) -> ExemptionView:
     """Ask for one. ``images``: globs over host/repository, or digests. ``until_fixed``: it lapses when there is a fix.
 
     Raises UsageError when it would cover everything, or its end is past or too far away.
@@ -72,17 +86,31 @@ def request(
         )
     identifier = str(uuid.uuid4())
     values = {
-        "id": identifier, "project": project, "images": list(images), "rule": rule, "subject": subject, "purl": purl,
-        "justification": justification, "state": "requested", "owner": owner.name, "owner_id": owner.id, "requested_at": now,
-        "expires_at": expires_at, "while_unfixed": until_fixed and bool(subject), "while_unexploited": until_exploited and bool(subject),
+        "id": identifier,
+        "project": project,
+        "images": list(images),
+        "rule": rule,
+        "subject": subject,
+        "purl": purl,
+        "justification": justification,
+        "state": "requested",
+        "owner": owner.name,
+        "owner_id": owner.id,
+        "requested_at": now,
+        "expires_at": expires_at,
+        "while_unfixed": until_fixed and bool(subject),
+        "while_unexploited": until_exploited and bool(subject),
         "version": 1,
-    }  # fmt: skip
+    }
     session.execute(exemption.insert().values(**values))
     return get(session, identifier)
 
 
 def approve(session: Connection, identifier: str, by: Person, *, note: str = "") -> ExemptionView:
-    """Accept it. Raises RefusedError(reason="four_eyes") for whoever asked, ConflictError when it is not waiting any more."""
+    """Accept it.
+
+    Raises RefusedError(reason="four_eyes") for whoever asked, ConflictError when it is not waiting any more.
+    """
     found = get(session, identifier)
     _check_second(found, by)
     now = moment(session)
@@ -125,9 +153,16 @@ def get(session: Connection, identifier: str, projects: frozenset[str] | None = 
 
 
 def list_(
-    session: Connection, projects: frozenset[str] | None, *, states: Sequence[str] = (), project: str | None = None, subject: str = "",
-    ends_before: datetime | None = None, cursor: str | None = None, limit: int = 50,
-) -> Page[ExemptionView]:  # fmt: skip
+    session: Connection,
+    projects: frozenset[str] | None,
+    *,
+    states: Sequence[str] = (),
+    project: str | None = None,
+    subject: str = "",
+    ends_before: datetime | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[ExemptionView]:
     """Exemptions, the newest request first. ``ends_before``: those whose end comes by then."""
     now = moment(session)
     query = sa.select(*exemption.c).order_by(exemption.c.requested_at.desc(), exemption.c.id.desc()).limit(limit + 1)
@@ -166,12 +201,20 @@ def holding(session: Connection, project: str) -> tuple[Exemption, ...]:
     query = sa.select(*exemption.c).where(exemption.c.project == project, _is("approved", moment(session)))
     return tuple(
         Exemption(
-            id=row.id, owner=row.owner, justification=row.justification, expires_at=row.expires_at, images=tuple(row.images), rule=row.rule,
-            subject=row.subject, purl=row.purl, approved_by=row.decided_by, while_unfixed=row.while_unfixed,
+            id=row.id,
+            owner=row.owner,
+            justification=row.justification,
+            expires_at=row.expires_at,
+            images=tuple(row.images),
+            rule=row.rule,
+            subject=row.subject,
+            purl=row.purl,
+            approved_by=row.decided_by,
+            while_unfixed=row.while_unfixed,
             while_unexploited=row.while_unexploited,
         )
         for row in session.execute(query.order_by(exemption.c.id))
-    )  # fmt: skip
+    )
 
 
 def _check_second(found: ExemptionView, by: Person) -> None:
@@ -202,7 +245,24 @@ def _view(row: sa.Row[tuple[object, ...]], now: datetime) -> ExemptionView:
     r = row._mapping
     over = r["state"] in ("requested", "approved") and r["expires_at"] <= now
     return ExemptionView(
-        r["id"], r["project"], tuple(r["images"]), r["rule"], r["subject"], r["purl"], r["justification"],
-        "expired" if over else r["state"], r["owner"], r["owner_id"], r["requested_at"], r["expires_at"], r["decided_by"], r["decided_at"],
-        r["ended_by"], r["ended_at"], r["note"], bool(r["while_unfixed"]), bool(r["while_unexploited"]), r["version"],
-    )  # fmt: skip
+        r["id"],
+        r["project"],
+        tuple(r["images"]),
+        r["rule"],
+        r["subject"],
+        r["purl"],
+        r["justification"],
+        "expired" if over else r["state"],
+        r["owner"],
+        r["owner_id"],
+        r["requested_at"],
+        r["expires_at"],
+        r["decided_by"],
+        r["decided_at"],
+        r["ended_by"],
+        r["ended_at"],
+        r["note"],
+        bool(r["while_unfixed"]),
+        bool(r["while_unexploited"]),
+        r["version"],
+    )

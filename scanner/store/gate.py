@@ -1,8 +1,8 @@
 """The gate's single question: who asks, and what is the decision in force? One statement, answered from indexes.
 
-Everything the gate needs of a token, its owner and the decision comes back in one row; the decision is the JSON as it is
-answered, so that asking costs neither an ORM nor a serializer. It is also the one place that goes past SQLAlchemy to the
-driver: Core's result costs 230 of the 480 us that a call took (benchmarks/gate.py).
+Everything the gate needs of a token, its owner and the decision comes back in one row; the decision is the JSON as
+it is answered, so that asking costs neither an ORM nor a serializer. It is also the one place that goes past
+SQLAlchemy to the driver: Core's result costs 230 of the 480 us that a call took (benchmarks/gate.py).
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ _STATEMENTS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class GateRow:
-    """The decision in force for a digest: its JSON as it is answered, until when it holds without being decided anew."""
+    """The decision in force for a digest: its JSON as it is answered, until when it holds without being decided
+    anew.
+    """
 
     document: str
     valid_until: float | None
@@ -71,9 +73,11 @@ class GateRow:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A living token, and the decision in force for what it asks about; None: there is none for that name and environment.
+    """A living token, and the decision in force for what it asks about; None: there is none for that name and
+    environment.
 
-    ``projects`` are those it sees (None: every one); ``current`` is False when time may have changed the decision, ``unnoted`` True when the token's use should be noted.
+    ``projects`` are those it sees (None: every one); ``current`` is False when time may have changed the decision,
+    ``unnoted`` True when the token's use should be noted.
     """
 
     token_id: str
@@ -88,7 +92,9 @@ class Asked:
 
 
 class Gate:
-    """Asks over a connection of the driver's own for each thread, in autocommit: no pool, no BEGIN, no ROLLBACK around one SELECT."""
+    """Asks over a connection of the driver's own for each thread, in autocommit: no pool, no BEGIN, no ROLLBACK
+    around one SELECT.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -221,8 +227,10 @@ def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> 
 
 
 def _make_stale(session: Connection, which: sa.ColumnElement[bool]) -> int:
-    """An UPDATE locks rows as it meets them; a scan that is recorded meanwhile locks those of its image by key. So they are locked by key
-    first."""
+    """An UPDATE locks rows as it meets them; a scan that is recorded meanwhile locks those of its image by key.
+
+    So they are locked by key first.
+    """
     key = (verdict.c.digest, verdict.c.repository, verdict.c.environment)
     held = sa.select(verdict.c.digest).where(which).order_by(*key).with_for_update().subquery()
     session.execute(sa.select(sa.func.count()).select_from(held)).scalar_one()
@@ -230,10 +238,12 @@ def _make_stale(session: Connection, which: sa.ColumnElement[bool]) -> int:
 
 
 def resolved(session: Connection, asked: ScanRequest, seconds: float) -> scans.ScanView | None:
-    """The newest scan of the very same request within ``seconds``: who asks again meanwhile means that one. None: a new one must tell.
+    """The newest scan of the very same request within ``seconds``: who asks again meanwhile means that one.
 
-    One that is done answers for that long. One that failed answers once, and only a scan that the gate asked for: a caller who polls
-    must learn of it, while the cause may be gone by now, so the next question begins a new scan.
+    None: a new one must tell.
+
+    One that is done answers for that long. One that failed answers once, and only a scan that the gate asked for: a
+    caller who polls must learn of it, while the cause may be gone by now, so the next question begins a new scan.
     """
     same = sa.and_(
         scan.c.target == asked.target,

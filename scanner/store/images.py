@@ -1,7 +1,7 @@
 """Images: recording what a scan found, in one transaction, and reading the evidence back.
 
-The whole evidence is kept once, immutable, under its digest; beside it are the links by which it is found: packages, vulnerabilities,
-names. `scanner.store.listings` queries them.
+The whole evidence is kept once, immutable, under its digest; beside it are the links by which it is found: packages,
+vulnerabilities, names. `scanner.store.listings` queries them.
 """
 
 from __future__ import annotations
@@ -73,11 +73,13 @@ def record(
     *,
     engine: str = "",
 ) -> None:
-    """Everything a scan found and what was decided, and the scan's end: all of it or nothing. ``rungs``: see ``model.matching``.
+    """Everything a scan found and what was decided, and the scan's end: all of it or nothing.
 
-    A verdict is in force for what was asked in full: evidence about one platform of an index never decides for the index, and evidence
-    of another engine than ``engine`` (the project's choice; empty: any) replaces no verdict that rests on more. Such evidence and its
-    decisions are kept with the scan, for the record only.
+    ``rungs``: see ``model.matching``.
+
+    A verdict is in force for what was asked in full: evidence about one platform of an index never decides for the
+    index, and evidence of another engine than ``engine`` (the project's choice; empty: any) replaces no verdict that
+    rests on more. Such evidence and its decisions are kept with the scan, for the record only.
 
     Raises LeaseLost when the scan is another worker's by now; the transaction must then be rolled back.
     """
@@ -112,7 +114,9 @@ def _engine_of(found: ScanReport) -> str:
 
 
 def _engine_decides(session: Connection, found: ScanReport, engine: str) -> bool:
-    """Whether evidence of its engines may put a verdict in force: it has the project's engine, or all that the verdict in force has."""
+    """Whether evidence of its engines may put a verdict in force: it has the project's engine, or all that the
+    verdict in force has.
+    """
     own = _engine_of(found)
     return own in ("", "both", engine) or engine == "" or own == _engine_in_force(session, found)
 
@@ -130,8 +134,10 @@ def _is_listed(session: Connection, found: ScanReport, project: str) -> bool:
 
 
 def redecide(session: Connection, report_id: str, found: ScanReport, made: Sequence[Made], project: str) -> None:
-    """New decisions on evidence that is stored already: a policy changed, a grace ended. Every tag that names it shows them; when it was
-    scanned stays what it was."""
+    """New decisions on evidence that is stored already: a policy changed, a grace ended.
+
+    Every tag that names it shows them; when it was scanned stays what it was.
+    """
     _hold(session, found.digest, found.repository)
     for one in made:
         _store_decision(session, one, found, report_id, project, None)
@@ -160,8 +166,11 @@ def stale(session: Connection, *, limit: int) -> tuple[Stale, ...]:
 
 
 def _hold(session: Connection, digest: str, repository: str) -> None:
-    """Lock the listed names of an image, sorted. Whoever writes about an image locks its names first, then the image, then verdicts: two
-    that took them in another order would each wait for the other, and PostgreSQL would end one of them."""
+    """Lock the listed names of an image, sorted.
+
+    Whoever writes about an image locks its names first, then the image, then verdicts: two that took them in another
+    order would each wait for the other, and PostgreSQL would end one of them.
+    """
     mine = sa.and_(listing.c.digest == digest, listing.c.repository == repository)
     session.execute(sa.select(listing.c.id).where(mine).order_by(listing.c.id).with_for_update()).all()
 
@@ -207,7 +216,8 @@ def named(session: Connection, listing_id: int) -> Named | None:
 def renew(
     session: Connection, name: Named, former: ScanReport, found: ScanReport, evidence: Digest, made: Sequence[Made]
 ) -> int:
-    """New evidence in the place of the former, with its decisions, without a scan: newer advisories say something else of the same image.
+    """New evidence in the place of the former, with its decisions, without a scan: newer advisories say something
+    else of the same image.
 
     What the image has now and had not before goes to the outbox. Returns how many such findings there are.
     """
@@ -270,8 +280,8 @@ def _store_report(session: Connection, found: ScanReport, evidence: Digest, *, w
 def _store_images(session: Connection, found: ScanReport) -> None:
     """The images and the links to their packages and vulnerabilities, replacing what an earlier scan linked.
 
-    Rows that scans share are written in one order, table by table and sorted: two scans that end together would otherwise each hold what
-    the other needs, and PostgreSQL would end one of them.
+    Rows that scans share are written in one order, table by table and sorted: two scans that end together would
+    otherwise each hold what the other needs, and PostgreSQL would end one of them.
     """
     pictures = {item.image.digest: item for item in found.images}
     insert_new(session, image, [_picture(session, pictures[digest]) for digest in sorted(pictures)])
@@ -299,7 +309,9 @@ def _store_images(session: Connection, found: ScanReport) -> None:
 
 
 def _change_findings(session: Connection, former: ScanReport, found: ScanReport) -> None:
-    """The links of images whose vulnerabilities changed and whose packages did not: only the difference is written, in the usual order."""
+    """The links of images whose vulnerabilities changed and whose packages did not: only the difference is written,
+    in the usual order.
+    """
     before, after = _found_pairs(former), _found_pairs(found)
     gone = before.keys() - after.keys()
     come = {key: v for key, v in after.items() if key not in before or before[key].fixable != v.fixable}
@@ -363,16 +375,23 @@ class _Links:
 
 def _component_row(item: Component) -> dict[str, str]:
     return {
-        "purl": purl_key(item.purl), "name": item.name[:512], "version": item.version[:512], "type": item.type[:64],
-    }  # fmt: skip
+        "purl": purl_key(item.purl),
+        "name": item.name[:512],
+        "version": item.version[:512],
+        "type": item.type[:64],
+    }
 
 
 def _picture(session: Connection, item: ImageReport) -> dict[str, Any]:
     picture = item.image
     return {
-        "digest": picture.digest, "config_digest": picture.config.digest, "platform": str(picture.platform), "size": picture.size,
-        "created_at": picture.config.created, "first_seen": moment(session),
-    }  # fmt: skip
+        "digest": picture.digest,
+        "config_digest": picture.config.digest,
+        "platform": str(picture.platform),
+        "size": picture.size,
+        "created_at": picture.config.created,
+        "first_seen": moment(session),
+    }
 
 
 def _link(
@@ -404,8 +423,9 @@ def purl_key(purl: str) -> str:
 
 
 def bounded(text: str, size: int) -> str:
-    """``text`` as it can be kept and found again in a unique index: PostgreSQL refuses keys beyond 2,704 bytes, and what was merely cut
-    off could be two different things."""
+    """``text`` as it can be kept and found again in a unique index: PostgreSQL refuses keys beyond 2,704 bytes, and
+    what was merely cut off could be two different things.
+    """
     if len(text) <= size and text.isascii() and "\0" not in text:
         return text
     kept = Words().process_bind_param(text, None) or ""
@@ -451,7 +471,10 @@ def refresh(session: Connection, items: Iterable[Vulnerability]) -> None:
 def _numbered(
     session: Connection, table: sa.Table, key: str, keys: Collection[str], row: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, int]:
-    """The numbers of rows that scans share, by their key; those that are not there yet are inserted. Most are: images are alike."""
+    """The numbers of rows that scans share, by their key; those that are not there yet are inserted.
+
+    Most are: images are alike.
+    """
     known = _ids(session, table, table.c[key], keys)
     missing = sorted(set(keys) - known.keys())
     if missing:
@@ -484,11 +507,20 @@ def _store_decision(
     decision_id = session.execute(
         decision.insert()
         .values(
-            digest=d.subject, repository=found.repository, policy=d.policy, policy_version=d.policy_version, environment=d.environment,
-            verdict=d.verdict, undecided=d.undecided, evidence=d.evidence, scan_id=scan_id, decided_at=d.decided_at, document=made.document,
+            digest=d.subject,
+            repository=found.repository,
+            policy=d.policy,
+            policy_version=d.policy_version,
+            environment=d.environment,
+            verdict=d.verdict,
+            undecided=d.undecided,
+            evidence=d.evidence,
+            scan_id=scan_id,
+            decided_at=d.decided_at,
+            document=made.document,
         )
         .returning(decision.c.id)
-    ).scalar_one()  # fmt: skip
+    ).scalar_one()
     if not in_force:
         return
     key = (
@@ -498,9 +530,15 @@ def _store_decision(
     )
     before = session.execute(sa.select(verdict.c.document).where(*key)).scalar()
     values = {
-        "digest": d.subject, "repository": found.repository, "environment": d.environment, "project": project, "decision_id": decision_id,
-        "report_id": report_id, "document": made.document, "valid_until": d.valid_until.timestamp() if d.valid_until else None,
-    }  # fmt: skip
+        "digest": d.subject,
+        "repository": found.repository,
+        "environment": d.environment,
+        "project": project,
+        "decision_id": decision_id,
+        "report_id": report_id,
+        "document": made.document,
+        "valid_until": d.valid_until.timestamp() if d.valid_until else None,
+    }
     put(session, verdict, values, ("digest", "repository", "environment"))
     if before is None or f'"verdict":"{d.verdict}"' not in before:
         body = {
@@ -540,9 +578,17 @@ def _listed_values(found: ScanReport, report_id: str, project: str, decisions: S
         for x in (*i.incomplete, *(g for e in i.engines for g in e.incomplete))
     }
     return {
-        "project": project, "repository": found.repository, "tag": found.tag, "digest": found.digest, "report_id": report_id,
-        "verdict": worst.verdict, "undecided": worst.undecided,
-        **{s.value: counts[s] for s in (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)},
+        "project": project,
+        "repository": found.repository,
+        "tag": found.tag,
+        "digest": found.digest,
+        "report_id": report_id,
+        "verdict": worst.verdict,
+        "undecided": worst.undecided,
+        **{
+            s.value: counts[s]
+            for s in (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)
+        },
         "fixable": sum(v.fixable for v in vulnerabilities),
         "failed_checks": sum(isinstance(o, Failed) for o in outcomes),
         "incomplete": len(gaps) + sum(isinstance(o, Incomplete) for o in outcomes),
@@ -550,7 +596,7 @@ def _listed_values(found: ScanReport, report_id: str, project: str, decisions: S
         "signer": next(iter(_signers(found)), "")[:200],
         "base": next((i.base.reference for i in found.images if i.base and i.base.reference), "")[:600],
         "size": sum(i.image.size for i in found.images),
-    }  # fmt: skip
+    }
 
 
 def _signers(found: ScanReport) -> list[str]:

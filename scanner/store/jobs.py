@@ -1,7 +1,9 @@
-"""Jobs: work that is not a scan, under the same leases and fences. Of each kind one runs at a time, whoever works on it.
+"""Jobs: work that is not a scan, under the same leases and fences.
 
-Like a scan's, a job's row is the promise: it ends in a terminal state whatever dies, and what its body had committed stays done. A body
-is therefore written so that beginning again finds only what is left.
+Of each kind one runs at a time, whoever works on it.
+
+Like a scan's, a job's row is the promise: it ends in a terminal state whatever dies, and what its body had committed
+stays done. A body is therefore written so that beginning again finds only what is left.
 """
 
 from __future__ import annotations
@@ -78,10 +80,17 @@ def request(
             with session.begin_nested():
                 session.execute(
                     job.insert().values(
-                        id=identifier, kind=kind, key=key, parameters=dict(parameters or {}), requested_by=requested_by[:200],
-                        state=ScanState.QUEUED, next_at=now, created_epoch=now, created_at=moment(session),
+                        id=identifier,
+                        kind=kind,
+                        key=key,
+                        parameters=dict(parameters or {}),
+                        requested_by=requested_by[:200],
+                        state=ScanState.QUEUED,
+                        next_at=now,
+                        created_epoch=now,
+                        created_at=moment(session),
                     )
-                )  # fmt: skip
+                )
         except IntegrityError:
             continue  # somebody else asked for it between our look and our insert
         return identifier
@@ -91,7 +100,9 @@ def request(
 def claim(
     session: Connection, worker: str, kinds: Mapping[str, Collection[str] | None], lease_seconds: float
 ) -> Job | None:
-    """Take the oldest job whose time has come and of whose kind none runs. ``kinds``: kind -> the keys it may have, None: any.
+    """Take the oldest job whose time has come and of whose kind none runs.
+
+    ``kinds``: kind -> the keys it may have, None: any.
 
     None: there is nothing to do.
     """
@@ -114,7 +125,9 @@ def claim(
 
 
 def check(session: Connection, held: Job, progress: Progress | None = None) -> None:
-    """In a transaction that writes for the job: raises LeaseLost when it is another worker's by now, or was cancelled."""
+    """In a transaction that writes for the job: raises LeaseLost when it is another worker's by now, or was
+    cancelled.
+    """
     values = {"stage": progress.stage, "progress": noted(progress)} if progress else {"worker": job.c.worker}
     _LEASES.write(session, held.id, held.fence, **values)
 
@@ -149,7 +162,10 @@ def retry(session: Connection, held: Job, reason: str, message: str, retry_after
 
 
 def hand_back(session: Connection, held: Job) -> None:
-    """Give the job back, as a worker does that is told to stop: neither ``attempt`` nor ``lost`` counts it. Raises LeaseLost."""
+    """Give the job back, as a worker does that is told to stop: neither ``attempt`` nor ``lost`` counts it.
+
+    Raises LeaseLost.
+    """
     _LEASES.hand_back(session, held.id, held.fence)
 
 
@@ -158,7 +174,10 @@ def _end(session: Connection, held: Job, state: ScanState, reason: str, message:
 
 
 def cancel(session: Connection, job_id: str) -> bool:
-    """End an active job; raising the fence takes it from its worker. What it had committed stays. False when it had ended already."""
+    """End an active job; raising the fence takes it from its worker.
+
+    What it had committed stays. False when it had ended already.
+    """
     return bool(_LEASES.cancel(session, job.c.id == job_id, "cancelled", "cancelled by a person"))
 
 
@@ -206,6 +225,18 @@ def _view(row: RowMapping) -> JobView:
     raw, stage = row["progress"], row["stage"]
     progress = Progress(Stage(stage), raw["message"], raw["done"], raw["total"]) if raw and stage else None
     return JobView(
-        row["id"], row["kind"], row["key"], row["parameters"], row["requested_by"], ScanState(row["state"]), progress, row["reason"],
-        row["message"], row["attempt"], row["lost"], row["created_at"], row["started_at"], row["finished_at"],
-    )  # fmt: skip
+        row["id"],
+        row["kind"],
+        row["key"],
+        row["parameters"],
+        row["requested_by"],
+        ScanState(row["state"]),
+        progress,
+        row["reason"],
+        row["message"],
+        row["attempt"],
+        row["lost"],
+        row["created_at"],
+        row["started_at"],
+        row["finished_at"],
+    )

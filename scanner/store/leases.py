@@ -1,6 +1,8 @@
-"""Rows that a worker holds for a while: a claim takes a lease and raises the fence, every later write carries the fence.
+"""Rows that a worker holds for a while: a claim takes a lease and raises the fence, every later write carries the
+fence.
 
-What scans and jobs have in common. Leases are moved by the database's clock only; a worker that lost its lease changes nothing.
+What scans and jobs have in common. Leases are moved by the database's clock only; a worker that lost its lease
+changes nothing.
 """
 
 from __future__ import annotations
@@ -27,21 +29,27 @@ _GRACE = 2.0  # a lease is given up a little later than it ends: the worker's ow
 
 @dataclass(frozen=True)
 class Leases:
-    """One table of such rows: ``id``, ``state``, ``stage``, ``progress``, ``fence``, ``worker``, ``lease_until`` are its columns."""
+    """One table of such rows: ``id``, ``state``, ``stage``, ``progress``, ``fence``, ``worker``, ``lease_until`` are
+    its columns.
+    """
 
     table: sa.Table
 
     def take(
         self, session: Connection, ready: sa.Select[Any], worker: str, seconds: float, **values: Any
     ) -> RowMapping | None:
-        """Take the row that ``ready`` (one id, limited to 1) finds, unless another takes it at this moment. None: there is none."""
+        """Take the row that ``ready`` (one id, limited to 1) finds, unless another takes it at this moment.
+
+        None: there is none.
+        """
         columns = self.table.c
         chosen = ready.limit(1)
         if session.dialect.name != "sqlite":
             chosen = chosen.with_for_update(skip_locked=True)
         taken = session.execute(
             self.table.update()
-            # "=", not IN: PostgreSQL may run a subquery of IN again for every row, and each run would lock and take one more.
+            # "=", not IN: PostgreSQL may run a subquery of IN again for every row, and each run would lock and take one
+            # more.
             .where(columns.id == chosen.scalar_subquery(), columns.state == ScanState.QUEUED)
             .values(
                 state=ScanState.RUNNING,
@@ -132,7 +140,10 @@ class Leases:
     def cancel(
         self, session: Connection, which: sa.ColumnElement[bool], reason: str, message: str
     ) -> Sequence[sa.Row[str, int]]:
-        """End those that have not ended; raising the fence takes them from their workers. Returns id and fence of each."""
+        """End those that have not ended; raising the fence takes them from their workers.
+
+        Returns id and fence of each.
+        """
         values = {"state": ScanState.CANCELLED, "reason": reason, "message": message}
         return self._take_away(session, sa.and_(which, self.table.c.state.in_(ACTIVE)), True, values)
 

@@ -93,8 +93,10 @@ class TagMove:
 
 @dataclass(frozen=True)
 class Filter:
-    """What a list of images is narrowed to; every member given must hold. ``undecided`` is a verdict here; ``severity`` is that of at
-    least one finding."""
+    """What a list of images is narrowed to; every member given must hold.
+
+    ``undecided`` is a verdict here; ``severity`` is that of at least one finding.
+    """
 
     search: str = ""  # in repository, tag and digest
     verdicts: tuple[str, ...] = ()
@@ -212,17 +214,36 @@ def facets(session: Connection, projects: frozenset[str] | None) -> Facets:
     bases.pop("", None)
     exploited = _within(sa.select(sa.func.count()).where(listing.c.exploited > 0), projects)
     return Facets(
-        verdicts, names, hosts, {**signers, UNSIGNED: unsigned} if signers else {}, bases, session.execute(exploited).scalar_one()
-    )  # fmt: skip
+        verdicts,
+        names,
+        hosts,
+        {**signers, UNSIGNED: unsigned} if signers else {},
+        bases,
+        session.execute(exploited).scalar_one(),
+    )
 
 
 def listed(row: RowMapping) -> ListedImage:
     counts = {s: row[s] for s in ("critical", "high", "medium", "low", "unknown")}
     return ListedImage(
-        row["id"], row["project"], row["repository"], row["tag"], row["digest"], Verdict(row["verdict"]), bool(row["undecided"]), counts,
-        row["fixable"], row["failed_checks"], row["incomplete"], row["size"], row["scanned_at"], row["report_id"],
-        row["exploited"], row["signer"], row["base"],
-    )  # fmt: skip
+        row["id"],
+        row["project"],
+        row["repository"],
+        row["tag"],
+        row["digest"],
+        Verdict(row["verdict"]),
+        bool(row["undecided"]),
+        counts,
+        row["fixable"],
+        row["failed_checks"],
+        row["incomplete"],
+        row["size"],
+        row["scanned_at"],
+        row["report_id"],
+        row["exploited"],
+        row["signer"],
+        row["base"],
+    )
 
 
 def decisions(
@@ -311,8 +332,11 @@ def tags(
 def affected(
     session: Connection, name: str, projects: frozenset[str] | None, *, limit: int = 200
 ) -> tuple[RowMapping, tuple[Affected, ...]]:
-    """A vulnerability's advisory, and the images it touches. Raises NotFoundError for one that touches nothing that may be seen: that
-    somebody else's image has it is somebody else's business."""
+    """A vulnerability's advisory, and the images it touches.
+
+    Raises NotFoundError for one that touches nothing that may be seen: that somebody else's image has it is somebody
+    else's business.
+    """
     advisory = session.execute(sa.select(*vulnerability.c).where(vulnerability.c.name == name)).first()
     if advisory is None:
         raise NotFoundError("no scanned image has such a vulnerability")

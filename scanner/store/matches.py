@@ -1,7 +1,9 @@
-"""What the evidence in force says of each package, and what newer advisories say: the difference is which images to decide anew.
+"""What the evidence in force says of each package, and what newer advisories say: the difference is which images to
+decide anew.
 
-A package version is kept once for the fleet with the newest answer about it; under each name there is, for every package, the fingerprint
-of what its evidence says. Where the two differ the evidence has changed; where none does, it was confirmed by the newer advisories.
+A package version is kept once for the fleet with the newest answer about it; under each name there is, for every
+package, the fingerprint of what its evidence says. Where the two differ the evidence has changed; where none does,
+it was confirmed by the newer advisories.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ def _unpacked(data: bytes | None) -> tuple[Vulnerability, ...]:
 
 
 def link(session: Connection, listing_id: int, found: ScanReport, rungs: Sequence[float] = RUNGS) -> None:
-    """Note what the evidence under a name says of each package and what it rests on, in the transaction that put it in force."""
+    """Note what the evidence under a name says of each package and what it rests on, in the transaction that put it
+    in force.
+    """
     said: dict[Package, list[Vulnerability]] = {}
     for image in found.images:
         for engine in image.engines:
@@ -78,8 +82,9 @@ def _numbered(session: Connection, packages: Mapping[str, Package]) -> dict[str,
     missing = sorted(packages.keys() - known.keys())
     if missing:
         rows = [
-            {"key": k, "engine": packages[k].engine, "os": packages[k].os, "document": asdict(packages[k]), "basis": ""} for k in missing
-        ]  # fmt: skip
+            {"key": k, "engine": packages[k].engine, "os": packages[k].os, "document": asdict(packages[k]), "basis": ""}
+            for k in missing
+        ]
         insert_new(session, package, rows)
         known |= _numbers(session, missing)
     return known
@@ -144,13 +149,19 @@ def unlinked(session: Connection, limit: int, *, after: int = 0) -> list[tuple[i
 def begin(session: Connection, on: Basis) -> None:
     """Note the basis that answers will be given on."""
     row = {
-        "id": on.id, "engine": on.engine, "document": _bases().dump_python(on, mode="json"), "releases": {}, "created_at": moment(session),
-    }  # fmt: skip
+        "id": on.id,
+        "engine": on.engine,
+        "document": _bases().dump_python(on, mode="json"),
+        "releases": {},
+        "created_at": moment(session),
+    }
     insert_new(session, basis, [row])
 
 
 def due(session: Connection, on: Basis, *, since: datetime | None = None) -> bool:
-    """Whether something of this engine's was not compared on this basis yet; ``since``: of what was scanned after that moment."""
+    """Whether something of this engine's was not compared on this basis yet; ``since``: of what was scanned after
+    that moment.
+    """
     rests = sa.select(rests_on.c.listing_id).where(rests_on.c.engine == on.engine, rests_on.c.basis != on.id).limit(1)
     if since is not None:
         rests = rests.join(listing, listing.c.id == rests_on.c.listing_id).where(listing.c.scanned_at >= since)
@@ -203,9 +214,11 @@ def answer(
     release: str = "",
     there: bool | None = None,
 ) -> frozenset[int]:
-    """Keep the answers about packages (by number; None: nobody can tell without the image), and whether their release is supported.
+    """Keep the answers about packages (by number; None: nobody can tell without the image), and whether their
+    release is supported.
 
-    Returns the numbers of those about which it is another answer than before; of the others nothing is written but on what it rests.
+    Returns the numbers of those about which it is another answer than before; of the others nothing is written but
+    on what it rests.
     """
     prints = {n: None if items is None else fingerprint(items, on.rungs) for n, items in answers.items()}
     former = _fingerprints(session, answers)
@@ -246,8 +259,10 @@ def changed(session: Connection, on: Basis) -> list[int]:
     found = {row[0] for row in session.execute(differing)}
     for start in range(0, len(ended), _CHUNK):
         past = sa.select(rests_on.c.listing_id).where(
-            rests_on.c.engine == on.engine, rests_on.c.os.in_(ended[start : start + _CHUNK]), rests_on.c.supported.is_not(False)
-        )  # fmt: skip
+            rests_on.c.engine == on.engine,
+            rests_on.c.os.in_(ended[start : start + _CHUNK]),
+            rests_on.c.supported.is_not(False),
+        )
         found |= {row[0] for row in session.execute(past)}
     return sorted(found)
 
@@ -261,24 +276,31 @@ def supported(session: Connection, on: Basis) -> Mapping[str, bool | None]:
 
 
 def untold(session: Connection, on: Basis) -> list[int]:
-    """Names with a package that nobody can answer for without the image, whose evidence is not of this basis' advisories."""
+    """Names with a package that nobody can answer for without the image, whose evidence is not of this basis'
+    advisories.
+    """
     query = (
         sa.select(rests_on.c.listing_id)
         .join(listing_package, listing_package.c.listing_id == rests_on.c.listing_id)
         .join(package, package.c.id == listing_package.c.package_id)
         .where(
-            package.c.engine == on.engine, package.c.basis == on.id, package.c.matched.is_(None), rests_on.c.engine == on.engine,
+            package.c.engine == on.engine,
+            package.c.basis == on.id,
+            package.c.matched.is_(None),
+            rests_on.c.engine == on.engine,
             rests_on.c.advisories != (on.advisories.digest or ""),
         )
         .distinct()
-    )  # fmt: skip
+    )
     return sorted(row[0] for row in session.execute(query))
 
 
 def answers(
     session: Connection, on: Basis, listing_id: int, *, only_changed: bool = True
 ) -> dict[str, tuple[Vulnerability, ...]] | None:
-    """The answers about packages under a name that differ from what its evidence says (or all), by package key; None: some are missing."""
+    """The answers about packages under a name that differ from what its evidence says (or all), by package key;
+    None: some are missing.
+    """
     query = (
         sa.select(
             package.c.key, package.c.basis, package.c.matched, package.c.id, listing_package.c.matched.label("said")
@@ -309,7 +331,10 @@ def accept(session: Connection, on: Basis, listing_id: int) -> None:
 
 
 def confirm(session: Connection, on: Basis) -> int:
-    """Every name of which each package was answered and nothing differs rests on this basis too. Returns how many rows that were."""
+    """Every name of which each package was answered and nothing differs rests on this basis too.
+
+    Returns how many rows that were.
+    """
     differing = (
         sa.select(listing_package.c.listing_id)
         .join(package, package.c.id == listing_package.c.package_id)

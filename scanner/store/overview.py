@@ -44,10 +44,12 @@ def denied(
 ) -> tuple[int, Sequence[DeniedImage]]:
     """How many images an environment's policies deny, and those decided last."""
     query = (
-        sa.select(verdict.c.digest, verdict.c.repository, verdict.c.environment, decision.c.undecided, decision.c.decided_at)
+        sa.select(
+            verdict.c.digest, verdict.c.repository, verdict.c.environment, decision.c.undecided, decision.c.decided_at
+        )
         .join(decision, decision.c.id == verdict.c.decision_id)
         .where(verdict.c.environment == environment, decision.c.verdict == "deny")
-    )  # fmt: skip
+    )
     if projects is not None:
         query = query.where(verdict.c.project.in_(projects))
     count = session.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
@@ -62,7 +64,9 @@ def new_vulnerabilities(
     severe = (Severity.CRITICAL, Severity.HIGH, Severity.UNKNOWN)
     query = (
         sa.select(
-            vulnerability.c.name, vulnerability.c.severity, vulnerability.c.title,
+            vulnerability.c.name,
+            vulnerability.c.severity,
+            vulnerability.c.title,
             sa.func.count(sa.distinct(first_seen.c.repository)).label("repositories"),
             sa.func.min(first_seen.c.at, type_=first_seen.c.at.type).label("first_seen"),
             sa.func.count().over().label("total"),  # of the groups, before the limit
@@ -70,7 +74,7 @@ def new_vulnerabilities(
         .join(vulnerability, vulnerability.c.id == first_seen.c.vulnerability_id)
         .where(first_seen.c.at >= moment(session) - since, vulnerability.c.severity.in_(severe))
         .group_by(vulnerability.c.id, vulnerability.c.name, vulnerability.c.severity, vulnerability.c.title)
-    )  # fmt: skip
+    )
     if projects is not None:
         theirs = sa.select(listing.c.repository).where(listing.c.project.in_(projects))
         query = query.where(first_seen.c.repository.in_(theirs))

@@ -32,8 +32,9 @@ class PolicyView:
 def put(
     session: Connection, name: str, text: str, author: str, *, if_version: int | None = None, project: str = ""
 ) -> PolicyView:
-    """Record a new version of a text that the caller has validated (none when it is the one in force). ``if_version``: the version the
-    author edited, 0 for a new policy. ``project`` is a new policy's owner, for good.
+    """Record a new version of a text that the caller has validated (none when it is the one in force).
+
+    ``if_version``: the version the author edited, 0 for a new policy. ``project`` is a new policy's owner, for good.
 
     Raises ConflictError(reason="edited_meanwhile").
     """
@@ -110,6 +111,12 @@ def _view(row: sa.Row[Any]) -> PolicyView:
 
 def _views() -> sa.Select[Any]:
     return sa.select(
-        policy.c.name, policy_version.c.version, policy_version.c.text, policy_version.c.digest, policy_version.c.author, policy_version.c.created_at, policy.c.enabled,
+        policy.c.name,
+        policy_version.c.version,
+        policy_version.c.text,
+        policy_version.c.digest,
+        policy_version.c.author,
+        policy_version.c.created_at,
+        policy.c.enabled,
         policy.c.project,
-    ).join(policy_version, policy_version.c.name == policy.c.name)  # fmt: skip
+    ).join(policy_version, policy_version.c.name == policy.c.name)

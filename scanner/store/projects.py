@@ -1,6 +1,9 @@
-"""Projects: who sees what. Registries, scans, images, policies and tokens belong to one; ``default`` is always there.
+"""Projects: who sees what.
 
-A repository belongs to exactly one project: that of the most specific pattern that matches its name, else its registry's.
+Registries, scans, images, policies and tokens belong to one; ``default`` is always there.
+
+A repository belongs to exactly one project: that of the most specific pattern that matches its name, else its
+registry's.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class ProjectView:
-    """``patterns``: globs over host/repository that it owns. ``groups``: of the identity provider, whose people are members."""
+    """``patterns``: globs over host/repository that it owns.
+
+    ``groups``: of the identity provider, whose people are members.
+    """
 
     name: str
     created_at: datetime | None
@@ -70,7 +76,10 @@ def update(
     groups: Sequence[str] | None = None,
     engine: str | None = None,
 ) -> ProjectView:
-    """Change what is given. What is known of repositories that change hands moves with them. Raises as `create`, and NotFoundError."""
+    """Change what is given.
+
+    What is known of repositories that change hands moves with them. Raises as `create`, and NotFoundError.
+    """
     if name == DEFAULT and session.execute(sa.select(project.c.name).where(project.c.name == name)).first() is None:
         session.execute(
             project.insert().values(name=name, created_at=moment(session), description="", patterns=[], groups=[])
@@ -196,7 +205,10 @@ def members(session: Connection, name: str) -> tuple[Member, ...]:
 
 
 def add_member(session: Connection, name: str, user_id: str) -> None:
-    """Make a user a member, whatever the user's groups say later. Adding one twice changes nothing. Raises NotFoundError."""
+    """Make a user a member, whatever the user's groups say later.
+
+    Adding one twice changes nothing. Raises NotFoundError.
+    """
     if session.execute(sa.select(user.c.id).where(user.c.id == user_id)).first() is None:
         raise NotFoundError("there is no such user")
     if not exists(session, name):

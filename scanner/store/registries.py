@@ -1,4 +1,7 @@
-"""Configured registries: the only ones a service connects to. Their passwords are encrypted and never read back out by the API."""
+"""Configured registries: the only ones a service connects to.
+
+Their passwords are encrypted and never read back out by the API.
+"""
 
 from __future__ import annotations
 
@@ -33,26 +36,48 @@ class RegistryView:
 
 
 def add(
-    session: Connection, host: str, key: Secret, *, insecure: bool = False, ca_pem: str = "", username: str = "",
-    password: Secret | None = None, project: str = "default", aliases: Sequence[str] = (),
-) -> RegistryView:  # fmt: skip
+    session: Connection,
+    host: str,
+    key: Secret,
+    *,
+    insecure: bool = False,
+    ca_pem: str = "",
+    username: str = "",
+    password: Secret | None = None,
+    project: str = "default",
+    aliases: Sequence[str] = (),
+) -> RegistryView:
     """Raises ConflictError when the host is configured already."""
     if session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar():
         raise ConflictError(f"{host} is configured already")
     identifier = str(uuid.uuid4())
     session.execute(
         registry.insert().values(
-            id=identifier, host=host, insecure=insecure, ca_pem=ca_pem, username=username,
-            password=seal(password, key, _place(identifier)) if password else None, project=project, aliases=list(aliases), created_at=moment(session),
+            id=identifier,
+            host=host,
+            insecure=insecure,
+            ca_pem=ca_pem,
+            username=username,
+            password=seal(password, key, _place(identifier)) if password else None,
+            project=project,
+            aliases=list(aliases),
+            created_at=moment(session),
         )
-    )  # fmt: skip
+    )
     return get(session, identifier)
 
 
 def update(
-    session: Connection, identifier: str, key: Secret, *, insecure: bool | None = None, ca_pem: str | None = None, username: str | None = None,
-    password: Secret | None = None, aliases: Sequence[str] | None = None,
-) -> RegistryView:  # fmt: skip
+    session: Connection,
+    identifier: str,
+    key: Secret,
+    *,
+    insecure: bool | None = None,
+    ca_pem: str | None = None,
+    username: str | None = None,
+    password: Secret | None = None,
+    aliases: Sequence[str] | None = None,
+) -> RegistryView:
     """Change what is given. Raises NotFoundError."""
     values: dict[str, object] = {}
     for name, value in (("insecure", insecure), ("ca_pem", ca_pem), ("username", username)):

@@ -1,7 +1,9 @@
-"""Examinations of registries: asked for, claimed by a worker under a lease, ended with what was found. One is open at a time.
+"""Examinations of registries: asked for, claimed by a worker under a lease, ended with what was found.
 
-A row is the truth and a nudge is a nudge, as with scans. The newest posture of a registry is what decisions rest on; older ones stay
-to show what changed.
+One is open at a time.
+
+A row is the truth and a nudge is a nudge, as with scans. The newest posture of a registry is what decisions rest on;
+older ones stay to show what changed.
 """
 
 from __future__ import annotations
@@ -68,9 +70,19 @@ def _insert(session: Connection, registry_id: str, requested_by: str, **more: ob
     identifier = str(uuid.uuid4())
     kind = sqlite if session.dialect.name == "sqlite" else postgresql
     values = {
-        "id": identifier, "registry_id": registry_id, "state": "queued", "requested_by": requested_by, "attempt": 0, "created_at": moment(session),
-        "created_epoch": epoch(session), "reason": "", "message": "", "failed": 0, "incomplete": 0, **more,
-    }  # fmt: skip
+        "id": identifier,
+        "registry_id": registry_id,
+        "state": "queued",
+        "requested_by": requested_by,
+        "attempt": 0,
+        "created_at": moment(session),
+        "created_epoch": epoch(session),
+        "reason": "",
+        "message": "",
+        "failed": 0,
+        "incomplete": 0,
+        **more,
+    }
     session.execute(kind.insert(registry_check).values(**values).on_conflict_do_nothing())
     return identifier
 
@@ -144,7 +156,10 @@ def fail(session: Connection, held: Claim, reason: str, message: str) -> None:
 
 
 def record(session: Connection, registry_id: str, found: Posture, requested_by: str) -> None:
-    """What a scan found before its registry was first used. An examination that is open goes on; its answer will be newer."""
+    """What a scan found before its registry was first used.
+
+    An examination that is open goes on; its answer will be newer.
+    """
     before = latest(session, registry_id)
     _insert(session, registry_id, requested_by, state="done", ended_at=moment(session), **_values(found))
     _settle(session, registry_id, before, found)
@@ -247,6 +262,15 @@ def _one(session: Connection, *where: sa.ColumnElement[bool]) -> CheckView:
 
 def _view(row: RowMapping) -> CheckView:
     return CheckView(
-        row["id"], row["registry_id"], row["state"], row["requested_by"], row["created_at"], row["ended_at"], row["reason"], row["message"],
-        row["failed"], row["incomplete"], _posture(row["document"]),
-    )  # fmt: skip
+        row["id"],
+        row["registry_id"],
+        row["state"],
+        row["requested_by"],
+        row["created_at"],
+        row["ended_at"],
+        row["reason"],
+        row["message"],
+        row["failed"],
+        row["incomplete"],
+        _posture(row["document"]),
+    )

@@ -1,4 +1,7 @@
-"""Engines and databases that must not be believed any more. What rests on them is not known until it was looked at again."""
+"""Engines and databases that must not be believed any more.
+
+What rests on them is not known until it was looked at again.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ class Resting:
 
 
 def named(engine: str = "", version: str = "", digest: str = "") -> Revoked:
-    """What a person named. Raises UsageError unless it is one thing: an engine's version, or the digest of a binary or database."""
+    """What a person named.
+
+    Raises UsageError unless it is one thing: an engine's version, or the digest of a binary or database.
+    """
     if bool(engine) != bool(version) or bool(engine) == bool(digest):
         raise UsageError("name one thing", hint="an engine and its version, or the digest of a binary or database")
     try:
@@ -55,9 +61,11 @@ def named(engine: str = "", version: str = "", digest: str = "") -> Revoked:
 
 
 def revoke(session: Connection, what: Revoked, reason: str, revoked_by: str) -> RevocationView:
-    """Believe it no more, from the moment that this commits: every decision in force is made anew when it is next asked for.
+    """Believe it no more, from the moment that this commits: every decision in force is made anew when it is next
+    asked for.
 
-    Asks for the job that queues scans of what rests on it. Raises UsageError for a revocation of nothing in particular.
+    Asks for the job that queues scans of what rests on it. Raises UsageError for a revocation of nothing in
+    particular.
     """
     if not (what.digest or (what.engine and what.version)):
         raise UsageError(
@@ -66,10 +74,15 @@ def revoke(session: Connection, what: Revoked, reason: str, revoked_by: str) -> 
     identifier = str(uuid.uuid4())
     session.execute(
         revocation.insert().values(
-            id=identifier, engine=what.engine, version=what.version, digest=what.digest, reason=reason[:500], revoked_by=revoked_by[:200],
+            id=identifier,
+            engine=what.engine,
+            version=what.version,
+            digest=what.digest,
+            reason=reason[:500],
+            revoked_by=revoked_by[:200],
             revoked_at=moment(session),
         )
-    )  # fmt: skip
+    )
     gate.invalidate(session)
     jobs.request(session, jobs.REQUEUE, identifier, revoked_by, {"revocation": identifier})
     return get(session, identifier)
@@ -137,5 +150,11 @@ def resting(
 
 def _view(row: sa.Row[tuple[object, ...]]) -> RevocationView:
     return RevocationView(
-        row.id, Revoked(row.engine, row.version, row.digest), row.reason, row.revoked_by, row.revoked_at, row.lifted_by, row.lifted_at
-    )  # fmt: skip
+        row.id,
+        Revoked(row.engine, row.version, row.digest),
+        row.reason,
+        row.revoked_by,
+        row.revoked_at,
+        row.lifted_by,
+        row.lifted_at,
+    )

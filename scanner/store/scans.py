@@ -1,8 +1,9 @@
 """Scans: the state machine. Only SQL moves a scan, always by a conditional update; the queue's messages are nudges.
 
-A claim takes a lease and raises the fence; every later write carries the fence, so a worker that lost its lease changes nothing. A sweeper
-puts expired leases back, counts what the scan itself got wrong (``attempt``) apart from vanished workers (``lost``), and ends what
-cannot be ended otherwise as ``dead``. Leases are moved by the database's clock only.
+A claim takes a lease and raises the fence; every later write carries the fence, so a worker that lost its lease
+changes nothing. A sweeper puts expired leases back, counts what the scan itself got wrong (``attempt``) apart from
+vanished workers (``lost``), and ends what cannot be ended otherwise as ``dead``. Leases are moved by the database's
+clock only.
 """
 
 from __future__ import annotations
@@ -137,9 +138,12 @@ def request(
 def request_all(
     session: Connection, asked: Iterable[tuple[str, ScanRequest]], *, delivery_id: str | None = None
 ) -> list[Ticket]:
-    """Record several requests, each with its idempotency key, as `request` does. The tickets are in the order of the requests.
+    """Record several requests, each with its idempotency key, as `request` does.
 
-    Rows are written sorted by key: two deliveries that name the same images in another order would each hold what the other needs.
+    The tickets are in the order of the requests.
+
+    Rows are written sorted by key: two deliveries that name the same images in another order would each hold what
+    the other needs.
     """
     wanted = list(asked)
     order = sorted(range(len(wanted)), key=lambda n: (_request_key(wanted[n][1]), wanted[n][0]))
@@ -207,7 +211,8 @@ def _insert(session: Connection, asked: ScanRequest, key: str, supersedes: str |
             with session.begin_nested():
                 session.execute(scan.insert().values(**values))
         except IntegrityError:
-            # Somebody else recorded the same request between our look and our insert: theirs is as good, while it is queued.
+            # Somebody else recorded the same request between our look and our insert: theirs is as good, while it is
+            # queued.
             joined = _queued(session, key)
             if joined is not None:
                 return Ticket(joined, created=False)
@@ -227,7 +232,9 @@ def _hash(*parts: str) -> str:
 def claim(
     session: Connection, worker: str, lanes: Iterable[str], lease_seconds: float, *, scan_id: str | None = None
 ) -> Claim | None:
-    """Take the most urgent scan of these lanes whose time has come, or ``scan_id`` if it can be taken. None: nothing to do.
+    """Take the most urgent scan of these lanes whose time has come, or ``scan_id`` if it can be taken.
+
+    None: nothing to do.
 
     The quarantine lane, for scans that have killed workers, is worked one at a time by whoever works the background.
     """
@@ -250,7 +257,10 @@ def claim(
 
 
 def _quarantine_free(session: Connection) -> bool:
-    """Whether no quarantined scan runs. The lock, held to the end of the claim, keeps two claimers from finding that out together."""
+    """Whether no quarantined scan runs.
+
+    The lock, held to the end of the claim, keeps two claimers from finding that out together.
+    """
     if not locked(session, _QUARANTINE_LOCK):
         return False
     running = sa.select(sa.func.count()).where(scan.c.state == ScanState.RUNNING, scan.c.lane == Lane.QUARANTINE)
@@ -268,10 +278,12 @@ def heartbeat(session: Connection, held: Claim, lease_seconds: float, progress: 
 
 
 def settle(session: Connection, held: Claim, digest: Digest, advisories: str, options: str = "") -> bool:
-    """Say what the reference resolved to. False: another worker is scanning the very same bytes, and this attempt is over.
+    """Say what the reference resolved to.
 
-    Asked under the same name, this scan is merged into that one. Under another name it waits for that one's evidence and then decides
-    for itself: a policy judges a repository's name too, and each name has its own verdict.
+    False: another worker is scanning the very same bytes, and this attempt is over.
+
+    Asked under the same name, this scan is merged into that one. Under another name it waits for that one's evidence
+    and then decides for itself: a policy judges a repository's name too, and each name has its own verdict.
     """
     asked = held.request
     key = (
@@ -306,16 +318,26 @@ def _yield(session: Connection, held: Claim, digest: Digest, seconds: float) -> 
     """Back into the queue without fault, until the twin ends."""
     message = "the same image is being scanned under another name"
     _write(
-        session, held, state=ScanState.QUEUED, digest=digest, key=None, request_key=None, lease_until=None, progress=None,
-        next_at=epoch(session) + seconds, reason=_TWIN, message=message,
-    )  # fmt: skip
+        session,
+        held,
+        state=ScanState.QUEUED,
+        digest=digest,
+        key=None,
+        request_key=None,
+        lease_until=None,
+        progress=None,
+        next_at=epoch(session) + seconds,
+        reason=_TWIN,
+        message=message,
+    )
     _close_attempt(session, held.scan_id, held.fence, _TWIN, message)
 
 
 def _wake_twins(session: Connection, ended: str) -> None:
     """Scans that waited for this one may go on."""
     digest = sa.select(scan.c.digest).where(scan.c.id == ended).scalar_subquery()
-    # Those that a sweeper or a worker holds at this moment are left: they look again by themselves soon, and nobody waits for us.
+    # Those that a sweeper or a worker holds at this moment are left: they look again by themselves soon, and nobody
+    # waits for us.
     waiting = sa.select(scan.c.id).where(
         scan.c.digest == digest, scan.c.state == ScanState.QUEUED, scan.c.reason == _TWIN
     )
@@ -324,7 +346,9 @@ def _wake_twins(session: Connection, ended: str) -> None:
 
 
 def finish(session: Connection, held: Claim, report_id: str, digest: Digest, message: str = "") -> None:
-    """Done, in the transaction that wrote the result. Raises LeaseLost, and then nothing of that transaction may be committed.
+    """Done, in the transaction that wrote the result.
+
+    Raises LeaseLost, and then nothing of that transaction may be committed.
 
     ``message`` says what a person should know of the result.
     """
@@ -332,7 +356,10 @@ def finish(session: Connection, held: Claim, report_id: str, digest: Digest, mes
 
 
 def finish_without_image(session: Connection, held: Claim, digest: Digest, message: str) -> None:
-    """Done, and there was nothing to judge: what the reference names is no image. No report, no decision, and no failure. Raises LeaseLost."""
+    """Done, and there was nothing to judge: what the reference names is no image.
+
+    No report, no decision, and no failure. Raises LeaseLost.
+    """
     _end(session, held, ScanState.DONE, NOT_AN_IMAGE, message, digest=digest)
 
 
@@ -354,7 +381,10 @@ def retry(session: Connection, held: Claim, reason: str, message: str, retry_aft
 
 
 def hand_back(session: Connection, held: Claim) -> None:
-    """Give the scan back, as a worker does that is told to stop: neither ``attempt`` nor ``lost`` counts it. Raises LeaseLost."""
+    """Give the scan back, as a worker does that is told to stop: neither ``attempt`` nor ``lost`` counts it.
+
+    Raises LeaseLost.
+    """
     _LEASES.hand_back(session, held.scan_id, held.fence, key=None, request_key=None, progress=None, kicked_epoch=None)
     _close_attempt(session, held.scan_id, held.fence, **HANDED_BACK)
 
@@ -397,7 +427,8 @@ def rescan(session: Connection, scan_id: str, requested_by: str) -> Ticket:
 
 
 def sweep(session: Connection) -> Swept:
-    """Put back what lost its worker, wake what has waited, end what cannot be ended otherwise, and list what should be kicked.
+    """Put back what lost its worker, wake what has waited, end what cannot be ended otherwise, and list what should
+    be kicked.
 
     Every worker sweeps; where another is at it just now there is nothing to do.
     """
@@ -447,12 +478,12 @@ def current(
     repository: str | None = None,
     platform: Platform | None = None,
 ) -> ScanView | None:
-    """The newest finished scan of all of this very digest by this engine, if its evidence is complete and rests on the advisories in
-    force. None: what is asked for must be scanned.
+    """The newest finished scan of all of this very digest by this engine, if its evidence is complete and rests on
+    the advisories in force. None: what is asked for must be scanned.
 
-    Evidence that does not cover the whole of an index is never complete. ``platform`` narrows to scans that were asked for that very
-    platform, ``repository`` to evidence under that name: a policy judges names too.
-    Which advisories are in force is what the newest report says: a worker that has newer ones makes newer reports.
+    Evidence that does not cover the whole of an index is never complete. ``platform`` narrows to scans that were
+    asked for that very platform, ``repository`` to evidence under that name: a policy judges names too. Which
+    advisories are in force is what the newest report says: a worker that has newer ones makes newer reports.
     """
     newest = (
         sa.select(report.c.advisories)
@@ -477,7 +508,8 @@ def current(
         # Asked for one platform, an index's digest once stood for that platform's evidence: an index is no image.
         whole = sa.or_(scan.c.platform.is_(None), sa.exists().where(image.c.digest == scan.c.digest))
         query = query.where(scan.c.digest == digest, whole)
-    else:  # the digest of one image of an index is known only once the index was read: the scan was asked for by the index's
+    # the digest of one image of an index is known only once the index was read: the scan was asked for by the index's
+    else:
         query = query.where(scan.c.target.endswith(f"@{digest}", autoescape=True), scan.c.platform == str(platform))
     if repository is not None:
         query = query.where(report.c.repository == repository)
@@ -594,7 +626,10 @@ def _view(own: RowMapping, shown: RowMapping) -> ScanView:
 
 
 def invariants(session: Connection) -> list[str]:
-    """What must always hold, as sentences about what does not. Empty is good. Run after every fault test, and nightly."""
+    """What must always hold, as sentences about what does not.
+
+    Empty is good. Run after every fault test, and nightly.
+    """
     other = scan.alias()
     checks = {
         "I1 not ended within a day": sa.select(scan.c.id).where(

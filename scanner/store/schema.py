@@ -1,6 +1,7 @@
 """The tables. Packages, advisories and layers are stored once and linked; decisions and evidence are immutable.
 
-Identifiers are random UUIDs as text, times are UTC. Every table but ``scan`` and its queues is only ever added to or replaced whole.
+Identifiers are random UUIDs as text, times are UTC. Every table but ``scan`` and its queues is only ever added to or
+replaced whole.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Words(TypeDecorator[str]):
-    """Text from outside. What a database cannot keep (NUL, lone surrogates) becomes U+FFFD: evidence must not be lost over a character."""
+    """Text from outside.
+
+    What a database cannot keep (NUL, lone surrogates) becomes U+FFFD: evidence must not be lost over a character.
+    """
 
     impl = sa.String
     cache_ok = True
@@ -404,7 +408,8 @@ image = sa.Table(
     sa.Column("created_at", Moment),
     sa.Column("first_seen", Moment, nullable=False),
 )
-# The stack of layers of each image, by which it is recognised below another. ``subject`` is what its name resolved to: an index, or itself.
+# The stack of layers of each image, by which it is recognised below another. ``subject`` is what its name resolved to:
+# an index, or itself.
 image_stack = sa.Table(
     "image_stack",
     metadata,

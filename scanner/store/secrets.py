@@ -1,7 +1,8 @@
 """Secrets at rest: AES-256-GCM under a key that is not in the database, bound to the row and field they belong to.
 
-A ciphertext copied to another row does not decrypt; one that was changed neither. Each says which key it is under, so that a key can be
-changed while everything runs: what is under the former one is read until ``reseal`` has moved it.
+A ciphertext copied to another row does not decrypt; one that was changed neither. Each says which key it is under,
+so that a key can be changed while everything runs: what is under the former one is read until ``reseal`` has moved
+it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def unseal(sealed: bytes, key: Secret, place: str) -> Secret:
 def reseal(session: Connection, key: Secret, *, limit: int = 100) -> int:
     """Move some of what is under another key to this one. Returns how many; 0: everything has moved.
 
-    Can be broken off and begun again at any moment, by several at once, while others read and write. Raises as `unseal`, naming the row.
+    Can be broken off and begun again at any moment, by several at once, while others read and write. Raises as
+    `unseal`, naming the row.
     """
     moved = 0
     for table, field in FIELDS:

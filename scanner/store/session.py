@@ -1,4 +1,7 @@
-"""The database: one engine, transactions, migrations. Faults of the database are ours to name, never SQLAlchemy's to show."""
+"""The database: one engine, transactions, migrations.
+
+Faults of the database are ours to name, never SQLAlchemy's to show.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ T = TypeVar("T")
 
 AUDIT_KEY = "dockwarden_audit_key"  # an execution option: what the audit log's entries are chained with
 
-# A web process has some fifty threads, of which few hold a connection for long: none must wait for one that a slow export has.
+# A web process has some fifty threads, of which few hold a connection for long: none must wait for one that a slow
+# export has.
 _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 32}
 _BUSY_MILLISECONDS = 15_000
 _PAUSES = (0.2, 1.0, 3.0, 6.0)  # a PostgreSQL that restarts is back within them
@@ -90,17 +94,18 @@ class Database:
         """A transaction: committed when the block ends, rolled back when it raises.
 
         On SQLite it takes the write lock at once, so that nothing has to be tried again later. Raises
-        RemoteError(reason="db_unavailable") when the database does not answer, ConflictError when another transaction recorded the same
-        unique thing at the same moment.
+        RemoteError(reason="db_unavailable") when the database does not answer, ConflictError when another
+        transaction recorded the same unique thing at the same moment.
         """
         with self._guarded(), self.engine.begin() as connection, self._discarding(connection):
             yield connection
 
     def transact(self, work: Callable[[Connection], T]) -> T:
-        """``work`` in a transaction, again from its start while the database is away for a moment or ended it over a deadlock.
+        """``work`` in a transaction, again from its start while the database is away for a moment or ended it over a
+        deadlock.
 
-        For what must not be lost to a database that restarts: ``work`` may run several times, each in a transaction of its own.
-        Raises what ``session`` raises, after the last try.
+        For what must not be lost to a database that restarts: ``work`` may run several times, each in a transaction
+        of its own. Raises what ``session`` raises, after the last try.
         """
         for pause in _PAUSES:
             try:
@@ -112,8 +117,9 @@ class Database:
     def uncrossed(self, work: Callable[[Connection], T]) -> T:
         """``work`` in a transaction, again from its start where it and others held what each other needed.
 
-        For who waits for an answer: a database that is away is said at once. Rows that several transactions write are locked in one order
-        (sorted by key); this is for the orders that nobody thought of. Raises what ``session`` raises, after the last try.
+        For who waits for an answer: a database that is away is said at once. Rows that several transactions write
+        are locked in one order (sorted by key); this is for the orders that nobody thought of. Raises what
+        ``session`` raises, after the last try.
         """
         for attempt in range(_CONFLICT_TRIES):
             try:
@@ -141,8 +147,9 @@ class Database:
     def _discarding(self, connection: Connection) -> Iterator[None]:
         """Give up an SQLite connection on which something was raised.
 
-        Whoever keeps the exception keeps its frames and with them a cursor that was not read to its end: the connection would go back into
-        the pool with an old snapshot under it, on which every later write fails at once with "database is locked".
+        Whoever keeps the exception keeps its frames and with them a cursor that was not read to its end: the
+        connection would go back into the pool with an old snapshot under it, on which every later write fails at
+        once with "database is locked".
         """
         try:
             yield
@@ -163,7 +170,8 @@ class Database:
         except IntegrityError as error:
             if not _is_duplicate(error):
                 raise
-            # Two looked, both found nothing, both wrote: the one that came second is told so, as if it had looked later.
+            # Two looked, both found nothing, both wrote: the one that came second is told so, as if it had looked
+            # later.
             message = "somebody else recorded the same thing at the same moment"
             raise ConflictError(message, reason="edited_meanwhile", hint="read it again") from error
         except DBAPIError as error:
@@ -201,7 +209,10 @@ class Database:
 
 
 def _make_private(file: Path) -> None:
-    """Make the file of a database for its owner alone. What SQLite lays beside it (-wal, -shm, -journal) has the same mode."""
+    """Make the file of a database for its owner alone.
+
+    What SQLite lays beside it (-wal, -shm, -journal) has the same mode.
+    """
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -216,7 +227,9 @@ def _migrations() -> Path:
 
 
 def _named(error: DBAPIError) -> RemoteError:
-    """What is wrong with the database, from its own error code: a full disk is mended elsewhere than a wrong address."""
+    """What is wrong with the database, from its own error code: a full disk is mended elsewhere than a wrong
+    address.
+    """
     if fault := _fault(error):
         message, reason, hint = fault
         return RemoteError(message, reason=reason, hint=hint)
@@ -226,8 +239,9 @@ def _named(error: DBAPIError) -> RemoteError:
 
 
 def _fault(error: DBAPIError) -> tuple[str, str, str] | None:
-    """What the error says is wrong, or the one before it: SQLite undoes a whole transaction when its disk is full, so that giving a
-    savepoint up fails next, and that error alone says nothing."""
+    """What the error says is wrong, or the one before it: SQLite undoes a whole transaction when its disk is full,
+    so that giving a savepoint up fails next, and that error alone says nothing.
+    """
     seen: BaseException | None = error
     for _ in range(10):
         original = getattr(seen, "orig", None)
@@ -245,7 +259,8 @@ _PLACE_HINT = (
 _READ_ONLY = ("the database cannot be written to", "db_read_only", _PLACE_HINT)
 _FULL = ("the disk of the database is full", "disk_full", "free some space on the disk that holds the database")
 # By SQLSTATE (PostgreSQL) or by the name of SQLite's result code; the first that fits.
-# 40P01 deadlock_detected, 40001 serialization_failure: the server answers well, and asks for the transaction to be tried again.
+# 40P01 deadlock_detected, 40001 serialization_failure: the server answers well, and asks for the transaction to be
+# tried again.
 _CROSSED = ("the database ended a transaction that crossed others again and again", _CONFLICT, "ask again")
 _FAULTS = {
     "40P01": _CROSSED,

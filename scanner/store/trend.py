@@ -1,6 +1,7 @@
 """How it stood on each day: one row a day and project, so that 90 days of a fleet are 90 rows to read.
 
-Written by whoever sweeps, many times a day; a day's row tells its last state. Days on which nobody looked are missing, not zero.
+Written by whoever sweeps, many times a day; a day's row tells its last state. Days on which nobody looked are
+missing, not zero.
 """
 
 from __future__ import annotations

@@ -37,10 +37,18 @@ class RootView:
 
 
 def put(
-    session: Connection, name: str, scheme: str, document: Mapping[str, Any], scope: Sequence[str], author: str, *,
+    session: Connection,
+    name: str,
+    scheme: str,
+    document: Mapping[str, Any],
+    scope: Sequence[str],
+    author: str,
+    *,
     if_version: int | None = None,
-) -> RootView:  # fmt: skip
-    """Record a new version (none when nothing changes). ``if_version``: the version the author edited, 0 for a new root.
+) -> RootView:
+    """Record a new version (none when nothing changes).
+
+    ``if_version``: the version the author edited, 0 for a new root.
 
     Raises ConflictError(reason="edited_meanwhile").
     """
@@ -63,10 +71,15 @@ def put(
         session.execute(trust_root.update().where(trust_root.c.name == name).values(**values))
     session.execute(
         trust_root_version.insert().values(
-            name=name, version=version, scheme=scheme, scope=list(scope), document=json.dumps(document, sort_keys=True),
-            author=author, created_at=now,
+            name=name,
+            version=version,
+            scheme=scheme,
+            scope=list(scope),
+            document=json.dumps(document, sort_keys=True),
+            author=author,
+            created_at=now,
         )
-    )  # fmt: skip
+    )
     return get(session, name)
 
 
@@ -212,7 +225,10 @@ def _hash(key: str) -> str:
 
 
 def forget(session: Connection, gun: str) -> int:
-    """Forget what was seen of a name, under every anchor: for a repository that its owner made anew. Returns how many."""
+    """Forget what was seen of a name, under every anchor: for a repository that its owner made anew.
+
+    Returns how many.
+    """
     names = session.execute(sa.select(trust_state.c.key, trust_state.c.name)).all()
     keys = [row.key for row in names if row.name.partition("#")[0] == gun]
     return session.execute(trust_state.delete().where(trust_state.c.key.in_(keys))).rowcount

@@ -37,8 +37,16 @@ class DocumentView:
 
 
 def add(
-    session: Connection, project: str, data: bytes, by: str, *, name: str, author: str, version: str, statements: Sequence[VexStatement]
-) -> DocumentView:  # fmt: skip
+    session: Connection,
+    project: str,
+    data: bytes,
+    by: str,
+    *,
+    name: str,
+    author: str,
+    version: str,
+    statements: Sequence[VexStatement],
+) -> DocumentView:
     """Keep a document that the caller has validated. Raises ConflictError for one that is there already."""
     identifier, digest = str(uuid.uuid4()), Digest.of(data)
     same = sa.and_(vex_document.c.project == project, vex_document.c.digest == digest)
@@ -46,17 +54,30 @@ def add(
         raise ConflictError("this document was imported already", reason="already_imported")
     session.execute(
         vex_document.insert().values(
-            id=identifier, project=project, name=name, author=author, version=version, digest=digest, statements=len(statements),
-            imported_by=by, imported_at=moment(session),
+            id=identifier,
+            project=project,
+            name=name,
+            author=author,
+            version=version,
+            digest=digest,
+            statements=len(statements),
+            imported_by=by,
+            imported_at=moment(session),
         )
-    )  # fmt: skip
+    )
     rows = [
         {
-            "document_id": identifier, "vulnerability": s.vulnerability, "products": list(s.products), "subcomponents": list(s.subcomponents),
-            "status": s.status.value, "justification": s.justification, "impact": s.impact, "stated_at": s.timestamp,
+            "document_id": identifier,
+            "vulnerability": s.vulnerability,
+            "products": list(s.products),
+            "subcomponents": list(s.subcomponents),
+            "status": s.status.value,
+            "justification": s.justification,
+            "impact": s.impact,
+            "stated_at": s.timestamp,
         }
         for s in statements
-    ]  # fmt: skip
+    ]
     session.execute(vex_statement.insert(), rows)
     return get(session, identifier)
 
@@ -109,7 +130,14 @@ def speaking(session: Connection, project: str, vulnerabilities: Collection[str]
         found += session.execute(query.order_by(vex_statement.c.id)).all()
     return tuple(
         VexStatement(
-            r.vulnerability, tuple(r.products), VexStatus(r.status), r.justification, r.impact, r.author, r.stated_at, tuple(r.subcomponents)
+            r.vulnerability,
+            tuple(r.products),
+            VexStatus(r.status),
+            r.justification,
+            r.impact,
+            r.author,
+            r.stated_at,
+            tuple(r.subcomponents),
         )
         for r in found
-    )  # fmt: skip
+    )

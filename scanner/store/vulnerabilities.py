@@ -37,7 +37,10 @@ def list_(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[ListedVulnerability]:
-    """Worst first. ``search`` is looked for in the id and the title. Only what touches an image of ``projects`` is there."""
+    """Worst first.
+
+    ``search`` is looked for in the id and the title. Only what touches an image of ``projects`` is there.
+    """
     rank, after = decode_cursor(cursor, (int, str)) if cursor else (0, "")
     query = sa.select(vulnerability.c.id, vulnerability.c.name, vulnerability.c.severity, vulnerability.c.title)
     query = query.where(sa.exists(_touched(projects).where(finding.c.vulnerability_id == vulnerability.c.id)))
@@ -69,11 +72,15 @@ def _touched(projects: frozenset[str] | None) -> sa.Select[tuple[int]]:
 
 
 def _counts(session: Connection, projects: frozenset[str] | None, ids: Sequence[int]) -> dict[int, tuple[int, bool]]:
-    touched = _touched(projects).where(finding.c.vulnerability_id.in_(ids)).add_columns(
-        finding.c.vulnerability_id, finding.c.fixable
-    )  # fmt: skip
+    touched = (
+        _touched(projects)
+        .where(finding.c.vulnerability_id.in_(ids))
+        .add_columns(finding.c.vulnerability_id, finding.c.fixable)
+    )
     rows = touched.subquery()
     query = sa.select(
-        rows.c.vulnerability_id, sa.func.count(sa.distinct(rows.c.image_id)), sa.func.max(sa.cast(rows.c.fixable, sa.Integer))
-    ).group_by(rows.c.vulnerability_id)  # fmt: skip
+        rows.c.vulnerability_id,
+        sa.func.count(sa.distinct(rows.c.image_id)),
+        sa.func.max(sa.cast(rows.c.fixable, sa.Integer)),
+    ).group_by(rows.c.vulnerability_id)
     return {number: (count, bool(fixable)) for number, count, fixable in session.execute(query)}

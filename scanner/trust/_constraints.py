@@ -1,7 +1,8 @@
 """Name constraints (RFC 5280 section 4.2.1.10): the names that an authority may certify.
 
-A company's authority often holds a certificate that is limited to the company's own names. Without this check it could certify
-anybody; and where the extension is critical, a verifier that does not check it has to refuse every certificate below.
+A company's authority often holds a certificate that is limited to the company's own names. Without this check it
+could certify anybody; and where the extension is critical, a verifier that does not check it has to refuse every
+certificate below.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from scanner.trust._pki import extension
 
 
 def violation(path: Sequence[x509.Certificate]) -> str:
-    """The first name in ``path`` (leaf first, anchor last) that an authority above it may not certify; empty where there is none."""
+    """The first name in ``path`` (leaf first, anchor last) that an authority above it may not certify; empty where
+    there is none.
+    """
     for index, authority in enumerate(path):
         constraints = extension(authority, x509.NameConstraints) if index else None
         if constraints is None:
@@ -33,7 +36,9 @@ def violation(path: Sequence[x509.Certificate]) -> str:
 
 
 def _names(certificate: x509.Certificate) -> Iterator[x509.GeneralName]:
-    """6.1.3 (b) and (c): the subject and every subjectAltName; a mail address in the subject only where no SAN holds one."""
+    """6.1.3 (b) and (c): the subject and every subjectAltName; a mail address in the subject only where no SAN holds
+    one.
+    """
     if list(certificate.subject):
         yield x509.DirectoryName(certificate.subject)
     others = extension(certificate, x509.SubjectAlternativeName)
@@ -73,8 +78,11 @@ def _mail(name: x509.GeneralName, tree: x509.GeneralName, wide: bool) -> bool:
 
 
 def _uri(name: x509.GeneralName, tree: x509.GeneralName, wide: bool) -> bool:
-    """By host. RFC 5280 takes a host without a leading dot exactly; Go takes the hosts below it too. So what is permitted is read
-    narrowly and what is excluded widely. A URI without a host name counts as excluded."""
+    """By host.
+
+    RFC 5280 takes a host without a leading dot exactly; Go takes the hosts below it too. So what is permitted is
+    read narrowly and what is excluded widely. A URI without a host name counts as excluded.
+    """
     try:
         host = urlsplit(str(name.value)).hostname or ""
     except ValueError:

@@ -22,14 +22,20 @@ _MAX_NESTING = 64
 
 
 class UnsoundTrust(ValueError):
-    """A document of the right form that trusts nobody, or contradicts itself. Its UsageError has the reason UNSOUND_TRUST."""
+    """A document of the right form that trusts nobody, or contradicts itself.
+
+    Its UsageError has the reason UNSOUND_TRUST.
+    """
 
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_document(data: bytes, where: str) -> Mapping[str, Any]:
-    """The object that a JSON or YAML file holds, without a private key anywhere in it. Raises UsageError that begins with ``where``."""
+    """The object that a JSON or YAML file holds, without a private key anywhere in it.
+
+    Raises UsageError that begins with ``where``.
+    """
     if len(data) > _MAX_DOCUMENT:
         raise UsageError(f"{where}: larger than {_MAX_DOCUMENT >> 20} MiB")
     try:
@@ -56,7 +62,9 @@ def _parsed(data: bytes, where: str) -> Any:
 
 
 def shown(word: str) -> str:
-    """A word that a person gave, for a message; not one that could be key material: a bare key is a run of letters and digits."""
+    """A word that a person gave, for a message; not one that could be key material: a bare key is a run of letters
+    and digits.
+    """
     if len(word) > 100 or re.search(r"[A-Za-z0-9+=_-]{40}", word.replace("/", "")):
         return "what was given"
     return repr(clean_text(word, 100))

@@ -1,4 +1,6 @@
-"""Signatures kept beside an image in its registry: fetched one by one, so that a broken one never hides those next to it."""
+"""Signatures kept beside an image in its registry: fetched one by one, so that a broken one never hides those next
+to it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,11 @@ _PATIENCE = 3  # a registry that failed so often for one image is not asked for 
 
 @dataclass
 class Found(Generic[Item]):
-    """What the registry has, read but not believed. ``unreachable``: it may have more, but could not be asked; ``skipped``: it has
-    more than we examine. ``budget``: how many more are examined."""
+    """What the registry has, read but not believed.
+
+    ``unreachable``: it may have more, but could not be asked; ``skipped``: it has more than we examine. ``budget``:
+    how many more are examined.
+    """
 
     budget: int
     items: list[Item] = field(default_factory=list)
@@ -81,15 +86,19 @@ def _as_refusal(error: ImageError) -> SignatureRefused:
 
 
 def referrers(job: TrustJob, artifact_type: str) -> list[Descriptor]:
-    """What the registry lists as referring to the image, of types that begin so; then those without a type, which an index may leave
-    out. Thousands of other artifacts, such as SBOMs, neither hide a signature nor use up what is examined."""
+    """What the registry lists as referring to the image, of types that begin so; then those without a type, which an
+    index may leave out. Thousands of other artifacts, such as SBOMs, neither hide a signature nor use up what is
+    examined.
+    """
     listed = job.fetch.referrers(job.reference, job.descriptor.digest)
     named = [item for item in listed if item.artifact_type and item.artifact_type.startswith(artifact_type)]
     return [*named, *(item for item in listed if not item.artifact_type)]
 
 
 def only_layer(candidate: Descriptor, job: TrustJob, artifact_type: str) -> Descriptor | None:
-    """The one layer of a referring manifest, None where it is of something else. The list was a hint; what the manifest says counts.
+    """The one layer of a referring manifest, None where it is of something else.
+
+    The list was a hint; what the manifest says counts.
 
     Raises SignatureRefused where its subject is another image, or it has other than one layer.
     """

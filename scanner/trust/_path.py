@@ -1,4 +1,6 @@
-"""Certification paths (RFC 5280 section 6): from a certificate to an authority that is trusted, valid at a given time."""
+"""Certification paths (RFC 5280 section 6): from a certificate to an authority that is trusted, valid at a given
+time.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,11 @@ def refuse_constrained(path: Sequence[x509.Certificate]) -> None:
 def build_path(
     leaf: x509.Certificate, others: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], at: datetime
 ) -> tuple[x509.Certificate, ...]:
-    """A path from ``leaf`` to one of ``anchors``, everything in it valid ``at`` that time. ``others`` come from the signature and are
-    believed in nothing but by being signed. Raises SignatureRefused(reason="certificate")."""
+    """A path from ``leaf`` to one of ``anchors``, everything in it valid ``at`` that time.
+
+    ``others`` come from the signature and are believed in nothing but by being signed. Raises
+    SignatureRefused(reason="certificate").
+    """
     if not valid_at(leaf, at):
         raise SignatureRefused(
             f"the certificate was valid from {leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ} to "

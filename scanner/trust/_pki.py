@@ -1,4 +1,5 @@
-"""Keys and certificates as the schemes need them: parsed strictly, named by the digest of their public key, verified at a given time.
+"""Keys and certificates as the schemes need them: parsed strictly, named by the digest of their public key, verified
+at a given time.
 
 No network and no clock of its own: whoever calls says when.
 """
@@ -53,7 +54,10 @@ def decode_base64(text: object, what: str) -> bytes:
 
 
 def load_public_key(pem: str | bytes) -> PublicKey:
-    """A PEM public key of a kind that signs images: ECDSA P-256/384/521, RSA from 2048 bits, Ed25519. Raises ValueError in plain words."""
+    """A PEM public key of a kind that signs images: ECDSA P-256/384/521, RSA from 2048 bits, Ed25519.
+
+    Raises ValueError in plain words.
+    """
     text = pem if isinstance(pem, str) else pem.decode("utf-8", "replace")
     block, *others = pem_blocks(text, PUBLIC_KEY, "a PEM public key")
     if others:
@@ -144,8 +148,9 @@ def _read_through(certificate: x509.Certificate) -> None:
 def verify_signature(key: PublicKey, signature: bytes, message: bytes) -> bool:
     """ECDSA in DER, RSA PKCS#1 v1.5 with SHA-256, Ed25519 over the message.
 
-    cosign signs with SHA-256 whatever the curve, and since 2.5 also with the hash that goes with the curve (SHA-384 for P-384, SHA-512
-    for P-521). The signature does not say which, so both are tried: neither is weak, and the key is the same.
+    cosign signs with SHA-256 whatever the curve, and since 2.5 also with the hash that goes with the curve (SHA-384
+    for P-384, SHA-512 for P-521). The signature does not say which, so both are tried: neither is weak, and the key
+    is the same.
     """
     if isinstance(key, ec.EllipticCurvePublicKey):
         return any(_ecdsa_verifies(key, signature, message, chosen) for chosen in _ECDSA_HASHES[key.curve.name])
@@ -191,7 +196,9 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def is_authority(certificate: x509.Certificate, below: int) -> bool:
-    """Whether the certificate may issue, with ``below`` further authorities between it and the leaf (RFC 5280 4.2.1.9, 4.2.1.3)."""
+    """Whether the certificate may issue, with ``below`` further authorities between it and the leaf (RFC 5280
+    4.2.1.9, 4.2.1.3).
+    """
     constraints = extension(certificate, x509.BasicConstraints)
     usage = extension(certificate, x509.KeyUsage)
     return (

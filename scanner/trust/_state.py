@@ -23,7 +23,9 @@ class DirectoryState:
         return self._directory / (hashlib.sha256(key.encode()).hexdigest() + ".json")
 
     def load(self, key: str) -> bytes | None:
-        """Raises UsageError where the directory cannot be read: forgetting what was seen would let an old state pass."""
+        """Raises UsageError where the directory cannot be read: forgetting what was seen would let an old state
+        pass.
+        """
         try:
             with self._file(key).open("rb") as file:
                 return file.read(_MAX_STATE)

@@ -1,7 +1,7 @@
 """RFC 3161 timestamps: when somebody we trust saw these bytes.
 
-Read with asn1crypto, which takes the sets of attributes in the order that timestamp authorities write; what is signed is then
-encoded again as DER (RFC 5652 section 5.4).
+Read with asn1crypto, which takes the sets of attributes in the order that timestamp authorities write; what is
+signed is then encoded again as DER (RFC 5652 section 5.4).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 
 @dataclass(frozen=True)
 class Timestamp:
-    """The bytes existed somewhere between ``earliest`` and ``latest``; by ``authority``, as its certificate calls it."""
+    """The bytes existed somewhere between ``earliest`` and ``latest``; by ``authority``, as its certificate calls
+    it.
+    """
 
     earliest: datetime
     latest: datetime
@@ -146,7 +148,9 @@ def _check_signature(signer: cms.SignerInfo, certificate: x509.Certificate, cont
 
 
 def _check_certificate_attribute(values: dict[str, cms.SetOfAny], certificate: x509.Certificate) -> None:
-    """ESSCertID(v2) names the signer's certificate inside what is signed (RFC 5816), so that no other can be put in its place."""
+    """ESSCertID(v2) names the signer's certificate inside what is signed (RFC 5816), so that no other can be put in
+    its place.
+    """
     der = _asn1(certificate).dump()
     if "signing_certificate_v2" in values:
         first = values["signing_certificate_v2"][0]["certs"][0]

@@ -1,7 +1,8 @@
 """The contract of a signature scheme.
 
-``verify`` is the thin part that fetches; the cryptography lives in pure functions beside it that take bytes, keys and a clock.
-"Not signed", "refused" and "unknown" are three different answers (``TrustStatus``): a dead server is unknown, never not-signed.
+``verify`` is the thin part that fetches; the cryptography lives in pure functions beside it that take bytes, keys
+and a clock. "Not signed", "refused" and "unknown" are three different answers (``TrustStatus``): a dead server is
+unknown, never not-signed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class TrustState(Protocol):
-    """What a scheme remembers between runs (rollback detection), per key such as a GUN. Only verified metadata is remembered."""
+    """What a scheme remembers between runs (rollback detection), per key such as a GUN.
+
+    Only verified metadata is remembered.
+    """
 
     def load(self, key: str) -> bytes | None:
         """The state that was saved last. None: nothing was."""
@@ -31,8 +35,9 @@ class TrustState(Protocol):
     def save(self, key: str, state: bytes, replacing: bytes | None) -> bool:
         """Keep ``state``, if ``replacing`` is still what is stored (None: nothing is).
 
-        False: another run was faster, and nothing was written. The caller loads again and verifies again. If the slower run won, it
-        could put an older version in the place of a newer one; if it gave up, what it saw would be forgotten.
+        False: another run was faster, and nothing was written. The caller loads again and verifies again. If the
+        slower run won, it could put an older version in the place of a newer one; if it gave up, what it saw would
+        be forgotten.
         """
 
 
@@ -48,7 +53,10 @@ class Fetcher(Protocol):
 
 @dataclass(frozen=True)
 class TrustRoot:
-    """A named trust root: what a policy's ``signers|keys|identities`` refer to. ``document`` is scheme specific, already validated."""
+    """A named trust root: what a policy's ``signers|keys|identities`` refer to.
+
+    ``document`` is scheme specific, already validated.
+    """
 
     name: str
     scheme: str
@@ -68,7 +76,10 @@ class TrustOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrustQuestion:
-    """Whether a name is signed, asked without a registry. ``roots`` are those of this scheme whose scope covers the name."""
+    """Whether a name is signed, asked without a registry.
+
+    ``roots`` are those of this scheme whose scope covers the name.
+    """
 
     reference: Reference  # with a tag, a digest, or both: then they must agree
     roots: tuple[TrustRoot, ...]
@@ -88,7 +99,9 @@ class TrustQuestion:
 
 @dataclass(frozen=True, kw_only=True)
 class TrustJob(TrustQuestion):
-    """The same about an image at hand: ``reference`` is pinned to ``descriptor.digest``; its tag is what a person used and may be None."""
+    """The same about an image at hand: ``reference`` is pinned to ``descriptor.digest``; its tag is what a person
+    used and may be None.
+    """
 
     descriptor: Descriptor
     fetch: Fetcher
@@ -98,8 +111,11 @@ UNSOUND_TRUST = "unsound_trust"
 
 
 class SignatureRefused(ImageError):
-    """One signature that does not count. ``reason`` says which step it failed: signature, payload, certificate, identity, tlog,
-    expired, malformed, checksum, threshold, policy, too_large … A scheme turns it into a Verification."""
+    """One signature that does not count.
+
+    ``reason`` says which step it failed: signature, payload, certificate, identity, tlog, expired, malformed,
+    checksum, threshold, policy, too_large … A scheme turns it into a Verification.
+    """
 
     default_reason = "signature"
 
@@ -112,20 +128,21 @@ class TrustScheme(ABC):
 
     @abstractmethod
     def verify(self, job: TrustJob) -> tuple[Verification, ...]:
-        """Every answer of this scheme about the image: for each root one about its signature (thresholds applied), and one for each
-        attestation, with its ``predicate_type``. No root: one answer, not signed, or unknown with reason ``no_trust_root``.
+        """Every answer of this scheme about the image: for each root one about its signature (thresholds applied),
+        and one for each attestation, with its ``predicate_type``. No root: one answer, not signed, or unknown
+        with reason ``no_trust_root``.
 
         Raises nothing: a fault is a Verification with status unknown or refused.
         """
 
     @abstractmethod
     def parse_trust(self, data: bytes, where: str) -> Mapping[str, Any]:
-        """The ``TrustRoot.document`` that a file holds (PEM, JSON or YAML, as the scheme allows), validated; or a word that a person
-        wrote instead of a file, such as a key id, where the scheme knows one.
+        """The ``TrustRoot.document`` that a file holds (PEM, JSON or YAML, as the scheme allows), validated; or a
+        word that a person wrote instead of a file, such as a key id, where the scheme knows one.
 
-        Plain JSON values only, so that it can be stored; ``parse_trust`` accepts its JSON again. Raises UsageError that begins with
-        ``where`` and names the member that is wrong; with the reason UNSOUND_TRUST for a document of the right form that trusts nobody or
-        contradicts itself: by such a one every image is refused.
+        Plain JSON values only, so that it can be stored; ``parse_trust`` accepts its JSON again. Raises UsageError
+        that begins with ``where`` and names the member that is wrong; with the reason UNSOUND_TRUST for a document
+        of the right form that trusts nobody or contradicts itself: by such a one every image is refused.
         """
 
     def describe(self) -> str:

@@ -1,6 +1,7 @@
 """cosign: ``.sig`` tags, and sigstore bundles found as referrers; with keys, or keyless with identity and issuer.
 
-Attestations (``.att`` tags, bundles with another predicate type) are verified the same way and answered beside the signature.
+Attestations (``.att`` tags, bundles with another predicate type) are verified the same way and answered beside the
+signature.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class Cosign(TrustScheme):
         return None if None in subjects else frozenset((*document.get("keys", ()), *map(str, subjects)))
 
     def verify(self, job: TrustJob) -> tuple[Verification, ...]:
-        """See ``TrustScheme.verify``. One answer for each trust root, then one for each attestation that it verifies."""
+        """See ``TrustScheme.verify``.
+
+        One answer for each trust root, then one for each attestation that it verifies.
+        """
         found = find(job)
         if not job.roots:
             return (without_root(self.id, job, found),)
@@ -100,7 +104,9 @@ def _signature(
     root: TrustRoot,
     job: TrustJob,
 ) -> Verification:
-    """Enough distinct signers, or the best account of why not: a registry that could not be asked may have held the missing one."""
+    """Enough distinct signers, or the best account of why not: a registry that could not be asked may have held the
+    missing one.
+    """
     signers = {item.signer: item for item in accepted}
     people = tuple(_signer(item) for item in signers.values())
     missing = [n for n in job.options.require_signers if not any(n in (i.name, i.keyid) for i in accepted)]
@@ -134,8 +140,8 @@ def _signer(item: Accepted) -> Signer:
 def find(job: TrustJob) -> Found[Signed]:
     """Everything that may be a signature or an attestation of the image. Raises nothing.
 
-    Signatures come first and have a budget of their own: many attestations must not hide a signature. Which bundle is an attestation
-    its annotation says; nobody signed that, so it only decides the order.
+    Signatures come first and have a budget of their own: many attestations must not hide a signature. Which bundle
+    is an attestation its annotation says; nobody signed that, so it only decides the order.
     """
     found: Found[Signed] = Found(job.settings.limits.signatures)
     listed: list[Descriptor] = []
@@ -160,7 +166,9 @@ def _says_attestation(item: Descriptor) -> bool:
 
 
 def _tagged(job: TrustJob, suffix: str, media_type: str) -> Sequence[Descriptor]:
-    """Each layer of the manifest tagged ``sha256-<hex>.sig`` is one signature, of that tagged ``.att`` one attestation."""
+    """Each layer of the manifest tagged ``sha256-<hex>.sig`` is one signature, of that tagged ``.att`` one
+    attestation.
+    """
     digest = job.descriptor.digest
     tag = f"{digest.algorithm}-{digest.hex[:64]}.{suffix}"
     try:

@@ -1,6 +1,7 @@
 """Docker Content Trust, that is Notary v1: whether a name is signed by its publisher, and as which digest.
 
-The verifier is ``scanner.trust._tuf``, which does no I/O; here are a trust root's document, the thin fetcher, and the three answers.
+The verifier is ``scanner.trust._tuf``, which does no I/O; here are a trust root's document, the thin fetcher, and
+the three answers.
 """
 
 from __future__ import annotations
@@ -119,8 +120,11 @@ class NotaryV1(NameScheme):
         )
 
     def parse_trust(self, data: bytes, where: str) -> Mapping[str, Any]:
-        """See ``TrustScheme.parse_trust``. A word is ``tofu`` or a root certificate's id; PEM blocks are root keys, a CA, or root
-        certificates; a ``root.json`` is trusted whole."""
+        """See ``TrustScheme.parse_trust``.
+
+        A word is ``tofu`` or a root certificate's id; PEM blocks are root keys, a CA, or root certificates; a
+        ``root.json`` is trusted whole.
+        """
         text = _text(data, where)
         if _KEY_ID.fullmatch(text):
             return _checked({"mode": Mode.CERT_IDS, "ids": [text]}, where)
@@ -157,7 +161,9 @@ def _bad(where: str, what: str, hint: str = "see docs/trust.md") -> UsageError:
 
 
 def _from_pem(text: str, where: str) -> dict[str, Any]:
-    """Public keys are root keys; a CA's certificates are a CA; other certificates are the root certificates themselves."""
+    """Public keys are root keys; a CA's certificates are a CA; other certificates are the root certificates
+    themselves.
+    """
     if not any(f"-----BEGIN {label}-----" in text for label in CERTIFICATE):
         try:
             return {"mode": Mode.ROOT_KEYS, "pem": pem_blocks(text, PUBLIC_KEY, "a PEM public key")}
@@ -258,7 +264,10 @@ class _Memory:
         self._data = job.state.load(key)
 
     def state(self) -> State | None:
-        """None at first sight. Raises RemoteError(reason="bad_state"): a state that cannot be read must not be taken for none."""
+        """None at first sight.
+
+        Raises RemoteError(reason="bad_state"): a state that cannot be read must not be taken for none.
+        """
         try:
             return None if self._data is None else State.load(self._data)
         except SignatureRefused as error:
@@ -306,9 +315,11 @@ def open_server(root: TrustRoot, job: TrustQuestion, gun: str) -> Iterator[Notar
 
 
 class NotaryServer:
-    """Fetches one repository's files. https only, no redirects, every body bounded, one time limit for all of it together.
+    """Fetches one repository's files. https only, no redirects, every body bounded, one time limit for all of it
+    together.
 
-    A server that a person named on the command line may be anywhere, and be told that person's own credentials for it.
+    A server that a person named on the command line may be anywhere, and be told that person's own credentials for
+    it.
     """
 
     def __init__(self, url: str, gun: str, job: TrustQuestion, ca_file: Path | None) -> None:
@@ -336,7 +347,10 @@ class NotaryServer:
         self._http.close()
 
     def fetch(self, want: Want) -> bytes | None:
-        """The file's bytes, None for 404. Raises RemoteError(reason="unavailable" or "tls"), SignatureRefused(reason="too_large")."""
+        """The file's bytes, None for 404.
+
+        Raises RemoteError(reason="unavailable" or "tls"), SignatureRefused(reason="too_large").
+        """
         if not self._greeted:
             self._greet()
         url, last = f"{self._files}{want.name}.json", _TRIES - 1
@@ -351,8 +365,9 @@ class NotaryServer:
     def _greet(self) -> None:
         """``GET /v2/``: a 401 says how to sign in. Whatever else it says, the files themselves will say.
 
-        Where a token is wanted (as with Harbor), it is the registry's own service that may see the registry's password: the
-        authenticator compares the realm with the registry's host. The Notary server itself only ever sees its own.
+        Where a token is wanted (as with Harbor), it is the registry's own service that may see the registry's
+        password: the authenticator compares the realm with the registry's host. The Notary server itself only ever
+        sees its own.
         """
         self._greeted = True
         with self._open(self._base) as response:

@@ -1,4 +1,6 @@
-"""Notation (Notary Project): JWS and COSE signatures found as referrers, judged by a trust policy in its standard format."""
+"""Notation (Notary Project): JWS and COSE signatures found as referrers, judged by a trust policy in its standard
+format.
+"""
 
 from __future__ import annotations
 

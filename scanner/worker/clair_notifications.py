@@ -1,7 +1,10 @@
-"""What Clair's notifier reports: images that newer advisories say something else about. They are matched anew, without their layers.
+"""What Clair's notifier reports: images that newer advisories say something else about.
 
-A notification is a job (``store.jobs``). Of what the webhook was sent only the notification's id counts; what changed is asked of the
-configured Clair, page by page. It is acknowledged when everything is done, so that whatever dies in between is told again.
+They are matched anew, without their layers.
+
+A notification is a job (``store.jobs``). Of what the webhook was sent only the notification's id counts; what
+changed is asked of the configured Clair, page by page. It is acknowledged when everything is done, so that whatever
+dies in between is told again.
 """
 
 from __future__ import annotations
@@ -37,7 +40,10 @@ Report = Callable[[Progress], None]
 
 
 def run(job: jobs.Job, settings: Settings, database: Database, report: Report) -> None:
-    """Renew every image that the notification names and we know, then acknowledge it. Raises EngineError, or LeaseLost."""
+    """Renew every image that the notification names and we know, then acknowledge it.
+
+    Raises EngineError, or LeaseLost.
+    """
     identifier = str(job.parameters["notification"])
     seconds = settings.limits.engine_seconds
     renewed = rescans = 0
@@ -129,7 +135,9 @@ def _ask(item: ImageReport, settings: Settings) -> EngineReport | None:
 
 
 def carried_over(former: EngineReport, answer: EngineReport) -> EngineReport:
-    """The new answer with what our own reading of the layers had to say to the former one: the same packages were matched."""
+    """The new answer with what our own reading of the layers had to say to the former one: the same packages were
+    matched.
+    """
     if former.coverage.os_family == NO_OS:
         answer = as_static(answer)
     kept = [gap for gap in former.incomplete if gap.reason not in _RECKONED_ANEW and gap not in answer.incomplete]

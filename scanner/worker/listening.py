@@ -1,4 +1,7 @@
-"""The socket that the web process answers on. The supervisor opens it, once: it outlives web processes, so none refuses a connection."""
+"""The socket that the web process answers on.
+
+The supervisor opens it, once: it outlives web processes, so none refuses a connection.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ _FIRST_PASSED = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 
 
 def listen(settings: Settings, environ: MutableMapping[str, str] = os.environ) -> socket.socket:
-    """A listening socket at the settings' address, or the one that a service manager passed (systemd socket activation).
+    """A listening socket at the settings' address, or the one that a service manager passed (systemd socket
+    activation).
 
     Raises UsageError for an address that cannot be used, above all one that another server has.
     """
@@ -45,7 +49,9 @@ def _refused(place: str, error: OSError) -> UsageError:
 
 
 def _passed(environ: MutableMapping[str, str]) -> socket.socket | None:
-    """The socket of a systemd ``.socket`` unit: it stays open while the service is stopped, and connections wait in it."""
+    """The socket of a systemd ``.socket`` unit: it stays open while the service is stopped, and connections wait in
+    it.
+    """
     if environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return None
     count = environ.pop("LISTEN_FDS", "0")

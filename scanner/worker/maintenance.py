@@ -1,7 +1,9 @@
-"""Keeping advisories current: ask the mirrors, look the fleet's packages up anew, and decide again whatever that changed.
+"""Keeping advisories current: ask the mirrors, look the fleet's packages up anew, and decide again whatever that
+changed.
 
-Each is a job (``store.jobs``): one at a time, under a lease, every commit under its fence. A body begins by finding out what is left to do,
-so that whoever is killed is followed by somebody who goes on. None of them asks a registry for anything.
+Each is a job (``store.jobs``): one at a time, under a lease, every commit under its fence. A body begins by finding
+out what is left to do, so that whoever is killed is followed by somebody who goes on. None of them asks a registry
+for anything.
 """
 
 from __future__ import annotations
@@ -61,10 +63,12 @@ def run(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
 
 
 def plan(upkeep: Upkeep) -> Mapping[str, Collection[str] | None]:
-    """Ask for the jobs whose time has come, and say which jobs a worker here can do: kinds, each with the keys it may have.
+    """Ask for the jobs whose time has come, and say which jobs a worker here can do: kinds, each with the keys it
+    may have.
 
-    Due are sources of advisories, and evidence that is older than the advisories in force here. A worker whose own advisories are older
-    than those that the fleet was matched with asks for nothing: two of them would match it to and fro for ever.
+    Due are sources of advisories, and evidence that is older than the advisories in force here. A worker whose own
+    advisories are older than those that the fleet was matched with asks for nothing: two of them would match it to
+    and fro for ever.
     """
     can: dict[str, Collection[str] | None] = {jobs.UPDATE: (upkeep.place, jobs.ANYWHERE), jobs.REQUEUE: None}
     if upkeep.settings.clair_url:
@@ -80,7 +84,10 @@ def plan(upkeep: Upkeep) -> Mapping[str, Collection[str] | None]:
 
 
 def _plan_rematch(upkeep: Upkeep, engine: Engine) -> set[str]:
-    """The keys of re-matches that can be done here: the one on our advisories, and what somebody asked for. Empty: none can."""
+    """The keys of re-matches that can be done here: the one on our advisories, and what somebody asked for.
+
+    Empty: none can.
+    """
     with upkeep.database.read() as session:
         try:
             on = current(upkeep.settings, engine, session)
@@ -97,11 +104,14 @@ def _plan_rematch(upkeep: Upkeep, engine: Engine) -> set[str]:
 
 
 def _late(session: Connection, on: Basis, last: jobs.JobView | None) -> bool:
-    """Whether there is something to match that was not left over by a run on this very basis, and what failed has rested."""
+    """Whether there is something to match that was not left over by a run on this very basis, and what failed has
+    rested.
+    """
     if last is None or last.state in (ScanState.FAILED, ScanState.DEAD):
         rested = last is None or last.finished_at is None or moment(session) - last.finished_at > _AFTER_FAILURE
         return rested and (matches.due(session, on) or bool(matches.unlinked(session, 1)))
-    # What a whole run left, only an image itself can tell; what was recorded since may be older than the advisories here.
+    # What a whole run left, only an image itself can tell; what was recorded since may be older than the advisories
+    # here.
     return last.state.terminal and matches.due(session, on, since=last.started_at or last.created_at)
 
 
@@ -129,7 +139,10 @@ def current(settings: Settings, engine: Engine, session: Connection) -> Basis:
 
 
 def update(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
-    """Every source that is due, or those that the job names. One that fails does not keep the others from being asked."""
+    """Every source that is due, or those that the job names.
+
+    One that fails does not keep the others from being asked.
+    """
     names = job.parameters.get("sources") or sources.due(upkeep.settings)
     said, failed = [], None
     for number, name in enumerate(names):
@@ -155,8 +168,11 @@ _INVARIANT_SECONDS = 600.0
 
 
 def check_invariants(database: Database, worker: str, every: timedelta = _NIGHTLY) -> bool:
-    """Look once a day whether the store's invariants hold. The job that records it fails where one does not: readiness and the settings
-    page say so. Returns whether it was due."""
+    """Look once a day whether the store's invariants hold.
+
+    The job that records it fails where one does not: readiness and the settings page say so. Returns whether it was
+    due.
+    """
 
     def begin(session: Connection) -> jobs.Job | None:
         last = jobs.last(session, jobs.INVARIANTS, jobs.ANYWHERE)
@@ -187,7 +203,10 @@ def check_invariants(database: Database, worker: str, every: timedelta = _NIGHTL
 
 
 def rematch(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
-    """Look every package version of the fleet up once, and renew the evidence that says something else. See ``store.matches``."""
+    """Look every package version of the fleet up once, and renew the evidence that says something else.
+
+    See ``store.matches``.
+    """
     engine = catalog.engines()[job.parameters["engine"]]
     with upkeep.database.read() as session:
         on = current(upkeep.settings, engine, session)
@@ -279,7 +298,9 @@ def _match(upkeep: Upkeep, engine: Engine, packages: Sequence[Package], release:
 
 
 def _must_be(on: Basis, answer: MatchReport) -> None:
-    """Advisories that were replaced while we asked: what was answered is of no use, and the next attempt begins on the new ones."""
+    """Advisories that were replaced while we asked: what was answered is of no use, and the next attempt begins on
+    the new ones.
+    """
     if (answer.version, answer.binary, answer.advisories.id) != (on.version, on.binary, on.advisories.id):
         raise EngineError(
             "the advisories changed meanwhile", reason="advisories_changed", retryable=True, retry_after=1.0
@@ -295,7 +316,9 @@ def _annotated(
 
 
 def _renew(job: jobs.Job, upkeep: Upkeep, on: Basis, report: Report) -> tuple[int, int]:
-    """Each image whose evidence says something else, in a transaction of its own, and no more of them in a second than was set."""
+    """Each image whose evidence says something else, in a transaction of its own, and no more of them in a second
+    than was set.
+    """
     with upkeep.database.read() as session:
         names = matches.changed(session, on)
     pause = 1 / upkeep.settings.rematch_per_second if upkeep.settings.rematch_per_second > 0 else 0.0
@@ -315,7 +338,10 @@ def _renew(job: jobs.Job, upkeep: Upkeep, on: Basis, report: Report) -> tuple[in
 
 
 def renew_one(session: Connection, listing_id: int, on: Basis) -> int | None:
-    """New evidence and decisions under one name, from the stored components and the newest answers. None: not all are there."""
+    """New evidence and decisions under one name, from the stored components and the newest answers.
+
+    None: not all are there.
+    """
     name = images.named(session, listing_id)
     answers = matches.answers(session, on, listing_id) if name else None
     if name is None or answers is None:
@@ -353,9 +379,14 @@ def renewed(
                     detail = f"{release} is past its end of life: new vulnerabilities are no longer listed for it"
                     gaps = (*gaps, Incomplete("unsupported_os", detail))
                 engine = replace(
-                    engine, vulnerabilities=rebuilt(engine, answers), advisories=on.advisories, feeds=on.feeds, matched=by,
-                    coverage=coverage, incomplete=gaps,
-                )  # fmt: skip
+                    engine,
+                    vulnerabilities=rebuilt(engine, answers),
+                    advisories=on.advisories,
+                    feeds=on.feeds,
+                    matched=by,
+                    coverage=coverage,
+                    incomplete=gaps,
+                )
             engines.append(engine)
         parts.append(replace(image, engines=tuple(engines)))
     return replace(former, images=tuple(parts))
@@ -387,7 +418,9 @@ def _rescan(session: Connection, listings: Sequence[int]) -> int:
 
 
 def requeue(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
-    """Scan again whatever rests on what was revoked, a hundred names in a transaction; where the job was cut off it goes on."""
+    """Scan again whatever rests on what was revoked, a hundred names in a transaction; where the job was cut off it
+    goes on.
+    """
     with upkeep.database.read() as session:
         what = revocations.get(session, job.parameters["revocation"]).what
     done = dict(job.parameters)

@@ -75,10 +75,11 @@ class ServerServices:
 def configured_access(
     settings: Settings, database: Database, key: Secret, project: str, repository: str = ""
 ) -> AccessTo:
-    """How registries are reached for a project's scan: only those configured for it, with their own credentials and CA.
+    """How registries are reached for a project's scan: only those configured for it, with their own credentials and
+    CA.
 
-    Another project's registry is as if it were not there: its credentials must pull nothing for anybody else. Where projects share a
-    registry, a repository is reached by the one that owns it.
+    Another project's registry is as if it were not there: its credentials must pull nothing for anybody else. Where
+    projects share a registry, a repository is reached by the one that owns it.
     """
 
     def access(host: str) -> tuple[Access, CredentialStore]:
@@ -117,8 +118,8 @@ def reached(
 def _kept(directory: Path, certificates: str) -> Path:
     """A file that holds these CA certificates.
 
-    TLS libraries read files, and several slots read this one at any moment. So its name says what it holds: it is written once, appears
-    whole, and never changes; another certificate is another file.
+    TLS libraries read files, and several slots read this one at any moment. So its name says what it holds: it is
+    written once, appears whole, and never changes; another certificate is another file.
     """
     data = certificates.encode()
     file = directory / f"{hashlib.sha256(data).hexdigest()}.pem"
@@ -146,7 +147,9 @@ def repository_of(target: str) -> str:
 
 
 def stored_posture(settings: Settings, database: Database) -> posture.PostureOf:
-    """A registry's posture as it was last examined; examined now, before it is first used, where that is unknown or too long ago."""
+    """A registry's posture as it was last examined; examined now, before it is first used, where that is unknown or
+    too long ago.
+    """
 
     def of(host: str, repository: str, access: Access, credentials: CredentialStore) -> Posture:
         with database.read() as session:
@@ -167,7 +170,10 @@ def stored_posture(settings: Settings, database: Database) -> posture.PostureOf:
 
 
 def check_registry(server: ServerServices) -> bool:
-    """Claim one examination of a registry that somebody or the schedule asked for, and bring it to an end. False: there was none."""
+    """Claim one examination of a registry that somebody or the schedule asked for, and bring it to an end.
+
+    False: there was none.
+    """
     settings, database = server.services.settings, server.database
     with database.read() as session:  # asked every second: it must not hold up whoever writes
         if not registry_checks.is_any_open(session):
@@ -196,9 +202,12 @@ def check_registry(server: ServerServices) -> bool:
 
 
 def known_base(settings: Settings, database: Database, key: Secret, project: str) -> BaseOf:
-    """What this project knows of an image's base. Where the base's repository is the project's own in a registry that is configured, that
-    is asked what the tag names now: an image names its base, so nothing else may be reached for it, and a registry that does not answer
-    costs no scan."""
+    """What this project knows of an image's base.
+
+    Where the base's repository is the project's own in a registry that is configured, that is asked what the tag
+    names now: an image names its base, so nothing else may be reached for it, and a registry that does not answer
+    costs no scan.
+    """
 
     silent: set[str] = set()  # an index has many images on one base: a registry that did not answer is asked once
 
@@ -231,7 +240,10 @@ def _named_now(base: BaseImage, digest: Digest, settings: Settings, access: Acce
 
 
 def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> None:
-    """Bring a claimed scan to its recorded end. Raises ScannerError, or LeaseLost when it is another worker's by now."""
+    """Bring a claimed scan to its recorded end.
+
+    Raises ScannerError, or LeaseLost when it is another worker's by now.
+    """
     services, database = server.with_trust(), server.database
     access = configured_access(
         services.settings, database, server.key, claim.request.project, repository_of(claim.request.target)
@@ -293,8 +305,8 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
 def _one_platform(source: Source, subject: Descriptor, asked: ScanRequest) -> str | None:
     """The reference by digest of the one image of an index that was asked for. None: all of the subject was.
 
-    The scan goes on as one of that image, as if its digest had been asked for: evidence is about what was examined, so that no question
-    about the index, its tag or another platform ever finds it.
+    The scan goes on as one of that image, as if its digest had been asked for: evidence is about what was examined,
+    so that no question about the index, its tag or another platform ever finds it.
     """
     if asked.platform is None or source.reference is None:
         return None
@@ -325,8 +337,9 @@ def _rests_on(version: str, advisories: AdvisoryStatus, asked: Sequence[Advisory
 def usable_evidence(
     session: Connection, subject: Descriptor, request: ScanRequest, advisories: str
 ) -> ScanReport | None:
-    """Complete evidence about all of the same digest, by the same version of ours and of the engine, with the same advisories: nothing
-    would come out otherwise."""
+    """Complete evidence about all of the same digest, by the same version of ours and of the engine, with the same
+    advisories: nothing would come out otherwise.
+    """
     current = scans.current(session, subject.digest, request.engine, request.project)
     if current is None or current.report_id is None:
         return None

@@ -1,6 +1,9 @@
-"""Processes of a server: web, worker and, with a broker, beat. One tree: a child that dies is started again, and none outlives the parent.
+"""Processes of a server: web, worker and, with a broker, beat.
 
-SIGHUP renews the tree without refusing a connection: a new web process accepts on the same socket, and the former one drains and ends.
+One tree: a child that dies is started again, and none outlives the parent.
+
+SIGHUP renews the tree without refusing a connection: a new web process accepts on the same socket, and the former
+one drains and ends.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ def supervise(
     web_only: bool = False,
     tell: Callable[[str], None] = lambda message: print(message, file=sys.stderr, flush=True),
 ) -> None:
-    """Run the server until SIGTERM or SIGINT. Embedded, the database is brought to head; otherwise it must be there already.
+    """Run the server until SIGTERM or SIGINT.
+
+    Embedded, the database is brought to head; otherwise it must be there already.
 
     Raises UsageError before anything is changed where it cannot listen.
     """
@@ -103,7 +108,9 @@ class _Tree:
             self._end([child.process for child in started])
 
     def _renew(self, children: dict[str, _Child]) -> None:
-        """One step of a renewal: start a new web process; when it answers, let the former one drain, and start the others anew."""
+        """One step of a renewal: start a new web process; when it answers, let the former one drain, and start the
+        others anew.
+        """
         if self._renewing.is_set() and self._arriving is None:
             self._renewing.clear()
             self._arriving = self._start("web")
@@ -149,7 +156,8 @@ class _Tree:
             passed += [self._listening.fileno(), told]
             command += [str(self._listening.fileno()), str(told)]
         given = environment_of(self._settings)
-        # What the child reads from the same file itself is not for an environment, which shows in the list of processes.
+        # What the child reads from the same file itself is not for an environment, which shows in the list of
+        # processes.
         own = {PREFIX + item.name.upper(): getattr(load(), item.name) for item in fields(Settings)}
         known = {name for name, value in own.items() if isinstance(value, Secret) and value.reveal() == given.get(name)}
         environment = {**os.environ, **{name: value for name, value in given.items() if name not in known}}
@@ -171,7 +179,8 @@ class _Tree:
         return self._start(child.role, pause)
 
     def _end(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
-        self._listening.close()  # what connects from now on is refused, and does not wait for an answer that never comes
+        # what connects from now on is refused, and does not wait for an answer that never comes
+        self._listening.close()
         for process in processes:
             process.terminate()
         ends = time.monotonic() + _STOP_SECONDS
@@ -210,7 +219,10 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 def run_web(settings: Settings, listening: socket.socket, ready: int) -> None:
-    """The web process, on the supervisor's socket. It is found by name: this side of the house knows nothing of ``web``."""
+    """The web process, on the supervisor's socket.
+
+    It is found by name: this side of the house knows nothing of ``web``.
+    """
 
     def tell_ready() -> None:
         with contextlib.suppress(OSError):  # the supervisor is gone: the process ends soon
@@ -244,7 +256,10 @@ def attend(worker: Worker) -> None:
 
 
 def _listen(app: object, settings: Settings) -> None:
-    """Celery's own worker, for nudges only. Should it break, the slots look into the database by themselves; it is started again."""
+    """Celery's own worker, for nudges only.
+
+    Should it break, the slots look into the database by themselves; it is started again.
+    """
     from celery import Celery
 
     assert isinstance(app, Celery)
@@ -303,7 +318,9 @@ def _main(role: str, watched: str, *passed: str) -> None:
 
 
 def _end_with_parent(watched: int) -> None:
-    """Wait for the end of the parent's pipe. Then end as on SIGTERM, and if that takes too long, at once, with all that we started.
+    """Wait for the end of the parent's pipe.
+
+    Then end as on SIGTERM, and if that takes too long, at once, with all that we started.
 
     A pipe and not PR_SET_PDEATHSIG: that is lost when it is set after the parent has died.
     """

@@ -1,7 +1,8 @@
 """Workers: claim a scan, run it under a lease, record it; and sweep. Celery tasks are three lines over this.
 
-A worker process has a number of slots, each a thread that runs one scan at a time (the engine is a child process, and hashing and
-decompressing let other threads run). One slot takes nothing but ``gate`` scans, because there somebody waits.
+A worker process has a number of slots, each a thread that runs one scan at a time (the engine is a child process,
+and hashing and decompressing let other threads run). One slot takes nothing but ``gate`` scans, because there
+somebody waits.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ Runner = Callable[[scans.Claim, "server_scan.ServerServices", Callable[[Progress
 
 @dataclass
 class Worker:
-    """One worker process. ``run`` blocks until ``stop``; scans that are running then are handed back, and other workers take them at once."""
+    """One worker process.
+
+    ``run`` blocks until ``stop``; scans that are running then are handed back, and other workers take them at once.
+    """
 
     settings: Settings
     database: Database
@@ -84,8 +88,8 @@ class Worker:
             thread.start()
         self._stop.wait()
         self._hand_back()
-        # An engine that is cancelled is killed with its whole group by the thread that runs it: let that happen. A thread that waits for
-        # a registry is left behind: it holds no lease, and so can write nothing.
+        # An engine that is cancelled is killed with its whole group by the thread that runs it: let that happen. A
+        # thread that waits for a registry is left behind: it holds no lease, and so can write nothing.
         ends = time.monotonic() + _STOP_SECONDS
         for thread in threads:
             thread.join(max(0.0, ends - time.monotonic()))
@@ -126,12 +130,14 @@ class Worker:
                 seen = self._nudges
                 try:
                     found = self.work_once(lanes, services)
-                    # When no scan waits, and now and then among many: an examination is short, and somebody may wait for it.
+                    # When no scan waits, and now and then among many: an examination is short, and somebody may wait
+                    # for it.
                     if not found or time.monotonic() - looked > _EXAMINE_SECONDS:
                         looked = time.monotonic()
                         found = self.check_once(lanes, services) or found
                 except Exception:
-                    # The boundary of a slot: one that ended here would be missing until the process is started again, unseen.
+                    # The boundary of a slot: one that ended here would be missing until the process is started again,
+                    # unseen.
                     log.exception("a slot broke")
                     found = False
                 if not found:
@@ -252,7 +258,9 @@ class Worker:
         return swept
 
     def _look_after(self) -> None:
-        """What is to be done now and then: decisions that time has passed over, and the audit log's chain noted elsewhere."""
+        """What is to be done now and then: decisions that time has passed over, and the audit log's chain noted
+        elsewhere.
+        """
         try:
             if time.monotonic() - self._anchored > _ANCHOR_SECONDS:
                 self._anchored = time.monotonic()
@@ -301,7 +309,10 @@ class Attempt(Generic[Held]):
         return self._lost.is_set()
 
     def hand_back(self) -> None:
-        """Give it up at once, so that another worker begins at once. What the work still does is cancelled, and writes nothing."""
+        """Give it up at once, so that another worker begins at once.
+
+        What the work still does is cancelled, and writes nothing.
+        """
         self._handed_back = True
         try:
             with self._database.session() as session:
@@ -328,7 +339,8 @@ class Attempt(Generic[Held]):
                 log.info("%s ended with %s after it was handed back", self._hold.what, type(error).__name__)
                 return
             log.exception("%s broke", self._hold.what)
-            # A bug of ours fails in the same way each time. A full disk or too little memory may be better a minute later.
+            # A bug of ours fails in the same way each time. A full disk or too little memory may be better a minute
+            # later.
             passing = isinstance(error, OSError | MemoryError)
             self._end(ScannerError(f"internal error ({type(error).__name__})", retryable=passing))
         finally:
@@ -345,7 +357,10 @@ class Attempt(Generic[Held]):
                 self._hold.heartbeat(session, self._hold.row, self._settings.lease_seconds, progress)
 
     def _heartbeat(self) -> None:
-        """Keep the lease while the work goes on. A database that is away is waited for: the lease is longer than the pause."""
+        """Keep the lease while the work goes on.
+
+        A database that is away is waited for: the lease is longer than the pause.
+        """
         while not self._over.wait(self._settings.heartbeat_seconds):
             try:
                 with self._database.session() as session:

@@ -20,8 +20,8 @@ class InterpolationError(ValueError):
 def interpolate(text: str, variables: Mapping[str, str], *, depth: int = 0) -> str:
     """The text with its variables put in; one that is not set is empty, as Compose has it.
 
-    So is ``${VAR:?message}``: an audit goes on without a password that only the host knows. Raises InterpolationError for a
-    broken expression.
+    So is ``${VAR:?message}``: an audit goes on without a password that only the host knows. Raises
+    InterpolationError for a broken expression.
     """
     if "$" not in text:
         return text

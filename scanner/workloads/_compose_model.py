@@ -143,7 +143,10 @@ def plain(node: Node) -> Any:
 
 
 def as_mapping(node: Node) -> Node:
-    """A list of ``NAME=value`` as the mapping that it stands for; a mapping as it is. A name without a value has None."""
+    """A list of ``NAME=value`` as the mapping that it stands for; a mapping as it is.
+
+    A name without a value has None.
+    """
     if not isinstance(node.value, list):
         return node.mapping()
     found: dict[str, Node] = {}
@@ -156,7 +159,9 @@ def as_mapping(node: Node) -> Node:
 
 
 class _Extends:
-    """Puts in what a service's ``extends`` names. https://github.com/compose-spec/compose-spec/blob/main/05-services.md#extends"""
+    """Puts in what a service's ``extends`` names.
+    https://github.com/compose-spec/compose-spec/blob/main/05-services.md#extends
+    """
 
     def __init__(self, project: Node, files: Files, variables: Mapping[str, str]) -> None:
         self._project, self._files, self._variables = project, files, variables

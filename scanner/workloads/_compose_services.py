@@ -38,9 +38,25 @@ T = TypeVar("T")
 _TRUE = ("true", "yes", "y", "on", "1", "t")
 _FALSE = ("false", "no", "n", "off", "0", "f")
 _SIMPLE = (
-    "image", "user", "privileged", "cap_add", "cap_drop", "security_opt", "cgroup_parent", "sysctls", "ulimits",
-    "restart", "ports", "devices", "environment", "healthcheck", "logging", "networks", "network_mode", "labels",
-)  # fmt: skip
+    "image",
+    "user",
+    "privileged",
+    "cap_add",
+    "cap_drop",
+    "security_opt",
+    "cgroup_parent",
+    "sysctls",
+    "ulimits",
+    "restart",
+    "ports",
+    "devices",
+    "environment",
+    "healthcheck",
+    "logging",
+    "networks",
+    "network_mode",
+    "labels",
+)
 _PATHS: Mapping[str, tuple[str, ...]] = {
     **{name: (name,) for name in _SIMPLE},
     "read_only_root": ("read_only",),
@@ -57,7 +73,13 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "cpus": ("deploy/resources/limits/cpus", "cpus", "deploy/resources/limits", "deploy/resources", "deploy"),
     "cpu_reservation": ("deploy/resources/reservations/cpus", "deploy/resources", "deploy"),
     "cpu_shares": ("cpu_shares",),
-    "pids_limit": ("deploy/resources/limits/pids", "pids_limit", "deploy/resources/limits", "deploy/resources", "deploy"),
+    "pids_limit": (
+        "deploy/resources/limits/pids",
+        "pids_limit",
+        "deploy/resources/limits",
+        "deploy/resources",
+        "deploy",
+    ),
     "mounts": ("volumes", "tmpfs", "secrets", "configs"),
     "command": ("entrypoint",),
     "arguments": ("command",),
@@ -67,7 +89,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "restart": ("restart", "deploy/restart_policy", "deploy"),
     "image_pull_policy": ("pull_policy",),
     "namespace": (),
-}  # fmt: skip
+}
 
 
 def read(
@@ -108,7 +130,10 @@ def number(node: Node) -> float | None:
 
 
 def _known(node: Node) -> Node:
-    """The node. Raises UsageError where an unset variable left nothing: a default must not be taken for what was meant."""
+    """The node.
+
+    Raises UsageError where an unset variable left nothing: a default must not be taken for what was meant.
+    """
     if node.value == "":
         raise node.error("is empty: set its variable, or audit the output of: docker compose config")
     return node
@@ -140,7 +165,10 @@ def _listed(node: Node) -> tuple[str, ...]:
 
 
 def _words(node: Node) -> tuple[str, ...] | None:
-    """A command: a list, or a text that is split as a shell splits words. An empty one replaces the image's by nothing."""
+    """A command: a list, or a text that is split as a shell splits words.
+
+    An empty one replaces the image's by nothing.
+    """
     if node.value is None:
         return None
     if isinstance(node.value, str):
@@ -293,7 +321,9 @@ def _long_mount(node: Node) -> Mount:
 
 
 def _with_driver(mount: Mount, volumes: Node) -> Mount:
-    """A named volume that is a bind mount in disguise (``driver_opts: {type: none, o: bind, device: /}``) is told as one."""
+    """A named volume that is a bind mount in disguise (``driver_opts: {type: none, o: bind, device: /}``) is told as
+    one.
+    """
     if mount.kind != "volume" or not mount.source:
         return mount
     declared = volumes.get(mount.source).mapping()

@@ -20,12 +20,39 @@ from scanner.workloads.base import Node, NodeOrigin
 DAEMON_FILE = Path("/etc/docker/daemon.json")
 _DAEMON_KEYS = frozenset(
     (
-        "icc", "userns-remap", "log-driver", "log-opts", "log-level", "live-restore", "storage-driver", "hosts", "tls",
-        "tlsverify", "insecure-registries", "no-new-privileges", "userland-proxy", "authorization-plugins", "experimental",
-        "default-ulimits", "data-root", "iptables", "seccomp-profile", "cgroup-parent", "registry-mirrors", "debug", "bip",
-        "exec-opts", "default-address-pools", "features", "selinux-enabled", "ipv6", "dns", "runtimes", "containerd",
+        "icc",
+        "userns-remap",
+        "log-driver",
+        "log-opts",
+        "log-level",
+        "live-restore",
+        "storage-driver",
+        "hosts",
+        "tls",
+        "tlsverify",
+        "insecure-registries",
+        "no-new-privileges",
+        "userland-proxy",
+        "authorization-plugins",
+        "experimental",
+        "default-ulimits",
+        "data-root",
+        "iptables",
+        "seccomp-profile",
+        "cgroup-parent",
+        "registry-mirrors",
+        "debug",
+        "bip",
+        "exec-opts",
+        "default-address-pools",
+        "features",
+        "selinux-enabled",
+        "ipv6",
+        "dns",
+        "runtimes",
+        "containerd",
     )
-)  # fmt: skip
+)
 _PATHS: Mapping[str, tuple[str, ...]] = {
     "inter_container": ("icc", "daemon:icc"),
     "iptables": ("iptables", "daemon:iptables"),
@@ -56,7 +83,10 @@ def is_daemon_file(value: Any) -> bool:
 
 
 def engine(info: Node | None, daemon: Node | None, networks: Mapping[str, Network] | None = None) -> Workload:
-    """The engine as a workload of its own. What neither ``info`` nor ``daemon.json`` tells is None. Raises UsageError."""
+    """The engine as a workload of its own.
+
+    What neither ``info`` nor ``daemon.json`` tells is None. Raises UsageError.
+    """
     facts = EngineFacts("docker engine")
     if info is not None:
         facts = _from_info(info)
@@ -150,7 +180,10 @@ def _from_daemon(facts: EngineFacts, node: Node) -> EngineFacts:
 
 @contextmanager
 def connection() -> Iterator[Any]:
-    """A client of the local engine (``DOCKER_HOST`` and its companions are respected). Raises RemoteError where none answers."""
+    """A client of the local engine (``DOCKER_HOST`` and its companions are respected).
+
+    Raises RemoteError where none answers.
+    """
     import docker
     from docker.errors import DockerException
 

@@ -1,10 +1,12 @@
 """YAML and JSON documents whose values know their line: read by libyaml, within limits, and strict.
 
-The parser is hostile-input safe: libyaml itself refuses more than 1,000 levels; size, number of documents and the number of
-values after aliases are expanded ("billion laughs") are bounded here. Duplicate keys are refused, because two readers of one
-document would disagree about which of them counts (CVE-2020-8558 is one of many examples of what such a disagreement costs).
+The parser is hostile-input safe: libyaml itself refuses more than 1,000 levels; size, number of documents and the
+number of values after aliases are expanded ("billion laughs") are bounded here. Duplicate keys are refused, because
+two readers of one document would disagree about which of them counts (CVE-2020-8558 is one of many examples of what
+such a disagreement costs).
 
-JSON is read by Python's own reader, which is faster and takes what libyaml refuses; positions come from libyaml when asked for.
+JSON is read by Python's own reader, which is faster and takes what libyaml refuses; positions come from libyaml when
+asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _DEPTH = 200
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
-# YAML 1.1 takes these for booleans, and so do readers of Kubernetes manifests (sigs.k8s.io/yaml); YAML 1.2 takes them for text.
+# YAML 1.1 takes these for booleans, and so do readers of Kubernetes manifests (sigs.k8s.io/yaml); YAML 1.2 takes them
+# for text.
 _TRUE_11 = _TRUE | frozenset(("yes", "Yes", "YES", "on", "On", "ON", "y", "Y"))
 _FALSE_11 = _FALSE | frozenset(("no", "No", "NO", "off", "Off", "OFF", "n", "N"))
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)")
@@ -60,8 +63,10 @@ class Document:
         return self.composed
 
     def place(self, pointer: str) -> Place:
-        """Where the value at a JSON pointer begins; of its nearest parent where it is not there. A mapping's member is placed
-        at its key, which is the line that a person edits."""
+        """Where the value at a JSON pointer begins; of its nearest parent where it is not there.
+
+        A mapping's member is placed at its key, which is the line that a person edits.
+        """
         node, mark, reached = self.node, None, []
         mark = node.start_mark if node is not None else None
         for step in [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]:
@@ -93,9 +98,9 @@ def parse(
 ) -> tuple[Document, ...]:
     """Every document of a YAML stream or JSON text; empty documents are left out.
 
-    ``yaml_1_1``: yes, no, on and off are booleans. ``compose_tags``: ``!reset`` and ``!override`` of the Compose Specification
-    become ``Reset`` and ``Override``. Raises UsageError with file, line and column for what cannot be read: one
-    bad document refuses the file, so that no part of it is silently left out.
+    ``yaml_1_1``: yes, no, on and off are booleans. ``compose_tags``: ``!reset`` and ``!override`` of the Compose
+    Specification become ``Reset`` and ``Override``. Raises UsageError with file, line and column for what cannot be
+    read: one bad document refuses the file, so that no part of it is silently left out.
     """
     where = file or "the document"
     if isinstance(text, bytes):
@@ -121,7 +126,10 @@ def parse(
 
 
 def _json(text: str, file: str) -> tuple[Document, ...] | None:
-    """The document of a JSON text. None for what is not JSON, has a key twice or is too deep: the strict reader says where."""
+    """The document of a JSON text.
+
+    None for what is not JSON, has a key twice or is too deep: the strict reader says where.
+    """
     count = 0
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -192,7 +200,10 @@ class Override:
 
 
 class _Reader:
-    """Turns libyaml's nodes into values. Plain scalars are resolved as YAML 1.2's core schema does, or 1.1's for booleans."""
+    """Turns libyaml's nodes into values.
+
+    Plain scalars are resolved as YAML 1.2's core schema does, or 1.1's for booleans.
+    """
 
     def __init__(self, file: str, yaml_1_1: bool, compose_tags: bool) -> None:
         self._file = file

@@ -70,7 +70,10 @@ class WorkloadSource(ABC):
         return self.read(self.documents(text, file), files or NoFiles())
 
     def documents(self, text: str | bytes, file: str = "") -> tuple[Document, ...]:
-        """The documents of one text, read as this source's own tools read them. Raises UsageError; never returns none."""
+        """The documents of one text, read as this source's own tools read them.
+
+        Raises UsageError; never returns none.
+        """
         found = parse(text, file, yaml_1_1=self.yaml_1_1, compose_tags=self.compose_tags)
         if not found:
             raise UsageError(f"{file or 'the document'}: there is no document in it", reason="bad_workload")
@@ -125,8 +128,9 @@ def read_texts(target: str, stdin: Callable[[], bytes]) -> Sequence[tuple[str, s
 class NodeOrigin(Origin):
     """Places by paths from a container's node, or from another node of its documents.
 
-    ``paths`` maps a field of the workload to the paths at which it may be said, the most telling first: ``securityContext/privileged``
-    from the container, ``pod:hostNetwork`` from the node that ``roots`` names ``pod``.
+    ``paths`` maps a field of the workload to the paths at which it may be said, the most telling first:
+    ``securityContext/privileged`` from the container, ``pod:hostNetwork`` from the node that ``roots`` names
+    ``pod``.
     """
 
     base: Node

@@ -17,7 +17,10 @@ from scanner.workloads.base import Files, LocalFiles, WorkloadSource, read_file,
 
 
 class ComposeFiles(WorkloadSource):
-    """See ``WorkloadSource``. Several files are merged in order. Every service counts, also one that only a profile starts."""
+    """See ``WorkloadSource``.
+
+    Several files are merged in order. Every service counts, also one that only a profile starts.
+    """
 
     id = "compose"
     title = "Compose files (FILE, or FILE,FILE merged in order)"
@@ -28,11 +31,17 @@ class ComposeFiles(WorkloadSource):
         return _compose_services.looks_like(document)
 
     def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
-        """See ``WorkloadSource.read``. Variables have their defaults here: the environment of the sender is not known."""
+        """See ``WorkloadSource.read``.
+
+        Variables have their defaults here: the environment of the sender is not known.
+        """
         return _compose_services.read(documents, files, {}, self.id)
 
     def load(self, target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]:
-        """See ``WorkloadSource.load``. Variables come from the environment and from ``.env`` beside the first file, as Compose takes them."""
+        """See ``WorkloadSource.load``.
+
+        Variables come from the environment and from ``.env`` beside the first file, as Compose takes them.
+        """
         documents = [d for name, text in read_texts(target, stdin) for d in self.documents(text, name)]
         beside = Path(target.split(",")[0]).parent / ".env"
         variables = env_file(read_file(beside), os.environ) if target != "-" and beside.is_file() else {}

@@ -55,7 +55,10 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
 
 
 class EcsTasks(WorkloadSource):
-    """See ``WorkloadSource``. A service in the same documents tells how its task definition is replicated and replaced."""
+    """See ``WorkloadSource``.
+
+    A service in the same documents tells how its task definition is replicated and replaced.
+    """
 
     id = "ecs"
     title = "Amazon ECS (task definitions and services as JSON)"

@@ -23,7 +23,8 @@ from scanner.workloads._documents import Document
 from scanner.workloads._quantities import quantity
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
 
-# Where the pod template stands, by kind; any other kind that has one at spec.template is read as well (Rollout, DeploymentConfig).
+# Where the pod template stands, by kind; any other kind that has one at spec.template is read as well (Rollout,
+# DeploymentConfig).
 _TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "Pod": (),
     "PodTemplate": ("template",),
@@ -92,8 +93,11 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
 
 
 class KubernetesManifests(WorkloadSource):
-    """See ``WorkloadSource``. The pod's and the container's security contexts are merged as the kubelet merges them: what a
-    container says wins over what its pod says."""
+    """See ``WorkloadSource``.
+
+    The pod's and the container's security contexts are merged as the kubelet merges them: what a container says wins
+    over what its pod says.
+    """
 
     id = "kubernetes"
     title = "Kubernetes manifests (YAML or JSON; a file, a directory, or - for standard input)"

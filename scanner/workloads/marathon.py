@@ -33,8 +33,35 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "image_pull_policy": ("container/docker/forcePullImage",),
     "labels": ("labels",),
     "user": ("user", *_PARAMETERS),
-    **dict.fromkeys(("read_only_root", "allow_privilege_escalation", "security_opt", "seccomp", "apparmor", "selinux", "cap_add", "cap_drop", "pid_mode", "ipc_mode", "uts_mode", "userns_mode", "cgroup_parent", "sysctls", "ulimits", "pids_limit", "restart", "devices", "logging", "cpu_shares", "memory_reservation", "command", "rollback"), _PARAMETERS),
-}  # fmt: skip
+    **dict.fromkeys(
+        (
+            "read_only_root",
+            "allow_privilege_escalation",
+            "security_opt",
+            "seccomp",
+            "apparmor",
+            "selinux",
+            "cap_add",
+            "cap_drop",
+            "pid_mode",
+            "ipc_mode",
+            "uts_mode",
+            "userns_mode",
+            "cgroup_parent",
+            "sysctls",
+            "ulimits",
+            "pids_limit",
+            "restart",
+            "devices",
+            "logging",
+            "cpu_shares",
+            "memory_reservation",
+            "command",
+            "rollback",
+        ),
+        _PARAMETERS,
+    ),
+}
 
 
 class MarathonApps(WorkloadSource):
@@ -50,7 +77,10 @@ class MarathonApps(WorkloadSource):
         return any(_is_app(each) or _is_group(each) for each in values[:100])
 
     def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
-        """See ``WorkloadSource.read``. An app that runs no container (a bare command) is left out: there is no image to judge."""
+        """See ``WorkloadSource.read``.
+
+        An app that runs no container (a bare command) is left out: there is no image to judge.
+        """
         found: list[Workload] = []
         for document in documents:
             node = Node(document)
@@ -190,7 +220,8 @@ def _networks(
     mode = own or next(("host" for kind, _ in modes if kind == "host"), None)
     mode = mode or next(("bridge" for kind, _ in modes if kind == "container/bridge"), None)
     if mode is None and not modes:
-        mode = "host"  # an app without networks gets the host's: https://mesosphere.github.io/marathon/docs/networking.html
+        # an app without networks gets the host's: https://mesosphere.github.io/marathon/docs/networking.html
+        mode = "host"
     return tuple(Network(name) for kind, name in modes if kind == "container" and name), mode
 
 

@@ -12,7 +12,10 @@ from scanner.workloads.base import Files, Node, WorkloadSource
 
 
 class SwarmServices(WorkloadSource):
-    """See ``WorkloadSource``. With services, the output of ``docker network inspect`` tells which networks are encrypted."""
+    """See ``WorkloadSource``.
+
+    With services, the output of ``docker network inspect`` tells which networks are encrypted.
+    """
 
     id = "swarm"
     title = "Docker Swarm (the running services, FILE with the output of docker service inspect, or a stack file)"

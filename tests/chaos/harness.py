@@ -25,7 +25,7 @@ class Workers:
 
     def __init__(
         self, url: str, home: Path, *, count: int = 2, slots: int = 1, broker: str = "", sweep: float = 0.3
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._command = [
             sys.executable,
             "-m",

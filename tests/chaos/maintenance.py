@@ -14,9 +14,13 @@ from scanner.worker.worker import Worker
 
 def main(url: str, home: str, per_second: str) -> None:
     settings = Settings(
-        home=Path(home), database_url=Secret(url), secret_key=Secret("k" * 40), lease_seconds=1.5, heartbeat_seconds=0.4,
+        home=Path(home),
+        database_url=Secret(url),
+        secret_key=Secret("k" * 40),
+        lease_seconds=1.5,
+        heartbeat_seconds=0.4,
         rematch_per_second=float(per_second),
-    )  # fmt: skip
+    )
     database = Database(url)
     worker = Worker(settings, database, make_app(settings))
     while worker.keep_up_once(maintenance.Upkeep(settings, database)):

@@ -173,13 +173,28 @@ def test_forged_messages_do_nothing(database: Database, workers: harness.Workers
     for name, kind, text in forged():
         number = str(uuid.uuid4())
         message = {
-            "body": text if "python" in kind else base64.b64encode(text.encode()).decode(), "content-encoding": "utf-8", "content-type": kind,
-            "headers": {"lang": "py", "task": name, "id": number, "root_id": number, "parent_id": None, "group": None, "retries": 0},
-            "properties": {
-                "correlation_id": number, "reply_to": "", "delivery_mode": 2, "delivery_info": {"exchange": "dockwarden", "routing_key": "push"},
-                "priority": 0, "body_encoding": "base64", "delivery_tag": number,
+            "body": text if "python" in kind else base64.b64encode(text.encode()).decode(),
+            "content-encoding": "utf-8",
+            "content-type": kind,
+            "headers": {
+                "lang": "py",
+                "task": name,
+                "id": number,
+                "root_id": number,
+                "parent_id": None,
+                "group": None,
+                "retries": 0,
             },
-        }  # fmt: skip
+            "properties": {
+                "correlation_id": number,
+                "reply_to": "",
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "dockwarden", "routing_key": "push"},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": number,
+            },
+        }
         broker.client().lpush("push", json.dumps(message))
     workers.until(lambda: drained(broker))
     asked = harness.ask(database, targets("after", 5))
@@ -191,7 +206,10 @@ def test_forged_messages_do_nothing(database: Database, workers: harness.Workers
 
 @pytest.fixture(scope="module")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A RabbitMQ node of its own: own name, own ports, own name server, own state. It takes some ten seconds to start."""
+    """A RabbitMQ node of its own: own name, own ports, own name server, own state.
+
+    It takes some ten seconds to start.
+    """
     # Not Debian's wrapper on PATH: that changes to another user, who cannot write here.
     binary = shutil.which("rabbitmq-server", path=f"/usr/lib/rabbitmq/bin{os.pathsep}{os.environ['PATH']}")
     if binary is None:
@@ -200,11 +218,20 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port, distribution, names = free_port(), free_port(), free_port()
     (home / "enabled_plugins").write_text("[].")
     environment = {
-        **os.environ, "HOME": str(home), "ERL_EPMD_PORT": str(names), "ERL_EPMD_ADDRESS": "127.0.0.1", "ERL_CRASH_DUMP": str(home / "dump"),
-        "RABBITMQ_NODENAME": f"dockwarden{port}@localhost", "RABBITMQ_NODE_PORT": str(port), "RABBITMQ_DIST_PORT": str(distribution),
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_MNESIA_BASE": str(home / "mnesia"), "RABBITMQ_LOG_BASE": str(home / "log"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"), "RABBITMQ_PID_FILE": str(home / "pid"),
-    }  # fmt: skip
+        **os.environ,
+        "HOME": str(home),
+        "ERL_EPMD_PORT": str(names),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_CRASH_DUMP": str(home / "dump"),
+        "RABBITMQ_NODENAME": f"dockwarden{port}@localhost",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(distribution),
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(home / "log"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+        "RABBITMQ_PID_FILE": str(home / "pid"),
+    }
     with (home / "output").open("wb") as output:
         process = subprocess.Popen(
             [binary],
@@ -228,8 +255,8 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        # The name server is a daemon that Erlang starts by the way, and it would stay. It refuses to end until it has noticed that its
-        # node is gone.
+        # The name server is a daemon that Erlang starts by the way, and it would stay. It refuses to end until it has
+        # noticed that its node is gone.
         for _ in range(50):
             said = subprocess.run(["epmd", "-port", str(names), "-kill"], capture_output=True, check=False, timeout=10)
             if b"not allowed" not in said.stdout + said.stderr:

@@ -1,4 +1,6 @@
-"""Storms of transactions that write the same rows in any order, on PostgreSQL: nobody is turned away, nothing is lost or done twice."""
+"""Storms of transactions that write the same rows in any order, on PostgreSQL: nobody is turned away, nothing is
+lost or done twice.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Workers that are told to stop (a deployment) or killed: what they held is another's at once, and nothing of theirs stays behind."""
+"""Workers that are told to stop (a deployment) or killed: what they held is another's at once, and nothing of theirs
+stays behind.
+"""
 
 from __future__ import annotations
 

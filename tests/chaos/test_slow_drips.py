@@ -1,4 +1,6 @@
-"""Registries, token services and mirrors that send a byte a second: each read is in time, the whole would take years."""
+"""Registries, token services and mirrors that send a byte a second: each read is in time, the whole would take
+years.
+"""
 
 from __future__ import annotations
 

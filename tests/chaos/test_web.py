@@ -1,4 +1,6 @@
-"""The web under callers who send nothing, or slowly, or read slowly; and while its processes are exchanged or killed."""
+"""The web under callers who send nothing, or slowly, or read slowly; and while its processes are exchanged or
+killed.
+"""
 
 from __future__ import annotations
 
@@ -153,7 +155,9 @@ def _long_audit_log(web: WebServer) -> None:
 
 
 def test_slow_readers_of_long_answers_hold_nothing(web: WebServer) -> None:
-    """More readers of a stream than there are threads for, none of whom reads: others are answered, and readers get a clear 503."""
+    """More readers of a stream than there are threads for, none of whom reads: others are answered, and readers get
+    a clear 503.
+    """
     _long_audit_log(web)
     readers = []
     for _ in range(40):
@@ -317,10 +321,15 @@ def test_an_address_that_cannot_be_is_usage(own: WebServer, arguments: tuple[str
 
 
 def test_a_service_managers_socket_is_taken(own: WebServer) -> None:
-    """With systemd's socket activation the socket outlives the whole tree: connections wait in it until the next one answers."""
+    """With systemd's socket activation the socket outlives the whole tree: connections wait in it until the next one
+    answers.
+    """
     with socket.create_server(("127.0.0.1", 0)) as passed:
         os.set_inheritable(passed.fileno(), True)
-        script = f"exec 3<&{passed.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec {sys.executable} -m scanner.cli serve --web-only"
+        script = (
+            f"exec 3<&{passed.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec {sys.executable} -m scanner.cli "
+            "serve --web-only"
+        )
         environment = {**os.environ, "DOCKWARDEN_HOME": str(own.home)}
         with own.log.open("ab") as out:
             started = subprocess.Popen(
@@ -341,7 +350,9 @@ def test_a_service_managers_socket_is_taken(own: WebServer) -> None:
 
 
 def test_state_is_its_owners_alone(own: WebServer) -> None:
-    """Whatever a server and commands make under their home: directories 0700, files 0600, also what was left open before."""
+    """Whatever a server and commands make under their home: directories 0700, files 0600, also what was left open
+    before.
+    """
     own.stop()
     own.home.chmod(0o755)
     (own.home / "dockwarden.db").chmod(0o644)

@@ -1,4 +1,6 @@
-"""Workers that are killed, frozen or poisoned (reliability K1 to K10, M2, T2), and databases that restart under them (D1, D5)."""
+"""Workers that are killed, frozen or poisoned (reliability K1 to K10, M2, T2), and databases that restart under them
+(D1, D5).
+"""
 
 from __future__ import annotations
 

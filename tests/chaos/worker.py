@@ -1,8 +1,9 @@
 """A worker process as production runs it, with a runner that scans nothing and dies where its target's name says.
 
-``h.io/die-at-<stage>:1`` kills the process at that stage, once; ``h.io/poison:1`` whenever it is worked on; ``h.io/hold:1`` waits at
-``scan`` while the file ``hold`` is there. ``h.io/engine:1`` runs a program with a child of its own for as long, as an engine;
-``h.io/die-in-its-directory:1`` dies there with a work directory. The fault is the test's; lease, heartbeat, sweeper, slots and recording are the product's.
+``h.io/die-at-<stage>:1`` kills the process at that stage, once; ``h.io/poison:1`` whenever it is worked on;
+``h.io/hold:1`` waits at ``scan`` while the file ``hold`` is there. ``h.io/engine:1`` runs a program with a child of
+its own for as long, as an engine; ``h.io/die-in-its-directory:1`` dies there with a work directory. The fault is the
+test's; lease, heartbeat, sweeper, slots and recording are the product's.
 """
 
 from __future__ import annotations
@@ -109,9 +110,15 @@ class Runner:
 
 def main(url: str, home: str, broker: str, slots: str, sweep: str) -> None:
     settings = Settings(
-        home=Path(home), database_url=Secret(url), broker_url=Secret(broker), secret_key=Secret("k" * 40), workers=int(slots),
-        lease_seconds=1.5, heartbeat_seconds=0.4, sweep_seconds=float(sweep),
-    )  # fmt: skip
+        home=Path(home),
+        database_url=Secret(url),
+        broker_url=Secret(broker),
+        secret_key=Secret("k" * 40),
+        workers=int(slots),
+        lease_seconds=1.5,
+        heartbeat_seconds=0.4,
+        sweep_seconds=float(sweep),
+    )
     database = Database(url)
     attend(Worker(settings, database, make_app(settings), Runner(database, Path(home))))
 

@@ -1,4 +1,7 @@
-"""Writes the seeds of the corpora: ``python -m tests.fuzz.corpora``. A seed is a small good input, so that changes of it reach deep."""
+"""Writes the seeds of the corpora: ``python -m tests.fuzz.corpora``.
+
+A seed is a small good input, so that changes of it reach deep.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,31 @@ D = "sha256:" + "1" * 64
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI = "application/vnd.oci.image."
 CONFIG = {
-    "created": "2026-01-02T03:04:05.678901234Z", "author": "a", "os": "linux", "architecture": "arm64", "variant": "v8",
+    "created": "2026-01-02T03:04:05.678901234Z",
+    "author": "a",
+    "os": "linux",
+    "architecture": "arm64",
+    "variant": "v8",
     "config": {
-        "User": "app:app", "ExposedPorts": {"8080/tcp": {}}, "Env": ["PATH=/bin", "A=b=c"], "Entrypoint": ["/bin/app"], "Cmd": ["-v"],
-        "Volumes": {"/data": {}}, "WorkingDir": "/srv", "Labels": {"a": "b"}, "StopSignal": "SIGTERM", "Shell": ["/bin/sh", "-c"],
-        "OnBuild": ["RUN x"], "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1000000000, "Timeout": 5, "Retries": 3},
+        "User": "app:app",
+        "ExposedPorts": {"8080/tcp": {}},
+        "Env": ["PATH=/bin", "A=b=c"],
+        "Entrypoint": ["/bin/app"],
+        "Cmd": ["-v"],
+        "Volumes": {"/data": {}},
+        "WorkingDir": "/srv",
+        "Labels": {"a": "b"},
+        "StopSignal": "SIGTERM",
+        "Shell": ["/bin/sh", "-c"],
+        "OnBuild": ["RUN x"],
+        "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1000000000, "Timeout": 5, "Retries": 3},
     },
     "rootfs": {"type": "layers", "diff_ids": [D]},
-    "history": [{"created_by": "/bin/sh -c curl https://x/y | sh", "created": "2026-01-02T03:04:05Z"}, {"created_by": "ENV A=b", "empty_layer": True}],
-}  # fmt: skip
+    "history": [
+        {"created_by": "/bin/sh -c curl https://x/y | sh", "created": "2026-01-02T03:04:05Z"},
+        {"created_by": "ENV A=b", "empty_layer": True},
+    ],
+}
 
 
 def descriptor(kind: str, **more: Any) -> dict[str, Any]:
@@ -44,15 +63,36 @@ def descriptor(kind: str, **more: Any) -> dict[str, Any]:
 
 
 MANIFEST = {
-    "schemaVersion": 2, "mediaType": OCI + "manifest.v1+json", "config": descriptor("config.v1+json"),
-    "layers": [descriptor("layer.v1.tar+gzip", annotations={"a": "b"})], "subject": descriptor("manifest.v1+json"), "artifactType": "a/b", "annotations": {"a": "b"},
-}  # fmt: skip
+    "schemaVersion": 2,
+    "mediaType": OCI + "manifest.v1+json",
+    "config": descriptor("config.v1+json"),
+    "layers": [descriptor("layer.v1.tar+gzip", annotations={"a": "b"})],
+    "subject": descriptor("manifest.v1+json"),
+    "artifactType": "a/b",
+    "annotations": {"a": "b"},
+}
 INDEX = {
-    "schemaVersion": 2, "mediaType": OCI + "index.v1+json",
-    "manifests": [descriptor("manifest.v1+json", platform={"os": "linux", "architecture": "arm", "variant": "v7", "os.features": ["x"]}, artifactType="a/b")],
-}  # fmt: skip
-PASSWD = b"root:x:0:0:root:/root:/bin/bash\napp:x:1000:1000::/home/app:/sbin/nologin\n+::::::\n+@group\ntoor::0:0::/:/bin/sh\n"
-DPKG = b"Package: bash\nStatus: install ok installed\nVersion: 5.2-1\nArchitecture: amd64\n\nPackage: x\nStatus: deinstall ok config-files\n\n"
+    "schemaVersion": 2,
+    "mediaType": OCI + "index.v1+json",
+    "manifests": [
+        descriptor(
+            "manifest.v1+json",
+            platform={"os": "linux", "architecture": "arm", "variant": "v7", "os.features": ["x"]},
+            artifactType="a/b",
+        )
+    ],
+}
+PASSWD = (
+    b"root:x:0:0:root:/root:/bin/bash\n"
+    b"app:x:1000:1000::/home/app:/sbin/nologin\n"
+    b"+::::::\n"
+    b"+@group\n"
+    b"toor::0:0::/:/bin/sh\n"
+)
+DPKG = (
+    b"Package: bash\nStatus: install ok installed\nVersion: 5.2-1\nArchitecture: amd64\n\nPackage: "
+    b"x\nStatus: deinstall ok config-files\n\n"
+)
 OS_RELEASE = b'ID=debian\nVERSION_ID="12"\nID_LIKE="a b"\nPRETTY_NAME="Debian"\n'
 SHADOW = b"root:$6$a$b:19000:0:99999:7:::\napp:!:1::::::\nfree::1::::::\n"
 HISTORY = rb"""/bin/sh -c apt-get update && apt-get install -y curl=7.0 # buildkit
@@ -190,7 +230,12 @@ KEV = {
         }
     ],
 }
-EPSS = b"#model_version:v2026.01.01,score_date:2026-01-02T00:00:00+0000\ncve,epss,percentile\nCVE-2026-0001,0.5,0.9\nCVE-2026-0002,1e-05,0.1\n"
+EPSS = (
+    b"#model_version:v2026.01.01,score_date:2026-01-02T00:00:00+0000\n"
+    b"cve,epss,percentile\n"
+    b"CVE-2026-0001,0.5,0.9\n"
+    b"CVE-2026-0002,1e-05,0.1\n"
+)
 EVENTS = {
     "events": [
         {

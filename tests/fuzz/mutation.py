@@ -1,4 +1,6 @@
-"""How inputs are made: a seed of the corpus, changed in a few places; a JSON document also in its values, where its text stays JSON."""
+"""How inputs are made: a seed of the corpus, changed in a few places; a JSON document also in its values, where its
+text stays JSON.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,62 @@ from hypothesis import strategies as st
 
 # What readers stumble over: ends of ranges, empty and huge things, control characters, other types than are expected.
 ODD_VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 1.5, 1e308, 2**31, 2**63, 2**64, -(2**63), "", " ", "\0", "\ud800", "\u202e", "a" * 5000, "../../etc/passwd", "1e9999", "NaN",
-    "2026-13-45T99:99:99Z", "0001-01-01T00:00:00Z", "sha256:" + "0" * 64, "linux/amd64", [], {}, [[]], [{}], {"": ""}, [None] * 50, {"a": {"b": {"c": {}}}},
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    1.5,
+    1e308,
+    2**31,
+    2**63,
+    2**64,
+    -(2**63),
+    "",
+    " ",
+    "\0",
+    "\ud800",
+    "\u202e",
+    "a" * 5000,
+    "../../etc/passwd",
+    "1e9999",
+    "NaN",
+    "2026-13-45T99:99:99Z",
+    "0001-01-01T00:00:00Z",
+    "sha256:" + "0" * 64,
+    "linux/amd64",
+    [],
+    {},
+    [[]],
+    [{}],
+    {"": ""},
+    [None] * 50,
+    {"a": {"b": {"c": {}}}},
+)
 ODD_BYTES = (
-    b"", b"\0", b"\xff", b"\xff" * 8, b"\n", b":", b'"', b"{", b"]", b"\\u0000", b"\xed\xa0\x80", b"9" * 40, b"-1", b"\x80\0\0\0\0\0\0\0\xff\xff\xff\xff",
-    b"ustar\0", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"-----BEGIN CERTIFICATE-----", b"..", b"%s", b"*" * 64,
-)  # fmt: skip
+    b"",
+    b"\0",
+    b"\xff",
+    b"\xff" * 8,
+    b"\n",
+    b":",
+    b'"',
+    b"{",
+    b"]",
+    b"\\u0000",
+    b"\xed\xa0\x80",
+    b"9" * 40,
+    b"-1",
+    b"\x80\0\0\0\0\0\0\0\xff\xff\xff\xff",
+    b"ustar\0",
+    b"\x1f\x8b\x08",
+    b"\x28\xb5\x2f\xfd",
+    b"-----BEGIN CERTIFICATE-----",
+    b"..",
+    b"%s",
+    b"*" * 64,
+)
 _POSITIONS = st.floats(0, 1, exclude_max=True)
 
 

@@ -1,5 +1,8 @@
-"""One target for each reader of foreign bytes. A reader refuses with an error of ours, or of the kinds that its docstring names; any other
-exception would end a scan, a request or a worker's slot as "internal error", and is a find."""
+"""One target for each reader of foreign bytes.
+
+A reader refuses with an error of ours, or of the kinds that its docstring names; any other exception would end a
+scan, a request or a worker's slot as "internal error", and is a find.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +52,16 @@ from tests.scanner.registry.archives import archive, file
 from web.webhooks.distribution import Distribution
 
 LIMITS = replace(
-    Limits(), layer_uncompressed=1 << 20, layer_compressed=1 << 20, ratio=50, ratio_after=64 << 10, file_size=1 << 18, layer_entries=500,
-    image_uncompressed=1 << 20, special_header=1 << 14,
-)  # fmt: skip
+    Limits(),
+    layer_uncompressed=1 << 20,
+    layer_compressed=1 << 20,
+    ratio=50,
+    ratio_after=64 << 10,
+    file_size=1 << 18,
+    layer_entries=500,
+    image_uncompressed=1 << 20,
+    special_header=1 << 14,
+)
 COSIGN_SIGNATURE = "dev.cosignproject.cosign/signature"
 
 
@@ -152,14 +162,26 @@ def saved(data: bytes) -> None:
 def system_files(data: bytes) -> None:
     """The same bytes as every file of the system that we read ourselves, and every image check over them."""
     paths = (
-        "etc/passwd", "etc/group", "etc/shadow", "etc/os-release", "etc/debian_version", "var/lib/dpkg/status", "lib/apk/db/installed",
-        "var/lib/rpm/rpmdb.sqlite", "etc/sudoers",
-    )  # fmt: skip
+        "etc/passwd",
+        "etc/group",
+        "etc/shadow",
+        "etc/os-release",
+        "etc/debian_version",
+        "var/lib/dpkg/status",
+        "lib/apk/db/installed",
+        "var/lib/rpm/rpmdb.sqlite",
+        "etc/sudoers",
+    )
     plain = archive(*(file(path, data[:100_000]) for path in paths))
     facts = read_layer(
-        io.BytesIO(plain), "application/vnd.oci.image.layer.v1.tar", digest=Digest.of(plain), size=len(plain), diff_id=Digest.of(plain),
-        limits=Limits(), wants=_wants(),
-    )  # fmt: skip
+        io.BytesIO(plain),
+        "application/vnd.oci.image.layer.v1.tar",
+        digest=Digest.of(plain),
+        size=len(plain),
+        diff_id=Digest.of(plain),
+        limits=Limits(),
+        wants=_wants(),
+    )
     rootfs = merge([facts])
     _passwd.accounts(rootfs)
     _passwd.groups(rootfs)

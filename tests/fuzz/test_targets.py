@@ -39,9 +39,12 @@ def test_a_reader_refuses_or_reads(name: str) -> None:
     def session(number: int, examples: int) -> None:
         @seed(number)
         @settings(
-            max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+            max_examples=examples,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
             phases=[Phase.generate, Phase.shrink],
-        )  # fmt: skip
+        )
         @given(inputs(seeds, is_json=target.is_json))
         def refuses_or_reads(data: bytes) -> None:
             target.run(data)

@@ -1,4 +1,6 @@
-"""No network: everything works from files; and a process that dies in the middle of an update leaves what was in force."""
+"""No network: everything works from files; and a process that dies in the middle of an update leaves what was in
+force.
+"""
 
 from __future__ import annotations
 
@@ -123,9 +125,10 @@ def test_killed_in_the_middle_of_an_update(
     before, live = database.status(settings), database.current(settings)
     url, go = halting
     variables = {
-        "DOCKWARDEN_ADVISORIES_SOURCE": url, "DOCKWARDEN_INSECURE_REGISTRIES": f"{httpserver.host}:{httpserver.port}",
+        "DOCKWARDEN_ADVISORIES_SOURCE": url,
+        "DOCKWARDEN_INSECURE_REGISTRIES": f"{httpserver.host}:{httpserver.port}",
         "DOCKWARDEN_LEASE_SECONDS": "1",
-    }  # fmt: skip
+    }
     environment = {"PATH": "/usr/bin:/bin", "DOCKWARDEN_HOME": str(settings.home), **variables, **shifted_clock()}
     process = spawn([sys.executable, "-m", "scanner.cli", "advisories", "update"], tmp_path / "log", environment)
     download = settings.advisories_dir / ".download-trivy-db"

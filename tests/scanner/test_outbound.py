@@ -1,4 +1,6 @@
-"""The guard: who may be connected to, in every spelling, after every redirect, and whatever a name server says the second time."""
+"""The guard: who may be connected to, in every spelling, after every redirect, and whatever a name server says the
+second time.
+"""
 
 from __future__ import annotations
 
@@ -71,11 +73,26 @@ def test_the_seventeen_spellings(host: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "169.254.169.254", "fe80::1", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "224.0.0.1", "ff02::1", "0.0.0.0",
-        "::", "240.0.0.1", "255.255.255.255", "::ffff:169.254.169.254", "2002:a9fe:a9fe::1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe",
-        "::169.254.169.254", "2001:0:4136:e378:8000:63bf:5601:5601",
+        "169.254.169.254",
+        "fe80::1",
+        "fd00:ec2::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "224.0.0.1",
+        "ff02::1",
+        "0.0.0.0",
+        "::",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::ffff:169.254.169.254",
+        "2002:a9fe:a9fe::1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "::169.254.169.254",
+        "2001:0:4136:e378:8000:63bf:5601:5601",
     ],
-)  # fmt: skip
+)
 def test_never_whatever_the_settings_allow(address: str) -> None:
     with pytest.raises(RefusedError):
         vet(ipaddress.ip_address(address), Settings(allow_private_addresses=True, allow_loopback_addresses=True))
@@ -99,10 +116,16 @@ def test_public_addresses_are_reached_however_strict(address: str) -> None:
 @pytest.mark.parametrize(
     ("outer", "inner"),
     [
-        ("::ffff:10.0.0.1", "10.0.0.1"), ("2002:a00:1::5", "10.0.0.1"), ("64:ff9b::10.0.0.1", "10.0.0.1"), ("::10.0.0.1", "10.0.0.1"),
-        ("::1", "::1"), ("::", "::"), ("2606:2800:220:1::1", "2606:2800:220:1::1"), ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("2002:a00:1::5", "10.0.0.1"),
+        ("64:ff9b::10.0.0.1", "10.0.0.1"),
+        ("::10.0.0.1", "10.0.0.1"),
+        ("::1", "::1"),
+        ("::", "::"),
+        ("2606:2800:220:1::1", "2606:2800:220:1::1"),
+        ("10.0.0.1", "10.0.0.1"),
     ],
-)  # fmt: skip
+)
 def test_where_the_packets_go(outer: str, inner: str) -> None:
     assert unwrap(ipaddress.ip_address(outer)) == ipaddress.ip_address(inner)
 
@@ -119,7 +142,9 @@ class Names:
 
 
 def test_a_name_that_is_rebound_is_asked_for_once() -> None:
-    """The address that was vetted is the one that is connected to; a second answer would be another's (DNS rebinding)."""
+    """The address that was vetted is the one that is connected to; a second answer would be another's (DNS
+    rebinding).
+    """
     with liar(lambda h: h.give(body=b"here")) as there:
         port = int(there.host.rpartition(":")[2])
         names = Names(["127.0.0.1"], ["169.254.169.254"])

@@ -1,4 +1,6 @@
-"""The real app on a real database, without a network: a client for each kind of caller, and a worker's hand to end scans with."""
+"""The real app on a real database, without a network: a client for each kind of caller, and a worker's hand to end
+scans with.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ def worker(database: Database) -> Worker:
 
 @dataclass(frozen=True)
 class Worker:
-    """What a worker does to a scan, without reading an image: claim it, and record evidence or a failure under the fence."""
+    """What a worker does to a scan, without reading an image: claim it, and record evidence or a failure under the
+    fence.
+    """
 
     database: Database
 

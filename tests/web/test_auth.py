@@ -212,7 +212,9 @@ def limited(settings: Settings, database: Database) -> OpenAPI:
 
 
 def throttled(app: OpenAPI) -> OpenAPI:
-    """The app with a throttle for which no time passes: hashing twenty passwords takes seconds, in which it would give some back."""
+    """The app with a throttle for which no time passes: hashing twenty passwords takes seconds, in which it would
+    give some back.
+    """
     app.extensions["dockwarden"] = replace(app.extensions["dockwarden"], throttle=Throttle(lambda: 0.0))
     return app
 
@@ -238,7 +240,9 @@ def test_wrong_passwords_from_elsewhere_keep_nobody_out(limited: OpenAPI, people
 
 
 def test_when_many_guess_the_known_place_gets_in(limited: OpenAPI, people: object) -> None:
-    """New places wait then, whatever they send; a browser in which the person signed in before does not, even from another address."""
+    """New places wait then, whatever they send; a browser in which the person signed in before does not, even from
+    another address.
+    """
     person, stranger = limited.test_client(), limited.test_client()
     assert sign_in(person, "admin").status_code == 303
     assert person.post("/sign-out", data={"csrf_token": token_of(person, limited)}, headers=SAME).status_code == 303

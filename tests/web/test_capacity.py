@@ -1,4 +1,6 @@
-"""The way from the event loop to a thread: kinds of routes, bodies, refusals, and the environment that the application sees."""
+"""The way from the event loop to a thread: kinds of routes, bodies, refusals, and the environment that the
+application sees.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ def scope(method: str = "GET", path: str = "/overview", headers: Sequence[tuple[
 
 
 class Call:
-    """One request. ``pieces`` of its body come as fast as they are read; without ``complete``, nothing comes after them."""
+    """One request.
+
+    ``pieces`` of its body come as fast as they are read; without ``complete``, nothing comes after them.
+    """
 
     def __init__(self, *pieces: bytes, complete: bool = True) -> None:
         self._pieces, self._complete = list(pieces), complete

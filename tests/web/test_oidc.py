@@ -1,4 +1,6 @@
-"""Signing in at an identity provider: only an answer to this browser's own request, signed by that provider, for us, now."""
+"""Signing in at an identity provider: only an answer to this browser's own request, signed by that provider, for us,
+now.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Nobody gets in who may not: every route as every kind of caller, by the reviewed table; and nothing of another project's shows."""
+"""Nobody gets in who may not: every route as every kind of caller, by the reviewed table; and nothing of another
+project's shows.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,8 @@ def test_every_route_is_in_the_table_with_its_permission(app: OpenAPI) -> None:
         for method, rule in sorted(there.keys() - TABLE.keys())
     ]
     assert not new, (
-        "routes that nobody reviewed. Add them to TABLE in tests/web/permissions.py, and for each say what somebody of another "
+        "routes that nobody reviewed. Add them to TABLE in tests/web/permissions.py, and for each say what "
+        "somebody of another "
         'project gets: "own", "everybody" or "none":\n' + "\n".join(new)
     )
     gone = sorted(TABLE.keys() - there.keys())
@@ -108,9 +111,16 @@ def callers(app: OpenAPI, database: Database, call: Callable[..., Api]) -> dict[
 
 
 NAMES = (
-    "nobody", *ROLES, *(f"token:{scope}" for scope in SCOPES), "token:foreign project", "token:more than its owner", "token:expired",
-    "token:misspelt", "disabled user", "token:revoked",
-)  # fmt: skip
+    "nobody",
+    *ROLES,
+    *(f"token:{scope}" for scope in SCOPES),
+    "token:foreign project",
+    "token:more than its owner",
+    "token:expired",
+    "token:misspelt",
+    "disabled user",
+    "token:revoked",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -223,10 +233,18 @@ def world(app: OpenAPI, database: Database, api: Api, worker: Worker) -> World:
         )
     worker.fail(RemoteError("canary message"))
     ids = {
-        "scan_id": scan.scan_id, "digest": found.digest, "delivery_id": delivery.id, "exemption_id": exemption.id, "registry_id": registry.id,
-        "webhook_id": hook, "document_id": document.id, "token_id": token.id, "user_id": member, "vulnerability_id": "CVE-2026-77777",
+        "scan_id": scan.scan_id,
+        "digest": found.digest,
+        "delivery_id": delivery.id,
+        "exemption_id": exemption.id,
+        "registry_id": registry.id,
+        "webhook_id": hook,
+        "document_id": document.id,
+        "token_id": token.id,
+        "user_id": member,
+        "vulnerability_id": "CVE-2026-77777",
         "version": "1",
-    }  # fmt: skip
+    }
     assert failed.scan_id
     return World(ids, "canary-policy", "canary-project")
 

@@ -1,4 +1,6 @@
-"""Projects: members see theirs, and the repositories that they own by pattern; nobody sees another's, by whatever way."""
+"""Projects: members see theirs, and the repositories that they own by pattern; nobody sees another's, by whatever
+way.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""``POST /webhooks/clair``: Clair's notifier says that there is a notification. https://quay.github.io/clair/concepts/notifications.html
+"""``POST /webhooks/clair``: Clair's notifier says that there is a notification.
+https://quay.github.io/clair/concepts/notifications.html
 
-It is taken down as a job in one transaction and answered 200, which is the only answer that Clair takes for received. The delivery also
-names a callback address: it is not even read, because nothing that is sent to us chooses where we connect to.
+It is taken down as a job in one transaction and answered 200, which is the only answer that Clair takes for
+received. The delivery also names a callback address: it is not even read, because nothing that is sent to us chooses
+where we connect to.
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ def _is_token(sent: str) -> bool:
 
 
 def _is_signed(sent: str) -> bool:
-    """A token of Clair's own, signed with the key that it shares with us (``auth.psk``): it signs what it sends as it checks what it gets."""
+    """A token of Clair's own, signed with the key that it shares with us (``auth.psk``): it signs what it sends as
+    it checks what it gets.
+    """
     psk = services().settings.clair_psk.reveal()
     try:
         key = base64.b64decode(psk, validate=True)

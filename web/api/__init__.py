@@ -49,7 +49,9 @@ def install(app: OpenAPI) -> None:
 
     @app.before_request
     def check_body() -> None:
-        """flask-openapi3 takes a wrong media type or malformed JSON for an empty body, and a string for JSON: not here."""
+        """flask-openapi3 takes a wrong media type or malformed JSON for an empty body, and a string for JSON: not
+        here.
+        """
         if request.routing_exception is None and (request.endpoint, request.method) in bodies:
             if request.mimetype != "application/json":
                 raise UsageError("send application/json", reason="unsupported_media_type")

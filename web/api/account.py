@@ -117,7 +117,8 @@ def sign_out_everywhere() -> Response:
 def change_password(body: PasswordChange) -> Response:
     """Change your password
 
-    Which signs you out everywhere. It takes the current one, and a web session: a token that was stolen changes no password.
+    Which signs you out everywhere. It takes the current one, and a web session: a token that was stolen changes no
+    password.
     """
     change_own_password(body.current.get_secret_value(), body.new.get_secret_value())
     return Response(status=204)

@@ -207,7 +207,8 @@ def update(body: UpdateIn) -> Response:
 def rematch(body: RematchIn) -> Response:
     """Look every package of the fleet up in the advisories in force
 
-    Workers do it by themselves when the advisories change. Only images whose evidence changes are decided anew; no registry is asked.
+    Workers do it by themselves when the advisories change. Only images whose evidence changes are decided anew; no
+    registry is asked.
     """
     everywhere()
     name = body.engine or services().settings.engine
@@ -255,7 +256,8 @@ def revoked() -> Response:
 def revoke(body: RevocationIn) -> Response:
     """Believe an engine or an advisory database no more
 
-    From this moment every decision that rests on it is "not known" (`engine_revoked`), and what it was about is queued to be scanned.
+    From this moment every decision that rests on it is "not known" (`engine_revoked`), and what it was about is
+    queued to be scanned.
     """
     what = Revoked(body.engine or "", body.version or "", body.digest or "")
     with services().database.session() as session:
@@ -272,11 +274,16 @@ def resting(path: RevocationPath, query: RestingQuery) -> Response:
         names = revocations.resting(session, found.what, principal().projects, limit=query.limit + 1)
     items = [
         RestingOut(
-            project=n.project, repository=n.repository, tag=n.tag, digest=n.digest, verdict=Verdict(n.verdict), engine=n.engine,
+            project=n.project,
+            repository=n.repository,
+            tag=n.tag,
+            digest=n.digest,
+            verdict=Verdict(n.verdict),
+            engine=n.engine,
             version=n.version,
         )
         for n in names[: query.limit]
-    ]  # fmt: skip
+    ]
     return answer(RestingList(revocation=show_revocation(found), items=items, truncated=len(names) > query.limit))
 
 

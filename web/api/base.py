@@ -46,7 +46,8 @@ Whole = Annotated[
 Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
 DigestText = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
-# The reference grammar, for those who read the document; ``Reference.parse`` has the last word (a repository's length, IPv6).
+# The reference grammar, for those who read the document; ``Reference.parse`` has the last word (a repository's length,
+# IPv6).
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = rf"(localhost|{_LABEL}(\.{_LABEL})+)(:[0-9]{{1,5}})?|{_LABEL}:[0-9]{{1,5}}|\[[0-9a-fA-F:]+\](:[0-9]{{1,5}})?"
 _COMPONENT = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
@@ -57,14 +58,18 @@ ImageText = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1024, pattern=_REFERENCE),
     Field(
-        description="An image reference: host/repository:tag, or host/repository@sha256:…. A tag is resolved once; the answer names the digest.",
+        description="An image reference: host/repository:tag, or host/repository@sha256:…. A tag is resolved "
+        "once; the answer names the digest.",
         examples=["registry.example.com/shop/cart:1.4.2", "registry.example.com/shop/cart@sha256:" + "1" * 64],
     ),
 ]
 
 
 class Model(BaseModel):
-    """Of requests and answers. Unknown members are refused, so a misspelt one is told and mass assignment finds nothing."""
+    """Of requests and answers.
+
+    Unknown members are refused, so a misspelt one is told and mass assignment finds nothing.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

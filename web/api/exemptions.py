@@ -143,8 +143,9 @@ def index(query: ExemptionQuery) -> Response:
 def create(body: ExemptionIn) -> Response:
     """Ask for an exemption
 
-    It changes nothing until another person approves it, and nothing after `expires_at`. One that would lapse at once, because the
-    vulnerability is exploited or fixed already, is refused with `would_lapse`: say so with `until_exploited` or `until_fixed` false.
+    It changes nothing until another person approves it, and nothing after `expires_at`. One that would lapse at
+    once, because the vulnerability is exploited or fixed already, is refused with `would_lapse`: say so with
+    `until_exploited` or `until_fixed` false.
     """
     with services().database.session() as session:
         found = use_cases.request(session, principal(), use_cases.NewExemption(**dict(body)))
@@ -164,7 +165,8 @@ def get(path: ExemptionPath) -> Response:
 def approve(path: ExemptionPath, body: NoteIn) -> Response:
     """Approve an exemption
 
-    By another person than the one who asked, signed in or with a token of their own. Decisions about the images are made anew.
+    By another person than the one who asked, signed in or with a token of their own. Decisions about the images are
+    made anew.
     """
     with services().database.session() as session:
         return answer(show(use_cases.approve(session, principal(), str(path.exemption_id), body.note)))

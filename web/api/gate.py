@@ -1,7 +1,8 @@
 """The gate: may this image be shipped? A decision with its reasons, or "not yet".
 
-A digest with a decision in force is answered by one query and no serializer. A tag is never believed: a scan in the ``gate``
-lane resolves it at the registry first. What could not be found out denies, and says that it does so undecided.
+A digest with a decision in force is answered by one query and no serializer. A tag is never believed: a scan in the
+``gate`` lane resolves it at the registry first. What could not be found out denies, and says that it does so
+undecided.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class GateIn(Body):
     )
     workload: str | dict[str, Any] | None = Field(
         None,
-        description="How it is to be run: a compose file, a pod spec, `docker inspect`, as text or as an object. Judged with the image.",
+        description="How it is to be run: a compose file, a pod spec, `docker inspect`, as text or as an "
+        "object. Judged with the image.",
     )
     wait_seconds: Whole = Field(
         0, ge=0, le=MAX_WAIT, description="How long to wait for a decision before answering 202."
@@ -65,7 +67,10 @@ class GateIn(Body):
 
 
 class DecisionOut(Model):
-    """``undecided``: it denies only because something could not be found out. Members a failed scan cannot know are null."""
+    """``undecided``: it denies only because something could not be found out.
+
+    Members a failed scan cannot know are null.
+    """
 
     verdict: Verdict
     undecided: bool
@@ -153,8 +158,8 @@ def _is_plain(body: Any) -> bool:
 def ask(body: GateIn) -> Response:
     """May this image be shipped?
 
-    200 with a decision: `allow`, `warn` or `deny`, each with its reasons. 202 while there is none yet. A tag is resolved at its
-    registry first; the answer names the digest, which is what to deploy.
+    200 with a decision: `allow`, `warn` or `deny`, each with its reasons. 202 while there is none yet. A tag is
+    resolved at its registry first; the answer names the digest, which is what to deploy.
     """
     reference = parse_image(body.image)
     workloads = parse_workload(body.workload, reference) if body.workload is not None else None
@@ -238,7 +243,10 @@ class _Question:
         return view
 
     def wait(self, scan_id: str, seconds: float) -> str | None:
-        """Poll the scan until it ends or the time is over. Only so many may wait at once: each holds one of the server's threads."""
+        """Poll the scan until it ends or the time is over.
+
+        Only so many may wait at once: each holds one of the server's threads.
+        """
         ends, pause = time.monotonic() + seconds, _FIRST_POLL
         waiting = seconds > 0 and services().waiters.acquire(blocking=False)
         try:

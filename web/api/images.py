@@ -1,4 +1,7 @@
-"""Images and the evidence about them. Everything is read from what the newest scan stored; nothing is looked at again."""
+"""Images and the evidence about them.
+
+Everything is read from what the newest scan stored; nothing is looked at again.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,10 @@ class FindingQuery(Offset):
 
 
 class OpinionOut(Model):
-    """One engine's word on a finding. `silent`: it looked and does not say so; `unknown`: it does not say so, and that proves nothing."""
+    """One engine's word on a finding.
+
+    `silent`: it looked and does not say so; `unknown`: it does not say so, and that proves nothing.
+    """
 
     engine: str
     word: agreement.Word

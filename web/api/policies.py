@@ -1,4 +1,7 @@
-"""Policies: versioned documents. Editing is optimistic (ETag, If-Match); each change makes every decision be made anew."""
+"""Policies: versioned documents.
+
+Editing is optimistic (ETag, If-Match); each change makes every decision be made anew.
+"""
 
 from __future__ import annotations
 
@@ -224,8 +227,8 @@ def enable(path: PolicyPath, body: EnabledIn) -> Response:
 def simulate(path: PolicyPath, body: SimulationIn) -> Response:
     """Try a policy
 
-    On the images scanned last: which would newly be blocked, which released, if the document were in force. An answer takes at most
-    some seconds; `next_cursor` says where the next goes on.
+    On the images scanned last: which would newly be blocked, which released, if the document were in force. An
+    answer takes at most some seconds; `next_cursor` says where the next goes on.
     """
     with services().database.read() as session:
         text = body.text

@@ -1,4 +1,7 @@
-"""How registries protect themselves: what was found, since when, and a new examination. A worker examines; this only asks and tells."""
+"""How registries protect themselves: what was found, since when, and a new examination.
+
+A worker examines; this only asks and tells.
+"""
 
 from __future__ import annotations
 

@@ -64,7 +64,8 @@ class ScanOut(Model):
     lane: Lane
     progress: ProgressOut | None
     outcome: Literal["decided", "not_an_image"] | None = Field(
-        description="What a scan that is done came to. `not_an_image`: a signature, chart or other artifact, which is not judged."
+        description="What a scan that is done came to. `not_an_image`: a signature, chart or other artifact, "
+        "which is not judged."
     )
     reason: str = Field(description="Why it failed, is being retried or was given up: a stable slug, else empty.")
     message: str
@@ -140,7 +141,10 @@ def outcome(scan: scans.ScanView) -> Literal["decided", "not_an_image"] | None:
 
 
 def parse_image(text: str) -> Reference:
-    """The reference a caller wrote. 422 for what is none: ``oci:``, ``archive:`` and paths are the command line's, never a server's."""
+    """The reference a caller wrote.
+
+    422 for what is none: ``oci:``, ``archive:`` and paths are the command line's, never a server's.
+    """
     try:
         return Reference.parse(text)
     except UsageError as error:
@@ -148,7 +152,10 @@ def parse_image(text: str) -> Reference:
 
 
 def project_of(asked: str | None, reference: Reference) -> str:
-    """The project that was asked for, else the one that owns the repository. 404 unless it is there and the caller's: the same answer."""
+    """The project that was asked for, else the one that owns the repository.
+
+    404 unless it is there and the caller's: the same answer.
+    """
     with services().database.read() as session:
         return use_cases.project_of(session, principal(), asked, reference)
 
@@ -162,8 +169,8 @@ def location(scan_id: str) -> dict[str, str]:
 def create(body: ScanIn, header: IdempotencyHeader) -> Response:
     """Ask for a scan
 
-    202 and where to watch it, or 200 with the scan whose result is current: same digest, same engine, same advisory database.
-    Requests for the same image share one running scan.
+    202 and where to watch it, or 200 with the scan whose result is current: same digest, same engine, same advisory
+    database. Requests for the same image share one running scan.
     """
     reference = parse_image(body.image)
     project = project_of(body.project, reference)
@@ -237,8 +244,9 @@ def get(path: ScanPath) -> Response:
 def events(path: ScanPath) -> Response:
     """Watch one scan
 
-    Server-sent events, one `scan` event at once and one for every change. The stream ends with the scan, or after 25 seconds;
-    a browser's EventSource then comes back by itself. A server with many watchers answers with the first event only.
+    Server-sent events, one `scan` event at once and one for every change. The stream ends with the scan, or after 25
+    seconds; a browser's EventSource then comes back by itself. A server with many watchers answers with the first
+    event only.
     """
     scan_id, projects = str(path.scan_id), principal().projects
     with services().database.read() as session:
@@ -251,7 +259,9 @@ def events(path: ScanPath) -> Response:
 
 
 def _watch(scan_id: str, projects: frozenset[str] | None, shown: ScanOut) -> Iterator[bytes]:
-    """A stream holds one of the server's threads, so there are only so many at once (``GATE_WAITERS``), each for a short time."""
+    """A stream holds one of the server's threads, so there are only so many at once (``GATE_WAITERS``), each for a
+    short time.
+    """
     yield b"retry: 2000\n\n" + _event(shown)
     if shown.state.terminal or not services().waiters.acquire(blocking=False):
         return

@@ -83,7 +83,8 @@ def index() -> Response:
 def create(body: TokenIn) -> Response:
     """Create a token
 
-    Never more than its creator may, in none but its creator's projects, and for no longer than a token that creates it lives.
+    Never more than its creator may, in none but its creator's projects, and for no longer than a token that creates
+    it lives.
     """
     with services().database.session() as session:
         token, text = use_cases.create(

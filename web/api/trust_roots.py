@@ -26,7 +26,8 @@ class TrustRootIn(Body):
         ["**"], min_length=1, max_length=100, description="Globs over host/repository: whose signatures it judges."
     )
     document: dict[str, Any] | str = Field(
-        description="What the scheme needs to know: an object, or the text of a file (PEM, JSON) or a word such as `tofu`. Public parts only."
+        description="What the scheme needs to know: an object, or the text of a file (PEM, JSON) or a word "
+        "such as `tofu`. Public parts only."
     )
 
 
@@ -85,7 +86,8 @@ def get(path: TrustRootPath) -> Response:
 def put(path: TrustRootPath, body: TrustRootIn, header: IfMatch) -> Response:
     """Write a trust root
 
-    A new version, used from the next scan on. `If-Match` names the version that was edited: 412 when somebody was faster.
+    A new version, used from the next scan on. `If-Match` names the version that was edited: 412 when somebody was
+    faster.
     """
     everywhere()
     given = body.document if isinstance(body.document, str) else json.dumps(body.document)

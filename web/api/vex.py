@@ -1,4 +1,7 @@
-"""VEX documents: what suppliers and we state about vulnerabilities. Statements that answer a finding take it out of decisions."""
+"""VEX documents: what suppliers and we state about vulnerabilities.
+
+Statements that answer a finding take it out of decisions.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,8 @@ def index(query: PageQuery) -> Response:
 def create(body: VexIn) -> Response:
     """Import an OpenVEX document
 
-    It is read whole or refused. Decisions are then made anew; a vulnerability that a statement answers denies nothing any more.
+    It is read whole or refused. Decisions are then made anew; a vulnerability that a statement answers denies
+    nothing any more.
     """
     data = orjson.dumps(body.document, option=orjson.OPT_SORT_KEYS)
     with services().database.session() as session:

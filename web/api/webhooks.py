@@ -68,10 +68,19 @@ def show(hook: deliveries.HookView) -> HookOut:
 def _members(hook: deliveries.HookView) -> dict[str, object]:
     base = services().settings.public_url or request.host_url
     return {
-        "id": hook.id, "name": hook.name, "format": hook.format, "registry": hook.registry_id, "host": hook.host, "project": hook.project,
-        "created_at": hook.created_at, "disabled": hook.disabled, "header": hook.header, "rotating_since": hook.rotating_since,
-        "last_delivery": hook.last_delivery, "url": f"{base.rstrip('/')}/webhooks/{hook.format}",
-    }  # fmt: skip
+        "id": hook.id,
+        "name": hook.name,
+        "format": hook.format,
+        "registry": hook.registry_id,
+        "host": hook.host,
+        "project": hook.project,
+        "created_at": hook.created_at,
+        "disabled": hook.disabled,
+        "header": hook.header,
+        "rotating_since": hook.rotating_since,
+        "last_delivery": hook.last_delivery,
+        "url": f"{base.rstrip('/')}/webhooks/{hook.format}",
+    }
 
 
 @api.get("/webhooks", responses={"200": HookList})
@@ -140,7 +149,8 @@ def enable(path: HookPath) -> Response:
 def rotate(path: HookPath) -> Response:
     """Rotate a webhook's secret
 
-    A second secret, in this answer and nowhere else. Both are valid until `finish-rotation`, so that no push is lost meanwhile.
+    A second secret, in this answer and nowhere else. Both are valid until `finish-rotation`, so that no push is lost
+    meanwhile.
     """
     with services().database.session() as session:
         hook, secret = use_cases.rotate(session, principal(), services().secret_key, str(path.webhook_id))

@@ -27,9 +27,15 @@ def index() -> str:
     with services().database.read() as session:
         last, figures, revoked = jobs.list_(session, jobs.KINDS), matches.figures(session), revocations.list_(session)
     return page(
-        "advisories.html", sources=sources.overview(settings), jobs=last, figures=figures, revocations=revoked, moment=sources.moment,
-        may_change=principal().may("manage") and principal().projects is None, engine=settings.engine,
-    )  # fmt: skip
+        "advisories.html",
+        sources=sources.overview(settings),
+        jobs=last,
+        figures=figures,
+        revocations=revoked,
+        moment=sources.moment,
+        may_change=principal().may("manage") and principal().projects is None,
+        engine=settings.engine,
+    )
 
 
 @bp.post("/advisories/update")

@@ -24,8 +24,10 @@ THEMES = ("light", "dark")
 
 @dataclass(frozen=True, order=True)
 class NavigationItem:
-    """A page's place in the menu; from 80 on in the one under the person's name, for what is not needed every day. Each area's module
-    has its own in ``NAVIGATION``; ``create_app`` collects them."""
+    """A page's place in the menu; from 80 on in the one under the person's name, for what is not needed every day.
+
+    Each area's module has its own in ``NAVIGATION``; ``create_app`` collects them.
+    """
 
     order: int
     endpoint: str
@@ -57,7 +59,10 @@ def page(template: str, **values: Any) -> str:
 
 
 def error_page(document: Mapping[str, Any]) -> Response:
-    """An error for a person: what is wrong, what to do, what to quote. Whoever is not signed in is sent to the form, and back."""
+    """An error for a person: what is wrong, what to do, what to quote.
+
+    Whoever is not signed in is sent to the form, and back.
+    """
     if document["status"] == 401 and request.method == "GET":
         target = request.full_path.rstrip("?")
         location = url_for("sign_in_page.form", next=target) if safe_next(target) else url_for("sign_in_page.form")
@@ -66,7 +71,9 @@ def error_page(document: Mapping[str, Any]) -> Response:
 
 
 def safe_next(target: str) -> str:
-    """A path of ours, or nothing: an address from a link never sends anybody elsewhere (20 spellings of ``//evil`` are tests)."""
+    """A path of ours, or nothing: an address from a link never sends anybody elsewhere (20 spellings of ``//evil``
+    are tests).
+    """
     parts = urlsplit(target)
     plain = (
         target.startswith("/")

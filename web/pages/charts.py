@@ -25,7 +25,10 @@ class Segment:
 
 
 def bar(parts: Sequence[Part]) -> Sequence[Segment]:
-    """The parts side by side, those of no value left out. A small part is still one unit wide, so that it can be seen."""
+    """The parts side by side, those of no value left out.
+
+    A small part is still one unit wide, so that it can be seen.
+    """
     shown = [part for part in parts if part.value > 0]
     total = sum(part.value for part in shown)
     widths = [max(1.0, 100.0 * part.value / total) for part in shown]

@@ -31,8 +31,10 @@ class PackageChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``after`` has that ``before`` has not, and the other way round. A check counts as better only when it passed afterwards:
-    one that could not be examined any more is worse."""
+    """What ``after`` has that ``before`` has not, and the other way round.
+
+    A check counts as better only when it passed afterwards: one that could not be examined any more is worse.
+    """
 
     fixed: tuple[Vulnerability, ...]
     introduced: tuple[Vulnerability, ...]
@@ -64,9 +66,17 @@ def compare_images(digest: str) -> str:
     found = compare(_first(before), _first(after)) if before else None
     sizes = (_size(before), _size(after)) if before else (0, 0)
     return page(
-        "compare.html", digest=digest, names=names, asked=asked, before_names=before_names, offered=offered, found=found, sizes=sizes,
-        checks=catalog.checks(), here=here,
-    )  # fmt: skip
+        "compare.html",
+        digest=digest,
+        names=names,
+        asked=asked,
+        before_names=before_names,
+        offered=offered,
+        found=found,
+        sizes=sizes,
+        checks=catalog.checks(),
+        here=here,
+    )
 
 
 def compare(before: ImageReport | None, after: ImageReport | None) -> Comparison:

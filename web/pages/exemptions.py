@@ -21,9 +21,23 @@ NAVIGATION = NavigationItem(60, "exemptions_page.index", "Exemptions", "read")
 
 SOON = timedelta(days=14)
 _COLUMNS = (
-    "id", "project", "images", "rule", "subject", "purl", "justification", "state", "owner", "requested_at", "expires_at", "decided_by",
-    "decided_at", "ended_by", "ended_at", "note",
-)  # fmt: skip
+    "id",
+    "project",
+    "images",
+    "rule",
+    "subject",
+    "purl",
+    "justification",
+    "state",
+    "owner",
+    "requested_at",
+    "expires_at",
+    "decided_by",
+    "decided_at",
+    "ended_by",
+    "ended_at",
+    "note",
+)
 
 
 @bp.get("/exemptions")
@@ -41,8 +55,14 @@ def index() -> str | Response:
         rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
         return export.answer("exemptions", _COLUMNS, rows, wanted)
     return page(
-        "exemptions.html", found=found, counts=counts, chosen=chosen, states=exemptions.STATES, here=here, soon=datetime.now(UTC) + SOON
-    )  # fmt: skip
+        "exemptions.html",
+        found=found,
+        counts=counts,
+        chosen=chosen,
+        states=exemptions.STATES,
+        here=here,
+        soon=datetime.now(UTC) + SOON,
+    )
 
 
 @bp.get("/exemptions/new")
@@ -107,9 +127,14 @@ def one(exemption_id: UUID) -> str:
     who = principal()
     own = found.owner_id == who.person.id
     return page(
-        "exemption.html", found=found, concerned=concerned, own=own, decides=who.may("triage") and bool(who.user_id) and not own,
-        ends=who.may("propose") and (own or who.may("triage")), soon=datetime.now(UTC) + SOON,
-    )  # fmt: skip
+        "exemption.html",
+        found=found,
+        concerned=concerned,
+        own=own,
+        decides=who.may("triage") and bool(who.user_id) and not own,
+        ends=who.may("propose") and (own or who.may("triage")),
+        soon=datetime.now(UTC) + SOON,
+    )
 
 
 @bp.post("/exemptions/<uuid:exemption_id>/approve")

@@ -1,4 +1,6 @@
-"""Forms over the use cases that the API calls too: one way to do a thing, one way to refuse it; a page says it in words."""
+"""Forms over the use cases that the API calls too: one way to do a thing, one way to refuse it; a page says it in
+words.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """What was typed cannot be taken. ``problems`` are for the person, a sentence each; ``fields`` are those to mark."""
+    """What was typed cannot be taken.
+
+    ``problems`` are for the person, a sentence each; ``fields`` are those to mark.
+    """
 
     def __init__(self, problems: Iterable[str], fields: Iterable[str] = ()) -> None:
         self.problems, self.fields = list(problems), frozenset(fields) - {""}

@@ -73,7 +73,10 @@ class PackageRow:
 @bp.get("/images")
 @permission("read")
 def index() -> str | Response:
-    """Every image, last scanned first. A search from the keyboard swaps the list only; ``format`` gives what is on screen as a file."""
+    """Every image, last scanned first.
+
+    A search from the keyboard swaps the list only; ``format`` gives what is on screen as a file.
+    """
     who, narrowed = principal(), _narrowed()
     with services().database.read() as session:
         found = listings.list_(session, who.projects, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
@@ -83,9 +86,19 @@ def index() -> str | Response:
         return export.answer("images", _ROWS_OF_LIST, [_row(item) for item in found.items], wanted)
     template = "images_list.html" if request.headers.get("HX-Request") else "images.html"
     return page(
-        template, found=found, narrowed=narrowed, filtered=narrowed != listings.Filter(), counts=counts, verdicts=VERDICTS, severities=SEVERITIES,
-        here=here, total=sum(counts.verdicts.values()), unsigned=listings.UNSIGNED, views=views, query=_query(),
-    )  # fmt: skip
+        template,
+        found=found,
+        narrowed=narrowed,
+        filtered=narrowed != listings.Filter(),
+        counts=counts,
+        verdicts=VERDICTS,
+        severities=SEVERITIES,
+        here=here,
+        total=sum(counts.verdicts.values()),
+        unsigned=listings.UNSIGNED,
+        views=views,
+        query=_query(),
+    )
 
 
 @bp.post("/images/views")
@@ -110,9 +123,25 @@ def remove_view() -> Response:
 
 
 _ROWS_OF_LIST = (
-    "project", "repository", "tag", "digest", "verdict", "undecided", "critical", "high", "medium", "low", "unknown", "fixable", "exploited",
-    "failed_checks", "incomplete", "signer", "base", "scanned_at",
-)  # fmt: skip
+    "project",
+    "repository",
+    "tag",
+    "digest",
+    "verdict",
+    "undecided",
+    "critical",
+    "high",
+    "medium",
+    "low",
+    "unknown",
+    "fixable",
+    "exploited",
+    "failed_checks",
+    "incomplete",
+    "signer",
+    "base",
+    "scanned_at",
+)
 
 
 def _row(item: listings.ListedImage) -> dict[str, Any]:
@@ -186,11 +215,32 @@ def one(digest: str) -> str:
         base = bases.of(session, item, report.finished_at, projects) if item else None
     decision = orjson.loads(decided.document) if decided else None
     return page(
-        "image.html", digest=digest, report=report, report_id=report_id, names=names, history=history, decision=decision, tab=tab, tabs=TABS,
-        item=item, number=number, packages=_packages(item, base), components=_components(item), disputes=_disputes(item), unseen=agreement.unseen, formats=catalog.reports(), catalog=catalog.checks(), rows=_ROWS,
-        instruction=instruction, here=here, reasons=_reasons(decision), segments=_layers(item), base=base, whose=_whose(item, base),
+        "image.html",
+        digest=digest,
+        report=report,
+        report_id=report_id,
+        names=names,
+        history=history,
+        decision=decision,
+        tab=tab,
+        tabs=TABS,
+        item=item,
+        number=number,
+        packages=_packages(item, base),
+        components=_components(item),
+        disputes=_disputes(item),
+        unseen=agreement.unseen,
+        formats=catalog.reports(),
+        catalog=catalog.checks(),
+        rows=_ROWS,
+        instruction=instruction,
+        here=here,
+        reasons=_reasons(decision),
+        segments=_layers(item),
+        base=base,
+        whose=_whose(item, base),
         origin_of=lambda evidence: evidence_origin(evidence, base),
-    )  # fmt: skip
+    )
 
 
 @bp.get("/images/<digest>/report")
@@ -207,7 +257,8 @@ def download(digest: str) -> Response:
         _, report = listings.newest_report(session, digest, principal().projects)
     text = formats[name].render(ReportSubject(report))
     headers = {
-        "Content-Disposition": f'attachment; filename="image-{digest.removeprefix("sha256:")[:12]}.{formats[name].extension}"'
+        "Content-Disposition": "attachment; "
+        f'filename="image-{digest.removeprefix("sha256:")[:12]}.{formats[name].extension}"'
     }
     return Response(text, mimetype=formats[name].media_type, headers=headers)
 
@@ -215,9 +266,13 @@ def download(digest: str) -> Response:
 def _layers(item: ImageReport | None) -> Sequence[Segment]:
     """The layers as one bar, for the eye; two kinds in turn, so that neighbours can be told apart."""
     parts = [
-        Part(("even", "odd")[layer.index % 2], f"layer {layer.index}: {megabytes(layer.size)}, {instruction(layer.created_by)[:80]}", layer.size)
+        Part(
+            ("even", "odd")[layer.index % 2],
+            f"layer {layer.index}: {megabytes(layer.size)}, {instruction(layer.created_by)[:80]}",
+            layer.size,
+        )
         for layer in (item.image.layers if item else ())
-    ]  # fmt: skip
+    ]
     return bar(parts)
 
 

@@ -1,7 +1,8 @@
-"""A new secret is shown on the page after the form, once: the answer to the form only redirects, so a reload makes no second secret.
+"""A new secret is shown on the page after the form, once: the answer to the form only redirects, so a reload makes
+no second secret.
 
-Between the two it travels in the browser's own cookie, encrypted for this session and gone after the first look. The server keeps
-nothing: what was not read is lost, and has to be made anew.
+Between the two it travels in the browser's own cookie, encrypted for this session and gone after the first look. The
+server keeps nothing: what was not read is lost, and has to be made anew.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ _SIGNED_SOON = timedelta(days=30)
 @bp.get("/overview")
 @permission("read")
 def index() -> str:
-    """What is denied in production, what is new since yesterday, what nobody knows, and whether our own knowledge is fresh."""
+    """What is denied in production, what is new since yesterday, what nobody knows, and whether our own knowledge is
+    fresh.
+    """
     projects = principal().projects
     with services().database.read() as session:
         counts = listings.facets(session, projects).verdicts
@@ -41,10 +43,25 @@ def index() -> str:
     parts = [Part(name, label, counts.get(name, 0)) for name, label in labels]
     readiness = current_app.extensions["readiness"].checks(services())
     return page(
-        "overview.html", total=sum(counts.values()), parts=parts, segments=bar(parts), denied_count=denied_count, denied=denied,
-        new_count=new_count, new=new, unknown_count=unknown_count, unknown=unknown, given_up=given_up, days=days, series=_series(days),
-        unsigned_soon=unsigned_soon, signatures=signatures, ending=ending, waiting=waiting, unwell=[check for check in readiness if not check.ok],
-    )  # fmt: skip
+        "overview.html",
+        total=sum(counts.values()),
+        parts=parts,
+        segments=bar(parts),
+        denied_count=denied_count,
+        denied=denied,
+        new_count=new_count,
+        new=new,
+        unknown_count=unknown_count,
+        unknown=unknown,
+        given_up=given_up,
+        days=days,
+        series=_series(days),
+        unsigned_soon=unsigned_soon,
+        signatures=signatures,
+        ending=ending,
+        waiting=waiting,
+        unwell=[check for check in readiness if not check.ok],
+    )
 
 
 def _series(days: Sequence[trend.Day]) -> dict[str, list[float]]:

@@ -1,4 +1,6 @@
-"""Policies: what is in force, each version and what changed in it, and an editor that says what is wrong and what would happen."""
+"""Policies: what is in force, each version and what changed in it, and an editor that says what is wrong and what
+would happen.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +114,10 @@ def dry_run() -> str:
 @bp.post("/policies")
 @permission("policy")
 def save() -> Response:
-    """A new version, in force at once. Nothing typed is lost: what is refused comes back in the editor with the reasons."""
+    """A new version, in force at once.
+
+    Nothing typed is lost: what is refused comes back in the editor with the reasons.
+    """
     everywhere()
     text, version = _text(), request.form.get("version", "0")
     parsed, problems = _parsed(text)
@@ -159,8 +164,14 @@ def _editor(
     text: str, version: str, name: str, problems: Sequence[Problem] = (), *, saved_meanwhile: bool = False
 ) -> str:
     return page(
-        "policy_edit.html", text=text, edited=version, name=name, problems=problems, checked=False, saved_meanwhile=saved_meanwhile
-    )  # fmt: skip
+        "policy_edit.html",
+        text=text,
+        edited=version,
+        name=name,
+        problems=problems,
+        checked=False,
+        saved_meanwhile=saved_meanwhile,
+    )
 
 
 def _chosen(versions: Sequence[policies.PolicyView], parameter: str) -> policies.PolicyView | None:

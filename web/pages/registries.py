@@ -1,6 +1,7 @@
 """Registries: what a server may pull from, with which credentials, and the webhooks by which their pushes reach it.
 
-Every form answers with a redirect, so a reload repeats nothing; what is refused comes back as it was typed, with the field marked.
+Every form answers with a redirect, so a reload repeats nothing; what is refused comes back as it was typed, with the
+field marked.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def change(registry_id: str) -> Response:
 @bp.post("/registries/<registry_id>/credentials")
 @permission("manage")
 def credentials(registry_id: str) -> Response:
-    """Other credentials, used from the next pull on. An empty password leaves the stored one, unless it is to be removed."""
+    """Other credentials, used from the next pull on.
+
+    An empty password leaves the stored one, unless it is to be removed.
+    """
     principal().require_every_project()
     username, typed = request.form.get("username", "").strip(), request.form.get("password", "")
     removed = request.form.get("anonymous") == "1"

@@ -30,9 +30,16 @@ def one(registry_id: str) -> str:
     counts = {kind: kinds.count(kind) for kind in _ORDER}
     waiting = bool(past) and past[0].ended_at is None
     return page(
-        "registry.html", registry=view, posture=found, results=results, counts=counts, past=past, waiting=waiting, severity_of=_severity,
+        "registry.html",
+        registry=view,
+        posture=found,
+        results=results,
+        counts=counts,
+        past=past,
+        waiting=waiting,
+        severity_of=_severity,
         catalog=catalog.registry_checks(),
-    )  # fmt: skip
+    )
 
 
 @bp.post("/registries/<registry_id>/check")

@@ -52,8 +52,20 @@ def index() -> str | Response:
 
 
 _COLUMNS = (
-    "id", "target", "state", "reason", "message", "lane", "engine", "project", "requested_by", "source", "digest", "created_at", "finished_at",
-)  # fmt: skip
+    "id",
+    "target",
+    "state",
+    "reason",
+    "message",
+    "lane",
+    "engine",
+    "project",
+    "requested_by",
+    "source",
+    "digest",
+    "created_at",
+    "finished_at",
+)
 
 
 def _row(scan: scans.ScanView) -> dict[str, object]:

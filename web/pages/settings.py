@@ -231,8 +231,15 @@ def _projects(problems: Sequence[str] = (), kept: dict[str, Any] | None = None, 
         members = {project.name: projects.members(session, project.name) for project in found}
         users = [user for user in accounts.list_users(session) if user.role in CONFINED]
     return page(
-        "settings_projects.html", section="projects", found=found, members=members, users=users, problems=problems, kept=kept or {}, wrong=wrong
-    )  # fmt: skip
+        "settings_projects.html",
+        section="projects",
+        found=found,
+        members=members,
+        users=users,
+        problems=problems,
+        kept=kept or {},
+        wrong=wrong,
+    )
 
 
 def _tokens(
@@ -247,9 +254,17 @@ def _tokens(
         offered = projects.list_(session, who.projects)
     scopes = [scope for scope in SCOPES if who.may(scope)]
     return page(
-        "settings_tokens.html", section="tokens", found=found, offered=offered, scopes=scopes, lifetimes=_LIFETIMES, problems=problems,
-        kept=kept or {}, wrong=wrong, created=created,
-    )  # fmt: skip
+        "settings_tokens.html",
+        section="tokens",
+        found=found,
+        offered=offered,
+        scopes=scopes,
+        lifetimes=_LIFETIMES,
+        problems=problems,
+        kept=kept or {},
+        wrong=wrong,
+        created=created,
+    )
 
 
 def _project_given() -> dict[str, Any]:

@@ -56,9 +56,14 @@ def one(name: str) -> str | Response:
         )
     owners = Counter(item.project for item in shown)
     return page(
-        "vulnerability.html", advisory=advisory, more=Known.of(advisory["document"]), affected=shown, truncated=len(affected) > _MOST,
-        owners=owners, here=here,
-    )  # fmt: skip
+        "vulnerability.html",
+        advisory=advisory,
+        more=Known.of(advisory["document"]),
+        affected=shown,
+        truncated=len(affected) > _MOST,
+        owners=owners,
+        here=here,
+    )
 
 
 @dataclass(frozen=True)

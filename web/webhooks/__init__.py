@@ -1,8 +1,8 @@
 """``POST /webhooks/<format>``: authenticate the raw bytes, parse, record, answer; then nudge the queue.
 
-Everything a payload says is a hint. The reference that is scanned is built from the registry that an administrator configured
-for the webhook, the repository and the digest; a host that the payload claims is only compared with it. A delivery, its scans
-and the link between them are one transaction, so a 202 is a promise that survives any crash.
+Everything a payload says is a hint. The reference that is scanned is built from the registry that an administrator
+configured for the webhook, the repository and the digest; a host that the payload claims is only compared with it. A
+delivery, its scans and the link between them are one transaction, so a 202 is a promise that survives any crash.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def formats() -> Mapping[str, WebhookFormat]:
 
 
 def _admit() -> int:
-    """A long or late body is read for a sender who knows a secret, where that can be told without it. See `permission`."""
+    """A long or late body is read for a sender who knows a secret, where that can be told without it.
+
+    See `permission`.
+    """
     arguments = request.view_args or {}
     format_ = formats().get(arguments["format_id"])
     if format_ is None:
@@ -93,7 +96,10 @@ def _throttle() -> None:
 
 
 def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> deliveries.Hook:
-    """The webhook whose secret the sender knows. Every one is tried, whichever fits: time tells nothing about which exist."""
+    """The webhook whose secret the sender knows.
+
+    Every one is tried, whichever fits: time tells nothing about which exist.
+    """
     with services().database.read() as session:
         hooks = deliveries.hooks(session, format_.id, services().secret_key)
     found = [
@@ -112,8 +118,11 @@ def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> deliv
 def _requests(
     hook: deliveries.Hook, pushes: Sequence[PushEvent]
 ) -> tuple[list[tuple[str, ScanRequest]], list[deliveries.RefusedEvent]]:
-    """What to scan, by event key, and what was refused. Nothing that one event says refuses another: a registry repeats a delivery
-    that it was told to be bad, for ever, and no later push arrives."""
+    """What to scan, by event key, and what was refused.
+
+    Nothing that one event says refuses another: a registry repeats a delivery that it was told to be bad, for ever,
+    and no later push arrives.
+    """
     with services().database.read() as session:
         owner = projects.owners(session, {f"{hook.host}/{event.repository}" for event in pushes})
     own = {name.lower() for name in (hook.host, *hook.aliases)}  # host names know no case

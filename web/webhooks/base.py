@@ -1,7 +1,7 @@
 """The contract of a webhook format: who sent it, told from the raw bytes; what it says, as a hint.
 
-A payload is never authority. ``parse`` takes from it which repository and digest to look at; where to look is always the
-registry that an administrator configured for the webhook (reliability: F10, seventeen spellings of SSRF).
+A payload is never authority. ``parse`` takes from it which repository and digest to look at; where to look is always
+the registry that an administrator configured for the webhook (reliability: F10, seventeen spellings of SSRF).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class PushEvent:
     """One thing that happened, as the sender tells it. Nothing in it has been checked against a registry.
 
     ``host`` is what the payload claims, empty where its format has none; ``media_type`` empty where it does not say;
-    ``action`` is ``push`` for what concerns us, otherwise the sender's word; ``id`` the sender's own, empty where it has none.
+    ``action`` is ``push`` for what concerns us, otherwise the sender's word; ``id`` the sender's own, empty where it
+    has none.
     """
 
     host: str
@@ -54,8 +55,10 @@ class PushEvent:
 
     @property
     def identity(self) -> str:
-        """What two tellings of one push share, whichever of the registry's names they give. An id alone is not enough: senders have used
-        one for two images, and neither may be dropped."""
+        """What two tellings of one push share, whichever of the registry's names they give.
+
+        An id alone is not enough: senders have used one for two images, and neither may be dropped.
+        """
         said = "\n".join((self.id, self.repository, self.tag, self.digest))
         return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -80,9 +83,9 @@ class UnreadableEvent:
 class WebhookFormat(ABC):
     """``id`` is the last part of ``POST /webhooks/<id>``; ``media_types`` those accepted, empty for any.
 
-    ``senders`` are the registries that send it and ``setup`` says where to configure it, both for the registries page and
-    ``docs/webhooks.md``. ``snippet`` is what to put there, with ``<url>``, ``<header>`` and ``<secret>`` to be filled in; a format
-    whose registry is configured by form fields has none.
+    ``senders`` are the registries that send it and ``setup`` says where to configure it, both for the registries
+    page and ``docs/webhooks.md``. ``snippet`` is what to put there, with ``<url>``, ``<header>`` and ``<secret>`` to
+    be filled in; a format whose registry is configured by form fields has none.
     """
 
     id: ClassVar[str]
@@ -101,14 +104,19 @@ class WebhookFormat(ABC):
 
     @abstractmethod
     def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
-        """Whether whoever sent ``body`` knows ``secret``. Judged on the raw bytes, in constant time, before anything is parsed.
+        """Whether whoever sent ``body`` knows ``secret``.
+
+        Judged on the raw bytes, in constant time, before anything is parsed.
 
         ``header`` is the one configured for this webhook, or the format's own.
         """
 
     @abstractmethod
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """Every event of the delivery, in its order. Raises UsageError for what is not this format: no event of it can be read."""
+        """Every event of the delivery, in its order.
+
+        Raises UsageError for what is not this format: no event of it can be read.
+        """
 
 
 def format_list(formats: Iterable[WebhookFormat]) -> str:

@@ -1,7 +1,9 @@
-"""CNCF Distribution (``registry:2``, ``registry:3``, GitLab's and others built on it): notification envelopes, v1 and v2.
+"""CNCF Distribution (``registry:2``, ``registry:3``, GitLab's and others built on it): notification envelopes, v1
+and v2.
 
-https://distribution.github.io/distribution/about/notifications/ and ``notifications/event.go``. The registry can only send
-fixed headers, so the secret is a bearer token in one of them, or in the path where even that cannot be set.
+https://distribution.github.io/distribution/about/notifications/ and ``notifications/event.go``. The registry can
+only send fixed headers, so the secret is a bearer token in one of them, or in the path where even that cannot be
+set.
 """
 
 from __future__ import annotations
@@ -49,13 +51,19 @@ notifications:
     signs_body = False
 
     def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
-        """See `WebhookFormat.authenticate`. Both places are always compared, so that time tells nothing about either."""
+        """See `WebhookFormat.authenticate`.
+
+        Both places are always compared, so that time tells nothing about either.
+        """
         in_header = same_secret(bearer_or_plain(headers.get(header, "")), secret)
         in_path = same_secret(path_token, secret)
         return in_header or in_path
 
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """See `WebhookFormat.parse`. The registry repeats a delivery that is refused for ever, and sends no later one meanwhile."""
+        """See `WebhookFormat.parse`.
+
+        The registry repeats a delivery that is refused for ever, and sends no later one meanwhile.
+        """
         document = load(body)
         events = document.get("events") if isinstance(document, dict) else None
         if not isinstance(events, list):

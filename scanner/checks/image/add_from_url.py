@@ -12,14 +12,20 @@ _REMOTE = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|git@)", re.IGNORECASE)
 
 
 class AddFromUrl(ConfigCheck):
-    """``ADD https://…`` puts whatever the server sends today into the image. Nothing checks it, unless a checksum is given."""
+    """``ADD https://…`` puts whatever the server sends today into the image.
+
+    Nothing checks it, unless a checksum is given.
+    """
 
     id = "add-from-url"
     title = "ADD from a URL"
     severity = Severity.MEDIUM
     remedy = "ADD --checksum=sha256:DIGEST https://example.com/file /file"
     looks_at = "every ADD of the history whose source is a URL or a git repository"
-    cannot_see = "a checksum, which BuildKit does not write into the history, and URLs of the classic builder, which writes a digest instead"
+    cannot_see = (
+        "a checksum, which BuildKit does not write into the history, and URLs of the classic "
+        "builder, which writes a digest instead"
+    )
     cis = ("4.9",)
     dockle = ("CIS-DI-0009",)
     trivy = ("DS-0005",)

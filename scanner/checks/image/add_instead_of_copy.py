@@ -17,8 +17,11 @@ _ROOT_FILES = frozenset(
 
 
 class AddInsteadOfCopy(ImageCheck):
-    """ADD unpacks archives and fetches URLs; where neither is meant, COPY does only what it says. The ADD of a root file system is a base
-    image's own, wherever it stands: it is known by what it puts into the image, not by being the first."""
+    """ADD unpacks archives and fetches URLs; where neither is meant, COPY does only what it says.
+
+    The ADD of a root file system is a base image's own, wherever it stands: it is known by what it puts into the
+    image, not by being the first.
+    """
 
     id = "add-instead-of-copy"
     title = "ADD where COPY would do"
@@ -54,7 +57,10 @@ class AddInsteadOfCopy(ImageCheck):
 
 
 def _source_and_target(one: Instruction) -> tuple[str, str]:
-    """Sources and destination. The classic builder writes ``file:DIGEST in /app``, BuildKit what stood in the Dockerfile."""
+    """Sources and destination.
+
+    The classic builder writes ``file:DIGEST in /app``, BuildKit what stood in the Dockerfile.
+    """
     words = [word for word in one.text.split() if not word.startswith("--")]
     classic = len(words) >= 3 and words[-2] == "in"
     sources = words[: -2 if classic else -1]

@@ -12,7 +12,8 @@ from scanner.model.finding import Evidence, Outcome, Severity
 _TARGET = r"(?:[a-z0-9_]+-(?:[a-z0-9]+-)?linux-(?:gnu|musl)[a-z0-9]*-)?"
 _COMPILER = re.compile(
     _TARGET
-    + r"(gcc|g\+\+|cc|c\+\+|gfortran|clang|clang\+\+|ld|as|gdb|lldb|make|gmake|cmake|ninja|meson|bazel|bison|flex|autoconf|automake|rustc|cargo"
+    + r"(gcc|g\+\+|cc|c\+\+|gfortran|clang|clang\+\+|ld|as|gdb|lldb|make|gmake"
+    + r"|cmake|ninja|meson|bazel|bison|flex|autoconf|automake|rustc|cargo"
     r"|javac|mvn|gradle|sbt|ghc|tsc|webpack|node-gyp|go|gofmt)(?:-\d+(?:\.\d+)*)?"
 )
 _MANAGER = re.compile(
@@ -24,13 +25,19 @@ _DIRECTORIES = re.compile(
 
 
 class BuildTools(FilesCheck):
-    """What a build needs and a running service does not: an intruder finds a workshop. One stage builds, another runs."""
+    """What a build needs and a running service does not: an intruder finds a workshop.
+
+    One stage builds, another runs.
+    """
 
     id = "build-tools"
     title = "Build tools or package managers in the image"
     severity = Severity.MEDIUM
     remedy = "FROM golang:1.25 AS build … FROM a minimal base: COPY --from=build /app/service /service"
-    looks_at = "programs in the directories of programs, by name: compilers, linkers, build systems, debuggers, package managers"
+    looks_at = (
+        "programs in the directories of programs, by name: compilers, linkers, build systems, "
+        "debuggers, package managers"
+    )
     cannot_see = "tools under other names; whether the image is meant for building"
     cis = ("4.3",)
     dockle = ("CIS-DI-0003",)

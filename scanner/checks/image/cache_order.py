@@ -12,11 +12,20 @@ from scanner.model.filesystem import FileType, LayerFacts
 from scanner.model.finding import Evidence, Outcome, Severity
 
 _INSTALLS = {
-    "npm": ("npm", ("install", "i", "ci", "add")), "pnpm": ("npm", ("install", "i", "add")), "bun": ("npm", ("install", "add")),
-    "yarn": ("npm", ("install", "add", "")), "pip": ("pip", ("install",)), "pip3": ("pip", ("install",)), "pipenv": ("pip", ("install", "sync")),
-    "poetry": ("pip", ("install",)), "uv": ("pip", ("sync", "pip")), "bundle": ("gem", ("install", "")), "composer": ("composer", ("install",)),
-    "go": ("go", ("mod", "get")), "cargo": ("cargo", ("fetch",)),
-}  # fmt: skip
+    "npm": ("npm", ("install", "i", "ci", "add")),
+    "pnpm": ("npm", ("install", "i", "add")),
+    "bun": ("npm", ("install", "add")),
+    "yarn": ("npm", ("install", "add", "")),
+    "pip": ("pip", ("install",)),
+    "pip3": ("pip", ("install",)),
+    "pipenv": ("pip", ("install", "sync")),
+    "poetry": ("pip", ("install",)),
+    "uv": ("pip", ("sync", "pip")),
+    "bundle": ("gem", ("install", "")),
+    "composer": ("composer", ("install",)),
+    "go": ("go", ("mod", "get")),
+    "cargo": ("cargo", ("fetch",)),
+}
 _SOURCE = re.compile(
     r"\.(?:py|js|jsx|ts|tsx|mjs|go|rs|java|kt|rb|php|cs|c|cc|cpp|h|hpp|scala|swift|ex|exs|vue|svelte|html|css|scss)$"
 )
@@ -24,8 +33,9 @@ _MANIFEST = re.compile(r"(?:^|/)(?:setup\.py|conftest\.py|[\w.-]*config\.(?:js|t
 
 
 class CacheOrder(ImageCheck):
-    """A changed line of code makes the builder install every dependency anew, where the sources come first: slow builds, and every
-    release a layer of packages that hosts must pull again though none of them changed."""
+    """A changed line of code makes the builder install every dependency anew, where the sources come first: slow
+    builds, and every release a layer of packages that hosts must pull again though none of them changed.
+    """
 
     id = "cache-order"
     title = "Dependencies installed after the sources"
@@ -59,7 +69,10 @@ def _late(subject: ImageSubject, instructions: tuple[Instruction, ...]) -> Itera
 
 
 def _installs(command: Command) -> str:
-    """The ecosystem whose dependencies this installs; empty for none. What is built from the sources themselves must come after them."""
+    """The ecosystem whose dependencies this installs; empty for none.
+
+    What is built from the sources themselves must come after them.
+    """
     manager = manager_of(command)
     if manager is not None:
         return manager.name if verb(command, manager) in manager.install else ""

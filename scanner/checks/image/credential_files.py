@@ -27,13 +27,18 @@ _TRUST_STORES = re.compile(
 
 
 class CredentialFiles(FilesCheck):
-    """Key stores, password databases, captures: binary, so their names have to do. Files of text are judged by what stands in them
-    (embedded-secrets). Also those that a later layer deletes."""
+    """Key stores, password databases, captures: binary, so their names have to do.
+
+    Files of text are judged by what stands in them (embedded-secrets). Also those that a later layer deletes.
+    """
 
     id = "credential-files"
     title = "Key stores and other files of credentials"
     severity = Severity.HIGH
-    remedy = "RUN --mount=type=secret,id=keystore,target=/run/secrets/keystore …  or mount the file when the container starts"
+    remedy = (
+        "RUN --mount=type=secret,id=keystore,target=/run/secrets/keystore …  or mount the file when the "
+        "container starts"
+    )
     looks_at = "names and sizes of the files of every layer"
     cannot_see = "whether there is a key in it, and whether its password is known"
     cis = ("4.10",)

@@ -7,20 +7,28 @@ from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Outcome, Severity
 
 _VERBS = {
-    "apt": ("dist-upgrade", "full-upgrade"), "apt-get": ("dist-upgrade",), "aptitude": ("full-upgrade", "dist-upgrade"),
-    "zypper": ("dup", "dist-upgrade"), "dnf": ("system-upgrade", "distro-sync"), "yum": ("distro-sync", "distribution-synchronization"),
-}  # fmt: skip
+    "apt": ("dist-upgrade", "full-upgrade"),
+    "apt-get": ("dist-upgrade",),
+    "aptitude": ("full-upgrade", "dist-upgrade"),
+    "zypper": ("dup", "dist-upgrade"),
+    "dnf": ("system-upgrade", "distro-sync"),
+    "yum": ("distro-sync", "distribution-synchronization"),
+}
 
 
 class DistUpgrade(ConfigCheck):
-    """``dist-upgrade`` replaces and removes packages as it sees fit: two builds of one Dockerfile give two systems, and the old files
-    stay in the layers below."""
+    """``dist-upgrade`` replaces and removes packages as it sees fit: two builds of one Dockerfile give two systems,
+    and the old files stay in the layers below.
+    """
 
     id = "dist-upgrade"
     title = "Distribution upgraded in the build"
     severity = Severity.MEDIUM
     remedy = "FROM a newer base image by its digest, and install named packages only"
-    looks_at = "every RUN of the history, parsed as shell: apt dist-upgrade and full-upgrade, zypper dup, dnf distro-sync, do-release-upgrade"
+    looks_at = (
+        "every RUN of the history, parsed as shell: apt dist-upgrade and full-upgrade, zypper dup, "
+        "dnf distro-sync, do-release-upgrade"
+    )
     cannot_see = "what scripts do that a RUN calls; images whose history was taken out are unknown"
     dockle = ("DKL-DI-0003",)
     trivy = ("DS-0024",)

@@ -12,7 +12,9 @@ from scanner.model.finding import Evidence, Incomplete, NotApplicable, Outcome, 
 
 
 class DuplicateIds(FilesCheck):
-    """Accounts that share a uid are one account to the kernel; names that stand twice are two accounts to nobody but the reader."""
+    """Accounts that share a uid are one account to the kernel; names that stand twice are two accounts to nobody but
+    the reader.
+    """
 
     id = "duplicate-ids"
     title = "Accounts or groups share an id"

@@ -16,14 +16,17 @@ _LESSER = ("password hash", "private key (encrypted)")  # somebody has to work o
 
 
 class EmbeddedSecrets(ImageCheck):
-    """Secrets in files, variables, labels and history; also those that a later layer deletes, because the layer is still pulled."""
+    """Secrets in files, variables, labels and history; also those that a later layer deletes, because the layer is
+    still pulled.
+    """
 
     id = "embedded-secrets"
     title = "Secrets in the image"
     severity = Severity.CRITICAL
     remedy = "RUN --mount=type=secret,id=token …  and revoke the secret that was built in"
     looks_at = (
-        "contents of the files of every layer, by unmistakable shapes and, in files that are made to hold credentials, by what is"
+        "contents of the files of every layer, by unmistakable shapes and, in files that are made to hold "
+        "credentials, by what is"
         " assigned there, also with escaped line ends, in UTF-16, in base64 and in a Kubernetes Secret;"
         " ENV, labels, build arguments and commands in the history; what the engine's secret scanner found"
     )
@@ -69,8 +72,10 @@ class EmbeddedSecrets(ImageCheck):
                 yield replace(evidence, instruction=without_secrets(evidence.instruction))
 
     def _history(self, subject: ImageSubject) -> Iterator[Evidence]:
-        """Build arguments stand in a line's own form (``|1 TOKEN=… /bin/sh -c``), so the line is read as it is. What a variable that
-        is in force holds was said above; one that a later line empties is still here."""
+        """Build arguments stand in a line's own form (``|1 TOKEN=… /bin/sh -c``), so the line is read as it is.
+
+        What a variable that is in force holds was said above; one that a later line empties is still here.
+        """
         variables = {f"{name}=": value for name, value in subject.image.config.env}
         for index, entry in enumerate(subject.image.config.history):
             line = entry.created_by

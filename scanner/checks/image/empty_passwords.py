@@ -14,7 +14,9 @@ _MASTER = "etc/master.passwd"
 
 
 class EmptyPasswords(FilesCheck):
-    """An empty password field lets anyone become that account, also where root has been given up (CVE-2019-5021 was one)."""
+    """An empty password field lets anyone become that account, also where root has been given up (CVE-2019-5021 was
+    one).
+    """
 
     id = "empty-passwords"
     title = "Accounts without a password"

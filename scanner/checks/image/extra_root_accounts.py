@@ -12,7 +12,9 @@ from scanner.model.finding import Evidence, Incomplete, NotApplicable, Outcome, 
 
 
 class ExtraRootAccounts(FilesCheck):
-    """A second name for uid 0 is root that nobody looks for; so is a line whose uid is no number, because runtimes read that as 0."""
+    """A second name for uid 0 is root that nobody looks for; so is a line whose uid is no number, because runtimes
+    read that as 0.
+    """
 
     id = "extra-root-accounts"
     title = "Accounts beside root have uid 0"

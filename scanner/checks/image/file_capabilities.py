@@ -11,14 +11,18 @@ from scanner.model.finding import Evidence, Outcome, Severity
 
 # include/uapi/linux/capability.h, in its order
 _NAMES = (
-    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service net_broadcast"
-    " net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin sys_boot sys_nice"
-    " sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap mac_override mac_admin syslog wake_alarm"
+    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable "
+    "net_bind_service net_broadcast"
+    " net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin "
+    "sys_boot sys_nice"
+    " sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap mac_override "
+    "mac_admin syslog wake_alarm"
     " block_suspend audit_read perfmon bpf checkpoint_restore"
 )
 # Any of these is root, or a short way to it.
 _AS_ROOT = (
-    "chown dac_override dac_read_search fowner setgid setuid setpcap net_admin sys_module sys_rawio sys_ptrace sys_admin mknod setfcap"
+    "chown dac_override dac_read_search fowner setgid setuid setpcap net_admin sys_module sys_rawio "
+    "sys_ptrace sys_admin mknod setfcap"
     " mac_override mac_admin bpf"
 )
 _REVISIONS = {1: 12, 2: 20, 3: 24}  # VFS_CAP_REVISION -> size of the attribute
@@ -65,7 +69,9 @@ class FileCapabilities(FilesCheck):
 
 
 def decode(attribute: bytes) -> tuple[str, ...] | None:
-    """The capabilities that ``struct vfs_cap_data`` permits or lets inherit (linux/capability.h); None where it is none."""
+    """The capabilities that ``struct vfs_cap_data`` permits or lets inherit (linux/capability.h); None where it is
+    none.
+    """
     magic = int.from_bytes(attribute[:4], "little")
     if _REVISIONS.get(magic >> 24) != len(attribute):
         return None

@@ -16,7 +16,10 @@ class LayerSize(ConfigCheck):
     id = "layer-size"
     title = "Layer is large"
     severity = Severity.LOW
-    remedy = "split what changes from what does not into layers of their own, and leave out what does not run (.dockerignore, multi-stage)"
+    remedy = (
+        "split what changes from what does not into layers of their own, and leave out what does not "
+        "run (.dockerignore, multi-stage)"
+    )
     looks_at = "each layer's compressed size in the manifest, against a budget (max_megabytes)"
     cannot_see = "layers that hosts have already"
     cis = ("4.3",)

@@ -40,7 +40,9 @@ _PACKAGES = re.compile(
 
 
 class LeftoverFiles(FilesCheck):
-    """A repository tells how the image is built and what was taken out of it; histories and caches tell who built it."""
+    """A repository tells how the image is built and what was taken out of it; histories and caches tell who built
+    it.
+    """
 
     id = "leftover-files"
     title = "Developer's files in the image"

@@ -10,7 +10,9 @@ from scanner.model.finding import Incomplete, Outcome, Severity
 
 
 class LoneUpdate(ConfigCheck):
-    """``RUN apt-get update`` alone is cached: what a later RUN installs comes from an index of then, with the holes of then."""
+    """``RUN apt-get update`` alone is cached: what a later RUN installs comes from an index of then, with the holes
+    of then.
+    """
 
     id = "lone-update"
     title = "Package index updated alone"

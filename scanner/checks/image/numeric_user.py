@@ -9,7 +9,9 @@ from scanner.model.finding import Failed, Incomplete, NotApplicable, Outcome, Pa
 
 
 class NumericUser(FilesCheck):
-    """Kubernetes starts no image whose user is a name where ``runAsNonRoot`` is asked for: it does not read the image's passwd."""
+    """Kubernetes starts no image whose user is a name where ``runAsNonRoot`` is asked for: it does not read the
+    image's passwd.
+    """
 
     id = "numeric-user"
     title = "User is a name, not a number"

@@ -12,15 +12,24 @@ from scanner.model.lineage import BaseImage
 
 
 class OutdatedBase(ImageCheck):
-    """A base's fixes reach an image only when it is built again. Ages are counted to the image's own build, so that the same evidence
-    always says the same; how old it is today the image's page shows, and ``image.age_days`` in a policy's expression."""
+    """A base's fixes reach an image only when it is built again.
+
+    Ages are counted to the image's own build, so that the same evidence always says the same; how old it is today
+    the image's page shows, and ``image.age_days`` in a policy's expression.
+    """
 
     id = "outdated-base"
     title = "Base image outdated"
     severity = Severity.MEDIUM
     remedy = "build again on the base's newest digest"
-    looks_at = "what the base's tag was last seen to name (pushes, scans, the registry where it is configured), and how old the base was at the build"
-    cannot_see = "tags of registries that are not configured; bases that were never scanned here and that the image does not declare"
+    looks_at = (
+        "what the base's tag was last seen to name (pushes, scans, the registry where it is "
+        "configured), and how old the base was at the build"
+    )
+    cannot_see = (
+        "tags of registries that are not configured; bases that were never scanned here and that "
+        "the image does not declare"
+    )
     cis = ("4.4",)
     dockle = ("CIS-DI-0004",)
     article = ("Security: Image Scanning",)
@@ -53,5 +62,8 @@ def _seen(subject: ImageSubject, base: BaseImage) -> Iterator[Evidence]:
     if built and base.created and base.created.year > 1980:  # reproducible builds say 1970 or 1980
         days = (built - base.created).days
         if days > 0:
-            message = f"{base.reference or 'the base'} of {base.created:%Y-%m-%d} was {days} days old when the image was built"
+            message = (
+                f"{base.reference or 'the base'} of {base.created:%Y-%m-%d} was {days} days old when "
+                "the image was built"
+            )
             yield subject.evidence(message, name=base.reference, amount=float(days))

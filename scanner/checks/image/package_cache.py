@@ -13,20 +13,29 @@ from scanner.model.filesystem import FileEntry, FileType, Rootfs
 from scanner.model.finding import Evidence, Incomplete, Outcome, Severity
 
 _CLEAN = {
-    "apt": ("/var/lib/apt/lists", "dist-clean", "distclean"), "apk": ("/var/cache/apk",), "dnf": ("clean", "/var/cache"),
-    "zypper": ("clean", "cc", "/var/cache"), "opkg": ("/var/opkg-lists",),
-}  # fmt: skip
+    "apt": ("/var/lib/apt/lists", "dist-clean", "distclean"),
+    "apk": ("/var/cache/apk",),
+    "dnf": ("clean", "/var/cache"),
+    "zypper": ("clean", "cc", "/var/cache"),
+    "opkg": ("/var/opkg-lists",),
+}
 
 
 class PackageCache(ImageCheck):
-    """Indexes and archives that only an installation needs. What counts is what is in the layers: a cache mount, a base that cleans up
-    by itself and a cleaning in the same RUN all leave nothing, and a cleaning in a later RUN leaves everything."""
+    """Indexes and archives that only an installation needs.
+
+    What counts is what is in the layers: a cache mount, a base that cleans up by itself and a cleaning in the same
+    RUN all leave nothing, and a cleaning in a later RUN leaves everything.
+    """
 
     id = "package-cache"
     title = "Package manager caches left behind"
     severity = Severity.LOW
     remedy = "RUN apt-get update && apt-get install -y --no-install-recommends PACKAGE && rm -rf /var/lib/apt/lists/*"
-    looks_at = "the files of every layer below the caches of apt, apk, dnf, yum, zypper, pip, npm and twelve more; the history where files cannot be read"
+    looks_at = (
+        "the files of every layer below the caches of apt, apk, dnf, yum, zypper, pip, npm and twelve "
+        "more; the history where files cannot be read"
+    )
     cannot_see = "caches in places of somebody's own choice"
     cis = ("4.3",)
     dockle = ("DKL-DI-0004", "DKL-DI-0005")
@@ -63,7 +72,10 @@ class PackageCache(ImageCheck):
                     mark in word for command in run.commands for word in command.words for mark in _CLEAN[name]
                 )
                 if not cleaned:
-                    message = f"{name} is used and its cache not cleaned in the same RUN (by the history: the files could not be read)"
+                    message = (
+                        f"{name} is used and its cache not cleaned in the same RUN (by the history: the "
+                        "files could not be read)"
+                    )
                     found.append(evidence(subject, run, message))
         return (
             self.judged(found, subject.parameters) if found else Incomplete("layers_unreadable", subject.rootfs_reason)
@@ -82,5 +94,8 @@ def _by_files(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
             size, path = sum(entry.size for entry in entries), entries[-1].path
             by = hidden.get((index, path))
             note = f"; layer {by} deletes them, but they are still pulled" if by is not None else ""
-            message = f"{name.partition(' ')[0]} left {size / 1e6:.1f} MB in {len(entries)} files in /{path.rpartition('/')[0]}{note}"
+            message = (
+                f"{name.partition(' ')[0]} left {size / 1e6:.1f} MB in {len(entries)} files in "
+                f"/{path.rpartition('/')[0]}{note}"
+            )
             yield subject.evidence(message, layer_index=index, path=path, name=name, amount=size)

@@ -10,7 +10,9 @@ from scanner.model.finding import Evidence, Outcome, Severity
 
 
 class PrivilegedPorts(ConfigCheck):
-    """A program that listens below 1024 asks for root or NET_BIND_SERVICE where the runtime does not lift that limit."""
+    """A program that listens below 1024 asks for root or NET_BIND_SERVICE where the runtime does not lift that
+    limit.
+    """
 
     id = "privileged-ports"
     title = "Exposes a port below 1024"

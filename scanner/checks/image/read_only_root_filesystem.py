@@ -11,15 +11,17 @@ from scanner.model.finding import Evidence, Outcome, Severity
 
 
 class ReadOnlyRootFilesystem(FilesCheck):
-    """Whether ``--read-only`` would work: which directories the image shows that it writes, outside its declared volumes, and the
-    smallest set of tmpfs and volumes with which it would."""
+    """Whether ``--read-only`` would work: which directories the image shows that it writes, outside its declared
+    volumes, and the smallest set of tmpfs and volumes with which it would.
+    """
 
     id = "read-only-root-filesystem"
     title = "Needs a writable root file system"
     severity = Severity.MEDIUM
     remedy = "run with --read-only and a --tmpfs or volume for each directory that is named"
     looks_at = (
-        "known servers' configurations and defaults, entrypoint scripts, log files that are no links to the console, state directories"
+        "known servers' configurations and defaults, entrypoint scripts, log files that are no links to the "
+        "console, state directories"
         " and empty directories of the running user, declared volumes"
     )
     cannot_see = "what the program does when it runs: the answer is a forecast and says how sure it is"

@@ -22,14 +22,22 @@ _MOST_CHECKS, _MOST_TEXTS = 100, 300
 
 
 class RemoteScript(ConfigCheck):
-    """Whoever controls that server, or the way to it, controls the image. Piped, substituted, or saved and then run: it is the same, unless
-    a digest or signature is checked in between."""
+    """Whoever controls that server, or the way to it, controls the image.
+
+    Piped, substituted, or saved and then run: it is the same, unless a digest or signature is checked in between.
+    """
 
     id = "remote-script"
     title = "Downloaded code run unverified"
     severity = Severity.HIGH
-    remedy = 'ADD --checksum=sha256:DIGEST https://example.com/install.sh /tmp/   (or: echo "DIGEST  install.sh" | sha256sum -c before running it)'
-    looks_at = "every RUN of the history, parsed as shell: a download that an interpreter reads by pipe, substitution, here string or file"
+    remedy = (
+        'ADD --checksum=sha256:DIGEST https://example.com/install.sh /tmp/   (or: echo "DIGEST  '
+        'install.sh" | sha256sum -c before running it)'
+    )
+    looks_at = (
+        "every RUN of the history, parsed as shell: a download that an interpreter reads by pipe, "
+        "substitution, here string or file"
+    )
     cannot_see = (
         "downloads that a called script or program does by itself; images whose history was taken out are unknown"
     )
@@ -53,7 +61,10 @@ class RemoteScript(ConfigCheck):
 
 
 class _Execution(NamedTuple):
-    """Downloaded code that is run. Not ``certain``: something was verified, and whether it was this file cannot be told."""
+    """Downloaded code that is run.
+
+    Not ``certain``: something was verified, and whether it was this file cannot be told.
+    """
 
     message: str
     certain: bool = True
@@ -98,7 +109,10 @@ class _Saved:
         self._by_last[_last(path)][path] = None
 
     def find(self, path: str) -> str:
-        """The saved file that a path names; empty: none. Where one of the two has no directory, the last part decides."""
+        """The saved file that a path names; empty: none.
+
+        Where one of the two has no directory, the last part decides.
+        """
         key = _key(path)
         if key in self.downloads:
             return key
@@ -107,7 +121,10 @@ class _Saved:
 
 
 class _Downloads:
-    """Finds the download that feeds a command. A hostile line makes very many ways to one command, so no answer is sought twice."""
+    """Finds the download that feeds a command.
+
+    A hostile line makes very many ways to one command, so no answer is sought twice.
+    """
 
     def __init__(self) -> None:
         self._found: dict[int, Command] = {}
@@ -226,8 +243,10 @@ def _read_by(commands: Sequence[Command]) -> Iterator[str]:
 
 
 class _Check(NamedTuple):
-    """A check of a digest or signature: the words that may name what is checked. ``partial``: it also reads names that are not in the
-    history (a list of digests, a variable)."""
+    """A check of a digest or signature: the words that may name what is checked.
+
+    ``partial``: it also reads names that are not in the history (a list of digests, a variable).
+    """
 
     texts: tuple[str, ...]
     partial: bool
@@ -262,7 +281,9 @@ def _texts(command: Command) -> Iterator[str]:
 
 
 def _names(text: str, name: str) -> bool:
-    """Whether a text names the file: alone, in a line of digests, or as the file that a signature or digest is of (``i.sh.sha256``)."""
+    """Whether a text names the file: alone, in a line of digests, or as the file that a signature or digest is of
+    (``i.sh.sha256``).
+    """
     last = _last(name)
     return any(
         _last(word) == last or re.fullmatch(re.escape(last) + r"\.(?:\w{2,8})", _last(word))
@@ -275,6 +296,8 @@ def _last(path: str) -> str:
 
 
 def _key(word: str) -> str:
-    """A file's name as both the download and the call may write it: where the working directory is not known, the last part decides."""
+    """A file's name as both the download and the call may write it: where the working directory is not known, the
+    last part decides.
+    """
     path = path_of(word)
     return path if word.startswith("/") else path.rpartition("/")[2]

@@ -36,7 +36,9 @@ _WIDE = 100
 
 
 class RiskyPorts(ConfigCheck):
-    """What a production image has no reason to listen on; and port ranges so wide that nobody knows what stands behind them."""
+    """What a production image has no reason to listen on; and port ranges so wide that nobody knows what stands
+    behind them.
+    """
 
     id = "risky-ports"
     title = "Exposes a port of a debugger or of remote control"

@@ -8,8 +8,10 @@ from scanner.model.finding import Failed, Incomplete, Outcome, Passed, Severity
 
 
 class RootUser(ImageCheck):
-    """The user a container starts as, in every spelling that a runtime takes for root: name, number, ``0:0``, ``00``, ``+0``, a number
-    that wraps to 0, a name that the image's own passwd maps to 0. One that cannot be resolved inside the image counts as root."""
+    """The user a container starts as, in every spelling that a runtime takes for root: name, number, ``0:0``,
+    ``00``, ``+0``, a number that wraps to 0, a name that the image's own passwd maps to 0. One that cannot be
+    resolved inside the image counts as root.
+    """
 
     id = "root-user"
     title = "Runs as root"

@@ -29,8 +29,9 @@ _EXACT = ("", "usr", "var", "root", "home", "run", "var/run", "opt")
 
 
 class SensitiveVolumes(ConfigCheck):
-    """A volume takes its directory out of the image: programs and accounts there become writable, and live on when the image is fixed.
-    One at a runtime's socket asks whoever starts the container for the whole host."""
+    """A volume takes its directory out of the image: programs and accounts there become writable, and live on when
+    the image is fixed. One at a runtime's socket asks whoever starts the container for the whole host.
+    """
 
     id = "sensitive-volumes"
     title = "A volume over a system directory"

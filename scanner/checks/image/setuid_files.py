@@ -13,9 +13,12 @@ from scanner.model.finding import Evidence, Outcome, Severity
 
 # What distributions ship so. They are of no use in a container, but nobody has smuggled them in.
 _DISTRIBUTIONS_OWN = (
-    "su mount umount passwd chsh chfn gpasswd newgrp chage expiry unix_chkpwd unix_update wall write write.ul bsd-write ssh-agent"
-    " ssh-keysign crontab at dotlockfile dbus-daemon-launch-helper pkexec polkit-agent-helper-1 fusermount fusermount3 ping ping6"
-    " pam_timestamp_check userhelper utempter mlocate plocate locate newuidmap newgidmap bbsuid sg vlock mount.nfs pam_extrausers_chkpwd"
+    "su mount umount passwd chsh chfn gpasswd newgrp chage expiry unix_chkpwd unix_update wall write "
+    "write.ul bsd-write ssh-agent"
+    " ssh-keysign crontab at dotlockfile dbus-daemon-launch-helper pkexec polkit-agent-helper-1 fusermount "
+    "fusermount3 ping ping6"
+    " pam_timestamp_check userhelper utempter mlocate plocate locate newuidmap newgidmap bbsuid sg vlock "
+    "mount.nfs pam_extrausers_chkpwd"
     " grub2-set-bootflag"
 )
 _PACKAGE = "dpkg:"
@@ -23,17 +26,23 @@ _SYSTEM = ("bin/", "sbin/", "usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/",
 
 
 class SetuidFiles(FilesCheck):
-    """setuid and setgid programs: with root given up, they are the way back. Severe where it is none that a distribution ships.
+    """setuid and setgid programs: with root given up, they are the way back.
 
-    Every Debian and Ubuntu base has ``su``, ``mount`` and ``passwd``. Those are tolerated, and listed as tolerated, where dpkg lists the
-    file in a package of the distribution and its bytes are the package's. ``distribution: false`` tolerates none.
+    Severe where it is none that a distribution ships.
+
+    Every Debian and Ubuntu base has ``su``, ``mount`` and ``passwd``. Those are tolerated, and listed as tolerated,
+    where dpkg lists the file in a package of the distribution and its bytes are the package's. ``distribution:
+    false`` tolerates none.
     """
 
     id = "setuid-files"
     title = "setuid or setgid programs"
     severity = Severity.MEDIUM
     remedy = "RUN find / -xdev -perm /6000 -type f -exec chmod a-s {} +"
-    looks_at = "mode bits of every file that a container would see; for programs of Debian and Ubuntu, whether dpkg's package ships them so"
+    looks_at = (
+        "mode bits of every file that a container would see; for programs of Debian and Ubuntu, "
+        "whether dpkg's package ships them so"
+    )
     cannot_see = "whether the container runs with no-new-privileges, which takes their effect away"
     cis = ("4.8",)
     dockle = ("CIS-DI-0008",)
@@ -51,7 +60,8 @@ class SetuidFiles(FilesCheck):
         distribution: Distribution | None = None
         for path, placed in rootfs.files.items():
             entry = placed.entry
-            # setgid without the right to execute for the group was mandatory locking: it gives nothing to anyone (chmod(2)).
+            # setgid without the right to execute for the group was mandatory locking: it gives nothing to anyone
+            # (chmod(2)).
             setgid = entry.setgid and bool(entry.mode & 0o010)
             if entry.type not in (FileType.FILE, FileType.HARDLINK) or not (entry.setuid or setgid):
                 continue
@@ -79,7 +89,9 @@ class SetuidFiles(FilesCheck):
 
 
 def _is_as_shipped(path: str, entry: FileEntry) -> bool:
-    """Whether owner and mode are such as a package gives: root's, not writable by others, setuid only what is shipped so."""
+    """Whether owner and mode are such as a package gives: root's, not writable by others, setuid only what is
+    shipped so.
+    """
     return (
         _expected(path)
         and entry.type is FileType.FILE

@@ -15,8 +15,11 @@ _SYNTAX = re.compile(r"[|&;<>()$`\\\"'*?\[\]{}~\n]")
 
 
 class ShellFormEntrypoint(ConfigCheck):
-    """Process 1 gets the signal to stop. A shell there does not pass it on: the program is killed after the grace period, in the
-    middle of what it does. With ``exec`` the program takes the shell's place."""
+    """Process 1 gets the signal to stop.
+
+    A shell there does not pass it on: the program is killed after the grace period, in the middle of what it does.
+    With ``exec`` the program takes the shell's place.
+    """
 
     id = "shell-form-entrypoint"
     title = "A shell stands between the runtime and the program"

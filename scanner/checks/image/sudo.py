@@ -11,7 +11,9 @@ _NAMES = frozenset(("sudo", "doas"))
 
 
 class Sudo(ImageCheck):
-    """A build step is root already or was given another user on purpose; in a container, sudo is the way from that user back to root."""
+    """A build step is root already or was given another user on purpose; in a container, sudo is the way from that
+    user back to root.
+    """
 
     id = "sudo"
     title = "sudo is used or installed"

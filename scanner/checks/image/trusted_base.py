@@ -11,14 +11,19 @@ from scanner.model.finding import Incomplete, Outcome, Severity
 
 
 class TrustedBase(ImageCheck):
-    """Which bases are trusted is a site's own list: a policy gives it as ``allow``. What an image merely says of its base proves nothing;
-    that a known image's layers are below does."""
+    """Which bases are trusted is a site's own list: a policy gives it as ``allow``.
+
+    What an image merely says of its base proves nothing; that a known image's layers are below does.
+    """
 
     id = "trusted-base"
     title = "Base image not on the list"
     severity = Severity.HIGH
     remedy = "FROM one of the bases that the policy's list names"
-    looks_at = "the known image whose layers are the first of this one, by its name, against globs (allow; every known base without a list)"
+    looks_at = (
+        "the known image whose layers are the first of this one, by its name, against globs (allow; "
+        "every known base without a list)"
+    )
     cannot_see = "bases that were never scanned here"
     cis = ("4.2",)
     dockle = ("CIS-DI-0002",)

@@ -11,13 +11,18 @@ HINT = "scan the base as well, or build with the annotations org.opencontainers.
 
 
 class UnpinnedBase(ImageCheck):
-    """``FROM debian`` or ``FROM debian:latest`` is whatever was pushed last: two builds of one Dockerfile are two systems."""
+    """``FROM debian`` or ``FROM debian:latest`` is whatever was pushed last: two builds of one Dockerfile are two
+    systems.
+    """
 
     id = "unpinned-base"
     title = "Base image by latest or without a tag"
     severity = Severity.MEDIUM
     remedy = "FROM debian:12-slim@sha256:DIGEST"
-    looks_at = "the base's name: of a known image whose layers are below, in the annotations and labels for it, in buildah's history"
+    looks_at = (
+        "the base's name: of a known image whose layers are below, in the annotations and labels for "
+        "it, in buildah's history"
+    )
     cannot_see = "the FROM line itself, which no builder records"
     trivy = ("DS-0001",)
     article = ("Image Management: Tag Immutably",)

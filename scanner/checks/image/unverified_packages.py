@@ -11,17 +11,29 @@ from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Evidence, Incomplete, Outcome, Severity
 
 _OPTIONS = {
-    "--allow-unauthenticated": ("apt", "apt-get", "aptitude"), "--force-yes": ("apt", "apt-get"), "--allow-insecure-repositories": ("apt", "apt-get"),
-    "--allow-untrusted": ("apk",), "--nogpgcheck": ("yum", "dnf", "dnf5", "microdnf", "tdnf"), "--nosignature": ("rpm",), "--nodigest": ("rpm",),
-    "--no-gpg-checks": ("zypper",), "--no-gpg-check": ("zypper",), "--allow-unsigned-rpm": ("zypper",), "--trusted-host": ("pip", "pip3"),
-    "--insecure": ("curl",), "-k": ("curl",), "--no-check-certificate": ("wget",), "--no-check-certificates": ("aria2c",),
-}  # fmt: skip
+    "--allow-unauthenticated": ("apt", "apt-get", "aptitude"),
+    "--force-yes": ("apt", "apt-get"),
+    "--allow-insecure-repositories": ("apt", "apt-get"),
+    "--allow-untrusted": ("apk",),
+    "--nogpgcheck": ("yum", "dnf", "dnf5", "microdnf", "tdnf"),
+    "--nosignature": ("rpm",),
+    "--nodigest": ("rpm",),
+    "--no-gpg-checks": ("zypper",),
+    "--no-gpg-check": ("zypper",),
+    "--allow-unsigned-rpm": ("zypper",),
+    "--trusted-host": ("pip", "pip3"),
+    "--insecure": ("curl",),
+    "-k": ("curl",),
+    "--no-check-certificate": ("wget",),
+    "--no-check-certificates": ("aria2c",),
+}
 _WORDS = re.compile(
     r"(?i)apt::get::allowunauthenticated=(?:true|1|yes)|acquire::allowinsecurerepositories=(?:true|1|yes)|verify-(?:peer|host)=(?:false|0)"
     r"|--setopt=(?:\S*\.)?(?:gpgcheck|sslverify)=(?:0|false|no)|http\.sslverify=(?:false|0)|--strict-ssl=false|GIT_SSL_NO_VERIFY=(?:1|true)"
 )
 _SETTINGS = re.compile(
-    r"(?i)^(?:npm|yarn|pnpm) config set strict-ssl[ =]false|^git config .*http\.sslverify (?:false|0)|^conda config --set ssl_verify (?:false|no)"
+    r"(?i)^(?:npm|yarn|pnpm) config set strict-ssl[ =]false|^git config .*http\.sslverify (?:false|0)|^conda "
+    r"config --set ssl_verify (?:false|no)"
 )
 _TRUSTED = re.compile(
     rb"(?im)^\s*(?:deb(?:-src)?\s+\[[^\]\n]*(?:trusted|allow-insecure)=yes[^\]\n]*\]|(?:Trusted|Allow-Insecure):\s*yes)"

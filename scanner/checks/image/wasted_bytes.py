@@ -1,4 +1,6 @@
-"""Files that a later layer overwrites or deletes: pulled and stored by everybody, seen by nobody (article: keep images small)."""
+"""Files that a later layer overwrites or deletes: pulled and stored by everybody, seen by nobody (article: keep
+images small).
+"""
 
 from __future__ import annotations
 

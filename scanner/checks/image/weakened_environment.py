@@ -73,26 +73,33 @@ _KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
     "NODE_OPTIONS": (lambda v: "--inspect" in v, "Node.js: the inspector runs any code"),
     "JAVA_TOOL_OPTIONS": (lambda v: "jdwp" in v or "trustURLCodebase=true" in v, "Java: the debugger runs any code"),
     "JAVA_OPTS": (lambda v: "jdwp" in v or "trustURLCodebase=true" in v, "Java: the debugger runs any code"),
-    "LD_PRELOAD": (lambda v: bool(re.search(r"(?:^|[:\s])(?:/tmp|/var/tmp|/dev/shm|[^/:\s])", v)), "code from a directory that others may write"),
+    "LD_PRELOAD": (
+        lambda v: bool(re.search(r"(?:^|[:\s])(?:/tmp|/var/tmp|/dev/shm|[^/:\s])", v)),
+        "code from a directory that others may write",
+    ),
     "MYSQL_ALLOW_EMPTY_PASSWORD": (_given, "MySQL: root needs no password"),
     "MARIADB_ALLOW_EMPTY_ROOT_PASSWORD": (_given, "MariaDB: root needs no password"),
     "POSTGRES_HOST_AUTH_METHOD": (lambda v: v.lower() == "trust", "PostgreSQL: nobody needs a password"),
     "ALLOW_EMPTY_PASSWORD": (_on, "no password is needed"),
     "ALLOW_ANONYMOUS_LOGIN": (_on, "no password is needed"),
-}  # fmt: skip
+}
 _PATHS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PERL5LIB", "RUBYLIB")
 _WRITABLE = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 _LESSER = ("DOCKER_CONTENT_TRUST", "COMPOSER_ALLOW_SUPERUSER", "RAILS_ENV", "ASPNETCORE_ENVIRONMENT")
 
 
 class WeakenedEnvironment(ConfigCheck):
-    """TLS verification switched off, debuggers left on, search paths that lead where others may write: in ENV they hold for every
-    program in the container, also for those that nobody thought of."""
+    """TLS verification switched off, debuggers left on, search paths that lead where others may write: in ENV they
+    hold for every program in the container, also for those that nobody thought of.
+    """
 
     id = "weakened-environment"
     title = "Variables weaken security"
     severity = Severity.HIGH
-    remedy = "take the ENV line out; for a private CA: COPY ca.crt /usr/local/share/ca-certificates/ and RUN update-ca-certificates"
+    remedy = (
+        "take the ENV line out; for a private CA: COPY ca.crt /usr/local/share/ca-certificates/ and RUN "
+        "update-ca-certificates"
+    )
     looks_at = "config.Env against known switches; relative and world-writable directories in search paths"
     cannot_see = "the same settings in files or on command lines; variables given when the container is started"
     article = ("Security",)

@@ -28,7 +28,9 @@ _SYSTEM = (
 
 
 class WorkingDirectory(ConfigCheck):
-    """A relative WORKDIR means something else with every base image; one in a system directory puts what a program writes there."""
+    """A relative WORKDIR means something else with every base image; one in a system directory puts what a program
+    writes there.
+    """
 
     id = "working-directory"
     title = "Working directory is relative or the system's"

@@ -15,8 +15,11 @@ _SYSTEM = ("etc", "usr", "bin", "sbin", "lib", "lib64", "boot", "root")
 
 
 class WorldWritableFiles(FilesCheck):
-    """With a file that anyone may write, the user whom an attacker became does not matter. A directory with the sticky bit is another
-    thing (``/tmp``). What stands below a directory that is writable itself is counted there."""
+    """With a file that anyone may write, the user whom an attacker became does not matter.
+
+    A directory with the sticky bit is another thing (``/tmp``). What stands below a directory that is writable
+    itself is counted there.
+    """
 
     id = "world-writable-files"
     title = "Writable by everyone"
@@ -68,6 +71,8 @@ def _is_writable(path: str, entry: FileEntry) -> bool:
 
 
 def _highest(path: str, directories: set[str]) -> str:
-    """The topmost of ``directories`` on the way to ``path``, all between being so too or not; itself where there is none."""
+    """The topmost of ``directories`` on the way to ``path``, all between being so too or not; itself where there is
+    none.
+    """
     parts = path.split("/")
     return next((top for n in range(1, len(parts)) if (top := "/".join(parts[:n])) in directories), path)

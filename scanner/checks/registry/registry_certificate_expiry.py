@@ -12,13 +12,19 @@ from scanner.model.posture import CertificateFact
 
 
 class CertificateExpiry(CertificateCheck):
-    """The day on which nobody can pull any more should surprise nobody. A certificate that was sent and that no client needs may have expired."""
+    """The day on which nobody can pull any more should surprise nobody.
+
+    A certificate that was sent and that no client needs may have expired.
+    """
 
     id = "registry-certificate-expiry"
     title = "Certificate has expired or soon will"
     severity = Severity.HIGH
     remedy = "renew the certificate, and let a machine renew it (ACME) from then on"
-    looks_at = "the validity of each certificate that leads from the server's to a trusted CA, against today and min_days from now"
+    looks_at = (
+        "the validity of each certificate that leads from the server's to a trusted CA, against today "
+        "and min_days from now"
+    )
     cannot_see = "certificates of CAs that are not sent; clients that know fewer CAs; whether renewal is arranged"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")

@@ -14,7 +14,9 @@ _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class CertificateName(RegistryCheck):
-    """The name by which the registry is reached must stand in the certificate's subjectAltName; the common name counts for nothing."""
+    """The name by which the registry is reached must stand in the certificate's subjectAltName; the common name
+    counts for nothing.
+    """
 
     id = "registry-certificate-name"
     title = "Certificate is another host's"
@@ -40,8 +42,9 @@ class CertificateName(RegistryCheck):
 
 
 def _fits(name: str, wanted: str) -> bool:
-    """As Go's ``Certificate.VerifyHostname`` and RFC 9525 section 6.3: what is an address fits an address of the SAN alone; labels are
-    compared without case; a wildcard is the whole left-most label and stands for one; only the wanted name may end in a dot.
+    """As Go's ``Certificate.VerifyHostname`` and RFC 9525 section 6.3: what is an address fits an address of the SAN
+    alone; labels are compared without case; a wildcard is the whole left-most label and stands for one; only the
+    wanted name may end in a dot.
 
     Other than in Go, and as in OpenSSL and browsers, ``*.com`` fits nothing.
     """
@@ -58,7 +61,10 @@ def _fits(name: str, wanted: str) -> bool:
 
 
 def _valid(labels: Sequence[str], *, pattern: bool) -> bool:
-    """Letters, digits, hyphens and (as is usual) underscores. Others, such as names that are not ASCII, are compared whole."""
+    """Letters, digits, hyphens and (as is usual) underscores.
+
+    Others, such as names that are not ASCII, are compared whole.
+    """
     return all(
         _LABEL.fullmatch(label) or (pattern and index == 0 and label == "*") for index, label in enumerate(labels)
     )

@@ -11,13 +11,19 @@ _GOOD = ("sha224", "sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-5
 
 
 class CertificateSignature(CertificateCheck):
-    """MD5 and SHA-1 in the signature of any certificate that a client needs. A root's own signature proves nothing, so it is left out."""
+    """MD5 and SHA-1 in the signature of any certificate that a client needs.
+
+    A root's own signature proves nothing, so it is left out.
+    """
 
     id = "registry-certificate-signature"
     title = "Weak signature"
     severity = Severity.HIGH
     remedy = "reissue the certificate with SHA-256 or better"
-    looks_at = "the hash in the signature of each certificate that leads from the server's to a trusted CA, but of self-signed CAs"
+    looks_at = (
+        "the hash in the signature of each certificate that leads from the server's to a trusted CA, "
+        "but of self-signed CAs"
+    )
     cannot_see = "signatures within the handshake"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")

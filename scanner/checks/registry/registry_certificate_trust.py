@@ -8,7 +8,10 @@ from scanner.model.posture import CertificateFact, TlsFacts
 
 
 class CertificateTrust(RegistryCheck):
-    """The chain must lead to a CA of the system or to one that was given. Whoever cannot verify it is taught to switch verification off."""
+    """The chain must lead to a CA of the system or to one that was given.
+
+    Whoever cannot verify it is taught to switch verification off.
+    """
 
     id = "registry-certificate-trust"
     title = "Certificate is not trusted"

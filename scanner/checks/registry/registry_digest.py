@@ -7,7 +7,10 @@ from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed,
 
 
 class DigestEnforced(RegistryCheck):
-    """Everything about images rests on digests. A registry that serves something under a digest which it cannot have breaks all of it."""
+    """Everything about images rests on digests.
+
+    A registry that serves something under a digest which it cannot have breaks all of it.
+    """
 
     id = "registry-digest"
     title = "Digests are not enforced"

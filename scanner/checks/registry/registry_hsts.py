@@ -14,7 +14,9 @@ _MAX_AGE = re.compile(r'(?:^|;)\s*max-age\s*=\s*"?(\d{1,12})"?\s*(?:;|$)', re.IG
 
 
 class Hsts(RegistryCheck):
-    """Registry clients do not heed it, but browsers on the same host's pages do: a first plain request can be led astray."""
+    """Registry clients do not heed it, but browsers on the same host's pages do: a first plain request can be led
+    astray.
+    """
 
     id = "registry-hsts"
     title = "No Strict-Transport-Security"

@@ -1,4 +1,6 @@
-"""The V1 API answers: images without digests (article: authentication and access controls; Docker dropped it in 2019)."""
+"""The V1 API answers: images without digests (article: authentication and access controls; Docker dropped it in
+2019).
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,10 @@ from scanner.model.posture import TlsFacts
 
 
 class OcspStapling(RegistryCheck):
-    """Without a stapled answer clients do not learn of a revocation. A certificate that names no responder has none to staple."""
+    """Without a stapled answer clients do not learn of a revocation.
+
+    A certificate that names no responder has none to staple.
+    """
 
     id = "registry-ocsp-stapling"
     title = "No stapled OCSP answer"

@@ -7,7 +7,10 @@ from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed,
 
 
 class PlainHttp(RegistryCheck):
-    """A registry that serves its API without TLS, beside TLS or instead of it. A redirect to https is as good as silence."""
+    """A registry that serves its API without TLS, beside TLS or instead of it.
+
+    A redirect to https is as good as silence.
+    """
 
     id = "registry-plain-http"
     title = "Answers plain HTTP"

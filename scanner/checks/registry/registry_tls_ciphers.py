@@ -8,7 +8,10 @@ from scanner.model.posture import TlsFacts
 
 
 class TlsCiphers(RegistryCheck):
-    """Suites without encryption or authentication, and those that are broken, when the server agrees to them. No TLS is weaker still."""
+    """Suites without encryption or authentication, and those that are broken, when the server agrees to them.
+
+    No TLS is weaker still.
+    """
 
     id = "registry-tls-ciphers"
     title = "Weak cipher suites"

@@ -11,7 +11,10 @@ from scanner.model.posture import Protocol, TlsFacts
 
 
 class TlsVersion(RegistryCheck):
-    """SSLv3, TLS 1.0 and 1.1 are broken or forbidden. A registry without any TLS fails too: it is older than all of them."""
+    """SSLv3, TLS 1.0 and 1.1 are broken or forbidden.
+
+    A registry without any TLS fails too: it is older than all of them.
+    """
 
     id = "registry-tls-version"
     title = "Old TLS, or none"

@@ -12,7 +12,10 @@ _SECOND_LEVEL = ("ac", "co", "com", "edu", "gov", "net", "or", "org")
 
 
 class TokenRealm(RegistryCheck):
-    """The realm is where clients take their passwords. It must be https, and on the registry's host or beside it in its domain."""
+    """The realm is where clients take their passwords.
+
+    It must be https, and on the registry's host or beside it in its domain.
+    """
 
     id = "registry-token-realm"
     title = "Token service is plain or a stranger's"
@@ -54,7 +57,9 @@ def _problems(realm: str, name: str) -> Iterator[Evidence]:
 
 
 def _belongs(host: str, name: str) -> bool:
-    """The same host, one below it, or one in the domain that its name stands in (registry.example.com, auth.example.com)."""
+    """The same host, one below it, or one in the domain that its name stands in (registry.example.com,
+    auth.example.com).
+    """
     if host == name or host.endswith(f".{name}"):
         return True
     domain = name.partition(".")[2]

@@ -24,7 +24,10 @@ _HOLES = (
 
 
 class RegistryVersion(RegistryCheck):
-    """Few registries say their version, so a version that is not told is unknown. Severity is that of the hole, high, where one is found."""
+    """Few registries say their version, so a version that is not told is unknown.
+
+    Severity is that of the hole, high, where one is found.
+    """
 
     id = "registry-version"
     title = "Version with known holes"

@@ -10,11 +10,25 @@ from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Outcome, Passed, Severity
 from scanner.model.workload import Workload
 
-# What Docker gives by default, which CIS Docker 5.4 allows to add, and the list of the Pod Security Standards, which has no NET_RAW.
+# What Docker gives by default, which CIS Docker 5.4 allows to add, and the list of the Pod Security Standards, which
+# has no NET_RAW.
 _KUBERNETES = frozenset(
-    ("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
-     "SETPCAP", "SETUID", "SYS_CHROOT")
-)  # fmt: skip
+    (
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
+    )
+)
 _DOCKER = _KUBERNETES | {"NET_RAW"}
 
 

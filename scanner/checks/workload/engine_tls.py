@@ -30,7 +30,8 @@ class EngineTls(EngineCheck):
                 (
                     evidence(
                         workload,
-                        f"it listens on {', '.join(engine.tcp_hosts)} without verifying clients: anybody who reaches it is root",
+                        f"it listens on {', '.join(engine.tcp_hosts)} without verifying clients: anybody who "
+                        "reaches it is root",
                         "tcp_hosts",
                     ),
                 )

@@ -42,7 +42,8 @@ class ImagePullPolicy(ContainerCheck):
             workload,
             evidence(
                 workload,
-                f"imagePullPolicy is {policy} and the image is a tag: nodes may run different images, and anybody on the node can use it",
+                f"imagePullPolicy is {policy} and the image is a tag: nodes may run different images, and "
+                "anybody on the node can use it",
                 "image_pull_policy",
             ),
         )

@@ -15,7 +15,10 @@ from scanner.model.workload import Workload
 
 
 def _looks_immutable(tag: str) -> bool:
-    """Whether a tag names one build: a version with a point, a date, or a commit. A branch, a major version or ``latest`` moves."""
+    """Whether a tag names one build: a version with a point, a date, or a commit.
+
+    A branch, a major version or ``latest`` moves.
+    """
     return re.search(r"\d+\.\d+|\d{8}|[0-9a-f]{7,64}$", tag) is not None
 
 
@@ -34,7 +37,10 @@ class MutableImageTag(ContainerCheck):
         "ecs": '"image": "registry.example.com/app@sha256:…"',
         "marathon": '"image": "registry.example.com/app@sha256:…"',
     }
-    looks_at = "whether the image is named by digest, or by a tag that names one build (a version with a point, a date, a commit)"
+    looks_at = (
+        "whether the image is named by digest, or by a tag that names one build (a version with a "
+        "point, a date, a commit)"
+    )
     cannot_see = "whether the registry forbids moving tags"
     cis = ("5.28",)
     trivy = ("KSV-0013",)

@@ -27,7 +27,10 @@ class SecretsInEnvironment(ContainerCheck):
         "ecs": '"secrets": [{"name": …, "valueFrom": "arn:…"}]',
         "marathon": '"env": {"PASSWORD": {"secret": "name"}}',
     }
-    looks_at = "names and values of variables: a name of a secret with a value of its own, a private key, a token of a known shape, a URL with a password"
+    looks_at = (
+        "names and values of variables: a name of a secret with a value of its own, a private key, a "
+        "token of a known shape, a URL with a password"
+    )
     cannot_see = "secrets under names that tell nothing"
     cis = ("7.4",)
     trivy = ("KSV-0109",)

@@ -27,7 +27,10 @@ class SensitiveHostMounts(ContainerCheck):
         "ecs": "use an EFS or Docker volume",
         "marathon": "use a persistent volume",
     }
-    looks_at = "bind mounts of /, /boot, /dev, /etc, /lib, /proc, /sys, /usr, /var/lib/docker, /var/lib/kubelet, /root, /home, and what lies under them"
+    looks_at = (
+        "bind mounts of /, /boot, /dev, /etc, /lib, /proc, /sys, /usr, /var/lib/docker, "
+        "/var/lib/kubelet, /root, /home, and what lies under them"
+    )
     cannot_see = "symbolic links on the host"
     cis = ("5.6",)
     trivy = ("KSV-0121",)

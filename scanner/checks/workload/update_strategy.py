@@ -23,7 +23,8 @@ class UpdateStrategy(ContainerCheck):
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "strategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}",
         "compose": "deploy: {update_config: {parallelism: 1, order: start-first, failure_action: rollback}}",
-        "swarm": "docker service update --update-parallelism 1 --update-order start-first --update-failure-action rollback",
+        "swarm": "docker service update --update-parallelism 1 --update-order start-first "
+        "--update-failure-action rollback",
         "ecs": '"deploymentConfiguration": {"minimumHealthyPercent": 100, "maximumPercent": 200}',
         "marathon": '"upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 0.2}',
     }

@@ -1,7 +1,7 @@
 """The sigstore instance behind keyless signatures and transparency logs, as a trust root describes it.
 
-Each part has a period for which it is trusted (``validFor`` of trusted_root.json). A log whose key was stolen is retired by ending
-its period: what the key signs after that must not count, although the signature itself verifies.
+Each part has a period for which it is trusted (``validFor`` of trusted_root.json). A log whose key was stolen is
+retired by ending its period: what the key signs after that must not count, although the signature itself verifies.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Log:
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority (its certificates are all trust anchors), or a timestamp authority (signing certificate first)."""
+    """A certificate authority (its certificates are all trust anchors), or a timestamp authority (signing
+    certificate first).
+    """
 
     certificates: tuple[x509.Certificate, ...]
     period: Period = ALWAYS

@@ -1,4 +1,6 @@
-"""Whom to trust for cosign signatures: the document of a trust root, validated once and parsed into keys and certificates."""
+"""Whom to trust for cosign signatures: the document of a trust root, validated once and parsed into keys and
+certificates.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,10 @@ class Document(BaseModel):
 
 @dataclass(frozen=True)
 class CosignTrust:
-    """A parsed document. ``keys``: name and key; two names of one key are one signer. ``root``: sigstore's own form, where it was given."""
+    """A parsed document.
+
+    ``keys``: name and key; two names of one key are one signer. ``root``: sigstore's own form, where it was given.
+    """
 
     keys: tuple[tuple[str, PublicKey], ...]
     identities: tuple[Identity, ...]

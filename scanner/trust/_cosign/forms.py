@@ -1,4 +1,6 @@
-"""The forms in which cosign stores a signature: a layer with annotations, a DSSE envelope with annotations, a sigstore bundle."""
+"""The forms in which cosign stores a signature: a layer with annotations, a DSSE envelope with annotations, a
+sigstore bundle.
+"""
 
 from __future__ import annotations
 
@@ -138,7 +140,10 @@ def parse_bundle(data: bytes) -> Signed:
 
 
 def _without_null(value: object) -> object:
-    """Protobuf's JSON (protobuf.dev/programming-guides/json): null is a member that is not there. The signed payload is a text in it."""
+    """Protobuf's JSON (protobuf.dev/programming-guides/json): null is a member that is not there.
+
+    The signed payload is a text in it.
+    """
     if isinstance(value, dict):
         return {name: _without_null(item) for name, item in value.items() if item is not None}
     return [_without_null(item) for item in value] if isinstance(value, list) else value

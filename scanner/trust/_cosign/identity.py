@@ -23,7 +23,10 @@ Text = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Identity(BaseModel):
-    """A keyless signer: who (subject) according to whom (issuer). Both are needed; an expression must match the whole text."""
+    """A keyless signer: who (subject) according to whom (issuer).
+
+    Both are needed; an expression must match the whole text.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,5 @@
-"""A sigstore instance by its trusted root (``trusted_root.json``): its authorities, and keyless bundles verified by the sigstore library.
+"""A sigstore instance by its trusted root (``trusted_root.json``): its authorities, and keyless bundles verified by
+the sigstore library.
 
 Offline: everything that verification needs is in the bundle and in the trusted root.
 """
@@ -52,8 +53,11 @@ _UNREADABLE = (
 
 
 def bundled_root() -> str:
-    """The root of sigstore's public instance as our version of the library carries it. Read as data: the library's own loader keeps a
-    cache in the home directory, which whoever owns that directory could change."""
+    """The root of sigstore's public instance as our version of the library carries it.
+
+    Read as data: the library's own loader keeps a cache in the home directory, which whoever owns that directory
+    could change.
+    """
     return files("sigstore._store").joinpath(_PUBLIC, "trusted_root.json").read_text("utf-8")
 
 
@@ -70,8 +74,9 @@ def load_root(text: str) -> TrustedRoot:
 
 
 def authorities_of(root: TrustedRoot) -> Authorities:
-    """Its certificate authorities and logs, each with its period, for what the library does not verify: classic signatures, keyed
-    ones in a log, and when a log or an authority was trusted. Raises ValueError."""
+    """Its certificate authorities and logs, each with its period, for what the library does not verify: classic
+    signatures, keyed ones in a log, and when a log or an authority was trusted. Raises ValueError.
+    """
     message = root._inner
     return Authorities(
         fulcio=tuple(map(_authority, message.certificate_authorities)),
@@ -117,7 +122,8 @@ class _OneOf:
 
 
 def verify_bundle(bundle: bytes, root: TrustedRoot, identities: Sequence[Identity]) -> Who:
-    """Who signed the bundle's DSSE envelope: certificate, SCT, log proofs (Rekor v1 and v2), times and identity all hold.
+    """Who signed the bundle's DSSE envelope: certificate, SCT, log proofs (Rekor v1 and v2), times and identity all
+    hold.
 
     Nothing is said of what the envelope holds. Raises SignatureRefused.
     """
@@ -141,8 +147,9 @@ def verify_bundle(bundle: bytes, root: TrustedRoot, identities: Sequence[Identit
 
 
 def _check_periods(bundle: Bundle, times: Sequence[datetime], trusted: Authorities) -> None:
-    """Log, certificate authority and CT log were trusted when the bundle was signed: the library compares only the periods of
-    timestamp authorities with the time of the signature. Raises SignatureRefused."""
+    """Log, certificate authority and CT log were trusted when the bundle was signed: the library compares only the
+    periods of timestamp authorities with the time of the signature. Raises SignatureRefused.
+    """
     named = bundle.log_entry._inner.log_id.key_id.hex()
     log = trusted.rekor.get(named)
     if log is None:  # the library tries every key for an id that it does not know

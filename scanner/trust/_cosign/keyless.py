@@ -1,4 +1,5 @@
-"""Certificates that lived ten minutes: who signed, according to whom, and that the signature was made while the certificate lived.
+"""Certificates that lived ten minutes: who signed, according to whom, and that the signature was made while the
+certificate lived.
 
 Extensions: https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
 """
@@ -42,7 +43,9 @@ def check_certificate(
     authorities: Sequence[Authority],
     times: Sequence[datetime],
 ) -> tuple[x509.Certificate, ...]:
-    """A chain to the certificate authority at every established time, for code signing. Raises SignatureRefused(reason="certificate").
+    """A chain to the certificate authority at every established time, for code signing.
+
+    Raises SignatureRefused(reason="certificate").
 
     The clock has no say: the certificate is long expired when anybody looks.
     """
@@ -70,8 +73,9 @@ def _path(
 
 
 def check_sct(path: Sequence[x509.Certificate], logs: Mapping[str, Log]) -> None:
-    """RFC 6962 section 3.2: a certificate transparency log saw the certificate while we trusted that log. Without known logs nothing
-    is asked.
+    """RFC 6962 section 3.2: a certificate transparency log saw the certificate while we trusted that log.
+
+    Without known logs nothing is asked.
 
     Raises SignatureRefused(reason="certificate").
     """
@@ -101,7 +105,10 @@ def _signed_by_log(sct: SignedCertificateTimestamp, leaf: x509.Certificate, issu
 
 
 def check_identity(certificate: x509.Certificate, identities: Sequence[Identity]) -> Who:
-    """The certificate is one of ``identities``: issuer and subject both. Raises SignatureRefused: identity, malformed."""
+    """The certificate is one of ``identities``: issuer and subject both.
+
+    Raises SignatureRefused: identity, malformed.
+    """
     issuer, subjects = _issuer(certificate), _subjects(certificate)
     for subject in subjects:
         if any(identity.matches(issuer, subject) for identity in identities):

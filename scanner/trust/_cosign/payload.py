@@ -34,14 +34,20 @@ class Envelope:
 
     @property
     def signed_bytes(self) -> bytes:
-        """PAE: what the signature is over. Never the bare payload: that would let a signature stand for another type."""
+        """PAE: what the signature is over.
+
+        Never the bare payload: that would let a signature stand for another type.
+        """
         kind = self.payload_type.encode()
         return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(self.payload), self.payload)
 
 
 @dataclass(frozen=True)
 class Statement:
-    """An in-toto statement about the image. ``fields``: the predicate's scalars by dotted path; ``truncated``: not all of them."""
+    """An in-toto statement about the image.
+
+    ``fields``: the predicate's scalars by dotted path; ``truncated``: not all of them.
+    """
 
     predicate_type: str
     fields: tuple[tuple[str, str], ...]
@@ -67,7 +73,9 @@ def parse_envelope(value: object) -> Envelope:
 
 
 def check_simple_signing(payload: bytes, digest: Digest) -> Mapping[str, Any]:
-    """The claims (``optional``) of a simple signing payload about ``digest``. Raises SignatureRefused: malformed, payload.
+    """The claims (``optional``) of a simple signing payload about ``digest``.
+
+    Raises SignatureRefused: malformed, payload.
 
     ``critical.identity.docker-reference`` is not compared: cosign writes whatever name the image was pushed under.
     """
@@ -103,7 +111,10 @@ def check_statement(payload: bytes, digest: Digest) -> Statement:
 
 
 def check_annotations(claims: Mapping[str, Any], wanted: tuple[tuple[str, str], ...]) -> None:
-    """Every wanted annotation stands in the signed claims with exactly that value. Raises SignatureRefused(reason="annotations")."""
+    """Every wanted annotation stands in the signed claims with exactly that value.
+
+    Raises SignatureRefused(reason="annotations").
+    """
     for name, value in wanted:
         if claims.get(name) != value:
             shown = clean_text(str(claims.get(name, "nothing")), 100)
@@ -111,7 +122,9 @@ def check_annotations(claims: Mapping[str, Any], wanted: tuple[tuple[str, str], 
 
 
 def flatten(predicate: object) -> tuple[tuple[tuple[str, str], ...], bool]:
-    """The scalars of a predicate by dotted path, those nearest to its top first; the second value tells that some are missing."""
+    """The scalars of a predicate by dotted path, those nearest to its top first; the second value tells that some
+    are missing.
+    """
     found: list[tuple[str, str]] = []
     queue: deque[tuple[str, object, int]] = deque([("", predicate, 0)])
     cut = False

@@ -1,7 +1,8 @@
 """Rekor's promise (signed entry timestamp) and the entry it promises: both must be about this very signature.
 
-A true entry of somebody else's signature is the classic attack, so the body is compared with payload, signature and signer.
-Inclusion proofs of Rekor v2, which promises nothing, are verified by the sigstore library for keyless bundles only.
+A true entry of somebody else's signature is the classic attack, so the body is compared with payload, signature and
+signer. Inclusion proofs of Rekor v2, which promises nothing, are verified by the sigstore library for keyless
+bundles only.
 """
 
 from __future__ import annotations
@@ -118,7 +119,10 @@ def check_promise(entry: LogEntry, logs: Mapping[str, Log]) -> None:
 
 
 def check_entry(entry: LogEntry, signing: Signing) -> None:
-    """The promised entry is about this payload, this signature and this signer. Raises SignatureRefused(reason="tlog")."""
+    """The promised entry is about this payload, this signature and this signer.
+
+    Raises SignatureRefused(reason="tlog").
+    """
     body = _object(decode_base64(entry.body, "the log entry"), "the log entry")
     kind = (body.get("kind"), body.get("apiVersion"))
     check = _KINDS.get(kind)
@@ -128,7 +132,10 @@ def check_entry(entry: LogEntry, signing: Signing) -> None:
 
 
 def is_in_toto(entry: LogEntry) -> bool:
-    """Whether the entry says that it is of the kind ``intoto`` 0.0.2. Raises SignatureRefused for one that cannot be read."""
+    """Whether the entry says that it is of the kind ``intoto`` 0.0.2.
+
+    Raises SignatureRefused for one that cannot be read.
+    """
     body = _object(decode_base64(entry.body, "the log entry"), "the log entry")
     return (body.get("kind"), body.get("apiVersion")) == ("intoto", "0.0.2")
 

@@ -27,8 +27,10 @@ _MAX_TIMESTAMPS = 4
 
 
 class Material(Protocol):
-    """What comes with a signature to verify it by; nobody signed it. Each member is read when it is needed and may raise
-    SignatureRefused: rubbish that nobody asks for does no harm."""
+    """What comes with a signature to verify it by; nobody signed it.
+
+    Each member is read when it is needed and may raise SignatureRefused: rubbish that nobody asks for does no harm.
+    """
 
     @property
     def certificate(self) -> x509.Certificate | None: ...
@@ -45,8 +47,11 @@ class Material(Protocol):
 
 @dataclass(frozen=True)
 class Signed:
-    """A signature as it was found, nothing of it believed. ``statement``: the payload is an in-toto statement, else simple signing.
-    ``bundle``: the whole sigstore bundle, where that is what it was."""
+    """A signature as it was found, nothing of it believed.
+
+    ``statement``: the payload is an in-toto statement, else simple signing. ``bundle``: the whole sigstore bundle,
+    where that is what it was.
+    """
 
     payload: bytes
     signed_bytes: bytes
@@ -72,7 +77,10 @@ class Accepted:
 
 
 def verify_one(signed: Signed, trust: CosignTrust, digest: Digest) -> Accepted:
-    """Whoever signed ``digest`` by ``signed``. Raises SignatureRefused with the first step that failed as its reason."""
+    """Whoever signed ``digest`` by ``signed``.
+
+    Raises SignatureRefused with the first step that failed as its reason.
+    """
     key, signature, name = find_signer(signed, trust)  # 1
     if name is None:
         who, logged = _keyless(signed, signature, key, trust)
@@ -90,8 +98,11 @@ def verify_one(signed: Signed, trust: CosignTrust, digest: Digest) -> Accepted:
 
 
 def _keyless(signed: Signed, signature: bytes, key: PublicKey, trust: CosignTrust) -> tuple[Who, datetime | None]:
-    """A bundle of a sigstore instance goes to sigstore's own verifier; everything else through our steps. So does a bundle with a log
-    entry of the older kind ``intoto``, of which the library believes no time: what older cosign attested stays verifiable."""
+    """A bundle of a sigstore instance goes to sigstore's own verifier; everything else through our steps.
+
+    So does a bundle with a log entry of the older kind ``intoto``, of which the library believes no time: what older
+    cosign attested stays verifiable.
+    """
     if signed.bundle and trust.root is not None and not any(map(is_in_toto, signed.material.entries)):
         from scanner.trust._cosign.instance import verify_bundle
 
@@ -102,7 +113,8 @@ def _keyless(signed: Signed, signature: bytes, key: PublicKey, trust: CosignTrus
 
 
 def find_signer(signed: Signed, trust: CosignTrust) -> tuple[PublicKey, bytes, str | None]:
-    """Step 1: a key that verifies the signature: one of the trusted ones with its name, or that of the certificate (keyless: None).
+    """Step 1: a key that verifies the signature: one of the trusted ones with its name, or that of the certificate
+    (keyless: None).
 
     The object never says which key it is, and a hint proves nothing: all are tried.
     """
@@ -121,7 +133,10 @@ def find_signer(signed: Signed, trust: CosignTrust) -> tuple[PublicKey, bytes, s
 
 
 def check_log(signed: Signed, signing: Signing, trust: CosignTrust, *, keyless: bool) -> datetime | None:
-    """Step 2: when the log saw this signature; None where nobody asks. Keyless asks, unless a timestamp is to tell the time."""
+    """Step 2: when the log saw this signature; None where nobody asks.
+
+    Keyless asks, unless a timestamp is to tell the time.
+    """
     wanted = trust.log_required or (keyless and not trust.authorities.tsa)
     if not wanted and not (keyless and trust.authorities.rekor):
         return None
@@ -141,7 +156,9 @@ def check_log(signed: Signed, signing: Signing, trust: CosignTrust, *, keyless: 
 
 
 def check_keyless(signed: Signed, signature: bytes, trust: CosignTrust, logged: datetime | None) -> Who:
-    """Step 3: the certificate is of the authority, was valid when the signature was made, was seen by a log, and is one of the identities."""
+    """Step 3: the certificate is of the authority, was valid when the signature was made, was seen by a log, and is
+    one of the identities.
+    """
     assert signed.material.certificate is not None
     times = [logged] if logged else []
     if signed.material.timestamps and trust.authorities.tsa:
@@ -169,9 +186,12 @@ def check_timestamps(signed: Signed, signature: bytes, trust: CosignTrust) -> Ti
 
 
 def check_payload(signed: Signed, digest: Digest) -> tuple[str, Mapping[str, Any], tuple[tuple[str, str], ...], bool]:
-    """Step 4: what was signed is this image. Predicate type (empty for a signature), claims, fields of the predicate, whether cut.
+    """Step 4: what was signed is this image.
 
-    The predicate type decides what a statement is: any attestation by the same key would otherwise pass for a signature.
+    Predicate type (empty for a signature), claims, fields of the predicate, whether cut.
+
+    The predicate type decides what a statement is: any attestation by the same key would otherwise pass for a
+    signature.
     """
     if not signed.statement:
         return "", check_simple_signing(signed.payload, digest), (), False

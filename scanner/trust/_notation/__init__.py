@@ -1,4 +1,7 @@
-"""Notary Project signatures: trust policies, envelopes, certificate chains. Bytes, trust and a clock in, verdict out.
+"""Notary Project signatures: trust policies, envelopes, certificate chains.
 
-Specifications: https://github.com/notaryproject/specifications, signature-specification.md and trust-store-trust-policy.md.
+Bytes, trust and a clock in, verdict out.
+
+Specifications: https://github.com/notaryproject/specifications, signature-specification.md and
+trust-store-trust-policy.md.
 """

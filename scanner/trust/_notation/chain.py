@@ -1,5 +1,6 @@
-"""The certificate chain inside an envelope (signature-specification.md, certificate requirements): what it must look like, whom it
-belongs to. That it is trusted is another question: ``check_authenticity``."""
+"""The certificate chain inside an envelope (signature-specification.md, certificate requirements): what it must look
+like, whom it belongs to. That it is trusted is another question: ``check_authenticity``.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The two envelopes of a Notation signature, JWS and COSE, read as strictly as they are specified.
 
-signature-specification.md, signature-envelope-jws.md, signature-envelope-cose.md. Both become one ``Envelope``; that the signature
-over it verifies is checked by ``check_integrity``, with the algorithm that the key dictates and never the one that the envelope would like.
+signature-specification.md, signature-envelope-jws.md, signature-envelope-cose.md. Both become one ``Envelope``; that
+the signature over it verifies is checked by ``check_integrity``, with the algorithm that the key dictates and never
+the one that the envelope would like.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ _ALGORITHMS: Mapping[tuple[str, int], tuple[str, int, hashes.HashAlgorithm]] = {
 
 @dataclass(frozen=True)
 class Envelope:
-    """An envelope that was read, its signature not yet verified. ``chain``: leaf first. Times that are not there are None."""
+    """An envelope that was read, its signature not yet verified.
+
+    ``chain``: leaf first. Times that are not there are None.
+    """
 
     media_type: str
     alg: Alg
@@ -83,7 +87,10 @@ def parse_envelope(data: bytes, media_type: str) -> Envelope:
 
 
 def check_integrity(envelope: Envelope) -> None:
-    """The leaf's key made the signature, with the algorithm it dictates. Raises SignatureRefused: signature, certificate."""
+    """The leaf's key made the signature, with the algorithm it dictates.
+
+    Raises SignatureRefused: signature, certificate.
+    """
     key = certificate_key(envelope.chain[0])
     kind = "rsa" if isinstance(key, rsa.RSAPublicKey) else "ec" if isinstance(key, ec.EllipticCurvePublicKey) else ""
     size = key.key_size if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else 0
@@ -233,14 +240,19 @@ def _envelope(
 
 
 def _check_apart(protected: Mapping[Any, object], unprotected: Mapping[Any, object]) -> None:
-    """No header in both (RFC 7515 section 4, RFC 9052 section 3): two readers would take two values. ``crit`` is always signed."""
+    """No header in both (RFC 7515 section 4, RFC 9052 section 3): two readers would take two values.
+
+    ``crit`` is always signed.
+    """
     if protected.keys() & unprotected.keys() or {"crit", _CRIT} & unprotected.keys():
         raise _malformed("a header is both signed and unsigned, or crit is unsigned")
 
 
 def _check_critical(critical: object, headers: Mapping[Any, object]) -> None:
-    """Every critical header is there and one that we understand; those that must be critical are. A verification plug-in, which is
-    announced by a critical header, is one that we do not have."""
+    """Every critical header is there and one that we understand; those that must be critical are.
+
+    A verification plug-in, which is announced by a critical header, is one that we do not have.
+    """
     if not isinstance(critical, list | tuple) or not all(type(name) in (int, str) for name in critical):
         raise _malformed("crit must be a list of header names")
     names = set(critical)

@@ -1,6 +1,7 @@
 """Whom to trust for Notation signatures: a trust policy in its standard format and the trust stores that it names.
 
-trust-store-trust-policy.md. The document of a trust root holds both: ``trustpolicy`` and ``stores`` (PEM certificates by type:name).
+trust-store-trust-policy.md. The document of a trust root holds both: ``trustpolicy`` and ``stores`` (PEM
+certificates by type:name).
 """
 
 from __future__ import annotations
@@ -155,7 +156,10 @@ class NotationTrust:
     stores: Mapping[str, tuple[x509.Certificate, ...]]
 
     def policy_for(self, name: str) -> Policy:
-        """The policy whose scope is the repository, else the global one. Raises SignatureRefused(reason="policy"): no policy, no trust."""
+        """The policy whose scope is the repository, else the global one.
+
+        Raises SignatureRefused(reason="policy"): no policy, no trust.
+        """
         asked = self.document.scope or name
         every = self.document.trustpolicy.trustPolicies
         found = next((p for p in every if asked in p.registryScopes), None) or next(
@@ -176,7 +180,10 @@ class NotationTrust:
         )
 
     def certificates(self, policy: Policy, kind: str) -> tuple[x509.Certificate, ...]:
-        """Those of the policy's stores of a kind. A ``ca`` never stands in for a ``signingAuthority``, nor the other way round."""
+        """Those of the policy's stores of a kind.
+
+        A ``ca`` never stands in for a ``signingAuthority``, nor the other way round.
+        """
         named = [name for name in policy.stores if name.partition(":")[0] == kind]
         return tuple(certificate for name in named for certificate in self.stores.get(name, ()))
 
@@ -223,7 +230,8 @@ def _identities(values: tuple[str, ...]) -> tuple[Attributes, ...] | None:
 
 
 def parse_name(text: str) -> dict[str, str]:
-    """The attributes of a distinguished name (RFC 4514), parsed and never compared as text: a value may hold ``, CN=…``.
+    """The attributes of a distinguished name (RFC 4514), parsed and never compared as text: a value may hold ``,
+    CN=…``.
 
     Raises UnsoundTrust for what is none, an attribute given twice, or one of several values.
     """

@@ -22,8 +22,11 @@ _MAX_PAYLOAD = 64 << 10
 
 @dataclass(frozen=True)
 class Accepted:
-    """A signature that counts. ``expires``: when it stops to, by what the policy enforces; None: never by time alone. ``notes``: what
-    the policy only logs, and what was not checked."""
+    """A signature that counts.
+
+    ``expires``: when it stops to, by what the policy enforces; None: never by time alone. ``notes``: what the policy
+    only logs, and what was not checked.
+    """
 
     leaf: x509.Certificate
     expires: datetime | None
@@ -33,7 +36,10 @@ class Accepted:
 def verify_one(
     data: bytes, media_type: str, artifact: Descriptor, trust: NotationTrust, policy: Policy, now: datetime
 ) -> Accepted:
-    """Whoever signed ``artifact`` by the envelope ``data``. Raises SignatureRefused with the first enforced step that failed."""
+    """Whoever signed ``artifact`` by the envelope ``data``.
+
+    Raises SignatureRefused with the first enforced step that failed.
+    """
     envelope = parse_envelope(data, media_type)  # 1
     check_integrity(envelope)  # 2
     check_payload(envelope.payload, artifact)  # 3
@@ -104,11 +110,12 @@ def check_expiry(envelope: Envelope, now: datetime) -> None:
 
 
 def check_time(envelope: Envelope, trust: NotationTrust, policy: Policy, now: datetime) -> None:
-    """Step 8: every certificate of the chain was valid when the signature was made, as far as somebody trusted tells when that was.
+    """Step 8: every certificate of the chain was valid when the signature was made, as far as somebody trusted tells
+    when that was.
 
-    By a signing authority: at the time it vouches for. With a ``tsa`` store in the policy: over the range of the timestamp, which must
-    then be there, or need be only once a certificate has expired. Otherwise nobody knows, so all must be valid now.
-    Raises SignatureRefused: expired, certificate, timestamp.
+    By a signing authority: at the time it vouches for. With a ``tsa`` store in the policy: over the range of the
+    timestamp, which must then be there, or need be only once a certificate has expired. Otherwise nobody knows, so
+    all must be valid now. Raises SignatureRefused: expired, certificate, timestamp.
     """
     if envelope.authentic_time is not None:
         return _all_valid(envelope.chain, envelope.authentic_time, "at the authentic signing time")

@@ -1,7 +1,9 @@
-"""Whom to believe about a repository's root: pinned certificate ids, a CA, root keys, a whole root.json, or the first root seen.
+"""Whom to believe about a repository's root: pinned certificate ids, a CA, root keys, a whole root.json, or the
+first root seen.
 
-Whatever the anchor, the certificate must name the repository. Docker uses one root key for all of a user's repositories, so the name is
-the only thing that keeps a server from answering for one repository with another's complete, valid metadata.
+Whatever the anchor, the certificate must name the repository. Docker uses one root key for all of a user's
+repositories, so the name is the only thing that keeps a server from answering for one repository with another's
+complete, valid metadata.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ from scanner.trust.base import SignatureRefused
 
 _WEAK = (hashes.MD5, hashes.SHA1)
 _GRACE = timedelta(days=1)  # clocks of signers are not always right
-# Notary itself asks Go for serverAuth here, so that even the codeSigning certificates that it makes are refused. Code signing is what
-# these certificates are for.
+# Notary itself asks Go for serverAuth here, so that even the codeSigning certificates that it makes are refused. Code
+# signing is what these certificates are for.
 _USAGES = {
     ExtendedKeyUsageOID.CODE_SIGNING,
     ExtendedKeyUsageOID.SERVER_AUTH,
@@ -89,7 +91,10 @@ def anchor_of(document: Mapping[str, Any]) -> Anchor:
 
 
 def load_public_key(text: str) -> bytes:
-    """The SubjectPublicKeyInfo of a public key in PEM. Raises ValueError for a kind or strength that is never accepted."""
+    """The SubjectPublicKeyInfo of a public key in PEM.
+
+    Raises ValueError for a kind or strength that is never accepted.
+    """
     return spki(_pki.load_public_key(text))
 
 
@@ -189,7 +194,8 @@ def begin(anchor: Anchor, root: Root, gun: str, now: datetime) -> None:
 def follow(old: Root, new: Root, gun: str, now: datetime) -> None:
     """Trust a root because the one before says so: signed as the old one demands, and as it demands itself.
 
-    The old root's certificates may have expired; the new one's may not. Raises SignatureRefused(reason="root_untrusted").
+    The old root's certificates may have expired; the new one's may not. Raises
+    SignatureRefused(reason="root_untrusted").
     """
     try:
         verify_role(new.document, old.roles["root"])
@@ -246,15 +252,20 @@ def _advice(anchor: Anchor, leaves: Leaves) -> str:
             continue
         bare = key_id(leaf.key.type.removesuffix("-x509"), spki(public))
         if bare in anchor.ids:
-            return f"the id that is pinned is the bare key's (the private key's file name); pin the certificate's: {leaf.key.id}"
+            return (
+                "the id that is pinned is the bare key's (the private key's file name); pin the "
+                f"certificate's: {leaf.key.id}"
+            )
     return ""
 
 
 def issued_by(
     leaf: x509.Certificate, bundle: Sequence[x509.Certificate], authorities: Iterable[x509.Certificate], now: datetime
 ) -> bool:
-    """Whether a chain leads from the leaf over certificates of its bundle to one of the authorities (RFC 5280 section 6, without
-    policies: a certificate with a critical extension that we do not understand issues nothing)."""
+    """Whether a chain leads from the leaf over certificates of its bundle to one of the authorities (RFC 5280
+    section 6, without policies: a certificate with a critical extension that we do not understand issues
+    nothing).
+    """
     return _chain((leaf,), tuple(bundle), tuple(authorities), now)
 
 

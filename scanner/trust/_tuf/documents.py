@@ -45,8 +45,11 @@ def malformed(what: str, why: str) -> SignatureRefused:
 
 
 def canonical(value: Any) -> bytes:
-    """Canonical JSON (OLPC form): what is signed. Members sorted by their UTF-8 bytes (which is code point order), no blanks, and in
-    strings only quote and backslash escaped: what Python's writer escapes beyond that is put back as it was."""
+    """Canonical JSON (OLPC form): what is signed.
+
+    Members sorted by their UTF-8 bytes (which is code point order), no blanks, and in strings only quote and
+    backslash escaped: what Python's writer escapes beyond that is put back as it was.
+    """
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return _ESCAPE.sub(_unescaped, text).encode()
 
@@ -113,7 +116,10 @@ def parse_time(value: Any, what: str) -> datetime:
 
 @dataclass(frozen=True)
 class Key:
-    """A public key under the id that its content gives it. ``public`` None: of a kind that we cannot use, so it never counts."""
+    """A public key under the id that its content gives it.
+
+    ``public`` None: of a kind that we cannot use, so it never counts.
+    """
 
     id: str
     type: str
@@ -330,7 +336,10 @@ def _parse_signatures(value: Any, what: str) -> tuple[Signature, ...]:
 
 
 def signing_keys(document: Document, role: Role) -> tuple[Key, ...]:
-    """The role's keys that truly signed, each public key once. A key counts only under the id that its content gives it."""
+    """The role's keys that truly signed, each public key once.
+
+    A key counts only under the id that its content gives it.
+    """
     found: dict[bytes, Key] = {}
     for signature in document.signatures:
         key = role.keys.get(signature.keyid)
@@ -386,7 +395,10 @@ def parse_root(data: bytes, limit: int, name: str = "root") -> Root:
 
 @dataclass(frozen=True)
 class Delegation:
-    """A role that a targets document hands tags to. ``paths`` are prefixes, a tuple for each level above: all must allow a tag."""
+    """A role that a targets document hands tags to.
+
+    ``paths`` are prefixes, a tuple for each level above: all must allow a tag.
+    """
 
     role: Role
     paths: tuple[tuple[str, ...], ...]
@@ -413,7 +425,10 @@ class Targets:
         return tag in self.entries and (self.covers is None or self.covers.covers(tag))
 
     def digest(self, tag: str) -> str:
-        """The digest that the entry gives. Raises SignatureRefused(reason="bad_target") for an entry without a usable sha256."""
+        """The digest that the entry gives.
+
+        Raises SignatureRefused(reason="bad_target") for an entry without a usable sha256.
+        """
         try:
             return f"sha256:{parse_meta(self.entries[tag], self.role).hex}"
         except SignatureRefused as error:

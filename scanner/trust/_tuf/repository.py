@@ -1,5 +1,6 @@
-"""A repository's update order and its answers, as generators: each ``yield`` asks for a file by name, what is sent back are its bytes, or
-None where the server says that it has none. Whoever drives them does the fetching (``drive``).
+"""A repository's update order and its answers, as generators: each ``yield`` asks for a file by name, what is sent
+back are its bytes, or None where the server says that it has none. Whoever drives them does the fetching
+(``drive``).
 
 Steps are numbered as in the TUF specification's client workflow (section 5), where Notary has them.
 """
@@ -170,8 +171,9 @@ def verify(
 ) -> Steps[tuple[Answer, Repository]]:
     """One whole run. Raises SignatureRefused, and what ``keep`` raises.
 
-    ``keep`` gets the state as soon as the metadata is verified, whatever the answer about the tag will be. "Not signed" and "digest
-    mismatch" rest on verified metadata too: if it were forgotten, a server could replay the version before a tag was revoked.
+    ``keep`` gets the state as soon as the metadata is verified, whatever the answer about the tag will be. "Not
+    signed" and "digest mismatch" rest on verified metadata too: if it were forgotten, a server could replay the
+    version before a tag was revoked.
     """
     repository = Repository(gun, anchor, remembered, now)
     yield from repository.load()
@@ -184,7 +186,10 @@ def verify(
 
 
 class Repository:
-    """One run against one repository: ``load`` first, then ``resolve``. ``state`` is what to keep once ``load`` went well."""
+    """One run against one repository: ``load`` first, then ``resolve``.
+
+    ``state`` is what to keep once ``load`` went well.
+    """
 
     def __init__(self, gun: str, anchor: Anchor, remembered: State | None, now: datetime) -> None:
         self._gun, self._anchor, self._remembered, self._now = gun, anchor, remembered, now
@@ -313,7 +318,10 @@ class Repository:
         return replace(found, signed_by=keys)
 
     def _delegated(self, name: str) -> Steps[Targets | None]:
-        """A delegated role, loaded once. None: nobody delegates it, or it was never published. Raises as it did the first time."""
+        """A delegated role, loaded once.
+
+        None: nobody delegates it, or it was never published. Raises as it did the first time.
+        """
         if name not in self._roles:
             parent = yield from self._delegated(name.rpartition("/")[0])
             delegation = parent.delegations.get(name) if parent else None
@@ -332,7 +340,9 @@ class Repository:
     # From a tag to a digest
 
     def resolve(self, query: Query) -> Steps[Answer]:
-        """The answer, or SignatureRefused: not_signed, signer_missing, signer_conflict, digest_mismatch, bad_target, and all of ``load``."""
+        """The answer, or SignatureRefused: not_signed, signer_missing, signer_conflict, digest_mismatch, bad_target,
+        and all of ``load``.
+        """
         if query.signers:
             tag, digest, role = yield from self._by_signers(query)
         else:
@@ -375,8 +385,10 @@ class Repository:
         raise SignatureRefused("the required signers did not sign this digest", reason="signer_missing")
 
     def _signers(self, tag: str, digest: str, role: str) -> Steps[tuple[tuple[Signer, ...], tuple[Fault, ...]]]:
-        """Who signed: the keys of the role that decided, and every other role that lists the tag with this digest. A signer's own broken
-        role is a fault that is told; it does not block an answer that does not need it."""
+        """Who signed: the keys of the role that decided, and every other role that lists the tag with this digest.
+
+        A signer's own broken role is a fault that is told; it does not block an answer that does not need it.
+        """
         decided = self._roles[role]
         assert isinstance(decided, Targets)
         signers, faults = list(_as_signers(decided)), []
@@ -441,7 +453,10 @@ def promised(name: str, meta: FileMeta, limit: int) -> Steps[bytes]:
 
 
 def newer(document: Document, seen: Seen | None) -> None:
-    """Not older than what was seen, and not another under the same version. Raises SignatureRefused(reason="rollback")."""
+    """Not older than what was seen, and not another under the same version.
+
+    Raises SignatureRefused(reason="rollback").
+    """
     if seen is None:
         return
     if document.version < seen.version:

@@ -1,4 +1,6 @@
-"""Whatever bytes a database, a feed or an SBOM has, reading it ends with a value or with an error of ours, after a bounded time."""
+"""Whatever bytes a database, a feed or an SBOM has, reading it ends with a value or with an error of ours, after a
+bounded time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""KEV and EPSS: recognised by what they hold, refused with the line that is wrong, and never an answer nobody was asked for."""
+"""KEV and EPSS: recognised by what they hold, refused with the line that is wrong, and never an answer nobody was
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,17 @@ from scanner.config import Settings
 from scanner.errors import UsageError
 from scanner.model.finding import Vulnerability
 
-EPSS = "#model_version:v2025.03.14,score_date:2026-11-24T12:55:00+0000\ncve,epss,percentile\nCVE-2026-1000,0.91,0.99\nCVE-2026-1001,0.0004,0.1\n"
+EPSS = (
+    "#model_version:v2025.03.14,score_date:2026-11-24T12:55:00+0000\n"
+    "cve,epss,percentile\n"
+    "CVE-2026-1000,0.91,0.99\n"
+    "CVE-2026-1001,0.0004,0.1\n"
+)
 KEV = {
-    "catalogVersion": "2026.11.24", "dateReleased": "2026-11-24T18:00:00.1234Z", "vulnerabilities": [{"cveID": "CVE-2026-1000"}],
-}  # fmt: skip
+    "catalogVersion": "2026.11.24",
+    "dateReleased": "2026-11-24T18:00:00.1234Z",
+    "vulnerabilities": [{"cveID": "CVE-2026-1000"}],
+}
 KEV_CSV = "\ufeffcveID,vendorProject,dateAdded\nCVE-2026-1000,a,2026-11-20\nCVE-2026-1001,b,2026-11-22\n"
 
 

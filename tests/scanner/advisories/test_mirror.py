@@ -37,15 +37,19 @@ def archive(directory: Path, age_hours: float = 0, title: str = "trivy.db") -> b
     return out.getvalue()
 
 
-def push(registry: Registry, authority: Authority | None, data: bytes, media_type: str = mirror.DATABASE, **more: Any) -> str:  # fmt: skip
+def push(
+    registry: Registry, authority: Authority | None, data: bytes, media_type: str = mirror.DATABASE, **more: Any
+) -> str:
     """Push an artifact with one layer, and give its reference."""
     import ssl
 
     context = ssl.create_default_context(cafile=authority.file) if authority else True
     with httpx.Client(
-        base_url=f"{'https' if authority else 'http'}://{registry.host}", verify=context, trust_env=False,
+        base_url=f"{'https' if authority else 'http'}://{registry.host}",
+        verify=context,
+        trust_env=False,
         auth=(registry.username, registry.password) if registry.username else None,
-    ) as client:  # fmt: skip
+    ) as client:
         layers = [_blob(client, data, media_type)] * more.get("times", 1)
         layers[0]["annotations"] = {"org.opencontainers.image.title": "../../../etc/cron.d/evil"}
         config = _blob(client, b"{}", "application/vnd.aquasec.trivy.config.v1+json")
@@ -73,8 +77,10 @@ def _blob(client: httpx.Client, data: bytes, media_type: str) -> dict[str, Any]:
 @pytest.fixture
 def settings(tmp_path: Path, plain_registry: Registry) -> Settings:
     return Settings(
-        home=tmp_path / "home", insecure_registries=(plain_registry.host,), advisories_source=f"{plain_registry.host}/{REPOSITORY}:2"
-    )  # fmt: skip
+        home=tmp_path / "home",
+        insecure_registries=(plain_registry.host,),
+        advisories_source=f"{plain_registry.host}/{REPOSITORY}:2",
+    )
 
 
 def test_a_mirror_behind_its_own_ca_and_a_password(registry: Registry, authority: Authority, tmp_path: Path) -> None:

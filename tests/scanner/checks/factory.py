@@ -87,7 +87,8 @@ def broken_subjects() -> Mapping[str, ImageSubject]:
 
 
 def built_by(*lines: str, **more: Any) -> ImageSubject:
-    """An image whose history is these lines as a builder writes them; an instruction that makes a layer has one of its own.
+    """An image whose history is these lines as a builder writes them; an instruction that makes a layer has one of
+    its own.
 
     The first layer is a root file system that a line ahead of them imported.
     """

@@ -30,9 +30,18 @@ UNKNOWN = Incomplete("no_answer", "nobody answered")
 
 def certificate(**changes: Any) -> CertificateFact:
     made = CertificateFact(
-        "CN=registry.example.com", "CN=CA", "ab" * 32, NOW - timedelta(days=30), NOW + timedelta(days=60), "EC", 256,
-        "sha256", self_signed=False, names=("registry.example.com",), ocsp=True,
-    )  # fmt: skip
+        "CN=registry.example.com",
+        "CN=CA",
+        "ab" * 32,
+        NOW - timedelta(days=30),
+        NOW + timedelta(days=60),
+        "EC",
+        256,
+        "sha256",
+        self_signed=False,
+        names=("registry.example.com",),
+        ocsp=True,
+    )
     return replace(made, **changes)
 
 
@@ -42,11 +51,18 @@ def versions(*spoken: Protocol) -> tuple[ProtocolFact, ...]:
 
 GOOD_TLS = TlsFacts(versions(Protocol.TLS_1_2, Protocol.TLS_1_3), (), (certificate(),), TrustFact(True), stapled=True)
 GOOD = RegistryFacts(
-    "registry.example.com", 443, "192.0.2.1", NOW, (PlainFact(443, False, 400), PlainFact(80, False, 301)), GOOD_TLS, "max-age=31536000",
+    "registry.example.com",
+    443,
+    "192.0.2.1",
+    NOW,
+    (PlainFact(443, False, 400), PlainFact(80, False, 301)),
+    GOOD_TLS,
+    "max-age=31536000",
     (ChallengeFact("bearer", "https://auth.example.com/token", True), ChallengeFact("basic", "registry", True)),
-    AccessFacts(Access.REFUSED, Access.REFUSED, Access.REFUSED, Access.REFUSED, "team/app"), DigestFact(asked="team/app:1"),
+    AccessFacts(Access.REFUSED, Access.REFUSED, Access.REFUSED, Access.REFUSED, "team/app"),
+    DigestFact(asked="team/app:1"),
     SoftwareFact("Nexus", "3.90.1"),
-)  # fmt: skip
+)
 
 
 def subject(parameters: Mapping[str, Any] | None = None, **changes: Any) -> RegistrySubject:

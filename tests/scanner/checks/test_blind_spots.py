@@ -1,7 +1,7 @@
 """Where the usual rules about a build history are blind, and ours are not.
 
-The rules of others are written here as they are documented (Dockle's assessors, docker-bench-security, Trivy's CIS report): each test
-shows an image that such a rule judges wrongly, and what ours says of it.
+The rules of others are written here as they are documented (Dockle's assessors, docker-bench-security, Trivy's CIS
+report): each test shows an image that such a rule judges wrongly, and what ours says of it.
 """
 
 from __future__ import annotations
@@ -60,8 +60,12 @@ def theirs_word(image: ImageSubject, word: str) -> bool:
 
 @pytest.mark.parametrize(
     "script",
-    ["set -eux; apt-get update; apt-get install -y curl", "apt-get update\napt-get install -y curl", "bash <<EOF\napt-get update\napt-get install -y curl\nEOF"],
-)  # fmt: skip
+    [
+        "set -eux; apt-get update; apt-get install -y curl",
+        "apt-get update\napt-get install -y curl",
+        "bash <<EOF\napt-get update\napt-get install -y curl\nEOF",
+    ],
+)
 def test_chains_of_semicolons_lines_and_here_documents_are_no_lone_update(script: str) -> None:
     image = built_by(f"RUN /bin/sh -c {script} # buildkit")
     assert theirs_lone_update(image), "they raise a false alarm"

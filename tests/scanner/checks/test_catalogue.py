@@ -1,4 +1,6 @@
-"""The catalogue: every item of the benchmarks and of the lessons has a check of ours, or a reason; every check is found by what it names."""
+"""The catalogue: every item of the benchmarks and of the lessons has a check of ours, or a reason; every check is
+found by what it names.
+"""
 
 from __future__ import annotations
 

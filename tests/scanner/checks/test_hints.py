@@ -1,4 +1,6 @@
-"""One corrected Dockerfile fragment: lines that can be pasted, in order, and nothing of the image's that could be more than a line."""
+"""One corrected Dockerfile fragment: lines that can be pasted, in order, and nothing of the image's that could be
+more than a line.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +41,14 @@ def test_everything_in_the_order_of_a_dockerfile() -> None:
     lines = fragment(examined(made), CHECKS).splitlines()
     instructions = [line for line in lines if line[:1].isupper() or line.startswith(" &&")]
     assert instructions == [
-        "RUN apt-get update && apt-get install --no-install-recommends -y nginx && apt-get clean && rm -rf /var/lib/apt/lists/*",
+        "RUN apt-get update && apt-get install --no-install-recommends -y nginx && apt-get clean && rm -rf "
+        "/var/lib/apt/lists/*",
         "RUN passwd -l root \\",
         " && chmod a-s /usr/bin/su \\",
         " && chmod -R o-w /srv/data",
         "STOPSIGNAL SIGTERM",
-        "HEALTHCHECK --interval=30s --timeout=3s CMD curl --fail --silent --max-time 2 http://localhost:8080/ || exit 1",
+        "HEALTHCHECK --interval=30s --timeout=3s CMD curl --fail --silent --max-time 2 "
+        "http://localhost:8080/ || exit 1",
         "USER 10001:10001",
         'CMD ["nginx", "-g", "x"]',
     ]

@@ -49,13 +49,17 @@ def test_every_builder_says_run_in_its_own_way(line: str) -> None:
         ("/bin/bash -c #(nop) EXPOSE 22", "EXPOSE", "22"),
         ("COPY . /app # buildkit", "COPY", ". /app"),
         ("ADD https://example.com/x /x # buildkit", "ADD", "https://example.com/x /x"),
-        ("# debian.sh --arch 'amd64' out/ 'bookworm' '@1700000000'", "IMPORT", "# debian.sh --arch 'amd64' out/ 'bookworm' '@1700000000'"),
+        (
+            "# debian.sh --arch 'amd64' out/ 'bookworm' '@1700000000'",
+            "IMPORT",
+            "# debian.sh --arch 'amd64' out/ 'bookworm' '@1700000000'",
+        ),
         ("bazel build //app", "IMPORT", "bazel build //app"),
         ("sleep 1000", "", "sleep 1000"),
         ('CMD ["/opt/venv/bin/gunicorn" "app:app"]', "CMD", '["/opt/venv/bin/gunicorn" "app:app"]'),
         ("CMD /start.sh", "CMD", "/start.sh"),
     ],
-)  # fmt: skip
+)
 def test_instructions(line: str, name: str, text: str) -> None:
     found = run(line)
     assert (found.name, found.text) == (name, text)
@@ -145,9 +149,41 @@ def test_a_find_counts_whatever_else_is_not_known() -> None:
 
 
 HOSTILE = [
-    "a|", "a=(", "${a", "$(", "`", '"', "<<A ", "<<A\n", "if a; then ", "case a in b) ", "[[ ", "$((", '"$(', "((", "a && ", "! ", "{ ",
-    "<(", "a <", "'", "\\", ";;", "function f ", "do ", "~", "\n", "a=b ", "$'", "é", "for x in ", "|1 ", "RUN ", "/bin/sh -c ", "a\\\n",
-]  # fmt: skip
+    "a|",
+    "a=(",
+    "${a",
+    "$(",
+    "`",
+    '"',
+    "<<A ",
+    "<<A\n",
+    "if a; then ",
+    "case a in b) ",
+    "[[ ",
+    "$((",
+    '"$(',
+    "((",
+    "a && ",
+    "! ",
+    "{ ",
+    "<(",
+    "a <",
+    "'",
+    "\\",
+    ";;",
+    "function f ",
+    "do ",
+    "~",
+    "\n",
+    "a=b ",
+    "$'",
+    "é",
+    "for x in ",
+    "|1 ",
+    "RUN ",
+    "/bin/sh -c ",
+    "a\\\n",
+]
 
 
 @pytest.mark.parametrize("unit", HOSTILE)

@@ -1,4 +1,6 @@
-"""passwd as the C library and container runtimes read it, checked against the C library of this machine where that is glibc."""
+"""passwd as the C library and container runtimes read it, checked against the C library of this machine where that
+is glibc.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Lines as the well-known language, server and database images are built with: read wholly, and nothing said against them.
+"""Lines as the well-known language, server and database images are built with: read wholly, and nothing said against
+them.
 
 One script a line in ``tests/data/history/usual.txt``; hosts were replaced.
 """

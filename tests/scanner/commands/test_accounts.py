@@ -1,4 +1,6 @@
-"""Administration from the command line: what is said, what is printed once, and that every change is in the audit log."""
+"""Administration from the command line: what is said, what is printed once, and that every change is in the audit
+log.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,16 @@ def test_people_projects_and_tokens(run: Callable[..., Result], settings: Settin
     with Database.of(settings).read() as session:
         actions = {entry.action for entry in audit.list_(session).items}
     assert actions >= {
-        "user.create", "user.password", "user.disable", "project.create", "project.member.add", "project.member.remove",
-        "token.create", "token.revoke", "webhook.create",
-    }  # fmt: skip
+        "user.create",
+        "user.password",
+        "user.disable",
+        "project.create",
+        "project.member.add",
+        "project.member.remove",
+        "token.create",
+        "token.revoke",
+        "webhook.create",
+    }
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ class Done:
 def audited(
     settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Done]:
-    """``dockwarden audit`` in this process: an interpreter for each of these cases would take longer than all of them."""
+    """``dockwarden audit`` in this process: an interpreter for each of these cases would take longer than all of
+    them.
+    """
     monkeypatch.setenv("DOCKWARDEN_HOME", str(settings.home))
 
     def run(*arguments: str, stdin: str | None = None) -> Done:

@@ -1,4 +1,6 @@
-"""Every command that writes opens the database in one way, so that its entries of the audit log are chained with the key."""
+"""Every command that writes opens the database in one way, so that its entries of the audit log are chained with the
+key.
+"""
 
 from __future__ import annotations
 

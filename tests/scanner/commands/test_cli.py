@@ -90,10 +90,24 @@ def bad_inputs(tmp: Path, layouts: Path) -> dict[str, tuple[list[str], int, str]
 @pytest.mark.parametrize(
     "name",
     [
-        "unknown host", "no archive", "empty archive", "missing file", "missing directory", "no layout", "unknown tag", "a path", "no reference",
-        "typo in a policy", "unknown format", "unknown engine", "platform", "no command", "gate without a server", "token over plain http",
+        "unknown host",
+        "no archive",
+        "empty archive",
+        "missing file",
+        "missing directory",
+        "no layout",
+        "unknown tag",
+        "a path",
+        "no reference",
+        "typo in a policy",
+        "unknown format",
+        "unknown engine",
+        "platform",
+        "no command",
+        "gate without a server",
+        "token over plain http",
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_line_and_a_hint(settings: Settings, sample_layouts: Path, tmp_path: Path, name: str) -> None:
     arguments, code, words = bad_inputs(tmp_path, sample_layouts)[name]
     done = dockwarden(settings, *arguments)
@@ -153,7 +167,8 @@ def test_policy_test_says_which_case_differs(settings: Settings, tmp_path: Path)
     policy, cases = tmp_path / "p.yaml", tmp_path / "c.yaml"
     policy.write_text(POLICY % "root-user")
     cases.write_text(
-        "- {name: fine, expect: {verdict: allow}}\n- {name: wrong, checks: {root-user: failed}, expect: {verdict: allow}}\n"
+        "- {name: fine, expect: {verdict: allow}}\n- {name: wrong, checks: {root-user: failed}, expect: "
+        "{verdict: allow}}\n"
     )
     done = dockwarden(settings, "policy", "test", str(policy), str(cases))
     assert done.returncode == 1

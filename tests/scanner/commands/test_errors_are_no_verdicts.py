@@ -1,4 +1,6 @@
-"""An error of ours, of the disk or of the terminal is one line with an exit code of its own: 1 says "denied" and nothing else."""
+"""An error of ours, of the disk or of the terminal is one line with an exit code of its own: 1 says "denied" and
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,10 @@ BROKEN = "import sys; from scanner import cli; cli.load = lambda file: {}['a sec
 
 @pytest.mark.parametrize("place", ["first", "last", "nowhere"])
 def test_an_unexpected_exception(settings: Settings, place: str) -> None:
-    """Python exits with 1 for a traceback. A gate that reads exit codes would take that for a denial, or a bug for a verdict."""
+    """Python exits with 1 for a traceback.
+
+    A gate that reads exit codes would take that for a denial, or a bug for a verdict.
+    """
     words = {"first": ["--debug", "checks"], "last": ["checks", "--debug"], "nowhere": ["checks"]}[place]
     done = subprocess.run(
         [sys.executable, "-c", BROKEN, *words], capture_output=True, text=True, timeout=60, check=False

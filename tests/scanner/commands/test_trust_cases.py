@@ -1,4 +1,6 @@
-"""``dockwarden trust verify`` on every sample case of cosign and Notation: the verdict, its exit code, and never a traceback."""
+"""``dockwarden trust verify`` on every sample case of cosign and Notation: the verdict, its exit code, and never a
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,20 @@ def command(scheme: str, case: dict[str, Any], host: str, trust: Path) -> list[s
     reference = f"{host}/{case['repo']}{'@' if case['ref'].startswith('sha256:') else ':'}{case['ref']}"
     trust.write_text(json.dumps(case["policy"]))
     return [
-        "trust", "verify", reference, "--scheme", scheme, "--trust", str(trust), "--at", case["time"],
-        "--insecure-registry", host, "--format", "json",
-    ]  # fmt: skip
+        "trust",
+        "verify",
+        reference,
+        "--scheme",
+        scheme,
+        "--trust",
+        str(trust),
+        "--at",
+        case["time"],
+        "--insecure-registry",
+        host,
+        "--format",
+        "json",
+    ]
 
 
 def check(case: dict[str, Any], code: int, output: str) -> None:

@@ -1,4 +1,6 @@
-"""Clair's answer is believed only as far as it deserves: a real Clair where one was built, recorded and hostile answers everywhere."""
+"""Clair's answer is believed only as far as it deserves: a real Clair where one was built, recorded and hostile
+answers everywhere.
+"""
 
 from __future__ import annotations
 
@@ -193,20 +195,45 @@ def changed(name: str, **members: Any) -> str:
     ("path", "answer", "reason", "says"),
     [
         (MATCH, {"status": 202}, "engine_db_unavailable", "not loaded"),
-        (INDEX, {"response_data": changed("index_report", success=False, err="layer is no tar\x1b[31m")}, "scanner_failed", "layer is no tar\ufffd"),
+        (
+            INDEX,
+            {"response_data": changed("index_report", success=False, err="layer is no tar\x1b[31m")},
+            "scanner_failed",
+            "layer is no tar\ufffd",
+        ),
         (INDEX, {"response_data": changed("index_report", state="IndexError")}, "scanner_output_invalid", "IndexError"),
-        (INDEX, {"response_data": changed("index_report", state="ScanFinished", packages=None)}, "scanner_output_invalid", "ScanFinished"),
-        (INDEX, {"response_data": changed("index_report", manifest_hash="sha256:" + "0" * 64)}, "scanner_output_invalid", "another image"),
-        (MATCH, {"response_data": changed("vulnerability_report", manifest_hash="sha256:" + "0" * 64)}, "scanner_output_invalid", "another image"),
+        (
+            INDEX,
+            {"response_data": changed("index_report", state="ScanFinished", packages=None)},
+            "scanner_output_invalid",
+            "ScanFinished",
+        ),
+        (
+            INDEX,
+            {"response_data": changed("index_report", manifest_hash="sha256:" + "0" * 64)},
+            "scanner_output_invalid",
+            "another image",
+        ),
+        (
+            MATCH,
+            {"response_data": changed("vulnerability_report", manifest_hash="sha256:" + "0" * 64)},
+            "scanner_output_invalid",
+            "another image",
+        ),
         (MATCH, {"response_data": "<html>proxy error</html>"}, "scanner_output_invalid", "not JSON"),
         (MATCH, {"response_data": "[]"}, "scanner_output_invalid", "not a JSON object"),
         (MATCH, {"response_data": ""}, "scanner_output_invalid", "not JSON"),
         (MATCH, {"response_data": "[" * 100_000}, "scanner_output_invalid", "nested"),
         (MATCH, {"status": 302, "headers": {"Location": "http://169.254.169.254/"}}, "scanner_failed", "302"),
         (INDEX, {"status": 401}, "clair_refused", "refuses our key"),
-        (INDEX, {"status": 400, "response_data": '{"code":"bad-request","message":"bogus manifest"}'}, "scanner_failed", "bogus manifest"),
+        (
+            INDEX,
+            {"status": 400, "response_data": '{"code":"bad-request","message":"bogus manifest"}'},
+            "scanner_failed",
+            "bogus manifest",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_answer_that_is_not_believed(
     httpserver: HTTPServer, fake: HTTPServer, tmp_path: Path, path: str, answer: dict[str, Any], reason: str, says: str
 ) -> None:

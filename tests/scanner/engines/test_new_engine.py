@@ -34,7 +34,8 @@ class ThirdEngine(Engine):
 ASKED = """
 from scanner import catalog
 
-print(catalog.engine_choices(), catalog.chosen_engines("both"), catalog.chosen_engines("third"), "third" in catalog.known().engines)
+print(catalog.engine_choices(), catalog.chosen_engines("both"), end=" ")
+print(catalog.chosen_engines("third"), "third" in catalog.known().engines)
 """
 
 

@@ -57,7 +57,11 @@ def test_its_children_die_with_it(tmp_path: Path) -> None:
 @pytest.mark.skipif(not network_flags(), reason="platform: the kernel lets us take no network away here")
 def test_a_daemon_that_left_its_session_dies_too(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
-    code = f"import os, time\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n  open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n  time.sleep(60)\n os._exit(0)\ntime.sleep(0.7)"
+    code = (
+        "import os, time\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n  "
+        f"open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n  time.sleep(60)\n "
+        "os._exit(0)\ntime.sleep(0.7)"
+    )
     assert python(code, tmp_path).code == 0
     assert not _alive(int(pid_file.read_text()))
 

@@ -1,4 +1,6 @@
-"""Trivy's answer is believed only as far as it deserves: real runs on samples, and answers that a broken or hostile one could give."""
+"""Trivy's answer is believed only as far as it deserves: real runs on samples, and answers that a broken or hostile
+one could give.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What Trivy says of packages without an image is what it says of an image that has them: everything but where they lie."""
+"""What Trivy says of packages without an image is what it says of an image that has them: everything but where they
+lie.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ LANGUAGES = {
 ALPINE = {
     "etc/alpine-release": b"3.20.1\n",
     "etc/os-release": b"ID=alpine\nVERSION_ID=3.20.1\n",
-    "lib/apk/db/installed": b"P:musl\nV:1.2.5-r0\nA:x86_64\no:musl\n\nP:libcrypto3\nV:3.3.0-r2\nA:x86_64\no:openssl\n\n",
+    "lib/apk/db/installed": b"P:musl\nV:1.2.5-r0\nA:x86_64\no:musl\n\n"
+    b"P:libcrypto3\nV:3.3.0-r2\nA:x86_64\no:openssl\n\n",
 }
 ADVISORIES = (
     *samples.ADVISORIES,

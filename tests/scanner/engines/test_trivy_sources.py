@@ -1,4 +1,6 @@
-"""Where Trivy looks packages up, and what its silence is worth where the database holds nothing: asked of a real Trivy."""
+"""Where Trivy looks packages up, and what its silence is worth where the database holds nothing: asked of a real
+Trivy.
+"""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ FORMS: dict[str, Any] = {
     "SEC 1, encrypted": private_pem(PrivateFormat.TraditionalOpenSSL, locked=True),
     "PKCS#1": private_pem(PrivateFormat.TraditionalOpenSSL, RSA),
     "OpenSSH": private_pem(PrivateFormat.OpenSSH, ED),
-    "cosign's own": "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\neyJrZGYi\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n",
+    "cosign's own": "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\neyJrZGYi\n-----END ENCRYPTED SIGSTORE "
+    "PRIVATE KEY-----\n",
     "PGP": "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQ==\n-----END PGP PRIVATE KEY BLOCK-----\n",
     "after a certificate": pem(CERTIFICATE) + private_pem(),
     "after a public key": pem(EC) + private_pem(),
@@ -86,7 +87,7 @@ FORMS: dict[str, Any] = {
     "a key of TUF's": {"keytype": "ecdsa", "keyval": {"public": "AAAA", "private": "c2VjcmV0"}},
     "a name": {private_pem(): "x"},
     "age": "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZ",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FORMS)

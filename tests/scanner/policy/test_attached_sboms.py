@@ -174,10 +174,13 @@ gaps = st.lists(st.sampled_from([NO_PACKAGE, NO_SYSTEM, Incomplete("gap")]), max
 sboms = st.lists(
     st.builds(
         lambda found, missing, age, partial: sbom(said(*found, incomplete=missing, updated_at=age), partial=partial),
-        vulnerabilities, gaps, st.sampled_from([None, NOW, NOW - timedelta(days=30)]), st.booleans(),
+        vulnerabilities,
+        gaps,
+        st.sampled_from([None, NOW, NOW - timedelta(days=30)]),
+        st.booleans(),
     ),
     max_size=2,
-)  # fmt: skip
+)
 
 
 def with_gaps(found: ScanReport, theirs: Sequence[AttachedSbom], more: Sequence[Incomplete]) -> ScanReport:

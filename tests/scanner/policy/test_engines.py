@@ -1,4 +1,7 @@
-"""Which engine's word counts is the policy's to say: any, all, or one by name. An engine that could not tell never helps."""
+"""Which engine's word counts is the policy's to say: any, all, or one by name.
+
+An engine that could not tell never helps.
+"""
 
 from __future__ import annotations
 

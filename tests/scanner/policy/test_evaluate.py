@@ -315,15 +315,24 @@ def test_the_evidence_digest_is_that_of_what_was_found_not_of_when() -> None:
 outcomes = st.sampled_from([Passed(), failed(), Incomplete("x"), NotApplicable("y")])
 vulnerabilities = st.lists(
     st.builds(
-        vulnerability, st.sampled_from(["CVE-1", "CVE-2", "CVE-3"]), st.sampled_from(["a", "b"]), st.sampled_from(["none", "low", "medium", "high", "critical", "unknown"]),
+        vulnerability,
+        st.sampled_from(["CVE-1", "CVE-2", "CVE-3"]),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from(["none", "low", "medium", "high", "critical", "unknown"]),
         st.sampled_from([None, "2.0"]),
     ),
     max_size=4,
-)  # fmt: skip
+)
 reports = st.builds(
-    lambda found, root, secrets, gaps, age: simple(*found, checks={"root-user": root, "embedded-secrets": secrets}, incomplete=gaps, updated_at=age),
-    vulnerabilities, outcomes, outcomes, st.lists(st.just(Incomplete("gap")), max_size=1), st.sampled_from([None, NOW, NOW - timedelta(days=30)]),
-)  # fmt: skip
+    lambda found, root, secrets, gaps, age: simple(
+        *found, checks={"root-user": root, "embedded-secrets": secrets}, incomplete=gaps, updated_at=age
+    ),
+    vulnerabilities,
+    outcomes,
+    outcomes,
+    st.lists(st.just(Incomplete("gap")), max_size=1),
+    st.sampled_from([None, NOW, NOW - timedelta(days=30)]),
+)
 
 
 @given(reports, vulnerabilities)

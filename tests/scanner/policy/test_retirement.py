@@ -15,10 +15,14 @@ DAY = timedelta(days=1)
 IMAGE = Digest.of(b"image")
 REPOSITORY = "registry.example.com/shop/cart"
 NOTARY = Verification(
-    "notary-v1", TrustStatus.VERIFIED, IMAGE, trust="team", checked_at=NOW - 40 * DAY,
+    "notary-v1",
+    TrustStatus.VERIFIED,
+    IMAGE,
+    trust="team",
+    checked_at=NOW - 40 * DAY,
     signers=(Signer("alice", "a" * 64, "targets/alice", expires=NOW + 30 * DAY),),
     expiries=(("timestamp", NOW + 3 * DAY), ("root", NOW + 900 * DAY), ("root certificate abc", NOW + 60 * DAY)),
-)  # fmt: skip
+)
 COSIGN = Verification("cosign", TrustStatus.VERIFIED, IMAGE, signers=(Signer("ci", "c" * 64),), trust="pipeline")
 NO_COSIGN = Verification("cosign", TrustStatus.NOT_SIGNED, IMAGE, "not_signed")
 DOWN = Verification("notary-v1", TrustStatus.UNKNOWN, IMAGE, "unavailable", "notary.example does not answer")

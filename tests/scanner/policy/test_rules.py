@@ -84,7 +84,10 @@ def test_checks_by_tag_and_benchmark() -> None:
 
 
 def test_json_is_yaml() -> None:
-    text = '{"apiVersion": "dockwarden/v1", "kind": "Policy", "metadata": {"name": "j"}, "rules": [{"id": "a", "check": "root-user", "action": "deny"}]}'
+    text = (
+        '{"apiVersion": "dockwarden/v1", "kind": "Policy", "metadata": {"name": "j"}, "rules": [{"id": '
+        '"a", "check": "root-user", "action": "deny"}]}'
+    )
     assert parse_policy(text, known=KNOWN).name == "j"
 
 

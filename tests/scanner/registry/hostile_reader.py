@@ -1,4 +1,6 @@
-"""Reads archives named on the command line, one JSON line each, under hard limits: what passes them kills this process."""
+"""Reads archives named on the command line, one JSON line each, under hard limits: what passes them kills this
+process.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _MEMORY, _SECONDS = 768 << 20, 60
 
 
 def look(archive: str, settings: Settings) -> dict[str, object]:
-    """What our reading makes of the archive: the reason that it is refused for, or the remarks upon it and the packages in it."""
+    """What our reading makes of the archive: the reason that it is refused for, or the remarks upon it and the
+    packages in it.
+    """
     try:
         with open_target(f"archive:{archive}", settings) as source:
             (descriptor,), _ = source.children(source.resolve(), None, every=False)

@@ -54,7 +54,9 @@ SBOM = {
 
 
 def attach(registry: Registry, repository: str, subject: dict[str, Any], sboms: list[tuple[str, bytes]]) -> None:
-    """As a client does where the registry has no referrers API: artifacts, and an index under the tag ``sha256-<hex>``."""
+    """As a client does where the registry has no referrers API: artifacts, and an index under the tag
+    ``sha256-<hex>``.
+    """
     base = f"http://{registry.host}/v2/{repository}"
     with httpx.Client(trust_env=False, timeout=30) as client:
 

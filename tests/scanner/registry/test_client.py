@@ -335,9 +335,10 @@ def paged(pages: list[bytes], **more: str) -> Callable[[Handler], None]:
         headers = {"Link": f'<{more.get("base", "")}/v2/shop/app/referrers/{SUBJECT}?page={number + 1}>; rel="next"'}
         last = number == len(pages) - 1 and "endless" not in more
         h.give(
-            body=pages[min(number, len(pages) - 1)], content_type="application/vnd.oci.image.index.v1+json",
+            body=pages[min(number, len(pages) - 1)],
+            content_type="application/vnd.oci.image.index.v1+json",
             **({} if last else headers),
-        )  # fmt: skip
+        )
 
     return answer
 
@@ -459,7 +460,8 @@ def test_credentials_of_a_docker_config(tmp_path: Path, key: str) -> None:
 def test_credentials_of_a_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper = tmp_path / "docker-credential-tests"
     helper.write_text(
-        '#!/bin/sh\nread server\n[ "$server" = r.example.com ] || exit 1\necho \'{"Username": "bob", "Secret": "s3"}\'\n'
+        '#!/bin/sh\nread server\n[ "$server" = r.example.com ] || exit 1\necho \'{"Username": "bob", '
+        '"Secret": "s3"}\'\n'
     )
     helper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")

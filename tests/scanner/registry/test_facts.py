@@ -17,9 +17,17 @@ from tests.scanner.registry.archives import archive, file, header, read, symlink
 DIGEST, DIFF_ID = Digest.of(b"transported"), Digest.of(b"plain")
 _text = st.binary(max_size=20).map(lambda data: data.decode("utf-8", "surrogateescape"))
 _entry = st.builds(
-    FileEntry, _text, st.sampled_from(FileType), st.integers(0, 0o7777), st.integers(0, 1 << 62), st.integers(0, 1 << 62),
-    st.integers(0, 1 << 62), _text, st.binary(max_size=30), st.integers(-(1 << 62), 1 << 62),
-)  # fmt: skip
+    FileEntry,
+    _text,
+    st.sampled_from(FileType),
+    st.integers(0, 0o7777),
+    st.integers(0, 1 << 62),
+    st.integers(0, 1 << 62),
+    st.integers(0, 1 << 62),
+    _text,
+    st.binary(max_size=30),
+    st.integers(-(1 << 62), 1 << 62),
+)
 _facts = st.builds(
     LayerFacts,
     st.just(DIFF_ID),

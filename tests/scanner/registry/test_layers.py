@@ -162,9 +162,14 @@ def test_gzip_members_are_one_stream(transported: bytes) -> None:
 
 @pytest.mark.parametrize(
     "transported",
-    [_ZSTD, _FRAME(LAYER[:999]) + _FRAME(LAYER[999:]), _ZSTD + _SKIPPED, _FRAME(LAYER[:9]) + _SKIPPED + _FRAME(b"") + _FRAME(LAYER[9:]),
-     zstandard.ZstdCompressor(write_content_size=False).compress(LAYER)],
-)  # fmt: skip
+    [
+        _ZSTD,
+        _FRAME(LAYER[:999]) + _FRAME(LAYER[999:]),
+        _ZSTD + _SKIPPED,
+        _FRAME(LAYER[:9]) + _SKIPPED + _FRAME(b"") + _FRAME(LAYER[9:]),
+        zstandard.ZstdCompressor(write_content_size=False).compress(LAYER),
+    ],
+)
 def test_zstd_frames_are_one_stream(transported: bytes) -> None:
     assert len(read(LAYER, media_type=ZSTD, transported=transported).entries) == 3
 
@@ -238,16 +243,32 @@ def test_time_is_bounded_even_where_nothing_comes_out() -> None:
 
     with pytest.raises(LimitExceeded) as caught:
         read_layer(
-            Endless(), GZIP, digest=Digest.of(b""), size=1 << 32, diff_id=Digest.of(b""), limits=Limits(), wants=ContentWants(),
+            Endless(),
+            GZIP,
+            digest=Digest.of(b""),
+            size=1 << 32,
+            diff_id=Digest.of(b""),
+            limits=Limits(),
+            wants=ContentWants(),
             deadline=time.monotonic() + 0.2,
-        )  # fmt: skip
+        )
     assert caught.value.reason == "scan_timeout"
 
 
 def test_wanted_files_are_kept_and_others_not() -> None:
     wants = ContentWants(("etc/app.conf", "**/sshd_config", "opt/*.txt", "**/.docker/config.json"))
-    paths = ["etc/app.conf", "x/etc/app.conf", "sshd_config", "a/b/sshd_config", "sshd_config.d/x", "opt/a/b.txt", ".docker/config.json",
-             "root/.docker/config.json", "etc/passwd", "nix/store/x/etc/passwd"]  # fmt: skip
+    paths = [
+        "etc/app.conf",
+        "x/etc/app.conf",
+        "sshd_config",
+        "a/b/sshd_config",
+        "sshd_config.d/x",
+        "opt/a/b.txt",
+        ".docker/config.json",
+        "root/.docker/config.json",
+        "etc/passwd",
+        "nix/store/x/etc/passwd",
+    ]
     facts = read(archive(*(file(path, b"x") for path in paths)), wants=wants)
     assert set(facts.contents) == set(paths) - {"x/etc/app.conf", "sshd_config.d/x"}
 
@@ -332,7 +353,10 @@ def test_writing_through_a_link_is_refused(parts: tuple[bytes, ...]) -> None:
     ("parts", "expected"),
     [
         ((file("etc/passwd", b"1"), file("etc/passwd", b"2")), [("duplicate_entry", "etc/passwd")]),
-        ((file("app/package-lock.json"), file("app/package-lock.json")), [("duplicate_entry", "app/package-lock.json")]),
+        (
+            (file("app/package-lock.json"), file("app/package-lock.json")),
+            [("duplicate_entry", "app/package-lock.json")],
+        ),
         ((file("x"), symlink("x", "y")), [("duplicate_entry", "x")]),
         ((file("x"), directory("x")), [("duplicate_entry", "x")]),
         ((file("x"), file("x/y")), [("duplicate_entry", "x")]),
@@ -353,9 +377,12 @@ def test_writing_through_a_link_is_refused(parts: tuple[bytes, ...]) -> None:
         ((file("a/x/y"), file("a/.wh.x")), [("unsafe_archive", "a/x")]),
         ((file(b"caf\xe9"),), [("non_utf8_name", "caf\udce9")]),
         ((file("var/lib/rpm/Packages", b"no database"),), [("malformed_image", "var/lib/rpm/Packages")]),
-        ((file("usr/lib/sysimage/rpm/rpmdb.sqlite", b"SQLite format 3\0" + bytes(100)),), [("malformed_image", "usr/lib/sysimage/rpm/rpmdb.sqlite")]),
+        (
+            (file("usr/lib/sysimage/rpm/rpmdb.sqlite", b"SQLite format 3\0" + bytes(100)),),
+            [("malformed_image", "usr/lib/sysimage/rpm/rpmdb.sqlite")],
+        ),
     ],
-)  # fmt: skip
+)
 def test_oddities(parts: tuple[bytes, ...], expected: list[tuple[str, str]]) -> None:
     assert oddities(*parts) == expected
 
@@ -394,9 +421,14 @@ def test_the_reader_needs_no_large_reads() -> None:
 
     sent = pack(archive(file("etc/passwd", b"x")), GZIP)
     facts = read_layer(
-        Dripping(sent), GZIP, digest=Digest.of(sent), size=len(sent), diff_id=Digest.of(archive(file("etc/passwd", b"x"))),
-        limits=Limits(), wants=ContentWants(),
-    )  # fmt: skip
+        Dripping(sent),
+        GZIP,
+        digest=Digest.of(sent),
+        size=len(sent),
+        diff_id=Digest.of(archive(file("etc/passwd", b"x"))),
+        limits=Limits(),
+        wants=ContentWants(),
+    )
     assert facts.contents == {"etc/passwd": b"x"}
 
 
@@ -417,7 +449,9 @@ def test_a_skippable_frame_in_a_layer_that_says_it_is_plain() -> None:
 
 
 def stargz(*after: bytes) -> bytes:
-    """A layer as eStargz writes it: every file in a gzip member of its own, the index in another behind the end, an empty one as footer."""
+    """A layer as eStargz writes it: every file in a gzip member of its own, the index in another behind the end, an
+    empty one as footer.
+    """
     footer = gzip.compress(b"", mtime=0)
     return gzip.compress(archive(file("a", b"x"))) + b"".join(gzip.compress(part) for part in after) + footer
 

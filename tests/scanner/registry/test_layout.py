@@ -19,8 +19,13 @@ from tests.scanner.registry.archives import GZIP, archive, directory, file, pack
 
 LAYERS = [archive(directory("etc"), file("etc/passwd", b"x")), archive(file("a", b"1"))]
 CONFIG = json.dumps(
-    {"architecture": "amd64", "os": "linux", "unknown": 1, "rootfs": {"type": "layers", "diff_ids": [Digest.of(layer) for layer in (*LAYERS, LAYERS[1])]}}
-).encode()  # fmt: skip
+    {
+        "architecture": "amd64",
+        "os": "linux",
+        "unknown": 1,
+        "rootfs": {"type": "layers", "diff_ids": [Digest.of(layer) for layer in (*LAYERS, LAYERS[1])]},
+    }
+).encode()
 
 
 @pytest.fixture

@@ -71,7 +71,13 @@ CONFIG: dict[str, Any] = {
         "Labels": {"a": "b"},
         "StopSignal": "SIGTERM",
         "OnBuild": ["RUN x"],
-        "Healthcheck": {"Test": ["CMD", "true"], "Interval": 30_000_000_000, "Timeout": 500_000_000, "Retries": 3, "StartPeriod": 0},
+        "Healthcheck": {
+            "Test": ["CMD", "true"],
+            "Interval": 30_000_000_000,
+            "Timeout": 500_000_000,
+            "Retries": 3,
+            "StartPeriod": 0,
+        },
     },
     "rootfs": {"type": "layers", "diff_ids": [B, C]},
     "history": [
@@ -79,7 +85,7 @@ CONFIG: dict[str, Any] = {
         {"created_by": "ENV x", "empty_layer": True},
         {"created_by": "COPY app", "comment": "buildkit", "author": "me"},
     ],
-}  # fmt: skip
+}
 
 
 def manifest(document: Any, media_type: str = OCI_MANIFEST) -> Manifest | ImageIndex:
@@ -417,9 +423,17 @@ def test_config_members_of_the_wrong_kind_are_pointed_at(pointer: str, value: An
 
 @pytest.mark.parametrize(
     ("pointer", "value"),
-    [("/config/user", "0"), ("/config/ENV", ["A=b"]), ("/Config", {"User": "0"}), ("/RootFS", {}), ("/config/Healthcheck/test", ["NONE"]),
-     ("/history/0/Empty_Layer", True), ("/config/u\u017fer", "0"), ("/config/wor\u212aingdir", "/")],
-)  # fmt: skip
+    [
+        ("/config/user", "0"),
+        ("/config/ENV", ["A=b"]),
+        ("/Config", {"User": "0"}),
+        ("/RootFS", {}),
+        ("/config/Healthcheck/test", ["NONE"]),
+        ("/history/0/Empty_Layer", True),
+        ("/config/u\u017fer", "0"),
+        ("/config/wor\u212aingdir", "/"),
+    ],
+)
 def test_members_that_runtimes_would_take_for_others(pointer: str, value: Any) -> None:
     with pytest.raises(ImageError, match="spelled otherwise"):
         config(changed(CONFIG, pointer, value))

@@ -32,10 +32,12 @@ _part = st.one_of(
     st.builds(file, _path, st.binary(min_size=1, max_size=3)),
     st.builds(directory, _path),
     st.builds(symlink, _path, st.sampled_from(["a", "b/c", "/d", "../a", "nowhere"])),
-    st.builds(lambda path, data: file(path, data) + hardlink(f"{path}-link", path), _path, st.binary(min_size=1, max_size=3)),
+    st.builds(
+        lambda path, data: file(path, data) + hardlink(f"{path}-link", path), _path, st.binary(min_size=1, max_size=3)
+    ),
     st.builds(lambda path: file("/".join([*path.split("/")[:-1], f".wh.{path[-1]}"])), _path),
     st.builds(lambda path: file(f"{path}/.wh..wh..opq"), _path),
-)  # fmt: skip
+)
 
 
 def ours(fs: Rootfs) -> Tree:

@@ -1,4 +1,6 @@
-"""Layers made of everything that a tar archive can hold and no builder writes: read or refused, and what is read makes sense."""
+"""Layers made of everything that a tar archive can hold and no builder writes: read or refused, and what is read
+makes sense.
+"""
 
 from __future__ import annotations
 
@@ -71,9 +73,12 @@ def _members() -> st.SearchStrategy[bytes]:
         st.builds(lambda name, data: pax(path=name or "p") + file("short", data), _name, _data),
         st.builds(lambda name, data: gnu_long(name) + file("short", data, magic=GNU), _raw, _data),
         st.builds(lambda name: pax(linkpath=name or "p") + symlink("s", "t"), _name),
-        st.builds(lambda size: pax(GNU__sparse__major="1", GNU__sparse__realsize=str(size)) + file("sparse", b"x"), st.integers(0, 1 << 40)),
+        st.builds(
+            lambda size: pax(GNU__sparse__major="1", GNU__sparse__realsize=str(size)) + file("sparse", b"x"),
+            st.integers(0, 1 << 40),
+        ),
         st.builds(lambda name: file(name[:80] + "/.wh..wh..opq") + file(f".wh.{name[:80]}"), _name),
-    )  # fmt: skip
+    )
 
 
 _layer = st.lists(_members(), max_size=7).map(lambda members: archive(*members))
@@ -167,7 +172,10 @@ while data := stream.read(1 << 20):
     digest.update(data); total += len(data)
 name = Digest("sha256:" + digest.hexdigest())
 try:
-    facts = read_layer(Endless(count), PLAIN, digest=name, size=total, diff_id=name, limits=replace(Limits(), layer_compressed=1 << 40), wants=ContentWants())
+    limits = replace(Limits(), layer_compressed=1 << 40)
+    facts = read_layer(
+        Endless(count), PLAIN, digest=name, size=total, diff_id=name, limits=limits, wants=ContentWants()
+    )
     print(json.dumps({"refused": "", "entries": len(facts.entries), "files": len(merge([facts]).files)}))
 except ImageError as error:
     print(json.dumps({"refused": error.reason}))
@@ -181,8 +189,12 @@ def test_millions_of_entries(count: int, refused: str, tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", _MANY, str(count), str(3 << 30)],
-        capture_output=True, text=True, check=False, cwd=tmp_path, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
+    )
     assert done.returncode == 0, done.stderr[-1000:]
     found = json.loads(done.stdout)
     assert found["refused"] == refused

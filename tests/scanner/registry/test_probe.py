@@ -1,4 +1,6 @@
-"""What a probe asks and what it makes of the answers, right and wrong: doing no harm, following nobody, believing nothing unclear."""
+"""What a probe asks and what it makes of the answers, right and wrong: doing no harm, following nobody, believing
+nothing unclear.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ def error(code: str) -> bytes:
         (429, b"", "unclear_answer", "unclear_answer", "unclear_answer"),
         (500, b'{"errors": 7}', "unclear_answer", "unclear_answer", "unclear_answer"),
     ],
-)  # fmt: skip
+)
 def test_answers_about_access(status: int, body: bytes, pull: Any, push: Any, delete: Any) -> None:
     facts, _ = ask(lambda h: h.give(status, body) if "/shop/app/" in h.path else h.give(200, b"{}"))
     for found, expected in ((facts.access.pull, pull), (facts.access.push, push), (facts.access.delete, delete)):

@@ -14,7 +14,10 @@ DEBIAN = file("usr/lib/os-release", b'ID=debian\nVERSION_ID="12"\n') + symlink(
 )
 FEDORA = file("usr/lib/os-release", b"ID=fedora\nVERSION_ID=42\n") + symlink("etc/os-release", "../usr/lib/os-release")
 APK = b"P:musl\nV:1.2\n\nP:busybox\nV:1.36\n\n"
-DPKG = b"Package: libc6\nStatus: install ok installed\n\nPackage: gone\nStatus: deinstall ok config-files\n\nPackage: bash\nStatus: install ok installed\n"
+DPKG = (
+    b"Package: libc6\nStatus: install ok installed\n\nPackage: gone\nStatus: deinstall ok "
+    b"config-files\n\nPackage: bash\nStatus: install ok installed\n"
+)
 RPM = b"SQLite format 3\0\x10\0\2\2\0\x40\x20\x20" + bytes(76)
 
 

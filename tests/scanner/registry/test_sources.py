@@ -1,4 +1,6 @@
-"""What a target names: of an index the images alone, whatever it calls them; of a layout or archive the image that is meant."""
+"""What a target names: of an index the images alone, whatever it calls them; of a layout or archive the image that
+is meant.
+"""
 
 from __future__ import annotations
 

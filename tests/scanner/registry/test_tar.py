@@ -151,7 +151,12 @@ def test_long_names_of_both_kinds() -> None:
 
 
 def test_pax_records_override_the_header() -> None:
-    entry = only(archive(pax(size="3", uid="5000000000", gid="7", SCHILY__xattr__security__capability=b"\1\0\0\2\n\0"), header("f") + b"abc" + bytes(509)))  # fmt: skip
+    entry = only(
+        archive(
+            pax(size="3", uid="5000000000", gid="7", SCHILY__xattr__security__capability=b"\1\0\0\2\n\0"),
+            header("f") + b"abc" + bytes(509),
+        )
+    )
     assert (entry.size, entry.uid, entry.gid, entry.capability) == (3, 5_000_000_000, 7, b"\1\0\0\2\n\0")
     assert listed(archive(file("a"), file("b")))[1][0].capability == b""
 
@@ -204,7 +209,10 @@ REFUSED = {
     "two pax headers": (archive(pax(path="a"), pax(size="0"), file("b")), "unsafe_archive"),
     "two long names": (archive(gnu_long(b"a"), gnu_long(b"b"), file("c", magic=GNU)), "unsafe_archive"),
     "pax and long name": (archive(pax(path="a"), gnu_long(b"b"), file("c", magic=GNU)), "unsafe_archive"),
-    "pax record twice": (archive(file("p", record(b"path", b"a") + record(b"path", b"b"), "x"), file("c")), "unsafe_archive"),
+    "pax record twice": (
+        archive(file("p", record(b"path", b"a") + record(b"path", b"b"), "x"), file("c")),
+        "unsafe_archive",
+    ),
     "empty pax path": (archive(pax(path=""), file("visible")), "unsafe_archive"),
     "empty long name": (archive(gnu_long(b""), file("visible", magic=GNU)), "unsafe_archive"),
     "NUL in a pax path": (archive(pax(path="a\0b"), file("c")), "malformed_archive"),
@@ -228,9 +236,12 @@ REFUSED = {
     "path too deep": (archive(pax(path="d/" * 128 + "f"), file("a")), "limit_exceeded"),
     "link too long": (archive(pax(linkpath="x" * 4096), symlink("a", "b")), "limit_exceeded"),
     "special header too large": (archive(header("p", "x", (1 << 20) + 1)), "limit_exceeded"),
-    "pax records": (archive(file("p", b"".join(record(b"k%d" % i, b"") for i in range(1001)), "x"), file("a")), "limit_exceeded"),
+    "pax records": (
+        archive(file("p", b"".join(record(b"k%d" % i, b"") for i in range(1001)), "x"), file("a")),
+        "limit_exceeded",
+    ),
     "xattrs": (archive(pax(SCHILY__xattr__user__x=b"x" * 65537), file("a")), "limit_exceeded"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=list(REFUSED))
@@ -286,7 +297,10 @@ func main() {
 			data, bad := []byte{}, err
 			if err == nil { data, bad = io.ReadAll(t) }
 			if bad != nil { failed = bad.Error(); break }
-			if h.Typeflag != 'g' { found = append(found, []string{fmt.Sprintf("%x", h.Name), string(h.Typeflag), h.Linkname, fmt.Sprintf("%o", h.Mode & 07777), fmt.Sprint(h.Uid), fmt.Sprintf("%x", data)}) }
+			if h.Typeflag == 'g' { continue }
+			name, mode := fmt.Sprintf("%x", h.Name), fmt.Sprintf("%o", h.Mode & 07777)
+			entry := []string{name, string(h.Typeflag), h.Linkname, mode, fmt.Sprint(h.Uid), fmt.Sprintf("%x", data)}
+			found = append(found, entry)
 		}
 		json.NewEncoder(os.Stdout).Encode(map[string]any{"found": found, "failed": failed})
 	}
@@ -298,7 +312,8 @@ func main() {
 def go_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("go") is None:
         pytest.skip(
-            "Go is not installed: apt-get install golang-go, to compare with archive/tar, which engines and runtimes use"
+            "Go is not installed: apt-get install golang-go, to compare with archive/tar, which engines and "
+            "runtimes use"
         )
     place = tmp_path_factory.mktemp("go")
     (place / "main.go").write_text(_GO)
@@ -311,18 +326,42 @@ def _pieces() -> st.SearchStrategy[bytes]:
     magic = st.sampled_from([POSIX, POSIX, GNU, bytes(8), b"ustar\x0001"])
     value = st.sampled_from([b"\xff" * 8, b"tar\0", b"  12 ", b"\x80" + bytes(7) + b"\5", b"1\x002", b"abc"])
     return st.one_of(
-        st.builds(lambda n, d, k, m, p: file(n, d, k, magic=m, prefix=p), name, st.binary(max_size=600), st.sampled_from("000\0" "7V"), magic, st.sampled_from([b"", b"", b"pre"])),
-        st.builds(lambda n, k, s, m: header(n, k, s, magic=m, link="t"), name, st.sampled_from("123456"), st.sampled_from([0, 0, 0, 5, 512]), magic),
-        st.builds(lambda k, p, s: pax(k, path=p, size=s), st.sampled_from("xxg"), st.sampled_from(["p", "", "p/", "p\0q"]), st.sampled_from(["0", "5", "600", "-1", ""])),
+        st.builds(
+            lambda n, d, k, m, p: file(n, d, k, magic=m, prefix=p),
+            name,
+            st.binary(max_size=600),
+            st.sampled_from("000\07V"),
+            magic,
+            st.sampled_from([b"", b"", b"pre"]),
+        ),
+        st.builds(
+            lambda n, k, s, m: header(n, k, s, magic=m, link="t"),
+            name,
+            st.sampled_from("123456"),
+            st.sampled_from([0, 0, 0, 5, 512]),
+            magic,
+        ),
+        st.builds(
+            lambda k, p, s: pax(k, path=p, size=s),
+            st.sampled_from("xxg"),
+            st.sampled_from(["p", "", "p/", "p\0q"]),
+            st.sampled_from(["0", "5", "600", "-1", ""]),
+        ),
         st.builds(lambda k: pax(k, mtime="1.5", comment="c", uid="7"), st.sampled_from("xg")),
         st.builds(gnu_long, st.sampled_from([b"long/name", b"", b"n" * 300]), st.sampled_from("LK")),
-        st.builds(lambda o, v: file("f", b"q" * 10, fields={o: v}), st.sampled_from([100, 108, 124, 136, 329, 337, 345, 357, 500, 508]), value),
+        st.builds(
+            lambda o, v: file("f", b"q" * 10, fields={o: v}),
+            st.sampled_from([100, 108, 124, 136, 329, 337, 345, 357, 500, 508]),
+            value,
+        ),
         st.just(bytes(512)),
-    )  # fmt: skip
+    )
 
 
 def test_what_is_accepted_go_reads_alike(go_reader: Path) -> None:
-    """Engines and runtimes read layers with Go's archive/tar: an archive that we read otherwise would show them another image."""
+    """Engines and runtimes read layers with Go's archive/tar: an archive that we read otherwise would show them
+    another image.
+    """
     collected: list[bytes] = []
 
     @given(st.lists(_pieces(), min_size=1, max_size=4), st.sampled_from([END, END, b""]))

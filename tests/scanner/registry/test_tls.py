@@ -1,4 +1,6 @@
-"""ClientHellos by hand, and answers that are cut off, oversized or nonsense: read as what they are, never beyond a bound."""
+"""ClientHellos by hand, and answers that are cut off, oversized or nonsense: read as what they are, never beyond a
+bound.
+"""
 
 from __future__ import annotations
 

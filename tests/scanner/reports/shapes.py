@@ -1,8 +1,8 @@
 """What the published schemas of SARIF, GitLab and JUnit demand of the members that our reports have.
 
-Written from the schemas' own rules, for the part that we use: SARIF 2.1.0 (OASIS), GitLab's container scanning report 15.2.1, and the
-JUnit format as Jenkins' xUnit plug-in reads it (junit-10.xsd). A member that is not listed here is refused, so that a new one makes
-somebody look the rule up.
+Written from the schemas' own rules, for the part that we use: SARIF 2.1.0 (OASIS), GitLab's container scanning
+report 15.2.1, and the JUnit format as Jenkins' xUnit plug-in reads it (junit-10.xsd). A member that is not listed
+here is refused, so that a new one makes somebody look the rule up.
 """
 
 from __future__ import annotations

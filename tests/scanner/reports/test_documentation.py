@@ -1,4 +1,7 @@
-"""``docs/reports.md`` lists every format there is. To write its list anew: ``python -m tests.scanner.reports.test_documentation``."""
+"""``docs/reports.md`` lists every format there is.
+
+To write its list anew: ``python -m tests.scanner.reports.test_documentation``.
+"""
 
 from __future__ import annotations
 

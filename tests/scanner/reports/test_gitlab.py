@@ -72,7 +72,9 @@ def test_what_is_in_it() -> None:
 
 
 def test_the_same_finding_has_the_same_id_in_the_next_scan() -> None:
-    """GitLab recognises a finding by its id: what another scan says about it must not change the id, what it is must."""
+    """GitLab recognises a finding by its id: what another scan says about it must not change the id, what it is
+    must.
+    """
     (before,) = render(simple(vulnerability()))["vulnerabilities"]
     later = replace(simple(vulnerability(severity="low", title="rated anew", fixed=None)), reference="shop/app:2.0")
     (after,) = render(replace(later, started_at=NOW + timedelta(days=9)))["vulnerabilities"]

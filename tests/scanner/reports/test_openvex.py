@@ -1,4 +1,6 @@
-"""OpenVEX: only what evidence can say, in the shape that the specification requires, and readable by our own reader of it."""
+"""OpenVEX: only what evidence can say, in the shape that the specification requires, and readable by our own reader
+of it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Posture against real servers: a good registry raises no false alarm, and each bad one is caught at what is bad about it alone."""
+"""Posture against real servers: a good registry raises no false alarm, and each bad one is caught at what is bad
+about it alone.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,8 @@ def test_a_good_registry_raises_no_alarm(tmp_path: Path, authority: Authority, g
     with running(Proxy(tmp_path / "nginx", crt, key, guarded.host, GOOD_TLS)) as server:
         found = examine(server.host, authority.file)
     assert failed(found) == set()
-    # Its version is what a docker-registry never tells; a CA without OCSP has nothing to staple; Basic needs no token service.
+    # Its version is what a docker-registry never tells; a CA without OCSP has nothing to staple; Basic needs no token
+    # service.
     assert by_kind(found, Incomplete) == {"version"}
     assert by_kind(found, NotApplicable) == {"ocsp-stapling", "token-realm"}
     assert found.repository == "shop/good", "our credentials were shown a repository to ask about"

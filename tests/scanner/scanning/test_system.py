@@ -1,4 +1,6 @@
-"""An engine that took an image for another release than it is has compared it with the wrong advisories: real scans by Trivy."""
+"""An engine that took an image for another release than it is has compared it with the wrong advisories: real scans
+by Trivy.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,11 @@ HONEST: dict[str, tuple[Files, set[str]]] = {
         set(),
     ),
     "kali": (
-        {**DEBIAN, "etc/debian_version": b"kali-rolling\n", "etc/os-release": b"ID=kali\nVERSION_ID=2024.3\nID_LIKE=debian\n"},
+        {
+            **DEBIAN,
+            "etc/debian_version": b"kali-rolling\n",
+            "etc/os-release": b"ID=kali\nVERSION_ID=2024.3\nID_LIKE=debian\n",
+        },
         {"no_advisories", "release_disagrees"},
     ),
     "mint": (
@@ -114,7 +120,11 @@ HONEST: dict[str, tuple[Files, set[str]]] = {
         {"no_advisories", "release_disagrees"},
     ),
     "ubuntu that only os-release tells": (
-        {**DEBIAN, "etc/debian_version": b"trixie/sid\n", "etc/os-release": b"ID=ubuntu\nVERSION_ID=24.04\nID_LIKE=debian\n"},
+        {
+            **DEBIAN,
+            "etc/debian_version": b"trixie/sid\n",
+            "etc/os-release": b"ID=ubuntu\nVERSION_ID=24.04\nID_LIKE=debian\n",
+        },
         {"no_advisories", "release_disagrees"},
     ),
     "ubuntu": (
@@ -128,34 +138,46 @@ HONEST: dict[str, tuple[Files, set[str]]] = {
     ),
     "alpine": (
         {
-            "etc/alpine-release": b"3.20.3\n", "etc/os-release": b"ID=alpine\nVERSION_ID=3.20.3\n", "lib/apk/db/installed": apk("musl"),
+            "etc/alpine-release": b"3.20.3\n",
+            "etc/os-release": b"ID=alpine\nVERSION_ID=3.20.3\n",
+            "lib/apk/db/installed": apk("musl"),
             "etc/apk/repositories": b"https://dl-cdn.alpinelinux.org/alpine/v3.20/main\n",
         },
         set(),
     ),
     "alpine with packages of edge": (
         {
-            "etc/alpine-release": b"3.20.3\n", "etc/os-release": b"ID=alpine\nVERSION_ID=3.20.3\n", "lib/apk/db/installed": apk("musl"),
+            "etc/alpine-release": b"3.20.3\n",
+            "etc/os-release": b"ID=alpine\nVERSION_ID=3.20.3\n",
+            "lib/apk/db/installed": apk("musl"),
             "etc/apk/repositories": b"https://x.example/alpine/v3.20/main\nhttps://x.example/alpine/edge/testing\n",
         },
         {"release_disagrees"},
     ),
     "alpine whose branch is none": (
         {
-            "etc/alpine-release": b"3.20.3\n", "etc/os-release": b"ID=alpine\nVERSION_ID=3.20.3\n", "lib/apk/db/installed": apk("musl"),
+            "etc/alpine-release": b"3.20.3\n",
+            "etc/os-release": b"ID=alpine\nVERSION_ID=3.20.3\n",
+            "lib/apk/db/installed": apk("musl"),
             "etc/apk/repositories": b"# http://x/alpine/v3.99/main\n",
         },
         {"release_disagrees"},
     ),
     "alpine edge": (
         {
-            "etc/alpine-release": b"3.23.0_alpha20250108\n", "etc/os-release": b"ID=alpine\nVERSION_ID=3.23.0_alpha20250108\n",
-            "lib/apk/db/installed": apk("musl"), "etc/apk/repositories": b"https://x.example/alpine/edge/main\n",
+            "etc/alpine-release": b"3.23.0_alpha20250108\n",
+            "etc/os-release": b"ID=alpine\nVERSION_ID=3.23.0_alpha20250108\n",
+            "lib/apk/db/installed": apk("musl"),
+            "etc/apk/repositories": b"https://x.example/alpine/edge/main\n",
         },
         set(),
     ),
     "newer than the database": (
-        {"etc/alpine-release": b"3.24.0\n", "etc/os-release": b"ID=alpine\nVERSION_ID=3.24.0\n", "lib/apk/db/installed": apk("musl")},
+        {
+            "etc/alpine-release": b"3.24.0\n",
+            "etc/os-release": b"ID=alpine\nVERSION_ID=3.24.0\n",
+            "lib/apk/db/installed": apk("musl"),
+        },
         {"no_advisories"},
     ),
     "wolfi": ({"etc/os-release": b"ID=wolfi\nVERSION_ID=20230201\n", "lib/apk/db/installed": apk("musl")}, set()),
@@ -163,7 +185,7 @@ HONEST: dict[str, tuple[Files, set[str]]] = {
         {"etc/os-release": b"ID=chainguard\nVERSION_ID=20230214\n", "lib/apk/db/installed": apk("musl")},
         {"no_advisories"},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HONEST)

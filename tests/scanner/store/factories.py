@@ -13,7 +13,8 @@ from scanner.model.reference import Descriptor, Digest, Platform
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.store.images import Made
 
-# Evidence is as old as the run: policies judge the age of advisories by the real clock, so that a fixed date would expire.
+# Evidence is as old as the run: policies judge the age of advisories by the real clock, so that a fixed date would
+# expire.
 NOW = datetime.now(UTC).replace(microsecond=0)
 REPOSITORY = "registry.example.com/shop/cart"
 ADVISORIES = AdvisoryStatus("trivy-db", "2", updated_at=NOW, digest=Digest.of(b"advisories"))
@@ -38,20 +39,38 @@ def package(number: int) -> Component:
 
 def vulnerability(number: int, of: Component, **more: object) -> Vulnerability:
     made = Vulnerability(
-        f"CVE-2026-{number:05}", of.purl, of.name, of.version, fixed_versions=("2.0",) if number % 2 else (),
-        severity=list(Severity)[number % 6], title=f"flaw {number}", description="words " * 60, url="https://example.com/advisory",
-    )  # fmt: skip
+        f"CVE-2026-{number:05}",
+        of.purl,
+        of.name,
+        of.version,
+        fixed_versions=("2.0",) if number % 2 else (),
+        severity=list(Severity)[number % 6],
+        title=f"flaw {number}",
+        description="words " * 60,
+        url="https://example.com/advisory",
+    )
     return replace(made, **more)  # type: ignore[arg-type]
 
 
 def report(
-    name: str = "image", *, packages: Sequence[Component] = (), vulnerabilities: Sequence[Vulnerability] = (),
-    repository: str = REPOSITORY, tag: str = "1", engine: str = "trivy",
-) -> ScanReport:  # fmt: skip
+    name: str = "image",
+    *,
+    packages: Sequence[Component] = (),
+    vulnerabilities: Sequence[Vulnerability] = (),
+    repository: str = REPOSITORY,
+    tag: str = "1",
+    engine: str = "trivy",
+) -> ScanReport:
     picture = image(name)
     answer = EngineReport(
-        engine, "0.76.0", None, ADVISORIES, Coverage("debian", "12", True, len(packages)), tuple(packages), tuple(vulnerabilities)
-    )  # fmt: skip
+        engine,
+        "0.76.0",
+        None,
+        ADVISORIES,
+        Coverage("debian", "12", True, len(packages)),
+        tuple(packages),
+        tuple(vulnerabilities),
+    )
     return ScanReport(
         f"{repository}:{tag}", repository, tag, picture.manifest, (ImageReport(picture, (answer,)),), NOW, NOW, "0.1.0"
     )

@@ -19,8 +19,13 @@ def claim(database: Database, project: str = "default") -> scans.Claim:
 
 
 def record(
-    database: Database, found: ScanReport, judged: Verdict = Verdict.ALLOW, *, project: str = "default", environment: str = ""
-) -> None:  # fmt: skip
+    database: Database,
+    found: ScanReport,
+    judged: Verdict = Verdict.ALLOW,
+    *,
+    project: str = "default",
+    environment: str = "",
+) -> None:
     held = claim(database, project)
     made = [factories.decided(found, judged, environment)]
     transact(database, lambda s: images.record(s, held, found, factories.evidence(found), made))

@@ -88,7 +88,8 @@ def test_the_database_itself_refuses_to_change_it(database: Database, statement:
         (
             [
                 "UPDATE audit_log SET id = 14 WHERE id = 4",
-                "INSERT INTO audit_log SELECT 4, at, actor, action, object, address, detail, previous, hash FROM audit_log WHERE id = 3",
+                "INSERT INTO audit_log SELECT 4, at, actor, action, object, address, detail, previous, hash "
+                "FROM audit_log WHERE id = 3",
             ],
             4,
         ),

@@ -1,4 +1,6 @@
-"""The gate's single question, on SQLite and PostgreSQL: over the driver, and over a connection that the server ended."""
+"""The gate's single question, on SQLite and PostgreSQL: over the driver, and over a connection that the server
+ended.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,8 @@ def test_a_connection_that_the_server_ended_is_replaced(database: Database, text
     with database.session() as session:
         session.execute(
             sa.text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND "
+                "datname = current_database()"
             )
         )
     assert asking.ask(*values) is not None

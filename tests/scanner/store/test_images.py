@@ -120,7 +120,9 @@ def test_two_engines_may_record_one_image_together(database: Database) -> None:
 
 @pytest.mark.parametrize("text", ["a\0b", CJK, "x" * 9000, "\u202e<script>", "'; DROP TABLE image; --", "\\u0000"])
 def test_no_text_in_a_report_loses_the_evidence(database: Database, text: str) -> None:
-    """G20: a NUL made the insert fail, and so did a package URL longer than an index row, each time anew until the scan was dead."""
+    """G20: a NUL made the insert fail, and so did a package URL longer than an index row, each time anew until the
+    scan was dead.
+    """
     package = Component(f"pkg:npm/{text}@1", text, text, text)
     found = factories.report(
         packages=[package],
@@ -152,7 +154,11 @@ def test_several_images_of_an_index_are_recorded_together(database: Database) ->
     + [("UPDATE", "policy_version")],
 )
 def test_what_was_decided_stays(database: Database, table: str, what: str) -> None:
-    """I6. The database itself refuses it, whoever asks. Evidence and policies in use are kept from deletion by what refers to them."""
+    """I6.
+
+    The database itself refuses it, whoever asks. Evidence and policies in use are kept from deletion by what refers
+    to them.
+    """
     from scanner.model.audit import Action
     from scanner.store import audit, policies
     from tests.actors import person

@@ -1,4 +1,6 @@
-"""The state machine against a model of it: whatever happens in whatever order, the database says what the model says."""
+"""The state machine against a model of it: whatever happens in whatever order, the database says what the model
+says.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,8 @@ class Machine(RuleBasedStateMachine):
         if force or not like:
             assert ticket.created
             self.model[ticket.scan_id] = Modelled(target_, lane, force)
-            # SQLite's clock knows milliseconds: two of the same would come in any order, and no example could be tried again.
+            # SQLite's clock knows milliseconds: two of the same would come in any order, and no example could be tried
+            # again.
             later = scan.c.created_epoch + len(self.model)
             self.do(lambda s: s.execute(scan.update().where(scan.c.id == ticket.scan_id).values(created_epoch=later)))
             return

@@ -1,4 +1,6 @@
-"""Evidence decides for exactly what was asked: never one platform for an index, never a weaker choice of engines for a project."""
+"""Evidence decides for exactly what was asked: never one platform for an index, never a weaker choice of engines for
+a project.
+"""
 
 from __future__ import annotations
 

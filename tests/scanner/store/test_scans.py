@@ -308,7 +308,9 @@ def test_sweepers_that_meet_count_a_lost_worker_once(database: Database) -> None
 
 @pytest.mark.parametrize("how", ["retry", "lost", "twin"])
 def test_one_that_comes_back_does_not_collide_with_its_like(database: Database, how: str) -> None:
-    """Meanwhile the same was asked for again and is queued: two may be, because only the newer one may still be joined."""
+    """Meanwhile the same was asked for again and is queued: two may be, because only the newer one may still be
+    joined.
+    """
     first = ask(database)
     if how == "twin":
         other = ask(database, "h.io/other/cart:2")

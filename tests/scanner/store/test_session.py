@@ -37,7 +37,9 @@ def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
 
 
 def test_an_error_that_is_kept_spoils_no_connection(database: Database) -> None:
-    """On SQLite the kept traceback held a cursor, the cursor a snapshot, and the pooled connection could not write any more."""
+    """On SQLite the kept traceback held a cursor, the cursor a snapshot, and the pooled connection could not write
+    any more.
+    """
 
     def break_off(number: int) -> None:
         with database.session() as session:
@@ -69,7 +71,9 @@ def test_the_clock_is_utc_and_moves(database: Database) -> None:
 
 @pytest.mark.parametrize("what", ["policy", "user", "registry"])
 def test_who_comes_second_is_told_so(database: Database, what: str) -> None:
-    """They look together, find nothing together, and write together: one is recorded, the others hear of a conflict, not of a bug."""
+    """They look together, find nothing together, and write together: one is recorded, the others hear of a conflict,
+    not of a bug.
+    """
     from scanner.config import Secret
 
     def one(number: int) -> None:

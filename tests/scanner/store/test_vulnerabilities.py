@@ -17,9 +17,11 @@ def fleet(database: Database) -> None:
     for name, project, numbers in (("one", "default", range(1, 13)), ("two", "shop", range(4, 8))):
         packages = [make.package(1)]
         found = make.report(
-            name, repository=f"registry.example.com/{project}/app", packages=packages,
+            name,
+            repository=f"registry.example.com/{project}/app",
+            packages=packages,
             vulnerabilities=[make.vulnerability(n, packages[0]) for n in numbers],
-        )  # fmt: skip
+        )
         with database.session() as session:
             scans.request(session, replace(make.request(f"registry.example.com/{project}/app:1"), project=project))
             held = scans.claim(session, "w", ["push"], 60)

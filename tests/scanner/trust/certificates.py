@@ -1,4 +1,6 @@
-"""Authorities for tests: certificates with exactly the extensions asked for, RFC 3161 timestamps, a sigstore-like instance."""
+"""Authorities for tests: certificates with exactly the extensions asked for, RFC 3161 timestamps, a sigstore-like
+instance.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,18 @@ NAMES = {
 }
 NO_USAGE = dict.fromkeys(
     (
-        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
     ),
     False,
-)  # fmt: skip
+)
 
 
 def b64(data: bytes) -> str:
@@ -130,7 +139,10 @@ class TimestampAuthority:
         named: x509.Certificate | None = None,
         response: bool = False,
     ) -> bytes:
-        """A bare token, or a whole response. ``named``: the certificate that the signed attributes name, where it is another."""
+        """A bare token, or a whole response.
+
+        ``named``: the certificate that the signed attributes name, where it is another.
+        """
         info = tsp.TSTInfo(
             {
                 "version": 1,

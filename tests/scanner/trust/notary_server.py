@@ -1,4 +1,6 @@
-"""A Notary server for tests: serves one tree of files over TLS on the loopback, with the faults that a case asks for."""
+"""A Notary server for tests: serves one tree of files over TLS on the loopback, with the faults that a case asks
+for.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,10 @@ def authority(
 
 @dataclass
 class Chain:
-    """A root, an authority below it and a leaf; each with what the test wants of it. ``certificates``: as in the envelope, leaf first."""
+    """A root, an authority below it and a leaf; each with what the test wants of it.
+
+    ``certificates``: as in the envelope, leaf first.
+    """
 
     key: PrivateKey = field(default_factory=lambda: ec_key("leaf"))
     subject: Mapping[str, str] = field(default_factory=lambda: ACME)

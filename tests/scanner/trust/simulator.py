@@ -1,4 +1,6 @@
-"""A Notary repository in memory, honest unless a test makes it otherwise: every document may be changed before or after it is signed."""
+"""A Notary repository in memory, honest unless a test makes it otherwise: every document may be changed before or
+after it is signed.
+"""
 
 from __future__ import annotations
 
@@ -151,8 +153,11 @@ def meta(data: bytes) -> dict[str, Any]:
 
 @dataclass
 class Sim:
-    """Change its members, then ``publish``. ``edits`` change what is signed, ``signers`` who signs, ``bytes_after`` the signed file
-    before its parent names it, ``served`` what the server gives instead."""
+    """Change its members, then ``publish``.
+
+    ``edits`` change what is signed, ``signers`` who signs, ``bytes_after`` the signed file before its parent names
+    it, ``served`` what the server gives instead.
+    """
 
     version: int = 1
     root_version: int = 1

@@ -24,35 +24,63 @@ CASES: dict[str, tuple[x509.GeneralName, list[x509.GeneralName], list[x509.Gener
     "dns, only its end is the same": (x509.DNSName("badexample.com"), [x509.DNSName("example.com")], [], False),
     "dns excluded": (x509.DNSName("a.example.com"), [], [x509.DNSName("example.com")], False),
     "dns permitted and excluded": (
-        x509.DNSName("a.example.com"), [x509.DNSName("example.com")], [x509.DNSName("a.example.com")], False,
+        x509.DNSName("a.example.com"),
+        [x509.DNSName("example.com")],
+        [x509.DNSName("a.example.com")],
+        False,
     ),
     "mail of the host": (x509.RFC822Name("a@example.com"), [x509.RFC822Name("example.com")], [], True),
     "mail of a host below": (x509.RFC822Name("a@b.example.com"), [x509.RFC822Name("example.com")], [], False),
     "mail of the domain": (x509.RFC822Name("a@b.example.com"), [x509.RFC822Name(".example.com")], [], True),
     "one mailbox": (x509.RFC822Name("a@example.com"), [x509.RFC822Name("a@example.com")], [], True),
     "another mailbox": (x509.RFC822Name("A@example.com"), [x509.RFC822Name("a@example.com")], [], False),
-    "uri": (x509.UniformResourceIdentifier("https://example.com/x"), [x509.UniformResourceIdentifier("example.com")], [], True),
+    "uri": (
+        x509.UniformResourceIdentifier("https://example.com/x"),
+        [x509.UniformResourceIdentifier("example.com")],
+        [],
+        True,
+    ),
     "uri below": (
-        x509.UniformResourceIdentifier("https://a.example.com/x"), [x509.UniformResourceIdentifier(".example.com")], [], True,
+        x509.UniformResourceIdentifier("https://a.example.com/x"),
+        [x509.UniformResourceIdentifier(".example.com")],
+        [],
+        True,
     ),
     "uri with an address": (
-        x509.UniformResourceIdentifier("https://10.0.0.1/x"), [x509.UniformResourceIdentifier("example.com")], [], False,
+        x509.UniformResourceIdentifier("https://10.0.0.1/x"),
+        [x509.UniformResourceIdentifier("example.com")],
+        [],
+        False,
     ),
     "uri that hides its host": (
-        x509.UniformResourceIdentifier("https://example.com@evil.example/"), [x509.UniformResourceIdentifier("example.com")],
-        [], False,
+        x509.UniformResourceIdentifier("https://example.com@evil.example/"),
+        [x509.UniformResourceIdentifier("example.com")],
+        [],
+        False,
     ),
     "address": (x509.IPAddress(ip_address("10.1.2.3")), [x509.IPAddress(ip_network("10.0.0.0/8"))], [], True),
     "address outside": (x509.IPAddress(ip_address("11.1.2.3")), [x509.IPAddress(ip_network("10.0.0.0/8"))], [], False),
-    "address of the other family": (x509.IPAddress(ip_address("::1")), [x509.IPAddress(ip_network("0.0.0.0/0"))], [], False),
+    "address of the other family": (
+        x509.IPAddress(ip_address("::1")),
+        [x509.IPAddress(ip_network("0.0.0.0/0"))],
+        [],
+        False,
+    ),
     "subject": (x509.DNSName("a.example.com"), [ACME], [], True),
     "subject of another": (
-        x509.DNSName("a.example.com"), [x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "X")]))],
-        [], False,
+        x509.DNSName("a.example.com"),
+        [x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "X")]))],
+        [],
+        False,
     ),
-    "a kind of name that is not constrained": (x509.DNSName("a.example.com"), [x509.RFC822Name("example.org")], [], True),
+    "a kind of name that is not constrained": (
+        x509.DNSName("a.example.com"),
+        [x509.RFC822Name("example.org")],
+        [],
+        True,
+    ),
     "a kind of name that nobody can compare": (OTHER, [OTHER], [], False),
-}  # fmt: skip
+}
 UNLIKE_OPENSSL = {"a kind of name that nobody can compare"}
 
 
@@ -65,7 +93,7 @@ def chain(name: str, *, critical: bool = True) -> list[x509.Certificate]:
     leaf = certify(
         {"O": "acme", "CN": "l"}, ec_key("l"), [usage(digital_signature=True), san], (between, ec_key("between"))
     )
-    return [leaf, between, root]  # fmt: skip
+    return [leaf, between, root]
 
 
 @pytest.mark.parametrize("name", CASES)

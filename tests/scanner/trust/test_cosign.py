@@ -430,9 +430,11 @@ SCENES: dict[str, Scene] = {
 
 OPENED, CLOSED = {"start": "2999-01-01T00:00:00Z"}, {"start": "2020-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}
 RETIRED: dict[str, tuple[str, ...]] = {
-    "tlogs": ("publicKey", "validFor"), "ctlogs": ("publicKey", "validFor"), "certificateAuthorities": ("validFor",),
+    "tlogs": ("publicKey", "validFor"),
+    "ctlogs": ("publicKey", "validFor"),
+    "certificateAuthorities": ("validFor",),
     "timestampAuthorities": ("validFor",),
-}  # fmt: skip
+}
 
 
 def rooted(part: str = "", period: Any = None, *, tsa: bool = False, **trust: Any) -> dict[str, Any]:
@@ -501,11 +503,13 @@ SCENES |= {
     "the log was not yet trusted": Scene(layers(keyless()), rooted("tlogs", OPENED), "tlog"),
     "the log was retired, keyed": Scene(
         layers(lambda d: classic(A, payload(d), log=LOG)),
-        {**KEYED, "trusted_root": rooted("tlogs", CLOSED)["trusted_root"]}, "tlog",
+        {**KEYED, "trusted_root": rooted("tlogs", CLOSED)["trusted_root"]},
+        "tlog",
     ),
     "the log was retired, a keyed bundle": Scene(
         bundles(lambda d: logged_bundle(A, statement(d), LOG)),
-        {**KEYED, "trusted_root": rooted("tlogs", CLOSED)["trusted_root"]}, "tlog",
+        {**KEYED, "trusted_root": rooted("tlogs", CLOSED)["trusted_root"]},
+        "tlog",
     ),
     "the log is trusted, keyed": Scene(
         layers(lambda d: classic(A, payload(d), log=LOG)), {**KEYED, "trusted_root": rooted()["trusted_root"]}
@@ -575,7 +579,7 @@ SCENES |= {
     "a certificate with a bit string": Scene(
         bundles(lambda d: raw_certificate(logged_bundle(A, statement(d), LOG, SIGSTORE.certify(A)))), ROOT, "malformed"
     ),
-}  # fmt: skip
+}
 
 
 def raw_certificate(made: bytes) -> bytes:

@@ -1,4 +1,6 @@
-"""Whatever lies beside an image: it is verified, or refused with a reason; never another exception, never a long wait."""
+"""Whatever lies beside an image: it is verified, or refused with a reason; never another exception, never a long
+wait.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +50,15 @@ TSA = TimestampAuthority()
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8),
-    st.sampled_from(["", "AAAA", "sha256:" + "1" * 64, "0.0.1", "2026-11-23T07:00:00Z", "9" * 40, "-----BEGIN CERTIFICATE-----"]),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+    st.sampled_from(
+        ["", "AAAA", "sha256:" + "1" * 64, "0.0.1", "2026-11-23T07:00:00Z", "9" * 40, "-----BEGIN CERTIFICATE-----"]
+    ),
+)
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
@@ -271,7 +279,9 @@ def test_every_byte_of_a_certificate() -> None:
 
 
 def certificates_to_break() -> list[bytes]:
-    """Kinds of certificates that readers meet: a leaf, an authority with name constraints, a timestamp authority's, one with a SAN."""
+    """Kinds of certificates that readers meet: a leaf, an authority with name constraints, a timestamp authority's,
+    one with a SAN.
+    """
     limits = x509.NameConstraints([x509.RFC822Name("example.com")], [x509.DNSName("a.example")])
     limited = certify({"CN": "limited"}, A, [*AUTHORITY, (limits, True)])
     return [
@@ -321,9 +331,12 @@ def test_root_certificates_of_notary(data: bytes) -> None:
     identifier = key_id_of_notary("ecdsa-x509", text)
     role = {"keyids": [identifier], "threshold": 1}
     signed = {
-        "_type": "Root", "version": 1, "expires": "2027-01-01T00:00:00Z", "keys": {identifier: key},
+        "_type": "Root",
+        "version": 1,
+        "expires": "2027-01-01T00:00:00Z",
+        "keys": {identifier: key},
         "roles": dict.fromkeys(("root", "targets", "snapshot", "timestamp"), role),
-    }  # fmt: skip
+    }
     root = parse_root(json.dumps({"signed": signed, "signatures": []}).encode(), ROOT_LIMIT)
     for anchor in ({"mode": "tofu"}, {"mode": "ca", "pem": pem(CHAIN.top)}):
         refusal(lambda anchor=anchor: begin(anchor_of(anchor), root, "registry.example/app", NOW))  # type: ignore[misc]

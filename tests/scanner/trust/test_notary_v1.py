@@ -71,9 +71,17 @@ def test_case(
         with serving(tree(step["tree"]), certificate, step.get("http")) as server:
             url = f"https://127.0.0.1:{free_port()}" if step["tls"] == "down" else server.url
             code, answer = trust(
-                capsys, "verify", *always, *as_arguments(step["query"]), "--notary-server", url, "--ca-file", str(authority.file),
-                "--at", step["time"],
-            )  # fmt: skip
+                capsys,
+                "verify",
+                *always,
+                *as_arguments(step["query"]),
+                "--notary-server",
+                url,
+                "--ca-file",
+                str(authority.file),
+                "--at",
+                step["time"],
+            )
         choices = step["expect"].get("any_of", [step["expect"]])
         assert any(as_expected(code, answer, expected) for expected in choices), (answer, choices)
 
@@ -170,9 +178,12 @@ def test_a_run_that_was_overtaken_verifies_again(
     root = TrustRoot("release", "notary-v1", {"mode": "tofu"})
     with serving(tree("attacks/syn-good"), certificate) as server:
         question = TrustQuestion(
-            reference=Reference("registry.example", "team/app", "v1"), roots=(root,), now=NOW, state=state,
+            reference=Reference("registry.example", "team/app", "v1"),
+            roots=(root,),
+            now=NOW,
+            state=state,
             options=TrustOptions(server=server.url, ca_file=authority.file),
-        )  # fmt: skip
+        )
         (answer,) = NotaryV1().verify(question)
     assert answer.status is (TrustStatus.UNKNOWN if always else TrustStatus.VERIFIED)
     assert state.loaded == (4 if always else 2)
@@ -196,9 +207,14 @@ def test_nothing_is_remembered_of_a_run_that_failed(
 
 @pytest.mark.parametrize(("gun", "knows"), [("127.0.0.1:5543/team/app", True), ("registry.example/team/app", False)])
 def test_the_registrys_password_is_for_its_own_token_service(
-    gun: str, knows: bool, authority: Authority, certificate: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    gun: str,
+    knows: bool,
+    authority: Authority,
+    certificate: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """The realm is text that the Notary server chose: another registry's password does not go there."""
     host, secret = gun.partition("/")[0], "ci:correct horse"
     auths = {"auths": {host: {"auth": base64.b64encode(secret.encode()).decode()}}}
@@ -212,8 +228,20 @@ def test_the_registrys_password_is_for_its_own_token_service(
     with serving(tree(files), certificate) as server:
         server.password = secret
         code, answer = trust(
-            capsys, "verify", "--gun", gun, "--tag", "v1", "--trust", "tofu", "--at", moment, "--notary-server", server.url,
-            "--ca-file", str(authority.file),
-        )  # fmt: skip
+            capsys,
+            "verify",
+            "--gun",
+            gun,
+            "--tag",
+            "v1",
+            "--trust",
+            "tofu",
+            "--at",
+            moment,
+            "--notary-server",
+            server.url,
+            "--ca-file",
+            str(authority.file),
+        )
     assert (code, answer["reason"]) == ((0, "") if knows else (3, "unavailable")), (answer, server.told)
     assert any(given.startswith("Basic ") for given in server.told) is knows

@@ -81,11 +81,16 @@ def test_a_private_key_in_any_member_is_refused(scheme: str, place: tuple[Any, .
 @pytest.mark.parametrize(
     "given",
     [
-        SECRET.encode(), CA.encode() + SECRET.encode(), pem(KEY).encode() + SECRET.encode(), BODY.encode(), SECRET.encode("utf-16"),
-        KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), base64.b64decode(BODY).hex().encode(),
+        SECRET.encode(),
+        CA.encode() + SECRET.encode(),
+        pem(KEY).encode() + SECRET.encode(),
+        BODY.encode(),
+        SECRET.encode("utf-16"),
+        KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+        base64.b64decode(BODY).hex().encode(),
     ],
     ids=["PEM", "after a certificate", "after a public key", "base64", "UTF-16", "DER", "hex"],
-)  # fmt: skip
+)
 def test_a_private_key_in_place_of_a_document_is_refused(scheme: str, given: bytes) -> None:
     with pytest.raises(UsageError) as caught:
         catalog.schemes()[scheme].parse_trust(given, "trust")

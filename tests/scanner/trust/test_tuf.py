@@ -1,4 +1,6 @@
-"""The Notary v1 client without I/O, against honest and hostile repositories; and against itself with single steps taken out."""
+"""The Notary v1 client without I/O, against honest and hostile repositories; and against itself with single steps
+taken out.
+"""
 
 from __future__ import annotations
 
@@ -123,11 +125,15 @@ MUTATIONS = [
     Mutation(D, "now >= document.expires", "False", "expired-timestamp"),
     Mutation(D, "if any(keyid not in keys for keyid in keyids):", "if False:", "del-key-missing"),
     Mutation(D, "        if name in found:", "        if False:", "del-duplicate-role"),
-    Mutation(D, "all(any(tag.startswith(prefix) for prefix in level) for level in self.paths)", "True", "del-path-absent"),
+    Mutation(
+        D, "all(any(tag.startswith(prefix) for prefix in level) for level in self.paths)", "True", "del-path-absent"
+    ),
     Mutation(D, "*(above.paths if above else ())", "*()", "delegation-beyond-its-parent"),
     Mutation(D, ' and name.rpartition("/")[0] == parent', "", "delegation-of-a-grandchild"),
     Mutation(A, "if not names(leaf, gun):", "if False:", "pinned-key-of-another-repository"),
-    Mutation(A, 'if name.endswith("*") else name == gun', 'if name.endswith("*") else gun.startswith(name)', "root-cn-prefix"),
+    Mutation(
+        A, 'if name.endswith("*") else name == gun', 'if name.endswith("*") else gun.startswith(name)', "root-cn-prefix"
+    ),
     Mutation(A, "is_authority(leaf) or", "", "certificate-of-an-authority"),
     Mutation(A, "if weak(leaf) or", "if", "certificate-signed-with-sha1"),
     Mutation(A, "now < leaf.not_valid_before_utc - _GRACE", "False", "certificate-of-next-week"),
@@ -145,8 +151,8 @@ MUTATIONS = [
     Mutation(A, "usage is not None and not usage.key_cert_sign", "False", "issued-by-one-that-may-not-issue"),
     Mutation(A, "<= now <= certificate.not_valid_after_utc", "<= now", "issued-by-an-expired-intermediate"),
     Mutation(R, "current(served.document, self._now)", "pass", "expired-root"),
-    Mutation(R, 'self._old_timestamp)\n        current(found, self._now)', "self._old_timestamp)", "expired-timestamp"),
-    Mutation(R, 'self._old_snapshot)\n        current(found, self._now)', "self._old_snapshot)", "expired-snapshot"),
+    Mutation(R, "self._old_timestamp)\n        current(found, self._now)", "self._old_timestamp)", "expired-timestamp"),
+    Mutation(R, "self._old_snapshot)\n        current(found, self._now)", "self._old_snapshot)", "expired-snapshot"),
     Mutation(R, "current(found.document, self._now)", "pass", "expired-targets"),
     Mutation(R, 'verify_role(found, self._root.roles["timestamp"])', "pass", "timestamp-by-a-stranger"),
     Mutation(R, 'verify_role(found, self._root.roles["snapshot"])', "pass", "snapshot-by-a-stranger"),
@@ -154,26 +160,44 @@ MUTATIONS = [
     Mutation(R, "newer(found, self._old_timestamp)", "pass", "older-timestamp"),
     Mutation(R, "newer(found, self._old_snapshot)", "pass", "older-snapshot"),
     Mutation(R, "newer(found.document, self._old_roles.get(name))", "pass", "older-releases"),
-    Mutation(R, "document.version == seen.version and document.fingerprint", "False and document.fingerprint",
-             "another-document-of-the-same-version"),
-    Mutation(R, 'self._files["root"].compare(self._root.document.data, "root.json")', "pass", "the-snapshot-is-of-another-root"),
+    Mutation(
+        R,
+        "document.version == seen.version and document.fingerprint",
+        "False and document.fingerprint",
+        "another-document-of-the-same-version",
+    ),
+    Mutation(
+        R,
+        'self._files["root"].compare(self._root.document.data, "root.json")',
+        "pass",
+        "the-snapshot-is-of-another-root",
+    ),
     Mutation(R, "        if hidden:", "        if False:", "releases-are-hidden"),
     Mutation(R, " & found.delegations.keys()", "", "good-removed-delegation-may-vanish"),
     Mutation(R, "if served.version < held.version:", "if False:", "older-root"),
     Mutation(R, "served.version - held.version > _MAX_ROTATIONS", "False", "a-thousand-rotations"),
-    Mutation(R, "served.document.fingerprint != held.document.fingerprint", "False", "another-root-of-the-same-version"),
+    Mutation(
+        R, "served.document.fingerprint != held.document.fingerprint", "False", "another-root-of-the-same-version"
+    ),
     Mutation(R, "            confirm(served, self._gun, self._now)", "            pass", "certificate-expires-later"),
     Mutation(R, "step.version != version", "False", "rotation-over-a-false-step"),
     Mutation(R, "            self._recover(held, served)", "            pass", "good-fast-forward-recovery"),
     Mutation(R, "        keep(repository.state())  #", "        pass  #", "a-replay-of-a-signer-who-withdrew-the-tag"),
     Mutation(R, "meta.length > limit", "False", "a-huge-file-is-announced"),
-    Mutation(R, "for place in (released, self._targets)", "for place in (self._targets, released)", "good-releases-first"),
+    Mutation(
+        R, "for place in (released, self._targets)", "for place in (self._targets, released)", "good-releases-first"
+    ),
     Mutation(R, "if tag not in taken and", "if", "good-releases-first"),
     Mutation(R, "query.digest is not None and digest != query.digest", "False", "tag-and-digest-disagree"),
     Mutation(R, "    if missing:", "    if False:", "signers-disagree"),
     Mutation(R, "len(digests) != 1", "False", "signers-disagree"),
-    Mutation(R, "                faults.append(", "                raise error\n                faults.append(", "good-old-signer-is-broken"),
-]  # fmt: skip
+    Mutation(
+        R,
+        "                faults.append(",
+        "                raise error\n                faults.append(",
+        "good-old-signer-is-broken",
+    ),
+]
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Sample registries as files: one HTTP server on the loopback for a tree, or for files made in the test, and the real client in front."""
+"""Sample registries as files: one HTTP server on the loopback for a tree, or for files made in the test, and the
+real client in front.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,10 @@ class Files(dict[str, bytes]):
     def put_referrer(
         self, image: Descriptor, artifact_type: str, layer_type: str, data: bytes, **other: Any
     ) -> Descriptor:
-        """A manifest with one layer about ``image``, listed by the referrers API. ``other`` members replace those of the manifest."""
+        """A manifest with one layer about ``image``, listed by the referrers API.
+
+        ``other`` members replace those of the manifest.
+        """
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -141,9 +146,15 @@ def verify(
     )
     reference = Reference(client.host, "team/app", "v1", descriptor.digest)
     job = TrustJob(
-        reference=reference, roots=roots, now=now, state=NoState(), settings=settings or Settings(),
-        options=TrustOptions(require_signers=require_signers), descriptor=descriptor, fetch=fetch or client,
-    )  # fmt: skip
+        reference=reference,
+        roots=roots,
+        now=now,
+        state=NoState(),
+        settings=settings or Settings(),
+        options=TrustOptions(require_signers=require_signers),
+        descriptor=descriptor,
+        fetch=fetch or client,
+    )
     return scheme.verify(job)
 
 
@@ -154,7 +165,9 @@ def cases(name: str) -> list[dict[str, Any]]:
 
 
 def run_case(scheme: TrustScheme, case: Mapping[str, Any]) -> Verification:
-    """A sample case from its reference to the scheme's first answer; what resolving refuses is answered as the command line does."""
+    """A sample case from its reference to the scheme's first answer; what resolving refuses is answered as the
+    command line does.
+    """
     faults = {path: fault["status"] for path, fault in case.get("http", {}).items()}
     with serving(Files.of_tree(case["tree"]), faults) as client:
         name = case["ref"]

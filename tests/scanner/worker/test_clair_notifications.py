@@ -1,4 +1,6 @@
-"""A notification of Clair's reaches the images it names, and no other; no registry is asked, and nothing is acknowledged too early."""
+"""A notification of Clair's reaches the images it names, and no other; no registry is asked, and nothing is
+acknowledged too early.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a registry is pushed that is no image: the scan is done, nothing is judged, nobody is told of a failure, and the gate says why."""
+"""What a registry is pushed that is no image: the scan is done, nothing is judged, nobody is told of a failure, and
+the gate says why.
+"""
 
 from __future__ import annotations
 

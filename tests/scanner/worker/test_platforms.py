@@ -35,7 +35,9 @@ def server(settings: Settings, tmp_path: Path, plain_registry: Registry) -> Iter
 
 @pytest.fixture
 def index(plain_registry: Registry, sample_layouts: Path) -> tuple[str, Digest, dict[str, Digest]]:
-    """An index of a vulnerable and a good image: its reference by tag, its digest, the children's digests by platform."""
+    """An index of a vulnerable and a good image: its reference by tag, its digest, the children's digests by
+    platform.
+    """
     base = f"http://{plain_registry.host}/v2/platforms/app/manifests/"
     manifests, digests = [], {}
     for name, platform, variant in CHILDREN:

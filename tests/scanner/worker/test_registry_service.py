@@ -1,4 +1,6 @@
-"""A server's registries: examined by a worker when asked, before first use, and again when that is long ago; policies mind it."""
+"""A server's registries: examined by a worker when asked, before first use, and again when that is long ago;
+policies mind it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What was revoked is believed no more from that moment on, at the gate too, until what rests on it was looked at again."""
+"""What was revoked is believed no more from that moment on, at the gate too, until what rests on it was looked at
+again.
+"""
 
 from __future__ import annotations
 

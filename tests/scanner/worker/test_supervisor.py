@@ -123,7 +123,14 @@ def test_the_first_run_shows_a_token_once(server: Server, tmp_path: Path) -> Non
 
 def test_a_child_reads_the_settings_its_parent_has(tmp_path: Path) -> None:
     settings = Settings(
-        home=tmp_path, database_url=Secret("postgresql://u:p@h/d"), lanes=("gate",), workers=7, log_json=True, ca_file=tmp_path / "ca",
-        insecure_registries=("a:5000", "b"), lease_seconds=3.5, rate_limits=False,
-    )  # fmt: skip
+        home=tmp_path,
+        database_url=Secret("postgresql://u:p@h/d"),
+        lanes=("gate",),
+        workers=7,
+        log_json=True,
+        ca_file=tmp_path / "ca",
+        insecure_registries=("a:5000", "b"),
+        lease_seconds=3.5,
+        rate_limits=False,
+    )
     assert load(environment_of(settings)) == settings

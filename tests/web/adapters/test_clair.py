@@ -1,4 +1,6 @@
-"""Clair's notifier: told from its token before anything is parsed, taken down once, and its callback address never read."""
+"""Clair's notifier: told from its token before anything is parsed, taken down once, and its callback address never
+read.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Exemptions: asked for by one, approved by another, for these images only, until their end or until the facts change."""
+"""Exemptions: asked for by one, approved by another, for these images only, until their end or until the facts
+change.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""An image that two engines looked at: who says what, the distribution's words, how long it is supported, and somebody's SBOM."""
+"""An image that two engines looked at: who says what, the distribution's words, how long it is supported, and
+somebody's SBOM.
+"""
 
 from __future__ import annotations
 

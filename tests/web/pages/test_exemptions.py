@@ -13,9 +13,13 @@ from tests.web.pages.test_policies import Form
 from tests.web.people import PASSWORD, person
 
 ASKED = {
-    "project": "shop", "images": "registry.example.com/shop/cart", "subject": "CVE-2026-1", "rule": "", "purl": "",
+    "project": "shop",
+    "images": "registry.example.com/shop/cart",
+    "subject": "CVE-2026-1",
+    "rule": "",
+    "purl": "",
     "justification": "The flaw is in a command that we never call.",
-}  # fmt: skip
+}
 
 
 class Somebody(Form):

@@ -53,9 +53,16 @@ class Served:
 def hostile() -> ScanReport:
     """Evidence as a scan of such an image would leave it: the model bounds and cleans nothing that a page must show."""
     found = vulnerability(
-        VULNERABILITY, package=WORD, title=WORD, description=WORD, url="javascript:alert(3)", references=("javascript:alert(4)", WORD), aliases=(WORD,),
-        cwes=(WORD,), path=WORD,
-    )  # fmt: skip
+        VULNERABILITY,
+        package=WORD,
+        title=WORD,
+        description=WORD,
+        url="javascript:alert(3)",
+        references=("javascript:alert(4)", WORD),
+        aliases=(WORD,),
+        cwes=(WORD,),
+        path=WORD,
+    )
     answer = engine(
         [replace(found, purl=f"pkg:deb/debian/{FORMULA}@1", installed_version=FORMULA, fixed_versions=(WORD,))]
     )
@@ -63,9 +70,16 @@ def hostile() -> ScanReport:
     answer = replace(answer, components=(*answer.components, named), incomplete=(Incomplete("nothing_to_scan", WORD),))
     item = image_report([answer])
     config = replace(
-        item.image.config, user=WORD, labels=((WORD, WORD),), env=((WORD, WORD),), entrypoint=(WORD,), cmd=(WORD,), working_dir=WORD,
-        history=(HistoryEntry(WORD, layer=0),), author=WORD,
-    )  # fmt: skip
+        item.image.config,
+        user=WORD,
+        labels=((WORD, WORD),),
+        env=((WORD, WORD),),
+        entrypoint=(WORD,),
+        cmd=(WORD,),
+        working_dir=WORD,
+        history=(HistoryEntry(WORD, layer=0),),
+        author=WORD,
+    )
     layers = tuple(replace(layer, created_by=WORD) for layer in item.image.layers)
     outcome = Failed((Evidence(WORD, path=WORD, instruction=WORD, layer_index=0),), remedy=WORD)
     signed = Verification(
@@ -73,8 +87,12 @@ def hostile() -> ScanReport:
     )
     checks = tuple(CheckResult(name, outcome) for name in catalog.image_checks())
     item = replace(
-        item, image=replace(item.image, config=config, layers=layers), checks=checks, verifications=(signed,), incomplete=(Incomplete("x", WORD),)
-    )  # fmt: skip
+        item,
+        image=replace(item.image, config=config, layers=layers),
+        checks=checks,
+        verifications=(signed,),
+        incomplete=(Incomplete("x", WORD),),
+    )
     return report(item)
 
 
@@ -100,10 +118,23 @@ def pages(served: Served) -> list[str]:
     image = f"/images/{served.digest}"
     tabs = ("vulnerabilities", "checks", "signatures", "components", "layers", "history")
     return [
-        "/overview", "/images", "/images?q=%3Cimg%20src%3Dx%3E", *(f"{image}?tab={tab}" for tab in tabs), f"{image}/compare?with={served.digest}",
-        "/vulnerabilities", f"/vulnerabilities/{VULNERABILITY}", "/scans", f"/scans/{served.scan}", "/events", "/registries", "/audit-log",
-        "/exemptions", "/exemptions/new?subject=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "/settings", "/no/such/%3Cscript%3E",
-    ]  # fmt: skip
+        "/overview",
+        "/images",
+        "/images?q=%3Cimg%20src%3Dx%3E",
+        *(f"{image}?tab={tab}" for tab in tabs),
+        f"{image}/compare?with={served.digest}",
+        "/vulnerabilities",
+        f"/vulnerabilities/{VULNERABILITY}",
+        "/scans",
+        f"/scans/{served.scan}",
+        "/events",
+        "/registries",
+        "/audit-log",
+        "/exemptions",
+        "/exemptions/new?subject=%22%3E%3Cscript%3Ealert(1)%3C/script%3E",
+        "/settings",
+        "/no/such/%3Cscript%3E",
+    ]
 
 
 def test_no_page_runs_it(served: Served, browser: Any) -> None:

@@ -1,4 +1,7 @@
-"""The ways that people go, in a real Chromium, at both widths: each ends with what they came for. Pictures are kept as artefacts."""
+"""The ways that people go, in a real Chromium, at both widths: each ends with what they came for.
+
+Pictures are kept as artefacts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The pages in a real Chromium: a person's way from signing in to a decision, without a violation of the CSP or of accessibility."""
+"""The pages in a real Chromium: a person's way from signing in to a decision, without a violation of the CSP or of
+accessibility.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def person(browser: Any, server: Dockwarden, decided: str, request: pytest.Fixtu
 
 
 def complains(message: Any) -> bool:
-    """Errors and warnings, but for the browser's note that a page was an answer of status 4xx, which some tests ask for."""
+    """Errors and warnings, but for the browser's note that a page was an answer of status 4xx, which some tests ask
+    for.
+    """
     return message.type in ("error", "warning") and "the server responded with a status of 4" not in message.text
 
 

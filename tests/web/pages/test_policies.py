@@ -9,7 +9,10 @@ from flask.testing import FlaskClient
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import TestResponse
 
-GOOD = "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: ours}\nrules:\n  - id: a\n    check: root-user\n    action: deny\n"
+GOOD = (
+    "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: ours}\nrules:\n  - id: a\n    check: "
+    "root-user\n    action: deny\n"
+)
 
 
 class Form:

@@ -1,4 +1,6 @@
-"""Registries and webhooks on pages: edited, rotated, removed; no reload repeats a form; what is refused keeps what was typed."""
+"""Registries and webhooks on pages: edited, rotated, removed; no reload repeats a form; what is refused keeps what
+was typed.
+"""
 
 from __future__ import annotations
 
@@ -177,8 +179,13 @@ def test_a_registry_goes_after_its_webhooks(admin: Somebody, app: OpenAPI, place
     with database.read() as session:
         actions = [entry.action for entry in audit.list_(session).items if entry.action.startswith(("reg", "webhook"))]
     assert actions == [
-        "registry.remove", "webhook.remove", "webhook.enable", "webhook.disable", "webhook.create", "registry.create",
-    ]  # fmt: skip
+        "registry.remove",
+        "webhook.remove",
+        "webhook.enable",
+        "webhook.disable",
+        "webhook.create",
+        "registry.create",
+    ]
 
 
 def test_another_registrys_webhook_is_not_reached_through_this_one(

@@ -23,9 +23,16 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 @pytest.fixture
 def form(app: OpenAPI, make_token: Callable[..., str], database: Database, worker: Worker) -> Form:
     bad = vulnerability(
-        "CVE-2026-7", title=HOSTILE, description=HOSTILE, url="javascript:alert(1)", references=("https://example.com/a", "data:text/html,x"),
-        aliases=(HOSTILE,), cvss=(CVSS("3.1", "CVSS:3.1/AV:N", 9.8, HOSTILE),), known_exploited=True, epss=0.25,
-    )  # fmt: skip
+        "CVE-2026-7",
+        title=HOSTILE,
+        description=HOSTILE,
+        url="javascript:alert(1)",
+        references=("https://example.com/a", "data:text/html,x"),
+        aliases=(HOSTILE,),
+        cvss=(CVSS("3.1", "CVSS:3.1/AV:N", 9.8, HOSTILE),),
+        known_exploited=True,
+        epss=0.25,
+    )
     for name, found in (
         ("registry.example.com/shop/app:1", bad),
         ("registry.example.com/shop/job:2", replace(bad, fixed_versions=())),

@@ -1,4 +1,7 @@
-"""``docs/webhooks.md`` lists every format there is. To write its list anew: ``python -m tests.web.webhooks.test_documentation``."""
+"""``docs/webhooks.md`` lists every format there is.
+
+To write its list anew: ``python -m tests.web.webhooks.test_documentation``.
+"""
 
 from __future__ import annotations
 

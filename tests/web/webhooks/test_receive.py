@@ -300,7 +300,8 @@ def test_a_hostile_delivery(app: OpenAPI, database: Database, secret: str, case:
     else:
         body = as_distribution(json.loads((HOSTILE / case["file"]).read_text()))
     answer = send(app, body, secret if case["signature"] == "valid" else "")
-    # An event that names another host, or no image, is refused and the delivery answered: a registry would repeat it for ever.
+    # An event that names another host, or no image, is refused and the delivery answered: a registry would repeat it
+    # for ever.
     assert answer.status_code in (*case["http_any_of"], 202), answer.text
     assert case["signature"] == "valid" or answer.status_code == 401
     assert len(queued(database)) == case["jobs_created"]

@@ -24,8 +24,14 @@ def test_no_credential_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["ADD app.tar.gz / # buildkit", "COPY https /x # buildkit", "ADD --checksum=sha256:00 https://example.com/x /x", "RUN /bin/sh -c curl https://example.com/x"]
-)  # fmt: skip
+    "line",
+    [
+        "ADD app.tar.gz / # buildkit",
+        "COPY https /x # buildkit",
+        "ADD --checksum=sha256:00 https://example.com/x /x",
+        "RUN /bin/sh -c curl https://example.com/x",
+    ],
+)
 def test_other_lines(line: str) -> None:
     assert isinstance(AddFromUrl().examine(built_by(line)), Passed)
 

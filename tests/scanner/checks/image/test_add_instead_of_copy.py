@@ -67,8 +67,12 @@ def test_and_so_is_a_second_one() -> None:
 
 @pytest.mark.parametrize(
     ("line", "facts"),
-    [("ADD tool.tar.xz /opt # buildkit", MANY), ("/bin/sh -c #(nop) ADD file:0123 in /opt ", MANY), ("ADD https://example.com/x /x # buildkit", ONE)],
-)  # fmt: skip
+    [
+        ("ADD tool.tar.xz /opt # buildkit", MANY),
+        ("/bin/sh -c #(nop) ADD file:0123 in /opt ", MANY),
+        ("ADD https://example.com/x /x # buildkit", ONE),
+    ],
+)
 def test_what_only_add_can_do(line: str, facts: LayerFacts) -> None:
     assert isinstance(examine(("# debian.sh", ROOT), (line, facts)), Passed)
 

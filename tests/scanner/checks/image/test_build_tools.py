@@ -13,10 +13,15 @@ from tests.scanner.checks.factory import entry, layer, subject, unreadable
 @pytest.mark.parametrize(
     ("path", "tool"),
     [
-        ("usr/bin/gcc-12", "gcc"), ("usr/bin/x86_64-linux-gnu-g++-12", "g++"), ("usr/local/go/bin/go", "go"), ("usr/bin/make", "make"),
-        ("usr/local/cargo/bin/rustc", "rustc"), ("usr/lib/jvm/java-17/bin/javac", "javac"), ("usr/bin/ld", "ld"),
+        ("usr/bin/gcc-12", "gcc"),
+        ("usr/bin/x86_64-linux-gnu-g++-12", "g++"),
+        ("usr/local/go/bin/go", "go"),
+        ("usr/bin/make", "make"),
+        ("usr/local/cargo/bin/rustc", "rustc"),
+        ("usr/lib/jvm/java-17/bin/javac", "javac"),
+        ("usr/bin/ld", "ld"),
     ],
-)  # fmt: skip
+)
 def test_a_build_tool(path: str, tool: str) -> None:
     outcome = BuildTools().examine(subject(layer(entry("x")), layer(entry(path, mode=0o755))))
     assert isinstance(outcome, Failed)
@@ -38,8 +43,15 @@ def test_a_package_manager_alone_is_worth_less() -> None:
 
 @pytest.mark.parametrize(
     ("path", "mode"),
-    [("usr/share/doc/gcc", 0o755), ("usr/bin/gcc", 0o644), ("srv/app/bin/makefile", 0o755), ("usr/bin/goaccess", 0o755), ("srv/node_modules/.bin/tsc", 0o755), ("usr/bin/asciidoc", 0o755)],
-)  # fmt: skip
+    [
+        ("usr/share/doc/gcc", 0o755),
+        ("usr/bin/gcc", 0o644),
+        ("srv/app/bin/makefile", 0o755),
+        ("usr/bin/goaccess", 0o755),
+        ("srv/node_modules/.bin/tsc", 0o755),
+        ("usr/bin/asciidoc", 0o755),
+    ],
+)
 def test_other_files(path: str, mode: int) -> None:
     assert isinstance(BuildTools().examine(subject(layer(entry(path, mode=mode)))), Passed)
 

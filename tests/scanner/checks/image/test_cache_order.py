@@ -29,10 +29,17 @@ def run(script: str) -> tuple[str, LayerFacts]:
 @pytest.mark.parametrize(
     "script",
     [
-        "npm ci --omit=dev", "yarn", "pip install --no-cache-dir -r requirements.txt", "python3 -m pip install flask", "apt-get update; apt-get install -y x",
-        "cd /app && bundle install", "go mod download", "composer install", "uv sync --frozen",
+        "npm ci --omit=dev",
+        "yarn",
+        "pip install --no-cache-dir -r requirements.txt",
+        "python3 -m pip install flask",
+        "apt-get update; apt-get install -y x",
+        "cd /app && bundle install",
+        "go mod download",
+        "composer install",
+        "uv sync --frozen",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize(
     "copy",
     [
@@ -51,13 +58,21 @@ def test_after_the_sources(copy: str, script: str) -> None:
 @pytest.mark.parametrize(
     "steps",
     [
-        (("COPY package*.json ./ # buildkit", MANIFEST), run("npm ci"), ("COPY . . # buildkit", SOURCES), run("npm run build && npm prune && npm ci --omit=dev")),
+        (
+            ("COPY package*.json ./ # buildkit", MANIFEST),
+            run("npm ci"),
+            ("COPY . . # buildkit", SOURCES),
+            run("npm run build && npm prune && npm ci --omit=dev"),
+        ),
         (("COPY docker-entrypoint.sh /usr/local/bin/ # buildkit", SCRIPT), run("npm ci")),
-        (("COPY . . # buildkit", SOURCES), run("pip install . && pip install -e .[x] --no-deps && npm run build && go build ./...")),
+        (
+            ("COPY . . # buildkit", SOURCES),
+            run("pip install . && pip install -e .[x] --no-deps && npm run build && go build ./..."),
+        ),
         (("COPY /src/node_modules /app/node_modules # buildkit", SOURCES), run("npm ci")),
         (("COPY . . # buildkit", SOURCES),),
     ],
-)  # fmt: skip
+)
 def test_in_good_order(steps: tuple[tuple[str, LayerFacts], ...]) -> None:
     assert isinstance(CacheOrder().examine(image(*steps)), Passed)
 

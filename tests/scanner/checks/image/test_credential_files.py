@@ -42,7 +42,9 @@ def test_one_that_is_too_large_to_be_looked_into() -> None:
     ],
 )
 def test_trusted_certificates_texts_and_other_peoples_tests(path: str) -> None:
-    """Dockle (CIS-DI-0010) fails on every .jks, with or without a key in it, and on every .env, whatever stands there."""
+    """Dockle (CIS-DI-0010) fails on every .jks, with or without a key in it, and on every .env, whatever stands
+    there.
+    """
     assert isinstance(CredentialFiles().examine(subject(layer(entry(path)))), Passed)
 
 

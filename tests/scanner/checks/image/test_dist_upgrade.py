@@ -9,8 +9,14 @@ from tests.scanner.checks.factory import built_by, without_history
 
 @pytest.mark.parametrize(
     "script",
-    ["apt-get update; apt-get -y dist-upgrade", "apt full-upgrade -y", "zypper dup", "dnf distro-sync -y", "sh -c 'apt-get dist-upgrade'"],
-)  # fmt: skip
+    [
+        "apt-get update; apt-get -y dist-upgrade",
+        "apt full-upgrade -y",
+        "zypper dup",
+        "dnf distro-sync -y",
+        "sh -c 'apt-get dist-upgrade'",
+    ],
+)
 def test_upgrades(script: str) -> None:
     outcome = DistUpgrade().examine(built_by(f"RUN /bin/sh -c {script} # buildkit"))
     assert isinstance(outcome, Failed)

@@ -62,10 +62,15 @@ def test_without_history_the_files_tell() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "var/lib/apt/lists/lock", "var/cache/debconf/templates.dat", "usr/share/cache/x", "var/cache/ldconfig/aux-cache",
-        "usr/lib/python3/dist-packages/pip/_vendor/cachecontrol/cache.py", "srv/registry/data/x", "srv/app/store/x.js",
+        "var/lib/apt/lists/lock",
+        "var/cache/debconf/templates.dat",
+        "usr/share/cache/x",
+        "var/cache/ldconfig/aux-cache",
+        "usr/lib/python3/dist-packages/pip/_vendor/cachecontrol/cache.py",
+        "srv/registry/data/x",
+        "srv/app/store/x.js",
     ],
-)  # fmt: skip
+)
 def test_other_files(path: str) -> None:
     assert isinstance(PackageCache().examine(subject(layer(entry(path, size=5_000_000)))), Passed)
 

@@ -29,7 +29,10 @@ def test_a_server_names_what_it_writes() -> None:
 
 
 def test_a_servers_own_configuration_counts() -> None:
-    conf = b"error_log stderr;\npid /tmp/nginx.pid;\nhttp { access_log /dev/stdout;\n  client_body_temp_path /tmp/body;\n }\n"
+    conf = (
+        b"error_log stderr;\npid /tmp/nginx.pid;\nhttp { access_log /dev/stdout;\n  client_body_temp_path "
+        b"/tmp/body;\n }\n"
+    )
     assert needed(layer(contents={"etc/nginx/nginx.conf": conf}), cmd=("nginx",)) == {"tmp": "tmpfs"}
 
 
@@ -73,7 +76,10 @@ def test_servers_that_are_known(config: dict[str, Any], path: str, kind: str) ->
 
 
 def test_an_entrypoint_script_shows_what_it_writes() -> None:
-    script = b'#!/bin/sh\n# echo > /never\nmkdir -p /var/cache/app\nsed -i s/a/b/ /etc/app/app.conf\necho x >> /srv/log/a.log 2>/dev/null\nexec "$@"\n'
+    script = (
+        b"#!/bin/sh\n# echo > /never\nmkdir -p /var/cache/app\nsed -i s/a/b/ /etc/app/app.conf\necho x "
+        b'>> /srv/log/a.log 2>/dev/null\nexec "$@"\n'
+    )
     made = layer(contents={"usr/local/bin/docker-entrypoint.sh": script})
     found = needed(made, entrypoint=("docker-entrypoint.sh",), cmd=("app",))
     assert found == {"var/cache/app": "tmpfs", "etc/app": "tmpfs", "srv/log": "tmpfs"}

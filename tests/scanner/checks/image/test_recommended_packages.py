@@ -19,8 +19,13 @@ def test_recommended_as_well() -> None:
 
 @pytest.mark.parametrize(
     "script",
-    ["apt-get install -y --no-install-recommends curl", "apt-get -o APT::Install-Recommends=false install curl", "apk add curl", "apt-get remove install-info"],
-)  # fmt: skip
+    [
+        "apt-get install -y --no-install-recommends curl",
+        "apt-get -o APT::Install-Recommends=false install curl",
+        "apk add curl",
+        "apt-get remove install-info",
+    ],
+)
 def test_only_what_is_needed(script: str) -> None:
     assert isinstance(RecommendedPackages().examine(built_by(f"RUN /bin/sh -c {script}")), Passed)
 

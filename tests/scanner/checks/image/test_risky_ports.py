@@ -22,7 +22,9 @@ from tests.scanner.checks.factory import subject
     ],
 )
 def test_what_is_against_a_port(port: str, word: str) -> None:
-    """Trivy (DS-0004, DS-0008) reads a Dockerfile's numbers one by one: a range around a debugger's port passes there."""
+    """Trivy (DS-0004, DS-0008) reads a Dockerfile's numbers one by one: a range around a debugger's port passes
+    there.
+    """
     outcome = RiskyPorts().examine(subject(exposed_ports=(port,), history=["COPY a /", f"EXPOSE {port}"]))
     assert isinstance(outcome, Failed)
     assert word in outcome.evidence[0].message

@@ -33,7 +33,9 @@ from tests.scanner.checks.factory import PASSWD, entry, layer, subject, unreadab
     ],
 )
 def test_root_by_any_spelling(user: str) -> None:
-    """Dockle (CIS-DI-0001) and docker-bench 4.1 compare with a few literals: all of these but the first three pass there."""
+    """Dockle (CIS-DI-0001) and docker-bench 4.1 compare with a few literals: all of these but the first three pass
+    there.
+    """
     outcome = RootUser().examine(subject(user=user))
     assert isinstance(outcome, Failed)
     assert outcome.evidence[0].pointer == "/config/User"

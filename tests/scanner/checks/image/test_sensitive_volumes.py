@@ -27,7 +27,9 @@ from tests.scanner.checks.factory import subject
     ],
 )
 def test_a_sensitive_volume(volume: str) -> None:
-    """Dockle (DKL-DI-0002) compares with /dev, /proc and /sys, letter by letter: all but the second of these pass there."""
+    """Dockle (DKL-DI-0002) compares with /dev, /proc and /sys, letter by letter: all but the second of these pass
+    there.
+    """
     outcome = SensitiveVolumes().examine(subject(volumes=(volume,), history=["COPY a /", f"VOLUME [{volume}]"]))
     assert isinstance(outcome, Failed)
     assert outcome.evidence[0].history_index == 1

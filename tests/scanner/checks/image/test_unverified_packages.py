@@ -51,11 +51,17 @@ def test_configured_not_to_look(path: str, data: bytes) -> None:
 @pytest.mark.parametrize(
     ("script", "files"),
     [
-        ("curl -fsSL https://example.com/x; echo --allow-unauthenticated; sort -k 2 x; wget -k https://example.com", {}),
-        ("pip install -r requirements.txt", {"etc/apt/sources.list": b"deb [signed-by=/x] http://example.com/ ./\n# [trusted=yes]\n"}),
+        (
+            "curl -fsSL https://example.com/x; echo --allow-unauthenticated; sort -k 2 x; wget -k https://example.com",
+            {},
+        ),
+        (
+            "pip install -r requirements.txt",
+            {"etc/apt/sources.list": b"deb [signed-by=/x] http://example.com/ ./\n# [trusted=yes]\n"},
+        ),
         ("ls", {"etc/yum.repos.d/x.repo": b"[x]\nenabled=0\ngpgcheck=0\n[y]\ngpgcheck=1\n"}),
     ],
-)  # fmt: skip
+)
 def test_they_look(script: str, files: dict[str, bytes]) -> None:
     built = built_by(f"RUN /bin/sh -c {script}")
     assert isinstance(UnverifiedPackages().examine(built), Passed)

@@ -30,8 +30,11 @@ def test_copied_to_change_the_owner() -> None:
 
 def test_each_layer_for_itself() -> None:
     image = subject(
-        layer(entry("a", size=20 * MB), entry("b", size=20 * MB)), layer(entry("a", size=1), whiteouts=["b"]), layer(entry("c", size=30 * MB)), layer(whiteouts=["c"])
-    )  # fmt: skip
+        layer(entry("a", size=20 * MB), entry("b", size=20 * MB)),
+        layer(entry("a", size=1), whiteouts=["b"]),
+        layer(entry("c", size=30 * MB)),
+        layer(whiteouts=["c"]),
+    )
     outcome = WastedBytes().examine(image)
     assert isinstance(outcome, Failed)
     assert [(e.layer_index, e.amount) for e in outcome.evidence] == [(1, 40 * MB), (3, 30 * MB)]

@@ -12,10 +12,17 @@ from tests.scanner.checks.registries import certificate, chain, examine, message
 @pytest.mark.parametrize(
     ("key", "bits", "outcome"),
     [
-        ("RSA", 2048, Passed), ("RSA", 2047, Failed), ("RSA", 1024, Failed), ("EC", 256, Passed), ("EC", 224, Failed),
-        ("Ed25519", 256, Passed), ("Ed448", 456, Passed), ("DSA", 3072, Failed), ("SomethingNew", 0, Incomplete),
+        ("RSA", 2048, Passed),
+        ("RSA", 2047, Failed),
+        ("RSA", 1024, Failed),
+        ("EC", 256, Passed),
+        ("EC", 224, Failed),
+        ("Ed25519", 256, Passed),
+        ("Ed448", 456, Passed),
+        ("DSA", 3072, Failed),
+        ("SomethingNew", 0, Incomplete),
     ],
-)  # fmt: skip
+)
 def test_keys(key: str, bits: int, outcome: type) -> None:
     assert isinstance(examine(CertificateKey(), tls=chain(key=key, key_bits=bits)), outcome)
 

@@ -73,13 +73,16 @@ def test_without_tls_there_is_no_certificate() -> None:
         ("a.b.example.com", [x509.DNSName("*.example.com")]),
         ("registry.example.com", [x509.UniformResourceIdentifier("https://registry.example.com")]),
         ("registry.example.com", [x509.RFC822Name("registry@registry.example.com")]),
-        ("registry.example.com", [x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "registry.example.com")]))]),
+        (
+            "registry.example.com",
+            [x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "registry.example.com")]))],
+        ),
         ("127.0.0.1", [x509.IPAddress(ip_address("127.0.0.1"))]),
         ("127.0.0.1", [x509.DNSName("127.0.0.1")]),
         ("127.0.0.1", [x509.DNSName("127.0.0.1"), x509.IPAddress(ip_address("127.0.0.2"))]),
         ("10.0.0.1", [x509.IPAddress(ip_address("127.0.0.1"))]),
     ],
-)  # fmt: skip
+)
 def test_openssl_says_the_same(host: str, names: list[x509.GeneralName], tmp_path: Path) -> None:
     made = certify({"CN": "x"}, ec_key("a"), [(x509.SubjectAlternativeName(names), False)])
     outcome = examine(CertificateName(), host=host, tls=chain(names=certificate_fact(made).names))

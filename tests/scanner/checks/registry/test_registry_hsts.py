@@ -12,11 +12,17 @@ from tests.scanner.checks.registries import UNKNOWN, examine
 @pytest.mark.parametrize(
     ("header", "outcome"),
     [
-        ("max-age=31536000", Passed), ('Max-Age="31536000"; includeSubDomains', Passed), ("includeSubDomains; max-age=31536000", Passed),
-        (None, Failed), ("max-age=0", Failed), ("max-age=3600", Failed), ("includeSubDomains", Failed), ("xmax-age=31536000", Failed),
+        ("max-age=31536000", Passed),
+        ('Max-Age="31536000"; includeSubDomains', Passed),
+        ("includeSubDomains; max-age=31536000", Passed),
+        (None, Failed),
+        ("max-age=0", Failed),
+        ("max-age=3600", Failed),
+        ("includeSubDomains", Failed),
+        ("xmax-age=31536000", Failed),
         ("max-age=" + "9" * 400, Failed),
     ],
-)  # fmt: skip
+)
 def test_headers(header: str | None, outcome: type) -> None:
     assert isinstance(examine(Hsts(), hsts=header), outcome)
 

@@ -68,111 +68,365 @@ def swarm(
     return catalog.workload_sources()["swarm"].parse(json.dumps([found]), "s.json")[0]
 
 
-BUDGET = "---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: b, namespace: shop}\nspec: {selector: {matchLabels: {app: web}}}\n"
+BUDGET = (
+    "---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: b, namespace: shop}\nspec: "
+    "{selector: {matchLabels: {app: web}}}\n"
+)
 CASES: dict[str, tuple[list[Workload], list[Workload]]] = {  # check id -> (workloads that fail, workloads that pass)
     "privileged-container": (
-        [pod(container="securityContext: {privileged: true}"), service("privileged: true"), container(Privileged=True),
-         service("post_start: [{command: x, privileged: true}]")],
+        [
+            pod(container="securityContext: {privileged: true}"),
+            service("privileged: true"),
+            container(Privileged=True),
+            service("post_start: [{command: x, privileged: true}]"),
+        ],
         [pod(), service(""), container(Privileged=False)],
     ),
     "added-capabilities": (
-        [pod(container="securityContext: {capabilities: {add: [NET_RAW]}}"), service("cap_add: [sys_admin]"), container(CapAdd=["CAP_SYS_PTRACE"]),
-         service("cap_add: [ALL]")],
+        [
+            pod(container="securityContext: {capabilities: {add: [NET_RAW]}}"),
+            service("cap_add: [sys_admin]"),
+            container(CapAdd=["CAP_SYS_PTRACE"]),
+            service("cap_add: [ALL]"),
+        ],
         [pod(container="securityContext: {capabilities: {add: [CHOWN]}}"), service("cap_add: [NET_RAW]")],
     ),
     "kept-capabilities": (
-        [pod(), service("cap_drop: [NET_RAW]"), pod(container="securityContext: {capabilities: {drop: [ALL], add: [CHOWN]}}"),
-         pod(container="securityContext: {privileged: true, capabilities: {drop: [ALL]}}")],
-        [pod(container="securityContext: {capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}"), service("cap_drop: [all]")],
+        [
+            pod(),
+            service("cap_drop: [NET_RAW]"),
+            pod(container="securityContext: {capabilities: {drop: [ALL], add: [CHOWN]}}"),
+            pod(container="securityContext: {privileged: true, capabilities: {drop: [ALL]}}"),
+        ],
+        [
+            pod(container="securityContext: {capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}"),
+            service("cap_drop: [all]"),
+        ],
     ),
     "privilege-escalation": (
         [pod(), service(""), service("security_opt: ['no-new-privileges:false']")],
-        [pod(container="securityContext: {allowPrivilegeEscalation: false}"), service("security_opt: ['no-new-privileges']"),
-         service("security_opt: ['no-new-privileges:true']"), swarm(inner={"Privileges": {"NoNewPrivileges": True}})],
+        [
+            pod(container="securityContext: {allowPrivilegeEscalation: false}"),
+            service("security_opt: ['no-new-privileges']"),
+            service("security_opt: ['no-new-privileges:true']"),
+            swarm(inner={"Privileges": {"NoNewPrivileges": True}}),
+        ],
     ),
     "runs-as-root": (
-        [pod(container="securityContext: {runAsUser: 0}"), service("user: root"), service("user: '0:0'"), container(Config={"User": "00"}),
-         service("user: '4294967296'")],
+        [
+            pod(container="securityContext: {runAsUser: 0}"),
+            service("user: root"),
+            service("user: '0:0'"),
+            container(Config={"User": "00"}),
+            service("user: '4294967296'"),
+        ],
         [pod("securityContext: {runAsNonRoot: true}"), service("user: '10001'"), service("user: app")],
     ),
-    "run-as-non-root-unset": ([pod(), pod(container="securityContext: {runAsNonRoot: false}", spec="securityContext: {runAsNonRoot: true}")],
-                              [pod("securityContext: {runAsNonRoot: true}"), pod("hostUsers: false")]),
-    "run-as-user-zero": ([pod("securityContext: {runAsUser: 0}"), pod(container="securityContext: {runAsUser: 0}")], [pod()]),
-    "run-as-root-group": ([service("user: '5:0'"), pod(container="securityContext: {runAsUser: 5}")],
-                          [service("user: '5:5'"), pod(container="securityContext: {runAsUser: 5, runAsGroup: 5}")]),
-    "host-network": ([pod("hostNetwork: true"), service("network_mode: host"), container(NetworkMode="host")], [pod(), service(""), container(NetworkMode="bridge")]),
+    "run-as-non-root-unset": (
+        [pod(), pod(container="securityContext: {runAsNonRoot: false}", spec="securityContext: {runAsNonRoot: true}")],
+        [pod("securityContext: {runAsNonRoot: true}"), pod("hostUsers: false")],
+    ),
+    "run-as-user-zero": (
+        [pod("securityContext: {runAsUser: 0}"), pod(container="securityContext: {runAsUser: 0}")],
+        [pod()],
+    ),
+    "run-as-root-group": (
+        [service("user: '5:0'"), pod(container="securityContext: {runAsUser: 5}")],
+        [service("user: '5:5'"), pod(container="securityContext: {runAsUser: 5, runAsGroup: 5}")],
+    ),
+    "host-network": (
+        [pod("hostNetwork: true"), service("network_mode: host"), container(NetworkMode="host")],
+        [pod(), service(""), container(NetworkMode="bridge")],
+    ),
     "host-pid": ([pod("hostPID: true"), service("pid: host"), container(PidMode="host")], [pod(), service("")]),
-    "host-ipc": ([pod("hostIPC: true"), service("ipc: host"), container(IpcMode="host")], [pod(), service("ipc: shareable")]),
+    "host-ipc": (
+        [pod("hostIPC: true"), service("ipc: host"), container(IpcMode="host")],
+        [pod(), service("ipc: shareable")],
+    ),
     "host-uts": ([service("uts: host"), container(UTSMode="host")], [pod(), service("")]),
     "host-user-namespace": ([service("userns_mode: host"), container(UsernsMode="host")], [service("")]),
-    "windows-host-process": ([pod("securityContext: {windowsOptions: {hostProcess: true}}"), pod(container="securityContext: {windowsOptions: {hostProcess: true}}")], [pod()]),
-    "seccomp-off": ([pod("securityContext: {seccompProfile: {type: Unconfined}}"), service("security_opt: ['seccomp:unconfined']"), container(SecurityOpt=["seccomp=unconfined"])],
-                    [pod(), service("security_opt: ['seccomp=./profile.json']")]),
-    "seccomp-unset": ([pod()], [pod("securityContext: {seccompProfile: {type: RuntimeDefault}}"), pod(container="securityContext: {seccompProfile: {type: Localhost, localhostProfile: a.json}}")]),
-    "apparmor-profile": ([service("security_opt: ['apparmor=unconfined']"), pod(container="securityContext: {appArmorProfile: {type: Unconfined}}")],
-                         [pod(), container(), pod(container="securityContext: {appArmorProfile: {type: RuntimeDefault}}")]),
-    "selinux-labels": ([service("security_opt: ['label=disable']"), pod("securityContext: {seLinuxOptions: {type: spc_t}}"), pod(container="securityContext: {seLinuxOptions: {user: root}}")],
-                       [pod(container="securityContext: {seLinuxOptions: {type: container_t, level: 's0:c1'}}"), service("security_opt: ['label=level:s0']")]),
-    "proc-mount": ([pod(container="securityContext: {procMount: Unmasked}"), service("security_opt: ['systempaths=unconfined']"), container(MaskedPaths=[])], [pod(), container(MaskedPaths=["/proc/kcore"])]),
+    "windows-host-process": (
+        [
+            pod("securityContext: {windowsOptions: {hostProcess: true}}"),
+            pod(container="securityContext: {windowsOptions: {hostProcess: true}}"),
+        ],
+        [pod()],
+    ),
+    "seccomp-off": (
+        [
+            pod("securityContext: {seccompProfile: {type: Unconfined}}"),
+            service("security_opt: ['seccomp:unconfined']"),
+            container(SecurityOpt=["seccomp=unconfined"]),
+        ],
+        [pod(), service("security_opt: ['seccomp=./profile.json']")],
+    ),
+    "seccomp-unset": (
+        [pod()],
+        [
+            pod("securityContext: {seccompProfile: {type: RuntimeDefault}}"),
+            pod(container="securityContext: {seccompProfile: {type: Localhost, localhostProfile: a.json}}"),
+        ],
+    ),
+    "apparmor-profile": (
+        [
+            service("security_opt: ['apparmor=unconfined']"),
+            pod(container="securityContext: {appArmorProfile: {type: Unconfined}}"),
+        ],
+        [pod(), container(), pod(container="securityContext: {appArmorProfile: {type: RuntimeDefault}}")],
+    ),
+    "selinux-labels": (
+        [
+            service("security_opt: ['label=disable']"),
+            pod("securityContext: {seLinuxOptions: {type: spc_t}}"),
+            pod(container="securityContext: {seLinuxOptions: {user: root}}"),
+        ],
+        [
+            pod(container="securityContext: {seLinuxOptions: {type: container_t, level: 's0:c1'}}"),
+            service("security_opt: ['label=level:s0']"),
+        ],
+    ),
+    "proc-mount": (
+        [
+            pod(container="securityContext: {procMount: Unmasked}"),
+            service("security_opt: ['systempaths=unconfined']"),
+            container(MaskedPaths=[]),
+        ],
+        [pod(), container(MaskedPaths=["/proc/kcore"])],
+    ),
     "proc-mount-restricted": ([pod("hostUsers: false", "securityContext: {procMount: Unmasked}")], [pod()]),
-    "unsafe-sysctls": ([pod("securityContext: {sysctls: [{name: kernel.msgmax, value: '1'}]}"), service("sysctls: ['kernel.msgmax=1']")],
-                       [pod("securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: '1'}]}"), service("sysctls: {net.ipv4.tcp_syncookies: 1}")]),
-    "host-path-volumes": ([pod("volumes: [{name: x, hostPath: {path: /x}}]")], [pod("volumes: [{name: x, emptyDir: {}}]")]),
-    "volume-types": ([pod("volumes: [{name: x, nfs: {server: s, path: /}}]")], [pod("volumes: [{name: x, configMap: {name: c}}, {name: y}]")]),
-    "host-ports": ([pod(container="ports: [{containerPort: 80, hostPort: 80}]")], [pod(container="ports: [{containerPort: 80}]")]),
-    "probe-hosts": ([pod(container="livenessProbe: {httpGet: {host: 10.0.0.1, port: 80}}"), pod(container="lifecycle: {preStop: {tcpSocket: {host: h, port: 1}}}")],
-                    [pod(container="livenessProbe: {httpGet: {port: 80}}")]),
-    "memory-limit": ([pod(), service(""), container(Memory=0)], [pod(container="resources: {limits: {memory: 1Gi}}"), service("mem_limit: 1g"), service("deploy: {resources: {limits: {memory: 1G}}}")]),
-    "cpu-limit": ([pod(), service(""), container(NanoCpus=0)], [pod(container="resources: {requests: {cpu: 1}}"), service("cpus: 0.5"), service("cpu_shares: 10"), container(NanoCpus=10**9)]),
-    "pids-limit": ([service(""), container(PidsLimit=None), container(PidsLimit=-1)], [service("pids_limit: 100"), container(PidsLimit=5)]),
-    "resource-requests": ([pod()], [pod(container="resources: {requests: {cpu: 1, memory: 1Gi}}"), pod(container="resources: {limits: {cpu: 1, memory: 1Gi}}")]),
+    "unsafe-sysctls": (
+        [
+            pod("securityContext: {sysctls: [{name: kernel.msgmax, value: '1'}]}"),
+            service("sysctls: ['kernel.msgmax=1']"),
+        ],
+        [
+            pod("securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: '1'}]}"),
+            service("sysctls: {net.ipv4.tcp_syncookies: 1}"),
+        ],
+    ),
+    "host-path-volumes": (
+        [pod("volumes: [{name: x, hostPath: {path: /x}}]")],
+        [pod("volumes: [{name: x, emptyDir: {}}]")],
+    ),
+    "volume-types": (
+        [pod("volumes: [{name: x, nfs: {server: s, path: /}}]")],
+        [pod("volumes: [{name: x, configMap: {name: c}}, {name: y}]")],
+    ),
+    "host-ports": (
+        [pod(container="ports: [{containerPort: 80, hostPort: 80}]")],
+        [pod(container="ports: [{containerPort: 80}]")],
+    ),
+    "probe-hosts": (
+        [
+            pod(container="livenessProbe: {httpGet: {host: 10.0.0.1, port: 80}}"),
+            pod(container="lifecycle: {preStop: {tcpSocket: {host: h, port: 1}}}"),
+        ],
+        [pod(container="livenessProbe: {httpGet: {port: 80}}")],
+    ),
+    "memory-limit": (
+        [pod(), service(""), container(Memory=0)],
+        [
+            pod(container="resources: {limits: {memory: 1Gi}}"),
+            service("mem_limit: 1g"),
+            service("deploy: {resources: {limits: {memory: 1G}}}"),
+        ],
+    ),
+    "cpu-limit": (
+        [pod(), service(""), container(NanoCpus=0)],
+        [
+            pod(container="resources: {requests: {cpu: 1}}"),
+            service("cpus: 0.5"),
+            service("cpu_shares: 10"),
+            container(NanoCpus=10**9),
+        ],
+    ),
+    "pids-limit": (
+        [service(""), container(PidsLimit=None), container(PidsLimit=-1)],
+        [service("pids_limit: 100"), container(PidsLimit=5)],
+    ),
+    "resource-requests": (
+        [pod()],
+        [
+            pod(container="resources: {requests: {cpu: 1, memory: 1Gi}}"),
+            pod(container="resources: {limits: {cpu: 1, memory: 1Gi}}"),
+        ],
+    ),
     "ulimits": ([service("ulimits: {nofile: 5}")], [service("")]),
     "cgroup-parent": ([service("cgroup_parent: m-executor-abcd")], [service("")]),
-    "writable-root-filesystem": ([pod(), service(""), container(ReadonlyRootfs=False)], [pod(container="securityContext: {readOnlyRootFilesystem: true}"), service("read_only: true")]),
+    "writable-root-filesystem": (
+        [pod(), service(""), container(ReadonlyRootfs=False)],
+        [pod(container="securityContext: {readOnlyRootFilesystem: true}"), service("read_only: true")],
+    ),
     "docker-socket": (
-        [service("volumes: ['/var/run/docker.sock:/s:ro']"), service("volumes: ['/var/run:/run2']"), service("volumes: ['/:/host']"), service("volumes: ['/var/../run/docker.sock:/x']"),
-         pod("volumes: [{name: s, hostPath: {path: /run/containerd/containerd.sock}}]", "volumeMounts: [{name: s, mountPath: /s}]"), service("use_api_socket: true")],
+        [
+            service("volumes: ['/var/run/docker.sock:/s:ro']"),
+            service("volumes: ['/var/run:/run2']"),
+            service("volumes: ['/:/host']"),
+            service("volumes: ['/var/../run/docker.sock:/x']"),
+            pod(
+                "volumes: [{name: s, hostPath: {path: /run/containerd/containerd.sock}}]",
+                "volumeMounts: [{name: s, mountPath: /s}]",
+            ),
+            service("use_api_socket: true"),
+        ],
         [service("volumes: ['/srv/docker.sock.d:/x']"), service("volumes: ['run:/run']")],
     ),
-    "sensitive-host-mounts": ([service("volumes: ['/etc:/e']"), service("volumes: ['/:/h:ro']"), service("volumes: ['d:/d']", more="volumes: {d: {driver_opts: {o: bind, type: none, device: /etc}}}\n")],
-                              [service("volumes: ['/srv/data:/d', '/etc/localtime:/etc/localtime:ro']"), service("volumes: ['d:/d']")]),
-    "shared-mount-propagation": ([service("volumes: ['/a:/b:rshared']"), pod("volumes: [{name: s, hostPath: {path: /a}}]", "volumeMounts: [{name: s, mountPath: /s, mountPropagation: Bidirectional}]")], [service("volumes: ['/a:/b:rslave']")]),
-    "host-devices": ([service("devices: ['/dev/sda:/dev/sda']"), service("device_cgroup_rules: ['a *:* rwm']")], [service("")]),
+    "sensitive-host-mounts": (
+        [
+            service("volumes: ['/etc:/e']"),
+            service("volumes: ['/:/h:ro']"),
+            service("volumes: ['d:/d']", more="volumes: {d: {driver_opts: {o: bind, type: none, device: /etc}}}\n"),
+        ],
+        [service("volumes: ['/srv/data:/d', '/etc/localtime:/etc/localtime:ro']"), service("volumes: ['d:/d']")],
+    ),
+    "shared-mount-propagation": (
+        [
+            service("volumes: ['/a:/b:rshared']"),
+            pod(
+                "volumes: [{name: s, hostPath: {path: /a}}]",
+                "volumeMounts: [{name: s, mountPath: /s, mountPropagation: Bidirectional}]",
+            ),
+        ],
+        [service("volumes: ['/a:/b:rslave']")],
+    ),
+    "host-devices": (
+        [service("devices: ['/dev/sda:/dev/sda']"), service("device_cgroup_rules: ['a *:* rwm']")],
+        [service("")],
+    ),
     "anonymous-volumes": ([service("volumes: ['/data']")], [service("volumes: ['data:/data']")]),
-    "database-storage": ([service("", image="postgres:17.6"), service("volumes: ['/var/lib/mysql']", image="mysql:8.4"), service("volumes: ['x:/somewhere']", image="bitnami/mongodb:8.0")],
-                         [service("volumes: ['d:/var/lib/postgresql/data']", image="postgres:17.6"), service("volumes: ['d:/var/lib/postgresql']", image="postgres:17.6")]),
-    "unneeded-writable-mounts": ([service("volumes: ['./conf:/etc/app']")], [service("volumes: ['./conf:/etc/app:ro', 'data:/d']")]),
-    "published-ports": ([service("ports: ['80:80']"), service("ports: ['0.0.0.0:80:80']"), service("ports: [8080]"), container(PortBindings={"80/tcp": [{"HostIp": "", "HostPort": "80"}]})],
-                        [service("ports: ['127.0.0.1:80:80']"), service("expose: [80]")]),
+    "database-storage": (
+        [
+            service("", image="postgres:17.6"),
+            service("volumes: ['/var/lib/mysql']", image="mysql:8.4"),
+            service("volumes: ['x:/somewhere']", image="bitnami/mongodb:8.0"),
+        ],
+        [
+            service("volumes: ['d:/var/lib/postgresql/data']", image="postgres:17.6"),
+            service("volumes: ['d:/var/lib/postgresql']", image="postgres:17.6"),
+        ],
+    ),
+    "unneeded-writable-mounts": (
+        [service("volumes: ['./conf:/etc/app']")],
+        [service("volumes: ['./conf:/etc/app:ro', 'data:/d']")],
+    ),
+    "published-ports": (
+        [
+            service("ports: ['80:80']"),
+            service("ports: ['0.0.0.0:80:80']"),
+            service("ports: [8080]"),
+            container(PortBindings={"80/tcp": [{"HostIp": "", "HostPort": "80"}]}),
+        ],
+        [service("ports: ['127.0.0.1:80:80']"), service("expose: [80]")],
+    ),
     "open-ports": ([container(PublishAllPorts=True)], [service("ports: ['80:80']")]),
     "privileged-host-ports": ([service("ports: ['443:8443']")], [service("ports: ['8443:443']")]),
     "default-bridge": ([service("network_mode: bridge"), container(NetworkMode="bridge")], [service("")]),
-    "unencrypted-overlay": ([service("networks: [n]", more="networks: {n: {driver: overlay}}\n"), Workload("w", "a", "swarm", networks=(Network("n", "overlay", False),))],
-                            [service("networks: [n]", more="networks: {n: {driver: overlay, driver_opts: {encrypted: ''}}}\n")]),
-    "ssh-server-inside": ([service("command: /usr/sbin/sshd -D"), service("ports: ['2222:22']"), service("entrypoint: [sh, -c, 'dropbear -F']")], [service("command: [ssh-keygen]")]),
-    "logging-driver": ([service(""), service("logging: {driver: json-file}"), service("logging: {driver: none}"), container(LogConfig={"Type": "json-file", "Config": {}})],
-                       [service("logging: {driver: json-file, options: {max-size: 10m}}"), service("logging: {driver: local}"), service("logging: {driver: syslog}")]),
-    "no-healthcheck": ([pod(), pod(container="livenessProbe: {exec: {command: [x]}}"), service("healthcheck: {disable: true}"), service("healthcheck: {test: ['NONE']}")],
-                       [pod(container="livenessProbe: {exec: {command: [x]}}, readinessProbe: {exec: {command: [x]}}"), service("healthcheck: {test: /check}")]),
-    "restart-retries": ([service("restart: always"), service("restart: 'on-failure:9'"), container(RestartPolicy={"Name": "always"})], [service("restart: 'on-failure:5'")]),
-    "no-restart": ([service(""), container(RestartPolicy={"Name": "no"})], [service("restart: 'on-failure:5'"), service("restart: 'no'")]),
-    "update-strategy": ([pod(top="strategy: {type: Recreate}, "), swarm(), swarm(spec={"UpdateConfig": {"Parallelism": 0}}), swarm(spec={"UpdateConfig": {"Parallelism": 1, "FailureAction": "continue"}})],
-                        [pod(), swarm(spec={"UpdateConfig": {"Parallelism": 1}})]),
-    "rollback-strategy": ([swarm(), swarm(spec={"UpdateConfig": {"Parallelism": 1, "FailureAction": "pause"}})], [swarm(spec={"RollbackConfig": {"Parallelism": 1}})]),
+    "unencrypted-overlay": (
+        [
+            service("networks: [n]", more="networks: {n: {driver: overlay}}\n"),
+            Workload("w", "a", "swarm", networks=(Network("n", "overlay", False),)),
+        ],
+        [service("networks: [n]", more="networks: {n: {driver: overlay, driver_opts: {encrypted: ''}}}\n")],
+    ),
+    "ssh-server-inside": (
+        [
+            service("command: /usr/sbin/sshd -D"),
+            service("ports: ['2222:22']"),
+            service("entrypoint: [sh, -c, 'dropbear -F']"),
+        ],
+        [service("command: [ssh-keygen]")],
+    ),
+    "logging-driver": (
+        [
+            service(""),
+            service("logging: {driver: json-file}"),
+            service("logging: {driver: none}"),
+            container(LogConfig={"Type": "json-file", "Config": {}}),
+        ],
+        [
+            service("logging: {driver: json-file, options: {max-size: 10m}}"),
+            service("logging: {driver: local}"),
+            service("logging: {driver: syslog}"),
+        ],
+    ),
+    "no-healthcheck": (
+        [
+            pod(),
+            pod(container="livenessProbe: {exec: {command: [x]}}"),
+            service("healthcheck: {disable: true}"),
+            service("healthcheck: {test: ['NONE']}"),
+        ],
+        [
+            pod(container="livenessProbe: {exec: {command: [x]}}, readinessProbe: {exec: {command: [x]}}"),
+            service("healthcheck: {test: /check}"),
+        ],
+    ),
+    "restart-retries": (
+        [service("restart: always"), service("restart: 'on-failure:9'"), container(RestartPolicy={"Name": "always"})],
+        [service("restart: 'on-failure:5'")],
+    ),
+    "no-restart": (
+        [service(""), container(RestartPolicy={"Name": "no"})],
+        [service("restart: 'on-failure:5'"), service("restart: 'no'")],
+    ),
+    "update-strategy": (
+        [
+            pod(top="strategy: {type: Recreate}, "),
+            swarm(),
+            swarm(spec={"UpdateConfig": {"Parallelism": 0}}),
+            swarm(spec={"UpdateConfig": {"Parallelism": 1, "FailureAction": "continue"}}),
+        ],
+        [pod(), swarm(spec={"UpdateConfig": {"Parallelism": 1}})],
+    ),
+    "rollback-strategy": (
+        [swarm(), swarm(spec={"UpdateConfig": {"Parallelism": 1, "FailureAction": "pause"}})],
+        [swarm(spec={"RollbackConfig": {"Parallelism": 1}})],
+    ),
     "min-ready-seconds": ([pod()], [pod(top="minReadySeconds: 5, ")]),
     "disruption-budget": ([pod(top="replicas: 3, ")], [pod(top="replicas: 3, ", more=BUDGET)]),
     "single-replica": ([pod(), swarm(spec={"Mode": {"Replicated": {"Replicas": 1}}})], [pod(top="replicas: 2, ")]),
-    "mutable-image-tag": ([pod(image="app"), pod(image="app:latest"), pod(image="app:1"), service("", image="app:main")], [pod(image="app@sha256:" + "a" * 64), pod(image="app:1.2"), pod(image="app:20260101"), pod(image="app:deadbeef")]),
-    "image-pull-policy": ([pod(), pod(image="app:latest", container="imagePullPolicy: IfNotPresent")], [pod(container="imagePullPolicy: Always"), pod(image="app@sha256:" + "a" * 64), pod(image="app:latest")]),
-    "secrets-in-environment": (
-        [service("environment: {DB_PASSWORD: hunter2x}"), service("environment: ['URL=postgres://u:hunter2x@db/x']"), pod(container="env: [{name: X, value: '-----BEGIN RSA PRIVATE KEY-----'}]"),
-         service("environment: {API_KEY: abcdefgh}")],
-        [service("environment: {DB_PASSWORD_FILE: /run/secrets/x, DB_PASSWORD: '', TOKEN: '${T}'}"), pod(container="env: [{name: P_PASSWORD, valueFrom: {secretKeyRef: {name: a, key: b}}}]"),
-         service("environment: {KEYBOARD: de, AUTHOR: me, MONKEY: banana}")],
+    "mutable-image-tag": (
+        [pod(image="app"), pod(image="app:latest"), pod(image="app:1"), service("", image="app:main")],
+        [
+            pod(image="app@sha256:" + "a" * 64),
+            pod(image="app:1.2"),
+            pod(image="app:20260101"),
+            pod(image="app:deadbeef"),
+        ],
     ),
-    "service-account-token": ([pod(), pod("serviceAccountName: app")], [pod("automountServiceAccountToken: false"), pod("serviceAccountName: app, automountServiceAccountToken: true")]),
-    "default-namespace": ([catalog.workload_sources()["kubernetes"].parse("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: a}]}")[0]], [pod()]),
-}  # fmt: skip
+    "image-pull-policy": (
+        [pod(), pod(image="app:latest", container="imagePullPolicy: IfNotPresent")],
+        [pod(container="imagePullPolicy: Always"), pod(image="app@sha256:" + "a" * 64), pod(image="app:latest")],
+    ),
+    "secrets-in-environment": (
+        [
+            service("environment: {DB_PASSWORD: hunter2x}"),
+            service("environment: ['URL=postgres://u:hunter2x@db/x']"),
+            pod(container="env: [{name: X, value: '-----BEGIN RSA PRIVATE KEY-----'}]"),
+            service("environment: {API_KEY: abcdefgh}"),
+        ],
+        [
+            service("environment: {DB_PASSWORD_FILE: /run/secrets/x, DB_PASSWORD: '', TOKEN: '${T}'}"),
+            pod(container="env: [{name: P_PASSWORD, valueFrom: {secretKeyRef: {name: a, key: b}}}]"),
+            service("environment: {KEYBOARD: de, AUTHOR: me, MONKEY: banana}"),
+        ],
+    ),
+    "service-account-token": (
+        [pod(), pod("serviceAccountName: app")],
+        [
+            pod("automountServiceAccountToken: false"),
+            pod("serviceAccountName: app, automountServiceAccountToken: true"),
+        ],
+    ),
+    "default-namespace": (
+        [
+            catalog.workload_sources()["kubernetes"].parse(
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: a}]}"
+            )[0]
+        ],
+        [pod()],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -223,7 +477,10 @@ ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "engine-iptables": ({"iptables": False}, {"iptables": True}),
     "engine-insecure-registries": ({"insecure_registries": ("r:5000",)}, {"insecure_registries": ()}),
     "engine-storage-driver": ({"storage_driver": "aufs"}, {"storage_driver": "overlay2"}),
-    "engine-tls": ({"tcp_hosts": ("tcp://0.0.0.0:2375",), "tls_verify": False}, {"tcp_hosts": ("tcp://0.0.0.0:2376",), "tls_verify": True}),
+    "engine-tls": (
+        {"tcp_hosts": ("tcp://0.0.0.0:2375",), "tls_verify": False},
+        {"tcp_hosts": ("tcp://0.0.0.0:2376",), "tls_verify": True},
+    ),
     "engine-default-ulimits": ({"default_ulimits": ()}, {"default_ulimits": ("nofile",)}),
     "engine-userns-remap": ({"userns_remap": False}, {"userns_remap": True}),
     "engine-cgroup-parent": ({"cgroup_parent": "x"}, {"cgroup_parent": ""}),
@@ -235,13 +492,25 @@ ENGINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "engine-seccomp": ({"seccomp": "unconfined"}, {"seccomp": "builtin"}),
     "engine-experimental": ({"experimental": True}, {"experimental": False}),
     "engine-unused-images": ({"images": 100, "containers": 2}, {"images": 5, "containers": 2}),
-    "engine-stopped-containers": ({"containers": 100, "containers_running": 2}, {"containers": 5, "containers_running": 2}),
+    "engine-stopped-containers": (
+        {"containers": 100, "containers_running": 2},
+        {"containers": 5, "containers_running": 2},
+    ),
     "engine-swarm-unneeded": ({"swarm_active": True, "swarm_nodes": 1}, {"swarm_active": False}),
     "engine-swarm-managers": ({"swarm_active": True, "swarm_managers": 4}, {"swarm_active": True, "swarm_managers": 3}),
-    "engine-swarm-autolock": ({"swarm_active": True, "swarm_autolock": False}, {"swarm_active": True, "swarm_autolock": True}),
-    "engine-swarm-certificates": ({"swarm_active": True, "node_certificate_days": 365.0}, {"swarm_active": True, "node_certificate_days": 2.0}),
-    "engine-swarm-networks": ({"swarm_active": True, "overlay_networks": (Network("n", "overlay", False),)}, {"swarm_active": True, "overlay_networks": (Network("n", "overlay", True),)}),
-}  # fmt: skip
+    "engine-swarm-autolock": (
+        {"swarm_active": True, "swarm_autolock": False},
+        {"swarm_active": True, "swarm_autolock": True},
+    ),
+    "engine-swarm-certificates": (
+        {"swarm_active": True, "node_certificate_days": 365.0},
+        {"swarm_active": True, "node_certificate_days": 2.0},
+    ),
+    "engine-swarm-networks": (
+        {"swarm_active": True, "overlay_networks": (Network("n", "overlay", False),)},
+        {"swarm_active": True, "overlay_networks": (Network("n", "overlay", True),)},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", ENGINE_CHECKS)
