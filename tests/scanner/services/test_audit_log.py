@@ -115,7 +115,9 @@ def test_an_exemption_is_told_by_what_it_is_about(database: Database) -> None:
 
 
 def test_entries_of_other_versions_are_still_told(database: Database) -> None:
-    """Entries without the names that are written today, about things that are gone, and an action that this version does not know."""
+    """Entries without the names that are written today, about things that are gone, and an action that this version
+    does not know.
+    """
     gone = "0f8fad5b-d9cb-469f-a165-70867728950e"
     with database.session() as session:
         audit.record(session, person("ada"), Action.TOKEN_REVOKE, gone)
