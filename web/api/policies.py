@@ -195,7 +195,7 @@ def get_version(path: VersionPath) -> Response:
         return _shown(policies.get(session, path.name, path.version, principal().projects))
 
 
-@api.put("/policies/<name>", responses={"200": PolicyOut, "201": PolicyOut, **problems(412, 428)})
+@api.put("/policies/<name>", responses={"200": PolicyOut, "201": PolicyOut, **problems(404, 412, 428)})
 @permission("policy")
 def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
     """Write a policy

@@ -246,3 +246,33 @@ def test_every_change_is_in_the_audit_log(api: Api, database: Database) -> None:
     assert {e["address"] for e in entries} == {"127.0.0.1"}
     with database.read() as session:
         assert audit.verify(session).broken is None
+
+
+def test_a_webhook_is_rotated_disabled_and_removed(api: Api) -> None:
+    registry = api("POST", "/registries", {"host": "registry.example.com"}).json["id"]
+    made = api("POST", "/api/v1/webhooks", {"registry": registry, "header": "X-Registry-Token"}).json
+    assert (made["header"], made["rotating_since"], made["last_delivery"]) == ("X-Registry-Token", None, None)
+    place = f"/api/v1/webhooks/{made['id']}"
+    rotated = api("POST", f"{place}/rotate").json
+    assert rotated["secret"] != made["secret"]
+    assert rotated["rotating_since"]
+    again = api("POST", f"{place}/rotate")
+    assert (again.status_code, again.json["reason"]) == (409, "rotating")
+    assert api("POST", f"{place}/finish-rotation", {"keep": "neither"}).status_code == 422
+    finished = api("POST", f"{place}/finish-rotation", {"keep": "new"})
+    assert finished.json["rotating_since"] is None
+    assert "secret" not in finished.json
+    assert api("POST", f"{place}/finish-rotation", {}).json["reason"] == "not_rotating"
+    assert api("DELETE", place).json["disabled"] is True
+    assert api("POST", f"{place}/enable").json["disabled"] is False
+    assert api("DELETE", f"/registries/{registry}").json["reason"] == "in_use"
+    assert api("POST", f"{place}/remove").status_code == 204
+    assert api("GET", place).status_code == 404
+    assert api("DELETE", f"/registries/{registry}").status_code == 204
+
+
+def test_a_refused_member_is_named(api: Api) -> None:
+    """By the rules of the use case too, which the document's schema cannot say."""
+    answer = api("POST", "/registries", {"host": "registry.example.com", "ca_pem": "not a certificate"})
+    assert answer.status_code == 422
+    assert [problem["pointer"] for problem in answer.json["errors"]] == ["/ca_pem"]
