@@ -342,9 +342,7 @@ def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
     who = _provider().identify(attempt, request.args["code"], _redirect_uri())
     role = _provider().role(who.groups)
     with services().database.session() as session:
-        user = accounts.from_provider(session, who, role)
-        if user.disabled:
-            raise RefusedError("this account is disabled", reason="oidc_refused", hint="ask an administrator")
+        user = account_use_cases.from_provider(session, who, role, address())
     begun = _begin(of_user(user), via=f"oidc {_provider().name}")
 
     def with_cookie(response: Response) -> Response:

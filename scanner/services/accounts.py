@@ -7,12 +7,13 @@ is a role taken.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
 from scanner.errors import ConflictError, NotFoundError, RefusedError
 from scanner.model.access import ROLES
-from scanner.model.actor import Actor
+from scanner.model.actor import SERVICE, Actor
 from scanner.model.audit import Action
 from scanner.services import _fields as fields
 from scanner.store import accounts, audit, projects
@@ -90,6 +91,24 @@ def named(session: Connection, name: str) -> accounts.UserView:
     if found is None:
         raise NotFoundError(f"there is no user {name!r}", hint="dockwarden user list", field="user")
     return found
+
+
+def from_provider(session: Connection, who: accounts.Identity, role: str, address: str) -> accounts.UserView:
+    """The user that an identity provider names, with the role and the projects that their groups give at this sign-in.
+
+    The audit log has a new account and a changed role as this service's doing, from ``address``.
+    Raises RefusedError(reason="oidc_refused") for an account that is disabled.
+    """
+    before = accounts.find_identity(session, who)
+    user = accounts.from_provider(session, who, role)
+    if user.disabled:
+        raise RefusedError("this account is disabled", reason="oidc_refused", hint="ask an administrator")
+    actor = replace(SERVICE, address=address)
+    if before is None:
+        _record(session, actor, Action.USER_CREATE, user, {"role": user.role, "issuer": user.issuer})
+    elif before.role != user.role:
+        _record(session, actor, Action.USER_ROLE, user, {"before": before.role, "after": user.role})
+    return user
 
 
 # The actor's own account

@@ -276,16 +276,20 @@ def from_provider(session: Connection, who: Identity, role: str) -> UserView:
     A local user is never taken over: a name in use is told apart by the provider's host.
     """
     _check_role(role)
-    known = session.execute(
-        sa.select(user.c.id).where(user.c.issuer == who.issuer, user.c.subject == who.subject)
-    ).scalar()
+    known = find_identity(session, who)
     if known is None:
         name = _free_name(session, who)
-        known = _insert_user(session, name, role, password_hash="", issuer=who.issuer, subject=who.subject).id
-    elif get_user(session, known).role != role:
-        set_role(session, known, role)
-    _join_by_group(session, known, who.groups)
-    return get_user(session, known)
+        known = _insert_user(session, name, role, password_hash="", issuer=who.issuer, subject=who.subject)
+    elif known.role != role:
+        set_role(session, known.id, role)
+    _join_by_group(session, known.id, who.groups)
+    return get_user(session, known.id)
+
+
+def find_identity(session: Connection, who: Identity) -> UserView | None:
+    """The user that an identity provider has named before."""
+    found = _users(session, sa.and_(user.c.issuer == who.issuer, user.c.subject == who.subject))
+    return found[0] if found else None
 
 
 def _free_name(session: Connection, who: Identity) -> str:
