@@ -10,6 +10,8 @@ from scanner.model.finding import Evidence
 from scanner.model.reference import Digest
 
 STALE = "signature_stale"  # the slug of signatures that were verified too long ago: a new scan would tell
+EVIDENCE_STALE = "evidence_stale"  # the slug of evidence that is older than the policy allows: a new scan would tell
+RESCAN_TELLS = frozenset((STALE, EVIDENCE_STALE))
 
 
 class Verdict(StrEnum):

@@ -32,6 +32,7 @@ class Context:
     remedies: Mapping[str, str] | None = None  # check id -> remedy, from the catalogue
     posture: Posture | None = None  # of the image's registry, where something newer is known than the evidence holds
     revoked: tuple[Revoked, ...] = ()
+    examined_at: datetime | None = None  # when a scan last found this very evidence, where that is known
     confirmed: tuple[Confirmed, ...] = ()  # newer advisories that said the same of this evidence, the newest last
 
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from scanner.model import agreement, versions
-from scanner.model.decision import STALE, Decision, Reason, ReasonKind, Verdict
+from scanner.model.decision import EVIDENCE_STALE, RESCAN_TELLS, Decision, Reason, ReasonKind, Verdict
 from scanner.model.finding import (
     AdvisoryStatus,
     CheckResult,
@@ -61,12 +61,13 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
             own = [replace(f, reason=replace(f.reason, platforms=platforms)) for f in own]
         verdicts.append((image.image.digest, _verdict(own)))
         findings.extend(own)
+    findings.extend(_old_evidence(report, policy, context))
     if not report.images:
         findings.append(_incomplete("image", "nothing_to_scan", "no image was examined", policy.incomplete))
     findings = _merged(findings)
     reasons = tuple(sorted((f.reason for f in findings), key=_order))
     changing = [f.worse_at for f in findings if f.worse_at and f.worse_at > context.now]
-    if any(reason.slug == STALE for reason in reasons):
+    if any(reason.slug in RESCAN_TELLS for reason in reasons):
         changing.append(context.now)  # whoever is told so may ask again at once
     return Decision(
         verdict=_verdict(findings),
@@ -132,6 +133,20 @@ def evaluate_workload(workload: Workload, results: Sequence[CheckResult], policy
         changes=changes(tuple(f.reason for f in findings)),
         environment=context.environment,
     )
+
+
+def _old_evidence(report: ScanReport, policy: Policy, context: Context) -> Iterator[Candidate]:
+    """Evidence that is older than the policy's ``evidence.max_age`` is not known any more. A new scan would tell."""
+    limit, at = policy.evidence_max_age, _examined_at(report, context)
+    if limit is not None and context.now - at > limit:
+        age = f"{_hours(context.now - at)} ago, more than {_hours(limit)}"
+        message = f"the image was examined {age} (evidence.max_age): scan it again"
+        yield _incomplete("evidence", EVIDENCE_STALE, message, policy.incomplete)
+
+
+def _examined_at(report: ScanReport, context: Context) -> datetime:
+    """When the evidence was gathered, or was last found to be still the same."""
+    return max(report.finished_at, context.examined_at or report.finished_at)
 
 
 def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Context) -> Iterator[Candidate]:
@@ -564,6 +579,10 @@ def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[
     examined = {result.check for result in (*report.posture, *(context.posture.results if context.posture else ()))}
     if at and any(examined.intersection(selected) for selected in policy.checks.values()):
         ends = at + policy.posture_max_age + timedelta(seconds=1)
+        if ends > context.now:
+            yield ends
+    if policy.evidence_max_age is not None:
+        ends = _examined_at(report, context) + policy.evidence_max_age + timedelta(seconds=1)
         if ends > context.now:
             yield ends
     own = any(rule.vulnerability for rule in policy.rules)

@@ -231,6 +231,10 @@ class _Posture(_Document):
     max_age: Duration = timedelta(hours=168)
 
 
+class _Evidence(_Document):
+    max_age: Duration | None = None
+
+
 class _AttachedSboms(_Document):
     accept: StrictBool = False
 
@@ -248,6 +252,7 @@ class _PolicyDocument(_Document):
     advisories: _Advisories = _Advisories()
     signatures: _Signatures = _Signatures()
     posture: _Posture = _Posture()
+    evidence: _Evidence = _Evidence()
     attached_sboms: _AttachedSboms = _AttachedSboms()
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500)
 
@@ -275,6 +280,7 @@ class Policy:
     )  # rule id -> check id -> by the rule's parameters
     posture_max_age: timedelta = timedelta(hours=168)
     accepts_attached: bool = False  # SBOMs beside the image count
+    evidence_max_age: timedelta | None = None  # since the image was examined; None: evidence has no age of its own
     workload_checks: frozenset[str] = frozenset()  # those of the selected checks that judge workloads
 
 
@@ -312,6 +318,7 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         text=text,
         digest=Digest.of(text.encode()),
         signatures_max_age=document.signatures.max_age,
+        evidence_max_age=document.evidence.max_age,
         judges={rule.id: dict(_judges(rule, known)) for rule in document.rules if rule.parameters},
         workload_checks=frozenset(name for name, info in known.checks.items() if info.of_workload),
     )
@@ -428,6 +435,7 @@ def _fields_at(path: Sequence[Any]) -> Iterable[str]:
         "advisories": _Advisories,
         "signatures": _Signatures,
         "posture": _Posture,
+        "evidence": _Evidence,
         "attached_sboms": _AttachedSboms,
     }
     for part in reversed(path[:-1]):

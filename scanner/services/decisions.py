@@ -24,7 +24,18 @@ from scanner.policy.match import select
 from scanner.policy.rules import Known, Policy, default_policy, parse_policy
 from scanner.reports.json import decision_text
 from scanner.services.workloads import examine
-from scanner.store import audit, exemptions, images, matches, policies, projects, registry_checks, revocations, vex
+from scanner.store import (
+    audit,
+    exemptions,
+    images,
+    matches,
+    policies,
+    projects,
+    registry_checks,
+    revocations,
+    scans,
+    vex,
+)
 from scanner.store.session import Database, moment
 
 
@@ -135,7 +146,10 @@ def decide(
     known_posture = registry_checks.of_host(session, found.repository.partition("/")[0])
     revoked = revocations.in_force(session)
     asked = recorded and matches.begun(session)
-    confirmed = matches.confirmed(session, evidence_digest(found).hex) if asked else ()
+    ages = any(policy.evidence_max_age for policy in chosen)
+    report_id = evidence_digest(found).hex if asked or ages else ""
+    confirmed = matches.confirmed(session, report_id) if asked else ()
+    examined_at = scans.examined_at(session, report_id) if ages else None
     made = [
         evaluate(
             found,
@@ -153,6 +167,7 @@ def decide(
                 posture=known_posture,
                 revoked=revoked,
                 confirmed=confirmed,
+                examined_at=examined_at,
             ),
         )
         for policy in chosen

@@ -517,6 +517,12 @@ def current(
     return _view(row._mapping, row._mapping) if row else None
 
 
+def examined_at(session: Connection, report_id: str) -> datetime | None:
+    """When a scan last ended with this very evidence. Evidence is stored once, however often it is gathered again."""
+    query = sa.select(sa.func.max(scan.c.finished_at)).where(scan.c.report_id == report_id)
+    return session.execute(query.where(scan.c.state == ScanState.DONE)).scalar()
+
+
 def get(session: Connection, scan_id: str, projects: frozenset[str] | None = None) -> ScanView:
     """One scan. Raises NotFoundError for one that is not there or is another project's: the same answer."""
     row = session.execute(sa.select(*scan.c).where(scan.c.id == scan_id)).first()

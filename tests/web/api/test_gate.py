@@ -16,7 +16,7 @@ from scanner.errors import RemoteError, UsageError
 from scanner.model.finding import Severity, Signer, TrustStatus, Verification
 from scanner.model.reference import Digest
 from scanner.model.scan import ScanReport
-from scanner.store import accounts, policies, projects, scans
+from scanner.store import accounts, gate, policies, projects, scans
 from scanner.store.schema import verdict
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
@@ -403,3 +403,18 @@ def test_what_is_no_image_is_undecided_and_is_not_scanned_again_and_again(
     shown = api("GET", f"/scans/{asked.json['scan']}").json
     assert (shown["state"], shown["outcome"], shown["reason"]) == ("done", "not_an_image", "not_an_image")
     assert len(api("GET", "/scans").json["items"]) == 1
+
+
+def test_evidence_older_than_the_policy_allows_is_gathered_again(api: Api, worker: Worker, database: Database) -> None:
+    decided(api, worker)
+    assert api("POST", "/gate", {"image": pinned()}).json["verdict"] == "allow"
+    with database.session() as session:
+        policies.put(session, "all", policy().replace("rules:", "evidence: {max_age: 0s}\nrules:"), "test")
+        gate.invalidate(session)
+    answer = api("POST", "/gate", {"image": pinned()})
+    assert (answer.status_code, answer.json["state"]) == (202, "queued"), "a new scan would tell"
+    worker.finish(CLEAN)
+    with database.session() as session:
+        policies.put(session, "all", policy().replace("rules:", "evidence: {max_age: 1h}\nrules:"), "test")
+        gate.invalidate(session)
+    assert api("POST", "/gate", {"image": pinned()}).json["verdict"] == "allow", "the same evidence was found again"

@@ -1,0 +1,27 @@
+"""Waiting for a scan on somebody's behalf: bounded in time, and in how many of the server's threads it may hold."""
+
+from __future__ import annotations
+
+import time
+
+from scanner.store import scans
+from web.security import leaving
+from web.services import services
+
+_FIRST_POLL, _LAST_POLL = 0.1, 1.0
+
+
+def waited(scan_id: str, seconds: float, projects: frozenset[str] | None) -> scans.ScanView:
+    """The scan when it has ended; as it is when the time is over, the process is about to end, or too many wait."""
+    ends, pause = time.monotonic() + seconds, _FIRST_POLL
+    waiting = seconds > 0 and services().waiters.acquire(blocking=False)
+    try:
+        while True:
+            with services().database.read() as session:
+                scan = scans.get(session, scan_id, projects)
+            if scan.state.terminal or not waiting or time.monotonic() + pause > ends or leaving().wait(pause):
+                return scan
+            pause = min(pause * 1.5, _LAST_POLL)
+    finally:
+        if waiting:
+            services().waiters.release()
