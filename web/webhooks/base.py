@@ -115,7 +115,8 @@ class WebhookFormat(ABC):
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
         """Every event of the delivery, in its order.
 
-        Raises UsageError for what is not this format: no event of it can be read.
+        Raises UsageError for a body that is not this format at all: no JSON, or another envelope. An event that cannot be
+        read is an UnreadableEvent, also where it is the only one: a sender repeats what is refused.
         """
 
 

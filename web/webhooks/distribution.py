@@ -62,15 +62,14 @@ notifications:
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
         """See `WebhookFormat.parse`.
 
-        The registry repeats a delivery that is refused for ever, and sends no later one meanwhile.
+        The registry repeats a delivery that is refused for ever, and sends no later one meanwhile: only what is no
+        envelope at all is refused.
         """
         document = load(body)
         events = document.get("events") if isinstance(document, dict) else None
         if not isinstance(events, list):
             raise UsageError("expected an object with a list of events", reason="invalid")
         found = [_readable(event) for event in events[:MAX_EVENTS]]
-        if found and all(isinstance(event, UnreadableEvent) for event in found):
-            raise UsageError("none of the events can be read", reason="invalid")
         if len(events) > MAX_EVENTS:
             found.append(UnreadableEvent(f"{len(events) - MAX_EVENTS} events beyond the first {MAX_EVENTS}"))
         return found

@@ -90,6 +90,19 @@ def test_other_actions_do_not_concern_us(action: str) -> None:
         [],
         {},
         {"events": {}},
+        {"events": "push"},
+        "events",
+        None,
+    ],
+)
+def test_what_is_not_an_envelope_is_refused(document: Any) -> None:
+    with pytest.raises(UsageError):
+        FORMAT.parse(body(document))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
         {"events": ["push"]},
         {"events": [{"action": "push", "target": "shop/cart"}]},
         {"events": [{"action": ["push"]}]},
@@ -98,9 +111,9 @@ def test_other_actions_do_not_concern_us(action: str) -> None:
         envelope(tag="x" * 2000),
     ],
 )
-def test_what_is_not_an_envelope_is_refused(document: Any) -> None:
-    with pytest.raises(UsageError):
-        FORMAT.parse(body(document))
+def test_an_envelope_whose_only_event_cannot_be_read_is_one(document: Any) -> None:
+    (event,) = FORMAT.parse(body(document))
+    assert isinstance(event, UnreadableEvent)
 
 
 @pytest.mark.parametrize(
