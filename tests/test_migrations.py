@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
 
 from scanner.errors import RemoteError, UsageError
+from scanner.model.decision import Verdict
 from scanner.model.reference import Digest
-from scanner.store import gate, images, listings, scans
+from scanner.store import gate, images, inventory, listings, scans
 from scanner.store.schema import image_stack, metadata, scan
 from scanner.store.session import Database
 from tests.databases import BACKENDS, empty_url
@@ -90,16 +92,17 @@ def test_images_that_were_recorded_before_are_known_as_bases(database: Database)
 
 def test_a_verdict_that_one_platform_gave_an_index_goes(database: Database) -> None:
     database.upgrade()
-    database.downgrade("0015")
     whole = _fill(database)
     found = factories.report("one platform")
     found = replace(found, subject=replace(found.subject, digest=Digest.of(b"an index")), tag="2")
-    with database.session() as session:  # as it was recorded then: the platform decided for the index
+    with database.session() as session:
         scans.request(session, factories.request("h/r:2"))
         held = scans.claim(session, "w", ["push"], 60)
         assert held
+        # As it was recorded then: the platform decided for the index.
         session.execute(scan.update().where(scan.c.id == held.scan_id).values(platform="linux/amd64"))
         images.record(session, held, found, factories.evidence(found), [factories.decided(found)])
+    database.downgrade("0015")
     database.upgrade()
     with database.read() as session:
         assert gate.in_force(session, found.digest, "", None, None) is None
@@ -121,4 +124,29 @@ def _fill(database: Database) -> str:
         held = scans.claim(session, "w", ["push"], 60)
         assert held
         images.record(session, held, found, factories.evidence(found), [factories.decided(found)])
+        _run(session, found.digest)
     return found.digest
+
+
+def _run(session: Connection, digest: str) -> None:
+    """A workload, where the database has reached the revision that knows some."""
+    if not sa.inspect(session).has_table("running_workload"):
+        return
+    where = inventory.hold(session, "production", "kubernetes", "cluster")
+    judged = inventory.Judged(
+        "default", "h/r", "1", digest, False, 0, Verdict.ALLOW, False, "", False, (), b"", "", "{}", factories.NOW, None
+    )
+    one = inventory.NewWorkload("web", "0" * 64, b"{}", "shop", "Deployment", "", "h/r:1", judged)
+    inventory.replace(session, where, 1, "0" * 64, "agent", [one], [])
+
+
+def test_what_runs_is_forgotten_below_the_revision_that_knows_it(database: Database) -> None:
+    database.upgrade()
+    digest = _fill(database)
+    database.downgrade("0017")
+    database.upgrade()
+    with database.session() as session:
+        assert inventory.list_(session, None).items == ()
+        assert listings.newest_report(session, digest, None)[1].digest == digest
+        _run(session, digest)
+        assert [row.name for row in inventory.list_(session, None).items] == ["web"]

@@ -61,6 +61,8 @@ class Action(StrEnum):
     JOB_CANCEL = "job.cancel"
     ADVISORIES_REVOKE = "advisories.revoke"
     ADVISORIES_REINSTATE = "advisories.reinstate"
+    INVENTORY_REPORT = "inventory.report"
+    INVENTORY_REMOVE = "inventory.remove"
     SECRETS_ROTATE = "secrets.rotate"
     SECRETS_FORGET = "secrets.forget"
 

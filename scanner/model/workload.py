@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,13 @@ class Variable:
     """An environment variable.
 
     The value can be a secret: it is kept out of every repr. ``origin``: literal, secret, config, file.
+    ``withheld``: the value was left out, and whether it was a secret is known: ``secret`` or ``plain``.
     """
 
     name: str
     value: str = field(default="", repr=False)
     origin: str = "literal"
+    withheld: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +291,9 @@ class Workload:
     started_at: str = ""  # RFC 3339
     processes: tuple[str, ...] | None = None  # command lines that run inside, where the source knows
     origin: Origin | None = field(default=None, compare=False, repr=False)
+
+    # Facts from outside are validated against this class (services.workload_documents); an origin is never among them.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True, "extra": "forbid"}
 
     def place(self, *names: str) -> Place:
         """Where the first of these fields is said; see ``Origin.place``."""

@@ -68,6 +68,8 @@ SENTENCES: Mapping[Action, str] = {
     Action.JOB_CANCEL: "cancelled a job",
     Action.ADVISORIES_REVOKE: "revoked {what}",
     Action.ADVISORIES_REINSTATE: "reinstated {what}",
+    Action.INVENTORY_REPORT: "reported {workloads} workloads of {object}",
+    Action.INVENTORY_REMOVE: "removed {object} from the inventory",
     Action.SECRETS_ROTATE: "moved {moved} stored secrets to the secret key",
     Action.SECRETS_FORGET: "forgot the former secret key",
 }

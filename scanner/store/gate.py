@@ -21,7 +21,7 @@ from scanner.errors import RemoteError
 from scanner.model.access import reach
 from scanner.model.glob import matches
 from scanner.model.scan import Lane, ScanRequest, ScanState
-from scanner.store import scans
+from scanner.store import inventory, scans
 from scanner.store.schema import project_member, scan, scan_told, token, user, verdict
 from scanner.store.session import Database, epoch, insert_new, moment
 
@@ -214,7 +214,9 @@ def holds(session: Connection, row: GateRow) -> bool:
 
 def invalidate(session: Connection) -> int:
     """Policies or exemptions changed: every decision in force is to be made anew when it is next asked for."""
-    return _make_stale(session, sa.true())
+    count = _make_stale(session, sa.true())
+    inventory.invalidate(session)
+    return count
 
 
 def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> int:
@@ -223,7 +225,9 @@ def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> 
     names = session.execute(sa.select(verdict.c.repository).where(own).distinct()).scalars()
     named = [name for name in names if matches(images, name)]
     stale = sa.or_(verdict.c.repository.in_(named), verdict.c.digest.in_(images))
-    return _make_stale(session, sa.and_(own, stale))
+    count = _make_stale(session, sa.and_(own, stale))
+    inventory.invalidate(session, project)
+    return count
 
 
 def _make_stale(session: Connection, which: sa.ColumnElement[bool]) -> int:

@@ -26,7 +26,7 @@ from scanner.model.finding import Component, Failed, Incomplete, Severity, Trust
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport, ScanRequest
-from scanner.store import bases, matches, scans
+from scanner.store import bases, inventory, matches, scans
 from scanner.store.schema import (
     Words,
     component,
@@ -97,6 +97,7 @@ def record(
         listing_id = _list(session, found, report_id, project, [one.decision for one in made])
         matches.link(session, listing_id, found, rungs)
         _note_tag(session, found)
+    inventory.invalidate_image(session, found.repository, found.tag, found.digest)
     scans.finish(session, held, report_id, found.digest, "" if decides else _kept_only(held.request, engine, whole))
 
 
@@ -144,6 +145,7 @@ def redecide(session: Connection, report_id: str, found: ScanReport, made: Seque
     worst = _worst([one.decision for one in made])
     named = sa.and_(listing.c.digest == found.digest, listing.c.repository == found.repository)
     session.execute(listing.update().where(named).values(verdict=worst.verdict, undecided=worst.undecided))
+    inventory.invalidate_image(session, found.repository, "", found.digest)
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,7 @@ def renew(
         _store_decision(session, one, found, report_id, name.project, None, in_force=decides)
     values = _listed_values(found, report_id, name.project, [one.decision for one in made])
     session.execute(listing.update().where(listing.c.id == name.id).values(**values))
+    inventory.invalidate_image(session, found.repository, found.tag, found.digest)
     before = {(v.purl, v.id) for v in _vulnerabilities(former)}
     new = [v for v in _vulnerabilities(found) if (v.purl, v.id) not in before]
     if new:

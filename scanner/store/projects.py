@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from scanner.errors import ConflictError, NotFoundError
 from scanner.model.glob import most_specific
+from scanner.store import inventory
 from scanner.store.schema import listing, project, project_member, registry, user, verdict
 from scanner.store.session import moment
 
@@ -177,6 +178,7 @@ def _rehome(session: Connection) -> None:
                 _drop_doubles(session, row.repository, row.project, now)
             mine = sa.and_(table.c.repository == row.repository, table.c.project == row.project)
             session.execute(table.update().where(mine).values(project=now))
+    inventory.rehome(session, owner_of)
 
 
 def _drop_doubles(session: Connection, repository: str, former: str, now: str) -> None:

@@ -760,3 +760,61 @@ job = sa.Table(
         postgresql_where=sa.text("state IN ('queued', 'running', 'retry_wait')"),
     ),
 )
+
+# What runs where. A source reports everything that it runs as one snapshot; see ``scanner.store.inventory``.
+inventory_source = sa.Table(
+    "inventory_source",
+    metadata,
+    _id(),
+    sa.Column("environment", sa.String(64), nullable=False),
+    sa.Column("source", sa.String(64), nullable=False),  # docker, kubernetes ...
+    sa.Column("name", sa.String(200), nullable=False),  # of a host or a cluster
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),  # of the snapshot's facts
+    sa.Column("workloads", sa.Integer, nullable=False),
+    sa.Column("reported_by", sa.String(200), nullable=False),
+    sa.Column("reported_at", Moment, nullable=False),
+    sa.Column("changed_at", Moment, nullable=False),
+    sa.Column("summary", sa.JSON, nullable=False),  # project -> facet -> value -> how many
+    sa.UniqueConstraint("environment", "source", "name"),
+)
+running_workload = sa.Table(
+    "running_workload",
+    metadata,
+    _serial(),
+    sa.Column("uid", sa.String(36), nullable=False, unique=True),
+    sa.Column("source_id", sa.String(36), sa.ForeignKey("inventory_source.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("name", Words(400), nullable=False),
+    sa.Column("facts_digest", sa.String(64), nullable=False),
+    sa.Column("facts", sa.LargeBinary, nullable=False),  # JSON: see services.workload_documents
+    sa.Column("environment", sa.String(64), nullable=False),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("namespace", Words(200), nullable=False),
+    sa.Column("kind", Words(64), nullable=False),
+    sa.Column("owner", Words(200), nullable=False),
+    sa.Column("image", Words(1024), nullable=False),  # as the source writes it
+    sa.Column("repository", sa.String(600), nullable=False),
+    sa.Column("tag", sa.String(128), nullable=False),
+    sa.Column("digest", sa.String(140), nullable=False),  # of the image that runs; empty: not known
+    sa.Column("by_tag", sa.Boolean, nullable=False),  # the digest is what the tag names, not what the source reported
+    sa.Column("first_seen", Moment, nullable=False),
+    sa.Column("image_since", Moment, nullable=False),
+    # How it was judged. ``rank`` sorts the worst first.
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("undecided", sa.Boolean, nullable=False),
+    sa.Column("image_verdict", sa.String(16), nullable=False),  # empty: not scanned, or there is no image
+    sa.Column("image_undecided", sa.Boolean, nullable=False),
+    sa.Column("failed", sa.JSON, nullable=False),  # ids of the checks that failed
+    sa.Column("results", sa.LargeBinary, nullable=False),  # zlib of the JSON of every check's result
+    sa.Column("checked_with", sa.String(100), nullable=False),  # our version, and the evidence of the image
+    sa.Column("decision", sa.Text, nullable=False),
+    sa.Column("decided_at", Moment, nullable=False),
+    sa.Column("valid_until", sa.Float),
+    sa.UniqueConstraint("source_id", "name"),
+    sa.Index("ix_running_workload_worst", "rank", "id"),
+    sa.Index("ix_running_workload_environment", "environment", "rank", "id"),
+    sa.Index("ix_running_workload_digest", "digest", "environment"),
+    sa.Index("ix_running_workload_image", "repository", "tag"),
+    sa.Index("ix_running_workload_valid_until", "valid_until"),
+)

@@ -27,7 +27,7 @@ from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
 from scanner.model.scan import Progress, Stage
 from scanner.registry.work_directories import sweep
 from scanner.scanning.slots import claim_slot
-from scanner.services import audit_anchors, decisions
+from scanner.services import audit_anchors, decisions, inventory
 from scanner.store import jobs, registry_checks, scans, trend
 from scanner.store.session import Database
 from scanner.worker import maintenance, server_scan
@@ -266,6 +266,7 @@ class Worker:
                 self._anchored = time.monotonic()
                 audit_anchors.note(self.settings, self.database)
             decisions.refresh(self.database, catalog.known(), catalog.remedies(), seconds=_REFRESH_SECONDS)
+            inventory.refresh(self.database, seconds=_REFRESH_SECONDS)
         except ScannerError as error:
             log.warning("cannot keep up: %s", error)
         except Exception:

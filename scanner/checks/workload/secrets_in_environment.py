@@ -9,7 +9,7 @@ from scanner.checks._variables import is_secret
 from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Outcome, Passed, Severity
-from scanner.model.workload import Workload
+from scanner.model.workload import Variable, Workload
 
 
 class SecretsInEnvironment(ContainerCheck):
@@ -48,6 +48,12 @@ class SecretsInEnvironment(ContainerCheck):
                 name=variable.name,
             )
             for number, variable in enumerate(workload.environment)
-            if variable.origin in ("literal", "file") and variable.value and is_secret(variable.name, variable.value)
+            if variable.origin in ("literal", "file") and _holds_secret(variable)
         ]
         return self.failed(workload, *seen) if seen else Passed()
+
+
+def _holds_secret(variable: Variable) -> bool:
+    if variable.withheld:  # it was told where the value still was
+        return variable.withheld == "secret"
+    return bool(variable.value) and is_secret(variable.name, variable.value)

@@ -1,0 +1,458 @@
+"""The inventory: a source reports everything that it runs; each workload is judged with the policies of its
+environment and with what is
+known of its image; images that run and were never scanned are queued.
+
+Checks are slow and the database's write lock is everybody's, so a snapshot is judged first and written afterwards, in
+one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter
+from sqlalchemy.engine import Connection
+
+from scanner import __version__, catalog
+from scanner.checks.base import ImageSubject
+from scanner.errors import NotFoundError, UsageError
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
+from scanner.model.decision import Decision, ReasonKind, Verdict
+from scanner.model.finding import CheckResult, Failed
+from scanner.model.reference import Reference
+from scanner.model.scan import Lane, ScanRequest
+from scanner.model.vex import Exemption
+from scanner.model.workload import Workload
+from scanner.policy.context import Context
+from scanner.policy.evaluate import evaluate_workload, worst
+from scanner.policy.match import select
+from scanner.policy.rules import default_policy
+from scanner.reports.json import decision_document
+from scanner.services import _fields as fields
+from scanner.services import decisions, projects, workload_documents, workloads
+from scanner.store import audit, exemptions, images, inventory, scans
+from scanner.store import projects as stored_projects
+from scanner.store.inventory import Due, ImageState, Judged, NewWorkload
+from scanner.store.session import Database, moment
+from scanner.workloads.base import NoFiles
+
+ENVIRONMENT = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+NAME_LENGTH = 200
+MOST_WORKLOADS = 10_000
+MOST_GENERATION = (1 << 53) - 1  # what every JSON reader can hold
+# Labels that name who answers for a workload, the most telling first.
+OWNER_LABELS = ("dockwarden.owner", "owner", "team", "app.kubernetes.io/part-of", "com.docker.compose.project")
+_MOST_SCANS = 500  # asked for by one snapshot; the next one asks for more
+_ASK_AGAIN_SECONDS = 24 * 3600.0
+_TRIES = 3
+_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that one source runs. ``generation`` grows with each snapshot. ``documents`` are as
+    ``workload_documents`` makes them.
+    """
+
+    environment: str
+    source: str
+    name: str
+    generation: int
+    documents: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a snapshot changed. ``tickets`` are scans that the caller enqueues after the transaction."""
+
+    source: inventory.SourceView
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+    tickets: tuple[scans.Ticket, ...]
+
+
+def parse(source: str, files: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The documents of the workloads in these texts, read by a source: file name and text of each. Raises UsageError."""
+    reader = catalog.workload_sources().get(source)
+    if reader is None:
+        raise _no_source(source)
+    found = [each for name, text in files for each in reader.documents(text, name)]
+    return [workload_documents.document(each) for each in reader.read(found, NoFiles())]
+
+
+def report(database: Database, actor: Actor, snapshot: Snapshot, engine: str) -> Reported:
+    """Make a snapshot the state of its source. ``engine``: of scans where a project has no choice of its own.
+
+    Raises UsageError naming the field, RefusedError for an actor who is confined to projects,
+    ConflictError(reason="out_of_order").
+    """
+    actor.require_every_project()
+    _check(snapshot)
+    facts = _facts(snapshot)
+    digest = hashlib.sha256(orjson.dumps(sorted((name, hashed) for name, (hashed, _) in facts.items()))).hexdigest()
+    for _ in range(_TRIES):
+        with database.read() as session:
+            before = inventory.source_of(session, snapshot.environment, snapshot.source, snapshot.name)
+            if before is not None:
+                inventory.check_generation(before, snapshot.generation, digest)
+            known = inventory.known(session, before.id) if before and before.digest != digest else {}
+            same = before is not None and before.digest == digest
+            wanted = {} if same else {n: each for n, each in facts.items() if known.get(n) != each[0]}
+            changed = _judge_new(session, snapshot, wanted)
+        write = partial(
+            _write,
+            actor=actor,
+            snapshot=snapshot,
+            digest=digest,
+            before=before,
+            known=known,
+            facts=facts,
+            changed=changed,
+            engine=engine,
+        )
+        if (done := database.uncrossed(write)) is not None:
+            return done
+    raise UsageError("other snapshots of this source came meanwhile", reason="out_of_order", hint="send a newer one")
+
+
+def _write(
+    session: Connection,
+    actor: Actor,
+    snapshot: Snapshot,
+    digest: str,
+    before: inventory.SourceView | None,
+    known: Mapping[str, str],
+    facts: Mapping[str, tuple[str, bytes]],
+    changed: Sequence[NewWorkload],
+    engine: str,
+) -> Reported | None:
+    """Write what was judged; None where another snapshot was written since ``before`` was read."""
+    held = inventory.hold(session, snapshot.environment, snapshot.source, snapshot.name)
+    if (before.generation if before else -1) != held.generation:
+        return None
+    inventory.check_generation(held, snapshot.generation, digest)
+    if held.digest == digest:
+        inventory.seen_again(session, held, snapshot.generation, actor.name)
+        return Reported(_again(session, held), 0, 0, 0, len(facts), _queue_scans(session, actor, held.id, engine))
+    gone = known.keys() - facts.keys()
+    inventory.replace(session, held, snapshot.generation, digest, actor.name, changed, gone)
+    added = sum(1 for each in changed if each.name not in known)
+    counts = {"added": added, "changed": len(changed) - added, "removed": len(gone)}
+    detail = {"environment": held.environment, "generation": snapshot.generation, "workloads": len(facts), **counts}
+    audit.record(session, actor, Action.INVENTORY_REPORT, f"{held.source} {held.name}", detail=detail)
+    tickets = _queue_scans(session, actor, held.id, engine)
+    return Reported(_again(session, held), **counts, unchanged=len(facts) - len(changed), tickets=tickets)
+
+
+def remove(session: Connection, actor: Actor, source_id: str) -> None:
+    """Forget a source that is no more. Raises NotFoundError, RefusedError."""
+    actor.require_every_project()
+    gone = inventory.remove_source(session, source_id)
+    detail = {"environment": gone.environment, "workloads": gone.workloads}
+    audit.record(session, actor, Action.INVENTORY_REMOVE, f"{gone.source} {gone.name}", detail=detail)
+
+
+def refresh(database: Database, *, seconds: float) -> int:
+    """Judge workloads anew that time, a policy, an exemption or new evidence has passed over, for so long. Returns how
+    many.
+    """
+    ends, done = time.monotonic() + seconds, 0
+    while time.monotonic() < ends:
+        with database.read() as session:
+            stale = inventory.due(session, limit=_AT_ONCE)
+            if not stale:
+                return done
+            judged = _judge_due(session, stale)
+        written = database.uncrossed(partial(inventory.rejudge, judged=judged))
+        done += written
+        if not written:
+            return done  # somebody else was faster
+    return done
+
+
+# What a snapshot may hold
+
+
+def _check(snapshot: Snapshot) -> None:
+    hint = "lower-case letters, digits, and . _ - between them, such as production"
+    fields.matching("environment", snapshot.environment, ENVIRONMENT, 63, hint)
+    if snapshot.source not in catalog.workload_sources():
+        raise _no_source(snapshot.source)
+    fields.text("name", snapshot.name, NAME_LENGTH, shortest=1)
+    if not 0 <= snapshot.generation <= MOST_GENERATION:
+        raise fields.invalid("generation", f"a generation is between 0 and {MOST_GENERATION}")
+    if len(snapshot.documents) > MOST_WORKLOADS:
+        hint = "report each namespace or host as a source of its own (--name)"
+        raise fields.invalid("workloads", f"a snapshot holds at most {MOST_WORKLOADS:,} workloads", hint)
+
+
+def _no_source(source: str) -> UsageError:
+    return fields.invalid(
+        "source", f"not a source of workloads: {source[:64]!r}", "one of " + ", ".join(catalog.workload_sources())
+    )
+
+
+def _facts(snapshot: Snapshot) -> dict[str, tuple[str, bytes]]:
+    """Digest and bytes of each document, by the workload's name. Two of one name are told apart by a number."""
+    found: dict[str, tuple[str, bytes]] = {}
+    for each in snapshot.documents:
+        name = each.get("name")
+        if not isinstance(name, str) or not name:
+            raise fields.invalid("workloads", "a workload has no name")
+        data = workload_documents.encode(workload_documents.stripped(each))
+        if len(data) > workload_documents.MOST_BYTES:
+            most = workload_documents.MOST_BYTES >> 10
+            raise fields.invalid("workloads", f"the workload {name[:100]!r} is larger than {most} KiB")
+        short, number, unique = name[:380], 1, name[:380]
+        while unique in found:
+            number += 1
+            unique = f"{short} ({number})"
+        found[unique] = (hashlib.sha256(data).hexdigest(), data)
+    return found
+
+
+# Judging
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The image that a workload runs, as far as its document says."""
+
+    repository: str = ""
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    def of(cls, workload: Workload) -> _Running:
+        named, running = _reference(workload.image), _reference(workload.running_digest)
+        known = named or running
+        if known is None:
+            return cls()
+        digest = (running.digest if running else None) or (named.digest if named else None)
+        return cls(known.name, (named.tag if named else None) or "", str(digest or ""))
+
+
+def _reference(text: str) -> Reference | None:
+    try:
+        return Reference.parse(text) if text else None
+    except UsageError:
+        return None
+
+
+class _Judge:
+    """Judges workloads of one environment; what many of them share is looked up once."""
+
+    def __init__(self, session: Connection, environment: str, running: Sequence[_Running]) -> None:
+        self._session, self._environment = session, environment
+        self._known, self._remedies = catalog.known(), catalog.remedies()
+        self._active = decisions.in_force(session, self._known)
+        self._now = moment(session)
+        untold = [(each.repository, each.tag) for each in running if each.repository and each.tag and not each.digest]
+        self._tagged = inventory.tagged(session, untold)
+        digests = {(each.repository, self._digest(each)) for each in running if each.repository}
+        self._states = inventory.image_states(session, environment, [pair for pair in digests if pair[1]])
+        self._owners = stored_projects.owners(session, {each.repository for each in running})
+        self._subject = lru_cache(maxsize=32)(self._read_subject)
+        self._accepted: dict[str, tuple[Exemption, ...]] = {}
+
+    def judge(self, workload: Workload, former: Due | None = None) -> Judged:
+        """``former``: its results are taken where neither the checks nor the evidence of the image have changed since."""
+        running = _Running.of(workload)
+        digest = self._digest(running)
+        state = self._states.get((running.repository, digest), ImageState())
+        checked_with = f"{__version__} {state.report_id}"
+        if former is not None and former.checked_with == checked_with:
+            packed, results = former.results, _unpack(former.results)
+        else:
+            results = workloads.check(workload, self._subject(state.report_id))
+            packed = _pack(results)
+        project = self._owners.get(running.repository, stored_projects.DEFAULT)
+        decision = self._decide(workload, running, results, project)
+        level = _level(decision.verdict, decision.undecided, state, bool(workload.image))
+        against = sum(
+            1 for r in decision.reasons if r.action is not Verdict.ALLOW and r.kind is not ReasonKind.EXEMPTED
+        )
+        return Judged(
+            project=project,
+            repository=running.repository,
+            tag=running.tag,
+            digest=digest,
+            by_tag=bool(digest) and not running.digest,
+            rank=inventory.rank_of(level, against),
+            verdict=decision.verdict,
+            undecided=decision.undecided,
+            image_verdict=state.verdict,
+            image_undecided=state.undecided,
+            failed=tuple(result.check for result in results if isinstance(result.outcome, Failed)),
+            results=packed,
+            checked_with=checked_with,
+            decision=orjson.dumps(decision_document(decision), default=str).decode(),
+            decided_at=decision.decided_at,
+            valid_until=decision.valid_until.timestamp() if decision.valid_until else None,
+        )
+
+    def _decide(self, workload: Workload, running: _Running, results: Sequence[CheckResult], project: str) -> Decision:
+        concerned = [one for one in self._active if one.project in ("", project)]
+        versions = {one.policy.name: one.version for one in concerned}
+        fallback = default_policy(self._known)
+        chosen = select([one.policy for one in concerned], running.repository, self._environment, fallback)
+        if project not in self._accepted:
+            self._accepted[project] = exemptions.holding(self._session, project)
+        made = [
+            evaluate_workload(
+                workload,
+                results,
+                policy,
+                Context(
+                    self._now,
+                    version=versions.get(policy.name, 0),
+                    environment=self._environment,
+                    exemptions=self._accepted[project],
+                    remedies=self._remedies,
+                ),
+            )
+            for policy in chosen
+        ]
+        return worst(made)
+
+    def _digest(self, running: _Running) -> str:
+        return running.digest or self._tagged.get((running.repository, running.tag), "")
+
+    def _read_subject(self, report_id: str) -> ImageSubject | None:
+        if not report_id:
+            return None
+        try:
+            return workloads.image_subject(images.evidence(self._session, report_id))
+        except NotFoundError:
+            return None  # pruned meanwhile
+
+
+def _level(verdict: Verdict, undecided: bool, state: ImageState, has_image: bool) -> str:
+    """The worse of how it is run and of its image. An image that nobody has scanned is not known, and so denied."""
+    own = inventory.UNDECIDED if undecided else str(verdict)
+    if not has_image:
+        return own
+    unknown = state.undecided or state.verdict == inventory.IMAGE_UNKNOWN
+    image = inventory.UNDECIDED if unknown else state.verdict
+    return max(own, image, key=inventory.LEVELS.index)
+
+
+def _judge_new(
+    session: Connection, snapshot: Snapshot, wanted: Mapping[str, tuple[str, bytes]]
+) -> tuple[NewWorkload, ...]:
+    read = {name: workload_documents.workload(data) for name, (_, data) in wanted.items()}
+    for workload in read.values():
+        if workload.source != snapshot.source:
+            said = f"{workload.source[:64]!r} in a snapshot of {snapshot.source!r}"
+            raise fields.invalid("workloads", f"the workload {workload.name[:100]!r} is of the source {said}")
+    if not read:
+        return ()
+    judge = _Judge(session, snapshot.environment, [_Running.of(workload) for workload in read.values()])
+    return tuple(
+        NewWorkload(
+            name=name,
+            facts_digest=wanted[name][0],
+            facts=wanted[name][1],
+            namespace=workload.namespace[:200],
+            kind=workload.kind[:64],
+            owner=_owner(workload),
+            image=workload.image[:1024],
+            judged=judge.judge(replace(workload, name=name)),
+        )
+        for name, workload in read.items()
+    )
+
+
+def _judge_due(session: Connection, stale: Sequence[Due]) -> dict[Due, Judged]:
+    found: dict[Due, Judged] = {}
+    for environment in sorted({one.environment for one in stale}):
+        mine = [(one, workload_documents.workload(one.facts)) for one in stale if one.environment == environment]
+        judge = _Judge(session, environment, [_Running.of(workload) for _, workload in mine])
+        found.update({one: judge.judge(workload, one) for one, workload in mine})
+    return found
+
+
+def _owner(workload: Workload) -> str:
+    labels = workload.label
+    return next((labels[name][:200] for name in OWNER_LABELS if labels.get(name)), "")
+
+
+# Scans of what runs
+
+
+def _queue_scans(session: Connection, actor: Actor, source_id: str, engine: str) -> tuple[scans.Ticket, ...]:
+    """Ask for scans of the source's images that were never scanned; once a day for one that cannot be."""
+    targets = inventory.unscanned(session, source_id, limit=_MOST_SCANS * 2)
+    lately = inventory.asked_lately(session, [target for target, _ in targets], _ASK_AGAIN_SECONDS)
+    engines: dict[str, str] = {}
+    tickets = []
+    for target, project in [each for each in targets if each[0] not in lately][:_MOST_SCANS]:
+        if project not in engines:
+            engines[project] = projects.engine_for(session, project, engine)
+        asked = ScanRequest(target, None, engines[project], Lane.PUSH, False, project, actor.name, "inventory")
+        ticket = scans.request(session, asked)
+        if ticket.created:
+            tickets.append(ticket)
+    return tuple(tickets)
+
+
+def _again(session: Connection, held: inventory.SourceView) -> inventory.SourceView:
+    found = inventory.source_of(session, held.environment, held.source, held.name)
+    assert found is not None
+    return found
+
+
+# Results, packed
+
+
+@lru_cache(maxsize=1)
+def _results() -> TypeAdapter[tuple[CheckResult, ...]]:
+    return TypeAdapter(tuple[CheckResult, ...])
+
+
+def _pack(results: Sequence[CheckResult]) -> bytes:
+    return zlib.compress(_results().dump_json(tuple(results)), 1)
+
+
+def _unpack(packed: bytes) -> tuple[CheckResult, ...]:
+    return _results().validate_json(zlib.decompress(packed))
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One workload as a page and the API show it."""
+
+    row: inventory.WorkloadRow
+    workload: Workload
+    facts: Mapping[str, Any]
+    results: tuple[CheckResult, ...]
+    decision: Mapping[str, Any]
+    tag_names: str  # the digest that its tag names by now; empty: not known
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the tag was moved since the workload was started."""
+        return bool(self.tag_names and self.row.digest and not self.row.by_tag and self.tag_names != self.row.digest)
+
+
+def detail(session: Connection, actor: Actor, uid: str) -> Detail:
+    """Everything about a workload. Raises NotFoundError, also for another project's."""
+    found = inventory.get(session, uid, actor.projects)
+    return Detail(
+        found.row,
+        workload_documents.workload(found.facts),
+        orjson.loads(found.facts),
+        _unpack(found.results),
+        orjson.loads(found.decision),
+        found.tag_names,
+    )

@@ -1,0 +1,152 @@
+"""A workload as JSON for the way to a server and for its store: facts without values of variables, and where each is
+said.
+
+``document`` makes one, ``workload`` reads one that came from outside. The values of variables never leave the place
+where a workload is
+read; whether one was a secret is told there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from scanner.checks._variables import is_secret
+from scanner.errors import UsageError
+from scanner.model.workload import Origin, Place, Variable, Workload
+from scanner.workloads.base import NodeOrigin
+
+MOST_BYTES = 64 << 10  # of one workload's document
+_STDIN = "standard input"
+_PLACES = "places"
+_WITHOUT_PLACE = {"origin", "source", "pointer", "labels"}
+_MOST_ITEMS = 200  # of one field, that have a place of their own
+
+
+@dataclass(frozen=True)
+class StoredOrigin(Origin):
+    """The places that came with a workload, by field; empty: the container itself."""
+
+    places: Mapping[str, Place]
+
+    def place(self, *names: str) -> Place:
+        """See ``Origin.place``."""
+        for name in names:
+            if name in self.places:
+                return self.places[name]
+            field = name.partition("/")[0]
+            if field in self.places:
+                return self.places[field]
+        return self.places.get("", Place())
+
+
+def document(workload: Workload) -> dict[str, Any]:
+    """The workload as JSON values; what has its default is left out.
+
+    Of standard input no places are kept: a line of a stream that is gone helps nobody, and each line moves with every
+    object before it.
+    """
+    told = replace(workload, environment=tuple(map(_without_value, workload.environment)))
+    found = {
+        each.name: _plain(value)
+        for each in fields(told)
+        if each.name != "origin" and (value := getattr(told, each.name)) != each.default
+    }
+    if workload.origin is not None and workload.place().file != _STDIN:
+        found[_PLACES] = dict(_places(workload))
+    return found
+
+
+def encode(found: Mapping[str, Any]) -> bytes:
+    """A document's bytes, the same for the same facts: what its digest is made of."""
+    return orjson.dumps(found, option=orjson.OPT_SORT_KEYS)
+
+
+def stripped(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document without values of variables, whoever sent it: neither what is kept nor its digest holds one."""
+    variables = found.get("environment")
+    if not isinstance(variables, list) or not any(isinstance(v, dict) and v.get("value") for v in variables):
+        return found
+    return {**found, "environment": [_stripped(v) if isinstance(v, dict) else v for v in variables]}
+
+
+def _stripped(variable: Mapping[str, Any]) -> dict[str, Any]:
+    name, value = str(variable.get("name", "")), str(variable.get("value", ""))
+    told = variable.get("withheld") or ("secret" if value and is_secret(name, value) else "plain")
+    return {**{key: item for key, item in variable.items() if key != "value"}, "withheld": told}
+
+
+def workload(data: bytes) -> Workload:
+    """The workload of a document's bytes. Raises UsageError(reason="bad_workload") for anything that ``document`` does
+    not make.
+    """
+    found = orjson.loads(data)
+    places = found.pop(_PLACES, {})
+    try:
+        made = _workloads().validate_json(orjson.dumps(found), strict=True)
+        known = _stored_places().validate_json(orjson.dumps(places), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"not a workload: {where}: {first['msg']}", reason="bad_workload") from None
+    environment = tuple(map(_without_value, made.environment))
+    return replace(made, environment=environment, origin=StoredOrigin(known))
+
+
+def _without_value(variable: Variable) -> Variable:
+    if variable.withheld:
+        return replace(variable, value="")
+    secret = bool(variable.value) and is_secret(variable.name, variable.value)
+    return Variable(variable.name, "", variable.origin, "secret" if secret else "plain")
+
+
+def _places(workload: Workload) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each field is said; what the document does not say stands at the container, which is the place under
+    ``""``.
+    """
+    own = workload.place()
+    yield "", _place(own)
+    lists = {each.name: getattr(workload, each.name) for each in fields(workload)}
+    lists["volumes"] = workload.pod.volumes if workload.pod else ()
+    named = workload.origin.paths if isinstance(workload.origin, NodeOrigin) else ()
+    for name in sorted({*lists, *named} - _WITHOUT_PLACE):
+        found = workload.place(name)
+        if found != own:
+            yield name, _place(found)
+        value = lists.get(name)
+        for number in range(min(len(value), _MOST_ITEMS) if isinstance(value, tuple) else 0):
+            item = workload.place(f"{name}/{number}", name)
+            if item not in (own, found):
+                yield f"{name}/{number}", _place(item)
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return {each.name: value for each in fields(place) if (value := getattr(place, each.name)) != each.default}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        defaults = {each.name: each.default for each in fields(value)}
+        return {
+            name: _plain(item)
+            for name, item in asdict(value).items()
+            if defaults[name] is MISSING or item != defaults[name]
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+@lru_cache(maxsize=1)
+def _workloads() -> TypeAdapter[Workload]:
+    return TypeAdapter(Workload)
+
+
+@lru_cache(maxsize=1)
+def _stored_places() -> TypeAdapter[dict[str, Place]]:
+    return TypeAdapter(dict[str, Place])

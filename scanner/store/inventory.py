@@ -1,0 +1,665 @@
+"""What runs where: snapshots of sources, and the workloads in them.
+
+A snapshot replaces what its source reported before, as a whole and in one transaction; a workload whose facts are the
+same keeps its row.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scanner.errors import ConflictError, NotFoundError
+from scanner.model.decision import Verdict
+from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.schema import (
+    decision,
+    finding,
+    image,
+    image_stack,
+    inventory_source,
+    listing,
+    running_workload,
+    scan,
+    tag_move,
+    verdict,
+    vulnerability,
+)
+from scanner.store.session import epoch, moment
+
+_CHUNK = 500
+_FREQUENT = 50
+_JUDGED = (
+    "project",
+    "repository",
+    "tag",
+    "digest",
+    "by_tag",
+    "rank",
+    "verdict",
+    "undecided",
+    "image_verdict",
+    "image_undecided",
+    "failed",
+    "results",
+    "checked_with",
+    "decision",
+    "decided_at",
+    "valid_until",
+)
+_COUNTED = ("verdict", "namespace", "image", "owner", "check")
+UNDECIDED = "undecided"
+IMAGE_UNKNOWN = ""  # the verdict of an image that was never scanned
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """A host, a cluster or a project whose workloads are reported together."""
+
+    id: str
+    environment: str
+    source: str
+    name: str
+    generation: int
+    digest: str
+    workloads: int
+    reported_by: str
+    reported_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of a workload beside its facts. ``rank``: see ``rank_of``; ``valid_until`` in seconds since 1970,
+    None: no end.
+    """
+
+    project: str
+    repository: str
+    tag: str
+    digest: str
+    by_tag: bool
+    rank: int
+    verdict: Verdict
+    undecided: bool
+    image_verdict: str
+    image_undecided: bool
+    failed: tuple[str, ...]
+    results: bytes
+    checked_with: str
+    decision: str
+    decided_at: datetime
+    valid_until: float | None
+
+
+@dataclass(frozen=True)
+class NewWorkload:
+    """A workload of a snapshot that is new, or whose facts changed."""
+
+    name: str
+    facts_digest: str
+    facts: bytes
+    namespace: str
+    kind: str
+    owner: str
+    image: str
+    judged: Judged
+
+
+@dataclass(frozen=True)
+class WorkloadRow:
+    """A running workload as lists show it. ``overall`` is the worse of how it is run and of its image."""
+
+    id: int
+    uid: str
+    source_id: str
+    source: str
+    source_name: str
+    name: str
+    environment: str
+    project: str
+    namespace: str
+    kind: str
+    owner: str
+    image: str
+    repository: str
+    tag: str
+    digest: str
+    by_tag: bool
+    first_seen: datetime
+    image_since: datetime
+    rank: int
+    verdict: Verdict
+    undecided: bool
+    image_verdict: str
+    image_undecided: bool
+    failed: tuple[str, ...]
+    decided_at: datetime
+    reported_at: datetime
+
+    @property
+    def overall(self) -> str:
+        """``allow``, ``warn``, ``deny`` or ``undecided``."""
+        return overall(self.rank)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a list of workloads is narrowed to; every member given must hold."""
+
+    search: str = ""
+    environment: str = ""
+    source: str = ""  # a source's id
+    namespace: str = ""
+    verdicts: tuple[str, ...] = ()
+    image: str = ""  # host/repository
+    owner: str = ""
+    check: str = ""
+    digest: str = ""
+
+    def apply(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """The query, narrowed."""
+        columns = running_workload.c
+        if self.search:
+            text = sa.func.lower(columns.name + " " + columns.image)
+            query = query.where(text.contains(self.search.lower(), autoescape=True))
+        for name, value in (
+            ("environment", self.environment),
+            ("source_id", self.source),
+            ("namespace", self.namespace),
+            ("repository", self.image),
+            ("owner", self.owner),
+            ("digest", self.digest),
+        ):
+            if value:
+                query = query.where(columns[name] == value)
+        if self.verdicts:
+            levels = [LEVELS.index(name) * _LEVEL for name in self.verdicts if name in LEVELS]
+            query = query.where(sa.or_(*(columns.rank.between(low, low + _LEVEL - 1) for low in levels)))
+        if self.check:
+            query = query.where(sa.cast(columns.failed, sa.Text).contains(f'"{self.check}"', autoescape=True))
+        return query
+
+
+_LEVEL = 10_000
+LEVELS = ("allow", "warn", UNDECIDED, "deny")
+
+
+def rank_of(level: str, reasons: int) -> int:
+    """For sorting: the verdict first, then how many reasons there are for it."""
+    return LEVELS.index(level) * _LEVEL + min(reasons, _LEVEL - 1)
+
+
+def overall(rank: int) -> str:
+    """The verdict of a rank."""
+    return LEVELS[rank // _LEVEL]
+
+
+# Snapshots
+
+
+def source_of(session: Connection, environment: str, source: str, name: str) -> SourceView | None:
+    """The source of that name; None where it has reported nothing yet."""
+    query = sa.select(*_source_columns()).filter_by(environment=environment, source=source, name=name)
+    row = session.execute(query).first()
+    return SourceView(*row) if row else None
+
+
+def known(session: Connection, source_id: str) -> dict[str, str]:
+    """The digest of the facts of each workload of a source, by name."""
+    columns = running_workload.c
+    query = sa.select(columns.name, columns.facts_digest).where(columns.source_id == source_id)
+    return {row.name: row.facts_digest for row in session.execute(query)}
+
+
+def hold(session: Connection, environment: str, source: str, name: str) -> SourceView:
+    """The source, made where it is new, held until the transaction ends."""
+    key = {"environment": environment, "source": source, "name": name}
+    query = sa.select(*_source_columns()).filter_by(**key).with_for_update()
+    row = session.execute(query).first()
+    if row is None:
+        now = moment(session)
+        values: dict[str, Any] = {
+            "id": str(uuid.uuid4()),
+            "generation": -1,
+            "digest": "",
+            "workloads": 0,
+            "reported_by": "",
+        }
+        session.execute(inventory_source.insert().values(**key, **values, reported_at=now, changed_at=now, summary={}))
+        row = session.execute(query).first()
+    assert row is not None
+    return SourceView(*row)
+
+
+def check_generation(held: SourceView, generation: int, digest: str) -> None:
+    """Raises ConflictError(reason="out_of_order") for a snapshot that is older than the one in force; the same one
+    again is welcome.
+    """
+    if generation < held.generation or (generation == held.generation and digest != held.digest):
+        message = f"the snapshot has generation {generation}; generation {held.generation} was reported already"
+        raise ConflictError(
+            message, reason="out_of_order", hint="send snapshots in order, each with a greater generation"
+        )
+
+
+def seen_again(session: Connection, held: SourceView, generation: int, by: str) -> None:
+    """The source reported the very same workloads."""
+    session.execute(
+        inventory_source.update()
+        .where(inventory_source.c.id == held.id)
+        .values(generation=generation, reported_at=moment(session), reported_by=by)
+    )
+
+
+def replace(
+    session: Connection,
+    held: SourceView,
+    generation: int,
+    digest: str,
+    by: str,
+    changed: Sequence[NewWorkload],
+    gone: Iterable[str],
+) -> None:
+    """Make the snapshot the source's state: ``changed`` are new workloads and new facts, ``gone`` the names that are
+    no more.
+    """
+    now = moment(session)
+    former = _former(session, held.id, [each.name for each in changed])
+    columns = running_workload.c
+    for names in _chunks(sorted(gone)):
+        session.execute(running_workload.delete().where(columns.source_id == held.id, columns.name.in_(names)))
+    added, updated = [], []
+    for each in changed:
+        row = _row(each)
+        before = former.get(each.name)
+        if before is None:
+            own = {"uid": str(uuid.uuid4()), "source_id": held.id, "environment": held.environment, "name": each.name}
+            added.append({**row, **own, "first_seen": now, "image_since": now})
+        else:
+            same = (before.repository, before.digest) == (each.judged.repository, each.judged.digest)
+            updated.append({**row, "b_id": before.id, "image_since": before.image_since if same else now})
+    if added:
+        session.execute(running_workload.insert(), added)
+    if updated:
+        values: dict[str, Any] = {name: sa.bindparam(name) for name in updated[0] if name != "b_id"}
+        session.execute(running_workload.update().where(columns.id == sa.bindparam("b_id")).values(**values), updated)
+    count = sa.select(sa.func.count()).where(columns.source_id == held.id)
+    session.execute(
+        inventory_source.update()
+        .where(inventory_source.c.id == held.id)
+        .values(
+            generation=generation,
+            digest=digest,
+            workloads=session.execute(count).scalar_one(),
+            reported_by=by,
+            reported_at=now,
+            changed_at=now,
+        )
+    )
+    summarise(session, held.id)
+
+
+def remove_source(session: Connection, source_id: str) -> SourceView:
+    """Forget a source and its workloads. Raises NotFoundError."""
+    row = session.execute(sa.select(*_source_columns()).where(inventory_source.c.id == source_id)).first()
+    if row is None:
+        raise NotFoundError("there is no such source")
+    session.execute(running_workload.delete().where(running_workload.c.source_id == source_id))
+    session.execute(inventory_source.delete().where(inventory_source.c.id == source_id))
+    return SourceView(*row)
+
+
+def _row(each: NewWorkload) -> dict[str, Any]:
+    own = ("facts_digest", "facts", "namespace", "kind", "owner", "image")
+    return {**{name: getattr(each, name) for name in own}, **_judgement(each.judged)}
+
+
+def _judgement(judged: Judged) -> dict[str, Any]:
+    return {name: getattr(judged, name) for name in _JUDGED} | {"failed": list(judged.failed)}
+
+
+def _former(session: Connection, source_id: str, names: Sequence[str]) -> dict[str, sa.Row[Any]]:
+    columns = running_workload.c
+    query = sa.select(columns.name, columns.id, columns.repository, columns.digest, columns.image_since)
+    found: dict[str, sa.Row[Any]] = {}
+    for chunk in _chunks(names):
+        rows = session.execute(query.where(columns.source_id == source_id, columns.name.in_(chunk)))
+        found.update({row.name: row for row in rows})
+    return found
+
+
+# Judging
+
+
+@dataclass(frozen=True)
+class Due:
+    """A workload that is to be judged anew."""
+
+    id: int
+    source_id: str
+    environment: str
+    facts: bytes
+    results: bytes
+    checked_with: str
+    facts_digest: str
+
+
+def due(session: Connection, *, limit: int) -> tuple[Due, ...]:
+    """Workloads whose decision time, a policy, an exemption or new evidence has passed over; the longest overdue
+    first.
+    """
+    columns = running_workload.c
+    names = ("id", "source_id", "environment", "facts", "results", "checked_with", "facts_digest")
+    query = sa.select(*(columns[name] for name in names)).where(columns.valid_until <= epoch(session))
+    return tuple(Due(*row) for row in session.execute(query.order_by(columns.valid_until, columns.id).limit(limit)))
+
+
+def rejudge(session: Connection, judged: Mapping[Due, Judged]) -> int:
+    """Write new judgements of workloads whose facts are still the same. Returns how many."""
+    columns = running_workload.c
+    now = moment(session)
+    ordered = sorted(judged, key=lambda one: one.id)
+    session.execute(
+        sa.select(columns.id).where(columns.id.in_([one.id for one in ordered])).order_by(columns.id).with_for_update()
+    ).all()
+    count = 0
+    for one in ordered:
+        values: dict[str, Any] = _judgement(judged[one])
+        moved = sa.and_(columns.digest != "", columns.digest != values["digest"])
+        values["image_since"] = sa.case((moved, now), else_=columns.image_since)
+        mine = sa.and_(columns.id == one.id, columns.facts_digest == one.facts_digest)
+        count += session.execute(running_workload.update().where(mine).values(**values)).rowcount
+    for source_id in sorted({one.source_id for one in ordered}):
+        summarise(session, source_id)
+    return count
+
+
+def invalidate(session: Connection, project: str | None = None) -> None:
+    """Policies or exemptions changed: every workload (of a project) is to be decided anew."""
+    which = sa.true() if project is None else running_workload.c.project == project
+    _make_due(session, which)
+
+
+def invalidate_image(session: Connection, repository: str, tag: str, digest: str) -> None:
+    """There is new evidence, or a new decision, about an image: what runs it is to be judged anew."""
+    columns = running_workload.c
+    if not repository:
+        return
+    by_tag = sa.and_(columns.tag == tag, sa.or_(columns.by_tag.is_(True), columns.digest == "")) if tag else sa.false()
+    _make_due(session, sa.and_(columns.repository == repository, sa.or_(columns.digest == digest, by_tag)))
+
+
+def _make_due(session: Connection, which: sa.ColumnElement[bool]) -> None:
+    """Rows are locked in the order of their numbers, as everywhere: two that cross would end each other."""
+    ids = sa.select(running_workload.c.id).where(which).order_by(running_workload.c.id).with_for_update()
+    found = session.execute(ids).scalars().all()
+    for chunk in _chunks(found):
+        session.execute(running_workload.update().where(running_workload.c.id.in_(chunk)).values(valid_until=0.0))
+
+
+@dataclass(frozen=True)
+class ImageState:
+    """What the store knows of an image: its evidence, and the decision in force for an environment."""
+
+    report_id: str = ""
+    verdict: str = IMAGE_UNKNOWN
+    undecided: bool = False
+
+
+def image_states(
+    session: Connection, environment: str, wanted: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], ImageState]:
+    """Of each (repository, digest): an environment that no policy names has the decision for all of them."""
+    by_digest: dict[str, set[str]] = defaultdict(set)
+    for repository, digest in wanted:
+        by_digest[digest].add(repository)
+    query = (
+        sa.select(
+            verdict.c.digest,
+            verdict.c.repository,
+            verdict.c.environment,
+            verdict.c.report_id,
+            decision.c.verdict,
+            decision.c.undecided,
+        )
+        .join(decision, decision.c.id == verdict.c.decision_id)
+        .where(verdict.c.environment.in_({environment, ""}))
+    )
+    found: dict[tuple[str, str], ImageState] = {}
+    for chunk in _chunks(sorted(by_digest)):
+        rows = session.execute(query.where(verdict.c.digest.in_(chunk)).order_by(verdict.c.environment))
+        for row in rows:  # "" comes first: the environment's own takes its place
+            if row.repository in by_digest[row.digest]:
+                state = ImageState(row.report_id, row.verdict, bool(row.undecided))
+                found[row.repository, row.digest] = state
+    return found
+
+
+def tagged(session: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The digest that each (repository, tag) named when it was last looked at."""
+    pairs = sorted(set(wanted))
+    found: dict[tuple[str, str], str] = {}
+    for chunk in _chunks(pairs):
+        named = sa.tuple_(tag_move.c.repository, tag_move.c.tag).in_(chunk)
+        newest = sa.select(sa.func.max(tag_move.c.id)).where(named).group_by(tag_move.c.repository, tag_move.c.tag)
+        rows = session.execute(sa.select(tag_move).where(tag_move.c.id.in_(newest)))
+        found.update({(row.repository, row.tag): row.digest for row in rows})
+    return found
+
+
+def unscanned(session: Connection, source_id: str, *, limit: int) -> list[tuple[str, str]]:
+    """Images that a source runs and that no evidence is known of: what to scan, and whose it is."""
+    columns = running_workload.c
+    query = sa.select(columns.repository, columns.tag, columns.digest, columns.by_tag, columns.project).distinct()
+    query = query.where(
+        columns.source_id == source_id, columns.image_verdict == IMAGE_UNKNOWN, columns.repository != ""
+    )
+    found: dict[str, str] = {}
+    for row in session.execute(query.order_by(columns.repository, columns.tag, columns.digest).limit(limit)):
+        pinned = f"@{row.digest}" if row.digest and not row.by_tag else ""
+        if row.tag or pinned:
+            found[f"{row.repository}{f':{row.tag}' if row.tag else ''}{pinned}"] = row.project
+    return list(found.items())
+
+
+def asked_lately(session: Connection, targets: Iterable[str], seconds: float) -> set[str]:
+    """Those of these targets of which a scan was asked for within so many seconds, however it ended."""
+    found: set[str] = set()
+    since = scan.c.created_epoch > epoch(session) - seconds
+    for chunk in _chunks(sorted(set(targets))):
+        found.update(session.execute(sa.select(scan.c.target).where(scan.c.target.in_(chunk), since)).scalars())
+    return found
+
+
+# Reading
+
+
+def sources(session: Connection) -> tuple[SourceView, ...]:
+    """Every source, by environment and name."""
+    columns = inventory_source.c
+    query = sa.select(*_source_columns()).order_by(columns.environment, columns.name, columns.source)
+    return tuple(SourceView(*row) for row in session.execute(query))
+
+
+def list_(
+    session: Connection,
+    projects: frozenset[str] | None,
+    narrowed: Filter | None = None,
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[WorkloadRow]:
+    """Workloads, worst first."""
+    columns = running_workload.c
+    query = _rows(projects).order_by(columns.rank.desc(), columns.id.desc()).limit(limit + 1)
+    query = (narrowed or Filter()).apply(query)
+    if cursor:
+        rank, identifier = decode_cursor(cursor, (int, int))
+        query = query.where(sa.tuple_(columns.rank, columns.id) < sa.tuple_(sa.literal(rank), sa.literal(identifier)))
+    rows = [_view(row) for row in session.execute(query)]
+    more = encode_cursor(rows[limit - 1].rank, rows[limit - 1].id) if len(rows) > limit else None
+    return Page(tuple(rows[:limit]), more)
+
+
+@dataclass(frozen=True)
+class WorkloadDetail:
+    """One workload with everything that is known of it."""
+
+    row: WorkloadRow
+    facts: bytes
+    results: bytes
+    decision: str
+    tag_names: str  # the digest that its tag names by now; empty: not known
+
+
+def get(session: Connection, uid: str, projects: frozenset[str] | None) -> WorkloadDetail:
+    """Raises NotFoundError, also for another project's."""
+    columns = running_workload.c
+    query = _rows(projects).add_columns(columns.facts, columns.results, columns.decision).where(columns.uid == uid)
+    row = session.execute(query).first()
+    if row is None:
+        raise NotFoundError("there is no such workload", hint="what a source no longer reports is gone")
+    view = _view(row)
+    named = tagged(session, [(view.repository, view.tag)]) if view.tag else {}
+    return WorkloadDetail(view, row.facts, row.results, row.decision, named.get((view.repository, view.tag), ""))
+
+
+def facets(session: Connection, projects: frozenset[str] | None) -> dict[str, dict[str, int]]:
+    """How many workloads there are of each kind: by environment, source (its id), verdict, namespace, image, owner and
+    failed check.
+    """
+    columns = inventory_source.c
+    found: dict[str, Counter[str]] = {name: Counter() for name in ("environment", "source", *_COUNTED)}
+    for row in session.execute(sa.select(columns.id, columns.environment, columns.summary)):
+        for project, counts in row.summary.items():
+            if projects is not None and project not in projects:
+                continue
+            for name in _COUNTED:
+                found[name].update(counts.get(name, {}))
+            total = sum(counts.get("verdict", {}).values())
+            found["environment"][row.environment] += total
+            found["source"][row.id] += total
+    return {name: dict(counter.most_common(_FREQUENT)) for name, counter in found.items()}
+
+
+def summarise(session: Connection, source_id: str) -> None:
+    """Count a source's workloads once when they change, so that no list has to."""
+    columns = running_workload.c
+    names = ("project", "rank", "namespace", "repository", "owner", "failed")
+    query = sa.select(*(columns[name] for name in names)).where(columns.source_id == source_id)
+    counts: dict[str, dict[str, Counter[str]]] = {}
+    for row in session.execute(query):
+        own = counts.setdefault(row.project, {name: Counter() for name in _COUNTED})
+        own["verdict"][overall(row.rank)] += 1
+        own["check"].update(row.failed)
+        for name, value in (("namespace", row.namespace), ("image", row.repository), ("owner", row.owner)):
+            if value:
+                own[name][value] += 1
+    session.execute(inventory_source.update().where(inventory_source.c.id == source_id).values(summary=counts))
+
+
+def rehome(session: Connection, owner_of: Callable[[str], str | None]) -> None:
+    """Give workloads to the projects that own the repositories of their images now."""
+    columns = running_workload.c
+    for row in session.execute(sa.select(columns.repository, columns.project).distinct()).all():
+        now = owner_of(row.repository) if row.repository else None
+        if now is not None and now != row.project:
+            mine = sa.and_(columns.repository == row.repository, columns.project == row.project)
+            session.execute(running_workload.update().where(mine).values(project=now))
+    for source in sources(session):
+        summarise(session, source.id)
+
+
+def figures(session: Connection) -> dict[tuple[str, str], int]:
+    """How many workloads run, by environment and verdict."""
+    found: Counter[tuple[str, str]] = Counter()
+    columns = inventory_source.c
+    for row in session.execute(sa.select(columns.environment, columns.summary)):
+        for counts in row.summary.values():
+            for name, count in counts.get("verdict", {}).items():
+                found[row.environment, name] += count
+    return dict(found)
+
+
+# Images that run
+
+
+def running_in(
+    session: Connection, digests: Iterable[str], projects: frozenset[str] | None
+) -> dict[str, dict[str, int]]:
+    """Of each image that runs: in which environments, and how often."""
+    columns = running_workload.c
+    query = sa.select(columns.digest, columns.environment, sa.func.count().label("n"))
+    if projects is not None:
+        query = query.where(columns.project.in_(projects))
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for chunk in _chunks(sorted(set(digests))):
+        rows = session.execute(query.where(columns.digest.in_(chunk)).group_by(columns.digest, columns.environment))
+        for row in rows:
+            found[row.digest][row.environment] = row.n
+    return dict(found)
+
+
+def affected(
+    session: Connection, name: str, projects: frozenset[str] | None, *, limit: int = 200
+) -> tuple[tuple[WorkloadRow, ...], dict[str, int], int]:
+    """What runs with a vulnerability: workloads (worst first), affected images by the environment that they run in,
+    affected images.
+    """
+    own = (
+        sa.select(image.c.digest)
+        .join(finding, finding.c.image_id == image.c.id)
+        .join(vulnerability, vulnerability.c.id == finding.c.vulnerability_id)
+        .where(vulnerability.c.name == name)
+    )
+    # What runs may be named by an index, of which the image is a part.
+    touched = own.union(sa.select(image_stack.c.subject).where(image_stack.c.digest.in_(own)))
+    columns = running_workload.c
+    rows = session.execute(
+        _rows(projects).where(columns.digest.in_(touched)).order_by(columns.rank.desc(), columns.id.desc()).limit(limit)
+    )
+    counted = sa.select(columns.environment, sa.func.count(sa.distinct(columns.digest)).label("n"))
+    counted = counted.where(columns.digest.in_(touched)).group_by(columns.environment)
+    total = sa.select(sa.func.count(sa.distinct(listing.c.digest))).where(listing.c.digest.in_(touched))
+    if projects is not None:
+        counted = counted.where(columns.project.in_(projects))
+        total = total.where(listing.c.project.in_(projects))
+    by_environment = {row.environment: row.n for row in session.execute(counted)}
+    return tuple(_view(row) for row in rows), by_environment, session.execute(total).scalar_one()
+
+
+def _rows(projects: frozenset[str] | None) -> sa.Select[Any]:
+    names = [name for name in _VIEW if name in running_workload.c]
+    query = sa.select(
+        *(running_workload.c[name] for name in names),
+        inventory_source.c.source,
+        inventory_source.c.name.label("source_name"),
+        inventory_source.c.reported_at,
+    ).join(inventory_source, inventory_source.c.id == running_workload.c.source_id)
+    return query if projects is None else query.where(running_workload.c.project.in_(projects))
+
+
+_VIEW = tuple(WorkloadRow.__dataclass_fields__)
+
+
+def _view(row: sa.Row[Any]) -> WorkloadRow:
+    values = {name: getattr(row, name) for name in _VIEW}
+    values |= {"verdict": Verdict(row.verdict), "failed": tuple(row.failed)}
+    return WorkloadRow(**values)
+
+
+def _source_columns() -> list[sa.Column[Any]]:
+    return [inventory_source.c[name] for name in SourceView.__dataclass_fields__]
+
+
+def _chunks(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]
