@@ -20,6 +20,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	.ci/install-system-packages
 	.ci/build-clair >/dev/null
+	.ci/build-part kubernetes >/dev/null
 	$(VENV)/bin/python -m pytest -m "not long" -p no:cacheprovider
 
 test-long: $(STAMP)

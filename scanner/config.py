@@ -164,6 +164,13 @@ class Settings:
     oidc_name_claim: str = "preferred_username"
     oidc_roles: tuple[str, ...] = ()  # group=role
     oidc_default_role: str = ""  # of whoever has none of these groups; empty: may not sign in
+    tls_certificate: Path | None = None  # PEM, with its chain; the server then speaks TLS itself
+    tls_key: Path | None = None
+    admission_modes: tuple[str, ...] = ()  # namespace pattern=enforce|warn|audit; the first match counts
+    admission_environments: tuple[str, ...] = ()  # namespace pattern=environment
+    admission_exempt: tuple[str, ...] = ("kube-system", "kube-public", "kube-node-lease")  # patterns of namespaces
+    admission_wait_seconds: float = 3  # how long a review waits for a scan; the webhook's own time-out may cut it short
+    admission_unknown: str = "deny"  # what an image that is still being scanned gets: deny, or allow and watch
     trusted_proxies: int = 0
     rate_limits: bool = True
     limits: Limits = field(default_factory=Limits)

@@ -42,7 +42,11 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 def permission(
-    name: str, *, authenticate: Callable[[], Actor] | None = None, admit: Callable[[], int] | None = None
+    name: str,
+    *,
+    authenticate: Callable[[], Actor] | None = None,
+    admit: Callable[[], int] | None = None,
+    body: int = security.BODY_LIMIT,
 ) -> Callable[[View], View]:
     """The row of a view in the permission table. Under the route: ``@api.get(...)`` above, this below.
 
@@ -58,6 +62,7 @@ def permission(
         view.permission = name  # type: ignore[attr-defined]
         view.authenticate = authenticate or current_principal  # type: ignore[attr-defined]
         view.admit = admit or _strangers_body  # type: ignore[attr-defined]
+        view.body = body  # type: ignore[attr-defined]
         return view
 
     return mark
@@ -93,7 +98,7 @@ def guard() -> Response | None:
             "you are not allowed to do this", reason="not_allowed", hint=f"it needs the permission {needed!r}"
         )
     if security.admission():
-        return security.admit()
+        return security.admit(view.body)
     ready: Response | None = g.get("ready")  # what the principal's own query found out already: only the gate has one
     return ready
 

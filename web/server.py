@@ -24,7 +24,9 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from scanner.config import Settings
+from web import tls
 from web.capacity import Bridge
+from web.tls import Certificate
 
 _HEAD_SECONDS, _HEAD_BYTES, _HEAD_FIELDS = 15.0, 32 << 10, 100
 _KEEP_ALIVE_SECONDS = 75  # as nginx: longer than a proxy in front of us keeps a connection to us
@@ -221,14 +223,18 @@ class _Sweeper:
 class _Server(Server):
     """uvicorn's server with the sweeper, and with a word to the supervisor when it answers."""
 
-    def __init__(self, config: Config, bridge: Bridge, tell_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Config, bridge: Bridge, tell_ready: Callable[[], None], certificate: Certificate | None
+    ) -> None:
         super().__init__(config)
-        self._bridge, self._tell_ready = bridge, tell_ready
+        self._bridge, self._tell_ready, self._certificate = bridge, tell_ready, certificate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See `Server.startup`."""
         await super().startup(sockets)
-        self._sweeping = asyncio.create_task(_Sweeper(self.server_state.connections).run())
+        self._background = [asyncio.create_task(_Sweeper(self.server_state.connections).run())]
+        if self._certificate is not None:
+            self._background.append(asyncio.create_task(self._certificate.watch()))
         self._tell_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -236,10 +242,16 @@ class _Server(Server):
         Connection.draining = True
         self._bridge.leaving.set()
         await super().shutdown(sockets)
-        self._sweeping.cancel()
+        for task in self._background:
+            task.cancel()
 
 
-def serve(app: Any, listening: socket.socket, tell_ready: Callable[[], None] = lambda: None) -> None:
+def serve(
+    app: Any,
+    listening: socket.socket,
+    tell_ready: Callable[[], None] = lambda: None,
+    certificate: Certificate | None = None,
+) -> None:
     """Answer on ``listening`` with a WSGI application until SIGTERM or SIGINT, then drain.
 
     ``tell_ready`` is called when it answers.
@@ -261,7 +273,9 @@ def serve(app: Any, listening: socket.socket, tell_ready: Callable[[], None] = l
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    server = _Server(config, bridge, tell_ready)
+    config.load()
+    config.ssl = certificate.context if certificate is not None else None
+    server = _Server(config, bridge, tell_ready, certificate)
     try:
         server.run([listening])
     except KeyboardInterrupt:
@@ -275,7 +289,7 @@ def run(settings: Settings, listening: socket.socket, tell_ready: Callable[[], N
     from web import create_app, logs
 
     logs.configure(settings)
-    serve(create_app(settings), listening, tell_ready)
+    serve(create_app(settings), listening, tell_ready, tls.of_settings(settings))
 
 
 def _raise_file_limit() -> None:

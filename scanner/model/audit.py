@@ -63,6 +63,7 @@ class Action(StrEnum):
     ADVISORIES_REINSTATE = "advisories.reinstate"
     INVENTORY_REPORT = "inventory.report"
     INVENTORY_REMOVE = "inventory.remove"
+    ADMISSION_DENY = "admission.deny"
     SECRETS_ROTATE = "secrets.rotate"
     SECRETS_FORGET = "secrets.forget"
 

@@ -70,6 +70,7 @@ SENTENCES: Mapping[Action, str] = {
     Action.ADVISORIES_REINSTATE: "reinstated {what}",
     Action.INVENTORY_REPORT: "reported {workloads} workloads of {object}",
     Action.INVENTORY_REMOVE: "removed {object} from the inventory",
+    Action.ADMISSION_DENY: "denied {workload} in namespace {namespace}, asked for by {asked_by}: {reason}",
     Action.SECRETS_ROTATE: "moved {moved} stored secrets to the secret key",
     Action.SECRETS_FORGET: "forgot the former secret key",
 }

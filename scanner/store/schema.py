@@ -332,6 +332,7 @@ scan = sa.Table(
     sa.Index("ix_scan_ready", "state", "lane", "next_at"),
     sa.Index("ix_scan_created", "created_epoch", "id"),
     sa.Index("ix_scan_digest", "digest"),
+    sa.Index("ix_scan_report", "report_id"),
     sa.Index(
         "ux_scan_request_key",
         "request_key",
@@ -594,6 +595,27 @@ verdict = sa.Table(
     sa.Column("document", sa.Text, nullable=False),
     sa.Column("valid_until", sa.Float),
     sa.Index("ix_verdict_valid_until", "valid_until"),
+)
+
+# What was asked of the admission webhook. For people to look at; kept for a month.
+admission_review = sa.Table(
+    "admission_review",
+    metadata,
+    _serial(),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("token", Words(200), nullable=False),
+    sa.Column("user", Words(253), nullable=False),
+    sa.Column("operation", sa.String(16), nullable=False),
+    sa.Column("kind", Words(253), nullable=False),
+    sa.Column("namespace", Words(253), nullable=False),
+    sa.Column("name", Words(253), nullable=False),
+    sa.Column("mode", sa.String(16), nullable=False),
+    sa.Column("environment", sa.String(64), nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("images", sa.JSON, nullable=False),
+    sa.Column("message", Words(1000), nullable=False),
+    sa.Index("ix_admission_review_outcome", "outcome", "id"),
+    sa.Index("ix_admission_review_at", "at"),
 )
 
 # What people accepted, and what suppliers stated

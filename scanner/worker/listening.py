@@ -67,9 +67,9 @@ def _passed(environ: MutableMapping[str, str]) -> socket.socket | None:
     return passed
 
 
-def url_of(listening: socket.socket) -> str:
+def url_of(listening: socket.socket, scheme: str = "http") -> str:
     """Where it listens, for a person."""
     if listening.family not in (socket.AF_INET, socket.AF_INET6):
         return str(listening.getsockname())
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listening.family is socket.AF_INET6 else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if listening.family is socket.AF_INET6 else f"{scheme}://{host}:{port}"

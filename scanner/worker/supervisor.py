@@ -60,7 +60,7 @@ def supervise(
         if first is not None:
             tell(f"first run: sign in with this administrator's token, which is not shown again: {first.reveal()}")
         roles = ["web"] if web_only else ["web", "worker", *(["beat"] if settings.broker_url else [])]
-        tell(f"listening on {url_of(listening)}")
+        tell(f"listening on {url_of(listening, 'https' if settings.tls_certificate else 'http')}")
         _Tree(settings, roles, listening).run()
 
 

@@ -12,6 +12,11 @@ Adding a route means adding a row, and thinking about it: who may, and what does
 from __future__ import annotations
 
 TABLE: dict[tuple[str, str], tuple[str, str]] = {
+    ("POST", "/adapters/kubernetes/admit"): ("admission", "own"),
+    ("POST", "/adapters/kubernetes/admit/<path_token>"): ("admission", "own"),
+    ("POST", "/adapters/kubernetes/admit/<path_token>/<mode>"): ("admission", "own"),
+    ("POST", "/adapters/kubernetes/admit/<path_token>/<mode>/<environment>"): ("admission", "own"),
+    ("GET", "/enforcement"): ("audit", "everybody"),
     ("GET", "/"): ("public", "none"),
     ("GET", "/account"): ("signed-in", "none"),
     ("POST", "/account/password"): ("signed-in", "none"),

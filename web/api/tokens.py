@@ -9,6 +9,7 @@ from uuid import UUID
 from flask import Response
 from pydantic import Field
 
+from scanner.model.access import SCOPES
 from scanner.services import tokens as use_cases
 from scanner.store import accounts
 from web.api.base import PREFIX, Body, Model, Name, Text, Whole, answer, blueprint, problems
@@ -17,12 +18,12 @@ from web.services import services
 
 api = blueprint("tokens", "Tokens", "API tokens: scopes, projects, an end.")
 
-Scope = Literal["read", "scan", "gate", "propose", "triage", "policy", "manage", "audit"]
+Scope = Literal["read", "scan", "gate", "propose", "triage", "policy", "manage", "audit", "inventory", "admission"]
 
 
 class TokenIn(Body):
     name: Annotated[Text, Field(min_length=1, max_length=use_cases.NAME_LENGTH)]
-    scopes: list[Scope] = Field(min_length=1, max_length=8, examples=[["gate"]])
+    scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES), examples=[["gate"]])
     projects: list[Name] = Field([], max_length=100, description="Empty: every project its creator sees.")
     days: Whole = Field(90, ge=1, le=use_cases.MOST_DAYS, description="How long it lives.")
 
