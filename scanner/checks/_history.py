@@ -25,6 +25,7 @@ from scanner.checks._shells import (
     SHELLS,
     USER_SHELLS,
     beginning,
+    options_of,
     program,
     reads_code_from_stdin,
     script_word,
@@ -60,6 +61,8 @@ _SYNTAX = re.compile(r"[|&;<>\n`]|\$\(")
 # BuildKit runs a here document that begins with ``#!`` as this file. Its text is not in the history.
 _HERE_DOCUMENTS = "/dev/pipes/"
 _MOST_BEGINNINGS = 40
+_MOST_VALUE = 1000
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?")
 _DECODERS = frozenset(
     ("base64", "base32", "basenc", "xxd", "openssl", "uudecode", "gunzip", "zcat", "xzcat", "unxz", "bzcat")
 )
@@ -72,7 +75,8 @@ class Command:
 
     ``stdin`` are the commands whose output it reads through a pipe or redirection, ``substituted`` those inside its
     own words or in variables that its words name. ``writes`` and ``reads`` are the files of its redirections,
-    ``here`` the texts of its here documents and here strings.
+    ``here`` the texts of its here documents and here strings. ``called`` are the commands whose output is the
+    program's name (``$(curl …)``).
     """
 
     words: tuple[str, ...]
@@ -82,6 +86,7 @@ class Command:
     wrappers: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     here: tuple[str, ...] = ()
+    called: tuple[Command, ...] = ()
 
     @property
     def name(self) -> str:
@@ -188,8 +193,9 @@ def _read(entries: tuple[HistoryEntry, ...], layers: int, shell: tuple[str, ...]
     found: list[Instruction] = []
     left = _MAX_ALL
     shells = _shells(entries, shell)
+    files: dict[str, str] = {}
     for index, entry in enumerate(entries[:_MAX_ENTRIES]):
-        one, used = _instruction(index, entry, left, shells)
+        one, used = _instruction(index, entry, left, shells, files)
         left -= used
         found.append(one)
     return History(tuple(found), tuple(_gaps(entries, layers, found)))
@@ -226,7 +232,9 @@ def _gaps(entries: Sequence[HistoryEntry], layers: int, found: Sequence[Instruct
             yield Incomplete("history_not_understood", f"history line {one.index}: {one.gap}")
 
 
-def _instruction(index: int, entry: HistoryEntry, left: int, shells: Sequence[str]) -> tuple[Instruction, int]:
+def _instruction(
+    index: int, entry: HistoryEntry, left: int, shells: Sequence[str], files: dict[str, str]
+) -> tuple[Instruction, int]:
     """One line, and how many characters of script were parsed for it."""
     line = entry.created_by.strip()
     buildkit = line.endswith("# buildkit") or entry.comment.startswith("buildkit.dockerfile")
@@ -234,12 +242,11 @@ def _instruction(index: int, entry: HistoryEntry, left: int, shells: Sequence[st
     if _NOP.match(line):
         line = _NOP.sub("", line, count=1)
     elif line.startswith("RUN "):
-        return _run(
-            Instruction(index, entry.layer, "RUN", ""), line.removeprefix("RUN ").lstrip(), left, shells, buildkit
-        )
+        run = Instruction(index, entry.layer, "RUN", "")
+        return _run(run, line.removeprefix("RUN ").lstrip(), left, shells, buildkit, files)
     elif (script := _script(line, shells)).found:
         if not script.text.startswith("#(nop)"):
-            return _run(Instruction(index, entry.layer, "RUN", ""), line, left, shells, False)
+            return _run(Instruction(index, entry.layer, "RUN", ""), line, left, shells, False, files)
         line = script.text.removeprefix("#(nop)").strip()
     match = _INSTRUCTION.match(line)
     if match:
@@ -255,7 +262,9 @@ def _instruction(index: int, entry: HistoryEntry, left: int, shells: Sequence[st
     return Instruction(index, entry.layer, "", line, gap=gap), 0
 
 
-def _run(one: Instruction, text: str, left: int, shells: Sequence[str], buildkit: bool) -> tuple[Instruction, int]:
+def _run(
+    one: Instruction, text: str, left: int, shells: Sequence[str], buildkit: bool, files: dict[str, str]
+) -> tuple[Instruction, int]:
     text = _MOUNTS.sub("", text)
     script = _script(text, shells)
     one = replace(one, text=script.text)
@@ -263,7 +272,7 @@ def _run(one: Instruction, text: str, left: int, shells: Sequence[str], buildkit
         return replace(one, gap=script.gap), 0
     if len(script.text) > min(_MAX_SCRIPT, left):
         return replace(one, gap="is too long to be read"), 0
-    parsed = _Script()
+    parsed = _Script(files=files)
     parsed.read(script.text)
     if script.text.startswith(("'", '"')) and script.start and len(text) <= _MAX_SCRIPT:
         # ``bash -c 'a && b' && c``: a line that a shell read, not one whose shell the builder wrote in front.
@@ -345,8 +354,12 @@ class _Script:
 
     commands: list[Command] = field(default_factory=list)
     gap: str = ""
+    files: dict[str, str] = field(default_factory=dict)  # what the history itself wrote into files
     _nested: int = 0
     _variables: dict[str, tuple[Command, ...]] = field(default_factory=dict)
+    _values: dict[str, str] = field(default_factory=dict)
+    _functions: dict[str, Node] = field(default_factory=dict)
+    _aliases: dict[str, str] = field(default_factory=dict)
 
     def miss(self, gap: str) -> None:
         """Say what was not understood. The first gap is kept."""
@@ -379,12 +392,42 @@ class _Script:
             return self._redirected(node, stdin, depth)
         if kind in ("command", "declaration_command"):
             return self._command(node, stdin, depth, _Targets())
+        if kind == "function_definition" and (name := node.child_by_field_name("name")) is not None:
+            self._functions[_text(name)] = node
         found: list[Command] = []
         for child in node.named_children:
             found.extend(self._walk(child, stdin, depth + 1))
+        if kind == "variable_assignment":
+            self._assigned(node)
         if kind == "variable_assignment" and (name := node.child_by_field_name("name")) is not None and found:
             self._variables[_text(name)] = tuple(found)
+        if kind == "command_substitution" and not found:  # ``$(< file)`` is ``cat file``
+            reads = tuple(_word(t) for r in node.named_children for t in r.children_by_field_name("destination"))
+            if reads:
+                found = [Command(("cat",), stdin, reads=reads)]
+                self.commands.extend(found)
         return found
+
+    def _assigned(self, node: Node) -> None:
+        """Remember a variable whose value stands in the text, so that ``S=sh; … | $S`` is read."""
+        name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
+        if name is not None and value is not None and len(self._values) < _MAX_COMMANDS:
+            text = _word(value)
+            self._values[_text(name)] = "" if len(text) > _MOST_VALUE or "$" in text or "`" in text else text
+
+    def _resolved(self, words: list[str]) -> list[str]:
+        """The words with the program named by what the line itself says: a literal variable, an alias, ``$IFS``."""
+        if not words:
+            return words
+        first = words[0]
+        if "IFS" in first and "$" in first:
+            words = [part for part in re.split(r"\$\{IFS[^}]*\}|\$IFS\b(?:\$\d)?", first) if part] + words[1:]
+            first = words[0] if words else ""
+        if (match := re.fullmatch(r"\$\{?([A-Za-z_]\w*)\}?", first)) and (value := self._values.get(match[1])):
+            words = re.split(r"[\s,]+", value.strip()) + words[1:]
+        elif first in self._aliases:
+            words = self._aliases[first].split() + words[1:]
+        return words
 
     def _pipeline(self, node: Node, stdin: tuple[Command, ...], depth: int) -> list[Command]:
         found: list[Command] = []
@@ -475,6 +518,7 @@ class _Script:
         words: list[str] = []
         inner: list[Command] = []
         extra: list[Command] = []
+        called: list[Command] = []
         for child in node.children:
             if child.type in ("herestring_redirect", "file_redirect"):
                 extra.extend(self._walk(child, (), depth + 1))
@@ -483,37 +527,142 @@ class _Script:
                 words.append(_word(child))
             if child.named_child_count:
                 # ``tee >(sh)`` reads what the command writes there.
-                fed = (Command(unwrapped(words)[1], stdin),) if ">(" in _text(child) else ()
-                inner.extend(self._walk(child, fed, depth + 1))
+                # A substitution reads what the command itself would read: ``curl … | sh -c "$(cat)"``.
+                fed = (Command(unwrapped(words)[1], stdin),) if ">(" in _text(child) else stdin
+                made = self._walk(child, fed, depth + 1)
+                inner.extend(made)
+                if child.type == "command_name":
+                    called.extend(made)
+        words = self._resolved(words)
         wrappers, rest = unwrapped(words)
+        if function := self._functions.get(rest[0] if rest else ""):
+            return [*inner, *self._call(function, stdin, depth)]
         here = tuple(
             _word(c) for child in node.children if child.type == "herestring_redirect" for c in child.named_children
         )
         targets = replace(targets, here=(*targets.here, *here))
         feed = stdin + tuple(extra) + self._held(*targets.here)  # the same tuple where nothing is added
         command = Command(
-            rest, feed, (*inner, *self._held(*rest)), targets.writes, wrappers, targets.reads, targets.here
+            rest,
+            feed,
+            (*inner, *self._held(*rest)),
+            targets.writes,
+            wrappers,
+            targets.reads,
+            targets.here,
+            (*called, *self._held(*rest[:1])),
         )
         self.commands.append(command)
         for child in node.children:
             if child.type == "herestring_redirect":
                 self._herestring(child, (command,))
-        self._code(command)
-        return [*inner, *extra, command]
+        self._remember(command)
+        return [*inner, *extra, command, *self._code(command)]
 
-    def _code(self, command: Command) -> None:
+    def _call(self, function: Node, stdin: tuple[Command, ...], depth: int) -> list[Command]:
+        """The commands of a function where it is called, which read what the call reads."""
+        body = function.child_by_field_name("body")
+        if body is None:
+            return []
+        if self._nested >= _MAX_NESTED:
+            self.miss("calls functions in functions in functions")
+            return []
+        self._nested += 1
+        found = self._walk(body, stdin, depth + 1)
+        self._nested -= 1
+        return found
+
+    def _remember(self, command: Command) -> None:
+        """What a command leaves for later ones: variables that ``read`` fills, aliases, files that ``echo`` writes."""
+        name = command.name
+        if name in ("read", "mapfile", "readarray"):
+            for variable in command.operands:
+                self._variables[variable] = command.stdin
+        elif name == "alias":
+            for word in command.words[1:]:
+                left, equals, value = word.partition("=")
+                if equals and len(self._aliases) < _MAX_NESTED * 10:
+                    self._aliases[left] = value.strip("'\"")
+        written = _printed(command)
+        if name in ("cat", "tee", "dd") and command.here:
+            written = "\n".join(command.here)
+        elif command.stdin and name in ("cat", "tee"):
+            written = next((text for one in command.stdin if (text := _printed(one))), "")
+        targets = (*command.writes, *(command.operands if name == "tee" else ()))
+        if written and len(written) <= _MAX_SCRIPT:
+            for target in targets:
+                if len(self.files) < _MAX_PIECES:
+                    key = target.rpartition("/")[2]
+                    self.files[key] = f"{self.files.get(key, '')}\n{written}"[-_MAX_SCRIPT:]
+
+    def _code(self, command: Command) -> list[Command]:
         """The scripts that this command runs, as far as they stand in the text."""
-        if any(word.startswith(_HERE_DOCUMENTS) for word in command.words):
+        before = len(self.commands)
+        words = command.words
+        if any(word.startswith(_HERE_DOCUMENTS) for word in words):
             self.miss("runs a here document with an interpreter of its own, whose text is not in the history")
-        script = script_word(command.words)
+        script = script_word(words)
+        if script and command.name in SHELLS | {"eval"} and (match := _VARIABLE.fullmatch(script)):
+            # The value is an ARG, an ENV or another line's: ``eval "$INSTALL"`` hides a ``curl … | sh``.
+            if value := self._values.get(match[1]):
+                script = value
+            elif not self._held(script):
+                self.miss(
+                    f"runs the code that the variable {cut(match[1], 40)} holds, which does not stand in the line"
+                )
         if script:
             self._inner(script, command.stdin)
-        if command.name in SHELLS and command.stdin and reads_code_from_stdin(command.words):
+        if command.name == "find":
+            self._executed_by_find(words, command.stdin)
+        runs_input = command.name in SHELLS and reads_code_from_stdin(words)
+        if command.stdin and runs_input:
             last = command.stdin[-1]
             if last.name in ("echo", "printf"):  # ``echo 'curl … | sh' | sh``
-                self._inner("\n".join(last.operands), ())
-            elif last.name in _DECODERS:
-                self.miss(f"runs code that {last.name} decodes during the build")
+                text = _printed(last)
+                self._inner(text, ())
+                if (match := _VARIABLE.fullmatch(text.strip())) and not self._held(text):
+                    self.miss(f"runs the code that the variable {cut(match[1], 40)} holds")
+        if command.stdin and runs_input and (name := _decoder(command.stdin)):
+            self.miss(f"runs code that {name} decodes during the build")
+        options = options_of(words)
+        takes = options is not None and (options.code or words[options.operand : options.operand + 1] != ())
+        if command.name in ("eval", "source", ".") or (takes and command.name in SHELLS):
+            if name := _decoder(command.substituted):
+                self.miss(f"runs code that {name} decodes during the build")
+            self._printed_code(command)
+        self._written_code(command)
+        return self.commands[before:]
+
+    def _executed_by_find(self, words: Sequence[str], stdin: tuple[Command, ...]) -> None:
+        places = [n for n, word in enumerate(words) if word in ("-exec", "-execdir", "-ok", "-okdir")]
+        for place in places[:_MAX_NESTED]:
+            rest = list(words[place + 1 :])
+            end = next((n for n, word in enumerate(rest) if word in (";", "+")), len(rest))
+            wrappers, run = unwrapped(rest[:end])
+            inner = Command(run, stdin, wrappers=wrappers)
+            self.commands.append(inner)
+            if script := script_word(run):
+                self._inner(script, stdin)
+
+    def _printed_code(self, command: Command) -> None:
+        """``eval "$(printf …)"`` and ``bash <(echo …)``: the code is what the inner command prints."""
+        for one in command.substituted[:_MAX_NESTED]:
+            if text := _printed(one):
+                self._inner(text, ())
+
+    def _written_code(self, command: Command) -> None:
+        """``echo 'curl … | sh' > x; sh x``: the code is what an earlier command wrote."""
+        words = command.words
+        options = options_of(words)
+        files = words[1:2] if command.name in (".", "source") else ()
+        if options is not None and not options.code:
+            files = (*words[options.operand : options.operand + 1], *command.reads)
+            files = (*files, *(word for one in command.stdin if one.name == "cat" for word in one.words[1:]))
+        elif options is None and words and "/" in words[0]:
+            files = words[:1]
+        for path in files:
+            if text := self.files.pop(path.rpartition("/")[2], ""):
+                self._inner(text, ())
 
     def _inner(self, script: str, stdin: tuple[Command, ...]) -> None:
         """A script inside a script: ``sh -c '…'``, ``eval``, a here document for a shell."""
@@ -523,6 +672,53 @@ class _Script:
         self._nested += 1
         self.read(script, stdin)
         self._nested -= 1
+
+
+def _printed(command: Command) -> str:
+    """What ``echo`` and ``printf`` write, as far as it stands in the text; empty for other commands."""
+    if command.name == "echo":
+        words = list(command.words[1:])
+        while words and re.fullmatch(r"-[neE]+", words[0]):
+            words.pop(0)
+        return _unescaped(" ".join(words))
+    if command.name == "printf" and len(command.words) > 1:
+        template, *rest = (word for word in command.words[1:] if word != "--")
+        pieces, values = re.split(r"%[-\d.]*[sbq]", template), iter(rest)
+        text = pieces[0]
+        for piece in pieces[1:]:
+            text += next(values, "") + piece
+        return _unescaped("\n".join([text, *values]))
+    return ""
+
+
+def _unescaped(text: str) -> str:
+    """A text with the escapes that ``printf``, ``echo -e`` and ``$'…'`` know written out."""
+
+    def character(match: re.Match[str]) -> str:
+        kind, digits = match[0][1], match[0][2:]
+        if kind in "xuU":
+            return chr(min(int(digits, 16), 0x10FFFF)) if digits else match[0]
+        if kind.isdigit():
+            return chr(int(match[0][1:], 8) & 0xFF)
+        return {"n": "\n", "t": "\t", "r": "\r", "e": "\x1b", "a": "\a"}.get(kind, kind)
+
+    return re.sub(
+        r"\\(?:x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}|[0-7]{1,4}|[ntrea\\'\"?])", character, text
+    )
+
+
+def _decoder(commands: Sequence[Command]) -> str:
+    """The name of a command among these, or among what feeds them, that turns text into other text."""
+    waiting, seen = list(commands), set[int]()
+    while waiting and len(seen) < _MAX_PIPES:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if one.name in _DECODERS and (one.name != "openssl" or one.has("-d") or "base64" in one.words):
+            return one.name
+        waiting.extend((*one.stdin, *one.substituted)[:_MAX_PIPES])
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,7 +747,7 @@ def _word(node: Node) -> str:
     if node.type == "raw_string":
         return text[1:-1]
     if node.type == "ansi_c_string":
-        return text[2:-1]
+        return _unescaped(text[2:-1])
     if node.type in ("concatenation", "command_name"):
         return "".join(map(_word, node.children)) if node.child_count else text
     if node.type == "word":

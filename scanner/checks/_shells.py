@@ -104,6 +104,27 @@ _WRAPPERS = {
     "catchsegv": Wrapper(),
     "ld.so": Wrapper(("--library-path", "--preload", "--argv0")),
     "scl": Wrapper((), 1, ("enable",)),
+    "flock": Wrapper(("-w", "-E", "--timeout", "--conflict-exit-code"), 1),
+    "strace": Wrapper(("-e", "-o", "-p", "-s", "-u", "-E", "-a", "-S", "-P", "-O", "-I")),
+    "ltrace": Wrapper(("-e", "-o", "-p", "-s", "-u", "-a", "-n", "-l", "-x")),
+    "nsenter": Wrapper(("-t", "-S", "-G", "--target", "--setuid", "--setgid")),
+    "taskset": Wrapper((), 1),
+    "chrt": Wrapper((), 1),
+    "prlimit": Wrapper(),
+    "proot": Wrapper(("-r", "-b", "-q", "-w", "-R", "-S")),
+    "rlwrap": Wrapper(("-a", "-b", "-f", "-H", "-p")),
+    "winpty": Wrapper(),
+    "coproc": Wrapper(),
+}
+# Other programs that run a text as a script: what stands before the text.
+_SCRIPT_OPTIONS = {
+    "script": ("-c", "--command"),
+    "flock": ("-c", "--command"),
+    "nix-shell": ("--run", "--command"),
+    "nix": ("-c", "--command"),
+    "sg": ("-c",),
+    "entr": ("-s",),
+    "xvfb-run": ("-c",),
 }
 
 
@@ -258,10 +279,15 @@ def reads_code_from_stdin(words: Sequence[str]) -> bool:
 
 
 def script_word(words: Sequence[str]) -> str:
-    """The script that a shell, ``su`` or ``eval`` is given as a word."""
+    """The script that a shell, ``su``, ``eval``, ``trap`` or another runner is given as a word."""
     name = program(words[0]) if words else ""
     if name == "eval":
         return " ".join(words[1:])
+    if name == "trap":
+        return next((word for word in words[1:2] if word not in ("-", "--", "-l", "-p")), "")
+    if name in _SCRIPT_OPTIONS:
+        given = (n + 1 for n, word in enumerate(words) if word in _SCRIPT_OPTIONS[name] or word == f"-q{name[0]}c")
+        return next((words[n] for n in given if n < len(words)), "")
     if name not in SHELLS and name not in USER_SHELLS:
         return ""
     options = options_of(words)

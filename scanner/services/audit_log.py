@@ -60,6 +60,7 @@ SENTENCES: Mapping[Action, str] = {
     Action.WEBHOOK_DISABLE: "disabled webhook “{name}”",
     Action.WEBHOOK_REMOVE: "deleted webhook “{name}”",
     Action.EVENT_REPLAY: "replayed a delivery of {registry}",
+    Action.EVENT_TAKE: "accepted refused events of a delivery of {registry}",
     Action.SCAN_REQUEST: "requested a scan of {object}",
     Action.SCAN_RESCAN: "requested a new scan of {target}",
     Action.SCAN_CANCEL: "cancelled the scan of {target}",

@@ -5,20 +5,50 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from scanner.checks._history import Command, address, evidence, history, path_of
-from scanner.checks._shells import options_of, reads_code_from_stdin
-from scanner.checks.base import ConfigCheck, ImageSubject
+from scanner.checks._shells import FOREIGN_SHELLS, SHELLS, USER_SHELLS, options_of, program, reads_code_from_stdin
+from scanner.checks.base import ConfigCheck, ImageSubject, cut
 from scanner.model.finding import Incomplete, Outcome, Severity
 
 _DOWNLOADERS = frozenset(("curl", "wget", "aria2c", "fetch", "http", "https", "lwp-download", "axel", "wget2", "xh"))
+# Programs that print what they get from the network, and those that copy it into a file as their last operand.
+_NETWORK = re.compile(
+    r"nc|ncat|netcat|socat|telnet|ssh|rsh|lynx|w3m|links|links2|elinks|GET|lwp\-request|ftp|lftp|tftp|"
+    r"curlie|wcurl|httpie|gsutil|rclone|s3cmd|aws|az|azcopy|gcloud|scp|sftp|rsync|oras|crane|skopeo|docker|"
+    r"podman|nerdctl"
+)
+_REMOTE_COPIERS = frozenset(("aws", "gsutil", "gcloud", "rclone", "scp", "rsync", "s3cmd", "azcopy", "sftp"))
+_URL = re.compile(r"(?:https?|ftps?|s3|gs)://", re.I)
+# Programs that print what stands in the line or in files of the image. What any other program prints is not known.
+_LOCAL = re.compile(
+    r"echo|printf|cat|tac|rev|sed|awk|gawk|mawk|grep|egrep|fgrep|head|tail|tr|cut|sort|uniq|tee|yes|find|"
+    r"ls|dpkg|dpkg\-query|rpm|true|false|test|\[|cd|set|export|seq|column|paste|fold|fmt|nl|xargs|basename|"
+    r"dirname|readlink|realpath|expr|date|env|uname|getconf|jq|yq|dd|base64|base32|xxd|gunzip|zcat|bzcat|"
+    r"xzcat|unxz|envsubst|m4|strings|diff|comm|read|tar|gpg|gpgv|apt\-key|sha256sum|sha512sum|md5sum|"
+    r"python|python3|perl|ruby|node|php|if|for|while|:|exit|return|sleep|mkdir|rm|chmod|wait"
+)
+# What other programs do with code that they are fed: run it.
+_RUNNERS = frozenset(("parallel", "at", "batch", "ssh", "R", "groovysh", "scala", "jshell", "irb", "ghci", "expect"))
+_FILE_READERS = {"awk": "-f", "gawk": "-f", "mawk": "-f", "make": "-f", "gmake": "-f", "gdb": "-x"}
+# Code of an interpreter, given as a word, that reaches for the network and runs what it got.
+_REACHES = re.compile(
+    r"https?://|ftp://|urllib|\brequests\.|http\.client|\bLWP\b|open-uri|Net::HTTP|\bfetch\(|\bsocket\b|/inet/tcp", re.I
+)
+_RUNS = re.compile(
+    r"(?<![.\w])(?:exec|eval)\b|\bsystem\b|popen|spawn|subprocess|child_process|shell_exec|passthru|runpy|execfile"
+    r"|instance_eval|loadstring|(?i:\biex\b|invoke-expression)|`|\|\s*(?:\w+/)*(?:ba|da|a|z|k)?sh\b"
+)
+_HASHES = re.compile(r"(?i)hash_file|hashlib|sha(?:1|256|384|512)\b|digest|createHash")
 _RUN_WORDS = frozenset(("eval", "source", "."))
 _COPIERS = frozenset(("mv", "cp", "install", "ln"))
 _VERIFIERS = re.compile(
     r"(?:sha\d+|md5|b2|g?sha\d+)sums?|shasum|cksum|gpgv?2?|cosign|minisign|openssl|rekor-cli|slsa-verifier|signify"
 )
-_MOST_CHECKS, _MOST_TEXTS = 100, 300
+_MAX_CHECKS, _MOST_TEXTS = 100, 300
 
 
 class RemoteScript(ConfigCheck):
@@ -49,8 +79,11 @@ class RemoteScript(ConfigCheck):
         """See ``ImageCheck.examine``."""
         lines = history(subject)
         found, unclear = [], ""
-        for run in lines.runs():
-            for one in _executed(run.commands):
+        reading = _Reading()
+        for run in lines.instructions:
+            if run.name == "ADD":
+                reading.added(run.text)
+            for one in reading.executed(run.commands):
                 if one.certain:
                     found.append(evidence(subject, run, one.message))
                 else:
@@ -70,17 +103,44 @@ class _Execution(NamedTuple):
     certain: bool = True
 
 
-def _executed(commands: Sequence[Command]) -> Iterator[_Execution]:
-    """Read the commands in their order: what is saved, what is verified, what is run."""
-    downloads = _Downloads()
-    saved = _Saved()
-    checks: list[_Check] = []
-    written: dict[str, list[Command]] = defaultdict(list)
-    for command in commands:
-        source = _source(command, downloads)
+class _Reading:
+    """Reads a history's commands in their order: what is saved, what is verified, what is run.
+
+    What one line saves, another may run: ``RUN curl -o i.sh …``, then ``RUN sh i.sh``.
+    """
+
+    def __init__(self) -> None:
+        self._downloads = _Downloads()
+        self._saved = _Saved()
+        self._checks: list[_Check] = []
+        self._written: dict[str, list[Command]] = defaultdict(list)
+
+    def added(self, text: str) -> None:
+        """An ``ADD`` of a URL saves a download; with ``--checksum`` it is verified."""
+        words = text.split()
+        if "--checksum=" in text or len(words) < 2:
+            return
+        for word in words[:-1]:
+            if _URL.match(word):
+                download = Command(("ADD", word))
+                name = word.partition("?")[0].rpartition("/")[2]
+                self._saved.add(_key(words[-1]), download)
+                self._saved.add(_key(f"{words[-1]}/{name}"), download)
+
+    def executed(self, commands: Sequence[Command]) -> Iterator[_Execution]:
+        """What this line runs of what was downloaded in it or before."""
+        # A check that may be of any file speaks for its own line only.
+        checks = [replace(check, partial=False) for check in self._checks]
+        self._checks = checks
+        for command in commands:
+            yield from self._run(command)
+
+    def _run(self, command: Command) -> Iterator[_Execution]:
+        saved, checks = self._saved, self._checks
+        source = _source(command, self._downloads)
         if source is not None:
-            yield _Execution(f"{_where(source)} is run by {command.name} as it comes from the network")
-        for path in _programs(command) if source is None else ():
+            yield source
+        for path in _programs(command, saved) if source is None else ():
             if (name := saved.find(path)) and (answer := _is_verified(name, checks)) is not True:
                 message = f"{_where(saved.downloads[name])} is saved as {name} and run"
                 if answer is None:
@@ -88,11 +148,15 @@ def _executed(commands: Sequence[Command]) -> Iterator[_Execution]:
                     yield _Execution(unclear, certain=False)
                 else:
                     yield _Execution(f"{message} without a check of its digest or signature")
-        if _VERIFIERS.fullmatch(command.name) and len(checks) < _MOST_CHECKS:
-            checks.append(_check(command, written))
+        code = _code_of(command)
+        if len(checks) < _MAX_CHECKS:
+            if _VERIFIERS.fullmatch(command.name):
+                checks.append(_check(command, self._written))
+            elif code and _HASHES.search(code):
+                checks.append(_Check(tuple(_literals(code)), False))
         for target in command.writes:
-            written[_last(target)].append(command)
-        for path, download in _saved(command, saved, downloads):
+            self._written[_last(target)].append(command)
+        for path, download in _saved(command, saved, self._downloads):
             saved.add(path, download)
 
 
@@ -107,6 +171,10 @@ class _Saved:
         """Remember that this path, as ``_key`` gives it, holds that download."""
         self.downloads[path] = download
         self._by_last[_last(path)][path] = None
+
+    def is_program(self, name: str) -> bool:
+        """Whether a download was saved under this name where programs are looked for."""
+        return any(re.search(r"(?:^|/)s?bin/[^/]+$", path) for path in self._by_last.get(name, {}))
 
     def find(self, path: str) -> str:
         """The saved file that a path names; empty: none.
@@ -147,7 +215,7 @@ class _Downloads:
             if id(feed) in seen or id(feed) in self._none:
                 continue
             seen.add(id(feed))
-            found = self._found.get(id(feed)) or next((c for c in feed if c.name in _DOWNLOADERS), None)
+            found = self._found.get(id(feed)) or next(filter(_is_download, feed), None)
             if found is not None:
                 self._found[id(start)] = found
                 return
@@ -157,24 +225,130 @@ class _Downloads:
         self._none |= seen
 
 
-def _source(command: Command, downloads: _Downloads) -> Command | None:
-    """The download whose output this command runs as code."""
+def _is_download(command: Command) -> bool:
+    """Whether a command prints what it gets from the network."""
+    if command.name in _DOWNLOADERS or _NETWORK.fullmatch(command.name) or command.name == "ADD":
+        return True
+    if any(word.startswith(("/dev/tcp/", "/dev/udp/")) for word in (*command.reads, *command.operands)):
+        return True
+    if command.name == "openssl":
+        return "s_client" in command.words
+    return not _LOCAL.fullmatch(command.name) and any(_URL.match(word) for word in command.words[1:])
+
+
+def _source(command: Command, downloads: _Downloads) -> _Execution | None:
+    """The download whose output this command runs as code; or an input of which nobody can tell what it is."""
+    found = _fed(command, downloads)
+    if isinstance(found, _Execution):
+        return found
+    if found is None:
+        return None
+    by = cut(command.name, 40) or "a program"
+    return _Execution(f"{_where(found)} is run by {by} as it comes from the network")
+
+
+def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None:
     words = command.words
+    if not words:
+        return None
+    if (found := downloads.among(command.called)) is not None:  # ``$(curl …)``: its output is the command
+        return found
+    if words[0].startswith(("$", "`")) and (found := downloads.among(command.stdin)) is not None:
+        return _Execution(f"{_where(found)} is given to {cut(words[0], 40)}, which may be a shell", certain=False)
     if command.name in _RUN_WORDS:
-        if any(word in ("/dev/stdin", "/dev/fd/0") for word in words[1:]):
+        if any(word in ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0") for word in words[1:]):
             return downloads.among(command.stdin)
         expands = any(_expands(word) for word in words[1:])
         return downloads.among(command.substituted, command.stdin) if expands else None
     options = options_of(words)
     if options is None:
-        return None
+        return _fed_to_another(command, downloads)
+    if any(word.startswith(("/dev/tcp/", "/dev/udp/")) for word in command.reads):
+        return command
+    if any(one.startswith("<(") for one in words[1 : options.operand + 1]):  # also ``--rcfile <(…)``
+        return downloads.among(command.substituted)
     if reads_code_from_stdin(words) or "xargs" in command.wrappers:
-        return downloads.among(command.stdin)
+        if (found := downloads.among(command.stdin)) is not None or "xargs" in command.wrappers:
+            return found
+        return _unknown(command)
     word = words[options.operand] if options.operand < len(words) else ""
     before = words[options.operand - 1] if options.code else ""
-    if word.startswith("<(") or (options.code and (_expands(word) or _expands(before))):
+    if options.code and word == "-" and command.name in FOREIGN_SHELLS:  # ``powershell -Command -``
+        return downloads.among(command.stdin)
+    if options.code and (_expands(word) or _expands(before)):
         return downloads.among(command.substituted)
+    if options.code and command.name in SHELLS and _RUNS_ARGUMENT.search(word):
+        return downloads.among(command.substituted)  # ``bash -c 'eval "$0"' "$(curl …)"``
+    if not options.code and _URL.match(word):  # ``deno run https://…``
+        return command
+    code = _code_of(command)
+    if code and _REACHES.search(code) and _RUNS.search(code):
+        where = _where(Command(("x", *_URLS.findall(code)[:1])))
+        sure = bool(_URL.search(code))
+        return _Execution(f"{where} is loaded and run by the code that {command.name} is given", certain=sure)
     return None
+
+
+_RUNS_ARGUMENT = re.compile(r"""(?:^|[;&|]|\b(?:eval|exec|source)|-c)\s*["']?\$\{?[0-9@*]""")
+_URLS = re.compile(r"""(?:https?|ftp)://[^\s"'`)|;]{1,400}""", re.I)
+
+
+def _fed_to_another(command: Command, downloads: _Downloads) -> Command | _Execution | None:
+    """Programs that are no interpreters and still run what they are given."""
+    words, name = command.words, command.name
+    if command.wrappers and _URL.match(words[0]):  # ``uv run https://…``
+        return Command(("uv", words[0]))
+    option = _FILE_READERS.get(name, "")
+    if option and any(a == option and b in ("-", "/dev/stdin") for a, b in pairwise(words)):
+        return downloads.among(command.stdin)
+    code = _code_of(command)
+    if code and (_REACHES.search(code) or re.search(r"\b(?:curl|wget)\b", code)) and _RUNS.search(code):
+        return command
+    if name in _RUNNERS:
+        return downloads.among(command.stdin)
+    if _LOCAL.fullmatch(name) or name in _DOWNLOADERS:
+        return None
+    # A program that is not known and is given a shell: a wrapper, most likely.
+    for place in range(1, min(len(words), 20)):
+        if program(words[place]) in SHELLS:
+            inner = _fed(replace(command, words=words[place:], called=()), downloads)
+            if isinstance(inner, Command):
+                return _Execution(f"{_where(inner)} is given to {cut(str(command), 80)}", certain=False)
+            break
+    return None
+
+
+def _unknown(command: Command) -> _Execution | None:
+    """A shell that runs what a program prints of which it is not known where it comes from."""
+    if command.name not in SHELLS:
+        return None
+    waiting, seen = list(command.stdin), set[int]()
+    while waiting and len(seen) < _MOST_TEXTS:
+        one = waiting.pop()
+        if id(one) in seen or not one.words:
+            continue
+        seen.add(id(one))
+        if not _LOCAL.fullmatch(one.name) and options_of(one.words) is None:
+            told = f"{command.name} runs what {cut(str(one), 80)} prints, and what that is cannot be told"
+            return _Execution(told, certain=False)
+        waiting.extend(one.stdin[:_MOST_TEXTS])
+    return None
+
+
+def _code_of(command: Command) -> str:
+    """The code that an interpreter which is no shell is given as words; empty: none."""
+    if command.name in ("awk", "gawk", "mawk"):
+        return " ".join(command.words[1:])
+    if command.name in SHELLS or command.name in USER_SHELLS:
+        return ""
+    options = options_of(command.words)
+    return " ".join(command.words[1:]) if options is not None and options.code else ""
+
+
+def _literals(code: str) -> Iterator[str]:
+    """The names of files that stand in the code as texts."""
+    for match in re.finditer(r"""["']([\w./-]{1,200})["']""", code):
+        yield match[1]
 
 
 def _expands(word: str) -> bool:
@@ -196,18 +370,31 @@ def _saved(command: Command, saved: _Saved, downloads: _Downloads) -> Iterator[t
                 yield _key(target), saved.downloads[name]
                 yield _key(f"{target}/{_last(source)}"), saved.downloads[name]
         return
-    if command.name not in _DOWNLOADERS:
-        download = downloads.among(command.stdin, command.substituted)
-        if download is not None:
+    code = _code_of(command)
+    if code and _URL.search(code):  # ``php -r "copy('https://…', 'setup.php');"``
+        download = Command(("x", *_URLS.findall(code)[:1]))
+        yield from ((_key(name), download) for name in _literals(code))
+    if command.name in _REMOTE_COPIERS and len(command.operands) > 1:
+        *_, source, target = command.operands
+        if ":" in source:
+            yield _key(target), command
+            yield _key(f"{target}/{_last(source)}"), command
+    yield from _derived(command, saved)
+    if command.name not in _DOWNLOADERS and command.name != "wcurl":
+        printed = downloads.among(command.stdin, command.substituted)
+        if printed is not None:
             outputs = command.operands if command.name == "tee" else ()
             outputs += tuple(word[3:] for word in words if command.name == "dd" and word.startswith("of="))
-            yield from ((_key(word), download) for word in (*command.writes, *outputs))
+            yield from ((_key(word), printed) for word in (*command.writes, *outputs))
         return
     for position, word in enumerate(words[:-1]):
         if re.fullmatch(r"--output|--output-document|--out|-\w*[oO]", word) and not (
             command.name == "curl" and word.endswith("O")
         ):
             yield _key(words[position + 1]), command
+    for word in words if command.name in ("curl", "wget", "aria2c") else ():  # ``-ox``, ``-fsSLox``
+        if match := re.fullmatch(r"-(?!-)[A-Za-z0-9]*?[oO]([^=].*)", word):
+            yield _key(match[1]), command
     for word in words:
         if match := re.match(r"(?:--output|--output-document|--out)=(.+)", word):
             yield _key(match[1]), command
@@ -218,12 +405,26 @@ def _saved(command: Command, saved: _Saved, downloads: _Downloads) -> Iterator[t
                 yield _key(word.partition("?")[0].rpartition("/")[2]), command
 
 
-def _programs(command: Command) -> Iterator[str]:
+def _derived(command: Command, saved: _Saved) -> Iterator[tuple[str, Command]]:
+    """What is made of a saved file by a program that reads it: ``sed … i.sh > j.sh``, ``gunzip i.sh.gz``."""
+    if not saved.downloads:
+        return
+    names = (*command.operands, *command.reads)
+    source = next((name for word in names if (name := saved.find(word))), "")
+    if not source or command.name in ("tar", "unzip"):
+        return
+    download = saved.downloads[source]
+    yield from ((_key(word), download) for word in command.writes)
+    if re.fullmatch(r"gunzip|gzip|unxz|xz|bunzip2|bzip2|zstd|unzstd|lz4|uncompress", command.name):
+        yield from ((_key(word.rpartition(".")[0]), download) for word in command.operands if "." in word)
+
+
+def _programs(command: Command, saved: _Saved) -> Iterator[str]:
     """The files whose code is run: named by their path, given to an interpreter, or fed to it."""
     words = command.words
     options = options_of(words)
     if options is None and command.name not in _RUN_WORDS:
-        if words and "/" in words[0]:
+        if (words and "/" in words[0]) or (words and saved.is_program(words[0])):
             yield words[0]
         return
     if command.name in _RUN_WORDS:
@@ -237,12 +438,15 @@ def _programs(command: Command) -> Iterator[str]:
 
 
 def _read_by(commands: Sequence[Command]) -> Iterator[str]:
+    """The files that these commands read and pass on: ``cat i.sh``, ``sed s/a/b/ i.sh``."""
     for command in commands:
-        if command.name == "cat":
+        if _LOCAL.fullmatch(command.name) and command.name not in ("echo", "printf"):
             yield from (*command.operands, *command.reads)
+            yield from _read_by(command.stdin[:1])
 
 
-class _Check(NamedTuple):
+@dataclass(frozen=True)
+class _Check:
     """A check of a digest or signature: the words that may name what is checked.
 
     ``partial``: it also reads names that are not in the history (a list of digests, a variable).

