@@ -1,0 +1,253 @@
+"""What a cluster needs so that it asks Dockwarden: manifests for ``kubectl apply``.
+
+A namespace says its environment and mode by labels. The API server evaluates them itself: there is one webhook for each
+environment and mode, whose namespaceSelector selects by the labels and whose address says what they mean.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import yaml
+
+from scanner.config import Secret
+from scanner.errors import UsageError
+from scanner.services.admissions import Mode
+
+MODE_LABEL, ENVIRONMENT_LABEL = "dockwarden/mode", "dockwarden/environment"
+_NAME = "dockwarden"
+_PORT = 8443
+_LABELS = {"app.kubernetes.io/name": _NAME}
+# Where a pod's template stands, by API group. Scale is not among them: it changes no template.
+_RESOURCES = {
+    "": ["pods", "pods/ephemeralcontainers", "podtemplates", "replicationcontrollers"],
+    "apps": ["deployments", "statefulsets", "daemonsets", "replicasets"],
+    "batch": ["jobs", "cronjobs"],
+}
+# Most updates of pods are the status and finalizers of controllers: they start nothing and need not be asked about.
+_STARTS_SOMETHING = "request.operation == 'CREATE' || !has(object.spec) || object.spec != oldObject.spec"
+_HARDENED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the manifests are to say. ``url`` empty: the server runs in the cluster, else it is only asked from there.
+
+    ``certificate`` and ``key`` (PEM) or ``issuer`` (a cert-manager ClusterIssuer) are for the server in the cluster.
+    """
+
+    token: Secret = Secret("")
+    url: str = ""
+    ca: bytes = b""
+    image: str = ""
+    namespace: str = _NAME
+    environments: Sequence[str] = ()
+    exempt: Sequence[str] = ()
+    failure_policy: str = "Fail"
+    timeout: int = 5
+    certificate: bytes = b""
+    key: bytes = b""
+    issuer: str = ""
+    settings_secret: str = ""
+
+
+def manifests(cluster: Cluster) -> str:
+    """YAML documents. Raises UsageError for what would not work."""
+    return yaml.safe_dump_all(_documents(cluster), sort_keys=False, explicit_start=True, width=120)
+
+
+def _documents(cluster: Cluster) -> list[dict[str, Any]]:
+    if cluster.url:
+        if urlsplit(cluster.url).scheme != "https":
+            raise UsageError("the API server asks over https only", hint="--url https://dockwarden.example.com")
+        if not cluster.token:
+            raise UsageError("the webhook needs a token", hint="dockwarden token create NAME --scope admission")
+        return [_configuration(cluster)]
+    if bool(cluster.certificate) != bool(cluster.key):
+        raise UsageError("--certificate and --key go together")
+    if not cluster.certificate and not cluster.issuer:
+        raise UsageError(
+            "the API server asks over https only: the server needs a certificate",
+            hint=f"--cert-manager ISSUER, or --certificate and --key for {_host(cluster)}",
+        )
+    server = [*_server(cluster)]
+    return [*server, _configuration(cluster)] if cluster.token else server
+
+
+def _host(cluster: Cluster) -> str:
+    return f"{_NAME}.{cluster.namespace}.svc"
+
+
+def _meta(cluster: Cluster, name: str = _NAME, **more: Any) -> dict[str, Any]:
+    return {"name": name, "namespace": cluster.namespace, "labels": dict(_LABELS)} | more
+
+
+def _server(cluster: Cluster) -> Iterator[dict[str, Any]]:
+    yield {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": cluster.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    }
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(cluster)}
+    yield account | {"automountServiceAccountToken": False}  # it calls no API server
+    yield _certificate(cluster)
+    if not cluster.settings_secret:
+        yield {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": _meta(cluster),
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "20Gi"}}},
+        }
+    yield _deployment(cluster)
+    yield {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _meta(cluster),
+        "spec": {"selector": dict(_LABELS), "ports": [{"name": "https", "port": 443, "targetPort": "https"}]},
+    }
+    yield {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _meta(cluster),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": dict(_LABELS)}},
+    }
+
+
+def _certificate(cluster: Cluster) -> dict[str, Any]:
+    if cluster.certificate:
+        files = {"tls.crt": cluster.certificate, "tls.key": cluster.key}
+        data = {name: base64.b64encode(value).decode() for name, value in files.items()}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": _meta(cluster, f"{_NAME}-tls")}
+        return secret | {"type": "kubernetes.io/tls", "data": data}
+    return {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": _meta(cluster, f"{_NAME}-tls"),
+        "spec": {
+            "secretName": f"{_NAME}-tls",
+            "dnsNames": [_host(cluster)],
+            "issuerRef": {"kind": "ClusterIssuer", "name": cluster.issuer},
+        },
+    }
+
+
+def _deployment(cluster: Cluster) -> dict[str, Any]:
+    shared = cluster.settings_secret  # a database and a secret key that several replicas share
+    home = {"emptyDir": {}} if shared else {"persistentVolumeClaim": {"claimName": _NAME}}
+    variables = {
+        "DOCKWARDEN_HOME": "/var/lib/dockwarden",
+        "DOCKWARDEN_TLS_CERTIFICATE": "/etc/dockwarden/tls/tls.crt",
+        "DOCKWARDEN_TLS_KEY": "/etc/dockwarden/tls/tls.key",
+    }
+    probe = {"httpGet": {"path": "/healthz", "port": "https", "scheme": "HTTPS"}}
+    container = {
+        "name": "server",
+        "image": cluster.image,
+        "args": ["serve", "--host", "0.0.0.0", "--port", str(_PORT)],  # noqa: S104  a pod's own address
+        "env": [{"name": name, "value": value} for name, value in variables.items()],
+        "ports": [{"name": "https", "containerPort": _PORT}],
+        "livenessProbe": probe | {"periodSeconds": 10},
+        "readinessProbe": probe | {"periodSeconds": 5},
+        "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"cpu": "2", "memory": "4Gi"}},
+        "securityContext": dict(_HARDENED),
+        "volumeMounts": [
+            {"name": "home", "mountPath": "/var/lib/dockwarden"},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            {"name": "tls", "mountPath": "/etc/dockwarden/tls", "readOnly": True},
+        ],
+    }
+    if shared:
+        container["envFrom"] = [{"secretRef": {"name": shared}}]
+    pod = {
+        "serviceAccountName": _NAME,
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "runAsGroup": 10001,
+            "fsGroup": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "home"} | home,
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "tls", "secret": {"secretName": f"{_NAME}-tls"}},
+        ],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _meta(cluster),
+        "spec": {
+            "replicas": 2 if shared else 1,
+            # Two servers on one volume would be two writers of one SQLite file.
+            "strategy": {"type": "RollingUpdate" if shared else "Recreate"},
+            "selector": {"matchLabels": dict(_LABELS)},
+            "template": {"metadata": {"labels": dict(_LABELS)}, "spec": pod},
+        },
+    }
+
+
+def _configuration(cluster: Cluster) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": _NAME, "labels": dict(_LABELS)}
+    if not cluster.url and not cluster.certificate:
+        metadata["annotations"] = {"cert-manager.io/inject-ca-from": f"{cluster.namespace}/{_NAME}-tls"}
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": metadata,
+        "webhooks": [_webhook(cluster, mode, name) for name in ("", *cluster.environments) for mode in Mode],
+    }
+
+
+def _webhook(cluster: Cluster, mode: Mode, environment: str) -> dict[str, Any]:
+    path = f"/adapters/kubernetes/admit/{quote(cluster.token.reveal(), safe='')}/{mode}"
+    path += f"/{environment}" if environment else ""
+    client: dict[str, Any] = {"url": cluster.url.rstrip("/") + path}
+    if not cluster.url:
+        client = {"service": {"name": _NAME, "namespace": cluster.namespace, "path": path, "port": 443}}
+    if authority := cluster.ca or (cluster.certificate if not cluster.url else b""):
+        client["caBundle"] = base64.b64encode(authority).decode()
+    return {
+        "name": f"{mode}.{environment or 'any'}.admission.dockwarden",
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": client,
+        "rules": [
+            {
+                "apiGroups": [group],
+                "apiVersions": ["v1"],
+                "operations": ["CREATE", "UPDATE"],
+                "resources": list(resources),
+                "scope": "Namespaced",
+            }
+            for group, resources in _RESOURCES.items()
+        ],
+        "namespaceSelector": {"matchExpressions": list(_selectors(cluster, mode, environment))},
+        "matchConditions": [{"name": "starts-something", "expression": _STARTS_SOMETHING}],
+        "matchPolicy": "Equivalent",
+        "failurePolicy": cluster.failure_policy,
+        "sideEffects": "NoneOnDryRun",
+        "timeoutSeconds": cluster.timeout,
+    }
+
+
+def _selectors(cluster: Cluster, mode: Mode, environment: str) -> Iterator[dict[str, Any]]:
+    exempt = sorted({*cluster.exempt, cluster.namespace})  # a server that admits itself could never start again
+    yield {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": exempt}
+    if mode is Mode.ENFORCE:  # also what has no label, or one that is misspelt
+        yield {"key": MODE_LABEL, "operator": "NotIn", "values": [str(Mode.WARN), str(Mode.AUDIT)]}
+    else:
+        yield {"key": MODE_LABEL, "operator": "In", "values": [str(mode)]}
+    if environment:
+        yield {"key": ENVIRONMENT_LABEL, "operator": "In", "values": [environment]}
+    elif cluster.environments:
+        yield {"key": ENVIRONMENT_LABEL, "operator": "NotIn", "values": list(cluster.environments)}

@@ -1,0 +1,155 @@
+"""Admission on a real API server: what is denied is not stored, by whatever way it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scanner.model.scan import Lane, ScanReport, ScanRequest
+from scanner.store import admissions, scans
+from tests.kubernetes_objects import container, deployment, pod
+from tests.kubernetes_servers import Cluster, Door
+from tests.servers import free_port, wait_for
+from tests.web.adapters.test_kubernetes import BAD, BAD_IMAGE, CLEAN, GOOD_IMAGE, LIMITED, NEW_IMAGE, POLICY
+from tests.web.conftest import Worker
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Started once for all tests: it takes a second or three, and 300 MB."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster")).start()
+    for name, labels in (("shop", ""), ("lab", "dockwarden/mode=warn"), ("records", "dockwarden/mode=audit")):
+        cluster.kubectl("create", "namespace", name)
+        if labels:
+            cluster.kubectl("label", "namespace", name, labels)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator[Door]:
+    door = Door(tmp_path_factory.mktemp("door")).start()
+    door.policy(POLICY)
+    for found, image in ((CLEAN, GOOD_IMAGE), (BAD, BAD_IMAGE)):
+        record(door, found, image)
+    cluster.kubectl("apply", "-f", "-", stdin=door.manifests(environments=("production",)))
+    wait_for(lambda: refuses(cluster), "the webhook", door.directory / "log")  # the API server learns of it in a moment
+    yield door
+    cluster.kubectl("delete", "validatingwebhookconfigurations", "--all")
+    door.stop()
+
+
+def record(door: Door, found: ScanReport, image: str) -> None:
+    with door.database.session() as session:
+        scans.request(session, ScanRequest(image, lane=Lane.GATE))
+    Worker(door.database).finish(found)
+
+
+def refuses(cluster: Cluster) -> bool:
+    return cluster.create_at_once([named(BAD_IMAGE, "probe")]) == [403]
+
+
+def named(image: str, name: str, namespace: str = "shop") -> dict[str, Any]:
+    value = pod(image, name=name, namespace=namespace)
+    value["spec"]["containers"] = [container(image, **LIMITED)]
+    return value
+
+
+@pytest.mark.usefixtures("door")
+def test_what_is_denied_is_not_stored_and_the_person_is_told_why(cluster: Cluster) -> None:
+    assert "created" in cluster.apply(named(GOOD_IMAGE, "good"))
+    told = cluster.apply(named(BAD_IMAGE, "bad"), fails=True)
+    assert 'admission webhook "enforce.any.admission.dockwarden" denied the request' in told
+    assert f"{BAD_IMAGE} (container app): denied by policy cluster" in told
+    assert "Fix: upgrade" in told
+    assert "NotFound" in cluster.kubectl("get", "pod", "bad", "-n", "shop", fails=True)
+
+
+@pytest.mark.usefixtures("door")
+def test_an_update_a_scale_and_a_cron_job(cluster: Cluster) -> None:
+    cluster.apply(deployment(GOOD_IMAGE))
+    told = cluster.kubectl("set", "image", "deployment/web", f"app={BAD_IMAGE}", "-n", "shop", fails=True)
+    assert "denied by policy" in told
+    assert "scaled" in cluster.kubectl("scale", "deployment/web", "--replicas=7", "-n", "shop")
+    cron = ["create", "cronjob", "bad", f"--image={BAD_IMAGE}", "--schedule=0 1 * * *", "-n", "shop"]
+    assert "denied by policy" in cluster.kubectl(*cron, fails=True)
+
+
+@pytest.mark.usefixtures("door")
+def test_an_ephemeral_container(cluster: Cluster) -> None:
+    cluster.apply(named(GOOD_IMAGE, "debugged"))
+    command = ["debug", "debugged", "-n", "shop", "-c", "tools", "--profile=general"]
+    assert "denied by policy" in cluster.kubectl(*command, f"--image={BAD_IMAGE}", fails=True)
+    cluster.kubectl(*command, f"--image={GOOD_IMAGE}")
+    path = "jsonpath={.spec.ephemeralContainers[*].image}"
+    assert cluster.kubectl("get", "pod", "debugged", "-n", "shop", "-o", path) == GOOD_IMAGE
+
+
+def test_a_dry_run_is_denied_as_the_real_thing_and_leaves_no_trace(cluster: Cluster, door: Door) -> None:
+    assert "denied by policy" in cluster.apply(named(BAD_IMAGE, "dry"), "--dry-run=server", fails=True)
+    assert "a dry run starts no scan" in cluster.apply(named(NEW_IMAGE, "dry"), "--dry-run=server", fails=True)
+    with door.database.read() as session:
+        assert NEW_IMAGE not in {scan.request.target for scan in scans.list_(session, None).items}
+        assert "dry" not in {row.name for row in admissions.list_(session).items}
+
+
+def test_an_image_that_nobody_scanned_is_denied_and_scanned(cluster: Cluster, door: Door) -> None:
+    image = NEW_IMAGE.replace("9", "8")
+    told = cluster.apply(named(image, "new"), fails=True)
+    assert "being scanned: ask again in 30 s" in told
+    with door.database.read() as session:
+        (asked,) = [scan for scan in scans.list_(session, None).items if scan.request.target == image]
+    assert asked.request.lane is Lane.GATE
+
+
+@pytest.mark.usefixtures("door")
+def test_namespaces_that_warn_or_are_audited(cluster: Cluster) -> None:
+    told = cluster.apply(named(BAD_IMAGE, "warned", "lab"))
+    assert "Warning: " in told
+    assert "would be denied" in told
+    assert "Warning" not in cluster.apply(named(BAD_IMAGE, "quiet", "records"))
+
+
+@pytest.mark.usefixtures("door")
+def test_a_pod_that_runs_what_is_denied_by_now_can_be_deleted_and_labelled(cluster: Cluster) -> None:
+    cluster.apply(named(BAD_IMAGE, "leaving", "lab"))
+    cluster.kubectl("label", "namespace", "lab", "dockwarden/mode-")
+    try:
+        assert "labeled" in cluster.kubectl("label", "pod", "leaving", "team=a", "-n", "lab")
+        assert "deleted" in cluster.kubectl("delete", "pod", "leaving", "-n", "lab", "--now")
+    finally:
+        cluster.kubectl("label", "namespace", "lab", "dockwarden/mode=warn")
+
+
+def test_two_hundred_pods_at_once(cluster: Cluster, door: Door) -> None:
+    good = [named(GOOD_IMAGE, f"good-{number}") for number in range(100)]
+    bad = [named(BAD_IMAGE, f"bad-{number}") for number in range(100)]
+    statuses = cluster.create_at_once([each for pair in zip(good, bad, strict=True) for each in pair])
+    assert statuses == [201, 403] * 100
+
+    def recorded() -> bool:
+        with door.database.read() as session:
+            return len({r.name for r in admissions.list_(session, limit=500).items if "-" in r.name}) == 200
+
+    wait_for(recorded, "the record of 200 reviews", door.directory / "log")
+
+
+@pytest.mark.parametrize(("policy", "fails"), [("Fail", True), ("Ignore", False)])
+def test_a_server_that_is_away_does_what_the_failure_policy_says(
+    cluster: Cluster, door: Door, policy: str, fails: bool, tmp_path: Path
+) -> None:
+    away = door.manifests(url=f"https://127.0.0.1:{free_port()}", failure_policy=policy, timeout=1)
+    cluster.kubectl("create", "namespace", f"away-{policy.lower()}")
+    cluster.kubectl("apply", "-f", "-", stdin=away)
+    try:
+        image = named(GOOD_IMAGE if fails else BAD_IMAGE, "away", f"away-{policy.lower()}")
+        log = tmp_path / "log"
+        log.touch()
+        # The API server takes up a changed configuration within a moment.
+        wait_for(lambda: cluster.create_at_once([image]) == [500 if fails else 201], f"policy {policy}", log)
+    finally:
+        cluster.kubectl("apply", "-f", "-", stdin=door.manifests(environments=("production",)))
+        wait_for(lambda: refuses(cluster), "the webhook", door.directory / "log")

@@ -1,0 +1,71 @@
+"""The server's own certificate: used, renewed without a restart, and refused where it cannot be."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import pytest
+
+from scanner.config import Settings
+from scanner.errors import UsageError
+from tests.servers import Authority
+from web import tls
+from web.tls import Certificate
+
+
+def serial(certificate: Certificate, authority: Authority) -> int:
+    """The serial number of the certificate that a client is shown."""
+    ours, theirs = socket.socketpair()
+    client = ssl.create_default_context(cafile=str(authority.file))
+
+    def answer() -> None:
+        with certificate.context.wrap_socket(ours, server_side=True) as connection:
+            connection.recv(1)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with client.wrap_socket(theirs, server_hostname="localhost") as connection:
+        found = connection.getpeercert()
+        connection.sendall(b"x")
+    thread.join()
+    assert found
+    return int(str(found["serialNumber"]), 16)
+
+
+def test_a_renewed_certificate_is_taken_without_a_restart(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path)
+    first = Certificate(*authority.issue("server"))
+    before = serial(first, authority)
+    assert not first.refresh()
+    authority.issue("server")  # the same files, anew
+    assert first.refresh()
+    assert serial(first, authority) != before
+
+
+def test_half_a_certificate_leaves_the_former_in_use(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path)
+    crt, key = authority.issue("server")
+    certificate = Certificate(crt, key)
+    before, whole = serial(certificate, authority), crt.read_bytes()
+    crt.write_bytes(whole[:100])
+    assert not certificate.refresh()
+    assert serial(certificate, authority) == before
+    crt.write_bytes(whole)
+    assert certificate.refresh()
+
+
+def test_what_cannot_be_used_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    crt, key = Authority.make(tmp_path).issue("server")
+    assert tls.of_settings(Settings()) is None
+    for settings in (
+        Settings(tls_certificate=crt),
+        Settings(tls_key=key),
+        Settings(tls_certificate=key, tls_key=crt),
+        Settings(tls_certificate=tmp_path / "none", tls_key=key),
+    ):
+        with pytest.raises(UsageError) as refused:
+            tls.of_settings(settings)
+        assert refused.value.hint
