@@ -21,11 +21,13 @@ test: $(STAMP)
 	.ci/install-system-packages
 	.ci/build-clair >/dev/null
 	.ci/build-part kubernetes >/dev/null
+	.ci/build-part pod-security >/dev/null
 	$(VENV)/bin/python -m pytest -m "not long" -p no:cacheprovider
 
 test-long: $(STAMP)
 	.ci/install-system-packages
 	.ci/build-clair >/dev/null
+	.ci/build-part pod-security >/dev/null
 	$(VENV)/bin/python -m pytest -m long
 	tests/shifted_clock/run +400d $(VENV)/bin/python -m pytest -m "not long and not real_clock" -p no:cacheprovider
 

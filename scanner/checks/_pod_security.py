@@ -47,6 +47,11 @@ def relaxed_by_user_namespace(pod: PodSettings) -> bool:
     return pod.host_users is False and minor(pod) >= 35
 
 
+def exempt_as_windows(pod: PodSettings) -> bool:
+    """Whether rules about Linux do not hold for a pod: it says that it is Windows (from 1.25)."""
+    return pod.os == "windows" and minor(pod) >= 25
+
+
 def safe_sysctls(workload: Workload) -> frozenset[str]:
     """Kernel parameters that are namespaced and safe.
 

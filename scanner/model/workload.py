@@ -162,6 +162,7 @@ class PodSettings:
     volumes: tuple[Volume, ...] = ()
     sysctls: tuple[str, ...] = ()
     apparmor_annotations: tuple[tuple[str, str], ...] = ()  # container's name -> profile
+    seccomp_annotations: tuple[str, ...] = ()  # values of the annotations that came before the field
     service_account: str = ""
     automount_token: bool | None = None
     fs_group: int | None = None

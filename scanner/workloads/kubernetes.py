@@ -33,6 +33,7 @@ _TEMPLATES: Mapping[str, tuple[str, ...]] = {
 _USUAL_TEMPLATE = ("spec", "template")
 _WITH_TEMPLATE = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job")
 _CONTAINERS = (("initContainers", "init"), ("containers", "container"), ("ephemeralContainers", "ephemeral"))
+_SECCOMP = ("seccomp.security.alpha.kubernetes.io/pod", "container.seccomp.security.alpha.kubernetes.io/")
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 _READ_ONLY_VOLUMES = {"configMap": "config", "secret": "secret", "projected": "secret", "downwardAPI": "config"}
 _PROPAGATION = {"Bidirectional": "rshared", "HostToContainer": "rslave", "None": "rprivate"}
@@ -210,6 +211,7 @@ def _pod(template: Node, spec: Node) -> PodSettings:
         apparmor_annotations=tuple(
             (key.removeprefix(_APPARMOR), value.text() or "") for key, value in annotations if key.startswith(_APPARMOR)
         ),
+        seccomp_annotations=tuple(value.text() or "" for key, value in annotations if key.startswith(_SECCOMP)),
         service_account=spec.get("serviceAccountName").text() or spec.get("serviceAccount").text() or "",
         automount_token=spec.get("automountServiceAccountToken").boolean(),
         fs_group=context.get("fsGroup").integer(),
@@ -333,7 +335,7 @@ def _merged_integer(own: Node, shared: Node, key: str) -> int | None:
 
 
 def _capabilities(context: Node, key: str) -> tuple[str, ...]:
-    return tuple(name.upper().removeprefix("CAP_") for name in context.at("capabilities", key).texts())
+    return context.at("capabilities", key).texts()  # as written: Kubernetes compares names letter by letter
 
 
 def _annotated(profile: str | None) -> str | None:

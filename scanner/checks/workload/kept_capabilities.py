@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from scanner.checks._pod_security import exempt_as_windows, minor
 from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
 from scanner.model.workload import Workload
-
-
-def _is_windows(workload: Workload) -> bool:
-    return workload.pod is not None and workload.pod.os == "windows"
 
 
 class KeptCapabilities(ContainerCheck):
@@ -40,8 +37,10 @@ class KeptCapabilities(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
-        if _is_windows(workload):
+        if workload.pod is not None and exempt_as_windows(workload.pod):
             return NotApplicable("Windows has no capabilities")
+        if workload.pod is not None and minor(workload.pod) < 22:
+            return NotApplicable("the rule begins with Kubernetes 1.22")
         if workload.privileged:
             return self.failed(
                 workload, evidence(workload, "a privileged container drops no capability", "privileged", "cap_drop")

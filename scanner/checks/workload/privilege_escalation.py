@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from scanner.checks._pod_security import exempt_as_windows, minor
 from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
@@ -37,8 +38,10 @@ class PrivilegeEscalation(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
-        if workload.pod is not None and workload.pod.os == "windows":
+        if workload.pod is not None and exempt_as_windows(workload.pod):
             return NotApplicable("Windows has no such setting")
+        if workload.pod is not None and minor(workload.pod) < 8:
+            return NotApplicable("the rule begins with Kubernetes 1.8")
         if workload.allow_privilege_escalation is False:
             return Passed()
         return self.failed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from scanner.checks._pod_security import relaxed_by_user_namespace
+from scanner.checks._pod_security import minor, relaxed_by_user_namespace
 from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
@@ -33,6 +33,8 @@ class RunAsUserZero(ContainerCheck):
         pod = workload.pod
         if pod is None:
             return NotApplicable("only Kubernetes has runAsUser; the check runs-as-root judges the others")
+        if minor(pod) < 23:
+            return NotApplicable("the rule begins with Kubernetes 1.23")
         if relaxed_by_user_namespace(pod):
             return Passed()
         if pod.run_as_user == 0 or (workload.user or "").partition(":")[0] == "0":

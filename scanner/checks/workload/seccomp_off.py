@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from scanner.checks._pod_security import minor
 from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Outcome, Passed, Severity
 from scanner.model.workload import Workload
+
+
+def _allowed_annotation(value: str) -> bool:
+    """https://kubernetes.io/docs/tutorials/security/seccomp/: the annotations until Kubernetes 1.27."""
+    return value in ("runtime/default", "docker/default") or value.startswith("localhost/")
 
 
 class SeccompOff(ContainerCheck):
@@ -36,6 +42,12 @@ class SeccompOff(ContainerCheck):
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
-        if workload.seccomp == "Unconfined" or (workload.pod is not None and workload.pod.seccomp == "Unconfined"):
+        pod = workload.pod
+        if pod is not None and minor(pod) < 19:  # the fields came with 1.19; before, annotations said it
+            refused = [value for value in pod.seccomp_annotations if not _allowed_annotation(value)]
+            if refused:
+                return self.failed(workload, evidence(workload, f"an annotation asks for seccomp {refused[0]}", "pod"))
+            return Passed()
+        if workload.seccomp == "Unconfined" or (pod is not None and pod.seccomp == "Unconfined"):
             return self.failed(workload, evidence(workload, "it runs without a seccomp profile", "seccomp"))
         return Passed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from scanner.checks._pod_security import exempt_as_windows, minor
 from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import NotApplicable, Outcome, Passed, Severity
@@ -33,8 +34,10 @@ class SeccompUnset(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         if workload.pod is None:
             return NotApplicable("every other runtime has a seccomp profile by default")
-        if workload.pod.os == "windows":
+        if exempt_as_windows(workload.pod):
             return NotApplicable("Windows has no seccomp")
+        if minor(workload.pod) < 19:
+            return NotApplicable("the rule begins with Kubernetes 1.19")
         profile = workload.seccomp or ""
         if profile == "RuntimeDefault" or profile == "Localhost" or profile.startswith("Localhost/"):
             return Passed()
