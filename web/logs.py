@@ -86,8 +86,8 @@ def install(app: Flask, registry: CollectorRegistry) -> None:
             child = children[rule, method, status] = seconds.labels(rule, method, status)
         child.observe(elapsed())
         level = logging.INFO if status >= 400 or method not in ("GET", "HEAD") else logging.DEBUG
-        if request.endpoint == "gate.ask" and status < 400:
-            level = logging.DEBUG  # the one POST that only reads, and the one that must be fast
+        if request.endpoint in ("gate.ask", "kubernetes.admit") and status < 400:
+            level = logging.DEBUG  # the POSTs that only ask, and that must be fast
         if log.isEnabledFor(level):
             principal = g.get("principal")
             members = {

@@ -46,6 +46,7 @@ _JUDGED_OPERATIONS = frozenset({"CREATE", "UPDATE"})
 _OTHER_OPERATIONS = frozenset({"DELETE", "CONNECT"})  # these start no container
 _HARMLESS_SUBRESOURCES = frozenset({"scale", "status"})  # they carry no other pod than the one that is there
 _RESOLVED_SECONDS = 10.0
+_REMEMBERED_TEXT = 64 << 10
 _TOKEN_VOLUME = re.compile(r"kube-api-access-[a-z0-9]{5}")
 
 
@@ -85,7 +86,7 @@ class Review:
 
 @dataclass(frozen=True)
 class Judged:
-    """One container: the decision's JSON, or why there is none. ``pending``: a scan is under way."""
+    """One container: its decision (see `_summary`), or why there is none. ``pending``: a scan is under way."""
 
     workload: Workload
     document: gate.Document | None
@@ -284,9 +285,11 @@ def _workloads(value: Mapping[str, Any], review: Review) -> tuple[Workload, ...]
     if review.kind == "Pod":
         document["spec"] = _without_token_names(document.get("spec"))
     try:
-        return _read(orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode())
+        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
     except orjson.JSONEncodeError as error:
         raise _bad("a number in it is too large") from error
+    # What is remembered must not be large: whoever may create objects chooses how large they are.
+    return _read(text) if len(text) <= _REMEMBERED_TEXT else _read.__wrapped__(text)
 
 
 def _without_token_names(spec: Any) -> Any:
@@ -406,7 +409,7 @@ def _judge(workload: Workload, environment: str, door: Door, actor: Actor, dry_r
     if document is None:
         with door.database.session() as session:
             store_gate.note_told(session, scan.id)
-    return Judged(workload, document or gate.undecided(scan, environment))
+    return Judged(workload, document or _summary(gate.undecided(scan, environment)))
 
 
 def _scanned(question: gate.Question, door: Door, actor: Actor, seconds: float) -> scans.ScanView:
@@ -439,11 +442,25 @@ def _decided(
     with door.database.read() as session:
         made = question.with_workloads(session, document, [workload])
     if made is None:
-        return document
-    decided: gate.Document = orjson.loads(made.document)
+        return _summary(document)
+    decided = _summary(orjson.loads(made.document))
     until = made.decision.valid_until
     door.memory.put(key, decided, until.timestamp() if until else None)
     return decided
+
+
+def _summary(document: gate.Document) -> gate.Document:
+    """What an answer needs of a decision: it is remembered, and a decision may have hundreds of reasons with evidence."""
+    counted = [each for each in document["reasons"] if each["kind"] != "satisfied"]
+    denying = [each for each in counted if each["action"] == "deny"]
+    return {
+        "verdict": document["verdict"],
+        "digest": document["digest"],
+        "policy": document["policy"],
+        "reasons": [clean_text(each["message"], 300) for each in (denying or counted)[:_REASONS]],
+        "count": len(denying or counted),
+        "changes": document["changes"][:1],
+    }
 
 
 def _key(verdict: str, workload: Workload, environment: str) -> bytes:
@@ -495,12 +512,11 @@ def told(refusing: Sequence[Judged], public_url: str) -> str:
     lines = [f"{clean_text(first.workload.image, 200)} (container {name}): {first.problem or 'denied'}"]
     tail = []
     if first.document is not None:
-        reasons = [each for each in first.document["reasons"] if each["action"] == "deny"]
-        policy = first.document["policy"]
+        policy, count = first.document["policy"], first.document["count"]
         lines[0] += f" by policy {clean_text(policy, 64)}" if policy else ""
-        lines += [f"{n}. {clean_text(each['message'], 180)}" for n, each in enumerate(reasons[:_REASONS], 1)]
-        if len(reasons) > _REASONS:
-            lines.append(f"and {len(reasons) - _REASONS} more.")
+        lines += [f"{n}. {clean_text(each, 180)}" for n, each in enumerate(first.document["reasons"], 1)]
+        if count > _REASONS:
+            lines.append(f"and {count - _REASONS} more.")
         if fix := _fix(first.document):
             tail.append(f"Fix: {fix}")
         if public_url and first.document["digest"]:
@@ -523,7 +539,7 @@ def _fix(document: gate.Document) -> str:
 def _first(judged: Judged) -> str:
     if judged.document is None:
         return judged.problem
-    return next((str(each["message"]) for each in judged.document["reasons"] if each["kind"] != "satisfied"), "")
+    return next(iter(judged.document["reasons"]), "")
 
 
 def _warning(judged: Judged, text: str) -> str:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -365,6 +366,24 @@ def test_a_fault_of_ours_denies(ask: Ask, monkeypatch: pytest.MonkeyPatch, error
     assert not answer["allowed"]
     assert told in answer["status"]["message"]
     assert ask(review(limited(GOOD_IMAGE)), "/warn")["allowed"], "a mode that enforces nothing holds nothing up"
+
+
+def test_a_database_that_is_away_lets_nothing_in(ask: Ask, app: OpenAPI, token: str, database: Database) -> None:
+    """Who asks cannot be told: an error, and the webhook's failurePolicy decides."""
+    assert not ask(review(limited(NEW_IMAGE)))["allowed"]
+    gate_of = app.extensions["dockwarden"].gate
+    gate_of._forget()
+    database.engine.dispose()
+    file = Path(str(database.engine.url.database))
+    file.rename(file.with_suffix(".away"))
+    file.mkdir()
+    try:
+        answer = app.test_client().post(f"{PATH}/{token}", json=review(limited(GOOD_IMAGE)))
+    finally:
+        file.rmdir()
+        file.with_suffix(".away").rename(file)
+    assert answer.status_code == 503
+    assert "allowed" not in answer.text
 
 
 # What is seen of it

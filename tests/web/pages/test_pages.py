@@ -26,6 +26,7 @@ PAGES = (
     "/registries",
     "/events",
     "/audit-log",
+    "/enforcement",
     "/exemptions",
     "/exemptions/new",
     "/policies/new",

@@ -1,0 +1,68 @@
+"""Enforcement: what was asked and what became of it, narrowed by its address; hostile names are text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from flask_openapi3.openapi import OpenAPI
+
+from scanner.store import admissions
+from scanner.store.session import Database
+from tests.web.pages.test_policies import Form
+
+DIGEST = "sha256:" + "4" * 64
+
+
+def row(name: str, outcome: str, namespace: str = "shop", message: str = "") -> dict[str, object]:
+    images = [{"image": f"registry.example.com/shop/{name}:1", "digest": DIGEST, "verdict": "deny", "container": "app"}]
+    return {
+        "token": "token my-cluster",
+        "user": "kim@example.com",
+        "operation": "CREATE",
+        "kind": "Pod",
+        "namespace": namespace,
+        "name": name,
+        "mode": "enforce",
+        "environment": "production",
+        "outcome": outcome,
+        "images": images,
+        "message": message,
+    }
+
+
+@pytest.fixture
+def form(app: OpenAPI, make_token: Callable[..., str]) -> Form:
+    return Form(app.test_client(), make_token())
+
+
+def test_before_the_first_review_it_says_how_to_set_a_cluster_up(form: Form) -> None:
+    page = form.client.get("/enforcement", headers=form.headers).text
+    assert "No cluster has asked yet" in page
+    assert "dockwarden admission kubernetes --manifests" in page
+
+
+def test_reviews_are_listed_and_narrowed(form: Form, database: Database) -> None:
+    with database.session() as session:
+        message = "registry.example.com/shop/cart:1 (container app): denied by policy production\n1. <script>alert(1)"
+        admissions.record(session, [row("cart", "denied", message=message), row("web", "allowed", "lab")])
+    page = form.client.get("/enforcement", headers=form.headers).text
+    assert "1 allowed" in page
+    assert "1 denied" in page
+    assert "kim@example.com" in page
+    assert f"/images/{DIGEST}" in page
+    assert "<script>alert" not in page
+    narrowed = form.client.get("/enforcement?outcome=denied", headers=form.headers).text
+    assert "<strong>cart</strong>" in narrowed
+    assert "<strong>web</strong>" not in narrowed
+    assert "<strong>web</strong>" in form.client.get("/enforcement?namespace=lab", headers=form.headers).text
+    assert "No matching review" in form.client.get("/enforcement?namespace=none", headers=form.headers).text
+
+
+def test_pages_of_it(form: Form, database: Database) -> None:
+    with database.session() as session:
+        admissions.record(session, [row(f"pod-{number}", "denied") for number in range(120)])
+        first = admissions.list_(session, limit=50)
+        second = admissions.list_(session, limit=50, cursor=first.next_cursor)
+    assert first.items[0].name == "pod-119"
+    assert second.items[0].name == "pod-69"
