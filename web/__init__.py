@@ -19,6 +19,7 @@ from scanner.store.session import Database
 from web import api, auth, errors, health, logs, oidc, security, webhooks
 from web.api.base import Problem
 from web.pages.base import error_page
+from web.sender_keys import SenderKeys
 from web.services import Services
 
 
@@ -61,6 +62,7 @@ def create_app(
         celery or queue.make_app(settings),
         config.secret_key(settings),
         Gate(database),
+        SenderKeys.of(settings),
         oidc.make(settings),
     )
     app.extensions["dockwarden"] = services

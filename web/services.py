@@ -16,6 +16,7 @@ from scanner.services import projects
 from scanner.store.gate import Gate
 from scanner.store.session import Database
 from web.oidc import Provider
+from web.sender_keys import SenderKeys
 from web.throttle import SCANS, Throttle
 
 GATE_WAITERS = 8  # of the 16 threads that answer the gate: the other half keeps answering while callers wait for scans
@@ -28,6 +29,7 @@ class Services:
     celery: Celery
     secret_key: Secret
     gate: Gate
+    sender_keys: SenderKeys
     provider: Provider | None = None
     throttle: Throttle = field(default_factory=Throttle)
     waiters: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(GATE_WAITERS))

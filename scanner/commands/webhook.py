@@ -42,14 +42,26 @@ def webhook() -> None:
     help="What the registry sends.",
 )
 @click.option("--name", default="", help="What to call it; 'pushes of HOST' without.")
-@click.option("--header", default="Authorization", show_default=True, help="The HTTP header that carries the secret.")
+@click.option("--header", default="", help="The HTTP header that carries the secret; the format's own without.")
+@click.option(
+    "--sender",
+    default="",
+    help="Who must have signed a delivery: the service account's e-mail (gar), the SNS topic's ARN (ecr).",
+)
 @click.option("--insecure", is_flag=True, help="A registry that is added speaks plain HTTP.")
 @click.option(
     "--alias", "aliases", multiple=True, metavar="HOST", help="Another name that it gives itself in what it sends."
 )
 @pass_settings
 def create(
-    settings: Settings, host: str, format_: str, name: str, header: str, insecure: bool, aliases: tuple[str, ...]
+    settings: Settings,
+    host: str,
+    format_: str,
+    name: str,
+    header: str,
+    sender: str,
+    insecure: bool,
+    aliases: tuple[str, ...],
 ) -> None:
     """Create a webhook and print its secret, once."""
     key = secret_key(settings)
@@ -57,7 +69,9 @@ def create(
         view = registries.find(session, host) or registry_use_cases.add(
             session, COMMAND_LINE, key, host, insecure=insecure, aliases=aliases
         )
-        hook, secret = use_cases.create(session, COMMAND_LINE, key, view.id, format_, FORMATS, name=name, header=header)
+        hook, secret = use_cases.create(
+            session, COMMAND_LINE, key, view.id, format_, FORMATS, name=name, header=header, sender=sender
+        )
     _print_secret(settings, hook, secret)
 
 
@@ -142,7 +156,12 @@ def _named(session: Connection, identifier: str) -> deliveries.HookView:
 def _print_secret(settings: Settings, hook: deliveries.HookView, secret: Secret) -> None:
     """The secret goes to stdout, what is said about it to stderr."""
     base = settings.public_url.rstrip("/") or f"http://{settings.host}:{settings.port}"
-    value = "Bearer <secret>" if hook.header.lower() == "authorization" else "<secret>"
-    tell(f"have {hook.host} POST to {base}/webhooks/{hook.format} with the header '{hook.header}: {value}'")
+    if hook.header or hook.format == "distribution":
+        header = hook.header or "Authorization"
+        value = "Bearer <secret>" if header.lower() == "authorization" else "<secret>"
+        tell(f"have {hook.host} POST to {base}/webhooks/{hook.format} with the header '{header}: {value}'")
+    else:
+        tell(f"have {hook.host} POST to {base}/webhooks/{hook.format}, with the secret where docs/webhooks.md says")
+        tell(f"for the format {hook.format}; 'Registries' shows what to copy when a secret is made there")
     tell("its secret, which is not shown again:")
     click.echo(secret.reveal())

@@ -5,8 +5,8 @@ A secret is returned once, by the function that makes it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Collection, Mapping
+from typing import Literal, Protocol
 
 from sqlalchemy.engine import Connection
 
@@ -21,7 +21,24 @@ from scanner.store import audit, deliveries, projects, registries, scans
 
 NAME_LENGTH = 200
 HEADER = r"^[A-Za-z][A-Za-z0-9-]{0,63}$"
+SENDER_LENGTH = 400
+TEST = "a test of the sender's"  # the outcome of a delivery
 Keep = Literal["new", "old"]
+
+
+class Form(Protocol):
+    """What a webhook format asks of a new webhook. See `web.webhooks.base.WebhookFormat`."""
+
+    @property
+    def authenticity(self) -> str: ...
+    @property
+    def sender_label(self) -> str: ...
+    @property
+    def sender_pattern(self) -> str: ...
+    @property
+    def sender_example(self) -> str: ...
+    @property
+    def sender_required(self) -> bool: ...
 
 
 def create(
@@ -30,12 +47,14 @@ def create(
     key: Secret,
     registry_id: str,
     format_: str,
-    formats: Collection[str],
+    formats: Collection[str] | Mapping[str, Form],
     *,
     name: str = "",
     header: str = "",
+    sender: str = "",
 ) -> tuple[deliveries.HookView, Secret]:
-    """A new webhook and its secret. ``formats``: those that the web serves. ``header`` empty: ``Authorization``.
+    """A new webhook and its secret. ``formats``: those that the web serves; where only their ids are
+    known, what each asks is not checked. ``header`` empty: the format's own. ``sender``: who must have signed.
 
     Raises UsageError naming the field, NotFoundError for a registry that the actor does not see.
     """
@@ -45,14 +64,31 @@ def create(
     fields.text("name", name, NAME_LENGTH)
     if header:
         fields.matching("header", header, HEADER, 64, "write the name of an HTTP header, such as X-Registry-Token")
+    fields.text("sender", sender, SENDER_LENGTH)
+    if isinstance(formats, Mapping):
+        _check(formats[format_], header, sender)
     registry = registries.get(session, registry_id, actor.projects)
     identifier, secret = deliveries.create_hook(
-        session, name or f"pushes of {registry.host}", format_, registry.id, key, header=header or "Authorization"
+        session, name or f"pushes of {registry.host}", format_, registry.id, key, header=header, sender=sender
     )
     hook = deliveries.get_hook(session, identifier, actor.projects)
     detail = {"registry": registry.host, "format": format_}
     audit.record(session, actor, Action.WEBHOOK_CREATE, hook.id, detail=detail)
     return hook, secret
+
+
+def _check(form: Form, header: str, sender: str) -> None:
+    """Raises UsageError naming the field."""
+    if header and form.authenticity != "header":
+        hint = "leave it empty: the sender chooses where the secret is"
+        raise fields.invalid("header", "this format's secret is not in a header of yours", hint)
+    example = f"such as {form.sender_example}"
+    if sender and not form.sender_label:
+        raise fields.invalid("sender", "this format's deliveries are signed by nobody", "leave it empty")
+    if sender:
+        fields.matching("sender", sender, rf"(?:{form.sender_pattern})", SENDER_LENGTH, f"write it {example}")
+    elif form.sender_required:
+        raise fields.invalid("sender", f"it is missing: {form.sender_label}", example)
 
 
 def rotate(session: Connection, actor: Actor, key: Secret, webhook_id: str) -> tuple[deliveries.HookView, Secret]:

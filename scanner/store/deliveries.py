@@ -35,6 +35,7 @@ class Hook:
     secrets: tuple[Secret, ...]
     host: str
     aliases: tuple[str, ...]
+    sender: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class HookView:
     disabled: bool
     rotating_since: datetime | None = None
     last_delivery: datetime | None = None
+    sender: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,9 @@ class DeliveryView:
 
 
 def create_hook(
-    session: Connection, name: str, format_: str, registry_id: str, key: Secret, *, header: str = "Authorization"
+    session: Connection, name: str, format_: str, registry_id: str, key: Secret, *, header: str = "", sender: str = ""
 ) -> tuple[str, Secret]:
-    """A new webhook: its id, and its secret, which is shown once.
+    """A new webhook: its id, and its secret, which is shown once. ``header`` empty: the format's own.
 
     Raises NotFoundError for a registry that there is not.
     """
@@ -121,6 +123,7 @@ def create_hook(
             format=format_,
             registry_id=registry_id,
             header=header,
+            sender=sender,
             secret=seal(secret, key, _place(identifier)),
             created_at=moment(session),
             disabled=False,
@@ -143,6 +146,7 @@ def list_hooks(session: Connection, projects: frozenset[str] | None) -> tuple[Ho
         webhook.c.disabled,
         webhook.c.rotated_at,
         sa.select(sa.func.max(delivery.c.received_at)).where(delivery.c.webhook_id == webhook.c.id).scalar_subquery(),
+        webhook.c.sender,
     )
     query = sa.select(*columns).join(registry, registry.c.id == webhook.c.registry_id)
     if projects is not None:
@@ -220,6 +224,7 @@ def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
         registry.c.host,
         registry.c.aliases,
         registry.c.project,
+        webhook.c.sender,
     )
     rows = session.execute(
         sa.select(*columns)
@@ -239,6 +244,7 @@ def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
             ),
             r.host,
             tuple(r.aliases),
+            r.sender,
         )
         for r in rows
     )
@@ -272,6 +278,13 @@ def record(
         session.execute(delivery.update().where(delivery.c.id == known).values(**said))
         return Delivery(known, created=False)
     return Delivery(identifier, created=True)
+
+
+def heard(session: Connection, hook_id: str, outcome: str) -> None:
+    """Write down that a sender tested its webhook. The newest test is kept."""
+    told = record(session, hook_id, "test", 1, outcome)
+    if not told.created:
+        session.execute(delivery.update().where(delivery.c.id == told.id).values(received_at=moment(session)))
 
 
 def take(session: Connection, delivery_id: str, outcome: str, refused: Sequence[RefusedEvent]) -> None:

@@ -192,7 +192,9 @@ webhook = sa.Table(
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("format", sa.String(64), nullable=False),
     sa.Column("registry_id", sa.String(36), sa.ForeignKey("registry.id"), nullable=False),
-    sa.Column("header", sa.String(64), nullable=False, default="Authorization"),
+    sa.Column("header", sa.String(64), nullable=False, default="Authorization"),  # empty: the format's own
+    # Who must have signed a delivery, for formats that say so: a service account, a topic. Empty: nobody.
+    sa.Column("sender", sa.String(400), nullable=False, default="", server_default=""),
     sa.Column("secret", sa.LargeBinary, nullable=False),  # encrypted
     # While the secret is rotated: the former one, valid as well until the registry has been moved. Encrypted.
     sa.Column("previous_secret", sa.LargeBinary),

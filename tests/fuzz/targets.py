@@ -49,7 +49,8 @@ from scanner.trust._cosign.forms import parse_bundle, parse_classic
 from scanner.trust._notation.envelope import check_integrity, parse_envelope
 from scanner.trust._tuf.documents import parse_document as parse_tuf
 from tests.scanner.registry.archives import archive, file
-from web.webhooks.distribution import Distribution
+from web.webhooks import formats as webhook_formats
+from web.webhooks.base import PushEvent
 
 LIMITS = replace(
     Limits(),
@@ -324,6 +325,15 @@ def workload(data: bytes) -> None:
             continue
 
 
+def webhook(data: bytes) -> object:
+    """Every format reads the same bytes; what one refuses another may take."""
+    found = []
+    for form in webhook_formats().values():
+        with suppress(ScannerError):
+            found += [event.identity for event in form.parse(data) if isinstance(event, PushEvent)]
+    return found
+
+
 TARGETS: Mapping[str, Target] = {
     "manifest": Target(manifest, is_json=True),
     "index": Target(index, is_json=True),
@@ -357,7 +367,7 @@ TARGETS: Mapping[str, Target] = {
     "public_key": Target(public_key, also=(ValueError,)),
     "timestamp": Target(timestamp),
     "tls_answer": Target(tls_answer),
-    "webhook": Target(lambda data: [event.key for event in Distribution().parse(data)], is_json=True),
+    "webhook": Target(webhook, is_json=True),
     "vex": Target(openvex.parse, is_json=True),
     "policy": Target(lambda data: parse_policy(data.decode("utf-8", "replace"), known=catalog.known())),
     "reference": Target(reference),

@@ -162,6 +162,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/registries/<registry_id>/remove"): ("manage", "everybody"),
     ("POST", "/registries/<registry_id>/webhook"): ("manage", "own"),
     ("POST", "/registries/<registry_id>/webhooks/<uuid:webhook_id>/<action>"): ("manage", "own"),
+    ("GET", "/registries/<registry_id>/webhooks/<uuid:webhook_id>/received"): ("manage", "own"),
     ("GET", "/scans"): ("read", "own"),
     ("GET", "/scans/<uuid:scan_id>"): ("read", "own"),
     ("POST", "/scans/<uuid:scan_id>/cancel"): ("scan", "own"),

@@ -9,6 +9,7 @@ from uuid import UUID
 from flask import Response, request
 from pydantic import Field, StringConstraints
 
+from scanner.config import Secret
 from scanner.services import webhooks as use_cases
 from scanner.store import deliveries
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
@@ -23,8 +24,11 @@ class HookIn(Body):
     registry: UUID = Field(strict=False)
     format: Name = Field("distribution", description="What it sends.")
     name: Annotated[Text, Field(max_length=use_cases.NAME_LENGTH)] = ""
-    header: Annotated[str, StringConstraints(pattern=use_cases.HEADER)] = Field(
-        "Authorization", description="The HTTP header that carries the secret."
+    header: Annotated[str, StringConstraints(pattern=f"^$|{use_cases.HEADER}")] = Field(
+        "", description="The HTTP header that carries the secret. Empty: the format's own."
+    )
+    sender: Annotated[Text, Field(max_length=use_cases.SENDER_LENGTH)] = Field(
+        "", description="Who must have signed: the service account's e-mail (`gar`), the SNS topic's ARN (`ecr`)."
     )
 
 
@@ -43,7 +47,10 @@ class HookOut(Model):
     project: str
     created_at: datetime
     disabled: bool
-    header: str
+    header: str = Field(
+        description="The header that carries the secret or what is made with it. Empty: the address does."
+    )
+    sender: str
     rotating_since: datetime | None = Field(description="Two secrets are valid since then; null: one is.")
     last_delivery: datetime | None
     url: str = Field(description="What the registry is to POST to.")
@@ -51,6 +58,8 @@ class HookOut(Model):
 
 class NewHookOut(HookOut):
     secret: str = Field(description="Shown once. `Authorization: Bearer …` for the format `distribution`.")
+    setup: str = Field(description="Where to configure it.")
+    snippet: str = Field(description="What to put there, with the address and the secret.")
 
 
 class HookList(Model):
@@ -65,8 +74,15 @@ def show(hook: deliveries.HookView) -> HookOut:
     return HookOut(**_members(hook))
 
 
+def _with_secret(hook: deliveries.HookView, secret: Secret) -> NewHookOut:
+    form, members = formats()[hook.format], _members(hook)
+    snippet = form.configured(str(members["url"]), str(members["header"]), secret.reveal(), hook.sender)
+    return NewHookOut(secret=secret.reveal(), setup=form.setup, snippet=snippet, **members)
+
+
 def _members(hook: deliveries.HookView) -> dict[str, object]:
     base = services().settings.public_url or request.host_url
+    form = formats().get(hook.format)
     return {
         "id": hook.id,
         "name": hook.name,
@@ -76,7 +92,8 @@ def _members(hook: deliveries.HookView) -> dict[str, object]:
         "project": hook.project,
         "created_at": hook.created_at,
         "disabled": hook.disabled,
-        "header": hook.header,
+        "header": hook.header or (form.header if form else ""),
+        "sender": hook.sender,
         "rotating_since": hook.rotating_since,
         "last_delivery": hook.last_delivery,
         "url": f"{base.rstrip('/')}/webhooks/{hook.format}",
@@ -109,9 +126,9 @@ def create(body: HookIn) -> Response:
             formats(),
             name=body.name,
             header=body.header,
+            sender=body.sender,
         )
-    created = NewHookOut(secret=secret.reveal(), **_members(hook))
-    return answer(created, 201, {"Location": f"{PREFIX}/webhooks/{hook.id}"})
+    return answer(_with_secret(hook, secret), 201, {"Location": f"{PREFIX}/webhooks/{hook.id}"})
 
 
 @api.get("/webhooks/<uuid:webhook_id>", responses={"200": HookOut, **problems(404)})
@@ -154,7 +171,7 @@ def rotate(path: HookPath) -> Response:
     """
     with services().database.session() as session:
         hook, secret = use_cases.rotate(session, principal(), services().secret_key, str(path.webhook_id))
-    return answer(NewHookOut(secret=secret.reveal(), **_members(hook)))
+    return answer(_with_secret(hook, secret))
 
 
 @api.post("/webhooks/<uuid:webhook_id>/finish-rotation", responses={"200": HookOut, **problems(404, 409)})

@@ -123,7 +123,7 @@ def remove(registry_id: str) -> Response:
 @permission("manage")
 def webhook(registry_id: str) -> Response:
     """Make a webhook. Its secret is on the page after this one, and nowhere again."""
-    given = {name: request.form.get(name, "").strip() for name in ("name", "header")}
+    given = {name: request.form.get(name, "").strip() for name in ("name", "header", "sender")}
     format_ = request.form.get("format", "distribution")
 
     def create() -> tuple[deliveries.HookView, Secret]:
@@ -160,6 +160,17 @@ def change_webhook(registry_id: str, webhook_id: UUID, action: str) -> Response:
     if action not in changes:
         raise NotFoundError("a webhook has no such action")
     return _done(registry_id, changes[action], {})
+
+
+@bp.get("/registries/<registry_id>/webhooks/<uuid:webhook_id>/received")
+@permission("manage")
+def received(registry_id: str, webhook_id: UUID) -> str:
+    """Whether a webhook has delivered anything yet, as a part of a page: it renews itself until it has."""
+    with services().database.read() as session:
+        hook = deliveries.get_hook(session, str(webhook_id), principal().projects)
+    if hook.registry_id != registry_id:
+        raise NotFoundError("there is no such webhook")
+    return page("webhook_received.html", hook=hook)
 
 
 def _done(registry_id: str, work: Callable[[Connection], object], kept: dict[str, Any]) -> Response:
@@ -256,13 +267,15 @@ def _new_secret(hooks: Sequence[deliveries.HookView], base: str, created: dict[s
     if hook is None:
         return None
     url, secret = f"{base}/webhooks/{hook.format}", created["secret"]
-    format_ = formats().get(hook.format)
+    form = formats()[hook.format]  # it was made a moment ago
+    header = hook.header or form.header
     return {
+        "id": hook.id,
         "name": hook.name,
-        "url": url,
-        "header": hook.header,
+        "url": form.address(url, secret),
+        "header": header if form.authenticity == "header" else "",
         "secret": secret,
-        "setup": format_.setup if format_ else "",
-        "snippet": format_.configured(url, hook.header, secret) if format_ else "",
+        "setup": form.setup,
+        "snippet": form.configured(url, header, secret, hook.sender),
         "rotating": "1" if hook.rotating_since else "",
     }

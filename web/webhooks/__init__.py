@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
+import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import orjson
@@ -28,11 +29,10 @@ from web.auth import PUBLIC, permission
 from web.security import read_body
 from web.services import engine_for, services
 from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, source_of
-from web.webhooks.base import PushEvent, UnreadableEvent, WebhookFormat
+from web.webhooks.base import PING, PushEvent, UnreadableEvent, WebhookFormat
 
 bp = Blueprint("webhooks", __name__)
 _LIMIT = 1 << 20
-_WINDOW_SECONDS = 3600  # an event without an id is the same one for so long; later it is a push of the same image anew
 
 
 @cache
@@ -60,32 +60,49 @@ def _admit() -> int:
 @bp.post("/webhooks/<format_id>/<path_token>")
 @permission(PUBLIC, admit=_admit)  # whoever calls is told by the format, from the raw bytes
 def receive(format_id: str, path_token: str = "") -> Response:
-    """Take a delivery. 202 with the scans it led to; an event that does not concern us leads to none."""
+    """Take a delivery. 202 with the scans it led to; one that does not concern us leads to none. 200 for a test."""
     format_ = formats().get(format_id)
     if format_ is None:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
     body = read_body(_LIMIT)
     _throttle()
-    hook = _authenticate(format_, body, path_token)
+    hook = _verified(format_, body, _authenticate(format_, body, path_token))
     if format_.media_types and request.mimetype not in format_.media_types:
         raise UsageError("not a media type of this format", reason="unsupported_media_type")
-    events = format_.parse(body)
-    pushes = [event for event in events if isinstance(event, PushEvent) and event.concerns_us]
+    told_as = request.headers.get(format_.delivery_header, "")[:200] if format_.delivery_header else ""
+    events = [_as_told(event, told_as) for event in format_.parse(body)]
+    pushes = [format_.named_at(hook.host, e) for e in events if isinstance(e, PushEvent) and e.concerns_us]
     refused = [deliveries.RefusedEvent("invalid", e.problem) for e in events if isinstance(e, UnreadableEvent)]
+    if any(isinstance(event, PushEvent) and event.action == PING for event in events):
+        format_.acknowledge(body, hook.sender, services().sender_keys)
+        with services().database.session() as session:
+            deliveries.heard(session, hook.id, use_cases.TEST)
+        if not pushes and not refused:
+            return _answer(None, (), len(events), 0, 200)
     if not pushes and not refused:  # pulls, our own among them, and blobs: nothing is promised, nothing is kept
         return _answer(None, (), len(events), 0)
     asked, impossible = _requests(hook, pushes)
     refused += impossible
-    delivery_id, tickets = _record(hook, body, len(events), asked, refused)
+    # Without an id two deliveries of the same bytes are two pushes: many senders name the tag and nothing else.
+    known_by = told_as if all(push.id for push in pushes) else secrets.token_hex(16)
+    key = hashlib.sha256(known_by.encode("utf-8", "replace") + b"\n" + body).hexdigest()
+    delivery_id, tickets = _record(hook, key, len(events), asked, refused)
     for ticket in tickets:
         if ticket.created:
             queue.enqueue(services().celery, ticket.scan_id, Lane.PUSH)
     return _answer(delivery_id, tickets, len(events), len(refused))
 
 
-def _answer(delivery_id: str | None, tickets: Sequence[scans.Ticket], events: int, refused: int) -> Response:
+def _as_told(event: PushEvent | UnreadableEvent, delivery: str) -> PushEvent | UnreadableEvent:
+    """An event with the id of its delivery, where it has none of its own."""
+    return replace(event, id=delivery) if isinstance(event, PushEvent) and not event.id else event
+
+
+def _answer(
+    delivery_id: str | None, tickets: Sequence[scans.Ticket], events: int, refused: int, status: int = 202
+) -> Response:
     answer = {"delivery": delivery_id, "scans": [ticket.scan_id for ticket in tickets], "events": events}
-    return Response(orjson.dumps(answer | {"refused": refused}), 202, mimetype="application/json")
+    return Response(orjson.dumps(answer | {"refused": refused}), status, mimetype="application/json")
 
 
 def _throttle() -> None:
@@ -95,8 +112,8 @@ def _throttle() -> None:
         services().throttle.take("webhook", source, WEBHOOK)
 
 
-def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> deliveries.Hook:
-    """The webhook whose secret the sender knows.
+def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> list[deliveries.Hook]:
+    """The webhooks whose secret the sender knows: one, or several that were given the same.
 
     Every one is tried, whichever fits: time tells nothing about which exist.
     """
@@ -109,10 +126,27 @@ def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> deliv
         if format_.authenticate(body, request.headers, path_token, secret, hook.header or format_.header)
     ]
     if not found:
-        if services().settings.rate_limits:
-            services().throttle.spend("bad-webhook", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
+        _spend()
         raise RefusedError("no webhook of this format has that secret", reason="bad_token")
-    return found[0]
+    return found
+
+
+def _verified(format_: WebhookFormat, body: bytes, known: Sequence[deliveries.Hook]) -> deliveries.Hook:
+    """The webhook whose sender's own signature holds too, for formats that have one."""
+    for hook in known:
+        if format_.verify_sender(body, request.headers, hook.sender, services().sender_keys):
+            return hook
+    _spend()
+    raise RefusedError(
+        "the secret is right, but the sender's signature does not hold",
+        reason="bad_token",
+        hint="is the webhook's sender the one that signs? see docs/webhooks.md",
+    )
+
+
+def _spend() -> None:
+    if services().settings.rate_limits:
+        services().throttle.spend("bad-webhook", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
 
 
 def _requests(
@@ -130,7 +164,9 @@ def _requests(
     asked: dict[str, ScanRequest] = {}
     refused: list[deliveries.RefusedEvent] = []
     for event in pushes:
-        key = event.identity if event.id else f"{event.identity}:{int(time.time() // _WINDOW_SECONDS)}"
+        # Without an id each telling is a push. It joins a scan that has not read the tag yet; a later scan reads what
+        # the tag names by then, and takes over the evidence about a digest that is known.
+        key = event.identity if event.id else f"{event.identity}:{secrets.token_hex(8)}"
         said = (event.host, event.repository, event.tag, event.digest, key)
         try:
             target = str(reference_of(hook.host, event))
@@ -177,13 +213,12 @@ def reference_of(host: str, event: PushEvent) -> Reference:
 
 def _record(
     hook: deliveries.Hook,
-    body: bytes,
+    key: str,
     events: int,
     asked: Sequence[tuple[str, ScanRequest]],
     refused: Sequence[deliveries.RefusedEvent],
 ) -> tuple[str, list[scans.Ticket]]:
     """Delivery, scans and links in one transaction. A delivery told again leads to the scans it led to."""
-    key = hashlib.sha256(body).hexdigest()
     outcome = use_cases.outcome(len(asked), len(refused))
 
     def record(session: Connection) -> tuple[str, list[scans.Ticket]]:

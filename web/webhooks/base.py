@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from werkzeug.datastructures import Headers
 
@@ -29,6 +29,11 @@ MANIFEST_TYPES = frozenset(
     }
 )
 MAX_EVENTS = 10_000  # that are looked at; a delivery of 1 MiB holds some 2,000 of a real registry's
+PING = "ping"  # the action of a sender's test
+DIGESTS = ("sha256:", "sha512:")
+# The document at an address that a format names, at most so many seconds old. Raises RemoteError; not retryable: there
+# is no such document.
+Fetch = Callable[[str, float], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,14 @@ class WebhookFormat(ABC):
     """``id`` is the last part of ``POST /webhooks/<id>``; ``media_types`` those accepted, empty for any.
 
     ``senders`` are the registries that send it and ``setup`` says where to configure it, both for the registries
-    page and ``docs/webhooks.md``. ``snippet`` is what to put there, with ``<url>``, ``<header>`` and ``<secret>`` to
-    be filled in; a format whose registry is configured by form fields has none.
+    page and ``docs/webhooks.md``. ``snippet`` is what to put there, with ``<url>`` (the address to call, the secret in
+    it where it belongs there), ``<header>``, ``<secret>`` (as the header carries it), ``<token>`` (the bare secret) and
+    ``<sender>`` to be filled in; empty: nothing can be copied.
+
+    ``authenticity``: where the sender puts the secret, or what it makes with it. ``header``: which carries it.
+    ``delivery_header``: the header in which the sender names a delivery, the id of events that have none.
+    ``sender_label``: what must be known of the sender beside the secret, empty for nothing; ``sender_pattern`` is what
+    it looks like, ``sender_example`` stands for it in the docs.
     """
 
     id: ClassVar[str]
@@ -95,12 +106,27 @@ class WebhookFormat(ABC):
     snippet: ClassVar[str] = ""
     media_types: ClassVar[tuple[str, ...]] = ("application/json",)
     header: ClassVar[str] = "Authorization"
+    authenticity: ClassVar[Literal["header", "path", "signature", "token"]] = "header"
+    delivery_header: ClassVar[str] = ""
+    sender_label: ClassVar[str] = ""
+    sender_pattern: ClassVar[str] = ""
+    sender_example: ClassVar[str] = ""
+    sender_required: ClassVar[bool] = False
     signs_body: ClassVar[bool] = True  # False: the secret is in the headers or the path, so no stranger's body is read
 
-    def configured(self, url: str, header: str, secret: str) -> str:
+    def address(self, url: str, secret: str) -> str:
+        """What the registry calls: ``url``, with the secret behind it where the sender can put it nowhere else."""
+        return f"{url}/{secret}" if self.authenticity == "path" else url
+
+    def configured(self, url: str, header: str, secret: str, sender: str = "") -> str:
         """The snippet for one webhook. ``secret`` is written after ``Bearer`` where the header is ``Authorization``."""
         value = f"Bearer {secret}" if header.lower() == "authorization" else secret
-        return self.snippet.replace("<url>", url).replace("<header>", header).replace("<secret>", value)
+        values = {"url": self.address(url, secret), "header": header, "secret": value, "token": secret}
+        values["sender"] = sender or self.sender_example
+        text = self.snippet
+        for name, one in values.items():
+            text = text.replace(f"<{name}>", one)
+        return text
 
     @abstractmethod
     def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
@@ -111,13 +137,76 @@ class WebhookFormat(ABC):
         ``header`` is the one configured for this webhook, or the format's own.
         """
 
+    def verify_sender(self, body: bytes, headers: Headers, sender: str, fetch: Fetch) -> bool:
+        """Whether the sender's own signature holds, for formats that have one beside the secret.
+
+        Asked only of a delivery whose secret was right: no stranger makes us fetch a key. ``sender`` is the one
+        configured for this webhook. Raises RemoteError where the keys cannot be had now: the sender tries again.
+        """
+        return True
+
     @abstractmethod
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """Every event of the delivery, in its order.
+        """Every event of the delivery, in its order; a test of the sender's has the action `PING`.
 
-        Raises UsageError for a body that is not this format at all: no JSON, or another envelope. An event that cannot be
-        read is an UnreadableEvent, also where it is the only one: a sender repeats what is refused.
+        Raises UsageError for a body that is not this format at all: no JSON, or another envelope. An event that cannot
+        be read is an UnreadableEvent, also where it is the only one: a sender repeats what is refused.
         """
+
+    def acknowledge(self, body: bytes, sender: str, fetch: Fetch) -> None:
+        """Do what the sender waits for before it sends anything else. Asked once a test or a confirmation was taken."""
+        return
+
+    def named_at(self, host: str, event: PushEvent) -> PushEvent:
+        """``event`` as the registry ``host`` names it: some give a repository another name at another host."""
+        return event
+
+
+class HeaderSecret(WebhookFormat):
+    """A format whose sender sends a fixed header: the secret is in it, or in the path where no header can be set."""
+
+    signs_body = False
+
+    def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
+        """See `WebhookFormat.authenticate`. Both places are always compared: time tells nothing about either."""
+        in_header = same_secret(bearer_or_plain(headers.get(header, "")), secret)
+        in_path = same_secret(path_token, secret)
+        return in_header or in_path
+
+
+class PathSecret(WebhookFormat):
+    """A format whose sender can authenticate itself in no way: the secret is in the address."""
+
+    header = ""
+    authenticity = "path"
+    signs_body = False
+
+    def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
+        """See `WebhookFormat.authenticate`."""
+        return same_secret(path_token, secret)
+
+
+class SignedBody(WebhookFormat):
+    """A format whose sender makes an HMAC of the raw body: hex digits in one of ``signature_headers``."""
+
+    authenticity = "signature"
+    signature_headers: ClassVar[tuple[str, ...]]
+    hash_name: ClassVar[str] = "sha256"
+
+    def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
+        """See `WebhookFormat.authenticate`. The secret itself is never accepted in place of what is made with it."""
+        made = hmac.new(secret.reveal().encode(), body, self.hash_name).hexdigest()
+        sent = [headers.get(name, "").removeprefix(f"{self.hash_name}=") for name in self.signature_headers]
+        found = [hmac.compare_digest(one.lower().encode("utf-8", "surrogateescape"), made.encode()) for one in sent]
+        return bool(secret) and any(found)
+
+
+_AUTHENTICITY = {
+    "header": "The secret is in a header.",
+    "path": "The sender can sign nothing and send no header: the secret is in the address.",
+    "signature": "The sender signs each body with the secret (HMAC).",
+    "token": "The sender signs a token whose audience is the secret.",
+}
 
 
 def format_list(formats: Iterable[WebhookFormat]) -> str:
@@ -129,7 +218,8 @@ def format_list(formats: Iterable[WebhookFormat]) -> str:
             f"### {form.title}",
             "",
             f"Format `{form.id}`, `POST /webhooks/{form.id}`, media types {media_types}."
-            + (f" Sent by {form.senders}." if form.senders else ""),
+            + (f" Sent by {form.senders}." if form.senders else "")
+            + f" {_AUTHENTICITY[form.authenticity]}",
             "",
             form.setup,
         ]
@@ -163,3 +253,57 @@ def text(value: Any, where: str, *, maximum: int = 1024) -> str:
     if not isinstance(value, str) or len(value) > maximum or not value.isprintable():
         raise UsageError(f"{where} is not a short text", reason="invalid")
     return value
+
+
+def envelope(body: bytes, *names: str) -> dict[str, Any]:
+    """The object that a delivery is, which has these members. Raises UsageError for another: not this format at all."""
+    document = load(body)
+    if not isinstance(document, dict) or any(name not in document for name in names):
+        raise UsageError("expected an object with " + " and ".join(names or ("members",)), reason="invalid")
+    return document
+
+
+def child(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """An object in an object. Absent is empty; anything else raises UsageError."""
+    value = document.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise UsageError(f"{name} is not an object", reason="invalid")
+    return value or {}
+
+
+def number(value: Any, where: str) -> str:
+    """A number or a text that names a moment, as text. Absent is empty."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
+        return str(value)
+    return text(value, where)
+
+
+def each(values: Iterable[Any], read: Callable[[Any], PushEvent]) -> list[PushEvent | UnreadableEvent]:
+    """Every event that ``read`` makes of the values, and those that cannot be read: none keeps another out."""
+    listed = list(values)
+    found: list[PushEvent | UnreadableEvent] = []
+    for value in listed[:MAX_EVENTS]:
+        try:
+            found.append(read(value))
+        except UsageError as error:
+            found.append(UnreadableEvent(str(error)))
+    if len(listed) > MAX_EVENTS:
+        found.append(UnreadableEvent(f"{len(listed) - MAX_EVENTS} events beyond the first {MAX_EVENTS}"))
+    return found
+
+
+def tag_and_digest(version: str) -> tuple[str, str]:
+    """What a version is: senders write the digest where a manifest has no tag."""
+    return ("", version) if version.startswith(DIGESTS) else (version, "")
+
+
+def split_image(value: str, where: str) -> tuple[str, str, str, str]:
+    """Host, repository, tag and digest of ``host/repository[:tag][@digest]``. The host is all before the first slash,
+    whatever it holds: ``registry.example@169.254.169.254`` must not become ``registry.example``. Raises UsageError."""
+    host, slash, rest = value.partition("/")
+    if not slash or not host or not rest:
+        raise UsageError(f"{where} is not host/repository", reason="invalid")
+    name, _, digest = rest.partition("@")
+    directory, slash, last = name.rpartition("/")
+    last, _, tag = last.partition(":")
+    return host, f"{directory}{slash}{last}", tag, digest

@@ -5,6 +5,7 @@ was typed.
 from __future__ import annotations
 
 import base64
+import html
 import re
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from tests.web.conftest import KEY
 from tests.web.pages.test_exemptions import Somebody
 from tests.web.people import person
 from tests.web.webhooks.test_receive import push, send
+from web.webhooks import formats
 
 HOST = "registry.example:5000"
 
@@ -122,6 +124,59 @@ def test_a_secret_is_shown_once_and_a_reload_makes_no_second_webhook(
     assert "notifications:" in first
     assert "dwh_" not in admin.see(place)
     assert len(hooks(database)) == 1
+
+
+@pytest.mark.parametrize("format_", list(formats()))
+def test_each_format_has_a_snippet_to_copy_and_waits_for_its_first_event(
+    admin: Somebody, place: str, format_: str
+) -> None:
+    form = formats()[format_]
+    answer = admin(place.replace("/edit", "/webhook"), format=format_, sender=form.sender_example)
+    assert answer.status_code == 303
+    seen = admin.see(place)
+    secret = secret_in(seen)
+    shown = re.search(r'id="snippet"[^>]*>(.*?)</pre>', seen, re.DOTALL)
+    assert shown is not None
+    address = f"http://localhost/webhooks/{format_}"
+    assert html.unescape(shown[1]) == form.configured(address, form.header, secret, form.sender_example)
+    assert form.address(address, secret) in shown[1]
+    assert secret in shown[1]
+    assert 'data-copy="snippet"' in seen
+    assert "Waiting for the first event…" in seen
+
+
+def test_waiting_turns_to_received(admin: Somebody, app: OpenAPI, place: str, database: Database) -> None:
+    admin(place.replace("/edit", "/webhook"), format="distribution")
+    secret = secret_in(admin.see(place))
+    (hook,) = hooks(database)
+    part = f"{place.replace('/edit', '')}/webhooks/{hook.id}/received"
+    assert "every 2s" in admin.see(part)
+    assert send(app, push(HOST), secret).status_code == 202
+    seen = admin.see(part)
+    assert "Received" in seen
+    assert re.search(r"just now|\d+ seconds? ago", seen)
+    assert "every 2s" not in seen
+    assert "Waiting" not in admin.see(place)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"format": "gar"}, "sender"),
+        ({"format": "gar", "sender": "not an address"}, "sender"),
+        ({"format": "ecr", "sender": "arn:aws:s3:eu-west-1:123456789012:x"}, "sender"),
+        ({"format": "harbor", "sender": "somebody@example.com"}, "sender"),
+        ({"format": "quay", "header": "X-Secret"}, "header"),
+        ({"format": "ghcr", "header": "X-Secret"}, "header"),
+    ],
+)
+def test_what_a_format_cannot_check_is_refused(
+    admin: Somebody, place: str, database: Database, given: dict[str, str], field: str
+) -> None:
+    answer = admin(place.replace("/edit", "/webhook"), **given)
+    assert answer.status_code == 422
+    assert re.search(rf'name="{field}"[^>]*aria-invalid="true"', answer.text)
+    assert hooks(database) == ()
 
 
 def test_the_secret_of_another_session_opens_nothing(admin: Somebody, app: OpenAPI, place: str) -> None:

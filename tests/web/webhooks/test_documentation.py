@@ -38,8 +38,11 @@ def test_the_command_line_offers_the_formats_that_there_are() -> None:
 def test_a_format_says_how_it_is_set_up(form: WebhookFormat) -> None:
     assert form.title
     assert form.setup.endswith(".")
+    assert form.snippet
     shown = form.configured("https://d.example/webhooks/x", form.header, "s3cret")
-    assert not form.snippet or ("https://d.example/webhooks/x" in shown and "s3cret" in shown)
+    assert "https://d.example/webhooks/x" in shown
+    assert "s3cret" in shown
+    assert form.sender_example in shown
     assert "<" not in shown.replace("<digest>", "")
 
 

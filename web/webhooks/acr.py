@@ -1,0 +1,27 @@
+"""Azure Container Registry: one Distribution event in a delivery, with headers that the operator chooses.
+
+https://learn.microsoft.com/azure/container-registry/container-registry-webhook-reference
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from web.webhooks._notifications import notification
+from web.webhooks.base import HeaderSecret, PushEvent, UnreadableEvent, each, envelope
+
+
+class Acr(HeaderSecret):
+    id = "acr"
+    title = "Azure Container Registry"
+    senders = "Azure Container Registry"
+    setup = "Create the webhook with the Azure command line. REGISTRY is the registry's name."
+    snippet = """\
+az acr webhook create --registry REGISTRY --name dockwarden --actions push \\
+  --uri "<url>" --headers "<header>=<secret>"
+az acr webhook ping --registry REGISTRY --name dockwarden
+"""
+
+    def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
+        """See `WebhookFormat.parse`. A ping has the action `ping` already."""
+        return each([envelope(body, "action")], notification)

@@ -1,0 +1,83 @@
+"""JFrog Artifactory: the docker events of a webhook, with the secret or an HMAC of the body in a header.
+
+https://jfrog.com/help/r/jfrog-platform-administration-documentation/webhooks. One header carries
+either: "use secret for payload signing" decides which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from werkzeug.datastructures import Headers
+
+from scanner.config import Secret
+from web.webhooks.base import (
+    PushEvent,
+    SignedBody,
+    UnreadableEvent,
+    child,
+    each,
+    envelope,
+    same_secret,
+    tag_and_digest,
+    text,
+)
+
+_HEADER = "X-JFrog-Event-Auth"
+
+
+class Jfrog(SignedBody):
+    id = "jfrog"
+    title = "JFrog Artifactory"
+    senders = "JFrog Artifactory"
+    setup = (
+        "Under Administration, General, Webhooks, add a webhook for the Docker event Tag was pushed with these values. "
+        "Payload signing proves that nobody changed the body on its way; without it the secret itself is sent."
+    )
+    snippet = """\
+URL: <url>
+Events: Docker, Tag was pushed
+Secret token: <token>
+Use secret for payload signing: on
+"""
+    header = _HEADER
+    signature_headers = (_HEADER,)
+
+    def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
+        """See `WebhookFormat.authenticate`."""
+        signed = super().authenticate(body, headers, path_token, secret, header)
+        plain = same_secret(headers.get(_HEADER, ""), secret)
+        return signed or plain
+
+    def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
+        """See `WebhookFormat.parse`."""
+        return each([envelope(body, "domain", "event_type")], _event)
+
+    def named_at(self, host: str, event: PushEvent) -> PushEvent:
+        """See `WebhookFormat.named_at`. Artifactory's sub-domain method: the repository's key is in the host's name."""
+        key, _, image = event.repository.partition("/")
+        if key and image and host.lower().startswith(f"{key.lower()}."):
+            _, _, parent = host.partition(".")
+            return replace(
+                event, host=host if event.host.lower() in ("", parent.lower()) else event.host, repository=image
+            )
+        return event
+
+
+def _event(document: dict[str, Any]) -> PushEvent:
+    """``sha256`` is that of the manifest's file: the digest without its algorithm."""
+    domain, action = text(document.get("domain"), "domain"), text(document.get("event_type"), "event_type")
+    if domain != "docker" or action != "pushed":
+        return PushEvent("", "", action=f"{domain} {action}")
+    data = child(document, "data")
+    origin = text(document.get("jpd_origin"), "jpd_origin").partition("://")[2]
+    tag, named = tag_and_digest(text(data.get("tag"), "tag"))
+    sha256 = text(data.get("sha256"), "sha256")
+    return PushEvent(
+        host=origin.partition("/")[0],
+        repository=f"{text(data.get('repo_key'), 'repo_key')}/{text(data.get('image_name'), 'image_name')}",
+        tag=tag,
+        digest=f"sha256:{sha256}" if sha256 else named,
+    )

@@ -1,0 +1,39 @@
+"""Quay: the tags that were pushed, without digests, ids or anything that authenticates the sender.
+
+Quay's ``notifications/notificationevent.py``. It disables a webhook after three deliveries that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scanner.errors import UsageError
+from web.webhooks.base import PathSecret, PushEvent, UnreadableEvent, each, envelope, split_image, text
+
+
+class Quay(PathSecret):
+    id = "quay"
+    title = "Quay"
+    senders = "quay.io, Red Hat Quay"
+    setup = (
+        "In the repository's settings, under Events and Notifications, create a notification for Push to Repository "
+        "with the method Webhook POST and this address. Leave the body template empty."
+    )
+    snippet = "Webhook URL: <url>\n"
+
+    def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
+        """See `WebhookFormat.parse`. Builds and scans are told in the same envelope, without tags that changed."""
+        document = envelope(body, "docker_url")
+        tags = document.get("updated_tags")
+        if tags is None:
+            return [PushEvent("", "", action="other")]
+        if not isinstance(tags, list | dict):  # old versions: an object, with the tags as its names
+            return [UnreadableEvent("updated_tags is not a list")]
+
+        def read(tag: object) -> PushEvent:
+            host, repository, _, _ = split_image(text(document["docker_url"], "docker_url"), "docker_url")
+            if not isinstance(tag, str):
+                raise UsageError("a tag is not a text", reason="invalid")
+            return PushEvent(host, repository, text(tag, "updated_tags"))
+
+        return each(tags, read)
