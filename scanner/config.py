@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
+import re
 import secrets
 import stat
 import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -52,6 +54,41 @@ class KeyRing(Secret):
         ring = super().__new__(cls, current.reveal())
         ring.previous = previous or Secret("")
         return ring
+
+
+_PERIOD = re.compile(r"([0-9]{1,9})\s*([smhdw])")
+_SECONDS = {"w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long something is kept after its end. ``seconds`` 0: for ever. Written as ``36h``, ``90d``, ``4w``, ``0`` or
+    ``never``."""
+
+    seconds: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Retention:
+        """Raises ValueError for what is no period, and for a number without a unit: what 90 means must not be
+        guessed."""
+        given = str(text).strip().lower()
+        if given in ("0", "never"):
+            return cls()
+        found = _PERIOD.fullmatch(given)
+        if found is None or not 0 < int(found[1]) * _SECONDS[found[2]] <= 100 * 366 * 86400:
+            raise ValueError(f"not a period: {given!r}")
+        return cls(int(found[1]) * _SECONDS[found[2]])
+
+    @property
+    def period(self) -> timedelta | None:
+        """None: for ever."""
+        return timedelta(seconds=self.seconds) if self.seconds else None
+
+    def __str__(self) -> str:
+        if not self.seconds:
+            return "never"
+        unit = next(unit for unit in "dhms" if self.seconds % _SECONDS[unit] == 0)
+        return f"{self.seconds // _SECONDS[unit]}{unit}"
 
 
 def keys_of(key: Secret) -> tuple[Secret, ...]:
@@ -143,6 +180,18 @@ class Settings:
     rematch_per_second: float = 20  # at most so many images are decided anew in a second after the advisories changed
     posture_max_age_hours: float = 24  # older, a registry is probed again
     blob_store_bytes: int = 20 << 30
+    # After how long each goes; ``never``: it is kept. What is in force, tagged or running is kept whatever these say.
+    retention_scans: Retention = Retention.parse("90d")
+    retention_deliveries: Retention = Retention.parse("90d")
+    retention_idempotency_keys: Retention = Retention.parse("30d")
+    retention_evidence: Retention = Retention.parse("180d")
+    retention_decisions: Retention = Retention.parse("400d")
+    retention_sessions: Retention = Retention.parse("30d")
+    retention_jobs: Retention = Retention.parse("90d")
+    retention_outbox: Retention = Retention.parse("30d")
+    retention_audit_log: Retention = Retention()
+    retention_advisories: Retention = Retention.parse("30d")
+    retention_blobs: Retention = Retention.parse("30d")
     ca_file: Path | None = None
     insecure_registries: tuple[str, ...] = ()
     registry_credentials: Path | None = None  # a docker config.json of the service's own
@@ -252,6 +301,8 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
             )
         if kind is not None and type(None) in get_args(kind):
             kind = next(arg for arg in get_args(kind) if arg is not type(None))
+        if kind is Retention:
+            return Retention.parse(raw)
         if kind is bool:
             if isinstance(raw, bool):
                 return raw
@@ -267,7 +318,8 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
             }[str(raw).lower()]
         return kind(raw)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{where}: not a valid value", hint=f"expected {getattr(kind, '__name__', kind)}") from error
+        expected = "a period such as 36h, 90d or 4w, or never" if kind is Retention else getattr(kind, "__name__", kind)
+        raise UsageError(f"{where}: not a valid value", hint=f"expected {expected}") from error
 
 
 def audit_key(settings: Settings) -> Secret:

@@ -157,6 +157,7 @@ class StoreCollector(Collector):
             with self._services.database.read() as session:
                 figures = scans.figures(session)
                 last = jobs.list_(session, [jobs.REMATCH], limit=1)
+                pruning = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
         except ScannerError:
             return
         running = GaugeMetricFamily("dockwarden_rematch_running", "1 while the fleet is matched with newer advisories.")
@@ -169,6 +170,7 @@ class StoreCollector(Collector):
         oldest = GaugeMetricFamily("dockwarden_oldest_queued_seconds", "Age of the scan that has been queued longest.")
         oldest.add_metric([], figures.oldest_queued_seconds)
         yield oldest
+        yield from _storage_gauges(pruning)
 
 
 def _advisory_gauges(services: Services) -> Iterable[GaugeMetricFamily]:
@@ -191,6 +193,23 @@ def _advisory_gauges(services: Services) -> Iterable[GaugeMetricFamily]:
         if line.source.checked:
             checked.add_metric(name, line.source.checked)
     yield from (age, failures, checked)
+
+
+def _storage_gauges(last: jobs.JobView | None) -> Iterable[GaugeMetricFamily]:
+    """What the last pruning measured and removed. To measure reads the whole database: it is not done at each
+    scrape."""
+    size = GaugeMetricFamily("dockwarden_table_bytes", "With its indexes, at the last pruning.", labels=["table"])
+    removed = GaugeMetricFamily("dockwarden_pruned_rows", "Rows that the last pruning removed.", labels=["table"])
+    ended = GaugeMetricFamily("dockwarden_pruned_timestamp_seconds", "When the last pruning ended; 0: it has not.")
+    well = GaugeMetricFamily("dockwarden_pruning_failed", "1 while the last pruning ended badly.")
+    if last is not None:
+        for table, _, bytes_ in last.parameters.get("sizes", ()):
+            size.add_metric([table], bytes_)
+        for table, rows in last.parameters.get("removed", {}).items():
+            removed.add_metric([table], rows)
+        ended.add_metric([], last.finished_at.timestamp() if last.finished_at else 0.0)
+        well.add_metric([], float(last.state in (ScanState.FAILED, ScanState.DEAD)))
+    yield from (size, removed, ended, well)
 
 
 @bp.get("/metrics")

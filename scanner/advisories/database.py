@@ -285,6 +285,33 @@ def _prune(directory: Path, live: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_former(settings: Settings, before: float, *, dry_run: bool = False) -> int:
+    """Remove generations that have not been in force since that moment (seconds since 1970). Returns the bytes freed,
+    or that would be.
+
+    What is in force never goes, and nothing does while an import runs: it may link to files of the former generation.
+    """
+    directory = settings.advisories_dir
+    live = directory / "current"
+    # A generation is a former one since the link was put in force that names another.
+    if not live.is_symlink() or live.lstat().st_mtime >= before:
+        return 0
+    freed = 0
+    try:
+        with only_one(directory):
+            kept = {file.stat().st_ino for file in live.resolve().rglob("*") if file.is_file()}
+            for path in directory.glob("generation-*"):
+                if path == live.resolve():
+                    continue
+                files = [file.stat() for file in path.rglob("*") if file.is_file()]
+                freed += sum(file.st_size for file in files if file.st_ino not in kept)
+                if not dry_run:
+                    shutil.rmtree(path, ignore_errors=True)
+    except ConflictError:
+        return 0
+    return freed
+
+
 @contextmanager
 def only_one(directory: Path, name: str = ".lock") -> Iterator[None]:
     """One at a time across the processes that share this directory; the lock ends with its process."""

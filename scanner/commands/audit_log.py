@@ -44,7 +44,8 @@ def verify(settings: Settings, file: Path | None) -> Exit:
         if noted
         else "none of them noted elsewhere yet: a cut end would not show"
     )
-    tell(f"the chain holds: {found.entries} entries, {elsewhere}")
+    pruned = f"; {found.pruned} older ones were pruned, and a signed checkpoint stands for them" if found.pruned else ""
+    tell(f"the chain holds: {found.entries} entries, {elsewhere}{pruned}")
     return Exit.OK
 
 

@@ -158,6 +158,22 @@ class BlobStore:
                     freed += size
             return freed
 
+    def remove_unused(self, before: float, *, dry_run: bool = False) -> int:
+        """Remove blobs that were last used before that moment (seconds since 1970). Returns the bytes freed, or that
+        would be."""
+        freed = 0
+        with self._lock(fcntl.LOCK_EX):
+            pinned = self._pinned()
+            for path in (*(self.directory / "sha256").iterdir(), *(self.directory / "sha512").iterdir()):
+                with contextlib.suppress(FileNotFoundError):
+                    found = path.stat()
+                    if found.st_mtime >= before or f"{path.parent.name}:{path.name}" in pinned:
+                        continue
+                    if not dry_run:
+                        path.unlink()
+                    freed += found.st_size
+        return freed
+
     def _pinned(self) -> set[str]:
         """Digests that a living process holds."""
         pinned: set[str] = set()

@@ -72,6 +72,8 @@ SENTENCES: Mapping[Action, str] = {
     Action.INVENTORY_REPORT: "reported {workloads} workloads of {object}",
     Action.INVENTORY_REMOVE: "removed {object} from the inventory",
     Action.ADMISSION_DENY: "denied {workload} in namespace {namespace}, asked for by {asked_by}: {reason}",
+    Action.RETENTION_REQUEST: "requested a pruning of what is older than it is kept",
+    Action.RETENTION_PRUNE: "pruned what is older than it is kept",
     Action.SECRETS_ROTATE: "moved {moved} stored secrets to the secret key",
     Action.SECRETS_FORGET: "forgot the former secret key",
 }

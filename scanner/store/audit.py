@@ -3,6 +3,9 @@
 Each entry is chained to the one before by a MAC whose key is not in the database (``Database.of``), so whoever may
 write all of it can still forge none of it. What was cut off the end shows by *anchors*: places of the chain, noted
 elsewhere from time to time.
+
+The oldest entries may be pruned. A *checkpoint* then says where the chain begins, and has a MAC of the same key: the
+entry after it must name its hash, so that an entry removed in any other way is missed.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from scanner.config import Secret
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import audit_log
-from scanner.store.session import AUDIT_KEY, alone, moment
+from scanner.store.schema import audit_checkpoint, audit_log
+from scanner.store.session import AUDIT_KEY, alone, moment, put
 
 _LOCK = 0x0D0C4A0D17
 _BATCH = 1000
@@ -54,14 +57,33 @@ class Anchor:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """That ``entries`` entries were pruned, the last of them ``seq``, written at ``until``: the chain goes on from its
+    ``hash``."""
+
+    seq: int
+    hash: str
+    entries: int
+    until: datetime
+    mac: str
+
+
+@dataclass(frozen=True)
 class Verified:
     """``broken``: the first entry that is not as it was written, or is not there; None: the chain holds over all
     ``entries``.
+
+    ``pruned``: how many older entries a checkpoint stands for.
     """
 
     entries: int
     broken: int | None = None
     why: str = ""
+    pruned: int = 0
+
+
+class BrokenChain(Exception):
+    """What would be pruned does not fit the chain. Pruning it would remove the proof."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +118,80 @@ def record(
 def verify(session: Connection, key: Secret | None = None, anchors: Iterable[Anchor] = ()) -> Verified:
     """Go over the whole chain, and compare it with what was noted of it elsewhere."""
     noted = {anchor.seq: anchor.hash for anchor in anchors}
-    previous, count, last = "", 0, 0
+    previous, count, last, pruned = "", 0, 0, 0
+    start = checkpoint(session)
+    if start is not None:
+        if not hmac.compare_digest(start.mac, _checkpoint_mac(start, key)):
+            return Verified(0, start.seq, "the checkpoint of the entries that were pruned is not one that we signed")
+        if noted.get(start.seq, start.hash) != start.hash:
+            return Verified(0, start.seq, "it is not the entry that was noted elsewhere")
+        previous, last, pruned = start.hash, start.seq, start.entries
+        noted = {seq: hash_ for seq, hash_ in noted.items() if seq > start.seq}
     for row in _rows(session):
-        values = {name: getattr(row, name) for name in ("at", "actor", "action", "object", "address", "detail")}
-        if row.previous != previous or not hmac.compare_digest(row.hash, _chain(previous, values, key)):
-            return Verified(count, int(row.id), "it does not fit the one before it")
+        if row.id <= (start.seq if start else 0) or not _fits(row, previous, key):
+            return Verified(count, int(row.id), "it does not fit the one before it", pruned)
         if noted.pop(row.id, row.hash) != row.hash:
-            return Verified(count, int(row.id), "it is not the entry that was noted elsewhere")
+            return Verified(count, int(row.id), "it is not the entry that was noted elsewhere", pruned)
         previous, count, last = row.hash, count + 1, int(row.id)
     if noted:
-        return Verified(count, last + 1, f"entries up to {max(noted)} were there once, and are not any more")
-    return Verified(count)
+        return Verified(count, last + 1, f"entries up to {max(noted)} were there once, and are not any more", pruned)
+    if start is not None and not count:  # the newest entry is never pruned
+        return Verified(0, last + 1, "the entries after the checkpoint were there once, and are not any more", pruned)
+    return Verified(count, pruned=pruned)
+
+
+def checkpoint(session: Connection) -> Checkpoint | None:
+    """Where the chain begins. None: at its first entry, nothing was pruned."""
+    names = ("seq", "hash", "entries", "until", "mac")
+    row = session.execute(sa.select(*(audit_checkpoint.c[name] for name in names))).first()
+    return Checkpoint(*row) if row else None
+
+
+def prunable(session: Connection, before: datetime) -> int:
+    """How many entries are older than that: what `prune` would remove in the end."""
+    newest = sa.select(sa.func.max(audit_log.c.id)).scalar_subquery()
+    first_kept = sa.select(sa.func.min(audit_log.c.id)).where(audit_log.c.at >= before).scalar_subquery()
+    old = sa.and_(audit_log.c.id < sa.func.coalesce(first_kept, newest), audit_log.c.id < newest)
+    return int(session.execute(sa.select(sa.func.count()).where(old)).scalar_one())
+
+
+def prune(session: Connection, before: datetime, limit: int) -> int:
+    """Remove the oldest entries, ``limit`` at most, and sign where the chain begins now; the newest entry always stays.
+
+    Raises BrokenChain where one of them is not as it was written: that must be looked into, not removed.
+    """
+    alone(session, _LOCK)
+    key: Secret | None = session.get_execution_options().get(AUDIT_KEY)
+    start = checkpoint(session)
+    if start is not None and not hmac.compare_digest(start.mac, _checkpoint_mac(start, key)):
+        raise BrokenChain("the checkpoint of the audit log is not one that we signed")
+    rows = session.execute(sa.select(*audit_log.c).order_by(audit_log.c.id).limit(limit + 1)).all()
+    previous, last, count = start.hash if start else "", None, 0
+    for row in rows[:-1]:
+        if row.at >= before:
+            break
+        if not _fits(row, previous, key):
+            raise BrokenChain(f"entry {row.id} of the audit log is not as it was written")
+        previous, last, count = row.hash, row, count + 1
+    if last is None:
+        return 0
+    unsigned = Checkpoint(int(last.id), last.hash, count + (start.entries if start else 0), last.at, "")
+    values = {
+        "id": 1,
+        "seq": unsigned.seq,
+        "hash": unsigned.hash,
+        "entries": unsigned.entries,
+        "until": unsigned.until,
+        "mac": _checkpoint_mac(unsigned, key),
+    }
+    put(session, audit_checkpoint, values, ("id",))  # first: the database lets nothing go that no checkpoint covers
+    session.execute(audit_log.delete().where(audit_log.c.id <= last.id))
+    return count
+
+
+def _fits(row: sa.Row[Any], previous: str, key: Secret | None) -> bool:
+    values = {name: getattr(row, name) for name in ("at", "actor", "action", "object", "address", "detail")}
+    return row.previous == previous and hmac.compare_digest(row.hash, _chain(previous, values, key))
 
 
 def anchor(session: Connection, key: Secret) -> Anchor | None:
@@ -191,3 +276,9 @@ def _chain(previous: str, values: Mapping[str, Any], key: Secret | None) -> str:
 
 def _anchor_mac(seq: int, hash_: str, at: str, key: Secret) -> str:
     return hmac.new(key.reveal().encode(), f"anchor|{seq}|{hash_}|{at}".encode(), "sha256").hexdigest()
+
+
+def _checkpoint_mac(found: Checkpoint, key: Secret | None) -> str:
+    until = found.until.isoformat(timespec="microseconds")
+    data = f"checkpoint|{found.seq}|{found.hash}|{found.entries}|{until}".encode()
+    return hmac.new(key.reveal().encode(), data, "sha256").hexdigest() if key else hashlib.sha256(data).hexdigest()

@@ -26,7 +26,7 @@ from scanner.model.finding import Component, Failed, Incomplete, Severity, Trust
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport, ScanRequest
-from scanner.store import bases, inventory, matches, scans
+from scanner.store import bases, inventory, matches, retention, scans
 from scanner.store.schema import (
     Words,
     component,
@@ -84,6 +84,7 @@ def record(
     Raises LeaseLost when the scan is another worker's by now; the transaction must then be rolled back.
     """
     project = held.request.project
+    retention.recording(session)
     whole = found.answers(held.request.platform)
     decides = whole and _engine_decides(session, found, engine)
     _hold(session, found.digest, found.repository)
@@ -203,6 +204,7 @@ class Named:
 
 def named(session: Connection, listing_id: int) -> Named | None:
     """The name with this number, held until the transaction ends: whoever scans it again meanwhile waits."""
+    retention.recording(session)  # before the row: who prunes takes them in this order
     columns = (
         listing.c.id,
         listing.c.project,

@@ -220,8 +220,8 @@ def answer(
     Returns the numbers of those about which it is another answer than before; of the others nothing is written but
     on what it rests.
     """
-    prints = {n: None if items is None else fingerprint(items, on.rungs) for n, items in answers.items()}
-    former = _fingerprints(session, answers)
+    former = _fingerprints(session, answers)  # without those that were pruned while the engine was asked
+    prints = {n: None if i is None else fingerprint(i, on.rungs) for n, i in answers.items() if n in former}
     new = sorted(n for n, found in prints.items() if found is None or found != former[n])
     rows = [{"n": n, "matched": prints[n], "matches": _packed(answers[n] or ()), "basis": on.id} for n in new]
     if rows:

@@ -169,6 +169,18 @@ audit_log = sa.Table(
     sa.Column("previous", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
 )
+# Where the chain begins after its oldest entries were pruned: one row at most, with a MAC of its own. See
+# ``scanner.store.audit``.
+audit_checkpoint = sa.Table(
+    "audit_checkpoint",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),  # the last entry that was pruned
+    sa.Column("hash", sa.String(64), nullable=False),  # of that entry
+    sa.Column("entries", sa.BigInteger, nullable=False),  # that were pruned, all in all
+    sa.Column("until", Moment, nullable=False),  # when that entry was written
+    sa.Column("mac", sa.String(64), nullable=False),
+)
 
 # Registries, webhooks, what they sent
 
@@ -220,6 +232,7 @@ delivery_scan = sa.Table(
     metadata,
     sa.Column("delivery_id", sa.String(36), sa.ForeignKey("delivery.id"), primary_key=True),
     sa.Column("scan_id", sa.String(36), sa.ForeignKey("scan.id"), primary_key=True),
+    sa.Index("ix_delivery_scan_scan_id", "scan_id"),
 )
 
 # What a registry's examination found, newest by ``created_epoch``; also the queue of those that are asked for.
@@ -335,6 +348,7 @@ scan = sa.Table(
     sa.Index("ix_scan_created", "created_epoch", "id"),
     sa.Index("ix_scan_digest", "digest"),
     sa.Index("ix_scan_report", "report_id"),
+    sa.Index("ix_scan_merged_into", "merged_into"),
     sa.Index(
         "ux_scan_request_key",
         "request_key",
@@ -374,6 +388,7 @@ idempotency = sa.Table(
     sa.Column("key", sa.String(250), primary_key=True),
     sa.Column("scan_id", sa.String(36), nullable=False),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Index("ix_idempotency_scan_id", "scan_id"),
 )
 worker = sa.Table(
     "worker",
@@ -453,6 +468,7 @@ listing = sa.Table(
     sa.UniqueConstraint("project", "repository", "tag", "digest"),
     sa.Index("ix_listing_scanned", "scanned_epoch", "id"),
     sa.Index("ix_listing_digest", "digest"),
+    sa.Index("ix_listing_report_id", "report_id"),
     sa.Index("ix_listing_verdict", "verdict", "scanned_epoch", "id"),
 )
 tag_move = sa.Table(
@@ -521,6 +537,7 @@ finding = sa.Table(
     ),
     sa.Column("fixable", sa.Boolean, nullable=False),
     sa.Index("ix_finding_vulnerability", "vulnerability_id", "image_id"),
+    sa.Index("ix_finding_component", "component_id", "vulnerability_id"),
 )
 first_seen = sa.Table(
     "first_seen",
@@ -530,6 +547,8 @@ first_seen = sa.Table(
     sa.Column("vulnerability_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("at", Moment, nullable=False),
     sa.Index("ix_first_seen_at", "at"),
+    sa.Index("ix_first_seen_component", "component_id"),
+    sa.Index("ix_first_seen_vulnerability", "vulnerability_id"),
 )
 # How each day ended: see ``scanner.store.trend``.
 trend = sa.Table(
@@ -581,6 +600,7 @@ decision = sa.Table(
     sa.Column("decided_at", Moment, nullable=False),
     sa.Column("document", sa.Text, nullable=False),
     sa.Index("ix_decision_digest", "digest", "id"),
+    sa.Index("ix_decision_scan_id", "scan_id"),
 )
 # The decision in force, one row for (digest, repository, environment): the gate's single lookup.
 verdict = sa.Table(
@@ -597,6 +617,8 @@ verdict = sa.Table(
     sa.Column("document", sa.Text, nullable=False),
     sa.Column("valid_until", sa.Float),
     sa.Index("ix_verdict_valid_until", "valid_until"),
+    sa.Index("ix_verdict_decision_id", "decision_id"),
+    sa.Index("ix_verdict_report_id", "report_id"),
 )
 
 # What was asked of the admission webhook. For people to look at; kept for a month.

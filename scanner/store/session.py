@@ -316,6 +316,13 @@ def alone(connection: Connection, key: int) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
 
+def beside(connection: Connection, key: int) -> None:
+    """Wait while another transaction has ``key`` alone, and let none have it until this one ends. Many may be beside
+    one another."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(key)))
+
+
 def put(connection: Connection, table: sa.Table, values: Mapping[str, Any], key: Sequence[str]) -> None:
     """Insert a row, or replace what the row of the same key says. One statement: a reader never finds neither."""
     kind = sqlite if connection.dialect.name == "sqlite" else postgresql

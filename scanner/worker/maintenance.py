@@ -22,14 +22,16 @@ from scanner.advisories import feeds, sources
 from scanner.config import Settings
 from scanner.engines.base import Engine, MatchJob, MatchReport
 from scanner.errors import EngineError, ScannerError
+from scanner.model.actor import SERVICE
 from scanner.model.finding import Incomplete, Matched, Vulnerability
 from scanner.model.matching import Basis, Package, rebuilt
 from scanner.model.scan import Lane, Progress, ScanReport, ScanRequest, ScanState, Stage
 from scanner.registry.work_directories import work_directory
-from scanner.services import decisions
+from scanner.services import decisions, retention
 from scanner.store import images, jobs, matches, revocations, scans
+from scanner.store.retention import recording
 from scanner.store.session import Database, moment
-from scanner.worker import clair_notifications
+from scanner.worker import clair_notifications, storage
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,9 @@ class Upkeep:
 
 def run(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
     """Bring a claimed job to its recorded end. Raises ScannerError, or LeaseLost when it is another worker's by now."""
+    if job.kind == jobs.RETENTION:
+        prune(job, upkeep, report)
+        return
     if job.kind == jobs.CLAIR:
         clair_notifications.run(job, upkeep.settings, upkeep.database, report)
         return
@@ -80,7 +85,19 @@ def plan(upkeep: Upkeep) -> Mapping[str, Collection[str] | None]:
     for engine in catalog.engines().values():
         if engine.looks_up:
             rematches |= _plan_rematch(upkeep, engine)
+    _plan_pruning(upkeep)
+    can[jobs.RETENTION] = (upkeep.place, jobs.ANYWHERE)
     return can
+
+
+def _plan_pruning(upkeep: Upkeep) -> None:
+    """Each night once the database, and on each machine its files."""
+    keys: dict[str, dict[str, object]] = {jobs.ANYWHERE: {}, upkeep.place: {"files": True}}
+    with upkeep.database.read() as session:
+        due = [key for key in keys if retention.is_due(session, key)]
+    for key in due:
+        with upkeep.database.session() as session:
+            jobs.request(session, jobs.RETENTION, key, "schedule", keys[key])
 
 
 def _plan_rematch(upkeep: Upkeep, engine: Engine) -> set[str]:
@@ -199,6 +216,22 @@ def check_invariants(database: Database, worker: str, every: timedelta = _NIGHTL
     return True
 
 
+# Removing what is older than it is kept
+
+
+def prune(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
+    """The database's rows, or this machine's files: see `services.retention` and `worker.storage`."""
+    if not job.parameters.get("files"):
+        removed = retention.Pruning(upkeep.settings, upkeep.database, job, SERVICE, report).run()
+        if removed:
+            log.info("pruned %d rows: %s", sum(removed.values()), removed)
+        return
+    freed = storage.prune_files(upkeep.settings)
+    with upkeep.database.session() as session:
+        jobs.keep(session, job, {**job.parameters, "freed": dict(freed)})
+        jobs.finish(session, job, f"{sum(freed.values())} bytes of files removed")
+
+
 # Matching the fleet
 
 
@@ -243,6 +276,7 @@ def _link(job: jobs.Job, upkeep: Upkeep, on: Basis, report: Report) -> int:
 
         def link(session: Connection, last: int = last) -> list[tuple[int, str]]:
             jobs.check(session, job)
+            recording(session)
             late = matches.unlinked(session, _LINKED_AT_ONCE, after=last)
             for listing_id, report_id in late:
                 matches.link(session, listing_id, images.evidence(session, report_id), on.rungs)

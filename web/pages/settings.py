@@ -14,6 +14,7 @@ from scanner.errors import NotFoundError, ScannerError
 from scanner.model.access import CONFINED, ROLES, SCOPES
 from scanner.services import accounts as account_use_cases
 from scanner.services import projects as project_use_cases
+from scanner.services import retention
 from scanner.services import tokens as token_use_cases
 from scanner.store import accounts, projects, scans
 from web.auth import everywhere, permission, principal
@@ -53,6 +54,32 @@ def index() -> str:
     }
     readiness = current_app.extensions["readiness"].checks(services())
     return page("settings.html", section="server", facts=facts, readiness=readiness, figures=figures)
+
+
+@bp.get("/settings/storage")
+@permission("manage")
+def storage() -> str:
+    """What is kept for how long, what takes how much room, and what the last pruning removed."""
+    everywhere()
+    settings = services().settings
+    with services().database.read() as session:
+        found = retention.storage(session, settings)
+    return page(
+        "settings_storage.html",
+        section="storage",
+        found=found,
+        kept=retention.kept(settings),
+        label_of=retention.label_of,
+    )
+
+
+@bp.post("/settings/storage/prune")
+@permission("manage")
+def prune() -> Response:
+    """Ask for a pruning, which a worker does."""
+    with services().database.session() as session:
+        retention.request(session, principal())
+    return redirect(url_for("settings_page.storage"), 303)  # type: ignore[return-value]
 
 
 @bp.get("/settings/people")

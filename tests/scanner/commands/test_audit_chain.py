@@ -38,6 +38,7 @@ WRITES = [
     ("secrets", "rotate"),
     ("secrets", "forget"),
     ("db", "upgrade"),
+    ("db", "prune"),
 ]
 
 

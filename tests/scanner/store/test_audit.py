@@ -17,8 +17,8 @@ from scanner.errors import UsageError
 from scanner.model.audit import Action
 from scanner.services import audit_anchors
 from scanner.store import audit
-from scanner.store.schema import audit_log
-from scanner.store.session import Database
+from scanner.store.schema import audit_checkpoint, audit_log
+from scanner.store.session import Database, moment
 from tests.actors import person
 from tests.scanner.store.together import together, transact
 
@@ -224,3 +224,97 @@ def test_an_export_can_be_verified_elsewhere(
         assert line["previous"] == before["hash"]
         assert line["detail"] == {"before": line["id"] - 1}
     assert verified(database) == audit.Verified(5)
+
+
+# Pruned
+
+
+def pruned(database: Database, limit: int = 100, key: Secret = KEY) -> int:
+    """Everything that is there is old enough."""
+    with Database(database.engine.url.render_as_string(hide_password=False), key).session() as session:
+        return audit.prune(session, moment(session) + timedelta(days=1), limit)
+
+
+@pytest.mark.usefixtures("written")
+def test_a_pruned_log_verifies_and_goes_on(database: Database) -> None:
+    assert pruned(database, 3) == 3
+    assert verified(database) == audit.Verified(2, pruned=3)
+    with database.session() as session:
+        audit.record(session, ALICE, Action.SCAN_REQUEST, "after")
+    assert pruned(database) == 2, "the newest stays: the next is chained to it"
+    assert verified(database) == audit.Verified(1, pruned=5)
+    assert pruned(database) == 0
+
+
+@pytest.mark.usefixtures("written")
+def test_only_what_is_old_enough_goes(database: Database) -> None:
+    with database.session() as session:
+        before = moment(session) - timedelta(hours=1)
+        assert audit.prunable(session, before) == 0
+        assert audit.prune(session, before, 100) == 0
+        assert audit.prunable(session, moment(session) + timedelta(days=1)) == 4
+    assert verified(database) == audit.Verified(5)
+
+
+@pytest.mark.usefixtures("written")
+def test_anchors_of_pruned_entries_still_hold(database: Database, settings: Settings) -> None:
+    audit_anchors.note(settings, database)
+    with database.session() as session:
+        audit.record(session, ALICE, Action.SCAN_REQUEST, "after")
+    noted = audit_anchors.read(settings)
+    for _ in range(2):
+        pruned(database, 4)
+        assert verified(database, noted=noted).broken is None
+    wrong = (replace(noted[0], hash="0" * 64),)
+    assert verified(database, noted=wrong).broken == 5
+
+
+@pytest.mark.usefixtures("written")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM audit_log WHERE id = 4",
+        "DELETE FROM audit_log WHERE id = 5",
+        "DELETE FROM audit_log WHERE id > 3",
+        "DELETE FROM audit_checkpoint",
+        "UPDATE audit_checkpoint SET entries = 2",
+        "UPDATE audit_checkpoint SET seq = 4, hash = (SELECT hash FROM audit_log WHERE id = 4)",
+    ],
+)
+def test_what_is_removed_by_hand_after_a_pruning_shows(
+    database: Database, superuser: Callable[..., None], settings: Settings, statement: str
+) -> None:
+    audit_anchors.note(settings, database)
+    assert pruned(database, 3) == 3
+    superuser(statement)
+    assert verified(database, noted=audit_anchors.read(settings)).broken is not None
+
+
+@pytest.mark.usefixtures("written")
+def test_a_checkpoint_of_ones_own_covers_nothing(database: Database) -> None:
+    """The database lets entries go that a checkpoint covers; that it is signed shows in the verification."""
+    with database.session() as session:
+        values = {"id": 1, "seq": 2, "entries": 2, "until": moment(session), "mac": "0" * 64}
+        last = session.execute(sa.select(audit_log.c.hash).where(audit_log.c.id == 2)).scalar_one()
+        session.execute(audit_checkpoint.insert().values(**values, hash=last))
+        session.execute(audit_log.delete().where(audit_log.c.id <= 2))
+    assert "not one that we signed" in verified(database).why
+    with pytest.raises(audit.BrokenChain):
+        pruned(database)
+
+
+@pytest.mark.usefixtures("written")
+def test_a_log_that_was_changed_is_not_pruned(database: Database, superuser: Callable[..., None]) -> None:
+    """It would remove the proof."""
+    superuser("UPDATE audit_log SET actor = 'x' WHERE id = 2")
+    with pytest.raises(audit.BrokenChain, match="entry 2"):
+        pruned(database)
+    assert verified(database).broken == 2
+
+
+@pytest.mark.usefixtures("written")
+def test_the_checkpoint_is_of_the_key(database: Database) -> None:
+    with pytest.raises(audit.BrokenChain):
+        pruned(database, key=OTHER)
+    pruned(database, 3)
+    assert verified(database, OTHER).broken == 3

@@ -8,7 +8,10 @@ from collections.abc import Callable
 import pytest
 from flask_openapi3.openapi import OpenAPI
 
-from scanner.store import accounts, audit, projects
+from scanner.config import Settings
+from scanner.model.actor import SERVICE
+from scanner.services import retention
+from scanner.store import accounts, audit, jobs, projects
 from scanner.store.session import Database
 from tests.web.pages.test_exemptions import Somebody
 from tests.web.pages.test_policies import Form
@@ -26,6 +29,30 @@ def test_the_server_as_it_runs(admin: Somebody) -> None:
     assert "SQLite" in seen
     assert "Database" in seen
     assert "secret" not in seen.lower()
+
+
+def test_storage_is_shown_and_a_pruning_requested_once(admin: Somebody, database: Database) -> None:
+    seen = admin.see("/settings/storage")
+    assert "Nothing was pruned yet" in seen
+    assert "DOCKWARDEN_RETENTION_SCANS" in seen
+    for _ in range(2):
+        assert admin("/settings/storage/prune").status_code == 303
+    with database.read() as session:
+        (asked,) = jobs.list_(session, [jobs.RETENTION])
+        requested = audit.list_(session, audit.Filter(action="retention.request")).items
+    assert asked.requested_by == "ada"
+    assert len(requested) == 2
+    assert "not yet: queued" in admin.see("/settings/storage")
+    with database.session() as session:
+        held = jobs.claim(session, "w", {jobs.RETENTION: None}, 60)
+    assert held
+    retention.Pruning(services_of(admin), database, held, SERVICE, rest=lambda seconds: None).run()
+    assert "0 rows removed" in admin.see("/settings/storage")
+
+
+def services_of(somebody: Somebody) -> Settings:
+    found: Settings = somebody.client.application.extensions["dockwarden"].settings
+    return found
 
 
 def test_people_come_change_and_are_kept_out(admin: Somebody, app: OpenAPI, database: Database) -> None:

@@ -1,0 +1,293 @@
+"""Retention: what goes when its time is over, in small transactions with pauses between them, so that nobody waits for
+it.
+
+A pruning is a job under a lease. What each batch removed is added up in the job's own row, in the same transaction: a
+pruning that is killed is gone on with by another worker, and its entry in the audit log says what all of them removed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy.engine import Connection
+
+from scanner.config import PREFIX, Retention, Settings
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
+from scanner.model.scan import Progress, ScanState, Stage
+from scanner.store import audit, jobs
+from scanner.store import retention as store
+from scanner.store.session import Database, moment
+
+EVERY = timedelta(hours=24)
+_FIRST, _SMALLEST, _LARGEST = 50, 5, 1000  # rows in a transaction
+_LONG, _SHORT = 0.2, 0.05  # seconds that a transaction may take before the next is made smaller, or larger
+_PAUSE = 0.05  # at the least, after each
+_LOOK = 5000  # keys that are looked for at once
+_BUSY_PAUSE = 0.1
+_AUDIT_LOG = "audit_log"
+# The tables of the kinds of `store.KINDS` have their labels there.
+_LABELS = {
+    "delivery_scan": "Links of deliveries to scans",
+    "listing_package": "Links of images to packages",
+    "rests_on": "What evidence rests on",
+    "finding": "Findings of those images",
+    "image_component": "Packages of those images",
+    "scan_attempt": "Attempts of scans",
+    "scan_told": "Failures that the gate has told",
+    _AUDIT_LOG: "Audit log",
+}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One setting: how long what it names is kept."""
+
+    name: str
+    kept: Retention
+
+    @property
+    def variable(self) -> str:
+        return f"{PREFIX}RETENTION_{self.name.upper()}"
+
+    @property
+    def label(self) -> str:
+        return self.name.replace("_", " ").capitalize()
+
+
+@dataclass(frozen=True)
+class Line:
+    """Rows of one table that would go. ``bytes`` is what as many rows of it take on average."""
+
+    table: str
+    label: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pruning of the database. ``removed`` by table, so far."""
+
+    id: str
+    state: ScanState
+    requested_by: str
+    started_at: datetime
+    finished_at: datetime | None
+    removed: Mapping[str, int]
+    message: str
+
+    @property
+    def rows(self) -> int:
+        return sum(self.removed.values())
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What takes how much room. ``measured_at``: when the tables were. ``directories`` are this machine's, by name."""
+
+    total: int
+    tables: tuple[store.Size, ...]
+    measured_at: datetime | None
+    directories: Mapping[str, int]
+    last: Run | None
+
+
+def kept(settings: Settings) -> tuple[Kept, ...]:
+    """Every setting of retention."""
+    names = [item.name for item in fields(Settings) if item.name.startswith("retention_")]
+    return tuple(Kept(name.removeprefix("retention_"), getattr(settings, name)) for name in names)
+
+
+def cutoffs(settings: Settings, now: datetime) -> store.Cutoffs:
+    """The moments before which things go, at ``now``."""
+    known = {item.name for item in fields(store.Cutoffs)}
+    periods = {item.name: item.kept.period for item in kept(settings) if item.name in known}
+    return store.Cutoffs(**{name: now - period for name, period in periods.items() if period is not None})
+
+
+def label_of(table: str) -> str:
+    """What the rows of a table are, for people."""
+    return _LABELS.get(table) or next((k.label for k in store.KINDS if k.table.name == table), table.replace("_", " "))
+
+
+def plan(session: Connection, settings: Settings, now: datetime | None = None) -> tuple[Line, ...]:
+    """What a pruning would remove, the largest first."""
+    at = cutoffs(settings, now or moment(session))
+    going = store.plan(session, at)
+    if at.audit_log is not None and (entries := audit.prunable(session, at.audit_log)):
+        going[_AUDIT_LOG] = entries
+    per_row = {size.table: size.bytes / size.rows for size in store.sizes(session) if size.rows}
+    lines = [Line(name, label_of(name), rows, round(rows * per_row.get(name, 0))) for name, rows in going.items()]
+    return tuple(sorted(lines, key=lambda line: (-line.bytes, line.table)))
+
+
+def request(session: Connection, actor: Actor) -> jobs.JobView:
+    """Ask a worker for a pruning, or join the one that has not ended. Raises RefusedError."""
+    actor.require_every_project()
+    job = jobs.get(session, jobs.request(session, jobs.RETENTION, jobs.ANYWHERE, actor.name))
+    audit.record(session, actor, Action.RETENTION_REQUEST, job.id)
+    return job
+
+
+def is_due(session: Connection, key: str) -> bool:
+    """Whether the nightly pruning's time has come. ``key``: `jobs.ANYWHERE` for the database, or a machine's for its
+    files."""
+    last = jobs.last(session, jobs.RETENTION, key)
+    return last is None or (last.state.terminal and moment(session) - last.created_at >= EVERY)
+
+
+@dataclass
+class Pruning:
+    """One run: the job that holds it, and the clock that it goes by. ``rest`` pauses between transactions."""
+
+    settings: Settings
+    database: Database
+    job: jobs.Job
+    actor: Actor
+    report: Callable[[Progress], None] = lambda progress: None
+    now: datetime | None = None
+    rest: Callable[[float], object] = time.sleep
+
+    def __post_init__(self) -> None:
+        self._removed: dict[str, int] = dict(self.job.parameters.get("removed", {}))
+        self._size = _FIRST
+
+    def run(self) -> Mapping[str, int]:
+        """Remove what goes and end the job. Returns how many rows, by table. Raises LeaseLost, ScannerError."""
+        with self.database.read() as session:
+            at = cutoffs(self.settings, self.now or moment(session))
+        for kind in store.KINDS:
+            if kind.is_on(at):
+                self._prune(kind, at)
+        broken = self._prune_audit_log(at)
+        with self.database.read() as session:
+            sizes = [[size.table, size.rows, size.bytes] for size in store.sizes(session)]
+        self.database.transact(lambda session: self._end(session, sizes, broken))
+        return self._removed
+
+    def _prune(self, kind: store.Kind, at: store.Cutoffs) -> None:
+        after: tuple[object, ...] | None = None
+        while True:
+            self.report(Progress(Stage.RECORD, f"pruning: {kind.label.lower()}", sum(self._removed.values()), 0))
+            with self.database.read() as session:
+                keys = store.candidates(session, kind, at, after=after, limit=_LOOK)
+            found = list(keys)
+            while found:
+                part, found = found[: self._size], found[self._size :]
+                self._batch(lambda session, part=part: store.remove(session, kind, at, part))  # type: ignore[misc]
+            if len(keys) < _LOOK:
+                return
+            after = keys[-1]
+
+    def _batch(self, work: Callable[[Connection], store.Batch]) -> int:
+        """One transaction and a pause as long as it took: at least half of the time the database is everybody
+        else's."""
+        while True:
+            began = time.monotonic()
+            total = dict[str, int]()
+
+            def write(session: Connection, total: dict[str, int] = total) -> store.Batch:
+                done = work(session)
+                total.clear()
+                total |= {
+                    table: self._removed.get(table, 0) + done.rows.get(table, 0)
+                    for table in {*self._removed, *done.rows}
+                }
+                jobs.keep(session, self.job, {**self.job.parameters, "removed": total})
+                return done
+
+            done = self.database.transact(write)
+            if done.busy:
+                self.rest(_BUSY_PAUSE)
+                continue
+            self._removed = total
+            took = time.monotonic() - began
+            if took > _LONG:
+                self._size = max(_SMALLEST, self._size // 2)
+            elif took < _SHORT:
+                self._size = min(_LARGEST, self._size * 2)
+            self.rest(max(_PAUSE, took))
+            return sum(done.rows.values())
+
+    def _prune_audit_log(self, at: store.Cutoffs) -> str:
+        """Returns why the log was left as it is; empty: it is well."""
+        before = at.audit_log
+        if before is None:
+            return ""
+        try:
+            while self._batch(lambda session: store.Batch(_counted(audit.prune(session, before, self._size)))):
+                self.report(Progress(Stage.RECORD, "pruning: audit log", sum(self._removed.values()), 0))
+        except audit.BrokenChain as error:
+            return str(error)
+        return ""
+
+    def _end(self, session: Connection, sizes: object, broken: str) -> None:
+        measured = datetime.now(UTC).isoformat(timespec="seconds")
+        jobs.keep(session, self.job, {"removed": self._removed, "sizes": sizes, "measured_at": measured})
+        if self._removed:
+            audit.record(session, self.actor, Action.RETENTION_PRUNE, self.job.id, detail={"removed": self._removed})
+        if broken:
+            jobs.fail(session, self.job, "audit_log_broken", f"{broken}: dockwarden audit-log verify")
+            return
+        jobs.finish(session, self.job, f"{sum(self._removed.values())} rows removed")
+
+
+def _counted(entries: int) -> dict[str, int]:
+    return {_AUDIT_LOG: entries} if entries else {}
+
+
+def last_run(session: Connection) -> Run | None:
+    """The newest pruning of the database; None: there was none."""
+    found = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
+    return run_of(found) if found else None
+
+
+def run_of(job: jobs.JobView) -> Run:
+    removed = {str(name): int(rows) for name, rows in dict(job.parameters.get("removed", {})).items()}
+    return Run(
+        job.id,
+        job.state,
+        job.requested_by,
+        job.started_at or job.created_at,
+        job.finished_at,
+        removed,
+        job.message,
+    )
+
+
+def storage(session: Connection, settings: Settings) -> Storage:
+    """What takes how much room. Tables as the last pruning measured them: to measure reads a whole SQLite file."""
+    found = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
+    sizes = found.parameters.get("sizes") if found else None
+    if found is None or sizes is None:
+        tables, measured = store.sizes(session), None
+    else:
+        tables = tuple(store.Size(str(table), int(rows), int(size)) for table, rows, size in sizes)
+        measured = datetime.fromisoformat(found.parameters["measured_at"])
+    places = {
+        "Advisories": settings.advisories_dir,
+        "Layers": settings.blobs_dir,
+        "Work directories": settings.work_dir,
+    }
+    directories = {name: sum(_files(place)) for name, place in places.items() if place.is_dir()}
+    return Storage(store.total(session), tables, measured, directories, run_of(found) if found else None)
+
+
+def _files(directory: Path) -> Iterator[int]:
+    """Bytes of each file; what goes away meanwhile, or cannot be read, counts nothing."""
+    seen = set[int]()
+    for place, _, names in os.walk(directory):
+        for name in names:
+            try:
+                found = (Path(place) / name).lstat()
+            except OSError:
+                continue
+            if found.st_ino not in seen:  # a layout is hard links to blobs
+                seen.add(found.st_ino)
+                yield found.st_blocks * 512

@@ -1,0 +1,507 @@
+"""What goes when its time is over, kind by kind, and what stays whatever its age: the predicates, and deleting some
+rows at a time.
+
+Each `Kind` is a table with a condition. The conditions are about what rows rest on one another, so the order of
+`KINDS` matters: what uses something comes before what is used. `plan` says in advance what `remove` would delete in
+the end; both use the same conditions.
+
+An image is kept while anything names it. What names images is `IN_USE`: a store that learns of images in another way
+adds its own there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from scanner.model.scan import ScanState
+from scanner.store.leases import locked
+from scanner.store.schema import (
+    basis,
+    component,
+    decision,
+    delivery,
+    delivery_scan,
+    finding,
+    first_seen,
+    idempotency,
+    image,
+    image_component,
+    image_stack,
+    job,
+    listing,
+    listing_package,
+    metadata,
+    outbox,
+    package,
+    registry_check,
+    report,
+    rests_on,
+    running_workload,
+    scan,
+    scan_attempt,
+    scan_told,
+    tag_move,
+    verdict,
+    vulnerability,
+    web_session,
+)
+from scanner.store.session import beside
+
+_RECORDING = 0x0D0C4A0D1C
+_TERMINAL = tuple(state.value for state in ScanState if state.terminal)
+_COUNTED_BYTES = 64 << 20
+_BASES_KEPT = 50  # as many as `matches.is_newest` compares with
+
+# What names images that must stay: each is a SELECT of digests, of images or of indexes. Add the table of a new source
+# here.
+IN_USE: list[sa.Select[Any]] = [sa.select(running_workload.c.digest).where(running_workload.c.digest != "")]
+
+Condition = sa.ColumnElement[bool]
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """For each setting the moment before which something is too old; None: it is kept for ever."""
+
+    scans: datetime | None = None
+    deliveries: datetime | None = None
+    idempotency_keys: datetime | None = None
+    evidence: datetime | None = None
+    decisions: datetime | None = None
+    sessions: datetime | None = None
+    jobs: datetime | None = None
+    outbox: datetime | None = None
+    audit_log: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a table takes. ``bytes`` with its indexes."""
+
+    table: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How many rows of each table one transaction removed."""
+
+    rows: Mapping[str, int]
+    busy: bool = False  # a scan is being recorded just now: nothing was removed, ask again
+
+
+class _Left:
+    """What is still there. In a plan: without what would be gone by then."""
+
+    def __init__(self, planned: bool) -> None:
+        self._planned = planned
+
+    def __call__(self, table: sa.FromClause, of: sa.FromClause | None = None, key: str = "") -> Condition:
+        """That a row of ``table`` (perhaps an alias) stays; ``of`` and ``key``: as long as the row of ``of`` that its
+        column names."""
+        if not self._planned:
+            return sa.true()
+        owner = of if of is not None else table
+        name = _name(owner)
+        columns = [table.c[key]] if of is not None else [table.c[c.name] for c in _kind_of(name).keys]
+        return ~sa.exists().where(_going.c.kind == name, _going.c.key == _text_of(columns))
+
+
+Goes = Callable[[Any, Cutoffs, _Left], Condition]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Rows of ``table`` that go while ``goes`` is true of them; ``setting`` is the age that they go by, "": with what
+    used them.
+
+    ``dependents`` are tables whose rows are parts of these, by the columns that name ``table``'s key.
+    """
+
+    table: sa.Table
+    label: str
+    setting: str
+    goes: Goes
+    dependents: tuple[sa.Column[Any], ...] = ()
+
+    @property
+    def keys(self) -> tuple[sa.Column[Any], ...]:
+        return tuple(self.table.primary_key.columns)
+
+    def is_on(self, at: Cutoffs) -> bool:
+        """Whether anything may go: its setting is a period."""
+        return not self.setting or getattr(at, self.setting) is not None
+
+
+# What stays whatever its age
+
+
+def _delivery(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    return _before(t.received_at, at.deliveries)
+
+
+def _idempotency(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    return _before(t.created_at, at.idempotency_keys)
+
+
+def _outbox(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    return _before(t.created_at, at.outbox)
+
+
+def _session(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    return _before(t.expires_at, at.sessions)
+
+
+def _job(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """Ended, and not the last of its kind: what is due next goes by that one."""
+    newer = job.alias()
+    later = sa.exists().where(newer.c.kind == t.kind, newer.c.created_epoch > t.created_epoch)
+    return sa.and_(t.state.in_(_TERMINAL), _before(t.finished_at, at.jobs), later)
+
+
+def _registry_check(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """Not the last examination of its registry, nor the last that said something."""
+    newer = registry_check.alias()
+    later = sa.and_(newer.c.registry_id == t.registry_id, newer.c.created_epoch > t.created_epoch)
+    said = sa.exists().where(later, newer.c.document.is_not(None))
+    return sa.and_(
+        t.ended_at.is_not(None),
+        _before(t.created_at, at.jobs),
+        sa.exists().where(later),
+        sa.or_(t.document.is_(None), said),
+    )
+
+
+def _tag_move(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """A tag names something else by now. What it names now, and since when, stays."""
+    newer = tag_move.alias()
+    later = sa.exists().where(newer.c.repository == t.repository, newer.c.tag == t.tag, newer.c.id > t.id)
+    return sa.and_(_before(t.seen_at, at.evidence), later)
+
+
+def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """An image under a name: no tag names the image and nothing runs it, and it is not the last that could be decided
+    under this name, nor the last that was let through."""
+    same, other = listing.alias("same"), listing.alias("other")
+    newest = (
+        sa.select(tag_move.c.digest)
+        .where(tag_move.c.repository == same.c.repository, tag_move.c.tag == same.c.tag)
+        .order_by(tag_move.c.id.desc())
+        .limit(1)
+        .correlate(same)
+        .scalar_subquery()
+    )
+    # A tag that nobody noted a move of is taken to name the image: nobody knows better.
+    tagged = sa.exists().where(
+        same.c.digest == t.digest, same.c.tag != "", sa.func.coalesce(newest, same.c.digest) == same.c.digest
+    )
+    move, last = tag_move.alias("move"), tag_move.alias("last")
+    last_named = (
+        sa.select(sa.func.max(last.c.id))
+        .where(last.c.repository == t.repository, last.c.tag == t.tag, last.c.digest == t.digest)
+        .correlate(listing)  # two levels up, where SQLAlchemy does not look by itself
+    )
+    moved_on = sa.exists().where(  # long enough ago
+        move.c.repository == t.repository,
+        move.c.tag == t.tag,
+        move.c.id > sa.func.coalesce(last_named.scalar_subquery(), 0),
+        _before(move.c.seen_at, at.evidence),
+    )
+    later = sa.and_(
+        other.c.project == t.project,
+        other.c.repository == t.repository,
+        other.c.tag == t.tag,
+        other.c.scanned_epoch > t.scanned_epoch,
+    )
+    last_decided = sa.and_(~t.undecided, ~sa.exists().where(later, ~other.c.undecided))
+    last_good = sa.and_(t.verdict != "deny", ~sa.exists().where(later, other.c.verdict != "deny"))
+    stays = [tagged, sa.and_(t.tag != "", ~moved_on), last_decided, last_good]
+    # A source that reports a name only: what runs may be any image that had it.
+    stays.append(
+        sa.exists().where(
+            running_workload.c.digest == "",
+            running_workload.c.repository == t.repository,
+            running_workload.c.tag == t.tag,
+        )
+    )
+    for digests in IN_USE:
+        part = sa.exists().where(image_stack.c.subject == t.digest, image_stack.c.digest.in_(digests))
+        stays += [t.digest.in_(digests), part]
+    return sa.and_(_before(t.scanned_at, at.evidence), ~sa.or_(*stays))
+
+
+def _verdict(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    return ~sa.exists().where(listing.c.digest == t.digest, listing.c.repository == t.repository, left(listing))
+
+
+def _image_stack(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    return ~sa.exists().where(listing.c.digest == t.subject, left(listing))
+
+
+def _image(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """Named by no listing, neither itself nor an index that holds it."""
+    direct = sa.exists().where(listing.c.digest == t.digest, left(listing))
+    inside = sa.exists().where(
+        image_stack.c.digest == t.digest, listing.c.digest == image_stack.c.subject, left(listing)
+    )
+    return sa.and_(_before(t.first_seen, at.evidence), ~direct, ~inside)
+
+
+def _first_seen(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """No image has this vulnerability of this package any more."""
+    there = sa.exists().where(
+        finding.c.component_id == t.component_id,
+        finding.c.vulnerability_id == t.vulnerability_id,
+        left(finding, image, "image_id"),
+    )
+    return sa.and_(_before(t.at, at.evidence), ~there)
+
+
+def _scan(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """Ended, and nothing that is kept leads to it: no delivery, no idempotency key, no scan that was merged into it,
+    and no evidence in force that it brought."""
+    other = scan.alias("other")
+    stays = (
+        sa.exists().where(delivery_scan.c.scan_id == t.id, left(delivery_scan, delivery, "delivery_id")),
+        sa.exists().where(idempotency.c.scan_id == t.id, left(idempotency)),
+        sa.exists().where(other.c.merged_into == t.id, left(other, scan, "id")),
+        sa.exists().where(listing.c.report_id == t.report_id, left(listing)),
+        sa.exists().where(verdict.c.report_id == t.report_id, left(verdict)),
+    )
+    return sa.and_(t.state.in_(_TERMINAL), _before(t.finished_at, at.scans), ~sa.or_(*stays))
+
+
+def _report(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """Evidence on which no name, no verdict in force and no scan rests."""
+    stays = (
+        sa.exists().where(listing.c.report_id == t.id, left(listing)),
+        sa.exists().where(verdict.c.report_id == t.id, left(verdict)),
+        sa.exists().where(scan.c.report_id == t.id, left(scan)),
+    )
+    return sa.and_(_before(t.created_at, at.evidence), ~sa.or_(*stays))
+
+
+def _decision(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """Superseded, and the scan that it was made for is gone: a scan that is done has its decision."""
+    stays = (
+        sa.exists().where(verdict.c.decision_id == t.id, left(verdict)),
+        sa.exists().where(scan.c.id == t.scan_id, left(scan)),
+    )
+    return sa.and_(_before(t.decided_at, at.decisions), ~sa.or_(*stays))
+
+
+def _component(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    stays = (
+        sa.exists().where(image_component.c.component_id == t.id, left(image_component, image, "image_id")),
+        sa.exists().where(finding.c.component_id == t.id, left(finding, image, "image_id")),
+        sa.exists().where(first_seen.c.component_id == t.id, left(first_seen)),
+    )
+    return ~sa.or_(*stays)
+
+
+def _vulnerability(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    stays = (
+        sa.exists().where(finding.c.vulnerability_id == t.id, left(finding, image, "image_id")),
+        sa.exists().where(first_seen.c.vulnerability_id == t.id, left(first_seen)),
+    )
+    return ~sa.or_(*stays)
+
+
+def _package(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    return ~sa.exists().where(listing_package.c.package_id == t.id, left(listing_package, listing, "listing_id"))
+
+
+def _basis(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """No answer rests on it, and it is none of the newest, with which newer advisories are compared."""
+    newer = basis.alias()
+    newest = sa.select(newer.c.id).order_by(newer.c.created_at.desc()).limit(_BASES_KEPT)
+    stays = (
+        sa.exists().where(package.c.engine == t.engine, package.c.basis == t.id),
+        t.id.in_(sa.select(rests_on.c.basis)),
+        t.id.in_(sa.select(newest.subquery().c.id)),
+    )
+    return sa.and_(_before(t.created_at, at.evidence), ~sa.or_(*stays))
+
+
+def _before(column: Any, cutoff: datetime | None) -> Condition:
+    return sa.false() if cutoff is None else column < sa.literal(cutoff, column.type)
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind(delivery, "Deliveries", "deliveries", _delivery, (delivery_scan.c.delivery_id,)),
+    Kind(idempotency, "Idempotency keys", "idempotency_keys", _idempotency),
+    Kind(outbox, "Notifications", "outbox", _outbox),
+    Kind(web_session, "Sessions that ended", "sessions", _session),
+    Kind(job, "Jobs", "jobs", _job),
+    Kind(registry_check, "Examinations of registries", "jobs", _registry_check),
+    Kind(
+        listing, "Images that no tag or workload names", "evidence", _listing,
+        (listing_package.c.listing_id, rests_on.c.listing_id),
+    ),
+    Kind(verdict, "Verdicts of those images", "evidence", _verdict),
+    Kind(image, "Contents of those images", "evidence", _image, (finding.c.image_id, image_component.c.image_id)),
+    Kind(image_stack, "Layers of those images", "evidence", _image_stack),
+    Kind(tag_move, "Former moves of tags", "evidence", _tag_move),
+    Kind(first_seen, "First sightings of findings that are gone", "evidence", _first_seen),
+    # Twice: the scan that another was merged into goes after that one.
+    Kind(scan, "Scans that ended", "scans", _scan, (scan_attempt.c.scan_id, scan_told.c.scan_id)),
+    Kind(scan, "Scans that ended", "scans", _scan, (scan_attempt.c.scan_id, scan_told.c.scan_id)),
+    Kind(report, "Evidence that was replaced", "evidence", _report),
+    Kind(decision, "Superseded decisions", "decisions", _decision),
+    Kind(component, "Packages that no image has", "", _component),
+    Kind(vulnerability, "Vulnerabilities that no image has", "", _vulnerability),
+    Kind(package, "Look-ups of packages that no image has", "", _package),
+    Kind(basis, "Former states of the advisories", "evidence", _basis),
+)  # fmt: skip
+
+# In a plan: what would be gone. A temporary table is this connection's own, and its rows lock nobody out.
+_going = sa.Table(
+    "retention_going",
+    sa.MetaData(),
+    sa.Column("kind", sa.String(64), primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    prefixes=["TEMPORARY"],
+)
+
+
+def _kind_of(table: str) -> Kind:
+    return next(kind for kind in KINDS if kind.table.name == table)
+
+
+def _name(table: sa.FromClause) -> str:
+    found: Any = table.element if isinstance(table, sa.sql.selectable.Alias) else table
+    return str(found.name)
+
+
+def _text_of(columns: Sequence[Any]) -> Any:
+    """A key as text: what the temporary table holds."""
+    parts = [sa.cast(column, sa.Text) for column in columns]
+    text: Any = parts[0]
+    for part in parts[1:]:
+        text = text.concat("\n").concat(part)
+    return text
+
+
+def candidates(
+    session: Connection, kind: Kind, at: Cutoffs, *, after: Sequence[Any] | None, limit: int
+) -> list[tuple[Any, ...]]:
+    """Keys of rows that go, in order, beyond ``after``. Only reads, so that looking for them holds nobody up."""
+    query = sa.select(*kind.keys).where(kind.goes(kind.table.c, at, _Left(False)))
+    if after is not None:
+        beyond = sa.tuple_(*kind.keys) > sa.tuple_(
+            *(sa.literal(v, c.type) for v, c in zip(after, kind.keys, strict=True))
+        )
+        query = query.where(beyond if len(kind.keys) > 1 else kind.keys[0] > after[0])
+    return [tuple(row) for row in session.execute(query.order_by(*kind.keys).limit(limit))]
+
+
+def remove(session: Connection, kind: Kind, at: Cutoffs, keys: Sequence[tuple[Any, ...]]) -> Batch:
+    """Delete those of these rows that still go, with their parts. Returns how many, by table.
+
+    No scan is recorded meanwhile (`recording`): one that had found a package there would link to a row that is gone.
+    """
+    if not locked(session, _RECORDING):
+        return Batch({}, busy=True)
+    still = sa.and_(_among(kind.keys, keys), kind.goes(kind.table.c, at, _Left(False)))
+    going = [tuple(row) for row in session.execute(sa.select(*kind.keys).where(still))]
+    if not going:
+        return Batch({})
+    removed: dict[str, int] = {}
+    try:
+        with session.begin_nested():
+            for column in kind.dependents:
+                parts = column.table.delete().where(column.in_([key[0] for key in going]))
+                removed[str(column.table.name)] = session.execute(parts).rowcount
+            rows = kind.table.delete().where(_among(kind.keys, going))
+            removed[str(kind.table.name)] = session.execute(rows).rowcount
+    except IntegrityError:  # something began to refer to one of them at this moment: it is not old after all
+        return Batch({})
+    return Batch({table: count for table, count in removed.items() if count})
+
+
+def _among(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Condition:
+    return columns[0].in_([key[0] for key in keys]) if len(columns) == 1 else sa.tuple_(*columns).in_(keys)
+
+
+def recording(session: Connection) -> None:
+    """In a transaction that links to rows that images share: nothing of them is pruned until it ends."""
+    beside(session, _RECORDING)
+
+
+def plan(session: Connection, at: Cutoffs) -> dict[str, int]:
+    """How many rows of each table `remove` would delete, kind after kind. Writes nothing but a temporary table."""
+    left, found = _Left(True), dict[str, int]()
+    _going.create(session)
+    try:
+        for kind in KINDS:
+            if not kind.is_on(at):
+                continue
+            goes = sa.and_(kind.goes(kind.table.c, at, left), left(kind.table))
+            rows = sa.select(sa.literal(kind.table.name), _text_of(kind.keys)).where(goes)
+            session.execute(_going.insert().from_select(["kind", "key"], rows))
+            gone = sa.select(sa.func.count()).where(_going.c.kind == kind.table.name)
+            found[str(kind.table.name)] = session.execute(gone).scalar_one()
+        for kind in {kind.table.name: kind for kind in KINDS}.values():
+            for column in kind.dependents if kind.is_on(at) else ():
+                part: Any = column.table
+                owner = sa.exists().where(_going.c.kind == kind.table.name, _going.c.key == sa.cast(column, sa.Text))
+                parts = sa.select(sa.func.count()).select_from(part).where(owner)
+                found[str(part.name)] = session.execute(parts).scalar_one()
+    finally:
+        _going.drop(session)
+    return {table: count for table, count in found.items() if count}
+
+
+def sizes(session: Connection) -> tuple[Size, ...]:
+    """What each table takes, the largest first. On SQLite it reads the whole file."""
+    found = _sqlite_sizes(session) if session.dialect.name == "sqlite" else _postgresql_sizes(session)
+    return tuple(sorted(found, key=lambda size: (-size.bytes, size.table)))
+
+
+def total(session: Connection) -> int:
+    """Bytes of the whole database, with what is free within it."""
+    if session.dialect.name == "sqlite":
+        pages, size = (session.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size"))
+        return int(pages * size)
+    return int(session.execute(sa.text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
+def _sqlite_sizes(session: Connection) -> Iterator[Size]:
+    """``dbstat`` counts the pages of each table and index; where SQLite was built without it, the rows are all there
+    is to tell."""
+    owner: dict[str, str] = {}
+    for name, table in session.exec_driver_sql("SELECT name, tbl_name FROM sqlite_master"):
+        owner[name] = table
+    pages: dict[str, int] = {}
+    try:
+        with session.begin_nested():
+            for name, count in session.exec_driver_sql("SELECT name, sum(pgsize) FROM dbstat GROUP BY name"):
+                pages[owner.get(name, name)] = pages.get(owner.get(name, name), 0) + count
+    except sa.exc.DBAPIError:
+        pages = {}
+    for found in metadata.tables.values():
+        rows = session.execute(sa.select(sa.func.count()).select_from(found)).scalar_one()
+        yield Size(str(found.name), rows, pages.get(found.name, 0))
+
+
+def _postgresql_sizes(session: Connection) -> Iterator[Size]:
+    """The server's own figures. Rows of large tables are its estimate: to count them takes minutes."""
+    statement = (
+        "SELECT c.relname, c.reltuples, pg_total_relation_size(c.oid) FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind = 'r' AND n.nspname = ANY(current_schemas(false))"
+    )
+    known = {name: (rows, size) for name, rows, size in session.execute(sa.text(statement))}
+    for table in metadata.tables.values():
+        rows, size = known.get(table.name, (0, 0))
+        if size < _COUNTED_BYTES or rows < 0:
+            rows = session.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+        yield Size(str(table.name), int(rows), int(size))
