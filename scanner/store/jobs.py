@@ -26,7 +26,7 @@ from scanner.store.session import epoch, moment
 
 UPDATE, REMATCH, REQUEUE = "advisories-update", "rematch", "requeue"
 CLAIR = "clair-notification"
-RETENTION = "retention"  # the database lets decisions go only while one of these runs: migration 0020
+RETENTION = "retention"  # the database lets decisions go only while one of these runs: migration 0021
 INVARIANTS = "invariants"  # its record only: what `check_invariants` of the maintenance found
 KINDS = (UPDATE, REMATCH, REQUEUE, CLAIR)
 ANYWHERE = "any"  # a key: whoever can do it may

@@ -3,8 +3,8 @@
 Indexes for what retention asks before it deletes, and two rules of the database itself: a decision is deleted by
 retention only, and an entry of the audit log only where a checkpoint covers it.
 
-Revision ID: 0020
-Revises: 0019
+Revision ID: 0021
+Revises: 0020
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
