@@ -56,7 +56,7 @@ def permission(
     be, or raises RefusedError.
     """
     if name not in (PUBLIC, SIGNED_IN, *SCOPES):
-        raise ValueError(f"no such permission: {name}")
+        raise ValueError(f"unknown permission: {name}")
 
     def mark(view: View) -> View:
         view.permission = name  # type: ignore[attr-defined]
@@ -82,20 +82,20 @@ def install(app: Flask) -> None:
 
 
 def guard() -> Response | None:
-    """Refuse the request unless its view's row in the permission table lets its principal in."""
+    """Refuse the request unless the permission table allows its principal."""
     if request.routing_exception is not None or request.endpoint is None:
         return None  # answered 404 or 405; there is no view to protect
     view: Any = current_app.view_functions[request.endpoint]
     needed = getattr(view, "permission", None)
     if needed is None:
-        raise RefusedError("this route is closed", reason="closed")
+        raise RefusedError("this route is not available", reason="closed")
     if needed == PUBLIC or request.method == "OPTIONS":
         return security.admit(view.admit()) if security.admission() else None
     principal: Actor = view.authenticate()
     g.principal = principal
     if needed != SIGNED_IN and not principal.may(needed):
         raise RefusedError(
-            "you are not allowed to do this", reason="not_allowed", hint=f"it needs the permission {needed!r}"
+            "you do not have permission to do this", reason="not_allowed", hint=f"required permission: {needed}"
         )
     if security.admission():
         return security.admit(view.body)
@@ -104,13 +104,13 @@ def guard() -> Response | None:
 
 
 def principal() -> Actor:
-    """Who asks. Only inside a view that is not public."""
+    """Return the principal of the request. Only for views that are not public."""
     found: Actor = g.principal
     return found
 
 
 def everywhere() -> None:
-    """Refuse an actor confined to some projects: users, registries and policies are everybody's."""
+    """Refuse an actor that is limited to some projects: users, registries and policies are global."""
     principal().require_every_project()
 
 
@@ -147,7 +147,7 @@ def bearer(header: str) -> str:
 
 
 def bad_token() -> RefusedError:
-    """One answer for a wrong, expired, revoked and misspelt token: it must not tell which."""
+    """Return the same error for a wrong, expired, revoked and malformed token, so that it does not tell which."""
     return RefusedError("the token is not valid", reason="bad_token", hint="create one with `dockwarden token create`")
 
 
@@ -158,7 +158,7 @@ def throttle_bad_tokens(found: bool) -> None:
 
 
 def check_bad_tokens() -> None:
-    """Raise 429 for an address that has been guessing."""
+    """Raise 429 for an address with too many failed attempts."""
     if services().settings.rate_limits:
         services().throttle.check("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
 
@@ -177,7 +177,7 @@ def _of_token(text: str) -> Actor:
 
 
 def of_token(token: accounts.TokenView) -> Actor:
-    """A token may do what its scopes say, and no more than its owner still may."""
+    """A token has its scopes, limited to what its owner may still do."""
     return token_principal(
         token.id,
         token.name,
@@ -199,7 +199,7 @@ def token_principal(
     owner_role: str,
     owner_name: str = "",
 ) -> Actor:
-    """See `of_token`: for whoever has read the token's row otherwise."""
+    """See `of_token`. For callers that have already read the token's row."""
     allowed = frozenset(scopes) & (ROLES.get(owner_role, frozenset()) if owner_id else frozenset(SCOPES))
     return Actor(
         id=f"token:{token_id}",
@@ -252,7 +252,7 @@ def check_same_origin() -> None:
     )
     if not hmac.compare_digest(sent.encode(), csrf_token().encode()):
         raise RefusedError(
-            "this form is not ours, or is too old", reason="csrf", hint="reload the page and send it again"
+            "the form has expired or comes from another site", reason="csrf", hint="reload the page and submit it again"
         )
 
 
@@ -304,7 +304,7 @@ def sign_in_with_password(name: str, password: str) -> Callable[[Response], Resp
 
 
 def begin_at_provider(target: str) -> Response:
-    """Send the browser to the identity provider; ``target`` is where it goes when it has come back."""
+    """Redirect the browser to the identity provider. ``target`` is the page to show after sign-in."""
     attempt = oidc.Attempt.new()
     sealed = secrets.seal(oidc.seal_text(attempt, target), services().secret_key, _ATTEMPT)
     location = _provider().address(attempt, _redirect_uri())
@@ -322,7 +322,7 @@ def begin_at_provider(target: str) -> Response:
 
 
 def provider_name() -> str:
-    """The identity provider that people may sign in at; empty: none is configured."""
+    """Name of the configured identity provider. Empty if there is none."""
     found = services().provider
     return found.name if found else ""
 
@@ -339,11 +339,13 @@ def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
         services().throttle.take("sign-in-address", source_of(request.remote_addr), SIGN_IN_ADDRESS)
     attempt, target = _attempt()
     if not hmac.compare_digest(request.args.get("state", "").encode(), attempt.state.encode()):
-        raise RefusedError("this answers another sign-in", reason="oidc_refused", hint="begin again")
+        raise RefusedError(
+            "the response belongs to another sign-in attempt", reason="oidc_refused", hint="sign in again"
+        )
     if request.args.get("iss", _provider().issuer) != _provider().issuer:  # RFC 9207
-        raise RefusedError("this is another provider's answer", reason="oidc_refused", hint="begin again")
+        raise RefusedError("the response is from another provider", reason="oidc_refused", hint="sign in again")
     if request.args.get("error") or not request.args.get("code"):
-        raise RefusedError("the identity provider did not sign you in", reason="oidc_refused", hint="begin again")
+        raise RefusedError("the identity provider did not sign you in", reason="oidc_refused", hint="sign in again")
     who = _provider().identify(attempt, request.args["code"], _redirect_uri())
     role = _provider().role(who.groups)
     with services().database.session() as session:
@@ -358,7 +360,7 @@ def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
 
 
 def _attempt() -> tuple[oidc.Attempt, str]:
-    """The attempt that this browser began."""
+    """Return the sign-in attempt of this browser."""
     try:
         sealed = base64.urlsafe_b64decode(request.cookies.get(_attempt_cookie(), ""))
         found = oidc.unseal_text(secrets.unseal(sealed, services().secret_key, _ATTEMPT))
@@ -366,7 +368,9 @@ def _attempt() -> tuple[oidc.Attempt, str]:
         found = None
     if found is None:
         raise RefusedError(
-            "this browser did not begin to sign in, or too long ago", reason="oidc_refused", hint="begin again"
+            "this sign-in attempt has expired or started in another browser",
+            reason="oidc_refused",
+            hint="sign in again",
         )
     return found
 
@@ -402,14 +406,14 @@ def sign_in_with_token(text: str) -> Callable[[Response], Response]:
 
 
 def _note_refusal(name: str) -> None:
-    """A wrong password, of a user there is: what was typed otherwise may be a password in the wrong field."""
+    """Record a wrong password only for an existing user: another name may be a password in the wrong field."""
     with services().database.session() as session:
         if known := accounts.find_user(session, name):
             sessions.refuse(session, of_user(known))
 
 
 def sign_out() -> Callable[[Response], Response]:
-    """End the web session of this request, and take its cookie from the answer given to the result."""
+    """End the web session of this request. The returned function removes its cookie from a response."""
     name, secure = cookie_name(), https(services().settings)
     if cookie := request.cookies.get(name):
         with services().database.session() as session:
@@ -440,7 +444,7 @@ def current_session_id() -> str:
 
 
 def address() -> str:
-    """Where the request comes from, for the audit log."""
+    """Return the client address for the audit log."""
     return request.remote_addr or ""
 
 
@@ -469,7 +473,7 @@ def _of_session(cookie: str) -> Actor:
     with services().database.read() as session:
         found = accounts.find_session(session, cookie, services().secret_key)
     if found is None:
-        raise RefusedError("the session is over", reason="not_signed_in", hint="sign in again")
+        raise RefusedError("the session has ended", reason="not_signed_in", hint="sign in again")
     if found.stale:
         with services().database.session() as session:
             accounts.touch_session(session, cookie, services().secret_key)

@@ -46,7 +46,7 @@ _STALLED_SECONDS = 30.0  # a stream whose reader takes nothing for so long is gi
 _MESSAGES = {
     408: ("the request took too long to arrive", "request_timeout", "send it faster"),
     413: ("the body is too large", "too_large", ""),
-    500: ("Something is wrong on our side; the request was not carried out.", "internal_error", ""),
+    500: ("Internal server error. The request was not carried out.", "internal_error", ""),
     503: ("the server is busy with other requests of this kind", "busy", "try again in a few seconds"),
 }
 _RETRY_AFTER = 3
@@ -131,7 +131,7 @@ class _Job:
         self._resolve(self.answered, answer)
 
     def end(self) -> None:
-        """A stream has come to its end, or is given up."""
+        """Record that a stream has ended or was abandoned."""
         self._resolve(self.ended, None)
 
     def _resolve(self, future: asyncio.Future[Any], result: Any) -> None:
@@ -163,7 +163,7 @@ async def _awaited(something: Awaitable[object]) -> None:
 
 
 class Busy(Exception):
-    """Every thread of a kind works, and its queue is full."""
+    """All threads of a kind are busy and its queue is full."""
 
 
 class Pool:
@@ -205,7 +205,7 @@ class Pool:
         return answer, job
 
     def tell_busy(self) -> None:
-        """Write into the log, now and then, that requests of this kind are refused."""
+        """Log at intervals that requests of this kind are refused."""
         if time.monotonic() > self._tell_again:
             self._tell_again = time.monotonic() + _TELL_SECONDS
             logging.getLogger(__name__).warning(

@@ -83,7 +83,7 @@ _HTTP_REASONS = {
 
 
 def status_of(error: ScannerError) -> int:
-    """The HTTP status of one of our errors. An error that blames nobody else is ours: 500."""
+    """Map one of our errors to an HTTP status. 500 where no other party is at fault."""
     by_kind = next((status for kind, status in _BY_KIND if isinstance(error, kind)), 500)
     return _BY_REASON.get(error.reason, by_kind)
 
@@ -97,7 +97,7 @@ def problem(
     errors: Iterable[dict[str, str]] = (),
     retry_after: float | None = None,
 ) -> Response:
-    """A problem document. ``errors`` name the members of a request that are wrong, by JSON pointer or parameter."""
+    """Build a problem document. ``errors`` name wrong request members by JSON pointer or parameter."""
     document: dict[str, Any] = {
         "type": f"urn:dockwarden:problem:{reason.replace('_', '-')}",
         "title": HTTPStatus(status).phrase,
@@ -119,7 +119,7 @@ def problem(
 
 
 def invalid(error: ValidationError) -> Response:
-    """422 naming every member that is wrong. What the caller sent is not repeated: it may hold a secret."""
+    """Answer 422 and name every wrong member. Sent values are not repeated: they may hold a secret."""
     places = [
         {"pointer": "/" + "/".join(map(str, one["loc"])), "message": one["msg"]}
         for one in error.errors(include_input=False, include_url=False)
@@ -144,7 +144,7 @@ def _scanner_error(error: ScannerError) -> Response:
     if status >= 500:
         log.error("request failed", exc_info=status == 500, extra={"reason": error.reason, "request_id": request_id()})
     retry_after = error.retry_after if error.retry_after is not None else (5 if status == 503 else None)
-    detail = str(error) if status != 500 else "Something is wrong on our side; the request was not carried out."
+    detail = str(error) if status != 500 else "Internal server error. The request was not carried out."
     errors = [
         {"pointer": f"/line/{p.line}/column/{p.column}", "message": f"{p.field}: {p.message}" if p.field else p.message}
         for p in getattr(error, "problems", ())
@@ -171,14 +171,14 @@ def _bug(error: Exception) -> Response:
     log.exception("bug", extra={"request_id": request_id(), "endpoint": request.endpoint or ""})
     return problem(
         500,
-        "Something is wrong on our side; the request was not carried out.",
+        "Internal server error. The request was not carried out.",
         "internal_error",
-        hint="quote the request id",
+        hint="report the request id to an administrator",
     )
 
 
 def _page(response: Response, document: dict[str, Any]) -> Response | None:
-    """The same problem as a page, for a browser that asked for one. ``error_page`` is set by the pages."""
+    """Return the problem as a page if the browser asked for HTML. The pages set ``error_page``."""
     render = current_app.extensions.get("error_page")
     if render is None or request.path.startswith(("/api/", "/webhooks/", "/healthz", "/readyz", "/metrics")):
         return None

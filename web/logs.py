@@ -21,7 +21,7 @@ _SECRET_WORDS = ("token", "secret", "password", "authorization", "cookie", "cred
 
 
 def redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A member whose name says that it is a secret is not written, whoever logged it."""
+    """Leave out members with the name of a secret."""
     for key in event:
         if any(word in key.lower() for word in _SECRET_WORDS) and not key.endswith("_id"):
             event[key] = "***"

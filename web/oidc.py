@@ -72,27 +72,27 @@ def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
     try:
         decoded = jwt.decode(token, keys, algorithms=list(ALGORITHMS))  # steps 6 to 8: signature, algorithm
     except (JoseError, ValueError, KeyError, TypeError) as error:
-        raise _refused("its signature does not verify") from error
+        raise _refused("the signature of the ID token is not valid") from error
     claims = decoded.claims
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     if claims.get("iss") != expected.issuer:  # step 2
-        raise _refused("it is another issuer's")
+        raise _refused("the ID token is from another issuer")
     if expected.client_id not in audiences:  # step 3
-        raise _refused("it is for another client")
+        raise _refused("the ID token is for another client")
     if (len(audiences) > 1 or "azp" in claims) and claims.get("azp") != expected.client_id:  # steps 4, 5
-        raise _refused("it was issued to another client")
+        raise _refused("the ID token was issued to another client")
     if not _number(claims.get("exp")) or claims["exp"] + _LEEWAY <= expected.now:  # step 9
-        raise _refused("it has expired")
+        raise _refused("the ID token has expired")
     if not _number(claims.get("iat")) or claims["iat"] - _LEEWAY > expected.now:  # step 10
-        raise _refused("it is from the future")
+        raise _refused("the ID token was issued in the future")
     if _number(claims.get("nbf")) and claims["nbf"] - _LEEWAY > expected.now:
-        raise _refused("it is not valid yet")
+        raise _refused("the ID token is not valid yet")
     nonce = claims.get("nonce")
     if not isinstance(nonce, str) or not secrets.compare_digest(nonce.encode(), expected.nonce.encode()):  # step 11
-        raise _refused("it answers another request")
+        raise _refused("the ID token belongs to another request")
     if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255:  # section 2
-        raise _refused("it names nobody")
+        raise _refused("the ID token has no valid subject")
     return claims
 
 
@@ -108,7 +108,7 @@ class Provider:
         self._roles = _mapping(settings.oidc_roles)
         for role in (*self._roles.values(), *filter(None, [settings.oidc_default_role])):
             if role not in ROLES:
-                raise UsageError(f"oidc_roles: there is no role {role!r}", hint="one of " + ", ".join(ROLES))
+                raise UsageError(f"oidc_roles: unknown role {role!r}", hint="use one of " + ", ".join(ROLES))
         if not settings.oidc_client_id:
             raise UsageError("oidc_client_id is missing", hint="see docs/accounts.md")
         _check_address(self.issuer, self.issuer)
@@ -118,11 +118,11 @@ class Provider:
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """Display name of the provider."""
         return urlsplit(self.issuer).hostname or self.issuer
 
     def address(self, attempt: Attempt, redirect_uri: str) -> str:
-        """Where to send the browser."""
+        """Return the authorization URL."""
         parameters = {
             "response_type": "code",
             "client_id": self._settings.oidc_client_id,
@@ -162,7 +162,7 @@ class Provider:
         return self._identity(claims, document.get("access_token"))
 
     def role(self, groups: Iterable[str]) -> str:
-        """The role that somebody's groups give: the one that may most. Raises RefusedError when none does."""
+        """Return the highest role that the groups give. Raises RefusedError if there is none."""
         given = [self._roles[group] for group in groups if group in self._roles]
         if not given and not self._settings.oidc_default_role:
             raise RefusedError(
@@ -176,7 +176,7 @@ class Provider:
         if wanted not in claims and isinstance(access_token, str) and self._known("userinfo_endpoint"):
             more = self._get(self._endpoint("userinfo_endpoint"), {"Authorization": f"Bearer {access_token}"})
             if more.get("sub") != claims["sub"]:  # OpenID Connect Core 5.3.2
-                raise _refused("the provider speaks of somebody else")
+                raise _refused("userinfo belongs to another subject")
         groups = more.get(wanted)
         named = groups[:_MOST_GROUPS] if isinstance(groups, list) else [groups]
         name = claims.get(self._settings.oidc_name_claim) or more.get(self._settings.oidc_name_claim)
@@ -195,7 +195,7 @@ class Provider:
     def _endpoint(self, name: str) -> str:
         found = self._about().get(name)
         if not isinstance(found, str):
-            raise _unusable(f"it names no {name}")
+            raise _unusable(f"its metadata has no {name}")
         try:
             _check_address(found, self.issuer)
         except UsageError as error:
@@ -207,7 +207,7 @@ class Provider:
             if self._metadata is None or time.monotonic() - self._metadata[0] > _KEPT_SECONDS:
                 found = self._get(self.issuer.rstrip("/") + "/.well-known/openid-configuration")
                 if found.get("issuer") != self.issuer:  # OpenID Connect Discovery 4.3
-                    raise _unusable("it calls itself otherwise than oidc_issuer does")
+                    raise _unusable("the issuer in its metadata differs from oidc_issuer")
                 self._metadata = time.monotonic(), found
             return self._metadata[1]
 
@@ -240,16 +240,16 @@ class Provider:
             with http_client(self._settings, ca_file=self._settings.ca_file) as client:
                 answer = client.ask(method, address, limit=_LIMIT, seconds=_SECONDS, **more)
         except AnswerTooLarge as error:
-            raise _unusable("its answer is too large") from error
+            raise _unusable("its response is too large") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _unusable(type(error).__name__) from error
         if answer.status in (400, 401, 403):
-            raise _refused("the provider refused the code")
+            raise _refused("the provider rejected the code")
         if answer.status != httpx.codes.OK:
             raise _unusable(f"it answered {answer.status}")
         found = load_untrusted_json(answer.body, limit=_LIMIT, error=RemoteError)
         if not isinstance(found, dict):
-            raise _unusable("its answer is not a JSON object")
+            raise _unusable("its response is not a JSON object")
         return found
 
 
@@ -262,7 +262,7 @@ def make(settings: Settings) -> Provider | None:
 
 
 def _key_set(document: Mapping[str, Any]) -> KeySet:
-    """The provider's public signature keys. A symmetric one among them is nobody's secret, and is left out."""
+    """The provider's public signature keys. Symmetric keys are ignored: published, they are no secret."""
     listed = document.get("keys")
     keys = [
         key
@@ -272,19 +272,19 @@ def _key_set(document: Mapping[str, Any]) -> KeySet:
     try:
         found = KeySet.import_key_set({"keys": keys})
     except (JoseError, ValueError, KeyError, TypeError) as error:
-        raise _unusable("its keys cannot be read") from error
+        raise _unusable("its keys are not valid") from error
     if not found.keys:
-        raise _unusable("it has no keys")
+        raise _unusable("it publishes no keys")
     return found
 
 
 def _mapping(pairs: Iterable[str]) -> dict[str, str]:
-    """``group=role``; a group's name may hold an equals sign of its own."""
+    """``group=role``; a group name may contain an equals sign."""
     found = {}
     for pair in pairs:
         group, separator, role = pair.rpartition("=")
         if not separator or not group.strip():
-            raise UsageError(f"oidc_roles: {pair!r} is not group=role")
+            raise UsageError(f"oidc_roles: {pair!r} does not have the form group=role")
         found[group.strip()] = role.strip()
     return found
 
@@ -294,9 +294,11 @@ def _check_address(address: str, issuer: str) -> None:
     parts = urlsplit(address)
     local = urlsplit(issuer).scheme == "http" and urlsplit(issuer).hostname in _LOOPBACK
     if parts.scheme != "https" and not (local and parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise UsageError(f"not an https address: {clean_text(address, 200)!r}", hint="oidc_issuer begins with https://")
+        raise UsageError(
+            f"{clean_text(address, 200)!r} is not an https URL", hint="oidc_issuer must start with https://"
+        )
     if not parts.hostname or parts.username is not None:
-        raise UsageError(f"not an address: {clean_text(address, 200)!r}", hint="see oidc_issuer in docs/settings.md")
+        raise UsageError(f"{clean_text(address, 200)!r} is not a URL", hint="see oidc_issuer in docs/settings.md")
 
 
 def _number(value: object) -> bool:

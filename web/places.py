@@ -53,7 +53,7 @@ def take(account: str, session_cookie: str) -> None:
 
 
 def failed(account: str) -> None:
-    """Count a wrong password against the account and the service, wherever it came from."""
+    """Count a wrong password against the account and the service, from any address."""
     if services().settings.rate_limits:
         services().throttle.spend("sign-in-account-failures", _folded(account), SIGN_IN_ACCOUNT_FAILURES)
         services().throttle.spend("sign-in-failures", _SHARED, SIGN_IN_FAILURES)

@@ -134,7 +134,7 @@ def leaving() -> threading.Event:
 
 
 def request_id() -> str:
-    """What the log, the answer and a person who reports it call this request."""
+    """The request id in the log, the response and bug reports."""
     found: str = request.environ[_ID] if has_request_context() else ""
     return found
 

@@ -36,13 +36,13 @@ class Services:
 
 
 def services() -> Services:
-    """Those of the app that answers this request."""
+    """Return the services of the current app."""
     found: Services = current_app.extensions["dockwarden"]
     return found
 
 
 def take_scan(project: str) -> None:
-    """Count a scan that somebody asks for against its project. Raises RefusedError(reason="rate_limited")."""
+    """Count a requested scan against its project. Raises RefusedError(reason="rate_limited")."""
     if services().settings.rate_limits:
         services().throttle.take("scans", project, SCANS)
 

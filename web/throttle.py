@@ -38,7 +38,7 @@ ADMISSION = Rate(5000, 500)  # of one cluster's token: a refusal is an error to 
 
 
 def source_of(address: str | None) -> str:
-    """What counts as one source: an IPv4 address, or the /64 that one IPv6 subscriber has."""
+    """Key of a source: an IPv4 address, or an IPv6 /64, which one subscriber owns."""
     try:
         parsed = ipaddress.ip_address(address or "")
     except ValueError:

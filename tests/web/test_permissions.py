@@ -142,7 +142,7 @@ def test_the_table_is_what_happens(
         assert answer.status_code != 401, (name, method, rule)
         assert answer.status_code < 500, (name, method, rule, answer.text[:300])
         if answer.status_code == 403:  # only what is confined, or takes a person; the permission is there
-            assert "it needs the permission" not in answer.text, (name, method, rule)
+            assert "required permission" not in answer.text, (name, method, rule)
 
 
 def _allowed(permission: str, may: frozenset[str] | None) -> bool:

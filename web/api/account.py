@@ -15,7 +15,7 @@ from web.api.base import Body, Model, answer, blueprint, problems
 from web.auth import SIGNED_IN, change_own_password, current_session_id, permission, principal
 from web.services import services
 
-api = blueprint("account", "Account", "Whoever asks: rights, sessions, password.")
+api = blueprint("account", "Account", "The caller's own account: permissions, sessions, password.")
 
 
 class AccountOut(Model):

@@ -54,7 +54,7 @@ class ExemptionIn(Body):
 
 
 class NoteIn(Body):
-    note: Words = Field("", description="Said to whoever asked, and kept.")
+    note: Words = Field("", description="Note to the requester; it is stored.")
 
 
 class ExemptionOut(Model):

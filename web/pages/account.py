@@ -1,4 +1,4 @@
-"""One's own account: what one may, where one is signed in, a new password."""
+"""The account page: own permissions, sessions and password."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NAVIGATION = NavigationItem(110, "account_page.index", "Your account", "read")
 @bp.get("/account")
 @permission(SIGNED_IN)
 def index() -> str:
-    """Who one is here, and where one is signed in."""
+    """Show the own account and its sessions."""
     return _shown()
 
 
 @bp.post("/account/sessions/<session_id>/end")
 @permission(SIGNED_IN)
 def end_session(session_id: str) -> Response:
-    """Sign out there."""
+    """End one session."""
     try:
         with services().database.session() as session:
             attempt(lambda: use_cases.end_session(session, principal(), session_id))
@@ -37,7 +37,7 @@ def end_session(session_id: str) -> Response:
 @bp.post("/account/sign-out-everywhere")
 @permission(SIGNED_IN)
 def leave_everywhere() -> Response:
-    """Sign out everywhere, here too."""
+    """End all sessions, this one included."""
     with services().database.session() as session:
         use_cases.end_own_sessions(session, principal())
     return redirect(url_for("sign_in_page.form"), 303)  # type: ignore[return-value]
@@ -46,7 +46,7 @@ def leave_everywhere() -> Response:
 @bp.post("/account/password")
 @permission(SIGNED_IN)
 def change_password() -> Response:
-    """Another password, for who signs in with one. What is refused is told without what was typed."""
+    """Change the own password. A refused form comes back without the typed passwords."""
     given = {name: request.form.get(name, "") for name in ("current", "new")}
     try:
         attempt(lambda: change_own_password(given["current"], given["new"]))

@@ -1,4 +1,4 @@
-"""Advisories: how old what is known is, and how it is renewed."""
+"""The advisories page: age of each source, updates, re-matches and revocations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAVIGATION = NavigationItem(65, "advisories_page.index", "Advisories", "read")
 @bp.get("/advisories")
 @permission("read")
 def index() -> str:
-    """Each source, the last updates and re-matches, and what was revoked."""
+    """Show each source, the latest jobs and the revocations."""
     settings = services().settings
     with services().database.read() as session:
         last, figures, revoked = jobs.list_(session, jobs.KINDS), matches.figures(session), revocations.list_(session)
@@ -41,14 +41,14 @@ def index() -> str:
 @bp.post("/advisories/update")
 @permission("manage")
 def update() -> Response:
-    """Ask for an update, which a worker does."""
+    """Queue an update. A worker runs it."""
     return _ask(jobs.UPDATE, jobs.ANYWHERE, {})
 
 
 @bp.post("/advisories/rematch")
 @permission("manage")
 def rematch() -> Response:
-    """Ask for a re-match, which a worker does."""
+    """Queue a re-match. A worker runs it."""
     engine = services().settings.engine
     return _ask(jobs.REMATCH, f"{engine}:{jobs.ANYWHERE}", {"engine": engine})
 
@@ -62,7 +62,7 @@ def _ask(kind: str, key: str, parameters: dict[str, object]) -> Response:
 @bp.post("/advisories/jobs/<uuid:job_id>/cancel")
 @permission("manage")
 def cancel(job_id: object) -> Response:
-    """Stop a job."""
+    """Cancel a job."""
     with services().database.session() as session, suppress(ConflictError):  # it ended meanwhile: the list says so
         job_use_cases.cancel(session, principal(), str(job_id))
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
@@ -71,7 +71,7 @@ def cancel(job_id: object) -> Response:
 @bp.post("/advisories/revocations")
 @permission("manage")
 def revoke() -> Response:
-    """Believe an engine's version or a digest no more."""
+    """Revoke an engine version or a digest."""
     form = {name: request.form.get(name, "").strip() for name in ("engine", "version", "digest", "reason")}
     what = revocations.named(form["engine"], form["version"], form["digest"])
     with services().database.session() as session:
@@ -82,7 +82,7 @@ def revoke() -> Response:
 @bp.post("/advisories/revocations/<uuid:revocation_id>/lift")
 @permission("manage")
 def lift(revocation_id: object) -> Response:
-    """Believe it again."""
+    """Lift a revocation."""
     with services().database.session() as session:
         revocation_use_cases.lift(session, principal(), str(revocation_id))
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]

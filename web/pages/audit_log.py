@@ -1,4 +1,4 @@
-"""The audit log for people: who did what, when, from where."""
+"""The audit log page: who did what, when and from which address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAVIGATION = NavigationItem(90, "audit_log_page.index", "Audit log", "audit")
 @bp.get("/audit-log")
 @permission("audit")
 def index() -> str:
-    """Entries, newest first, narrowed by who, what, of what, and days."""
+    """List entries, newest first, filtered by actor, action, object and date."""
     everywhere()
     given = {name: request.args.get(name, "").strip()[:400] for name in ("actor", "action", "object", "since", "until")}
     since, until = _day(given["since"]), _day(given["until"])
@@ -45,8 +45,8 @@ def index() -> str:
 
 
 def _day(text: str) -> datetime | None:
-    """The beginning of a day in UTC. Raises UsageError for what is none."""
+    """Parse a date as its start in UTC. Raises UsageError if the text is not a date."""
     try:
         return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC) if text else None
     except ValueError:
-        raise UsageError(f"not a day: {text!r}", reason="invalid", hint="write it as 2026-11-25") from None
+        raise UsageError(f"{text!r} is not a date", reason="invalid", hint="use YYYY-MM-DD") from None

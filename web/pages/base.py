@@ -15,6 +15,7 @@ from flask import Response, current_app, g, render_template, request, url_for
 
 from scanner import __version__
 from scanner.model.actor import Actor
+from scanner.model.reasons import sentence
 
 PAGE_SIZE = 50
 
@@ -54,14 +55,15 @@ def page(template: str, **values: Any) -> str:
         ago=ago,
         exact=exact,
         megabytes=megabytes,
+        sentence=sentence,
         **values,
     )
 
 
 def error_page(document: Mapping[str, Any]) -> Response:
-    """An error for a person: what is wrong, what to do, what to quote.
+    """Show an error: what is wrong, what to do, and the request id to quote.
 
-    Whoever is not signed in is sent to the form, and back.
+    A caller who is not signed in is sent to the sign-in form first.
     """
     if document["status"] == 401 and request.method == "GET":
         target = request.full_path.rstrip("?")
@@ -85,7 +87,7 @@ def safe_next(target: str) -> str:
 
 
 def ago(moment: datetime | None) -> str:
-    """How long ago, for reading; the exact time stands beside it."""
+    """Relative time for reading. Templates show the exact time beside it."""
     if moment is None:
         return "never"
     seconds = (datetime.now(UTC) - moment).total_seconds()

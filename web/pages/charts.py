@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn here: no script, no style attribute, and every figure stands in a table beside it too."""
+"""Charts as inline SVG without scripts or style attributes. A table beside each chart has the same figures."""
 
 from __future__ import annotations
 

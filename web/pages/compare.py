@@ -1,4 +1,4 @@
-"""Two images side by side: what got better, what got worse, what changed."""
+"""Compare two images: fixed and new findings, changed packages."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Comparison:
 @bp.get("/images/<digest>/compare")
 @permission("read")
 def compare_images(digest: str) -> str:
-    """The image of the address against another, which is one that is offered or any digest that may be seen."""
+    """Compare the image in the URL with another image that the caller may see."""
     projects = principal().projects
     asked = request.args.get("with", "").strip()[:140]
     with services().database.read() as session:
@@ -80,7 +80,7 @@ def compare_images(digest: str) -> str:
 
 
 def compare(before: ImageReport | None, after: ImageReport | None) -> Comparison:
-    """What changed from one image to the next. Pure."""
+    """Compute the differences between two images. Pure function."""
     was, now = _vulnerabilities(before), _vulnerabilities(after)
     old, new = _packages(before), _packages(after)
     changes = [
@@ -110,7 +110,7 @@ def _size(report: ScanReport) -> int:
 
 
 def _vulnerabilities(item: ImageReport | None) -> Mapping[tuple[str, str], Vulnerability]:
-    """By id and package, whatever its version: the same flaw in a newer version is the same flaw."""
+    """Key by id and package without the version: a newer version can have the same vulnerability."""
     return {(v.id, v.package): v for engine in (item.engines if item else ()) for v in engine.vulnerabilities}
 
 
@@ -126,7 +126,7 @@ def _components(item: ImageReport | None) -> Sequence[Component]:
 
 
 def _checks(item: ImageReport | None) -> Mapping[str, bool | None]:
-    """Check -> passed; None: not known. What does not concern an image is not compared."""
+    """Map check to passed. None means unknown. Checks that do not apply are left out."""
     outcomes = {result.check: result.outcome for result in (item.checks if item else ())}
     judged = {name: o for name, o in outcomes.items() if o.kind != "not-applicable"}
     return {
@@ -136,7 +136,7 @@ def _checks(item: ImageReport | None) -> Mapping[str, bool | None]:
 
 def _gaps(item: ImageReport | None) -> Sequence[str]:
     if item is None:
-        return ("there is no image to compare",)
+        return ("no image to compare",)
     gaps = (*item.incomplete, *(gap for engine in item.engines for gap in engine.incomplete))
     return [gap.detail or gap.reason for gap in gaps]
 

@@ -1,4 +1,4 @@
-"""Events: what registries told us, and what came of it."""
+"""The events page: webhook deliveries and their outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLUMNS = ("id", "received_at", "host", "webhook", "format", "events", "outcome
 @bp.get("/events")
 @permission("read")
 def index() -> str | Response:
-    """Deliveries of webhooks, newest first."""
+    """List webhook deliveries, newest first."""
     with services().database.read() as session:
         found = deliveries.list_(session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
     if wanted := export.asked():
@@ -38,7 +38,7 @@ def index() -> str | Response:
 @bp.post("/events/<uuid:delivery_id>/replay")
 @permission("scan")
 def replay(delivery_id: UUID) -> Response:
-    """Do again what a delivery led to."""
+    """Queue the scans of a delivery again."""
     with services().database.session() as session:
         tickets = use_cases.replay(session, principal(), str(delivery_id))
     for ticket, former in tickets:
@@ -50,7 +50,7 @@ def replay(delivery_id: UUID) -> Response:
 @bp.post("/events/<uuid:delivery_id>/alias")
 @permission("manage")
 def add_alias(delivery_id: UUID) -> Response:
-    """Add a host that refused events name to the registry's aliases, and scan what they announced."""
+    """Add the host of refused events as a registry alias and scan the announced images."""
     own, host = services(), request.form.get("host", "")
     tickets = own.database.uncrossed(
         lambda session: webhook_cases.add_alias(

@@ -1,4 +1,4 @@
-"""Exemptions: ask that a violation be accepted, decide about somebody else's request, end one."""
+"""The exemption pages: request, review, revoke."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _COLUMNS = (
 @bp.get("/exemptions")
 @permission("read")
 def index() -> str | Response:
-    """Requests and exemptions, the newest first; a tab for each state."""
+    """List exemptions, newest first, with a tab per state."""
     chosen = request.args.get("state", "")
     states = (chosen,) if chosen in exemptions.STATES else ()
     with services().database.read() as session:
@@ -68,7 +68,7 @@ def index() -> str | Response:
 @bp.get("/exemptions/new")
 @permission("propose")
 def new() -> str:
-    """The form, with what the address already says: a page that shows a violation links here."""
+    """Show the request form. The link on a violation fills it through the query string."""
     values = {name: request.args.get(name, "")[:1000] for name in ("project", "images", "rule", "subject", "purl")}
     return _form(values)
 
@@ -76,11 +76,11 @@ def new() -> str:
 @bp.post("/exemptions")
 @permission("propose")
 def create() -> Response:
-    """Ask. What is refused comes back as it was typed, with the reasons."""
+    """Create a request. A refused form comes back as typed, with the reasons."""
     given = {
         name: request.form.get(name, "").strip() for name in ("project", "rule", "subject", "purl", "justification")
     }
-    exploited = request.form.get("exploited") == "yes"  # shown once it was said that it would lapse at once
+    exploited = request.form.get("exploited") == "yes"  # shown after a request was refused with would_lapse
     values = {
         **given,
         "exploited": "yes" if exploited else "",
@@ -113,7 +113,7 @@ def create() -> Response:
 @bp.get("/exemptions/<uuid:exemption_id>")
 @permission("read")
 def one(exemption_id: UUID) -> str:
-    """One exemption, what may be done with it, and the images that it concerns."""
+    """Show one exemption, its possible actions and the images it applies to."""
     with services().database.read() as session:
         found = exemptions.get(session, str(exemption_id), principal().projects)
         concerned = [
@@ -140,7 +140,7 @@ def one(exemption_id: UUID) -> str:
 @bp.post("/exemptions/<uuid:exemption_id>/approve")
 @permission("triage")
 def approve(exemption_id: UUID) -> Response:
-    """Accept it, as another person than the one who asked."""
+    """Approve a request of another person."""
     with services().database.session() as session:
         use_cases.approve(session, principal(), str(exemption_id), _note())
     return _back(exemption_id)
@@ -149,7 +149,7 @@ def approve(exemption_id: UUID) -> Response:
 @bp.post("/exemptions/<uuid:exemption_id>/reject")
 @permission("triage")
 def reject(exemption_id: UUID) -> Response:
-    """Refuse it."""
+    """Reject a request."""
     with services().database.session() as session:
         use_cases.reject(session, principal(), str(exemption_id), _note())
     return _back(exemption_id)
@@ -158,7 +158,7 @@ def reject(exemption_id: UUID) -> Response:
 @bp.post("/exemptions/<uuid:exemption_id>/revoke")
 @permission("propose")
 def revoke(exemption_id: UUID) -> Response:
-    """End it."""
+    """Revoke an exemption."""
     with services().database.session() as session:
         use_cases.revoke(session, principal(), str(exemption_id), _note())
     return _back(exemption_id)

@@ -1,4 +1,4 @@
-"""What is on screen as a file: CSV or JSON, the same rows, the same filters."""
+"""Export a page of a list as CSV or JSON: same rows, same filters."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ FORMATS = {"csv": "text/csv", "json": "application/json"}
 
 
 def asked() -> str:
-    """The format that the address asks for; empty for a page. Raises UsageError for one that there is not."""
+    """Return the requested export format, or an empty string for a page. Raises UsageError if unknown."""
     name = request.args.get("format", "")
     if name and name not in FORMATS:
-        raise UsageError(f"there is no format {name!r}", hint="one of " + ", ".join(FORMATS))
+        raise UsageError(f"unknown format {name!r}", hint="use one of " + ", ".join(FORMATS))
     return name
 
 
 def answer(name: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], kind: str) -> Response:
-    """The rows as a file to keep."""
+    """Return the rows as a download."""
     body = orjson.dumps(list(rows), option=orjson.OPT_INDENT_2) if kind == "json" else as_csv(columns, rows).encode()
     headers = {"Content-Disposition": f'attachment; filename="{name}.{kind}"'}
     return Response(body, content_type=FORMATS[kind] + "; charset=utf-8", headers=headers)
 
 
 def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """RFC 4180 with a header. What a spreadsheet would take for a formula gets an apostrophe in front."""
+    """RFC 4180 with a header. Cells that a spreadsheet would run as a formula start with an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(columns)

@@ -26,7 +26,7 @@ class Refused(Exception):
 
 
 def attempt(work: Callable[[], T]) -> T:
-    """Do it. Raises Refused for what the caller can mend; whatever else went wrong is an error page's to show."""
+    """Run the use case. Raises Refused for errors that the user can fix. Other errors become an error page."""
     try:
         return work()
     except ScannerError as error:
@@ -36,18 +36,18 @@ def attempt(work: Callable[[], T]) -> T:
 
 
 def showable(kept: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a person typed, for the form that is shown again; without a private key that was pasted by mistake."""
+    """Return the typed text for the form that is shown again, without a pasted private key."""
     return {name: value for name, value in (kept or {}).items() if not holds_private_key(value)}
 
 
 def whole_number(text: str) -> int:
-    """The number that a field holds; 0 for what is none, which no field accepts."""
+    """Parse a number. Returns 0 if the text is not a number; no field accepts 0."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def end_of_day(text: str, field: str) -> datetime:
-    """The last second of a day as a date field gives it, in UTC. Raises UsageError."""
+    """Parse a date field as the last second of that day in UTC. Raises UsageError."""
     try:
         return datetime.combine(date.fromisoformat(text), time(23, 59, 59), UTC)
     except ValueError:
-        raise UsageError(f"not a day: {text[:40]!r}", reason="invalid", hint="write 2026-11-25", field=field) from None
+        raise UsageError(f"{text[:40]!r} is not a date", reason="invalid", hint="use YYYY-MM-DD", field=field) from None

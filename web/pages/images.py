@@ -1,4 +1,4 @@
-"""Images: the list with search and filter, and one image with its verdict first."""
+"""The image pages: the list with search and filters, and one image with its verdict."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ SEVERITIES = ("critical", "high", "medium", "low", "unknown")
 _FILTERS = frozenset({"q", "verdict", "severity", "project", "registry", "fixable", "exploited", "signer", "base"})
 STATUSES = {
     "will_not_fix": "will not be fixed",
-    "fix_deferred": "fix put off",
+    "fix_deferred": "fix deferred",
     "under_investigation": "under investigation",
-    "end_of_life": "release at its end of life",
+    "end_of_life": "release is end of life",
 }
 TABS = ("vulnerabilities", "checks", "signatures", "components", "layers", "history")
 _ROWS = 2000
@@ -45,7 +45,7 @@ _ROWS = 2000
 
 @dataclass(frozen=True)
 class PackageRow:
-    """The vulnerabilities of one package in one version, worst first."""
+    """The vulnerabilities of one package version, highest severity first."""
 
     name: str
     version: str
@@ -60,13 +60,13 @@ class PackageRow:
 
     @property
     def fixes(self) -> tuple[str, ...]:
-        """The one version that fixes all that have a fix; empty where none has."""
+        """The lowest version that fixes every fixable vulnerability. Empty if none is fixable."""
         to = versions.highest(versions.upgrade(self.version, v.fixed_versions) for v in self.items if v.fixable)
         return (to,) if to else ()
 
     @property
     def without_fix(self) -> tuple[str, ...]:
-        """What the distribution says of those that have no fix."""
+        """The distribution's status of vulnerabilities without a fix."""
         return tuple(dict.fromkeys(STATUSES.get(v.status, "no fix yet") for v in self.items if not v.fixable))
 
 
@@ -104,10 +104,10 @@ def index() -> str | Response:
 @bp.post("/images/views")
 @permission(SIGNED_IN)
 def save_view() -> Response:
-    """Keep the filters under a name, for whoever is signed in."""
+    """Save the filters as a named view of the current user."""
     name, query = request.form.get("name", "").strip()[:60], request.form.get("query", "")[:1000]
     if not name:
-        raise UsageError("a view needs a name", reason="invalid")
+        raise UsageError("enter a name for the view", reason="invalid")
     with services().database.session() as session:
         saved_views.put(session, principal().id, name, query)
     return redirect(url_for("images_page.index") + "?" + query, 303)  # type: ignore[return-value]
@@ -116,7 +116,7 @@ def save_view() -> Response:
 @bp.post("/images/views/remove")
 @permission(SIGNED_IN)
 def remove_view() -> Response:
-    """Forget a view."""
+    """Delete a view."""
     with services().database.session() as session:
         saved_views.remove(session, principal().id, request.form.get("name", ""))
     return redirect(url_for("images_page.index"), 303)  # type: ignore[return-value]
@@ -150,7 +150,7 @@ def _row(item: listings.ListedImage) -> dict[str, Any]:
 
 
 def _narrowed() -> listings.Filter:
-    """The filters of the address; what is not one of the choices is not there."""
+    """Parse the filters from the query string. Unknown values are ignored."""
     given = request.args
     return listings.Filter(
         search=given.get("q", "").strip()[:200],
@@ -166,14 +166,14 @@ def _narrowed() -> listings.Filter:
 
 
 def _query() -> str:
-    """The filters as they stand in the address, without the place in the list."""
+    """The filters as a query string, without the cursor."""
     return urlencode([(name, value) for name, value in request.args.items(multi=True) if name in _FILTERS and value])
 
 
 @bp.post("/images/scan")
 @permission("scan")
 def scan_now() -> Response:
-    """Ask for a scan of what was typed, and show how it goes."""
+    """Queue a scan of the typed reference and show its progress."""
     text = request.form.get("image", "").strip()
     reference = Reference.parse(text)
     with services().database.read() as session:
@@ -198,11 +198,11 @@ def scan_now() -> Response:
 @bp.get("/images/<digest>")
 @permission("read")
 def one(digest: str) -> str:
-    """One image: the verdict and why, then what was found, a tab at a time."""
+    """Show one image: verdict, reasons, and one tab of evidence."""
     projects = principal().projects
     tab = request.args.get("tab", "vulnerabilities")
     if tab not in TABS:
-        raise NotFoundError("there is no such tab")
+        raise NotFoundError("unknown tab")
     with services().database.read() as session:
         report_id, report = listings.newest_report(session, digest, projects)
         names = listings.names(session, digest, projects)
@@ -246,13 +246,13 @@ def one(digest: str) -> str:
 @bp.get("/images/<digest>/report")
 @permission("read")
 def download(digest: str) -> Response:
-    """The whole report in any format, to keep."""
+    """Download the full report in any format."""
     from scanner.reports.base import ReportSubject
 
     name = request.args.get("format", "json")
     formats = catalog.reports()
     if name not in formats:
-        raise UsageError(f"there is no format {name!r}", hint="one of " + ", ".join(formats))
+        raise UsageError(f"unknown format {name!r}", hint="use one of " + ", ".join(formats))
     with services().database.read() as session:
         _, report = listings.newest_report(session, digest, principal().projects)
     text = formats[name].render(ReportSubject(report))
@@ -264,7 +264,7 @@ def download(digest: str) -> Response:
 
 
 def _layers(item: ImageReport | None) -> Sequence[Segment]:
-    """The layers as one bar, for the eye; two kinds in turn, so that neighbours can be told apart."""
+    """The layers as one bar. Two colours alternate so that neighbours differ."""
     parts = [
         Part(
             ("even", "odd")[layer.index % 2],
@@ -277,13 +277,13 @@ def _layers(item: ImageReport | None) -> Sequence[Segment]:
 
 
 def _platform(report: ScanReport) -> int:
-    """Which image of an index is shown."""
+    """Return the position of the shown image in the index."""
     asked = request.args.get("platform", "")
     return next((n for n, item in enumerate(report.images) if str(item.image.platform) == asked), 0)
 
 
 def _whose(item: ImageReport | None, base: BaseImage | None) -> Mapping[Origin, int]:
-    """How many vulnerabilities came with the base and how many with what was built on it."""
+    """Count vulnerabilities by origin: base image or this image."""
     found = agreement.findings(item.engines) if item else ()
     return count(vulnerability_origin(one.vulnerability, item.image, base) for one in found) if item else {}
 
@@ -314,13 +314,13 @@ def _components(item: ImageReport | None) -> Sequence[Component]:
 
 
 def _disputes(item: ImageReport | None) -> Sequence[agreement.Finding]:
-    """Where engines differ, worst first."""
+    """Findings that the engines disagree on, highest severity first."""
     found = [f for f in agreement.findings(item.engines if item else ()) if f.disputed]
     return sorted(found, key=lambda f: (-f.vulnerability.severity.rank, f.vulnerability.package))
 
 
 def _reasons(decision: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """Reasons of one rule together, the rest of them counted; what is not known once, however many rules ask for it."""
+    """Group reasons by rule. Each unknown is shown once, however many rules it affects."""
     groups: dict[tuple[str, str, str], dict[str, Any]] = {}
     for reason in decision["reasons"] if decision else ():
         key = (

@@ -1,4 +1,4 @@
-"""The overview: what needs attention now, and how it went over the last 90 days."""
+"""The overview page: what needs attention now, and the trend of the last 90 days."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def index() -> str:
 
 
 def _series(days: Sequence[trend.Day]) -> dict[str, list[float]]:
-    """The columns that the chart draws, oldest first; ``x`` is seconds since 1970 at midnight UTC."""
+    """The data series of the chart, oldest first; ``x`` is seconds since 1970 at midnight UTC."""
     return {
         "x": [datetime(d.day.year, d.day.month, d.day.day, tzinfo=UTC).timestamp() for d in days],
         "denied": [d.deny + d.undecided for d in days],

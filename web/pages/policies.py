@@ -55,7 +55,7 @@ class DiffLine:
 @bp.get("/policies")
 @permission("read")
 def index() -> str:
-    """The policies, and the one that decides where none of them matches."""
+    """List the policies and show the default policy."""
     with services().database.read() as session:
         found = policies.list_(session, principal().projects)
     return page("policies.html", found=found, fallback=default_policy(catalog.known()))
@@ -64,14 +64,14 @@ def index() -> str:
 @bp.get("/policies/new")
 @permission("policy")
 def new() -> str:
-    """An editor with something to start from."""
+    """Open the editor with a starting text."""
     return _editor(START, "0", "")
 
 
 @bp.get("/policies/<name>")
 @permission("read")
 def one(name: str) -> str:
-    """One policy: the text of a version, and how it differs from the one before or from any other."""
+    """Show one version of a policy and its difference from another version."""
     with services().database.read() as session:
         versions = policies.versions(session, name, principal().projects)
     shown = _chosen(versions, "version") or versions[0]
@@ -85,7 +85,7 @@ def one(name: str) -> str:
 @bp.get("/policies/<name>/edit")
 @permission("policy")
 def edit(name: str) -> str:
-    """An editor with the newest text."""
+    """Open the editor with the newest version."""
     with services().database.read() as session:
         current = policies.get(session, name, projects=principal().projects)
     return _editor(current.text, str(current.version), name)
@@ -94,7 +94,7 @@ def edit(name: str) -> str:
 @bp.post("/policies/validate")
 @permission("read")
 def validate() -> str:
-    """What is wrong with the text in the editor, as it is typed."""
+    """Validate the text in the editor while the user types."""
     _, problems = _parsed(_text())
     return page("policy_problems.html", problems=problems, checked=True)
 
@@ -102,7 +102,7 @@ def validate() -> str:
 @bp.post("/policies/dry-run")
 @permission("read")
 def dry_run() -> str:
-    """What would be newly denied or released by the text in the editor."""
+    """Show which images the text in the editor would newly deny or allow."""
     parsed, problems = _parsed(_text())
     if parsed is None:
         return page("policy_problems.html", problems=problems, checked=True)
@@ -124,7 +124,7 @@ def save() -> Response:
     edited = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else -1
     name = request.form.get("name", "")
     if parsed is not None and name and parsed.name != name:
-        problems = [Problem(0, 0, "metadata.name", f"this is the policy {name!r}; another name is another policy")]
+        problems = [Problem(0, 0, "metadata.name", f"policy {name!r} cannot be renamed: create a new one")]
     if parsed is None or problems:
         return make_response(_editor(text, version, name, problems), 422)
     try:
@@ -138,7 +138,7 @@ def save() -> Response:
 @bp.post("/policies/<name>/enabled")
 @permission("policy")
 def enable(name: str) -> Response:
-    """Put it in force, or out of it."""
+    """Enable or disable a policy."""
     everywhere()
     with services().database.session() as session:
         use_cases.set_enabled(session, principal(), name, request.form.get("enabled") == "1")
@@ -180,7 +180,7 @@ def _chosen(versions: Sequence[policies.PolicyView], parameter: str) -> policies
         return None
     found = next((v for v in versions if str(v.version) == asked), None)
     if found is None:
-        raise NotFoundError("there is no such version")
+        raise NotFoundError("this version does not exist")
     return found
 
 

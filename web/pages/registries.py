@@ -32,14 +32,14 @@ NAVIGATION = NavigationItem(70, "registries_page.index", "Registries", "manage")
 @bp.get("/registries")
 @permission("manage")
 def index() -> str:
-    """Configured registries and the last events that they sent."""
+    """List registries and their latest events."""
     return _list()
 
 
 @bp.post("/registries")
 @permission("manage")
 def add() -> Response:
-    """Configure a registry."""
+    """Add a registry."""
     principal().require_every_project()
     given = _given()
 
@@ -67,14 +67,14 @@ def add() -> Response:
 @bp.get("/registries/<registry_id>/edit")
 @permission("manage")
 def edit(registry_id: str) -> Response:
-    """The connection, the credentials and the webhooks of one registry; a secret that was just made, once."""
+    """Show connection, credentials and webhooks of a registry. A new secret is shown once."""
     return once.drop(make_response(_editor(registry_id, created=once.carried())))
 
 
 @bp.post("/registries/<registry_id>/edit")
 @permission("manage")
 def change(registry_id: str) -> Response:
-    """Change the connection. The host stays: another host is another registry."""
+    """Change the connection. The host cannot change: another host is another registry."""
     principal().require_every_project()
     given = _given()
     del given["username"]
@@ -109,7 +109,7 @@ def credentials(registry_id: str) -> Response:
 @bp.post("/registries/<registry_id>/remove")
 @permission("manage")
 def remove(registry_id: str) -> Response:
-    """Forget a registry and its credentials. What was scanned stays."""
+    """Remove a registry and its credentials. Scan results are kept."""
     principal().require_every_project()
     try:
         with services().database.session() as session:
@@ -122,7 +122,7 @@ def remove(registry_id: str) -> Response:
 @bp.post("/registries/<registry_id>/webhook")
 @permission("manage")
 def webhook(registry_id: str) -> Response:
-    """Make a webhook. Its secret is on the page after this one, and nowhere again."""
+    """Create a webhook. Only the next page shows its secret, once."""
     given = {name: request.form.get(name, "").strip() for name in ("name", "header", "sender")}
     format_ = request.form.get("format", "distribution")
 
@@ -142,7 +142,7 @@ def change_webhook(registry_id: str, webhook_id: UUID, action: str) -> Response:
     who, key, hook = principal(), services().secret_key, str(webhook_id)
     with services().database.read() as session:
         if deliveries.get_hook(session, hook, who.projects).registry_id != registry_id:
-            raise NotFoundError("there is no such webhook")
+            raise NotFoundError("this webhook does not exist")
     if action == "rotate":
 
         def rotate() -> tuple[deliveries.HookView, Secret]:
@@ -158,23 +158,23 @@ def change_webhook(registry_id: str, webhook_id: UUID, action: str) -> Response:
         "remove": lambda session: webhook_use_cases.remove(session, who, hook),
     }
     if action not in changes:
-        raise NotFoundError("a webhook has no such action")
+        raise NotFoundError("unknown webhook action")
     return _done(registry_id, changes[action], {})
 
 
 @bp.get("/registries/<registry_id>/webhooks/<uuid:webhook_id>/received")
 @permission("manage")
 def received(registry_id: str, webhook_id: UUID) -> str:
-    """Whether a webhook has delivered anything yet, as a part of a page: it renews itself until it has."""
+    """Show whether a webhook has delivered anything. The fragment refreshes until it has."""
     with services().database.read() as session:
         hook = deliveries.get_hook(session, str(webhook_id), principal().projects)
     if hook.registry_id != registry_id:
-        raise NotFoundError("there is no such webhook")
+        raise NotFoundError("this webhook does not exist")
     return page("webhook_received.html", hook=hook)
 
 
 def _done(registry_id: str, work: Callable[[Connection], object], kept: dict[str, Any]) -> Response:
-    """Do it and show the registry; what is refused shows the form as it was filled in."""
+    """Run the change and show the registry. If it is refused, show the form as typed."""
 
     def transact() -> None:
         with services().database.session() as session:
@@ -199,7 +199,7 @@ def _with_secret(
 
 
 def _given() -> dict[str, Any]:
-    """What both forms ask, as the use cases take it."""
+    """Return the fields that both forms share."""
     return {
         "aliases": request.form.get("aliases", "").split(),
         "insecure": request.form.get("insecure") == "1",
@@ -262,7 +262,7 @@ def _editor(
 
 
 def _new_secret(hooks: Sequence[deliveries.HookView], base: str, created: dict[str, str]) -> dict[str, str] | None:
-    """The secret that was just made, with what to put into the registry's configuration."""
+    """Return the new secret and the configuration snippet for the registry."""
     hook = next((hook for hook in hooks if hook.id == created.get("webhook")), None)
     if hook is None:
         return None

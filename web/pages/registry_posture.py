@@ -1,4 +1,4 @@
-"""One registry: how it protects itself, what was seen of it, what to do, and since when that is known."""
+"""The page of one registry: security posture, evidence, remedies and check history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ORDER = ("failed", "incomplete", "passed", "not-applicable")
 @bp.get("/registries/<registry_id>")
 @permission("manage")
 def one(registry_id: str) -> str:
-    """The newest posture, what is wrong first; and the last examinations."""
+    """Show the newest posture, failures first, and the latest checks."""
     with services().database.read() as session:
         view = registries.get(session, registry_id, principal().projects)
         found = registry_checks.latest(session, registry_id)
@@ -45,7 +45,7 @@ def one(registry_id: str) -> str:
 @bp.post("/registries/<registry_id>/check")
 @permission("manage")
 def check(registry_id: str) -> Response:
-    """Ask for an examination; a worker makes it."""
+    """Queue a check. A worker runs it."""
     with services().database.session() as session:
         use_cases.examine(session, principal(), registry_id)
     queue.enqueue(services().celery, "", Lane.BACKGROUND)

@@ -1,4 +1,4 @@
-"""Scans: what is queued and running, what failed and why, and what was given up and needs a person."""
+"""The scan pages: queued, running, failed and given-up scans."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FILTERS = {
 @bp.get("/scans")
 @permission("read")
 def index() -> str | Response:
-    """Scans, newest first; the list renews itself while something is going on."""
+    """List scans, newest first. The list refreshes while a scan is active."""
     chosen = request.args.get("state", "")
     with services().database.read() as session:
         found = scans.list_(
@@ -76,7 +76,7 @@ def _row(scan: scans.ScanView) -> dict[str, object]:
 @bp.get("/scans/<uuid:scan_id>")
 @permission("read")
 def one(scan_id: UUID) -> str:
-    """One scan: its stage and progress while it runs, its end and its attempts afterwards."""
+    """Show one scan: stage and progress while it runs, then outcome and attempts."""
     with services().database.read() as session:
         scan = scans.get(session, str(scan_id), principal().projects)
         attempts = scans.attempts(session, str(scan_id))
@@ -92,7 +92,7 @@ def one(scan_id: UUID) -> str:
 @bp.post("/scans/<uuid:scan_id>/rescan")
 @permission("scan")
 def rescan(scan_id: UUID) -> Response:
-    """Ask again for what this scan was of."""
+    """Queue a new scan of the same image."""
     with services().database.session() as session:
         ticket, again = use_cases.rescan(session, principal(), str(scan_id))
     if ticket.created:
@@ -103,7 +103,7 @@ def rescan(scan_id: UUID) -> Response:
 @bp.post("/scans/<uuid:scan_id>/cancel")
 @permission("scan")
 def cancel(scan_id: UUID) -> Response:
-    """Stop it."""
+    """Cancel a scan."""
     with services().database.session() as session:
         use_cases.cancel(session, principal(), str(scan_id))
     return redirect(url_for("scans_page.one", scan_id=scan_id), 303)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Settings: the server as it runs, its people, projects and tokens. Every form is an operation of the API."""
+"""Settings pages: server, people, projects, tokens. Every form calls the same use case as the API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LIFETIMES = (7, 30, 90, 365)
 @bp.get("/settings")
 @permission("manage")
 def index() -> str:
-    """The server as it runs: what it rests on, and whether that is well."""
+    """Server facts, health checks and queue figures."""
     everywhere()
     settings = services().settings
     with services().database.read() as session:
@@ -47,10 +47,10 @@ def index() -> str:
         "Database": "SQLite" if services().database.is_sqlite else "PostgreSQL",
         "Queue": "embedded" if not settings.broker_url else "broker",
         "Engine": f"{settings.engine} {version}".strip(),
-        "Public address": settings.public_url or "not set: webhooks and cookies go by the address of the request",
-        "Private addresses": "may be connected to" if settings.allow_private_addresses else "are refused",
-        "Advisories may be": f"{settings.advisories_max_age_hours:g} hours old before readiness says so",
-        "Log": ("JSON lines" if settings.log_json else "text") + f" from {settings.log_level}",
+        "Public address": settings.public_url or "not set (the request address is used)",
+        "Private addresses": "allowed" if settings.allow_private_addresses else "refused",
+        "Maximum advisory age": f"{settings.advisories_max_age_hours:g} hours",
+        "Log": ("JSON lines" if settings.log_json else "text") + f", log level {settings.log_level}",
     }
     readiness = current_app.extensions["readiness"].checks(services())
     return page("settings.html", section="server", facts=facts, readiness=readiness, figures=figures)
@@ -85,14 +85,14 @@ def prune() -> Response:
 @bp.get("/settings/people")
 @permission("manage")
 def people() -> str:
-    """Everybody who can sign in."""
+    """List all user accounts."""
     return _people()
 
 
 @bp.post("/settings/people")
 @permission("manage")
 def add_person() -> Response:
-    """Add somebody who signs in with a password."""
+    """Create a user who signs in with a password."""
     given = {name: request.form.get(name, "") for name in ("name", "password", "role")}
 
     def add() -> None:
@@ -106,7 +106,7 @@ def add_person() -> Response:
 @bp.post("/settings/people/<uuid:user_id>/<action>")
 @permission("manage")
 def change_person(user_id: UUID, action: str) -> Response:
-    """Another role, disabled or not, signed out everywhere."""
+    """Change a user: role, enabled or disabled, sign out everywhere."""
     role, who, user = request.form.get("role", ""), principal(), str(user_id)
     changes: dict[str, Callable[[Connection], object]] = {
         "role": lambda session: account_use_cases.set_role(session, who, user, role),
@@ -115,7 +115,7 @@ def change_person(user_id: UUID, action: str) -> Response:
         "sign-out": lambda session: account_use_cases.sign_out(session, who, user),
     }
     if action not in changes:
-        raise NotFoundError("there is no such thing to do with a person")
+        raise NotFoundError("unknown action on a user account")
 
     def change() -> None:
         with services().database.session() as session:
@@ -127,14 +127,14 @@ def change_person(user_id: UUID, action: str) -> Response:
 @bp.get("/settings/projects")
 @permission("manage")
 def all_projects() -> str:
-    """Projects with their patterns and members."""
+    """List projects with their patterns and members."""
     return _projects()
 
 
 @bp.post("/settings/projects")
 @permission("manage")
 def add_project() -> Response:
-    """Add a project, or change one's patterns and groups."""
+    """Add a project."""
     given = _project_given()
 
     def add() -> None:
@@ -147,7 +147,7 @@ def add_project() -> Response:
 @bp.post("/settings/projects/<name>")
 @permission("manage")
 def change_project(name: str) -> Response:
-    """Change what a project owns."""
+    """Change the description, patterns and groups of a project."""
     given = _project_given()
     del given["name"]
 
@@ -161,7 +161,7 @@ def change_project(name: str) -> Response:
 @bp.post("/settings/projects/<name>/members")
 @permission("manage")
 def change_members(name: str) -> Response:
-    """Add a member, or take one out."""
+    """Add or remove a member."""
 
     def change() -> None:
         user = request.form.get("user", "")
@@ -177,7 +177,7 @@ def change_members(name: str) -> Response:
 @bp.get("/settings/tokens")
 @permission("manage")
 def tokens() -> Response:
-    """API tokens: what they may, for how long, when they were used; the text of one that was just made, once."""
+    """List API tokens. The text of a token that was just created is shown once."""
     created = once.carried()
     return once.drop(make_response(_tokens(created=created if "token" in created else None)))
 
@@ -185,7 +185,7 @@ def tokens() -> Response:
 @bp.post("/settings/tokens")
 @permission("manage")
 def add_token() -> Response:
-    """Make a token. Its text is on the page after this one, and nowhere again."""
+    """Create a token. Only the next page shows its text, once."""
     given: dict[str, Any] = {
         "name": request.form.get("name", "").strip(),
         "scopes": request.form.getlist("scope"),
@@ -217,7 +217,7 @@ def add_token() -> Response:
 @bp.post("/settings/tokens/<uuid:token_id>/revoke")
 @permission("manage")
 def revoke_token(token_id: UUID) -> Response:
-    """End a token, and the web sessions that were opened with it."""
+    """Revoke a token and end the web sessions that it opened."""
 
     def revoke() -> None:
         with services().database.session() as session:
@@ -227,7 +227,7 @@ def revoke_token(token_id: UUID) -> Response:
 
 
 def _done(work: Callable[[], object], section: str, again: Callable[[Refused], str]) -> Response:
-    """Do it and show the section; what is refused shows it with the reasons."""
+    """Run the change and show the section. If the change is refused, show the form with the reasons."""
     try:
         attempt(work)
     except Refused as refused:

@@ -1,4 +1,4 @@
-"""Signing in with a user's name and password, or with an API token; and out."""
+"""Sign in with name and password or with an API token, and sign out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ bp.record_once(lambda state: state.app.extensions.__setitem__("error_page", erro
 @bp.get("/")
 @permission(PUBLIC)
 def home() -> Response:
-    """The way in: the overview, for whoever is signed in."""
+    """Show the sign-in form. A signed-in user is sent to the overview."""
     return redirect(url_for("overview_page.index"), 303)  # type: ignore[return-value]
 
 
@@ -28,7 +28,7 @@ def form() -> str:
 @bp.post("/sign-in")
 @permission(PUBLIC)
 def enter() -> Response:
-    """Check what was given. A wrong name, password and token get one and the same answer."""
+    """Check the credentials. A wrong name, password or token gets the same answer."""
     token, name = request.form.get("token", "").strip(), request.form.get("name", "").strip()
     target = safe_next(request.form.get("next", "")) or url_for("overview_page.index")
     try:

@@ -1,4 +1,4 @@
-"""Signing in at the identity provider: away to it, and back."""
+"""Sign in with the identity provider."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ bp = Blueprint("sign_in_oidc_page", __name__)
 @bp.get("/sign-in/oidc")
 @permission(PUBLIC)
 def begin() -> Response:
-    """Away to the provider."""
+    """Redirect to the provider."""
     return begin_at_provider(safe_next(request.args.get("next", "")))
 
 
 @bp.get("/sign-in/oidc/callback")
 @permission(PUBLIC)
 def back() -> Response:
-    """Back from it. Whatever does not hold is said on the sign-in page, where one can begin again."""
+    """Handle the provider's response. Errors are shown on the sign-in page."""
     try:
         with_cookie, target = sign_in_at_provider()
     except RefusedError as error:

@@ -1,4 +1,4 @@
-"""Whom this installation trusts, and what depends on Docker Content Trust."""
+"""The trust page: trust roots and the Docker Content Trust report."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NAVIGATION = NavigationItem(82, "trust_page.index", "Trust", "read")
 @bp.get("/trust")
 @permission("read")
 def index() -> str:
-    """Trust roots, and per repository what content trust still carries."""
+    """Show trust roots and the Content Trust report per repository."""
     return _shown()
 
 
 @bp.post("/trust/roots")
 @permission("policy")
 def add() -> Response:
-    """Add or change a trust root. What is refused comes back as it was typed."""
+    """Add or change a trust root. A refused form comes back as typed."""
     everywhere()
     given = {name: request.form.get(name, "") for name in ("name", "scheme", "scope", "document")}
 
@@ -54,7 +54,7 @@ def add() -> Response:
 @bp.post("/trust/roots/<name>/remove")
 @permission("policy")
 def remove(name: str) -> Response:
-    """Trust nothing by it any more."""
+    """Remove a trust root."""
     everywhere()
     with services().database.session() as session:
         trust_roots.remove(session, name, principal())

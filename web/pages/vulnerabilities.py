@@ -1,4 +1,4 @@
-"""Vulnerabilities across the fleet: search them, and see every image that one of them touches."""
+"""The vulnerability pages: search, and all images that one vulnerability affects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SEVERITIES = ("critical", "high", "medium", "low", "unknown")
 @bp.get("/vulnerabilities")
 @permission("read")
 def index() -> str | Response:
-    """What touches the images that the person may see, worst first. A search from the keyboard swaps the list only."""
+    """List vulnerabilities of visible images, highest severity first. htmx requests get the list only."""
     search = request.args.get("q", "").strip()[:200]
     chosen = [name for name in request.args.getlist("severity") if name in SEVERITIES]
     cursor = request.args.get("cursor")
@@ -45,7 +45,7 @@ def index() -> str | Response:
 @bp.get("/vulnerabilities/<name>")
 @permission("read")
 def one(name: str) -> str | Response:
-    """An advisory, and every image it touches, since when and whose."""
+    """Show an advisory and every affected image."""
     with services().database.read() as session:
         advisory, affected = listings.affected(session, name, principal().projects, limit=_MOST + 1)
     shown = affected[:_MOST]
@@ -68,7 +68,7 @@ def one(name: str) -> str | Response:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a vulnerability beside its text. None: nobody looked it up, which is not no."""
+    """Details of a vulnerability. None means not looked up, which is not the same as no."""
 
     known_exploited: bool | None
     epss: float | None
@@ -79,7 +79,7 @@ class Known:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Known:
-        """Of the stored document; one that an older version wrote says less."""
+        """Parse the stored document. Older versions stored fewer fields."""
         lists = {name: tuple(document.get(name) or ()) for name in ("aliases", "cwes", "references")}
         scores = tuple(
             (str(v), str(vector), float(score), str(source)) for v, vector, score, source in document.get("cvss") or ()

@@ -43,5 +43,5 @@ def test_another_password(app: OpenAPI, database: Database) -> None:
 def test_a_token_that_belongs_to_nobody(app: OpenAPI, make_token: Callable[..., str]) -> None:
     form = Form(app.test_client(), make_token("read"))
     seen = form.client.get("/account", headers=form.headers).text
-    assert "a token that belongs to nobody" in seen
-    assert "Another password" not in seen
+    assert "a token that has no owner" in seen
+    assert "Change password" not in seen

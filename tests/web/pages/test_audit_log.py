@@ -45,7 +45,7 @@ def test_days(form: Form) -> None:
     today = datetime.now(UTC).date()
     assert "<code>policy.write" in form.client.get(f"/audit-log?since={today}&until={today}", headers=form.headers).text
     tomorrow = today + timedelta(days=1)
-    assert "No matching entry" in form.client.get(f"/audit-log?since={tomorrow}", headers=form.headers).text
+    assert "No matching entries" in form.client.get(f"/audit-log?since={tomorrow}", headers=form.headers).text
     assert form.client.get("/audit-log?since=someday", headers=form.headers).status_code == 422
 
 

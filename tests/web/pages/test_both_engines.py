@@ -44,12 +44,12 @@ def digest(database: Database, worker: Worker) -> str:
 def test_the_page_shows_who_says_what(app: OpenAPI, make_token: Callable[..., str], digest: str) -> None:
     headers = {"Authorization": f"Bearer {make_token()}"}
     page = app.test_client().get(f"/images/{digest}", headers=headers).text
-    assert "Where the engines differ" in page
-    assert "does not say so" in page
+    assert "Engines disagree" in page
+    assert "not reported" in page
     assert "supported until 2028-06-30" in page
     assert "will not be fixed" in page
     parts = app.test_client().get(f"/images/{digest}?tab=components", headers=headers).text
-    assert "1 components, 1 of which we did not find" in parts
+    assert "The scan did not find 1 of them" in parts
     assert "not JSON &lt;b&gt;" in parts
     assert "<script>alert" not in parts
 

@@ -72,8 +72,8 @@ def browsers(
 
 def test_triage_of_a_new_critical(browsers: Browsers) -> None:
     page = browsers.sign_in("sam")
-    page.get_by_role("region", name="Severe and new since yesterday").get_by_role("link", name=CRITICAL).click()
-    page.get_by_role("heading", name="Whom it concerns").wait_for()
+    page.get_by_role("region", name="New critical and high vulnerabilities").get_by_role("link", name=CRITICAL).click()
+    page.get_by_role("heading", name="Applies to").wait_for()
     browsers.keep(page, "triage")
     page.get_by_role("link", name="shop/cart").click()
     page.get_by_role("heading", name="What to do").wait_for()
@@ -84,14 +84,14 @@ def test_an_exemption_is_asked_for_and_approved(browsers: Browsers) -> None:
     dora = browsers.sign_in("dora")
     dora.goto(browsers.address + "/images?verdict=deny")
     dora.get_by_role("link", name="shop/cart").click()
-    dora.get_by_role("link", name="ask to accept it").first.click()
+    dora.get_by_role("link", name="Request exemption").first.click()
     assert dora.get_by_label("Vulnerability or check").input_value() == CRITICAL
-    dora.get_by_label("Why this may be accepted").fill("The flaw is in a command that we never call.")
-    dora.get_by_role("button", name="Ask").click()
-    dora.get_by_text("Another person has to decide").wait_for()
+    dora.get_by_label("Justification").fill("The flaw is in a command that we never call.")
+    dora.get_by_role("button", name="Request exemption").click()
+    dora.get_by_text("Another person must decide").wait_for()
     browsers.keep(dora, "exemption")
     sam = browsers.sign_in("sam")
-    sam.get_by_role("link", name="1 request waits for a second person").click()
+    sam.get_by_role("link", name="1 request to review").click()
     sam.get_by_role("link", name=CRITICAL).click()
     sam.get_by_role("button", name="Approve").click()
     sam.get_by_text("Approved by").wait_for()
@@ -105,11 +105,11 @@ def test_a_policy_is_changed_after_a_dry_run(browsers: Browsers) -> None:
     lax = editor.input_value().replace("registry.example.com/shop/**", "**").replace("[production]", "[]")
     lax = lax.replace("severity: [critical]", "severity: [low]").replace("action: deny", "action: warn")
     editor.fill(lax)
-    page.get_by_role("button", name="Try on what is known").click()
-    page.get_by_role("heading", name="Newly released").wait_for()
+    page.get_by_role("button", name="Dry run").click()
+    page.get_by_role("heading", name="Newly allowed").wait_for()
     browsers.keep(page, "dry-run")
-    page.get_by_role("button", name="Save and put in force").click()
-    page.get_by_role("heading", name="Text in force").wait_for()
+    page.get_by_role("button", name="Save and enable").click()
+    page.get_by_role("heading", name="Current text").wait_for()
 
 
 def test_who_is_affected(browsers: Browsers) -> None:

@@ -93,7 +93,7 @@ def test_from_signing_in_to_the_reason(person: Any) -> None:
     assert person.get_by_text("Denied", exact=True).first.is_visible()
     assert "CVE-2026-90001" in person.get_by_role("listitem").filter(has_text="fixable-criticals").first.inner_text()
     person.get_by_role("link", name="CVE-2026-90001").first.click()
-    person.get_by_role("heading", name="Images it touches").wait_for()
+    person.get_by_role("heading", name="Affected images").wait_for()
     assert person.get_by_role("link", name="shop/vulnerable:1.4.1").first.is_visible()
 
 
@@ -104,14 +104,14 @@ def test_the_list_is_searched_as_one_types(person: Any) -> None:
     assert person.get_by_role("link", name="shop/mystery:0.1").is_visible()
     assert "q=mystery" in person.url
     person.get_by_label("Search repository, tag or digest").fill("nothing of the kind")
-    person.get_by_role("heading", name="No image fits").wait_for()
+    person.get_by_role("heading", name="No matching image").wait_for()
 
 
 def test_asking_for_a_scan_shows_how_it_goes(person: Any, plain_registry: Registry) -> None:
     open_images(person)
     person.get_by_label("Scan an image").fill(f"{plain_registry.host}/shop/good:1.4.2")
     person.get_by_role("button", name="Scan now").click()
-    person.get_by_role("link", name="See the result").wait_for(timeout=30_000)
+    person.get_by_role("link", name="Show the image").wait_for(timeout=30_000)
 
 
 def test_a_typing_error_is_told_in_words(person: Any) -> None:
@@ -122,11 +122,11 @@ def test_a_typing_error_is_told_in_words(person: Any) -> None:
 
 
 def test_somebody_chooses_how_it_looks(person: Any) -> None:
-    for theme in ("Dark", "Light", "As the system"):
+    for theme in ("Dark", "Light", "System"):
         person.locator("summary", has_text="token").click()
         person.get_by_role("button", name=theme).click()
         person.wait_for_url("**/overview*")
-        wanted = None if theme == "As the system" else theme.lower()
+        wanted = None if theme == "System" else theme.lower()
         assert person.locator("html").get_attribute("data-theme") == wanted
 
 
@@ -174,41 +174,41 @@ def test_a_policy_is_written_tried_and_changed(person: Any, server: Dockwarden) 
     editor.fill(start.replace("check: root-user", "chek: root-user"))
     person.get_by_role("button", name="Line 15, column 5").click()
     assert editor.evaluate("e => e.value.slice(e.selectionStart, e.selectionEnd)") == "chek: root-user"
-    person.get_by_role("button", name="Save and put in force").click()
+    person.get_by_role("button", name="Save and enable").click()
     assert "chek: root-user" in person.get_by_label("Policy (YAML)").input_value()  # nothing typed is lost
     strict = (
         start.replace("registry.example.com/shop/**", "**").replace("[production]", "[nowhere]").replace("72h", "0h")
     )
     person.get_by_label("Policy (YAML)").fill(strict.replace("root-user", "healthcheck"))
-    person.get_by_text("A valid policy").wait_for()
-    person.get_by_role("button", name="Try on what is known").click()
-    person.get_by_role("heading", name=f"If {name} were in force").wait_for()
+    person.get_by_text("The policy is valid").wait_for()
+    person.get_by_role("button", name="Dry run").click()
+    person.get_by_role("heading", name=f"Effect of {name}").wait_for()
     assert axe(person) == []
-    person.get_by_role("button", name="Save and put in force").click()
-    person.get_by_role("heading", name="Text in force").wait_for()
+    person.get_by_role("button", name="Save and enable").click()
+    person.get_by_role("heading", name="Current text").wait_for()
     person.get_by_role("link", name="Edit").click()
     person.get_by_label("Policy (YAML)").fill(strict)
-    person.get_by_role("button", name="Save and put in force").click()
-    person.get_by_role("heading", name="What version 2 changed of version 1").wait_for()
+    person.get_by_role("button", name="Save and enable").click()
+    person.get_by_role("heading", name="Changes from version 1 to version 2").wait_for()
     assert "check: healthcheck" in person.locator(".diff .removed").inner_text()
     assert axe(person) == []
-    person.get_by_role("button", name="Take out of force").click()
-    person.get_by_role("button", name="Put in force").wait_for()
+    person.get_by_role("button", name="Disable").click()
+    person.get_by_role("button", name="Enable").wait_for()
 
 
 def test_what_is_not_to_be_believed(person: Any, server: Dockwarden) -> None:
     person.goto(server.url + "/advisories")
     assert "Vulnerabilities (Trivy)" in person.inner_text("main")
     person.get_by_label("Engine", exact=True).fill("trivy")
-    person.get_by_label("and its version").fill("9.9.9")
-    person.get_by_label("Why").fill("a build that nobody made")
+    person.get_by_label("Engine version").fill("9.9.9")
+    person.get_by_label("Reason").fill("a build that nobody made")
     person.get_by_role("button", name="Revoke").click()
-    row = person.get_by_role("row").filter(has_text="trivy 9.9.9").filter(has_text="Believe it again")
+    row = person.get_by_role("row").filter(has_text="trivy 9.9.9").filter(has_text="Lift revocation")
     assert "a build that nobody made" in row.first.inner_text()
-    row.first.get_by_role("button", name="Believe it again").click()
-    assert "believed again" in person.get_by_role("row").filter(has_text="trivy 9.9.9").first.inner_text()
-    person.get_by_role("button", name="Look everything up again").click()
-    assert "Re-match of the fleet" in person.inner_text("main")
+    row.first.get_by_role("button", name="Lift revocation").click()
+    assert "revocation lifted" in person.get_by_role("row").filter(has_text="trivy 9.9.9").first.inner_text()
+    person.get_by_role("button", name="Re-match all images").click()
+    assert "Re-match of all images" in person.inner_text("main")
 
 
 def test_nobody_sees_anything_without_signing_in(server: Dockwarden, decided: str) -> None:

@@ -39,7 +39,7 @@ def test_saving_and_saving_again(form: Form) -> None:
     assert (first.status_code, first.headers["Location"]) == (303, "/policies/ours")
     assert form("/policies", text=GOOD.replace("deny", "warn"), version="1", name="ours").status_code == 303
     page = form.client.get("/policies/ours", headers=form.headers).text
-    assert "What version 2 changed of version 1" in page
+    assert "Changes from version 1 to version 2" in page
     assert form.client.get("/policies/ours?version=9", headers=form.headers).status_code == 404
 
 
@@ -48,7 +48,7 @@ def test_somebody_was_faster(form: Form, version: str) -> None:
     form("/policies", text=GOOD, version="0", name="")
     answer = form("/policies", text=GOOD.replace("deny", "warn"), version=version, name="ours")
     assert answer.status_code == 409
-    assert "Somebody saved another version meanwhile" in answer.text
+    assert "Somebody else saved a new version" in answer.text
     assert "action: warn" in answer.text
 
 
@@ -56,7 +56,7 @@ def test_somebody_was_faster(form: Form, version: str) -> None:
     ("text", "message"),
     [
         (GOOD.replace("check:", "chek:"), "did you mean"),
-        (GOOD.replace("ours", "other"), "another name is another policy"),
+        (GOOD.replace("ours", "other"), "cannot be renamed"),
         ("rules: [", "Line"),
         ("", "must be a mapping with apiVersion"),
     ],
@@ -71,8 +71,8 @@ def test_what_is_refused_comes_back(form: Form, text: str, message: str) -> None
 
 def test_trying_what_is_wrong_says_so(form: Form) -> None:
     assert "did you mean" in form("/policies/dry-run", text=GOOD.replace("check:", "chek:")).text
-    assert "No image is known yet" in form("/policies/dry-run", text=GOOD).text
-    assert "A valid policy" in form("/policies/validate", text=GOOD).text
+    assert "There are no scanned images" in form("/policies/dry-run", text=GOOD).text
+    assert "The policy is valid" in form("/policies/validate", text=GOOD).text
 
 
 def test_who_only_reads_cannot_write(app: OpenAPI, make_token: Callable[..., str]) -> None:

@@ -230,7 +230,7 @@ def test_a_registry_goes_after_its_webhooks(admin: Somebody, app: OpenAPI, place
     assert admin(f"{act}/remove").status_code == 303
     assert hooks(database) == ()
     assert admin(remove).status_code == 303
-    assert HOST not in admin.see("/registries").partition("Last events")[0]
+    assert HOST not in admin.see("/registries").partition("Latest events")[0]
     with database.read() as session:
         actions = [entry.action for entry in audit.list_(session).items if entry.action.startswith(("reg", "webhook"))]
     assert actions == [

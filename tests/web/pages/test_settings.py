@@ -107,7 +107,7 @@ def test_projects_and_members(admin: Somebody, database: Database) -> None:
         dora = accounts.find_user(session, "dora")
     assert dora is not None
     assert admin("/settings/projects/shop/members", user=dora.id).status_code == 303
-    assert "take out" in admin.see("/settings/projects")
+    assert "remove" in admin.see("/settings/projects")
     assert (
         admin("/settings/projects/shop", description="<b>the shop</b>", patterns="r.example.com/s/*").status_code == 303
     )
@@ -116,7 +116,7 @@ def test_projects_and_members(admin: Somebody, database: Database) -> None:
         assert [m.name for m in projects.members(session, "shop")] == ["dora"]
     assert "<b>the" not in admin.see("/settings/projects")
     assert admin("/settings/projects/shop/members", user=dora.id, remove="1").status_code == 303
-    assert "take out" not in admin.see("/settings/projects")
+    assert "remove" not in admin.see("/settings/projects")
     wrong = admin("/settings/projects", name="Wrong Name", patterns="nonsense")
     assert wrong.status_code == 422
     assert "Wrong Name" in wrong.text

@@ -47,7 +47,7 @@ def test_whom_it_concerns(form: Form) -> None:
     page = form.client.get("/vulnerabilities/CVE-2026-7", headers=form.headers).text
     assert "shop/app:1" in page
     assert "shop/job:2" in page
-    assert "known to be, by CISA" in page
+    assert "yes, listed by CISA" in page
     assert "25.0 %" in page
     rows = form.client.get("/vulnerabilities/CVE-2026-7?format=json", headers=form.headers).get_json()
     assert all(row["first_seen"] and row["project"] == "default" for row in rows)
