@@ -98,6 +98,22 @@ class Cluster:
         assert (done.returncode != 0) is fails, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def example(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A script of examples/, run by somebody whose kubectl is set up for this cluster."""
+        config = self.directory / "config"
+        steps = [
+            ["config", "set-cluster", "c", f"--server=https://127.0.0.1:{self.port}", "--insecure-skip-tls-verify"],
+            ["config", "set-credentials", "u", f"--token={_ADMIN}"],
+            ["config", "set-context", "x", "--cluster=c", "--user=u"],
+            ["config", "use-context", "x"],
+        ]
+        path = f"{Path(self._kubectl).parent}:{os.environ['PATH']}"
+        environment = shifted_clock() | {"HOME": str(self.directory), "KUBECONFIG": str(config), "PATH": path}
+        for command in steps:
+            subprocess.run([self._kubectl, *command], env=environment, check=True, capture_output=True)
+        program = [str(_ROOT / "examples" / script), *arguments]
+        return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120)
+
     def apply(self, value: dict[str, Any], *arguments: str, fails: bool = False) -> str:
         return self.kubectl("apply", *arguments, "-f", "-", stdin=orjson.dumps(value).decode(), fails=fails)
 

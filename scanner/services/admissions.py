@@ -450,7 +450,7 @@ def _decided(
 
 
 def _summary(document: gate.Document) -> gate.Document:
-    """What an answer needs of a decision: it is remembered, and a decision may have hundreds of reasons with evidence."""
+    """What an answer needs of a decision, which may have hundreds of reasons with evidence: this is remembered."""
     counted = [each for each in document["reasons"] if each["kind"] != "satisfied"]
     denying = [each for each in counted if each["action"] == "deny"]
     return {

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from scanner.advisories import bolt
+from tests.kubernetes_objects import deployment, pod, review
 from tests.scanner.registry.archives import archive, directory, file, hardlink, header, pax, symlink
 from tests.scanner.trust.certificates import TimestampAuthority
 
@@ -456,6 +457,10 @@ def seeds() -> dict[str, list[bytes]]:
             D.encode(),
         ],
         "workload": [KUBERNETES, COMPOSE, dumps(ECS)],
+        "admission_review": [
+            dumps(review(pod("registry.example.com/a:1"), "UPDATE", old=pod("registry.example.com/a:2"))),
+            dumps(review(deployment("registry.example.com/a@" + D))),
+        ],
     }
 
 

@@ -26,9 +26,10 @@ from scanner.checks._secrets import SecretScanner, in_text
 from scanner.checks.base import ImageSubject
 from scanner.config import Limits, Settings
 from scanner.engines import clair, trivy
-from scanner.errors import ScannerError
+from scanner.errors import ScannerError, UsageError
 from scanner.model.image import HistoryEntry, Image, ImageConfig, Layer
 from scanner.model.reference import Descriptor, Digest, Platform, Reference
+from scanner.model.untrusted import load_untrusted_json
 from scanner.outbound import split_address
 from scanner.policy import openvex
 from scanner.policy.rules import parse_policy
@@ -42,6 +43,7 @@ from scanner.registry.packages import package_databases
 from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import LayoutSource
 from scanner.registry.tar import TarReader, Visitor
+from scanner.services import admissions
 from scanner.trust import _pki, _timestamp
 from scanner.trust._cosign.document import parse_document as parse_cosign_document
 from scanner.trust._cosign.document import parse_trust
@@ -334,6 +336,12 @@ def webhook(data: bytes) -> object:
     return found
 
 
+def admission_review(data: bytes) -> None:
+    document = load_untrusted_json(data, limit=1 << 20, depth=64, error=UsageError)
+    admissions.refused(document, "no")
+    admissions.containers_of(admissions.parse_review(document))
+
+
 TARGETS: Mapping[str, Target] = {
     "manifest": Target(manifest, is_json=True),
     "index": Target(index, is_json=True),
@@ -372,4 +380,5 @@ TARGETS: Mapping[str, Target] = {
     "policy": Target(lambda data: parse_policy(data.decode("utf-8", "replace"), known=catalog.known())),
     "reference": Target(reference),
     "workload": Target(workload),
+    "admission_review": Target(admission_review, is_json=True),
 }

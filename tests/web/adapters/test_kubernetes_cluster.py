@@ -106,6 +106,13 @@ def test_an_image_that_nobody_scanned_is_denied_and_scanned(cluster: Cluster, do
 
 
 @pytest.mark.usefixtures("door")
+def test_the_example_tells_whether_an_image_would_be_let_in(cluster: Cluster) -> None:
+    for image, code, told in ((BAD_IMAGE, 1, "denied by policy"), (GOOD_IMAGE, 0, "let in")):
+        done = cluster.example("kubernetes/refused.sh", image, "shop")
+        assert (done.returncode, told in done.stdout) == (code, True), done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("door")
 def test_namespaces_that_warn_or_are_audited(cluster: Cluster) -> None:
     told = cluster.apply(named(BAD_IMAGE, "warned", "lab"))
     assert "Warning: " in told
