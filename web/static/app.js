@@ -27,12 +27,17 @@ function drawChart(place) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
+  // On a narrow screen the menu and the tabs scroll sideways: show the current item.
+  document.querySelectorAll(".nav [aria-current], .tabs [aria-current]").forEach((item) => {
+    const list = item.closest("ul");
+    list.scrollLeft = item.offsetLeft - list.offsetLeft - 40; // scrollIntoView would move the page as well
+  });
   if (window.uPlot) document.querySelectorAll("[data-chart]").forEach(drawChart);
 });
 
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select")) return;
-  const search = document.querySelector("input[type=search]");
+  const search = document.querySelector("main input[type=search], main .filters input[type=text]");
   if (search) {
     event.preventDefault();
     search.focus();

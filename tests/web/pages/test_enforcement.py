@@ -38,7 +38,7 @@ def form(app: OpenAPI, make_token: Callable[..., str]) -> Form:
 
 def test_before_the_first_review_it_says_how_to_set_a_cluster_up(form: Form) -> None:
     page = form.client.get("/enforcement", headers=form.headers).text
-    assert "No cluster has asked yet" in page
+    assert "No admission requests yet" in page
     assert "dockwarden admission kubernetes --manifests" in page
 
 
@@ -56,7 +56,7 @@ def test_reviews_are_listed_and_narrowed(form: Form, database: Database) -> None
     assert "<strong>cart</strong>" in narrowed
     assert "<strong>web</strong>" not in narrowed
     assert "<strong>web</strong>" in form.client.get("/enforcement?namespace=lab", headers=form.headers).text
-    assert "No matching review" in form.client.get("/enforcement?namespace=none", headers=form.headers).text
+    assert "No matching reviews" in form.client.get("/enforcement?namespace=none", headers=form.headers).text
 
 
 def test_pages_of_it(form: Form, database: Database) -> None:
