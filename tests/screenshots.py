@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from playwright.sync_api import sync_playwright
 from werkzeug.serving import make_server
 
@@ -22,13 +23,35 @@ from benchmarks import fleet
 from scanner import queue
 from scanner.config import Secret, Settings, secret_key
 from scanner.model.access import SCOPES
-from scanner.model.actor import Person
-from scanner.store import accounts, exemptions, policies, projects, registries
+from scanner.model.actor import COMMAND_LINE, Person
+from scanner.services import inventory
+from scanner.store import accounts, exemptions, listings, policies, projects, registries
 from scanner.store.session import Database, moment
 from tests.conftest import BROWSER
+from tests.scanner.workloads import sins
 from web import create_app
 from web.pages.policies import START
 
+WELL_RUN = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: web, team: shop}}
+    spec:
+      automountServiceAccountToken: false
+      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+      containers:
+        - name: app
+          image: none
+          securityContext:
+            allowPrivilegeEscalation: false
+            readOnlyRootFilesystem: true
+            capabilities: {drop: [ALL]}
+          resources: {limits: {cpu: "1", memory: 256Mi}, requests: {cpu: 100m, memory: 128Mi}}
+"""
 WIDTHS = {"wide": (1280, 860), "narrow": (390, 844)}
 
 
@@ -45,6 +68,8 @@ def serving(home: Path, images: int) -> Iterator[tuple[str, str, fleet.Fleet | N
         token = accounts.create_token(session, "documentation", SCOPES, key)[1]
         if found:
             _people(session, key)
+    if found:
+        _running(database, found)
     server = make_server("127.0.0.1", 0, create_app(settings, database, queue.make_app(settings)), threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -77,6 +102,33 @@ def _people(session: Any, key: Secret) -> None:
     exemptions.approve(session, asked.id, Person(sam.id, "sam"), note="Until the next release.")
 
 
+def _running(database: Database, known: fleet.Fleet) -> None:
+    """A cluster and a host that run some of the images, some of them badly."""
+    with database.read() as session:
+        shown = listings.list_(session, None, limit=12).items
+    clusters: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for number, item in enumerate(shown):
+        text = sins.KUBERNETES_BAD if number % 3 == 0 else WELL_RUN
+        name = f"{item.repository.rpartition('/')[2]}-{number}"
+        reference = f"{item.name}@{item.digest}" if number else f"{item.repository}:not-scanned"
+        lines = [
+            line.partition("image: ")[0] + f"image: {reference}" if "image: " in line else line
+            for line in text.replace("name: web", f"name: {name}").splitlines()
+        ]
+        where = ("production", "cluster-1") if number % 4 else ("staging", "cluster-2")
+        clusters.setdefault(where, []).extend(inventory.parse("kubernetes", [(f"{name}.yaml", "\n".join(lines))]))
+    for (environment, cluster), documents in clusters.items():
+        snapshot = inventory.Snapshot(environment, "kubernetes", cluster, 1, documents)
+        inventory.report(database, COMMAND_LINE, snapshot, "trivy")
+
+
+def _worst(url: str, token: str) -> str:
+    """The page of the worst workload."""
+    headers = {"Authorization": f"Bearer {token}"}
+    items = httpx.get(f"{url}/api/v1/workloads?limit=1", headers=headers, trust_env=False).json()["items"]
+    return f"/workloads/{items[0]['id']}"
+
+
 def filled(known: fleet.Fleet) -> Mapping[str, str]:
     """Pages by the name of their picture."""
     image = f"/images/{known.digest}"
@@ -86,6 +138,7 @@ def filled(known: fleet.Fleet) -> Mapping[str, str]:
         "image": image,
         "image-layers": f"{image}?tab=layers",
         "compare": f"{image}/compare?with={known.other}",
+        "workloads": "/workloads",
         "vulnerabilities": "/vulnerabilities",
         "vulnerability": f"/vulnerabilities/{known.vulnerability}",
         "scans": "/scans",
@@ -106,6 +159,7 @@ def filled(known: fleet.Fleet) -> Mapping[str, str]:
 EMPTY = {
     "overview-empty": "/overview",
     "images-empty": "/images",
+    "workloads-empty": "/workloads",
     "vulnerabilities-empty": "/vulnerabilities",
     "scans-empty": "/scans",
     "policies-empty": "/policies",
@@ -114,7 +168,7 @@ EMPTY = {
     "events-empty": "/events",
 }
 FAILING = {"error": "/images/sha256:nothing", "images-none-fits": "/images?q=nothing+of+the+kind"}
-NARROW = ("overview", "images", "image", "policy-edit")
+NARROW = ("overview", "images", "image", "workloads", "workload", "policy-edit")
 
 
 def main(target: Path) -> None:
@@ -123,10 +177,11 @@ def main(target: Path) -> None:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(BROWSER))
         with serving(Path(base) / "filled", 60) as (url, token, known):
             assert known
+            pages = {**filled(known), "workload": _worst(url, token)}
             page = _signed_in(browser, url, token, "wide")
-            _take(page, url, {**filled(known), **FAILING}, target)
+            _take(page, url, {**pages, **FAILING}, target)
             narrow = _signed_in(browser, url, token, "narrow")
-            _take(narrow, url, {f"{name}-narrow": filled(known)[name] for name in NARROW}, target)
+            _take(narrow, url, {f"{name}-narrow": pages[name] for name in NARROW}, target)
             dark = _signed_in(browser, url, token, "wide", "dark")
             _take(dark, url, {"overview-dark": "/overview"}, target)
         with serving(Path(base) / "empty", 0) as (url, token, _):

@@ -97,6 +97,8 @@ def guard() -> Response | None:
         raise RefusedError(
             "you do not have permission to do this", reason="not_allowed", hint=f"required permission: {needed}"
         )
+    if view.body > security.BODY_LIMIT:
+        request.max_content_length = view.body
     if security.admission():
         return security.admit(view.body)
     ready: Response | None = g.get("ready")  # what the principal's own query found out already: only the gate has one

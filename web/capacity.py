@@ -73,14 +73,21 @@ WEBHOOKS = Kind("webhooks", 4, 500, 30)
 SIGN_IN = Kind("sign-in", 3, 60, 10)  # a password costs 64 MiB and 50 ms, and a stranger may ask
 EVENTS = Kind("events", 12, 50, 10)  # more than may watch at once (GATE_WAITERS): the others get the first event only
 EXPORTS = Kind("exports", 4, 20, 5)  # each holds a connection to the database until its reader has all of it
+INVENTORY = Kind("inventory", 1, 20, 60)  # a snapshot is judged while its sender waits: some seconds, where all is new
 STATIC = Kind("static", 2, 200, 10)
 API = Kind("api", 4, 200, 30)
 PAGES = Kind(
     "pages", 2, 60, 15
 )  # rendering holds the interpreter: two at once are as fast as many, and leave room between them
-KINDS = (HEALTH, MONITORING, GATE, WEBHOOKS, SIGN_IN, EVENTS, EXPORTS, STATIC, API, PAGES)
+KINDS = (HEALTH, MONITORING, GATE, WEBHOOKS, SIGN_IN, EVENTS, EXPORTS, INVENTORY, STATIC, API, PAGES)
 
-_EXACT = {"/healthz": HEALTH, "/readyz": MONITORING, "/metrics": MONITORING, "/api/v1/gate": GATE}
+_EXACT = {
+    "/healthz": HEALTH,
+    "/readyz": MONITORING,
+    "/metrics": MONITORING,
+    "/api/v1/gate": GATE,
+    "/api/v1/inventory": INVENTORY,
+}
 _PREFIXES = (
     ("/adapters/", GATE),
     ("/webhooks/", WEBHOOKS),

@@ -24,7 +24,7 @@ from scanner import __version__, catalog, queue
 from scanner.advisories import sources
 from scanner.errors import ScannerError
 from scanner.model.scan import ScanState
-from scanner.store import jobs, scans
+from scanner.store import inventory, jobs, scans
 from web.auth import PUBLIC, permission
 from web.services import Services, services
 
@@ -156,6 +156,7 @@ class StoreCollector(Collector):
         try:
             with self._services.database.read() as session:
                 figures = scans.figures(session)
+                running_workloads = inventory.figures(session)
                 last = jobs.list_(session, [jobs.REMATCH], limit=1)
                 pruning = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
         except ScannerError:
@@ -167,6 +168,14 @@ class StoreCollector(Collector):
         for (lane, state), count in figures.by_state.items():
             by_state.add_metric([lane, state], count)
         yield by_state
+        workloads = GaugeMetricFamily(
+            "dockwarden_workloads",
+            "Running workloads by environment and verdict, of how they are run and of their images together.",
+            labels=["environment", "verdict"],
+        )
+        for (environment, verdict), count in sorted(running_workloads.items()):
+            workloads.add_metric([environment, verdict], count)
+        yield workloads
         oldest = GaugeMetricFamily("dockwarden_oldest_queued_seconds", "Age of the scan that has been queued longest.")
         oldest.add_metric([], figures.oldest_queued_seconds)
         yield oldest

@@ -82,7 +82,7 @@ class Reported:
 
 
 def parse(source: str, files: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The documents of the workloads in these texts, read by a source: file name and text of each. Raises UsageError."""
+    """The documents of the workloads in these files (name and text of each), read by a source. Raises UsageError."""
     reader = catalog.workload_sources().get(source)
     if reader is None:
         raise _no_source(source)
@@ -266,7 +266,7 @@ class _Judge:
         self._accepted: dict[str, tuple[Exemption, ...]] = {}
 
     def judge(self, workload: Workload, former: Due | None = None) -> Judged:
-        """``former``: its results are taken where neither the checks nor the evidence of the image have changed since."""
+        """``former``: its results are taken where neither the checks nor the image's evidence changed since."""
         running = _Running.of(workload)
         digest = self._digest(running)
         state = self._states.get((running.repository, digest), ImageState())

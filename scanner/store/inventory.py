@@ -6,6 +6,7 @@ same keeps its row.
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -143,6 +144,12 @@ class WorkloadRow:
     failed: tuple[str, ...]
     decided_at: datetime
     reported_at: datetime
+
+    @property
+    def image_short(self) -> str:
+        """The image for lists: its digest by its beginning."""
+        name, at, digest = self.image.partition("@")
+        return f"{name}@{digest[:19]}…" if at else name
 
     @property
     def overall(self) -> str:
@@ -482,11 +489,21 @@ def asked_lately(session: Connection, targets: Iterable[str], seconds: float) ->
 # Reading
 
 
-def sources(session: Connection) -> tuple[SourceView, ...]:
-    """Every source, by environment and name."""
+def sources(session: Connection, projects: frozenset[str] | None = None) -> tuple[SourceView, ...]:
+    """Every source that runs something of these projects, by environment and name; it has as many workloads as they
+    see.
+    """
     columns = inventory_source.c
-    query = sa.select(*_source_columns()).order_by(columns.environment, columns.name, columns.source)
-    return tuple(SourceView(*row) for row in session.execute(query))
+    query = sa.select(*_source_columns(), columns.summary).order_by(columns.environment, columns.name, columns.source)
+    found = []
+    for *values, summary in session.execute(query):
+        view = SourceView(*values)
+        if projects is not None:
+            seen = sum(sum(summary[name]["verdict"].values()) for name in projects & summary.keys())
+            view = dataclasses.replace(view, workloads=seen)
+        if projects is None or view.workloads:
+            found.append(view)
+    return tuple(found)
 
 
 def list_(
@@ -545,8 +562,9 @@ def facets(session: Connection, projects: frozenset[str] | None) -> dict[str, di
             for name in _COUNTED:
                 found[name].update(counts.get(name, {}))
             total = sum(counts.get("verdict", {}).values())
-            found["environment"][row.environment] += total
-            found["source"][row.id] += total
+            if total:
+                found["environment"][row.environment] += total
+                found["source"][row.id] += total
     return {name: dict(counter.most_common(_FREQUENT)) for name, counter in found.items()}
 
 
@@ -590,6 +608,11 @@ def figures(session: Connection) -> dict[tuple[str, str], int]:
 
 
 # Images that run
+
+
+def digests_in(environment: str) -> sa.Select[Any]:
+    """The digests of images that run in an environment, as a part of another query."""
+    return sa.select(running_workload.c.digest).where(running_workload.c.environment == environment)
 
 
 def running_in(

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from scanner.errors import NotFoundError
 from scanner.model.decision import Verdict
 from scanner.model.scan import ScanReport
+from scanner.store import inventory
 from scanner.store.images import evidence, purl_key
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import component, decision, finding, first_seen, image, listing, tag_move, vulnerability
@@ -108,6 +109,7 @@ class Filter:
     signer: str = ""
     base: str = ""
     repository: str | None = None
+    running_in: str = ""  # an environment
 
     def apply(self, query: sa.Select[Any]) -> sa.Select[Any]:
         """The query, narrowed."""
@@ -137,6 +139,8 @@ class Filter:
             query = query.where(listing.c.base == self.base)
         if self.repository is not None:
             query = query.where(listing.c.repository == self.repository)
+        if self.running_in:
+            query = query.where(listing.c.digest.in_(inventory.digests_in(self.running_in)))
         return query
 
 

@@ -18,6 +18,7 @@ from scanner.model.untrusted import load_untrusted_json
 from scanner.plugins import PluginError
 from web.api.base import PREFIX
 from web.auth import PUBLIC, permission
+from web.security import BODY_LIMIT
 
 document = Blueprint("openapi", __name__)
 _PARAMETER = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
@@ -28,7 +29,10 @@ class StrictJson(DefaultJSONProvider):
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         return load_untrusted_json(
-            s.encode() if isinstance(s, str) else s, limit=1 << 20, error=UsageError, reason="bad_json"
+            s.encode() if isinstance(s, str) else s,
+            limit=(request.max_content_length if request else None) or BODY_LIMIT,
+            error=UsageError,
+            reason="bad_json",
         )
 
 

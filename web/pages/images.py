@@ -20,7 +20,7 @@ from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vul
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.services import scans as scan_use_cases
-from scanner.store import bases, gate, listings, saved_views
+from scanner.store import bases, gate, inventory, listings, saved_views
 from web.auth import SIGNED_IN, permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page
@@ -32,7 +32,20 @@ NAVIGATION = NavigationItem(20, "images_page.index", "Images", "read")
 
 VERDICTS = ("allow", "warn", "deny", "undecided")
 SEVERITIES = ("critical", "high", "medium", "low", "unknown")
-_FILTERS = frozenset({"q", "verdict", "severity", "project", "registry", "fixable", "exploited", "signer", "base"})
+_FILTERS = frozenset(
+    {
+        "q",
+        "verdict",
+        "severity",
+        "project",
+        "registry",
+        "fixable",
+        "exploited",
+        "signer",
+        "base",
+        "running",
+    }
+)
 STATUSES = {
     "will_not_fix": "will not be fixed",
     "fix_deferred": "fix deferred",
@@ -81,12 +94,14 @@ def index() -> str | Response:
     with services().database.read() as session:
         found = listings.list_(session, who.projects, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
         counts = listings.facets(session, who.projects)
+        environments = inventory.facets(session, who.projects)["environment"]
         views = saved_views.list_(session, who.id)
     if wanted := export.asked():
         return export.answer("images", _ROWS_OF_LIST, [_row(item) for item in found.items], wanted)
     template = "images_list.html" if request.headers.get("HX-Request") else "images.html"
     return page(
         template,
+        environments=environments,
         found=found,
         narrowed=narrowed,
         filtered=narrowed != listings.Filter(),
@@ -162,6 +177,7 @@ def _narrowed() -> listings.Filter:
         exploited=given.get("exploited") == "1",
         signer=given.get("signer", "")[:200],
         base=given.get("base", "")[:600],
+        running_in=given.get("running", "")[:64],
     )
 
 
@@ -206,6 +222,7 @@ def one(digest: str) -> str:
     with services().database.read() as session:
         report_id, report = listings.newest_report(session, digest, projects)
         names = listings.names(session, digest, projects)
+        running = inventory.running_in(session, [digest], projects).get(digest, {})
         history = listings.decisions(
             session, digest, projects, cursor=request.args.get("cursor") if tab == "history" else None, limit=PAGE_SIZE
         )
@@ -216,6 +233,7 @@ def one(digest: str) -> str:
     decision = orjson.loads(decided.document) if decided else None
     return page(
         "image.html",
+        running=running,
         digest=digest,
         report=report,
         report_id=report_id,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Blueprint, current_app
 
-from scanner.store import exemptions, listings, overview, trend, trust
+from scanner.store import exemptions, inventory, listings, overview, trend, trust
 from web.auth import permission, principal
 from web.pages.base import NavigationItem, page
 from web.pages.charts import Part, bar
@@ -31,6 +31,8 @@ def index() -> str:
     with services().database.read() as session:
         counts = listings.facets(session, projects).verdicts
         denied_count, denied = overview.denied(session, projects)
+        running = inventory.facets(session, projects)
+        worst = inventory.list_(session, projects, inventory.Filter(verdicts=("deny", "undecided")), limit=_SHOWN)
         new_count, new = overview.new_vulnerabilities(session, projects)
         unknown_count, unknown = overview.undecided(session, projects)
         given_up = overview.given_up(session, projects)
@@ -44,6 +46,8 @@ def index() -> str:
     readiness = current_app.extensions["readiness"].checks(services())
     return page(
         "overview.html",
+        running=running,
+        worst=worst.items,
         total=sum(counts.values()),
         parts=parts,
         segments=bar(parts),

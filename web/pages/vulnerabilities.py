@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from scanner.store import listings, vulnerabilities
+from scanner.store import inventory, listings, vulnerabilities
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
@@ -19,6 +19,7 @@ bp = Blueprint("vulnerabilities_page", __name__)
 NAVIGATION = NavigationItem(30, "vulnerabilities_page.index", "Vulnerabilities", "read")
 
 _MOST = 500
+_RUNNING = 200
 _COLUMNS = ("project", "repository", "tag", "digest", "package", "version", "fixable", "verdict", "first_seen")
 SEVERITIES = ("critical", "high", "medium", "low", "unknown")
 
@@ -48,6 +49,7 @@ def one(name: str) -> str | Response:
     """Show an advisory and every affected image."""
     with services().database.read() as session:
         advisory, affected = listings.affected(session, name, principal().projects, limit=_MOST + 1)
+        running, environments, touched = inventory.affected(session, name, principal().projects, limit=_RUNNING)
     shown = affected[:_MOST]
     if wanted := export.asked():
         rows = [{column: getattr(item, column) for column in _COLUMNS} for item in shown]
@@ -62,6 +64,10 @@ def one(name: str) -> str | Response:
         affected=shown,
         truncated=len(affected) > _MOST,
         owners=owners,
+        running=running,
+        environments=environments,
+        touched=touched,
+        most_running=_RUNNING,
         here=here,
     )
 

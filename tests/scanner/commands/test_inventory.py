@@ -1,0 +1,124 @@
+"""``inventory push``: what runs is told to a server, once or repeatedly; a failure never looks like a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scanner import catalog
+from tests.scanner.workloads import sins
+from tests.servers import Dockwarden
+
+COMMAND = [sys.executable, "-m", "scanner.cli", "inventory", "push"]
+
+
+def push(
+    *arguments: str, token: str = "", stdin: str = "", home: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DOCKWARDEN_TOKEN": token}
+    return subprocess.run(
+        [*COMMAND, *arguments, "--environment", "test"],
+        capture_output=True,
+        text=True,
+        input=stdin,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+
+
+def workloads(server: Dockwarden, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.api("GET", "/api/v1/workloads?limit=200&environment=test").json()["items"]
+    return [item for item in found if item["source_name"] == name]
+
+
+@pytest.fixture(scope="module")
+def token(server: Dockwarden) -> str:
+    made = server.api("POST", "/api/v1/tokens", json={"name": "agent", "scopes": ["inventory"]})
+    text: str = made.json()["token"]
+    return text
+
+
+def test_a_file_and_a_stream_are_reported(server: Dockwarden, token: str, tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    file.write_text(sins.COMPOSE_BAD)
+    done = push(f"compose:{file}", "--server", server.url, "--name", "shop", token=token)
+    assert done.returncode == 0, done.stderr
+    assert "1 workload reported; 1 added" in done.stderr
+    again = push(f"compose:{file}", "--server", server.url, "--name", "shop", token=token)
+    assert "nothing changed" in again.stderr
+    done = push("kubernetes:-", "--server", server.url, "--name", "shop", token=token, stdin=sins.KUBERNETES_BAD)
+    assert done.returncode == 0, done.stderr
+    assert {item["source"] for item in workloads(server, "shop")} == {"compose", "kubernetes"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "said"),
+    [
+        (("kubernetes:-",), "{{ template }}", 2, "standard input"),
+        (("vmware:x",), "", 2, "not a source"),
+        (("kubernetes:-", "--watch", "10"), "", 2, "standard input"),
+        (("kubernetes:-", "--name", "x" * 300), sins.KUBERNETES_BAD, 2, "name"),
+    ],
+)
+def test_what_cannot_be_reported_is_said(
+    server: Dockwarden, token: str, arguments: tuple[str, ...], stdin: str, code: int, said: str
+) -> None:
+    done = push(*arguments, "--server", server.url, token=token, stdin=stdin)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+
+def test_a_token_of_another_scope_and_a_server_that_is_away_are_told_apart(server: Dockwarden) -> None:
+    other = server.api("POST", "/api/v1/tokens", json={"name": "gate", "scopes": ["gate"]}).json()["token"]
+    refused = push("kubernetes:-", "--server", server.url, token=other, stdin=sins.KUBERNETES_BAD)
+    assert (refused.returncode, "inventory" in refused.stderr) == (2, True), refused.stderr
+    away = push("kubernetes:-", "--server", "http://127.0.0.1:1", stdin=sins.KUBERNETES_BAD)
+    assert away.returncode == 3, away.stderr
+
+
+def test_watching_reports_what_changes_and_ends_with_a_signal(server: Dockwarden, token: str, tmp_path: Path) -> None:
+    file = tmp_path / "web.yaml"
+    file.write_text(sins.KUBERNETES_BAD)
+    command = [*COMMAND, f"kubernetes:{file}", "--server", server.url, "--environment", "test", "--watch", "5"]
+    environment = {**os.environ, "DOCKWARDEN_TOKEN": token}
+    process = subprocess.Popen([*command, "--name", "watched"], env=environment)
+    try:
+        wait_until(lambda: len(workloads(server, "watched")) == 1)
+        file.write_text("{{ not rendered }}")  # one broken report ends nothing, and takes nothing away
+        time.sleep(6)
+        file.write_text(sins.KUBERNETES_BAD + "---\n" + sins.KUBERNETES_BAD.replace("name: web", "name: other"))
+        wait_until(lambda: len(workloads(server, "watched")) == 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+
+
+def wait_until(condition: Any) -> None:
+    ends = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < ends, "it never came"
+        time.sleep(0.3)
+
+
+def test_the_kubernetes_example_reads_only_and_is_run_well() -> None:
+    text = (Path(__file__).parents[3] / "examples/kubernetes/inventory.yaml").read_text()
+    documents = list(yaml.safe_load_all(text))
+    rules = next(d for d in documents if d["kind"] == "ClusterRole")["rules"]
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list"}
+    assert not {"secrets", "configmaps", "*"} & {resource for rule in rules for resource in rule["resources"]}
+    from scanner.services import workloads as services
+
+    for workload in catalog.workload_sources()["kubernetes"].parse(text, "inventory.yaml"):
+        failed = {r.check for r in services.check(workload, None) if r.outcome.kind == "failed"}
+        dangerous = {c.id for c in catalog.workload_checks().values() if "workload-danger" in c.tags}
+        assert not failed & dangerous, json.dumps(sorted(failed))

@@ -1,0 +1,122 @@
+"""The inventory by the API: a token that may report and nothing else, snapshots, lists with facets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from scanner.store.session import Database
+from tests.scanner.store import factories
+from tests.scanner.workloads import sins
+from tests.web.conftest import Api
+
+NAMED = {"environment": "production", "source": "kubernetes", "name": "cluster"}
+
+
+def workloads(*names: str, **more: Any) -> list[dict[str, Any]]:
+    return [{"name": n, "image": f"{factories.REPOSITORY}:1", "source": "kubernetes", **more} for n in names]
+
+
+def body(generation: int = 1, *names: str, **more: Any) -> dict[str, Any]:
+    return {**NAMED, "generation": generation, "workloads": workloads(*names), **more}
+
+
+@pytest.fixture
+def agent(call: Callable[..., Api]) -> Api:
+    return call("inventory")
+
+
+def test_an_agent_reports_and_may_do_nothing_else(agent: Api, api: Api) -> None:
+    done = agent("POST", "/inventory", body(1, "a", "b"))
+    assert done.status_code == 200, done.text
+    assert (done.json["added"], len(done.json["scans"])) == (2, 1)
+    for method, path in (("GET", "/workloads"), ("GET", "/inventory"), ("GET", "/images"), ("POST", "/gate")):
+        assert agent(method, path, {} if method == "POST" else None).status_code == 403
+    assert [item["name"] for item in api("GET", "/workloads").json["items"]] == ["b", "a"]
+
+
+def test_documents_are_read_by_their_source_and_findings_name_lines(agent: Api, api: Api) -> None:
+    documents = [{"file": "web.yaml", "text": sins.KUBERNETES_BAD}]
+    sent = {**NAMED, "generation": 1, "documents": documents}
+    assert agent("POST", "/inventory", sent).status_code == 200
+    row = api("GET", "/workloads").json["items"][0]
+    one = api("GET", f"/workloads/{row['id']}").json
+    failed = {c["check"]: c["outcome"]["evidence"][0] for c in one["checks"] if c["outcome"]["kind"] == "failed"}
+    assert failed["privileged-container"]["path"] == "web.yaml"
+    assert failed["privileged-container"]["line"] == 17
+    assert one["decision"]["verdict"] == "deny"
+    assert "not-a-real-one" not in str(one)
+
+
+def test_snapshots_out_of_order_are_refused(agent: Api, api: Api) -> None:
+    agent("POST", "/inventory", body(7, "a"))
+    refused = agent("POST", "/inventory", body(6, "b"))
+    assert (refused.status_code, refused.json["reason"]) == (409, "out_of_order")
+    assert [item["name"] for item in api("GET", "/workloads").json["items"]] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"workloads": None},
+        {"documents": [], "workloads": []},
+        {"environment": "No"},
+        {"source": "vmware"},
+        {"generation": "1"},
+        {"workloads": [{"name": "a", "image": "x", "source": "kubernetes", "env": []}]},
+        {"workloads": None, "documents": [{"file": "a", "text": "{{ .Values }}"}]},
+    ],
+)
+def test_what_is_no_snapshot_is_refused_with_a_reason(agent: Api, api: Api, wrong: dict[str, Any]) -> None:
+    answer = agent("POST", "/inventory", {**body(1, "a"), **wrong})
+    assert answer.status_code in (400, 422), answer.text
+    assert answer.json["detail"]
+    assert api("GET", "/workloads").json["items"] == []
+
+
+def test_a_snapshot_may_be_larger_than_other_bodies_and_is_bounded(agent: Api, api: Api) -> None:
+    some = {"labels": [["note", "x" * 1000]]}
+    large = {**body(1), "workloads": workloads(*(f"w{n}" for n in range(2000)), **some)}
+    assert agent("POST", "/inventory", large).json["added"] == 2000
+    too_large = {**body(2), "workloads": workloads("a", labels=[["note", "x" * (16 << 20)]])}
+    assert agent("POST", "/inventory", too_large).status_code == 413
+    assert api("GET", "/workloads").json["facets"]["environment"] == {"production": 2000}
+
+
+def test_lists_are_narrowed_counted_and_paged(agent: Api, api: Api) -> None:
+    team = {"labels": [["team", "shop"]], "namespace": "shop"}
+    agent("POST", "/inventory", {**body(1), "workloads": workloads("a", **team) + workloads("b", privileged=True)})
+    agent("POST", "/inventory", body(1, "t", environment="test"))
+    for query, names in {
+        "environment=test": ["t"],
+        "namespace=shop": ["a"],
+        "owner=shop": ["a"],
+        "check=privileged-container": ["b"],
+        "verdict=deny": ["b"],
+        f"image={factories.REPOSITORY}&environment=production": ["b", "a"],
+        "search=B": ["b"],
+    }.items():
+        assert [item["name"] for item in api("GET", f"/workloads?{query}").json["items"]] == names, query
+    first = api("GET", "/workloads?limit=2").json
+    rest = api("GET", f"/workloads?limit=2&cursor={first['next_cursor']}").json
+    assert len(first["items"]) + len(rest["items"]) == 3
+    assert first["facets"]["verdict"] == {"deny": 1, "undecided": 2}
+
+
+def test_sources_are_listed_and_removed(agent: Api, api: Api, call: Callable[..., Api]) -> None:
+    agent("POST", "/inventory", body(1, "a"))
+    source = api("GET", "/inventory").json["items"][0]
+    assert (source["name"], source["workloads"], source["reported_by"]) == ("cluster", 1, "token test")
+    assert api("DELETE", f"/inventory/{source['id']}").status_code == 204
+    assert api("GET", "/workloads").json["items"] == []
+
+
+def test_another_project_sees_and_reports_nothing(agent: Api, call: Callable[..., Api], database: Database) -> None:
+    agent("POST", "/inventory", body(1, "a"))
+    stranger = call("read", "inventory", projects=["elsewhere"])
+    page = stranger("GET", "/workloads").json
+    assert (page["items"], page["facets"]["environment"], page["facets"]["source"]) == ([], {}, {})
+    assert stranger("GET", "/inventory").json["items"] == []
+    assert stranger("POST", "/inventory", body(2, "b")).status_code == 403

@@ -1,0 +1,91 @@
+"""The pages of what runs: worst first, both verdicts, lines and remedies, drift, and nothing hostile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from flask_openapi3.openapi import OpenAPI
+
+from scanner.services import inventory
+from scanner.store import accounts
+from scanner.store.session import Database
+from tests.actors import ownerless
+from tests.scanner.store import factories
+from tests.scanner.store.test_inventory import named, scanned
+from tests.scanner.workloads import sins
+from tests.web.conftest import KEY
+
+AGENT = ownerless("agent", "inventory")
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def client(app: OpenAPI, database: Database) -> FlaskClient:
+    with database.session() as session:
+        text = accounts.create_token(session, "reader", ["read", "propose"], KEY)[1].reveal()
+    client: FlaskClient = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {text}"
+    return client
+
+
+def report(database: Database, found: list[dict[str, Any]], generation: int = 1) -> None:
+    snapshot = inventory.Snapshot("production", "kubernetes", "cluster", generation, found)
+    inventory.report(database, AGENT, snapshot, "trivy")
+
+
+def one(client: FlaskClient) -> str:
+    listed = client.get("/workloads?format=json").json
+    assert listed
+    uid = client.get("/api/v1/workloads").json["items"][0]["id"]  # type: ignore[index]
+    return client.get(f"/workloads/{uid}").text
+
+
+def test_an_empty_inventory_says_how_to_push(client: FlaskClient) -> None:
+    assert "dockwarden inventory push docker" in client.get("/workloads").text
+
+
+def test_both_verdicts_stand_side_by_side_and_findings_name_lines(client: FlaskClient, database: Database) -> None:
+    report(database, inventory.parse("kubernetes", [("web.yaml", sins.KUBERNETES_BAD)]))
+    listed = client.get("/workloads").text
+    assert "Deployment/web · app" in listed
+    assert "Not scanned yet" in listed
+    page = one(client)
+    assert "web.yaml:17" in page
+    assert "readOnlyRootFilesystem: true" in page
+    assert "not-a-real-one" not in page
+
+
+def test_a_tag_that_moved_since_is_drift(client: FlaskClient, database: Database) -> None:
+    former = factories.report("former")
+    scanned(database, former)
+    report(database, named("a", image=f"{factories.REPOSITORY}:1@{former.digest}"))
+    assert "The tag was moved" not in one(client)
+    scanned(database, factories.report("newer"))
+    assert "The tag was moved" in one(client)
+
+
+def test_what_runs_is_named_first_where_a_vulnerability_is_shown(client: FlaskClient, database: Database) -> None:
+    flaw = factories.package(1)
+    digest = scanned(database, factories.report(packages=[flaw], vulnerabilities=[factories.vulnerability(1, flaw)]))
+    report(database, named("shop", image=f"{factories.REPOSITORY}@{digest}", labels=[["team", "payments"]]))
+    page = client.get("/vulnerabilities/CVE-2026-00001").text
+    assert "1 of 1 affected image runs in production" in page
+    assert page.index("Running workloads") < page.index("<h2>Affected images")
+    assert "1 workload in production" in client.get(f"/images/{digest}").text
+    assert factories.REPOSITORY in client.get("/images?running=production").text
+    assert "No matching image" in client.get("/images?running=staging").text
+    assert "1 workload runs" in client.get("/overview").text
+
+
+def test_hostile_names_are_text(client: FlaskClient, database: Database) -> None:
+    labels = [["team", HOSTILE]]
+    report(database, named(f"{HOSTILE} · app", namespace=HOSTILE, labels=labels, image=HOSTILE, privileged=True))
+    for page in (client.get("/workloads").text, one(client), client.get("/overview").text):
+        assert HOSTILE not in page
+
+
+def test_running_workloads_are_counted_by_environment_and_verdict(client: FlaskClient, database: Database) -> None:
+    report(database, named("a", "b", privileged=True))
+    assert 'dockwarden_workloads{environment="production",verdict="deny"} 2.0' in client.get("/metrics").text

@@ -1,0 +1,255 @@
+"""What runs where: sources report their workloads; everybody who may read sees how they are run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from flask import Response
+from pydantic import Field, StringConstraints
+
+from scanner import queue
+from scanner.errors import UsageError
+from scanner.model.decision import Verdict
+from scanner.model.finding import CheckResult
+from scanner.model.scan import Lane
+from scanner.services import inventory as use_cases
+from scanner.store import inventory
+from web.api.base import Body, Model, PageQuery, Text, Whole, answer, blueprint, problems
+from web.auth import permission, principal
+from web.services import services
+
+api = blueprint("inventory", "Inventory", "What runs where, and how it is run.")
+
+BODY_LIMIT = 16 << 20
+_Level = Literal["allow", "warn", "undecided", "deny"]
+_Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")]
+
+
+class DocumentIn(Body):
+    """A file with workloads, as a source's own tools write it. It must not name other files."""
+
+    file: Text = Field("", description="Its name, for findings.", examples=["deployment.yaml"])
+    text: str
+
+
+class InventoryIn(Body):
+    """Everything that one source runs now. Give ``documents``, or ``workloads`` as `dockwarden inventory push` makes
+    them.
+    """
+
+    environment: Annotated[str, StringConstraints(max_length=63, pattern=use_cases.ENVIRONMENT)] = Field(
+        description="Selects the policies that judge it.", examples=["production"]
+    )
+    source: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9-]+$")] = Field(
+        description="What kind it is.", examples=["kubernetes"]
+    )
+    name: Text = Field(
+        min_length=1, max_length=use_cases.NAME_LENGTH, description="Of the cluster, the host or the project."
+    )
+    generation: Whole = Field(ge=0, le=use_cases.MOST_GENERATION, description="Greater than in the snapshot before.")
+    documents: list[DocumentIn] | None = Field(None, max_length=1000)
+    workloads: list[dict[str, Any]] | None = Field(None, max_length=use_cases.MOST_WORKLOADS)
+
+
+class SourceOut(Model):
+    id: UUID
+    environment: str
+    source: str
+    name: str
+    generation: int
+    workloads: int
+    reported_by: str
+    reported_at: datetime
+    changed_at: datetime
+
+
+class ReportedOut(Model):
+    """What the snapshot changed. ``scans``: of images that run and were never scanned, queued now."""
+
+    source: SourceOut
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+    scans: list[UUID]
+
+
+class SourceList(Model):
+    items: list[SourceOut]
+
+
+class SourcePath(Model):
+    source_id: UUID
+
+
+class WorkloadPath(Model):
+    workload_id: UUID
+
+
+class WorkloadOut(Model):
+    """``overall``: the worse of how it is run (``verdict``) and of its image (``image_verdict``; null: not scanned)."""
+
+    id: UUID
+    name: str
+    environment: str
+    source: str
+    source_name: str
+    project: str
+    namespace: str
+    kind: str
+    owner: str
+    image: str
+    digest: _Digest | None
+    digest_by_tag: bool = Field(description="The digest is what the tag names; the source did not report what runs.")
+    overall: _Level
+    verdict: Verdict
+    undecided: bool
+    image_verdict: Verdict | None
+    image_undecided: bool
+    failed_checks: list[str]
+    first_seen: datetime
+    image_since: datetime
+    reported_at: datetime
+
+
+class WorkloadDetailOut(WorkloadOut):
+    """``tag_names``: what the tag of the image names by now; ``drifted``: that is not what runs."""
+
+    facts: dict[str, Any]
+    checks: list[CheckResult]
+    decision: dict[str, Any]
+    tag_names: _Digest | None
+    drifted: bool
+
+
+class WorkloadPage(Model):
+    """``facets``: how many there are of each kind in all that may be seen, whatever the list is narrowed to."""
+
+    items: list[WorkloadOut]
+    next_cursor: str | None
+    facets: dict[str, dict[str, int]]
+
+
+class WorkloadQuery(PageQuery):
+    search: Text = Field("", description="In name and image.")
+    environment: Text = ""
+    source: UUID | None = None
+    namespace: Text = ""
+    verdict: list[_Level] = Field([], description="Any of these, of workload and image together.")
+    image: Text = Field("", description="host/repository")
+    digest: Text = ""
+    owner: Text = ""
+    check: Text = Field("", description="A check that failed.")
+
+
+@api.post("/inventory", responses={"200": ReportedOut, **problems(409)})
+@permission("inventory", body=BODY_LIMIT)
+def report(body: InventoryIn) -> Response:
+    """Report everything that a source runs
+
+    The snapshot replaces what the source reported before: what is missing is gone. One that is older than the one in
+    force
+    is refused with 409 (`out_of_order`); the same one again changes nothing.
+    """
+    if (body.documents is None) == (body.workloads is None):
+        raise UsageError("give documents or workloads, and not both", reason="invalid", field="workloads")
+    principal().require_every_project()
+    files = [(document.file, document.text) for document in body.documents or ()]
+    found = use_cases.parse(body.source, files) if files else body.workloads or ()
+    snapshot = use_cases.Snapshot(body.environment, body.source, body.name, body.generation, found)
+    done = use_cases.report(services().database, principal(), snapshot, services().settings.engine)
+    for ticket in done.tickets:
+        queue.enqueue(services().celery, ticket.scan_id, Lane.PUSH)
+    return answer(
+        ReportedOut(
+            source=_source(done.source),
+            added=done.added,
+            changed=done.changed,
+            removed=done.removed,
+            unchanged=done.unchanged,
+            scans=[UUID(ticket.scan_id) for ticket in done.tickets],
+        )
+    )
+
+
+@api.get("/inventory", responses={"200": SourceList})
+@permission("read")
+def sources() -> Response:
+    """List the sources, and when each reported last"""
+    with services().database.read() as session:
+        found = inventory.sources(session, principal().projects)
+    return answer(SourceList(items=[_source(each) for each in found]))
+
+
+@api.delete("/inventory/<uuid:source_id>", responses={"204": None, **problems(404)})
+@permission("manage")
+def remove(path: SourcePath) -> Response:
+    """Forget a source that is no more, and its workloads"""
+    with services().database.session() as session:
+        use_cases.remove(session, principal(), str(path.source_id))
+    return Response(status=204)
+
+
+@api.get("/workloads", responses={"200": WorkloadPage})
+@permission("read")
+def index(query: WorkloadQuery) -> Response:
+    """List what runs, worst first"""
+    narrowed = inventory.Filter(
+        search=query.search,
+        environment=query.environment,
+        source=str(query.source or ""),
+        namespace=query.namespace,
+        verdicts=tuple(query.verdict),
+        image=query.image,
+        owner=query.owner,
+        check=query.check,
+        digest=query.digest,
+    )
+    with services().database.read() as session:
+        page = inventory.list_(session, principal().projects, narrowed, cursor=query.cursor, limit=query.limit)
+        facets = inventory.facets(session, principal().projects)
+    items = [WorkloadOut(**_workload(row)) for row in page.items]
+    return answer(WorkloadPage(items=items, next_cursor=page.next_cursor, facets=facets))
+
+
+@api.get("/workloads/<uuid:workload_id>", responses={"200": WorkloadDetailOut, **problems(404)})
+@permission("read")
+def get(path: WorkloadPath) -> Response:
+    """One workload: how it is run, what its checks found and at which lines, and why it is decided so
+
+    Values of environment variables are never kept: `facts` has their names.
+    """
+    with services().database.read() as session:
+        found = use_cases.detail(session, principal(), str(path.workload_id))
+    return answer(
+        WorkloadDetailOut(
+            **_workload(found.row),
+            facts=dict(found.facts),
+            checks=list(found.results),
+            decision=dict(found.decision),
+            tag_names=found.tag_names or None,
+            drifted=found.drifted,
+        )
+    )
+
+
+def _source(view: inventory.SourceView) -> SourceOut:
+    names = SourceOut.model_fields.keys() - {"id"}
+    return SourceOut(id=UUID(view.id), **{name: getattr(view, name) for name in names})
+
+
+def _workload(row: inventory.WorkloadRow) -> dict[str, Any]:
+    return {
+        **{name: getattr(row, name) for name in _SAME},
+        "id": UUID(row.uid),
+        "digest": row.digest or None,
+        "digest_by_tag": row.by_tag,
+        "image_verdict": row.image_verdict or None,
+        "failed_checks": list(row.failed),
+    }
+
+
+_OTHER = {"id", "digest", "digest_by_tag", "image_verdict", "failed_checks"}
+_SAME = tuple(name for name in WorkloadOut.model_fields if name not in _OTHER)

@@ -1,0 +1,150 @@
+"""Workloads: what runs where, worst first, and one of them with its findings, their lines and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, request
+
+from scanner import catalog
+from scanner.model.finding import CheckResult, Failed, Incomplete
+from scanner.services import inventory as use_cases
+from scanner.store import inventory
+from web.auth import permission, principal
+from web.pages import export
+from web.pages.base import PAGE_SIZE, NavigationItem, here, page
+from web.services import services
+
+bp = Blueprint("workloads_page", __name__)
+NAVIGATION = NavigationItem(25, "workloads_page.index", "Workloads", "read")
+
+VERDICTS = ("deny", "undecided", "warn", "allow")
+_COLUMNS = (
+    "name",
+    "environment",
+    "source",
+    "source_name",
+    "project",
+    "namespace",
+    "kind",
+    "owner",
+    "image",
+    "digest",
+    "overall",
+    "verdict",
+    "undecided",
+    "image_verdict",
+    "image_undecided",
+    "first_seen",
+    "image_since",
+    "reported_at",
+)
+_SELECTS = ("environment", "source", "namespace", "image", "owner", "check")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A check that failed, or that could not tell, as the page shows it."""
+
+    result: CheckResult
+    title: str
+    remedy: str
+    lines: Sequence[tuple[str, str]]  # sentence, and where it stands
+
+    @property
+    def failed(self) -> bool:
+        return isinstance(self.result.outcome, Failed)
+
+
+@bp.get("/workloads")
+@permission("read")
+def index() -> str | Response:
+    """What runs, worst first. A search from the keyboard swaps the list only; ``format`` gives what is on screen as a
+    file.
+    """
+    who, narrowed = principal(), _narrowed()
+    with services().database.read() as session:
+        found = inventory.list_(session, who.projects, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+        if wanted := export.asked():
+            rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
+            return export.answer("workloads", _COLUMNS, rows, wanted)
+        counts = inventory.facets(session, who.projects)
+        sources = inventory.sources(session, who.projects)
+    template = "workloads_list.html" if request.headers.get("HX-Request") else "workloads.html"
+    return page(
+        template,
+        found=found,
+        narrowed=narrowed,
+        filtered=narrowed != inventory.Filter(),
+        counts=counts,
+        sources=sources,
+        source_names={each.id: f"{each.name} ({each.source})" for each in sources},
+        selects=_SELECTS,
+        chosen={name: request.args.get(name, "") for name in _SELECTS},
+        verdicts=VERDICTS,
+        total=sum(counts["environment"].values()),
+        here=here,
+    )
+
+
+@bp.get("/workloads/<uuid:workload_id>")
+@permission("read")
+def one(workload_id: UUID) -> str:
+    """One workload: both verdicts and why, each finding at its line with what to write instead, and whether its tag
+    moved.
+    """
+    with services().database.read() as session:
+        found = use_cases.detail(session, principal(), str(workload_id))
+    return page(
+        "workload.html",
+        row=found.row,
+        found=found,
+        decision=found.decision,
+        findings=_findings(found),
+        passed=sum(1 for result in found.results if result.outcome.kind == "passed"),
+        here=here,
+    )
+
+
+def _narrowed() -> inventory.Filter:
+    """The filters of the address; what is not one of the choices is not there."""
+    given = request.args
+    return inventory.Filter(
+        search=given.get("q", "").strip()[:200],
+        environment=given.get("environment", "")[:64],
+        source=given.get("source", "")[:36],
+        namespace=given.get("namespace", "")[:200],
+        verdicts=tuple(v for v in VERDICTS if v in given.getlist("verdict")),
+        image=given.get("image", "")[:600],
+        owner=given.get("owner", "")[:200],
+        check=given.get("check", "")[:64],
+        digest=given.get("digest", "")[:140],
+    )
+
+
+def _findings(found: use_cases.Detail) -> list[Finding]:
+    """What failed, worst first, then what could not be told. A remedy is in the language of the source."""
+    known = catalog.workload_checks()
+    rows = []
+    for result in found.results:
+        outcome, check = result.outcome, known.get(result.check)
+        title = check.title if check else result.check
+        if isinstance(outcome, Failed):
+            remedy = outcome.remedy or (check.remedies.get(found.row.source, check.remedy) if check else "")
+            lines = [(each.message.removeprefix(f"{found.row.name}: "), _place(each)) for each in outcome.evidence]
+            rows.append(Finding(result, title, remedy, lines))
+        elif isinstance(outcome, Incomplete):
+            rows.append(Finding(result, title, "", [(outcome.detail or outcome.reason, "")]))
+    return sorted(rows, key=lambda row: (not row.failed, -_severity(row.result).rank, row.title))
+
+
+def _severity(result: CheckResult) -> Any:
+    return (result.outcome.severity if isinstance(result.outcome, Failed) else None) or result.severity
+
+
+def _place(evidence: Any) -> str:
+    where = evidence.path or ""
+    return f"{where}:{evidence.line}" if where and evidence.line else where or evidence.pointer
