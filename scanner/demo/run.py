@@ -68,13 +68,38 @@ def run(settings: Settings, *, keep: bool, tell: Callable[[str], None]) -> bool:
         print(
             f"\n{len(digests)} images decided: " + ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
         )
+        workload_denied = _run_badly(client, host)
         if keep:
             print(f"Open http://{state.host}:{state.port}/ and sign in with the token {token.reveal()}", flush=True)
             tell("the server keeps running; stop it with Ctrl-C")
             _until_stopped()
         else:
             print(_NEXT, flush=True)
-        return verdicts == _EXPECTED
+        return verdicts == _EXPECTED and workload_denied
+
+
+def _run_badly(client: Client, host: str) -> bool:
+    """Report a workload that is denied for how it is run, although its image is allowed."""
+    image = f"{host}/shop/good:1.4.2"
+    text = _COMPOSE.format(image=image)
+    answer = client.gate(image, environment="", workload=text, wait=60, progress=lambda message: None)
+    print(
+        f"\n{describe(answer)}\n  (the same image as above, run with the engine's socket: {_COMPOSE_FILE})", flush=True
+    )
+    documents = [{"file": _COMPOSE_FILE, "text": text}]
+    named = {"environment": "production", "source": "compose", "name": "demo", "generation": 1}
+    client.post("/api/v1/inventory", {**named, "documents": documents})
+    return _kind(answer) == "deny"
+
+
+_COMPOSE_FILE = "compose.yaml"
+_COMPOSE = """\
+services:
+  good:
+    image: {image}
+    labels: {{team: shop}}
+    volumes: ["/var/run/docker.sock:/var/run/docker.sock"]
+"""
 
 
 _NEXT = """
