@@ -133,7 +133,7 @@ def with_parameters(text: str, selector: str = "check: setuid-files") -> str:
     ("text", "column", "message"),
     [
         (with_parameters("{alow: [x]}"), 18, "no parameter 'alow'; did you mean 'allow'?"),
-        (with_parameters("{budget: 1}"), 18, "no parameter 'budget' (they have allow)"),
+        (with_parameters("{budget: 1}"), 18, "no parameter 'budget' (they have allow, distribution)"),
         (with_parameters("{allow: 3}"), 18, "must be a text or a list of texts"),
         (with_parameters("{allow: [1]}"), 18, "must be a text or a list of texts"),
         (with_parameters("{max_megabytes: big}", "check: image-size"), 18, "must be a number"),
