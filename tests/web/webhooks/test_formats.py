@@ -512,3 +512,18 @@ def test_no_bytes_are_a_fault_of_ours(app: OpenAPI, database: Database, sender: 
     answer = send(app, sender, body, sender.sign(body, secret, 1))
     assert answer.status_code in (200, 202, 401, 422)
     assert answer.status_code != 401 or sender.sender
+
+
+HARBOR = next(s for s in SENDERS if s.id == "harbor")
+HOSTILE = Path(__file__).parents[2] / "data/hostile/webhooks"
+CASES = [c for c in json.loads((HOSTILE / "expected.json").read_text()) if (HOSTILE / c["file"]).exists()]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_the_hostile_samples_of_harbor(app: OpenAPI, database: Database, case: dict[str, Any]) -> None:
+    """As they were written: for a registry that is called ``registry.example:5000``."""
+    secret = hook(database, replace(HARBOR, host="registry.example:5000"))
+    body = (HOSTILE / case["file"]).read_bytes()
+    answer = send(app, HARBOR, body, HARBOR.sign(body, secret if case["signature"] == "valid" else "wrong", 1))
+    assert answer.status_code in (*case["http_any_of"], 202)
+    assert len(queued(database)) == case["jobs_created"]
