@@ -192,7 +192,7 @@ def remove(path: SourcePath) -> Response:
     return Response(status=204)
 
 
-@api.get("/workloads", responses={"200": WorkloadPage})
+@api.get("/workloads", responses={"200": WorkloadPage, **problems(404)})
 @permission("read")
 def index(query: WorkloadQuery) -> Response:
     """List what runs, worst first"""
