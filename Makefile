@@ -22,7 +22,7 @@ test: $(STAMP)
 	.ci/build-clair >/dev/null
 	.ci/build-part kubernetes >/dev/null
 	.ci/build-part pod-security >/dev/null
-	$(VENV)/bin/python -m pytest -m "not long" -p no:cacheprovider
+	.ci/test-with-coverage $(VENV)/bin/python -m "not long" -p no:cacheprovider
 
 test-long: $(STAMP)
 	.ci/install-system-packages
@@ -48,4 +48,4 @@ lock: $(STAMP)
 	  --no-emit-index-url --no-header --no-annotate -o requirements-runtime.lock
 
 clean:
-	rm -rf $(VENV) var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) var dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -42,6 +42,11 @@ def shifted_clock() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in own or name.startswith("FAKETIME")}
 
 
+def measured() -> dict[str, str]:
+    """The variable that makes a Python child say which lines it ran, when this run is under coverage."""
+    return {name: value for name, value in os.environ.items() if name == "COVERAGE_PROCESS_CONFIG"}
+
+
 def need(program: str, package: str) -> str:
     """The program's path. Skips with what to install; in CI that fails the run (see conftest)."""
     found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
@@ -51,7 +56,9 @@ def need(program: str, package: str) -> str:
 
 
 def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """A child that dies with us."""
+    """A child that dies with us. It is measured whatever else its environment holds."""
+    if environment is not None:
+        environment = {**environment, **measured()}
     with log.open("ab") as output:
         return subprocess.Popen(
             list(command),

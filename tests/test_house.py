@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,204 @@ def test_a_signature_scheme_says_what_it_is_and_trusts_no_secret(scheme: TrustSc
     for given in (b"", b"{", b"\xff", b"[]", b"{}", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"):
         with pytest.raises(UsageError):
             scheme.parse_trust(given, "document")
+
+
+# Where a module without a mirrored test is tested. ``tests/scanner/policy/test_rules.py`` mirrors
+# ``scanner/policy/rules.py``, which needs no line. A pattern stands for a family that one file of cases covers.
+TESTED_IN = {
+    "scanner/advisories/bolt.py": "tests/scanner/advisories/test_database.py",
+    "scanner/advisories/sources.py": "tests/scanner/advisories/test_mirror.py",
+    "scanner/advisories/trivydb.py": "tests/scanner/advisories/test_mirror.py",
+    "scanner/catalog.py": "tests/test_house.py",
+    "scanner/checks/_access.py": "tests/scanner/checks/registry/test_registry_anonymous_pull.py",
+    "scanner/checks/_databases.py": "tests/scanner/checks/test_passwd.py",
+    "scanner/checks/_distribution.py": "tests/scanner/checks/image/test_setuid_files.py",
+    "scanner/checks/_encodings.py": "tests/scanner/checks/image/test_embedded_secrets.py",
+    "scanner/checks/_host_paths.py": "tests/scanner/checks/workload/test_containers.py",
+    "scanner/checks/_package_managers.py": "tests/scanner/checks/test_history.py",
+    "scanner/checks/_pod_security.py": "tests/scanner/checks/workload/test_containers.py",
+    "scanner/checks/_ports.py": "tests/scanner/checks/workload/test_containers.py",
+    "scanner/checks/_remedy.py": "tests/scanner/checks/test_hints.py",
+    "scanner/checks/_secrets.py": "tests/scanner/checks/image/test_embedded_secrets.py",
+    "scanner/checks/_shells.py": "tests/scanner/checks/test_history.py",
+    "scanner/checks/_variables.py": "tests/scanner/checks/test_history.py",
+    "scanner/checks/_workloads.py": "tests/scanner/checks/workload/test_containers.py",
+    "scanner/checks/_writes.py": "tests/scanner/checks/test_history.py",
+    "scanner/checks/base.py": "tests/test_house.py",
+    "scanner/checks/workload/*.py": "tests/scanner/checks/workload/test_containers.py",
+    "scanner/cli.py": "tests/scanner/commands/test_cli.py",
+    "scanner/commands/_client.py": "tests/scanner/commands/test_cli.py",
+    "scanner/commands/admission.py": "tests/scanner/services/test_admission_manifests.py",
+    "scanner/commands/advisories.py": "tests/scanner/commands/test_cli.py",
+    "scanner/commands/audit_log.py": "tests/scanner/commands/test_accounts.py",
+    "scanner/commands/beat.py": "tests/test_compose.py",
+    "scanner/commands/checks.py": "tests/scanner/commands/test_cli.py",
+    "scanner/commands/policy.py": "tests/scanner/commands/test_cli.py",
+    "scanner/commands/project.py": "tests/scanner/commands/test_accounts.py",
+    "scanner/commands/registry.py": "tests/scanner/commands/test_accounts.py",
+    "scanner/commands/scan.py": "tests/scanner/commands/test_cli.py",
+    "scanner/commands/secrets.py": "tests/scanner/commands/test_accounts.py",
+    "scanner/commands/serve.py": "tests/scanner/commands/test_errors_are_no_verdicts.py",
+    "scanner/commands/token.py": "tests/scanner/commands/test_accounts.py",
+    "scanner/commands/user.py": "tests/scanner/commands/test_accounts.py",
+    "scanner/commands/webhook.py": "tests/scanner/commands/test_accounts.py",
+    "scanner/commands/worker.py": "tests/test_compose.py",
+    "scanner/config.py": "tests/scanner/commands/test_cli.py",
+    "scanner/demo/run.py": "tests/test_end_to_end.py",
+    "scanner/demo/samples.py": "tests/test_end_to_end.py",
+    "scanner/engines/_answers.py": "tests/scanner/engines/test_any_bytes.py",
+    "scanner/engines/_clair_client.py": "tests/scanner/engines/test_clair.py",
+    "scanner/engines/_clair_updaters.py": "tests/scanner/engines/test_clair.py",
+    "scanner/engines/_layer_server.py": "tests/scanner/engines/test_clair.py",
+    "scanner/engines/base.py": "tests/scanner/engines/test_new_engine.py",
+    "scanner/errors.py": "tests/scanner/commands/test_cli.py",
+    "scanner/model/access.py": "tests/web/test_permissions.py",
+    "scanner/model/actor.py": "tests/web/test_permissions.py",
+    "scanner/model/audit.py": "tests/scanner/store/test_audit.py",
+    "scanner/model/decision.py": "tests/scanner/policy/test_evaluate.py",
+    "scanner/model/filesystem.py": "tests/scanner/registry/test_rootfs.py",
+    "scanner/model/finding.py": "tests/scanner/policy/test_evaluate.py",
+    "scanner/model/image.py": "tests/scanner/registry/test_manifest.py",
+    "scanner/model/matching.py": "tests/scanner/engines/test_trivy_look_up.py",
+    "scanner/model/posture.py": "tests/scanner/scanning/test_posture.py",
+    "scanner/model/reference.py": "tests/scanner/registry/test_sources.py",
+    "scanner/model/scan.py": "tests/scanner/store/test_scans.py",
+    "scanner/model/vex.py": "tests/scanner/policy/test_openvex.py",
+    "scanner/model/workload.py": "tests/scanner/checks/workload/test_containers.py",
+    "scanner/model/workload_audit.py": "tests/scanner/commands/test_audit.py",
+    "scanner/plugins.py": "tests/test_house.py",
+    "scanner/policy/context.py": "tests/scanner/policy/test_evaluate.py",
+    "scanner/policy/expressions.py": "tests/scanner/policy/test_rules.py",
+    "scanner/policy/match.py": "tests/scanner/policy/test_rules.py",
+    "scanner/policy/remedies.py": "tests/scanner/policy/test_evaluate.py",
+    "scanner/registry/archive.py": "tests/scanner/registry/test_sources.py",
+    "scanner/registry/auth.py": "tests/scanner/registry/test_client.py",
+    "scanner/registry/decompress.py": "tests/scanner/registry/test_layers.py",
+    "scanner/registry/packages.py": "tests/scanner/registry/test_rootfs.py",
+    "scanner/registry/places.py": "tests/scanner/registry/test_sources.py",
+    "scanner/reports/_audit.py": "tests/scanner/commands/test_audit.py",
+    "scanner/reports/_decision_text.py": "tests/scanner/reports/test_every_format.py",
+    "scanner/reports/_sbom.py": "tests/scanner/reports/test_cyclonedx.py",
+    "scanner/reports/base.py": "tests/scanner/reports/test_every_format.py",
+    "scanner/reports/github.py": "tests/scanner/reports/test_every_format.py",
+    "scanner/reports/json.py": "tests/scanner/reports/test_every_format.py",
+    "scanner/reports/markdown.py": "tests/scanner/reports/test_every_format.py",
+    "scanner/reports/table.py": "tests/scanner/reports/test_table_base.py",
+    "scanner/scanning/attached_sboms.py": "tests/scanner/registry/test_attached.py",
+    "scanner/scanning/slots.py": "tests/chaos/test_workers.py",
+    "scanner/services/_fields.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/accounts.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/admission_reviews.py": "tests/web/adapters/test_kubernetes.py",
+    "scanner/services/admissions.py": "tests/web/adapters/test_kubernetes.py",
+    "scanner/services/audit_anchors.py": "tests/scanner/store/test_audit.py",
+    "scanner/services/decisions.py": "tests/scanner/store/test_refresh.py",
+    "scanner/services/exemptions.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/gate.py": "tests/web/api/test_gate.py",
+    "scanner/services/inventory.py": "tests/scanner/store/test_inventory.py",
+    "scanner/services/jobs.py": "tests/scanner/store/test_scans.py",
+    "scanner/services/policies.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/projects.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/registries.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/revocations.py": "tests/scanner/worker/test_revocation.py",
+    "scanner/services/scans.py": "tests/scanner/store/test_scans.py",
+    "scanner/services/secrets.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/sessions.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/simulation.py": "tests/web/pages/test_policies.py",
+    "scanner/services/tokens.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/trust_roots.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/vex.py": "tests/web/api/test_vex.py",
+    "scanner/services/webhooks.py": "tests/scanner/services/test_rules.py",
+    "scanner/services/workload_documents.py": "tests/scanner/store/test_inventory.py",
+    "scanner/services/workloads.py": "tests/scanner/commands/test_audit.py",
+    "scanner/store/accounts.py": "tests/web/test_auth.py",
+    "scanner/store/admissions.py": "tests/web/adapters/test_kubernetes.py",
+    "scanner/store/deliveries.py": "tests/web/webhooks/test_receive.py",
+    "scanner/store/exemptions.py": "tests/web/pages/test_exemptions.py",
+    "scanner/store/leases.py": "tests/scanner/store/test_jobs.py",
+    "scanner/store/matches.py": "tests/scanner/store/test_refresh.py",
+    "scanner/store/page.py": "tests/scanner/store/test_listings.py",
+    "scanner/store/policies.py": "tests/web/api/test_administration.py",
+    "scanner/store/projects.py": "tests/web/test_permissions.py",
+    "scanner/store/registries.py": "tests/web/api/test_administration.py",
+    "scanner/store/revocations.py": "tests/scanner/worker/test_revocation.py",
+    "scanner/store/saved_views.py": "tests/web/pages/test_images.py",
+    "scanner/store/schema.py": "tests/test_migrations.py",
+    "scanner/store/vex.py": "tests/web/api/test_vex.py",
+    "scanner/trust/_cosign/*.py": "tests/scanner/trust/test_cosign.py",
+    "scanner/trust/_found.py": "tests/scanner/trust/test_cosign.py",
+    "scanner/trust/_notation/*.py": "tests/scanner/trust/test_notation.py",
+    "scanner/trust/_path.py": "tests/scanner/trust/test_hostile_input.py",
+    "scanner/trust/_pki.py": "tests/scanner/trust/test_notation.py",
+    "scanner/trust/_state.py": "tests/scanner/trust/test_cosign.py",
+    "scanner/trust/_timestamp.py": "tests/scanner/trust/test_cosign.py",
+    "scanner/trust/_tuf/*.py": "tests/scanner/trust/test_tuf.py",
+    "scanner/trust/base.py": "tests/test_house.py",
+    "scanner/worker/listening.py": "tests/scanner/worker/test_supervisor.py",
+    "scanner/workloads/*.py": "tests/scanner/workloads/test_sources.py",
+    "web/__init__.py": "tests/web/test_closed.py",
+    "web/api/__init__.py": "tests/web/test_closed.py",
+    "web/api/account.py": "tests/web/test_permissions.py",
+    "web/api/audit_log.py": "tests/web/api/test_administration.py",
+    "web/api/base.py": "tests/web/api/test_administration.py",
+    "web/api/events.py": "tests/web/pages/test_events.py",
+    "web/api/policies.py": "tests/web/api/test_administration.py",
+    "web/api/projects.py": "tests/web/test_permissions.py",
+    "web/api/registries.py": "tests/web/api/test_administration.py",
+    "web/api/tags.py": "tests/web/test_permissions.py",
+    "web/api/tokens.py": "tests/web/api/test_administration.py",
+    "web/api/users.py": "tests/web/test_permissions.py",
+    "web/api/vulnerabilities.py": "tests/web/pages/test_vulnerabilities.py",
+    "web/api/webhooks.py": "tests/web/api/test_administration.py",
+    "web/errors.py": "tests/web/test_surroundings.py",
+    "web/health.py": "tests/web/test_surroundings.py",
+    "web/logs.py": "tests/web/test_surroundings.py",
+    "web/pages/advisories.py": "tests/web/pages/test_pages.py",
+    "web/pages/base.py": "tests/web/pages/test_pages.py",
+    "web/pages/export.py": "tests/web/pages/test_images.py",
+    "web/pages/forms.py": "tests/web/pages/test_settings.py",
+    "web/pages/once.py": "tests/web/test_auth.py",
+    "web/pages/overview.py": "tests/web/pages/test_pages.py",
+    "web/pages/scans.py": "tests/web/pages/test_pages.py",
+    "web/pages/sign_in.py": "tests/web/test_auth.py",
+    "web/pages/sign_in_oidc.py": "tests/web/test_oidc.py",
+    "web/places.py": "tests/web/test_permissions.py",
+    "web/security.py": "tests/web/test_auth.py",
+    "web/server.py": "tests/web/test_capacity.py",
+    "web/services.py": "tests/web/test_permissions.py",
+    "web/waiting.py": "tests/web/test_capacity.py",
+    "web/webhooks/__init__.py": "tests/web/webhooks/test_documentation.py",
+    "web/sender_keys.py": "tests/web/webhooks/test_formats.py",
+    "web/webhooks/*.py": "tests/web/webhooks/test_formats.py",
+    "web/webhooks/base.py": "tests/web/webhooks/test_receive.py",
+}
+
+
+def _mirrored(module: Path) -> Path:
+    """The path of the test that mirrors a module; a package's own code is tested beside the package."""
+    own = module.parent if module.name == "__init__.py" else module
+    return Path("tests") / own.parent / f"test_{own.stem.lstrip('_')}.py"
+
+
+def _says_something(module: Path) -> bool:
+    """A package's ``__init__`` that only names what is in it needs no test."""
+    return module.name != "__init__.py" or any(
+        isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.parse((ROOT / module).read_text()).body
+    )
+
+
+def _without_a_mirror() -> list[Path]:
+    found = [file.relative_to(ROOT) for room in ("scanner", "web") for file in sorted((ROOT / room).rglob("*.py"))]
+    return [module for module in found if _says_something(module) and not (ROOT / _mirrored(module)).is_file()]
+
+
+def test_every_module_says_where_it_is_tested() -> None:
+    lost = [str(module) for module in _without_a_mirror() if not any(map(module.match, TESTED_IN))]
+    assert lost == [], "give it a mirrored test, or a line in TESTED_IN"
+
+
+def test_the_table_of_tests_is_of_modules_and_tests_that_there_are() -> None:
+    modules = _without_a_mirror()
+    stale = [row for row in TESTED_IN if not any(module.match(row) for module in modules)]
+    assert stale == [], "the module is gone, or has its mirrored test now: the line goes"
+    missing = [test for test in set(TESTED_IN.values()) if "\ndef test_" not in (ROOT / test).read_text()]
+    assert missing == []

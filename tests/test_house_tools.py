@@ -1,9 +1,12 @@
-"""Linters, types and import contracts are tests: they fail here as they would for a reviewer."""
+"""Linters, types, import contracts and the coverage gate are tests: they fail here as they would for a reviewer."""
 
 from __future__ import annotations
 
+import ast
+import json
 import subprocess
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -20,3 +23,90 @@ BIN = Path(sys.executable).parent
 def test_tool_has_nothing_to_say(command: list[str]) -> None:
     done = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+def _report(covered: int, *paths: str) -> str:
+    """A report of ``coverage json``: each file has 10 lines and 10 branches, ``covered`` of each covered."""
+    summary = {"num_statements": 10, "covered_lines": covered, "num_branches": 10, "covered_branches": covered}
+    return json.dumps({"files": {path: {"summary": summary} for path in paths}})
+
+
+def _gate(directory: Path, report: str, *, total: int, room: int) -> subprocess.CompletedProcess[str]:
+    (directory / "report.json").write_text(report)
+    (directory / "pyproject.toml").write_text(
+        f'[tool.coverage-gate]\ntotal = {total}\n[tool.coverage-gate.rooms]\n"scanner/policy" = {room}\n'
+    )
+    command = [sys.executable, ROOT / ".ci/coverage-gate", directory / "report.json", directory / "pyproject.toml"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_coverage_gate_opens_at_its_figure(tmp_path: Path) -> None:
+    done = _gate(tmp_path, _report(9, "scanner/policy/rules.py", "web/auth.py"), total=90, room=90)
+    assert done.returncode == 0, done.stderr
+    assert "scanner/policy" in done.stdout
+
+
+def test_the_coverage_gate_names_the_room_and_its_files(tmp_path: Path) -> None:
+    done = _gate(tmp_path, _report(9, "scanner/policy/rules.py", "web/auth.py"), total=90, room=91)
+    assert done.returncode == 1
+    assert "scanner/policy misses 1 branches" in done.stderr
+    assert "scanner/policy/rules.py" in done.stderr
+    assert "web/auth.py" not in done.stderr
+
+
+def test_the_coverage_gate_is_of_everything_too(tmp_path: Path) -> None:
+    done = _gate(tmp_path, _report(8, "scanner/policy/rules.py", "web/auth.py"), total=81, room=80)
+    assert done.returncode == 1
+    assert "total misses 4 branches" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["web/auth.py", "scanner/policy_rules.py"])
+def test_a_room_without_a_measured_file_does_not_pass(tmp_path: Path, path: str) -> None:
+    """A room that was renamed would otherwise leave the gate unseen."""
+    assert _gate(tmp_path, _report(10, path), total=90, room=90).returncode == 1
+
+
+def test_what_is_not_measured_has_a_reason() -> None:
+    for room in ("scanner", "web"):
+        for file in (ROOT / room).rglob("*.py"):
+            for number, line in enumerate(file.read_text().splitlines(), 1):
+                _, excluded, reason = line.partition("pragma: no cover")
+                assert not excluded or len(reason.strip(" -:#(").split()) >= 3, f"{file}:{number} needs its reason"
+
+
+CHECKING_CALLS = ("raises", "fail", "warns", "raise_for_status", "call_and_validate", "validate_response")
+
+
+def _checks(node: ast.AST, helpers: Container[str]) -> bool:
+    """Whether code can fail for what it found: an assertion, an error of its own, or a helper that has one."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Assert | ast.Raise):
+            return True
+        if isinstance(inner, ast.Call):
+            name = ast.unparse(inner.func).rpartition(".")[2]
+            checked = any(k.arg == "check" and ast.unparse(k.value) == "True" for k in inner.keywords)
+            if name in CHECKING_CALLS or name in helpers or (name == "run" and checked):
+                return True
+    return False
+
+
+def test_every_test_can_fail() -> None:
+    """A test without an assertion, its own or a helper's, only calls lines."""
+    functions = [
+        (file, node)
+        for file in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    helpers: set[str] = set()
+    while True:  # a helper may assert through another one
+        found = {node.name for _, node in functions if not node.name.startswith("test_") and _checks(node, helpers)}
+        if found <= helpers:
+            break
+        helpers |= found
+    cannot = [
+        f"{file.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for file, node in functions
+        if node.name.startswith("test_") and file.name.startswith("test_") and not _checks(node, helpers)
+    ]
+    assert cannot == []
