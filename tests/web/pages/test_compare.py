@@ -67,7 +67,7 @@ def test_the_page(app: OpenAPI, make_token: Callable[..., str], database: Databa
     offered = form.client.get(f"/images/{digests[1]}/compare", headers=form.headers).text
     assert f'value="{digests[0]}"' in offered
     page = form.client.get(f"/images/{digests[1]}/compare?with={digests[0]}", headers=form.headers).text
-    better, worse = page.partition("What got better")[2].partition("What got worse")[::2]
+    better, worse = page.partition("<h2>Better</h2>")[2].partition("<h2>Worse</h2>")[::2]
     assert "CVE-2026-1" in better
     assert "CVE-2026-3" in worse
     assert form.client.get(f"/images/{digests[1]}/compare?with=sha256:nothing", headers=form.headers).status_code == 404
