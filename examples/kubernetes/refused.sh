@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# refused.sh IMAGE [NAMESPACE]: asks a cluster whether an image would be let in, and starts nothing (a server-side dry run).
-# Exit 0: it would be; 1: it would be refused, and the reason is printed; 2: wrong usage.
+# refused.sh IMAGE [NAMESPACE]: tests with a server-side dry run whether a cluster would allow an image. Starts nothing.
+# Exit codes: 0 allowed; 1 refused, with the reason; 2 wrong usage.
 set -euo pipefail
 image=${1:?usage: refused.sh IMAGE [NAMESPACE]}
 namespace=${2:-default}
