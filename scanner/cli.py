@@ -37,12 +37,15 @@ _FIRST = ("scan", "gate", "serve", "demo")
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point. Translates every error a user may see into one line, a hint and an exit code."""
-    for name in ("stdout", "stderr"):  # closed by the caller (">&-"): the text is lost, the verdict is not
+    for name in (
+        "stdout",
+        "stderr",
+    ):  # closed by the caller (">&-"): the text is lost, but the exit code still says the verdict
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     arguments = list(sys.argv[1:] if argv is None else argv)
     ends = arguments.index("--") if "--" in arguments else len(arguments)
-    debug = "--debug" in arguments[:ends]  # wherever it stands: people add it to the end of what failed
+    debug = "--debug" in arguments[:ends]  # accepted anywhere, because people append it to the command that failed
     arguments = [word for place, word in enumerate(arguments) if word != "--debug" or place > ends]
     code = _run(arguments, debug)
     try:
@@ -67,7 +70,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     except (click.Abort, KeyboardInterrupt):
         complain("stopped")
         return 130
-    except BrokenPipeError:  # who reads our output has gone: what was not shown was not decided either
+    except BrokenPipeError:  # the reader of our output is gone: a verdict that was not shown is not given
         abandon_stdout()
         return Exit.UNDECIDED
     except ScannerError as error:
@@ -77,10 +80,10 @@ def _run(arguments: list[str], debug: bool) -> int:
         return _refuse(os_error(error), error, debug)
     except MemoryError as error:
         return _refuse(ScannerError("not enough memory", hint="see the limits in docs/settings.md"), error, debug)
-    # The last boundary there is. Python would exit with 1 here, and 1 says "denied by a violation".
+    # The outermost boundary. Without it, Python would exit with 1, which means "denied by a violation".
     except Exception as error:  # noqa: BLE001
         text = str(error).strip().partition("\n")[0][:300]
-        message = f"an error of Dockwarden's own: {type(error).__name__}{': ' + text if text else ''}"
+        message = f"internal error: {type(error).__name__}{': ' + text if text else ''}"
         hint = "run the command again with --debug, and report what it prints"
         return _refuse(ScannerError(message, hint=hint), error, debug)
 
@@ -93,7 +96,7 @@ def _refuse(shown: ScannerError, error: BaseException, debug: bool) -> Exit:
 
 
 class Table(click.Group):
-    """The commands of this module, and each one of ``scanner.commands``, imported only when it is called."""
+    """The commands of this module and of ``scanner.commands``. A module is imported only when its command is called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         names = {*super().list_commands(context), *self._modules()}
@@ -122,22 +125,22 @@ class Table(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error. May stand anywhere on the line.")
 @click.pass_context
 def cli(context: click.Context, config: Path | None, debug: bool) -> None:
-    """Scan container images, check how they are built and run, verify who signed them, and decide by policy.
+    """Scan container images, check how they are built and run, verify signatures, and decide by policy.
 
     Exit codes: 0 allow or warn; 1 denied by a violation; 2 wrong usage or bad input; 3 could not be decided;
-    4 still pending when the wait ended.
+    4 the scan has not finished.
     """
     if config is not None:
-        os.environ["DOCKWARDEN_CONFIG"] = str(config.absolute())  # for processes of our own that this one starts
+        os.environ["DOCKWARDEN_CONFIG"] = str(config.absolute())  # for child processes
     context.obj = load(file=config)
 
 
-# The demo is a room above the commands (it uses them), so that its command stands here.
+# scanner.demo imports the commands, so its command is defined here instead of in scanner.commands.
 @cli.command()
-@click.option("--keep", is_flag=True, envvar="KEEP", help="Leave the server running at the end.")
+@click.option("--keep", is_flag=True, envvar="KEEP", help="Keep the server running at the end.")
 @pass_settings
 def demo(settings: Settings, keep: bool) -> Exit:
-    """Build sample images, serve, scan, print the decisions and what to try next."""
+    """Build sample images, start a server, scan them, print the decisions and what to try next."""
     from scanner.demo.run import run as demonstration
 
     return Exit.OK if demonstration(settings, keep=keep, tell=tell) else Exit.UNDECIDED

@@ -1,4 +1,4 @@
-"""The commands: a module for each command or group of commands, holding a click command of the module's name.
+"""The commands. Each module holds one command or command group, in a click command named like the module.
 
-``scanner.cli`` finds them by looking, and imports one when it is called.
+``scanner.cli`` lists the modules of this package and imports one only when its command is called.
 """

@@ -1,4 +1,6 @@
-"""The command line's side of a server: ask the gate, wait, and never mistake a failure for an answer."""
+"""A client of the server's API: ask the gate, wait for the decision, report a failure as a failure and never as a
+verdict.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,13 @@ _MAX_ANSWER = 8 << 20
 _POLL_SECONDS = 30
 _ASK_SECONDS = 120.0
 _SIMULATED_AT_ONCE = 200
-_REASONS, _CHANGES = 5, 2  # what fits on ten lines with the verdict
+_REASONS, _CHANGES = 5, 2  # with the verdict, this fits on ten lines
 _ALL = 1_000_000
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the gate said. ``document`` is its JSON; ``pending`` when the wait ended before a decision."""
+    """An answer of the gate. ``document`` is its JSON; ``pending`` is true when the wait ended before a decision."""
 
     document: Mapping[str, Any]
     pending: bool
@@ -41,14 +43,14 @@ class Answer:
 
     @property
     def undecided(self) -> bool:
-        """True unless the server said that a violation denies: an answer we cannot read decides nothing."""
+        """False only if the server says that a violation denies. An answer that we cannot read decides nothing."""
         return self.document.get("undecided") is not False
 
 
 class Client:
     """A connection to one server.
 
-    ``url`` without a path is the usual; the token goes to that host only, never on a redirect.
+    ``url`` usually has no path. The token is sent to that host only and never follows a redirect.
     """
 
     def __init__(self, url: str, token: Secret, ca_file: Path | None = None) -> None:
@@ -56,7 +58,7 @@ class Client:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(f"not a server address: {url[:200]!r}", hint="write https://host[:port]")
         if parts.scheme == "http" and token and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-            raise UsageError("refusing to send a token over plain HTTP", hint=f"use https://{parts.netloc}")
+            raise UsageError("a token is not sent over plain HTTP", hint=f"use https://{parts.netloc}")
         if ca_file and not ca_file.is_file():
             raise UsageError(f"cannot read the CA file {ca_file}")
         headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
@@ -74,10 +76,9 @@ class Client:
     def gate(
         self, image: str, *, environment: str, workload: str | None, wait: int, progress: Callable[[str], None]
     ) -> Answer:
-        """Ask, and keep asking until there is a decision or ``wait`` seconds have passed.
+        """Ask for a decision until there is one or ``wait`` seconds have passed.
 
-        Raises RefusedError or UsageError for what the server says is the caller's fault, RemoteError for everything
-        else.
+        Raises RefusedError or UsageError if the request is at fault, RemoteError if the server or the network is.
         """
         ends = time.monotonic() + wait
         while True:
@@ -96,10 +97,11 @@ class Client:
             time.sleep(min(max(0.2, _number(document.get("retry_after"))), 10, max(0.0, ends - time.monotonic())))
 
     def simulate(self, name: str, text: str, *, most: int, progress: Callable[[str], None]) -> Mapping[str, Any]:
-        """What a policy would newly deny and release on the server's evidence, image after image until ``most`` were
-        looked at.
+        """Return which images a policy would newly deny or release, by the evidence that the server has.
 
-        Raises as `gate`.
+        Looks at ``most`` images at the most, in pages of 200.
+
+        Raises the same errors as ``gate``.
         """
         total: dict[str, Any] = {"newly_denied": [], "newly_released": [], "unchanged": 0, "examined": 0}
         cursor: object = None
@@ -116,19 +118,19 @@ class Client:
             cursor = document.get("next_cursor")
             if not isinstance(cursor, str) or not examined:
                 break
-            progress(f"{total['examined']} images looked at")
+            progress(f"{total['examined']} images simulated")
         total["truncated"] = isinstance(cursor, str)
         return total
 
     def ready(self) -> bool:
-        """Whether the server answers that it can work. Never raises."""
+        """Whether the server's readiness endpoint answers 200. Never raises."""
         try:
             return self._http.ask("GET", "/readyz", limit=_MAX_ANSWER, seconds=5).status == httpx.codes.OK
         except (httpx.HTTPError, RemoteError):
             return False
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
-        """POST JSON, read a bounded JSON object back. Raises for every status but 200, 201 and 202."""
+        """POST JSON and return status and JSON object. Raises for every status except 200, 201 and 202."""
         try:
             answer = self._http.ask("POST", path, json=body, limit=_MAX_ANSWER, seconds=_ASK_SECONDS)
         except AnswerTooLarge as error:
@@ -143,42 +145,42 @@ class Client:
             raise RemoteError(
                 f"the server answered {answer.status} without a JSON object",
                 reason="server_error",
-                hint="is this a Dockwarden server?",
+                hint="check that --server names a Dockwarden server, not a proxy or another service",
             )
         if answer.status not in (200, 201, 202):
             raise _problem(answer.status, document, self._signed_in)
         return answer.status, document
 
     def _unreachable(self, error: httpx.HTTPError) -> RemoteError:
-        """No answer came: which address was asked, why not, and what a person can do about it."""
+        """An error for a request without an answer: the address, the cause and what to do."""
         text = str(error) or type(error).__name__
-        where = f"cannot ask {self._url}: "
+        where = f"cannot reach {self._url}: "
         if "certificate" in text.lower():
-            hint = "give the certificate of its authority: --ca-file FILE, or DOCKWARDEN_CA_FILE"
+            hint = "trust its certificate authority: --ca-file FILE, or DOCKWARDEN_CA_FILE"
             return RemoteError(
-                f"{where}its TLS certificate is not trusted: {text}", reason="server_untrusted", hint=hint
+                f"{where}the TLS certificate is not trusted: {text}", reason="server_untrusted", hint=hint
             )
         hint = (
-            "check the address (--server or DOCKWARDEN_SERVER) and that the server runs there; "
-            "a server with a certificate of a private authority also needs --ca-file"
+            "check the address (--server or DOCKWARDEN_SERVER) and that the server is running; "
+            "a server with a certificate of a private CA also needs --ca-file"
         )
         return RemoteError(f"{where}{text}", reason="server_unreachable", hint=hint)
 
 
 def _problem(status: int, document: Mapping[str, Any], signed_in: bool) -> RefusedError | UsageError | RemoteError:
-    """An RFC 9457 problem as our own error."""
+    """Translate a problem document (RFC 9457) into an error of ours."""
     message = str(document.get("detail") or document.get("title") or f"status {status}")[:500]
     reason, hint = str(document.get("reason") or "server_error")[:100], str(document.get("hint") or "")[:300]
     if status == 401 and not signed_in:
-        hint = "set DOCKWARDEN_TOKEN to a token of the server; an administrator makes one: dockwarden token create NAME"
-        return RefusedError("the server wants an API token, and none was given", reason=reason, hint=hint)
+        hint = "set DOCKWARDEN_TOKEN; an administrator creates a token with: dockwarden token create NAME"
+        return RefusedError("the server requires an API token, and none was given", reason=reason, hint=hint)
     if status in (401, 403):
         advice = "check DOCKWARDEN_TOKEN (or --token) and its scopes"
         return RefusedError(
-            f"the server refused: {message}", reason=reason, hint=f"{advice}; {hint}" if hint else advice
+            f"the server refused the request: {message}", reason=reason, hint=f"{advice}; {hint}" if hint else advice
         )
     kind = UsageError if 400 <= status < 500 and status not in (408, 429) else RemoteError
-    return kind(f"the server said: {message}", reason=reason, hint=hint)
+    return kind(f"the server answered: {message}", reason=reason, hint=hint)
 
 
 def _number(value: object) -> float:
@@ -186,17 +188,17 @@ def _number(value: object) -> float:
 
 
 def of(settings: Settings, server: str | None, token: str | None, ca_file: Path | None) -> Client:
-    """The client of a command. Raises UsageError when no server is named."""
+    """Return the client for a command's options. Raises UsageError if there is no server address."""
     if not server:
-        raise UsageError("no server is named", hint="give --server URL, or set DOCKWARDEN_SERVER")
+        raise UsageError("no server address was given", hint="give --server URL, or set DOCKWARDEN_SERVER")
     return Client(server, Secret(token or ""), ca_file or settings.ca_file)
 
 
 def describe(answer: Answer, *, show_all: bool = False) -> str:
-    """The answer for a person: verdict first, then why, then what to do. About ten lines unless ``show_all``."""
+    """Format an answer for a terminal: verdict, reasons, what to do. About ten lines unless ``show_all``."""
     document = answer.document
     if answer.pending:
-        return "PENDING  still being scanned when the wait ended; ask again with a longer --wait"
+        return "PENDING  the scan has not finished; try again, or with a longer --wait"
     text = DecisionText(width=120, whole=show_all)
     most_reasons, most_changes = (_ALL, _ALL) if show_all else (_REASONS, _CHANGES)
     verdict = Verdict(answer.verdict)
@@ -208,9 +210,7 @@ def describe(answer: Answer, *, show_all: bool = False) -> str:
     for group in groups[:most_reasons]:
         lines += text.reason(group)
     if not groups:
-        lines.append(
-            "  Nothing in the policy speaks against it." if verdict is Verdict.ALLOW else "  No reason was given."
-        )
+        lines.append("  No rule of the policy is violated." if verdict is Verdict.ALLOW else "  No reason was given.")
     if changes:
         lines.append("  What to do:")
     for change in changes[:most_changes]:
@@ -226,9 +226,9 @@ def describe(answer: Answer, *, show_all: bool = False) -> str:
 
 
 def _reason(document: Mapping[str, Any]) -> Reason:
-    """A reason as the server tells it.
+    """Read a reason from the server's JSON.
 
-    What cannot be read denies and is not known: it must never look better than it is.
+    An unreadable member becomes "deny" and "incomplete", so that a broken answer never looks better than it is.
     """
     action, kind = document.get("action"), document.get("kind")
     return Reason(
@@ -254,7 +254,7 @@ def _shown(document: Mapping[str, Any], name: str) -> str:
 
 
 def describe_simulation(found: Mapping[str, Any]) -> str:
-    """What a policy would do, for a person: who would be blocked, by which rule, whose it is."""
+    """Format a simulation for a terminal: images, environments, projects, rules and reasons."""
     shown = partial(clean_text, limit=300)
     lines = []
     for member, word in (("newly_denied", "NEWLY DENIED"), ("newly_released", "NEWLY RELEASED")):
@@ -270,10 +270,8 @@ def describe_simulation(found: Mapping[str, Any]) -> str:
             lines.append(f"  {image}{where}  (project {project}) by {named or '-'}")
             reasons = flip.get("reasons")
             lines += [f"      {shown(str(reason))}" for reason in (reasons if isinstance(reasons, list) else [])[:3]]
-    more = "; there are more: --most" if found.get("truncated") else ""
-    lines.append(
-        f"{found.get('unchanged', 0)} decisions would stay as they are, of {found.get('examined', 0)} images{more}"
-    )
+    more = "; not all images were simulated (raise --most)" if found.get("truncated") else ""
+    lines.append(f"{found.get('unchanged', 0)} decisions would not change, of {found.get('examined', 0)} images{more}")
     return "\n".join(lines)
 
 

@@ -1,8 +1,7 @@
-"""What every group of commands needs: exit codes, messages on stderr, reading and writing the files that a person
-names.
+"""Shared by all commands: exit codes, messages on stderr, reading and writing files that the user names.
 
-An error is one line and a hint, never a traceback, and its exit code is never that of a verdict: only a denial exits
-with 1.
+An error is one line and a hint, never a traceback. Only a denial by a violation exits with 1, so that scripts can
+tell a verdict from an error.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ pass_settings: Callable[[Any], Any] = click.make_pass_decorator(Settings)
 
 
 class Exit(IntEnum):
-    """What scripts compare. There is no option that turns a 3 into a 0."""
+    """Exit codes, a stable interface for scripts. No option turns a 3 (undecided) into a 0."""
 
     OK = 0
     DENIED = 1
@@ -46,7 +45,7 @@ class Exit(IntEnum):
     PENDING = 4
 
 
-# The caller can mend these by naming another place or by changing its permissions.
+# The user can fix these: name another path or change its permissions.
 _PLACE = frozenset(
     {
         errno.EACCES,
@@ -63,13 +62,15 @@ _PLACE = frozenset(
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-# What a person names (a report, an export) has the mode that they are used to; state has its owner's alone.
+# A file that the user names (report, export) gets the usual mode of their umask; our own state is for its owner only.
 _users_umask: ContextVar[int] = ContextVar("_users_umask", default=0o022)
 
 
 @contextmanager
 def private_state() -> Iterator[None]:
-    """Within, files and directories that this process or its children make are for their owner alone."""
+    """Set the umask so that new files and directories of this process and its children are readable by their owner
+    only.
+    """
     former = os.umask(0o077)
     token = _users_umask.set(former)
     try:
@@ -80,12 +81,12 @@ def private_state() -> Iterator[None]:
 
 
 def exit_of(error: ScannerError) -> Exit:
-    """A caller's mistake is 2; everything else means that nothing could be decided."""
+    """Return 2 for the caller's mistake and 3 for everything else, because nothing could be decided."""
     return Exit.USAGE if error.fault is Fault.CALLER else Exit.UNDECIDED
 
 
 def exit_of_decision(decision: Decision) -> Exit:
-    """The exit code of a decision made here."""
+    """Return the exit code of a decision made in this process."""
     from scanner.model.decision import Verdict
 
     if decision.verdict is not Verdict.DENY:
@@ -94,14 +95,14 @@ def exit_of_decision(decision: Decision) -> Exit:
 
 
 def os_error(error: OSError) -> ScannerError:
-    """What the operating system refused, as an error of ours: which file, why, and what to do."""
+    """Translate an OSError into an error of ours: which file, why, and what to do."""
     where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) and error.filename else ""
     why = error.strerror or str(error) or type(error).__name__
     if error.errno in _FULL:
         return disk_full(f"{why}{where}")
     if error.errno in _PLACE:
         hint = (
-            "make the place readable and writable, or set DOCKWARDEN_HOME (for temporary files: TMPDIR) to one that is"
+            "make the path readable and writable, or set DOCKWARDEN_HOME (for temporary files: TMPDIR) to one that is"
         )
         return UsageError(f"{why}{where}", reason="cannot_use_file", hint=hint)
     if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -114,13 +115,13 @@ def os_error(error: OSError) -> ScannerError:
 
 
 def disk_full(message: str) -> ScannerError:
-    """A report or the state of a command that could not be written to its end."""
-    hint = "free some space there, or set DOCKWARDEN_HOME (for temporary files: TMPDIR) to a place that has some"
+    """An error for a report or a command's state that was not written completely."""
+    hint = "free disk space there, or set DOCKWARDEN_HOME (for temporary files: TMPDIR) to a directory with free space"
     return ScannerError(message, reason="disk_full", hint=hint)
 
 
 def complain(message: str, hint: str = "") -> None:
-    """One error line, and what to do about it, on stderr."""
+    """Write one error line and its hint to stderr."""
     from scanner.model.untrusted import clean_text
 
     tell(f"dockwarden: {clean_text(message, 2000)}")
@@ -129,7 +130,7 @@ def complain(message: str, hint: str = "") -> None:
 
 
 def tell(message: str) -> None:
-    """A message on stderr. One that cannot be written is lost: a log that is full must not change a verdict."""
+    """Write a message to stderr. A failed write is ignored: a full log must not change a verdict."""
     with contextlib.suppress(OSError):
         click.echo(message, err=True)
 
@@ -141,10 +142,10 @@ def abandon_stdout() -> None:
 
 
 def write(text: str, output: Path | None) -> None:
-    """To the file, atomically, or to stdout. A pipe or a device such as /dev/null is written to, never replaced.
+    """Write text to a file, atomically, or to stdout. A pipe or a device such as /dev/null is written to, not replaced.
 
-    A reader that closes the pipe early (``| head``) has what it wants: the verdict still counts. Raises UsageError
-    for a place that cannot be written to, ScannerError(reason="disk_full") for one that has no room.
+    A reader may close the pipe early (``| head``); the verdict still decides the exit code. Raises UsageError if the
+    path cannot be written to, ScannerError(reason="disk_full") if the disk is full.
     """
     whole = text if text.endswith("\n") else text + "\n"
     if output is None:
@@ -167,7 +168,7 @@ def write(text: str, output: Path | None) -> None:
 
 
 def check_output(output: Path | None) -> None:
-    """Refuse a place that cannot hold a report before the work is done, not after. Raises UsageError."""
+    """Check before the work starts that a report can be written to this path. Raises UsageError."""
     if output is None:
         return
     if output.is_dir():
@@ -175,7 +176,7 @@ def check_output(output: Path | None) -> None:
     try:
         if output.exists() and not output.is_file():  # a device or a pipe: opening it could wait for its reader
             return
-        # Permissions alone say little: to root, or on a file system that is read-only.
+        # Try it: permission bits do not tell for root or on a read-only file system.
         trial = output.with_name(f".{output.name[:200]}.{secrets.token_hex(8)}.partial")
         trial.touch()
         trial.unlink()
@@ -184,18 +185,18 @@ def check_output(output: Path | None) -> None:
 
 
 def cannot_write(what: str, error: OSError) -> ScannerError:
-    """Why ``what`` could not be written: 3 where there is no room, 2 where the caller can name another place."""
+    """An error for a failed write of ``what``: exit code 3 for a full disk, 2 for a path that the user can change."""
     message = f"cannot write {what}: {error.strerror or error}"
     if error.errno in _FULL:
-        return ScannerError(message, reason="disk_full", hint="free some space there, or write to another place")
+        return ScannerError(message, reason="disk_full", hint="free disk space there, or write to another path")
     return UsageError(message, reason="cannot_write", hint="name a file in a directory that exists and is writable")
 
 
 @contextmanager
 def replacing(output: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of ``output`` once it is whole; nothing happens where the block fails.
+    """Open a temporary file that replaces ``output`` when the block ends; nothing changes if the block fails.
 
-    Two commands may write the same file at once: each has a partial file of its own, and the last one wins.
+    Each writer has its own temporary file, so that two commands may write the same ``output``; the last one wins.
     """
     partial_file = output.with_name(f".{output.name[:200]}.{secrets.token_hex(8)}.partial")
     try:
@@ -208,7 +209,7 @@ def replacing(output: Path) -> Iterator[BinaryIO]:
 
 
 def read(file: Path, what: str, limit: int = 4 << 20) -> str:
-    """A text file that a person named. Raises UsageError naming it."""
+    """Read a text file that the user named. Raises UsageError with its name."""
     try:
         if file.stat().st_size > limit:
             raise UsageError(f"{what} {file} is larger than {limit >> 20} MiB")
@@ -220,14 +221,16 @@ def read(file: Path, what: str, limit: int = 4 << 20) -> str:
 
 
 def choose(plugins: Mapping[str, T], name: str, what: str) -> T:
-    """The plug-in called ``name``. Raises UsageError listing what there is."""
+    """Return the plug-in ``name``. Raises UsageError with the list of existing ones."""
     if name not in plugins:
         raise UsageError(f"there is no {what} {name!r}", hint="choose one of: " + ", ".join(plugins))
     return plugins[name]
 
 
 class ListedOption(click.Option):
-    """An option whose help lists what the catalogue holds. The catalogue is read when the help is shown, not before."""
+    """An option whose help lists entries of the catalogue. The catalogue is read only when the help is shown, to keep
+    the start fast.
+    """
 
     def __init__(self, *arguments: Any, listed: Callable[[], Iterable[str]], **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -240,12 +243,14 @@ class ListedOption(click.Option):
 
 
 def server_options(scope: str) -> Callable[[Any], Any]:
-    """The options of a command that asks a server: ``--server``, ``--token`` (which needs ``scope``), ``--ca-file``."""
+    """Add the options of a server's client: ``--server``, ``--token`` (with ``scope``), ``--ca-file``."""
 
     def decorate(command: Any) -> Any:
         for option in (
             click.option(
-                "--ca-file", type=FILE, help="CA certificates (PEM) to trust for the server; else DOCKWARDEN_CA_FILE."
+                "--ca-file",
+                type=FILE,
+                help="CA certificates (PEM) to trust for the server. Default: DOCKWARDEN_CA_FILE.",
             ),
             click.option(
                 "--token", envvar="DOCKWARDEN_TOKEN", help=f"API token with scope '{scope}' (better: DOCKWARDEN_TOKEN)."
@@ -254,7 +259,7 @@ def server_options(scope: str) -> Callable[[Any], Any]:
                 "--server",
                 envvar="DOCKWARDEN_SERVER",
                 metavar="URL",
-                help="The Dockwarden server; else DOCKWARDEN_SERVER.",
+                help="URL of the Dockwarden server. Default: DOCKWARDEN_SERVER.",
             ),
         ):
             command = option(command)
@@ -264,7 +269,7 @@ def server_options(scope: str) -> Callable[[Any], Any]:
 
 
 def read_policy(file: Path | None) -> Policy:
-    """The policy of a file, checked against the catalogue; the built-in default without one."""
+    """Load a policy file and check it against the catalogue. Without a file: the built-in default policy."""
     from scanner import catalog
     from scanner.policy.rules import default_policy, parse_policy
 
@@ -274,9 +279,9 @@ def read_policy(file: Path | None) -> Policy:
 
 
 def database_at_head(settings: Settings) -> Database:
-    """The database of this installation, at head (brought there, where everything is embedded).
+    """Open the database of this installation, at the newest schema. An embedded database is upgraded first.
 
-    Every command that writes opens it here: entries of the audit log are chained with a key that ``Database.of`` adds.
+    Commands that write must open it here: ``Database.of`` adds the key that chains the entries of the audit log.
     """
     from scanner.store.session import Database
 
@@ -289,6 +294,6 @@ def database_at_head(settings: Settings) -> Database:
 
 @contextmanager
 def administration(settings: Settings) -> Iterator[Connection]:
-    """A transaction on ``database_at_head``."""
+    """Begin a transaction on ``database_at_head``."""
     with database_at_head(settings).session() as session:
         yield session

@@ -1,4 +1,4 @@
-"""``dockwarden advisories``: how old they are, where they come from, and how they are renewed."""
+"""``dockwarden advisories``: status, update and import of the vulnerability database and the exploit feeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def advisories() -> None:
-    """The vulnerability database, and the feeds about what is exploited."""
+    """Vulnerability database and exploit feeds (KEV, EPSS): status, update, import, revoke."""
 
 
 def _text(line: Overview) -> list[str]:
@@ -38,14 +38,14 @@ def _text(line: Overview) -> list[str]:
             else "no date"
         )
         lines = [f"{said.name} {found.version}: {built}{'  TOO OLD' if line.stale else ''}"]
-        came = f"came {found.downloaded_at:%Y-%m-%d %H:%M}" if found.downloaded_at else "in force"
+        came = f"downloaded {found.downloaded_at:%Y-%m-%d %H:%M}" if found.downloaded_at else "in force"
         digest = found.digest.short if found.digest else "no digest"
         lines.append(f"  {came}{' from ' + said.origin if said.origin else ''}; {digest}")
         if found.next_update:
-            lines.append(f"  its publisher's next one was due {found.next_update:%Y-%m-%d %H:%M} UTC")
+            lines.append(f"  the publisher's next edition was due {found.next_update:%Y-%m-%d %H:%M} UTC")
     if line.mirror:
         again = (
-            f"asked again {datetime.fromtimestamp(said.next_check, UTC):%Y-%m-%d %H:%M} UTC"
+            f"next check {datetime.fromtimestamp(said.next_check, UTC):%Y-%m-%d %H:%M} UTC"
             if said.next_check
             else "asked soon"
         )
@@ -67,9 +67,9 @@ def _span(age: timedelta) -> str:
 @click.option("--format", "format_", default="table", type=click.Choice(["table", "json"]), show_default=True)
 @pass_settings
 def show_status(settings: Settings, format_: str) -> Exit:
-    """How old the advisories are, where they came from, and how the last update went.
+    """Show the age and origin of the advisories and the result of the last update.
 
-    Exit 3 when there is no vulnerability database, or one older than DOCKWARDEN_ADVISORIES_MAX_AGE_HOURS.
+    Exits with 3 if there is no vulnerability database, or if it is older than DOCKWARDEN_ADVISORIES_MAX_AGE_HOURS.
     """
     from scanner.advisories import sources
 
@@ -84,14 +84,14 @@ def show_status(settings: Settings, format_: str) -> Exit:
     first = lines[0]
     if first.status is None:
         complain(
-            "there is no vulnerability database: nothing that is scanned can be called clean",
+            "there is no vulnerability database: no scan can report an image as free of vulnerabilities",
             "dockwarden advisories import FILE",
         )
     return Exit.OK if first.status and not first.stale else Exit.UNDECIDED
 
 
 def _other_engines(settings: Settings) -> dict[str, dict[str, str | None]]:
-    """What engines that keep their own advisories say of them."""
+    """Print the status of engines that keep their own advisories."""
     from scanner import catalog
 
     found: dict[str, dict[str, str | None]] = {}
@@ -112,10 +112,10 @@ def _other_engines(settings: Settings) -> dict[str, dict[str, str | None]]:
 @click.argument("names", nargs=-1, metavar="[SOURCE]...")
 @pass_settings
 def update(settings: Settings, names: tuple[str, ...]) -> Exit:
-    """Ask the configured mirrors now, and put what is new in force.
+    """Download new advisories from the configured mirrors and use them.
 
-    SOURCE: trivy-db, trivy-java-db, kev, epss; all that are configured without. What is in force stays so when an
-    update fails.
+    SOURCE: trivy-db, trivy-java-db, kev or epss. Without SOURCE: all that are configured. If an update fails, the
+    current advisories stay in use.
     """
     from scanner.advisories import sources
 
@@ -123,7 +123,7 @@ def update(settings: Settings, names: tuple[str, ...]) -> Exit:
     for name in names:
         if name not in mirrors:
             raise UsageError(
-                f"no mirror of {name!r} is configured",
+                f"no mirror is configured for {name!r}",
                 hint="configured: " + (", ".join(mirrors) or "none; see docs/advisories.md"),
             )
     if not mirrors:
@@ -146,7 +146,7 @@ def update(settings: Settings, names: tuple[str, ...]) -> Exit:
 
 
 def _database(settings: Settings) -> Database | None:
-    """This installation's database, at head; None where there is none yet: a command line alone needs none."""
+    """Open this installation's database, or return None if there is none: scans on the command line need none."""
     if settings.embedded and not (settings.home / "dockwarden.db").exists():
         return None
     return database_at_head(settings)
@@ -156,13 +156,13 @@ def _needed_database(settings: Settings) -> Database:
     found = _database(settings)
     if found is None:
         raise UsageError(
-            "nothing was recorded here yet", hint="this is for a server: run it where the server's settings are"
+            "there is no database here yet", hint="run the command on the server, with the server's settings"
         )
     return found
 
 
 def _update_as_job(settings: Settings, database: Database, names: Sequence[str]) -> Exit:
-    """Under the same lease as the workers' own updates: one at a time, wherever they run."""
+    """Update under the lease that workers use, so that only one update runs at a time on any machine."""
     from scanner.store import jobs
     from scanner.worker import maintenance
 
@@ -173,7 +173,7 @@ def _update_as_job(settings: Settings, database: Database, names: Sequence[str])
 
 
 def _work_or_follow(settings: Settings, database: Database, job_id: str, kinds: Mapping[str, Sequence[str]]) -> Exit:
-    """Do the job here, or watch the worker that has it. Exit 3 when it did not end well."""
+    """Run the job here, or follow the worker that runs it. Returns 3 if the job failed."""
     import time
 
     from scanner.scanning.slots import claim_slot
@@ -224,7 +224,7 @@ def _show(progress: Progress) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @pass_settings
 def import_(settings: Settings, file: Path) -> None:
-    """Verify a file and put it in force, atomically: what an air-gapped site does.
+    """Verify a file and use it from now on, for sites without internet access.
 
     FILE: a Trivy database (db.tar.gz, javadb.tar.gz, or a directory), CISA's KEV catalogue (JSON or CSV), EPSS
     scores (CSV, CSV.gz).
@@ -242,13 +242,13 @@ def _describe(status: AdvisoryStatus | None) -> str:
 
 
 @advisories.command("rematch")
-@click.option("--no-wait", is_flag=True, help="Only ask for it: a worker does it.")
-@click.option("--cancel", is_flag=True, help="Stop the one that runs; what it has done stays.")
+@click.option("--no-wait", is_flag=True, help="Queue the job for a worker and return.")
+@click.option("--cancel", is_flag=True, help="Stop the running job. Its results so far are kept.")
 @pass_settings
 def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
-    """Look every package of the fleet up in the advisories in force, and decide anew what that changes.
+    """Look up every package of every scanned image in the current advisories, and update the decisions.
 
-    Workers do this by themselves when the advisories change. No registry is asked and no image is read.
+    Workers do this when the advisories change. No registry is contacted and no image is read.
     """
     from scanner import catalog
     from scanner.services import jobs as job_use_cases
@@ -266,36 +266,44 @@ def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
     engine = choose(catalog.engines(), settings.engine, "engine")
     if not engine.looks_up:
         raise UsageError(
-            f"{engine.id} cannot look packages up without an image", hint="it tells of news itself: docs/advisories.md"
+            f"{engine.id} cannot look packages up without an image",
+            hint="Clair notifies Dockwarden of new advisories: see docs/advisories.md",
         )
     with database.read() as session:
         on = maintenance.current(settings, engine, session)
     job_id = maintenance.request_rematch(database, on, "command line")
     if no_wait:
-        tell(f"asked for: {job_id}")
+        tell(f"queued: {job_id}")
         return Exit.OK
     return _work_or_follow(settings, database, job_id, {jobs.REMATCH: [maintenance.key_of(on)]})
 
 
 @advisories.command("revoke")
-@click.option("--engine", default="", help="An engine, with --version.")
-@click.option("--version", "version_", default="", help="The version of the engine that must not be believed.")
+@click.option("--engine", default="", help="Name of the engine; needs --version.")
+@click.option("--version", "version_", default="", help="Version of the engine to revoke.")
 @click.option(
-    "--database", "digest", default="", metavar="DIGEST", help="An advisory database, by its digest (see status)."
+    "--database",
+    "digest",
+    default="",
+    metavar="DIGEST",
+    help="Digest of the advisory database to revoke (see 'status').",
 )
-@click.option("--binary", default="", metavar="DIGEST", help="One build of an engine, by its binary's digest.")
-@click.option("--reason", default="", help="Why; people will read it.")
+@click.option("--binary", default="", metavar="DIGEST", help="Digest of the engine's binary to revoke.")
+@click.option("--reason", default="", help="Reason, shown with every affected decision.")
 @pass_settings
 def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: str, reason: str) -> None:
-    """Believe an engine or an advisory database no more.
+    """Revoke an engine or an advisory database.
 
-    Every decision that rests on it is listed, is "not known" from this moment on, and is queued to be looked at again.
+    Lists every decision that is based on it. These decisions are undecided from now on, and new scans are queued.
     """
     from scanner.services import revocations as use_cases
     from scanner.store import revocations
 
     if digest and binary:
-        raise UsageError("name one thing", hint="--database DIGEST or --binary DIGEST")
+        raise UsageError(
+            "give exactly one of --engine with --version, --database, --binary",
+            hint="--database DIGEST or --binary DIGEST",
+        )
     what = revocations.named(engine, version_, digest or binary)
     with _needed_database(settings).session() as session:
         made = use_cases.revoke(session, COMMAND_LINE, what, reason)
@@ -312,10 +320,10 @@ def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: 
 
 
 @advisories.command("revocations")
-@click.option("--lift", metavar="ID", help="Believe it again.")
+@click.option("--lift", metavar="ID", help="Lift the revocation.")
 @pass_settings
 def list_revocations(settings: Settings, lift: str | None) -> None:
-    """What must not be believed, and what is believed again."""
+    """List revocations, with those that were lifted."""
     from scanner.services import revocations as use_cases
     from scanner.store import revocations
 

@@ -1,4 +1,4 @@
-"""``dockwarden audit``: how containers are run, read from documents or from a running engine, and judged."""
+"""``dockwarden audit``: check how containers are run, from configuration files or from a running engine."""
 
 from __future__ import annotations
 
@@ -33,23 +33,32 @@ _REASONS = 3
     epilog="Exit codes: 0 allow or warn; 1 denied; 2 a document that cannot be read; 3 could not be decided."
 )
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@click.option("--policy", "policy_file", type=FILE, help="Policy to decide by; the built-in default otherwise.")
+@click.option("--policy", "policy_file", type=FILE, help="Policy file. Default: the built-in policy.")
 @click.option(
     "--format", "format_", default="table", show_default=True, help="Report format: table, json, sarif, github …"
 )
 @click.option("-o", "--output", type=FILE, help="Write the report to a file instead of stdout.")
-@click.option("--environment", default="", help="Where the workloads run, for example production.")
+@click.option(
+    "--environment", default="", help="Environment of the workloads, for example production; selects policies."
+)
 @click.option(
     "--kubernetes-version",
     metavar="X.Y",
-    help="Judge pods by this version's Pod Security Standards; the newest otherwise.",
+    help="Kubernetes version whose Pod Security Standards apply. Default: the newest.",
 )
-@click.option("--scan-images", is_flag=True, help="Scan each image here, and judge it with its workload.")
-@click.option("--server", envvar="DOCKWARDEN_SERVER", metavar="URL", help="Ask this server for each image's verdict.")
+@click.option(
+    "--scan-images", is_flag=True, help="Scan the image of each workload here, and include it in the verdict."
+)
+@click.option(
+    "--server",
+    envvar="DOCKWARDEN_SERVER",
+    metavar="URL",
+    help="Ask this Dockwarden server for the verdict on each image.",
+)
 @click.option("--token", envvar="DOCKWARDEN_TOKEN", help="API token with scope 'gate' (better: DOCKWARDEN_TOKEN).")
-@click.option("--wait", default=600, show_default=True, metavar="SECONDS", help="How long to wait for a server's scan.")
+@click.option("--wait", default=600, show_default=True, metavar="SECONDS", help="Time to wait for the server's scan.")
 @click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for the server and for registries.")
-@click.option("--all", "show_all", is_flag=True, help="Show every reason, not only the first ten of a workload.")
+@click.option("--all", "show_all", is_flag=True, help="Show all reasons instead of the first ten of each workload.")
 @pass_settings
 def audit(
     settings: Settings,
@@ -66,7 +75,7 @@ def audit(
     ca_file: Path | None,
     show_all: bool,
 ) -> Exit:
-    """Judge how containers are run.
+    """Check how containers are run.
 
     \b
     TARGET is one of:
@@ -86,14 +95,14 @@ def audit(
         and server
         and click.get_current_context().get_parameter_source("server") is not click.core.ParameterSource.ENVIRONMENT
     ):
-        raise UsageError("--scan-images and --server exclude each other")
+        raise UsageError("use --scan-images or --server, not both")
     renderer = choose(catalog.reports(), format_, "report format")
     policy = read_policy(policy_file)
     version = _kubernetes_version(kubernetes_version)
     found = [w for target in targets for w in workloads.read_target(target, sys.stdin.buffer.read)]
     found = [workloads.with_kubernetes_version(each, version) for each in found]
     if not found:
-        tell("there is no workload in what was given")
+        tell("no workload was found in the targets")
     now = datetime.now(UTC)
     answers: _Answers
     if scan_images:
@@ -126,14 +135,14 @@ def _kubernetes_version(text: str | None) -> str:
 
 
 class _Answers(nullcontext["_Answers"]):
-    """What is known of images: nothing. Each image is asked for once, however many workloads run it."""
+    """No image verdicts. Subclasses look up each image once, even if several workloads run it."""
 
     def __init__(self) -> None:
         super().__init__(self)
         self._known: dict[str, tuple[ImageAnswer | None, ImageSubject | None]] = {}
 
     def answer(self, workload: Workload) -> tuple[ImageAnswer | None, ImageSubject | None]:
-        """The image's verdict, and its evidence where it was scanned here."""
+        """Return the image's verdict, and its evidence if it was scanned here."""
         image = workload.running_digest or workload.image
         if not image:
             return None, None
@@ -146,7 +155,7 @@ class _Answers(nullcontext["_Answers"]):
 
 
 class _ScannedHere(_Answers):
-    """Images scanned in this process, by the policy of the audit."""
+    """Verdicts from scans in this process, by the policy of the audit."""
 
     def __init__(self, settings: Settings, policy: Policy) -> None:
         super().__init__()
@@ -170,7 +179,7 @@ class _ScannedHere(_Answers):
 
 
 class _Server(_Answers):
-    """Verdicts of a server's gate."""
+    """Verdicts from the gate of a server."""
 
     def __init__(self, url: str, token: str | None, ca_file: Path | None, environment: str, wait: int) -> None:
         from scanner.commands._client import Client
@@ -183,7 +192,7 @@ class _Server(_Answers):
         tell(f"asking about {image}")
         answer = self._client.gate(image, environment=self._environment, workload=None, wait=self._wait, progress=tell)
         if answer.pending:
-            return ImageAnswer(None, True, message="the scan is not finished; ask again"), None
+            return ImageAnswer(None, True, message="the scan has not finished; run the audit again"), None
         verdict = Verdict(answer.verdict)
         digest = answer.document.get("digest")
         reasons = tuple(_messages(answer.document.get("reasons"), verdict))

@@ -1,4 +1,4 @@
-"""``dockwarden audit-log``: read it, verify that nothing of it was changed, and take it elsewhere."""
+"""``dockwarden audit-log``: list, verify and export the audit log."""
 
 from __future__ import annotations
 
@@ -19,45 +19,50 @@ from scanner.store import audit
 
 @click.group("audit-log")
 def audit_log() -> None:
-    """Who did what: list, verify, export."""
+    """The audit log (who did what): list, verify, export."""
 
 
 @audit_log.command("verify")
 @click.option(
-    "--anchors", "file", type=FILE, help="Where the chain was noted; DOCKWARDEN_AUDIT_ANCHORS, or under home, without."
+    "--anchors",
+    "file",
+    type=FILE,
+    help="File with the anchors of the chain. Default: DOCKWARDEN_AUDIT_ANCHORS, else a file under DOCKWARDEN_HOME.",
 )
 @pass_settings
 def verify(settings: Settings, file: Path | None) -> Exit:
-    """Verify that no entry was changed, taken out, put in or cut off the end. Exit 3 names the first that was."""
+    """Verify that no entry was changed, removed, inserted or cut off the end.
+
+    Exits with 3 and names the first broken entry if the log was changed."""
     if file is not None and not file.is_file():
         raise UsageError(f"cannot read {file}")
     noted = audit_anchors.read(settings, file)
     with administration(settings) as session:
         found = audit.verify(session, audit_key(settings), noted)
     if found.broken is not None:
-        complain(
-            f"entry {found.broken}: {found.why}", hint=f"the {found.entries} entries before it are as they were written"
-        )
+        complain(f"entry {found.broken}: {found.why}", hint=f"the {found.entries} entries before it are unchanged")
         return Exit.UNDECIDED
     elsewhere = (
-        f"{len(noted)} of them noted elsewhere"
+        f"{len(noted)} of them anchored outside the database"
         if noted
-        else "none of them noted elsewhere yet: a cut end would not show"
+        else "none of them anchored outside the database yet, so removed newest entries cannot be detected"
     )
     pruned = f"; {found.pruned} older ones were pruned, and a signed checkpoint stands for them" if found.pruned else ""
-    tell(f"the chain holds: {found.entries} entries, {elsewhere}{pruned}")
+    tell(f"the chain is intact: {found.entries} entries, {elsewhere}{pruned}")
     return Exit.OK
 
 
 @audit_log.command("list")
-@click.option("--actor", default="", help="Who: a user's name, 'token NAME', 'command line'.")
-@click.option("--action", default="", help="Only this action, or those that begin with it: policy, user.create")
-@click.option("--object", "object_", default="", help="What it was done to.")
-@click.option("--since", type=click.DateTime(), help="Entries from then on (UTC).")
-@click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="At most so many.")
+@click.option("--actor", default="", help="Only this actor: a user's name, 'token NAME' or 'command line'.")
+@click.option("--action", default="", help="Only actions with this prefix, such as policy or user.create.")
+@click.option("--object", "object_", default="", help="Only entries about this target.")
+@click.option("--since", type=click.DateTime(), help="Only entries since this time (UTC).")
+@click.option(
+    "-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="Maximum number of entries."
+)
 @pass_settings
 def list_(settings: Settings, actor: str, action: str, object_: str, since: datetime | None, limit: int) -> None:
-    """Show the newest entries, a sentence each. 'export' writes them as programs read them."""
+    """Show the newest entries, one sentence each. Use 'export' for JSON."""
     chosen = audit.Filter(actor, action, object_, since.replace(tzinfo=UTC) if since else None)
     with administration(settings) as session:
         told = use_cases.told(session, audit.list_(session, chosen, limit=limit).items)
@@ -66,16 +71,16 @@ def list_(settings: Settings, actor: str, action: str, object_: str, since: date
         place = f"  from {line.entry.address}" if line.entry.address else ""
         click.echo(f"{line.entry.at:%Y-%m-%d %H:%M:%S}  {clean_text(line.text + notes, 1000)}{place}")
     if not told:
-        tell("no entry matches" if chosen != audit.Filter() else "nothing was done yet")
+        tell("no entry matches" if chosen != audit.Filter() else "the audit log is empty")
 
 
 @audit_log.command("export")
-@click.option("-o", "--output", type=FILE, help="A file instead of stdout.")
-@click.option("--since", type=click.DateTime(), help="Entries from then on (UTC).")
-@click.option("--action", default="", help="Only this action, or those that begin with it: policy, user.create")
+@click.option("-o", "--output", type=FILE, help="Write to this file instead of stdout.")
+@click.option("--since", type=click.DateTime(), help="Only entries since this time (UTC).")
+@click.option("--action", default="", help="Only actions with this prefix, such as policy or user.create.")
 @pass_settings
 def export(settings: Settings, output: Path | None, since: datetime | None, action: str) -> None:
-    """Write entries as JSON lines, the oldest first."""
+    """Export entries as JSON lines, oldest first."""
     chosen = audit.Filter(action=action, since=since.replace(tzinfo=UTC) if since else None)
     with administration(settings) as session:
         if output is None:

@@ -1,4 +1,4 @@
-"""``dockwarden beat``: the scheduler of the distributed form."""
+"""``dockwarden beat``: the Celery scheduler, for installations with several processes or machines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scanner.config import Settings
 @click.command()
 @pass_settings
 def beat(settings: Settings) -> None:
-    """Run the scheduler."""
+    """Run the scheduler (Celery beat) of a distributed installation."""
     from scanner.worker.supervisor import run_beat
 
     run_beat(settings)

@@ -12,7 +12,7 @@ from scanner.commands._console import write
     "--format", "format_", default="table", type=click.Choice(["table", "json", "markdown"]), show_default=True
 )
 def checks(format_: str) -> None:
-    """The catalogue: every check, what it looks at and what it cannot see."""
+    """List every check: what it looks at and what it cannot see."""
     from scanner import catalog
     from scanner.checks import _catalogue
 

@@ -22,13 +22,13 @@ _LEASE_SECONDS, _LOOK_SECONDS = 300.0, 0.5
 
 @click.group()
 def db() -> None:
-    """The database: its schema, and what it keeps for how long."""
+    """The database: its schema and its retention."""
 
 
 @db.command("upgrade")
 @pass_settings
 def db_upgrade(settings: Settings) -> None:
-    """Bring the schema to this version's."""
+    """Upgrade the schema to this version."""
     from scanner.store.session import Database
 
     tell(f"the database is at {Database.of(settings).upgrade()}")
@@ -37,7 +37,7 @@ def db_upgrade(settings: Settings) -> None:
 @db.command("check")
 @pass_settings
 def db_check(settings: Settings) -> None:
-    """Say whether the schema is this version's. Exit 3 if it is not."""
+    """Check that the schema matches this version. Exits with 3 if it does not."""
     from scanner.store.session import Database
 
     Database.of(settings).check_head()

@@ -15,11 +15,16 @@ from scanner.model.reference import Reference
 @click.command()
 @click.argument("image")
 @server_options("gate")
-@click.option("--wait", default=600, show_default=True, metavar="SECONDS", help="How long to wait for a pending scan.")
-@click.option("--workload", "workload_file", type=FILE, help="How the image will be run; judged with it.")
-@click.option("--environment", default="", help="Where it is to run: selects the policies that match.")
+@click.option("--wait", default=600, show_default=True, metavar="SECONDS", help="Time to wait for a pending scan.")
+@click.option(
+    "--workload",
+    "workload_file",
+    type=FILE,
+    help="Workload that runs the image (any TARGET of 'audit'), included in the verdict.",
+)
+@click.option("--environment", default="", help="Environment in which the image will run; selects policies.")
 @click.option("--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"]))
-@click.option("--all", "show_all", is_flag=True, help="Show every reason and every change, not only the first ones.")
+@click.option("--all", "show_all", is_flag=True, help="Show all reasons and changes instead of the first ones.")
 @pass_settings
 def gate(
     settings: Settings,
@@ -39,7 +44,7 @@ def gate(
     """
     from scanner.commands import _client
 
-    Reference.parse(image)  # a mistake in the name needs no server to be told
+    Reference.parse(image)  # report a malformed name before contacting the server
     workload = read(workload_file, "the workload") if workload_file else None
     client = _client.of(settings, server, token, ca_file)
     answer = client.gate(image, environment=environment, workload=workload, wait=wait, progress=tell)

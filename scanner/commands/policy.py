@@ -1,4 +1,4 @@
-"""``dockwarden policy``: validate a policy, test it on fixtures, simulate it on the evidence of a server."""
+"""``dockwarden policy``: validate a policy, test it on fixtures, simulate it on a server's evidence."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ def policy_check(file: Path) -> None:
 @policy.command("simulate")
 @click.argument("file", type=FILE)
 @server_options("read")
-@click.option("--most", default=1000, show_default=True, type=click.IntRange(1), help="How many images to look at.")
+@click.option(
+    "--most", default=1000, show_default=True, type=click.IntRange(1), help="Maximum number of images to simulate."
+)
 @click.option("--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"]))
 @pass_settings
 def policy_simulate(
     settings: Settings, file: Path, server: str | None, token: str | None, most: int, format_: str, ca_file: Path | None
 ) -> Exit:
-    """Try FILE on what a server knows: who would newly be blocked or released, by which rule, and whose it is.
+    """Simulate FILE on a server's evidence: which images would newly be denied or released, by which rule and project.
 
-    Nothing is changed and nothing is scanned. Exit 1 when something would newly be blocked.
+    Changes nothing and scans nothing. Exits with 1 if an image would newly be denied.
     """
     from scanner.commands import _client
 
@@ -49,7 +51,7 @@ def policy_simulate(
 @click.argument("file", type=FILE)
 @click.argument("cases", type=FILE)
 def policy_test(file: Path, cases: Path) -> Exit:
-    """Assert on fixtures: decide every case of CASES by FILE and compare. Exit 1 when one differs."""
+    """Test FILE on the fixtures in CASES. Exits with 1 if a verdict differs from the expected one."""
     from scanner.policy import fixtures
 
     results = fixtures.run(read_policy(file), fixtures.parse(read(cases, "the cases"), cases))

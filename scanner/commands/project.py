@@ -1,4 +1,4 @@
-"""``dockwarden project``: what belongs together, and who sees it."""
+"""``dockwarden project``: projects, their repositories and members."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from scanner.store import projects
 
 @click.group()
 def project() -> None:
-    """Projects: who sees what."""
+    """Projects: repositories and the users who can see them."""
 
 
 @project.command("create")
 @click.argument("name")
-@click.option("--pattern", "patterns", multiple=True, help="A repository it owns: registry.example.com/shop/**")
-@click.option("--group", "groups", multiple=True, help="A group of the identity provider whose people are members.")
-@click.option("--description", default="", help="What it is, for people.")
+@click.option(
+    "--pattern",
+    "patterns",
+    multiple=True,
+    help="Repository pattern of the project, such as registry.example.com/shop/**.",
+)
+@click.option("--group", "groups", multiple=True, help="Group of the identity provider whose users are members.")
+@click.option("--description", default="", help="Description of the project.")
 @pass_settings
 def create(settings: Settings, name: str, patterns: tuple[str, ...], groups: tuple[str, ...], description: str) -> None:
     """Add a project."""
@@ -33,7 +38,7 @@ def create(settings: Settings, name: str, patterns: tuple[str, ...], groups: tup
 @project.command("list")
 @pass_settings
 def list_(settings: Settings) -> None:
-    """Projects, what they own, and their members."""
+    """List projects with their repositories and members."""
     with administration(settings) as session:
         for view in projects.list_(session, None):
             people = ", ".join(member.name for member in projects.members(session, view.name))
@@ -43,10 +48,10 @@ def list_(settings: Settings) -> None:
 @project.command("member")
 @click.argument("name")
 @click.argument("user")
-@click.option("--remove", is_flag=True, help="Take the user out.")
+@click.option("--remove", is_flag=True, help="Remove the user from the project.")
 @pass_settings
 def member(settings: Settings, name: str, user: str, remove: bool) -> None:
-    """Make USER a member of the project NAME, or take them out."""
+    """Add USER to the project NAME, or remove them."""
     with administration(settings) as session:
         found = account_use_cases.named(session, user)
         if remove:

@@ -1,7 +1,7 @@
-"""``dockwarden registry``: the registries that a server pulls from, and how one protects itself, asked here and now.
+"""``dockwarden registry``: the registries that a server pulls from, and an examination of a registry's security.
 
-Exit codes of ``check``: 0 nothing of medium severity or more was found; 1 something was; 3 something of that
-severity could not be found out.
+Exit codes of ``check``: 0: no finding of medium severity or more. 1: at least one. 3: a check of that severity could
+not be completed.
 """
 
 from __future__ import annotations
@@ -37,20 +37,22 @@ _ORDER = ("failed", "incomplete", "passed", "not-applicable")
 
 @click.group()
 def registry() -> None:
-    """Registries: what a server pulls from (add, list, edit, credentials, remove), and how one protects itself
-    (check).
-    """
+    """Registries: manage those that a server pulls from, and check how a registry is secured."""
 
 
 @registry.command("add")
 @click.argument("host")
-@click.option("--username", default="", help="Whom pulls sign in as; anonymous without.")
+@click.option("--username", default="", help="User name for pulls. Default: anonymous pulls.")
 @click.option(
-    "--alias", "aliases", multiple=True, metavar="HOST", help="Another name under which its pushes are reported."
+    "--alias",
+    "aliases",
+    multiple=True,
+    metavar="HOST",
+    help="Another host name that the registry uses in its webhooks.",
 )
-@click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for it, beside the system's.")
-@click.option("--insecure", is_flag=True, help="It speaks plain HTTP.")
-@click.option("--project", default="default", show_default=True, help="Whose images it holds.")
+@click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for it, in addition to the system's.")
+@click.option("--insecure", is_flag=True, help="The registry uses plain HTTP.")
+@click.option("--project", default="default", show_default=True, help="Project that owns the registry's images.")
 @pass_settings
 def add(
     settings: Settings,
@@ -63,7 +65,7 @@ def add(
 ) -> None:
     """Configure the registry HOST (host[:port]).
 
-    With --username, its password or token is read from DOCKWARDEN_PASSWORD, else asked for.
+    With --username, the password or token is read from DOCKWARDEN_PASSWORD or prompted for.
     """
     password = _password() if username else None
     with administration(settings) as session:
@@ -79,13 +81,13 @@ def add(
             password=password,
             project=project,
         )
-    tell(f"registry {host} is configured; have it report its pushes: dockwarden webhook create --registry {host}")
+    tell(f"registry {host} is configured; next, create a webhook: dockwarden webhook create --registry {host}")
 
 
 @registry.command("list")
 @pass_settings
 def list_(settings: Settings) -> None:
-    """Configured registries, without their passwords."""
+    """List configured registries. Passwords are not shown."""
     with administration(settings) as session:
         found = registries.list_(session)
     for view in found:
@@ -99,15 +101,17 @@ def list_(settings: Settings) -> None:
 
 @registry.command("edit")
 @click.argument("host")
-@click.option("--alias", "aliases", multiple=True, metavar="HOST", help="Replaces the other names; an empty one: none.")
-@click.option("--ca-file", type=FILE, help="CA certificates (PEM) that replace those trusted for it.")
+@click.option(
+    "--alias", "aliases", multiple=True, metavar="HOST", help="Replace the other host names; '' removes them."
+)
+@click.option("--ca-file", type=FILE, help="CA certificates (PEM) that replace the registry's present ones.")
 @click.option("--no-ca", is_flag=True, help="Trust the system's CA certificates only.")
-@click.option("--insecure/--secure", default=None, help="Speak plain HTTP to it, or TLS.")
+@click.option("--insecure/--secure", default=None, help="Use plain HTTP, or TLS.")
 @pass_settings
 def edit(
     settings: Settings, host: str, aliases: tuple[str, ...], ca_file: Path | None, no_ca: bool, insecure: bool | None
 ) -> None:
-    """Change how the registry HOST is reached. What is not given stays."""
+    """Change the settings of the registry HOST. Options that are not given keep their value."""
     if ca_file and no_ca:
         raise UsageError("give --ca-file or --no-ca, not both")
     with administration(settings) as session:
@@ -125,13 +129,13 @@ def edit(
 
 @registry.command("credentials")
 @click.argument("host")
-@click.option("--username", help="Another user name; the stored one without.")
+@click.option("--username", help="New user name. Default: the stored one.")
 @click.option("--remove", is_flag=True, help="Delete the stored credentials: pulls are anonymous.")
 @pass_settings
 def credentials(settings: Settings, host: str, username: str | None, remove: bool) -> None:
-    """Replace the password or token of the registry HOST, used from the next pull on.
+    """Replace the password or token of the registry HOST. The next pull uses it.
 
-    It is read from DOCKWARDEN_PASSWORD, else asked for.
+    It is read from DOCKWARDEN_PASSWORD or prompted for.
     """
     if remove and username:
         raise UsageError("give --username or --remove, not both")
@@ -141,14 +145,17 @@ def credentials(settings: Settings, host: str, username: str | None, remove: boo
     password = Secret("") if remove else _password()
     with administration(settings) as session:
         use_cases.change(session, COMMAND_LINE, key, found.id, username="" if remove else username, password=password)
-    tell(f"registry {host}: " + ("pulls are anonymous now" if remove else "the new credentials are used from now on"))
+    tell(
+        f"registry {host}: "
+        + ("pulls are anonymous now" if remove else "new credentials are stored; the next pull uses them")
+    )
 
 
 @registry.command("remove")
 @click.argument("host")
 @pass_settings
 def remove(settings: Settings, host: str) -> None:
-    """Forget the registry HOST and its credentials. What was scanned stays. Its webhooks must be removed first."""
+    """Delete the registry HOST and its credentials. Scan results are kept. Remove its webhooks first."""
     with administration(settings) as session:
         use_cases.remove(session, COMMAND_LINE, use_cases.named(session, host).id)
     tell(f"registry {host} is removed")
@@ -161,17 +168,17 @@ def _password() -> Secret:
 
 @registry.command("check")
 @click.argument("host", required=False)
-@click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for it, beside the system's.")
+@click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for it, in addition to the system's.")
 @click.option(
     "--insecure-registry",
     is_flag=False,
     flag_value="",
     metavar="[HOST]",
-    help="Port 80 where HOST names none; send credentials over plain HTTP.",
+    help="Use plain HTTP (port 80 by default), and send credentials over it.",
 )
-@click.option("--repository", default="", metavar="NAME", help="A repository there to ask for access to.")
+@click.option("--repository", default="", metavar="NAME", help="Repository to request access to.")
 @click.option("--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"]))
-@click.option("-o", "--output", type=FILE, help="Write the answer to a file instead of stdout.")
+@click.option("-o", "--output", type=FILE, help="Write the report to a file instead of stdout.")
 @pass_settings
 def check(
     settings: Settings,
@@ -184,11 +191,12 @@ def check(
 ) -> Exit:
     """Examine TLS, authentication and access control of the registry HOST (host[:port]).
 
-    Nothing is left behind or deleted there. Credentials of your docker config are used to find a repository to ask
-    about and to compare digests, and only over TLS that is trusted. Exit 1: a finding of medium severity or more; 3:
-    not all could be told.
+    Changes nothing in the registry. Uses the credentials of your docker config to find a repository and to
+    compare digests, and sends them over trusted TLS only.
+
+    Exits with 1 for a finding of medium severity or more, and with 3 if a check could not be completed.
     """
-    # With or without HOST again, as 'scan' wants it.
+    # Accept the repository with HOST, as 'scan' takes it, or without.
     host = _host(host or insecure_registry or "")
     insecure = insecure_registry in ("", host) or host in settings.insecure_registries
     name = _repository(host, repository)
@@ -212,9 +220,9 @@ def _host(text: str) -> str:
         pass
     if text and all(c.isalnum() or c in "-." for c in text):
         return (
-            text  # a single name such as "registry": an image reference would need a port to tell it from a repository
+            text  # a bare name such as "registry" is a host here, although an image reference reads it as a repository
         )
-    raise UsageError(f"not a registry's host: {text[:200]!r}", hint="write host[:port], without https://")
+    raise UsageError(f"not a registry host: {text[:200]!r}", hint="write host[:port], without https://")
 
 
 def _repository(host: str, text: str) -> str:
@@ -223,12 +231,14 @@ def _repository(host: str, text: str) -> str:
     name = text.removeprefix(f"{host}/")
     parsed = Reference.parse(f"registry.invalid/{name}")
     if parsed.repository != name:
-        raise UsageError(f"not a repository: {text[:200]!r}", hint="write its name there, such as team/app")
+        raise UsageError(
+            f"not a repository: {text[:200]!r}", hint="write the repository's name in the registry, such as team/app"
+        )
     return name
 
 
 def exit_of_posture(found: Posture) -> Exit:
-    """What counts is of medium severity or more: a missing header alone fails nobody's build."""
+    """Return the exit code. Only medium severity or more counts, so that a missing header fails no build."""
     serious = [r for r in found.results if _severity(r).rank >= Severity.MEDIUM.rank]
     if any(isinstance(result.outcome, Failed) for result in serious):
         return Exit.DENIED
@@ -241,7 +251,7 @@ def _severity(result: CheckResult) -> Severity:
 
 
 def document(found: Posture) -> dict[str, object]:
-    """The posture for programs, each result with its title and remedy. Schema ``dockwarden/posture/1``."""
+    """Format the posture as JSON: each result with title and remedy. Schema ``dockwarden/posture/1``."""
     values = TypeAdapter(Posture).dump_python(found, mode="json")
     checks = catalog.registry_checks()
     for result in values["results"]:
@@ -252,12 +262,12 @@ def document(found: Posture) -> dict[str, object]:
 
 
 def lines(found: Posture, *, color: bool = False) -> Iterator[str]:
-    """The posture for a person: what is wrong first, each with what was seen and what to do."""
+    """Format the posture for a terminal: failed checks first, each with evidence and remedy."""
     kinds = [result.outcome.kind for result in found.results]
     counts = ", ".join(f"{kinds.count(kind)} {kind.replace('-', ' ')}" for kind in _ORDER if kind in kinds)
     yield f"{clean_text(found.host, 300)}: {counts}"
     yield f"  examined {found.checked_at:%Y-%m-%d %H:%M} UTC" + (
-        f", access asked for {clean_text(found.repository, 200)}" if found.repository else ""
+        f", access tested on {clean_text(found.repository, 200)}" if found.repository else ""
     )
     yield ""
     ranked = sorted(found.results, key=lambda r: (_ORDER.index(r.outcome.kind), -_severity(r).rank))

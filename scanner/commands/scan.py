@@ -1,4 +1,4 @@
-"""``dockwarden scan``: one image, here and now, without a server."""
+"""``dockwarden scan``: scan one image in this process, without a server."""
 
 from __future__ import annotations
 
@@ -48,25 +48,28 @@ def _formats() -> Iterable[str]:
 
 @click.command()
 @click.argument("target")
-@click.option("--engine", cls=ListedOption, listed=_engines, help="Engine to scan with; else DOCKWARDEN_ENGINE.")
-@click.option("--policy", "policy_file", type=FILE, help="Policy to decide by; the built-in default otherwise.")
+@click.option("--engine", cls=ListedOption, listed=_engines, help="Engine to scan with. Default: DOCKWARDEN_ENGINE.")
+@click.option("--policy", "policy_file", type=FILE, help="Policy file. Default: the built-in policy.")
 @click.option(
     "--format", "format_", cls=ListedOption, listed=_formats, default="table", show_default=True, help="Report format."
 )
 @click.option("-o", "--output", type=FILE, help="Write the report to a file instead of stdout.")
-@click.option("--platform", help="OS/ARCH of an image index; the host's otherwise.")
+@click.option("--platform", help="OS/ARCH to select from an image index. Default: this machine's.")
 @click.option(
     "--insecure-registry",
     multiple=True,
     metavar="HOST",
-    help="Speak plain HTTP, or TLS without verification, to this host.",
+    help="Use plain HTTP, or TLS without verification, for this host.",
 )
 @click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for registries.")
 @click.option(
-    "--workload", "workload_file", type=FILE, help="How the image will be run (any format of audit); judged with it."
+    "--workload",
+    "workload_file",
+    type=FILE,
+    help="Workload that runs the image (any TARGET of 'audit'), included in the verdict.",
 )
-@click.option("--all", "show_all", is_flag=True, help="Shorten no list of the table report.")
-@click.option("--fix-hints", is_flag=True, help="Print a corrected Dockerfile fragment as well.")
+@click.option("--all", "show_all", is_flag=True, help="Do not shorten lists in the table report.")
+@click.option("--fix-hints", is_flag=True, help="Also print a corrected Dockerfile fragment.")
 @pass_settings
 def scan(
     settings: Settings,
@@ -82,7 +85,7 @@ def scan(
     show_all: bool,
     fix_hints: bool,
 ) -> Exit:
-    """Scan TARGET here and now, without a server, and decide.
+    """Scan TARGET without a server and print the decision.
 
     TARGET: host/repo:tag, host/repo@sha256:…, oci:DIR[:TAG], archive:FILE (docker save or OCI, plain or gzip),
     docker:NAME.
@@ -127,7 +130,7 @@ def scan(
 
 @contextmanager
 def progress_on_stderr() -> Iterator[Callable[[Progress], None]]:
-    """A live line on a terminal, one line a stage elsewhere (a CI log wants no carriage returns)."""
+    """Report progress: one updated line on a terminal, one line for each stage elsewhere (for CI logs)."""
     live = sys.stderr.isatty()
     seen: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""``dockwarden serve``: the server in one process tree."""
+"""``dockwarden serve``: run web, workers and scheduler in one process tree."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scanner.config import Settings
 
 @click.command()
 @click.option("--host", help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any that is free.")
-@click.option("--web-only", is_flag=True, help="Only the web process: workers and beat run elsewhere.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 selects a free port.")
+@click.option("--web-only", is_flag=True, help="Run only the web process; workers and beat run elsewhere.")
 @pass_settings
 def serve(settings: Settings, host: str | None, port: int | None, web_only: bool) -> None:
     """Run the server: web, workers and scheduler in one process tree.
 
-    SIGTERM ends it when the requests in flight are answered. SIGHUP starts every process anew, as after an upgrade,
-    and no connection is refused meanwhile.
+    SIGTERM stops the server after the requests in progress are answered. SIGHUP restarts every process, for example
+    after an upgrade, without refusing connections.
     """
     from scanner.worker.supervisor import supervise
 

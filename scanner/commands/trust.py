@@ -1,6 +1,6 @@
-"""``dockwarden trust``: verify an image by one scheme, or inspect it by all.
+"""``dockwarden trust``: verify an image's signature by one scheme, or inspect it by all.
 
-The three answers are three exit codes: 0 verified, 1 refused or not signed, 3 could not be told.
+Exit codes: 0 verified; 1 refused or not signed; 3 could not be determined.
 """
 
 from __future__ import annotations
@@ -40,26 +40,25 @@ from scanner.trust.base import (
 if TYPE_CHECKING:
     from scanner.policy.retirement import Dependence
 
-_WORDS = {TrustStatus.NOT_SIGNED: "refused"}  # for a script, unsigned is refused; ``reason`` keeps them apart
-_TRIES = 2  # a person waits: a registry that fails is told about sooner than a service would give up
+_WORDS = {TrustStatus.NOT_SIGNED: "refused"}  # scripts treat unsigned as refused; ``reason`` tells the two apart
+_TRIES = 2  # a user is waiting: give up on a failing registry sooner than a service does
 _MARKS = {
     TrustStatus.VERIFIED: "✓ verified",
     TrustStatus.NOT_SIGNED: "– not signed",
     TrustStatus.REFUSED: "✕ refused",
-    TrustStatus.UNKNOWN: "? cannot tell",
+    TrustStatus.UNKNOWN: "? unknown",
 }
-# The answer that counts where a scheme gives several: one that verifies, then one that could not be had, then a
-# refusal.
+# Which answer of a scheme counts: a verified one first, then an unknown one, then a refusal.
 _ORDER = (TrustStatus.VERIFIED, TrustStatus.UNKNOWN, TrustStatus.REFUSED, TrustStatus.NOT_SIGNED)
 
 
 @click.group()
 def trust() -> None:
-    """Who signed an image, and may that signature be trusted."""
+    """Image signatures: verify, inspect, and manage trust roots."""
 
 
 def _moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime:
-    """An RFC 3339 time; now without one."""
+    """A point in time as RFC 3339. Default: now."""
     if value is None:
         return datetime.now(UTC)
     try:
@@ -67,7 +66,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
     except ValueError:
         raise click.BadParameter("not an RFC 3339 time, such as 2026-11-23T07:00:00Z") from None
     if found.tzinfo is None:
-        raise click.BadParameter("it has no time zone: end it with Z, or +01:00")
+        raise click.BadParameter("the time zone is missing: end the time with Z or +01:00")
     return found
 
 
@@ -77,19 +76,19 @@ AT = click.option(
 CA_FILE = click.option(
     "--ca-file", type=FILE, help="CA certificates (PEM) to trust for the registry and the Notary server."
 )
-INSECURE = click.option("--insecure-registry", multiple=True, metavar="HOST", help="Speak plain HTTP to this registry.")
+INSECURE = click.option("--insecure-registry", multiple=True, metavar="HOST", help="Use plain HTTP for this registry.")
 STATE = click.option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Keep here what was seen, so that a later rollback is noticed. Without it nothing is kept.",
+    help="Directory for the last versions seen, to detect a rollback later. Default: nothing is kept.",
 )
-SERVER = click.option("--notary-server", default="", metavar="URL", help="The Notary v1 server.")
+SERVER = click.option("--notary-server", default="", metavar="URL", help="URL of the Notary v1 server.")
 FORMAT = click.option("--format", "format_", default="table", type=click.Choice(["table", "json"]), show_default=True)
 
 
 def _scheme(**more: Any) -> Callable[[Any], Any]:
-    """``--scheme``, whose help lists the schemes that there are."""
+    """The ``--scheme`` option. Its help lists the schemes."""
     return click.option(
         "--scheme", cls=ListedOption, listed=catalog.schemes, metavar="SCHEME", help="The signature scheme.", **more
     )
@@ -108,7 +107,7 @@ def trust_schemes(format_: str) -> None:
 
 
 def schemes_table(schemes: Iterable[TrustScheme]) -> str:
-    """The list in ``docs/signatures.md``."""
+    """Return the table of schemes for ``docs/signatures.md``."""
     lines = ["| scheme | name | what it verifies | without a registry |", "|---|---|---|---|"]
     for scheme in schemes:
         offline = "yes: it signs names" if isinstance(scheme, NameScheme) else "no: its signatures lie beside the image"
@@ -123,22 +122,22 @@ def schemes_table(schemes: Iterable[TrustScheme]) -> str:
 @click.option(
     "--gun",
     default="",
-    help="The name it was signed under, where that is not IMAGE's; with --tag or --digest no registry is asked.",
+    help="Name that was signed, if it differs from IMAGE's. With --tag or --digest, no registry is contacted.",
 )
-@click.option("--tag", help="The tag, instead of IMAGE's.")
-@click.option("--digest", help="The digest, instead of IMAGE's.")
+@click.option("--tag", help="Tag to verify instead of IMAGE's.")
+@click.option("--digest", help="Digest to verify instead of IMAGE's.")
 @click.option(
     "--trust",
     "given",
     metavar="FILE|KEYID|tofu",
-    help="Whom to trust: a file (JSON or PEM), a key id, or 'tofu' (trust on first use).",
+    help="Trust root: a file (JSON or PEM), a key id, or 'tofu' (trust on first use).",
 )
 @click.option(
     "--require-signer",
     "require_signers",
     multiple=True,
     metavar="NAME",
-    help="This signer must have signed; all of them, if several.",
+    help="Signer that must have signed (may be repeated: all must have signed).",
 )
 @STATE
 @CA_FILE
@@ -164,7 +163,7 @@ def trust_verify(
 ) -> Exit:
     """Verify IMAGE's signature by one scheme.
 
-    Exit code 0: verified. 1: refused, or not signed. 3: it could not be told (no server, no trust root).
+    Exit codes: 0 verified; 1 refused or not signed; 3 could not be determined (no server, no trust root).
     """
     reference = _reference(image, gun, tag, digest)
     plugin = choose(catalog.schemes(), scheme, "signature scheme")
@@ -172,7 +171,10 @@ def trust_verify(
     options = TrustOptions(notary_server, gun, require_signers, ca_file)
     asked = _asked(settings, reference, options, state_dir, insecure_registry, now, offline=offline)
     if image is None and not isinstance(plugin, NameScheme):
-        raise UsageError(f"{scheme} needs an IMAGE", hint="its signatures are kept beside the image in the registry")
+        raise UsageError(
+            f"{scheme} needs an IMAGE",
+            hint="the registry stores this scheme's signatures with the image: name it as host/repo:tag",
+        )
     answer = asked.decide(plugin, given)
     click.echo(json.dumps(as_document(answer), indent=2) if format_ == "json" else describe(answer))
     return exit_of_answer(answer)
@@ -181,13 +183,13 @@ def trust_verify(
 @trust.command("inspect")
 @click.argument("image")
 @SERVER
-@click.option("--gun", default="", help="The name it was signed under, where that is not IMAGE's.")
+@click.option("--gun", default="", help="Name that was signed, if it differs from IMAGE's.")
 @click.option(
     "--trust",
     "given",
     multiple=True,
     metavar="SCHEME=FILE|KEYID|tofu",
-    help="Whom to trust in this scheme (may be repeated).",
+    help="Trust root of a scheme (may be repeated).",
 )
 @STATE
 @CA_FILE
@@ -207,10 +209,10 @@ def trust_inspect(
     now: datetime,
     format_: str,
 ) -> Exit:
-    """Every scheme's signatures of IMAGE side by side: who signed, why each is accepted or not.
+    """Show the signatures of IMAGE by every scheme: who signed, and why each is accepted or refused.
 
-    Exit code 0: at least one scheme verifies and none refuses. 1: one refuses, or nobody signed. 3: it could not be
-    told.
+    Exit codes: 0 at least one scheme verifies and none refuses; 1 one refuses, or nobody signed; 3 could not be
+    determined.
     """
     schemes = catalog.schemes()
     roots: dict[str, list[TrustRoot]] = {name: [] for name in schemes}
@@ -241,7 +243,7 @@ def trust_inspect(
 
 @trust.group("root")
 def trust_root() -> None:
-    """Named trust roots: whose signatures scans and policies go by."""
+    """Trust roots, by which scans and policies verify signatures."""
 
 
 @trust_root.command("add")
@@ -252,14 +254,14 @@ def trust_root() -> None:
     "--scope",
     multiple=True,
     metavar="GLOB",
-    help="Repositories that it is about, such as registry.example.com/shop/**; all without.",
+    help="Repositories that it applies to, such as registry.example.com/shop/**. Default: all.",
 )
 @click.option("--notary-server", default="", metavar="URL", help="The Notary v1 server of these repositories.")
 @pass_settings
 def trust_root_add(
     settings: Settings, name: str, given: str, scheme: str, scope: tuple[str, ...], notary_server: str
 ) -> None:
-    """Add or change a trust root: public keys and certificates, never secrets."""
+    """Add or change a trust root. FILE holds public keys and certificates, never secrets."""
     from scanner.services import trust_roots
 
     plugin = choose(catalog.schemes(), scheme, "signature scheme")
@@ -290,14 +292,14 @@ def trust_root_list(settings: Settings, format_: str) -> None:
     for root in found:
         click.echo(f"{root.name}  {root.scheme}  version {root.version}  {', '.join(root.scope)}")
     if not found:
-        tell("no trust root yet: 'dockwarden trust root add NAME FILE --scheme SCHEME'")
+        tell("there are no trust roots yet: dockwarden trust root add NAME FILE --scheme SCHEME")
 
 
 @trust_root.command("remove")
 @click.argument("name")
 @pass_settings
 def trust_root_remove(settings: Settings, name: str) -> None:
-    """Trust nothing by NAME any more. Refused while a policy in force names it."""
+    """Delete the trust root NAME. Refused while an active policy names it."""
     from scanner.services import trust_roots
 
     with administration(settings) as session:
@@ -307,14 +309,18 @@ def trust_root_remove(settings: Settings, name: str) -> None:
 
 @trust.command("report")
 @click.option(
-    "--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="What ends within so many days."
+    "--days",
+    default=90,
+    show_default=True,
+    type=click.IntRange(1, 3650),
+    help="Report keys and certificates that expire within this number of days.",
 )
 @FORMAT
 @pass_settings
 def trust_report(settings: Settings, days: int, format_: str) -> None:
-    """What depends on Docker Content Trust: who signs, what ends soon, what would fail without it, and what to do.
+    """Show what depends on Docker Content Trust: signers, expiring keys, rules that would fail without it, next steps.
 
-    Of every repository that this installation has scanned.
+    Covers every repository that this installation has scanned.
     """
     from scanner.services import trust_roots
 
@@ -323,7 +329,7 @@ def trust_report(settings: Settings, days: int, format_: str) -> None:
     if format_ == "json":
         click.echo(json.dumps([asdict(item) for item in found], indent=2, default=str))
     else:
-        click.echo("\n\n".join(map(_dependence, found)) or "nothing was scanned yet")
+        click.echo("\n\n".join(map(_dependence, found)) or "no image was scanned yet")
 
 
 def _dependence(found: Dependence) -> str:
@@ -344,17 +350,19 @@ def _dependence(found: Dependence) -> str:
 @click.argument("gun")
 @pass_settings
 def trust_forget(settings: Settings, gun: str) -> None:
-    """Forget what was seen of GUN, so that a repository that its owner made anew is not taken for a rollback."""
+    """Delete the stored versions of GUN. Needed after the owner created the repository again, which looks like a
+    rollback.
+    """
     from scanner.services import trust_roots
 
     with administration(settings) as session:
         count = trust_roots.forget_state(session, COMMAND_LINE, gun)
-    tell(f"{gun}: forgot {count} remembered states")
+    tell(f"{gun}: {count} stored versions deleted")
 
 
 def _reference(image: str | None, gun: str, tag: str | None, digest: str | None) -> Reference:
     if image is None and not (gun and (tag or digest)):
-        raise UsageError("verify what?", hint="give IMAGE, or --gun with --tag or --digest")
+        raise UsageError("nothing to verify was given", hint="give IMAGE, or --gun with --tag or --digest")
     found = Reference.parse(image) if image else _named(gun)
     if tag is not None:
         found = replace(found, tag=tag)
@@ -362,18 +370,18 @@ def _reference(image: str | None, gun: str, tag: str | None, digest: str | None)
 
 
 def _named(gun: str) -> Reference:
-    """A name that is only looked up, never asked for: it need not follow the grammar of references."""
+    """A name that is only looked up in trust data, not in a registry; it may break the grammar of references."""
     host, _, repository = gun.partition("/")
     return Reference(host, repository)
 
 
 def _named_roots(settings: Settings, name: str, scheme: str) -> tuple[TrustRoot, ...]:
-    """The installation's own trust roots for this repository."""
+    """Return the trust roots of this installation that apply to the repository."""
     return tuple(r for r in verification.stored(settings).roots if r.scheme == scheme and matches(r.scope, name))
 
 
 def _root(plugin: TrustScheme, given: str) -> TrustRoot:
-    """What ``--trust`` says: the text of a file, else a word."""
+    """Return the value of ``--trust``: the text of a file, a key id, or ``tofu``."""
     file = Path(given)
     if not file.is_file():
         return TrustRoot("command line", plugin.id, plugin.parse_trust(given.encode(), "--trust"))
@@ -382,7 +390,7 @@ def _root(plugin: TrustScheme, given: str) -> TrustRoot:
 
 @dataclass(frozen=True)
 class Asked:
-    """One question to one or more schemes. ``offline``: no registry takes part."""
+    """What to verify. ``offline``: no registry is contacted."""
 
     reference: Reference
     offline: bool
@@ -396,13 +404,13 @@ class Asked:
         return self.options.gun or self.reference.name
 
     def verify(self, plugin: TrustScheme, roots: tuple[TrustRoot, ...]) -> tuple[Verification, ...]:
-        """The scheme's answers; a registry that cannot be asked is an answer as well."""
+        """Return the scheme's answers. A registry that fails gives the answer "unknown"."""
         if self.offline and isinstance(plugin, NameScheme):
             return plugin.verify(TrustQuestion(reference=self.reference, roots=roots, **self._shared()))
         return self.verify_all({plugin.id: plugin}, {plugin.id: roots})[plugin.id]
 
     def decide(self, plugin: TrustScheme, given: str | None) -> Verification:
-        """The scheme's one answer by what ``--trust`` says; by trust that contradicts itself nothing is accepted."""
+        """Return the scheme's answer by the trust root of ``--trust``. A contradictory trust root accepts nothing."""
         try:
             roots = (_root(plugin, given),) if given else _named_roots(self.settings, self.name, plugin.id)
             return decisive(self.verify(plugin, roots))
@@ -414,7 +422,7 @@ class Asked:
     def verify_all(
         self, schemes: Mapping[str, TrustScheme], roots: Mapping[str, tuple[TrustRoot, ...]]
     ) -> dict[str, tuple[Verification, ...]]:
-        """Every scheme's answers, with the registry asked once what the reference names."""
+        """Return the answers of every scheme. The reference is resolved once."""
         try:
             with self._job() as job:
                 return {name: plugin.verify(replace(job, roots=roots[name])) for name, plugin in schemes.items()}
@@ -422,7 +430,7 @@ class Asked:
             return {name: (_unasked(name, error),) for name in schemes}
 
     def _shared(self) -> dict[str, Any]:
-        """What a question holds whether or not a registry takes part."""
+        """The fields of a question with and without a registry."""
         return {"now": self.now, "state": self.state, "settings": self.settings, "options": self.options}
 
     @contextmanager
@@ -456,7 +464,7 @@ def _asked(
     *,
     offline: bool = False,
 ) -> Asked:
-    """The question that the options of ``verify`` and ``inspect`` ask."""
+    """Build the question from the options of ``verify`` and ``inspect``."""
     registries = settings.insecure_registries + insecure_registries
     return Asked(
         reference=reference,
@@ -469,7 +477,7 @@ def _asked(
 
 
 def _unasked(scheme: str, error: RemoteError | ImageError) -> Verification:
-    """The answer where the registry gave no image to ask about: it did not answer, or with bytes of another digest."""
+    """The answer if the registry gave no image: it failed, or sent bytes with another digest."""
     if isinstance(error, RemoteError):
         reason = "tls" if error.reason.startswith("tls_") else "unavailable"
         return Verification(scheme, TrustStatus.UNKNOWN, reason=reason, detail=_told(error))
@@ -482,7 +490,7 @@ def _told(error: ScannerError) -> str:
 
 
 def decisive(answers: Sequence[Verification]) -> Verification:
-    """The answer about the image's signature that counts. Attestations are no signatures."""
+    """Return the answer about the image's signature that counts. Attestations are not signatures."""
     signatures = [answer for answer in answers if not answer.predicate_type]
     return min(signatures, key=lambda answer: _ORDER.index(answer.status))
 
@@ -494,7 +502,7 @@ def exit_of_answer(answer: Verification) -> Exit:
 
 
 def as_document(answer: Verification) -> dict[str, Any]:
-    """The answer as scripts read it."""
+    """Format the answer as JSON."""
     return {
         "scheme": answer.scheme,
         "status": _WORDS.get(answer.status, str(answer.status)),
@@ -520,7 +528,7 @@ def as_document(answer: Verification) -> dict[str, Any]:
 
 
 def describe(answer: Verification) -> str:
-    """The answer as a person reads it."""
+    """Format the answer for a terminal."""
     lines = [_MARKS[answer.status] + (f": {answer.reason}" if answer.reason else "")]
     facts = [
         ("why", clean_text(answer.detail)),

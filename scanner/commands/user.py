@@ -1,4 +1,4 @@
-"""``dockwarden user``: people who sign in with a password, from the machine that the server runs on."""
+"""``dockwarden user``: local accounts, managed on the machine that the server runs on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scanner.store import accounts
 
 @click.group()
 def user() -> None:
-    """Accounts."""
+    """Local user accounts: add, list, password, disable."""
 
 
 @user.command("add")
@@ -24,19 +24,22 @@ def user() -> None:
     type=click.Choice(list(ROLES)),
     default="viewer",
     show_default=True,
-    help="What they may: see; also scan and ask for exemptions; also policies and approvals; everything.",
+    help="viewer reads; developer also scans and requests exemptions; security also approves; admin does everything.",
 )
 @click.option(
-    "--project", "names", multiple=True, help="A project to be a member of. Viewers and developers see no other."
+    "--project",
+    "names",
+    multiple=True,
+    help="Project of the user (may be repeated). Viewers and developers see only their projects.",
 )
-@click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Asked for when it is not in DOCKWARDEN_PASSWORD.")
+@click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Read from DOCKWARDEN_PASSWORD or prompted for.")
 @pass_settings
 def add(settings: Settings, name: str, role: str, names: tuple[str, ...], password: str) -> None:
     """Add a local user who signs in with a password."""
     with administration(settings) as session:
         use_cases.create_user(session, COMMAND_LINE, name, password, role, names)
     seen = ", ".join(names) or "no project yet" if role in CONFINED else "every project"
-    tell(f"user {name!r} may sign in as {role}, and sees {seen}")
+    tell(f"user {name!r} can sign in as {role} and sees {seen}")
     if role in CONFINED and not names:
         tell(f"  hint: dockwarden project member PROJECT {name}")
 
@@ -44,7 +47,7 @@ def add(settings: Settings, name: str, role: str, names: tuple[str, ...], passwo
 @user.command("list")
 @pass_settings
 def list_(settings: Settings) -> None:
-    """Who may sign in, and what they see."""
+    """List users with their role, last sign-in and projects."""
     with administration(settings) as session:
         found = accounts.list_users(session)
     for view in found:
@@ -58,20 +61,20 @@ def list_(settings: Settings) -> None:
 
 @user.command("password")
 @click.argument("name")
-@click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Asked for when it is not in DOCKWARDEN_PASSWORD.")
+@click.password_option(envvar="DOCKWARDEN_PASSWORD", help="Read from DOCKWARDEN_PASSWORD or prompted for.")
 @pass_settings
 def password(settings: Settings, name: str, password: str) -> None:
-    """Give a user another password, and sign them out everywhere."""
+    """Change a user's password and end their sessions."""
     with administration(settings) as session:
         use_cases.set_password(session, COMMAND_LINE, use_cases.named(session, name).id, password)
-    tell(f"user {name!r} has a new password, and is signed out everywhere")
+    tell(f"user {name!r} has a new password; all their sessions are ended")
 
 
 @user.command("disable")
 @click.argument("name")
 @pass_settings
 def disable(settings: Settings, name: str) -> None:
-    """End a user's sessions and tokens at once, and let them in no more."""
+    """Disable a user: end their sessions, revoke their tokens, refuse new sign-ins."""
     with administration(settings) as session:
         use_cases.set_disabled(session, COMMAND_LINE, use_cases.named(session, name).id, True)
-    tell(f"user {name!r} may not sign in any more; their tokens are dead")
+    tell(f"user {name!r} is disabled; their sessions and tokens are no longer valid")

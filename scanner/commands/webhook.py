@@ -1,4 +1,4 @@
-"""``dockwarden webhook``: what registries call. A secret is printed once, by the command that makes it."""
+"""``dockwarden webhook``: webhooks for registries. A secret is printed once, when it is created."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scanner.services import registries as registry_use_cases
 from scanner.services import webhooks as use_cases
 from scanner.store import deliveries, registries
 
-FORMATS = plugins.ids("web.webhooks")  # by their files' names: the commands know nothing of the web
+FORMATS = plugins.ids("web.webhooks")  # from file names, because commands must not import the web package
 
 
 @click.group()
 def webhook() -> None:
-    """Webhooks that registries call: create, list, rotate, disable, remove.
+    """Webhooks for registries: create, list, rotate, disable, enable, remove.
 
-    WEBHOOK is an id that 'webhook list' shows, or the beginning of one.
+    WEBHOOK is an id from 'webhook list', or the beginning of one.
     """
 
 
@@ -31,7 +31,7 @@ def webhook() -> None:
     "host",
     required=True,
     metavar="HOST",
-    help="The registry that will call; added if it is not configured.",
+    help="Registry that calls the webhook; it is added if it is not configured.",
 )
 @click.option(
     "--format",
@@ -39,18 +39,22 @@ def webhook() -> None:
     default="distribution",
     show_default=True,
     type=click.Choice(FORMATS),
-    help="What the registry sends.",
+    help="Format of the registry's notifications.",
 )
-@click.option("--name", default="", help="What to call it; 'pushes of HOST' without.")
-@click.option("--header", default="", help="The HTTP header that carries the secret; the format's own without.")
+@click.option("--name", default="", help="Name of the webhook. Default: 'pushes of HOST'.")
+@click.option("--header", default="", help="The HTTP header that carries the secret. Default: the format's own.")
 @click.option(
     "--sender",
     default="",
     help="Who must have signed a delivery: the service account's e-mail (gar), the SNS topic's ARN (ecr).",
 )
-@click.option("--insecure", is_flag=True, help="A registry that is added speaks plain HTTP.")
+@click.option("--insecure", is_flag=True, help="A registry that is added uses plain HTTP.")
 @click.option(
-    "--alias", "aliases", multiple=True, metavar="HOST", help="Another name that it gives itself in what it sends."
+    "--alias",
+    "aliases",
+    multiple=True,
+    metavar="HOST",
+    help="Another host name that the registry uses in its notifications.",
 )
 @pass_settings
 def create(
@@ -63,7 +67,7 @@ def create(
     insecure: bool,
     aliases: tuple[str, ...],
 ) -> None:
-    """Create a webhook and print its secret, once."""
+    """Create a webhook and print its secret. It is not shown again."""
     key = secret_key(settings)
     with administration(settings) as session:
         view = registries.find(session, host) or registry_use_cases.add(
@@ -78,7 +82,7 @@ def create(
 @webhook.command("list")
 @pass_settings
 def list_(settings: Settings) -> None:
-    """Every webhook, without its secret."""
+    """List webhooks. Secrets are not shown."""
     with administration(settings) as session:
         found = deliveries.list_hooks(session, None)
     for hook in found:
@@ -92,11 +96,11 @@ def list_(settings: Settings) -> None:
 
 @webhook.command("rotate")
 @click.argument("identifier", metavar="WEBHOOK")
-@click.option("--finish", is_flag=True, help="The registry sends the new secret: drop the old one.")
-@click.option("--cancel", is_flag=True, help="Keep the old secret: drop the new one.")
+@click.option("--finish", is_flag=True, help="Delete the old secret, when the registry sends the new one.")
+@click.option("--cancel", is_flag=True, help="Delete the new secret and keep the old one.")
 @pass_settings
 def rotate(settings: Settings, identifier: str, finish: bool, cancel: bool) -> None:
-    """Make a second secret and print it, once. Both are valid until --finish or --cancel."""
+    """Create a second secret and print it. Both are valid until --finish or --cancel."""
     if finish and cancel:
         raise click.UsageError("give --finish or --cancel, not both")
     key = secret_key(settings)
@@ -117,7 +121,7 @@ def rotate(settings: Settings, identifier: str, finish: bool, cancel: bool) -> N
 @click.argument("identifier", metavar="WEBHOOK")
 @pass_settings
 def disable(settings: Settings, identifier: str) -> None:
-    """Refuse deliveries with its secret. What it delivered stays."""
+    """Refuse deliveries to the webhook. Earlier deliveries are kept."""
     with administration(settings) as session:
         hook = use_cases.set_disabled(session, COMMAND_LINE, _named(session, identifier).id, True)
     tell(f"webhook {hook.name!r} is disabled")
@@ -127,7 +131,7 @@ def disable(settings: Settings, identifier: str) -> None:
 @click.argument("identifier", metavar="WEBHOOK")
 @pass_settings
 def enable(settings: Settings, identifier: str) -> None:
-    """Take deliveries with its secret again."""
+    """Accept deliveries to the webhook again."""
     with administration(settings) as session:
         hook = use_cases.set_disabled(session, COMMAND_LINE, _named(session, identifier).id, False)
     tell(f"webhook {hook.name!r} is enabled")
@@ -137,7 +141,7 @@ def enable(settings: Settings, identifier: str) -> None:
 @click.argument("identifier", metavar="WEBHOOK")
 @pass_settings
 def remove(settings: Settings, identifier: str) -> None:
-    """Delete a webhook with the record of its deliveries. The scans that they led to stay."""
+    """Delete a webhook and its deliveries. Scans that they started are kept."""
     with administration(settings) as session:
         hook = _named(session, identifier)
         use_cases.remove(session, COMMAND_LINE, hook.id)
@@ -145,7 +149,7 @@ def remove(settings: Settings, identifier: str) -> None:
 
 
 def _named(session: Connection, identifier: str) -> deliveries.HookView:
-    """The one webhook whose id begins so."""
+    """Return the webhook whose id begins with ``identifier``. Raises NotFoundError if there is not exactly one."""
     found = [hook for hook in deliveries.list_hooks(session, None) if identifier and hook.id.startswith(identifier)]
     if len(found) != 1:
         several = f"{len(found)} webhooks begin" if found else "no webhook begins"
@@ -154,14 +158,14 @@ def _named(session: Connection, identifier: str) -> deliveries.HookView:
 
 
 def _print_secret(settings: Settings, hook: deliveries.HookView, secret: Secret) -> None:
-    """The secret goes to stdout, what is said about it to stderr."""
+    """Print the secret to stdout and the instructions to stderr."""
     base = settings.public_url.rstrip("/") or f"http://{settings.host}:{settings.port}"
     if hook.header or hook.format == "distribution":
         header = hook.header or "Authorization"
         value = "Bearer <secret>" if header.lower() == "authorization" else "<secret>"
-        tell(f"have {hook.host} POST to {base}/webhooks/{hook.format} with the header '{header}: {value}'")
+        tell(f"configure {hook.host} to POST to {base}/webhooks/{hook.format} with the header '{header}: {value}'")
     else:
-        tell(f"have {hook.host} POST to {base}/webhooks/{hook.format}, with the secret where docs/webhooks.md says")
+        tell(f"configure {hook.host} to POST to {base}/webhooks/{hook.format}, with the secret where docs/webhooks.md says")
         tell(f"for the format {hook.format}; 'Registries' shows what to copy when a secret is made there")
-    tell("its secret, which is not shown again:")
+    tell("the secret, which is not shown again:")
     click.echo(secret.reveal())

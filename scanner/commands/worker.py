@@ -1,4 +1,4 @@
-"""``dockwarden worker``: a Celery worker of the distributed form."""
+"""``dockwarden worker``: a Celery worker of a distributed installation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from scanner.config import Settings
 
 
 @click.command()
-@click.option("--lanes", default="gate,push,background", show_default=True, help="Lanes to work on.")
+@click.option(
+    "--lanes", default="gate,push,background", show_default=True, help="Queues to work on, separated by commas."
+)
 @pass_settings
 def worker(settings: Settings, lanes: str) -> None:
     """Run a Celery worker."""

@@ -1,4 +1,4 @@
-"""What a decision takes into account beside the evidence: the time, exemptions, VEX, newer advisories, revocations."""
+"""The context of a decision: time, exemptions, VEX statements, newer advisories, revocations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FirstSeen = Mapping[tuple[str, str], datetime]
 
 @dataclass(frozen=True)
 class Context:
-    """What a decision takes into account beside the evidence."""
+    """The inputs of a decision other than evidence and policy."""
 
     now: datetime
     version: int = 0
@@ -27,17 +27,17 @@ class Context:
     exemptions: tuple[Exemption, ...] = ()
     vex: tuple[VexStatement, ...] = ()
     first_seen: FirstSeen | None = None  # (purl, vulnerability) -> when this repository first had it
-    workloads: tuple[Workload, ...] = ()  # how the image is to be run; empty: nobody said
-    workload_results: tuple[CheckResult, ...] = ()  # of every workload check on each of them
+    workloads: tuple[Workload, ...] = ()  # the workloads that run the image; empty: not given
+    workload_results: tuple[CheckResult, ...] = ()  # results of every workload check on each workload
     remedies: Mapping[str, str] | None = None  # check id -> remedy, from the catalogue
-    posture: Posture | None = None  # of the image's registry, where something newer is known than the evidence holds
+    posture: Posture | None = None  # posture of the image's registry, if it is newer than the evidence
     revoked: tuple[Revoked, ...] = ()
-    examined_at: datetime | None = None  # when a scan last found this very evidence, where that is known
-    confirmed: tuple[Confirmed, ...] = ()  # newer advisories that said the same of this evidence, the newest last
+    examined_at: datetime | None = None  # when a scan last gathered identical evidence, if known
+    confirmed: tuple[Confirmed, ...] = ()  # newer advisories that gave the same result for this evidence, newest last
 
 
 def with_confirmed(report: ScanReport, context: Context) -> ScanReport:
-    """The report resting on the newest advisories that said the same: its findings are theirs, and so is its age."""
+    """Return the report with the newest advisories that gave the same findings, which also set its age."""
     newest = {(c.image, c.engine): c.on for c in context.confirmed if not _revoked(_parts(c.on), context)}
     if not newest:
         return report
@@ -55,7 +55,7 @@ def with_confirmed(report: ScanReport, context: Context) -> ScanReport:
 
 
 def _parts(on: Basis) -> Iterator[tuple[str, str, str]]:
-    """What can be revoked of a basis, each as (engine, version, digest)."""
+    """Yield what can be revoked: (engine, version, digest) of engines, binaries and advisories."""
     yield on.engine, on.version, on.binary or ""
     yield "", "", on.advisories.digest or ""
 
@@ -69,7 +69,7 @@ def _revoked(parts: Iterable[tuple[str, str, str]], context: Context) -> Revoked
 
 
 def revoked_basis(engine: EngineReport, context: Context) -> str:
-    """Which part of an answer's basis (engine, binary, advisories) was revoked, as a sentence. Empty: none."""
+    """Return which part of an answer (engine, binary, advisories) was revoked, as a sentence. Empty: none."""
     parts = [(engine.engine, engine.version, engine.binary or ""), *_parts(basis_of(engine))]
     revoked = _revoked(parts, context)
-    return f"it rests on {revoked}, which was revoked" if revoked else ""
+    return f"it is based on {revoked}, which was revoked" if revoked else ""

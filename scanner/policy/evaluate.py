@@ -1,7 +1,6 @@
 """``evaluate``: (evidence, policy, now) -> Decision. Pure, total, deterministic.
 
-Adding evidence of harm never improves a verdict; what is not known never helps; time passing never does either, but
-for nothing.
+More evidence of harm never improves a verdict, and neither does missing evidence.
 """
 
 from __future__ import annotations
@@ -41,13 +40,15 @@ from scanner.policy.remedies import changes
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
 
 _EVIDENCE_KEPT = 5
-# KEV is added to when something happens: a week without a new edition is no sign of a dead feed.
+# KEV gets entries only when an exploit is confirmed, so a week without a new edition is normal.
 _FEED_AGE = timedelta(days=14)
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
-    """Decide. Every image of the report is judged; the worst counts. Never raises for what a report can hold."""
+    """Decide by the policy. Every image of the report is evaluated and the worst verdict counts.
+
+    Never raises for any content of a report."""
     findings: list[Candidate] = []
     verdicts: list[tuple[Digest, Verdict]] = []
     evidence = evidence_digest(report)
@@ -68,7 +69,7 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     reasons = tuple(sorted((f.reason for f in findings), key=_order))
     changing = [f.worse_at for f in findings if f.worse_at and f.worse_at > context.now]
     if any(reason.slug in RESCAN_TELLS for reason in reasons):
-        changing.append(context.now)  # whoever is told so may ask again at once
+        changing.append(context.now)  # valid for no time: the next request decides again
     return Decision(
         verdict=_verdict(findings),
         reasons=reasons,
@@ -91,22 +92,23 @@ def _adapter() -> TypeAdapter[ScanReport]:
 
 
 def evidence_digest(report: ScanReport) -> Digest:
-    """The digest of the evidence: the report's JSON without the moments at which it was gathered."""
+    """Return the digest of the evidence: of the report's JSON without its timestamps."""
     quiet = replace(report, started_at=_NO_TIME, finished_at=_NO_TIME)
     return Digest("sha256:" + hashlib.sha256(_adapter().dump_json(quiet)).hexdigest())
 
 
 def worst(decisions: Sequence[Decision]) -> Decision:
-    """The decision that counts where several policies are in force: a denial by a violation before one for want of
-    evidence, one that says why before one that has nothing to say. It holds until any of them could change: each
-    may become the worst.
+    """Return the decision that counts if several policies apply.
+
+    A denial by a violation comes before an undecided one, and a decision with reasons before one without. It is valid
+    until the first of them can change, because any of them may become the worst.
     """
     chosen = max(decisions, key=lambda d: (d.verdict.rank, not d.undecided, bool(d.reasons)))
     return replace(chosen, valid_until=min((d.valid_until for d in decisions if d.valid_until), default=None))
 
 
 def evaluate_workload(workload: Workload, results: Sequence[CheckResult], policy: Policy, context: Context) -> Decision:
-    """Decide about how a container is run, without its image: only the rules about workloads speak. Never raises.
+    """Decide about a workload without its image. Only rules about workloads are evaluated. Never raises.
 
     ``subject`` and ``evidence`` are digests of the workload and of the results.
     """
@@ -136,7 +138,7 @@ def evaluate_workload(workload: Workload, results: Sequence[CheckResult], policy
 
 
 def _old_evidence(report: ScanReport, policy: Policy, context: Context) -> Iterator[Candidate]:
-    """Evidence that is older than the policy's ``evidence.max_age`` is not known any more. A new scan would tell."""
+    """Treat evidence older than the policy's ``evidence.max_age`` as unknown. A new scan renews it."""
     limit, at = policy.evidence_max_age, _examined_at(report, context)
     if limit is not None and context.now - at > limit:
         age = f"{_hours(context.now - at)} ago, more than {_hours(limit)}"
@@ -145,7 +147,7 @@ def _old_evidence(report: ScanReport, policy: Policy, context: Context) -> Itera
 
 
 def _examined_at(report: ScanReport, context: Context) -> datetime:
-    """When the evidence was gathered, or was last found to be still the same."""
+    """Return when the evidence was gathered or last confirmed."""
     return max(report.finished_at, context.examined_at or report.finished_at)
 
 
@@ -169,7 +171,7 @@ def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Cont
 
 
 def trusted_sboms(image: ImageReport, policy: Policy) -> tuple[AttachedSbom, ...]:
-    """The attached SBOMs that engines looked up, where the policy accepts them (``attached_sboms.accept``)."""
+    """Return the attached SBOMs that engines looked up, if the policy accepts them (``attached_sboms.accept``)."""
     return tuple(sbom for sbom in image.attached if sbom.answers) if policy.accepts_attached else ()
 
 
@@ -183,8 +185,8 @@ def _gap(
     policy: Policy,
     context: Context,
 ) -> Candidate:
-    """A gap of an engine: incomplete, unless the engine recognised nothing and an SBOM that the policy accepts lists
-    what is there.
+    """Return the reason for an engine's gap. A trusted SBOM fills the gap if the engine recognised nothing in the
+    image.
     """
     if not is_unrecognised(gap) or not sboms:
         return _incomplete(rule, gap.reason, message, unknown)
@@ -192,26 +194,26 @@ def _gap(
     trusted = next((sbom for sbom in sboms if not doubts[sbom.digest]), None)
     if trusted is None:
         first = doubts[sboms[0].digest]
-        message += f" (the SBOM {sboms[0].digest} attached to the image does not answer it either: {first})"
+        message += f" (the SBOM {sboms[0].digest} attached to the image does not fill this gap: {first})"
         return _incomplete(rule, gap.reason, message, unknown)
     count = max(answer.coverage.packages for answer in trusted.answers)
     message += (
-        f"; answered by the {trusted.format} SBOM {trusted.digest} attached to the image (packages looked up: {count})"
+        f"; filled by the {trusted.format} SBOM {trusted.digest} attached to the image (packages looked up: {count})"
     )
     evidence = (Evidence(f"attached {trusted.format} SBOM", name=str(trusted.digest)),)
     return Candidate(Reason(rule, ReasonKind.SATISFIED, Verdict.ALLOW, message, gap.reason, evidence))
 
 
 def _sbom_gap(sbom: AttachedSbom, selector: VulnerabilitySelector | None, policy: Policy, context: Context) -> str:
-    """Why this SBOM does not fill a gap, as a sentence. Empty: engines looked up everything it lists."""
+    """Return why this SBOM does not fill a gap, as a sentence. Empty: engines looked up every package that it lists."""
     if sbom.partial:
-        return "it says itself that it does not list everything"
+        return "it is marked as incomplete"
     said = sbom.answers if selector is None else engines_for(selector, sbom.answers)
     why = [next(_reservations(answer, selector, policy, context), "") for answer in said]
     every = selector is not None and selector.engines == "all"
     if why and (not any(why) if every else not all(why)):
         return ""
-    return next(filter(None, why), "no engine that the rule asks looked its packages up")
+    return next(filter(None, why), "no engine of the rule looked up its packages")
 
 
 def _reservations(
@@ -243,7 +245,7 @@ def _vulnerabilities(
     for found in agreement.findings(engines):
         if _counts_as(selector, found, image, context):
             yield _violation(rule, found, image, context)
-    stated: set[Vulnerability] = set()  # two SBOMs may list the same package
+    stated: set[Vulnerability] = set()  # the same package may be in two SBOMs
     for sbom in sboms:
         for found in agreement.findings(engines_for(selector, sbom.answers)):
             if found.vulnerability not in stated and _counts_as(selector, found, image, context):
@@ -254,17 +256,14 @@ def _vulnerabilities(
 def _doubts(
     selector: VulnerabilitySelector | None, engine: EngineReport, policy: Policy, context: Context
 ) -> Iterator[tuple[str, str]]:
-    """Why this answer proves less by now than it did, each as slug and message.
-
-    Without a selector: what would matter to any.
-    """
+    """Yield why this answer is outdated, as slug and message. Without a selector: for any rule."""
     ends = engine.coverage.os_end_of_life
     if ends and context.now.date() > ends and not any(i.reason == "unsupported_os" for i in engine.incomplete):
         system = f"{engine.coverage.os_family} {engine.coverage.os_version}"
         yield "unsupported_os", f"{engine.engine}: {system} has been past its end of life since {ends}"
     built = engine.advisories.updated_at
     if built is None:
-        yield "advisories_unknown", f"{engine.engine}: the age of its advisories is not known"
+        yield "advisories_unknown", f"{engine.engine}: the age of its advisories is unknown"
     elif context.now - built > policy.advisories_max_age:
         age = f"{_hours(context.now - built)} old, more than {_hours(policy.advisories_max_age)}"
         yield "advisories_stale", f"{engine.engine}: advisories are {age}"
@@ -280,21 +279,21 @@ def _doubts(
 
 
 def _counts_as(selector: VulnerabilitySelector, found: agreement.Finding, image: ImageReport, context: Context) -> bool:
-    """Whether the rule selects it and nobody stated that the product is not affected."""
+    """Return whether the rule selects it and no VEX statement says that the product is not affected."""
     said = [opinion.vulnerability for opinion in found.opinions if opinion.vulnerability is not None]
     return _enough(selector, found) and not any(not_affected(item, image, context.vex) for item in said)
 
 
 def engines_for(selector: VulnerabilitySelector, engines: Sequence[EngineReport]) -> tuple[EngineReport, ...]:
-    """The answers of the engines that the rule asks."""
+    """Return the answers of the rule's engines."""
     return tuple(engine for engine in engines if selector.engines in ("any", "all", engine.engine))
 
 
 def _enough(selector: VulnerabilitySelector, found: agreement.Finding) -> bool:
-    """Whether as many engines say so as the rule asks for.
+    """Return whether enough engines report the vulnerability.
 
-    ``any``: one does, or the worst of what they say together; ``all``: nobody who looked says otherwise, and an
-    engine that could not tell may well have said so.
+    ``any``: one engine, or the worst of their combined answers. ``all``: no engine that completed its scan disagrees;
+    an engine with a gap counts as agreeing, because it may have missed the finding.
     """
     chosen = [o.vulnerability is not None and _selects(selector, o.vulnerability) for o in found.opinions]
     if selector.engines == "all":
@@ -308,16 +307,13 @@ def _hours(span: timedelta) -> str:
 
 
 def _asked_feeds(selector: VulnerabilitySelector, engine: EngineReport) -> Iterator[AdvisoryStatus]:
-    """The feeds that the selector's answer rests on."""
+    """Return the feeds that the selector needs."""
     wanted = {"kev": selector.known_exploited is not None, "epss": selector.epss is not None}
     yield from (feed for feed in engine.feeds if wanted.get(feed.source))
 
 
 def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
-    """Every member given holds.
-
-    What is not known of the vulnerability holds too: it may be so (unknown severity, no score).
-    """
+    """Return whether every given member matches. An unknown value matches too (unknown severity, no score)."""
     score = max((c.score for c in item.cvss), default=None)
     return (
         (
@@ -337,7 +333,9 @@ def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
 
 
 def _unanswered(selector: VulnerabilitySelector, items: Iterable[Vulnerability]) -> bool:
-    """Whether the selector asks for what nobody looked up: then not being selected means nothing."""
+    """Return whether the selector needs data that was not looked up. Then a vulnerability that is not selected is
+    unknown.
+    """
     exploited, epss = selector.known_exploited is not None, selector.epss is not None
     return any((exploited and item.known_exploited is None) or (epss and item.epss is None) for item in items)
 
@@ -345,7 +343,7 @@ def _unanswered(selector: VulnerabilitySelector, items: Iterable[Vulnerability])
 def _violation(
     rule: Rule, found: agreement.Finding, image: ImageReport, context: Context, sbom: AttachedSbom | None = None
 ) -> Candidate:
-    """``sbom``: the attached SBOM that lists the package, if no engine found it in the image."""
+    """The reason for a finding. ``sbom``: the attached SBOM that lists the package, if no engine found it in the image."""
     item = found.vulnerability
     ends = _grace_ends(rule, found, context)
     waiting = ends is not None and ends > context.now
@@ -373,8 +371,8 @@ def _violation(
 
 
 def _grace_ends(rule: Rule, found: agreement.Finding, context: Context) -> datetime | None:
-    """When the rule's grace for this vulnerability ends: counted from when the repository first had it, whichever
-    engine said so first. Not known: no grace.
+    """Return when the rule's grace for this vulnerability ends, counted from its first report in this repository by any
+    engine. Without a known first report there is no grace.
     """
     if rule.grace is None or context.first_seen is None:
         return None
@@ -403,14 +401,14 @@ def _selected(
     context: Context,
     unknown: Verdict,
 ) -> Iterator[Candidate]:
-    """What the results of the selected checks are worth to a rule, under the rule's own parameters."""
+    """Yield the reasons from the selected checks, evaluated with the rule's parameters."""
     judges = policy.judges.get(rule.id, {})
     by_check: dict[str, list[CheckResult]] = defaultdict(list)
     for result in results:
         by_check[result.check].append(result)
     for identifier in selected:
         if identifier not in by_check and identifier in policy.workload_checks and not context.workloads:
-            continue  # the rule is about how the image is run, and nobody asked about that
+            continue  # a rule about workloads does not apply without one
         if identifier not in by_check:
             yield _incomplete(rule.id, "not_examined", f"{identifier} was not examined", unknown, identifier)
         judge = judges.get(identifier)
@@ -420,7 +418,7 @@ def _selected(
 
 
 def _posture(report: ScanReport, policy: Policy, context: Context) -> Iterator[CheckResult]:
-    """What is known of the registry: the newer of evidence and memory. What is too old is not known any more."""
+    """Return the registry's posture: the newer one of evidence and store. A posture that is too old counts as unknown."""
     found, at = report.posture, report.posture_at
     if context.posture is not None and (at is None or context.posture.checked_at > at):
         found, at = context.posture.results, context.posture.checked_at
@@ -430,7 +428,7 @@ def _posture(report: ScanReport, policy: Policy, context: Context) -> Iterator[C
 
 
 def _too_old(at: datetime) -> str:
-    return f"the registry was examined on {at:%Y-%m-%d}, longer ago than the policy's posture.max_age"
+    return f"the registry was last examined on {at:%Y-%m-%d}, before the policy's posture.max_age"
 
 
 def _outcome(rule: Rule, result: CheckResult, context: Context, unknown: Verdict) -> Iterator[Candidate]:
@@ -508,7 +506,7 @@ def _held(
     workload: Workload | None,
     unknown: Verdict,
 ) -> Iterator[Candidate]:
-    """A violation where the expression holds; incomplete where it cannot be evaluated."""
+    """Yield a violation if the expression is true, and an incomplete reason if it cannot be evaluated."""
     try:
         holds = expressions.holds(text, image, counts, expressions.workload_variable(workload) if workload else None)
     except expressions.ExpressionError as error:
@@ -527,7 +525,7 @@ def _held(
 
 
 def _without_echoes(findings: Sequence[Candidate]) -> list[Candidate]:
-    """Without what an SBOM lists and an engine found too, unless that is the worse of the two, or becomes so."""
+    """Drop findings from an SBOM that an engine reports too, unless the SBOM's finding is or will be the worse one."""
     own: dict[tuple[str, ...], list[Candidate]] = defaultdict(list)
     for finding in findings:
         if finding.vulnerability and not finding.stated:
@@ -545,7 +543,7 @@ def _verdict(findings: Iterable[Candidate]) -> Verdict:
 
 
 def _merged(findings: Iterable[Candidate]) -> list[Candidate]:
-    """The same reason of two platforms or paths once, with the evidence of both."""
+    """Merge equal reasons of several platforms or paths, with the evidence of all."""
     found: dict[tuple[str, ...], Candidate] = {}
     for finding in findings:
         reason = finding.reason
@@ -571,9 +569,7 @@ def _order(reason: Reason) -> tuple[object, ...]:
 
 
 def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[datetime]:
-    """When what the evidence rests on becomes too old: advisories, the system's support, what is known of the
-    registry.
-    """
+    """Yield when the evidence becomes too old: advisories, support of the system, posture of the registry."""
     known = [report.posture_at, context.posture.checked_at if context.posture else None]
     at = max((moment for moment in known if moment), default=None)
     examined = {result.check for result in (*report.posture, *(context.posture.results if context.posture else ()))}

@@ -1,4 +1,4 @@
-"""What people said of a finding: exemptions, and VEX statements that a product is not affected."""
+"""Exemptions and VEX statements that apply to a finding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A reason before exemptions, with what an exemption may name, and the moment it becomes worse by itself."""
+    """A reason before exemptions: what an exemption can match, and when the reason becomes worse by itself."""
 
     reason: Reason
     purl: str = ""
@@ -37,8 +37,7 @@ class Candidate:
 
 
 def exempted(finding: Candidate, names: Collection[str], context: Context) -> Candidate:
-    """A violation that somebody accepted, with a second person's approval, for one of these images, until a day to
-    come.
+    """Return the violation as exempted if an approved exemption covers it and has not expired.
 
     ``names`` are the image's repository and digests.
     """
@@ -66,12 +65,12 @@ def exempted(finding: Candidate, names: Collection[str], context: Context) -> Ca
 
 
 def names_of(report: ScanReport, image: ImageReport) -> frozenset[str]:
-    """What an exemption's ``images`` may name of an image: its repository, its digest, that of its index."""
+    """Return what an exemption's ``images`` can match: the image's repository, its digest, its index's digest."""
     return frozenset((report.repository, str(report.digest), str(image.image.digest)))
 
 
 def names_of_workload(workload: Workload) -> frozenset[str]:
-    """What an exemption's ``images`` may name of the image that a workload runs."""
+    """Return what an exemption's ``images`` can match for a workload's image."""
     try:
         reference = Reference.parse(workload.image)
     except UsageError:
@@ -80,7 +79,7 @@ def names_of_workload(workload: Workload) -> frozenset[str]:
 
 
 def lapsed(exemption: Exemption, item: Vulnerability | None) -> str:
-    """Why an exemption no longer holds for a vulnerability whose facts have changed since. Empty: it holds."""
+    """Return why an exemption lapsed for a vulnerability whose facts have changed. Empty: it still applies."""
     if item is None:
         return ""
     if exemption.while_unexploited and item.known_exploited:
@@ -91,7 +90,7 @@ def lapsed(exemption: Exemption, item: Vulnerability | None) -> str:
 
 
 def lapses(report: ScanReport, exemptions: Iterable[Exemption]) -> Iterator[tuple[Exemption, str]]:
-    """Exemptions that cover a vulnerability of this report and no longer hold for it, with why."""
+    """Yield exemptions that lapsed for a vulnerability of this report, with the reason."""
     names = {report.repository, str(report.digest), *(str(image.image.digest) for image in report.images)}
     for exemption in exemptions:
         if not any(matches(exemption.images, name) for name in names if name):
@@ -104,9 +103,9 @@ def lapses(report: ScanReport, exemptions: Iterable[Exemption]) -> Iterator[tupl
 
 
 def not_affected(item: Vulnerability, image: ImageReport, vex: Iterable[VexStatement]) -> bool:
-    """Whether a statement says, with a justification, that this product is not affected (OpenVEX 0.2.0).
+    """Return whether a statement with a justification says that this product is not affected (OpenVEX 0.2.0).
 
-    The newest statement counts. Of several of the same moment that contradict each other, none does.
+    The newest statement counts. Contradictory statements with the same timestamp do not count.
     """
     purls = {item.purl, item.purl.partition("?")[0]}
     products = {*purls, str(image.image.digest), str(image.image.config.digest)}

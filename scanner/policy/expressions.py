@@ -1,11 +1,9 @@
-"""CEL expressions in policies (``when``), compiled and evaluated with a budget.
-
-Everything about the library stands here.
+"""CEL expressions in policies (``when``), compiled and evaluated with a budget. No other module uses the CEL library.
 
 Variables: ``image`` (name, tag, digest, os, architecture, size, layers, user, labels, env, age_days, and where they
 are known os_family, os_version, supported_days) and ``counts`` (vulnerabilities by severity, ``fixable``,
 ``unfixed``, each status, ``known_exploited``, ``secrets``, ``components``), and where a workload is judged
-``workload`` (see ``workload_variable``). An expression that cannot be evaluated decides nothing.
+``workload`` (see ``workload_variable``). An expression that cannot be evaluated is an incomplete reason.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ _LITERAL = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 
 
 class ExpressionError(ValueError):
-    """An expression that does not compile, or gave no true or false."""
+    """An expression that does not compile or does not give a bool."""
 
 
 @lru_cache(maxsize=1)
@@ -52,7 +50,7 @@ def _compiled(expression: str) -> Any:
 
 
 def problem(expression: str) -> str:
-    """Why the expression is refused, empty when it is not."""
+    """Return why the expression is refused. Empty: it is accepted."""
     try:
         compiled = _compiled(expression)
     except ExpressionError as error:
@@ -62,17 +60,14 @@ def problem(expression: str) -> str:
 
 
 def names(expression: str, variable: str) -> bool:
-    """Whether an expression uses a variable; a word in a text literal is none."""
+    """Return whether an expression uses a variable. Words in string literals do not count."""
     return re.search(rf"(?<![\w.]){variable}\b", _LITERAL.sub('""', expression)) is not None
 
 
 def holds(
     expression: str, image: Mapping[str, Any], counts: Mapping[str, int], workload: Mapping[str, Any] | None = None
 ) -> bool:
-    """Whether it holds.
-
-    Raises ExpressionError for an evaluation error, a spent budget, or a value that is not true or false.
-    """
+    """Evaluate the expression. Raises ExpressionError for an error, an exceeded budget, or a value that is not a bool."""
     data = {"image": dict(image), "counts": dict(counts), "workload": dict(workload or {})}
     try:
         value = _compiled(expression).eval(data=data).plain_value()
@@ -84,7 +79,7 @@ def holds(
 
 
 def image_variable(report: ScanReport, image: ImageReport, now: datetime) -> dict[str, Any]:
-    """What an expression sees as ``image``."""
+    """Return the variable ``image``."""
     config = image.image.config
     return {
         "name": report.repository,
@@ -103,10 +98,7 @@ def image_variable(report: ScanReport, image: ImageReport, now: datetime) -> dic
 
 
 def workload_variable(workload: Workload) -> dict[str, Any]:
-    """What an expression sees as ``workload``.
-
-    What the source does not say has no member: ask ``has(workload.user)`` first.
-    """
+    """Return the variable ``workload``. Values that the source does not set are absent: use ``has(workload.user)``."""
     plain = (
         "name",
         "image",
@@ -146,9 +138,8 @@ def workload_variable(workload: Workload) -> dict[str, Any]:
 
 
 def _lifecycle(image: ImageReport, now: datetime) -> dict[str, Any]:
-    """The system and how many days it will be supported.
-
-    What is not known has no member: an expression that reads it fails, and decides nothing.
+    """Return the operating system and its days of support. Unknown values are absent, so that an expression that reads
+    one fails and the rule is incomplete.
     """
     for engine in image.engines:
         coverage = engine.coverage
@@ -161,7 +152,7 @@ def _lifecycle(image: ImageReport, now: datetime) -> dict[str, Any]:
 
 
 def finding_counts(image: ImageReport, sboms: Sequence[AttachedSbom]) -> dict[str, int]:
-    """What an expression sees as ``counts``: findings of the engines and of the trusted SBOMs, each once."""
+    """Return the variable ``counts``: findings of engines and trusted SBOMs, without duplicates."""
     names = (*Severity, "fixable", "unfixed", "known_exploited", *(s for s in STATUSES if s not in set(Severity)))
     counts = dict.fromkeys(map(str, names), 0)
     items = [found.vulnerability for found in agreement.findings(image.engines)]
@@ -175,7 +166,7 @@ def finding_counts(image: ImageReport, sboms: Sequence[AttachedSbom]) -> dict[st
         counts["fixable"] += item.fixable
         counts["known_exploited"] += bool(item.known_exploited)
         counts["unfixed"] += not item.fixable
-        if item.status not in set(Severity):  # "unknown" is how bad it is, here
+        if item.status not in set(Severity):  # a severity here, not a status
             counts[item.status] += 1
     counts["components"] = len(agreement.components(image.engines))
     counts["secrets"] = sum(len(engine.secrets) for engine in image.engines)

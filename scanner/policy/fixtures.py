@@ -1,4 +1,4 @@
-"""Test cases for policies: small facts and the verdict they must get (``dockwarden policy test FILE CASES``).
+"""Test cases for policies: facts about an image and the expected verdict (``dockwarden policy test FILE CASES``).
 
 .. code-block:: yaml
 
@@ -9,7 +9,8 @@
       checks: {root-user: passed, embedded-secrets: failed}
       expect: {verdict: deny, rules: [no-fixable-criticals]}
 
-A check that a case does not name has passed; without ``engine: none`` an engine looked, with advisories of today.
+A check that a case does not name has passed. Unless ``engine: none`` is set, an engine has scanned the image with
+current advisories.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class _Expectation(_Strict):
 
 
 class Case(_Strict):
-    """One case; see the module."""
+    """One case. See the module's docstring."""
 
     name: str
     image: str = "registry.example.com/team/app:1.0"
@@ -83,7 +84,7 @@ class Case(_Strict):
 
 @dataclass(frozen=True)
 class Result:
-    """Whether a case came out as expected, and what differs."""
+    """The result of a case: whether it passed, and what differs."""
 
     name: str
     passed: bool
@@ -91,7 +92,7 @@ class Result:
 
 
 def parse(text: str, file: Path) -> Sequence[Case]:
-    """The cases of a document. Raises UsageError naming the case and member that is wrong."""
+    """Read the cases of a document. Raises UsageError with the case and the member that is wrong."""
     try:
         document = YAML(typ="safe").load(io.StringIO(text))
         return TypeAdapter(tuple[Case, ...]).validate_python(document)
@@ -111,7 +112,7 @@ def run(policy: Policy, cases: Sequence[Case]) -> list[Result]:
 
 def _run(policy: Policy, case: Case) -> Result:
     now = datetime.now(UTC)
-    policy = replace(policy, judges={})  # a case says what a check came to under the rule's own parameters
+    policy = replace(policy, judges={})  # a case states a check's outcome under the rule's parameters
     decision = evaluate(_report(policy, case, now), policy, Context(now, environment=case.environment))
     wrong = []
     if decision.verdict is not case.expect.verdict:
@@ -119,7 +120,7 @@ def _run(policy: Policy, case: Case) -> Result:
     if case.expect.undecided is not None and decision.undecided is not case.expect.undecided:
         wrong.append(f"undecided is {decision.undecided}, expected {case.expect.undecided}")
     spoken = {reason.rule for reason in decision.reasons if reason.kind is not ReasonKind.SATISFIED}
-    wrong.extend(f"rule {rule} says nothing" for rule in case.expect.rules if rule not in spoken)
+    wrong.extend(f"rule {rule} gave no reason" for rule in case.expect.rules if rule not in spoken)
     return Result(case.name, not wrong, "; ".join(wrong))
 
 
@@ -158,4 +159,4 @@ def _engine(case: Case, now: datetime) -> EngineReport:
 def _outcome(kind: str) -> Outcome:
     if kind == "passed":
         return Passed()
-    return Failed((Evidence("as the case says"),)) if kind == "failed" else Incomplete("as_the_case_says")
+    return Failed((Evidence("stated by the test case"),)) if kind == "failed" else Incomplete("as_the_case_says")

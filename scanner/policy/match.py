@@ -1,4 +1,4 @@
-"""Which policies are in force for an image: globs over ``host/repository``, and environments."""
+"""Select the policies that apply to an image, by globs over ``host/repository`` and by environment."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from scanner.policy.rules import Policy
 
 
 def applies(policy: Policy, repository: str, environment: str) -> bool:
-    """A policy without environments is for all of them. An image without a name is matched by ``**`` only."""
+    """A policy without environments applies to all. An image without a name is matched by ``**`` only."""
     if policy.environments and environment not in policy.environments:
         return False
     return matches(policy.images, repository)
 
 
 def select(policies: Iterable[Policy], repository: str, environment: str, fallback: Policy) -> list[Policy]:
-    """The policies in force, by name; ``fallback`` where there is none."""
+    """Return the policies that apply, by name; ``fallback`` if there is none."""
     chosen = sorted((p for p in policies if applies(p, repository, environment)), key=lambda p: p.name)
     return chosen or [fallback]

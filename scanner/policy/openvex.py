@@ -1,8 +1,7 @@
-"""OpenVEX 0.2.0: what a supplier, or we, state about vulnerabilities in products.
+"""A reader of OpenVEX 0.2.0 documents: statements about vulnerabilities in products.
 
-Reading only; what a statement means is ``evaluate``'s.
-
-Every statement is read whole or the document is refused: a part of a document could say the opposite of all of it.
+``exempted`` applies the statements. A document with an unreadable statement is refused as a whole, because a later
+statement can revoke an earlier one.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _JUSTIFICATIONS = frozenset(
 
 @dataclass(frozen=True)
 class VexDocument:
-    """A document: who states what, since when."""
+    """A document: author, statements and timestamp."""
 
     id: str
     author: str
@@ -43,14 +42,14 @@ class VexDocument:
 
 
 def parse(data: bytes) -> VexDocument:
-    """Read a document. Raises UsageError(reason="bad_vex") naming the place."""
+    """Read a document. Raises UsageError(reason="bad_vex") with the location of the error."""
     found = load_untrusted_json(data, limit=LIMIT, error=UsageError, reason="bad_vex")
     document = _object(found, "the document")
     if document.get("@context") not in _CONTEXTS:
         raise _refused("@context", "not an OpenVEX 0.2 document", hint=f"it begins with @context {_CONTEXTS[1]}")
     stated = document.get("statements")
     if not isinstance(stated, list) or not stated:
-        raise _refused("statements", "there are none")
+        raise _refused("statements", "must not be empty")
     if len(stated) > _MOST_STATEMENTS:
         raise _refused("statements", f"more than {_MOST_STATEMENTS}")
     author = _text(document, "author", "author", 400)
@@ -63,7 +62,7 @@ def parse(data: bytes) -> VexDocument:
 
 
 def _statements(item: Any, number: int, author: str, when: datetime | None) -> Iterator[VexStatement]:
-    """One for each product, because a product's subcomponents narrow that product only."""
+    """Return one statement for each product, because subcomponents restrict only their own product."""
     place = f"statements/{number}"
     statement = _object(item, place)
     status = statement.get("status")
@@ -77,7 +76,7 @@ def _statements(item: Any, number: int, author: str, when: datetime | None) -> I
         raise _refused(f"{place}/justification", "not_affected needs a justification")
     products = statement.get("products")
     if not isinstance(products, list) or not products:
-        raise _refused(f"{place}/products", "there are none: a statement is about something")
+        raise _refused(f"{place}/products", "must not be empty: a statement names its products")
     stated_at = _moment(statement.get("timestamp"), f"{place}/timestamp") or when
     for index, entry in enumerate(products):
         named = f"{place}/products/{index}"
@@ -109,7 +108,7 @@ def _vulnerability(value: Any, place: str) -> str:
 
 
 def _names(component: Mapping[str, Any], place: str) -> tuple[str, ...]:
-    """By what ``evaluate`` knows a product: purls, and the digest of an image."""
+    """Return the identifiers of a product: purls and image digests."""
     identifiers = component.get("identifiers")
     hashes = component.get("hashes")
     given = [component.get("@id")]
@@ -117,7 +116,7 @@ def _names(component: Mapping[str, Any], place: str) -> tuple[str, ...]:
     given += [f"sha256:{hashes.get('sha-256')}"] if isinstance(hashes, Mapping) and hashes.get("sha-256") else []
     names = [clean_text(name.strip(), 1000) for name in given if isinstance(name, str) and name.strip()]
     if not names:
-        raise _refused(place, "names no product by @id, purl or hash")
+        raise _refused(place, "has no @id, purl or hash")
     digests = [
         unquote(n.partition("?")[0].rpartition("@")[2]) for n in names if n.startswith(("pkg:oci/", "pkg:docker/"))
     ]

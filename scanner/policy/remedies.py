@@ -1,4 +1,4 @@
-"""What to change so that nothing denies any more."""
+"""The changes that make a denied image pass."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scanner.model.decision import Change, Reason, ReasonKind, Verdict
 
 
 def changes(reasons: Sequence[Reason]) -> tuple[Change, ...]:
-    """What to do so that nothing denies any more: one step a package, check, signature or missing piece of evidence.
+    """Return the changes that remove every denial: one for each package, check, signature or missing evidence.
 
-    Where nothing denies, the same for what warns.
+    Without a denial, the changes that remove the warnings.
     """
     relevant = [r for r in reasons if r.action is Verdict.DENY] or [
         r for r in reasons if r.kind not in (ReasonKind.EXEMPTED, ReasonKind.SATISFIED)

@@ -1,5 +1,5 @@
-"""What depends on Docker Content Trust, repository by repository: who signs, what ends soon, what would fail without
-a Notary server, and what to do first. Pure: the last answers of the schemes and the policies in force go in.
+"""What depends on Docker Content Trust, for each repository: signers, expiring keys, rules that would fail without a
+Notary server, and the next steps. Pure: the input is the last verification of every scheme and the active policies.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from scanner.policy.signatures import Judgement, judge
 NOTARY = "notary-v1"
 _RENEWED_BY_THE_SERVER = "timestamp"
 _SHOWN = 5
-_ANY_AGE = timedelta(days=36500)  # how old an answer may be is another question than what it rests on
+_ANY_AGE = timedelta(days=36500)  # the age of an answer is not relevant here
 
 
 @dataclass(frozen=True)
 class Name:
-    """A tag and the last answers about what it leads to."""
+    """A tag and the last verifications of its image."""
 
     tag: str
     digest: Digest
@@ -32,8 +32,8 @@ class Name:
 
 @dataclass(frozen=True)
 class SchemeUse:
-    """How many of a repository's tags a scheme has verified, and who signed them; ``unknown``: of how many that
-    could not be told.
+    """How many tags of a repository a scheme has verified, and who signed them. ``unknown``: tags that could not be
+    verified.
     """
 
     scheme: str
@@ -57,7 +57,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Failing:
-    """A rule that is met now, and would not be if no Notary server answered, for these tags."""
+    """A rule that is satisfied now and would fail for these tags without a Notary server."""
 
     policy: str
     rule: str
@@ -66,9 +66,8 @@ class Failing:
 
 @dataclass(frozen=True)
 class Dependence:
-    """``on_notary``: tags that only Notary has verified.
-
-    ``todo``: in the order in which to do it; empty: nothing depends on Notary.
+    """What a repository needs. ``on_notary``: tags that only Notary has verified. ``todo``: steps in order; empty:
+    nothing depends on Notary.
     """
 
     repository: str
@@ -83,7 +82,7 @@ class Dependence:
 def dependence(
     names: Mapping[str, Sequence[Name]], policies: Sequence[Policy], now: datetime, days: int = 90
 ) -> tuple[Dependence, ...]:
-    """For each repository, those that depend on Notary most first."""
+    """Return the result for each repository; those that depend most on Notary come first."""
     found = [_of(repository, tags, policies, now, timedelta(days=days)) for repository, tags in names.items()]
     return tuple(sorted(found, key=lambda d: (-len(d.failing), -len(d.on_notary), d.repository)))
 
@@ -100,7 +99,7 @@ def _of(
 
 
 def _verified(name: Name) -> set[str]:
-    """Schemes that verify the image itself; attestations are no signatures."""
+    """Return the schemes that verify the image itself. Attestations are not signatures."""
     return {v.scheme for v in name.answers if v.status is TrustStatus.VERIFIED and not v.predicate_type}
 
 
@@ -120,7 +119,7 @@ def _uses(names: Sequence[Name]) -> Iterator[SchemeUse]:
 
 
 def _ending(names: Sequence[Name], now: datetime, span: timedelta) -> Iterator[Ending]:
-    """What ends within the time, soonest first. The timestamp is left out: a living server renews it by itself."""
+    """Yield what expires within the time, soonest first. The timestamp role is left out: a running server renews it."""
     ends: dict[str, datetime] = {}
     for v in (v for name in names for v in name.answers if v.status is TrustStatus.VERIFIED):
         own = [(f"{signer.role or signer.name} ({v.scheme})", signer.expires) for signer in v.signers if signer.expires]
@@ -172,18 +171,18 @@ def _todo(
             yield from _unknown(names)
         return
     for end in ending:
-        yield f"renew {end.what}: it ends on {end.at:%Y-%m-%d}, and from then on does not count"
+        yield f"renew {end.what}: it expires on {end.at:%Y-%m-%d} and does not count after that"
     if only:
         more = f" and {len(only) - _SHOWN} more" if len(only) > _SHOWN else ""
         tags = f"tag{'s' if len(only) > 1 else ''} {', '.join(only[:_SHOWN])}{more}"
-        yield f"sign {tags} with cosign or Notation as well: only Notary vouches for what they lead to"
+        yield f"sign {tags} with cosign or Notation as well: only Notary signatures verify them"
     if only and not others:
         yield f"add a trust root for the new scheme whose scope covers {repository}"
     for fail in failing:
         yield f"let rule {fail.rule} of policy {fail.policy} accept the new scheme beside {NOTARY}"
     if not only:
         yield (
-            f"nothing is signed by Notary alone: take {NOTARY} out of the policies, then its trust root, "
+            f"nothing is signed by Notary alone: remove {NOTARY} from the policies, then its trust root, "
             "then the server"
         )
 
@@ -195,4 +194,4 @@ def _unknown(names: Sequence[Name]) -> Iterator[str]:
         for v in name.answers
         if v.scheme == NOTARY and v.status is TrustStatus.UNKNOWN and v.reason not in ("no_trust_root", "no_registry")
     }
-    yield from (f"find out: {detail}" for detail in reasons.values())
+    yield from (f"resolve first: {detail}" for detail in reasons.values())

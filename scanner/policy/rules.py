@@ -1,7 +1,5 @@
-"""The policy document: parsed once, refused with line and column, then trusted.
-
-See ``docs/policies.md`` for every field. Anything unknown is refused: a rule with a typo would silently protect
-nothing.
+"""The policy document: parsed once, with errors by line and column. See ``docs/policies.md`` for every field. Unknown
+fields are refused, because a rule with a typo would silently protect nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ _ID = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong, where: ``line`` and ``column`` count from 1, 0 where the document says nothing of it."""
+    """One error of a document. ``line`` and ``column`` count from 1; 0 if the error has no position."""
 
     line: int
     column: int
@@ -59,7 +57,7 @@ class Problem:
 
 
 class PolicyError(UsageError):
-    """A policy that is refused, with every problem found."""
+    """A policy document with errors. ``problems`` lists all of them."""
 
     default_reason = "invalid_policy"
 
@@ -71,24 +69,22 @@ class PolicyError(UsageError):
 
 @dataclass(frozen=True)
 class CheckInfo:
-    """What a policy can select a check by."""
+    """What policies know of a check: by what it is selected, and its parameters."""
 
     severity: Severity
     tags: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] = ()  # "cis-docker-1.6/4.1", "dockle/CIS-DI-0001"
     parameters: Mapping[str, Any] = field(default_factory=dict)  # name -> default, whose type is the parameter's
     judge: Callable[[Outcome, Image | None, Mapping[str, Any]], Outcome] | None = (
-        None  # a stored outcome under other parameters
+        None  # evaluates a stored outcome with other parameters
     )
-    of_workload: bool = False  # of how a container is run: without a workload there is nothing to judge
+    of_workload: bool = False  # true for workload checks, which need a workload
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What a policy may name.
-
-    ``signers`` by scheme; None, of all or of one: not known here, so any name is accepted. Compared by identity:
-    there is one a process.
+    """The names that a policy can use. ``signers`` are by scheme; None (for all or one scheme) accepts any name.
+    Compared by identity, because each process has one instance.
     """
 
     checks: Mapping[str, CheckInfo]
@@ -112,7 +108,7 @@ def _many(value: Any) -> Any:
 
 
 def _scalars(value: Any) -> Any:
-    """Fields of an attestation are compared as text: true, false and numbers as JSON writes them."""
+    """Convert a field of an attestation to text, with true, false and numbers as in JSON."""
     items = value if isinstance(value, list | tuple) else (value,)
     return tuple(
         str(item).lower() if isinstance(item, bool) else str(item) if isinstance(item, int | float) else item
@@ -140,7 +136,7 @@ class _Document(BaseModel):
 
 
 class VulnerabilitySelector(_Document):
-    """Every member given must hold. None given would select every vulnerability; so at least one is required."""
+    """Selects vulnerabilities that match every given member. At least one is required."""
 
     severity: Severities = ()
     fixable: bool | None = None
@@ -156,9 +152,7 @@ class VulnerabilitySelector(_Document):
     @model_validator(mode="after")
     def _not_empty(self) -> VulnerabilitySelector:
         if not self.model_fields_set - {"engines"}:
-            raise ValueError(
-                "selects nothing in particular: give severity, fixable, known_exploited, epss, cvss, ids or packages"
-            )
+            raise ValueError("needs at least one of severity, fixable, known_exploited, epss, cvss, ids or packages")
         return self
 
 
@@ -170,21 +164,21 @@ class SignatureSelector(_Document):
     require: Literal["any", "all"] | Annotated[int, Field(ge=1, le=50)] = "any"
     attestation: Annotated[str, AfterValidator(lambda value: value and _pattern(value))] = Field(
         "", max_length=300
-    )  # a predicate type, * is any text; empty: a signature
+    )  # a predicate type, in which * matches any text; empty: a signature
     fields: dict[str, Annotated[tuple[str, ...], BeforeValidator(_scalars)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _sound(self) -> SignatureSelector:
         if self.fields and not self.attestation:
-            raise ValueError("fields are an attestation's: name its predicate type in 'attestation'")
+            raise ValueError("fields need an attestation: set its predicate type in 'attestation'")
         wanted = len(self.signers) + len(self.keys) + len(self.identities)
         if isinstance(self.require, int) and 0 < wanted < self.require:
-            raise ValueError(f"require: {self.require} of {wanted} can never be met")
+            raise ValueError(f"require: {self.require} of {wanted} cannot be satisfied")
         return self
 
 
 class Rule(_Document):
-    """One rule: exactly one selector, and what it does."""
+    """One rule: exactly one selector, and an action."""
 
     id: str = Field(pattern=_ID)
     action: Action
@@ -207,9 +201,9 @@ class Rule(_Document):
         if len(given) != 1:
             raise ValueError("needs exactly one of vulnerability, check (or tag, benchmark), signature, when")
         if self.grace is not None and self.vulnerability is None:
-            raise ValueError("grace goes with a vulnerability selector only")
+            raise ValueError("grace needs a vulnerability selector")
         if self.parameters and "check" not in given:
-            raise ValueError("parameters go with check, tag or benchmark only")
+            raise ValueError("parameters need check, tag or benchmark")
         return self
 
 
@@ -262,7 +256,7 @@ Judge = Callable[[Outcome, Image | None], Outcome]
 
 @dataclass(frozen=True)
 class Policy:
-    """A valid policy. ``digest`` is that of ``text``'s bytes: a decision names it."""
+    """A valid policy. ``digest`` is the digest of ``text``; decisions refer to it."""
 
     name: str
     description: str
@@ -277,22 +271,22 @@ class Policy:
     signatures_max_age: timedelta = timedelta(hours=24)
     judges: Mapping[str, Mapping[str, Judge]] = field(
         default_factory=dict
-    )  # rule id -> check id -> by the rule's parameters
+    )  # rule id -> check id -> evaluation with the rule's parameters
     posture_max_age: timedelta = timedelta(hours=168)
-    accepts_attached: bool = False  # SBOMs beside the image count
-    evidence_max_age: timedelta | None = None  # since the image was examined; None: evidence has no age of its own
-    workload_checks: frozenset[str] = frozenset()  # those of the selected checks that judge workloads
+    accepts_attached: bool = False  # SBOMs attached to the image are used
+    evidence_max_age: timedelta | None = None  # maximum age of the evidence; None: no limit
+    workload_checks: frozenset[str] = frozenset()  # ids of the selected workload checks
 
 
-@lru_cache(maxsize=64)  # a policy decides about thousands of images, and reading its YAML costs more than deciding
+@lru_cache(maxsize=64)  # one policy decides about thousands of images, and parsing its YAML takes longer than deciding
 def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
-    """The policy of a YAML or JSON text. Raises PolicyError naming line and column of every problem found."""
+    """Parse a policy (YAML or JSON). Raises PolicyError with line and column of every error."""
     tree = _load(text, name)
     try:
         document = _PolicyDocument.model_validate(_plain(tree))
     except ValidationError as error:
         found = error.errors(include_url=False)
-        # Pydantic drops a rule that is wrong and then finds too few of them: one mistake is told once.
+        # Pydantic drops an invalid rule and then reports too few rules. Report one mistake once.
         inner = any(len(item["loc"]) > 1 and item["loc"][0] == "rules" for item in found)
         told = [item for item in found if not (inner and item["type"] == "too_short" and item["loc"] == ("rules",))]
         raise PolicyError(name, [_problem(item, tree) for item in told[:50]]) from None
@@ -325,14 +319,14 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
 
 
 def default_policy(known: Known) -> Policy:
-    """The policy that decides where no other matches."""
+    """Return the policy for images that no other policy matches."""
     return parse_policy(
         files("scanner.policy").joinpath("default.yaml").read_text("utf-8"), "the default policy", known=known
     )
 
 
 def selected_checks(rule: Rule, known: Known) -> tuple[str, ...]:
-    """The ids of the checks that a rule selects, sorted."""
+    """Return the ids of the checks that a rule selects, sorted."""
     found = set(rule.check or ())
     for identifier, info in known.checks.items():
         if set(rule.tag) & set(info.tags) or set(rule.benchmark) & set(info.benchmarks):
@@ -341,7 +335,7 @@ def selected_checks(rule: Rule, known: Known) -> tuple[str, ...]:
 
 
 def _judges(rule: Rule, known: Known) -> Iterable[tuple[str, Judge]]:
-    """Each selected check that has parameters of the rule, with those bound."""
+    """Return the selected checks that take parameters of the rule, with the parameters bound."""
     for identifier in selected_checks(rule, known):
         info = known.checks[identifier]
         mine = {
@@ -363,7 +357,7 @@ def _judge(
 
 
 def _load(text: str, name: str) -> Any:
-    """YAML 1.2 with positions; no tags, no aliases (they expand without bound), no duplicate keys."""
+    """Parse YAML 1.2 with positions. Refuses tags, duplicate keys, and aliases (the "billion laughs" attack)."""
     if len(text.encode("utf-8", "replace")) > _MAX_TEXT:
         raise PolicyError(name, [Problem(0, 0, "", f"larger than {_MAX_TEXT >> 10} KiB")])
     if nesting(text.encode("utf-8", "replace")) > _MAX_NESTING:
@@ -389,9 +383,7 @@ def _load(text: str, name: str) -> Any:
 
 
 def _is_node(text: str, position: int) -> bool:
-    """Whether the character begins a YAML node, and does not stand inside a plain scalar such as a CEL expression or
-    a glob.
-    """
+    """Return whether the character begins a YAML node. Inside a plain scalar (a CEL expression, a glob) it does not."""
     before = text[text.rfind("\n", 0, position) + 1 : position].rstrip()
     return before == "" or before[-1] in ":-[{,"
 
@@ -422,7 +414,7 @@ def _problem(error: Any, tree: Any) -> Problem:
     if error["type"] == "model_type":
         message = "must be a mapping" + ("" if path else " with apiVersion, kind, metadata and rules")
     if error["type"] == "too_short":
-        message = "needs at least one"
+        message = "needs at least one entry"
     return Problem(line, column, ".".join(map(str, path)), message)
 
 
@@ -452,7 +444,7 @@ def _did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def position(tree: Any, path: Sequence[Any]) -> tuple[int, int]:
-    """Line and column (from 1) of what ``path`` leads to, or of the nearest thing above it that there is."""
+    """Return line and column (from 1) of ``path``, or of its nearest existing parent."""
     node, where = tree, (1, 1)
     for part in path:
         if not isinstance(node, CommentedBase):
@@ -511,7 +503,7 @@ def _unknown(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Pro
 
 
 def _parameters(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[Problem]:
-    """A parameter that none of the rule's checks has, or of another type than theirs, would silently do nothing."""
+    """Yield parameters that no selected check has, or that have another type. They would silently do nothing."""
     for index, rule in enumerate(document.rules):
         chosen = [known.checks[name] for name in selected_checks(rule, known) if name in known.checks]
         for name, value in rule.parameters.items():
@@ -529,20 +521,20 @@ def _parameters(document: _PolicyDocument, tree: Any, known: Known) -> Iterable[
 
 
 def _wrong_type(value: Any, default: Any) -> str:
-    """What the parameter must be, where ``value`` is not; a bool is no number."""
+    """Return the expected type if ``value`` does not have it. A bool is not a number."""
     if isinstance(default, tuple):
         items = _many(value)
         good = isinstance(items, tuple) and all(isinstance(item, str) and item for item in items)
         if not good:
-            return "a text or a list of texts"
+            return "a string or a list of strings"
         wrong = next(filter(None, map(glob.problem, items)), "")
         return f"printable and short: {wrong}" if wrong else ""
     if isinstance(default, bool):
         return "" if isinstance(value, bool) else "true or false"
     if isinstance(default, int | float):
         good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        return "" if good else "a number, not negative"
-    return "" if isinstance(value, str) else "a text"
+        return "" if good else "a non-negative number"
+    return "" if isinstance(value, str) else "a string"
 
 
 def _expressions(document: _PolicyDocument, tree: Any) -> Iterable[Problem]:

@@ -1,7 +1,6 @@
-"""Whether an image is signed as a rule asks: by whom, with which key, under which role, and until when that may be
-believed.
+"""Evaluate signature rules: signer, key, role, and how long a verification stays valid.
 
-Pure. What could not be told, or was told too long ago, never counts as signed and never as unsigned.
+Pure. An unknown or outdated verification counts neither as signed nor as unsigned.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Judgement(StrEnum):
 
 @dataclass(frozen=True)
 class Judged:
-    """``slug`` says why it is not known; ``until``: the moment at which a satisfied rule has to be asked again."""
+    """The result of a rule. ``slug``: why it is unknown. ``until``: when a satisfied rule must be evaluated again."""
 
     judgement: Judgement
     message: str
@@ -38,7 +37,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class _Sorted:
-    """The answers that the rule asks for: usable ones, those that cannot be told, and why the others do not count."""
+    """Verifications by their use for a rule: valid ones, and the reasons why others are unknown, outdated or refused."""
 
     good: list[Verification]
     unclear: list[str]
@@ -53,7 +52,9 @@ def judge(
     now: datetime,
     max_age: timedelta,
 ) -> Judged:
-    """``digests``: what the answers may be about: the image, or the index that it was pulled by."""
+    """Evaluate a signature rule. ``digests``: the accepted subjects, which are the image and the index it was pulled
+    by.
+    """
     found = _sort(selector, verifications, digests, now, max_age)
     if _enough(selector, found.good):
         ends = [moment for v in found.good for moment in _ends(v, max_age) if moment > now]
@@ -63,7 +64,7 @@ def judge(
     if found.unclear or found.stale:
         slug = "signature_unknown" if found.unclear else STALE
         return Judged(
-            Judgement.UNKNOWN, f"cannot tell who made its {what}: " + "; ".join((*found.unclear, *found.stale)), slug
+            Judgement.UNKNOWN, f"its {what} could not be verified: " + "; ".join((*found.unclear, *found.stale)), slug
         )
     wanted = (*selector.signers, *selector.keys, *selector.identities)
     who = f" by {_needed(selector)}{', '.join(wanted)}" if wanted else ""
@@ -71,7 +72,7 @@ def judge(
     word = "attested" if selector.attestation else "signed"
     return Judged(
         Judgement.UNSATISFIED,
-        f"not {word} as required{who}: " + ("; ".join((*found.refused, *there)) or "nothing there"),
+        f"not {word} as required{who}: " + ("; ".join((*found.refused, *there)) or "none found"),
     )
 
 
@@ -86,20 +87,20 @@ def _sort(
     found = _Sorted([], [], [], [])
     found.unclear.extend(f"{s} was not verified" for s in selector.scheme if not any(v.scheme == s for v in asked))
     for v in asked:
-        if v.status is TrustStatus.UNKNOWN:  # of a scheme that could not be asked, no attestation is known either
+        if v.status is TrustStatus.UNKNOWN:  # if the scheme failed, its attestations are unknown too
             found.unclear.append(f"{v.scheme}: {v.detail or v.reason}")
         elif not _is_wanted(selector, v):
             continue
         elif v.status is not TrustStatus.VERIFIED:
             found.refused.append(f"{v.scheme}: {v.reason or v.status}")
         elif v.digest not in digests:
-            found.refused.append(f"{v.scheme}: it is the signature of another image")
+            found.refused.append(f"{v.scheme}: the signature is for another image")
         elif v.checked_at is not None and now - v.checked_at > max_age:
             found.stale.append(f"{v.scheme}: verified on {v.checked_at:%Y-%m-%d %H:%M} UTC, too long ago")
         elif not v.signers:  # such as Notation's level "skip"
-            found.refused.append(f"{v.scheme}: accepted unchecked, so nobody signed it")
+            found.refused.append(f"{v.scheme}: accepted without verification, so it has no signer")
         elif not (alive := tuple(s for s in v.signers if s.expires is None or s.expires > now)):
-            found.stale.append(f"{v.scheme}: what was verified has expired since")
+            found.stale.append(f"{v.scheme}: the verified signature has expired since")
         elif wrong := _fields(selector, v):
             (found.unclear if v.predicate_cut else found.refused).append(f"{v.scheme}: {wrong}")
         else:
@@ -110,18 +111,18 @@ def _sort(
 
 
 def _is_wanted(selector: SignatureSelector, v: Verification) -> bool:
-    """A signature is no attestation, and no attestation a signature."""
+    """Return whether it is the kind that the rule needs: a signature or an attestation."""
     if not selector.attestation:
         return not v.predicate_type
     return bool(v.predicate_type) and matches_text(selector.attestation, v.predicate_type)
 
 
 def _fields(selector: SignatureSelector, v: Verification) -> str:
-    """The first field that is not as the rule wants it; empty when all are."""
+    """Return the first field that does not match the rule. Empty: all match."""
     there = dict(v.predicate)
     for path, allowed in selector.fields.items():
         if there.get(path) not in allowed:
-            return f"{path} is {clean_text(there[path], 100)!r}" if path in there else f"it has no {path}"
+            return f"{path} is {clean_text(there[path], 100)!r}" if path in there else f"{path} is missing"
     return ""
 
 
@@ -140,7 +141,7 @@ def _enough(selector: SignatureSelector, good: Sequence[Verification]) -> bool:
 
 
 def _signed_by(v: Verification, name: str) -> bool:
-    """A signer's name or role, or the trust root whose demands the signatures meet."""
+    """Return whether a signer's name or role, or the satisfied trust root, is ``name``."""
     return name == v.trust or any(name in (signer.name, signer.role) for signer in v.signers)
 
 
@@ -153,7 +154,7 @@ def _as_identity(v: Verification, name: str) -> bool:
 
 
 def _distinct(good: Iterable[Verification]) -> Iterator[str]:
-    """One key is one signer, however often it signed; without a key it is an identity."""
+    """Yield distinct signers, by key or (keyless) by identity. One key counts once, even if it signed several times."""
     for v in good:
         for signer in v.signers:
             yield signer.keyid or f"{signer.issuer} {signer.name}"

@@ -1,1 +1,1 @@
-"""Report formats: evidence and decision in, text out."""
+"""Report formats. Each turns evidence and a decision into text."""

@@ -1,4 +1,4 @@
-"""Reports about workloads: what each format shows of an audit. The formats' own modules call these."""
+"""Audit reports (workloads), one function for each format. The modules of the formats call them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Finding:
 
     @property
     def fingerprint(self) -> str:
-        """The same in the next audit of the same document, also when lines move."""
+        """A stable identifier: the same in the next audit of the document, even if its line numbers change."""
         parts = (self.check, self.report.workload.name, self.evidence.path, self.evidence.message)
         return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()[:32]
 
@@ -62,7 +62,7 @@ def findings(subject: AuditSubject) -> Iterator[Finding]:
 
 
 def gaps(audit: AuditReport) -> Iterator[tuple[WorkloadReport, str, str]]:
-    """What could not be told: workload, check or ``image``, sentence."""
+    """Yield what is unknown: the workload, the check's id or ``image``, and a sentence."""
     for report in audit.workloads:
         for result in report.checks:
             if isinstance(result.outcome, Incomplete):
@@ -72,7 +72,7 @@ def gaps(audit: AuditReport) -> Iterator[tuple[WorkloadReport, str, str]]:
 
 
 def table(subject: AuditSubject) -> str:
-    """For a terminal: each workload with its verdict, why, and the line to change."""
+    """Format for a terminal: each workload with its verdict, reasons, and the line to change."""
     audit = subject.audit
     lines: list[str] = []
     for report in audit.workloads:
@@ -81,11 +81,9 @@ def table(subject: AuditSubject) -> str:
     counts = {verdict: sum(1 for each in audit.workloads if each.verdict is verdict) for verdict in Verdict}
     total = ", ".join(f"{counts[v]} {v}" for v in (Verdict.DENY, Verdict.WARN, Verdict.ALLOW) if counts[v])
     number = len(audit.workloads)
-    lines.append(
-        f"{number} workload{'' if number == 1 else 's'}: {total or 'nothing to judge'} (policy {audit.policy})"
-    )
+    lines.append(f"{number} workload{'' if number == 1 else 's'}: {total or 'none found'} (policy {audit.policy})")
     if number and all(each.image is None for each in audit.workloads):
-        lines.append("The images were not judged: add --scan-images, or --server URL to ask a server.")
+        lines.append("The images were not evaluated: add --scan-images, or --server URL to ask a server.")
     return "\n".join(lines) + "\n"
 
 
@@ -155,7 +153,7 @@ def sarif(subject: AuditSubject) -> dict[str, Any]:
             }
         )
     unknown = [
-        {"level": "error", "message": {"text": clean_text(f"{report.workload.name}: {name}: not known: {text}", 1000)}}
+        {"level": "error", "message": {"text": clean_text(f"{report.workload.name}: {name}: unknown: {text}", 1000)}}
         for report, name, text in gaps(subject.audit)
     ]
     driver = {"name": "Dockwarden", "version": subject.audit.dockwarden or "0", "rules": list(rules.values())}
@@ -173,7 +171,7 @@ def _location(found: Finding) -> dict[str, Any]:
 
 
 def junit(subject: AuditSubject) -> xml.Element:
-    """JUnit: a suite for each workload, a test for each reason, red when and only when the workload is denied."""
+    """JUnit: a suite for each workload, a test for each reason. A suite fails if and only if the workload is denied."""
     root = xml.Element("testsuites", {"name": clean_text(" ".join(subject.audit.targets), 300)})
     for report in subject.audit.workloads:
         name = clean_text(report.workload.name, 300)
@@ -192,7 +190,7 @@ def junit(subject: AuditSubject) -> xml.Element:
             else:
                 xml.SubElement(case, "system-out").text = f"{reason.action}: {text}"
         if not len(suite):
-            xml.SubElement(suite, "testcase", classname=name, name="no rule of the policy objects")
+            xml.SubElement(suite, "testcase", classname=name, name="no rule of the policy is violated")
         _counted(suite)
     _counted(root)
     return root
@@ -236,7 +234,7 @@ def gitlab(subject: AuditSubject) -> list[dict[str, Any]]:
 
 
 def rows(subject: AuditSubject) -> str:
-    """CSV: a row for each finding. A cell that a spreadsheet would take for a formula is guarded by an apostrophe."""
+    """CSV: a row for each finding. An apostrophe stops a spreadsheet from running a cell as a formula."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(("workload", "verdict", "image", "check", "severity", "file", "line", "finding", "remedy"))
@@ -286,7 +284,7 @@ def _image_cell(report: WorkloadReport) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no link, no mention, no row of its own."""
+    """Escape text for a Markdown table cell: no markup, link, mention or new row."""
     escaped = escape(clean_text(text, 400), quote=False)
     for character in "\\`*_[]|#!~":
         escaped = escaped.replace(character, f"\\{character}")
@@ -302,12 +300,12 @@ def github(subject: AuditSubject) -> str:
         title = subject.titles.get(found.check, found.check)
         lines.append(annotation(command, title, found.evidence.message, found.evidence.path, found.evidence.line))
     for report, name, text in gaps(subject.audit):
-        lines.append(annotation("error", "Not known", f"{report.workload.name}: {name}: {text}"))
+        lines.append(annotation("error", "Unknown", f"{report.workload.name}: {name}: {text}"))
     return "".join(lines)
 
 
 def annotation(command: str, title: str, message: str, file: str = "", line: int | None = None) -> str:
-    """One workflow command, with everything escaped that would begin another."""
+    """Format one workflow command. Its values are escaped so that they cannot start another command."""
     where = f"file={_property(file)},line={line or 1}," if file else ""
     return f"::{command} {where}title={_property(title)}::{_command(message)}\n"
 
@@ -321,7 +319,7 @@ def _property(text: str) -> str:
 
 
 def html(subject: AuditSubject) -> Iterator[str]:
-    """The body of a page that stands by itself."""
+    """The body of a self-contained page."""
     audit = subject.audit
     yield f"<h1>Audit of {_h(', '.join(audit.targets))}</h1>"
     word = audit.verdict.upper() + (" (could not be decided)" if audit.undecided else "")

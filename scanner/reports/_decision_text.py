@@ -1,6 +1,4 @@
-"""Why a decision is what it is and what would change it, as lines for a terminal: shared by the table report and
-``dockwarden gate``.
-"""
+"""A decision as lines for a terminal: verdict, reasons, changes. Shared by the table report and ``dockwarden gate``."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ class DecisionText:
         return f"\x1b[{code}m{text}\x1b[0m" if self.color else text
 
     def headline(self, verdict: Verdict, undecided: bool, name: str) -> str:
-        """The verdict in a word, and of what."""
+        """Return the first line: the verdict and the image's name."""
         word = f"{MARKS[verdict]} {verdict.upper()}" + (" (could not be decided)" if undecided else "")
         return f"{self.paint(word, '1;' + COLORS[verdict])}  {clean_text(name, 300)}"
 
@@ -44,19 +42,19 @@ class DecisionText:
         return lines or [first]
 
     def reason(self, group: Sequence[Reason]) -> Iterator[str]:
-        """One line for all reasons of a group, and where the finding is when there is only one."""
+        """Return one line for a group of reasons. A single reason also shows the finding's location."""
         first = group[0]
         kind = _KINDS.get(first.kind, "")
         label = self.paint(f"{first.action:<5}", COLORS[first.action])
         if first.kind is ReasonKind.INCOMPLETE:
-            text = f"{first.message} (asked by {', '.join(dict.fromkeys(reason.rule for reason in group))})"
+            text = f"{first.message} (rules: {', '.join(dict.fromkeys(reason.rule for reason in group))})"
         elif len(group) == 1:
             text = f"{first.rule}: {first.message}"
         else:
             shown = ", ".join(reason.subject for reason in group[:4])
             more = f" and {len(group) - 4} more" if len(group) > 4 else ""
             text = f"{first.rule}: {len(group)} findings: {shown}{more}"
-        # Before the message: of a text that is cut to one line, which platform fails must still be read.
+        # Platforms come before the message, because a long line is cut at its end.
         platforms = list(dict.fromkeys(name for reason in group for name in reason.platforms))
         if platforms:
             more = f" and {len(platforms) - 6} more" if len(platforms) > 6 else ""
@@ -73,13 +71,10 @@ class DecisionText:
 
 
 def grouped(reasons: Iterable[Reason]) -> list[list[Reason]]:
-    """Reasons of one rule, action and kind together: two hundred vulnerabilities are one line.
-
-    What denies comes first.
-    """
+    """Group reasons by rule, action and kind, so that two hundred vulnerabilities are one line. Denials come first."""
     groups: dict[tuple[object, ...], list[Reason]] = defaultdict(list)
     for reason in reasons:
-        # What is not known is one fact, however many rules it keeps from deciding.
+        # A gap is shown once, even if several rules could not be decided because of it.
         key = reason.message if reason.kind is ReasonKind.INCOMPLETE else reason.rule
         groups[key, reason.action, reason.kind].append(reason)
     return sorted(groups.values(), key=lambda group: (-group[0].action.rank, _ORDER[group[0].kind]))

@@ -1,6 +1,4 @@
-"""What SBOMs share: which licences have a name of SPDX's, what is missing, and one identity for one piece of
-evidence.
-"""
+"""Shared by the SBOM formats: SPDX licence identifiers, gaps of the inventory, and a stable document id."""
 
 from __future__ import annotations
 
@@ -9,8 +7,8 @@ from collections.abc import Iterator
 
 from scanner.model.scan import ImageReport, ScanReport
 
-# SPDX licence identifiers (https://spdx.org/licenses/) that distributions and languages actually write. Any other text
-# is kept as a name: to call something an identifier that is none would make the whole document invalid.
+# SPDX licence identifiers (https://spdx.org/licenses/) that distributions and languages use. Any other text is
+# written as a licence name, because an unknown identifier would make the whole document invalid.
 _NAMES = """0BSD AFL-2.1 AGPL-3.0-only AGPL-3.0-or-later Apache-1.1 Apache-2.0 Artistic-1.0-Perl Artistic-2.0
     BlueOak-1.0.0 BSD-1-Clause BSD-2-Clause BSD-3-Clause BSD-4-Clause BSL-1.0 bzip2-1.0.6 CC-BY-3.0 CC-BY-4.0
     CC0-1.0 CDDL-1.0 CDDL-1.1 curl EPL-1.0 EPL-2.0 FTL GFDL-1.3-only GFDL-1.3-or-later GPL-1.0-only GPL-1.0-or-
@@ -22,14 +20,14 @@ LICENCES = frozenset(_NAMES.split())
 
 
 def identity(report: ScanReport) -> uuid.UUID:
-    """The same for the same scan: an SBOM that is rendered twice is one."""
+    """Return a UUID derived from the evidence, so that rendering a scan twice gives the same document."""
     asked = sorted(f"{e.engine} {e.version} {e.advisories.id}" for image in report.images for e in image.engines)
     name = "\n".join((str(report.digest), report.repository, report.finished_at.isoformat(), *asked))
     return uuid.uuid5(uuid.NAMESPACE_URL, f"urn:dockwarden:{name}")
 
 
 def missing(image: ImageReport) -> Iterator[str]:
-    """Why there may be more in the image than is listed."""
+    """Yield the reasons why the image may hold more components than are listed."""
     if not image.engines:
         yield "no engine looked for packages"
     for gap in image.incomplete:
@@ -40,7 +38,7 @@ def missing(image: ImageReport) -> Iterator[str]:
 
 
 def image_purl(report: ScanReport, image: ImageReport) -> str:
-    """``pkg:oci`` (purl-types): the digest is its version, the registry a qualifier."""
+    """Return the image's ``pkg:oci`` purl (purl-types): the digest is the version, the registry a qualifier."""
     from packageurl import PackageURL
 
     digest = str(image.image.digest)

@@ -1,4 +1,4 @@
-"""The contract of a report format: pure, total, and escaping everything that came from an image."""
+"""The contract of a report format: a pure function that never fails and escapes all text from the image."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from scanner.model.workload_audit import AuditReport
 
 @dataclass(frozen=True)
 class ReportSubject:
-    """What a report shows.
+    """The input of a report.
 
-    ``decision`` is None where no policy was asked. ``width`` in columns, ``color`` only for a terminal;
-    ``fix_hints`` holds a corrected Dockerfile fragment for each image, where it was asked for. ``show_all``: formats
-    that shorten long lists for a person do not.
+    ``decision`` is None if no policy was evaluated. ``width`` is in columns; ``color`` is for terminals only.
+    ``fix_hints`` holds a corrected Dockerfile fragment for each image, if requested. With ``show_all``, no list is
+    shortened.
     """
 
     report: ScanReport
@@ -34,7 +34,7 @@ class ReportSubject:
 
 @dataclass(frozen=True)
 class Gap:
-    """Something that could not be examined. ``fails``: it keeps the report from being a success."""
+    """Something that could not be examined. ``fails`` is true if the report must not be a success because of it."""
 
     subject: str
     message: str
@@ -42,11 +42,9 @@ class Gap:
 
 
 def gaps(subject: ReportSubject) -> tuple[Gap, ...]:
-    """What is not known, and whether that makes the report a failure: one rule for every format that has a word for
-    it.
+    """Yield what is unknown, and whether it makes the report a failure. All formats follow this one rule.
 
-    With a decision, its policy says so: a gap fails the report when and only when it denies the image. Without one,
-    every gap does.
+    With a decision, a gap fails the report if and only if it denies the image. Without a decision, every gap does.
     """
     found = [Gap(name, text, subject.decision is None) for name, text in dict.fromkeys(_not_known(subject.report))]
     if subject.decision is None:
@@ -74,21 +72,19 @@ def _not_known(report: ScanReport) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Refused:
-    """A scan that ended before there was evidence: ``reason`` is the error's slug, ``message`` and ``hint`` are for
-    people.
-    """
+    """A scan that ended without evidence. ``reason`` is the error's slug; ``message`` and ``hint`` are shown to users."""
 
     target: str
     reason: str
     message: str
     hint: str
     at: datetime
-    dockwarden: str  # our version
+    dockwarden: str  # Dockwarden's version
 
 
 @dataclass(frozen=True)
 class AuditSubject:
-    """What a report about workloads shows. ``titles`` and ``remedies`` are the catalogue's, by check id."""
+    """The input of an audit report. ``titles`` and ``remedies`` come from the catalogue, by check id."""
 
     audit: AuditReport
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -99,9 +95,10 @@ class AuditSubject:
 
 
 class ReportFormat(ABC):
-    """``id`` is what ``--format`` and ``?format=`` take; ``media_type`` is used for content negotiation.
+    """A report format.
 
-    ``purpose`` says what it is for, in a few words of Markdown: ``docs/reports.md`` lists it.
+    ``id`` is the value of ``--format`` and ``?format=``; ``media_type`` is used for content negotiation. ``purpose`` is
+    a short description in Markdown, listed in ``docs/reports.md``.
     """
 
     id: ClassVar[str]
@@ -112,26 +109,21 @@ class ReportFormat(ABC):
 
     @abstractmethod
     def render(self, subject: ReportSubject) -> str:
-        """The whole report.
-
-        Never raises for what an image can contain; control characters from images are made visible.
-        """
+        """Render the report. Never raises for any content of an image. Control characters from images are made visible."""
 
     def render_refused(self, refused: Refused) -> str:
-        """A report of this format that says why nothing could be examined; empty where the format has no way to say
-        it.
-        """
+        """Render why nothing could be examined. Empty if the format cannot express it."""
         return ""
 
     def render_audit(self, subject: AuditSubject) -> str:
-        """The report of an audit of workloads. Raises UsageError where the format is about packages only."""
+        """Render an audit of workloads. Raises UsageError if the format describes packages only."""
         raise UsageError(
-            f"the format {self.id} describes what is in images; an audit is about how they are run",
+            f"the format {self.id} describes the content of images; an audit reports how workloads run",
             hint="use one of: table, json, sarif, junit, gitlab, csv, html, markdown, github",
         )
 
 
 def format_table(formats: Iterable[ReportFormat]) -> str:
-    """The formats as a Markdown table: the list in ``docs/reports.md``."""
+    """Return the table of formats for ``docs/reports.md``."""
     rows = (f"| `{form.id}` | {form.title} | `{form.media_type}` | {form.purpose} |" for form in formats)
     return "\n".join(("| id | format | media type | for |", "|---|---|---|---|", *rows))

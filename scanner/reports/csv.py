@@ -1,7 +1,6 @@
-"""A table for spreadsheets (RFC 4180): a line for every vulnerability, failed check, and thing that is not known.
+"""CSV for spreadsheets (RFC 4180): a row for every vulnerability, failed check and gap.
 
-A cell that a spreadsheet would take for a formula begins with an apostrophe: names of packages and files come from
-images.
+Names of packages and files come from the image, so a cell that a spreadsheet would run as a formula gets an apostrophe.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A CycloneDX 1.6 SBOM with vulnerabilities (ECMA-424), as JSON.
 
-https://cyclonedx.org/docs/1.6/json/. What could not be looked at is said where a reader of SBOMs looks for it:
-``compositions`` calls such an image's inventory ``incomplete``, and never calls one ``complete``.
+https://cyclonedx.org/docs/1.6/json/. If something could not be examined, ``compositions`` marks the image's inventory
+``incomplete``. It never says
+``complete``.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _tools(report: ScanReport) -> Iterator[dict[str, Any]]:
 
 
 class _Image:
-    """One image's part of the document: its components and where each of them is referred to."""
+    """The part of one image: its components and their ``bom-ref``."""
 
     def __init__(self, report: ScanReport, item: ImageReport) -> None:
         self._report, self._item = report, item
@@ -145,7 +146,7 @@ class _Image:
 
 
 def _vulnerabilities(images: list[_Image]) -> Iterator[dict[str, Any]]:
-    """Each vulnerability once, with every component that it is in."""
+    """Yield each vulnerability once, with every component that it affects."""
     affects: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     first: dict[str, agreement.Finding] = {}
     for image in images:

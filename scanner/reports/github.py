@@ -13,7 +13,7 @@ _COMMANDS = {Verdict.DENY: "error", Verdict.WARN: "warning", Verdict.ALLOW: "not
 
 
 class GitHubReport(ReportFormat):
-    """See ``ReportFormat``. An image has no lines: the reasons of its decision are annotations of the job."""
+    """See ``ReportFormat``. An image has no source lines, so its reasons are annotations of the job."""
 
     id = "github"
     title = "GitHub annotations"
@@ -25,11 +25,11 @@ class GitHubReport(ReportFormat):
         decision = subject.decision
         if decision is None:
             return _audit.annotation(
-                "notice", "Dockwarden", f"{subject.report.reference}: scanned, no policy was asked"
+                "notice", "Dockwarden", f"{subject.report.reference}: scanned; no policy was evaluated"
             )
         lines = []
         for reason in decision.reasons:
-            unknown = "not known: " if reason.kind is ReasonKind.INCOMPLETE else ""
+            unknown = "unknown: " if reason.kind is ReasonKind.INCOMPLETE else ""
             message = f"{subject.report.reference}: {unknown}{reason.message}" + (
                 f" ({reason.remedy})" if reason.remedy else ""
             )

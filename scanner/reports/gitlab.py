@@ -1,8 +1,7 @@
 """GitLab's container scanning report (security report schemas 15), which merge requests show.
 
-https://docs.gitlab.com/ee/development/integrations/secure.html. Only vulnerabilities: the format has no place for
-checks. A scan that could not look everywhere has status ``failure`` (``base.gaps``), which GitLab shows instead of
-"no vulnerabilities".
+https://docs.gitlab.com/ee/development/integrations/secure.html. The format holds vulnerabilities only, no checks. An
+incomplete scan has status ``failure`` (``base.gaps``), so that GitLab does not show "no vulnerabilities".
 """
 
 from __future__ import annotations
@@ -62,7 +61,9 @@ def _document(
     messages: Sequence[tuple[bool, str]],
     vulnerabilities: Sequence[Mapping[str, Any]],
 ) -> str:
-    """A report. ``times``: start and end. Each message: whether it makes the scan a failure, and its text."""
+    """Build the report. ``times``: start and end. Each of ``messages``: whether it makes the scan a failure, and its
+    text.
+    """
     tool = {"id": "dockwarden", "name": "Dockwarden", "version": version or "0", "vendor": {"name": "Dockwarden"}}
     start, end = (f"{moment:%Y-%m-%dT%H:%M:%S}" for moment in times)
     document = {
@@ -101,7 +102,7 @@ def _vulnerabilities(report: ScanReport, image: ImageReport) -> Iterator[dict[st
             if item.fixable
             else "No fix is known yet.",
             "identifiers": list(_identifiers(item)),
-            # The schema takes addresses of these schemes alone, and a page shows them as links.
+            # The schema allows these URL schemes only, and pages show the URLs as links.
             "links": [{"url": _text(url, 2000)} for url in dict.fromkeys(item.references) if _LINK.match(url)],
             "location": {
                 "dependency": {

@@ -1,4 +1,4 @@
-"""One page that stands by itself: no script, nothing loaded from anywhere, every text from an image escaped."""
+"""A self-contained HTML page: no script, no external resource, all text from the image escaped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from scanner.model.untrusted import clean_text
 from scanner.reports import _audit
 from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
 
-# A document that allows itself nothing but this one style sheet: what was overlooked in escaping still could not run or
-# load anything.
+# Second line of defence: if escaping fails somewhere, the injected markup still cannot run a script or load anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _STYLE = """
 :root{color-scheme:light dark}
@@ -64,7 +63,7 @@ def _page(subject: ReportSubject) -> Iterator[str]:
     for image in report.images:
         yield from _image(image)
     if not report.images:
-        yield "<p>No image was examined: that is unknown, not clean.</p>"
+        yield "<p>No image was examined. The result is unknown, not clean.</p>"
     yield (
         f"<p>Scanned {report.finished_at:%Y-%m-%d %H:%M} UTC by Dockwarden "
         f"{_e(report.dockwarden)}.</p></main></body></html>"
@@ -145,7 +144,7 @@ def _image(image: ImageReport) -> Iterator[str]:
 
 def _unknown(image: ImageReport) -> Iterator[tuple[str, str]]:
     if not image.engines:
-        yield "vulnerabilities", "no engine looked for them"
+        yield "vulnerabilities", "no engine ran"
     yield from (("image", gap.detail or gap.reason) for gap in image.incomplete)
     yield from ((engine.engine, gap.detail or gap.reason) for engine in image.engines for gap in engine.incomplete)
     for result in image.checks:

@@ -1,4 +1,4 @@
-"""The whole evidence and the decision as JSON, for programs. Schema version 1: ``docs/report-schema.md``."""
+"""Evidence and decision as JSON, for programs. Schema version 1: ``docs/report-schema.md``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scanner.model.scan import ScanReport
 from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
 from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
 
-# Characters without a shape of their own, which would reorder or hide what stands beside them: JSON can spell them out.
+# Invisible characters can reorder or hide the text around them (Trojan Source), so they are written as escapes.
 _UNSEEN = re.compile("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
@@ -31,19 +31,19 @@ def _decision() -> TypeAdapter[Decision]:
 
 
 def decision_document(decision: Decision) -> dict[str, Any]:
-    """A decision as JSON values; ``undecided`` says that it denies only for want of evidence."""
+    """Return a decision as JSON values. ``undecided`` is true if it denies only because evidence is missing."""
     document: dict[str, Any] = _decision().dump_python(decision, mode="json")
     return {**document, "undecided": decision.undecided}
 
 
 def decision_text(decision: Decision, report: ScanReport) -> str:
-    """A decision as the gate answers it: one JSON object, with the image's name beside the decision's own members."""
+    """Return the gate's answer: the decision's JSON object with the image's name added."""
     document = {**decision_document(decision), "image": report.reference, "digest": report.digest}
     return orjson.dumps(document, default=str).decode()
 
 
 def audit_document(audit: AuditReport) -> dict[str, Any]:
-    """An audit as JSON values. Values of environment variables are left out: they can be secrets."""
+    """Return an audit as JSON values. Values of environment variables are omitted: they can be secrets."""
     return {
         "targets": list(audit.targets),
         "policy": audit.policy,
@@ -104,7 +104,7 @@ class JsonReport(ReportFormat):
     def render_refused(self, refused: Refused) -> str:
         """See ``ReportFormat.render_refused``.
 
-        What could not be examined is denied and undecided; ``error`` has the reason.
+        The verdict is "deny" and undecided; ``error`` holds the reason.
         """
         error = {"reason": refused.reason, "message": refused.message, "hint": refused.hint}
         document = {

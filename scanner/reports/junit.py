@@ -1,7 +1,7 @@
-"""JUnit XML, for CI systems that show tests: a failed one denies, an erroneous one could not be decided.
+"""JUnit XML, for CI systems that show tests. ``failure`` means denied, ``error`` means undecided.
 
-With a decision, each of its reasons is a test, so that a job is red when and only when the image is denied. Without
-one, each check and each vulnerable package is.
+With a decision, each reason is a test, so that a job fails if and only if the image is denied. Without one, each
+check and each vulnerable package is a test.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class JunitReport(ReportFormat):
 
     id = "junit"
     title = "JUnit"
-    purpose = "CI systems that show tests: with a policy, red when and only when the image is denied"
+    purpose = "CI systems that show tests; with a policy, a test fails if and only if the image is denied"
     media_type = "application/junit+xml"
     extension = "xml"
 
@@ -49,7 +49,7 @@ class JunitReport(ReportFormat):
 
     def render_refused(self, refused: Refused) -> str:
         """See ``ReportFormat.render_refused``."""
-        case = _Case("image", "could be examined", "error", f"{refused.message} ({refused.reason})")
+        case = _Case("image", "was examined", "error", f"{refused.message} ({refused.reason})")
         return _document(refused.target, refused.at, [case])
 
     def render_audit(self, subject: AuditSubject) -> str:
@@ -62,7 +62,7 @@ class JunitReport(ReportFormat):
 
 def _document(name: str, ended: datetime, cases: Sequence[_Case]) -> str:
     counts = _counts(cases)
-    del counts["skipped"]  # Jenkins' schema has it at suites only
+    del counts["skipped"]  # Jenkins' schema allows it in suites only
     root = xml.Element("testsuites", {"name": _text(name), **counts})
     suites: dict[str, list[_Case]] = defaultdict(list)
     for case in cases:
@@ -88,7 +88,7 @@ def _judged(decision: Decision) -> Iterator[_Case]:
         told = f"{reason.message}; {reason.remedy}" if reason.remedy else reason.message
         yield _Case(suite, f"{reason.rule}: {reason.subject}", outcome, told if denies else f"{reason.action}: {told}")
     if not decision.reasons:
-        yield _Case(suite, "nothing in the policy speaks against it")
+        yield _Case(suite, "no rule of the policy is violated")
 
 
 def _examined(report: ScanReport) -> Iterator[_Case]:
@@ -119,7 +119,7 @@ def _packages(image: ImageReport, suite: str) -> Iterator[_Case]:
         yield _Case(suite, "vulnerabilities", "error", "no engine looked for vulnerabilities")
     for engine in image.engines:
         reasons = "; ".join(gap.detail or gap.reason for gap in engine.incomplete)
-        yield _Case(suite, f"{engine.engine} could look everywhere", "error" if reasons else "", reasons)
+        yield _Case(suite, f"{engine.engine} scanned everything", "error" if reasons else "", reasons)
     packages: dict[tuple[str, str], list[Vulnerability]] = defaultdict(list)
     for found in agreement.findings(image.engines):
         packages[found.vulnerability.package, found.vulnerability.installed_version].append(found.vulnerability)

@@ -18,7 +18,7 @@ _SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, 
 class MarkdownReport(ReportFormat):
     """See ``ReportFormat``.
 
-    The verdict, the reasons of the policy, and the number of findings; the rest is in the other formats.
+    A summary: verdict, reasons and number of findings. Other formats list the findings.
     """
 
     id = "markdown"
@@ -36,7 +36,9 @@ class MarkdownReport(ReportFormat):
         lines = [f"## Dockwarden: {word}", "", f"{name} · `{report.digest}`"]
         if decision:
             lines += ["", f"Policy {_audit.markdown_text(decision.policy)}.", ""]
-            lines += ["| Does | Rule | Reason | What to do |", "| --- | --- | --- | --- |"] if decision.reasons else []
+            lines += (
+                ["| Action | Rule | Reason | What to do |", "| --- | --- | --- | --- |"] if decision.reasons else []
+            )
             for reason in decision.reasons[:_REASONS]:
                 message = f"unknown: {reason.message}" if reason.kind is ReasonKind.INCOMPLETE else reason.message
                 cells = (str(reason.action), reason.rule, message, reason.remedy)

@@ -1,9 +1,8 @@
-"""OpenVEX 0.2.0: what is known of this image's vulnerabilities, for scanners and admission controllers that read
-such statements.
+"""OpenVEX 0.2.0 statements about the image's vulnerabilities, for scanners and admission controllers.
 
-https://github.com/openvex/spec. Evidence says ``affected`` (with what to do) or ``under_investigation``;
-``not_affected`` is a person's word with a justification, and never made up here. What an exemption accepts is still
-``affected``: somebody carries the risk.
+https://github.com/openvex/spec. The status is ``affected`` (with an action) or ``under_investigation``.
+``not_affected`` needs a justification by a person and is never generated. A vulnerability with an exemption is still
+``affected``: its risk was accepted.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from scanner.reports.base import ReportFormat, ReportSubject
 
 
 class OpenVexReport(ReportFormat):
-    """See ``ReportFormat``. One statement for a vulnerability, with every package of every image that it is in."""
+    """See ``ReportFormat``. One statement for each vulnerability, with every affected package of every image."""
 
     id = "openvex"
     title = "OpenVEX 0.2.0"
     purpose = (
         "VEX statements: `affected` with what to do, `under_investigation`; never `not_affected`, "
-        "which a person has to state"
+        "which only a person can state"
     )
     media_type = "application/openvex+json"
     extension = "openvex.json"

@@ -1,7 +1,7 @@
 """SARIF 2.1.0 (OASIS), for code hosts that show findings beside the code.
 
-https://docs.oasis-open.org/sarif/sarif/v2.1.0/. What was not known is a notification of the run, and makes its
-``executionSuccessful`` false (``base.gaps``): a run without results and without that word would be read as "clean".
+https://docs.oasis-open.org/sarif/sarif/v2.1.0/. A gap is a notification of the run and sets ``executionSuccessful`` to
+false (``base.gaps``). Otherwise a run without results would be read as "clean".
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from scanner.model.untrusted import clean_text
 from scanner.reports import _audit
 from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject, gaps
 
-_LINK = re.compile(r"https?://[!-~]{1,390}")  # an advisory's address becomes a link: no other scheme
+_LINK = re.compile(r"https?://[!-~]{1,390}")  # an advisory's URL becomes a link, so only these schemes are allowed
 _LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.UNKNOWN: "error", Severity.MEDIUM: "warning"}
-# What code hosts sort by where there is no CVSS score ("security-severity").
+# Code hosts sort by this score ("security-severity") if there is no CVSS score.
 _SCORES = {
     Severity.CRITICAL: "9.5",
     Severity.HIGH: "8.0",
@@ -55,7 +55,7 @@ class SarifReport(ReportFormat):
         return _document(
             report.dockwarden,
             report.finished_at,
-            [(gap.fails, f"{gap.subject}: not known: {gap.message}", "") for gap in unknown],
+            [(gap.fails, f"{gap.subject}: unknown: {gap.message}", "") for gap in unknown],
             rules=list(rules.values()),
             results=[{**result, "ruleIndex": order[result["ruleId"]]} for result in results],
             properties={"image": _text(report.reference), "digest": str(report.digest)},
@@ -82,7 +82,7 @@ def _document(
     results: Sequence[Mapping[str, Any]],
     properties: Mapping[str, str],
 ) -> str:
-    """A log of one run. Each notification: whether it makes the run a failure, its text, its id (may be empty)."""
+    """Build a log of one run. Each notification: whether it makes the run a failure, its text, its id (may be empty)."""
     run = {
         "tool": {"driver": {"name": "Dockwarden", "version": version or "0", "rules": rules}},
         "invocations": [
@@ -172,7 +172,7 @@ def _result(
     logical: Mapping[str, str] | None,
     key: str,
 ) -> dict[str, Any]:
-    """A place that a code host can show: the file within the image, or the image by its name."""
+    """A location that a code host can show: the file in the image, or the image's name."""
     where = path or report.repository or report.reference
     location: dict[str, Any] = {
         "physicalLocation": {
@@ -199,7 +199,7 @@ def _result(
 
 
 def _accepted(decision: Decision | None) -> dict[str, str]:
-    """What an exemption covers, by subject, with its words."""
+    """Map each exempted subject to the exemption's reason."""
     reasons = decision.reasons if decision else ()
     return {reason.subject: reason.message for reason in reasons if reason.kind is ReasonKind.EXEMPTED}
 

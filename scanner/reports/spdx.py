@@ -1,8 +1,7 @@
-"""An SPDX 2.3 SBOM (ISO/IEC 5962 as it was carried on), as JSON.
+"""An SPDX 2.3 SBOM (the successor of ISO/IEC 5962), as JSON.
 
-https://spdx.github.io/spdx-spec/v2.3/. One package for each image, which contains a package for each component; what
-nobody asserted is ``NOASSERTION``. SPDX 2.3 has no place for "there may be more", so each reason stands as an
-annotation of the image.
+https://spdx.github.io/spdx-spec/v2.3/. Each image is a package that contains a package for each component. Unknown
+values are ``NOASSERTION``. SPDX 2.3 cannot mark an inventory as incomplete, so each gap is an annotation of the image.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class SpdxReport(ReportFormat):
 class _Document:
     def __init__(self, report: ScanReport) -> None:
         self._report = report
-        self._licences: dict[str, str] = {}  # texts that are no SPDX identifier, by the reference that stands for them
+        self._licences: dict[str, str] = {}  # licence texts without an SPDX identifier, by their ``LicenseRef``
         self._packages: list[dict[str, Any]] = []
         self._relationships: list[dict[str, str]] = []
 
@@ -88,7 +87,7 @@ class _Document:
                         "annotationDate": _moment(self._report.finished_at),
                         "annotationType": "OTHER",
                         "annotator": "Tool: dockwarden",
-                        "comment": f"not known: {_text(gap)}",
+                        "comment": f"unknown: {_text(gap)}",
                     }
                     for gap in list(dict.fromkeys(missing(item)))[:100]
                 ],
@@ -122,7 +121,7 @@ class _Document:
         }
 
     def _licence(self, texts: Sequence[str]) -> str:
-        """An expression (annex D) of everything that is declared: all of it holds."""
+        """Join all declared licences with AND (annex D)."""
         names = []
         for text in dict.fromkeys(map(_text, texts)):
             if text in LICENCES:

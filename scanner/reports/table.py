@@ -1,4 +1,4 @@
-"""What a person reads in a terminal: the verdict, why, what to do, and then what was found."""
+"""The report for a terminal: verdict, reasons, what to do, findings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ALL = 1_000_000
 
 
 class TableReport(ReportFormat):
-    """See ``ReportFormat``. Colour only where asked; every colour stands beside a word."""
+    """See ``ReportFormat``. Colour is optional, and a word always says the same as the colour."""
 
     id = "table"
     title = "Table"
@@ -81,9 +81,9 @@ class _Page:
             yield from self._checks(self._report.posture)
 
     def _hints(self, fragment: str) -> Iterator[str]:
-        """A corrected Dockerfile fragment, not wrapped: it is there to be pasted."""
+        """A corrected Dockerfile fragment. Lines are not wrapped, so that it can be pasted."""
         yield ""
-        yield "Dockerfile" if fragment else "No check asks for a change of the Dockerfile."
+        yield "Dockerfile" if fragment else "No check suggests a change to the Dockerfile."
         yield from (clean_text(line, 4000) for line in fragment.splitlines())
 
     def _wrap(self, text: str, first: str, rest: str) -> list[str]:
@@ -103,7 +103,7 @@ class _Page:
         groups, most = grouped(decision.reasons), self._most[0]
         if all(group[0].kind is ReasonKind.SATISFIED for group in groups):
             yield ""
-            yield "Nothing in the policy speaks against it."
+            yield "No rule of the policy is violated."
             for group in groups:
                 yield from self._reason(group)
             return
@@ -148,7 +148,7 @@ class _Page:
         yield from self._signatures(image.verifications)
         for sbom in image.attached:
             unseen = len(agreement.unseen(sbom, image.engines))
-            told = sbom.problem or f"{len(sbom.components)} components, {unseen} of them not found by us"
+            told = sbom.problem or f"{len(sbom.components)} components, {unseen} of them not found in the image"
             for answer in sbom.answers:
                 gap = f"; {answer.incomplete[0].detail}" if answer.incomplete else ""
                 told += f"; {len(answer.vulnerabilities)} vulnerabilities in them, says {answer.engine}{gap}"
@@ -157,10 +157,10 @@ class _Page:
         yield from self._checks(image.checks, image.base)
 
     def _signatures(self, answers: Sequence[Verification]) -> Iterator[str]:
-        """Who signed it, scheme by scheme. Where nobody is trusted nobody was asked, and one line says so."""
+        """Signatures by scheme. Without a trust root nothing is verified, and one line says so."""
         asked = [v for v in answers if v.reason not in ("no_trust_root", "no_registry")]
         if answers and not asked:
-            yield f"  signatures: not asked for ({clean_text(answers[0].detail, 200)})"
+            yield f"  signatures: not verified ({clean_text(answers[0].detail, 200)})"
         for v in asked:
             what = f"attested {v.predicate_type} " if v.predicate_type else ""
             who = ", ".join(signer.describe() for signer in v.signers)
@@ -168,25 +168,25 @@ class _Page:
             yield from self._wrap(told, f"  {v.scheme}: {_ANSWERS[v.status]}: ", "    ")
 
     def _base(self, image: ImageReport) -> Iterator[str]:
-        """What it was built on, and whose the vulnerabilities are.
-
-        Without a server's store only the image's own word is known.
+        """The base image and how many vulnerabilities come from it. Without a server, only a base that the image
+        declares is known.
         """
         base = image.base
         if base is None:
-            yield "  base: not known (the image declares none; a server knows a base that it has scanned by its layers)"
+            yield "  base: unknown (the image declares none; a server detects bases that it has scanned)"
             return
         yield from self._wrap(f"base: {describe(base, len(image.image.layers))}", "  ", "    ")
         if base.note:
             yield from self._wrap(base.note, "    ? ", "      ")
         if base.outdated and base.newest:
-            yield f"    outdated: its tag names {base.newest.short} now"
+            yield f"    outdated: its tag now points to {base.newest.short}"
         found = count(
             vulnerability_origin(f.vulnerability, image.image, base) for f in agreement.findings(image.engines)
         )
         if base.layers is not None and any(found.values()):
-            unknown = f", {found[Origin.UNKNOWN]} not known" if found[Origin.UNKNOWN] else ""
-            yield f"    vulnerabilities: {found[Origin.BASE]} of the base, {found[Origin.OWN]} yours{unknown}"
+            unknown = f", {found[Origin.UNKNOWN]} unknown" if found[Origin.UNKNOWN] else ""
+            counts = f"{found[Origin.BASE]} from the base, {found[Origin.OWN]} added by the image"
+            yield f"    vulnerabilities: {counts}{unknown}"
 
     def _engine(self, engine: EngineReport) -> Iterator[str]:
         system = engine.coverage.system or "no operating system recognised"
@@ -201,9 +201,9 @@ class _Page:
             yield from self._wrap(f"unknown: {item.detail or item.reason}", "    ? ", "      ")
 
     def _disputes(self, items: Sequence[agreement.Finding]) -> Iterator[str]:
-        """Where two engines do not say the same."""
+        """Findings on which the engines disagree."""
         if items:
-            yield f"  the engines differ on {len(items)}"
+            yield f"  the engines disagree on {len(items)}"
         for item in sorted(items, key=lambda f: -f.vulnerability.severity.rank)[: self._most[1]]:
             head = f"    {clean_text(item.vulnerability.id, 60)} in {clean_text(item.vulnerability.package, 60)}: "
             yield from self._wrap(item.dispute, head, "      ")
@@ -227,7 +227,7 @@ class _Page:
         width = max(len(name) for (name, _), _ in ranked[: self._most[1]])
         for (name, version), found in ranked[: self._most[1]]:
             top = max(found, key=lambda v: v.severity.rank)
-            # One version for the package. Where not every finding has a fix, the column says how many it fixes.
+            # One version for each package. If not every finding has a fix, the column says how many it fixes.
             fixable_ones = [v for v in found if v.fixable]
             to = versions.highest(versions.upgrade(version, v.fixed_versions) for v in fixable_ones)
             part = f" (fixes {len(fixable_ones)} of {len(found)})" if len(fixable_ones) < len(found) else ""
@@ -256,7 +256,7 @@ class _Page:
             )
 
     def _failed(self, result: CheckResult, base: BaseImage | None) -> Iterator[str]:
-        """What was found, with the layer and instruction that made it: once for all that one layer made."""
+        """The evidence of a check, grouped by the layer and instruction that created it."""
         assert isinstance(result.outcome, Failed)
         found = result.outcome.evidence[: self._most[2]]
         for number, evidence in enumerate(found):
@@ -281,7 +281,7 @@ def _made_by(evidence: Evidence) -> tuple[object, ...]:
 
 
 def _without_fix(found: Sequence[Vulnerability]) -> str:
-    """What the distribution says of vulnerabilities that have no fix."""
+    """The distribution's statements about vulnerabilities without a fix."""
     words = dict.fromkeys(v.status.replace("_", " ") for v in found if v.status not in ("affected", "unknown"))
     return clean_text(", ".join(words), 60) or "no fix"
 

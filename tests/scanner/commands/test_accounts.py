@@ -100,7 +100,7 @@ def test_the_log_is_verified_and_exported(run: Callable[..., Result], settings: 
     assert told.exit_code == 0
     database = Database.of(settings)
     audit_anchors.note(settings, database)
-    assert "1 of them noted elsewhere" in run("audit-log", "verify").stderr
+    assert "1 of them anchored outside the database" in run("audit-log", "verify").stderr
     assert len(run("audit-log", "export").stdout.splitlines()) == 3
     run("audit-log", "export", "--action", "project.create", "-o", tmp_path / "log.jsonl")
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
@@ -133,13 +133,13 @@ def test_the_secret_key_is_changed_in_three_steps(run: Callable[..., Result], se
     token = run("token", "create", "ci").stdout.strip()
     run("webhook", "create", "--registry", "registry.example.com")
     before = secret_key(settings)
-    assert "0 secrets are not under the key; there is no former key" in run("secrets", "status").stderr
+    assert "0 secrets do not use the current key; there is no previous key" in run("secrets", "status").stderr
     assert run("secrets", "new-key").exit_code == 0
     assert "not finished" in str(run("secrets", "new-key").exception)
     assert secret_key(settings).previous == before != secret_key(settings)
     assert (settings.home / "secret_key_previous").stat().st_mode & 0o777 == 0o600
-    assert "1 secrets are not under the key; there is a former key" in run("secrets", "status").stderr
-    assert "1 secrets are still under the former key" in run("secrets", "forget").stderr
+    assert "1 secrets do not use the current key; there is a previous key" in run("secrets", "status").stderr
+    assert "1 secrets are still encrypted with the previous key" in run("secrets", "forget").stderr
     assert "1 secrets were moved" in run("secrets", "rotate").stderr
     assert "0 secrets were moved" in run("secrets", "rotate").stderr
     with Database.of(settings).read() as session:
@@ -203,7 +203,7 @@ def test_a_registrys_mistakes_say_what_to_do(run: Callable[..., Result], argumen
 
 
 def test_the_audit_log_is_read_as_sentences(run: Callable[..., Result]) -> None:
-    assert "nothing was done yet" in run("audit-log", "list").stderr
+    assert "the audit log is empty" in run("audit-log", "list").stderr
     run("project", "create", "shop")
     run("user", "add", "ada", "--role", "developer", "--project", "shop", DOCKWARDEN_PASSWORD=PASSWORD)
     newest, oldest = run("audit-log", "list").stdout.splitlines()

@@ -118,7 +118,7 @@ def test_an_unexpected_exception(settings: Settings, place: str) -> None:
     )
     assert done.returncode == 3
     assert ("Traceback" in done.stderr) is (place != "nowhere")
-    assert "dockwarden: an error of Dockwarden's own: KeyError" in done.stderr
+    assert "dockwarden: internal error: KeyError" in done.stderr
     assert "--debug" in done.stderr
 
 

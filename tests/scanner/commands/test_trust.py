@@ -91,7 +91,7 @@ def test_what_is_no_trust_root_is_refused(run: Callable[..., Result], arguments:
 
 
 def test_the_report_of_a_new_installation(run: Callable[..., Result]) -> None:
-    assert "nothing was scanned yet" in run("report").output
+    assert "no image was scanned yet" in run("report").output
     assert json.loads(run("report", "--format", "json").output) == []
     assert "forgot 0" in run("forget", "a.example/app").output
 

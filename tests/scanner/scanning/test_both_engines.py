@@ -80,7 +80,7 @@ def test_where_they_differ_both_are_shown(clair: Clair, both: Settings, sample_l
     shown = catalog.reports()["table"].render(ReportSubject(report, decision, width=200))
     for dispute in disputes.values():
         assert dispute in shown
-    assert "the engines differ on 3" in shown
+    assert "the engines disagree on 3" in shown
 
 
 class Away(ClairEngine):

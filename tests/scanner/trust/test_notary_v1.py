@@ -114,7 +114,7 @@ FAULTS: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
     "too long": ({"timestamp.json": {"pad": 1 << 20}}, ["too_large"]),
     "no content": ({"root.json": {"status": 204}}, ["unavailable"]),
     "asks for a password": ({"*": {"status": 401}}, ["unavailable"]),
-    "nothing there": ({"root.json": {"status": 404}}, ["no_trust_data"]),
+    "none found": ({"root.json": {"status": 404}}, ["no_trust_data"]),
     "no timestamp": ({"timestamp.json": {"status": 404}}, ["no_trust_data"]),
     "drips a header a moment": ({"timestamp.json": {"drip": True}}, ["unavailable"]),
     "in pieces": ({"*": {"chunked": True}}, [""]),

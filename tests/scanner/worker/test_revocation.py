@@ -179,7 +179,7 @@ def test_on_the_command_line(settings: Settings, tmp_path: Path) -> None:
 
     nothing = dockwarden(settings, "advisories", "rematch")
     assert nothing.returncode == 2
-    assert "nothing was recorded here yet" in nothing.stderr
+    assert "there is no database here yet" in nothing.stderr
     database = Database(settings.database)
     database.upgrade()
     publish(settings, tmp_path / "one", age=1)
