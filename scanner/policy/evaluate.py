@@ -343,7 +343,9 @@ def _unanswered(selector: VulnerabilitySelector, items: Iterable[Vulnerability])
 def _violation(
     rule: Rule, found: agreement.Finding, image: ImageReport, context: Context, sbom: AttachedSbom | None = None
 ) -> Candidate:
-    """The reason for a finding. ``sbom``: the attached SBOM that lists the package, if no engine found it in the image."""
+    """The reason for a finding. ``sbom``: the attached SBOM that lists the package, if no engine found it in the
+    image.
+    """
     item = found.vulnerability
     ends = _grace_ends(rule, found, context)
     waiting = ends is not None and ends > context.now
@@ -418,7 +420,9 @@ def _selected(
 
 
 def _posture(report: ScanReport, policy: Policy, context: Context) -> Iterator[CheckResult]:
-    """Return the registry's posture: the newer one of evidence and store. A posture that is too old counts as unknown."""
+    """Return the registry's posture: the newer one of evidence and store. A posture that is too old counts as
+    unknown.
+    """
     found, at = report.posture, report.posture_at
     if context.posture is not None and (at is None or context.posture.checked_at > at):
         found, at = context.posture.results, context.posture.checked_at

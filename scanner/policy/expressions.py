@@ -67,7 +67,9 @@ def names(expression: str, variable: str) -> bool:
 def holds(
     expression: str, image: Mapping[str, Any], counts: Mapping[str, int], workload: Mapping[str, Any] | None = None
 ) -> bool:
-    """Evaluate the expression. Raises ExpressionError for an error, an exceeded budget, or a value that is not a bool."""
+    """Evaluate the expression. Raises ExpressionError for an error, an exceeded budget, or a value that is not a
+    bool.
+    """
     data = {"image": dict(image), "counts": dict(counts), "workload": dict(workload or {})}
     try:
         value = _compiled(expression).eval(data=data).plain_value()

@@ -37,7 +37,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class _Sorted:
-    """Verifications by their use for a rule: valid ones, and the reasons why others are unknown, outdated or refused."""
+    """Verifications by their use for a rule: valid ones, and the reasons why others are unknown, outdated or
+    refused.
+    """
 
     good: list[Verification]
     unclear: list[str]

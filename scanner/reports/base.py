@@ -72,7 +72,9 @@ def _not_known(report: ScanReport) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Refused:
-    """A scan that ended without evidence. ``reason`` is the error's slug; ``message`` and ``hint`` are shown to users."""
+    """A scan that ended without evidence. ``reason`` is the error's slug; ``message`` and ``hint`` are shown to
+    users.
+    """
 
     target: str
     reason: str
@@ -109,7 +111,9 @@ class ReportFormat(ABC):
 
     @abstractmethod
     def render(self, subject: ReportSubject) -> str:
-        """Render the report. Never raises for any content of an image. Control characters from images are made visible."""
+        """Render the report. Never raises for any content of an image. Control characters from images are made
+        visible.
+        """
 
     def render_refused(self, refused: Refused) -> str:
         """Render why nothing could be examined. Empty if the format cannot express it."""

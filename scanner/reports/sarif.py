@@ -82,7 +82,9 @@ def _document(
     results: Sequence[Mapping[str, Any]],
     properties: Mapping[str, str],
 ) -> str:
-    """Build a log of one run. Each notification: whether it makes the run a failure, its text, its id (may be empty)."""
+    """Build a log of one run. Each notification: whether it makes the run a failure, its text, its id (may be
+    empty).
+    """
     run = {
         "tool": {"driver": {"name": "Dockwarden", "version": version or "0", "rules": rules}},
         "invocations": [

@@ -36,7 +36,7 @@ def test_people_projects_and_tokens(run: Callable[..., Result], settings: Settin
     assert "there are no users yet" in run("user", "list").stderr
     assert run("project", "create", "shop", "--pattern", "registry.example.com/shop/**").exit_code == 0
     made = run("user", "add", "ada", "--role", "developer", "--project", "shop", DOCKWARDEN_PASSWORD=PASSWORD)
-    assert "user 'ada' may sign in as developer, and sees shop" in made.stderr
+    assert "user 'ada' can sign in as developer and sees shop" in made.stderr
     assert PASSWORD not in made.output
     hinted = run("user", "add", "bob", DOCKWARDEN_PASSWORD=PASSWORD)
     assert "dockwarden project member PROJECT bob" in hinted.stderr
@@ -96,7 +96,7 @@ def test_the_log_is_verified_and_exported(run: Callable[..., Result], settings: 
     for name in ("a", "b", "c"):
         run("project", "create", name)
     told = run("audit-log", "verify")
-    assert "the chain holds: 3 entries, none of them noted elsewhere yet" in told.stderr
+    assert "the chain is intact: 3 entries, none of them anchored outside the database yet" in told.stderr
     assert told.exit_code == 0
     database = Database.of(settings)
     audit_anchors.note(settings, database)
@@ -140,8 +140,8 @@ def test_the_secret_key_is_changed_in_three_steps(run: Callable[..., Result], se
     assert (settings.home / "secret_key_previous").stat().st_mode & 0o777 == 0o600
     assert "1 secrets do not use the current key; there is a previous key" in run("secrets", "status").stderr
     assert "1 secrets are still encrypted with the previous key" in run("secrets", "forget").stderr
-    assert "1 secrets were moved" in run("secrets", "rotate").stderr
-    assert "0 secrets were moved" in run("secrets", "rotate").stderr
+    assert "1 secrets were encrypted again" in run("secrets", "rotate").stderr
+    assert "0 secrets were encrypted again" in run("secrets", "rotate").stderr
     with Database.of(settings).read() as session:
         assert accounts.find_token(session, token, secret_key(settings)) is not None
     assert run("secrets", "forget").exit_code == 0

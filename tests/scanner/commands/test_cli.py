@@ -78,11 +78,15 @@ def bad_inputs(tmp: Path, layouts: Path) -> dict[str, tuple[list[str], int, str]
         ),
         "platform": (["scan", f"oci:{layouts / 'shop/good'}", "--platform", "nonsense"], 2, "not a platform"),
         "no command": (["scam"], 2, "No such command"),
-        "gate without a server": (["gate", "a/b:1", "--server", "http://127.0.0.1:9", "--wait", "1"], 3, "cannot ask"),
+        "gate without a server": (
+            ["gate", "a/b:1", "--server", "http://127.0.0.1:9", "--wait", "1"],
+            3,
+            "cannot reach",
+        ),
         "token over plain http": (
             ["gate", "a/b:1", "--server", "http://gate.example.com", "--token", "dw_x"],
             2,
-            "refusing to send a token",
+            "a token is not sent",
         ),
     }
 

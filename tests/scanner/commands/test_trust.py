@@ -17,10 +17,10 @@ from tests.servers import free_port
 from tests.test_end_to_end import dockwarden
 
 MISTAKES = {
-    "nothing to verify": (["verify"], "verify what?"),
+    "nothing to verify": (["verify"], "nothing to verify"),
     "no such scheme": (["verify", "a.example/b:1", "--scheme", "pgp"], "there is no signature scheme 'pgp'"),
     "no time": (["verify", "a.example/b:1", "--at", "yesterday"], "not an RFC 3339 time"),
-    "no time zone": (["verify", "a.example/b:1", "--at", "2026-11-23T07:00:00"], "it has no time zone"),
+    "no time zone": (["verify", "a.example/b:1", "--at", "2026-11-23T07:00:00"], "the time zone is missing"),
 }
 
 
@@ -51,7 +51,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
 
 
 def test_trust_roots_are_added_listed_and_removed(run: Callable[..., Result]) -> None:
-    assert "no trust root yet" in run("root", "list").output
+    assert "there are no trust roots yet" in run("root", "list").output
     added = run(
         "root",
         "add",
@@ -93,13 +93,13 @@ def test_what_is_no_trust_root_is_refused(run: Callable[..., Result], arguments:
 def test_the_report_of_a_new_installation(run: Callable[..., Result]) -> None:
     assert "no image was scanned yet" in run("report").output
     assert json.loads(run("report", "--format", "json").output) == []
-    assert "forgot 0" in run("forget", "a.example/app").output
+    assert "0 stored versions deleted" in run("forget", "a.example/app").output
 
 
 def test_a_registry_that_is_not_there_is_asked_once(run: Callable[..., Result]) -> None:
     shown = run("inspect", f"127.0.0.1:{free_port()}/app:1")
     assert shown.return_value == 3
-    assert shown.output.count("? cannot tell: unavailable") == len(catalog.schemes())
+    assert shown.output.count("? unknown: unavailable") == len(catalog.schemes())
 
 
 def test_the_schemes_and_their_page_agree(run: Callable[..., Result]) -> None:

@@ -65,7 +65,7 @@ def test_an_sbom_tells_what_nobody_recognised(gap: Incomplete) -> None:
     decision = decide(found)
     assert decision.verdict is Verdict.ALLOW
     assert {reason.kind for reason in decision.reasons} == {ReasonKind.SATISFIED}
-    assert all(f"answered by the cyclonedx SBOM {Digest.of(b'SBOM')}" in reason.message for reason in decision.reasons)
+    assert all(f"filled by the cyclonedx SBOM {Digest.of(b'SBOM')}" in reason.message for reason in decision.reasons)
     assert decision.valid_until == NOW + timedelta(hours=168, seconds=1), "it ages with the advisories that were asked"
     assert decide(found, SILENT).undecided, "never unless a policy says so"
 

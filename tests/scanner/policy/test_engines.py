@@ -112,5 +112,5 @@ def test_an_engine_that_there_is_not_is_refused_where_it_stands(choice: str, hin
 
 
 def test_engines_alone_selects_nothing() -> None:
-    with pytest.raises(PolicyError, match="selects nothing"):
+    with pytest.raises(PolicyError, match="needs at least one of severity"):
         decide([], "all", selector="")

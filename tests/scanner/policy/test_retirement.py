@@ -57,7 +57,7 @@ def test_signed_by_notary_alone() -> None:
 def test_signed_by_both_is_ready_to_leave() -> None:
     found = of(NOTARY, COSIGN, policies=(policy("[notary-v1, cosign]"),))
     assert (found.on_notary, found.failing) == ((), ())
-    assert "take notary-v1 out of the policies" in found.todo[-1]
+    assert "remove notary-v1 from the policies" in found.todo[-1]
 
 
 def test_a_rule_that_asks_for_notary_fails_even_where_cosign_signed() -> None:
@@ -83,7 +83,7 @@ def test_what_is_not_signed_depends_on_nothing() -> None:
 def test_what_cannot_be_told_is_said() -> None:
     found = of(DOWN, NO_COSIGN)
     assert found.schemes[1].unknown == 1
-    assert found.todo == ("find out: notary.example does not answer",)
+    assert found.todo == ("resolve first: notary.example does not answer",)
 
 
 def test_those_that_depend_most_come_first() -> None:

@@ -43,7 +43,7 @@ def test_a_good_policy() -> None:
         (GOOD + "  - id: a\n    check: healthcheck\n    action: warn\n", 8, 5, "'a' is used twice"),
         (GOOD.replace("    check: root-user\n", "    when: 'image.size >'\n"), 6, 5, ""),
         (GOOD.replace("    check: root-user\n", "    when: 'image.size + 1'\n"), 6, 5, "not true or false"),
-        (GOOD.replace("    check: root-user\n", "    vulnerability: {}\n"), 6, 5, "selects nothing in particular"),
+        (GOOD.replace("    check: root-user\n", "    vulnerability: {}\n"), 6, 5, "needs at least one of severity"),
         (GOOD.replace("    check: root-user\n", ""), 5, 5, "needs exactly one of"),
         (
             GOOD.replace("    check: root-user\n", "    vulnerability: {fixable: true}\n    grace: 3 days\n"),
@@ -136,9 +136,9 @@ def with_parameters(text: str, selector: str = "check: setuid-files") -> str:
         (with_parameters("{budget: 1}"), 18, "no parameter 'budget' (they have allow, distribution)"),
         (with_parameters("{allow: 3}"), 18, "must be a string or a list of strings"),
         (with_parameters("{allow: [1]}"), 18, "must be a string or a list of strings"),
-        (with_parameters("{max_megabytes: big}", "check: image-size"), 18, "must be a number"),
-        (with_parameters("{max_megabytes: -1}", "check: image-size"), 18, "must be a number"),
-        (with_parameters("{max_megabytes: true}", "check: image-size"), 18, "must be a number"),
+        (with_parameters("{max_megabytes: big}", "check: image-size"), 18, "must be a non-negative number"),
+        (with_parameters("{max_megabytes: -1}", "check: image-size"), 18, "must be a non-negative number"),
+        (with_parameters("{max_megabytes: true}", "check: image-size"), 18, "must be a non-negative number"),
         (with_parameters("{allow: [x]}", "check: root-user"), 18, "no parameter 'allow'"),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_parameter_that_would_do_nothing_is_refused(text: str, column: int, me
 
 def test_parameters_go_with_checks_only() -> None:
     found = problems(with_parameters("{allow: [x]}", "when: 'image.size > 1'"))
-    assert "parameters go with check" in found[0][2]
+    assert "parameters need check" in found[0][2]
 
 
 @pytest.mark.parametrize("text", ["{allow: /usr/bin/su}", "{allow: [/usr/bin/su]}", "{allow: []}"])

@@ -62,7 +62,7 @@ def test_what_is_in_it() -> None:
 def test_what_is_not_known_makes_the_run_no_success(name: str) -> None:
     (invocation,) = run_of(SUBJECTS[name])["invocations"]
     assert invocation["executionSuccessful"] is False
-    assert all("not known" in n["message"]["text"] for n in invocation["toolExecutionNotifications"])
+    assert all("unknown" in n["message"]["text"] for n in invocation["toolExecutionNotifications"])
     assert run_of(simple())["invocations"][0]["executionSuccessful"] is True
 
 

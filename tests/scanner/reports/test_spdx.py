@@ -63,7 +63,7 @@ def test_what_is_in_it() -> None:
 def test_what_is_not_known_is_an_annotation_of_the_image() -> None:
     comments = [a["comment"] for a in render(hostile())["packages"][0]["annotations"]]
     assert len(comments) == 2
-    assert all(comment.startswith("not known: ") for comment in comments)
+    assert all(comment.startswith("unknown: ") for comment in comments)
     assert render(ordinary())["packages"][0]["annotations"] == []
 
 

@@ -29,8 +29,8 @@ def test_a_known_base() -> None:
     then = Digest.of(b"then")
     text = render(BaseImage("layers", "debian:12", then, 1, newest=Digest.of(b"now")))
     assert "base: debian:12 (1 of 1 layers, proven by its layers)" in text
-    assert f"outdated: its tag names {Digest.of(b'now').short} now" in text
-    assert "vulnerabilities: 1 of the base, 0 yours, 1 not known" in text
+    assert f"outdated: its tag now points to {Digest.of(b'now').short}" in text
+    assert "vulnerabilities: 1 from the base, 0 added by the image, 1 unknown" in text
     assert "/bin/su is setuid [base, layer 0]" in text
 
 
@@ -38,8 +38,8 @@ def test_one_that_is_only_declared() -> None:
     text = render(BaseImage("annotations", "debian:12", note="its layers are others"))
     assert "base: debian:12 (which layers are its is not known, so the annotations say)" in text
     assert "? its layers are others" in text
-    assert "of the base" not in text
+    assert "from the base" not in text
 
 
 def test_none_that_is_known() -> None:
-    assert "base: not known" in render(None)
+    assert "base: unknown" in render(None)
