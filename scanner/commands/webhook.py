@@ -165,7 +165,7 @@ def _print_secret(settings: Settings, hook: deliveries.HookView, secret: Secret)
         value = "Bearer <secret>" if header.lower() == "authorization" else "<secret>"
         tell(f"configure {hook.host} to POST to {base}/webhooks/{hook.format} with the header '{header}: {value}'")
     else:
-        tell(f"configure {hook.host} to POST to {base}/webhooks/{hook.format}, with the secret where docs/webhooks.md says")
-        tell(f"for the format {hook.format}; 'Registries' shows what to copy when a secret is made there")
+        tell(f"configure {hook.host} to POST to {base}/webhooks/{hook.format}")
+        tell(f"docs/webhooks.md says where the format {hook.format} takes the secret; so does the page 'Registries'")
     tell("the secret, which is not shown again:")
     click.echo(secret.reveal())
