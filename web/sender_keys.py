@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -49,7 +50,7 @@ class SenderKeys:
 
 
 def _ask(settings: Settings, address: str) -> bytes:
-    host = httpx.URL(address).host
+    host = urlsplit(address).hostname
     try:
         with http_client(settings, ca_file=settings.ca_file) as client:
             answer = client.ask("GET", address, limit=_LIMIT, seconds=_SECONDS)

@@ -20,6 +20,7 @@ from scanner.store.session import Database
 from tests.scanner.store import factories as make
 from tests.web.conftest import Api, Worker
 from web import create_app, logs
+from web.api.base import Model
 
 
 def test_a_body_without_an_announced_length_is_bounded_too(api: Api) -> None:
@@ -160,3 +161,16 @@ def test_a_member_that_is_named_as_a_secret_is_not_written(written: io.StringIO)
     first, second = (json.loads(line) for line in text.splitlines())
     assert (first["password"], first["token_id"]) == ("***", "t1")
     assert second["exception"][0]["exc_type"] == "ValueError"
+
+
+def test_no_two_schemas_of_the_api_share_a_name() -> None:
+    """OpenAPI keeps one schema a name: a second model of that name would be described as the first."""
+    models = dict(_models(Model))
+    names = [model.__name__ for model in models.values()]
+    assert sorted(names) == sorted(set(names))
+
+
+def _models(base: type[Model]) -> Iterator[tuple[str, type[Model]]]:
+    for model in base.__subclasses__():
+        yield f"{model.__module__}.{model.__qualname__}", model
+        yield from _models(model)

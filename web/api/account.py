@@ -48,7 +48,7 @@ class SessionPath(Model):
     session_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class EndedOut(Model):
+class OwnSessionsEndedOut(Model):
     ended: int = Field(description="How many web sessions ended.")
 
 
@@ -104,12 +104,12 @@ def end_session(path: SessionPath) -> Response:
     return Response(status=204)
 
 
-@api.post("/account/sign-out-everywhere", responses={"200": EndedOut, **problems(404)})
+@api.post("/account/sign-out-everywhere", responses={"200": OwnSessionsEndedOut, **problems(404)})
 @permission(SIGNED_IN)
 def sign_out_everywhere() -> Response:
     """Sign out everywhere, here too"""
     with services().database.session() as session:
-        return answer(EndedOut(ended=use_cases.end_own_sessions(session, principal())))
+        return answer(OwnSessionsEndedOut(ended=use_cases.end_own_sessions(session, principal())))
 
 
 @api.put("/account/password", responses={"204": None, **problems(404, 409)})

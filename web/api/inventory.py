@@ -53,7 +53,7 @@ class InventoryIn(Body):
     workloads: list[dict[str, Any]] | None = Field(None, max_length=use_cases.MOST_WORKLOADS)
 
 
-class SourceOut(Model):
+class WorkloadSourceOut(Model):
     id: UUID
     environment: str
     source: str
@@ -68,7 +68,7 @@ class SourceOut(Model):
 class ReportedOut(Model):
     """What the snapshot changed. ``scans``: of images that run and were never scanned, queued now."""
 
-    source: SourceOut
+    source: WorkloadSourceOut
     added: int
     changed: int
     removed: int
@@ -77,7 +77,7 @@ class ReportedOut(Model):
 
 
 class SourceList(Model):
-    items: list[SourceOut]
+    items: list[WorkloadSourceOut]
 
 
 class SourcePath(Model):
@@ -235,9 +235,9 @@ def get(path: WorkloadPath) -> Response:
     )
 
 
-def _source(view: inventory.SourceView) -> SourceOut:
-    names = SourceOut.model_fields.keys() - {"id"}
-    return SourceOut(id=UUID(view.id), **{name: getattr(view, name) for name in names})
+def _source(view: inventory.SourceView) -> WorkloadSourceOut:
+    names = WorkloadSourceOut.model_fields.keys() - {"id"}
+    return WorkloadSourceOut(id=UUID(view.id), **{name: getattr(view, name) for name in names})
 
 
 def _workload(row: inventory.WorkloadRow) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import orjson
 from flask import Response
 from pydantic import Field
 
+from scanner.errors import UsageError
 from scanner.services import vex as use_cases
 from scanner.store import vex
 from web.api.base import PREFIX, Body, DigestText, Model, Name, PageQuery, answer, blueprint, problems
@@ -79,7 +80,10 @@ def create(body: VexIn) -> Response:
     It is read whole or refused. Decisions are then made anew; a vulnerability that a statement answers denies
     nothing any more.
     """
-    data = orjson.dumps(body.document, option=orjson.OPT_SORT_KEYS)
+    try:
+        data = orjson.dumps(body.document, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:  # lone surrogates, numbers of more than 64 bits, too many levels
+        raise UsageError(f"document: cannot be stored as JSON: {error}", reason="bad_vex") from None
     with services().database.session() as session:
         found = use_cases.add(session, principal(), data, body.project)
     return answer(show(found), 201, {"Location": f"{PREFIX}/vex/{found.id}"})
