@@ -17,11 +17,12 @@ import re2
 # A line end, a space or a join of two texts as JSON, JSON in JSON, YAML, JavaScript, shells, Python and URLs write
 # them.
 GLUE = (
-    rb"(?:\n\s*(?:#|//|\*)|[\s\"'`,+|]|\\+(?:[nrt\"'/]|u00(?:0[9aAdD]|2[027])|x(?:0[9aAdD]|20)|0?1[25])|\\"
+    rb"(?:\n\s*(?:#|//|\*)|[\s\"'`,+|.>]|PHP_EOL|\\+(?:[nrt\"'/]|u00(?:0[9aAdD]|2[027])|x(?:0[9aAdD]|20)|0?1[25])|\\"
     rb"|%(?:25)*(?:0[9aAdD]|20|22)|&#(?:x[aAdD]|1[03]|32);|&quot;|<br ?/?>)"
 )
 # A character of base64, which JSON and URLs may escape.
 BASE64 = rb"(?:[A-Za-z0-9+/=]|\\+/|\\+u00(?:2[bBfF]|3[dD])|%(?:25)*(?:2[bBfF]|3[dD]))"
+DASH = rb"(?:-|%(?:25)*2[dD]|\\+u002[dD]|\\+x2[dD]|&#(?:x2[dD]|45);)"
 SPACE = rb"(?: |\+|%(?:25)*20|\\+u0020|\\+x20)"
 
 _WIDE_TEXT = re2.compile(rb"(?:[\t\r\n -~]\x00{1,3}){16,}")

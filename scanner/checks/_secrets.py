@@ -17,6 +17,7 @@ from typing import NamedTuple
 import re2
 
 from scanner.checks._encodings import BASE64 as _BASE64
+from scanner.checks._encodings import DASH as _DASH
 from scanner.checks._encodings import GLUE as _GLUE
 from scanner.checks._encodings import SPACE as _SPACE
 from scanner.checks._encodings import Reading, as_text, decoded, from_base64, in_base64, narrowed, wide
@@ -54,6 +55,7 @@ class Shape:
 _KEY_HEADERS = rb"(?:Proc-Type|DEK-Info|Comment|Version|Charset): ?[^\r\n\\]{0,100}"
 _ESCAPED_KEY = re2.compile(
     rb"-----BEGIN(?: [A-Z]{2,10})? PRIVATE KEY(?: BLOCK)?-----(?:G*H){0,4}G*B{36}".replace(b"H", _KEY_HEADERS)
+    .replace(b"-----", _DASH + b"{5}")
     .replace(b" ", _SPACE)
     .replace(b"G*", _GLUE + b"*")
     .replace(b"B{", _BASE64 + b"{")
@@ -70,6 +72,14 @@ SHAPES = (
             rb"[A-Za-z0-9+/=\s]{40}"
         ),
         _ESCAPED_KEY,
+    ),
+    Shape(  # RFC 7517: a key in JSON; only a private one has the member ``d``
+        "jwk-private-key",
+        "private key (JWK)",
+        (b"kty",),
+        re.compile(
+            rb"\{(?=[^{}]{0,4000}[\"']kty\\*[\"'])[^{}]{0,4000}?[\"']d\\*[\"']\s{0,8}:\s{0,8}\\*[\"'][A-Za-z0-9_-]{40,}\\*[\"']"
+        ),
     ),
     Shape(
         "aws-access-key",
@@ -169,7 +179,9 @@ _IN_BASE64 = (
 )
 _KEY_FORMS = tuple(in_base64(b"PRIVATE KEY-----"))
 # Base64 in base64: a key in a manifest that a manifest holds.
-_FORMS = tuple(form for literal in (*_IN_BASE64, *_KEY_FORMS) for form in in_base64(literal))
+# And UTF-16 in base64, which PowerShell writes.
+_OF_UTF16 = tuple("PRIVATE KEY-----".encode(name) for name in ("utf-16-le", "utf-16-be"))
+_FORMS = tuple(form for literal in (*_IN_BASE64, *_KEY_FORMS, *_OF_UTF16) for form in in_base64(literal))
 _MARKS = re2.compile(b"|".join(map(re.escape, _FORMS)))
 _IN_UTF16 = (
     b"PRIVATE KEY",
@@ -285,7 +297,7 @@ class TextSecret:
 class SecretScanner:
     """Looks into files as they pass through the layer reader (``scanner.registry.layers.ContentScanner``)."""
 
-    version = "secrets-3"
+    version = "secrets-4"
 
     def wants(self, path: str, size: int) -> bool:
         """Files of a size that a person or a tool writes; not documentation or other people's tests."""
@@ -430,6 +442,8 @@ def _documented(value: bytes) -> bool:
 def redact(value: bytes) -> str:
     """What may be shown: how it begins (the issuer's prefix, no more than a fifth of it) and how long it is."""
     label = re.match(rb"-----BEGIN[A-Z +]{0,40}-----", value)
+    if label is None and b"kty" in value:
+        return f"JWK… ({len(value)} characters)"
     head = label[0] if label else b"" if value.startswith(b"-----") else value[: min(4, len(value) // 5)]
     return f"{head.decode('ascii', 'replace')}… ({len(value)} characters)"
 

@@ -13,18 +13,25 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from scanner.errors import ScannerError, UsageError
 from scanner.model.untrusted import clean_text, load_untrusted_json
 
 _LABEL = re.compile(
-    r"BEGIN [A-Z0-9 ]{0,60}PRIVATE KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|minisign encrypted secret key", re.I
+    r"BEGIN [A-Z0-9 ]{0,60}PRIVATE\s{1,4}KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|minisign encrypted secret key", re.I
 )
 _BLOCK = re.compile(r"-----BEGIN ([^\n-]{1,60})-----(.*?)-----END \1-----", re.DOTALL)
 _BEGIN = re.compile(r"-----BEGIN ([^\n-]{0,60})")
 _RUN = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
+# What stands between the lines of base64 in source code, lists and indented texts.
+_JOINT = re.compile(r"""(?<=[A-Za-z0-9+/]{16})[\s"',\\]{1,40}(?:\+[\s"',\\]{1,40})?(?=[A-Za-z0-9+/=])""")
+_BYTES = re.compile(r"(?:(?:0x)?[0-9A-Fa-f]{2}[:\s,]{1,4}){31,}(?:0x)?[0-9A-Fa-f]{2}", re.I)
+_OPENSSH = b"openssh-key-v1\0"
+_ENCODINGS = 2  # base64 in base64
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2}){32,}")
 _JWK_SECRETS = frozenset({"d", "p", "q", "dp", "dq", "qi", "k", "priv"})  # RFC 7517, 7518 section 6, and RFC 9964
 _LIMIT, _DEPTH = 2 << 20, 64
@@ -88,22 +95,38 @@ def _loaded(text: str) -> Any:
         return None
 
 
-def _is_private_text(text: str) -> bool:
-    if _LABEL.search(text):
+def _is_private_text(text: str, depth: int = 0) -> bool:
+    plain = _unescaped(text)
+    if _LABEL.search(plain):
         return True
     # Base64 without its PEM frame, or in a frame with another label; in lines, or with the line ends written as \n.
-    plain = re.sub(r"\\[rn]", "\n", text)
     few = plain.count("-----BEGIN ") <= _MAX_BLOCKS
     bodies = [match[2] for match in _BLOCK.finditer(plain)] if few else []
     rest = _BLOCK.sub("\n-\n", plain) if few else plain
     candidates = {re.sub(r"\s", "", body) for body in bodies}
-    candidates |= set(_RUN.findall(rest)) | set(
-        _RUN.findall(re.sub(r"(?<=[A-Za-z0-9+/])\r?\n(?=[A-Za-z0-9+/=])", "", rest))
-    )
-    return any(map(_is_private_base64, candidates))
+    candidates |= {run for joined in (rest, _JOINT.sub("", rest), _join_lines(rest)) for run in _RUN.findall(joined)}
+    candidates |= {re.sub(r"0[xX]|[^0-9A-Fa-f]", "", match[0]) for match in _BYTES.finditer(rest)}
+    return any(_is_private_base64(candidate, depth) for candidate in candidates)
 
 
-def _is_private_base64(text: str) -> bool:
+def _join_lines(text: str) -> str:
+    return re.sub(r"(?<=[A-Za-z0-9+/])\r?\n(?=[A-Za-z0-9+/=])", "", text)
+
+
+def _unescaped(text: str) -> str:
+    """The text as a person would read it: without the escapes of URLs and JSON, without characters that are not seen,
+    with every kind of space as a space.
+    """
+    if "%" in text:
+        text = unquote(text, errors="replace")
+    text = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda match: chr(int(match[1], 16)), text)
+    text = re.sub(r"\\[rn]", "\n", text)
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return text
+
+
+def _is_private_base64(text: str, depth: int = 0) -> bool:
     decoded = []
     try:
         decoded.append(
@@ -115,7 +138,13 @@ def _is_private_base64(text: str) -> bool:
             decoded.append(bytes.fromhex(text))
     except (binascii.Error, ValueError):
         pass
-    return any(is_private_der(data) or bool(_LABEL.search(data[:200].decode("latin-1"))) for data in decoded)
+    return any(_is_private_bytes(data, depth) for data in decoded)
+
+
+def _is_private_bytes(data: bytes, depth: int) -> bool:
+    if data.startswith(_OPENSSH) or is_private_der(data) or _LABEL.search(data[:200].decode("latin-1")):
+        return True
+    return depth < _ENCODINGS and data.isascii() and _is_private_text(data.decode(), depth + 1)
 
 
 def is_private_der(data: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -162,3 +163,38 @@ def test_beginnings_without_an_end_do_not_take_long() -> None:
         assert not holds_private_key(text)
         with pytest.raises(ValueError, match="PEM certificates"):
             pem_blocks(text, CERTIFICATE_LABELS, "PEM certificates")
+
+
+def _lines(text: str) -> list[str]:
+    return text.splitlines()[1:-1]
+
+
+PASTED: dict[str, Callable[[str], str]] = {
+    "a URL's escapes": lambda text: text.replace(" ", "%20").replace("\n", "%0A"),
+    "JSON's escapes": lambda text: text.replace(" ", "\\u0020").replace("\n", "\\n"),
+    "a space that does not break": lambda text: text.replace(" ", "\u00a0"),
+    "a character that is not seen": lambda text: text.replace("PRIVATE", "PRI\u200bVATE"),
+    "base64 in base64": lambda text: base64.b64encode(base64.b64encode(text.encode())).decode(),
+    "the lines in a list": lambda text: ", ".join(f'"{line}"' for line in _lines(text)),
+    "the lines joined with +": lambda text: " +\n".join(f"'{line}'" for line in _lines(text)),
+    "indented lines": lambda text: "\n".join(f"    {line}" for line in _lines(text)),
+    "the lines alone": lambda text: "\n".join(_lines(text)),
+    "a frame of something else": lambda text: re.sub("[A-Z]* ?PRIVATE KEY", "CERTIFICATE", text),
+    "bytes in hex": lambda text: ":".join(f"{byte:02x}" for byte in base64.b64decode("".join(_lines(text)))),
+    "an array of bytes": lambda text: ", ".join(f"0x{byte:02x}" for byte in base64.b64decode("".join(_lines(text)))),
+}
+
+
+@pytest.mark.parametrize("form", PASTED)
+@pytest.mark.parametrize("kind", [PrivateFormat.PKCS8, PrivateFormat.OpenSSH])
+def test_a_private_key_in_another_dress(form: str, kind: PrivateFormat) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pasted = PASTED[form](key.private_bytes(Encoding.PEM, kind, NoEncryption()).decode())
+    with pytest.raises(UsageError, match=r"keys\.release: not a PEM public key") as raised:
+        refuse_private_key({"keys": {"release": pasted}}, "trust root")
+    assert pasted[40:80] not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["\\" * 500_000, "%41" * 100_000, "00:" * 100_000, ("A" * 17 + ' "') * 20_000])
+def test_hostile_texts_hold_no_key_and_take_no_quadratic_time(text: str) -> None:
+    assert not holds_private_key(text)

@@ -427,3 +427,29 @@ def test_what_was_taken_out_is_not_taken_out_again(text: str) -> None:
     assert once != text
     assert without_secrets(once) == once
     assert once.count("characters)") == once.count("…(")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        base64.b64encode(PEM.encode("utf-16")).decode(),
+        base64.b64encode(PEM.encode("utf-16-be")).decode(),
+        PEM.replace("-", "\\u002d").replace("\n", "\\n"),
+        PEM.replace("-", "%2D").replace(" ", "%20").replace("\n", "%0A"),
+        "<?php $key = " + ' . "\\n" .\n'.join(f"'{line}'" for line in PEM.splitlines()) + ";",
+        "<?php $key = " + " . PHP_EOL . ".join(f"'{line}'" for line in PEM.splitlines()) + ";",
+        "\n".join(f"> {line}" for line in PEM.splitlines()),
+    ],
+)
+def test_a_key_that_is_encoded_twice_or_put_together(text: str) -> None:
+    assert [match.rule for match in SecretScanner().search("srv/app/data", text.encode())] == ["private-key"]
+
+
+def test_a_private_key_in_json() -> None:
+    public = {"kty": "EC", "crv": "P-256", "x": "f" * 43, "y": "g" * 43}
+    private = json.dumps({"keys": [public, public | {"d": "h1" * 22}]})
+    for text in (private, json.dumps(private)):
+        (found,) = SecretScanner().search("srv/app/data", text.encode())
+        assert found.rule == "jwk-private-key"
+        assert "h1h1" not in found.redacted
+    assert SecretScanner().search("srv/app/data", json.dumps({"keys": [public]}).encode()) == []
