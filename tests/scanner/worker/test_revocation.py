@@ -153,9 +153,9 @@ def test_a_requeue_that_was_cut_off_asks_for_nothing_twice(
     with database.read() as session:
         second = sorted(session.execute(sa.select(listing.c.id)).scalars())[1]
     made = revoke(database, Revoked("trivy", evidence(database, "app0").images[0].engines[0].version))
-    own = maintenance.Upkeep(settings, database)
+    can = maintenance.plan(maintenance.Upkeep(settings, database))
     with database.session() as session:
-        job = jobs.claim(session, "w", maintenance.plan(own), 60)
+        job = jobs.claim(session, "w", can, 60)
         assert job is not None
         jobs.keep(session, job, {"revocation": made.id, "after": second, "queued": 2})
     with database.session() as session:

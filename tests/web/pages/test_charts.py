@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from web.pages.charts import Part, bar
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first example pays for the imports
 @given(st.lists(st.integers(0, 10**6), max_size=12))
 def test_parts_fill_the_bar_in_order(values: list[int]) -> None:
     segments = bar([Part("allow", str(n), value) for n, value in enumerate(values)])
