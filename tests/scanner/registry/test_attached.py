@@ -137,7 +137,7 @@ def test_an_sbom_never_stands_in_for_our_own_look(
     decision = pipeline.decide(report, default_policy(catalog.known()))
     assert decision.undecided
     shown = catalog.reports()["table"].render(ReportSubject(report, decision, width=200))
-    assert "3 components, 3 of them not found by us" in shown
+    assert "3 components, 3 of them not found in the image" in shown
 
 
 def test_our_own_sboms_are_read_back() -> None:
