@@ -14,7 +14,7 @@ from xml.etree import ElementTree as xml
 
 from scanner.model.decision import Reason, ReasonKind, Verdict
 from scanner.model.finding import Evidence, Failed, Incomplete, Severity
-from scanner.model.untrusted import clean_text
+from scanner.model.untrusted import clean_text, spreadsheet_text
 from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
 from scanner.reports.base import AuditSubject
 
@@ -246,8 +246,7 @@ def rows(subject: AuditSubject) -> str:
 
 
 def _cell(text: str) -> str:
-    cleaned = clean_text(text, 2000)
-    return f"'{cleaned}" if cleaned[:1] in ("=", "+", "-", "@", "\t") else cleaned
+    return spreadsheet_text(clean_text(text, 2000))
 
 
 def markdown(subject: AuditSubject) -> str:
