@@ -33,7 +33,19 @@ document.addEventListener("DOMContentLoaded", () => {
     list.scrollLeft = item.offsetLeft - list.offsetLeft - 40; // scrollIntoView would move the page as well
   });
   if (window.uPlot) document.querySelectorAll("[data-chart]").forEach(drawChart);
+  document.querySelectorAll("form[hx-get]").forEach(askForWhatWasTypedEarly);
 });
+
+// A person can type before htmx listens, and a browser can bring back what was typed: the list must answer it all the same.
+function askForWhatWasTypedEarly(form) {
+  const chosen = [...form.elements].some((field) => {
+    if (field.type === "hidden" || field.type === "fieldset" || !field.name) return false;
+    if (field.type === "checkbox" || field.type === "radio") return field.checked !== field.defaultChecked;
+    if (field.options) return ![...field.options].every((option) => !option.defaultSelected || option.selected);
+    return field.value !== field.defaultValue;
+  });
+  if (chosen) setTimeout(() => form.dispatchEvent(new Event("change")));
+}
 
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select")) return;

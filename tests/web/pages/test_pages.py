@@ -107,6 +107,19 @@ def test_the_list_is_searched_as_one_types(person: Any) -> None:
     person.get_by_role("heading", name="No matching image").wait_for()
 
 
+def test_what_is_typed_before_the_scripts_are_there_is_searched_too(person: Any) -> None:
+    late: list[Any] = []
+    person.route("**/htmx.min.js*", lambda route: late.append(route))
+    open_images(person)
+    person.get_by_label("Search repository, tag or digest").fill("mystery")
+    for script in late:
+        script.continue_()
+    person.get_by_role("link", name="shop/good:1.4.2").wait_for(state="detached")
+    assert late
+    assert "q=mystery" in person.url
+    person.unroute_all()
+
+
 def test_asking_for_a_scan_shows_how_it_goes(person: Any, plain_registry: Registry) -> None:
     open_images(person)
     person.get_by_label("Scan an image").fill(f"{plain_registry.host}/shop/good:1.4.2")
