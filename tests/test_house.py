@@ -166,6 +166,7 @@ TESTED_IN = {
     "scanner/services/decisions.py": "tests/scanner/store/test_refresh.py",
     "scanner/services/exemptions.py": "tests/scanner/services/test_rules.py",
     "scanner/services/gate.py": "tests/web/api/test_gate.py",
+    "scanner/services/gate_reports.py": "tests/web/api/test_gate.py",
     "scanner/services/inventory.py": "tests/scanner/store/test_inventory.py",
     "scanner/services/jobs.py": "tests/scanner/store/test_scans.py",
     "scanner/services/policies.py": "tests/scanner/services/test_rules.py",

@@ -5,7 +5,7 @@ verdict.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from scanner.outbound import AnswerTooLarge, http_client
 from scanner.reports._decision_text import DecisionText, grouped
 
 _MAX_ANSWER = 8 << 20
+_MAX_REPORTS = 256 << 20  # an image of 100,000 findings, in several formats
 _POLL_SECONDS = 30
 _ASK_SECONDS = 120.0
 _SIMULATED_AT_ONCE = 200
@@ -74,21 +75,32 @@ class Client:
         )
 
     def gate(
-        self, image: str, *, environment: str, workload: str | None, wait: int, progress: Callable[[str], None]
+        self,
+        image: str,
+        *,
+        environment: str,
+        workload: str | None,
+        wait: int,
+        progress: Callable[[str], None],
+        reports: Sequence[str] = (),
     ) -> Answer:
         """Ask for a decision until there is one or ``wait`` seconds have passed.
+
+        ``reports`` names formats; their texts are the member ``reports`` of the answer.
 
         Raises RefusedError or UsageError if the request is at fault, RemoteError if the server or the network is.
         """
         ends = time.monotonic() + wait
         while True:
             left = max(0, int(ends - time.monotonic()))
-            body = {"image": image, "wait_seconds": min(left, _POLL_SECONDS)}
+            body: dict[str, Any] = {"image": image, "wait_seconds": min(left, _POLL_SECONDS)}
             if environment:
                 body["environment"] = environment
             if workload is not None:
                 body["workload"] = workload
-            status, document = self.post("/api/v1/gate", body)
+            if reports:
+                body["reports"] = list(reports)
+            status, document = self.post("/api/v1/gate", body, limit=_MAX_REPORTS if reports else _MAX_ANSWER)
             if status == httpx.codes.OK:
                 return Answer(document, pending=False)
             if time.monotonic() >= ends:
@@ -129,16 +141,16 @@ class Client:
         except (httpx.HTTPError, RemoteError):
             return False
 
-    def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+    def post(self, path: str, body: Mapping[str, Any], limit: int = _MAX_ANSWER) -> tuple[int, Mapping[str, Any]]:
         """POST JSON and return status and JSON object. Raises for every status except 200, 201 and 202."""
         try:
-            answer = self._http.ask("POST", path, json=body, limit=_MAX_ANSWER, seconds=_ASK_SECONDS)
+            answer = self._http.ask("POST", path, json=body, limit=limit, seconds=_ASK_SECONDS)
         except AnswerTooLarge as error:
             raise RemoteError("the server's answer is too large", reason="server_error") from error
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         try:
-            document = load_untrusted_json(answer.body, limit=_MAX_ANSWER, error=RemoteError)
+            document = load_untrusted_json(answer.body, limit=limit, error=RemoteError)
         except RemoteError:
             document = None
         if not isinstance(document, dict):

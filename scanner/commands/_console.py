@@ -242,6 +242,32 @@ class ListedOption(click.Option):
         return record and (record[0], f"{record[1]}  One of: {', '.join(self._listed())}.")
 
 
+REPORT_FILES: Callable[[Any], Any] = click.option(
+    "--report",
+    "report_files",
+    multiple=True,
+    metavar="FORMAT=FILE",
+    help="Also write a report in this format to this file. May be repeated.",
+)
+
+
+def parse_report_files(values: Iterable[str]) -> tuple[tuple[str, Path], ...]:
+    """Parse the values of ``--report``. Raises UsageError for an unknown format or a path that cannot be written to."""
+    from scanner import catalog
+
+    parsed: list[tuple[str, Path]] = []
+    for value in values:
+        name, separator, file = value.partition("=")
+        if not separator or not file:
+            raise UsageError(f"--report {value!r} has no file", hint="write --report FORMAT=FILE")
+        choose(catalog.reports(), name, "report format")
+        if Path(file) in (path for _, path in parsed):
+            raise UsageError(f"--report names the file {file} twice", hint="name another file for each format")
+        check_output(Path(file))
+        parsed.append((name, Path(file)))
+    return tuple(parsed)
+
+
 def server_options(scope: str) -> Callable[[Any], Any]:
     """Add the options of a server's client: ``--server``, ``--token`` (with ``scope``), ``--ca-file``."""
 

@@ -15,7 +15,17 @@ import click
 
 from scanner import __version__, catalog
 from scanner.checks.base import ImageSubject
-from scanner.commands._console import FILE, Exit, choose, pass_settings, read_policy, tell, write
+from scanner.commands._console import (
+    FILE,
+    REPORT_FILES,
+    Exit,
+    choose,
+    parse_report_files,
+    pass_settings,
+    read_policy,
+    tell,
+    write,
+)
 from scanner.config import Secret, Settings
 from scanner.errors import ScannerError, UsageError
 from scanner.model.decision import Verdict
@@ -38,6 +48,7 @@ _REASONS = 3
     "--format", "format_", default="table", show_default=True, help="Report format: table, json, sarif, github …"
 )
 @click.option("-o", "--output", type=FILE, help="Write the report to a file instead of stdout.")
+@REPORT_FILES
 @click.option(
     "--environment", default="", help="Environment of the workloads, for example production; selects policies."
 )
@@ -66,6 +77,7 @@ def audit(
     policy_file: Path | None,
     format_: str,
     output: Path | None,
+    report_files: tuple[str, ...],
     environment: str,
     kubernetes_version: str | None,
     scan_images: bool,
@@ -97,6 +109,7 @@ def audit(
     ):
         raise UsageError("use --scan-images or --server, not both")
     renderer = choose(catalog.reports(), format_, "report format")
+    files = parse_report_files(report_files)
     policy = read_policy(policy_file)
     version = _kubernetes_version(kubernetes_version)
     found = [w for target in targets for w in workloads.read_target(target, sys.stdin.buffer.read)]
@@ -121,6 +134,8 @@ def audit(
     titles = {identifier: check.title for identifier, check in catalog.checks().items()}
     shown = AuditSubject(report, titles, catalog.remedies(), color=color, show_all=show_all)
     write(renderer.render_audit(shown), output)
+    for name, file in files:
+        write(catalog.reports()[name].render_audit(replace(shown, color=False, show_all=True)), file)
     if report.verdict is not Verdict.DENY:
         return Exit.OK
     return Exit.UNDECIDED if report.undecided else Exit.DENIED

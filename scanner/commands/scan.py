@@ -16,11 +16,13 @@ import click
 from scanner import __version__
 from scanner.commands._console import (
     FILE,
+    REPORT_FILES,
     Exit,
     ListedOption,
     check_output,
     choose,
     exit_of_decision,
+    parse_report_files,
     pass_settings,
     read,
     read_policy,
@@ -54,6 +56,7 @@ def _formats() -> Iterable[str]:
     "--format", "format_", cls=ListedOption, listed=_formats, default="table", show_default=True, help="Report format."
 )
 @click.option("-o", "--output", type=FILE, help="Write the report to a file instead of stdout.")
+@REPORT_FILES
 @click.option("--platform", help="OS/ARCH to select from an image index. Default: this machine's.")
 @click.option(
     "--insecure-registry",
@@ -78,6 +81,7 @@ def scan(
     policy_file: Path | None,
     format_: str,
     output: Path | None,
+    report_files: tuple[str, ...],
     platform: str | None,
     insecure_registry: tuple[str, ...],
     ca_file: Path | None,
@@ -103,6 +107,7 @@ def scan(
     choose(dict.fromkeys(catalog.engine_choices()), engine or settings.engine, "engine")
     policy = read_policy(policy_file)
     check_output(output)
+    files = parse_report_files(report_files)
     own = workloads.of_target(read(workload_file, "the workload"), str(workload_file), target) if workload_file else ()
     settings = replace(
         settings,
@@ -116,15 +121,17 @@ def scan(
         with pipeline.local_services(settings) as services, progress_on_stderr() as progress:
             report = pipeline.run(request, services, progress)
     except ScannerError as error:
-        refused = renderer.render_refused(
-            Refused(target, error.reason, str(error), error.hint, datetime.now(UTC), __version__)
-        )
-        if refused:
-            write(refused, output)
+        refused = Refused(target, error.reason, str(error), error.hint, datetime.now(UTC), __version__)
+        if text := renderer.render_refused(refused):
+            write(text, output)
+        for name, file in files:
+            write(catalog.reports()[name].render_refused(refused), file)
         raise
     decision = pipeline.decide(report, policy, own, workloads.examine(own, report))
     hints = tuple(_hints.fragment(image, catalog.checks()) for image in report.images) if fix_hints else ()
     write(renderer.render(ReportSubject(report, decision, color=color, fix_hints=hints, show_all=show_all)), output)
+    for name, file in files:
+        write(catalog.reports()[name].render(ReportSubject(report, decision, fix_hints=hints, show_all=True)), file)
     return exit_of_decision(decision)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from scanner.model.decision import ReasonKind, Verdict
 from scanner.reports import _audit
-from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
+from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
 
 _COMMANDS = {Verdict.DENY: "error", Verdict.WARN: "warning", Verdict.ALLOW: "notice"}
 
@@ -37,6 +37,11 @@ class GitHubReport(ReportFormat):
         return "".join(lines) or _audit.annotation(
             "notice", "Dockwarden", f"{subject.report.reference}: {decision.verdict}"
         )
+
+    def render_refused(self, refused: Refused) -> str:
+        """See ``ReportFormat.render_refused``."""
+        hint = f" ({refused.hint})" if refused.hint else ""
+        return _audit.annotation("error", refused.reason, f"{refused.target}: {refused.message}{hint}")
 
     def render_audit(self, subject: AuditSubject) -> str:
         """See ``ReportFormat.render_audit``."""

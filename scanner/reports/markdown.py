@@ -8,7 +8,7 @@ from scanner.model import agreement
 from scanner.model.decision import ReasonKind, Verdict
 from scanner.model.finding import Severity
 from scanner.reports import _audit
-from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
+from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
 
 _MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
 _REASONS = 20
@@ -47,8 +47,17 @@ class MarkdownReport(ReportFormat):
                 lines += ["", f"… and {more} more reasons."] if more > 0 else []
         for image in report.images:
             counts = Counter(found.vulnerability.severity for found in agreement.findings(image.engines))
-            numbers = ", ".join(f"{counts[s]} {s}" for s in _SEVERITIES if counts[s]) or "none found"
+            examined = image.engines and not any(engine.incomplete for engine in image.engines)
+            none = "none found" if examined else "unknown, because the scan is incomplete"
+            numbers = ", ".join(f"{counts[s]} {s}" for s in _SEVERITIES if counts[s]) or none
             lines += ["", f"{image.image.platform}: vulnerabilities: {numbers}."]
+        return "\n".join(lines) + "\n"
+
+    def render_refused(self, refused: Refused) -> str:
+        """See ``ReportFormat.render_refused``."""
+        lines = ["## Dockwarden: ✕ could not be decided", "", _audit.markdown_text(refused.target), ""]
+        lines.append(f"{_audit.markdown_text(refused.message)} ({_audit.markdown_text(refused.reason)})")
+        lines += ["", f"What to do: {_audit.markdown_text(refused.hint)}"] if refused.hint else []
         return "\n".join(lines) + "\n"
 
     def render_audit(self, subject: AuditSubject) -> str:

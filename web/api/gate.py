@@ -22,6 +22,7 @@ from scanner.model.decision import Change, Reason, Verdict
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanState
 from scanner.model.workload import Workload
+from scanner.services import gate_reports
 from scanner.services.gate import Document, Question, undecided
 from scanner.services.workloads import parse_workload
 from scanner.store import accounts, scans
@@ -63,6 +64,12 @@ class GateIn(Body):
         0, ge=0, le=MAX_WAIT, description="How long to wait for a decision before answering 202."
     )
     project: Name | None = Field(None, description="The project that owns the repository when absent.")
+    reports: list[Name] = Field(
+        [],
+        max_length=8,
+        description="Report formats that the answer also holds, as text, for a pipeline that keeps them.",
+        examples=[["sarif", "junit"]],
+    )
 
 
 class DecisionOut(Model):
@@ -89,6 +96,9 @@ class DecisionOut(Model):
         description="Until when time alone cannot change it; null: never by time alone.",
     )
     images: list[tuple[DigestText, Verdict]] = Field(description="Of an index: each child's verdict.")
+    reports: dict[str, str] | None = Field(
+        None, description="Text by format, if the question named `reports`. Empty: the format cannot say it."
+    )
 
 
 class PendingOut(Model):
@@ -161,6 +171,7 @@ def ask(body: GateIn) -> Response:
     resolved at its registry first; the answer names the digest, which is what to deploy.
     """
     reference = parse_image(body.image)
+    gate_reports.check(body.reports)
     workloads = parse_workload(body.workload, reference) if body.workload is not None else None
     project = project_of(body.project, reference)
     question = _Question(reference, body.environment, principal().projects)
@@ -172,7 +183,10 @@ def ask(body: GateIn) -> Response:
             pending = PendingOut(scan=UUID(scan.id), state=scan.state, retry_after=_RETRY_AFTER)
             return answer(pending, 202, {**location(scan.id), "Retry-After": str(_RETRY_AFTER)})
     if workloads is not None and (judged := question.judged_with(document, workloads)):
-        return Response(judged, mimetype="application/json")
+        document = orjson.loads(judged)
+    if body.reports:
+        with services().database.read() as session:
+            document = document | {"reports": gate_reports.render(session, document, body.reports)}
     return Response(orjson.dumps(document), mimetype="application/json")
 
 

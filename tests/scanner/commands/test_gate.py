@@ -112,3 +112,49 @@ def test_what_is_not_set_is_named(
     assert "token create" in unknown.stderr
     wrong = dockwarden(settings, *words, "--server", server, DOCKWARDEN_TOKEN="dw_wrong")
     assert (wrong.returncode, "DOCKWARDEN_TOKEN" in wrong.stderr) == (2, True), wrong.stderr
+
+
+@pytest.fixture
+def asked(httpserver: HTTPServer) -> dict[str, str]:
+    document = {"verdict": "allow", "undecided": False, "image": "a/b:1", "reasons": [], "changes": []}
+    document["reports"] = {"sarif": "{}", "markdown": "# fine"}
+    httpserver.expect_request("/api/v1/gate").respond_with_json(document)
+    return {"DOCKWARDEN_SERVER": httpserver.url_for("").rstrip("/"), "DOCKWARDEN_TOKEN": "dw_x"}
+
+
+def test_reports_for_a_pipeline(
+    settings: Settings, httpserver: HTTPServer, asked: dict[str, str], tmp_path: Path
+) -> None:
+    sarif, output = tmp_path / "out.sarif", tmp_path / "out.md"
+    done = dockwarden(
+        settings, "gate", "a/b:1", "--report", f"sarif={sarif}", "--report", f"markdown={output}", **asked
+    )
+    assert (done.returncode, sarif.read_text(), output.read_text()) == (0, "{}\n", "# fine\n"), done.stderr
+    assert "ALLOW" in done.stdout
+    assert httpserver.log[0][0].get_json()["reports"] == ["sarif", "markdown"]
+
+
+def test_a_report_that_the_server_left_out_is_no_success(settings: Settings, asked: dict[str, str]) -> None:
+    done = dockwarden(settings, "gate", "a/b:1", "--format", "junit", **asked)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "junit" in done.stderr
+
+
+def test_a_pending_answer_is_a_failed_report(settings: Settings, httpserver: HTTPServer, tmp_path: Path) -> None:
+    httpserver.expect_request("/api/v1/gate").respond_with_json({"scan": "x", "retry_after": 1}, status=202)
+    where = {"DOCKWARDEN_SERVER": httpserver.url_for("").rstrip("/"), "DOCKWARDEN_TOKEN": "dw_x"}
+    junit = tmp_path / "junit.xml"
+    done = dockwarden(settings, "gate", "a/b:1", "--wait", "0", "--report", f"junit={junit}", **where)
+    assert done.returncode == 4, done.stderr
+    assert 'errors="1"' in junit.read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("sarif", "has no file"), ("sariff=x", "no report format"), ("sarif=missing/x", "cannot write")],
+)
+def test_a_wrong_report_option_is_named_before_the_server_is_asked(
+    settings: Settings, asked: dict[str, str], httpserver: HTTPServer, value: str, message: str
+) -> None:
+    done = dockwarden(settings, "gate", "a/b:1", "--report", value, **asked)
+    assert (done.returncode, message in done.stderr, httpserver.log) == (2, True, []), done.stderr

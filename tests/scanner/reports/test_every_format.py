@@ -98,6 +98,8 @@ def test_a_refused_image_is_a_failure_in_every_format_that_can_say_so() -> None:
     assert invocation["toolExecutionNotifications"][0]["descriptor"]["id"] == "malformed_image"
     assert json.loads(FORMATS["gitlab"].render_refused(REFUSED))["scan"]["status"] == "failure"
     assert xml.fromstring(FORMATS["junit"].render_refused(REFUSED)).attrib["errors"] == "1"
+    assert "could not be decided" in FORMATS["markdown"].render_refused(REFUSED)
+    assert FORMATS["github"].render_refused(REFUSED).startswith("::error ")
     document = json.loads(FORMATS["json"].render_refused(REFUSED))
     assert (document["verdict"], document["undecided"], document["report"]) == ("deny", True, None)
     assert document["error"]["reason"] == "malformed_image"
@@ -108,3 +110,13 @@ def test_a_refused_image_cannot_write_to_the_terminal(form: ReportFormat) -> Non
     text = form.render_refused(REFUSED)
     odd = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\r\ufeff"}
     assert not odd
+
+
+def test_a_summary_never_calls_an_unexamined_image_free_of_vulnerabilities() -> None:
+    found = simple()
+    (image,) = found.images
+    unfinished = replace(image.engines[0], vulnerabilities=(), incomplete=(Incomplete("engine_failed", "killed"),))
+    for engines in ((), (unfinished,)):
+        text = FORMATS["markdown"].render(ReportSubject(replace(found, images=(replace(image, engines=engines),))))
+        assert "none found" not in text
+        assert "unknown" in text

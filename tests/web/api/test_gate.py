@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -418,3 +419,42 @@ def test_evidence_older_than_the_policy_allows_is_gathered_again(api: Api, worke
         policies.put(session, "all", policy().replace("rules:", "evidence: {max_age: 1h}\nrules:"), "test")
         gate.invalidate(session)
     assert api("POST", "/gate", {"image": pinned()}).json["verdict"] == "allow", "the same evidence was found again"
+
+
+@pytest.mark.parametrize("format_", ["sarif", "junit", "gitlab", "markdown"])
+def test_a_pipeline_gets_its_report_with_the_answer(api: Api, worker: Worker, format_: str) -> None:
+    decided(api, worker, BAD)
+    answer = api("POST", "/gate", {"image": pinned(BAD), "reports": [format_]})
+    assert answer.status_code == 200
+    assert answer.json["verdict"] == "deny"
+    assert list(answer.json["reports"]) == [format_]
+    assert "no-criticals" in answer.json["reports"][format_] or format_ in ("sarif", "gitlab")
+    assert make.package(1).name in answer.json["reports"][format_] or format_ == "markdown"
+
+
+def test_a_report_judges_the_workload_of_the_question_too(api: Api, worker: Worker) -> None:
+    decided(api, worker)
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
+    pod["spec"] = {"containers": [{"name": "c", "image": pinned(), "securityContext": {"privileged": True}}]}
+    question = {"image": pinned(), "workload": pod, "reports": ["json"]}
+    answer = api("POST", "/gate", question).json
+    decision = json.loads(answer["reports"]["json"])
+    assert decision["verdict"] == answer["verdict"]
+
+
+def test_a_scan_that_failed_is_a_failed_report(api: Api, worker: Worker) -> None:
+    scan = api("POST", "/gate", {"image": pinned()}).json["scan"]
+    worker.fail(RemoteError("the registry is away", reason="registry_unreachable"))
+    answer = api("POST", "/gate", {"image": pinned(), "wait_seconds": 5, "reports": ["junit", "markdown", "spdx"]}).json
+    assert answer["undecided"] is True, scan
+    assert 'errors="1"' in answer["reports"]["junit"]
+    assert "could not be decided" in answer["reports"]["markdown"]
+    assert answer["reports"]["spdx"] == ""
+
+
+def test_an_unknown_report_format_is_named_before_anything_is_scanned(api: Api, worker: Worker) -> None:
+    answer = api("POST", "/gate", {"image": pinned(), "reports": ["sariff"]})
+    assert answer.status_code == 400
+    assert "sariff" in answer.json["detail"]
+    assert "sarif" in answer.json["hint"]
+    assert api("GET", "/scans").json["items"] == []
