@@ -99,6 +99,7 @@ def audit(
       swarm:FILE               saved output of docker service inspect, or a stack file
       ecs:FILE                 task definitions and services
       marathon:FILE            apps and groups
+      FILE                     any of these documents, recognised from its content
 
     Each finding names the file and line to change. --scan-images or --server also judge the images.
     """

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from scanner import catalog
@@ -21,7 +22,7 @@ from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate_workload
 from scanner.policy.rules import Policy
 from scanner.workloads._documents import parse
-from scanner.workloads.base import WorkloadSource
+from scanner.workloads.base import WorkloadSource, read_file
 
 _MAX_WORKLOADS = 50
 
@@ -118,12 +119,15 @@ def with_kubernetes_version(workload: Workload, version: str) -> Workload:
 
 
 def read_target(target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]:
-    """The workloads of what ``audit`` takes: SOURCE, or SOURCE:FILE as ``WorkloadSource.load`` reads it.
+    """The workloads of what ``audit`` takes: SOURCE, SOURCE:FILE as ``WorkloadSource.load`` reads it, or a file.
 
-    Raises UsageError.
+    The source of a file without one is recognised from its content, as pre-commit and other tools that only pass
+    file names need it. Raises UsageError.
     """
     name, colon, rest = target.partition(":")
     source = catalog.workload_sources().get(name)
+    if source is None and Path(target).is_file():
+        return source_of(read_file(Path(target)), target).load(target, stdin)
     if source is None:
         known = ", ".join(catalog.workload_sources())
         raise UsageError(f"not a source of workloads: {name!r}", hint=f"write SOURCE:FILE; the sources are {known}")
