@@ -7,6 +7,7 @@ from functools import cache
 
 from scanner.checks.base import Check, ImageCheck, RegistryCheck, WorkloadCheck
 from scanner.engines.base import Engine
+from scanner.notify.base import ChannelFormat
 from scanner.plugins import discover
 from scanner.policy.rules import CheckInfo, Known
 from scanner.reports.base import ReportFormat
@@ -67,6 +68,12 @@ def schemes() -> Mapping[str, TrustScheme]:
 def reports() -> Mapping[str, ReportFormat]:
     """Report formats."""
     return discover("scanner.reports", ReportFormat)  # type: ignore[type-abstract]
+
+
+@cache
+def channels() -> Mapping[str, ChannelFormat]:
+    """Notification channels."""
+    return discover("scanner.notify", ChannelFormat)  # type: ignore[type-abstract]
 
 
 @cache

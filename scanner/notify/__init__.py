@@ -1,1 +1,1 @@
-"""Notifications, delivered from the outbox after commit."""
+"""Notification channels: one file each. Messages come from the outbox, after commit."""

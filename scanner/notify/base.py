@@ -1,0 +1,370 @@
+"""The contract of a notification channel: how a message reaches people or another system.
+
+A format is one module. `Outside` is its only way out: every address is checked, and every answer is bounded in size
+and time. A format raises `DeliveryError` when a message was not accepted; the caller decides when to try again.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from scanner.config import Secret, Settings
+from scanner.errors import RefusedError, RemoteError, ScannerError, UsageError
+from scanner.model.notification import Level, Message
+from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.outbound import HttpClient, http_client, resolve, split_address, tls_context
+
+SECONDS = 15.0  # one delivery, from the connection to the answer
+ANSWER_BYTES = 16 << 10  # of an answer that is read; what follows is not
+SHOWN = 50  # occurrences in a message for people
+_TEXT = 1000
+# What the receiver will refuse again however often it is asked. Everything else may pass: an expired token is renewed,
+# a deleted hook is made again.
+_FINAL = frozenset({400, 413, 415, 422})
+_MAX_RETRY_AFTER = 6 * 3600.0
+MARKS: Mapping[Level, str] = {
+    Level.CRITICAL: "critical",
+    Level.ERROR: "error",
+    Level.WARNING: "warning",
+    Level.INFO: "info",
+}
+
+
+class DeliveryError(RemoteError):
+    """The receiver did not accept a message. ``answer`` is what it answered, cleaned; empty: nothing."""
+
+    default_reason = "not_delivered"
+
+    def __init__(self, message: str, *, answer: str = "", **more: Any) -> None:
+        super().__init__(message, **more)
+        self.answer = answer
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The receiver accepted a message. ``status``: its code, such as ``200`` or ``250``."""
+
+    status: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a channel's settings.
+
+    ``secret`` values are stored encrypted and are never shown again. ``choices``: the values it may have; the first is
+    the default. ``pattern`` is matched from the first to the last character.
+    """
+
+    name: str
+    label: str
+    required: bool = False
+    secret: bool = False
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    example: str = ""
+    hint: str = ""
+    lines: bool = False
+    longest: int = 1000
+
+
+URL = r"https?://[^\s@\\]+"
+CA = Field("ca_pem", "CA certificate (PEM) of a private CA", lines=True, longest=64 << 10, hint="empty: public CAs")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a receiver answered, as far as it was read."""
+
+    status: int
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return clean_text(self.body.decode("utf-8", "replace"), _TEXT)
+
+    def document(self) -> Any:
+        """The body as JSON. Raises DeliveryError."""
+        return load_untrusted_json(self.body, limit=ANSWER_BYTES, error=DeliveryError, reason="bad_answer")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A configured channel: where a message goes, and with which secrets."""
+
+    settings: Settings
+    values: Mapping[str, str]
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+
+    def value(self, name: str, default: str = "") -> str:
+        return self.values.get(name) or default
+
+    def secret(self, name: str) -> Secret:
+        return self.secrets.get(name, Secret(""))
+
+    @cached_property
+    def context(self) -> ssl.SSLContext:
+        """TLS that trusts the channel's own CA too."""
+        context = tls_context(self.settings.ca_file)
+        if pem := self.value("ca_pem"):
+            try:
+                context.load_verify_locations(cadata=pem)
+            except (ssl.SSLError, ValueError):
+                raise DeliveryError("the CA certificate cannot be read", reason="bad_ca", retryable=False) from None
+        return context
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: object = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        accept: Iterable[int] = (),
+    ) -> Answer:
+        """Send a request. Returns an answer with a status of 2xx, or one in ``accept``. Raises DeliveryError.
+
+        A status decides, not the body: a receiver that said 200 and then sends an endless body has accepted.
+        """
+        with (
+            self._client() as client,
+            self._named_errors(),
+            client.open(
+                method, url, seconds=SECONDS, read_seconds=SECONDS, headers=headers, json=body, content=content
+            ) as opened,
+        ):
+            answer = Answer(opened.status, _beginning(opened.chunks(1 << 30)))
+            retry_after = _seconds(opened.headers.get("Retry-After", ""))
+        if 200 <= answer.status < 300 or answer.status in accept:
+            return answer
+        raise _refused(answer, retry_after)
+
+    def post(self, url: str, *, body: object, headers: Mapping[str, str] | None = None) -> Answer:
+        """Send JSON. See `request`."""
+        return self.request("POST", url, body=body, headers=headers)
+
+    def _client(self) -> HttpClient:
+        return http_client(self.settings, context=self.context)
+
+    @contextmanager
+    def connection(self, host: str, port: int, *, tls: bool) -> Iterator[socket.socket]:
+        """A connection to a checked address. It is cut when the time of a delivery is over. Raises DeliveryError."""
+        with self._named_errors():
+            plain = self._connect(host, port)
+            # A socket's time-out bounds each read; a receiver that sends a byte now and then would never time out.
+            # It holds a descriptor of its own, because TLS takes over that of the connection.
+            watched = plain.dup()
+            watch = threading.Timer(SECONDS, _cut, [watched])
+            watch.daemon = True
+            watch.start()
+            try:
+                if tls:
+                    with self.context.wrap_socket(plain, server_hostname=host) as secured:
+                        yield secured
+                else:
+                    yield plain
+            finally:
+                watch.cancel()
+                watched.close()
+                plain.close()
+
+    def _connect(self, host: str, port: int) -> socket.socket:
+        last: OSError | None = None
+        for address in resolve(host, port, self.settings)[:6]:
+            try:
+                return socket.create_connection((address, port), SECONDS / 3)
+            except OSError as error:
+                last = error
+        raise DeliveryError(f"cannot connect to {host}:{port}", reason="receiver_unreachable") from last
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Errors without the text of libraries: it may hold an address, and the address of a hook is a secret."""
+        try:
+            yield
+        except DeliveryError:
+            raise
+        except RefusedError as error:
+            raise DeliveryError(str(error), reason=error.reason, hint=error.hint, retryable=False) from None
+        except RemoteError as error:
+            raise DeliveryError(str(error), reason=error.reason, hint=error.hint) from None
+        except ssl.SSLCertVerificationError as error:
+            raise DeliveryError(f"TLS: {error.verify_message}", reason="tls", hint="set the CA certificate") from None
+        except (httpx.TimeoutException, TimeoutError):
+            raise DeliveryError("the receiver does not answer in time", reason="receiver_slow") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            if "certificate" in str(error):
+                hint = "set the CA certificate of the channel"
+                raise DeliveryError("the certificate is not trusted", reason="tls", hint=hint) from None
+            raise DeliveryError("the receiver cannot be reached", reason="receiver_unreachable") from None
+
+
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):  # it ended by itself
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _beginning(chunks: Iterator[bytes]) -> bytes:
+    """The first bytes of a body. One that breaks off or drips was enough to know the status."""
+    found, ends = b"", time.monotonic() + SECONDS / 3
+    try:
+        for chunk in chunks:
+            found += chunk
+            if len(found) >= ANSWER_BYTES or time.monotonic() > ends:
+                break
+    except (httpx.HTTPError, ScannerError):
+        pass
+    return found[:ANSWER_BYTES]
+
+
+def _seconds(text: str) -> float | None:
+    return min(float(text), _MAX_RETRY_AFTER) if re.fullmatch(r"[0-9]{1,9}", text.strip()) else None
+
+
+def _refused(answer: Answer, retry_after: float | None) -> DeliveryError:
+    if 300 <= answer.status < 400:
+        return DeliveryError(
+            f"the receiver answered {answer.status}: redirects are not followed",
+            reason="redirect",
+            hint="set the address that it redirects to",
+            answer=answer.text,
+            retryable=False,
+        )
+    return DeliveryError(
+        f"the receiver answered {answer.status}",
+        reason="receiver_refused",
+        answer=answer.text,
+        retry_after=retry_after,
+        retryable=answer.status not in _FINAL,
+    )
+
+
+class ChannelFormat(ABC):
+    """A notification channel.
+
+    ``id`` is stored with each configured channel. ``purpose`` is a short description in Markdown, listed in
+    ``docs/notifications.md``. ``setup`` says where to find the values of the fields. ``per_person``: people may
+    subscribe with an address of their own, which is in ``Message.recipient``.
+    """
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+    purpose: ClassVar[str]
+    setup: ClassVar[str]
+    fields: ClassVar[tuple[Field, ...]]
+    per_person: ClassVar[bool] = False
+
+    @abstractmethod
+    def deliver(self, message: Message, target: Target) -> Receipt:
+        """Send a message. Raises DeliveryError when it was not accepted. May be called again for the same message."""
+
+    def check(self, values: Mapping[str, str]) -> None:
+        """Check values together, secrets included, after each was checked by its field. Raises UsageError with the
+        field's name.
+        """
+
+    def check_recipient(self, recipient: str, values: Mapping[str, str]) -> None:
+        """Check a person's own address. Raises UsageError with the field ``recipient``."""
+        raise invalid("recipient", f"{self.title} has no addresses of people")
+
+    def hosts(self, values: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
+        """The hosts that the values name: they are checked before a channel is stored."""
+        found = []
+        for one in self.fields:
+            parts = split_address(values.get(one.name, "")) if one.pattern == URL else None
+            if parts is not None:
+                assert parts.hostname is not None
+                found.append((parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)))
+        return tuple(found)
+
+
+def invalid(name: str, message: str, hint: str = "") -> UsageError:
+    """An error about one field."""
+    return UsageError(message, reason="invalid", hint=hint, field=name)
+
+
+def address(text: str, name: str, port: int) -> tuple[str, int]:
+    """``host`` or ``host:port``. Raises UsageError naming the field."""
+    try:
+        parts = urlsplit(f"//{text}")
+        host, given = parts.hostname, parts.port
+    except ValueError:
+        host, given = None, None
+    plain = host and not (parts.path or parts.query or parts.fragment or parts.username is not None)
+    if not plain or re.search(r"\s", text) or not host:
+        raise invalid(name, f"{text[:100]!r} is not an address", "write host:port")
+    return host, given or port
+
+
+def redacted(text: str, secrets: Iterable[Secret]) -> str:
+    """The text without these secrets: a receiver may answer with what it was sent."""
+    for secret in secrets:
+        value = secret.reveal()
+        if len(value) >= 4:
+            text = text.replace(value, "***")
+    return text
+
+
+def shown(message: Message) -> tuple[tuple[str, str], ...]:
+    """Lines for people with the address of each, at most `SHOWN`."""
+    return tuple(
+        (clean_text(line, 400), occurrence.url)
+        for line, occurrence in zip(message.lines[:SHOWN], message.occurrences[:SHOWN], strict=True)
+    )
+
+
+def left_out(message: Message) -> int:
+    """How many occurrences `shown` leaves out."""
+    return message.count - min(len(message.occurrences), SHOWN)
+
+
+def as_document(message: Message) -> dict[str, Any]:
+    """The message for programs. See docs/notifications.md."""
+    return {
+        "id": message.id,
+        "kind": message.kind,
+        "group": message.group,
+        "title": message.title,
+        "level": message.level.value,
+        "resolved": message.resolved,
+        "count": message.count,
+        "project": message.project,
+        "url": message.url,
+        "events": [
+            {
+                "id": one.id,
+                "kind": one.event.kind.value,
+                "subject": one.event.subject,
+                "project": one.event.project,
+                "headline": one.event.headline,
+                "item": one.event.item,
+                "level": one.event.level.value,
+                "resolved": one.event.resolved,
+                "at": one.at.isoformat(),
+                "url": one.url,
+                "data": dict(one.event.data),
+            }
+            for one in message.occurrences
+        ],
+    }
+
+
+def format_table(formats: Iterable[ChannelFormat]) -> str:
+    """Return the table of channels for ``docs/notifications.md``."""
+    rows = (f"| `{form.id}` | {form.title} | {form.purpose} | {form.setup} |" for form in formats)
+    return "\n".join(("| id | channel | for | set-up |", "|---|---|---|---|", *rows))
