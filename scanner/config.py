@@ -20,11 +20,15 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
+from scanner.addresses import is_host, web_address
 from scanner.errors import UsageError
+from scanner.files import read_whole
 
 PREFIX = "DOCKWARDEN_"
 _MIN_SECRET = 32
+_MAX_FILE = 1 << 20
 
 
 class Secret(str):
@@ -264,6 +268,7 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None, **o
             limits[name[6:]] = _convert(raw, type(getattr(Limits(), name[6:])), where)
         elif name in hints and name != "limits":
             values[name] = _convert(raw, hints[name], where)
+            _check_address(name, values[name], where)
         else:
             raise UsageError(f"{where}: no such setting", reason="unknown_setting", hint="see docs/settings.md")
 
@@ -282,11 +287,34 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None, **o
     return replace(Settings(), limits=Limits(**limits), **values)  # type: ignore[arg-type]
 
 
+_URLS = ("public_url", "clair_url", "clair_layers_url", "oidc_issuer")
+_SOURCES = ("advisories_source", "advisories_java_source", "kev_source", "epss_source")  # may also be references
+
+
+def _check_address(name: str, value: Any, where: str) -> None:
+    """Refuse an address that cannot be one where it is set, not when a scan needs it. Raises UsageError."""
+    if value and (name in _URLS or (name in _SOURCES and "://" in value)):
+        web_address(value, where)
+    elif value and name == "clair_layers_address":
+        host, _, port = value.rpartition(":")
+        if not is_host(host.removeprefix("[").removesuffix("]")) or not port.isascii() or not port.isdigit():
+            raise UsageError(f"{where}: not a valid value", hint="expected HOST:PORT, or [IPV6]:PORT")
+    elif name == "broker_url" and not all(map(_is_broker, value.reveal().split(";"))):
+        raise UsageError(f"{where}: not a URL with a valid host and port", hint="write redis://HOST:PORT/0")
+    elif name == "port" and not 0 <= value < 65536:
+        raise UsageError(f"{where}: not a valid value", hint="expected a port, 0 to 65535")
+
+
+def _is_broker(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).scheme) and urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the settings file {file}: {error.strerror}") from error
+        return tomllib.loads(read_whole(file, _MAX_FILE, "the settings file").decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {error}") from error
 
@@ -385,7 +413,7 @@ def _kept_key(given: Secret, file: Path, setting: str) -> Secret:
     if not found:
         if not file.exists():
             _keep_secret(file, secrets.token_urlsafe(48))
-        found = Secret(file.read_text("ascii").strip())
+        found = Secret(read_whole(file, _MAX_FILE, "the key").decode("ascii", "replace").strip())
     if len(found.reveal()) < _MIN_SECRET:
         raise UsageError(
             f"the key {PREFIX}{setting} has fewer than {_MIN_SECRET} characters",

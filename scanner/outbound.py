@@ -29,6 +29,7 @@ import httpx
 from scanner import __version__
 from scanner.config import Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
+from scanner.files import read_whole
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -353,13 +354,18 @@ class _VettedBackend(httpcore.SyncBackend):
         raise RefusedError(f"connections to {path} are not allowed", reason="address_refused")
 
 
+_MAX_CA_FILE = 16 << 20
+
+
 def tls_context(ca_file: Path | None, *, verify: bool = True) -> ssl.SSLContext:
     """Our TLS: 1.2 or newer, certificates and names verified; ``ca_file`` is trusted beside the system's CAs."""
     context = ssl.create_default_context()
     if ca_file is not None:
         try:
-            context.load_verify_locations(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
+            # OpenSSL would read a device for ever. PEM is ASCII; bundles hold comments in other encodings.
+            pem = read_whole(ca_file, _MAX_CA_FILE, "the CA certificates").decode("ascii", "ignore")
+            context.load_verify_locations(cadata=pem)
+        except (ValueError, ssl.SSLError) as error:
             raise UsageError(f"cannot read CA certificates from {ca_file}", hint="it must be a PEM file") from error
     if not verify:
         context.check_hostname = False

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scanner.config import Settings
 from scanner.errors import UsageError
+from scanner.files import open_regular
 
 _LOOK_SECONDS = 30.0
 
@@ -23,6 +24,8 @@ class Certificate:
         self.context.set_alpn_protocols(["http/1.1"])
         self._seen = self._state()
         try:
+            for file in (certificate, key):
+                open_regular(file).close()  # OpenSSL would wait for a pipe, and read a device for ever
             self.context.load_cert_chain(certificate, key)
         except (OSError, ssl.SSLError) as error:
             raise UsageError(

@@ -8,6 +8,7 @@ download.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -20,7 +21,8 @@ from pathlib import Path
 
 from scanner.advisories import database, feeds, mirror
 from scanner.config import Settings
-from scanner.errors import AdvisoriesUnavailable, ScannerError
+from scanner.errors import AdvisoriesUnavailable, ScannerError, UsageError
+from scanner.files import open_regular
 from scanner.model.finding import AdvisoryStatus
 from scanner.model.untrusted import clean_text
 
@@ -70,12 +72,17 @@ def known(settings: Settings) -> Mapping[str, Source]:
 
 
 def note(settings: Settings, source: Source) -> None:
-    """Remember, atomically."""
-    every = {**known(settings), source.name: source}
+    """Remember, atomically. One writer at a time: two that update different sources would each drop the other's."""
     settings.advisories_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = settings.advisories_dir / f".sources-{secrets.token_hex(8)}"
-    partial.write_text(json.dumps([asdict(item) for item in every.values()], indent=1))
-    os.replace(partial, settings.advisories_dir / "sources.json")
+    with (settings.advisories_dir / ".sources.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        every = {**known(settings), source.name: source}
+        partial = settings.advisories_dir / f".sources-{secrets.token_hex(8)}"
+        try:
+            partial.write_text(json.dumps([asdict(item) for item in every.values()], indent=1))
+            os.replace(partial, settings.advisories_dir / "sources.json")
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def in_force(settings: Settings, name: str) -> AdvisoryStatus | None:
@@ -208,6 +215,12 @@ def import_file(settings: Settings, file: Path) -> AdvisoryStatus:
 
     Raises UsageError, and then nothing changes.
     """
+    if not file.exists():
+        raise UsageError(f"there is no file {file}")
+    if not file.is_dir():
+        open_regular(file).close()  # refused here, because a pipe cannot be read twice
+        if not file.stat().st_size:
+            raise UsageError(f"{file} is empty", hint="download it again")
     kind = feeds.recognise(file)
     status = feeds.import_file(settings, file, kind) if kind else database.import_file(settings, file).status()
     name = kind or TRIVY

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 
+from scanner.addresses import web_address
 from scanner.config import Secret, Settings
 from scanner.errors import RefusedError, RemoteError, UsageError
 from scanner.model.decision import Change, Reason, ReasonKind, Verdict
@@ -55,18 +56,14 @@ class Client:
     """
 
     def __init__(self, url: str, token: Secret, ca_file: Path | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"not a server address: {url[:200]!r}", hint="write https://host[:port]")
+        parts = web_address(url, "--server (or DOCKWARDEN_SERVER)")
         if parts.scheme == "http" and token and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise UsageError("a token is not sent over plain HTTP", hint=f"use https://{parts.netloc}")
-        if ca_file and not ca_file.is_file():
-            raise UsageError(f"cannot read the CA file {ca_file}")
         headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
         self._url, self._signed_in = url, bool(token)
         self._http = http_client(
             Settings(),
-            own=(parts.hostname,),
+            own=(parts.hostname or "",),
             named=True,
             ca_file=ca_file,
             headers=headers.items(),

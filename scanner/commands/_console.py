@@ -22,6 +22,7 @@ import click
 
 from scanner.config import Settings
 from scanner.errors import Fault, ScannerError, UsageError
+from scanner.files import read_whole
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -211,13 +212,17 @@ def replacing(output: Path) -> Iterator[BinaryIO]:
 def read(file: Path, what: str, limit: int = 4 << 20) -> str:
     """Read a text file that the user named. Raises UsageError with its name."""
     try:
-        if file.stat().st_size > limit:
-            raise UsageError(f"{what} {file} is larger than {limit >> 20} MiB")
-        return file.read_text("utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read {what} {file}: {error.strerror}") from error
+        return read_whole(file, limit, what).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{what} {file} is not UTF-8 text (byte {error.start})") from error
+
+
+def read_stdin(limit: int = 64 << 20) -> bytes:
+    """Read standard input to its end. Raises UsageError for more than ``limit`` bytes (``< /dev/zero``)."""
+    data = sys.stdin.buffer.read(limit + 1)
+    if len(data) > limit:
+        raise UsageError(f"standard input is larger than {limit >> 20} MiB")
+    return data
 
 
 def choose(plugins: Mapping[str, T], name: str, what: str) -> T:

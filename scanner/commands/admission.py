@@ -9,12 +9,14 @@ from pathlib import Path
 import click
 
 from scanner import __version__
-from scanner.commands._console import FILE, pass_settings, tell
+from scanner.commands._console import FILE, pass_settings, read, tell
 from scanner.config import Secret, Settings
 from scanner.errors import UsageError
+from scanner.files import read_whole
 from scanner.services.admission_manifests import Cluster, manifests
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_MAX_PEM = 1 << 20
 
 
 @click.group()
@@ -76,7 +78,7 @@ def kubernetes(
     for name in (namespace, *environments):
         if not _LABEL.fullmatch(name):
             raise UsageError(f"{name!r} is not a name of lower-case letters, digits and '-'")
-    text = token_file.read_text("utf-8").strip() if token_file else os.environ.get("DOCKWARDEN_TOKEN", "")
+    text = read(token_file, "the token file").strip() if token_file else os.environ.get("DOCKWARDEN_TOKEN", "")
     cluster = Cluster(
         token=Secret(text),
         url=url,
@@ -100,4 +102,4 @@ def kubernetes(
 
 
 def _bytes(file: Path | None) -> bytes:
-    return file.read_bytes() if file else b""
+    return read_whole(file, _MAX_PEM) if file else b""

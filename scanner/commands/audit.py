@@ -23,6 +23,7 @@ from scanner.commands._console import (
     parse_report_files,
     pass_settings,
     read_policy,
+    read_stdin,
     tell,
     write,
 )
@@ -113,7 +114,7 @@ def audit(
     files = parse_report_files(report_files)
     policy = read_policy(policy_file)
     version = _kubernetes_version(kubernetes_version)
-    found = [w for target in targets for w in workloads.read_target(target, sys.stdin.buffer.read)]
+    found = [w for target in targets for w in workloads.read_target(target, read_stdin)]
     found = [workloads.with_kubernetes_version(each, version) for each in found]
     if not found:
         tell("no workload was found in the targets")

@@ -34,9 +34,9 @@ def verify(settings: Settings, file: Path | None) -> Exit:
     """Verify that no entry was changed, removed, inserted or cut off the end.
 
     Exits with 3 and names the first broken entry if the log was changed."""
-    if file is not None and not file.is_file():
-        raise UsageError(f"cannot read {file}")
-    noted = audit_anchors.read(settings, file)
+    if file is not None and not file.exists():
+        raise UsageError(f"cannot read {file}: there is no such file")
+    noted = audit_anchors.read(settings, file, warn=tell)
     with administration(settings) as session:
         found = audit.verify(session, audit_key(settings), noted)
     if found.broken is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 import click
 
-from scanner.commands._console import Exit, complain, pass_settings, server_options, tell
+from scanner.commands._console import Exit, complain, pass_settings, read_stdin, server_options, tell
 from scanner.config import Settings
 from scanner.errors import Fault, ScannerError, UsageError
 
@@ -122,7 +121,7 @@ class _Agent:
 def _read(target: str) -> list[dict[str, Any]]:
     from scanner.services import workload_documents, workloads
 
-    found = workloads.read_target(target, sys.stdin.buffer.read)
+    found = workloads.read_target(target, read_stdin)
     return [workload_documents.document(each) for each in found]
 
 

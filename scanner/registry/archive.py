@@ -24,6 +24,7 @@ import orjson
 
 from scanner.config import Limits, Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, UsageError
+from scanner.files import open_regular
 from scanner.model.filesystem import FileEntry, FileType
 from scanner.model.reference import Descriptor, Digest
 from scanner.model.untrusted import load_untrusted_json
@@ -72,7 +73,7 @@ class OciLayout:
                     raise ImageError(
                         f"{name} is a link, and links in a layout are not followed", reason="malformed_archive"
                     )
-            with path.open("rb") as file:
+            with open_regular(path, reason="malformed_archive") as file:
                 yield file
 
         if not (directory / "index.json").exists():
@@ -239,9 +240,10 @@ class _Part(io.RawIOBase):
 def _seekable(path: Path, settings: Settings) -> BinaryIO:
     """The archive itself, or a bounded temporary copy of what is inside a gzipped one."""
     try:
-        file = path.open("rb")
+        file = open_regular(path, "the archive")
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        hint = "write oci:DIR for a layout directory" if isinstance(error, IsADirectoryError) else ""
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     head = file.read(2)
     file.seek(0)
     if head != b"\x1f\x8b":

@@ -23,6 +23,7 @@ import httpx
 
 from scanner.config import Secret, Settings
 from scanner.errors import RemoteError, UsageError
+from scanner.files import read_whole
 from scanner.model.reference import DOCKER_HUB
 from scanner.model.untrusted import load_untrusted_json
 from scanner.outbound import Answer, AnswerTooLarge, HttpClient, OpenAnswer, split_address
@@ -104,10 +105,13 @@ class CredentialStore:
 
     def _from_file(self, file: Path, host: str) -> Credentials | None:
         try:
-            document = load_untrusted_json(file.read_bytes(), limit=_MAX_CONFIG, error=UsageError)
-        except FileNotFoundError:
-            return None
-        except (OSError, UsageError) as error:
+            if not file.exists():
+                return None
+            data = read_whole(file, _MAX_CONFIG, "the docker config")
+            document = load_untrusted_json(data, limit=_MAX_CONFIG, error=UsageError)
+        except OSError as error:  # a directory above it may not be entered
+            raise UsageError(f"cannot read the docker config {file}: {error.strerror}") from error
+        except UsageError as error:
             raise UsageError(f"cannot read the docker config {file}: {error}") from error
         if not isinstance(document, dict):
             raise UsageError(f"the docker config {file} is not a JSON object")

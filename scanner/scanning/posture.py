@@ -21,7 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from scanner import catalog
 from scanner.checks.base import RegistryCheck, RegistrySubject
 from scanner.config import Settings
-from scanner.errors import ScannerError
+from scanner.errors import ScannerError, UsageError
+from scanner.files import read_whole
 from scanner.model.finding import CheckResult, Incomplete, NotApplicable, Outcome
 from scanner.model.posture import Posture, RegistryFacts
 from scanner.model.untrusted import escaped
@@ -121,8 +122,8 @@ def _adapter() -> TypeAdapter[Posture]:
 
 def _bytes(file: Path) -> bytes:
     try:
-        return file.read_bytes()
-    except OSError:
+        return read_whole(file, 1 << 24)
+    except UsageError:
         return b""
 
 

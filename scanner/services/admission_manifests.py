@@ -10,10 +10,11 @@ import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import yaml
 
+from scanner.addresses import web_address
 from scanner.config import Secret
 from scanner.errors import UsageError
 from scanner.services.admissions import Mode
@@ -66,8 +67,8 @@ def manifests(cluster: Cluster) -> str:
 
 def _documents(cluster: Cluster) -> list[dict[str, Any]]:
     if cluster.url:
-        if urlsplit(cluster.url).scheme != "https":
-            raise UsageError("the API server asks over https only", hint="--url https://dockwarden.example.com")
+        hint = "the API server asks over https only: --url https://dockwarden.example.com"
+        web_address(cluster.url, "--url", schemes=("https",), hint=hint)
         if not cluster.token:
             raise UsageError("the webhook needs a token", hint="dockwarden token create NAME --scope admission")
         return [_configuration(cluster)]

@@ -8,15 +8,18 @@ The file belongs where whoever administers the database cannot write: ``audit_an
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from scanner.config import Secret, Settings, audit_key
 from scanner.errors import UsageError
+from scanner.files import read_whole
 from scanner.model.untrusted import load_untrusted_json
 from scanner.store import audit
 from scanner.store.session import Database
 
 _LINE = 1000
+_MAX_FILE = 256 << 20
 
 
 def place(settings: Settings) -> Path:
@@ -37,8 +40,11 @@ def note(settings: Settings, database: Database) -> bool:
         if _last(file) == now.seq:
             return False
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # A crash may have torn the last line: the new one must not continue it. The torn one is not cut off, because
+        # the file may be one that can only be appended to.
+        start = "" if _ends_well(file) else "\n"
         with file.open("a", encoding="ascii") as out:
-            out.write(now.to_line() + "\n")
+            out.write(f"{start}{now.to_line()}\n")
             out.flush()
             os.fsync(out.fileno())
     except OSError as error:
@@ -46,16 +52,46 @@ def note(settings: Settings, database: Database) -> bool:
     return True
 
 
-def read(settings: Settings, file: Path | None = None) -> tuple[audit.Anchor, ...]:
-    """Every anchor of the file; none where there is no file yet. Raises UsageError naming the line that is not ours."""
+def read(
+    settings: Settings, file: Path | None = None, warn: Callable[[str], None] = lambda text: None
+) -> tuple[audit.Anchor, ...]:
+    """Every anchor of the file; none where there is no file yet. Raises UsageError naming the line that is not ours.
+
+    A line that a crash left unfinished is skipped with a warning. That weakens nothing: who can tear a line can also
+    remove it, which is why the file belongs out of the database administrator's reach.
+    """
     file, key = file or place(settings), audit_key(settings)
     try:
-        lines = file.read_text("ascii").splitlines()
-    except FileNotFoundError:
-        return ()
+        if not file.exists():
+            return ()
+        lines = read_whole(file, _MAX_FILE, "the audit log's anchors in").decode("ascii").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the audit log's anchors in {file}") from error
-    return tuple(_anchor(line, number, file, key) for number, line in enumerate(lines, 1))
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not _torn(line):
+            found.append(_anchor(line, number, file, key))
+        elif line:
+            warn(f"{file}, line {number}: skipped, because it was not written to its end (a crash or a full disk)")
+    return tuple(found)
+
+
+def _torn(line: str) -> bool:
+    """Whether this is the beginning of an anchor only. After a power cut, zeros may stand where its bytes should."""
+    text, first = line.strip("\0\r"), '{"seq":'
+    return first.startswith(text) or (text.startswith(first) and "}" not in text)
+
+
+def _ends_well(file: Path) -> bool:
+    """Whether the file is missing, empty or ends with a newline."""
+    try:
+        with file.open("rb") as data:
+            if not data.seek(0, os.SEEK_END):
+                return True
+            data.seek(-1, os.SEEK_END)
+            return data.read() == b"\n"
+    except FileNotFoundError:
+        return True
 
 
 def _anchor(line: str, number: int, file: Path, key: Secret) -> audit.Anchor:
@@ -77,7 +113,7 @@ def _last(file: Path) -> int | None:
     try:
         with file.open("rb") as data:
             data.seek(max(0, file.stat().st_size - _LINE))
-            lines = data.read().splitlines()
+            lines = [line for line in data.read().split(b"\n") if line]
     except FileNotFoundError:
         return None
     try:

@@ -17,12 +17,13 @@ from scanner.errors import NotFoundError, UsageError
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
 from scanner.model.pem import read_ca
+from scanner.model.reference import PORT
 from scanner.services import _fields as fields
 from scanner.services import projects
 from scanner.store import audit, registries, registry_checks
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_PORT = r":[0-9]{1,5}"
+_PORT = f":{PORT}"
 # As in a reference: without a dot or a port a first part is a repository's, not a host's.
 HOST = rf"^(localhost({_PORT})?|{_LABEL}(\.{_LABEL})+({_PORT})?|{_LABEL}{_PORT})$"
 ALIAS = rf"^{_LABEL}(\.{_LABEL})*({_PORT})?$"

@@ -50,9 +50,12 @@ class Database:
         self._options = {AUDIT_KEY: audit_key} if audit_key else {}
         try:
             self._url = make_url(url)
-        except ArgumentError as error:
+            if not 0 < (self._url.port or 5432) < 65536:
+                raise ValueError("there is no such port")
+        except (ArgumentError, ValueError) as error:
             raise UsageError(
-                "the database URL cannot be read", hint="sqlite:///FILE or postgresql+psycopg://…"
+                "the database URL (DOCKWARDEN_DATABASE_URL) cannot be read",
+                hint="sqlite:///FILE or postgresql+psycopg://…",
             ) from error
         if self._url.drivername in ("postgresql", "postgres"):
             self._url = self._url.set(drivername="postgresql+psycopg")

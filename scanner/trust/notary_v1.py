@@ -21,6 +21,7 @@ import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from scanner.addresses import web_address
 from scanner.errors import RemoteError, ScannerError, UsageError
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.pem import CERTIFICATE, PUBLIC_KEY, pem_blocks, refuse_private_key
@@ -285,8 +286,12 @@ class _Memory:
 
 def server_url(text: str, where: str) -> str:
     """An https address, without anything that could carry a secret. Raises UsageError."""
-    parts = urlsplit(text)
-    if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+    try:
+        parts = web_address(text, where, schemes=("https",))
+        usable = not (parts.username or parts.query or parts.fragment)
+    except UsageError:
+        usable = False
+    if not usable:
         raise _bad(where, f"{text[:200]!r} is not the address of a Notary server", "write https://host[:port]")
     return text.rstrip("/")
 
@@ -299,7 +304,7 @@ def open_server(root: TrustRoot, job: TrustQuestion, gun: str) -> Iterator[Notar
         raise UsageError(
             "no Notary server is named", reason="no_server", hint="give --notary-server, or 'server' in the trust root"
         )
-    url = server_url(url, "the Notary server")
+    url = server_url(url, "--notary-server" if job.options.server else "the Notary server")
     if len(gun) > _MAX_GUN or not _GUN.fullmatch(gun) or ".." in gun:
         raise UsageError(f"not a repository's name: {gun[:200]!r}", hint="write host/repository, without a tag")
     with tempfile.TemporaryDirectory(prefix="notary-") as directory:

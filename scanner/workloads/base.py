@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from scanner.errors import UsageError
+from scanner.files import read_whole
 from scanner.model.workload import Origin, Place, Workload
 from scanner.workloads._documents import MAX_BYTES, Document, escaped, parse
 
@@ -47,12 +49,14 @@ class WorkloadSource(ABC):
     """A way to run containers. ``id`` is what ``audit`` takes before the colon.
 
     ``yaml_1_1`` says how the source's own tools read plain scalars; ``compose_tags`` whether its documents have them.
+    ``directories``: a directory of manifests may be named, as with ``kubectl apply -f DIR``.
     """
 
     id: ClassVar[str]
     title: ClassVar[str]
     yaml_1_1: ClassVar[bool] = False
     compose_tags: ClassVar[bool] = False
+    directories: ClassVar[bool] = False
 
     @abstractmethod
     def recognises(self, document: Document) -> bool:
@@ -85,7 +89,12 @@ class WorkloadSource(ABC):
         Raises UsageError; also where there is nothing to read.
         """
         return self.read(
-            [d for name, text in read_texts(target, stdin) for d in self.documents(text, name)], LocalFiles()
+            [
+                document
+                for name, text in read_texts(target, stdin, directories=self.directories)
+                for document in self.documents(text, name)
+            ],
+            LocalFiles(),
         )
 
     def running(self) -> tuple[Workload, ...]:
@@ -96,32 +105,46 @@ class WorkloadSource(ABC):
 def read_file(path: Path) -> str:
     """The text of a file. Raises UsageError naming it."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_BYTES >> 20} MiB", reason="bad_workload")
-        return path.read_bytes().decode("utf-8-sig")
+        return read_whole(path, MAX_BYTES, reason="bad_workload").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text (byte {error.start})", reason="bad_workload") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}", reason="bad_workload") from None
 
 
-def read_texts(target: str, stdin: Callable[[], bytes]) -> Sequence[tuple[str, str | bytes]]:
+def read_texts(
+    target: str, stdin: Callable[[], bytes], *, directories: bool = False
+) -> Sequence[tuple[str, str | bytes]]:
     """What a target names: file name and text of each. Raises UsageError."""
     if target == "-":
         return [("standard input", stdin())]
     found: list[tuple[str, str | bytes]] = []
     for name in target.split(","):
         path = Path(name)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.is_file())[: _MAX_FILES + 1]
-            if not inside:
-                raise UsageError(f"{path}: no {', '.join(_SUFFIXES)} file in it", reason="bad_workload")
-            if len(inside) > _MAX_FILES:
-                raise UsageError(f"{path}: more than {_MAX_FILES:,} files", reason="bad_workload")
-            found.extend((str(p), read_file(p)) for p in inside)
+        if path.is_dir() and directories:
+            found.extend(_read_directory(path))
         else:
             found.append((name, read_file(path)))
     return found
+
+
+def _read_directory(directory: Path) -> Iterator[tuple[str, str]]:
+    """The manifests in a directory, by path. Bounded: somebody may name /tmp or / by mistake."""
+    inside: list[Path] = []
+    for entries, (folder, _, names) in enumerate(os.walk(directory)):
+        inside += (Path(folder, name) for name in names if name.endswith(_SUFFIXES))
+        if entries > _MAX_FILES or len(inside) > _MAX_FILES:
+            what = f"more than {_MAX_FILES:,} files or directories"
+            raise UsageError(f"{directory}: {what}", reason="bad_workload", hint="name a directory of manifests")
+    if not inside:
+        raise UsageError(f"{directory}: no {', '.join(_SUFFIXES)} file in it", reason="bad_workload")
+    total = 0
+    for path in sorted(inside):
+        if not path.is_file():  # a pipe or a dangling link among the manifests
+            continue
+        text = read_file(path)
+        total += len(text)
+        if total > MAX_BYTES:
+            raise UsageError(f"{directory}: more than {MAX_BYTES >> 20} MiB of manifests", reason="bad_workload")
+        yield str(path), text
 
 
 @dataclass(frozen=True)

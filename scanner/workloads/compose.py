@@ -9,11 +9,14 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from scanner.errors import UsageError
 from scanner.model.workload import Workload
 from scanner.workloads import _compose_services
 from scanner.workloads._compose_interpolation import env_file
 from scanner.workloads._documents import Document
 from scanner.workloads.base import Files, LocalFiles, WorkloadSource, read_file, read_texts
+
+_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")  # in Compose's order
 
 
 class ComposeFiles(WorkloadSource):
@@ -40,9 +43,21 @@ class ComposeFiles(WorkloadSource):
     def load(self, target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]:
         """See ``WorkloadSource.load``.
 
-        Variables come from the environment and from ``.env`` beside the first file, as Compose takes them.
+        Variables come from the environment and from ``.env`` beside the first file, as Compose takes them. A directory
+        stands for the Compose file in it.
         """
+        target = _in_directory(target)
         documents = [d for name, text in read_texts(target, stdin) for d in self.documents(text, name)]
         beside = Path(target.split(",")[0]).parent / ".env"
         variables = env_file(read_file(beside), os.environ) if target != "-" and beside.is_file() else {}
         return _compose_services.read(documents, LocalFiles(), {**variables, **os.environ}, self.id)
+
+
+def _in_directory(target: str) -> str:
+    """The file that ``docker compose`` would take in a directory; the target itself where it is no directory."""
+    if not Path(target).is_dir():
+        return target
+    for name in _FILES:
+        if (Path(target) / name).is_file():
+            return str(Path(target) / name)
+    raise UsageError(f"{target}: no {', '.join(_FILES)} in it", reason="bad_workload", hint="write compose:FILE")

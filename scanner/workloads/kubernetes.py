@@ -103,6 +103,7 @@ class KubernetesManifests(WorkloadSource):
     id = "kubernetes"
     title = "Kubernetes manifests (YAML or JSON; a file, a directory, or - for standard input)"
     yaml_1_1 = True
+    directories = True
 
     def recognises(self, document: Document) -> bool:
         """See ``WorkloadSource.recognises``."""

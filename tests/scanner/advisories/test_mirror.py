@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -173,6 +175,32 @@ def test_the_next_time_is_spread(settings: Settings, plain_registry: Registry, t
     assert sources.due(settings) == ()
     assert 0.9 * 6 * 3600 <= noted.next_check - noted.checked <= 1.1 * 6 * 3600 + 5
     assert sources.due(settings, noted.next_check + 1) == (sources.TRIVY,)
+
+
+def test_two_updates_of_different_sources_are_both_noted(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+
+    def note(name: str) -> None:
+        for number in range(25):
+            sources.note(settings, sources.Source(name, checked=float(number + 1)))
+
+    threads = [threading.Thread(target=note, args=(name,)) for name in sources.SOURCES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {name: source.checked for name, source in sources.known(settings).items()} == dict.fromkeys(
+        sources.SOURCES, 25.0
+    )
+    assert {file.name for file in settings.advisories_dir.iterdir()} == {"sources.json", ".sources.lock"}
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "/dev/zero", "pipe", "empty", "nowhere"])
+def test_a_database_is_imported_from_a_file_with_something_in_it(tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+    with pytest.raises(UsageError, match=r"is not a regular file|is empty|there is no file"):
+        sources.import_file(Settings(home=tmp_path), tmp_path / place)
 
 
 def test_one_updater_at_a_time(settings: Settings) -> None:

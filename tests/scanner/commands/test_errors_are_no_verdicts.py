@@ -151,3 +151,29 @@ def test_a_refused_image_is_a_report_too(
 def test_what_is_not_an_image_reference(settings: Settings, image: str) -> None:
     done = dockwarden(settings, "gate", image, "--server", "http://127.0.0.1:9")
     assert (done.returncode, "not an image reference" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gate a/b:1 --server 'http://[::1'",
+        "gate a/b:1 --server http://x:99999",
+        "registry check x:99999",
+        "scan x:99999/a:1",
+        "scan archive:/dev/zero",
+        "scan archive:{pipe}",
+        "scan a/b:1 --ca-file /dev/zero",
+        "policy check /dev/zero",
+        "audit compose:/tmp",
+        "audit kubernetes:- < /dev/zero",
+        "advisories import /dev/null",
+        "admission kubernetes --manifests --url 'https://[::1'",
+    ],
+)
+def test_an_address_or_a_file_that_cannot_be_used_is_wrong_usage(settings: Settings, tmp_path: Path, line: str) -> None:
+    """Such a file was once read without end, and such an address was an internal error."""
+    os.mkfifo(tmp_path / "pipe")
+    done = shell(settings, "dw " + line.format(pipe=tmp_path / "pipe"))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("dockwarden: ") == 1
+    assert "Traceback" not in done.stderr

@@ -318,3 +318,25 @@ def test_the_checkpoint_is_of_the_key(database: Database) -> None:
         pruned(database, key=OTHER)
     pruned(database, 3)
     assert verified(database, OTHER).broken == 3
+
+
+@pytest.mark.usefixtures("written")
+@pytest.mark.parametrize(
+    "left", ["", "{", '{"se', '{"seq":5,"hash":"0ab', '{"seq":5,"hash":"00","at":"x","mac":"1"', "\0"]
+)
+def test_a_crash_in_the_middle_of_an_anchor_costs_that_anchor_only(
+    database: Database, settings: Settings, left: str
+) -> None:
+    audit_anchors.note(settings, database)
+    file, warnings = audit_anchors.place(settings), list[str]()
+    with file.open("a") as out:
+        out.write(left * (100 if left == "\0" else 1))
+    assert [anchor.seq for anchor in audit_anchors.read(settings, warn=warnings.append)] == [5]
+    with database.session() as session:
+        audit.record(session, person("ada"), Action.SCAN_CANCEL, "x")
+    assert audit_anchors.note(settings, database) is True
+    noted = audit_anchors.read(settings, warn=warnings.append)
+    assert [anchor.seq for anchor in noted] == [5, 6]
+    assert verified(database, noted=noted).broken is None
+    assert all(f"{file}, line 2: skipped" in warning for warning in warnings)
+    assert bool(warnings) is bool(left)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from scanner import catalog
 from scanner.errors import UsageError
 from scanner.services.workloads import source_of
+from scanner.workloads import base
 from tests.scanner.workloads.sins import BAD, UNSAYABLE
 
 SINS = {
@@ -165,3 +168,38 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
         yield value, key
         if isinstance(child, dict | list):
             yield from _places(child)
+
+
+@pytest.mark.parametrize("source", BAD)
+def test_a_directory_is_read_only_where_its_tools_take_one(source: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(BAD[source])
+    os.mkfifo(tmp_path / "pipe.yaml")
+    found = catalog.workload_sources()[source]
+    if found.directories:
+        assert len(found.load(str(tmp_path), bytes)) == 1
+        return
+    with pytest.raises(UsageError, match=str(tmp_path)):
+        found.load(str(tmp_path), bytes)
+    if source == "compose":
+        (tmp_path / "a.yaml").rename(tmp_path / "docker-compose.yml")
+        assert len(found.load(str(tmp_path), bytes)) == 1
+
+
+@pytest.mark.parametrize("source", BAD)
+@pytest.mark.parametrize("file", ["/dev/zero", "/dev/null", "/proc/self/mem"])
+def test_a_device_is_no_document(source: str, file: str) -> None:
+    with pytest.raises(UsageError, match=file):
+        catalog.workload_sources()[source].load(file, bytes)
+
+
+def test_a_directory_of_too_much_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubernetes = catalog.workload_sources()["kubernetes"]
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.yaml").write_text(BAD["kubernetes"])
+    monkeypatch.setattr(base, "MAX_BYTES", 2 * len(BAD["kubernetes"]))
+    with pytest.raises(UsageError, match="of manifests"):
+        kubernetes.load(str(tmp_path), bytes)
+    monkeypatch.setattr(base, "_MAX_FILES", 2)
+    with pytest.raises(UsageError, match="more than 2 files or directories"):
+        kubernetes.load(str(tmp_path), bytes)
