@@ -1,7 +1,8 @@
-"""Texts inside files in another form: UTF-16 and UTF-32, base64, and the escapes of JSON, YAML, JavaScript and URLs.
+"""Texts inside files in another form: UTF-16 and UTF-32, base64, hexadecimal, gzip in base64, and the escapes of JSON,
+YAML, JavaScript and URLs.
 
 A form is looked for by literals that it must contain, so a file without them costs one pass of RE2. What is decoded
-is bounded by the file: each block once, each nesting twice.
+is bounded by the file: each block once, each nesting twice. What is decompressed has a bound of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -27,9 +29,16 @@ SPACE = rb"(?: |\+|%(?:25)*20|\\+u0020|\\+x20)"
 
 _WIDE_TEXT = re2.compile(rb"(?:[\t\r\n -~]\x00{1,3}){16,}")
 _TOKEN = re2.compile(rb"[A-Za-z0-9+/_-]{16,}")
+_REST = re2.compile(rb"(?:" + GLUE + rb"){1,8}([A-Za-z0-9+/_-]{1,15})")
 _ONLY_GLUE = re2.compile(rb"(?:" + GLUE + rb"|=)*")
 _LINE_END = re2.compile(rb"\\+[nrt]|\\+u000[aAdD9]|%0[aAdD]")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
+# What stands between the bytes of a text in hexadecimal: nothing, spaces, line ends, or the marks of a programming
+# language (``0x2d, 0x2d``, ``\\x2d\\x2d``).
+_BETWEEN = rb"(?:[\s,:;\"']|0[xX]|\\+x){0,8}"
+HEX_BLOCK = re2.compile(rb"(?:" + _BETWEEN + rb"[0-9A-Fa-f]{2}){40,}")
+_NO_HEX = re.compile(rb"0[xX]|\\+x|[^0-9A-Fa-f]")
+_GZIP = b"\x1f\x8b\x08"
 _WRAPPED = 40  # no tool wraps base64 at less
 _FAR = 80
 
@@ -72,11 +81,19 @@ def decoded(data: bytes, marks: re.Pattern[bytes]) -> Iterator[Reading]:
     for match in _TOKEN.finditer(flat):
         joins = block and len(block[-1]) >= _WRAPPED and len(block[-1]) % 4 == 0 and match.start() - end <= _FAR
         if not (joins and _ONLY_GLUE.fullmatch(flat, end, match.start())):
-            yield from _block(block, start, marks)
+            yield from _block([*block, *_last_line(flat, end, block)], start, marks)
             block, start = [], match.start()
         block.append(match[0])
         end = match.end()
-    yield from _block(block, start, marks)
+    yield from _block([*block, *_last_line(flat, end, block)], start, marks)
+
+
+def _last_line(flat: bytes, end: int, block: list[bytes]) -> Iterator[bytes]:
+    """What is left for the last line of a wrapped block, too short to be looked for. DER is none without it."""
+    if block and len(block[-1]) >= _WRAPPED and len(block[-1]) % 4 == 0:
+        found = _REST.match(flat, end)
+        if found is not None:
+            yield found[1]
 
 
 def _block(tokens: list[bytes], start: int, marks: re.Pattern[bytes]) -> Iterator[Reading]:
@@ -97,6 +114,33 @@ def from_base64(text: bytes) -> bytes | None:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:
         return None
+
+
+def in_hex(literal: bytes) -> bytes:
+    """A pattern of a literal in hexadecimal. Of its letters only digits are looked for, which have one case."""
+    assert literal.hex().isdigit()
+    return _BETWEEN.join(b"%02x" % byte for byte in literal)
+
+
+def from_hex(data: bytes, literal: bytes) -> Iterator[Reading]:
+    """The blocks in hexadecimal that hold ``literal``, decoded."""
+    digits = literal.hex().encode()
+    for match in HEX_BLOCK.finditer(data):
+        text = _NO_HEX.sub(b"", match[0])
+        at = text.find(digits)
+        if at >= 0:
+            text = text[at % 2 :]  # a digit of a word before it
+            yield Reading(bytes.fromhex(text[: len(text) // 2 * 2].decode()), match.start())
+
+
+def gunzipped(data: bytes, most: int) -> bytes:
+    """At most ``most`` bytes of what was compressed, also if the end is missing or broken; nothing if it is no gzip."""
+    if not data.startswith(_GZIP):
+        return b""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(data, most)
+    except zlib.error:
+        return b""
 
 
 def as_text(data: bytes) -> str:

@@ -19,10 +19,23 @@ import re2
 from scanner.checks._encodings import BASE64 as _BASE64
 from scanner.checks._encodings import DASH as _DASH
 from scanner.checks._encodings import GLUE as _GLUE
+from scanner.checks._encodings import (
+    HEX_BLOCK,
+    Reading,
+    as_text,
+    decoded,
+    from_base64,
+    from_hex,
+    gunzipped,
+    in_base64,
+    in_hex,
+    narrowed,
+    wide,
+)
 from scanner.checks._encodings import SPACE as _SPACE
-from scanner.checks._encodings import Reading, as_text, decoded, from_base64, in_base64, narrowed, wide
 from scanner.model.filesystem import ContentMatch
 from scanner.model.image import Image
+from scanner.model.pem import is_private_der
 
 MAX_FILE = 1 << 20
 _MAX_MATCHES = 20
@@ -181,8 +194,42 @@ _KEY_FORMS = tuple(in_base64(b"PRIVATE KEY-----"))
 # Base64 in base64: a key in a manifest that a manifest holds.
 # And UTF-16 in base64, which PowerShell writes.
 _OF_UTF16 = tuple("PRIVATE KEY-----".encode(name) for name in ("utf-16-le", "utf-16-be"))
-_FORMS = tuple(form for literal in (*_IN_BASE64, *_KEY_FORMS, *_OF_UTF16) for form in in_base64(literal))
-_MARKS = re2.compile(b"|".join(map(re.escape, _FORMS)))
+# How the DER of a private key begins, after its length. Base64 of it stands without a PEM frame in settings and JSON.
+_DER_LITERALS = tuple(
+    map(
+        bytes.fromhex,
+        (
+            "020100300d06092a864886f70d010101050004",  # PKCS #8: RSA
+            "020100301306072a8648ce3d0201",  # PKCS #8: P-256
+            "020100301006072a8648ce3d0201",  # PKCS #8: the other curves
+            "020100300506032b65",  # PKCS #8: Ed25519, Ed448, X25519, X448
+            "02010002818100",  # PKCS #1, by the size of the modulus
+            "0201000282010100",
+            "0201000282018100",
+            "0201000282020100",
+            "30770201010420",  # SEC 1
+            "3081a40201010430",
+            "3081dc0201010442",
+            "06092a864886f70d01050d",  # PKCS #8, encrypted with PBES2
+        ),
+    )
+)
+# gzip in base64, with or without a file name, as ``base64gzip`` and Helm write it; Helm's releases are base64 of it.
+_OF_GZIP = (b"H4sIA", b"H4sIC", b"SDRzSUF", b"SDRzSUN")
+_FORMS = tuple(
+    form for literal in (*_IN_BASE64, *_KEY_FORMS, *_OF_UTF16, *_DER_LITERALS) for form in in_base64(literal)
+)
+_MARKS = re2.compile(b"|".join(map(re.escape, (*_FORMS, *_OF_GZIP))))
+_HEX_LITERAL = b"PRIVATE "
+_HEX_MARK = re2.compile(in_hex(_HEX_LITERAL))
+_LENGTH = rb"(?:[\x05-\x7f]|\x81[\x80-\xff]|\x82[\x01-\x7f][\x00-\xff])"
+_DER_KEY = re.compile(
+    rb"\x30" + _LENGTH + rb"(?:\x02\x01[\x00\x01]\x30" + _LENGTH + rb"\x06"  # PKCS #8
+    rb"|\x02\x01\x00\x02" + _LENGTH + rb"|\x02\x01\x01\x04[\x14-\x50]"  # PKCS #1; SEC 1
+    rb"|(\x30" + _LENGTH + rb"\x06[\x09-\x0b]\x2a\x86\x48\x86\xf7\x0d\x01(?:\x05|\x0c\x01)))"  # encrypted PKCS #8
+)
+_FRAME = re.compile(_DASH + rb"{2}(?:" + _GLUE + rb")*$")
+_MAX_GUNZIPPED = 8 << 20  # of one file, all blocks together
 _IN_UTF16 = (
     b"PRIVATE KEY",
     b"PRIVATE+KEY",
@@ -201,7 +248,9 @@ _WIDE = re2.compile(wide((*_IN_UTF16, *_FORMS)).encode())
 _MANIFEST = re2.compile(rb"kind\\*[\"']?\s{0,8}:\s{0,8}\\*[\"']?Secret\\*[\"']?(?:\s|,|\}|\\)")
 # RE2 looks for all anchors at once, nine times as fast as ``re`` does: this runs over every byte of every small file.
 _ANY_ANCHOR = re2.compile(b"|".join(map(re.escape, _ANCHORS)))
-_ANYTHING = re2.compile(b"|".join((_ANY_ANCHOR.pattern, _MARKS.pattern, _WIDE.pattern, _MANIFEST.pattern)))
+_ANYTHING = re2.compile(
+    b"|".join((_ANY_ANCHOR.pattern, _MARKS.pattern, _WIDE.pattern, _MANIFEST.pattern, _HEX_MARK.pattern))
+)
 _MANIFEST_VALUE = re.compile(
     rb"""([\w.-]{1,100})\\*["']?[ \t]*:[ \t]*(?:[|>][-+]?\s+)?\\*["']?"""
     rb"""([A-Za-z0-9+/_-]{8,}={0,2}(?:\s+[A-Za-z0-9+/_-]{40,}={0,2}){0,2000})(?=[ \t]*(?:[\\"',}\r\n]|$))"""
@@ -297,7 +346,7 @@ class TextSecret:
 class SecretScanner:
     """Looks into files as they pass through the layer reader (``scanner.registry.layers.ContentScanner``)."""
 
-    version = "secrets-4"
+    version = "secrets-5"
 
     def wants(self, path: str, size: int) -> bool:
         """Files of a size that a person or a tool writes; not documentation or other people's tests."""
@@ -306,6 +355,9 @@ class SecretScanner:
     def search(self, path: str, data: bytes) -> list[ContentMatch]:
         """Every shape found, at most a few, then what a file that is made to hold credentials holds."""
         found = list(islice(_shapes(path, data), _MAX_MATCHES)) if _ANYTHING.search(data) is not None else []
+        rule = _der_rule(data, whole=True)
+        if rule is not None:
+            found.append(ContentMatch(rule, path, 1, f"DER… ({len(data)} bytes)"))
         if _CONFIGURATIONS.search(path) is not None:
             lines = {match.line for match in found}
             found.extend(islice((m for m in _settings(path, data) if m.line not in lines), _MAX_MATCHES - len(found)))
@@ -341,16 +393,53 @@ def _plain(data: bytes) -> Iterator[_Secret]:
                     yield _Secret(rule, match.start(), match.end(), redact(match[0]))
 
 
-def _encoded(data: bytes, depth: int = 0) -> Iterator[_Secret]:
-    """Secrets in UTF-16, in base64, and in the manifest of a Kubernetes Secret."""
+def _der_rule(data: bytes, *, whole: bool) -> str | None:
+    """The rule of a private key in DER (PKCS #8, PKCS #1, SEC 1); None: it is none. ``whole``: nothing may follow it.
+
+    A PKCS #12 store is none: Java keeps the CAs that it trusts in one.
+    """
+    begin = _DER_KEY.match(data)
+    if begin is None:
+        return None
+    octets = data[1] & 0x7F if data[1] & 0x80 else 0
+    end = 2 + octets + (int.from_bytes(data[2 : 2 + octets]) if octets else data[1])
+    if end > len(data) or (whole and len(data) - end > 2) or not is_private_der(data[:end]):
+        return None
+    return "encrypted-key" if begin[1] else "private-key"
+
+
+class _Budget:
+    """How many bytes may still be decompressed of one file."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_GUNZIPPED
+
+    def gunzip(self, data: bytes) -> bytes:
+        """What was compressed, as far as the budget goes; nothing if it is no gzip."""
+        found = gunzipped(data, self._left) if self._left else b""
+        self._left -= len(found)
+        return found
+
+
+def _encoded(data: bytes, depth: int = 0, budget: _Budget | None = None) -> Iterator[_Secret]:
+    """Secrets in UTF-16, in base64 (of texts, of gzip, of DER), in hexadecimal, and in a Kubernetes Secret."""
+    budget = budget or _Budget()
     readings: list[tuple[str, Iterator[Reading]]] = []
     if _WIDE.search(data) is not None:
         readings.append(("UTF-16", narrowed(data)))
     if _MARKS.search(data) is not None:
         readings.append(("base64", decoded(data, _MARKS)))
+    if _HEX_MARK.search(data) is not None:
+        readings.append(("hexadecimal", from_hex(data, _HEX_LITERAL)))
     for name, texts in readings:
-        for text, start in texts:
-            found = chain(_plain(text), _docker_auths(text), _encoded(text, depth + 1) if depth < _MAX_NESTED else ())
+        for read, start in texts:
+            text = budget.gunzip(read) or read
+            # In a PEM frame it was found as text.
+            rule = None if _FRAME.search(data, max(0, start - 40), start) else _der_rule(text, whole=False)
+            if rule is not None:
+                yield _Secret(rule, start, start + len(text), f"DER… ({len(text)} bytes), in {name}")
+            nested = _encoded(text, depth + 1, budget) if depth < _MAX_NESTED else ()
+            found = chain(_plain(text), _docker_auths(text), nested)
             for secret in found:
                 # In UTF-16 the line can be told; a block of base64 has one place.
                 at = start + 2 * secret.start if name == "UTF-16" else start
@@ -502,6 +591,8 @@ def _end(data: bytes, secret: _Secret) -> int:
     rest = _KEY_REST.match(data, secret.end) if data.startswith(b"-----BEGIN", secret.start) else None
     if rest is None and secret.shown.endswith("in base64"):
         rest = _BLOCK.match(data, secret.start)
+    elif rest is None and secret.shown.endswith("in hexadecimal"):
+        rest = HEX_BLOCK.match(data, secret.start)
     return max(secret.end if rest is None else rest.end(), secret.start + 1)
 
 

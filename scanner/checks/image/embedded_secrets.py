@@ -27,7 +27,8 @@ class EmbeddedSecrets(ImageCheck):
     looks_at = (
         "contents of the files of every layer, by unmistakable shapes and, in files that are made to hold "
         "credentials, by what is"
-        " assigned there, also with escaped line ends, in UTF-16, in base64 and in a Kubernetes Secret;"
+        " assigned there, also with escaped line ends, in UTF-16, in base64 (of gzip too), in hexadecimal and in a"
+        " Kubernetes Secret; private keys in DER;"
         " ENV, labels, build arguments and commands in the history; what the engine's secret scanner found"
     )
     cannot_see = "secrets without a known shape in files whose names say nothing; encrypted or compressed files"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import html
 import json
 import textwrap
@@ -12,12 +13,23 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
 from scanner.checks._secrets import SecretScanner, image_without_secrets, without_secrets
 from scanner.checks.image.embedded_secrets import EmbeddedSecrets
 from scanner.model.filesystem import ContentMatch
 from scanner.model.finding import Failed, Incomplete, Passed, SecretMatch, Severity
 from tests.scanner.checks.factory import entry, layer, subject, unreadable
+from tests.scanner.trust.certificates import certify, ec_key
 
 AWS = "AKIA" + "QWERTYUIOPASDFGH"
 GITHUB = "ghp_" + "a1B2" * 9
@@ -345,6 +357,91 @@ def test_a_key_in_another_form_in_a_variable(form: str) -> None:
     shown = without_secrets(f"ENV ANY={value}")
     for line in (LINES[1], LINES[2], LINES[3]):
         assert line[10:40] not in shown and encoded(line)[12:40] not in shown, "all of the key goes, not its beginning"
+
+
+UNREADABLE: dict[str, Callable[[bytes], str]] = {
+    "hexadecimal": lambda pem: pem.hex(),
+    "hexadecimal in capitals": lambda pem: pem.hex().upper(),
+    "bytes": lambda pem: pem.hex(" "),
+    "a fingerprint's form": lambda pem: pem.hex(":"),
+    "xxd -p": lambda pem: "\n".join(textwrap.wrap(pem.hex(), 60)),
+    "xxd -i": lambda pem: ", ".join(f"0x{byte:02x}" for byte in pem),
+    "a C string": lambda pem: "".join(f"\\x{byte:02x}" for byte in pem),
+    "a bytea of PostgreSQL": lambda pem: f"'\\x{pem.hex()}'",
+    "behind a letter": lambda pem: "f" + pem.hex(),
+    "gzip": lambda pem: base64.b64encode(gzip.compress(pem)).decode(),
+    "gzip, cut off": lambda pem: base64.b64encode(gzip.compress(pem)[:-8]).decode(),
+    "Helm": lambda pem: encoded(
+        base64.b64encode(gzip.compress(json.dumps({"manifest": pem.decode()}).encode())).decode()
+    ),
+    "a manifest in Helm": lambda pem: encoded(
+        base64.b64encode(
+            gzip.compress(json.dumps({"manifest": f"kind: Secret\ndata:\n  k: {encoded(pem.decode())}"}).encode())
+        ).decode()
+    ),
+}
+
+
+@pytest.mark.parametrize("form", UNREADABLE)
+def test_a_key_that_nobody_can_read(form: str) -> None:
+    text = UNREADABLE[form](PEM.encode())
+    assert [match.rule for match in SecretScanner().search("srv/app/data", text.encode())] == ["private-key"]
+    assert text[200:240] not in without_secrets(f"ENV ANY={text}")
+
+
+KEYS: dict[str, Callable[[], PrivateKeyTypes]] = {
+    "RSA 2048": lambda: rsa.generate_private_key(65537, 2048),
+    "RSA 1024": lambda: rsa.generate_private_key(65537, 1024),
+    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_key_in_der(kind: str) -> None:
+    key = KEYS[kind]()
+    forms = [
+        (PrivateFormat.PKCS8, NoEncryption(), "private-key"),
+        (PrivateFormat.PKCS8, BestAvailableEncryption(b"x"), "encrypted-key"),
+        (PrivateFormat.TraditionalOpenSSL, NoEncryption(), "private-key"),
+    ]
+    for form, encryption, rule in forms[: 2 if kind == "Ed25519" else 3]:
+        der = key.private_bytes(Encoding.DER, form, encryption)
+        bare = base64.b64encode(der).decode()
+        wrapped = "\n".join(textwrap.wrap(bare, 64))
+        for data in (der, f"KEY={bare}".encode(), json.dumps({"key": bare}).encode(), wrapped.encode()):
+            assert [match.rule for match in SecretScanner().search("srv/app/data", data)] == [rule]
+        assert bare[20:60] not in without_secrets(f"ENV KEY={bare}")
+        assert SecretScanner().search("srv/app/data", der[:-1]) == [], "half a key is none"
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    for data in (public, base64.b64encode(public)):
+        assert SecretScanner().search("srv/app/data", data) == []
+
+
+def test_a_store_of_certificates_is_no_key() -> None:
+    """Java's ``cacerts`` is a PKCS #12 store."""
+    store = serialize_key_and_certificates(
+        b"x", None, None, [certify({"CN": "ca"}, ec_key(), [])], BestAvailableEncryption(b"changeit")
+    )
+    assert SecretScanner().search("etc/ssl/certs/java/cacerts", store) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        base64.b64encode(gzip.compress(bytes(64 << 20))),
+        b"\n".join([base64.b64encode(gzip.compress(b"a" * 1_000_000))] * 700),
+        b"5052495641544520" * 60_000,
+        b"50 52 49 56 41 54 45 20 " * 40_000,
+        b"H4sIA" * 200_000,
+        b"MHcCAQEEI" * 100_000,
+    ],
+    ids=["a bomb", "many bombs", "hexadecimal", "bytes", "no gzip", "no DER"],
+)
+def test_what_is_made_to_unpack_to_much_comes_to_an_end(data: bytes) -> None:
+    assert SecretScanner().search("srv/app/data", data) == []
 
 
 DOCKER = json.dumps({"auths": {"registry.example.com": {"auth": encoded("me:hunter2-really")}}})
