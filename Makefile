@@ -5,7 +5,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 
-.PHONY: demo test coverage test-long fuzz lint lock clean venv
+.PHONY: demo test coverage test-long fuzz lint docs lock clean venv
 .DEFAULT_GOAL := demo
 
 venv: $(STAMP)
@@ -42,6 +42,10 @@ fuzz: $(STAMP)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
+
+# The lists in docs/ that are made from the plug-ins: checks, formats, schemes, targets.
+docs: $(STAMP)
+	$(VENV)/bin/python -m tests.documentation
 
 # Hashes, no index addresses: a lock names packages, never where they come from. The second is the first without what only
 # developers need: what an image of ours holds.

@@ -92,7 +92,7 @@ def known() -> Known:
     """What a policy may name in this installation."""
     return Known(
         checks={identifier: _info(check) for identifier, check in checks().items()},
-        schemes=frozenset(schemes()) or Known(checks={}).schemes,
+        schemes=frozenset(schemes()),
         engines=frozenset(engines()),
     )
 

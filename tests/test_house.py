@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +78,110 @@ def test_a_signature_scheme_says_what_it_is_and_trusts_no_secret(scheme: TrustSc
             scheme.parse_trust(given, "document")
 
 
+# One file each; ``tests/plugins`` mirrors the tree. The kind, and its file.
+NEW = {
+    "a check of images": "scanner/checks/image/sample_image_check.py",
+    "a check of registries": "scanner/checks/registry/sample_registry_check.py",
+    "a check of workloads": "scanner/checks/workload/sample_workload_check.py",
+    "an engine": "scanner/engines/sample_engine.py",
+    "a webhook format": "web/webhooks/sample_webhook.py",
+    "a report format": "scanner/reports/sample_report.py",
+    "a trust scheme": "scanner/trust/sample_scheme.py",
+    "a notification channel": "scanner/notify/sample_channel.py",
+    "a workload source": "scanner/workloads/sample_source.py",
+}
+# The rules that a new plug-in meets without an edit elsewhere: these of the house's own tests.
+RULES = (
+    "tests/test_house.py",
+    "tests/test_words.py",
+    "tests/test_documentation.py",
+    "tests/scanner/checks/test_catalogue.py",
+    "tests/scanner/checks/workload/test_containers.py",
+    "tests/scanner/reports/test_every_format.py",
+    "tests/scanner/commands/test_trust.py::test_help_lists_the_schemes_that_there_are",
+    "tests/scanner/commands/test_trust.py::test_the_schemes_and_their_page_agree",
+    "tests/scanner/notify/test_channels.py::test_a_channel_says_what_it_is",
+    "tests/scanner/notify/test_channels.py::test_every_channel_over_http_is_tried",
+    "tests/web/webhooks/test_documentation.py",
+    "tests/web/webhooks/test_formats.py::test_every_format_has_a_sender",
+)
+OFFERED = """
+from click.testing import CliRunner
+
+from scanner import catalog, plugins
+from scanner.cli import cli
+from web.webhooks import formats
+
+known = catalog.known()
+assert {"sample-image-check", "sample-registry-check", "sample-workload-check"} <= set(known.checks)
+assert catalog.engine_choices() == ("clair", "sample-engine", "trivy", "both"), catalog.engine_choices()
+assert catalog.chosen_engines("both") == ("trivy", "clair")  # a third engine does not change it
+assert catalog.chosen_engines("sample-engine") == ("sample-engine",)
+assert "sample-engine" in known.engines and "sample-scheme" in known.schemes
+assert "sample-channel" in catalog.channels()
+assert "sample-webhook" in formats() and "sample-webhook" in plugins.ids("web.webhooks")
+
+
+def shown(*command):
+    return " ".join(CliRunner().invoke(cli, [*command, "--help"], terminal_width=2000).output.split())
+
+
+assert "sample-engine" in shown("scan") and "sample-report" in shown("scan")
+assert "sample-report" in shown("audit") and "sample-source:FILE" in shown("audit")
+assert "sample-source:FILE" in shown("inventory", "push")
+assert "sample-scheme" in shown("trust", "verify")
+assert "sample-webhook" in shown("webhook", "create"), shown("webhook", "create")
+refused = CliRunner().invoke(cli, ["scan", "oci:nowhere", "--engine", "fourth"], standalone_mode=False)
+assert "sample-engine" in getattr(refused.exception, "hint", ""), (refused.output, refused.exception)
+"""
+
+
+@pytest.fixture(scope="module")
+def enlarged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree with a new plug-in of each kind, each with its test, and the lists in ``docs`` made anew."""
+    copy = tmp_path_factory.mktemp("enlarged")
+    without = shutil.ignore_patterns("__pycache__", "*.png")
+    for name in ("scanner", "web", "tests", "docs", "examples", "migrations", "benchmarks"):
+        shutil.copytree(ROOT / name, copy / name, ignore=without)
+    for name in ("README.md", "compose.yaml", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy / name)
+    for file in NEW.values():
+        shutil.copy(ROOT / "tests/plugins" / file, copy / file)
+        test = copy / _mirrored(Path(file))
+        test.write_text(f"import {file.removesuffix('.py').replace('/', '.')}\n\n\ndef test_it() -> None:\n    pass\n")
+    assert _run(copy, "-m", "tests.documentation") == ""
+    return copy
+
+
+def _run(directory: Path, *arguments: str) -> str:
+    """What a Python program says on its way to a failure; empty: it did not fail."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=directory, capture_output=True, text=True, timeout=300, check=False
+    )
+    return (done.stdout + done.stderr)[-6000:] if done.returncode else ""
+
+
+@pytest.mark.parametrize("kind", NEW)
+def test_there_is_a_sample_of_each_kind_of_plugin(kind: str) -> None:
+    assert (ROOT / "tests/plugins" / NEW[kind]).is_file()
+
+
+def test_a_new_plugin_is_offered_everywhere(enlarged: Path) -> None:
+    assert _run(enlarged, "-c", OFFERED) == ""
+
+
+def test_a_new_plugin_keeps_the_import_contracts(enlarged: Path) -> None:
+    program = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    assert _run(enlarged, "-c", program) == ""
+
+
+def test_a_new_plugin_costs_one_file(enlarged: Path) -> None:
+    """None of the house's rules asks for an edit of another file."""
+    names = [f"tests/test_house.py::{name}" for name in globals() if name.startswith("test_") and "new_plugin" in name]
+    without = [f"--deselect={name}" for name in names]
+    assert _run(enlarged, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *without, *RULES) == ""
+
+
 # Where a module without a mirrored test is tested. ``tests/scanner/policy/test_rules.py`` mirrors
 # ``scanner/policy/rules.py``, which needs no line. A pattern stands for a family that one file of cases covers.
 TESTED_IN = {
@@ -122,7 +229,7 @@ TESTED_IN = {
     "scanner/engines/_clair_client.py": "tests/scanner/engines/test_clair.py",
     "scanner/engines/_clair_updaters.py": "tests/scanner/engines/test_clair.py",
     "scanner/engines/_layer_server.py": "tests/scanner/engines/test_clair.py",
-    "scanner/engines/base.py": "tests/scanner/engines/test_new_engine.py",
+    "scanner/engines/base.py": "tests/test_house.py",
     "scanner/errors.py": "tests/scanner/commands/test_cli.py",
     "scanner/model/access.py": "tests/web/test_permissions.py",
     "scanner/model/actor.py": "tests/web/test_permissions.py",

@@ -273,6 +273,20 @@ def parse_report_files(values: Iterable[str]) -> tuple[tuple[str, Path], ...]:
     return tuple(parsed)
 
 
+class TargetsCommand(click.Command):
+    """A command whose help lists what its TARGET can be: the targets of every source of workloads."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See ``click.Command.format_help_text``."""
+        from scanner import catalog
+        from scanner.workloads.base import targets_of
+
+        super().format_help_text(ctx, formatter)
+        with formatter.section("TARGET is one of"):
+            targets = targets_of(catalog.workload_sources().values())
+            formatter.write_dl([(name, text.replace("`", "")) for name, text in targets])
+
+
 def server_options(scope: str) -> Callable[[Any], Any]:
     """Add the options of a server's client: ``--server``, ``--token`` (with ``scope``), ``--ca-file``."""
 

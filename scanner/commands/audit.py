@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +19,8 @@ from scanner.commands._console import (
     FILE,
     REPORT_FILES,
     Exit,
+    ListedOption,
+    TargetsCommand,
     choose,
     parse_report_files,
     pass_settings,
@@ -33,20 +35,26 @@ from scanner.model.decision import Verdict
 from scanner.model.workload import Workload
 from scanner.model.workload_audit import AuditReport, ImageAnswer
 from scanner.policy.rules import Policy
-from scanner.reports.base import AuditSubject
+from scanner.reports.base import AuditSubject, ReportFormat
 from scanner.services import workloads
 
 _VERSION = re.compile(r"v?1\.(\d{1,3})")
 _REASONS = 3
 
 
+def _formats() -> Mapping[str, ReportFormat]:
+    """The formats that can show an audit."""
+    return {name: form for name, form in catalog.reports().items() if form.renders_audits}
+
+
 @click.command(
-    epilog="Exit codes: 0 allow or warn; 1 denied; 2 a document that cannot be read; 3 could not be decided."
+    cls=TargetsCommand,
+    epilog="Exit codes: 0 allow or warn; 1 denied; 2 a document that cannot be read; 3 could not be decided.",
 )
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.option("--policy", "policy_file", type=FILE, help="Policy file. Default: the built-in policy.")
 @click.option(
-    "--format", "format_", default="table", show_default=True, help="Report format: table, json, sarif, github …"
+    "--format", "format_", cls=ListedOption, listed=_formats, default="table", show_default=True, help="Report format."
 )
 @click.option("-o", "--output", type=FILE, help="Write the report to a file instead of stdout.")
 @REPORT_FILES
@@ -90,18 +98,6 @@ def audit(
 ) -> Exit:
     """Check how containers are run.
 
-    \b
-    TARGET is one of:
-      docker                   the running engine and its containers
-      docker:FILE              saved output of docker inspect
-      compose:FILE[,FILE…]     Compose files, merged in order
-      kubernetes:FILE|DIR|-    manifests; - reads standard input: helm template … | dockwarden audit kubernetes:-
-      swarm                    the services of the local engine's swarm
-      swarm:FILE               saved output of docker service inspect, or a stack file
-      ecs:FILE                 task definitions and services
-      marathon:FILE            apps and groups
-      FILE                     any of these documents, recognised from its content
-
     Each finding names the file and line to change. --scan-images or --server also judge the images.
     """
     if (
@@ -110,8 +106,12 @@ def audit(
         and click.get_current_context().get_parameter_source("server") is not click.core.ParameterSource.ENVIRONMENT
     ):
         raise UsageError("use --scan-images or --server, not both")
-    renderer = choose(catalog.reports(), format_, "report format")
     files = parse_report_files(report_files)
+    renderer = choose(catalog.reports(), format_, "report format")
+    for name in (format_, *(name for name, _ in files)):
+        if name not in _formats():
+            hint = f"use one of: {', '.join(_formats())}"
+            raise UsageError(f"the format {name} describes the content of images, not how they run", hint=hint)
     policy = read_policy(policy_file)
     version = _kubernetes_version(kubernetes_version)
     found = [w for target in targets for w in workloads.read_target(target, read_stdin)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from scanner.commands._console import Exit, complain, pass_settings, read_stdin, server_options, tell
+from scanner.commands._console import Exit, TargetsCommand, complain, pass_settings, read_stdin, server_options, tell
 from scanner.config import Settings
 from scanner.errors import Fault, ScannerError, UsageError
 
@@ -25,8 +25,9 @@ def inventory() -> None:
 
 
 @inventory.command(
+    cls=TargetsCommand,
     epilog="Exit codes: 0 reported; 2 wrong usage, a document that cannot be read, or the server refuses; "
-    "3 the engine or the server does not answer. With --watch only 2 ends it, and a signal."
+    "3 the engine or the server does not answer. With --watch only 2 ends it, and a signal.",
 )
 @click.argument("target")
 @server_options("inventory")
@@ -50,13 +51,6 @@ def push(
     watch: int | None,
 ) -> Exit:
     """Report everything that TARGET runs; what is missing from the report is gone.
-
-    \b
-    TARGET is what `audit` takes:
-      docker                   the running engine and its containers
-      compose:FILE[,FILE…]     Compose files, merged in order
-      kubernetes:FILE|DIR|-    kubectl get … -o json | dockwarden inventory push kubernetes:- …
-      swarm, swarm:FILE, ecs:FILE, marathon:FILE, docker:FILE
 
     Values of environment variables are never sent. Make the token on the server: dockwarden token create NAME --scope
     inventory

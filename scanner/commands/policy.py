@@ -52,9 +52,10 @@ def policy_simulate(
 @click.argument("cases", type=FILE)
 def policy_test(file: Path, cases: Path) -> Exit:
     """Test FILE on the fixtures in CASES. Exits with 1 if a verdict differs from the expected one."""
+    from scanner import catalog
     from scanner.policy import fixtures
 
-    results = fixtures.run(read_policy(file), fixtures.parse(read(cases, "the cases"), cases))
+    results = fixtures.run(read_policy(file), fixtures.parse(read(cases, "the cases"), cases, catalog.engines()))
     lines = []
     for result in results:
         line = f"{'ok  ' if result.passed else 'FAIL'} {result.name}"

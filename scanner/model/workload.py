@@ -231,7 +231,7 @@ class Workload:
 
     name: str
     image: str
-    source: str  # docker, compose, swarm, kubernetes, ecs, marathon
+    source: str  # the id of the WorkloadSource that read it
     pointer: str = ""  # of the container, within its document
     kind: str = ""  # Deployment, service, container, task-definition, app ...
     namespace: str = ""

@@ -9,14 +9,14 @@
       checks: {root-user: passed, embedded-secrets: failed}
       expect: {verdict: deny, rules: [no-fixable-criticals]}
 
-A check that a case does not name has passed. Unless ``engine: none`` is set, an engine has scanned the image with
-current advisories.
+A check that a case does not name has passed. Trivy has scanned the image with current advisories, unless ``engine``
+names other engines or ``none``.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,9 +46,10 @@ from scanner.model.reference import Descriptor, Digest, Platform, Reference
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate
-from scanner.policy.rules import Policy
+from scanner.policy.rules import Policy, Texts
 
 _NOBODY = Digest.of(b"a test case")
+DEFAULT_ENGINE, NO_ENGINE = "trivy", "none"
 
 
 class _Strict(BaseModel):
@@ -75,7 +76,7 @@ class Case(_Strict):
     name: str
     image: str = "registry.example.com/team/app:1.0"
     environment: str = ""
-    engine: Literal["trivy", "none"] = "trivy"
+    engine: Texts = (DEFAULT_ENGINE,)
     advisories_age_hours: int = 0
     vulnerabilities: tuple[_Vulnerability, ...] = ()
     checks: dict[str, Literal["passed", "failed", "incomplete"]] = Field(default_factory=dict)
@@ -91,11 +92,13 @@ class Result:
     message: str = ""
 
 
-def parse(text: str, file: Path) -> Sequence[Case]:
-    """Read the cases of a document. Raises UsageError with the case and the member that is wrong."""
+def parse(text: str, file: Path, engines: Collection[str]) -> Sequence[Case]:
+    """Read the cases of a document; ``engines`` are those that a case can name. Raises UsageError with the case and the
+    member that is wrong.
+    """
     try:
         document = YAML(typ="safe").load(io.StringIO(text))
-        return TypeAdapter(tuple[Case, ...]).validate_python(document)
+        cases = TypeAdapter(tuple[Case, ...]).validate_python(document)
     except YAMLError as error:
         raise UsageError(f"{file}: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
@@ -103,6 +106,12 @@ def parse(text: str, file: Path) -> Sequence[Case]:
         raise UsageError(
             f"{file}: case {'.'.join(map(str, first['loc']))}: {first['msg']}", hint="see docs/policies.md"
         ) from error
+    for number, case in enumerate(cases):
+        for name in case.engine:
+            if name not in engines and case.engine != (NO_ENGINE,):
+                hint = f"name {', '.join(engines)}, or {NO_ENGINE} alone"
+                raise UsageError(f"{file}: case {number}.engine: there is no engine {name!r}", hint=hint)
+    return cases
 
 
 def run(policy: Policy, cases: Sequence[Case]) -> list[Result]:
@@ -131,13 +140,13 @@ def _report(policy: Policy, case: Case, now: datetime) -> ScanReport:
     outcomes = {check: case.checks.get(check, "passed") for check in selected | set(case.checks)}
     image = ImageReport(
         Image(descriptor, ImageConfig(_NOBODY, Platform("linux", "amd64"), ()), ()),
-        engines=(_engine(case, now),) if case.engine != "none" else (),
+        engines=tuple(_engine(name, case, now) for name in case.engine if name != NO_ENGINE),
         checks=tuple(CheckResult(check, _outcome(kind)) for check, kind in sorted(outcomes.items())),
     )
     return ScanReport(case.image, reference.name, reference.tag or "", descriptor, (image,), now, now, "")
 
 
-def _engine(case: Case, now: datetime) -> EngineReport:
+def _engine(name: str, case: Case, now: datetime) -> EngineReport:
     found = tuple(
         Vulnerability(
             v.id,
@@ -152,7 +161,7 @@ def _engine(case: Case, now: datetime) -> EngineReport:
     )
     built = now - timedelta(hours=case.advisories_age_hours)
     return EngineReport(
-        "trivy", "", None, AdvisoryStatus("case", updated_at=built), Coverage("debian", "12", True, 1), (), found
+        name, "", None, AdvisoryStatus("case", updated_at=built), Coverage("debian", "12", True, 1), (), found
     )
 
 

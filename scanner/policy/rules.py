@@ -83,13 +83,13 @@ class CheckInfo:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """The names that a policy can use. ``signers`` are by scheme; None (for all or one scheme) accepts any name.
-    Compared by identity, because each process has one instance.
+    """The names that a policy can use; ``scanner.catalog.known`` fills it. ``signers`` are by scheme; None (for all or
+    one scheme) accepts any name. Compared by identity, because each process has one instance.
     """
 
     checks: Mapping[str, CheckInfo]
-    schemes: frozenset[str] = frozenset({"notary-v1", "cosign", "notation"})
-    engines: frozenset[str] = frozenset({"trivy"})
+    schemes: frozenset[str] = frozenset()
+    engines: frozenset[str] = frozenset()
     signers: Mapping[str, frozenset[str] | None] | None = None
 
 

@@ -121,10 +121,12 @@ class ReportFormat(ABC):
 
     def render_audit(self, subject: AuditSubject) -> str:
         """Render an audit of workloads. Raises UsageError if the format describes packages only."""
-        raise UsageError(
-            f"the format {self.id} describes the content of images; an audit reports how workloads run",
-            hint="use one of: table, json, sarif, junit, gitlab, csv, html, markdown, github",
-        )
+        raise UsageError(f"the format {self.id} describes the content of images; an audit reports how workloads run")
+
+    @property
+    def renders_audits(self) -> bool:
+        """Whether the format has a ``render_audit`` of its own."""
+        return type(self).render_audit is not ReportFormat.render_audit
 
 
 def format_table(formats: Iterable[ReportFormat]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -50,10 +50,13 @@ class WorkloadSource(ABC):
 
     ``yaml_1_1`` says how the source's own tools read plain scalars; ``compose_tags`` whether its documents have them.
     ``directories``: a directory of manifests may be named, as with ``kubectl apply -f DIR``.
+    ``targets`` are pairs of what ``audit`` takes and what is read, in Markdown, for help texts and
+    ``docs/workloads.md``; none: ``ID:FILE`` and the title.
     """
 
     id: ClassVar[str]
     title: ClassVar[str]
+    targets: ClassVar[tuple[tuple[str, str], ...]] = ()
     yaml_1_1: ClassVar[bool] = False
     compose_tags: ClassVar[bool] = False
     directories: ClassVar[bool] = False
@@ -283,3 +286,17 @@ class Node:
         """An error at this node's place: ``web.yaml:12:7: spec.containers must be a list``."""
         path = ".".join(part.replace("~1", "/").replace("~0", "~") for part in self.pointer.split("/")[1:])
         return self.document.error(f"{path or 'the document'} {message}", self.pointer)
+
+
+def targets_of(sources: Iterable[WorkloadSource]) -> tuple[tuple[str, str], ...]:
+    """Every target that ``audit`` takes, and what is read."""
+    found = [target for each in sources for target in each.targets or ((f"{each.id}:FILE", each.title),)]
+    return (*found, ("FILE", "any of these documents, recognised from its content"))
+
+
+def target_table(sources: Iterable[WorkloadSource]) -> str:
+    """The table of targets for ``docs/workloads.md``."""
+    rows = (f"| `{name}` | {text} |" for name, text in targets_of(sources))
+    return "\n".join(
+        ("| target | reads |", "|---|---|", *(row.replace("FILE|DIR|-", "FILE\\|DIR\\|-") for row in rows))
+    )

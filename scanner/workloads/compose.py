@@ -27,6 +27,13 @@ class ComposeFiles(WorkloadSource):
 
     id = "compose"
     title = "Compose files (FILE, or FILE,FILE merged in order)"
+    targets = (
+        (
+            "compose:FILE[,FILE…]",
+            "Compose files, merged in order: `include`, `extends`, anchors, `${VAR:-default}`, "
+            "`.env`, `!reset`, `!override`",
+        ),
+    )
     compose_tags = True
 
     def recognises(self, document: Document) -> bool:

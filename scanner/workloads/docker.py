@@ -18,6 +18,17 @@ class DockerEngine(WorkloadSource):
 
     id = "docker"
     title = "Docker (the running engine, or FILE with the output of docker inspect)"
+    targets = (
+        (
+            "docker",
+            "the running engine, its settings and its containers (`DOCKER_HOST` is respected)",
+        ),
+        (
+            "docker:FILE",
+            "the output of `docker inspect`, `docker network inspect` or `docker info --format "
+            "'{{json .}}'`, and `daemon.json`",
+        ),
+    )
 
     def recognises(self, document: Document) -> bool:
         """See ``WorkloadSource.recognises``."""

@@ -62,6 +62,12 @@ class EcsTasks(WorkloadSource):
 
     id = "ecs"
     title = "Amazon ECS (task definitions and services as JSON)"
+    targets = (
+        (
+            "ecs:FILE",
+            "task definitions and services, as the AWS command line prints or takes them",
+        ),
+    )
 
     def recognises(self, document: Document) -> bool:
         """See ``WorkloadSource.recognises``."""

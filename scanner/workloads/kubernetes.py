@@ -102,6 +102,14 @@ class KubernetesManifests(WorkloadSource):
 
     id = "kubernetes"
     title = "Kubernetes manifests (YAML or JSON; a file, a directory, or - for standard input)"
+    targets = (
+        (
+            "kubernetes:FILE|DIR|-",
+            "manifests, also from standard input: every object with a pod template (Pod, Deployment, "
+            "StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, PodTemplate, lists, and other kinds "
+            "with `spec.template.spec.containers`)",
+        ),
+    )
     yaml_1_1 = True
     directories = True
 

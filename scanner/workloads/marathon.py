@@ -69,6 +69,12 @@ class MarathonApps(WorkloadSource):
 
     id = "marathon"
     title = "Marathon (apps and groups as JSON)"
+    targets = (
+        (
+            "marathon:FILE",
+            "apps and groups, as JSON",
+        ),
+    )
 
     def recognises(self, document: Document) -> bool:
         """See ``WorkloadSource.recognises``."""

@@ -19,6 +19,17 @@ class SwarmServices(WorkloadSource):
 
     id = "swarm"
     title = "Docker Swarm (the running services, FILE with the output of docker service inspect, or a stack file)"
+    targets = (
+        (
+            "swarm",
+            "the services of the swarm that the local engine manages",
+        ),
+        (
+            "swarm:FILE",
+            "the output of `docker service inspect` (with `docker network inspect`: whether networks "
+            "are encrypted), or a stack file",
+        ),
+    )
     compose_tags = True
 
     def recognises(self, document: Document) -> bool:

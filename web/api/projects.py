@@ -38,7 +38,10 @@ Engine = Annotated[
     str,
     StringConstraints(max_length=64),
     AfterValidator(_engine),
-    Field(description="`trivy`, `clair` or `both`, for scans that name none; empty: the server's own choice."),
+    Field(
+        description="For scans that name none: an engine's id, or `both` for Trivy and Clair. "
+        "Empty: the server's own choice."
+    ),
 ]
 Group = Annotated[Text, Field(min_length=1, max_length=use_cases.GROUP_LENGTH)]
 
@@ -71,7 +74,8 @@ class ProjectOut(Model):
     )
     groups: list[str]
     engine: str = Field(
-        description="Of scans that name none: `trivy`, `clair` or `both`; empty: the server's own choice."
+        description="For scans that name none: an engine's id, or `both` for Trivy and Clair. "
+        "Empty: the server's own choice."
     )
 
 

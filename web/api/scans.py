@@ -40,7 +40,8 @@ class ScanIn(Body):
     )
     engine: Name | None = Field(
         None,
-        description="`trivy`, `clair` or `both`; the project's or the server's own choice when absent.",
+        description="An engine's id, or `both` for Trivy and Clair. When absent: the project's choice, "
+        "or the server's.",
         examples=["trivy"],
     )
     force: bool = Field(False, description="Scan even though there is a current result.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from scanner import catalog
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Digest
 from scanner.policy.retirement import Dependence, Name, dependence
@@ -35,7 +36,7 @@ metadata: {{name: signed}}
 match: {{images: ["{images}"]}}
 rules: [{{id: must-be-signed, signature: {{scheme: {scheme}}}, action: deny}}]
 """
-    return parse_policy(text, known=Known({}))
+    return parse_policy(text, known=Known({}, frozenset(catalog.schemes())))
 
 
 def of(*answers: Verification, policies: tuple[Policy, ...] = ()) -> Dependence:
