@@ -428,7 +428,17 @@ def remove(session: Connection, kind: Kind, at: Cutoffs, keys: Sequence[tuple[An
 
 
 def _among(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Condition:
-    return columns[0].in_([key[0] for key in keys]) if len(columns) == 1 else sa.tuple_(*columns).in_(keys)
+    """That the row's key is one of these.
+
+    SQLite finds no rows by a list of tuples: it would read the whole table for each batch. So the leading columns are
+    named alone as well, as many as tell the keys apart; each further one would multiply what is looked up.
+    """
+    if len(columns) == 1:
+        only: Condition = columns[0].in_([key[0] for key in keys])
+        return only
+    leading = next(n for n in range(1, len(columns) + 1) if len({key[:n] for key in keys}) == len(set(keys)))
+    alone = [columns[n].in_(list(dict.fromkeys(key[n] for key in keys))) for n in range(leading)]
+    return sa.and_(*alone, sa.tuple_(*columns).in_(keys))
 
 
 def recording(session: Connection) -> None:
