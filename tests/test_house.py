@@ -346,7 +346,7 @@ TESTED_IN = {
     "web/places.py": "tests/web/test_permissions.py",
     "web/security.py": "tests/web/test_auth.py",
     "web/server.py": "tests/web/test_capacity.py",
-    "web/services.py": "tests/web/test_permissions.py",
+    "web/resources.py": "tests/web/test_permissions.py",
     "web/waiting.py": "tests/web/test_capacity.py",
     "web/webhooks/__init__.py": "tests/web/webhooks/test_documentation.py",
     "web/sender_keys.py": "tests/web/webhooks/test_formats.py",

@@ -19,8 +19,8 @@ from scanner.store.session import Database
 from web import api, auth, errors, health, logs, oidc, security, webhooks
 from web.api.base import Problem
 from web.pages.base import error_page
+from web.resources import Resources
 from web.sender_keys import SenderKeys
-from web.services import Services
 
 
 class App(OpenAPI):
@@ -56,7 +56,7 @@ def create_app(
         doc_ui=False,
     )
     database = database or Database.of(settings)
-    services = Services(
+    resources = Resources(
         settings,
         database,
         celery or queue.make_app(settings),
@@ -65,9 +65,9 @@ def create_app(
         SenderKeys.of(settings),
         oidc.make(settings),
     )
-    app.extensions["dockwarden"] = services
+    app.extensions["dockwarden"] = resources
     security.install(app, settings)
-    logs.install(app, health.install(app, services))
+    logs.install(app, health.install(app, resources))
     errors.install(app)
     auth.install(app)
     api.install(app)

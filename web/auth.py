@@ -26,8 +26,8 @@ from scanner.services import accounts as account_use_cases
 from scanner.services import projects, sessions
 from scanner.store import accounts, secrets
 from web import oidc, places, security
+from web.resources import resources
 from web.security import https
-from web.services import services
 from web.throttle import API, BAD_TOKEN_ADDRESS, SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, source_of
 
 PUBLIC = "public"
@@ -121,7 +121,7 @@ def project_named(name: str) -> str:
 
     Raises NotFoundError for one that is not there, and one that is not theirs, alike.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return projects.named(session, principal(), name)
 
 
@@ -135,8 +135,8 @@ def current_principal() -> Actor:
         found = _of_session(cookie)
     else:
         raise RefusedError("not signed in", reason="not_signed_in", hint="send Authorization: Bearer <token>")
-    if services().settings.rate_limits:
-        services().throttle.take("api", found.id, API)
+    if resources().settings.rate_limits:
+        resources().throttle.take("api", found.id, API)
     return found
 
 
@@ -155,26 +155,26 @@ def bad_token() -> RefusedError:
 
 def throttle_bad_tokens(found: bool) -> None:
     """Count a failed token against its address."""
-    if not found and services().settings.rate_limits:
-        services().throttle.spend("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
+    if not found and resources().settings.rate_limits:
+        resources().throttle.spend("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
 
 
 def check_bad_tokens() -> None:
     """Raise 429 for an address with too many failed attempts."""
-    if services().settings.rate_limits:
-        services().throttle.check("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
+    if resources().settings.rate_limits:
+        resources().throttle.check("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
 
 
 def _of_token(text: str) -> Actor:
     check_bad_tokens()
-    with services().database.read() as session:
-        token = accounts.find_token(session, text, services().secret_key)
+    with resources().database.read() as session:
+        token = accounts.find_token(session, text, resources().secret_key)
     throttle_bad_tokens(token is not None)
     if token is None:
         raise bad_token()
     if token.last_used_at is None or datetime.now(UTC) - token.last_used_at > _NOTED_EVERY:
-        with services().database.session() as session:
-            accounts.touch_token(session, token.id, accounts.hash_token(text, services().secret_key))
+        with resources().database.session() as session:
+            accounts.touch_token(session, token.id, accounts.hash_token(text, resources().secret_key))
     return of_token(token)
 
 
@@ -234,7 +234,7 @@ def of_user(user: accounts.UserView) -> Actor:
 
 def cookie_name() -> str:
     """``__Host-`` binds the cookie to this very host and to https; browsers refuse it over plain http."""
-    return "__Host-dockwarden" if https(services().settings) else "dockwarden"
+    return "__Host-dockwarden" if https(resources().settings) else "dockwarden"
 
 
 def check_same_origin() -> None:
@@ -268,7 +268,7 @@ def check_origin() -> None:
         allowed = fetch_site in ("same-origin", "none")
     else:
         origin = urlsplit(request.headers.get("Origin", ""))
-        ours = {urlsplit(services().settings.public_url).netloc, request.host} - {""}
+        ours = {urlsplit(resources().settings.public_url).netloc, request.host} - {""}
         allowed = origin.netloc in ours
     if not allowed:
         raise RefusedError("the request comes from another site", reason="csrf")
@@ -279,7 +279,9 @@ def csrf_token() -> str:
     apart from it.
     """
     session_id = g.get("web_session") or request.cookies.get(cookie_name(), "")
-    return hmac.new(services().secret_key.reveal().encode(), b"csrf|" + session_id.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(
+        resources().secret_key.reveal().encode(), b"csrf|" + session_id.encode(), hashlib.sha256
+    ).hexdigest()
 
 
 def sign_in_with_password(name: str, password: str) -> Callable[[Response], Response]:
@@ -289,7 +291,7 @@ def sign_in_with_password(name: str, password: str) -> Callable[[Response], Resp
     """
     check_origin()
     places.take(name, cookie_name())
-    with _HASHING, services().database.read() as session:  # argon2id takes 64 MiB each
+    with _HASHING, resources().database.read() as session:  # argon2id takes 64 MiB each
         user = accounts.verify_password(session, name, password)
     if user is None:
         places.failed(name)
@@ -308,14 +310,14 @@ def sign_in_with_password(name: str, password: str) -> Callable[[Response], Resp
 def begin_at_provider(target: str) -> Response:
     """Redirect the browser to the identity provider. ``target`` is the page to show after sign-in."""
     attempt = oidc.Attempt.new()
-    sealed = secrets.seal(oidc.seal_text(attempt, target), services().secret_key, _ATTEMPT)
+    sealed = secrets.seal(oidc.seal_text(attempt, target), resources().secret_key, _ATTEMPT)
     location = _provider().address(attempt, _redirect_uri())
     response = Response(status=303, headers={"Location": location})
     response.set_cookie(
         _attempt_cookie(),
         base64.urlsafe_b64encode(sealed).decode(),
         path="/",
-        secure=https(services().settings),
+        secure=https(resources().settings),
         httponly=True,
         samesite="Lax",
         max_age=600,
@@ -325,7 +327,7 @@ def begin_at_provider(target: str) -> Response:
 
 def provider_name() -> str:
     """Name of the configured identity provider. Empty if there is none."""
-    found = services().provider
+    found = resources().provider
     return found.name if found else ""
 
 
@@ -337,8 +339,8 @@ def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
     Raises RefusedError: the answer is not to a request of this browser's, or does not hold, or its groups may not
     sign in.
     """
-    if services().settings.rate_limits:
-        services().throttle.take("sign-in-address", source_of(request.remote_addr), SIGN_IN_ADDRESS)
+    if resources().settings.rate_limits:
+        resources().throttle.take("sign-in-address", source_of(request.remote_addr), SIGN_IN_ADDRESS)
     attempt, target = _attempt()
     if not hmac.compare_digest(request.args.get("state", "").encode(), attempt.state.encode()):
         raise RefusedError(
@@ -350,12 +352,12 @@ def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
         raise RefusedError("the identity provider did not sign you in", reason="oidc_refused", hint="sign in again")
     who = _provider().identify(attempt, request.args["code"], _redirect_uri())
     role = _provider().role(who.groups)
-    with services().database.session() as session:
+    with resources().database.session() as session:
         user = account_use_cases.from_provider(session, who, role, address())
     begun = _begin(of_user(user), via=f"oidc {_provider().name}")
 
     def with_cookie(response: Response) -> Response:
-        response.delete_cookie(_attempt_cookie(), path="/", secure=https(services().settings), httponly=True)
+        response.delete_cookie(_attempt_cookie(), path="/", secure=https(resources().settings), httponly=True)
         return begun(response)
 
     return with_cookie, target
@@ -365,7 +367,7 @@ def _attempt() -> tuple[oidc.Attempt, str]:
     """Return the sign-in attempt of this browser."""
     try:
         sealed = base64.urlsafe_b64decode(request.cookies.get(_attempt_cookie(), ""))
-        found = oidc.unseal_text(secrets.unseal(sealed, services().secret_key, _ATTEMPT))
+        found = oidc.unseal_text(secrets.unseal(sealed, resources().secret_key, _ATTEMPT))
     except (ValueError, ScannerError):
         found = None
     if found is None:
@@ -382,14 +384,14 @@ def _attempt_cookie() -> str:
 
 
 def _provider() -> oidc.Provider:
-    found = services().provider
+    found = resources().provider
     if found is None:
         raise NotFoundError("no identity provider is configured", hint="see docs/accounts.md")
     return found
 
 
 def _redirect_uri() -> str:
-    base = services().settings.public_url or request.host_url
+    base = resources().settings.public_url or request.host_url
     return base.rstrip("/") + "/sign-in/oidc/callback"
 
 
@@ -400,8 +402,8 @@ def sign_in_with_token(text: str) -> Callable[[Response], Response]:
     """
     check_origin()
     places.take(text[:11], cookie_name())
-    with services().database.read() as session:
-        token = accounts.find_token(session, text, services().secret_key)
+    with resources().database.read() as session:
+        token = accounts.find_token(session, text, resources().secret_key)
     if token is None:
         raise bad_token()
     return _begin(of_token(token), via="token")
@@ -409,17 +411,17 @@ def sign_in_with_token(text: str) -> Callable[[Response], Response]:
 
 def _note_refusal(name: str) -> None:
     """Record a wrong password only for an existing user: another name may be a password in the wrong field."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         if known := accounts.find_user(session, name):
             sessions.refuse(session, of_user(known))
 
 
 def sign_out() -> Callable[[Response], Response]:
     """End the web session of this request. The returned function removes its cookie from a response."""
-    name, secure = cookie_name(), https(services().settings)
+    name, secure = cookie_name(), https(resources().settings)
     if cookie := request.cookies.get(name):
-        with services().database.session() as session:
-            sessions.end(session, principal(), services().secret_key, cookie)
+        with resources().database.session() as session:
+            sessions.end(session, principal(), resources().secret_key, cookie)
 
     def without_cookie(response: Response) -> Response:
         response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="Lax")
@@ -433,16 +435,16 @@ def change_own_password(current: str, new: str) -> None:
     form.
     """
     account_use_cases.require_own_password(principal())
-    if services().settings.rate_limits:
-        services().throttle.take("own-password", principal().id, SIGN_IN_ACCOUNT)
-    with services().database.session() as session:
+    if resources().settings.rate_limits:
+        resources().throttle.take("own-password", principal().id, SIGN_IN_ACCOUNT)
+    with resources().database.session() as session:
         account_use_cases.change_own_password(session, principal(), current, new)
 
 
 def current_session_id() -> str:
     """The name of the web session that this request came with; empty for a token's."""
     cookie = g.get("web_session") or request.cookies.get(cookie_name(), "")
-    return accounts.hash_token(cookie, services().secret_key) if cookie else ""
+    return accounts.hash_token(cookie, resources().secret_key) if cookie else ""
 
 
 def address() -> str:
@@ -452,8 +454,8 @@ def address() -> str:
 
 def _begin(actor: Actor, *, via: str) -> Callable[[Response], Response]:
     former, agent = request.cookies.get(cookie_name(), ""), request.headers.get("User-Agent", "")
-    with services().database.session() as session:
-        text = sessions.begin(session, actor, services().secret_key, former=former, agent=agent, via=via)
+    with resources().database.session() as session:
+        text = sessions.begin(session, actor, resources().secret_key, former=former, agent=agent, via=via)
     g.web_session = text.reveal()
 
     def with_cookie(response: Response) -> Response:
@@ -461,7 +463,7 @@ def _begin(actor: Actor, *, via: str) -> Callable[[Response], Response]:
             cookie_name(),
             text.reveal(),
             path="/",
-            secure=https(services().settings),
+            secure=https(resources().settings),
             httponly=True,
             samesite="Lax",
             max_age=int(accounts.SESSION_LIFE.total_seconds()),
@@ -472,13 +474,13 @@ def _begin(actor: Actor, *, via: str) -> Callable[[Response], Response]:
 
 
 def _of_session(cookie: str) -> Actor:
-    with services().database.read() as session:
-        found = accounts.find_session(session, cookie, services().secret_key)
+    with resources().database.read() as session:
+        found = accounts.find_session(session, cookie, resources().secret_key)
     if found is None:
         raise RefusedError("the session has ended", reason="not_signed_in", hint="sign in again")
     if found.stale:
-        with services().database.session() as session:
-            accounts.touch_session(session, cookie, services().secret_key)
+        with resources().database.session() as session:
+            accounts.touch_session(session, cookie, resources().secret_key)
     if found.user:
         return of_user(found.user)
     assert found.token

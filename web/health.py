@@ -26,7 +26,7 @@ from scanner.errors import ScannerError
 from scanner.model.scan import ScanState
 from scanner.store import inventory, jobs, scans
 from web.auth import PUBLIC, permission
-from web.services import Services, services
+from web.resources import Resources, resources
 
 bp = Blueprint("health", __name__)
 _REMEMBERED_SECONDS = 15
@@ -53,7 +53,7 @@ def alive() -> Response:
 @permission(PUBLIC)
 def ready() -> Response:
     """200 ``ready`` or ``degraded``, 503 ``unavailable``, and the reason of each check."""
-    checks = current_app.extensions["readiness"].checks(services())
+    checks = current_app.extensions["readiness"].checks(resources())
     failed = [check for check in checks if not check.ok]
     status = "unavailable" if any(check.needed for check in failed) else "degraded" if failed else "ready"
     document = {"status": status, "checks": {c.name: {"ok": c.ok, "reason": c.reason} for c in checks}}
@@ -68,15 +68,15 @@ class Readiness:
         self._until = 0.0
         self._checks: tuple[Check, ...] = ()
 
-    def checks(self, services: Services) -> tuple[Check, ...]:
+    def checks(self, resources: Resources) -> tuple[Check, ...]:
         with self._lock:
             if time.monotonic() >= self._until:
                 self._checks = (
-                    _database(services),
-                    _broker(services),
-                    _engine(services),
-                    _advisories(services),
-                    _invariants(services),
+                    _database(resources),
+                    _broker(resources),
+                    _engine(resources),
+                    _advisories(resources),
+                    _invariants(resources),
                 )
                 self._until = time.monotonic() + _REMEMBERED_SECONDS
             return self._checks
@@ -90,47 +90,47 @@ def _judge(name: str, needed: bool, ask: Callable[[], object]) -> Check:
     return Check(name, True, needed)
 
 
-def _database(services: Services) -> Check:
-    return _judge("database", True, services.database.check_head)
+def _database(resources: Resources) -> Check:
+    return _judge("database", True, resources.database.check_head)
 
 
-def _broker(services: Services) -> Check:
+def _broker(resources: Resources) -> Check:
     return (
         Check("broker", True, False)
-        if queue.reachable(services.celery)
+        if queue.reachable(resources.celery)
         else Check("broker", False, False, "broker_unreachable")
     )
 
 
-def _engine(services: Services) -> Check:
+def _engine(resources: Resources) -> Check:
     """In the distributed form the workers have the engine, not we."""
-    chosen = catalog.chosen(services.settings.engine)
+    chosen = catalog.chosen(resources.settings.engine)
     if not chosen:
-        return Check("engine", False, services.settings.embedded, "no_such_engine")
-    return _judge("engine", services.settings.embedded, lambda: [e.version(services.settings) for e in chosen])
+        return Check("engine", False, resources.settings.embedded, "no_such_engine")
+    return _judge("engine", resources.settings.embedded, lambda: [e.version(resources.settings) for e in chosen])
 
 
-def _advisories(services: Services) -> Check:
-    chosen = catalog.chosen(services.settings.engine)
+def _advisories(resources: Resources) -> Check:
+    chosen = catalog.chosen(resources.settings.engine)
     if not chosen:
         return Check("advisories", False, False, "no_such_engine")
     try:
-        built = [engine.advisories(services.settings).updated_at for engine in chosen]
+        built = [engine.advisories(resources.settings).updated_at for engine in chosen]
     except ScannerError as error:
         return Check("advisories", False, False, error.reason)
-    oldest = datetime.now(UTC) - timedelta(hours=services.settings.advisories_max_age_hours)
+    oldest = datetime.now(UTC) - timedelta(hours=resources.settings.advisories_max_age_hours)
     fresh = all(moment is not None and moment >= oldest for moment in built)
     return Check("advisories", fresh, False, "" if fresh else "advisories_expired")
 
 
-def _invariants(services: Services) -> Check:
+def _invariants(resources: Resources) -> Check:
     """What the nightly look at the store's invariants found.
 
     One that does not hold is a fault of ours: the log names the rows.
     """
     try:
-        services.database.check_head()
-        with services.database.read() as session:
+        resources.database.check_head()
+        with resources.database.read() as session:
             last = jobs.last(session, jobs.INVARIANTS, jobs.ANYWHERE)
     except ScannerError as error:
         return Check("invariants", False, False, error.reason)
@@ -141,8 +141,8 @@ def _invariants(services: Services) -> Check:
 class StoreCollector(Collector):
     """Gauges read from the database when asked: right in every process, and after every restart."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """See `Collector.collect`.
@@ -152,9 +152,9 @@ class StoreCollector(Collector):
         build = GaugeMetricFamily("dockwarden_build_info", "The version that runs.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
-        yield from _advisory_gauges(self._services)
+        yield from _advisory_gauges(self._resources)
         try:
-            with self._services.database.read() as session:
+            with self._resources.database.read() as session:
                 figures = scans.figures(session)
                 running_workloads = inventory.figures(session)
                 last = jobs.list_(session, [jobs.REMATCH], limit=1)
@@ -182,7 +182,7 @@ class StoreCollector(Collector):
         yield from _storage_gauges(pruning)
 
 
-def _advisory_gauges(services: Services) -> Iterable[GaugeMetricFamily]:
+def _advisory_gauges(resources: Resources) -> Iterable[GaugeMetricFamily]:
     """Age and health of each source, as far as this process sees the advisories' directory."""
     age = GaugeMetricFamily("dockwarden_advisories_age_seconds", "Since its publisher built it.", labels=["source"])
     failures = GaugeMetricFamily(
@@ -193,7 +193,7 @@ def _advisory_gauges(services: Services) -> Iterable[GaugeMetricFamily]:
         "When the source was last asked, or imported.",
         labels=["source"],
     )
-    for line in sources.overview(services.settings):
+    for line in sources.overview(resources.settings):
         name = [line.source.name]
         if line.age is not None:
             age.add_metric(name, line.age.total_seconds())
@@ -229,10 +229,10 @@ def metrics() -> Response:
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def install(app: Flask, services: Services) -> CollectorRegistry:
+def install(app: Flask, resources: Resources) -> CollectorRegistry:
     """The registry of this app's own, with the gauges of the database."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StoreCollector(services))
+    registry.register(StoreCollector(resources))
     app.extensions["metrics"] = registry
     app.extensions["readiness"] = Readiness()
     return registry

@@ -19,8 +19,8 @@ from flask import Response, request
 from scanner.config import Secret
 from scanner.errors import ScannerError
 from scanner.store import accounts, secrets
+from web.resources import resources
 from web.security import https
-from web.services import services
 from web.throttle import (
     SIGN_IN_ACCOUNT,
     SIGN_IN_ACCOUNT_FAILURES,
@@ -39,9 +39,9 @@ def take(account: str, session_cookie: str) -> None:
 
     ``account`` is a user's name, or the part of a token that is not secret.
     """
-    if not services().settings.rate_limits:
+    if not resources().settings.rate_limits:
         return
-    throttle, account = services().throttle, _folded(account)
+    throttle, account = resources().throttle, _folded(account)
     if place := _known_place(account, session_cookie):
         throttle.take("sign-in-known", f"{place}|{account}", SIGN_IN_ACCOUNT)
         return
@@ -54,19 +54,19 @@ def take(account: str, session_cookie: str) -> None:
 
 def failed(account: str) -> None:
     """Count a wrong password against the account and the service, from any address."""
-    if services().settings.rate_limits:
-        services().throttle.spend("sign-in-account-failures", _folded(account), SIGN_IN_ACCOUNT_FAILURES)
-        services().throttle.spend("sign-in-failures", _SHARED, SIGN_IN_FAILURES)
+    if resources().settings.rate_limits:
+        resources().throttle.spend("sign-in-account-failures", _folded(account), SIGN_IN_ACCOUNT_FAILURES)
+        resources().throttle.spend("sign-in-failures", _SHARED, SIGN_IN_FAILURES)
 
 
 def remember(response: Response, account: str, session_cookie: str) -> None:
     """Let a browser prove later that this account signed in from it. The cookie lets nobody in."""
-    sealed = secrets.seal(Secret(_folded(account)), services().secret_key, _SEALED)
+    sealed = secrets.seal(Secret(_folded(account)), resources().secret_key, _SEALED)
     response.set_cookie(
         _cookie(session_cookie),
         base64.urlsafe_b64encode(sealed).decode(),
         path="/",
-        secure=https(services().settings),
+        secure=https(resources().settings),
         httponly=True,
         samesite="Lax",
         max_age=int(_KEPT.total_seconds()),
@@ -77,12 +77,12 @@ def _known_place(account: str, session_cookie: str) -> str:
     """What names the place that this request comes from, if the account signed in there before; else empty."""
     try:
         sealed = base64.urlsafe_b64decode(request.cookies.get(_cookie(session_cookie), ""))
-        if sealed and secrets.unseal(sealed, services().secret_key, _SEALED).reveal() == account:
+        if sealed and secrets.unseal(sealed, resources().secret_key, _SEALED).reveal() == account:
             return hashlib.sha256(sealed).hexdigest()
     except (ValueError, ScannerError):
         pass
     address = request.remote_addr or ""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return f"address|{address}" if accounts.has_session_from(session, account, address) else ""
 
 

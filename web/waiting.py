@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from scanner.store import scans
+from web.resources import resources
 from web.security import leaving
-from web.services import services
 
 _FIRST_POLL, _LAST_POLL = 0.1, 1.0
 
@@ -14,14 +14,14 @@ _FIRST_POLL, _LAST_POLL = 0.1, 1.0
 def waited(scan_id: str, seconds: float, projects: frozenset[str] | None) -> scans.ScanView:
     """The scan when it has ended; as it is when the time is over, the process is about to end, or too many wait."""
     ends, pause = time.monotonic() + seconds, _FIRST_POLL
-    waiting = seconds > 0 and services().waiters.acquire(blocking=False)
+    waiting = seconds > 0 and resources().waiters.acquire(blocking=False)
     try:
         while True:
-            with services().database.read() as session:
+            with resources().database.read() as session:
                 scan = scans.get(session, scan_id, projects)
             if scan.state.terminal or not waiting or time.monotonic() + pause > ends or leaving().wait(pause):
                 return scan
             pause = min(pause * 1.5, _LAST_POLL)
     finally:
         if waiting:
-            services().waiters.release()
+            resources().waiters.release()

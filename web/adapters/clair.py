@@ -20,8 +20,8 @@ from joserfc.jwk import OctKey
 from scanner.errors import RefusedError, UsageError
 from scanner.store import jobs
 from web.auth import PUBLIC, permission
+from web.resources import resources
 from web.security import read_body
-from web.services import services
 from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, source_of
 from web.webhooks.base import bearer_or_plain, load, same_secret
 
@@ -50,28 +50,28 @@ def notify() -> Response:
         identifier = str(uuid.UUID(document["notification_id"]))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UsageError("notification_id is not a UUID", reason="invalid") from None
-    with services().database.session() as session:
+    with resources().database.session() as session:
         job = jobs.request(session, jobs.CLAIR, identifier, "clair", {"notification": identifier})
     return Response(orjson.dumps({"job": job}), mimetype="application/json")
 
 
 def _authenticate() -> None:
-    source, limited = source_of(request.remote_addr), services().settings.rate_limits
+    source, limited = source_of(request.remote_addr), resources().settings.rate_limits
     if limited:
-        services().throttle.check("bad-webhook", source, BAD_TOKEN_ADDRESS)
-        services().throttle.take("webhook", source, WEBHOOK)
+        resources().throttle.check("bad-webhook", source, BAD_TOKEN_ADDRESS)
+        resources().throttle.take("webhook", source, WEBHOOK)
     header = request.headers.get("Authorization", "")
     # Clair adds its own header to one that its configuration sets: both arrive as one, with a comma between them.
     told = [bearer_or_plain(part.strip()) for part in (header, *header.split(",")[:4])]
     if not any(_is_token(one) or _is_signed(one) for one in told):
         if limited:
-            services().throttle.spend("bad-webhook", source, BAD_TOKEN_ADDRESS)
+            resources().throttle.spend("bad-webhook", source, BAD_TOKEN_ADDRESS)
         raise RefusedError("not from the configured Clair", reason="bad_token", hint="see docs/clair.md")
 
 
 def _is_token(sent: str) -> bool:
     """The token of the settings, where Clair has no key to sign with."""
-    secret = services().settings.clair_webhook_token
+    secret = resources().settings.clair_webhook_token
     return same_secret(sent, secret) and len(secret.reveal()) >= _MIN_SECRET
 
 
@@ -79,7 +79,7 @@ def _is_signed(sent: str) -> bool:
     """A token of Clair's own, signed with the key that it shares with us (``auth.psk``): it signs what it sends as
     it checks what it gets.
     """
-    psk = services().settings.clair_psk.reveal()
+    psk = resources().settings.clair_psk.reveal()
     try:
         key = base64.b64decode(psk, validate=True)
         if len(key) < _MIN_SECRET:

@@ -26,8 +26,8 @@ from scanner.services.admission_reviews import Recorder
 from scanner.store import accounts
 from scanner.store.gate import Asked
 from web.auth import bad_token, bearer, check_bad_tokens, permission, principal, throttle_bad_tokens, token_principal
+from web.resources import resources
 from web.security import admission, read_body
-from web.services import services
 from web.throttle import ADMISSION
 from web.waiting import waited
 
@@ -48,8 +48,8 @@ def authenticate() -> Actor:
     header = request.headers.get("Authorization", "")
     text = bearer(header) if header else (request.view_args or {}).get("path_token", "")
     asked = None
-    for token_hash in (known := accounts.hashes(text, services().secret_key)):
-        asked = services().gate.ask(token_hash, "", "", "")
+    for token_hash in (known := accounts.hashes(text, resources().secret_key)):
+        asked = resources().gate.ask(token_hash, "", "", "")
         if asked is not None:
             g.token_hash = token_hash
             break
@@ -57,10 +57,10 @@ def authenticate() -> Actor:
     if asked is None:
         raise bad_token()
     if asked.unnoted:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             accounts.touch_token(session, asked.token_id, known[0])
-    if services().settings.rate_limits and not admission():
-        services().throttle.take("admission", asked.token_id, ADMISSION)
+    if resources().settings.rate_limits and not admission():
+        resources().throttle.take("admission", asked.token_id, ADMISSION)
     return token_principal(
         asked.token_id, asked.name, asked.scopes, asked.projects, owner_id=asked.owner_id, owner_role=asked.owner_role
     )
@@ -88,12 +88,12 @@ def admit(path_token: str = "", mode: str = "", environment: str = "") -> Respon
     except ScannerError as error:
         reason = "its database does not answer" if isinstance(error, RemoteError) else error.reason
         logging.getLogger(__name__).error("a review was not decided", extra={"reason": error.reason})
-        return _answered(admissions.failed(document, review, services().settings, mode, _NOT_DECIDED.format(reason)))
+        return _answered(admissions.failed(document, review, resources().settings, mode, _NOT_DECIDED.format(reason)))
     except Exception:
         # A stage boundary: a 500 would be an allow wherever the webhook's failurePolicy is Ignore.
         logging.getLogger(__name__).exception("a review broke")
         message = _NOT_DECIDED.format("an internal error")
-        return _answered(admissions.failed(document, review, services().settings, mode, message))
+        return _answered(admissions.failed(document, review, resources().settings, mode, message))
 
 
 def _answered(document: dict[str, Any]) -> Response:
@@ -102,7 +102,7 @@ def _answered(document: dict[str, Any]) -> Response:
 
 def _budget() -> float:
     """Seconds that a scan may be waited for: ours, or what the API server's own time-out (``?timeout=5s``) leaves."""
-    ours = services().settings.admission_wait_seconds
+    ours = resources().settings.admission_wait_seconds
     asked = request.args.get("timeout", "").removesuffix("s")
     if asked.isascii() and asked.isdigit() and len(asked) < 4:
         return max(0.0, min(ours, int(asked) - _MARGIN_SECONDS))
@@ -113,15 +113,15 @@ def _door() -> admissions.Door:
     token_hash = g.token_hash
 
     def ask(digest: str, repository: str, environment: str) -> Asked | None:
-        return services().gate.ask(token_hash, digest, repository, environment)
+        return resources().gate.ask(token_hash, digest, repository, environment)
 
     memory = current_app.extensions.setdefault("admission_memory", admissions.Memory())
     return admissions.Door(
-        services().database,
-        services().settings,
+        resources().database,
+        resources().settings,
         memory,
         ask,
-        lambda scan_id: queue.enqueue(services().celery, scan_id, Lane.GATE),
+        lambda scan_id: queue.enqueue(resources().celery, scan_id, Lane.GATE),
         waited,
     )
 
@@ -129,6 +129,6 @@ def _door() -> admissions.Door:
 def _recorder() -> Recorder:
     found = current_app.extensions.get("admission_recorder")
     if found is None:
-        found = current_app.extensions.setdefault("admission_recorder", Recorder(services().database))
+        found = current_app.extensions.setdefault("admission_recorder", Recorder(resources().database))
     recorder: Recorder = found
     return recorder

@@ -13,7 +13,7 @@ from scanner.services import accounts as use_cases
 from scanner.store import accounts
 from web.api.base import Body, Model, answer, blueprint, problems
 from web.auth import SIGNED_IN, change_own_password, current_session_id, permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("account", "Account", "The caller's own account: permissions, sessions, password.")
 
@@ -78,7 +78,7 @@ def get() -> Response:
 def sessions() -> Response:
     """Where you are signed in"""
     own = current_session_id()
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = accounts.open_sessions(session, principal().user_id)
     items = [
         SessionOut(
@@ -99,7 +99,7 @@ def sessions() -> Response:
 @permission(SIGNED_IN)
 def end_session(path: SessionPath) -> Response:
     """Sign out there"""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.end_session(session, principal(), path.session_id)
     return Response(status=204)
 
@@ -108,7 +108,7 @@ def end_session(path: SessionPath) -> Response:
 @permission(SIGNED_IN)
 def sign_out_everywhere() -> Response:
     """Sign out everywhere, here too"""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         return answer(OwnSessionsEndedOut(ended=use_cases.end_own_sessions(session, principal())))
 
 

@@ -20,7 +20,7 @@ from scanner.services import revocations as revocation_use_cases
 from scanner.store import jobs, matches, revocations
 from web.api.base import PREFIX, Body, DigestText, Model, Text, answer, blueprint, problems
 from web.auth import everywhere, permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("advisories", "Advisories", "The vulnerability database, the feeds, and what was revoked.")
 
@@ -184,10 +184,10 @@ def show_revocation(item: revocations.RevocationView) -> RevocationOut:
 @permission("read")
 def index() -> Response:
     """How old the advisories are, and how the last updates went"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         last = jobs.list_(session, jobs.KINDS)
         packages = matches.figures(session)["packages"]
-    found = [SourceOut.model_validate(line.document) for line in sources.overview(services().settings)]
+    found = [SourceOut.model_validate(line.document) for line in sources.overview(resources().settings)]
     return answer(AdvisoriesOut(sources=found, packages=packages, jobs=[show_job(job) for job in last]))
 
 
@@ -211,7 +211,7 @@ def rematch(body: RematchIn) -> Response:
     registry is asked.
     """
     everywhere()
-    name = body.engine or services().settings.engine
+    name = body.engine or resources().settings.engine
     engine = catalog.engines().get(name)
     if engine is None or not engine.looks_up:
         raise NotFoundError(f"there is no engine {name!r} that looks packages up without an image")
@@ -219,7 +219,7 @@ def rematch(body: RematchIn) -> Response:
 
 
 def _ask(kind: str, key: str, parameters: Mapping[str, object]) -> Response:
-    with services().database.session() as session:
+    with resources().database.session() as session:
         job = job_use_cases.request(session, principal(), kind, key, parameters)
     return answer(show_job(job), 202, {"Location": f"{PREFIX}/advisories/jobs/{job.id}"})
 
@@ -228,7 +228,7 @@ def _ask(kind: str, key: str, parameters: Mapping[str, object]) -> Response:
 @permission("read")
 def job(path: JobPath) -> Response:
     """Watch an update or a re-match"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(show_job(jobs.get(session, str(path.job_id))))
 
 
@@ -239,7 +239,7 @@ def cancel(path: JobPath) -> Response:
 
     What it has done stays done. 409 for one that has ended.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         return answer(show_job(job_use_cases.cancel(session, principal(), str(path.job_id))))
 
 
@@ -247,7 +247,7 @@ def cancel(path: JobPath) -> Response:
 @permission("read")
 def revoked() -> Response:
     """List what must not be believed, and what is believed again"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(RevocationList(items=[show_revocation(item) for item in revocations.list_(session)]))
 
 
@@ -260,7 +260,7 @@ def revoke(body: RevocationIn) -> Response:
     queued to be scanned.
     """
     what = Revoked(body.engine or "", body.version or "", body.digest or "")
-    with services().database.session() as session:
+    with resources().database.session() as session:
         made = revocation_use_cases.revoke(session, principal(), what, body.reason)
     return answer(show_revocation(made), 201, {"Location": f"{PREFIX}/advisories/revocations/{made.id}"})
 
@@ -269,7 +269,7 @@ def revoke(body: RevocationIn) -> Response:
 @permission("read")
 def resting(path: RevocationPath, query: RestingQuery) -> Response:
     """A revocation, and every decision that rests on what it revokes"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = revocations.get(session, str(path.revocation_id))
         names = revocations.resting(session, found.what, principal().projects, limit=query.limit + 1)
     items = [
@@ -291,6 +291,6 @@ def resting(path: RevocationPath, query: RestingQuery) -> Response:
 @permission("manage")
 def lift(path: RevocationPath) -> Response:
     """Believe it again"""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         found = revocation_use_cases.lift(session, principal(), str(path.revocation_id))
     return answer(show_revocation(found))

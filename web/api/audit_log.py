@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints
 from scanner.store import audit
 from web.api.base import Model, Moment, PageQuery, Text, answer, blueprint, problems
 from web.auth import everywhere, permission
-from web.services import services
+from web.resources import resources
 
 api = blueprint("audit_log", "Audit log", "Who did what. Only ever added to.")
 
@@ -56,7 +56,7 @@ class EntryQuery(PageQuery, EntryFilter):
 def index(query: EntryQuery) -> Response:
     """List entries, newest first"""
     everywhere()
-    with services().database.read() as session:
+    with resources().database.read() as session:
         page = audit.list_(session, query.chosen(), cursor=query.cursor, limit=query.limit)
     items = [
         EntryOut(
@@ -86,5 +86,5 @@ def export(query: EntryFilter) -> Response:
 
 def lines(chosen: audit.Filter) -> Iterator[bytes]:
     """The entries as JSON lines, read while they are sent."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         yield from audit.lines(session, chosen)

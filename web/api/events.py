@@ -16,7 +16,7 @@ from scanner.services import webhooks as webhook_cases
 from scanner.store import deliveries
 from web.api.base import Body, Model, PageQuery, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("events", "Events", "What registries told us.")
 
@@ -76,7 +76,7 @@ def show(delivery: deliveries.DeliveryView) -> DeliveryOut:
 @permission("read")
 def index(query: PageQuery) -> Response:
     """List deliveries of webhooks, newest first"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         page = deliveries.list_(session, principal().projects, cursor=query.cursor, limit=query.limit)
     return answer(DeliveryPage(items=[show(d) for d in page.items], next_cursor=page.next_cursor))
 
@@ -85,7 +85,7 @@ def index(query: PageQuery) -> Response:
 @permission("read")
 def get(path: DeliveryPath) -> Response:
     """Read a delivery"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(show(deliveries.get(session, str(path.delivery_id), principal().projects)))
 
 
@@ -96,11 +96,11 @@ def replay(path: DeliveryPath) -> Response:
 
     A new scan for each that has ended; those that have not are answered as they are.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         tickets = use_cases.replay(session, principal(), str(path.delivery_id))
     for ticket, former in tickets:
         if ticket.created:
-            queue.enqueue(services().celery, ticket.scan_id, former.request.lane)
+            queue.enqueue(resources().celery, ticket.scan_id, former.request.lane)
     return answer(ReplayOut(scans=[UUID(ticket.scan_id) for ticket, _ in tickets]), 202)
 
 
@@ -117,7 +117,7 @@ def add_alias(path: DeliveryPath, body: AliasIn) -> Response:
 
     The host becomes an alias of the webhook's registry, and what its refused events announced is scanned.
     """
-    own = services()
+    own = resources()
     tickets = own.database.uncrossed(
         lambda session: webhook_cases.add_alias(
             session, principal(), own.secret_key, str(path.delivery_id), body.host, own.settings.engine

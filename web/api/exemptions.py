@@ -14,7 +14,7 @@ from scanner.store import exemptions
 from scanner.store.session import moment
 from web.api.base import PREFIX, Body, Model, Moment, Name, PageQuery, Text, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("exemptions", "Exemptions", "Violations that were accepted: by whom, why, until when.")
 
@@ -123,7 +123,7 @@ def show(found: exemptions.ExemptionView) -> ExemptionOut:
 @permission("read")
 def index(query: ExemptionQuery) -> Response:
     """List exemptions, the newest request first"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         within = query.ends_within_days
         page = exemptions.list_(
             session,
@@ -147,7 +147,7 @@ def create(body: ExemptionIn) -> Response:
     once, because the vulnerability is exploited or fixed already, is refused with `would_lapse`: say so with
     `until_exploited` or `until_fixed` false.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         found = use_cases.request(session, principal(), use_cases.NewExemption(**dict(body)))
     return answer(show(found), 201, {"Location": f"{PREFIX}/exemptions/{found.id}"})
 
@@ -156,7 +156,7 @@ def create(body: ExemptionIn) -> Response:
 @permission("read")
 def get(path: ExemptionPath) -> Response:
     """Read an exemption"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(show(exemptions.get(session, str(path.exemption_id), principal().projects)))
 
 
@@ -168,7 +168,7 @@ def approve(path: ExemptionPath, body: NoteIn) -> Response:
     By another person than the one who asked, signed in or with a token of their own. Decisions about the images are
     made anew.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         return answer(show(use_cases.approve(session, principal(), str(path.exemption_id), body.note)))
 
 
@@ -176,7 +176,7 @@ def approve(path: ExemptionPath, body: NoteIn) -> Response:
 @permission("triage")
 def reject(path: ExemptionPath, body: NoteIn) -> Response:
     """Reject an exemption"""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         return answer(show(use_cases.reject(session, principal(), str(path.exemption_id), body.note)))
 
 
@@ -187,5 +187,5 @@ def revoke(path: ExemptionPath, body: NoteIn) -> Response:
 
     Whoever asked for it may, and whoever may approve. Decisions about the images are made anew.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         return answer(show(use_cases.revoke(session, principal(), str(path.exemption_id), body.note)))

@@ -39,8 +39,8 @@ from web.auth import (
     throttle_bad_tokens,
     token_principal,
 )
+from web.resources import engine_for, resources
 from web.security import admission
-from web.services import engine_for, services
 from web.waiting import waited
 
 api = blueprint("gate", "Gate", "May this image be shipped?")
@@ -119,13 +119,13 @@ def authenticate() -> Actor:
     reference, environment = _asked_for(body)
     digest, repository = (str(reference.digest or ""), reference.name) if reference else ("", "")
     asked = None
-    for token_hash in (known := accounts.hashes(bearer(header), services().secret_key)):
-        asked = asked or services().gate.ask(token_hash, digest, repository, environment)
+    for token_hash in (known := accounts.hashes(bearer(header), resources().secret_key)):
+        asked = asked or resources().gate.ask(token_hash, digest, repository, environment)
     throttle_bad_tokens(asked is not None)
     if asked is None:
         raise bad_token()
     if asked.unnoted:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             accounts.touch_token(session, asked.token_id, known[0])
     if asked.row is not None and asked.current and _is_plain(body):
         g.ready = Response(asked.row.document, mimetype="application/json")
@@ -185,7 +185,7 @@ def ask(body: GateIn) -> Response:
     if workloads is not None and (judged := question.judged_with(document, workloads)):
         document = orjson.loads(judged)
     if body.reports:
-        with services().database.read() as session:
+        with resources().database.read() as session:
             document = document | {"reports": gate_reports.render(session, document, body.reports)}
     return Response(orjson.dumps(document), mimetype="application/json")
 
@@ -197,14 +197,14 @@ class _Question(Question):
         """See `Question.recorded`."""
         digest = digest or self.reference.digest
         assert digest is not None
-        return services().database.uncrossed(lambda s: self.recorded(s, Digest(digest), ask_again=ask_again))
+        return resources().database.uncrossed(lambda s: self.recorded(s, Digest(digest), ask_again=ask_again))
 
     def scan_for(self, project: str) -> scans.ScanView:
         """See `Question.scan`."""
         engine, who = engine_for(project), principal().name
-        ticket, view = services().database.uncrossed(lambda s: self.scan(s, project, engine, who, "gate"))
+        ticket, view = resources().database.uncrossed(lambda s: self.scan(s, project, engine, who, "gate"))
         if ticket.created:
-            queue.enqueue(services().celery, ticket.scan_id, Lane.GATE)
+            queue.enqueue(resources().celery, ticket.scan_id, Lane.GATE)
         return view
 
     def wait(self, scan_id: str, seconds: float) -> Document | None:
@@ -215,12 +215,12 @@ class _Question(Question):
     def _ended(self, scan: scans.ScanView) -> Document:
         document = self.decided(scan.digest) if scan.state is ScanState.DONE and scan.digest else None
         if document is None:
-            with services().database.session() as session:
+            with resources().database.session() as session:
                 store_gate.note_told(session, scan.id)
         return document or undecided(scan, self.environment)
 
     def judged_with(self, document: Document, workloads: Sequence[Workload]) -> str | None:
         """See `Question.with_workloads`."""
-        with services().database.read() as session:
+        with resources().database.read() as session:
             made = self.with_workloads(session, document, workloads)
         return made.document if made else None

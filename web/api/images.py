@@ -39,7 +39,7 @@ from scanner.store import bases, gate, listings
 from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
 from web.api.gate import DecisionOut
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("images", "Images", "What was scanned, and what was found.")
 
@@ -263,12 +263,12 @@ def _listed(item: listings.ListedImage) -> ListedOut:
 
 def _found(digest: str) -> ScanReport:
     """The newest evidence. 404 for what is not there and what is another project's."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return listings.newest_report(session, digest, principal().projects)[1]
 
 
 def _found_with_bases(digest: str) -> tuple[ScanReport, dict[Digest, BaseImage | None]]:
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = listings.newest_report(session, digest, principal().projects)[1]
         return found, _bases(session, found)
 
@@ -293,7 +293,7 @@ def index(query: ImageQuery) -> Response:
 
     One row for every name under which a digest is known.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         page = listings.list_(
             session,
             principal().projects,
@@ -308,7 +308,7 @@ def index(query: ImageQuery) -> Response:
 @permission("read")
 def get(path: ImagePath) -> Response:
     """Read an image: what it is, what it is called, what was decided"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         _, found = listings.newest_report(session, path.digest, principal().projects)
         names = listings.names(session, path.digest, principal().projects)
         row = gate.in_force(session, path.digest, "", None, principal().projects)
@@ -466,7 +466,7 @@ def layers(path: ImagePath) -> Response:
 @permission("read")
 def decisions(path: ImagePath, query: PageQuery) -> Response:
     """Every decision ever made about it, newest first"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         listings.newest_report(session, path.digest, principal().projects)
         page = listings.decisions(session, path.digest, principal().projects, cursor=query.cursor, limit=query.limit)
     items = [
@@ -495,7 +495,7 @@ def report(path: ImagePath, query: ReportQuery) -> Response:
 
     `format` names one of the catalogue's; without it the Accept header chooses.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         _, found = listings.newest_report(session, path.digest, principal().projects)
         row = gate.in_force(session, path.digest, "", None, principal().projects)
     renderer = catalog.reports()[_format(query.format)]

@@ -18,7 +18,7 @@ from scanner.services import inventory as use_cases
 from scanner.store import inventory
 from web.api.base import Body, Model, PageQuery, Text, Whole, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("inventory", "Inventory", "What runs where, and how it is run.")
 
@@ -159,9 +159,9 @@ def report(body: InventoryIn) -> Response:
     files = [(document.file, document.text) for document in body.documents or ()]
     found = use_cases.parse(body.source, files) if files else body.workloads or ()
     snapshot = use_cases.Snapshot(body.environment, body.source, body.name, body.generation, found)
-    done = use_cases.report(services().database, principal(), snapshot, services().settings.engine)
+    done = use_cases.report(resources().database, principal(), snapshot, resources().settings.engine)
     for ticket in done.tickets:
-        queue.enqueue(services().celery, ticket.scan_id, Lane.PUSH)
+        queue.enqueue(resources().celery, ticket.scan_id, Lane.PUSH)
     return answer(
         ReportedOut(
             source=_source(done.source),
@@ -178,7 +178,7 @@ def report(body: InventoryIn) -> Response:
 @permission("read")
 def sources() -> Response:
     """List the sources, and when each reported last"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = inventory.sources(session, principal().projects)
     return answer(SourceList(items=[_source(each) for each in found]))
 
@@ -187,7 +187,7 @@ def sources() -> Response:
 @permission("manage")
 def remove(path: SourcePath) -> Response:
     """Forget a source that is no more, and its workloads"""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.remove(session, principal(), str(path.source_id))
     return Response(status=204)
 
@@ -207,7 +207,7 @@ def index(query: WorkloadQuery) -> Response:
         check=query.check,
         digest=query.digest,
     )
-    with services().database.read() as session:
+    with resources().database.read() as session:
         page = inventory.list_(session, principal().projects, narrowed, cursor=query.cursor, limit=query.limit)
         facets = inventory.facets(session, principal().projects)
     items = [WorkloadOut(**_workload(row)) for row in page.items]
@@ -221,7 +221,7 @@ def get(path: WorkloadPath) -> Response:
 
     Values of environment variables are never kept: `facts` has their names.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = use_cases.detail(session, principal(), str(path.workload_id))
     return answer(
         WorkloadDetailOut(

@@ -32,7 +32,7 @@ from web.api.base import (
     problems,
 )
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("policies", "Policies", "What may be shipped, as documents with versions.")
 
@@ -149,7 +149,7 @@ def _shown(policy: policies.PolicyView, status: int = 200) -> Response:
 @permission("read")
 def index() -> Response:
     """List policies, each in its newest version"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(PolicyList(items=[show(policy) for policy in policies.list_(session, principal().projects)]))
 
 
@@ -161,7 +161,7 @@ def validate(path: PolicyPath, body: PolicyIn) -> Response:
     Everything that is wrong with it, with line and column. Nothing is stored, and there need be no such policy yet.
     """
     try:
-        with services().database.read() as session:
+        with resources().database.read() as session:
             parsed = parse_policy(body.text, path.name, known=trust_roots.known_to_authors(session))
     except PolicyError as error:
         found = [PolicyProblem(line=p.line, column=p.column, field=p.field, message=p.message) for p in error.problems]
@@ -173,7 +173,7 @@ def validate(path: PolicyPath, body: PolicyIn) -> Response:
 @permission("read")
 def get(path: PolicyPath) -> Response:
     """Read a policy in its newest version"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return _shown(policies.get(session, path.name, projects=principal().projects))
 
 
@@ -181,7 +181,7 @@ def get(path: PolicyPath) -> Response:
 @permission("read")
 def versions(path: PolicyPath) -> Response:
     """Every version, newest first"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(
             PolicyList(items=[show(policy) for policy in policies.versions(session, path.name, principal().projects)])
         )
@@ -191,7 +191,7 @@ def versions(path: PolicyPath) -> Response:
 @permission("read")
 def get_version(path: VersionPath) -> Response:
     """Read one version"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return _shown(policies.get(session, path.name, path.version, principal().projects))
 
 
@@ -202,7 +202,7 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
 
     A new version, in force at once. `If-Match` names the version that was edited: 412 when somebody was faster.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         current = use_cases.to_edit(session, principal(), path.name, body.project or "")
         expected = edited_version(header.if_match, current.version if current else None, "policy")
         written = use_cases.write(
@@ -218,7 +218,7 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
 @permission("policy")
 def enable(path: PolicyPath, body: EnabledIn) -> Response:
     """Put a policy in force, or out of it"""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         return _shown(use_cases.set_enabled(session, principal(), path.name, body.enabled))
 
 
@@ -230,7 +230,7 @@ def simulate(path: PolicyPath, body: SimulationIn) -> Response:
     On the images scanned last: which would newly be blocked, which released, if the document were in force. An
     answer takes at most some seconds; `next_cursor` says where the next goes on.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         text = body.text
         if text is None:
             text = policies.get(session, path.name, projects=principal().projects).text

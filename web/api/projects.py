@@ -14,7 +14,7 @@ from scanner.services import projects as use_cases
 from scanner.store import projects
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("projects", "Projects", "Repositories, policies, registries, images and tokens belong to one.")
 
@@ -124,7 +124,7 @@ def show(project: projects.ProjectView) -> ProjectOut:
 @permission("read")
 def index() -> Response:
     """List the projects you see"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = projects.list_(session, principal().projects)
     return answer(ProjectList(items=[show(project) for project in found]))
 
@@ -133,7 +133,7 @@ def index() -> Response:
 @permission("manage")
 def create(body: ProjectIn) -> Response:
     """Add a project"""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         project = use_cases.create(
             session,
             principal(),
@@ -150,7 +150,7 @@ def create(body: ProjectIn) -> Response:
 @permission("read")
 def get(path: ProjectPath) -> Response:
     """Read a project"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(show(projects.get(session, path.name, principal().projects)))
 
 
@@ -161,7 +161,7 @@ def change(path: ProjectPath, body: ProjectChange) -> Response:
 
     Images whose repository comes to belong to another project move to it.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         project = use_cases.change(
             session,
             principal(),
@@ -181,7 +181,7 @@ def members(path: ProjectPath) -> Response:
 
     Viewers and developers see the projects that they are members of; security and admin see every project.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         projects.get(session, path.name, principal().projects)
         found = projects.members(session, path.name)
     items = [
@@ -194,7 +194,7 @@ def members(path: ProjectPath) -> Response:
 @permission("manage")
 def add_member(path: ProjectPath, body: MemberIn) -> Response:
     """Make a user a member"""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.add_member(session, principal(), path.name, str(body.user))
     return Response(status=204)
 
@@ -206,6 +206,6 @@ def remove_member(path: MemberPath) -> Response:
 
     Effective at once, also for the user's tokens.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.remove_member(session, principal(), path.name, str(path.user_id))
     return Response(status=204)

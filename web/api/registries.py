@@ -14,7 +14,7 @@ from scanner.services import registries as use_cases
 from scanner.store import registries
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("registries", "Registries", "Where images are pulled from, and with which credentials.")
 
@@ -88,7 +88,7 @@ def show(registry: registries.RegistryView) -> RegistryOut:
 @permission("manage")
 def index() -> Response:
     """List registries"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = use_cases.visible(session, principal())
     return answer(RegistryList(items=[show(r) for r in found]))
 
@@ -100,11 +100,11 @@ def create(body: RegistryIn) -> Response:
 
     From then on images of it can be scanned, with these credentials.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         registry = use_cases.add(
             session,
             principal(),
-            services().secret_key,
+            resources().secret_key,
             body.host,
             aliases=body.aliases,
             insecure=body.insecure,
@@ -120,7 +120,7 @@ def create(body: RegistryIn) -> Response:
 @permission("manage")
 def get(path: RegistryPath) -> Response:
     """Read a registry, without its password"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(show(registries.get(session, str(path.registry_id), principal().projects)))
 
 
@@ -131,11 +131,11 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
 
     The host stays: another host is another registry, and must not be given this one's password.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         registry = use_cases.change(
             session,
             principal(),
-            services().secret_key,
+            resources().secret_key,
             str(path.registry_id),
             aliases=body.aliases,
             insecure=body.insecure,
@@ -153,7 +153,7 @@ def remove(path: RegistryPath) -> Response:
 
     409 while webhooks belong to it. What was scanned stays.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.remove(session, principal(), str(path.registry_id))
     return Response(status=204)
 

@@ -21,7 +21,7 @@ from scanner.store import registries, registry_checks
 from web.api.base import PREFIX, Model, answer, blueprint, problems
 from web.api.registries import RegistryPath
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("registry_checks", "Registry posture", "TLS, authentication and access control of registries.")
 
@@ -63,7 +63,7 @@ class PostureOut(Model):
 @permission("manage")
 def posture(path: RegistryPath) -> Response:
     """What is known of how a registry protects itself"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         view = registries.get(session, str(path.registry_id), principal().projects)
         found = registry_checks.latest(session, view.id)
         past = registry_checks.history(session, view.id)
@@ -86,9 +86,9 @@ def check(path: RegistryPath) -> Response:
 
     By a worker, soon; what it finds is what GET tells then. One that is open already is the one that is meant.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         found = use_cases.examine(session, principal(), str(path.registry_id))
-    queue.enqueue(services().celery, "", Lane.BACKGROUND)
+    queue.enqueue(resources().celery, "", Lane.BACKGROUND)
     return answer(_examination(found), 202, {"Location": f"{PREFIX}/registries/{path.registry_id}/check"})
 
 

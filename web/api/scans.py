@@ -20,8 +20,8 @@ from scanner.services import scans as use_cases
 from scanner.store import scans
 from web.api.base import PREFIX, Body, DigestText, ImageText, Model, Name, PageQuery, answer, blueprint, problems
 from web.auth import permission, principal
+from web.resources import engine_for, resources, take_scan
 from web.security import leaving
-from web.services import engine_for, services, take_scan
 
 api = blueprint("scans", "Scans", "Requests to look at an image, and how far they are.")
 
@@ -157,7 +157,7 @@ def project_of(asked: str | None, reference: Reference) -> str:
 
     404 unless it is there and the caller's: the same answer.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return use_cases.project_of(session, principal(), asked, reference)
 
 
@@ -186,7 +186,7 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
         project=project,
         source="api",
     )
-    with services().database.session() as session:
+    with resources().database.session() as session:
         if (
             reference.digest
             and not body.force
@@ -195,7 +195,7 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
             return answer(show(current), 200, location(current.id))
         ticket, scan = use_cases.request(session, principal(), asked, idempotency_key=header.idempotency_key)
     if ticket.created:
-        queue.enqueue(services().celery, ticket.scan_id, asked.lane)
+        queue.enqueue(resources().celery, ticket.scan_id, asked.lane)
     return answer(show(scan), 202, location(scan.id))
 
 
@@ -210,7 +210,7 @@ def index(query: ScanQuery) -> Response:
 
     `?state=dead` is the list of what was given up: each says why, and `rescan` asks again.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         page = scans.list_(
             session,
             principal().projects,
@@ -227,7 +227,7 @@ def index(query: ScanQuery) -> Response:
 @permission("read")
 def get(path: ScanPath) -> Response:
     """Read one scan"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(show(scans.get(session, str(path.scan_id), principal().projects)))
 
 
@@ -250,7 +250,7 @@ def events(path: ScanPath) -> Response:
     event only.
     """
     scan_id, projects = str(path.scan_id), principal().projects
-    with services().database.read() as session:
+    with resources().database.read() as session:
         first = show(scans.get(session, scan_id, projects))
     return Response(
         stream_with_context(_watch(scan_id, projects, first)),
@@ -264,18 +264,18 @@ def _watch(scan_id: str, projects: frozenset[str] | None, shown: ScanOut) -> Ite
     short time.
     """
     yield b"retry: 2000\n\n" + _event(shown)
-    if shown.state.terminal or not services().waiters.acquire(blocking=False):
+    if shown.state.terminal or not resources().waiters.acquire(blocking=False):
         return
     try:
         ends = time.monotonic() + _WATCH_SECONDS
         while time.monotonic() < ends and not shown.state.terminal and not leaving().wait(0.5):
-            with services().database.read() as session:
+            with resources().database.read() as session:
                 scan = show(scans.get(session, scan_id, projects))
             if scan != shown:
                 shown = scan
                 yield _event(scan)
     finally:
-        services().waiters.release()
+        resources().waiters.release()
 
 
 def _event(scan: ScanOut) -> bytes:
@@ -289,7 +289,7 @@ def cancel(path: ScanPath) -> Response:
 
     A worker that has it notices within seconds and writes nothing more. 409 for a scan that has already ended.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         return answer(show(use_cases.cancel(session, principal(), str(path.scan_id))))
 
 
@@ -300,8 +300,8 @@ def rescan(path: ScanPath) -> Response:
 
     A new scan of what this one was of; this one stays as it is. 409 while it has not ended.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         ticket, again = use_cases.rescan(session, principal(), str(path.scan_id))
     if ticket.created:
-        queue.enqueue(services().celery, ticket.scan_id, again.request.lane)
+        queue.enqueue(resources().celery, ticket.scan_id, again.request.lane)
     return answer(show(again), 202, location(again.id))

@@ -12,7 +12,7 @@ from scanner.model.scan import ScanState
 from scanner.services import retention
 from web.api.base import Model, answer, blueprint
 from web.auth import everywhere, permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("storage", "Storage", "What is kept, for how long, and how much room it takes.")
 
@@ -81,8 +81,8 @@ def show_run(run: retention.Run) -> PruningOut:
 def index() -> Response:
     """What takes how much room, and what the last pruning removed"""
     everywhere()
-    settings = services().settings
-    with services().database.read() as session:
+    settings = resources().settings
+    with resources().database.read() as session:
         found = retention.storage(session, settings)
     tables = [TableOut(table=size.table, rows=size.rows, bytes=size.bytes) for size in found.tables]
     document = StorageOut(
@@ -103,6 +103,6 @@ def prune() -> Response:
 
     A worker does it, in small transactions; one at a time.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         job = retention.request(session, principal())
     return answer(show_run(retention.run_of(job)), 202)

@@ -9,7 +9,7 @@ from flask import Response
 from scanner.store import listings
 from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("tags", "Tags", "What each tag named, and since when.")
 
@@ -38,7 +38,7 @@ def index(query: TagQuery) -> Response:
 
     A tag that was moved has several rows; the first is what it named when it was last scanned.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         page = listings.tags(
             session,
             principal().projects,

@@ -14,7 +14,7 @@ from scanner.services import tokens as use_cases
 from scanner.store import accounts
 from web.api.base import PREFIX, Body, Model, Name, Text, Whole, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("tokens", "Tokens", "API tokens: scopes, projects, an end.")
 
@@ -74,7 +74,7 @@ def _members(token: accounts.TokenView) -> dict[str, object]:
 @permission("manage")
 def index() -> Response:
     """List tokens"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = use_cases.visible(session, principal())
     return answer(TokenList(items=[show(token) for token in found]))
 
@@ -87,11 +87,11 @@ def create(body: TokenIn) -> Response:
     Never more than its creator may, in none but its creator's projects, and for no longer than a token that creates
     it lives.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         token, text = use_cases.create(
             session,
             principal(),
-            services().secret_key,
+            resources().secret_key,
             body.name,
             body.scopes,
             project_names=body.projects,
@@ -105,7 +105,7 @@ def create(body: TokenIn) -> Response:
 @permission("manage")
 def get(path: TokenPath) -> Response:
     """Read a token, without its secret"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(show(use_cases.get(session, principal(), str(path.token_id))))
 
 
@@ -116,6 +116,6 @@ def revoke(path: TokenPath) -> Response:
 
     Effective at once, also for the web sessions that were opened with it.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         token = use_cases.revoke(session, principal(), str(path.token_id))
     return answer(show(token))

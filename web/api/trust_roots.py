@@ -13,7 +13,7 @@ from scanner.services import trust_roots
 from scanner.store import trust
 from web.api.base import PREFIX, Body, IfMatch, Model, answer, blueprint, edited_version, etag, problems
 from web.auth import everywhere, permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("trust_roots", "Trust roots", "Whose signatures count.")
 
@@ -69,7 +69,7 @@ def _shown(root: trust.RootView, status: int = 200) -> Response:
 @permission("read")
 def index() -> Response:
     """List trust roots"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(TrustRootList(items=[show(root) for root in trust.list_(session)]))
 
 
@@ -77,7 +77,7 @@ def index() -> Response:
 @permission("read")
 def get(path: TrustRootPath) -> Response:
     """Read a trust root in its newest version"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return _shown(trust.get(session, path.name))
 
 
@@ -91,7 +91,7 @@ def put(path: TrustRootPath, body: TrustRootIn, header: IfMatch) -> Response:
     """
     everywhere()
     given = body.document if isinstance(body.document, str) else json.dumps(body.document)
-    with services().database.session() as session:
+    with resources().database.session() as session:
         current = next((root for root in trust.list_(session) if root.name == path.name), None)
         expected = edited_version(header.if_match, current.version if current else None, "trust root")
         written = trust_roots.write(
@@ -111,6 +111,6 @@ def delete(path: TrustRootPath) -> Response:
     409 while a policy names it: that policy would never be met again.
     """
     everywhere()
-    with services().database.session() as session:
+    with resources().database.session() as session:
         trust_roots.remove(session, path.name, principal())
     return Response(status=204)

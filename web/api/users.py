@@ -13,7 +13,7 @@ from scanner.services import accounts as use_cases
 from scanner.store import accounts
 from web.api.base import Body, Model, answer, blueprint, problems
 from web.auth import everywhere, permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("users", "Users", "People who sign in.")
 
@@ -82,7 +82,7 @@ def show(user: accounts.UserView) -> UserOut:
 def index() -> Response:
     """List users"""
     everywhere()
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(UserList(items=[show(user) for user in accounts.list_users(session)]))
 
 
@@ -90,7 +90,7 @@ def index() -> Response:
 @permission("manage")
 def create(body: UserIn) -> Response:
     """Add a user"""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         user = use_cases.create_user(session, principal(), body.name, body.password.get_secret_value(), body.role)
     return answer(show(user), 201)
 
@@ -102,7 +102,7 @@ def set_disabled(path: UserPath, body: UserChange) -> Response:
 
     Disabling ends the user's sessions and tokens at once. Nobody can disable themselves.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         user = use_cases.set_disabled(session, principal(), str(path.user_id), body.disabled)
     return answer(show(user))
 
@@ -114,7 +114,7 @@ def set_role(path: UserPath, body: RoleIn) -> Response:
 
     Which signs them out everywhere. Nobody changes their own, and nobody gives a role that may more than theirs.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         user = use_cases.set_role(session, principal(), str(path.user_id), body.role)
     return answer(show(user))
 
@@ -126,7 +126,7 @@ def set_password(path: UserPath, body: PasswordIn) -> Response:
 
     Which signs them out everywhere.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.set_password(session, principal(), str(path.user_id), body.password.get_secret_value())
     return Response(status=204)
 
@@ -135,6 +135,6 @@ def set_password(path: UserPath, body: PasswordIn) -> Response:
 @permission("manage")
 def sign_out(path: UserPath) -> Response:
     """Sign a user out everywhere"""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         ended = use_cases.sign_out(session, principal(), str(path.user_id))
     return answer(EndedOut(ended=ended))

@@ -18,7 +18,7 @@ from scanner.services import vex as use_cases
 from scanner.store import vex
 from web.api.base import PREFIX, Body, DigestText, Model, Name, PageQuery, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("vex", "VEX", "Statements that a product is, or is not, affected.")
 
@@ -67,7 +67,7 @@ def show(found: vex.DocumentView) -> VexOut:
 @permission("read")
 def index(query: PageQuery) -> Response:
     """List imported documents, the newest first"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         page = vex.list_(session, principal().projects, cursor=query.cursor, limit=query.limit)
     return answer(VexPage(items=[show(item) for item in page.items], next_cursor=page.next_cursor))
 
@@ -84,7 +84,7 @@ def create(body: VexIn) -> Response:
         data = orjson.dumps(body.document, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:  # lone surrogates, numbers of more than 64 bits, too many levels
         raise UsageError(f"document: cannot be stored as JSON: {error}", reason="bad_vex") from None
-    with services().database.session() as session:
+    with resources().database.session() as session:
         found = use_cases.add(session, principal(), data, body.project)
     return answer(show(found), 201, {"Location": f"{PREFIX}/vex/{found.id}"})
 
@@ -93,7 +93,7 @@ def create(body: VexIn) -> Response:
 @permission("read")
 def get(path: VexPath) -> Response:
     """Read what is known of a document"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(show(vex.get(session, str(path.document_id), principal().projects)))
 
 
@@ -104,6 +104,6 @@ def remove(path: VexPath) -> Response:
 
     Its statements answer nothing any more.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.remove(session, principal(), str(path.document_id))
     return Response(status=204)

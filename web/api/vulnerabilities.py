@@ -12,7 +12,7 @@ from scanner.model.finding import CVSS, Severity
 from scanner.store import listings
 from web.api.base import DigestText, Model, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("vulnerabilities", "Vulnerabilities", "Advisories, and the images they touch.")
 
@@ -57,7 +57,7 @@ class AffectedQuery(Model):
 @permission("read")
 def get(path: VulnerabilityPath, query: AffectedQuery) -> Response:
     """An advisory, and every image it touches"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found, rows = listings.affected(session, path.vulnerability_id, principal().projects, limit=query.limit + 1)
     document = found["document"]
     return answer(

@@ -14,7 +14,7 @@ from scanner.services import webhooks as use_cases
 from scanner.store import deliveries
 from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 from web.webhooks import formats
 
 api = blueprint("hooks", "Webhooks", "What registries call when something is pushed.")
@@ -81,7 +81,7 @@ def _with_secret(hook: deliveries.HookView, secret: Secret) -> NewHookOut:
 
 
 def _members(hook: deliveries.HookView) -> dict[str, object]:
-    base = services().settings.public_url or request.host_url
+    base = resources().settings.public_url or request.host_url
     form = formats().get(hook.format)
     return {
         "id": hook.id,
@@ -104,7 +104,7 @@ def _members(hook: deliveries.HookView) -> dict[str, object]:
 @permission("manage")
 def index() -> Response:
     """List webhooks"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = deliveries.list_hooks(session, principal().projects)
     return answer(HookList(items=[show(hook) for hook in found]))
 
@@ -116,11 +116,11 @@ def create(body: HookIn) -> Response:
 
     Its secret is in this answer and nowhere else.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         hook, secret = use_cases.create(
             session,
             principal(),
-            services().secret_key,
+            resources().secret_key,
             str(body.registry),
             body.format,
             formats(),
@@ -135,7 +135,7 @@ def create(body: HookIn) -> Response:
 @permission("manage")
 def get(path: HookPath) -> Response:
     """Read a webhook, without its secret"""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         return answer(show(deliveries.get_hook(session, str(path.webhook_id), principal().projects)))
 
 
@@ -146,7 +146,7 @@ def disable(path: HookPath) -> Response:
 
     Deliveries with its secret are refused from then on. What it delivered stays.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         return answer(show(use_cases.set_disabled(session, principal(), str(path.webhook_id), True)))
 
 
@@ -157,7 +157,7 @@ def enable(path: HookPath) -> Response:
 
     Deliveries with its secret are taken again.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         return answer(show(use_cases.set_disabled(session, principal(), str(path.webhook_id), False)))
 
 
@@ -169,8 +169,8 @@ def rotate(path: HookPath) -> Response:
     A second secret, in this answer and nowhere else. Both are valid until `finish-rotation`, so that no push is lost
     meanwhile.
     """
-    with services().database.session() as session:
-        hook, secret = use_cases.rotate(session, principal(), services().secret_key, str(path.webhook_id))
+    with resources().database.session() as session:
+        hook, secret = use_cases.rotate(session, principal(), resources().secret_key, str(path.webhook_id))
     return answer(_with_secret(hook, secret))
 
 
@@ -181,9 +181,9 @@ def finish_rotation(path: HookPath, body: FinishIn) -> Response:
 
     Only the secret that is kept is valid from then on.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         return answer(
-            show(use_cases.finish(session, principal(), services().secret_key, str(path.webhook_id), body.keep))
+            show(use_cases.finish(session, principal(), resources().secret_key, str(path.webhook_id), body.keep))
         )
 
 
@@ -194,6 +194,6 @@ def remove(path: HookPath) -> Response:
 
     With the record of its deliveries. The scans that they led to stay.
     """
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.remove(session, principal(), str(path.webhook_id))
     return Response(status=204)

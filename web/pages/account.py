@@ -9,7 +9,7 @@ from scanner.store import accounts
 from web.auth import SIGNED_IN, change_own_password, current_session_id, permission, principal
 from web.pages.base import NavigationItem, page
 from web.pages.forms import Refused, attempt
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("account_page", __name__)
 NAVIGATION = NavigationItem(110, "account_page.index", "Your account", "read")
@@ -27,7 +27,7 @@ def index() -> str:
 def end_session(session_id: str) -> Response:
     """End one session."""
     try:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             attempt(lambda: use_cases.end_session(session, principal(), session_id))
     except Refused as refused:
         return make_response(_shown(refused.problems), 422)
@@ -38,7 +38,7 @@ def end_session(session_id: str) -> Response:
 @permission(SIGNED_IN)
 def leave_everywhere() -> Response:
     """End all sessions, this one included."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.end_own_sessions(session, principal())
     return redirect(url_for("sign_in_page.form"), 303)  # type: ignore[return-value]
 
@@ -57,7 +57,7 @@ def change_password() -> Response:
 
 def _shown(problems: list[str] | None = None) -> str:
     who = principal()
-    with services().database.read() as session:
+    with resources().database.read() as session:
         sessions = accounts.open_sessions(session, who.user_id) if who.user_id else ()
         user = accounts.get_user(session, who.user_id) if who.user_id else None
     return page("account.html", user=user, sessions=sessions, own=current_session_id(), problems=problems or ())

@@ -13,7 +13,7 @@ from scanner.services import revocations as revocation_use_cases
 from scanner.store import jobs, matches, revocations
 from web.auth import permission, principal
 from web.pages.base import NavigationItem, page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("advisories_page", __name__)
 NAVIGATION = NavigationItem(65, "advisories_page.index", "Advisories", "read")
@@ -23,8 +23,8 @@ NAVIGATION = NavigationItem(65, "advisories_page.index", "Advisories", "read")
 @permission("read")
 def index() -> str:
     """Show each source, the latest jobs and the revocations."""
-    settings = services().settings
-    with services().database.read() as session:
+    settings = resources().settings
+    with resources().database.read() as session:
         last, figures, revoked = jobs.list_(session, jobs.KINDS), matches.figures(session), revocations.list_(session)
     return page(
         "advisories.html",
@@ -49,12 +49,12 @@ def update() -> Response:
 @permission("manage")
 def rematch() -> Response:
     """Queue a re-match. A worker runs it."""
-    engine = services().settings.engine
+    engine = resources().settings.engine
     return _ask(jobs.REMATCH, f"{engine}:{jobs.ANYWHERE}", {"engine": engine})
 
 
 def _ask(kind: str, key: str, parameters: dict[str, object]) -> Response:
-    with services().database.session() as session:
+    with resources().database.session() as session:
         job_use_cases.request(session, principal(), kind, key, parameters)
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
 
@@ -63,7 +63,7 @@ def _ask(kind: str, key: str, parameters: dict[str, object]) -> Response:
 @permission("manage")
 def cancel(job_id: object) -> Response:
     """Cancel a job."""
-    with services().database.session() as session, suppress(ConflictError):  # it ended meanwhile: the list says so
+    with resources().database.session() as session, suppress(ConflictError):  # it ended meanwhile: the list says so
         job_use_cases.cancel(session, principal(), str(job_id))
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
 
@@ -74,7 +74,7 @@ def revoke() -> Response:
     """Revoke an engine version or a digest."""
     form = {name: request.form.get(name, "").strip() for name in ("engine", "version", "digest", "reason")}
     what = revocations.named(form["engine"], form["version"], form["digest"])
-    with services().database.session() as session:
+    with resources().database.session() as session:
         revocation_use_cases.revoke(session, principal(), what, form["reason"])
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
 
@@ -83,6 +83,6 @@ def revoke() -> Response:
 @permission("manage")
 def lift(revocation_id: object) -> Response:
     """Lift a revocation."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         revocation_use_cases.lift(session, principal(), str(revocation_id))
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]

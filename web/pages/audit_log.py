@@ -12,7 +12,7 @@ from scanner.services import audit_log
 from scanner.store import audit
 from web.auth import everywhere, permission
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("audit_log_page", __name__)
 NAVIGATION = NavigationItem(90, "audit_log_page.index", "Audit log", "audit")
@@ -28,7 +28,7 @@ def index() -> str:
     chosen = audit.Filter(
         given["actor"], given["action"], given["object"], since, until + timedelta(days=1) if until else None
     )
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = audit.list_(session, chosen, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
         told = audit_log.told(session, found.items)
     template = "audit_log_list.html" if request.headers.get("HX-Request") else "audit_log.html"

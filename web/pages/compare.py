@@ -13,7 +13,7 @@ from scanner.model.scan import ImageReport, ScanReport
 from scanner.store import listings
 from web.auth import permission, principal
 from web.pages.base import here, page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("compare_page", __name__)
 
@@ -55,7 +55,7 @@ def compare_images(digest: str) -> str:
     """Compare the image in the URL with another image that the caller may see."""
     projects = principal().projects
     asked = request.args.get("with", "").strip()[:140]
-    with services().database.read() as session:
+    with resources().database.read() as session:
         _, after = listings.newest_report(session, digest, projects)
         names = listings.names(session, digest, projects)
         repository = names[0].repository if names else ""

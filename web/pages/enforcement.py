@@ -8,7 +8,7 @@ from scanner.services.admissions import Outcome
 from scanner.store import admissions
 from web.auth import everywhere, permission
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("enforcement_page", __name__)
 NAVIGATION = NavigationItem(60, "enforcement_page.index", "Enforcement", "audit")
@@ -22,7 +22,7 @@ def index() -> str:
     outcome, namespace = request.args.get("outcome", ""), request.args.get("namespace", "").strip()[:253]
     if outcome not in set(Outcome):
         outcome = ""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = admissions.list_(
             session, outcome=outcome, namespace=namespace, cursor=request.args.get("cursor"), limit=PAGE_SIZE
         )
@@ -36,6 +36,6 @@ def index() -> str:
         outcome=outcome,
         namespace=namespace,
         outcomes=list(Outcome),
-        server=services().settings.public_url or request.host_url.rstrip("/"),
+        server=resources().settings.public_url or request.host_url.rstrip("/"),
         here=here,
     )

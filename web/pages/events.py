@@ -14,7 +14,7 @@ from scanner.store import deliveries
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("events_page", __name__)
 NAVIGATION = NavigationItem(80, "events_page.index", "Events", "read")
@@ -27,7 +27,7 @@ _COLUMNS = ("id", "received_at", "host", "webhook", "format", "events", "outcome
 @permission("read")
 def index() -> str | Response:
     """List webhook deliveries, newest first."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = deliveries.list_(session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
     if wanted := export.asked():
         rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
@@ -39,11 +39,11 @@ def index() -> str | Response:
 @permission("scan")
 def replay(delivery_id: UUID) -> Response:
     """Queue the scans of a delivery again."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         tickets = use_cases.replay(session, principal(), str(delivery_id))
     for ticket, former in tickets:
         if ticket.created:
-            queue.enqueue(services().celery, ticket.scan_id, former.request.lane)
+            queue.enqueue(resources().celery, ticket.scan_id, former.request.lane)
     return redirect(url_for("scans_page.one", scan_id=tickets[0][0].scan_id), 303)  # type: ignore[return-value]
 
 
@@ -51,7 +51,7 @@ def replay(delivery_id: UUID) -> Response:
 @permission("manage")
 def add_alias(delivery_id: UUID) -> Response:
     """Add the host of refused events as a registry alias and scan the announced images."""
-    own, host = services(), request.form.get("host", "")
+    own, host = resources(), request.form.get("host", "")
     tickets = own.database.uncrossed(
         lambda session: webhook_cases.add_alias(
             session, principal(), own.secret_key, str(delivery_id), host, own.settings.engine

@@ -14,7 +14,7 @@ from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
 from web.pages.forms import Refused, attempt, end_of_day
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("exemptions_page", __name__)
 NAVIGATION = NavigationItem(60, "exemptions_page.index", "Exemptions", "read")
@@ -46,7 +46,7 @@ def index() -> str | Response:
     """List exemptions, newest first, with a tab per state."""
     chosen = request.args.get("state", "")
     states = (chosen,) if chosen in exemptions.STATES else ()
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = exemptions.list_(
             session, principal().projects, states=states, cursor=request.args.get("cursor"), limit=PAGE_SIZE
         )
@@ -100,7 +100,7 @@ def create() -> Response:
             purl=given["purl"],
             until_exploited=not exploited,
         )
-        with services().database.session() as session:
+        with resources().database.session() as session:
             return use_cases.request(session, principal(), wanted)
 
     try:
@@ -114,7 +114,7 @@ def create() -> Response:
 @permission("read")
 def one(exemption_id: UUID) -> str:
     """Show one exemption, its possible actions and the images it applies to."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = exemptions.get(session, str(exemption_id), principal().projects)
         concerned = [
             item
@@ -141,7 +141,7 @@ def one(exemption_id: UUID) -> str:
 @permission("triage")
 def approve(exemption_id: UUID) -> Response:
     """Approve a request of another person."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.approve(session, principal(), str(exemption_id), _note())
     return _back(exemption_id)
 
@@ -150,7 +150,7 @@ def approve(exemption_id: UUID) -> Response:
 @permission("triage")
 def reject(exemption_id: UUID) -> Response:
     """Reject a request."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.reject(session, principal(), str(exemption_id), _note())
     return _back(exemption_id)
 
@@ -159,13 +159,13 @@ def reject(exemption_id: UUID) -> Response:
 @permission("propose")
 def revoke(exemption_id: UUID) -> Response:
     """Revoke an exemption."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.revoke(session, principal(), str(exemption_id), _note())
     return _back(exemption_id)
 
 
 def _form(values: dict[str, str], problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
-    with services().database.read() as session:
+    with resources().database.read() as session:
         offered = projects.list_(session, principal().projects)
     latest = datetime.now(UTC).date() + exemptions.LONGEST
     suggested = datetime.now(UTC).date() + timedelta(days=30)

@@ -25,7 +25,7 @@ from web.auth import SIGNED_IN, permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page
 from web.pages.charts import Part, Segment, bar
-from web.services import engine_for, services, take_scan
+from web.resources import engine_for, resources, take_scan
 
 bp = Blueprint("images_page", __name__)
 NAVIGATION = NavigationItem(20, "images_page.index", "Images", "read")
@@ -91,7 +91,7 @@ def index() -> str | Response:
     A search from the keyboard swaps the list only; ``format`` gives what is on screen as a file.
     """
     who, narrowed = principal(), _narrowed()
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = listings.list_(session, who.projects, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
         counts = listings.facets(session, who.projects)
         environments = inventory.facets(session, who.projects)["environment"]
@@ -123,7 +123,7 @@ def save_view() -> Response:
     name, query = request.form.get("name", "").strip()[:60], request.form.get("query", "")[:1000]
     if not name:
         raise UsageError("enter a name for the view", reason="invalid")
-    with services().database.session() as session:
+    with resources().database.session() as session:
         saved_views.put(session, principal().id, name, query)
     return redirect(url_for("images_page.index") + "?" + query, 303)  # type: ignore[return-value]
 
@@ -132,7 +132,7 @@ def save_view() -> Response:
 @permission(SIGNED_IN)
 def remove_view() -> Response:
     """Delete a view."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         saved_views.remove(session, principal().id, request.form.get("name", ""))
     return redirect(url_for("images_page.index"), 303)  # type: ignore[return-value]
 
@@ -192,7 +192,7 @@ def scan_now() -> Response:
     """Queue a scan of the typed reference and show its progress."""
     text = request.form.get("image", "").strip()
     reference = Reference.parse(text)
-    with services().database.read() as session:
+    with resources().database.read() as session:
         project = scan_use_cases.project_of(session, principal(), None, reference)
     take_scan(project)
     asked = ScanRequest(
@@ -204,10 +204,10 @@ def scan_now() -> Response:
         project=project,
         source="page",
     )
-    with services().database.session() as session:
+    with resources().database.session() as session:
         ticket, _ = scan_use_cases.request(session, principal(), asked)
     if ticket.created:
-        queue.enqueue(services().celery, ticket.scan_id, asked.lane)
+        queue.enqueue(resources().celery, ticket.scan_id, asked.lane)
     return redirect(url_for("scans_page.one", scan_id=ticket.scan_id), 303)  # type: ignore[return-value]
 
 
@@ -219,7 +219,7 @@ def one(digest: str) -> str:
     tab = request.args.get("tab", "vulnerabilities")
     if tab not in TABS:
         raise NotFoundError("unknown tab")
-    with services().database.read() as session:
+    with resources().database.read() as session:
         report_id, report = listings.newest_report(session, digest, projects)
         names = listings.names(session, digest, projects)
         running = inventory.running_in(session, [digest], projects).get(digest, {})
@@ -271,7 +271,7 @@ def download(digest: str) -> Response:
     formats = catalog.reports()
     if name not in formats:
         raise UsageError(f"unknown format {name!r}", hint="use one of " + ", ".join(formats))
-    with services().database.read() as session:
+    with resources().database.read() as session:
         _, report = listings.newest_report(session, digest, principal().projects)
     text = formats[name].render(ReportSubject(report))
     headers = {

@@ -17,20 +17,20 @@ from scanner.config import Secret
 from scanner.errors import ScannerError
 from scanner.store import secrets
 from web.auth import cookie_name, current_session_id, principal
+from web.resources import resources
 from web.security import https
-from web.services import services
 
 _SECONDS = 120
 
 
 def carry(response: Response, values: Mapping[str, str]) -> Response:
     """Give ``values`` to the next page of this session."""
-    sealed = secrets.seal(Secret(orjson.dumps(dict(values)).decode()), services().secret_key, _place())
+    sealed = secrets.seal(Secret(orjson.dumps(dict(values)).decode()), resources().secret_key, _place())
     response.set_cookie(
         _name(),
         base64.urlsafe_b64encode(sealed).decode(),
         path="/",
-        secure=https(services().settings),
+        secure=https(resources().settings),
         httponly=True,
         samesite="Strict",
         max_age=_SECONDS,
@@ -42,7 +42,7 @@ def carried() -> dict[str, str]:
     """What the form before gave to this page; empty: nothing. `drop` belongs into the answer."""
     try:
         sealed = base64.urlsafe_b64decode(request.cookies.get(_name(), ""))
-        found: dict[str, str] = orjson.loads(secrets.unseal(sealed, services().secret_key, _place()).reveal())
+        found: dict[str, str] = orjson.loads(secrets.unseal(sealed, resources().secret_key, _place()).reveal())
     except (ValueError, ScannerError):
         return {}
     return found
@@ -51,7 +51,7 @@ def carried() -> dict[str, str]:
 def drop(response: Response) -> Response:
     """Take the values from the browser: the next look shows nothing."""
     if request.cookies.get(_name()):
-        response.delete_cookie(_name(), path="/", secure=https(services().settings), httponly=True, samesite="Strict")
+        response.delete_cookie(_name(), path="/", secure=https(resources().settings), httponly=True, samesite="Strict")
     return response
 
 

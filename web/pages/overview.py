@@ -12,7 +12,7 @@ from web.auth import permission, principal
 from web.pages.base import NavigationItem, page
 from web.pages.charts import Part, bar
 from web.pages.exemptions import SOON
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("overview_page", __name__)
 NAVIGATION = NavigationItem(10, "overview_page.index", "Overview", "read")
@@ -28,7 +28,7 @@ def index() -> str:
     fresh.
     """
     projects = principal().projects
-    with services().database.read() as session:
+    with resources().database.read() as session:
         counts = listings.facets(session, projects).verdicts
         denied_count, denied = overview.denied(session, projects)
         running = inventory.facets(session, projects)
@@ -43,7 +43,7 @@ def index() -> str:
         days = trend.days(session, projects, now.date() - timedelta(days=_DAYS))
     labels = (("allow", "allowed"), ("warn", "allowed with warnings"), ("deny", "denied"), ("undecided", "not decided"))
     parts = [Part(name, label, counts.get(name, 0)) for name, label in labels]
-    readiness = current_app.extensions["readiness"].checks(services())
+    readiness = current_app.extensions["readiness"].checks(resources())
     return page(
         "overview.html",
         running=running,

@@ -18,7 +18,7 @@ from scanner.services import simulation
 from scanner.store import policies
 from web.auth import everywhere, permission, principal
 from web.pages.base import NavigationItem, page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("policies_page", __name__)
 NAVIGATION = NavigationItem(50, "policies_page.index", "Policies", "read")
@@ -56,7 +56,7 @@ class DiffLine:
 @permission("read")
 def index() -> str:
     """List the policies and show the default policy."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = policies.list_(session, principal().projects)
     return page("policies.html", found=found, fallback=default_policy(catalog.known()))
 
@@ -72,7 +72,7 @@ def new() -> str:
 @permission("read")
 def one(name: str) -> str:
     """Show one version of a policy and its difference from another version."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         versions = policies.versions(session, name, principal().projects)
     shown = _chosen(versions, "version") or versions[0]
     former = _chosen(versions, "against") or next((v for v in versions if v.version < shown.version), None)
@@ -86,7 +86,7 @@ def one(name: str) -> str:
 @permission("policy")
 def edit(name: str) -> str:
     """Open the editor with the newest version."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         current = policies.get(session, name, projects=principal().projects)
     return _editor(current.text, str(current.version), name)
 
@@ -106,7 +106,7 @@ def dry_run() -> str:
     parsed, problems = _parsed(_text())
     if parsed is None:
         return page("policy_problems.html", problems=problems, checked=True)
-    with services().database.read() as session:
+    with resources().database.read() as session:
         tried = simulation.simulate(session, parsed, principal().projects, _TRIED)
     return page("policy_dry_run.html", tried=tried, name=parsed.name)
 
@@ -128,7 +128,7 @@ def save() -> Response:
     if parsed is None or problems:
         return make_response(_editor(text, version, name, problems), 422)
     try:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             written = use_cases.write(session, principal(), parsed.name, text, if_version=edited)
     except ConflictError:
         return make_response(_editor(text, version, name, saved_meanwhile=True), 409)
@@ -140,7 +140,7 @@ def save() -> Response:
 def enable(name: str) -> Response:
     """Enable or disable a policy."""
     everywhere()
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.set_enabled(session, principal(), name, request.form.get("enabled") == "1")
     return redirect(url_for("policies_page.one", name=name), 303)  # type: ignore[return-value]
 
@@ -152,7 +152,7 @@ def _text() -> str:
 
 def _parsed(text: str) -> tuple[Policy | None, Sequence[Problem]]:
     try:
-        with services().database.read() as session:
+        with resources().database.read() as session:
             return use_cases.parse(session, text), ()
     except PolicyError as error:
         return None, error.problems

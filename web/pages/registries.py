@@ -22,7 +22,7 @@ from web.auth import permission, principal
 from web.pages import once
 from web.pages.base import NavigationItem, page
 from web.pages.forms import Refused, attempt, showable
-from web.services import services
+from web.resources import resources
 from web.webhooks import formats
 
 bp = Blueprint("registries_page", __name__)
@@ -45,11 +45,11 @@ def add() -> Response:
 
     def create() -> registries.RegistryView:
         password = request.form.get("password", "")
-        with services().database.session() as session:
+        with resources().database.session() as session:
             return use_cases.add(
                 session,
                 principal(),
-                services().secret_key,
+                resources().secret_key,
                 request.form.get("host", "").strip(),
                 **given,
                 password=Secret(password) if password else None,
@@ -80,7 +80,7 @@ def change(registry_id: str) -> Response:
     del given["username"]
 
     def work(session: Connection) -> object:
-        return use_cases.change(session, principal(), services().secret_key, registry_id, **given)
+        return use_cases.change(session, principal(), resources().secret_key, registry_id, **given)
 
     return _done(registry_id, work, given)
 
@@ -100,7 +100,7 @@ def credentials(registry_id: str) -> Response:
         password = Secret("") if removed else Secret(typed) if typed else None
         name = "" if removed else username
         return use_cases.change(
-            session, principal(), services().secret_key, registry_id, username=name, password=password
+            session, principal(), resources().secret_key, registry_id, username=name, password=password
         )
 
     return _done(registry_id, work, {"username": username})
@@ -112,7 +112,7 @@ def remove(registry_id: str) -> Response:
     """Remove a registry and its credentials. Scan results are kept."""
     principal().require_every_project()
     try:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             attempt(lambda: use_cases.remove(session, principal(), registry_id))
     except Refused as refused:
         return make_response(_editor(registry_id, problems=refused.problems), 422)
@@ -127,9 +127,9 @@ def webhook(registry_id: str) -> Response:
     format_ = request.form.get("format", "distribution")
 
     def create() -> tuple[deliveries.HookView, Secret]:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             return webhook_use_cases.create(
-                session, principal(), services().secret_key, registry_id, format_, formats(), **given
+                session, principal(), resources().secret_key, registry_id, format_, formats(), **given
             )
 
     return _with_secret(registry_id, create, {**given, "format": format_})
@@ -139,14 +139,14 @@ def webhook(registry_id: str) -> Response:
 @permission("manage")
 def change_webhook(registry_id: str, webhook_id: UUID, action: str) -> Response:
     """Rotate a webhook's secret, end the rotation, disable, enable or delete it."""
-    who, key, hook = principal(), services().secret_key, str(webhook_id)
-    with services().database.read() as session:
+    who, key, hook = principal(), resources().secret_key, str(webhook_id)
+    with resources().database.read() as session:
         if deliveries.get_hook(session, hook, who.projects).registry_id != registry_id:
             raise NotFoundError("this webhook does not exist")
     if action == "rotate":
 
         def rotate() -> tuple[deliveries.HookView, Secret]:
-            with services().database.session() as session:
+            with resources().database.session() as session:
                 return webhook_use_cases.rotate(session, who, key, hook)
 
         return _with_secret(registry_id, rotate, {})
@@ -166,7 +166,7 @@ def change_webhook(registry_id: str, webhook_id: UUID, action: str) -> Response:
 @permission("manage")
 def received(registry_id: str, webhook_id: UUID) -> str:
     """Show whether a webhook has delivered anything. The fragment refreshes until it has."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         hook = deliveries.get_hook(session, str(webhook_id), principal().projects)
     if hook.registry_id != registry_id:
         raise NotFoundError("this webhook does not exist")
@@ -177,7 +177,7 @@ def _done(registry_id: str, work: Callable[[Connection], object], kept: dict[str
     """Run the change and show the registry. If it is refused, show the form as typed."""
 
     def transact() -> None:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             work(session)
 
     try:
@@ -209,7 +209,7 @@ def _given() -> dict[str, Any]:
 
 
 def _list(kept: dict[str, Any] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = use_cases.visible(session, principal())
         events = deliveries.list_(session, principal().projects, limit=20)
         postures = registry_checks.newest(session)
@@ -235,10 +235,10 @@ def _editor(
     wrong: Collection[str] = (),
     created: dict[str, str] | None = None,
 ) -> str:
-    with services().database.read() as session:
+    with resources().database.read() as session:
         view = registries.get(session, registry_id, principal().projects)
         hooks = [h for h in deliveries.list_hooks(session, principal().projects) if h.registry_id == registry_id]
-    base = (services().settings.public_url or request.host_url).rstrip("/")
+    base = (resources().settings.public_url or request.host_url).rstrip("/")
     values = {
         "aliases": view.aliases,
         "insecure": view.insecure,

@@ -11,7 +11,7 @@ from scanner.services import registries as use_cases
 from scanner.store import registries, registry_checks
 from web.auth import permission, principal
 from web.pages.base import page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("registry_posture_page", __name__)
 _ORDER = ("failed", "incomplete", "passed", "not-applicable")
@@ -21,7 +21,7 @@ _ORDER = ("failed", "incomplete", "passed", "not-applicable")
 @permission("manage")
 def one(registry_id: str) -> str:
     """Show the newest posture, failures first, and the latest checks."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         view = registries.get(session, registry_id, principal().projects)
         found = registry_checks.latest(session, registry_id)
         past = registry_checks.history(session, registry_id, 10)
@@ -46,9 +46,9 @@ def one(registry_id: str) -> str:
 @permission("manage")
 def check(registry_id: str) -> Response:
     """Queue a check. A worker runs it."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.examine(session, principal(), registry_id)
-    queue.enqueue(services().celery, "", Lane.BACKGROUND)
+    queue.enqueue(resources().celery, "", Lane.BACKGROUND)
     return redirect(url_for("registry_posture_page.one", registry_id=registry_id), 303)  # type: ignore[return-value]
 
 

@@ -13,7 +13,7 @@ from scanner.store import scans
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("scans_page", __name__)
 NAVIGATION = NavigationItem(40, "scans_page.index", "Scans", "read")
@@ -31,7 +31,7 @@ _FILTERS = {
 def index() -> str | Response:
     """List scans, newest first. The list refreshes while a scan is active."""
     chosen = request.args.get("state", "")
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = scans.list_(
             session,
             principal().projects,
@@ -77,7 +77,7 @@ def _row(scan: scans.ScanView) -> dict[str, object]:
 @permission("read")
 def one(scan_id: UUID) -> str:
     """Show one scan: stage and progress while it runs, then outcome and attempts."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         scan = scans.get(session, str(scan_id), principal().projects)
         attempts = scans.attempts(session, str(scan_id))
     template = "scan_state.html" if request.headers.get("HX-Request") else "scan.html"
@@ -93,10 +93,10 @@ def one(scan_id: UUID) -> str:
 @permission("scan")
 def rescan(scan_id: UUID) -> Response:
     """Queue a new scan of the same image."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         ticket, again = use_cases.rescan(session, principal(), str(scan_id))
     if ticket.created:
-        queue.enqueue(services().celery, ticket.scan_id, again.request.lane)
+        queue.enqueue(resources().celery, ticket.scan_id, again.request.lane)
     return redirect(url_for("scans_page.one", scan_id=ticket.scan_id), 303)  # type: ignore[return-value]
 
 
@@ -104,6 +104,6 @@ def rescan(scan_id: UUID) -> Response:
 @permission("scan")
 def cancel(scan_id: UUID) -> Response:
     """Cancel a scan."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         use_cases.cancel(session, principal(), str(scan_id))
     return redirect(url_for("scans_page.one", scan_id=scan_id), 303)  # type: ignore[return-value]

@@ -21,7 +21,7 @@ from web.auth import everywhere, permission, principal
 from web.pages import once
 from web.pages.base import NavigationItem, page
 from web.pages.forms import Refused, attempt, whole_number
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("settings_page", __name__)
 NAVIGATION = NavigationItem(100, "settings_page.index", "Settings", "manage")
@@ -34,8 +34,8 @@ _LIFETIMES = (7, 30, 90, 365)
 def index() -> str:
     """Server facts, health checks and queue figures."""
     everywhere()
-    settings = services().settings
-    with services().database.read() as session:
+    settings = resources().settings
+    with resources().database.read() as session:
         figures = scans.figures(session)
     engine = catalog.engines().get(settings.engine)
     try:
@@ -44,7 +44,7 @@ def index() -> str:
         version = ""
     facts = {
         "Version": __version__,
-        "Database": "SQLite" if services().database.is_sqlite else "PostgreSQL",
+        "Database": "SQLite" if resources().database.is_sqlite else "PostgreSQL",
         "Queue": "embedded" if not settings.broker_url else "broker",
         "Engine": f"{settings.engine} {version}".strip(),
         "Public address": settings.public_url or "not set (the request address is used)",
@@ -52,7 +52,7 @@ def index() -> str:
         "Maximum advisory age": f"{settings.advisories_max_age_hours:g} hours",
         "Log": ("JSON lines" if settings.log_json else "text") + f", log level {settings.log_level}",
     }
-    readiness = current_app.extensions["readiness"].checks(services())
+    readiness = current_app.extensions["readiness"].checks(resources())
     return page("settings.html", section="server", facts=facts, readiness=readiness, figures=figures)
 
 
@@ -61,8 +61,8 @@ def index() -> str:
 def storage() -> str:
     """What is kept for how long, what takes how much room, and what the last pruning removed."""
     everywhere()
-    settings = services().settings
-    with services().database.read() as session:
+    settings = resources().settings
+    with resources().database.read() as session:
         found = retention.storage(session, settings)
     return page(
         "settings_storage.html",
@@ -77,7 +77,7 @@ def storage() -> str:
 @permission("manage")
 def prune() -> Response:
     """Ask for a pruning, which a worker does."""
-    with services().database.session() as session:
+    with resources().database.session() as session:
         retention.request(session, principal())
     return redirect(url_for("settings_page.storage"), 303)  # type: ignore[return-value]
 
@@ -96,7 +96,7 @@ def add_person() -> Response:
     given = {name: request.form.get(name, "") for name in ("name", "password", "role")}
 
     def add() -> None:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             account_use_cases.create_user(session, principal(), given["name"], given["password"], given["role"])
 
     kept = {"name": given["name"], "role": given["role"]}
@@ -118,7 +118,7 @@ def change_person(user_id: UUID, action: str) -> Response:
         raise NotFoundError("unknown action on a user account")
 
     def change() -> None:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             changes[action](session)
 
     return _done(change, "people", lambda refused: _people(refused.problems))
@@ -138,7 +138,7 @@ def add_project() -> Response:
     given = _project_given()
 
     def add() -> None:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             project_use_cases.create(session, principal(), **given)
 
     return _done(add, "all_projects", lambda refused: _projects(refused.problems, given, refused.fields))
@@ -152,7 +152,7 @@ def change_project(name: str) -> Response:
     del given["name"]
 
     def change() -> None:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             project_use_cases.change(session, principal(), name, **given)
 
     return _done(change, "all_projects", lambda refused: _projects(refused.problems))
@@ -165,7 +165,7 @@ def change_members(name: str) -> Response:
 
     def change() -> None:
         user = request.form.get("user", "")
-        with services().database.session() as session:
+        with resources().database.session() as session:
             if request.form.get("remove") == "1":
                 project_use_cases.remove_member(session, principal(), name, user)
             else:
@@ -194,11 +194,11 @@ def add_token() -> Response:
     }
 
     def make() -> dict[str, str]:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             token, text = token_use_cases.create(
                 session,
                 principal(),
-                services().secret_key,
+                resources().secret_key,
                 given["name"],
                 given["scopes"],
                 project_names=given["projects"],
@@ -220,7 +220,7 @@ def revoke_token(token_id: UUID) -> Response:
     """Revoke a token and end the web sessions that it opened."""
 
     def revoke() -> None:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             token_use_cases.revoke(session, principal(), str(token_id))
 
     return _done(revoke, "tokens", lambda refused: _tokens(refused.problems))
@@ -237,7 +237,7 @@ def _done(work: Callable[[], object], section: str, again: Callable[[Refused], s
 
 def _people(problems: Sequence[str] = (), kept: dict[str, str] | None = None, wrong: Collection[str] = ()) -> str:
     everywhere()
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = accounts.list_users(session)
     may = [role for role, scopes in ROLES.items() if scopes <= principal().permissions]
     return page(
@@ -253,7 +253,7 @@ def _people(problems: Sequence[str] = (), kept: dict[str, str] | None = None, wr
 
 def _projects(problems: Sequence[str] = (), kept: dict[str, Any] | None = None, wrong: Collection[str] = ()) -> str:
     everywhere()
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = projects.list_(session, None)
         members = {project.name: projects.members(session, project.name) for project in found}
         users = [user for user in accounts.list_users(session) if user.role in CONFINED]
@@ -276,7 +276,7 @@ def _tokens(
     created: dict[str, str] | None = None,
 ) -> str:
     who = principal()
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = token_use_cases.visible(session, who)
         offered = projects.list_(session, who.projects)
     scopes = [scope for scope in SCOPES if who.may(scope)]

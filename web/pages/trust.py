@@ -12,7 +12,7 @@ from scanner.store import trust
 from web.auth import everywhere, permission, principal
 from web.pages.base import NavigationItem, page
 from web.pages.forms import Refused, attempt, showable
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("trust_page", __name__)
 NAVIGATION = NavigationItem(82, "trust_page.index", "Trust", "read")
@@ -33,7 +33,7 @@ def add() -> Response:
     given = {name: request.form.get(name, "") for name in ("name", "scheme", "scope", "document")}
 
     def write() -> None:
-        with services().database.session() as session:
+        with resources().database.session() as session:
             trust_roots.write(
                 session,
                 given["name"].strip(),
@@ -56,13 +56,13 @@ def add() -> Response:
 def remove(name: str) -> Response:
     """Remove a trust root."""
     everywhere()
-    with services().database.session() as session:
+    with resources().database.session() as session:
         trust_roots.remove(session, name, principal())
     return redirect(url_for("trust_page.index"), 303)  # type: ignore[return-value]
 
 
 def _shown(kept: Mapping[str, str] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = trust.list_(session)
         repositories = trust_roots.depends_on_notary(session, principal().projects)
     may_write = principal().may("policy") and principal().projects is None

@@ -13,7 +13,7 @@ from scanner.store import inventory, listings, vulnerabilities
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("vulnerabilities_page", __name__)
 NAVIGATION = NavigationItem(30, "vulnerabilities_page.index", "Vulnerabilities", "read")
@@ -31,7 +31,7 @@ def index() -> str | Response:
     search = request.args.get("q", "").strip()[:200]
     chosen = [name for name in request.args.getlist("severity") if name in SEVERITIES]
     cursor = request.args.get("cursor")
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = vulnerabilities.list_(
             session, principal().projects, search=search, severities=chosen, cursor=cursor, limit=PAGE_SIZE
         )
@@ -47,7 +47,7 @@ def index() -> str | Response:
 @permission("read")
 def one(name: str) -> str | Response:
     """Show an advisory and every affected image."""
-    with services().database.read() as session:
+    with resources().database.read() as session:
         advisory, affected = listings.affected(session, name, principal().projects, limit=_MOST + 1)
         running, environments, touched = inventory.affected(session, name, principal().projects, limit=_RUNNING)
     shown = affected[:_MOST]

@@ -16,7 +16,7 @@ from scanner.store import inventory
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("workloads_page", __name__)
 NAVIGATION = NavigationItem(25, "workloads_page.index", "Workloads", "read")
@@ -66,7 +66,7 @@ def index() -> str | Response:
     file.
     """
     who, narrowed = principal(), _narrowed()
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = inventory.list_(session, who.projects, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
         if wanted := export.asked():
             rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
@@ -96,7 +96,7 @@ def one(workload_id: UUID) -> str:
     """One workload: both verdicts and why, each finding at its line with what to write instead, and whether its tag
     moved.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = use_cases.detail(session, principal(), str(workload_id))
     return page(
         "workload.html",

@@ -26,8 +26,8 @@ from scanner.plugins import discover
 from scanner.services import webhooks as use_cases
 from scanner.store import deliveries, projects, scans
 from web.auth import PUBLIC, permission
+from web.resources import engine_for, resources
 from web.security import read_body
-from web.services import engine_for, services
 from web.throttle import BAD_TOKEN_ADDRESS, WEBHOOK, source_of
 from web.webhooks.base import PING, PushEvent, UnreadableEvent, WebhookFormat
 
@@ -74,8 +74,8 @@ def receive(format_id: str, path_token: str = "") -> Response:
     pushes = [format_.named_at(hook.host, e) for e in events if isinstance(e, PushEvent) and e.concerns_us]
     refused = [deliveries.RefusedEvent("invalid", e.problem) for e in events if isinstance(e, UnreadableEvent)]
     if any(isinstance(event, PushEvent) and event.action == PING for event in events):
-        format_.acknowledge(body, hook.sender, services().sender_keys)
-        with services().database.session() as session:
+        format_.acknowledge(body, hook.sender, resources().sender_keys)
+        with resources().database.session() as session:
             deliveries.heard(session, hook.id, use_cases.TEST)
         if not pushes and not refused:
             return _answer(None, (), len(events), 0, 200)
@@ -89,7 +89,7 @@ def receive(format_id: str, path_token: str = "") -> Response:
     delivery_id, tickets = _record(hook, key, len(events), asked, refused)
     for ticket in tickets:
         if ticket.created:
-            queue.enqueue(services().celery, ticket.scan_id, Lane.PUSH)
+            queue.enqueue(resources().celery, ticket.scan_id, Lane.PUSH)
     return _answer(delivery_id, tickets, len(events), len(refused))
 
 
@@ -106,10 +106,10 @@ def _answer(
 
 
 def _throttle() -> None:
-    if services().settings.rate_limits:
+    if resources().settings.rate_limits:
         source = source_of(request.remote_addr)
-        services().throttle.check("bad-webhook", source, BAD_TOKEN_ADDRESS)
-        services().throttle.take("webhook", source, WEBHOOK)
+        resources().throttle.check("bad-webhook", source, BAD_TOKEN_ADDRESS)
+        resources().throttle.take("webhook", source, WEBHOOK)
 
 
 def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> list[deliveries.Hook]:
@@ -117,8 +117,8 @@ def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> list[
 
     Every one is tried, whichever fits: time tells nothing about which exist.
     """
-    with services().database.read() as session:
-        hooks = deliveries.hooks(session, format_.id, services().secret_key)
+    with resources().database.read() as session:
+        hooks = deliveries.hooks(session, format_.id, resources().secret_key)
     found = [
         hook
         for hook in hooks
@@ -134,7 +134,7 @@ def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> list[
 def _verified(format_: WebhookFormat, body: bytes, known: Sequence[deliveries.Hook]) -> deliveries.Hook:
     """The webhook whose sender's own signature holds too, for formats that have one."""
     for hook in known:
-        if format_.verify_sender(body, request.headers, hook.sender, services().sender_keys):
+        if format_.verify_sender(body, request.headers, hook.sender, resources().sender_keys):
             return hook
     _spend()
     raise RefusedError(
@@ -145,8 +145,8 @@ def _verified(format_: WebhookFormat, body: bytes, known: Sequence[deliveries.Ho
 
 
 def _spend() -> None:
-    if services().settings.rate_limits:
-        services().throttle.spend("bad-webhook", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
+    if resources().settings.rate_limits:
+        resources().throttle.spend("bad-webhook", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
 
 
 def _requests(
@@ -157,7 +157,7 @@ def _requests(
     Nothing that one event says refuses another: a registry repeats a delivery that it was told to be bad, for ever,
     and no later push arrives.
     """
-    with services().database.read() as session:
+    with resources().database.read() as session:
         owner = projects.owners(session, {f"{hook.host}/{event.repository}" for event in pushes})
     own = {name.lower() for name in (hook.host, *hook.aliases)}  # host names know no case
     engines: dict[str, str] = {}
@@ -226,5 +226,5 @@ def _record(
         requests = [(use_cases.event_key(hook.id, event), one) for event, one in asked]
         return delivery.id, scans.request_all(session, requests, delivery_id=delivery.id)
 
-    delivery_id, tickets = services().database.uncrossed(record)
+    delivery_id, tickets = resources().database.uncrossed(record)
     return delivery_id, list({ticket.scan_id: ticket for ticket in tickets}.values())

@@ -1,4 +1,4 @@
-"""What one running app needs: settings, the database, the queue.
+"""What one running app holds: settings, the database, the queue.
 
 One frozen value, made by ``create_app``, never a global.
 """
@@ -23,7 +23,7 @@ GATE_WAITERS = 8  # of the 16 threads that answer the gate: the other half keeps
 
 
 @dataclass(frozen=True)
-class Services:
+class Resources:
     settings: Settings
     database: Database
     celery: Celery
@@ -35,19 +35,19 @@ class Services:
     waiters: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(GATE_WAITERS))
 
 
-def services() -> Services:
-    """Return the services of the current app."""
-    found: Services = current_app.extensions["dockwarden"]
+def resources() -> Resources:
+    """Return the resources of the current app."""
+    found: Resources = current_app.extensions["dockwarden"]
     return found
 
 
 def take_scan(project: str) -> None:
     """Count a requested scan against its project. Raises RefusedError(reason="rate_limited")."""
-    if services().settings.rate_limits:
-        services().throttle.take("scans", project, SCANS)
+    if resources().settings.rate_limits:
+        resources().throttle.take("scans", project, SCANS)
 
 
 def engine_for(project: str) -> str:
     """The engine of a project's scans that name none: the project's choice, else the server's."""
-    with services().database.read() as session:
-        return projects.engine_for(session, project, services().settings.engine)
+    with resources().database.read() as session:
+        return projects.engine_for(session, project, resources().settings.engine)
