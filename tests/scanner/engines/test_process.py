@@ -54,7 +54,9 @@ def test_its_children_die_with_it(tmp_path: Path) -> None:
     assert not any(_alive(pid) for pid in pids)
 
 
-@pytest.mark.skipif(not network_flags(), reason="platform: the kernel lets us take no network away here")
+@pytest.mark.skipif(
+    not network_flags(), reason="platform: a child keeps its network here; run as root or allow user namespaces"
+)
 def test_a_daemon_that_left_its_session_dies_too(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
@@ -93,7 +95,9 @@ def test_it_sees_none_of_our_environment(tmp_path: Path, monkeypatch: pytest.Mon
     )
 
 
-@pytest.mark.skipif(not network_flags(), reason="platform: the kernel lets us take no network away here")
+@pytest.mark.skipif(
+    not network_flags(), reason="platform: a child keeps its network here; run as root or allow user namespaces"
+)
 def test_it_has_no_network(tmp_path: Path) -> None:
     done = python(
         "import socket; print([n for _, n in socket.if_nameindex()])\nsocket.create_connection(('127.0.0.1', 9), 2)",

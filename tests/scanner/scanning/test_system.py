@@ -305,9 +305,7 @@ def test_what_is_left_of_a_distribution_is_no_static_image(there: str) -> None:
 GO_PROGRAM = shutil.which("docker-registry") or shutil.which("registry") or ""
 
 
-@pytest.mark.skipif(
-    not GO_PROGRAM, reason="apt-get install docker-registry: a program of Go, as a static image has one"
-)
+@pytest.mark.skipif(not GO_PROGRAM, reason="no program of Go to put into an image: apt-get install docker-registry")
 def test_a_static_image_is_decided_by_its_languages(tmp_path: Path, advisories: Path) -> None:
     server = File(Path(GO_PROGRAM).read_bytes(), 0o755)
     alone = scan(tmp_path / "1", advisories, {"server": server}).images[0]

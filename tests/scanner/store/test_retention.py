@@ -261,10 +261,9 @@ def test_the_last_job_of_a_kind_stays(database: Database) -> None:
 
 
 @pytest.mark.usefixtures("pruning")
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time by itself
 def test_nothing_is_removed_while_a_scan_is_being_recorded(database: Database) -> None:
     """A recording that had found a package there would link to a row that is gone."""
-    if database.is_sqlite:
-        pytest.skip("platform: SQLite has one writer at a time by itself")
     recorded.record(database, found("a", number=1))
     recorded.record(database, found("b", number=2))
     cutoffs = at(database)

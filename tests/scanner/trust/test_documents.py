@@ -28,6 +28,7 @@ def test_the_examples_are_valid(file: Path) -> None:
         (b"[1]", "not a trust document"),
         (b'{"a": 1, "a": 2}', "names a member twice"),
         (b"a: 1\na: 2\n", "line 2"),
+        (b"a: &x [1]\nb: *x\n", "YAML aliases are not allowed"),
         (b"\xff\xfe", "neither PEM, JSON nor YAML"),
         (b"a: !!python/object:os.system {}", "could not determine a constructor"),
         (b"[" * 50000, "nested too deep"),

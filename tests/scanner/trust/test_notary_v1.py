@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from scanner.cli import main
-from scanner.model.finding import TrustStatus
+from scanner.errors import UsageError
+from scanner.model.finding import TrustStatus, Verification
 from scanner.model.reference import Reference
 from scanner.trust._state import DirectoryState, NoState
+from scanner.trust._tuf.documents import key_id
 from scanner.trust.base import TrustOptions, TrustQuestion, TrustRoot
 from scanner.trust.notary_v1 import NotaryV1
+from tests.scanner.trust.certificates import AUTHORITY, LEAF, certify, der, ec_key, pem, rsa_key
 from tests.scanner.trust.notary_server import cases, serving, tree
 from tests.servers import Authority, free_port
 
@@ -245,3 +250,122 @@ def test_the_registrys_password_is_for_its_own_token_service(
         )
     assert (code, answer["reason"]) == ((0, "") if knows else (3, "unavailable")), (answer, server.told)
     assert any(given.startswith("Basic ") for given in server.told) is knows
+
+
+ID = "ab" * 32
+KEY, CA = ec_key("root"), certify({"CN": "CA"}, ec_key("ca"), AUTHORITY)
+LEAF_BY_RSA = certify({"CN": "leaf"}, rsa_key(), LEAF)
+LEAF_BY_EC = certify({"CN": "leaf"}, KEY, LEAF)
+ROOT_JSON = json.dumps(
+    {
+        "signed": {
+            "_type": "Root",
+            "version": 1,
+            "expires": "2027-01-01T00:00:00Z",
+            "keys": {
+                ID: {"keytype": "ecdsa", "keyval": {"private": None, "public": base64.b64encode(der(KEY)).decode()}}
+            },
+            "roles": {role: {"keyids": [ID], "threshold": 1} for role in ("root", "targets", "snapshot", "timestamp")},
+        },
+        "signatures": [],
+    }
+)
+
+
+def id_of(certificate: x509.Certificate, kind: str) -> str:
+    return key_id(kind, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.mark.parametrize(
+    ("given", "document"),
+    [
+        ("tofu", {"mode": "tofu"}),
+        (ID, {"mode": "cert_ids", "ids": [ID]}),
+        (pem(KEY), {"mode": "root_keys", "pem": [pem(KEY)]}),
+        (pem(CA), {"mode": "ca", "pem": pem(CA)}),
+        (pem(LEAF_BY_RSA), {"mode": "cert_ids", "ids": [id_of(LEAF_BY_RSA, "rsa-x509")]}),
+        (pem(LEAF_BY_EC), {"mode": "cert_ids", "ids": [id_of(LEAF_BY_EC, "ecdsa-x509")]}),
+        (json.dumps({"mode": "cert_ids", "ids": ID}), {"mode": "cert_ids", "ids": [ID]}),
+        (
+            json.dumps({"mode": "tofu", "server": "https://notary.example/", "ca": pem(CA), "signers": "anna"}),
+            {"mode": "tofu", "server": "https://notary.example", "ca": pem(CA), "signers": ["anna"]},
+        ),
+    ],
+    ids=["tofu", "an id", "a key", "a CA", "an RSA certificate", "an EC certificate", "JSON", "all fields"],
+)
+def test_what_a_person_has_at_hand_is_a_trust_root(given: str, document: dict[str, Any]) -> None:
+    assert NotaryV1().parse_trust(given.encode(), "here") == document
+
+
+def test_a_root_json_is_trusted_whole() -> None:
+    found = NotaryV1().parse_trust(ROOT_JSON.encode(), "here")
+    assert (found["mode"], json.loads(found["root_json"])) == ("root_json", json.loads(ROOT_JSON))
+    inside = NotaryV1().parse_trust(json.dumps({"mode": "root_json", "root_json": json.loads(ROOT_JSON)}).encode(), "x")
+    assert json.loads(inside["root_json"]) == json.loads(ROOT_JSON)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("a word", "'a word' is no file, no key id and not 'tofu'"),
+        (b"\xff", "not UTF-8 text"),
+        ('{"mode": "tofu", "sever": "x"}', "unknown field 'sever'"),
+        ('{"mode": "all"}', "mode: 'all' is none"),
+        ("{}", "mode: None is none"),
+        ('{"mode": "cert_ids", "ids": ["ABC"]}', "64 lower-case hex digits"),
+        ('{"mode": "cert_ids"}', "ids: a list of texts is needed"),
+        ('{"mode": "cert_ids", "ids": [3]}', "ids: a text is needed"),
+        (json.dumps({"mode": "cert_ids", "ids": [ID] * 101}), "ids: a list of texts is needed"),
+        ('{"mode": "root_keys", "pem": ["no key"]}', "pem: not a public key"),
+        ('{"mode": "ca", "pem": "no certificate"}', "here: pem: "),
+        ('{"mode": "ca", "pem": 3}', "pem: a text is needed"),
+        ('{"mode": "root_json", "root_json": "{}"}', "root_json: "),
+        ('{"mode": "tofu", "server": "http://notary.example"}', "is not the address of a Notary server"),
+        ('{"mode": "tofu", "server": "https://me:secret@notary.example"}', "is not the address of a Notary server"),
+        ('{"mode": "tofu", "server": "https://notary.example/?token=1"}', "is not the address of a Notary server"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "here: "),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA", "here: "),
+    ],
+)
+def test_what_is_no_trust_root(given: str | bytes, why: str) -> None:
+    with pytest.raises(UsageError, match=r"^here: ") as refused:
+        NotaryV1().parse_trust(given if isinstance(given, bytes) else given.encode(), "here")
+    assert why in str(refused.value)
+    assert refused.value.reason == "bad_trust_root"
+
+
+def asked(server: str = "", gun: str = "", **document: Any) -> list[Verification]:
+    question = TrustQuestion(
+        reference=Reference("registry.example", "team/app", "v1"),
+        roots=(TrustRoot("release", "notary-v1", {"mode": "tofu", **document}),),
+        now=NOW,
+        state=NoState(),
+        options=TrustOptions(server=server, gun=gun),
+    )
+    return list(NotaryV1().verify(question))
+
+
+def test_without_a_trust_root_nothing_is_verified() -> None:
+    (answer,) = NotaryV1().verify(
+        TrustQuestion(reference=Reference("registry.example", "a", "v1"), roots=(), now=NOW, state=NoState())
+    )
+    assert answer.status is not TrustStatus.VERIFIED
+    assert "no trust root" in answer.detail
+
+
+def test_without_a_server_nothing_can_be_asked() -> None:
+    (answer,) = asked()
+    assert (answer.status, answer.reason) == (TrustStatus.UNKNOWN, "no_server")
+
+
+def test_the_ca_of_a_trust_root_is_used(authority: Authority, certificate: tuple[Path, Path]) -> None:
+    with serving(tree("attacks/syn-good"), certificate) as server:
+        (answer,) = asked(server.url, ca=authority.file.read_text())
+    assert answer.status is TrustStatus.VERIFIED
+
+
+@pytest.mark.parametrize("gun", ["registry.example/../other", "registry.example/team/app:v1", "a" * 300])
+def test_a_name_that_would_ask_for_another_file_is_refused(gun: str) -> None:
+    (answer,) = asked("https://127.0.0.1:1", gun)
+    assert answer.status is TrustStatus.UNKNOWN
+    assert "not a repository's name" in answer.detail

@@ -20,9 +20,10 @@ from scanner.errors import UsageError
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.reference import Descriptor
 from scanner.trust._notation import verification
+from scanner.trust._notation.envelope import parse_envelope
 from scanner.trust._notation.policy import parse_name
 from scanner.trust._pki import key_id
-from scanner.trust.base import UNSOUND_TRUST
+from scanner.trust.base import UNSOUND_TRUST, SignatureRefused
 from scanner.trust.notation import Notation
 from tests.scanner.trust.certificates import (
     ACME,
@@ -607,3 +608,31 @@ def test_a_document_is_stored_and_read_again() -> None:
 )
 def test_names_are_parsed(text: str, found: dict[str, str]) -> None:
     assert parse_name(text) == found
+
+
+def sign1(*parts: Any) -> bytes:
+    return cbor2.dumps(cbor2.CBORTag(18, list(parts)))
+
+
+HEADER = cbor2.dumps({1: -7})
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (sign1(HEADER, {}, b""), "has four parts"),
+        (sign1(HEADER, [], b"", b""), "has four parts"),
+        (sign1("text", {}, b"", b""), "must be byte strings"),
+        (sign1(HEADER, {}, None, b""), "must be byte strings"),
+        (sign1(cbor2.dumps([1]), {}, b"", b""), "the protected header is not a map"),
+        (sign1(HEADER, {True: 1}, b"", b""), "neither a whole number nor a text"),
+        (sign1(cbor2.dumps({}), {}, b"", b""), "alg must be a whole number"),
+        (sign1(HEADER, {33: "text"}, b"", b""), "must be a list of certificates"),
+        (sign1(HEADER, {33: ["text"]}, b"", b""), "must be a list of certificates"),
+        (cbor2.dumps([HEADER, {}, b"", b""]), "not a tagged COSE_Sign1"),
+    ],
+)
+def test_a_cose_envelope_of_another_form(data: bytes, why: str) -> None:
+    with pytest.raises(SignatureRefused, match=why) as refused:
+        parse_envelope(data, COSE)
+    assert refused.value.reason == "malformed"

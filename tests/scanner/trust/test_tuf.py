@@ -5,6 +5,7 @@ taken out.
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding
 from hypothesis import given
 from hypothesis import strategies as st
 
 import scanner.trust._tuf
 from scanner.trust._tuf import documents
 from scanner.trust._tuf.anchors import anchor_of
-from scanner.trust._tuf.repository import Query, Want, drive, verify
+from scanner.trust._tuf.repository import Query, Seen, State, Want, drive, verify
 from scanner.trust.base import SignatureRefused
 from tests.scanner.trust import attacks
 from tests.scanner.trust.attacks import Case, Step
+from tests.scanner.trust.certificates import b64, ec_key, rsa_key
 from tests.scanner.trust.simulator import GUN, NOW, OLD, Sim, canonical
 
 PACKAGE = Path(scanner.trust._tuf.__file__).parent
@@ -259,3 +263,96 @@ def test_in_strings_only_quote_and_backslash_are_escaped(text: str) -> None:
 def test_bytes_are_refused_never_more(data: bytes) -> None:
     with pytest.raises(SignatureRefused):
         documents.parse_document(data, "root", "Root", 1 << 20)
+
+
+SIGNED = {"_type": "Targets", "version": 1, "expires": "2027-01-01T00:00:00Z", "targets": {}}
+
+
+def targets(*, signatures: Any = (), **signed: Any) -> bytes:
+    return json.dumps({"signed": {**SIGNED, **signed}, "signatures": list(signatures)}).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (targets(targets=[]), "targets is not an object"),
+        (targets(delegations=[]), "delegations is not an object"),
+        (targets(delegations={"keys": {}, "roles": {}}), "the delegated roles are not a list"),
+        (
+            targets(delegations={"keys": {}, "roles": [{"name": "targets/a", "paths": "all"}]}),
+            "the paths of targets/a are not a list",
+        ),
+        (
+            targets(delegations={"keys": {}, "roles": [{"name": "targets/a", "keyids": "x", "threshold": 1}]}),
+            "role targets/a has no list of key ids",
+        ),
+        (targets(signatures=[{"keyid": "x"}]), "a signature without keyid or method"),
+        (targets(signatures=[[]]), "a signature without keyid or method"),
+        (targets(signatures=[{}] * 1000), "no list of signatures"),
+        (targets(version=0), "version is not a whole number"),
+        (targets(version=True), "version is not a whole number"),
+        (targets(_type="Root"), "its type is not Targets"),
+        (b'{"signed": []}', "nothing is signed in it"),
+    ],
+)
+def test_a_document_of_another_form(data: bytes, why: str) -> None:
+    with pytest.raises(SignatureRefused, match=why) as refused:
+        documents.parse_targets(data, "targets", 1 << 20)
+    assert refused.value.reason == "malformed"
+
+
+def test_a_document_beyond_its_limit_is_not_parsed() -> None:
+    with pytest.raises(SignatureRefused, match="larger than 10 bytes") as refused:
+        documents.parse_targets(targets(), "targets", 10)
+    assert refused.value.reason == "too_large"
+
+
+@pytest.mark.parametrize(
+    "value", [None, [], {}, {"hashes": {}}, {"hashes": {}, "length": -1}, {"hashes": 1, "length": 1}]
+)
+def test_a_parent_that_says_nothing_of_a_file(value: Any) -> None:
+    with pytest.raises(SignatureRefused, match="no hashes or length"):
+        documents.parse_meta(value, "here")
+
+
+def test_every_kind_of_key_verifies_its_own_signatures_and_no_others() -> None:
+    content, keys = b"content", {"ecdsa": ec_key(), "rsa": rsa_key(), "ed25519": ed25519.Ed25519PrivateKey.generate()}
+    made = {
+        "rsapkcs1v15": keys["rsa"].sign(content, padding.PKCS1v15(), hashes.SHA256()),
+        "rsapss": keys["rsa"].sign(content, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256()),
+        "eddsa": keys["ed25519"].sign(content),
+    }
+    for kind, key in keys.items():
+        public = documents.Key("id", kind, documents.usable_key(key.public_key(), kind), ())
+        fitting = {
+            method
+            for method, value in made.items()
+            if documents.fits(public, documents.Signature("id", method, value), content)
+        }
+        assert fitting == {"rsa": {"rsapkcs1v15", "rsapss"}, "ed25519": {"eddsa"}}.get(kind, set())
+
+
+def test_a_key_of_a_kind_that_nobody_knows_never_counts() -> None:
+    value = {"id": {"keytype": "dilithium", "keyval": {"private": None, "public": b64(b"key")}}}
+    identifier = documents.key_id("dilithium", b"key")
+    found = documents.parse_keys({identifier: value["id"]}, "here")
+    assert found[identifier].public is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"schema": "another/1"}, "not one that this version wrote"),
+        ({"timestamp": [1]}, "not a version and a fingerprint"),
+        ({"snapshot": ["1", "x"]}, "not a version and a fingerprint"),
+        ({"roles": []}, "no roles"),
+        ({"listed": "targets"}, "no roles"),
+        ({"root": "?"}, "base64"),
+    ],
+)
+def test_a_remembered_state_of_another_form_is_not_taken_for_none(changed: dict[str, Any], why: str) -> None:
+    written = State(b"{}", Seen(1, "x"), None, frozenset({"targets"}), {"targets": Seen(2, "y")})
+    assert State.load(written.dump()) == written
+    with pytest.raises(SignatureRefused, match=why) as refused:
+        State.load(json.dumps({**json.loads(written.dump()), **changed}).encode())
+    assert refused.value.reason == "malformed"
