@@ -81,7 +81,7 @@ def test_a_setting_that_cannot_be_an_address(name: str, text: str) -> None:
     ],
 )
 def test_settings_that_are_addresses(name: str, text: str) -> None:
-    load({f"DOCKWARDEN_{name}": text})
+    assert load({f"DOCKWARDEN_{name}": text}) != load({})
 
 
 @pytest.mark.parametrize("port", ["-1", "65536"])
