@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from scanner.model import versions
 from scanner.model.finding import Component, EngineReport, Vulnerability
 from scanner.model.scan import AttachedSbom
 
@@ -42,8 +43,13 @@ class Opinion:
     def __str__(self) -> str:
         if self.vulnerability is None:
             return f"{self.engine} does not say so" if self.word is Word.SILENT else f"{self.engine} could not tell"
-        fix = f"fixed in {' or '.join(self.vulnerability.fixed_versions)}" if self.vulnerability.fixable else "no fix"
-        return f"{self.engine} says {self.vulnerability.severity}, {fix}"
+        return f"{self.engine} says {self.vulnerability.severity}, {f'fixed in {self.fix}' if self.fix else 'no fix'}"
+
+    @property
+    def fix(self) -> str:
+        """The version that fixes it, says the engine. Empty: it knows none, or of no such vulnerability."""
+        said = self.vulnerability
+        return versions.upgrade(said.installed_version, said.fixed_versions) if said else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,31 @@ def findings(engines: Sequence[EngineReport]) -> tuple[Finding, ...]:
                 opinions.append(_opinion(reader, same))
             found.append(Finding(_worst(said, opinions), tuple(opinions)))
     return tuple(found)
+
+
+class Upgrades:
+    """For each package of these findings the one version that fixes all of them that can be fixed."""
+
+    def __init__(self, found: Iterable[Finding]) -> None:
+        fixes: dict[tuple[str, str, str], set[tuple[str, ...]]] = defaultdict(set)
+        for one in found:
+            fixes[_version(one.vulnerability)].add(one.vulnerability.fixed_versions)
+        self._fixes, self._known = fixes, dict[tuple[str, str, str], str]()
+
+    def of(self, item: Vulnerability) -> str:
+        """The version to upgrade the package to. Empty: this very finding has no fix."""
+        if not item.fixable:
+            return ""
+        name = _version(item)
+        if name not in self._known:
+            self._known[name] = versions.common_upgrade(
+                item.installed_version, self._fixes.get(name) or [item.fixed_versions]
+            )
+        return self._known[name]
+
+
+def _version(item: Vulnerability) -> tuple[str, str, str]:
+    return item.purl.partition("/")[0], item.package, item.installed_version
 
 
 def identity(item: Vulnerability) -> tuple[str, str, str, str]:

@@ -1,7 +1,8 @@
 """Which version to upgrade to: one, whatever an advisory lists.
 
-An advisory names a fix for each release line (``2.3.5`` and ``3.0.1``). Who runs 2.3.1 upgrades to 2.3.5, and to the
-highest of what the package's findings need. Versions are compared as dpkg does (deb-version(7)), which also orders
+An advisory names a fix for each release line (``2.3.5`` and ``3.0.1``): from 2.3.1 one upgrades to 2.3.5. A package
+with several findings needs one version that has the fix of each: the highest fix of one line may be too low for another
+finding whose fix came later in that line. Versions are compared as dpkg does (deb-version(7)), which also orders
 those of rpm, apk, PyPI, npm and Go as far as advice needs; what is before a release (``-rc1``, ``b2``) is smaller
 than it.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 _PRE_RELEASE = re.compile(r"[-_.]?(?=(?:alpha|beta|rc|pre|dev|snapshot|a|b|c|m)[-_.]?\d*(?:$|[-_.+]))", re.IGNORECASE)
 _PARTS = re.compile(r"\d+|[^\d]+")
@@ -20,6 +22,7 @@ def _order(character: str) -> int:
     return -1 if character == "~" else ord(character) if character.isalpha() else ord(character) + 256
 
 
+@lru_cache(4096)
 def key(version: str) -> tuple[tuple[int, ...], ...]:
     """A key to sort versions by."""
     text = version.strip()[:_LONGEST].removeprefix("v")
@@ -37,19 +40,43 @@ def key(version: str) -> tuple[tuple[int, ...], ...]:
 
 
 def upgrade(installed: str, fixed: Sequence[str]) -> str:
-    """The fix for whoever has ``installed``: the lowest above it, in the same release line if there is one.
+    """The fix for an installed version: the lowest above it, in the same release line if there is one.
 
     Empty: there is no fix.
     """
-    if not fixed:
+    return common_upgrade(installed, [fixed])
+
+
+def common_upgrade(installed: str, advisories: Iterable[Sequence[str]]) -> str:
+    """The one version that has the fix of every advisory that names one: the lowest above ``installed``, in the same
+    release line if there is one. Each of ``advisories`` is the fixes that one of them names.
+
+    Empty: none names a fix.
+    """
+    needs = {tuple(fixed) for fixed in advisories if fixed}
+    if not needs:
         return ""
-    higher = sorted((v for v in fixed if key(v) > key(installed)), key=key) or sorted(fixed, key=key)[-1:]
-    for parts in (2, 1):
+    there = sorted({version for fixed in needs for version in fixed}, key=key)
+    # Where an advisory names one version only, anything lower lacks its fix. That leaves few to compare.
+    least = key(max((fixed[0] for fixed in needs if len(fixed) == 1), key=key, default=there[0]))
+    higher = [v for v in there if key(v) > key(installed)] or there[-1:]
+    possible = [v for v in higher if key(v) >= least] or there[-1:]
+    lines = [fixed for fixed in needs if len(fixed) > 1]
+    for parts in (2, 1, 0):
         line = _line(installed, parts)
-        for version in higher:
-            if _line(version, parts) == line:
+        for version in possible:
+            if _line(version, parts) == line and all(_has_fix(version, fixed) for fixed in lines):
                 return version
-    return higher[0]
+    return there[-1]
+
+
+def _has_fix(version: str, fixed: Sequence[str]) -> bool:
+    """Whether a version has a fix that came with each of ``fixed``, one in each release line."""
+    same = [v for v in fixed if _line(v, 2) == _line(version, 2)]
+    if same:
+        return any(key(v) <= key(version) for v in same)
+    same = [v for v in fixed if _line(v, 1) == _line(version, 1)]
+    return all(key(v) <= key(version) for v in same or fixed)
 
 
 def highest(versions: Iterable[str]) -> str:
@@ -57,5 +84,6 @@ def highest(versions: Iterable[str]) -> str:
     return max(versions, key=key, default="")
 
 
+@lru_cache(4096)
 def _line(version: str, parts: int) -> tuple[str, ...]:
     return tuple(re.findall(r"\d+", version.rpartition(":")[2])[:parts])

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from scanner.model import agreement, versions
+from scanner.model import agreement
 from scanner.model.decision import EVIDENCE_STALE, RESCAN_TELLS, Decision, Reason, ReasonKind, Verdict
 from scanner.model.finding import (
     AdvisoryStatus,
@@ -242,15 +242,18 @@ def _vulnerabilities(
             yield _gap(rule.id, item, message, unknown, selector, sboms, policy, context)
         for slug, message in _doubts(selector, engine, policy, context):
             yield _incomplete(rule.id, slug, message, unknown)
+    upgrades = agreement.Upgrades(agreement.findings(image.engines))  # whichever engines the rule counts
     for found in agreement.findings(engines):
         if _counts_as(selector, found, image, context):
-            yield _violation(rule, found, image, context)
+            yield _violation(rule, found, image, context, upgrades)
     stated: set[Vulnerability] = set()  # the same package may be in two SBOMs
     for sbom in sboms:
-        for found in agreement.findings(engines_for(selector, sbom.answers)):
+        listed = agreement.findings(engines_for(selector, sbom.answers))
+        upgrades = agreement.Upgrades(listed)
+        for found in listed:
             if found.vulnerability not in stated and _counts_as(selector, found, image, context):
                 stated.add(found.vulnerability)
-                yield _violation(rule, found, image, context, sbom)
+                yield _violation(rule, found, image, context, upgrades, sbom)
 
 
 def _doubts(
@@ -341,7 +344,12 @@ def _unanswered(selector: VulnerabilitySelector, items: Iterable[Vulnerability])
 
 
 def _violation(
-    rule: Rule, found: agreement.Finding, image: ImageReport, context: Context, sbom: AttachedSbom | None = None
+    rule: Rule,
+    found: agreement.Finding,
+    image: ImageReport,
+    context: Context,
+    upgrades: agreement.Upgrades,
+    sbom: AttachedSbom | None = None,
 ) -> Candidate:
     """The reason for a finding. ``sbom``: the attached SBOM that lists the package, if no engine found it in the
     image.
@@ -349,8 +357,8 @@ def _violation(
     item = found.vulnerability
     ends = _grace_ends(rule, found, context)
     waiting = ends is not None and ends > context.now
-    fix = f", fixed in {' or '.join(item.fixed_versions)}" if item.fixed_versions else ", no fix yet"
-    fix_version = versions.upgrade(item.installed_version, item.fixed_versions)
+    fix_version = upgrades.of(item)
+    fix = f", fixed in {fix_version}" if fix_version else ", no fix yet"
     layer = image.image.layer_of(item.layer)
     message = f"{item.id} ({item.severity}) in {item.package} {item.installed_version}{fix}"
     if found.disputed:

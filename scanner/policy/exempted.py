@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from scanner.errors import UsageError
-from scanner.model import agreement
+from scanner.model import agreement, versions
 from scanner.model.decision import Reason, ReasonKind, Verdict
 from scanner.model.finding import Vulnerability
 from scanner.model.glob import matches
@@ -85,7 +85,8 @@ def lapsed(exemption: Exemption, item: Vulnerability | None) -> str:
     if exemption.while_unexploited and item.known_exploited:
         return f"{item.id} is exploited"
     if exemption.while_unfixed and item.fixable:
-        return f"there is a fix for {item.id} in {item.package}: {' or '.join(item.fixed_versions)}"
+        fix = versions.upgrade(item.installed_version, item.fixed_versions)
+        return f"there is a fix for {item.id} in {item.package}: {fix}"
     return ""
 
 

@@ -60,7 +60,9 @@ def _rows(report: ScanReport) -> Iterator[tuple[str, ...]]:
         yield _row(report.reference, "", "not known", "nothing_to_scan", text="no image was examined")
     for image in report.images:
         platform = str(image.image.platform)
-        for found in agreement.findings(image.engines):
+        every = agreement.findings(image.engines)
+        upgrades = agreement.Upgrades(every)
+        for found in every:
             item = found.vulnerability
             layer = image.image.layer_of(item.layer)
             yield _row(
@@ -71,7 +73,7 @@ def _rows(report: ScanReport) -> Iterator[tuple[str, ...]]:
                 severity=item.severity,
                 package=item.package,
                 version=item.installed_version,
-                fixed=" or ".join(item.fixed_versions),
+                fixed=upgrades.of(item),
                 status=item.status,
                 engines=" ".join(item.engines),
                 layer=str(layer.index) if layer else "",

@@ -8,12 +8,12 @@ https://cyclonedx.org/docs/1.6/json/. If something could not be examined, ``comp
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
-from scanner.model import agreement, versions
+from scanner.model import agreement
 from scanner.model.finding import CVSS, Component, Severity, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
@@ -149,17 +149,23 @@ def _vulnerabilities(images: list[_Image]) -> Iterator[dict[str, Any]]:
     """Yield each vulnerability once, with every component that it affects."""
     affects: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     first: dict[str, agreement.Finding] = {}
+    remedies: dict[str, dict[str, None]] = defaultdict(dict)
     for image in images:
+        upgrades = agreement.Upgrades(image.found)
         for found in image.found:
             item = found.vulnerability
             first.setdefault(item.id, found)
+            if version := upgrades.of(item):
+                remedies[item.id][f"upgrade {_text(item.package)} to {_text(version)}"] = None
             for ref in image.affected(item):
                 affects[item.id][ref].add(item.installed_version)
     for number, (name, found) in enumerate(sorted(first.items())):
-        yield _vulnerability(number, found, affects[name])
+        yield _vulnerability(number, found, affects[name], remedies[name])
 
 
-def _vulnerability(number: int, found: agreement.Finding, affects: Mapping[str, set[str]]) -> dict[str, Any]:
+def _vulnerability(
+    number: int, found: agreement.Finding, affects: Mapping[str, set[str]], remedies: Iterable[str]
+) -> dict[str, Any]:
     item = found.vulnerability
     document: dict[str, Any] = {
         "bom-ref": f"vulnerability/{number}",
@@ -194,10 +200,8 @@ def _vulnerability(number: int, found: agreement.Finding, affects: Mapping[str, 
             ),
         ],
     }
-    if item.fixed_versions:
-        document["recommendation"] = (
-            f"upgrade {_text(item.package)} to {_text(versions.upgrade(item.installed_version, item.fixed_versions))}"
-        )
+    if recommendation := "; ".join(remedies):
+        document["recommendation"] = recommendation
     if item.status == "under_investigation":
         document["analysis"] = {"state": "in_triage"}
     elif item.status in _RESPONSES:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from scanner.model import agreement, versions
+from scanner.model import agreement
 from scanner.model.finding import Severity, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
@@ -89,7 +89,9 @@ def _vulnerabilities(report: ScanReport, image: ImageReport) -> Iterator[dict[st
     system = next(
         (f"{e.coverage.os_family} {e.coverage.os_version}".strip() for e in image.engines if e.coverage.os_family), ""
     )
-    for found in agreement.findings(image.engines):
+    every = agreement.findings(image.engines)
+    upgrades = agreement.Upgrades(every)
+    for found in every:
         item = found.vulnerability
         place = f"{image.image.platform}\n{item.id}\n{item.purl}\n{item.path}"
         yield {
@@ -97,8 +99,7 @@ def _vulnerabilities(report: ScanReport, image: ImageReport) -> Iterator[dict[st
             "name": _text(item.title or item.id, 255),
             "description": _text("\n".join(filter(None, (item.description, found.dispute))) or item.id, 4000),
             "severity": _SEVERITIES.get(item.severity, item.severity.capitalize()),
-            "solution": f"Upgrade {_text(item.package, 200)} to "
-            f"{_text(versions.upgrade(item.installed_version, item.fixed_versions), 500)}"
+            "solution": f"Upgrade {_text(item.package, 200)} to {_text(upgrades.of(item), 500)}"
             if item.fixable
             else "No fix is known yet.",
             "identifiers": list(_identifiers(item)),

@@ -119,13 +119,14 @@ def _image(image: ImageReport) -> Iterator[str]:
         agreement.findings(image.engines),
         key=lambda f: (-f.vulnerability.severity.rank, f.vulnerability.package, f.vulnerability.id),
     )
+    upgrades = agreement.Upgrades(found)
     rows = [
         (
             f.vulnerability.severity,
             f.vulnerability.id,
             f.vulnerability.package,
             f.vulnerability.installed_version,
-            " or ".join(f.vulnerability.fixed_versions) or f.vulnerability.status.replace("_", " "),
+            upgrades.of(f.vulnerability) or f.vulnerability.status.replace("_", " "),
             f.dispute or f.vulnerability.title,
         )
         for f in found

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from xml.etree import ElementTree as xml
 
-from scanner.model import agreement, versions
+from scanner.model import agreement
 from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import Failed, Incomplete, NotApplicable, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
@@ -121,13 +121,13 @@ def _packages(image: ImageReport, suite: str) -> Iterator[_Case]:
         reasons = "; ".join(gap.detail or gap.reason for gap in engine.incomplete)
         yield _Case(suite, f"{engine.engine} scanned everything", "error" if reasons else "", reasons)
     packages: dict[tuple[str, str], list[Vulnerability]] = defaultdict(list)
-    for found in agreement.findings(image.engines):
+    every = agreement.findings(image.engines)
+    upgrades = agreement.Upgrades(every)
+    for found in every:
         packages[found.vulnerability.package, found.vulnerability.installed_version].append(found.vulnerability)
     for (name, version), items in packages.items():
         told = "; ".join(
-            f"{v.id} ({v.severity}, "
-            f"{'fixed in ' + versions.upgrade(v.installed_version, v.fixed_versions) if v.fixable else 'no fix'})"
-            for v in items[:50]
+            f"{v.id} ({v.severity}, {'fixed in ' + upgrades.of(v) if v.fixable else 'no fix'})" for v in items[:50]
         )
         yield _Case(suite, f"{name} {version}", "failure", told)
 

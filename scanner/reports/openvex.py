@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from scanner.model import agreement, versions
+from scanner.model import agreement
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
 from scanner.reports._sbom import identity, image_purl
@@ -47,23 +47,31 @@ class OpenVexReport(ReportFormat):
         return orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode()
 
 
+class _Place(NamedTuple):
+    """Where a vulnerability was found. ``upgrade``: the version of the package that fixes it and the others."""
+
+    image: ImageReport
+    found: agreement.Finding
+    upgrade: str
+
+
 def _statements(report: ScanReport) -> list[dict[str, Any]]:
-    places: dict[tuple[str, str], list[tuple[ImageReport, agreement.Finding]]] = defaultdict(list)
+    places: dict[tuple[str, str], list[_Place]] = defaultdict(list)
     for image in report.images:
-        for found in agreement.findings(image.engines):
+        every = agreement.findings(image.engines)
+        upgrades = agreement.Upgrades(every)
+        for found in every:
             status = "under_investigation" if found.vulnerability.status == "under_investigation" else "affected"
-            places[found.vulnerability.id, status].append((image, found))
+            places[found.vulnerability.id, status].append(_Place(image, found, upgrades.of(found.vulnerability)))
     return [
         _statement(report, name, status, found) for (name, status), found in sorted(places.items(), key=lambda e: e[0])
     ]
 
 
-def _statement(
-    report: ScanReport, name: str, status: str, places: list[tuple[ImageReport, agreement.Finding]]
-) -> dict[str, Any]:
-    aliases = dict.fromkeys(alias for _, found in places for alias in found.vulnerability.aliases if alias != name)
+def _statement(report: ScanReport, name: str, status: str, places: list[_Place]) -> dict[str, Any]:
+    aliases = dict.fromkeys(alias for _, found, _ in places for alias in found.vulnerability.aliases if alias != name)
     parts: dict[str, set[str]] = defaultdict(set)
-    for image, found in places:
+    for image, found, _ in places:
         parts[image_purl(report, image)].add(found.vulnerability.purl)
     statement: dict[str, Any] = {
         "vulnerability": {"name": _text(name), "aliases": [_text(alias) for alias in aliases]},
@@ -74,12 +82,7 @@ def _statement(
         "status": status,
     }
     if status == "affected":
-        fixes = {
-            f"upgrade {found.vulnerability.package} to "
-            f"{versions.upgrade(found.vulnerability.installed_version, found.vulnerability.fixed_versions)}"
-            for _, found in places
-            if found.vulnerability.fixable
-        }
+        fixes = {f"upgrade {place.found.vulnerability.package} to {place.upgrade}" for place in places if place.upgrade}
         statement["action_statement"] = _text("; ".join(sorted(fixes)) or "no fix is known yet", 1000)
     return statement
 

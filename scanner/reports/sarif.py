@@ -110,7 +110,9 @@ def _document(
 
 def _results(subject: ReportSubject, image: ImageReport, rules: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     accepted = _accepted(subject.decision)
-    for found in agreement.findings(image.engines):
+    every = agreement.findings(image.engines)
+    upgrades = agreement.Upgrades(every)
+    for found in every:
         item = found.vulnerability
         name = _text(item.id)
         score = max((c.score for c in item.cvss), default=None)
@@ -127,7 +129,7 @@ def _results(subject: ReportSubject, image: ImageReport, rules: dict[str, dict[s
                 },
             },
         )
-        fix = f"fixed in {' or '.join(item.fixed_versions)}" if item.fixable else "no fix yet"
+        fix = f"fixed in {upgrades.of(item)}" if item.fixable else "no fix yet"
         message = f"{item.id} ({item.severity}) in {item.package} {item.installed_version}, {fix}"
         if found.disputed:
             message += f" ({found.dispute})"

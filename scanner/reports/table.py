@@ -229,7 +229,7 @@ class _Page:
             top = max(found, key=lambda v: v.severity.rank)
             # One version for each package. If not every finding has a fix, the column says how many it fixes.
             fixable_ones = [v for v in found if v.fixable]
-            to = versions.highest(versions.upgrade(version, v.fixed_versions) for v in fixable_ones)
+            to = versions.common_upgrade(version, [v.fixed_versions for v in fixable_ones])
             part = f" (fixes {len(fixable_ones)} of {len(found)})" if len(fixable_ones) < len(found) else ""
             fix = clean_text(f"-> {to}{part}", 120) if to else _without_fix(found)
             yield (

@@ -74,7 +74,7 @@ class PackageRow:
     @property
     def fixes(self) -> tuple[str, ...]:
         """The lowest version that fixes every fixable vulnerability. Empty if none is fixable."""
-        to = versions.highest(versions.upgrade(self.version, v.fixed_versions) for v in self.items if v.fixable)
+        to = versions.common_upgrade(self.version, [v.fixed_versions for v in self.items])
         return (to,) if to else ()
 
     @property

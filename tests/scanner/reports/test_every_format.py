@@ -17,7 +17,7 @@ from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import default_policy
 from scanner.reports.base import Refused, ReportFormat, ReportSubject
-from tests.reports_factory import NOW, simple
+from tests.reports_factory import NOW, simple, vulnerability
 from tests.scanner.reports.subjects import HOSTILE, decided, every
 
 FORMATS = catalog.reports()
@@ -54,6 +54,22 @@ def test_it_renders_whatever_an_image_holds(form: ReportFormat, found: ScanRepor
     )
     odd = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\r\ufeff"}
     assert not odd, f"control characters from an image: {odd!r}"
+
+
+@pytest.mark.parametrize("judged", [True, False], ids=["decided", "evidence only"])
+def test_every_format_names_one_version_for_a_package(judged: bool) -> None:
+    """The one that has the fix of all its findings: 3.0.2 alone would lack the first, which line 3 has since 3.0.9."""
+    items = [vulnerability(f"CVE-2026-{n}", severity=severity) for n, severity in enumerate(("low", "critical"), 1)]
+    fixes = (("2.3.5", "3.0.9"), ("3.0.2",))
+    found = simple(
+        *(replace(v, installed_version="2.3.1", fixed_versions=fix) for v, fix in zip(items, fixes, strict=True))
+    )
+    silent = {"json", "spdx"} | (set() if judged else {"markdown", "github"})  # evidence as it is; no advice
+    for name in FORMATS.keys() - silent:
+        text = FORMATS[name].render(ReportSubject(found, decided(found) if judged else None))
+        assert "3.0.9" in text, name
+        assert "2.3.5" not in text, name
+        assert "3.0.2" not in text, name
 
 
 def outcomes(subject: ReportSubject) -> dict[str, bool]:
