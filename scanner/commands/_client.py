@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -120,7 +120,7 @@ class Client:
                 body["cursor"] = cursor
             _, document = self.post(f"/api/v1/policies/{quote(name, safe='')}/simulate", body)
             for member in ("newly_denied", "newly_released"):
-                total[member] += _objects(document.get(member))
+                total[member] += objects(document.get(member))
             examined = int(_number(document.get("examined"))) if document.get("examined") else 0
             total["unchanged"] += int(_number(document.get("unchanged"))) if document.get("unchanged") else 0
             total["examined"] += examined
@@ -138,10 +138,17 @@ class Client:
         except (httpx.HTTPError, RemoteError):
             return False
 
+    def get(self, path: str, parameters: Mapping[str, str]) -> Mapping[str, Any]:
+        """GET a JSON object. Raises for every status except 200."""
+        return self._ask("GET", f"{path}?{urlencode(parameters)}", _MAX_ANSWER)[1]
+
     def post(self, path: str, body: Mapping[str, Any], limit: int = _MAX_ANSWER) -> tuple[int, Mapping[str, Any]]:
         """POST JSON and return status and JSON object. Raises for every status except 200, 201 and 202."""
+        return self._ask("POST", path, limit, json=body)
+
+    def _ask(self, method: str, path: str, limit: int, **more: Any) -> tuple[int, Mapping[str, Any]]:
         try:
-            answer = self._http.ask("POST", path, json=body, limit=limit, seconds=_ASK_SECONDS)
+            answer = self._http.ask(method, path, limit=limit, seconds=_ASK_SECONDS, **more)
         except AnswerTooLarge as error:
             raise RemoteError("the server's answer is too large", reason="server_error") from error
         except httpx.HTTPError as error:
@@ -214,8 +221,8 @@ def describe(answer: Answer, *, show_all: bool = False) -> str:
     undecided = verdict is Verdict.DENY and answer.undecided
     name = clean_text(str(document.get("image") or document.get("subject") or ""), 400)
     lines = [text.headline(verdict, undecided, name)]
-    groups = grouped(_reason(reason) for reason in _objects(document.get("reasons")))
-    changes = [_change(change) for change in _objects(document.get("changes"))]
+    groups = grouped(_reason(reason) for reason in objects(document.get("reasons")))
+    changes = [_change(change) for change in objects(document.get("changes"))]
     for group in groups[:most_reasons]:
         lines += text.reason(group)
     if not groups:
@@ -267,7 +274,7 @@ def describe_simulation(found: Mapping[str, Any]) -> str:
     shown = partial(clean_text, limit=300)
     lines = []
     for member, word in (("newly_denied", "NEWLY DENIED"), ("newly_released", "NEWLY RELEASED")):
-        flips = _objects(found.get(member))
+        flips = objects(found.get(member))
         lines.append(f"{word}  {len(flips)}")
         for flip in flips:
             image, project, environment = (
@@ -284,5 +291,5 @@ def describe_simulation(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _objects(value: object) -> list[Mapping[str, Any]]:
+def objects(value: object) -> list[Mapping[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

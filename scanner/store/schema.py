@@ -503,7 +503,7 @@ image_component = sa.Table(
         sa.ForeignKey("component.id"),
         primary_key=True,
     ),
-    sa.Index("ix_image_component_component", "component_id"),
+    sa.Index("ix_image_component_component", "component_id", "image_id"),
 )
 vulnerability = sa.Table(
     "vulnerability",

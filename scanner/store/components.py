@@ -1,0 +1,187 @@
+"""Packages across all images: which image holds a package, and which of these images run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scanner.model.decision import Verdict
+from scanner.model.version_ranges import VersionRange
+from scanner.store.images import purl_key
+from scanner.store.listings import literal
+from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.schema import component, image, image_component, image_stack, listing, running_workload
+
+T = TypeVar("T")
+
+_MOST_VERSIONS = 5000
+_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A tagged image that holds a package.
+
+    ``comparable`` is False if the package's version could not be compared with the range: the image may hold it.
+    ``environments`` are those in which the image runs, by the inventory.
+    """
+
+    name: str
+    version: str
+    purl: str
+    comparable: bool
+    digest: str
+    repository: str
+    tag: str
+    project: str
+    verdict: Verdict
+    undecided: bool
+    environments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """The holders of a page. ``truncated``: more versions match than are looked at, so some images may be missing.
+
+    ``incomplete`` is the number of visible images that could not be examined completely: they may hold it too.
+    """
+
+    holders: Page[Holder]
+    truncated: bool
+    incomplete: int
+
+
+@dataclass(frozen=True)
+class Search:
+    """``name`` is part of a package's name, in any case of letters; ``purl`` is the whole purl without qualifiers."""
+
+    name: str = ""
+    versions: VersionRange = VersionRange()
+    purl: str = ""
+    exact: bool = False
+    running: bool = False
+
+
+def search(
+    session: Connection, asked: Search, projects: frozenset[str] | None, *, cursor: str | None = None, limit: int = 50
+) -> Found:
+    """Find the images that hold a package, one row for each package version and name of an image.
+
+    An image of several platforms is found if one of them holds it.
+    """
+    matching, truncated = _matching(session, asked)
+    after = decode_cursor(cursor, (int, int, int)) if cursor else (0, 0, 0)
+    numbers = sorted(number for number in matching if number >= after[0])
+    rows: list[sa.Row[tuple[object, ...]]] = []
+    for chunk in _chunks(numbers):
+        query = _holders(chunk, projects, after, asked.running).limit(limit + 1 - len(rows))
+        rows += session.execute(query).all()
+        if len(rows) > limit:
+            break
+    running = _environments(session, {row.digest for row in rows} | {row.child for row in rows}, projects)
+    holders = tuple(
+        replace(
+            matching[row.component_id],
+            digest=row.digest,
+            repository=row.repository,
+            tag=row.tag,
+            project=row.project,
+            verdict=Verdict(row.verdict),
+            undecided=bool(row.undecided),
+            environments=tuple(sorted(running[row.digest] | running[row.child])),
+        )
+        for row in rows[:limit]
+    )
+    last = rows[limit - 1] if len(rows) > limit else None
+    page = Page(holders, encode_cursor(last.component_id, last.image_id, last.id) if last else None)
+    return Found(page, truncated, _incomplete(session, projects))
+
+
+def _matching(session: Connection, asked: Search) -> tuple[dict[int, Holder], bool]:
+    """The package versions that match, by number."""
+    columns = (component.c.id, component.c.name, component.c.version, component.c.purl, component.c.type)
+    query = sa.select(*columns).limit(_MOST_VERSIONS + 1)
+    if asked.purl:
+        # Qualifiers (arch, distro) tell builds of one version apart; who asks for a purl means all of them.
+        whole = purl_key(asked.purl)
+        query = query.where(
+            sa.or_(component.c.purl == whole, component.c.purl.like(literal(whole) + "?%", escape="\\"))
+            if "@" in whole
+            else component.c.purl.like(literal(whole) + "@%", escape="\\")
+        )
+    if asked.name and asked.exact:
+        query = query.where(component.c.name == asked.name)
+    elif asked.name:
+        text = "%" + literal(asked.name.lower()) + "%"
+        query = query.where(sa.func.lower(component.c.name).like(text, escape="\\"))
+    rows = session.execute(query.order_by(component.c.id)).all()
+    found = {}
+    for row in rows[:_MOST_VERSIONS]:
+        inside = asked.versions.contains(row.purl.removeprefix("pkg:").partition("/")[0], row.version)
+        if inside is not False:
+            found[row.id] = Holder(
+                row.name, row.version, row.purl, inside is True, "", "", "", "", Verdict.DENY, undecided=True
+            )
+    return found, len(rows) > _MOST_VERSIONS
+
+
+def _holders(
+    numbers: Sequence[int], projects: frozenset[str] | None, after: tuple[int, int, int], running: bool
+) -> sa.Select[tuple[object, ...]]:
+    """One row for each name of an image, in the order of the index, so that a page costs what it shows."""
+    place = (image_component.c.component_id, image_component.c.image_id, listing.c.id)
+    query = (
+        sa.select(
+            *place,
+            image.c.digest.label("child"),
+            listing.c.digest,
+            listing.c.repository,
+            listing.c.tag,
+            listing.c.project,
+            listing.c.verdict,
+            listing.c.undecided,
+        )
+        .select_from(image_component)
+        .join(image, image.c.id == image_component.c.image_id)
+        .join(image_stack, image_stack.c.digest == image.c.digest)
+        .join(listing, listing.c.digest == image_stack.c.subject)
+        .where(image_component.c.component_id.in_(numbers), sa.tuple_(*place) > after)
+        .order_by(*place)
+    )
+    if projects is not None:
+        query = query.where(listing.c.project.in_(projects))
+    if running:
+        own = sa.select(running_workload.c.id).where(running_workload.c.digest.in_((listing.c.digest, image.c.digest)))
+        if projects is not None:
+            own = own.where(running_workload.c.project.in_(projects))
+        query = query.where(own.exists())
+    return query
+
+
+def _environments(session: Connection, digests: set[str], projects: frozenset[str] | None) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    columns = running_workload.c
+    for chunk in _chunks(sorted(digests)):
+        query = sa.select(columns.digest, columns.environment).where(columns.digest.in_(chunk)).distinct()
+        if projects is not None:
+            query = query.where(columns.project.in_(projects))
+        for digest, environment in session.execute(query):
+            found[digest].add(environment)
+    return found
+
+
+def _incomplete(session: Connection, projects: frozenset[str] | None) -> int:
+    query = sa.select(sa.func.count(sa.distinct(listing.c.digest))).where(listing.c.incomplete > 0)
+    return int(
+        session.execute(query if projects is None else query.where(listing.c.project.in_(projects))).scalar_one()
+    )
+
+
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]
