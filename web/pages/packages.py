@@ -50,7 +50,10 @@ def index() -> str | Response:
                 session, asked, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE
             )
     if found and (wanted := export.asked()):
-        rows = [{column: getattr(item, column) for column in _COLUMNS} for item in found.holders.items]
+        rows = [
+            {column: getattr(item, column) for column in _COLUMNS} | {"environments": " ".join(item.environments)}
+            for item in found.holders.items
+        ]
         return export.answer("packages", _COLUMNS, rows, wanted)
     template = "packages_list.html" if request.headers.get("HX-Request") else "packages.html"
     return page(template, found=found, name=name, range_text=version, running=running, problem=problem, here=here)

@@ -27,7 +27,7 @@ def test_the_images_of_a_package(page: Callable[[str], str]) -> None:
     assert "lib14" in text
     assert "not running" in text
     assert "lib3" not in text
-    assert "lib14,1.14,pkg:deb/debian/lib14@1.14,True" in page("?q=lib1&format=csv")
+    assert "lib14,1.14,pkg:deb/debian/lib14@1.14,true" in page("?q=lib1&format=csv")
 
 
 @pytest.mark.parametrize(
