@@ -11,7 +11,7 @@ from scanner.model.version_ranges import VersionRange
 from scanner.store import components
 from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
 from web.auth import permission, principal
-from web.services import services
+from web.resources import resources
 
 api = blueprint("components", "Packages", "Which images hold a package, and which of them run.")
 
@@ -66,7 +66,7 @@ def index(query: ComponentQuery) -> Response:
     asked = components.Search(
         query.name.strip(), VersionRange.parse(query.version), query.purl.strip(), query.exact, query.running
     )
-    with services().database.read() as session:
+    with resources().database.read() as session:
         found = components.search(session, asked, principal().projects, cursor=query.cursor, limit=query.limit)
     return answer(
         ComponentPage(

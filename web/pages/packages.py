@@ -10,7 +10,7 @@ from scanner.store import components
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
-from web.services import services
+from web.resources import resources
 
 bp = Blueprint("packages_page", __name__)
 NAVIGATION = NavigationItem(35, "packages_page.index", "Packages", "read")
@@ -45,7 +45,7 @@ def index() -> str | Response:
     if name and not problem:
         purl = name if name.startswith("pkg:") else ""
         asked = components.Search("" if purl else name, versions, purl, running=running)
-        with services().database.read() as session:
+        with resources().database.read() as session:
             found = components.search(
                 session, asked, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE
             )
