@@ -312,7 +312,6 @@ TESTED_IN = {
     "scanner/trust/_path.py": "tests/scanner/trust/test_hostile_input.py",
     "scanner/trust/_pki.py": "tests/scanner/trust/test_notation.py",
     "scanner/trust/_state.py": "tests/scanner/trust/test_cosign.py",
-    "scanner/trust/_timestamp.py": "tests/scanner/trust/test_cosign.py",
     "scanner/trust/_tuf/*.py": "tests/scanner/trust/test_tuf.py",
     "scanner/trust/base.py": "tests/test_house.py",
     "scanner/worker/listening.py": "tests/scanner/worker/test_supervisor.py",
