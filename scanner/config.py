@@ -224,6 +224,7 @@ class Settings:
     admission_exempt: tuple[str, ...] = ("kube-system", "kube-public", "kube-node-lease")  # patterns of namespaces
     admission_wait_seconds: float = 3  # how long a review waits for a scan; the webhook's own time-out may cut it short
     admission_unknown: str = "deny"  # what an image that is still being scanned gets: deny, or allow and watch
+    pull_wait_seconds: float = 10  # how long a pull waits for a scan; the proxy's own time-out must be longer
     trusted_proxies: int = 0
     rate_limits: bool = True
     limits: Limits = field(default_factory=Limits)

@@ -92,10 +92,11 @@ class ImageError(ScannerError):
 class NotAnImage(ImageError):
     """What the reference names is whole and well, but no container image: an attestation, a signature, a chart.
 
-    Nobody's fault.
+    Nobody's fault. ``blobs``: the digests of what its manifest names, where there is one.
     """
 
     default_reason = "not_an_image"
+    blobs: tuple[str, ...] = ()
 
 
 class LimitExceeded(ImageError):

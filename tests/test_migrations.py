@@ -17,7 +17,7 @@ from scanner.errors import RemoteError, UsageError
 from scanner.model.decision import Verdict
 from scanner.model.reference import Digest
 from scanner.store import gate, images, inventory, listings, scans
-from scanner.store.schema import image_stack, metadata, scan
+from scanner.store.schema import image_blob, image_stack, metadata, scan
 from scanner.store.session import Database
 from tests.databases import BACKENDS, empty_url
 from tests.scanner.store import factories
@@ -88,6 +88,19 @@ def test_images_that_were_recorded_before_are_known_as_bases(database: Database)
     with database.read() as session:
         assert session.execute(sa.select(*image_stack.c)).all() == before
         assert before[0].subject == digest
+
+
+def test_blobs_of_images_that_were_recorded_before_are_known(database: Database) -> None:
+    database.upgrade()
+    digest = _fill(database)
+    with database.read() as session:
+        before = session.execute(sa.select(*image_blob.c).order_by(image_blob.c.blob)).all()
+    database.downgrade("0021")
+    database.upgrade()
+    with database.read() as session:
+        assert session.execute(sa.select(*image_blob.c).order_by(image_blob.c.blob)).all() == before
+    assert {row.subject for row in before} == {digest}
+    assert len(before) == 2, "a config and a layer"
 
 
 def test_a_verdict_that_one_platform_gave_an_index_goes(database: Database) -> None:

@@ -34,6 +34,7 @@ BAD_TOKEN_ADDRESS = Rate(60, 1)
 API = Rate(1200, 20)
 SCANS = Rate(300, 5)
 WEBHOOK = Rate(500, 100)
+PULL = Rate(10_000, 1000)  # of one proxy's token: an image is a manifest and dozens of blobs
 ADMISSION = Rate(5000, 500)  # of one cluster's token: a refusal is an error to its API server
 
 

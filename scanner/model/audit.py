@@ -64,6 +64,7 @@ class Action(StrEnum):
     INVENTORY_REPORT = "inventory.report"
     INVENTORY_REMOVE = "inventory.remove"
     ADMISSION_DENY = "admission.deny"
+    PULL_DENY = "pull.deny"
     RETENTION_REQUEST = "retention.request"
     RETENTION_PRUNE = "retention.prune"
     SECRETS_ROTATE = "secrets.rotate"

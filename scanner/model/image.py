@@ -103,6 +103,11 @@ class Image:
         return self.config.platform
 
     @property
+    def blobs(self) -> tuple[Digest, ...]:
+        """What its manifest names: the config and the layers."""
+        return (self.config.digest, *(layer.digest for layer in self.layers))
+
+    @property
     def size(self) -> int:
         """Compressed size in bytes: what a pull transfers."""
         return sum(layer.size for layer in self.layers)

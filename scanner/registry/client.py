@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from scanner.config import Settings
+from scanner.config import Secret, Settings
 from scanner.errors import ImageError, LimitExceeded, NotFoundError, RemoteError, ScannerError
+from scanner.model import pull_proof
 from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client, split_address
@@ -34,11 +35,15 @@ _MAX_TAGS, _MAX_PAGES = 100_000, 100
 
 @dataclass(frozen=True)
 class Access:
-    """How one registry may be reached. ``named``: a person named it on the command line, so wherever it is."""
+    """How one registry may be reached. ``named``: a person named it on the command line, so wherever it is.
+
+    ``proof_key``: by which the pull gate in front of it knows a server's own pulls; see ``model.pull_proof``.
+    """
 
     insecure: bool = False
     ca_file: Path | None = None
     named: bool = False
+    proof_key: Secret = Secret("")
 
 
 @dataclass
@@ -265,6 +270,8 @@ class RegistryClient:
             ours = urlsplit(url).netloc == urlsplit(self._base).netloc
             authorization = self._auth.header(scope) if ours else None
             sent = {**headers, **({"Authorization": authorization} if authorization else {})}
+            if ours and self.access.proof_key:
+                sent[pull_proof.HEADER] = pull_proof.make(self.access.proof_key.reveal(), self.host, time.time())
             with ExitStack() as stack:
                 left = tries_end - time.monotonic()
                 if left <= 0:

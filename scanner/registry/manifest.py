@@ -216,9 +216,11 @@ def require_image(manifest: Manifest) -> None:
     # image, also one that we cannot read (encrypted, foreign): that is an image that failed, not something else.
     attached = bool(manifest.layers) and not has_image_layers(manifest)
     if kind not in _CONFIGS or attached:
-        raise NotAnImage(
+        error = NotAnImage(
             f"it is not an image, but {_what(manifest)}", hint="there is nothing in it that a container could run"
         )
+        error.blobs = tuple(str(each.digest) for each in (manifest.config, *manifest.layers))
+        raise error
     for layer in manifest.layers:
         layer_compression(layer.media_type)
 

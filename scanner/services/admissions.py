@@ -8,44 +8,33 @@ denial does: ``enforce`` refuses, ``warn`` tells the caller, ``audit`` leaves a 
 
 from __future__ import annotations
 
-import hashlib
 import re
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from scanner import catalog
 from scanner.config import Settings
-from scanner.errors import NotFoundError, UsageError
+from scanner.errors import UsageError
 from scanner.model.actor import Actor
-from scanner.model.reference import Digest, Reference
-from scanner.model.scan import ScanState
 from scanner.model.untrusted import clean_text
 from scanner.model.workload import Workload
-from scanner.services import gate, projects
-from scanner.services import scans as scan_use_cases
-from scanner.store import gate as store_gate
-from scanner.store import scans
-from scanner.store.session import Database
+from scanner.services import doors
+from scanner.services.door_calls import Call
 
-MESSAGE_LENGTH = 1000
 _WARNING_LENGTH = 250  # the API server cuts longer ones
-_REASONS = 3
 _MAX_CONTAINERS = 100
 _NAME = re.compile(r"[A-Za-z0-9._:/@+-]{0,253}")
-_ENVIRONMENT = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})?")
+ENVIRONMENT = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})?")
 _JUDGED_OPERATIONS = frozenset({"CREATE", "UPDATE"})
 _OTHER_OPERATIONS = frozenset({"DELETE", "CONNECT"})  # these start no container
 _HARMLESS_SUBRESOURCES = frozenset({"scale", "status"})  # they carry no other pod than the one that is there
-_RESOLVED_SECONDS = 10.0
 _REMEMBERED_TEXT = 64 << 10
 _TOKEN_VOLUME = re.compile(r"kube-api-access-[a-z0-9]{5}")
 
@@ -85,20 +74,6 @@ class Review:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One container: its decision (see `_summary`), or why there is none. ``pending``: a scan is under way."""
-
-    workload: Workload
-    document: gate.Document | None
-    problem: str = ""
-    pending: bool = False
-
-    @property
-    def verdict(self) -> str:
-        return str(self.document["verdict"]) if self.document else "unknown"
-
-
-@dataclass(frozen=True)
 class Answer:
     """The response to a review, and what the page Enforcement shows of it."""
 
@@ -127,6 +102,25 @@ class Answer:
                 marks["reason"] = self.message
             response["auditAnnotations"] = marks
         return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
+
+    def call(self) -> Call | None:
+        """What is recorded of it. None for a dry run, which leaves no trace, and for what concerns no container."""
+        review = self.review
+        if review.dry_run or not self.images:
+            return None
+        return Call(
+            "kubernetes",
+            review.user,
+            review.operation,
+            review.kind,
+            review.namespace,
+            review.name,
+            str(self.mode),
+            self.environment,
+            str(self.outcome),
+            self.images,
+            self.message,
+        )
 
 
 # Reading a review
@@ -180,7 +174,7 @@ def uid_of(document: Any) -> str:
 def refused(document: Any, message: str) -> dict[str, Any]:
     """The denial of a review that could not be judged at all."""
     review = Review(uid_of(document), "", "", "", "", "", "", False, None, None)
-    return Answer(review, Mode.ENFORCE, "", Outcome.DENIED, message[:MESSAGE_LENGTH]).response()
+    return Answer(review, Mode.ENFORCE, "", Outcome.DENIED, message[: doors.MESSAGE_LENGTH]).response()
 
 
 def failed(document: Any, review: Review | None, settings: Settings, asked: str, message: str) -> dict[str, Any]:
@@ -193,7 +187,7 @@ def failed(document: Any, review: Review | None, settings: Settings, asked: str,
         return refused(document, message)
     notes = (clean_text(message, _WARNING_LENGTH),) if mode is Mode.WARN else ()
     outcome = Outcome.WARNED if mode is Mode.WARN else Outcome.AUDITED
-    return Answer(review, mode, "", outcome, message[:MESSAGE_LENGTH], notes).response()
+    return Answer(review, mode, "", outcome, message[: doors.MESSAGE_LENGTH], notes).response()
 
 
 def _bad(message: str) -> UsageError:
@@ -247,7 +241,7 @@ def environment_of(settings: Settings, namespace: str, asked: str) -> str:
     """The namespace's environment: by the settings, else as the webhook's address says. Raises UsageError."""
     found = chosen(settings.admission_environments, namespace)
     value = asked if found is None else found
-    if not _ENVIRONMENT.fullmatch(value):
+    if not ENVIRONMENT.fullmatch(value):
         raise _bad("the environment is not a name of lower-case letters, digits, '.', '_' and '-'")
     return value
 
@@ -325,51 +319,8 @@ def _read(text: str) -> tuple[Workload, ...]:
 # Judging
 
 
-class Waiter(Protocol):
-    """Waits for a scan; see ``web.waiting.waited``."""
-
-    def __call__(self, scan_id: str, seconds: float, projects: frozenset[str] | None) -> scans.ScanView: ...
-
-
-@dataclass
-class Memory:
-    """One process's memory of decisions about workloads, and of the digest that a tag had a moment ago.
-
-    A decision is kept under the very document of the verdict in force, which changes whenever a policy, an exemption or
-    evidence does; so nothing here has to be forgotten in time.
-    """
-
-    size: int = 1024
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _kept: OrderedDict[bytes, tuple[Any, float | None]] = field(default_factory=OrderedDict)
-
-    def get(self, key: bytes) -> Any:
-        with self._lock:
-            value, until = self._kept.get(key, (None, None))
-            return value if until is None or time.time() < until else None
-
-    def put(self, key: bytes, value: Any, until: float | None) -> None:
-        with self._lock:
-            self._kept[key] = (value, until)
-            self._kept.move_to_end(key)
-            while len(self._kept) > self.size:
-                self._kept.popitem(last=False)
-
-
-@dataclass(frozen=True)
-class Door:
-    """What judging needs of the process that answers. ``ask`` is the gate's single query for a digest."""
-
-    database: Database
-    settings: Settings
-    memory: Memory
-    ask: Callable[[str, str, str], store_gate.Asked | None]
-    enqueue: Callable[[str], object]
-    wait: Waiter
-
-
 def decide(
-    review: Review, door: Door, actor: Actor, *, mode: str = "", environment: str = "", seconds: float
+    review: Review, door: doors.Door, actor: Actor, *, mode: str = "", environment: str = "", seconds: float
 ) -> Answer:
     """Judge a review within ``seconds``. Raises UsageError(reason="bad_review") for one that cannot be read."""
     chosen_mode = mode_of(door.settings, review.namespace, mode)
@@ -377,110 +328,21 @@ def decide(
     if review.namespace and any(fnmatchcase(review.namespace, each) for each in door.settings.admission_exempt):
         return Answer(review, chosen_mode, where, Outcome.ALLOWED)
     ends = time.monotonic() + seconds
-    judged = [_judge(each, where, door, actor, review.dry_run, ends) for each in containers_of(review)]
+    judged = [
+        doors.judge(each.image, each, where, door, actor, dry_run=review.dry_run, ends=ends)
+        for each in containers_of(review)
+    ]
     return _answer(review, chosen_mode, where, judged, door.settings)
-
-
-def _judge(workload: Workload, environment: str, door: Door, actor: Actor, dry_run: bool, ends: float) -> Judged:
-    try:
-        reference = Reference.parse(workload.image)
-    except UsageError as error:
-        return Judged(workload, None, f"its image is no reference: {error}")
-    question = gate.Question(reference, environment, actor.projects)
-    key = f"{reference}\0{','.join(sorted(actor.projects)) if actor.projects is not None else '*'}".encode()
-    digest = reference.digest or door.memory.get(key)
-    if digest is not None:
-        document = _decided(question, digest, workload, door, ask_again=bool(reference.digest))
-        if document is not None:
-            return Judged(workload, document)
-    if dry_run:  # it must have no side effects: https://kubernetes.io/docs/reference/access-authn-authz/ (dryRun)
-        return Judged(workload, None, "it is not known yet, and a dry run starts no scan", pending=True)
-    try:
-        scan = _scanned(question, door, actor, max(0.0, ends - time.monotonic()))
-    except NotFoundError:
-        return Judged(workload, None, "its project is not one that the webhook's token sees")
-    if not scan.state.terminal:
-        return Judged(workload, None, "it is being scanned: ask again in 30 s", pending=True)
-    document = None
-    if scan.state is ScanState.DONE and scan.digest:
-        digest = Digest(scan.digest)
-        door.memory.put(key, digest, time.time() + _RESOLVED_SECONDS)
-        document = _decided(question, digest, workload, door, ask_again=False)
-    if document is None:
-        with door.database.session() as session:
-            store_gate.note_told(session, scan.id)
-    return Judged(workload, document or _summary(gate.undecided(scan, environment)))
-
-
-def _scanned(question: gate.Question, door: Door, actor: Actor, seconds: float) -> scans.ScanView:
-    with door.database.read() as session:
-        project = scan_use_cases.project_of(session, actor, None, question.reference)
-        engine = projects.engine_for(session, project, door.settings.engine)
-    ticket, view = door.database.uncrossed(lambda s: question.scan(s, project, engine, actor.name, "admission"))
-    if ticket.created:
-        door.enqueue(ticket.scan_id)
-    return view if view.state.terminal else door.wait(view.id, seconds, actor.projects)
-
-
-def _decided(
-    question: gate.Question, digest: Digest, workload: Workload, door: Door, *, ask_again: bool
-) -> gate.Document | None:
-    """The decision about the image and how it is run. None: there is no decision in force about this digest."""
-    asked = door.ask(digest, question.reference.name, question.environment)
-    if asked is not None and asked.row is not None and asked.current:
-        text = asked.row.document
-    else:
-        found = door.database.uncrossed(lambda session: question.recorded(session, digest, ask_again=ask_again))
-        if found is None:
-            return None
-        text = orjson.dumps(found).decode()
-    key = _key(text, workload, question.environment)
-    known: gate.Document | None = door.memory.get(key)
-    if known is not None:
-        return known
-    document: gate.Document = orjson.loads(text)
-    with door.database.read() as session:
-        made = question.with_workloads(session, document, [workload])
-    if made is None:
-        return _summary(document)
-    decided = _summary(orjson.loads(made.document))
-    until = made.decision.valid_until
-    door.memory.put(key, decided, until.timestamp() if until else None)
-    return decided
-
-
-def _summary(document: gate.Document) -> gate.Document:
-    """What an answer needs of a decision, which may have hundreds of reasons with evidence: this is remembered."""
-    counted = [each for each in document["reasons"] if each["kind"] != "satisfied"]
-    denying = [each for each in counted if each["action"] == "deny"]
-    return {
-        "verdict": document["verdict"],
-        "digest": document["digest"],
-        "policy": document["policy"],
-        "reasons": [clean_text(each["message"], 300) for each in (denying or counted)[:_REASONS]],
-        "count": len(denying or counted),
-        "changes": document["changes"][:1],
-    }
-
-
-def _key(verdict: str, workload: Workload, environment: str) -> bytes:
-    parts = (verdict.encode(), _facts(workload), environment.encode())
-    return hashlib.blake2b(b"\0".join(parts), digest_size=24).digest()
-
-
-@lru_cache(maxsize=2048)  # the same workload comes again and again, from the memory of `_read`
-def _facts(workload: Workload) -> bytes:
-    return orjson.dumps(workload.facts())
 
 
 # Answering
 
 
-def _answer(review: Review, mode: Mode, environment: str, judged: Sequence[Judged], settings: Settings) -> Answer:
+def _answer(review: Review, mode: Mode, environment: str, judged: Sequence[doors.Judged], settings: Settings) -> Answer:
     images = tuple(
         {
-            "image": clean_text(each.workload.image, 300),
-            "container": clean_text(each.workload.container, 100),
+            "image": clean_text(each.image, 300),
+            "container": clean_text(each.container, 100),
             "digest": str((each.document or {}).get("digest") or ""),
             "verdict": each.verdict,
         }
@@ -491,57 +353,20 @@ def _answer(review: Review, mode: Mode, environment: str, judged: Sequence[Judge
         notes = tuple(_warning(each, "is not scanned yet; it is let in and being scanned") for each in refusing)
         return Answer(review, mode, environment, Outcome.WATCHED, notes[0], notes, images)
     if refusing:
-        message = told(refusing, settings.public_url)
+        message = doors.told(refusing, settings.public_url)
         if mode is Mode.ENFORCE:
             return Answer(review, mode, environment, Outcome.DENIED, message, (), images)
         if mode is Mode.WARN:
-            notes = tuple(_warning(each, f"would be denied: {_first(each)}") for each in refusing)
+            notes = tuple(_warning(each, f"would be denied: {each.first}") for each in refusing)
             return Answer(review, mode, environment, Outcome.WARNED, message, notes, images)
         return Answer(review, mode, environment, Outcome.AUDITED, message, (), images)
     warned = [each for each in judged if each.verdict == "warn"]
     if warned and mode is not Mode.AUDIT:
-        notes = tuple(_warning(each, _first(each)) for each in warned)
+        notes = tuple(_warning(each, each.first) for each in warned)
         return Answer(review, mode, environment, Outcome.WARNED, notes[0], notes, images)
     return Answer(review, mode, environment, Outcome.ALLOWED, "", (), images)
 
 
-def told(refusing: Sequence[Judged], public_url: str) -> str:
-    """Why, for a person: the image, the first three reasons, what to do, where to read on. At most 1,000 characters."""
-    first, *others = refusing
-    name = clean_text(first.workload.container, 63)
-    lines = [f"{clean_text(first.workload.image, 200)} (container {name}): {first.problem or 'denied'}"]
-    tail = []
-    if first.document is not None:
-        policy, count = first.document["policy"], first.document["count"]
-        lines[0] += f" by policy {clean_text(policy, 64)}" if policy else ""
-        lines += [f"{n}. {clean_text(each, 180)}" for n, each in enumerate(first.document["reasons"], 1)]
-        if count > _REASONS:
-            lines.append(f"and {count - _REASONS} more.")
-        if fix := _fix(first.document):
-            tail.append(f"Fix: {fix}")
-        if public_url and first.document["digest"]:
-            tail.append(f"See {public_url.rstrip('/')}/images/{first.document['digest']}")
-    if others:
-        names = ", ".join(clean_text(each.workload.container, 63) for each in others)
-        tail.append(f"Also denied: {names}"[:120])
-    end = "\n".join(tail)
-    start = "\n".join(lines)
-    room = MESSAGE_LENGTH - len(end) - 1
-    return f"{start if len(start) <= room else start[: room - 1] + '…'}\n{end}".strip()
-
-
-def _fix(document: gate.Document) -> str:
-    changes = document.get("changes") or []
-    steps = [f"{each['action']} {each['target']} {each['detail']}" for each in changes[:1]]
-    return clean_text(steps[0], 160) if steps else ""
-
-
-def _first(judged: Judged) -> str:
-    if judged.document is None:
-        return judged.problem
-    return next(iter(judged.document["reasons"]), "")
-
-
-def _warning(judged: Judged, text: str) -> str:
-    name = clean_text(judged.workload.image, 120)
-    return clean_text(f"Dockwarden: {name} ({judged.workload.container}): {text}", _WARNING_LENGTH)
+def _warning(judged: doors.Judged, text: str) -> str:
+    name = clean_text(judged.image, 120)
+    return clean_text(f"Dockwarden: {name} ({judged.container}): {text}", _WARNING_LENGTH)

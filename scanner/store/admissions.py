@@ -1,4 +1,4 @@
-"""Reviews of the admission webhook: what was asked, by whom, and what became of it. Kept for a month."""
+"""Calls of the doors (admission, pulls, engines): what was asked, by whom, and the outcome. Kept for a month."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _MOST = 50_000
 
 @dataclass(frozen=True)
 class ReviewView:
+    """One call. ``door``: ``kubernetes``, ``registry`` or ``docker``."""
+
     id: int
+    door: str
     at: datetime
     token: str
     user: str
@@ -45,13 +48,21 @@ def record(session: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def list_(
-    session: Connection, *, outcome: str = "", namespace: str = "", cursor: str | None = None, limit: int = 50
+    session: Connection,
+    *,
+    door: str = "",
+    outcome: str = "",
+    namespace: str = "",
+    cursor: str | None = None,
+    limit: int = 50,
 ) -> Page[ReviewView]:
-    """Reviews, newest first."""
+    """Calls, newest first."""
     table = admission_review.c
     query = sa.select(*table).order_by(table.id.desc()).limit(limit + 1)
     if outcome:
         query = query.where(table.outcome == outcome)
+    if door:
+        query = query.where(table.door == door)
     if namespace:
         query = query.where(table.namespace == namespace)
     if cursor:
@@ -63,13 +74,24 @@ def list_(
     )
 
 
-def figures(session: Connection) -> Mapping[str, int]:
-    """How many reviews of the last day had each outcome."""
+@dataclass(frozen=True)
+class DoorView:
+    """How a door was used: when it was last asked, and how many calls of the last day had each outcome."""
+
+    last: datetime | None
+    day: Mapping[str, int]
+
+
+def of_doors(session: Connection, doors: Sequence[str]) -> Mapping[str, DoorView]:
+    """Each door's use."""
     table = admission_review.c
-    query = sa.select(table.outcome, sa.func.count()).where(table.at > moment(session) - timedelta(days=1))
-    return {row[0]: row[1] for row in session.execute(query.group_by(table.outcome))}
-
-
-def last(session: Connection) -> datetime | None:
-    """When the webhook was last asked."""
-    return session.execute(sa.select(sa.func.max(admission_review.c.at))).scalar()
+    query = sa.select(table.door, table.outcome, sa.func.count())
+    query = query.where(table.at > moment(session) - timedelta(days=1)).group_by(table.door, table.outcome)
+    day: dict[str, dict[str, int]] = {}
+    for row in session.execute(query):
+        day.setdefault(row[0], {})[row[1]] = row[2]
+    found = {}
+    for door in doors:
+        newest = sa.select(table.at).where(table.door == door).order_by(table.id.desc()).limit(1)
+        found[door] = DoorView(session.execute(newest).scalar(), day.get(door, {}))
+    return found

@@ -26,7 +26,7 @@ from scanner.model.finding import Component, Failed, Incomplete, Severity, Trust
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport, ScanRequest
-from scanner.store import bases, inventory, matches, retention, scans
+from scanner.store import bases, inventory, matches, pulls, retention, scans
 from scanner.store.schema import (
     Words,
     component,
@@ -292,6 +292,8 @@ def _store_images(session: Connection, found: ScanReport) -> None:
     insert_new(session, image, [_picture(session, pictures[digest]) for digest in sorted(pictures)])
     stacks = [row for item in found.images if (row := bases.stack(found.digest, item.image))]
     insert_new(session, image_stack, sorted(stacks, key=lambda row: str(row["digest"])))
+    blobs = {(str(blob), str(item.image.digest)) for item in found.images for blob in item.image.blobs}
+    pulls.note_blobs(session, found.digest, blobs)
     # Whoever records the same image now waits here until we are done.
     numbers = sa.select(image.c.digest, image.c.id).where(image.c.digest.in_(list(pictures))).order_by(image.c.id)
     image_ids = {row.digest: row.id for row in session.execute(numbers.with_for_update())}

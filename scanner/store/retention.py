@@ -22,6 +22,7 @@ from sqlalchemy.exc import IntegrityError
 
 from scanner.model.scan import ScanState
 from scanner.store.leases import locked
+from scanner.store.scans import NOT_AN_IMAGE
 from scanner.store.schema import (
     basis,
     component,
@@ -32,6 +33,7 @@ from scanner.store.schema import (
     first_seen,
     idempotency,
     image,
+    image_blob,
     image_component,
     image_stack,
     job,
@@ -246,6 +248,12 @@ def _image_stack(t: Any, at: Cutoffs, left: _Left) -> Condition:
     return ~sa.exists().where(listing.c.digest == t.subject, left(listing))
 
 
+def _image_blob(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """Of an image that no listing names, and of no artifact that a scan that is kept told of."""
+    told = sa.exists().where(scan.c.digest == t.subject, scan.c.reason == NOT_AN_IMAGE)
+    return sa.and_(~sa.exists().where(listing.c.digest == t.subject, left(listing)), ~told)
+
+
 def _image(t: Any, at: Cutoffs, left: _Left) -> Condition:
     """Named by no listing, neither itself nor an index that holds it."""
     direct = sa.exists().where(listing.c.digest == t.digest, left(listing))
@@ -349,6 +357,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(verdict, "Verdicts of those images", "evidence", _verdict),
     Kind(image, "Contents of those images", "evidence", _image, (finding.c.image_id, image_component.c.image_id)),
     Kind(image_stack, "Layers of those images", "evidence", _image_stack),
+    Kind(image_blob, "Blobs of those images", "evidence", _image_blob),
     Kind(tag_move, "Former moves of tags", "evidence", _tag_move),
     Kind(first_seen, "First sightings of findings that are gone", "evidence", _first_seen),
     # Twice: the scan that another was merged into goes after that one.

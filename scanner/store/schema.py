@@ -439,6 +439,16 @@ image_stack = sa.Table(
     sa.Column("created_at", Moment),
     sa.Index("ix_image_stack_digest", "digest"),
 )
+# The config and the layers of each image and artifact, as they are transported: which of them may be pulled.
+# ``subject`` is what its name resolved to: an index, or itself.
+image_blob = sa.Table(
+    "image_blob",
+    metadata,
+    sa.Column("blob", sa.String(140), primary_key=True),
+    sa.Column("subject", sa.String(140), primary_key=True),
+    sa.Column("digest", sa.String(140), primary_key=True),
+    sa.Index("ix_image_blob_subject", "subject"),
+)
 # One row for every name under which a digest is known: what lists and searches show.
 listing = sa.Table(
     "listing",
@@ -621,11 +631,12 @@ verdict = sa.Table(
     sa.Index("ix_verdict_report_id", "report_id"),
 )
 
-# What was asked of the admission webhook. For people to look at; kept for a month.
+# What was asked of the doors: admission, pulls, engines. For people to look at; kept for a month.
 admission_review = sa.Table(
     "admission_review",
     metadata,
     _serial(),
+    sa.Column("door", sa.String(16), nullable=False, default="kubernetes", server_default="kubernetes"),
     sa.Column("at", Moment, nullable=False),
     sa.Column("token", Words(200), nullable=False),
     sa.Column("user", Words(253), nullable=False),
@@ -640,6 +651,7 @@ admission_review = sa.Table(
     sa.Column("message", Words(1000), nullable=False),
     sa.Index("ix_admission_review_outcome", "outcome", "id"),
     sa.Index("ix_admission_review_at", "at"),
+    sa.Index("ix_admission_review_door", "door", "id"),
 )
 
 # What people accepted, and what suppliers stated

@@ -39,7 +39,7 @@ from scanner.scanning.pipeline import (
     verify_signatures,
 )
 from scanner.services import decisions
-from scanner.store import bases, images, projects, registries, registry_checks, scans, trust
+from scanner.store import bases, images, projects, pulls, registries, registry_checks, scans, trust
 from scanner.store.session import Database
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def reached(
         raise _not_configured(host, project)
     given = {host: Credentials(found.username, password)} if found.username and password else {}
     ca_file = _kept(settings.home / "ca", found.ca_pem) if found.ca_pem else None
-    way = Access(found.insecure or host in settings.insecure_registries, ca_file)
+    way = Access(found.insecure or host in settings.insecure_registries, ca_file, proof_key=key)
     return way, CredentialStore(settings, given, personal=False)
 
 
@@ -273,8 +273,13 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
         try:
             found = known or examine(source, subject, asked, services, report, every_platform=True, deadline=deadline)
         except NotAnImage as error:
-            message = f"{error}"
-            database.transact(lambda session: scans.finish_without_image(session, claim, subject.digest, message))
+            message, blobs = f"{error}", error.blobs
+
+            def finish(session: Connection) -> None:
+                pulls.note_blobs(session, subject.digest, {(blob, str(subject.digest)) for blob in blobs})
+                scans.finish_without_image(session, claim, subject.digest, message)
+
+            database.transact(finish)
             return
         if known is not None and source.reference is not None:
             results, posture_at = examine_registry(source, services.ask_posture, report)

@@ -14,22 +14,17 @@ import logging
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, request
 
-from scanner import queue
 from scanner.errors import RemoteError, ScannerError, UsageError
 from scanner.model.actor import Actor
-from scanner.model.scan import Lane
 from scanner.model.untrusted import load_untrusted_json
 from scanner.services import admissions
-from scanner.services.admission_reviews import Recorder
-from scanner.store import accounts
-from scanner.store.gate import Asked
-from web.auth import bad_token, bearer, check_bad_tokens, permission, principal, throttle_bad_tokens, token_principal
+from web import doors
+from web.auth import permission, principal
 from web.resources import resources
-from web.security import admission, read_body
+from web.security import read_body
 from web.throttle import ADMISSION
-from web.waiting import waited
 
 bp = Blueprint("kubernetes", __name__)
 
@@ -43,27 +38,8 @@ _NOT_DECIDED = (
 
 
 def authenticate() -> Actor:
-    """The principal of the token in the Authorization header, else in the path. It is compared as a keyed hash."""
-    check_bad_tokens()
-    header = request.headers.get("Authorization", "")
-    text = bearer(header) if header else (request.view_args or {}).get("path_token", "")
-    asked = None
-    for token_hash in (known := accounts.hashes(text, resources().secret_key)):
-        asked = resources().gate.ask(token_hash, "", "", "")
-        if asked is not None:
-            g.token_hash = token_hash
-            break
-    throttle_bad_tokens(asked is not None)
-    if asked is None:
-        raise bad_token()
-    if asked.unnoted:
-        with resources().database.session() as session:
-            accounts.touch_token(session, asked.token_id, known[0])
-    if resources().settings.rate_limits and not admission():
-        resources().throttle.take("admission", asked.token_id, ADMISSION)
-    return token_principal(
-        asked.token_id, asked.name, asked.scopes, asked.projects, owner_id=asked.owner_id, owner_role=asked.owner_role
-    )
+    """See `doors.authenticate`."""
+    return doors.authenticate("admission", ADMISSION)
 
 
 @bp.post("/adapters/kubernetes/admit")
@@ -80,8 +56,9 @@ def admit(path_token: str = "", mode: str = "", environment: str = "") -> Respon
             read_body(_LIMIT), limit=_LIMIT, depth=_DEPTH, error=UsageError, reason="bad_review"
         )
         review = admissions.parse_review(document)
-        answer = admissions.decide(review, _door(), principal(), mode=mode, environment=environment, seconds=_budget())
-        _recorder().note(principal(), answer)
+        door, seconds = doors.door("admission"), _budget()
+        answer = admissions.decide(review, door, principal(), mode=mode, environment=environment, seconds=seconds)
+        doors.recorder().note(principal(), answer.call())
         return _answered(answer.response())
     except UsageError as error:
         return _answered(admissions.refused(document, str(error)))
@@ -107,28 +84,3 @@ def _budget() -> float:
     if asked.isascii() and asked.isdigit() and len(asked) < 4:
         return max(0.0, min(ours, int(asked) - _MARGIN_SECONDS))
     return ours
-
-
-def _door() -> admissions.Door:
-    token_hash = g.token_hash
-
-    def ask(digest: str, repository: str, environment: str) -> Asked | None:
-        return resources().gate.ask(token_hash, digest, repository, environment)
-
-    memory = current_app.extensions.setdefault("admission_memory", admissions.Memory())
-    return admissions.Door(
-        resources().database,
-        resources().settings,
-        memory,
-        ask,
-        lambda scan_id: queue.enqueue(resources().celery, scan_id, Lane.GATE),
-        waited,
-    )
-
-
-def _recorder() -> Recorder:
-    found = current_app.extensions.get("admission_recorder")
-    if found is None:
-        found = current_app.extensions.setdefault("admission_recorder", Recorder(resources().database))
-    recorder: Recorder = found
-    return recorder

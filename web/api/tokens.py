@@ -18,7 +18,9 @@ from web.resources import resources
 
 api = blueprint("tokens", "Tokens", "API tokens: scopes, projects, an end.")
 
-Scope = Literal["read", "scan", "gate", "propose", "triage", "policy", "manage", "audit", "inventory", "admission"]
+Scope = Literal[
+    "read", "scan", "gate", "propose", "triage", "policy", "manage", "audit", "inventory", "admission", "pull"
+]
 
 
 class TokenIn(Body):

@@ -1,6 +1,8 @@
-"""Enforcement: whether admission is asked, what it denied today, and how to set it up."""
+"""Enforcement: for each door whether it is asked, what it denied today, and how to set it up; and every call."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from flask import Blueprint, request
 
@@ -14,25 +16,63 @@ bp = Blueprint("enforcement_page", __name__)
 NAVIGATION = NavigationItem(60, "enforcement_page.index", "Enforcement", "audit")
 
 
+@dataclass(frozen=True)
+class Door:
+    """What the page says of a door. ``setup``: commands to copy, with ``{server}``."""
+
+    id: str
+    title: str
+    about: str
+    calls: str
+    setup: str
+    page: str
+
+
+DOORS = (
+    Door(
+        "kubernetes",
+        "Kubernetes admission",
+        "An API server asks before it stores an object that starts containers.",
+        "admission requests",
+        "dockwarden token create my-cluster --scope admission\n"
+        "dockwarden admission kubernetes --manifests --url {server} --token-file FILE --ca-file CA.pem"
+        " | kubectl apply -f -",
+        "docs/admission.md",
+    ),
+    Door(
+        "registry",
+        "Pull gate",
+        "A proxy in front of a registry asks before it serves a manifest.",
+        "pulls",
+        "dockwarden token create my-registry --scope pull\n"
+        "auth_request: {server}/adapters/registry/authorize?registry=HOST\n"
+        "# nginx: examples/nginx/registry.conf, Traefik: examples/traefik/dynamic.yaml",
+        "docs/pull-gate.md",
+    ),
+)
+
+
 @bp.get("/enforcement")
 @permission("audit")
 def index() -> str:
-    """Admission reviews, newest first, narrowed by outcome and namespace."""
+    """Calls, newest first, narrowed by door, outcome and namespace."""
     everywhere()
-    outcome, namespace = request.args.get("outcome", ""), request.args.get("namespace", "").strip()[:253]
-    if outcome not in set(Outcome):
-        outcome = ""
+    asked = request.args
+    door, outcome, namespace = asked.get("door", ""), asked.get("outcome", ""), asked.get("namespace", "").strip()[:253]
+    door = door if door in {each.id for each in DOORS} else ""
+    outcome = outcome if outcome in set(Outcome) else ""
     with resources().database.read() as session:
         found = admissions.list_(
-            session, outcome=outcome, namespace=namespace, cursor=request.args.get("cursor"), limit=PAGE_SIZE
+            session, door=door, outcome=outcome, namespace=namespace, cursor=asked.get("cursor"), limit=PAGE_SIZE
         )
-        figures, last = admissions.figures(session), admissions.last(session)
+        use = admissions.of_doors(session, [each.id for each in DOORS])
     template = "enforcement_list.html" if request.headers.get("HX-Request") else "enforcement.html"
     return page(
         template,
         found=found,
-        figures=figures,
-        last=last,
+        doors=DOORS,
+        use=use,
+        door=door,
         outcome=outcome,
         namespace=namespace,
         outcomes=list(Outcome),

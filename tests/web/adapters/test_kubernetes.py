@@ -390,7 +390,7 @@ def test_a_database_that_is_away_lets_nothing_in(ask: Ask, app: OpenAPI, token: 
 
 
 def recorder(app: OpenAPI) -> None:
-    if (found := app.extensions.get("admission_recorder")) is not None:
+    if (found := app.extensions.get("doors_recorder")) is not None:
         found.flush()
 
 

@@ -1,0 +1,122 @@
+"""Recording what doors were asked: in batches, beside the answers, so that no pod and no pull waits for it.
+
+A call is noted within a second or two. What is lost with a process that is killed is a line on a page, never a
+decision. Denials are also written to the audit log, equal ones of one batch in one entry.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from scanner.errors import ScannerError
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
+from scanner.store import admissions, audit
+from scanner.store.session import Database
+
+_WAITING = 20_000
+_BATCH = 500
+_EVERY_SECONDS = 1.0
+_AUDITED_IN_A_BATCH = 50
+
+
+@dataclass(frozen=True)
+class Call:
+    """One question at a door and its outcome, as the page Enforcement shows it.
+
+    ``door``: ``kubernetes``, ``registry`` or ``docker``. ``namespace``: a namespace, a registry, a host. ``outcome``
+    ``denied`` is also audited.
+    """
+
+    door: str
+    user: str
+    operation: str
+    kind: str
+    namespace: str
+    name: str
+    mode: str
+    environment: str
+    outcome: str
+    images: tuple[Mapping[str, str], ...]
+    message: str
+
+
+class Recorder:
+    """Takes calls from any thread; one thread of its own writes them. Nothing is opened before the first answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: deque[tuple[Actor, Call]] = deque(maxlen=_WAITING)
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._started = False
+        self._stop = threading.Event()
+
+    def note(self, actor: Actor, call: Call | None) -> None:
+        """Remember a call. None: one that leaves no trace."""
+        if call is None:
+            return
+        self._waiting.append((actor, call))
+        with self._lock:
+            if not self._started:
+                self._started = True
+                threading.Thread(target=self._run, name="door-calls", daemon=True).start()
+                atexit.register(self.close)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._writing:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                try:
+                    self._database.uncrossed(partial(_write, batch=batch))
+                except ScannerError:
+                    self._waiting.extendleft(reversed(batch))
+                    raise
+
+    def close(self) -> None:
+        """Write what waits, for the last time."""
+        self._stop.set()
+        self._flush_or_tell()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_EVERY_SECONDS):
+            self._flush_or_tell()
+
+    def _flush_or_tell(self) -> None:
+        try:
+            self.flush()
+        except ScannerError as error:
+            logging.getLogger(__name__).warning("calls of doors cannot be recorded yet: %s", error)
+
+
+def _write(session: Connection, batch: list[tuple[Actor, Call]]) -> None:
+    admissions.record(session, [_row(actor, call) for actor, call in batch])
+    denied: Counter[tuple[Actor, Call]] = Counter()
+    for actor, call in batch:
+        if call.outcome == "denied":
+            denied[actor, replace(call, images=(), message=call.message[:300])] += 1
+    for (actor, call), count in denied.most_common(_AUDITED_IN_A_BATCH):
+        what = f"{call.kind} {call.name or '(name to be generated)'}"
+        detail: dict[str, Any] = {
+            "door": call.door,
+            "workload": what,
+            "namespace": call.namespace,
+            "asked_by": call.user,
+        }
+        detail |= {"reason": call.message, "times": count}
+        action = Action.PULL_DENY if call.door == "registry" else Action.ADMISSION_DENY
+        audit.record(session, actor, action, f"{call.namespace}/{what}", detail=detail)
+
+
+def _row(actor: Actor, call: Call) -> Mapping[str, Any]:
+    return asdict(call) | {"token": actor.name, "images": [dict(each) for each in call.images[:20]]}

@@ -1,0 +1,260 @@
+"""What every door shares: one container or image, judged by the gate within a budget, and what a process remembers.
+
+A door is a place where something would start or be pulled: an API server's admission, a Docker engine, a proxy before
+a registry. None holds a second copy of a policy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import orjson
+
+from scanner.config import Settings
+from scanner.errors import NotFoundError, UsageError
+from scanner.model.actor import Actor
+from scanner.model.reference import Digest, Reference
+from scanner.model.scan import ScanState
+from scanner.model.untrusted import clean_text
+from scanner.model.workload import Workload
+from scanner.services import gate, projects
+from scanner.services import scans as scan_use_cases
+from scanner.store import gate as store_gate
+from scanner.store import scans
+from scanner.store.session import Database
+
+MESSAGE_LENGTH = 1000
+REASONS = 3
+BEING_SCANNED = "it is being scanned: ask again in 30 s"
+_RESOLVED_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One container, or one image alone (``container`` empty): its decision (see `summary`), or why there is none.
+
+    ``pending``: a scan is under way. ``artifact``: it is a signature, an SBOM or the like, which nothing can run.
+    ``missing``: the registry has no such manifest.
+    """
+
+    image: str
+    container: str
+    document: gate.Document | None
+    problem: str = ""
+    pending: bool = False
+    digest: str = ""
+    artifact: bool = False
+    missing: bool = False
+
+    @property
+    def verdict(self) -> str:
+        return str(self.document["verdict"]) if self.document else "unknown"
+
+    @property
+    def allowed(self) -> bool:
+        return self.artifact or self.verdict in ("allow", "warn")
+
+    @property
+    def first(self) -> str:
+        """The first reason, or the problem where there is no decision."""
+        return next(iter(self.document["reasons"]), "") if self.document is not None else self.problem
+
+
+class Waiter(Protocol):
+    """Waits for a scan; see ``web.waiting.waited``."""
+
+    def __call__(self, scan_id: str, seconds: float, projects: frozenset[str] | None) -> scans.ScanView: ...
+
+
+@dataclass
+class Memory:
+    """One process's memory of decisions about workloads, and of the digest that a tag had a moment ago.
+
+    A decision is kept under the very document of the verdict in force, which changes whenever a policy, an exemption or
+    evidence does; so nothing here has to be forgotten in time.
+    """
+
+    size: int = 1024
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _kept: OrderedDict[bytes, tuple[Any, float | None]] = field(default_factory=OrderedDict)
+
+    def get(self, key: bytes) -> Any:
+        with self._lock:
+            value, until = self._kept.get(key, (None, None))
+            return value if until is None or time.time() < until else None
+
+    def put(self, key: bytes, value: Any, until: float | None) -> None:
+        with self._lock:
+            self._kept[key] = (value, until)
+            self._kept.move_to_end(key)
+            while len(self._kept) > self.size:
+                self._kept.popitem(last=False)
+
+
+@dataclass(frozen=True)
+class Door:
+    """What judging needs of the process that answers. ``ask`` is the gate's single query for a digest."""
+
+    database: Database
+    settings: Settings
+    memory: Memory
+    ask: Callable[[str, str, str], store_gate.Asked | None]
+    enqueue: Callable[[str], object]
+    wait: Waiter
+    source: str = "admission"  # of the scans that it asks for
+
+
+def judge(
+    image: str,
+    workload: Workload | None,
+    environment: str,
+    door: Door,
+    actor: Actor,
+    *,
+    dry_run: bool = False,
+    ends: float,
+) -> Judged:
+    """Judge an image, and with ``workload`` how it is run, before ``ends`` of the monotonic clock.
+
+    What is not known yet is scanned, and waited for; a dry run starts no scan.
+    """
+    container = workload.container if workload else ""
+    try:
+        reference = Reference.parse(image)
+    except UsageError as error:
+        return Judged(image, container, None, f"its image is no reference: {error}")
+    question = gate.Question(reference, environment, actor.projects)
+    key = f"{reference}\0{','.join(sorted(actor.projects)) if actor.projects is not None else '*'}".encode()
+    digest = reference.digest or door.memory.get(key)
+    if digest is not None:
+        document = decided(question, digest, workload, door, ask_again=bool(reference.digest))
+        if document is not None:
+            return Judged(image, container, document, digest=digest)
+    if dry_run:  # it must have no side effects: https://kubernetes.io/docs/reference/access-authn-authz/ (dryRun)
+        return Judged(image, container, None, "it is not known yet, and a dry run starts no scan", pending=True)
+    try:
+        scan = _scanned(question, door, actor, max(0.0, ends - time.monotonic()))
+    except NotFoundError:
+        return Judged(image, container, None, "its project is not one that the token sees")
+    if not scan.state.terminal:
+        return Judged(image, container, None, BEING_SCANNED, pending=True)
+    document = None
+    artifact = scan.state is ScanState.DONE and scan.reason == scans.NOT_AN_IMAGE
+    if scan.state is ScanState.DONE and scan.digest:
+        digest = Digest(scan.digest)
+        door.memory.put(key, digest, time.time() + _RESOLVED_SECONDS)
+        document = None if artifact else decided(question, digest, workload, door, ask_again=False)
+    if document is None and not artifact:
+        with door.database.session() as session:
+            store_gate.note_told(session, scan.id)
+    document = document or summary(gate.undecided(scan, environment))
+    missing = scan.state is ScanState.FAILED and scan.reason == NotFoundError.default_reason
+    return Judged(image, container, document, digest=digest or "", artifact=artifact, missing=missing)
+
+
+def _scanned(question: gate.Question, door: Door, actor: Actor, seconds: float) -> scans.ScanView:
+    with door.database.read() as session:
+        project = scan_use_cases.project_of(session, actor, None, question.reference)
+        engine = projects.engine_for(session, project, door.settings.engine)
+    ticket, view = door.database.uncrossed(lambda s: question.scan(s, project, engine, actor.name, door.source))
+    if ticket.created:
+        door.enqueue(ticket.scan_id)
+    return view if view.state.terminal else door.wait(view.id, seconds, actor.projects)
+
+
+def decided(
+    question: gate.Question, digest: Digest, workload: Workload | None, door: Door, *, ask_again: bool
+) -> gate.Document | None:
+    """The decision about the image, and how it is run, in short (`summary`).
+
+    None: there is no decision in force about this digest.
+    """
+    text = in_force(question, digest, door, ask_again=ask_again)
+    if text is None:
+        return None
+    key = _key(text, workload, question.environment)
+    known: gate.Document | None = door.memory.get(key)
+    if known is not None:
+        return known
+    document: gate.Document = orjson.loads(text)
+    made = None
+    if workload is not None:
+        with door.database.read() as session:
+            made = question.with_workloads(session, document, [workload])
+    if made is None:
+        return summary(document)
+    answer = summary(orjson.loads(made.document))
+    until = made.decision.valid_until
+    door.memory.put(key, answer, until.timestamp() if until else None)
+    return answer
+
+
+def in_force(question: gate.Question, digest: Digest, door: Door, *, ask_again: bool) -> str | None:
+    """The decision in force about a digest as JSON; see `gate.Question.recorded`."""
+    asked = door.ask(digest, question.reference.name, question.environment)
+    if asked is not None and asked.row is not None and asked.current:
+        return asked.row.document
+    found = door.database.uncrossed(lambda session: question.recorded(session, digest, ask_again=ask_again))
+    return None if found is None else orjson.dumps(found).decode()
+
+
+def summary(document: gate.Document) -> gate.Document:
+    """What an answer needs of a decision, which may have hundreds of reasons with evidence: this is remembered."""
+    counted = [each for each in document["reasons"] if each["kind"] != "satisfied"]
+    denying = [each for each in counted if each["action"] == "deny"]
+    return {
+        "verdict": document["verdict"],
+        "digest": document["digest"],
+        "policy": document["policy"],
+        "reasons": [clean_text(each["message"], 300) for each in (denying or counted)[:REASONS]],
+        "count": len(denying or counted),
+        "changes": document["changes"][:1],
+    }
+
+
+def _key(verdict: str, workload: Workload | None, environment: str) -> bytes:
+    parts = (verdict.encode(), _facts(workload) if workload else b"", environment.encode())
+    return hashlib.blake2b(b"\0".join(parts), digest_size=24).digest()
+
+
+@lru_cache(maxsize=2048)  # the same workload comes again and again, from the memory of `_read`
+def _facts(workload: Workload) -> bytes:
+    return orjson.dumps(workload.facts())
+
+
+def told(refusing: Sequence[Judged], public_url: str) -> str:
+    """Why, for a person: the image, the first three reasons, what to do, where to read on. At most 1,000 characters."""
+    first, *others = refusing
+    within = f" (container {clean_text(first.container, 63)})" if first.container else ""
+    lines = [f"{clean_text(first.image, 200)}{within}: {first.problem or 'denied'}"]
+    tail = []
+    if first.document is not None:
+        policy, count = first.document["policy"], first.document["count"]
+        lines[0] += f" by policy {clean_text(policy, 64)}" if policy else ""
+        lines += [f"{n}. {clean_text(each, 180)}" for n, each in enumerate(first.document["reasons"], 1)]
+        if count > REASONS:
+            lines.append(f"and {count - REASONS} more.")
+        if fix := _fix(first.document):
+            tail.append(f"Fix: {fix}")
+        if public_url and first.document["digest"]:
+            tail.append(f"See {public_url.rstrip('/')}/images/{first.document['digest']}")
+    if others:
+        names = ", ".join(clean_text(each.container, 63) for each in others)
+        tail.append(f"Also denied: {names}"[:120])
+    end = "\n".join(tail)
+    start = "\n".join(lines)
+    room = MESSAGE_LENGTH - len(end) - 1
+    return f"{start if len(start) <= room else start[: room - 1] + '…'}\n{end}".strip()
+
+
+def _fix(document: gate.Document) -> str:
+    changes = document.get("changes") or []
+    steps = [f"{each['action']} {each['target']} {each['detail']}" for each in changes[:1]]
+    return clean_text(steps[0], 160) if steps else ""

@@ -1,0 +1,186 @@
+"""The pull gate on real parts: nginx with the shipped configuration, docker-registry, skopeo, and our own scanner
+behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from scanner.model.reference import Digest
+from tests.registry_gates import Gate
+from tests.servers import Dockwarden, Registry, free_port
+
+ALLOWED, DENIED = "shop/good", "shop/vulnerable"
+OCI_MANIFEST, OCI_INDEX = "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    made = Registry(tmp_path_factory.mktemp("behind-the-gate")).start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory, server: Dockwarden, behind: Registry) -> Iterator[Gate]:
+    """Dockwarden knows the registry by the gate's address alone, so its own pulls come through the gate too."""
+    gate = Gate(tmp_path_factory.mktemp("gate"), behind.host, server.url.removeprefix("http://"), "", port=free_port())
+    added = server.api("POST", "/api/v1/registries", json={"host": gate.host, "insecure": True})
+    assert added.status_code == 201, added.text
+    made = server.api("POST", "/api/v1/tokens", json={"name": "gate", "scopes": ["pull"]})
+    gate.token = made.json()["token"]
+    gate.start()
+    yield gate
+    gate.stop()
+
+
+@pytest.fixture(scope="module")
+def pushed(behind: Registry, sample_layouts: Path) -> dict[str, str]:
+    """The digest of each sample's manifest, under its own name and under those that an attacker would try."""
+    found = {}
+    for name in (ALLOWED, DENIED):
+        (tag,) = {each["annotations"]["org.opencontainers.image.ref.name"] for each in _index(sample_layouts / name)}
+        behind.push(f"oci:{sample_layouts / name}:{tag}", f"{name}:1")
+        behind.push(f"oci:{sample_layouts / name}:{tag}", "shop/both:" + name.rpartition("/")[2])
+        found[name] = str(_index(sample_layouts / name)[0]["digest"])
+    behind.push(f"oci:{sample_layouts / DENIED}:{tag}", "other/name:1")
+    return found
+
+
+def _index(layout: Path) -> list[dict[str, dict[str, str]]]:
+    found: list[dict[str, dict[str, str]]] = json.loads((layout / "index.json").read_text())["manifests"]
+    return found
+
+
+def until(gate: Gate, path: str, settled: Callable[[httpx.Response], bool]) -> httpx.Response:
+    """The answer when the image has been scanned."""
+    ends = time.monotonic() + 60
+    while True:
+        answer = gate.get(path)
+        if settled(answer) or time.monotonic() > ends:
+            return answer
+        time.sleep(0.2)
+
+
+def decided(answer: httpx.Response) -> bool:
+    return answer.status_code != 403 or "being scanned" not in answer.text
+
+
+def test_an_allowed_image_is_pulled_and_a_denied_one_by_no_name(gate: Gate, pushed: dict[str, str]) -> None:
+    assert until(gate, f"/v2/{ALLOWED}/manifests/1", decided).status_code == 200
+    done = gate.refused(f"{ALLOWED}:1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in (f"{DENIED}/manifests/1", f"{DENIED}/manifests/{pushed[DENIED]}", "other/name/manifests/1"):
+        answer = until(gate, f"/v2/{name}", decided)
+        assert answer.status_code == 403, name
+        (error,) = answer.json()["errors"]
+        assert error["code"] == "DENIED"
+        assert "denied by policy" in error["message"], name
+        assert answer.headers["Content-Type"] == "application/json"
+        assert gate.get(f"/v2/{name}", "HEAD").status_code == 403
+    for name in (f"{DENIED}:1", f"{DENIED}@{pushed[DENIED]}", f"other/name@{pushed[DENIED]}"):
+        done = gate.refused(name)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "denied by policy" in done.stdout, "the person is told why"
+
+
+def test_a_child_of_an_index_is_refused_and_the_other_is_not(
+    gate: Gate, behind: Registry, pushed: dict[str, str]
+) -> None:
+    children = [
+        {"mediaType": OCI_MANIFEST, "digest": pushed[name], "size": _size(behind, pushed[name]), "platform": platform}
+        for name, platform in (
+            (ALLOWED, {"os": "linux", "architecture": "amd64"}),
+            (DENIED, {"os": "linux", "architecture": "arm64"}),
+        )
+    ]
+    _put(behind, "shop/both", "1", OCI_INDEX, {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children})
+    assert until(gate, "/v2/shop/both/manifests/1", decided).status_code == 403
+    assert until(gate, f"/v2/shop/both/manifests/{pushed[DENIED]}", decided).status_code == 403
+    assert until(gate, f"/v2/shop/both/manifests/{pushed[ALLOWED]}", decided).status_code == 200
+
+
+def test_a_signature_is_pulled_and_what_is_not_there_is_not(
+    gate: Gate, behind: Registry, pushed: dict[str, str]
+) -> None:
+    empty = _blob(behind, ALLOWED, b"{}")
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", **empty},
+        "layers": [{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", **empty}],
+    }
+    tag = "sha256-" + pushed[ALLOWED].removeprefix("sha256:") + ".sig"
+    digest = _put(behind, ALLOWED, tag, OCI_MANIFEST, document)
+    assert until(gate, f"/v2/{ALLOWED}/manifests/{tag}", decided).status_code == 200
+    assert until(gate, f"/v2/{ALLOWED}/manifests/{digest}", decided).status_code == 200
+    absent = until(gate, f"/v2/{ALLOWED}/manifests/absent", decided)
+    assert absent.status_code == 404, absent.text
+    assert absent.json()["errors"][0]["code"] == "MANIFEST_UNKNOWN"
+
+
+def test_a_tag_serves_what_was_judged_although_it_moved(gate: Gate, behind: Registry, pushed: dict[str, str]) -> None:
+    """Between the question and the answer: nginx asks for the digest, so the move comes too late."""
+    document = httpx.get(f"http://{behind.host}/v2/{ALLOWED}/manifests/1", headers={"Accept": OCI_MANIFEST}).content
+    _put(behind, "shop/both", "moving", OCI_MANIFEST, document)
+    assert until(gate, "/v2/shop/both/manifests/moving", decided).status_code == 200
+    denied = httpx.get(f"http://{behind.host}/v2/{DENIED}/manifests/1", headers={"Accept": OCI_MANIFEST}).content
+    _put(behind, "shop/both", "moving", OCI_MANIFEST, denied)
+    answer = gate.get("/v2/shop/both/manifests/moving")  # within the seconds for which the tag is remembered, or denied
+    assert answer.status_code == 403 or Digest.of(answer.content) == pushed[ALLOWED]
+
+
+def test_pushes_and_lists_pass(gate: Gate, sample_layouts: Path, pushed: dict[str, str]) -> None:
+    through = Registry(gate.directory, port=gate.port)
+    tag = _index(sample_layouts / DENIED)[0]["annotations"]["org.opencontainers.image.ref.name"]
+    through.push(f"oci:{sample_layouts / DENIED}:{tag}", "pushed/here:1")
+    assert gate.get("/v2/pushed/here/tags/list").json()["tags"] == ["1"]
+    for path in ("//v2/pushed/here/manifests/1", "/v2/pushed%2fhere/manifests/1", "/v2/x/../pushed/here/manifests/1"):
+        assert gate.get(path).status_code in (403, 404), path
+
+
+def test_without_dockwarden_nothing_is_pulled(behind: Registry, tmp_path: Path, pushed: dict[str, str]) -> None:
+    away = Gate(tmp_path / "away", behind.host, f"127.0.0.1:{free_port()}", "dw_none").start()
+    try:
+        answer = away.get(f"/v2/{ALLOWED}/manifests/1")
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (503, "UNAVAILABLE")
+    finally:
+        away.stop()
+
+
+def test_a_wrong_token_pulls_nothing(
+    behind: Registry, server: Dockwarden, tmp_path: Path, pushed: dict[str, str]
+) -> None:
+    wrong = Gate(tmp_path / "wrong", behind.host, server.url.removeprefix("http://"), "dw_wrong_token").start()
+    try:
+        assert wrong.get(f"/v2/{ALLOWED}/manifests/1").status_code == 401
+    finally:
+        wrong.stop()
+
+
+def _size(registry: Registry, digest: str) -> int:
+    url = f"http://{registry.host}/v2/shop/both/manifests/{digest}"
+    return len(httpx.get(url, headers={"Accept": OCI_MANIFEST}, trust_env=False).content)
+
+
+def _put(registry: Registry, repository: str, tag: str, kind: str, document: object) -> Digest:
+    data = document if isinstance(document, bytes) else json.dumps(document).encode()
+    url = f"http://{registry.host}/v2/{repository}/manifests/{tag}"
+    answer = httpx.put(url, content=data, headers={"Content-Type": kind}, trust_env=False)
+    assert answer.status_code == 201, answer.text
+    return Digest.of(data)
+
+
+def _blob(registry: Registry, repository: str, data: bytes) -> dict[str, object]:
+    base = f"http://{registry.host}"
+    begun = httpx.post(f"{base}/v2/{repository}/blobs/uploads/", trust_env=False)
+    where = httpx.URL(begun.headers["Location"]).copy_merge_params({"digest": str(Digest.of(data))})
+    assert httpx.put(where, content=data, trust_env=False).status_code == 201
+    return {"digest": str(Digest.of(data)), "size": len(data)}

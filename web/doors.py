@@ -1,0 +1,77 @@
+"""What the adapters of doors share: who calls, with the same query that the gate asks, and what a process remembers."""
+
+from __future__ import annotations
+
+from flask import current_app, g, request
+
+from scanner import queue
+from scanner.model.actor import Actor
+from scanner.model.scan import Lane
+from scanner.services import doors
+from scanner.services.door_calls import Recorder
+from scanner.store import accounts
+from scanner.store.gate import Asked
+from web.auth import bad_token, bearer, check_bad_tokens, throttle_bad_tokens, token_principal
+from web.resources import resources
+from web.security import admission
+from web.throttle import Rate
+from web.waiting import waited
+
+TOKEN_PREFIX = "dw_"  # noqa: S105  how every token begins
+
+
+def authenticate(bucket: str, rate: Rate) -> Actor:
+    """The principal of the token in the path, else in the Authorization header. It is compared as a keyed hash.
+
+    A caller that cannot send headers of its own has the token in its path; some such callers pass their client's
+    Authorization header on, which is meant for somebody else.
+    """
+    check_bad_tokens()
+    in_path = str((request.view_args or {}).get("path_token", ""))
+    header = request.headers.get("Authorization", "")
+    text = bearer(header) if header and not in_path.startswith(TOKEN_PREFIX) else in_path
+    asked = None
+    for token_hash in (known := accounts.hashes(text, resources().secret_key)):
+        asked = resources().gate.ask(token_hash, "", "", "")
+        if asked is not None:
+            g.token_hash = token_hash
+            break
+    throttle_bad_tokens(asked is not None)
+    if asked is None:
+        raise bad_token()
+    if asked.unnoted:
+        with resources().database.session() as session:
+            accounts.touch_token(session, asked.token_id, known[0])
+    if resources().settings.rate_limits and not admission():
+        resources().throttle.take(bucket, asked.token_id, rate)
+    return token_principal(
+        asked.token_id, asked.name, asked.scopes, asked.projects, owner_id=asked.owner_id, owner_role=asked.owner_role
+    )
+
+
+def door(source: str) -> doors.Door:
+    """What judging needs of this process. ``source`` is that of the scans that it asks for."""
+    token_hash = g.token_hash
+
+    def ask(digest: str, repository: str, environment: str) -> Asked | None:
+        return resources().gate.ask(token_hash, digest, repository, environment)
+
+    memory = current_app.extensions.setdefault("doors_memory", doors.Memory())
+    return doors.Door(
+        resources().database,
+        resources().settings,
+        memory,
+        ask,
+        lambda scan_id: queue.enqueue(resources().celery, scan_id, Lane.GATE),
+        waited,
+        source,
+    )
+
+
+def recorder() -> Recorder:
+    """The one of this process."""
+    found = current_app.extensions.get("doors_recorder")
+    if found is None:
+        found = current_app.extensions.setdefault("doors_recorder", Recorder(resources().database))
+    recorder: Recorder = found
+    return recorder
