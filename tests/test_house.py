@@ -252,7 +252,6 @@ TESTED_IN = {
     "scanner/policy/expressions.py": "tests/scanner/policy/test_rules.py",
     "scanner/policy/match.py": "tests/scanner/policy/test_rules.py",
     "scanner/policy/remedies.py": "tests/scanner/policy/test_evaluate.py",
-    "scanner/registry/archive.py": "tests/scanner/registry/test_sources.py",
     "scanner/registry/auth.py": "tests/scanner/registry/test_client.py",
     "scanner/registry/decompress.py": "tests/scanner/registry/test_layers.py",
     "scanner/registry/packages.py": "tests/scanner/registry/test_rootfs.py",

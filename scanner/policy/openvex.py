@@ -81,7 +81,7 @@ def _statements(item: Any, number: int, author: str, when: datetime | None) -> I
     for index, entry in enumerate(products):
         named = f"{place}/products/{index}"
         product = _object(entry, named)
-        parts = product.get("subcomponents") or []
+        parts = [] if (given := product.get("subcomponents")) is None else given
         if not isinstance(parts, list):
             raise _refused(f"{named}/subcomponents", "not a list")
         yield VexStatement(

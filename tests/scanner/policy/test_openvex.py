@@ -86,6 +86,8 @@ def test_a_vulnerability_is_named_in_several_ways(vulnerability: object, name: s
         (changed({"products": []}), "statements/0/products"),
         (changed({"products": [{}]}), "statements/0/products/0"),
         (changed({"products": [{"@id": "pkg:a/b", "subcomponents": [{}]}]}), "statements/0/products/0"),
+        (changed({"products": [{"@id": "pkg:a/b", "subcomponents": {}}]}), "statements/0/products/0/subcomponents"),
+        (changed({"products": [{"@id": "pkg:a/b"}] * 20_001}), "statements: more than"),
         (changed({"vulnerability": {}}), "statements/0/vulnerability"),
         (changed({"vulnerability": "x" * 200}), "statements/0/vulnerability"),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scanner import catalog
+from scanner.errors import UsageError
 from scanner.model.glob import matches
 from scanner.policy.match import select
 from scanner.policy.rules import PolicyError, default_policy, parse_policy
@@ -51,6 +52,9 @@ def test_a_good_policy() -> None:
             5,
             "not a duration",
         ),
+        (GOOD.replace("action: deny", "action: deny\n    grace: 3d"), 5, 5, "grace needs a vulnerability selector"),
+        (GOOD.replace("name: test", "name: 2026-11-27"), 3, 12, "string"),
+        ("rules: {a: b}\n", 1, 1, "valid tuple"),
         (GOOD.replace("    check: root-user\n", "    signature: {scheme: [pgp]}\n"), 6, 17, "there is no scheme 'pgp'"),
         (GOOD.replace("    check: root-user\n", "    benchmark: cis-docker-1.6/9.9\n"), 6, 5, "there is no benchmark"),
         ("a: [1\n", 2, 1, ""),
@@ -74,6 +78,12 @@ def test_several_problems_are_told_at_once() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "just text", "\x00", "{" * 5000, "a: " + "[" * 3000, "x" * 300_000])
 def test_what_is_no_policy_at_all(text: str) -> None:
     problems(text)
+
+
+def test_a_policy_nested_deeper_than_any_policy_needs_is_refused() -> None:
+    with pytest.raises(UsageError, match="nested too deep") as refused:
+        parse_policy(GOOD + "match: " + "[" * 30 + "]" * 30 + "\n", known=KNOWN)
+    assert refused.value.reason == "invalid_policy"
 
 
 def test_checks_by_tag_and_benchmark() -> None:
@@ -139,6 +149,8 @@ def with_parameters(text: str, selector: str = "check: setuid-files") -> str:
         (with_parameters("{max_megabytes: big}", "check: image-size"), 18, "must be a non-negative number"),
         (with_parameters("{max_megabytes: -1}", "check: image-size"), 18, "must be a non-negative number"),
         (with_parameters("{max_megabytes: true}", "check: image-size"), 18, "must be a non-negative number"),
+        (with_parameters("{distribution: maybe}"), 18, "must be true or false"),
+        (with_parameters("{minimum: [1]}", "check: registry-tls-version"), 18, "must be a string"),
         (with_parameters("{allow: [x]}", "check: root-user"), 18, "no parameter 'allow'"),
     ],
 )
