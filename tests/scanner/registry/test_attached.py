@@ -158,6 +158,24 @@ def test_whatever_we_write_can_be_read(name: str) -> None:
         assert len({c.purl for c in sbom.components} - images) == len(listed)
 
 
+def nested(depth: int) -> dict[str, Any]:
+    made: dict[str, Any] = THEIRS
+    for _ in range(depth):
+        made = {**THEIRS, "components": [made]}
+    return made
+
+
+def test_what_is_no_package_is_left_out_and_null_is_nothing() -> None:
+    components = [
+        {"type": "file", "name": "/etc/passwd"},
+        {"type": "file", "name": "jar", "purl": "pkg:maven/a/b@1"},
+        {**THEIRS, "licenses": None, "components": None},
+        None,
+    ]
+    found = parse_sbom(json.dumps({**SBOM, "components": components}).encode(), "cyclonedx", Limits())
+    assert [component.purl for component in found.components if component.name] == ["pkg:maven/a/b@1", THEIRS["purl"]]
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
@@ -171,6 +189,7 @@ def test_whatever_we_write_can_be_read(name: str) -> None:
             "cyclonedx",
             b'{"bomFormat":"CycloneDX","components":' + b'[{"components":' * 500 + b"[]" + b"}]" * 500 + b"}",
         ),
+        ("cyclonedx", json.dumps({**SBOM, "components": [nested(200)]}).encode()),
         ("spdx", b'{"spdxVersion":"SPDX-2.3","packages":[[]]}'),
         ("spdx", b'{"spdxVersion":"SPDX-3.0","packages":[]}'),
     ],

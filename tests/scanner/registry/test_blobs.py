@@ -152,3 +152,21 @@ def test_a_killed_process_holds_nothing(store: BlobStore) -> None:
             child.stdout.close()
     assert empty.evict() == len(DATA)
     assert files(store) == []
+
+
+def test_what_nobody_used_for_long_is_removed_and_what_is_pinned_stays(store: BlobStore) -> None:
+    old, pinned, new = aged(store, b"old" * 10, 1000), aged(store, b"pinned" * 10, 1000), store.put(b"new" * 10)
+    before = store.path(new).stat().st_mtime - 500
+    with store.pin([pinned]):
+        assert store.remove_unused(before, dry_run=True) == 30
+        assert store.has(old) and store.path(old).exists()
+        os.utime(store.path(old), (0, 0))
+        assert store.remove_unused(before) == 30
+    assert [store.has(digest) for digest in (old, pinned, new)] == [False, True, True]
+
+
+def test_a_fault_that_is_no_full_disk_keeps_its_name(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.path(DIGEST).mkdir()  # a directory where the blob belongs: the rename fails
+    with pytest.raises(IsADirectoryError), store.writer(DIGEST, len(DATA)) as writer:
+        writer.write(DATA)
+    assert list((store.directory / "partial").iterdir()) == []

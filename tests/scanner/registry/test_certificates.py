@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from subprocess import run
+from typing import Any
 
 import pytest
+from asn1crypto import x509 as asn1
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtensionOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,3 +144,37 @@ def test_every_byte_of_a_certificate() -> None:
             broken = good[:place] + bytes([good[place] ^ change]) + good[place + 1 :]
             found = chain_facts([broken], [], NOW)
             assert isinstance(found, Incomplete) or len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        (rsa.generate_private_key(65537, 1024), ("RSA", 1024)),
+        (ec_key("l"), ("EC", 256)),
+        (dsa.generate_private_key(1024), ("DSA", 1024)),
+        (ed25519.Ed25519PrivateKey.generate(), ("Ed25519", 256)),
+        (ed448.Ed448PrivateKey.generate(), ("Ed448", 456)),
+    ],
+    ids=["RSA", "EC", "DSA", "Ed25519", "Ed448"],
+)
+def test_every_kind_of_key_is_told_with_its_size(key: Any, told: tuple[str, int]) -> None:
+    (fact,) = chain_facts([der(certify({"CN": "l"}, key, HOST, (CA, ec_key("ca"))))], [], NOW)  # type: ignore[misc]
+    assert (fact.key, fact.key_bits) == told
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [(ed25519.Ed25519PrivateKey.generate(), "ed25519"), (ed448.Ed448PrivateKey.generate(), "ed448")]
+)
+def test_a_signature_that_has_no_hash_of_its_own_is_told_by_its_name(key: Any, name: str) -> None:
+    builder = x509.CertificateBuilder(CA.subject, CA.subject, key.public_key(), 8, NOW - DAY, NOW + DAY)
+    (fact,) = chain_facts([der(builder.sign(key, None))], [], NOW)  # type: ignore[misc]
+    assert (fact.signature_hash, fact.self_signed) == (name, True)
+
+
+def test_an_extension_that_stands_twice_makes_it_unreadable() -> None:
+    """Readers take different ones: Go refuses the certificate."""
+    wire = der(certify({"CN": "l"}, ec_key("l"), HOST))
+    parsed = asn1.Certificate.load(wire)
+    extensions = parsed["tbs_certificate"]["extensions"]
+    extensions.append(extensions[0])
+    assert isinstance(chain_facts([parsed.dump(force=True)], [], NOW), Incomplete)

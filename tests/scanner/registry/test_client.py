@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -20,7 +21,7 @@ from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.outbound import resolve
 from scanner.registry.auth import Challenge, Credentials, CredentialStore, parse_challenges
 from scanner.registry.client import Access, RegistryClient
-from tests.servers import Registry
+from tests.servers import Registry, free_port
 
 MANIFEST = json.dumps(
     {
@@ -268,6 +269,118 @@ def test_a_token_that_is_none(body: bytes) -> None:
         blob(there)
 
 
+@pytest.mark.parametrize(
+    ("status", "reason", "retryable"),
+    [(500, "", True), (429, "", True), (404, "", False), (403, "registry_auth_refused", False)],
+)
+def test_a_token_service_that_gives_none(status: int, reason: str, retryable: bool) -> None:
+    def bearer(h: Handler) -> None:
+        realm = f'Bearer realm="http://{h.headers["Host"]}/token"'
+        h.give(status) if h.path.startswith("/token") else h.give(401, WWW_Authenticate=realm)
+
+    with liar(bearer) as there, pytest.raises(RemoteError) as refused:
+        blob(there)
+    assert refused.value.retryable is retryable
+    assert not reason or refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "realm", ["http://ann@r.example.com/token", "ftp://r.example.com/token", "no address", "http://["]
+)
+def test_a_realm_that_gets_nothing_of_ours(realm: str) -> None:
+    with liar(lambda h: h.give(401, WWW_Authenticate=f'Bearer realm="{realm}"')) as there:
+        with pytest.raises(RemoteError):
+            blob(there)
+        assert all(credentials is None for _, credentials in there.seen)
+
+
+def test_an_identity_token_is_exchanged_for_an_access_token() -> None:
+    """What ``docker login`` keeps of a registry whose token service speaks OAuth 2 (distribution-spec, oauth)."""
+    forms: list[dict[str, list[str]]] = []
+
+    def oauth(h: Handler) -> None:
+        if h.path.startswith("/token"):
+            forms.append(parse_qs(h.rfile.read(int(h.headers["Content-Length"])).decode()))
+            h.give(body=b'{"access_token": "t"}')
+        elif h.headers.get("Authorization") == "Bearer t":
+            h.give(body=b"x")
+        else:
+            h.give(401, WWW_Authenticate=f'Bearer realm="http://{h.headers["Host"]}/token",service="s"')
+
+    identity = Credentials("", Secret(""), Secret("refresh me"))
+    with liar(oauth) as there, client(there.host, credentials=identity) as asking:
+        assert asking.blob(reference(there.host), Digest.of(b"x"), 10) == b"x"
+    (form,) = forms
+    assert (form["grant_type"], form["refresh_token"], form["service"]) == (["refresh_token"], ["refresh me"], ["s"])
+
+
+def test_nobody_at_an_address_is_tried_again_and_then_said() -> None:
+    waited: list[float] = []
+    with client(f"127.0.0.1:{free_port()}", sleep=waited.append) as asking, pytest.raises(RemoteError) as refused:
+        asking.ping()
+    assert refused.value.reason == "registry_unreachable"
+    assert waited
+
+
+def test_a_registry_that_speaks_no_tls_says_how_to_accept_that() -> None:
+    store = CredentialStore(Settings(), {}, personal=False)
+    with (
+        liar(lambda h: h.give()) as there,
+        RegistryClient(there.host, Settings(), store, Access(named=True)) as asking,
+        pytest.raises(RemoteError) as refused,
+    ):
+        asking.ping()
+    assert refused.value.reason == "tls_required"
+    assert f"--insecure-registry {there.host}" in refused.value.hint
+
+
+def test_a_registry_whose_certificate_nobody_vouches_for(registry: Registry) -> None:
+    settings = Settings()
+    store = CredentialStore(settings, {}, personal=False)
+    with (
+        RegistryClient(registry.host, settings, store, Access(named=True)) as asking,
+        pytest.raises(RemoteError) as refused,
+    ):
+        asking.ping()
+    assert (refused.value.reason, refused.value.hint) == ("tls_untrusted", "give its CA with --ca-file")
+
+
+def test_a_registry_that_has_no_time_left_is_not_asked() -> None:
+    with liar(lambda h: h.give(body=MANIFEST)) as there, client(there.host, ends=0.0) as asking:
+        with pytest.raises(RemoteError) as refused:
+            asking.manifest(reference(there.host))
+        assert there.seen == []
+    assert refused.value.reason == "registry_timeout"
+
+
+def test_tags_come_over_several_pages_and_no_more_than_wanted() -> None:
+    def tags(h: Handler) -> None:
+        page = int(h.path.partition("last=")[2] or 0)
+        names = json.dumps({"tags": [f"{page}a", f"{page}b", 3]}).encode()
+        h.give(body=names, Link=f'</v2/shop/app/tags/list?last={page + 1}>; rel="next"')
+
+    with liar(tags) as there, client(there.host) as asking:
+        assert asking.tags("shop/app", 4) == ["0a", "0b", "1a", "1b"]
+        assert len(asking.tags("shop/app")) == 200, "a list without end is read over 100 pages"
+
+
+def test_a_page_of_referrers_that_was_announced_and_is_gone() -> None:
+    def gone(h: Handler) -> None:
+        if "page=" in h.path:
+            h.give(404)
+        else:
+            link = f'</v2/shop/app/referrers/{SUBJECT}?page=1>; rel="next"'
+            h.give(body=listing("a/b"), content_type="application/vnd.oci.image.index.v1+json", Link=link)
+
+    with liar(gone) as there, client(there.host) as asking, pytest.raises(RemoteError, match="that it announced"):
+        asking.referrers(reference(there.host), SUBJECT)
+
+
+def test_a_manifest_in_place_of_the_list_of_referrers() -> None:
+    with liar(lambda h: h.give(body=MANIFEST)) as there, client(there.host) as asking, pytest.raises(ImageError):
+        asking.referrers(reference(there.host), SUBJECT)
+
+
 def test_a_wrong_password_is_said_without_saying_it() -> None:
     with liar(lambda h: h.give(401, WWW_Authenticate='Basic realm="r"')) as there, pytest.raises(RemoteError) as caught:
         blob(there)
@@ -457,6 +570,22 @@ def test_credentials_of_a_docker_config(tmp_path: Path, key: str) -> None:
     assert (found.username, found.password.reveal()) == ("ann", "pass:word")
 
 
+@pytest.mark.parametrize(
+    ("entry", "found"),
+    [
+        ({"username": "ann", "password": "secret"}, ("ann", "secret", "")),
+        ({"identitytoken": "t"}, ("", "", "t")),
+        ({"auth": AUTH, "identitytoken": "t"}, ("ann", "pass:word", "t")),
+        ({}, None),
+        ("text", None),
+    ],
+)
+def test_other_forms_of_a_docker_config(tmp_path: Path, entry: object, found: tuple[str, str, str] | None) -> None:
+    known = config(tmp_path, {"auths": {"r.example.com": entry}, "credHelpers": []}).find("r.example.com")
+    told = known and (known.username, known.password.reveal(), known.identity_token.reveal())
+    assert told == found
+
+
 def test_credentials_of_a_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper = tmp_path / "docker-credential-tests"
     helper.write_text(
@@ -477,6 +606,7 @@ def test_credentials_of_a_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "{",
         [],
         {"auths": {"r.example.com": {"auth": "!!"}}},
+        {"auths": {"r.example.com": {"auth": base64.b64encode(b"no colon").decode()}}},
         {"credHelpers": {"r.example.com": "../../bin/sh"}},
         {"credHelpers": {"r.example.com": "nosuchhelper"}},
     ],

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 
 from scanner.model.finding import Incomplete
 from scanner.model.posture import Protocol
-from scanner.registry.tls import Hello, NotTls, Refusal, accepts, client_hello, read_answer, stapled, weak_ciphers
+from scanner.registry.tls import (
+    WEAK,
+    Hello,
+    NotTls,
+    Refusal,
+    accepts,
+    client_hello,
+    read_answer,
+    stapled,
+    weak_ciphers,
+)
 
 
 def feed(data: bytes, size: int = 4096) -> Callable[[int], bytes]:
@@ -148,3 +158,48 @@ def test_a_server_that_answers_nothing_is_not_one_that_refuses() -> None:
     assert isinstance(weak_ciphers(silent, [Protocol.TLS_1_2], "r.example.com"), Incomplete)
     assert isinstance(stapled(silent, [Protocol.TLS_1_2], "r.example.com"), Incomplete)
     assert isinstance(stapled(silent, [Protocol.TLS_1_3], "r.example.com"), Incomplete)
+
+
+def always(*messages: bytes) -> Callable[[], socket.socket]:
+    """A server that answers every hello with these bytes."""
+    kept: list[socket.socket] = []
+
+    def connect() -> socket.socket:
+        ours, theirs = socket.socketpair()
+        theirs.sendall(b"".join(messages))
+        theirs.shutdown(socket.SHUT_WR)
+        kept.append(theirs)  # closed, it would not take our hello
+        return ours
+
+    return connect
+
+
+STAPLE = message(22, b"\x01\x00\x00\x01x")
+
+
+@pytest.mark.parametrize(
+    ("messages", "found"),
+    [
+        ((server_hello(), STAPLE, DONE), True),
+        ((server_hello(), DONE), False),
+        ((server_hello(),), None),
+    ],
+    ids=["stapled", "not stapled", "cut off"],
+)
+def test_whether_an_answer_is_stapled(messages: tuple[bytes, ...], found: bool | None) -> None:
+    answer = stapled(always(record(22, b"".join(messages))), [Protocol.TLS_1_2], "r.example.com")
+    assert answer is found if found is not None else isinstance(answer, Incomplete)
+
+
+@pytest.mark.parametrize(
+    "hello", [message(2, bytes(37)), message(2, struct.pack(">H", 0x0303) + bytes(32) + b"\x20" + bytes(3))]
+)
+def test_a_hello_that_ends_too_early_is_no_hello(hello: bytes) -> None:
+    assert not isinstance(read_answer(feed(record(22, hello))), Hello)
+
+
+def test_a_server_of_every_weak_suite_is_asked_until_none_is_left() -> None:
+    """Each class is taken away once it was chosen, so the questions end."""
+    servers = [always(record(22, server_hello(cipher=suites[0]) + DONE)) for suites in WEAK.values()]
+    asked = iter(servers)
+    assert weak_ciphers(lambda: next(asked)(), [Protocol.TLS_1_2], "r.example.com") == tuple(WEAK)
