@@ -1,22 +1,26 @@
-"""Which files are a distribution's own, unchanged: a package of it lists them, and their bytes are those that it
-shipped.
+"""Which files are a distribution's own, unchanged: a package of it lists them, and their bytes and their mode are those
+that it shipped.
 
-dpkg keeps the MD5 of each file of a package (dpkg-deb(1), ``DEBIAN/md5sums``). MD5 is no proof against somebody who
-makes a file on purpose; whoever can do that to an image can write the list as well. It tells a program that was
-replaced or added afterwards.
+dpkg keeps the MD5 of each file of a package (dpkg-deb(1), ``DEBIAN/md5sums``), apk a SHA-1 with owner and mode
+(https://wiki.alpinelinux.org/wiki/Apk_spec, ``Z:`` and ``a:``), rpm a SHA-256 with owner and mode. None of them is
+proof against somebody who makes a file on purpose; whoever can do that to an image can write the list as well. It tells
+a program that was replaced, added or changed afterwards.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import re
+from collections.abc import Iterator
 
-from scanner.model.filesystem import Rootfs
-from scanner.registry.places import DPKG
+from scanner.model.filesystem import FileEntry, PackagedFile, Rootfs
+from scanner.registry.places import APK, DPKG, RPM_DATABASES
 
 _INFO = "var/lib/dpkg/info/"
 # The packages of Debian and Ubuntu that ship setuid or setgid programs.
-PACKAGES = (
+_DPKG_PACKAGES = (
     "login",
     "passwd",
     "mount",
@@ -42,16 +46,40 @@ PACKAGES = (
     "plocate",
     "liblockfile-bin",
 )
+# Of Alpine and Wolfi.
+_APK_PACKAGES = frozenset(
+    (
+        *("busybox", "busybox-suid", "shadow", "shadow-login", "shadow-subids", "shadow-uidmap", "linux-pam"),
+        *("util-linux", "util-linux-login", "util-linux-misc", "mount", "umount", "fuse", "fuse3", "fuse-common"),
+        *("dbus", "dbus-daemon-launch-helper", "polkit", "polkit-common", "polkit-elogind", "polkit-noelogind"),
+        *("openssh-keysign", "iputils", "iputils-ping"),
+    )
+)
+# Of Fedora, Enterprise Linux and its rebuilds, Amazon Linux and SUSE.
+_RPM_PACKAGES = frozenset(
+    (
+        *("util-linux", "util-linux-core", "util-linux-user", "shadow-utils", "shadow-utils-subid", "passwd", "pam"),
+        *("shadow", "permissions", "login", "dbus", "dbus-1", "dbus-daemon", "dbus-common", "polkit", "usermode"),
+        *("fuse", "fuse3", "fuse-common", "openssh", "openssh-clients", "cronie", "at", "libutempter", "utempter"),
+        *("mlocate", "plocate", "iputils", "nfs-utils", "nfs-client", "grub2-tools-minimal", "grub2-tools"),
+    )
+)
 _DIRECTORIES = ("bin", "sbin", "usr/bin", "usr/sbin")
 _HELPERS = (
+    "usr/lib/ssh/ssh-keysign",
+    "usr/libexec/openssh/ssh-keysign",
+    "usr/libexec/dbus-1/dbus-daemon-launch-helper",
+    "usr/libexec/dbus-daemon-launch-helper",
+    "usr/libexec/utempter/utempter",
+    "usr/lib/utempter/utempter",
     "usr/lib/openssh/ssh-keysign",
     "usr/lib/dbus-1.0/dbus-daemon-launch-helper",
     "usr/lib/policykit-1/polkit-agent-helper-1",
     "usr/lib/polkit-1/polkit-agent-helper-1",
 )
 _ARCHITECTURES = tuple(f":{name}" for name in ("amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x"))
-# What is setuid as shipped; the others are setgid only, so a setuid bit on one of them was set by somebody else.
-SETUID = frozenset(
+# What Debian ships setuid; the others are setgid only, so a setuid bit on one of them was set by somebody else.
+_SETUID = frozenset(
     [
         "su",
         "mount",
@@ -73,6 +101,11 @@ SETUID = frozenset(
         "dbus-daemon-launch-helper",
     ]
 )
+# What other distributions ship with privileges besides.
+_ELSEWHERE = [
+    *("bbsuid", "pam_timestamp_check", "unix_update", "userhelper", "utempter", "grub2-set-bootflag", "mount.nfs"),
+    *("sg", "ping6", "vlock"),
+]
 _SETGID = [
     "chage",
     "expiry",
@@ -89,34 +122,89 @@ _SETGID = [
     "locate",
 ]
 WANTS = (
-    *(f"{_INFO}{package}.md5sums" for package in PACKAGES),
-    *(f"{_INFO}{package}{architecture}.md5sums" for package in PACKAGES for architecture in _ARCHITECTURES),
-    *(f"{directory}/{name}" for directory in _DIRECTORIES for name in sorted({*SETUID, *_SETGID})),
+    *(f"{_INFO}{package}.md5sums" for package in _DPKG_PACKAGES),
+    *(f"{_INFO}{package}{architecture}.md5sums" for package in _DPKG_PACKAGES for architecture in _ARCHITECTURES),
+    *(f"{directory}/{name}" for directory in _DIRECTORIES for name in sorted({*_SETUID, *_SETGID, *_ELSEWHERE})),
     *_HELPERS,
 )
 
 
 class Distribution:
-    """What dpkg of one image says of its files."""
+    """What the package databases of one image say of its files."""
 
     def __init__(self, rootfs: Rootfs) -> None:
         self._rootfs = rootfs
-        self._sums: dict[str, tuple[str, str]] = {}
-        status = rootfs.content(DPKG) or b""
-        for package in PACKAGES:
-            if _is_installed(status, package):
-                for path, digest in _md5sums(rootfs, package):
-                    self._sums[path] = (package, digest)
+        self._listed: dict[str, tuple[str, PackagedFile]] = {}  # by path: the kind of database, and what it says
+        for kind, files in (("dpkg", _dpkg(rootfs)), ("apk", _apk(rootfs)), ("rpm", _rpm(rootfs))):
+            for file in files:
+                self._listed.setdefault(file.path, (kind, file))
 
-    def owner(self, path: str) -> str:
-        """The package whose unchanged file this is; empty: none, or not known."""
-        forms = (path, path.removeprefix("usr/"))  # a package may list bin/su where /bin is a link to usr/bin
-        for form in dict.fromkeys(forms):
-            package, digest = self._sums.get(form, ("", ""))
-            data = self._rootfs.content(path)
-            if package and data is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == digest:
-                return package
+    def owner(self, path: str, entry: FileEntry) -> str:
+        """``dpkg:login``: the package whose unchanged file this is. Empty: none, or not known."""
+        # A package may list bin/su where /bin is a link to usr/bin.
+        for form in dict.fromkeys((path, path.removeprefix("usr/"))):
+            kind, file = self._listed.get(form, ("", None))
+            if file is not None and self._is_unchanged(path, entry, file):
+                return f"{kind}:{file.package}"
         return ""
+
+    def _is_unchanged(self, path: str, entry: FileEntry, file: PackagedFile) -> bool:
+        data = self._rootfs.content(path)
+        if data is None or entry.mode & 0o7777 != (file.mode or entry.mode & 0o7777):
+            return False
+        if not file.mode and entry.setuid and path.rpartition("/")[2] not in _SETUID:
+            return False  # dpkg keeps no modes
+        return hashlib.new(file.hash_name, data, usedforsecurity=False).hexdigest() == file.digest
+
+
+def _dpkg(rootfs: Rootfs) -> Iterator[PackagedFile]:
+    status = rootfs.content(DPKG) or b""
+    for package in _DPKG_PACKAGES:
+        if _is_installed(status, package):
+            for path, digest in _md5sums(rootfs, package):
+                yield PackagedFile(package, path, 0, "root", "md5", digest)
+
+
+def _rpm(rootfs: Rootfs) -> Iterator[PackagedFile]:
+    for path in sorted(RPM_DATABASES):
+        yield from (f for f in rootfs.packaged(path) if f.package in _RPM_PACKAGES and f.owner == "root")
+
+
+def _apk(rootfs: Rootfs) -> Iterator[PackagedFile]:
+    """apk's list: fields of one letter, a blank line after each package. ``F:`` is a directory, ``R:`` a file in it,
+    ``a:`` its owner and mode where they are not the usual ones, ``Z:`` its digest.
+    """
+    for path in APK:
+        text = (rootfs.content(path) or b"").decode("utf-8", "replace")
+        for package in text.split("\n\n"):
+            lines = [(line[:1], line[2:]) for line in package.split("\n") if line[1:2] == ":"]
+            name = next((value for field, value in lines if field == "P"), "")
+            if name in _APK_PACKAGES:
+                yield from _apk_files(name, lines)
+
+
+def _apk_files(package: str, lines: list[tuple[str, str]]) -> Iterator[PackagedFile]:
+    directory = path = ""
+    mode = 0
+    for field, value in lines:
+        if field == "F":
+            directory, path = value, ""
+        elif field == "R":
+            path, mode = f"{directory}/{value}" if directory else value, 0
+        elif field == "a":
+            found = re.fullmatch(r"0:[0-9]+:([0-7]{1,5})", value)
+            mode = int(found[1], 8) if found else 0
+        elif field == "Z" and path and mode and (digest := _checksum(value)):
+            yield PackagedFile(package, path, mode, "root", *digest)
+
+
+def _checksum(text: str) -> tuple[str, str] | None:
+    """``Q1`` and a SHA-1, or ``Q2`` and a SHA-256, in base64."""
+    name = {"Q1": "sha1", "Q2": "sha256"}.get(text[:2])
+    try:
+        return (name, base64.b64decode(text[2:], validate=True).hex()) if name else None
+    except binascii.Error:
+        return None
 
 
 def _is_installed(status: bytes, package: str) -> bool:

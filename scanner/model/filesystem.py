@@ -77,12 +77,25 @@ class ContentMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class PackagedFile:
+    """A file as a package ships it. ``path`` has no leading slash; ``digest`` is in hexadecimal, of ``hash_name``."""
+
+    package: str
+    path: str
+    mode: int
+    owner: str
+    hash_name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class LayerFacts:
     """Everything that one streaming pass found in one layer.
 
     ``entries`` in archive order, last of duplicates wins when merged; ``whiteouts`` are the paths this layer deletes
     from those below it; ``opaque`` the directories whose lower content it hides; ``contents`` the bytes of small
-    files that somebody wanted (see ``wanted``), capped; ``matches`` secrets by content.
+    files that somebody wanted (see ``wanted``), capped; ``matches`` secrets by content. ``packaged``: what each rpm
+    database, by its path, says of the files with privileges that its packages ship.
     """
 
     diff_id: Digest
@@ -93,6 +106,7 @@ class LayerFacts:
     contents: Mapping[str, bytes] = field(default_factory=dict)
     oddities: tuple[Oddity, ...] = ()
     matches: tuple[ContentMatch, ...] = ()
+    packaged: Mapping[str, tuple[PackagedFile, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +141,21 @@ class Rootfs:
         """Bytes of a wanted file as a container would see it: links followed within the image (at most 40), else
         None.
         """
+        place = self._kept(path)
+        return self.layers[place[0]].contents.get(place[1]) if place else None
+
+    def packaged(self, path: str) -> tuple[PackagedFile, ...]:
+        """What the rpm database at ``path`` says of files with privileges; none where there is no such database."""
+        place = self._kept(path)
+        return self.layers[place[0]].packaged.get(place[1], ()) if place else ()
+
+    def _kept(self, path: str) -> tuple[int, str] | None:
+        """The layer, and the path in it, under which the bytes of a file were kept."""
         resolved = self.resolve(path)
         if resolved is None:
             return None
         placed = self.files[resolved]
-        layer, name = placed.origin or (placed.layer, resolved)
-        return self.layers[layer].contents.get(name)
+        return placed.origin or (placed.layer, resolved)
 
     def resolve(self, path: str) -> str | None:
         """The path of the file that ``path`` names after following links inside the image; None if it does not

@@ -11,15 +11,16 @@ import hashlib
 import os
 import secrets
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity
+from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackagedFile
 from scanner.model.reference import Digest
 
-_FORMAT = 2  # raise it whenever the layer reader would judge the same bytes otherwise
+_FORMAT = 3  # raise it whenever the layer reader would judge the same bytes otherwise
 _TYPES = tuple(FileType)
 _TYPE_INDEX = {kind: index for index, kind in enumerate(_TYPES)}
 _CHECKSUM = 32
@@ -100,6 +101,7 @@ def _dump(facts: LayerFacts) -> bytes:
         "contents": dict(facts.contents),
         "oddities": [(o.reason, o.path, o.detail) for o in facts.oddities],
         "matches": [(m.rule, m.path, m.line, m.redacted) for m in facts.matches],
+        "packaged": {path: [astuple(file) for file in files] for path, files in facts.packaged.items()},
     }
     packed: bytes = msgpack.packb(document, use_bin_type=True, unicode_errors="surrogateescape")
     return packed
@@ -120,4 +122,5 @@ def _load(data: bytes, diff_id: Digest) -> LayerFacts:
         document["contents"],
         tuple(Oddity(*row) for row in document["oddities"]),
         tuple(ContentMatch(*row) for row in document["matches"]),
+        {path: tuple(PackagedFile(*row) for row in rows) for path, rows in document["packaged"].items()},
     )

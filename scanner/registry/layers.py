@@ -17,8 +17,9 @@ from typing import Protocol
 
 from scanner.config import Limits
 from scanner.errors import ImageError, LimitExceeded
-from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity
+from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackagedFile
 from scanner.model.reference import Digest
+from scanner.registry import rpm
 from scanner.registry.decompress import Readable, decompress
 from scanner.registry.manifest import TAR, layer_compression
 from scanner.registry.places import (
@@ -104,6 +105,7 @@ class _Facts(Visitor):
         self.contents: dict[str, bytes] = {}
         self.oddities: list[Oddity] = []
         self.matches: list[ContentMatch] = []
+        self.packaged: dict[str, tuple[PackagedFile, ...]] = {}
         self._seen: dict[str, FileType] = {}
         self._above: set[str] = (
             set()
@@ -136,8 +138,11 @@ class _Facts(Visitor):
             self.contents[entry.path] = data
         if self._search and self._wants.scanner is not None:
             self._matched(self._wants.scanner.search(entry.path, data), entry.path)
-        if entry.path in RPM_DATABASES and not looks_like_rpm(data):
-            self._odd("malformed_image", entry.path, "is no package database of a kind that could be read")
+        if entry.path in RPM_DATABASES:
+            if not looks_like_rpm(data):
+                self._odd("malformed_image", entry.path, "is no package database of a kind that could be read")
+            elif files := rpm.privileged_files(data):
+                self.packaged[entry.path] = files
 
     def _keeps(self, entry: FileEntry, name: str) -> bool:
         path = entry.path
@@ -217,6 +222,7 @@ class _Facts(Visitor):
         if previous is kind is FileType.DIRECTORY:
             return
         self.contents.pop(path, None)
+        self.packaged.pop(path, None)
         if previous is not kind or is_sensitive(path) or APPLICATION.search(name):
             self._odd("duplicate_entry", path, "stands in the layer twice")
 
@@ -287,6 +293,7 @@ def read_layer(
         facts.contents,
         tuple(facts.oddities),
         tuple(facts.matches),
+        facts.packaged,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from scanner.checks._distribution import SETUID, WANTS, Distribution
+from scanner.checks._distribution import WANTS, Distribution
 from scanner.checks._remedy import run
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import FileEntry, FileType, Rootfs
@@ -21,7 +21,7 @@ _DISTRIBUTIONS_OWN = (
     "mount.nfs pam_extrausers_chkpwd"
     " grub2-set-bootflag"
 )
-_PACKAGE = "dpkg:"
+_PACKAGES = ("dpkg:", "apk:", "rpm:")
 _SYSTEM = ("bin/", "sbin/", "usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "lib/")
 
 
@@ -30,9 +30,9 @@ class SetuidFiles(FilesCheck):
 
     Severe where it is none that a distribution ships.
 
-    Every Debian and Ubuntu base has ``su``, ``mount`` and ``passwd``. Those are tolerated, and listed as tolerated,
-    where dpkg lists the file in a package of the distribution and its bytes are the package's. ``distribution:
-    false`` tolerates none.
+    Every base of a distribution has ``su``, ``mount`` and ``passwd``. Those are tolerated, and listed as tolerated,
+    where the package database (of dpkg, apk or rpm) lists the file in a package of the distribution and its bytes and
+    its mode are the package's. ``distribution: false`` tolerates none.
     """
 
     id = "setuid-files"
@@ -40,10 +40,13 @@ class SetuidFiles(FilesCheck):
     severity = Severity.MEDIUM
     remedy = "RUN find / -xdev -perm /6000 -type f -exec chmod a-s {} +"
     looks_at = (
-        "mode bits of every file that a container would see; for programs of Debian and Ubuntu, "
-        "whether dpkg's package ships them so"
+        "mode bits of every file that a container would see; for programs of a distribution, whether the package "
+        "that dpkg, apk or rpm lists ships them so"
     )
-    cannot_see = "whether the container runs with no-new-privileges, which takes their effect away"
+    cannot_see = (
+        "whether the container runs with no-new-privileges, which takes their effect away; rpm databases in Berkeley "
+        "DB (Enterprise Linux 8 and earlier), whose programs are not tolerated"
+    )
     cis = ("4.8",)
     dockle = ("CIS-DI-0008",)
     article = ("Security: Run as Non-Root",)
@@ -68,15 +71,14 @@ class SetuidFiles(FilesCheck):
             kinds = " and ".join(name for name, given in (("setuid", entry.setuid), ("setgid", setgid)) if given)
             message = f"/{path} is {kinds} (mode {entry.mode:04o}, owner {entry.uid}:{entry.gid})"
             distribution = distribution or Distribution(rootfs)
-            package = distribution.owner(path) if _is_as_shipped(path, entry) else ""
+            package = distribution.owner(path, entry) if _is_as_shipped(path, entry) else ""
             if package:
-                message += f"; the distribution's own, unchanged (package {package})"
-            name = f"{_PACKAGE}{package}" if package else ""
-            yield subject.evidence(message, layer_index=placed.layer, path=path, name=name)
+                message += f"; the distribution's own, unchanged (package {package.partition(':')[2]})"
+            yield subject.evidence(message, layer_index=placed.layer, path=path, name=package)
 
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
         """See ``Check.tolerates``."""
-        owned = evidence.name.startswith(_PACKAGE)
+        owned = evidence.name.startswith(_PACKAGES)
         return (owned and bool(parameters.get("distribution"))) or super().tolerates(evidence, parameters)
 
     def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
@@ -89,16 +91,9 @@ class SetuidFiles(FilesCheck):
 
 
 def _is_as_shipped(path: str, entry: FileEntry) -> bool:
-    """Whether owner and mode are such as a package gives: root's, not writable by others, setuid only what is
-    shipped so.
-    """
+    """Whether owner and mode are such as a package gives: root's, not writable by others."""
     return (
-        _expected(path)
-        and entry.type is FileType.FILE
-        and not entry.link
-        and entry.uid == 0
-        and not entry.mode & 0o022
-        and (not entry.setuid or path.rpartition("/")[2] in SETUID)
+        _expected(path) and entry.type is FileType.FILE and not entry.link and entry.uid == 0 and not entry.mode & 0o022
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import replace
 
 import pytest
 
 from scanner.checks.image.setuid_files import SetuidFiles
-from scanner.model.filesystem import FileType, LayerFacts
+from scanner.model.filesystem import FileType, LayerFacts, PackagedFile
 from scanner.model.finding import Failed, Incomplete, Passed, Severity
 from tests.scanner.checks.factory import entry, layer, subject, unreadable
 
@@ -131,3 +132,59 @@ def test_one_that_a_later_layer_replaces_is_not() -> None:
     for data in (b"another su", None):
         replaced = replace(later, contents={"usr/bin/su": data} if data else {})
         assert isinstance(SetuidFiles().examine(subject(base(), replaced)), Failed)
+
+
+def alpine(
+    path: str = "bin/bbsuid", *, mode: int = 0o4111, package: str = "busybox-suid", said: str = "0:0:4111"
+) -> LayerFacts:
+    """A layer of Alpine: apk's list of packages, and the program."""
+    digest = base64.b64encode(hashlib.sha1(PROGRAM, usedforsecurity=False).digest()).decode()
+    directory, _, name = "bin/bbsuid".rpartition("/")
+    installed = f"C:Q1x=\nP:{package}\nV:1\nF:{directory}\nM:0:0:755\nR:{name}\na:{said}\nZ:Q1{digest}\n\nP:musl\n"
+    made = layer(entry(path, mode=mode), contents={"lib/apk/db/installed": installed.encode()})
+    return replace(made, contents={**made.contents, path: PROGRAM})
+
+
+def enterprise(
+    path: str = "usr/bin/su", *, mode: int = 0o4755, package: str = "util-linux", **said: object
+) -> LayerFacts:
+    """A layer of Enterprise Linux or Fedora: what rpm's database says, and the program."""
+    shipped = PackagedFile(package, "usr/bin/su", 0o4755, "root", "sha256", hashlib.sha256(PROGRAM).hexdigest())
+    made = layer(entry(path, mode=mode), contents={"var/lib/rpm/rpmdb.sqlite": b"SQLite"})
+    packaged = {"var/lib/rpm/rpmdb.sqlite": (replace(shipped, **said),)}  # type: ignore[arg-type]
+    return replace(made, contents={**made.contents, path: PROGRAM}, packaged=packaged)
+
+
+@pytest.mark.parametrize(("facts", "package"), [(alpine(), "busybox-suid"), (enterprise(), "util-linux")])
+def test_apk_and_rpm_tell_what_is_their_own(facts: LayerFacts, package: str) -> None:
+    outcome = SetuidFiles().examine(subject(facts))
+    assert isinstance(outcome, Passed)
+    assert f"package {package}" in outcome.tolerated[0].message
+    assert isinstance(SetuidFiles().judge(outcome, None, {"distribution": False}), Failed)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        alpine("usr/local/bin/bbsuid"),
+        alpine(mode=0o4755),
+        alpine(package="helper"),
+        alpine(said="0:0:755"),
+        alpine(said="1000:0:4111"),
+        replace(alpine(), contents={**alpine().contents, "bin/bbsuid": b"another"}),
+        enterprise("usr/bin/backdoor"),
+        enterprise(mode=0o6755),
+        enterprise(package="su-helper"),
+        enterprise(digest="00" * 32),
+        enterprise(owner="nobody"),
+        enterprise(path="usr/bin/mount"),
+        replace(enterprise(), packaged={}),
+    ],
+)
+def test_what_apk_and_rpm_do_not_say_is_not(facts: LayerFacts) -> None:
+    assert isinstance(SetuidFiles().examine(subject(facts)), Failed)
+
+
+def test_a_database_that_a_later_layer_replaces_counts_no_more() -> None:
+    later = layer(contents={"var/lib/rpm/rpmdb.sqlite": b"SQLite, another"})
+    assert isinstance(SetuidFiles().examine(subject(enterprise(), later)), Failed)
