@@ -12,26 +12,22 @@ from scanner.model.filesystem import ContentMatch, Rootfs
 from scanner.model.finding import Evidence, Incomplete, Outcome, Passed, Severity
 from scanner.model.image import instruction
 
-_LESSER = ("password hash", "private key (encrypted)")  # somebody has to work on these first
+_LESSER = ("password hash", "private key (encrypted)")  # not usable without cracking them first
 
 
 class EmbeddedSecrets(ImageCheck):
-    """Secrets in files, variables, labels and history; also those that a later layer deletes, because the layer is
-    still pulled.
-    """
+    """Secrets in files, variables, labels and history. Deleted files are included: their layer is still pulled."""
 
     id = "embedded-secrets"
     title = "Secrets in the image"
     severity = Severity.CRITICAL
-    remedy = "RUN --mount=type=secret,id=token …  and revoke the secret that was built in"
+    remedy = "RUN --mount=type=secret,id=token …  and revoke the leaked secret"
     looks_at = (
-        "contents of the files of every layer, by unmistakable shapes and, in files that are made to hold "
-        "credentials, by what is"
-        " assigned there, also with escaped line ends, in UTF-16, in base64 (of gzip too), in hexadecimal and in a"
-        " Kubernetes Secret; private keys in DER;"
-        " ENV, labels, build arguments and commands in the history; what the engine's secret scanner found"
+        "files of all layers: token and key formats, and values in credential files, also with escaped line ends, in "
+        "UTF-16, base64 (of gzip too), hexadecimal and Kubernetes Secrets; private keys in DER; ENV, labels, build "
+        "arguments and commands in the history; results of the engines' secret scanners"
     )
-    cannot_see = "secrets without a known shape in files whose names say nothing; encrypted or compressed files"
+    cannot_see = "secrets of unknown format outside of credential files; encrypted or compressed files"
     cis = ("4.10",)
     dockle = ("CIS-DI-0010",)
     trivy = ("DS-0031",)
@@ -61,21 +57,21 @@ class EmbeddedSecrets(ImageCheck):
                 what = _kinds(found)
             else:
                 continue
-            message = f"variable {name} holds {what}"
+            message = f"variable {name} contains {what}"
             evidence = subject.setting(message, "ENV", holding=f"{name}=", pointer="/config/Env", name=name)
             yield replace(evidence, instruction=without_secrets(evidence.instruction))
 
     def _labels(self, subject: ImageSubject) -> Iterator[Evidence]:
         for name, value in subject.image.config.labels:
             if found := in_text(value) or in_text(f"{name.rpartition('.')[2].replace('-', '_')}='{value}'"):
-                message = f"label {name} holds {_kinds(found)}"
+                message = f"label {name} contains {_kinds(found)}"
                 evidence = subject.setting(message, "LABEL", holding=name, pointer="/config/Labels", name=name)
                 yield replace(evidence, instruction=without_secrets(evidence.instruction))
 
     def _history(self, subject: ImageSubject) -> Iterator[Evidence]:
-        """Build arguments stand in a line's own form (``|1 TOKEN=… /bin/sh -c``), so the line is read as it is.
+        """Yield secrets in the history. Entries are searched unparsed, to include build arguments (``|1 TOKEN=…``).
 
-        What a variable that is in force holds was said above; one that a later line empties is still here.
+        ``_variables`` reports current values of ENV; overridden ones are reported here.
         """
         variables = {f"{name}=": value for name, value in subject.image.config.env}
         for index, entry in enumerate(subject.image.config.history):
@@ -84,7 +80,7 @@ class EmbeddedSecrets(ImageCheck):
             if found:
                 layer = entry.layer if entry.layer is not None and entry.layer < len(subject.image.layers) else None
                 yield Evidence(
-                    f"the build history shows {_kinds(found)}",
+                    f"the build history contains {_kinds(found)}",
                     layer=subject.image.layers[layer].diff_id if layer is not None else None,
                     layer_index=layer,
                     instruction=without_secrets(instruction(line)),
@@ -109,7 +105,7 @@ class EmbeddedSecrets(ImageCheck):
     def _engines(
         self, subject: ImageSubject, rootfs: Rootfs, hidden: Mapping[tuple[int, str], int]
     ) -> Iterator[Evidence]:
-        """What the engine's own scanner found and ours did not. Two scanners on one line mean one secret."""
+        """Yield secrets that only the engine's scanner found. Results on the same or next line are the same secret."""
         ours: dict[str, set[int]] = defaultdict(set)
         for layer in rootfs.layers:
             for match in layer.matches:
@@ -131,9 +127,9 @@ class EmbeddedSecrets(ImageCheck):
 
 
 def _kinds(found: Sequence[TextSecret]) -> str:
-    """What was found, without what it is: ``a value of TOKEN, an Authorization header``."""
+    """Return the kinds of secrets without values: ``a value of TOKEN, an Authorization header``."""
     return ", ".join(dict.fromkeys(f"a value of {s.what[:-1]}" if s.what.endswith("=") else s.what for s in found))
 
 
 def _deleted(by: int | None) -> str:
-    return f"; layer {by} hides it, but it is still in the image" if by is not None else ""
+    return f"; layer {by} deletes it, but the image still contains it" if by is not None else ""

@@ -1,4 +1,4 @@
-"""Accounts that need no password (Dockle DKL-LI-0001)."""
+"""Accounts without a password (Dockle DKL-LI-0001)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ _MASTER = "etc/master.passwd"
 
 
 class EmptyPasswords(FilesCheck):
-    """An empty password field lets anyone become that account, also where root has been given up (CVE-2019-5021 was
-    one).
-    """
+    """With an empty password field, any user in the container can become that account (CVE-2019-5021)."""
 
     id = "empty-passwords"
     title = "Accounts without a password"
     severity = Severity.HIGH
     remedy = "RUN passwd -l NAME"
     looks_at = "the password fields of etc/shadow, etc/master.passwd and etc/passwd"
-    cannot_see = "other ways to sign in (PAM modules, directories)"
+    cannot_see = "other authentication methods (PAM modules, directory services)"
     dockle = ("DKL-LI-0001",)
     article = ("Security",)
     tags = ("users",)

@@ -12,14 +12,14 @@ _PROGRAMS = ("usr/sbin/sshd", "sbin/sshd", "usr/sbin/dropbear", "usr/bin/dropbea
 
 
 class ExposedSsh(ImageCheck):
-    """Port 22 exposed, or a server for it installed: a second way in, with users and keys of its own to look after."""
+    """An SSH server is another way into the container, with users and keys to manage."""
 
     id = "exposed-ssh"
     title = "SSH server"
     severity = Severity.HIGH
     remedy = "remove the SSH server and EXPOSE 22; use docker exec or the orchestrator's shell"
-    looks_at = "config.ExposedPorts, the entrypoint, and server programs among the files"
-    cannot_see = "an SSH server under another name or installed when the container runs"
+    looks_at = "config.ExposedPorts, and SSH server programs among the files"
+    cannot_see = "renamed SSH servers, and servers that are installed at run time"
     cis = ("5.7",)
     trivy = ("DS-0004",)
     article = ("Security",)

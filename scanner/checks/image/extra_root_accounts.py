@@ -1,4 +1,4 @@
-"""Accounts beside root that are root (uid 0)."""
+"""Accounts other than root with uid 0."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from scanner.model.finding import Evidence, Incomplete, NotApplicable, Outcome, 
 
 
 class ExtraRootAccounts(FilesCheck):
-    """A second name for uid 0 is root that nobody looks for; so is a line whose uid is no number, because runtimes
-    read that as 0.
-    """
+    """Another account with uid 0 is root, but easily overlooked. Runtimes also read a non-numeric uid as 0."""
 
     id = "extra-root-accounts"
-    title = "Accounts beside root have uid 0"
+    title = "Accounts other than root have uid 0"
     severity = Severity.HIGH
     remedy = "RUN userdel NAME"
-    looks_at = "uids in etc/passwd as runtimes read them"
-    cannot_see = "accounts that a directory service adds"
+    looks_at = "uids in etc/passwd as container runtimes parse them"
+    cannot_see = "accounts from a directory service"
     dockle = ("DKL-LI-0002",)
     article = ("Security: Run as Non-Root",)
     tags = ("users",)

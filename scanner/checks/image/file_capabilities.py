@@ -9,7 +9,7 @@ from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Evidence, Outcome, Severity
 
-# include/uapi/linux/capability.h, in its order
+# In the order of include/uapi/linux/capability.h.
 _NAMES = (
     "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable "
     "net_bind_service net_broadcast"
@@ -19,7 +19,7 @@ _NAMES = (
     "mac_admin syslog wake_alarm"
     " block_suspend audit_read perfmon bpf checkpoint_restore"
 )
-# Any of these is root, or a short way to it.
+# Each of these is equivalent to root or easily leads to it.
 _AS_ROOT = (
     "chown dac_override dac_read_search fowner setgid setuid setpcap net_admin sys_module sys_rawio "
     "sys_ptrace sys_admin mknod setfcap"
@@ -29,14 +29,14 @@ _REVISIONS = {1: 12, 2: 20, 3: 24}  # VFS_CAP_REVISION -> size of the attribute
 
 
 class FileCapabilities(FilesCheck):
-    """``security.capability`` gives what setuid gives, a part at a time, and ``ls -l`` does not show it."""
+    """File capabilities grant parts of root's privileges, like setuid, but ``ls -l`` does not show them."""
 
     id = "file-capabilities"
     title = "Programs with file capabilities"
     severity = Severity.MEDIUM
     remedy = "RUN setcap -r /path/to/program"
-    looks_at = "the security.capability attribute of every file that a container would see"
-    cannot_see = "which capabilities the container is allowed: one that its runtime drops cannot be had this way"
+    looks_at = "the security.capability attribute of all files that a container sees"
+    cannot_see = "the container's capabilities: those that the runtime drops cannot be gained"
     cis = ("4.8",)
     dockle = ("CIS-DI-0008",)
     article = ("Security: Run as Non-Root",)
@@ -52,7 +52,7 @@ class FileCapabilities(FilesCheck):
         for path, placed in rootfs.files.items():
             if placed.entry.capability:
                 names = decode(placed.entry.capability)
-                said = ", ".join(f"cap_{name}" for name in names) if names else "none that can be read"
+                said = ", ".join(f"cap_{name}" for name in names) if names else "an invalid attribute"
                 message = f"/{path} has file capabilities: {said}"
                 yield subject.evidence(message, layer_index=placed.layer, path=path, name=" ".join(names or ()))
 
@@ -69,8 +69,9 @@ class FileCapabilities(FilesCheck):
 
 
 def decode(attribute: bytes) -> tuple[str, ...] | None:
-    """The capabilities that ``struct vfs_cap_data`` permits or lets inherit (linux/capability.h); None where it is
-    none.
+    """Return the permitted and inheritable capabilities of a ``struct vfs_cap_data`` (linux/capability.h).
+
+    None: invalid, or empty.
     """
     magic = int.from_bytes(attribute[:4], "little")
     if _REVISIONS.get(magic >> 24) != len(attribute):
@@ -78,6 +79,6 @@ def decode(attribute: bytes) -> tuple[str, ...] | None:
     words = [int.from_bytes(attribute[i : i + 4], "little") for i in range(4, min(len(attribute), 20), 4)]
     given = 0
     for number, word in enumerate(words):
-        given |= word << 32 * (number // 2)  # permitted and inheritable of the low word, then of the high one
+        given |= word << 32 * (number // 2)  # permitted, inheritable of the low word, then of the high word
     names = _NAMES.split()
     return tuple(names[bit] if bit < len(names) else f"{bit}" for bit in range(64) if given >> bit & 1) or None

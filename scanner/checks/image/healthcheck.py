@@ -8,7 +8,7 @@ from scanner.checks._ports import exposed
 from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Failed, Outcome, Passed, Severity
 
-# Commands that succeed wherever they run, alone or through a shell.
+# Commands that always succeed, alone or in a shell.
 _TRIVIAL = re.compile(
     r"""^(?:(?:/bin/)?(?:ba|da)?sh\s+-c\s+)?["']?(?:(?:/(?:usr/)?bin/)?(?:true|:|echo\b[^|&;<>]*|sleep\s+\d+[smh]?|date|id|pwd|uname\b[^|&;<>]*|ls(?:\s+/\w*)?)|exit\s+0)["']?;?$"""
 )
@@ -16,14 +16,14 @@ _HIDES = re.compile(r"(?:\|\|\s*(?:true|:|exit\s+0|echo\b[^|&;]*)|;\s*(?:true|:|
 
 
 class HealthcheckPresent(ConfigCheck):
-    """A healthcheck that is missing, switched off, or cannot fail tells an orchestrator nothing."""
+    """A healthcheck that is missing, disabled or cannot fail gives an orchestrator no information."""
 
     id = "healthcheck"
     title = "No useful healthcheck"
     severity = Severity.LOW
     remedy = 'HEALTHCHECK --interval=30s --timeout=3s CMD ["/app/healthcheck"]'
     looks_at = "config.Healthcheck: present, not NONE, and a command that can fail"
-    cannot_see = "whether the command tests what matters; probes that an orchestrator declares instead"
+    cannot_see = "whether the command is a meaningful test; probes of an orchestrator"
     cis = ("4.6",)
     dockle = ("CIS-DI-0006",)
     trivy = ("DS-0026",)
@@ -36,7 +36,7 @@ class HealthcheckPresent(ConfigCheck):
         if check is None or not check.test or check.test == ("",):
             return self._failed(subject, "the image declares no healthcheck")
         if check.test[0] == "NONE":
-            return self._failed(subject, "the healthcheck is switched off (NONE)")
+            return self._failed(subject, "the healthcheck is disabled (NONE)")
         command = " ".join(check.test[1:]).strip()
         if not command or _TRIVIAL.fullmatch(command):
             return self._failed(subject, f"the healthcheck can never fail: {command or 'empty'}")
@@ -50,7 +50,7 @@ class HealthcheckPresent(ConfigCheck):
 
 
 def _suggestion(subject: ImageSubject) -> str:
-    """A healthcheck for what the image starts, where its program brings one; else one that asks its only port."""
+    """Return a healthcheck with the program's own test command, or with a request to its only port. Empty: neither."""
     config = subject.image.config
     started = {word.rpartition("/")[2] for word in (*config.entrypoint, *config.cmd)}
     known = next((command for program, command in _BRING_THEIR_OWN.items() if program in started), "")

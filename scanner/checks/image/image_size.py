@@ -1,4 +1,4 @@
-"""Too large to move quickly (article: keep images small)."""
+"""Size of the image (article: keep images small)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from scanner.model.finding import Failed, Outcome, Passed, Severity
 
 
 class ImageSize(ConfigCheck):
-    """What a pull transfers, against a budget."""
+    """Large images slow down every pull and deployment. Compares the compressed size with a limit."""
 
     id = "image-size"
     title = "Image is large"
     severity = Severity.LOW
     remedy = "use a multi-stage build: COPY --from=build only what runs, on a minimal base"
     looks_at = "the compressed sizes in the manifest"
-    cannot_see = "layers that hosts have already"
+    cannot_see = "layers that hosts have pulled before"
     cis = ("4.3",)
     article = ("Image Management: Keep Images Small",)
     tags = ("size",)

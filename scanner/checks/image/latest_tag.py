@@ -1,4 +1,4 @@
-"""Tagged latest (article: tag immutably; CIS Docker 5.28)."""
+"""Tag latest (article: tag immutably; CIS Docker 5.28)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from scanner.model.finding import Failed, NotApplicable, Outcome, Passed, Severi
 
 
 class LatestTag(ConfigCheck):
-    """``latest`` names whatever was pushed last: no rollback, no telling what runs."""
+    """``latest`` moves with every push, so there is no rollback and the running version is unknown."""
 
     id = "latest-tag"
     title = "Tagged latest"
     severity = Severity.MEDIUM
     remedy = "push and deploy an immutable tag (version or commit), or pin the digest"
-    looks_at = "the tag by which the image was asked for"
-    cannot_see = "other tags that move; whether the registry makes tags immutable"
+    looks_at = "the tag in the scanned reference"
+    cannot_see = "other mutable tags; whether the registry makes tags immutable"
     dockle = ("DKL-DI-0006",)
     trivy = ("DS-0001",)
     article = ("Image Management: Tag Immutably",)
@@ -23,9 +23,9 @@ class LatestTag(ConfigCheck):
     def examine(self, subject: ImageSubject) -> Outcome:
         """See ``ImageCheck.examine``."""
         if subject.reference is None:
-            return NotApplicable("the image has no name in a registry")
+            return NotApplicable("the image is not from a registry")
         if subject.reference.tag is None:
             return Passed()
         if subject.reference.tag == "latest":
-            return Failed((subject.evidence(f"{subject.reference.name} is used by its tag latest"),))
+            return Failed((subject.evidence(f"{subject.reference.name} is used by the tag latest"),))
         return Passed()

@@ -1,4 +1,4 @@
-"""A layer too large to move quickly (article: keep images small)."""
+"""Size of layers (article: keep images small)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from scanner.model.finding import Evidence, Outcome, Severity
 
 
 class LayerSize(ConfigCheck):
-    """Layers are pulled in parallel and resumed one by one: a single huge one is what every deployment waits for."""
+    """Layers are pulled in parallel, so every deployment waits for the largest one."""
 
     id = "layer-size"
     title = "Layer is large"
     severity = Severity.LOW
     remedy = (
-        "split what changes from what does not into layers of their own, and leave out what does not "
-        "run (.dockerignore, multi-stage)"
+        "separate frequently changed files into their own layers, and exclude unneeded files "
+        "(.dockerignore, multi-stage build)"
     )
-    looks_at = "each layer's compressed size in the manifest, against a budget (max_megabytes)"
-    cannot_see = "layers that hosts have already"
+    looks_at = "the compressed sizes of layers in the manifest, compared with max_megabytes"
+    cannot_see = "layers that hosts have pulled before"
     cis = ("4.3",)
     article = ("Image Management: Keep Images Small", "Image Management: Layer Caching Matters")
     tags = ("size",)

@@ -1,4 +1,4 @@
-"""What belongs to the developer's machine, not into an image (Dockle DKL-LI-0003)."""
+"""Files of the development environment (Dockle DKL-LI-0003)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import FileType, PlacedFile, Rootfs
 from scanner.model.finding import Evidence, Outcome, Severity
 
-_REPOSITORY, _CREDENTIALS, _TRACES = "version control", "cloud credentials", "what somebody typed"
+_REPOSITORY, _CREDENTIALS, _TRACES = "version control data", "cloud credentials", "a command history"
 _DIRECTORIES = {
     ".git": _REPOSITORY,
     ".svn": _REPOSITORY,
@@ -27,29 +27,27 @@ _DIRECTORIES = {
 }
 _FILES = {
     r"Dockerfile(?:\..+)?|(?:docker-)?compose(?:\..+)?\.ya?ml|\.dockerignore": "build instructions",
-    r"\.DS_Store|Thumbs\.db|desktop\.ini": "a file manager's notes",
+    r"\.DS_Store|Thumbs\.db|desktop\.ini": "a file manager's metadata",
     r"\.vimrc|\.[^/]+\.sw[op]": "an editor's files",
     r"\.(?:ba|z|fi)?sh_history|\.(?:python|node_repl|my|psql|mysql|irb|rediscli)_?history|\.lesshst|\.viminfo": _TRACES,
-    r"npm-debug\.log|yarn-error\.log|core\.\d+": "a crash's traces",
+    r"npm-debug\.log|yarn-error\.log|core\.\d+": "a crash log",
 }
 _NAME = re.compile("|".join(f"({pattern})" for pattern in _FILES))
-# Packages bring such files with them; nobody will take them out again.
+# Installed packages contain such files legitimately.
 _PACKAGES = re.compile(
     r"(?:^|/)(?:node_modules|vendor|(?:site|dist)-packages|gems|pkg/mod)/|^(?:usr/(?:share|lib|local/lib|src)|var/lib|etc/skel|opt/[^/]+/lib)/"
 )
 
 
 class LeftoverFiles(FilesCheck):
-    """A repository tells how the image is built and what was taken out of it; histories and caches tell who built
-    it.
-    """
+    """A git repository reveals source code and deleted secrets; histories and caches reveal who built it, and how."""
 
     id = "leftover-files"
-    title = "Developer's files in the image"
+    title = "Development files in the image"
     severity = Severity.LOW
-    remedy = "write .git, .cache and the like into .dockerignore"
-    looks_at = "names of files and non-empty directories that a container would see, outside installed packages"
-    cannot_see = "sources and notes under other names"
+    remedy = "add .git, .cache and similar paths to .dockerignore"
+    looks_at = "names of files and non-empty directories that a container sees, outside of installed packages"
+    cannot_see = "development files with other names"
     dockle = ("DKL-LI-0003",)
     article = ("Image Management: Keep Images Small",)
     tags = ("files", "size")
@@ -74,13 +72,13 @@ class LeftoverFiles(FilesCheck):
                 yield subject.evidence(f"/{path} is {what}", layer_index=placed.layer, path=path, name=what)
         for top, placed in directories.items():
             what = _DIRECTORIES[top.rpartition("/")[2]]
-            message = f"/{top} holds {what} ({sizes[top] / 1e6:.1f} MB)"
+            message = f"/{top} contains {what} ({sizes[top] / 1e6:.1f} MB)"
             yield subject.evidence(message, layer_index=placed.layer, path=top, name=what)
 
     def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
         """See ``Check.severity_of``."""
-        telling = {_REPOSITORY, _CREDENTIALS, _TRACES}
-        return Severity.MEDIUM if any(item.name in telling for item in evidence) else None
+        revealing = {_REPOSITORY, _CREDENTIALS, _TRACES}
+        return Severity.MEDIUM if any(item.name in revealing for item in evidence) else None
 
     def remedy_for(self, evidence: Sequence[Evidence]) -> str:
         """See ``Check.remedy_for``."""
@@ -88,6 +86,6 @@ class LeftoverFiles(FilesCheck):
 
 
 def _directory(path: str) -> str:
-    """The first directory on the way to ``path`` that is a developer's, or nothing."""
+    """Return the topmost development directory above ``path``. Empty: none."""
     parts = path.split("/")
     return next(("/".join(parts[: n + 1]) for n, part in enumerate(parts[:-1]) if part in _DIRECTORIES), "")

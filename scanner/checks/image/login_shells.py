@@ -1,4 +1,4 @@
-"""System accounts that can log in."""
+"""System accounts with a login shell."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Evidence, Incomplete, NotApplicable, Outcome, Severity
 
-# Shells that are none, and the commands that old distributions gave accounts of their own (sync, shutdown, halt).
+# Programs that give no shell, and commands that old distributions set as shells (sync, shutdown, halt).
 _NO_SHELLS = frozenset(("nologin", "false", "true", "sync", "shutdown", "halt", "null"))
 _LAST_SYSTEM_UID = 999
 
 
 class LoginShells(FilesCheck):
-    """An account of a daemon needs no shell: with one, whoever gets at its password or key has a session."""
+    """Daemon accounts need no shell. With one, an attacker with its password or key gets an interactive session."""
 
     id = "login-shells"
     title = "System accounts have a login shell"
     severity = Severity.LOW
     remedy = "RUN usermod --shell /usr/sbin/nologin NAME"
-    looks_at = (
-        "shells of accounts with uid 1 to 999 in etc/passwd, whether the image has those shells, and locked passwords"
-    )
-    cannot_see = "whether anything in the container offers a login at all"
+    looks_at = "shells of accounts with uid 1 to 999 in etc/passwd, whether the shells exist, and locked passwords"
+    cannot_see = "whether the container offers any login"
     article = ("Security",)
     tags = ("users",)
     wants = (SHADOW,)

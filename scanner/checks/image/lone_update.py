@@ -1,4 +1,4 @@
-"""A package index refreshed without installing from it (CIS Docker 4.7)."""
+"""Update of the package index in a separate RUN (CIS Docker 4.7)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from scanner.model.finding import Incomplete, Outcome, Severity
 
 
 class LoneUpdate(ConfigCheck):
-    """``RUN apt-get update`` alone is cached: what a later RUN installs comes from an index of then, with the holes
-    of then.
+    """The layer of a separate ``RUN apt-get update`` is cached. Later installs then use an old index and install old,
+    vulnerable versions.
     """
 
     id = "lone-update"
-    title = "Package index updated alone"
+    title = "Package index updated in a separate RUN"
     severity = Severity.MEDIUM
     remedy = "RUN apt-get update && apt-get install -y --no-install-recommends PACKAGE && rm -rf /var/lib/apt/lists/*"
-    looks_at = "every RUN of the history, parsed as shell: an index refreshed and nothing installed from it afterwards"
-    cannot_see = "what scripts do that a RUN calls; images whose history was taken out are unknown"
+    looks_at = "shell commands of RUN in the history: updates of a package index without an install in the same RUN"
+    cannot_see = "scripts that RUN calls; instructions of images without history (incomplete)"
     cis = ("4.7",)
     dockle = ("CIS-DI-0007",)
     trivy = ("DS-0017",)
@@ -33,7 +33,7 @@ class LoneUpdate(ConfigCheck):
             installs: set[Manager] = set()
             script = ""
             alone = []
-            for command in reversed(run.commands):  # what follows is known when a command is judged
+            for command in reversed(run.commands):  # reversed, so that later installs are known
                 manager = manager_of(command)
                 action = verb(command, manager) if manager is not None else ""
                 if manager is not None and action in manager.refresh and manager not in installs:
@@ -44,7 +44,9 @@ class LoneUpdate(ConfigCheck):
                     script = str(command)
             for command, script in reversed(alone):
                 if script:
-                    unclear = f"history line {run.index} updates and then runs {script[:80]}, which may install"
+                    unclear = (
+                        f"history entry {run.index} updates and then runs {script[:80]}, which may install packages"
+                    )
                 else:
                     found.append(evidence(subject, run, f"{command} is not followed by an install in the same RUN"))
         if unclear and not found:
@@ -53,7 +55,7 @@ class LoneUpdate(ConfigCheck):
 
 
 def _runs_a_script(command: Command) -> bool:
-    """Something whose doings are not in the history: a program by its path, a shell with a file."""
+    """Return whether the command runs a script whose content is not in the history."""
     if not command.words or command.name in ("rm", "cd", "set"):
         return False
     if command.name in SHELLS:

@@ -1,4 +1,4 @@
-"""MAINTAINER instead of a label (deprecated since Docker 1.13)."""
+"""MAINTAINER instruction (deprecated since Docker 1.13)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from scanner.model.finding import Outcome, Severity
 
 
 class Maintainer(ConfigCheck):
-    """Nothing reads a MAINTAINER; a label is found by whoever looks for the image's owner."""
+    """MAINTAINER is deprecated. Tools read the label ``org.opencontainers.image.authors`` instead."""
 
     id = "maintainer"
     title = "MAINTAINER is deprecated"
     severity = Severity.LOW
     remedy = 'LABEL org.opencontainers.image.authors="team@example.com"'
-    looks_at = "MAINTAINER instructions of the history"
-    cannot_see = "images whose history was taken out are unknown"
+    looks_at = "MAINTAINER instructions in the history"
+    cannot_see = "instructions of images without history (incomplete)"
     trivy = ("DS-0022",)
     article = ("Image Management: Tag Immutably",)
     tags = ("build", "history")

@@ -1,4 +1,4 @@
-"""More of an operating system than a service needs (CIS Docker 4.3; article: start with minimal base images)."""
+"""Number of operating system packages (CIS Docker 4.3; article: start with minimal base images)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scanner.registry.packages import package_databases
 
 
 class MinimalBase(FilesCheck):
-    """Every package is something to pull, to patch and to misuse. Counted is what the package databases list."""
+    """Every package must be pulled and patched, and may help an attacker. Counts the packages of package databases."""
 
     id = "minimal-base"
-    title = "Many packages of the operating system"
+    title = "Many operating system packages"
     severity = Severity.LOW
     remedy = "FROM the slim, alpine or distroless variant of the base, or FROM scratch for a static program"
-    looks_at = "how many packages dpkg and apk list, against a budget (max_packages)"
-    cannot_see = "which of them the service uses; how many an rpm database lists"
+    looks_at = "the number of packages in the dpkg and apk databases, compared with max_packages"
+    cannot_see = "which packages the service uses; packages of an rpm database"
     cis = ("4.3",)
     dockle = ("CIS-DI-0003",)
     article = ("Image Management: Keep Images Small",)
@@ -34,7 +34,7 @@ class MinimalBase(FilesCheck):
             return NotApplicable("the image has no package database")
         if any(database.packages is None for database in there.databases):
             return Incomplete(
-                "packages_not_counted", "an rpm database is not counted here; see the engine's components"
+                "packages_not_counted", "packages of an rpm database are not counted; see the engine's components"
             )
         system = f"{there.os_id} {there.os_version}".strip() or "the system"
         path = max(there.databases, key=lambda database: database.packages or 0).path

@@ -1,4 +1,4 @@
-"""The user is given by name (Pod Security Standards: runAsNonRoot)."""
+"""USER is a name (Pod Security Standards: runAsNonRoot)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from scanner.model.finding import Failed, Incomplete, NotApplicable, Outcome, Pa
 
 
 class NumericUser(FilesCheck):
-    """Kubernetes starts no image whose user is a name where ``runAsNonRoot`` is asked for: it does not read the
-    image's passwd.
-    """
+    """With ``runAsNonRoot``, Kubernetes refuses an image whose user is a name, because it does not read etc/passwd."""
 
     id = "numeric-user"
     title = "User is a name, not a number"
     severity = Severity.LOW
     remedy = "USER 10001:10001"
     looks_at = "config.User"
-    cannot_see = "whether it will run where somebody asks for runAsNonRoot"
+    cannot_see = "whether a workload sets runAsNonRoot or runAsUser"
     article = ("Security: Run as Non-Root",)
     pss = ("runAsNonRoot",)
     tags = ("users",)
@@ -27,7 +25,7 @@ class NumericUser(FilesCheck):
         """See ``FilesCheck.examine_files``."""
         name = subject.image.config.user.partition(":")[0]
         if subject.image.platform.os == "windows":
-            return NotApplicable("Windows knows users by name only")
+            return NotApplicable("Windows users have names only")
         if name in ("", "root") or runtime_id(name) == 0:
             return NotApplicable("the image runs as root: see root-user")
         if runtime_id(name) is not None:
@@ -35,6 +33,6 @@ class NumericUser(FilesCheck):
         if is_unread(rootfs, PASSWD):
             return Incomplete("file_unread", "the image's etc/passwd could not be read")
         account = next((a for a in accounts(rootfs) or () if a.name == name), None)
-        message = f"USER {name} is a name: Kubernetes refuses it where runAsNonRoot is asked for"
+        message = f"USER {name} is a name: Kubernetes refuses it with runAsNonRoot"
         remedy = f"USER {account.uid}:{account.gid}" if account and account.uid else ""
         return Failed((subject.setting(message, "USER", pointer="/config/User", name=name),), remedy=remedy)

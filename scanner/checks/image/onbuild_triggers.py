@@ -1,4 +1,4 @@
-"""Instructions that run in other people's builds (ONBUILD)."""
+"""ONBUILD instructions, which run in derived builds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from scanner.model.finding import Outcome, Severity
 
 
 class OnbuildTriggers(ConfigCheck):
-    """ONBUILD does nothing in this image and something unasked in every image that is built on it."""
+    """ONBUILD has no effect on this image, but runs unexpectedly in builds of images that are based on it."""
 
     id = "onbuild-triggers"
     title = "ONBUILD instructions"
     severity = Severity.LOW
-    remedy = "write the instructions into the Dockerfiles that need them"
+    remedy = "move the instructions to the Dockerfiles that need them"
     looks_at = "config.OnBuild"
-    cannot_see = "whether anything is built on this image"
+    cannot_see = "whether other images are based on this one"
     article = ("Image Management: Keep Images Small",)
     tags = ("config",)
     parameters = ALLOW

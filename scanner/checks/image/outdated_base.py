@@ -1,4 +1,4 @@
-"""Built on a base that has been replaced, or was old already (CIS Docker 4.4)."""
+"""Outdated base image (CIS Docker 4.4)."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from scanner.model.lineage import BaseImage
 
 
 class OutdatedBase(ImageCheck):
-    """A base's fixes reach an image only when it is built again.
+    """Fixes in a base image take effect only after a rebuild.
 
-    Ages are counted to the image's own build, so that the same evidence always says the same; how old it is today
-    the image's page shows, and ``image.age_days`` in a policy's expression.
+    The age of the base is measured at the image's build, so that the outcome does not change with time. The image's
+    current age is ``image.age_days`` in policy expressions.
     """
 
     id = "outdated-base"
     title = "Base image outdated"
     severity = Severity.MEDIUM
-    remedy = "build again on the base's newest digest"
+    remedy = "rebuild the image on the newest digest of the base"
     looks_at = (
-        "what the base's tag was last seen to name (pushes, scans, the registry where it is "
-        "configured), and how old the base was at the build"
+        "the last known digest of the base's tag (from pushes, scans and configured registries), and the base's age at "
+        "the build"
     )
     cannot_see = (
-        "tags of registries that are not configured; bases that were never scanned here and that "
-        "the image does not declare"
+        "tags in registries that are not configured; bases that were never scanned and that the image does not declare"
     )
     cis = ("4.4",)
     dockle = ("CIS-DI-0004",)
@@ -40,13 +39,13 @@ class OutdatedBase(ImageCheck):
         """See ``ImageCheck.examine``."""
         base = subject.base
         if base is None:
-            return Incomplete("base_unknown", "nothing says what the image was built on; scan the base as well")
+            return Incomplete("base_unknown", "the base image is unknown; scan the base image, too")
         if base.note:
             return Incomplete("base_contradicted", base.note)
         seen = list(_seen(subject, base))
         judged = self.judged(seen, subject.parameters)
         if base.outdated is None and judged.kind == "passed":
-            return Incomplete("newer_base_unknown", f"what {base.reference or 'the base'} names now is not known here")
+            return Incomplete("newer_base_unknown", f"the current digest of {base.reference or 'the base'} is unknown")
         return judged
 
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
@@ -56,10 +55,10 @@ class OutdatedBase(ImageCheck):
 
 def _seen(subject: ImageSubject, base: BaseImage) -> Iterator[Evidence]:
     if base.outdated and base.newest and base.digest:
-        message = f"{base.reference} names {base.newest.short} now; the image was built on {base.digest.short}"
+        message = f"{base.reference} is now {base.newest.short}; the image was built on {base.digest.short}"
         yield subject.evidence(message, name=base.reference)
     built = subject.image.config.created
-    if built and base.created and base.created.year > 1980:  # reproducible builds say 1970 or 1980
+    if built and base.created and base.created.year > 1980:  # reproducible builds set 1970 or 1980
         days = (built - base.created).days
         if days > 0:
             message = (

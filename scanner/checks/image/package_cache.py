@@ -1,4 +1,4 @@
-"""What package managers downloaded and left in a layer (article: keep images small)."""
+"""Caches of package managers in layers (article: keep images small)."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _CLEAN = {
 
 
 class PackageCache(ImageCheck):
-    """Indexes and archives that only an installation needs.
+    """Package indexes and archives are needed only during the installation.
 
-    What counts is what is in the layers: a cache mount, a base that cleans up by itself and a cleaning in the same
-    RUN all leave nothing, and a cleaning in a later RUN leaves everything.
+    The files of layers are decisive: a cache mount or a clean-up in the same RUN leaves none; after a clean-up in a
+    later RUN the lower layer still contains them.
     """
 
     id = "package-cache"
-    title = "Package manager caches left behind"
+    title = "Package manager caches in the image"
     severity = Severity.LOW
     remedy = "RUN apt-get update && apt-get install -y --no-install-recommends PACKAGE && rm -rf /var/lib/apt/lists/*"
     looks_at = (
-        "the files of every layer below the caches of apt, apk, dnf, yum, zypper, pip, npm and twelve "
-        "more; the history where files cannot be read"
+        "files of all layers in the caches of apt, apk, dnf, yum, zypper, pip, npm and twelve more; the history if "
+        "files cannot be read"
     )
-    cannot_see = "caches in places of somebody's own choice"
+    cannot_see = "caches in other directories"
     cis = ("4.3",)
     dockle = ("DKL-DI-0004", "DKL-DI-0005")
     trivy = ("DS-0015", "DS-0019", "DS-0020", "DS-0025", "DS-0027")
@@ -51,7 +51,7 @@ class PackageCache(ImageCheck):
         return self.judged(_by_files(subject, subject.rootfs), subject.parameters)
 
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
-        """See ``Check.tolerates``. A few bytes of a log or an index are not worth a line."""
+        """See ``Check.tolerates``. Small remains are ignored."""
         return evidence.amount is not None and evidence.amount < parameters["min_kilobytes"] * 1024
 
     def remedy_for(self, evidence: Sequence[Evidence]) -> str:
@@ -73,8 +73,8 @@ class PackageCache(ImageCheck):
                 )
                 if not cleaned:
                     message = (
-                        f"{name} is used and its cache not cleaned in the same RUN (by the history: the "
-                        "files could not be read)"
+                        f"{name} is used without clean-up in the same RUN (from the history: the files could "
+                        "not be read)"
                     )
                     found.append(evidence(subject, run, message))
         return (
@@ -83,7 +83,7 @@ class PackageCache(ImageCheck):
 
 
 def _by_files(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
-    """One piece of evidence for each layer and cache in it, whatever it weighs."""
+    """Yield evidence for each cache in each layer, of any size."""
     hidden = {(placed.layer, placed.entry.path): by for placed, by in rootfs.hidden}
     for index, layer in enumerate(rootfs.layers):
         kept: dict[str, list[FileEntry]] = defaultdict(list)
@@ -93,7 +93,7 @@ def _by_files(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
         for name, entries in kept.items():
             size, path = sum(entry.size for entry in entries), entries[-1].path
             by = hidden.get((index, path))
-            note = f"; layer {by} deletes them, but they are still pulled" if by is not None else ""
+            note = f"; layer {by} deletes them, but the image still contains them" if by is not None else ""
             message = (
                 f"{name.partition(' ')[0]} left {size / 1e6:.1f} MB in {len(entries)} files in "
                 f"/{path.rpartition('/')[0]}{note}"

@@ -10,16 +10,14 @@ from scanner.model.finding import Evidence, Outcome, Severity
 
 
 class PrivilegedPorts(ConfigCheck):
-    """A program that listens below 1024 asks for root or NET_BIND_SERVICE where the runtime does not lift that
-    limit.
-    """
+    """Listening on a port below 1024 may need root or NET_BIND_SERVICE, depending on the runtime."""
 
     id = "privileged-ports"
     title = "Exposes a port below 1024"
     severity = Severity.LOW
-    remedy = "have the program listen on a port above 1023, and EXPOSE that"
+    remedy = "let the program listen on a port above 1023, and EXPOSE that port"
     looks_at = "config.ExposedPorts"
-    cannot_see = "ports that the program opens without saying so; net.ipv4.ip_unprivileged_port_start of the host"
+    cannot_see = "ports that are not exposed; net.ipv4.ip_unprivileged_port_start of the host"
     cis = ("5.8",)
     article = ("Security: Run as Non-Root",)
     tags = ("network",)

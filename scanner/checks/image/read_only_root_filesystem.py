@@ -1,4 +1,4 @@
-"""Cannot run with a read-only root file system as it is (CIS Docker 5.13)."""
+"""Read-only root file system (CIS Docker 5.13)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from scanner.model.finding import Evidence, Outcome, Severity
 
 
 class ReadOnlyRootFilesystem(FilesCheck):
-    """Whether ``--read-only`` would work: which directories the image shows that it writes, outside its declared
-    volumes, and the smallest set of tmpfs and volumes with which it would.
+    """Predicts whether the image works with ``--read-only``: the directories to which it writes outside of its volumes,
+    and the tmpfs mounts and volumes that it needs.
     """
 
     id = "read-only-root-filesystem"
     title = "Needs a writable root file system"
     severity = Severity.MEDIUM
-    remedy = "run with --read-only and a --tmpfs or volume for each directory that is named"
+    remedy = "run with --read-only, and a --tmpfs or volume for each reported directory"
     looks_at = (
-        "known servers' configurations and defaults, entrypoint scripts, log files that are no links to the "
-        "console, state directories"
-        " and empty directories of the running user, declared volumes"
+        "configurations and defaults of known servers, entrypoint scripts, log files that are not links to the "
+        "console, state directories and empty directories of the running user, declared volumes"
     )
-    cannot_see = "what the program does when it runs: the answer is a forecast and says how sure it is"
+    cannot_see = "the running program: the result is a prediction with a confidence"
     cis = ("5.13",)
     article = ("Security: Read-Only Filesystems", "Logging and Monitoring: Centralized Logging")
     tags = ("read-only",)
@@ -39,7 +38,7 @@ class ReadOnlyRootFilesystem(FilesCheck):
         volumes = [rootfs.follow(volume) or volume.strip("/") for volume in subject.image.config.volumes]
         for need in smallest(needs(subject.image.config, rootfs)):
             if not any(need.path == volume or need.path.startswith(f"{volume}/") for volume in volumes):
-                message = f"/{need.path} is written ({need.confidence}): {need.why}; a {need.kind} there would do"
+                message = f"/{need.path} is written to ({need.confidence}): {need.why}; mount a {need.kind} there"
                 yield subject.evidence(message, layer_index=need.layer, path=need.path, name=need.kind)
 
     def remedy_for(self, evidence: Sequence[Evidence]) -> str:

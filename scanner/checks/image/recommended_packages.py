@@ -1,4 +1,4 @@
-"""apt installs what packages merely recommend (article: keep images small)."""
+"""Installation of recommended packages by apt (article: keep images small)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _OFF_HERE = re.compile(r"(?i)apt::install-recommends=(?:0|false|no|off)")
 
 
 class RecommendedPackages(ImageCheck):
-    """Recommended packages are for a desktop's comfort: more to pull, more to patch."""
+    """Recommended packages are rarely needed in containers and must be pulled and patched."""
 
     id = "recommended-packages"
-    title = "Recommended packages installed as well"
+    title = "Recommended packages installed"
     severity = Severity.LOW
     remedy = "RUN apt-get update && apt-get install -y --no-install-recommends PACKAGE && rm -rf /var/lib/apt/lists/*"
-    looks_at = "every apt install of the history, parsed as shell, and the image's own etc/apt/apt.conf.d"
-    cannot_see = "what scripts do that a RUN calls; images whose history was taken out are unknown"
+    looks_at = "apt install commands in the history, and etc/apt/apt.conf.d of the image"
+    cannot_see = "scripts that RUN calls; instructions of images without history (incomplete)"
     cis = ("4.3",)
     trivy = ("DS-0029",)
     article = ("Image Management: Keep Images Small",)
@@ -31,7 +31,7 @@ class RecommendedPackages(ImageCheck):
         """See ``ImageCheck.examine``."""
         lines = history(subject)
         found = [
-            evidence(subject, run, f"{str(c)[:120]} installs recommended packages as well")
+            evidence(subject, run, f"{str(c)[:120]} installs recommended packages, too")
             for run in lines.runs()
             for c in run.commands
             if _installs(c)

@@ -1,4 +1,4 @@
-"""Code from the network run in the build without looking at it (``curl … | sh``)."""
+"""Downloaded code that a build runs without verification (``curl … | sh``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scanner.checks.base import ConfigCheck, ImageSubject, cut
 from scanner.model.finding import Incomplete, Outcome, Severity
 
 _DOWNLOADERS = frozenset(("curl", "wget", "aria2c", "fetch", "http", "https", "lwp-download", "axel", "wget2", "xh"))
-# Programs that print what they get from the network, and those that copy it into a file as their last operand.
+# Programs that print downloads, and programs that copy a download to their last argument.
 _NETWORK = re.compile(
     r"nc|ncat|netcat|socat|telnet|ssh|rsh|lynx|w3m|links|links2|elinks|GET|lwp\-request|ftp|lftp|tftp|"
     r"curlie|wcurl|httpie|gsutil|rclone|s3cmd|aws|az|azcopy|gcloud|scp|sftp|rsync|oras|crane|skopeo|docker|"
@@ -23,7 +23,7 @@ _NETWORK = re.compile(
 )
 _REMOTE_COPIERS = frozenset(("aws", "gsutil", "gcloud", "rclone", "scp", "rsync", "s3cmd", "azcopy", "sftp"))
 _URL = re.compile(r"(?:https?|ftps?|s3|gs)://", re.I)
-# Programs that print what stands in the line or in files of the image. What any other program prints is not known.
+# Programs that print only their arguments or files of the image. The output of other programs is unknown.
 _LOCAL = re.compile(
     r"echo|printf|cat|tac|rev|sed|awk|gawk|mawk|grep|egrep|fgrep|head|tail|tr|cut|sort|uniq|tee|yes|find|"
     r"ls|dpkg|dpkg\-query|rpm|true|false|test|\[|cd|set|export|seq|column|paste|fold|fmt|nl|xargs|basename|"
@@ -31,10 +31,10 @@ _LOCAL = re.compile(
     r"xzcat|unxz|envsubst|m4|strings|diff|comm|read|tar|gpg|gpgv|apt\-key|sha256sum|sha512sum|md5sum|"
     r"python|python3|perl|ruby|node|php|if|for|while|:|exit|return|sleep|mkdir|rm|chmod|wait"
 )
-# What other programs do with code that they are fed: run it.
+# Other programs that run their standard input as code.
 _RUNNERS = frozenset(("parallel", "at", "batch", "ssh", "R", "groovysh", "scala", "jshell", "irb", "ghci", "expect"))
 _FILE_READERS = {"awk": "-f", "gawk": "-f", "mawk": "-f", "make": "-f", "gmake": "-f", "gdb": "-x"}
-# Code of an interpreter, given as a word, that reaches for the network and runs what it got.
+# Code for an interpreter that downloads something, and code that runs something.
 _REACHES = re.compile(
     r"https?://|ftp://|urllib|\brequests\.|http\.client|\bLWP\b|open-uri|Net::HTTP|\bfetch\(|\bsocket\b|/inet/tcp", re.I
 )
@@ -52,9 +52,9 @@ _MAX_CHECKS, _MOST_TEXTS = 100, 300
 
 
 class RemoteScript(ConfigCheck):
-    """Whoever controls that server, or the way to it, controls the image.
+    """An attacker who controls the server or the network can run code in the build and change the image.
 
-    Piped, substituted, or saved and then run: it is the same, unless a digest or signature is checked in between.
+    The code may be piped, substituted, or saved and run later. It is accepted if its digest or signature is verified.
     """
 
     id = "remote-script"
@@ -65,12 +65,10 @@ class RemoteScript(ConfigCheck):
         'install.sh" | sha256sum -c before running it)'
     )
     looks_at = (
-        "every RUN of the history, parsed as shell: a download that an interpreter reads by pipe, "
-        "substitution, here string or file"
+        "shell commands of RUN in the history: downloads that an interpreter runs by pipe, substitution, here string "
+        "or file"
     )
-    cannot_see = (
-        "downloads that a called script or program does by itself; images whose history was taken out are unknown"
-    )
+    cannot_see = "downloads by called scripts or programs; instructions of images without history (incomplete)"
     cis = ("4.11",)
     article = ("Security", "Lessons Learned: Security isn't optional")
     tags = ("build", "history", "supply-chain")
@@ -87,7 +85,7 @@ class RemoteScript(ConfigCheck):
                 if one.certain:
                     found.append(evidence(subject, run, one.message))
                 else:
-                    unclear = unclear or f"history line {run.index}: {one.message}"
+                    unclear = unclear or f"history entry {run.index}: {one.message}"
         if unclear and not found:
             return Incomplete("history_not_understood", unclear)
         return lines.outcome(found)
@@ -96,7 +94,7 @@ class RemoteScript(ConfigCheck):
 class _Execution(NamedTuple):
     """Downloaded code that is run.
 
-    Not ``certain``: something was verified, and whether it was this file cannot be told.
+    ``certain`` False: a verification exists, but it is unknown whether it covers this file.
     """
 
     message: str
@@ -104,9 +102,9 @@ class _Execution(NamedTuple):
 
 
 class _Reading:
-    """Reads a history's commands in their order: what is saved, what is verified, what is run.
+    """Tracks saved, verified and run files over all instructions of a history.
 
-    What one line saves, another may run: ``RUN curl -o i.sh …``, then ``RUN sh i.sh``.
+    One instruction may save what another runs: ``RUN curl -o i.sh …``, then ``RUN sh i.sh``.
     """
 
     def __init__(self) -> None:
@@ -116,7 +114,7 @@ class _Reading:
         self._written: dict[str, list[Command]] = defaultdict(list)
 
     def added(self, text: str) -> None:
-        """An ``ADD`` of a URL saves a download; with ``--checksum`` it is verified."""
+        """Record the files of an ``ADD`` with a URL. With ``--checksum`` they are verified."""
         words = text.split()
         if "--checksum=" in text or len(words) < 2:
             return
@@ -128,8 +126,8 @@ class _Reading:
                 self._saved.add(_key(f"{words[-1]}/{name}"), download)
 
     def executed(self, commands: Sequence[Command]) -> Iterator[_Execution]:
-        """What this line runs of what was downloaded in it or before."""
-        # A check that may be of any file speaks for its own line only.
+        """Yield the downloads that an instruction runs."""
+        # A verification of unknown files counts only within its own instruction.
         checks = [replace(check, partial=False) for check in self._checks]
         self._checks = checks
         for command in commands:
@@ -144,10 +142,10 @@ class _Reading:
             if (name := saved.find(path)) and (answer := _is_verified(name, checks)) is not True:
                 message = f"{_where(saved.downloads[name])} is saved as {name} and run"
                 if answer is None:
-                    unclear = f"{message}, and whether its digest or signature was checked cannot be told"
+                    unclear = f"{message}; it is unknown whether its digest or signature was verified"
                     yield _Execution(unclear, certain=False)
                 else:
-                    yield _Execution(f"{message} without a check of its digest or signature")
+                    yield _Execution(f"{message} without verification of its digest or signature")
         code = _code_of(command)
         if len(checks) < _MAX_CHECKS:
             if _VERIFIERS.fullmatch(command.name):
@@ -161,25 +159,25 @@ class _Reading:
 
 
 class _Saved:
-    """Files that hold what was downloaded, and the download of each."""
+    """The files with downloaded content, by path."""
 
     def __init__(self) -> None:
         self.downloads: dict[str, Command] = {}
         self._by_last: dict[str, dict[str, None]] = defaultdict(dict)
 
     def add(self, path: str, download: Command) -> None:
-        """Remember that this path, as ``_key`` gives it, holds that download."""
+        """Record that the file with this ``_key`` contains the download."""
         self.downloads[path] = download
         self._by_last[_last(path)][path] = None
 
     def is_program(self, name: str) -> bool:
-        """Whether a download was saved under this name where programs are looked for."""
+        """Return whether a download was saved as a program with this name in a bin directory."""
         return any(re.search(r"(?:^|/)s?bin/[^/]+$", path) for path in self._by_last.get(name, {}))
 
     def find(self, path: str) -> str:
-        """The saved file that a path names; empty: none.
+        """Return the saved file to which a path refers. Empty: none.
 
-        Where one of the two has no directory, the last part decides.
+        If one of the two has no directory, only the file names are compared.
         """
         key = _key(path)
         if key in self.downloads:
@@ -189,9 +187,9 @@ class _Saved:
 
 
 class _Downloads:
-    """Finds the download that feeds a command.
+    """Finds the download that is the input of a command.
 
-    A hostile line makes very many ways to one command, so no answer is sought twice.
+    Results are cached: a crafted script can contain exponentially many paths to one command.
     """
 
     def __init__(self) -> None:
@@ -199,7 +197,7 @@ class _Downloads:
         self._none: set[int] = set()
 
     def among(self, *feeds: Sequence[Command]) -> Command | None:
-        """The first download among these commands and what feeds them. Commands of a group share one feed."""
+        """Return the first download among the commands and their inputs. Commands of a group share one input."""
         for feed in feeds:
             if id(feed) not in self._found and id(feed) not in self._none:
                 self._look(feed)
@@ -226,7 +224,7 @@ class _Downloads:
 
 
 def _is_download(command: Command) -> bool:
-    """Whether a command prints what it gets from the network."""
+    """Return whether a command prints a download."""
     if command.name in _DOWNLOADERS or _NETWORK.fullmatch(command.name) or command.name == "ADD":
         return True
     if any(word.startswith(("/dev/tcp/", "/dev/udp/")) for word in (*command.reads, *command.operands)):
@@ -237,24 +235,24 @@ def _is_download(command: Command) -> bool:
 
 
 def _source(command: Command, downloads: _Downloads) -> _Execution | None:
-    """The download whose output this command runs as code; or an input of which nobody can tell what it is."""
+    """Return the download that the command runs as code, or an input of unknown origin. None: neither."""
     found = _fed(command, downloads)
     if isinstance(found, _Execution):
         return found
     if found is None:
         return None
     by = cut(command.name, 40) or "a program"
-    return _Execution(f"{_where(found)} is run by {by} as it comes from the network")
+    return _Execution(f"{_where(found)} is downloaded and run by {by} without verification")
 
 
 def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None:
     words = command.words
     if not words:
         return None
-    if (found := downloads.among(command.called)) is not None:  # ``$(curl …)``: its output is the command
+    if (found := downloads.among(command.called)) is not None:  # ``$(curl …)``: the output is the command
         return found
     if words[0].startswith(("$", "`")) and (found := downloads.among(command.stdin)) is not None:
-        return _Execution(f"{_where(found)} is given to {cut(words[0], 40)}, which may be a shell", certain=False)
+        return _Execution(f"{_where(found)} is passed to {cut(words[0], 40)}, which may be a shell", certain=False)
     if command.name in _RUN_WORDS:
         if any(word in ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0") for word in words[1:]):
             return downloads.among(command.stdin)
@@ -285,7 +283,7 @@ def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None
     if code and _REACHES.search(code) and _RUNS.search(code):
         where = _where(Command(("x", *_URLS.findall(code)[:1])))
         sure = bool(_URL.search(code))
-        return _Execution(f"{where} is loaded and run by the code that {command.name} is given", certain=sure)
+        return _Execution(f"{where} is downloaded and run by code in the arguments of {command.name}", certain=sure)
     return None
 
 
@@ -294,7 +292,7 @@ _URLS = re.compile(r"""(?:https?|ftp)://[^\s"'`)|;]{1,400}""", re.I)
 
 
 def _fed_to_another(command: Command, downloads: _Downloads) -> Command | _Execution | None:
-    """Programs that are no interpreters and still run what they are given."""
+    """Return the download that a program other than an interpreter runs."""
     words, name = command.words, command.name
     if command.wrappers and _URL.match(words[0]):  # ``uv run https://…``
         return Command(("uv", words[0]))
@@ -308,18 +306,18 @@ def _fed_to_another(command: Command, downloads: _Downloads) -> Command | _Execu
         return downloads.among(command.stdin)
     if _LOCAL.fullmatch(name) or name in _DOWNLOADERS:
         return None
-    # A program that is not known and is given a shell: a wrapper, most likely.
+    # An unknown program with a shell as argument is probably a wrapper.
     for place in range(1, min(len(words), 20)):
         if program(words[place]) in SHELLS:
             inner = _fed(replace(command, words=words[place:], called=()), downloads)
             if isinstance(inner, Command):
-                return _Execution(f"{_where(inner)} is given to {cut(str(command), 80)}", certain=False)
+                return _Execution(f"{_where(inner)} is passed to {cut(str(command), 80)}", certain=False)
             break
     return None
 
 
 def _unknown(command: Command) -> _Execution | None:
-    """A shell that runs what a program prints of which it is not known where it comes from."""
+    """Return a result if a shell runs the output of an unknown program."""
     if command.name not in SHELLS:
         return None
     waiting, seen = list(command.stdin), set[int]()
@@ -329,14 +327,14 @@ def _unknown(command: Command) -> _Execution | None:
             continue
         seen.add(id(one))
         if not _LOCAL.fullmatch(one.name) and options_of(one.words) is None:
-            told = f"{command.name} runs what {cut(str(one), 80)} prints, and what that is cannot be told"
+            told = f"{command.name} runs the output of {cut(str(one), 80)}, which is unknown"
             return _Execution(told, certain=False)
         waiting.extend(one.stdin[:_MOST_TEXTS])
     return None
 
 
 def _code_of(command: Command) -> str:
-    """The code that an interpreter which is no shell is given as words; empty: none."""
+    """Return the code in the arguments of an interpreter other than a shell. Empty: none."""
     if command.name in ("awk", "gawk", "mawk"):
         return " ".join(command.words[1:])
     if command.name in SHELLS or command.name in USER_SHELLS:
@@ -346,22 +344,22 @@ def _code_of(command: Command) -> str:
 
 
 def _literals(code: str) -> Iterator[str]:
-    """The names of files that stand in the code as texts."""
+    """Yield string literals in the code that may be file names."""
     for match in re.finditer(r"""["']([\w./-]{1,200})["']""", code):
         yield match[1]
 
 
 def _expands(word: str) -> bool:
-    """Whether a word is what a command printed, or what a variable holds."""
+    """Return whether a word is a substitution or a variable."""
     return word.startswith(("$(", "${", "$", "`", "<("))
 
 
 def _where(command: Command) -> str:
-    return address(next((word for word in command.operands if "://" in word), f"what {command.name} loads"))
+    return address(next((word for word in command.operands if "://" in word), f"the download of {command.name}"))
 
 
 def _saved(command: Command, saved: _Saved, downloads: _Downloads) -> Iterator[tuple[str, Command]]:
-    """Where a download's bytes are put, by itself or by the command behind it: each path with the download."""
+    """Yield the files to which a command writes a download, each with the download."""
     words = command.words
     if command.name in _COPIERS and len(command.operands) > 1:
         *sources, target = command.operands
@@ -406,7 +404,7 @@ def _saved(command: Command, saved: _Saved, downloads: _Downloads) -> Iterator[t
 
 
 def _derived(command: Command, saved: _Saved) -> Iterator[tuple[str, Command]]:
-    """What is made of a saved file by a program that reads it: ``sed … i.sh > j.sh``, ``gunzip i.sh.gz``."""
+    """Yield files that a command creates from a download: ``sed … i.sh > j.sh``, ``gunzip i.sh.gz``."""
     if not saved.downloads:
         return
     names = (*command.operands, *command.reads)
@@ -420,7 +418,7 @@ def _derived(command: Command, saved: _Saved) -> Iterator[tuple[str, Command]]:
 
 
 def _programs(command: Command, saved: _Saved) -> Iterator[str]:
-    """The files whose code is run: named by their path, given to an interpreter, or fed to it."""
+    """Yield the files that a command runs: by path, as argument or as input of an interpreter."""
     words = command.words
     options = options_of(words)
     if options is None and command.name not in _RUN_WORDS:
@@ -438,7 +436,7 @@ def _programs(command: Command, saved: _Saved) -> Iterator[str]:
 
 
 def _read_by(commands: Sequence[Command]) -> Iterator[str]:
-    """The files that these commands read and pass on: ``cat i.sh``, ``sed s/a/b/ i.sh``."""
+    """Yield the files that commands read and print: ``cat i.sh``, ``sed s/a/b/ i.sh``."""
     for command in commands:
         if _LOCAL.fullmatch(command.name) and command.name not in ("echo", "printf"):
             yield from (*command.operands, *command.reads)
@@ -447,9 +445,10 @@ def _read_by(commands: Sequence[Command]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Check:
-    """A check of a digest or signature: the words that may name what is checked.
+    """A verification of a digest or signature.
 
-    ``partial``: it also reads names that are not in the history (a list of digests, a variable).
+    ``texts``: words that may contain the verified file names. ``partial``: it also verifies files whose names are not
+    in the history (a list of digests, a variable).
     """
 
     texts: tuple[str, ...]
@@ -467,14 +466,14 @@ def _check(command: Command, written: Mapping[str, Sequence[Command]]) -> _Check
 
 
 def _is_verified(name: str, checks: Sequence[_Check]) -> bool | None:
-    """Whether one of the checks names this file. None: it cannot be told."""
+    """Return whether one of the verifications covers the file. None: unknown."""
     if any(_names(text, name) for check in checks for text in check.texts):
         return True
     return None if any(check.partial for check in checks) else False
 
 
 def _texts(command: Command) -> Iterator[str]:
-    """The words of a command and of what feeds it."""
+    """Yield the words of a command and of its inputs."""
     waiting, seen = [command], set[int]()
     while waiting and len(seen) < _MOST_TEXTS:
         one = waiting.pop()
@@ -485,8 +484,8 @@ def _texts(command: Command) -> Iterator[str]:
 
 
 def _names(text: str, name: str) -> bool:
-    """Whether a text names the file: alone, in a line of digests, or as the file that a signature or digest is of
-    (``i.sh.sha256``).
+    """Return whether a text contains the file's name: alone, in a list of digests, or as name of a signature or digest
+    file (``i.sh.sha256``).
     """
     last = _last(name)
     return any(
@@ -500,8 +499,6 @@ def _last(path: str) -> str:
 
 
 def _key(word: str) -> str:
-    """A file's name as both the download and the call may write it: where the working directory is not known, the
-    last part decides.
-    """
+    """Return the key of a file: an absolute path, or only the name if the working directory is unknown."""
     path = path_of(word)
     return path if word.startswith("/") else path.rpartition("/")[2]

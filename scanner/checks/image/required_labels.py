@@ -1,4 +1,4 @@
-"""Labels that tell where an image comes from (OCI image-spec, annotations.md)."""
+"""Labels with the origin of an image (OCI image-spec, annotations.md)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _OCI = "org.opencontainers.image."
 
 
 class RequiredLabels(ConfigCheck):
-    """Whoever finds a vulnerable image in production asks first: built from which source, at which commit?"""
+    """Labels with source and commit allow to trace a vulnerable image in production to its repository."""
 
     id = "required-labels"
-    title = "Labels that tell its origin are missing"
+    title = "Labels with its origin are missing"
     severity = Severity.LOW
     remedy = "LABEL org.opencontainers.image.source=https://… org.opencontainers.image.revision=$COMMIT"
-    looks_at = "config.Labels and the manifest's annotations, against the parameter labels"
-    cannot_see = "whether what they say is true: that takes a signed attestation"
+    looks_at = "config.Labels and the manifest's annotations, compared with the parameter labels"
+    cannot_see = "whether the labels are true: use a signed attestation"
     article = ("Image Management: Tag Immutably", "Lessons Learned: Treat images as artifacts")
     tags = ("config",)
     parameters: Mapping[str, Any] = MappingProxyType({"labels": (f"{_OCI}source", f"{_OCI}revision")})  # type: ignore[misc]

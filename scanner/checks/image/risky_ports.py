@@ -1,4 +1,4 @@
-"""Ports of debuggers, remote control and unencrypted sign-in."""
+"""Ports of debuggers, remote control and unencrypted protocols."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from scanner.checks.base import ALLOW, ConfigCheck, ImageSubject
 from scanner.model.finding import Evidence, Outcome, Severity
 
 _KNOWN = {
-    21: "FTP: passwords in the clear",
-    23: "Telnet: passwords in the clear",
+    21: "FTP: passwords in clear text",
+    23: "Telnet: passwords in clear text",
     69: "TFTP: no authentication",
     111: "the RPC port mapper",
     135: "Windows RPC",
     139: "NetBIOS",
     445: "SMB",
     512: "rexec: no encryption",
-    513: "rlogin: trusts by address",
-    514: "rsh: trusts by address",
+    513: "rlogin: trust by address",
+    514: "rsh: trust by address",
     873: "rsync without TLS",
-    2375: "the Docker API without TLS: root on its host",
+    2375: "the Docker API without TLS: root on the host",
     3389: "remote desktop",
-    4444: "a debugger's or intruder's favourite",
+    4444: "the default of debuggers and attack tools",
     5005: "the Java debugger: runs any code",
     5678: "debugpy: runs any Python code",
     5858: "the Node.js debugger (old): runs any code",
@@ -36,16 +36,14 @@ _WIDE = 100
 
 
 class RiskyPorts(ConfigCheck):
-    """What a production image has no reason to listen on; and port ranges so wide that nobody knows what stands
-    behind them.
-    """
+    """Ports that a production image should not expose, and very large port ranges."""
 
     id = "risky-ports"
-    title = "Exposes a port of a debugger or of remote control"
+    title = "Exposes a debugger or remote control port"
     severity = Severity.MEDIUM
-    remedy = "take the EXPOSE line out, and the program behind it"
-    looks_at = "config.ExposedPorts: known ports, wide ranges, and numbers that are none (port 22 is exposed-ssh)"
-    cannot_see = "what really listens there"
+    remedy = "remove the EXPOSE instruction and the program"
+    looks_at = "config.ExposedPorts: known ports, large ranges and invalid ports (exposed-ssh checks port 22)"
+    cannot_see = "the program that listens on the port"
     cis = ("5.9",)
     trivy = ("DS-0008",)
     article = ("Security",)
@@ -70,8 +68,8 @@ class RiskyPorts(ConfigCheck):
 
 def _against(port: Port) -> Iterator[str]:
     if not 0 < port.first <= port.last <= 65535:
-        yield f"{port.text!r} is no port that there can be"
+        yield f"{port.text!r} is not a valid port"
     elif port.last - port.first >= _WIDE:
-        yield f"{port.text} opens {port.last - port.first + 1} ports at once"
+        yield f"{port.text} exposes {port.last - port.first + 1} ports"
     else:
         yield from (f"port {number} is {what}" for number, what in _KNOWN.items() if number in port)

@@ -1,4 +1,4 @@
-"""Runs as root (CIS Docker 4.1)."""
+"""Image that runs as root (CIS Docker 4.1)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from scanner.model.finding import Failed, Incomplete, Outcome, Passed, Severity
 
 
 class RootUser(ImageCheck):
-    """The user a container starts as, in every spelling that a runtime takes for root: name, number, ``0:0``,
-    ``00``, ``+0``, a number that wraps to 0, a name that the image's own passwd maps to 0. One that cannot be
-    resolved inside the image counts as root.
+    """Recognises root in every form that runtimes accept: name, number, ``0:0``, ``00``, ``+0``, a number that
+    overflows to 0 (CVE-2024-40635), a name with uid 0 in the image's passwd. A user that cannot be resolved
+    counts as root.
     """
 
     id = "root-user"
     title = "Runs as root"
     severity = Severity.HIGH
     remedy = "USER 10001:10001"
-    looks_at = "config.User and the image's own etc/passwd, read as runtimes read them"
-    cannot_see = "an entrypoint that changes its user itself, or a user given when the container is started"
+    looks_at = "config.User and the image's etc/passwd, parsed like container runtimes"
+    cannot_see = "entrypoints that change the user; users that are set at run time"
     cis = ("4.1",)
     dockle = ("CIS-DI-0001",)
     trivy = ("DS-0002",)
@@ -38,22 +38,23 @@ class RootUser(ImageCheck):
         if uid is None:
             return self._named(subject, user, name)
         if uid == 0:
-            how = "" if name.strip("0") == "" else ": runtimes keep 32 bits of it (CVE-2024-40635)"
+            how = "" if name.strip("0") == "" else ": runtimes use only 32 bits (CVE-2024-40635)"
             return self._root(subject, f"USER {user} is uid 0{how}")
         if not 0 < int(name) <= MAX_ID:
-            return self._root(
-                subject, f"USER {user} is no uid that there can be; what cannot be resolved counts as root"
-            )
+            return self._root(subject, f"USER {user} is not a valid uid; a user that cannot be resolved counts as root")
         return Passed()
 
     def _on_windows(self, subject: ImageSubject, name: str) -> Outcome:
-        """https://learn.microsoft.com/virtualization/windowscontainers/manage-containers/container-security"""
+        """Evaluate a Windows user.
+
+        https://learn.microsoft.com/virtualization/windowscontainers/manage-containers/container-security
+        """
         if name.lower() in ("", "containeradministrator"):
             return self._root(subject, "the container starts as ContainerAdministrator")
         if name.lower() == "containeruser":
             return Passed()
         return Incomplete(
-            "user_unresolved", f"whether the Windows user {name!r} is an administrator is not in the config"
+            "user_unresolved", f"the config does not show whether the Windows user {name!r} is an administrator"
         )
 
     def _named(self, subject: ImageSubject, user: str, name: str) -> Outcome:
@@ -68,17 +69,18 @@ class RootUser(ImageCheck):
         account = next((a for a in accounts(subject.rootfs) or () if a.name == name), None)
         if account is None:
             return self._root(
-                subject, f"USER {user!r} is not in the image's etc/passwd; what cannot be resolved counts as root"
+                subject,
+                f"USER {user!r} is not in the image's etc/passwd; a user that cannot be resolved counts as root",
             )
         if account.uid == 0:
-            return self._root(subject, f"USER {user} is uid 0 in line {account.line} of the image's own etc/passwd")
+            return self._root(subject, f"USER {user} is uid 0 in line {account.line} of the image's etc/passwd")
         return Passed()
 
     def _root(self, subject: ImageSubject, message: str) -> Outcome:
         return Failed((subject.setting(message, "USER", pointer="/config/User"),), remedy=self._remedy(subject))
 
     def _remedy(self, subject: ImageSubject) -> str:
-        """The user that the image already has for this, where there is exactly one."""
+        """Return a USER instruction with the only unprivileged account of the image. Empty: none or several."""
         found = accounts(subject.rootfs) if subject.rootfs is not None else None
         own = {a.name: a for a in found or () if 1000 <= a.uid < 65534 and a.gid}
         if len(own) != 1:

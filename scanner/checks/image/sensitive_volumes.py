@@ -1,4 +1,4 @@
-"""Volumes over the system's own directories (Dockle DKL-DI-0002)."""
+"""Volumes on system directories (Dockle DKL-DI-0002)."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ _EXACT = ("", "usr", "var", "root", "home", "run", "var/run", "opt")
 
 
 class SensitiveVolumes(ConfigCheck):
-    """A volume takes its directory out of the image: programs and accounts there become writable, and live on when
-    the image is fixed. One at a runtime's socket asks whoever starts the container for the whole host.
+    """A volume on a system directory makes its programs and accounts writable, and keeps them after the image is fixed.
+
+    A volume at the socket of a container runtime gives control over the host.
     """
 
     id = "sensitive-volumes"
-    title = "A volume over a system directory"
+    title = "Volume on a system directory"
     severity = Severity.HIGH
     remedy = "VOLUME /var/lib/app"
-    looks_at = "config.Volumes, normalised, with everything below a system directory"
-    cannot_see = "what is mounted when the container is started"
+    looks_at = "config.Volumes: system directories and paths below them"
+    cannot_see = "mounts that are set at run time"
     cis = ("5.6",)
     dockle = ("DKL-DI-0002",)
     article = ("Storage: Volumes for Persistent Data",)
@@ -65,8 +66,8 @@ class SensitiveVolumes(ConfigCheck):
 
 def _why(path: str) -> str:
     if path.rpartition("/")[2] in _SOCKETS:
-        return "the socket of a container runtime: whoever has it is root on the host"
+        return "the socket of a container runtime, which is equivalent to root on the host"
     if path in _EXACT:
-        return "the whole file system" if not path else "a directory with everything in it"
+        return "the whole file system" if not path else "a complete top-level directory"
     tree = next((tree for tree in _TREES if path == tree or path.startswith(f"{tree}/")), "")
     return f"in the system directory /{tree}" if tree else ""

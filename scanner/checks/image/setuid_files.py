@@ -1,4 +1,4 @@
-"""Files that give privileges to whoever runs them (CIS Docker 4.8)."""
+"""Setuid and setgid programs (CIS Docker 4.8)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import FileEntry, FileType, Rootfs
 from scanner.model.finding import Evidence, Outcome, Severity
 
-# What distributions ship so. They are of no use in a container, but nobody has smuggled them in.
+# Setuid and setgid programs of distributions. Containers do not need them, but they are not suspicious.
 _DISTRIBUTIONS_OWN = (
     "su mount umount passwd chsh chfn gpasswd newgrp chage expiry unix_chkpwd unix_update wall write "
     "write.ul bsd-write ssh-agent"
@@ -26,26 +26,24 @@ _SYSTEM = ("bin/", "sbin/", "usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/",
 
 
 class SetuidFiles(FilesCheck):
-    """setuid and setgid programs: with root given up, they are the way back.
+    """A setuid program lets an unprivileged user regain root. Programs that no distribution ships are more severe.
 
-    Severe where it is none that a distribution ships.
-
-    Every base of a distribution has ``su``, ``mount`` and ``passwd``. Those are tolerated, and listed as tolerated,
-    where the package database (of dpkg, apk or rpm) lists the file in a package of the distribution and its bytes and
-    its mode are the package's. ``distribution: false`` tolerates none.
+    Every base image of a distribution has ``su``, ``mount`` and ``passwd``. These are accepted, and listed as accepted,
+    if the package database (dpkg, apk or rpm) lists the file in a package of the distribution, and its content and mode
+    are those of the package. The parameter ``distribution: false`` accepts none.
     """
 
     id = "setuid-files"
-    title = "setuid or setgid programs"
+    title = "Setuid or setgid programs"
     severity = Severity.MEDIUM
     remedy = "RUN find / -xdev -perm /6000 -type f -exec chmod a-s {} +"
     looks_at = (
-        "mode bits of every file that a container would see; for programs of a distribution, whether the package "
-        "that dpkg, apk or rpm lists ships them so"
+        "mode bits of all files that a container sees; for programs of a distribution, whether the package that dpkg, "
+        "apk or rpm lists ships them with this mode"
     )
     cannot_see = (
-        "whether the container runs with no-new-privileges, which takes their effect away; rpm databases in Berkeley "
-        "DB (Enterprise Linux 8 and earlier), whose programs are not tolerated"
+        "no-new-privileges, which disables their effect; rpm databases in Berkeley DB (Enterprise Linux 8 and earlier), "
+        "whose programs are not accepted"
     )
     cis = ("4.8",)
     dockle = ("CIS-DI-0008",)
@@ -63,8 +61,7 @@ class SetuidFiles(FilesCheck):
         distribution: Distribution | None = None
         for path, placed in rootfs.files.items():
             entry = placed.entry
-            # setgid without the right to execute for the group was mandatory locking: it gives nothing to anyone
-            # (chmod(2)).
+            # setgid without group execute permission meant mandatory locking (chmod(2)) and grants nothing.
             setgid = entry.setgid and bool(entry.mode & 0o010)
             if entry.type not in (FileType.FILE, FileType.HARDLINK) or not (entry.setuid or setgid):
                 continue
@@ -73,7 +70,7 @@ class SetuidFiles(FilesCheck):
             distribution = distribution or Distribution(rootfs)
             package = distribution.owner(path, entry) if _is_as_shipped(path, entry) else ""
             if package:
-                message += f"; the distribution's own, unchanged (package {package.partition(':')[2]})"
+                message += f"; an unchanged file of the distribution (package {package.partition(':')[2]})"
             yield subject.evidence(message, layer_index=placed.layer, path=path, name=package)
 
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""A stop signal that no program can act on."""
+"""Stop signals that a program cannot handle."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _UNSTOPPABLE = frozenset(("SIGKILL", "KILL", "9", "SIGSTOP", "STOP", "19"))
 
 
 class StopSignal(ConfigCheck):
-    """SIGKILL leaves no moment to finish a request or flush a file; SIGSTOP never ends anything."""
+    """SIGKILL gives a program no time to finish requests or flush files. SIGSTOP does not end it."""
 
     id = "stop-signal"
-    title = "Stops without warning"
+    title = "Stop signal cannot be handled"
     severity = Severity.LOW
     remedy = "STOPSIGNAL SIGTERM"
     looks_at = "config.StopSignal"
-    cannot_see = "what the program does with the signal"
+    cannot_see = "the program's reaction to the signal"
     article = ("Lessons Learned: Plan for failure",)
     tags = ("config",)
 

@@ -11,16 +11,14 @@ _NAMES = frozenset(("sudo", "doas"))
 
 
 class Sudo(ImageCheck):
-    """A build step is root already or was given another user on purpose; in a container, sudo is the way from that
-    user back to root.
-    """
+    """Build steps run as root, or as another user on purpose. In a container, sudo lets that user become root again."""
 
     id = "sudo"
     title = "sudo is used or installed"
     severity = Severity.MEDIUM
     remedy = "USER root for the steps that need it, then USER 10001; do not install sudo"
-    looks_at = "every RUN of the history, parsed as shell, and the programs sudo and doas among the files"
-    cannot_see = "another program that does the same; what scripts do that a RUN calls"
+    looks_at = "shell commands of RUN in the history, and the programs sudo and doas among the files"
+    cannot_see = "similar programs; scripts that RUN calls"
     dockle = ("DKL-DI-0001",)
     trivy = ("DS-0010",)
     article = ("Security: Run as Non-Root",)

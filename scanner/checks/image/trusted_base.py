@@ -1,4 +1,4 @@
-"""Built on a base that nobody approved (CIS Docker 4.2)."""
+"""Base images that are not approved (CIS Docker 4.2)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from scanner.model.finding import Incomplete, Outcome, Severity
 
 
 class TrustedBase(ImageCheck):
-    """Which bases are trusted is a site's own list: a policy gives it as ``allow``.
+    """A policy lists the approved base images in the parameter ``allow``.
 
-    What an image merely says of its base proves nothing; that a known image's layers are below does.
+    The base declared by an image proves nothing. The layers of a scanned image prove it.
     """
 
     id = "trusted-base"
     title = "Base image not on the list"
     severity = Severity.HIGH
-    remedy = "FROM one of the bases that the policy's list names"
+    remedy = "FROM one of the base images in the policy's list"
     looks_at = (
-        "the known image whose layers are the first of this one, by its name, against globs (allow; "
-        "every known base without a list)"
+        "the name of the scanned image whose layers are the first of this image, compared with the globs in allow (by "
+        "default every scanned base passes)"
     )
-    cannot_see = "bases that were never scanned here"
+    cannot_see = "base images that were never scanned"
     cis = ("4.2",)
     dockle = ("CIS-DI-0002",)
     article = ("Image Management: Keep Images Small", "Lessons Learned: Treat images as artifacts")
@@ -35,12 +35,14 @@ class TrustedBase(ImageCheck):
         """See ``ImageCheck.examine``."""
         base = subject.base
         if base is None:
-            return Incomplete("base_unknown", "no known image's layers are below this one's; scan the base as well")
+            return Incomplete(
+                "base_unknown", "no scanned image has the first layers of this image; scan the base image, too"
+            )
         if base.note:
             return Incomplete("base_contradicted", base.note)
         if not base.proven:
             return Incomplete(
-                "base_unproven", f"only the image itself says that it was built on {base.reference}; scan that as well"
+                "base_unproven", f"only the image itself declares the base {base.reference}; scan the base image, too"
             )
         name = base.reference or str(base.digest)
         return self.judged([subject.evidence(f"built on {name}", name=name)], subject.parameters)

@@ -1,4 +1,4 @@
-"""Files of users and groups that the image does not have."""
+"""Files with unknown users or groups."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Evidence, Incomplete, NotApplicable, Outcome, Severity
 
-_OVERFLOW = 65534  # what the kernel shows for an id that has no mapping; distributions call it nobody or nogroup
+_OVERFLOW = 65534  # shown for ids without a mapping; named nobody or nogroup
 
 
 class UnownedFiles(FilesCheck):
-    """An id without a name belongs to whoever is given it next: usually the builder's own, copied in with the files."""
+    """A later account may get the unknown id and thus the files. Usually it is the id of the build host's user."""
 
     id = "unowned-files"
-    title = "Files of an unknown owner"
+    title = "Files with an unknown owner"
     severity = Severity.LOW
     remedy = "COPY --chown=0:0 . /app"
-    looks_at = "the owner and group of every file, against etc/passwd, etc/group and config.User"
-    cannot_see = "ids that a user namespace or a directory service gives a meaning"
+    looks_at = "owner and group of all files, compared with etc/passwd, etc/group and config.User"
+    cannot_see = "ids from a user namespace or a directory service"
     article = ("Security",)
     tags = ("files",)
     parameters = ALLOW
@@ -34,11 +34,11 @@ class UnownedFiles(FilesCheck):
             return Incomplete("file_unread", f"{unread[0]} could not be read")
         users, teams = accounts(rootfs), groups(rootfs)
         if users is None or teams is None:
-            return NotApplicable("the image has no accounts, so no file has an owner with a name")
+            return NotApplicable("the image has no accounts, so all owners are unknown")
         user, _, group = subject.image.config.user.partition(":")
         uids = {0, _OVERFLOW, runtime_id(user), *(a.uid for a in users if a.is_known)}
         gids = {0, _OVERFLOW, runtime_id(group), *(g.gid for g in teams), *(a.gid for a in users if a.is_known)}
-        gids |= {number for number in (runtime_id(user),) if not group}  # COPY --chown=10001 gives both
+        gids |= {number for number in (runtime_id(user),) if not group}  # COPY --chown=10001 sets uid and gid
         return self.judged(self._unowned(subject, rootfs, uids, gids), subject.parameters)
 
     def _unowned(
@@ -55,6 +55,6 @@ class UnownedFiles(FilesCheck):
             top = commonpath(paths)
             where = f"/{top}" if len(paths) == 1 else f"{len(paths)} files below /{top}"
             message = (
-                f"{where} belong{'s' if len(paths) == 1 else ''} to {what} {number}, which the image does not know"
+                f"{where} belong{'s' if len(paths) == 1 else ''} to {what} {number}, which has no account in the image"
             )
             yield subject.evidence(message, layer_index=layer, path=top, name=str(number))

@@ -1,4 +1,4 @@
-"""Packages installed without checking who made them (CIS Docker 4.11)."""
+"""Packages installed without verification (CIS Docker 4.11)."""
 
 from __future__ import annotations
 
@@ -44,16 +44,14 @@ _APT_CONF = re.compile(
 
 
 class UnverifiedPackages(ImageCheck):
-    """A package manager told not to check signatures or certificates installs what anybody on the way put there."""
+    """Without verification of signatures and certificates, an attacker in the network can replace packages."""
 
     id = "unverified-packages"
     title = "Packages installed without verification"
     severity = Severity.HIGH
-    remedy = "install the repository's signing key, and take out the option that switches verification off"
-    looks_at = (
-        "options and settings in every RUN of the history, and the repositories configured in the image (apt, yum, dnf)"
-    )
-    cannot_see = "packages copied in as files; what scripts do that a RUN calls"
+    remedy = "install the repository's signing key, and remove the option that disables verification"
+    looks_at = "options and settings of RUN commands in the history, and configured repositories (apt, yum, dnf)"
+    cannot_see = "packages that are copied as files; scripts that RUN calls"
     cis = ("4.11",)
     dockle = ("CIS-DI-0011",)
     article = ("Security", "Lessons Learned: Security isn't optional")
@@ -71,7 +69,7 @@ class UnverifiedPackages(ImageCheck):
         """See ``ImageCheck.examine``."""
         lines = history(subject)
         found = [
-            evidence(subject, run, f"{command.name} is told not to verify: {option}")
+            evidence(subject, run, f"{command.name} runs without verification: {option}")
             for run in lines.runs()
             for command in run.commands
             if (option := _option(command))
@@ -104,11 +102,11 @@ def _configured(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
         else:
             what = _unchecked(data.decode("utf-8", "replace"))
         if what:
-            yield subject.evidence(f"/{path} says {what[:120]}", layer_index=placed.layer, path=path)
+            yield subject.evidence(f"/{path} contains {what[:120]}", layer_index=placed.layer, path=path)
 
 
 def _unchecked(text: str) -> str:
-    """The first repository in force (or the main section) that checks no signatures."""
+    """Return the first enabled repository (or main section) without signature verification. Empty: none."""
     section, settings = "", {"": ""}
     for line in (*text.splitlines()[:5000], "[]"):
         line = line.strip()

@@ -1,6 +1,4 @@
-"""Files that a later layer overwrites or deletes: pulled and stored by everybody, seen by nobody (article: keep
-images small).
-"""
+"""Files that a later layer overwrites or deletes (article: keep images small)."""
 
 from __future__ import annotations
 
@@ -15,16 +13,14 @@ from scanner.model.finding import Evidence, Outcome, Severity
 
 
 class WastedBytes(FilesCheck):
-    """Bytes of each layer that no container sees. A ``chown -R`` in a RUN of its own copies every file it touches."""
+    """Hidden files are still pulled and stored. A ``chown -R`` in a separate RUN copies every file."""
 
     id = "wasted-bytes"
-    title = "Bytes that later layers hide"
+    title = "Files hidden by later layers"
     severity = Severity.LOW
-    remedy = (
-        "delete in the RUN that creates; give owner and mode in COPY --chown=10001 --chmod=755 instead of RUN chown"
-    )
-    looks_at = "every file of every layer that a later layer overwrites or deletes, uncompressed"
-    cannot_see = "the same content under two names; how well the bytes compress"
+    remedy = "delete files in the RUN that creates them; use COPY --chown=10001 --chmod=755 instead of RUN chown"
+    looks_at = "uncompressed sizes of files that later layers overwrite or delete"
+    cannot_see = "duplicate content under different names; compression"
     cis = ("4.3",)
     article = ("Image Management: Keep Images Small",)
     tags = ("build", "size")
@@ -35,14 +31,14 @@ class WastedBytes(FilesCheck):
         return self.judged(_wasted(subject, rootfs), subject.parameters)
 
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
-        """See ``Check.tolerates``. The bound is for each layer and the layer that hides its files."""
+        """See ``Check.tolerates``. The limit applies to each pair of layers."""
         return evidence.amount is not None and evidence.amount <= parameters["max_megabytes"] * 1e6
 
 
 def _wasted(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
     pairs: dict[tuple[int, int], list[FileEntry]] = defaultdict(list)
     for placed, by in rootfs.hidden:
-        # A hard link shows its target's size; the bytes are the target's.
+        # The size of a hard link is that of its target and must not be counted twice.
         if placed.entry.type is FileType.FILE and placed.entry.size and not placed.entry.link:
             pairs[placed.layer, by].append(placed.entry)
     for (layer, by), entries in sorted(pairs.items()):
@@ -56,7 +52,7 @@ def _wasted(subject: ImageSubject, rootfs: Rootfs) -> Iterator[Evidence]:
 
 
 def _how(rootfs: Rootfs, by: int, entries: list[FileEntry]) -> str:
-    """Deleted, overwritten, or copied only to change owner or mode."""
+    """Return how the layer hides the files. Equal size and time mean that only owner or mode changed."""
     now = {entry.path: entry for entry in rootfs.layers[by].entries}
     written = [(entry, now[entry.path]) for entry in entries if entry.path in now]
     if not written:

@@ -1,4 +1,4 @@
-"""Variables that switch protection off for whatever runs in the container."""
+"""Environment variables that disable security features."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _plain_http(value: str) -> bool:
     return bool(re.search(r"(?i)\bhttp://(?!localhost|127\.|\[::1\])", value))
 
 
-# name (without regard to case) -> when it weakens, and what it does then
+# Upper-case name -> condition on the value, and its effect.
 _KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
     "NODE_TLS_REJECT_UNAUTHORIZED": (lambda v: v.strip() == "0", f"Node.js: {_TLS}"),
     "PYTHONHTTPSVERIFY": (lambda v: v.strip() == "0", f"Python: {_TLS}"),
@@ -62,10 +62,10 @@ _KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
     "GIT_SSH_COMMAND": (lambda v: "stricthostkeychecking=no" in v.lower(), "git: hosts' keys are not compared"),
     "DOCKER_CONTENT_TRUST": (_off, "Docker: signatures are not verified"),
     "COMPOSER_ALLOW_SUPERUSER": (_on, "Composer: runs packages' scripts as root"),
-    "APT_KEY_DONT_WARN_ON_DANGEROUS_USAGE": (_on, "apt: keys are added without a word"),
+    "APT_KEY_DONT_WARN_ON_DANGEROUS_USAGE": (_on, "apt: keys are added without warning"),
     "FLASK_DEBUG": (_on, "Flask: the debugger runs any code that is sent to it"),
     "FLASK_ENV": (lambda v: v.lower() == "development", "Flask: the debugger runs any code that is sent to it"),
-    "WERKZEUG_DEBUG_PIN": (_off, "Werkzeug: the debugger asks for no PIN"),
+    "WERKZEUG_DEBUG_PIN": (_off, "Werkzeug: the debugger needs no PIN"),
     "DJANGO_DEBUG": (_on, "Django: errors show settings and source"),
     "APP_DEBUG": (_on, "Laravel: errors show settings and source"),
     "ASPNETCORE_ENVIRONMENT": (lambda v: v.lower() == "development", "ASP.NET: errors show source"),
@@ -75,11 +75,11 @@ _KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
     "JAVA_OPTS": (lambda v: "jdwp" in v or "trustURLCodebase=true" in v, "Java: the debugger runs any code"),
     "LD_PRELOAD": (
         lambda v: bool(re.search(r"(?:^|[:\s])(?:/tmp|/var/tmp|/dev/shm|[^/:\s])", v)),
-        "code from a directory that others may write",
+        "code from a world-writable directory",
     ),
     "MYSQL_ALLOW_EMPTY_PASSWORD": (_given, "MySQL: root needs no password"),
     "MARIADB_ALLOW_EMPTY_ROOT_PASSWORD": (_given, "MariaDB: root needs no password"),
-    "POSTGRES_HOST_AUTH_METHOD": (lambda v: v.lower() == "trust", "PostgreSQL: nobody needs a password"),
+    "POSTGRES_HOST_AUTH_METHOD": (lambda v: v.lower() == "trust", "PostgreSQL: no password is needed"),
     "ALLOW_EMPTY_PASSWORD": (_on, "no password is needed"),
     "ALLOW_ANONYMOUS_LOGIN": (_on, "no password is needed"),
 }
@@ -89,19 +89,19 @@ _LESSER = ("DOCKER_CONTENT_TRUST", "COMPOSER_ALLOW_SUPERUSER", "RAILS_ENV", "ASP
 
 
 class WeakenedEnvironment(ConfigCheck):
-    """TLS verification switched off, debuggers left on, search paths that lead where others may write: in ENV they
-    hold for every program in the container, also for those that nobody thought of.
+    """Disabled TLS verification, enabled debuggers and writable search paths. In ENV they affect every program in the
+    container.
     """
 
     id = "weakened-environment"
-    title = "Variables weaken security"
+    title = "Environment variables weaken security"
     severity = Severity.HIGH
     remedy = (
-        "take the ENV line out; for a private CA: COPY ca.crt /usr/local/share/ca-certificates/ and RUN "
+        "remove the ENV instruction; for a private CA use COPY ca.crt /usr/local/share/ca-certificates/ and RUN "
         "update-ca-certificates"
     )
-    looks_at = "config.Env against known switches; relative and world-writable directories in search paths"
-    cannot_see = "the same settings in files or on command lines; variables given when the container is started"
+    looks_at = "config.Env: known settings, and relative or world-writable directories in search paths"
+    cannot_see = "the same settings in files or command lines; variables that are set at run time"
     article = ("Security",)
     tags = ("config",)
     parameters = ALLOW
@@ -118,7 +118,9 @@ class WeakenedEnvironment(ConfigCheck):
             if name in _PATHS:
                 for part in value.split(":") if value else ():
                     if not part.startswith("/") or part.startswith(_WRITABLE):
-                        yield self._evidence(subject, name, f"{name} searches {part!r}, where others may put programs")
+                        yield self._evidence(
+                            subject, name, f"{name} contains {part!r}, where other users can place programs"
+                        )
 
     def _evidence(self, subject: ImageSubject, name: str, message: str) -> Evidence:
         return subject.setting(message, "ENV", holding=f"{name}=", pointer="/config/Env", name=name)

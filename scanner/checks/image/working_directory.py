@@ -1,4 +1,4 @@
-"""The working directory is relative or the system's (Trivy DS-0009, DS-0030)."""
+"""Working directory that is relative or a system directory (Trivy DS-0009, DS-0030)."""
 
 from __future__ import annotations
 
@@ -28,16 +28,14 @@ _SYSTEM = (
 
 
 class WorkingDirectory(ConfigCheck):
-    """A relative WORKDIR means something else with every base image; one in a system directory puts what a program
-    writes there.
-    """
+    """A relative WORKDIR depends on the base image. In a system directory, a program writes its files there."""
 
     id = "working-directory"
-    title = "Working directory is relative or the system's"
+    title = "Working directory is relative or a system directory"
     severity = Severity.LOW
     remedy = "WORKDIR /app"
-    looks_at = "config.WorkingDir and WORKDIR lines of the history"
-    cannot_see = "a directory that the program changes to"
+    looks_at = "config.WorkingDir, and WORKDIR instructions in the history"
+    cannot_see = "directory changes by the program"
     trivy = ("DS-0009", "DS-0030")
     article = ("Security: Read-Only Filesystems",)
     tags = ("config",)
@@ -45,9 +43,9 @@ class WorkingDirectory(ConfigCheck):
 
     def examine(self, subject: ImageSubject) -> Outcome:
         """See ``ImageCheck.examine``."""
-        return self.judged(self._odd(subject), subject.parameters)
+        return self.judged(self._unsuitable(subject), subject.parameters)
 
-    def _odd(self, subject: ImageSubject) -> Iterator[Evidence]:
+    def _unsuitable(self, subject: ImageSubject) -> Iterator[Evidence]:
         directory = subject.image.config.working_dir
         if directory and not directory.startswith("/") and subject.image.platform.os != "windows":
             yield subject.setting(f"{directory!r} is relative", "WORKDIR", pointer="/config/WorkingDir", name=directory)
@@ -63,5 +61,5 @@ class WorkingDirectory(ConfigCheck):
                 and not where.startswith(("/", "$", "\\", '"/'))
                 and where[1:2] != ":"
             ):
-                message = f"WORKDIR {where} is relative: it is wherever the base image was"
+                message = f"WORKDIR {where} is relative and depends on the base image"
                 yield Evidence(message, instruction=line, history_index=index, pointer=f"/history/{index}", name=where)

@@ -1,4 +1,4 @@
-"""Files and directories that everybody may change."""
+"""World-writable files and directories."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import FileEntry, FileType, Rootfs
 from scanner.model.finding import Evidence, Outcome, Severity
 
-_KERNELS = ("dev/", "proc/", "sys/")  # a runtime mounts its own over these
+_KERNELS = ("dev/", "proc/", "sys/")  # container runtimes mount their own file systems here
 _SYSTEM = ("etc", "usr", "bin", "sbin", "lib", "lib64", "boot", "root")
 
 
 class WorldWritableFiles(FilesCheck):
-    """With a file that anyone may write, the user whom an attacker became does not matter.
+    """An attacker with any user id can change world-writable files.
 
-    A directory with the sticky bit is another thing (``/tmp``). What stands below a directory that is writable
-    itself is counted there.
+    Directories with the sticky bit (``/tmp``) are accepted. Files below a writable directory are counted with it.
     """
 
     id = "world-writable-files"
-    title = "Writable by everyone"
+    title = "World-writable files"
     severity = Severity.MEDIUM
     remedy = "RUN chmod -R o-w /path"
-    looks_at = "mode bits of every file and directory that a container would see"
-    cannot_see = "access control lists, and a read-only root file system, which makes it harmless"
+    looks_at = "mode bits of all files and directories that a container sees"
+    cannot_see = "access control lists; a read-only root file system"
     article = ("Security: Read-Only Filesystems",)
     tags = ("files",)
     parameters = ALLOW
@@ -49,8 +48,8 @@ class WorldWritableFiles(FilesCheck):
         for path in tops:
             placed = rootfs.files[path]
             what = "directory without sticky bit" if path in directories else "file"
-            more = f", and so are {below[path]} entries below it" if below[path] else ""
-            message = f"/{path} is writable by everyone ({what}, mode {placed.entry.mode:04o}){more}"
+            more = f", with {below[path]} more entries below it" if below[path] else ""
+            message = f"/{path} is world-writable ({what}, mode {placed.entry.mode:04o}){more}"
             yield subject.evidence(message, layer_index=placed.layer, path=path)
 
     def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
@@ -71,8 +70,6 @@ def _is_writable(path: str, entry: FileEntry) -> bool:
 
 
 def _highest(path: str, directories: set[str]) -> str:
-    """The topmost of ``directories`` on the way to ``path``, all between being so too or not; itself where there is
-    none.
-    """
+    """Return the topmost parent of ``path`` in ``directories``, or ``path`` itself."""
     parts = path.split("/")
     return next((top for n in range(1, len(parts)) if (top := "/".join(parts[:n])) in directories), path)

@@ -90,7 +90,7 @@ def test_one_that_a_later_layer_deletes_is_still_there() -> None:
     )
     assert isinstance(outcome, Failed)
     assert outcome.evidence[0].layer_index == 0
-    assert "layer 1 hides it" in outcome.evidence[0].message
+    assert "layer 1 deletes it" in outcome.evidence[0].message
 
 
 def test_one_file_in_several_layers_is_told_once() -> None:

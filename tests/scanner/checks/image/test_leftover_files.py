@@ -48,7 +48,7 @@ def test_a_tree_is_told_once_with_its_size() -> None:
     made = layer(*(entry(f"app/.git/{n}", size=1_000_000) for n in range(5)))
     outcome = LeftoverFiles().examine(subject(made))
     assert isinstance(outcome, Failed)
-    assert [e.message for e in outcome.evidence] == ["/app/.git holds version control (5.0 MB)"]
+    assert [e.message for e in outcome.evidence] == ["/app/.git contains version control data (5.0 MB)"]
 
 
 def test_without_files_it_is_not_known() -> None:

@@ -1,4 +1,4 @@
-"""System accounts that can log in."""
+"""System accounts with a login shell."""
 
 from __future__ import annotations
 

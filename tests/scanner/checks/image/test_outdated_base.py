@@ -28,7 +28,7 @@ def test_replaced() -> None:
     assert isinstance(outcome, Failed)
     assert (
         outcome.evidence[0].message
-        == f"registry.example.com/debian:12 names {NOW.short} now; the image was built on {THEN.short}"
+        == f"registry.example.com/debian:12 is now {NOW.short}; the image was built on {THEN.short}"
     )
     assert isinstance(examine(replace(CURRENT, newest=NOW), max_days=5000), Failed)
 

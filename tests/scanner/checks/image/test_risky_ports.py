@@ -14,11 +14,11 @@ from tests.scanner.checks.factory import subject
     [
         ("2375/tcp", "Docker API"),
         ("9220-9240/tcp", "Node.js inspector"),
-        ("1-65535/tcp", "65535 ports at once"),
-        ("70000/tcp", "no port"),
-        ("0", "no port"),
-        ("http", "no port"),
-        ("9000-8000", "no port"),
+        ("1-65535/tcp", "exposes 65535 ports"),
+        ("70000/tcp", "is not a valid port"),
+        ("0", "is not a valid port"),
+        ("http", "is not a valid port"),
+        ("9000-8000", "is not a valid port"),
     ],
 )
 def test_what_is_against_a_port(port: str, word: str) -> None:

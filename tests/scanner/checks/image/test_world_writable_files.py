@@ -45,7 +45,7 @@ def test_a_tree_is_told_once() -> None:
     outcome = WorldWritableFiles().examine(subject(layer(*tree, entry("srv-b", mode=0o666))))
     assert isinstance(outcome, Failed)
     assert [e.path for e in outcome.evidence] == ["srv", "srv-b"]
-    assert "so are 50 entries below it" in outcome.evidence[0].message
+    assert "with 50 more entries below it" in outcome.evidence[0].message
 
 
 def test_without_files_it_is_not_known() -> None:
