@@ -38,8 +38,8 @@ class SetuidFiles(FilesCheck):
     severity = Severity.MEDIUM
     remedy = "RUN find / -xdev -perm /6000 -type f -exec chmod a-s {} +"
     looks_at = (
-        "mode bits of all files that a container sees; for programs of a distribution, whether the package that dpkg, "
-        "apk or rpm lists ships them with this mode"
+        "mode bits of all files that a container sees; for programs of a distribution, whether the package that "
+        "dpkg, apk or rpm lists ships them with this mode"
     )
     cannot_see = (
         "no-new-privileges, which disables their effect; rpm databases in Berkeley DB (Enterprise Linux 8 and earlier), "
