@@ -42,7 +42,7 @@ class SetuidFiles(FilesCheck):
         "dpkg, apk or rpm lists ships them with this mode"
     )
     cannot_see = (
-        "no-new-privileges, which disables their effect; rpm databases in Berkeley DB (Enterprise Linux 8 and earlier), "
+        "no-new-privileges, which disables their effect; rpm databases in Berkeley DB (Enterprise Linux 8 and older), "
         "whose programs are not accepted"
     )
     cis = ("4.8",)
