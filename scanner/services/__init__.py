@@ -1,1 +1,1 @@
-"""The use cases, one a file: what the API, the pages and the commands all do."""
+"""Use cases, one per file. The API, the pages and the commands call them."""

@@ -1,7 +1,7 @@
-"""Accounts: adding people, what they may, where they are signed in, and their own password.
+"""User accounts: create, roles, passwords, sign-out.
 
-The rule that holds everywhere: an actor manages nobody who may do more than the actor, else a password that is set
-is a role taken.
+An actor cannot manage a user who has more permissions than the actor. Otherwise an actor could set that user's
+password, sign in and gain the permissions.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ USER_NAME_LENGTH = 64
 def create_user(
     session: Connection, actor: Actor, name: str, password: str, role: str, member_of: Sequence[str] = ()
 ) -> accounts.UserView:
-    """Add somebody who signs in with a password. Raises UsageError naming the field, ConflictError, RefusedError."""
+    """Create a user who signs in with a password. Raises UsageError naming the field, ConflictError, RefusedError."""
     actor.require_every_project()
-    hint = "letters, digits, and . _ @ - between them"
+    hint = "use letters and digits, with . _ @ - between them"
     fields.matching("name", name, USER_NAME, USER_NAME_LENGTH, hint)
     _require_grantable(actor, role)
     user = accounts.create_user(session, name, password, role)
@@ -39,7 +39,7 @@ def create_user(
 
 
 def set_disabled(session: Connection, actor: Actor, user_id: str, disabled: bool) -> accounts.UserView:
-    """Disable a user, which ends their sessions and tokens at once, or enable them.
+    """Disable or enable a user. Disabling ends the user's sessions and tokens at once.
 
     Raises NotFoundError, ConflictError, RefusedError.
     """
@@ -54,7 +54,7 @@ def set_disabled(session: Connection, actor: Actor, user_id: str, disabled: bool
 
 
 def set_role(session: Connection, actor: Actor, user_id: str, role: str) -> accounts.UserView:
-    """Give a user another role, which signs them out everywhere. Raises as `set_disabled`."""
+    """Change a user's role and end all their sessions. Raises as `set_disabled`."""
     actor.require_every_project()
     _require_grantable(actor, role)
     if actor.user_id == user_id:
@@ -66,7 +66,7 @@ def set_role(session: Connection, actor: Actor, user_id: str, role: str) -> acco
 
 
 def set_password(session: Connection, actor: Actor, user_id: str, password: str) -> None:
-    """Give a user another password, which signs them out everywhere.
+    """Change a user's password and end all their sessions.
 
     Raises as `set_disabled`, UsageError(reason="bad_password").
     """
@@ -77,7 +77,7 @@ def set_password(session: Connection, actor: Actor, user_id: str, password: str)
 
 
 def sign_out(session: Connection, actor: Actor, user_id: str) -> int:
-    """Sign a user out everywhere. Returns how many web sessions ended. Raises NotFoundError, RefusedError."""
+    """End all web sessions of a user. Returns their number. Raises NotFoundError, RefusedError."""
     actor.require_every_project()
     user = accounts.get_user(session, user_id)
     ended = accounts.end_all(session, user.id)
@@ -86,17 +86,18 @@ def sign_out(session: Connection, actor: Actor, user_id: str) -> int:
 
 
 def named(session: Connection, name: str) -> accounts.UserView:
-    """A user by name. Raises NotFoundError."""
+    """Return a user by name. Raises NotFoundError."""
     found = accounts.find_user(session, name)
     if found is None:
-        raise NotFoundError(f"there is no user {name!r}", hint="dockwarden user list", field="user")
+        raise NotFoundError(f"there is no user {name!r}", hint="list the users: dockwarden user list", field="user")
     return found
 
 
 def from_provider(session: Connection, who: accounts.Identity, role: str, address: str) -> accounts.UserView:
-    """The user that an identity provider names, with the role and the projects that their groups give at this sign-in.
+    """Return the user that an identity provider identified. Creates the account or updates its role if needed.
 
-    The audit log has a new account and a changed role as this service's doing, from ``address``.
+    Role and projects follow the user's groups at this sign-in. The audit log records both changes with the service as
+    actor and ``address`` as its address: the user cannot grant a role.
     Raises RefusedError(reason="oidc_refused") for an account that is disabled.
     """
     before = accounts.find_identity(session, who)
@@ -115,16 +116,13 @@ def from_provider(session: Connection, who: accounts.Identity, role: str, addres
 
 
 def end_session(session: Connection, actor: Actor, session_id: str) -> None:
-    """Sign the actor out in one place. Raises NotFoundError."""
+    """End one session of the actor. Raises NotFoundError."""
     accounts.end_session_of(session, actor.user_id, session_id)
     audit.record(session, actor, Action.SESSION_END, actor.user_id)
 
 
 def end_own_sessions(session: Connection, actor: Actor) -> int:
-    """Sign the actor out everywhere.
-
-    Returns how many web sessions ended. Raises RefusedError for a token without an owner.
-    """
+    """End all sessions of the actor. Returns their number. Raises RefusedError for a token without an owner."""
     _require_person(actor)
     ended = accounts.end_all(session, actor.user_id)
     audit.record(session, actor, Action.SESSION_END_ALL, actor.user_id, detail={"ended": ended})
@@ -132,14 +130,14 @@ def end_own_sessions(session: Connection, actor: Actor) -> int:
 
 
 def require_own_password(actor: Actor) -> None:
-    """Raises RefusedError unless the actor is a person in a web session: a stolen token changes no password."""
+    """Raise RefusedError unless the actor is a person in a web session. A stolen token cannot change a password."""
     _require_person(actor)
     if actor.kind != "user":
-        raise RefusedError("this takes a web session", reason="needs_person", hint="sign in with your password")
+        raise RefusedError("this needs a web session", reason="needs_person", hint="sign in with your password")
 
 
 def change_own_password(session: Connection, actor: Actor, current: str, new: str) -> None:
-    """Change the actor's password, which signs them out everywhere. The caller has counted the attempt.
+    """Change the actor's password and end all their sessions. The caller has applied the rate limit.
 
     Raises RefusedError for a wrong current password, UsageError(reason="bad_password") for a new one that is too weak.
     """
@@ -152,7 +150,7 @@ def change_own_password(session: Connection, actor: Actor, current: str, new: st
 
 def _require_person(actor: Actor) -> None:
     if not actor.user_id:
-        raise RefusedError("this takes a person", reason="needs_person", hint="sign in as a user")
+        raise RefusedError("this needs a user", reason="needs_person", hint="sign in as a user")
 
 
 def _manageable(session: Connection, actor: Actor, user_id: str) -> accounts.UserView:
@@ -166,7 +164,9 @@ def _require_grantable(actor: Actor, role: str) -> None:
         raise fields.invalid("role", f"there is no role {role[:64]!r}", "one of " + ", ".join(ROLES))
     if not ROLES[role] <= actor.permissions:
         raise RefusedError(
-            f"you may not make a user {role!r}: it could do more than you", reason="not_allowed", field="role"
+            f"you cannot grant the role {role!r}: it has permissions that you do not have",
+            reason="not_allowed",
+            field="role",
         )
 
 

@@ -1,7 +1,7 @@
-"""What a cluster needs so that it asks Dockwarden: manifests for ``kubectl apply``.
+"""Kubernetes manifests for the admission webhook, to be used with ``kubectl apply``.
 
-A namespace says its environment and mode by labels. The API server evaluates them itself: there is one webhook for each
-environment and mode, whose namespaceSelector selects by the labels and whose address says what they mean.
+Labels of a namespace set its environment and mode. An AdmissionReview does not contain them, so there is one webhook
+for each environment and mode: its namespaceSelector matches the labels and its path contains the two values.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MODE_LABEL, ENVIRONMENT_LABEL = "dockwarden/mode", "dockwarden/environment"
 _NAME = "dockwarden"
 _PORT = 8443
 _LABELS = {"app.kubernetes.io/name": _NAME}
-# Where a pod's template stands, by API group. Scale is not among them: it changes no template.
+# Resources that contain a pod or a pod template, by API group. Subresource ``scale`` changes no template.
 _RESOURCES = {
     "": ["pods", "pods/ephemeralcontainers", "podtemplates", "replicationcontrollers"],
     "apps": ["deployments", "statefulsets", "daemonsets", "replicasets"],
     "batch": ["jobs", "cronjobs"],
 }
-# Most updates of pods are the status and finalizers of controllers: they start nothing and need not be asked about.
+# Most updates of pods change only status or finalizers and start no container: the API server skips the webhook.
 _STARTS_SOMETHING = "request.operation == 'CREATE' || !has(object.spec) || object.spec != oldObject.spec"
 _HARDENED = {
     "allowPrivilegeEscalation": False,
@@ -40,44 +40,47 @@ _HARDENED = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the manifests are to say. ``url`` empty: the server runs in the cluster, else it is only asked from there.
+    """The parameters of the manifests.
 
-    ``certificate`` and ``key`` (PEM) or ``issuer`` (a cert-manager ClusterIssuer) are for the server in the cluster.
+    A server that runs in the cluster needs ``certificate`` and ``key``, or ``issuer``. A server outside of it needs
+    ``url`` and ``token``.
     """
 
     token: Secret = Secret("")
-    url: str = ""
-    ca: bytes = b""
+    url: str = ""  # of a server outside of the cluster; empty: the server runs in the cluster
+    ca: bytes = b""  # PEM, the CA of the server's certificate; empty: a public CA or `certificate`
     image: str = ""
     namespace: str = _NAME
-    environments: Sequence[str] = ()
-    exempt: Sequence[str] = ()
-    failure_policy: str = "Fail"
-    timeout: int = 5
-    certificate: bytes = b""
-    key: bytes = b""
-    issuer: str = ""
-    settings_secret: str = ""
+    environments: Sequence[str] = ()  # values of the environment label that have webhooks of their own
+    exempt: Sequence[str] = ()  # namespaces without the webhook
+    failure_policy: str = "Fail"  # Fail or Ignore: the API server's reaction if the webhook does not answer
+    timeout: int = 5  # seconds; the API server allows 1 to 30
+    certificate: bytes = b""  # PEM; also the caBundle of a server in the cluster
+    key: bytes = b""  # PEM
+    issuer: str = ""  # cert-manager ClusterIssuer
+    settings_secret: str = ""  # Secret with DOCKWARDEN_ settings that two replicas share; empty: one replica, SQLite
 
 
 def manifests(cluster: Cluster) -> str:
-    """YAML documents. Raises UsageError for what would not work."""
+    """Return the manifests as YAML. Raises UsageError for parameters that contradict each other."""
     return yaml.safe_dump_all(_documents(cluster), sort_keys=False, explicit_start=True, width=120)
 
 
 def _documents(cluster: Cluster) -> list[dict[str, Any]]:
     if cluster.url:
-        hint = "the API server asks over https only: --url https://dockwarden.example.com"
+        hint = "the API server calls webhooks over https only: --url https://dockwarden.example.com"
         web_address(cluster.url, "--url", schemes=("https",), hint=hint)
         if not cluster.token:
-            raise UsageError("the webhook needs a token", hint="dockwarden token create NAME --scope admission")
+            raise UsageError(
+                "the webhook needs a token", hint="create one: dockwarden token create NAME --scope admission"
+            )
         return [_configuration(cluster)]
     if bool(cluster.certificate) != bool(cluster.key):
         raise UsageError("--certificate and --key go together")
     if not cluster.certificate and not cluster.issuer:
         raise UsageError(
-            "the API server asks over https only: the server needs a certificate",
-            hint=f"--cert-manager ISSUER, or --certificate and --key for {_host(cluster)}",
+            "the API server calls webhooks over https only: the server needs a certificate",
+            hint=f"use --cert-manager ISSUER, or --certificate and --key for {_host(cluster)}",
         )
     server = [*_server(cluster)]
     return [*server, _configuration(cluster)] if cluster.token else server
@@ -98,7 +101,7 @@ def _server(cluster: Cluster) -> Iterator[dict[str, Any]]:
         "metadata": {"name": cluster.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
     }
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(cluster)}
-    yield account | {"automountServiceAccountToken": False}  # it calls no API server
+    yield account | {"automountServiceAccountToken": False}  # the server never calls the API server
     yield _certificate(cluster)
     if not cluster.settings_secret:
         yield {
@@ -141,7 +144,7 @@ def _certificate(cluster: Cluster) -> dict[str, Any]:
 
 
 def _deployment(cluster: Cluster) -> dict[str, Any]:
-    shared = cluster.settings_secret  # a database and a secret key that several replicas share
+    shared = cluster.settings_secret
     home = {"emptyDir": {}} if shared else {"persistentVolumeClaim": {"claimName": _NAME}}
     variables = {
         "DOCKWARDEN_HOME": "/var/lib/dockwarden",
@@ -152,7 +155,7 @@ def _deployment(cluster: Cluster) -> dict[str, Any]:
     container = {
         "name": "server",
         "image": cluster.image,
-        "args": ["serve", "--host", "0.0.0.0", "--port", str(_PORT)],  # noqa: S104  a pod's own address
+        "args": ["serve", "--host", "0.0.0.0", "--port", str(_PORT)],  # noqa: S104  the pod's network only
         "env": [{"name": name, "value": value} for name, value in variables.items()],
         "ports": [{"name": "https", "containerPort": _PORT}],
         "livenessProbe": probe | {"periodSeconds": 10},
@@ -190,7 +193,7 @@ def _deployment(cluster: Cluster) -> dict[str, Any]:
         "metadata": _meta(cluster),
         "spec": {
             "replicas": 2 if shared else 1,
-            # Two servers on one volume would be two writers of one SQLite file.
+            # A rolling update would briefly run two servers on one volume, which both write one SQLite file.
             "strategy": {"type": "RollingUpdate" if shared else "Recreate"},
             "selector": {"matchLabels": dict(_LABELS)},
             "template": {"metadata": {"labels": dict(_LABELS)}, "spec": pod},
@@ -242,9 +245,9 @@ def _webhook(cluster: Cluster, mode: Mode, environment: str) -> dict[str, Any]:
 
 
 def _selectors(cluster: Cluster, mode: Mode, environment: str) -> Iterator[dict[str, Any]]:
-    exempt = sorted({*cluster.exempt, cluster.namespace})  # a server that admits itself could never start again
+    exempt = sorted({*cluster.exempt, cluster.namespace})  # a server that needs its own approval could not restart
     yield {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": exempt}
-    if mode is Mode.ENFORCE:  # also what has no label, or one that is misspelt
+    if mode is Mode.ENFORCE:  # the default: also namespaces without the label or with a misspelt value
         yield {"key": MODE_LABEL, "operator": "NotIn", "values": [str(Mode.WARN), str(Mode.AUDIT)]}
     else:
         yield {"key": MODE_LABEL, "operator": "In", "values": [str(mode)]}

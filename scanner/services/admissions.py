@@ -1,9 +1,10 @@
-"""Admission of Kubernetes objects: each container's image and how it is run, judged together by the gate.
+"""Admission control for Kubernetes: the gate decides about each container's image and configuration together.
 
 https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
 
-Closed by default: what cannot be read, is not known yet, or fails on our side is denied. A namespace's mode says what a
-denial does: ``enforce`` refuses, ``warn`` tells the caller, ``audit`` leaves a mark in the API server's audit log.
+Deny by default: an unreadable object, an image without a decision and an internal error are all denied. The mode of a
+namespace sets the effect of a denial: ``enforce`` refuses the request, ``warn`` allows it with a warning, ``audit``
+allows it with an annotation in the API server's audit log.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from scanner.model.workload import Workload
 from scanner.services import doors
 from scanner.services.door_calls import Call
 
-_WARNING_LENGTH = 250  # the API server cuts longer ones
+_WARNING_LENGTH = 250  # the API server truncates longer warnings
 _MAX_CONTAINERS = 100
 _NAME = re.compile(r"[A-Za-z0-9._:/@+-]{0,253}")
 ENVIRONMENT = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})?")
 _JUDGED_OPERATIONS = frozenset({"CREATE", "UPDATE"})
-_OTHER_OPERATIONS = frozenset({"DELETE", "CONNECT"})  # these start no container
-_HARMLESS_SUBRESOURCES = frozenset({"scale", "status"})  # they carry no other pod than the one that is there
+_OTHER_OPERATIONS = frozenset({"DELETE", "CONNECT"})  # start no container
+_HARMLESS_SUBRESOURCES = frozenset({"scale", "status"})  # change no pod template
 _REMEMBERED_TEXT = 64 << 10
 _TOKEN_VOLUME = re.compile(r"kube-api-access-[a-z0-9]{5}")
 
 
 class Mode(StrEnum):
-    """What a denial does in a namespace."""
+    """The effect of a denial in a namespace."""
 
     ENFORCE = "enforce"
     WARN = "warn"
@@ -48,7 +49,7 @@ class Mode(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a review. ``watched``: let in while it is being scanned, as the settings say."""
+    """The result of a review. ``watched``: allowed while its image is being scanned (``admission_unknown=allow``)."""
 
     ALLOWED = "allowed"
     WARNED = "warned"
@@ -59,7 +60,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Review:
-    """The request of an AdmissionReview, as far as it concerns us."""
+    """The members of an AdmissionReview's request that a decision needs."""
 
     uid: str
     operation: str
@@ -75,7 +76,7 @@ class Review:
 
 @dataclass(frozen=True)
 class Answer:
-    """The response to a review, and what the page Enforcement shows of it."""
+    """The response to a review, with the data for the page Enforcement."""
 
     review: Review
     mode: Mode
@@ -90,7 +91,7 @@ class Answer:
         return self.outcome is not Outcome.DENIED
 
     def response(self) -> dict[str, Any]:
-        """The AdmissionReview that the API server expects."""
+        """Return the response as an AdmissionReview document."""
         response: dict[str, Any] = {"uid": self.review.uid, "allowed": self.allowed}
         if not self.allowed:
             response["status"] = {"code": 403, "reason": "Forbidden", "message": self.message}
@@ -104,7 +105,7 @@ class Answer:
         return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
 
     def call(self) -> Call | None:
-        """What is recorded of it. None for a dry run, which leaves no trace, and for what concerns no container."""
+        """Return the record of this answer. None for objects without containers and for dry runs: no side effects."""
         review = self.review
         if review.dry_run or not self.images:
             return None
@@ -123,22 +124,22 @@ class Answer:
         )
 
 
-# Reading a review
+# Parsing a review
 
 
 def parse_review(document: Any) -> Review:
-    """The request of an AdmissionReview. Raises UsageError(reason="bad_review") for anything else."""
+    """Return the request of an AdmissionReview. Raises UsageError(reason="bad_review") for anything else."""
     if not isinstance(document, dict) or document.get("kind") != "AdmissionReview":
-        raise _bad("the body is no AdmissionReview")
+        raise _bad("the body is not an AdmissionReview")
     if document.get("apiVersion") != "admission.k8s.io/v1":
-        raise _bad("its apiVersion is not admission.k8s.io/v1")
+        raise _bad("apiVersion is not admission.k8s.io/v1")
     request = document.get("request")
     if not isinstance(request, dict):
-        raise _bad("it has no request")
+        raise _bad("request is missing")
     kind, user = _mapping(request, "kind"), _mapping(request, "userInfo")
     operation, dry_run = request.get("operation"), request.get("dryRun", False)
     if not isinstance(operation, str) or operation not in _JUDGED_OPERATIONS | _OTHER_OPERATIONS:
-        raise _bad("its operation is unknown")
+        raise _bad("operation is unknown")
     if dry_run not in (True, False, None):
         raise _bad("dryRun is neither true nor false")
     found = Review(
@@ -154,31 +155,34 @@ def parse_review(document: Any) -> Review:
         _object(request, "oldObject"),
     )
     if not found.uid:
-        raise _bad("it has no uid")
+        raise _bad("uid is missing")
     if not found.kind:
-        raise _bad("it has no kind")
+        raise _bad("kind is missing")
     if operation in _JUDGED_OPERATIONS and found.object is None:
-        raise _bad("it has no object")
+        raise _bad("object is missing")
     if found.object is not None and found.object.get("kind", found.kind) != found.kind:
-        raise _bad("its object is of another kind than it says")
+        raise _bad("kind differs between request and object")
     return found
 
 
 def uid_of(document: Any) -> str:
-    """The uid that an answer must repeat, also of a review that is otherwise broken. Empty where there is none."""
+    """Return the uid that the response must repeat, also for a malformed review. Empty if there is none."""
     request = document.get("request") if isinstance(document, dict) else None
     uid = request.get("uid") if isinstance(request, dict) else None
     return uid if isinstance(uid, str) and len(uid) <= 128 and _NAME.fullmatch(uid) else ""
 
 
 def refused(document: Any, message: str) -> dict[str, Any]:
-    """The denial of a review that could not be judged at all."""
+    """Return the denial of a review that could not be evaluated."""
     review = Review(uid_of(document), "", "", "", "", "", "", False, None, None)
     return Answer(review, Mode.ENFORCE, "", Outcome.DENIED, message[: doors.MESSAGE_LENGTH]).response()
 
 
 def failed(document: Any, review: Review | None, settings: Settings, asked: str, message: str) -> dict[str, Any]:
-    """The answer where judging failed on our side: a denial, and where the mode enforces nothing a warning."""
+    """Return the response to an internal error: a denial in mode ``enforce``, otherwise a warning or annotation.
+
+    ``asked`` is the mode in the webhook's path.
+    """
     try:
         mode = mode_of(settings, review.namespace, asked) if review else Mode.ENFORCE
     except UsageError:
@@ -217,11 +221,11 @@ def _object(request: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     return value
 
 
-# Which rules hold where
+# Mode and environment of a namespace
 
 
 def chosen(given: Sequence[str], namespace: str) -> str | None:
-    """The value of the first ``pattern=value`` whose pattern matches the namespace; None: there is none."""
+    """Return the value of the first ``pattern=value`` whose pattern matches the namespace, or None."""
     for item in given:
         pattern, _, value = item.partition("=")
         if fnmatchcase(namespace, pattern.strip()):
@@ -230,7 +234,10 @@ def chosen(given: Sequence[str], namespace: str) -> str | None:
 
 
 def mode_of(settings: Settings, namespace: str, asked: str) -> Mode:
-    """The namespace's mode: by the settings, else by the webhook's address, else ``enforce``. Raises UsageError."""
+    """Return the namespace's mode: from the settings, the webhook's path (``asked``), or ``enforce``.
+
+    Raises UsageError.
+    """
     value = chosen(settings.admission_modes, namespace) or asked or Mode.ENFORCE
     if value not in set(Mode):
         raise _bad(f"there is no mode {clean_text(value, 64)!r}; the modes are {', '.join(Mode)}")
@@ -238,19 +245,20 @@ def mode_of(settings: Settings, namespace: str, asked: str) -> Mode:
 
 
 def environment_of(settings: Settings, namespace: str, asked: str) -> str:
-    """The namespace's environment: by the settings, else as the webhook's address says. Raises UsageError."""
+    """Return the namespace's environment: from the settings or the webhook's path (``asked``). Raises UsageError."""
     found = chosen(settings.admission_environments, namespace)
     value = asked if found is None else found
     if not ENVIRONMENT.fullmatch(value):
-        raise _bad("the environment is not a name of lower-case letters, digits, '.', '_' and '-'")
+        raise _bad("an environment consists of lower-case letters, digits, '.', '_' and '-'")
     return value
 
 
 def containers_of(review: Review) -> tuple[Workload, ...]:
-    """The containers that the object would start: all of a pod template that changes, of a pod those that are new.
+    """Return the containers that the object would start.
 
-    An update that changes nothing about them (a finalizer is removed, a Deployment is scaled) starts nothing: pods that
-    controllers make are reviewed themselves. Raises UsageError for an object that cannot be read.
+    For a changed pod template these are all containers, for an updated pod the new ones. An update that changes no
+    container (a finalizer is removed, a Deployment is scaled) returns none: the pods that a controller creates are
+    reviewed themselves. Raises UsageError for an object that cannot be parsed.
     """
     if review.object is None or review.operation not in _JUDGED_OPERATIONS:
         return ()
@@ -258,7 +266,7 @@ def containers_of(review: Review) -> tuple[Workload, ...]:
         return ()
     found = _workloads(review.object, review)
     if len(found) > _MAX_CONTAINERS:
-        raise _bad(f"it has more than {_MAX_CONTAINERS} containers")
+        raise _bad(f"the object has more than {_MAX_CONTAINERS} containers")
     if review.operation != "UPDATE" or review.old_object is None:
         return found
     before = [workload.facts() for workload in _workloads(review.old_object, review)]
@@ -267,7 +275,7 @@ def containers_of(review: Review) -> tuple[Workload, ...]:
 
 
 def _workloads(value: Mapping[str, Any], review: Review) -> tuple[Workload, ...]:
-    """Read by the source of manifests. Pods of one controller give the same workloads, whatever their names are."""
+    """Parse the object. Generated names are removed, so that all pods of one controller give equal workloads."""
     metadata = dict(value["metadata"]) if isinstance(value.get("metadata"), dict) else {}
     if metadata.get("generateName"):
         metadata.pop("name", None)
@@ -281,13 +289,13 @@ def _workloads(value: Mapping[str, Any], review: Review) -> tuple[Workload, ...]
     try:
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
     except orjson.JSONEncodeError as error:
-        raise _bad("a number in it is too large") from error
-    # What is remembered must not be large: whoever may create objects chooses how large they are.
+        raise _bad("a number in the object is too large") from error
+    # Large objects are not cached: users who can create objects could otherwise fill the memory.
     return _read(text) if len(text) <= _REMEMBERED_TEXT else _read.__wrapped__(text)
 
 
 def _without_token_names(spec: Any) -> Any:
-    """The API server mounts a service account's token as a volume with a name of its own in each pod."""
+    """Replace the name of the token volume, which the API server generates for each pod."""
     if not isinstance(spec, dict):
         return spec
     shown = {name: member for name, member in spec.items() if name != "nodeName"}
@@ -316,13 +324,13 @@ def _read(text: str) -> tuple[Workload, ...]:
         raise _bad(str(error)) from error
 
 
-# Judging
+# Decisions
 
 
 def decide(
     review: Review, door: doors.Door, actor: Actor, *, mode: str = "", environment: str = "", seconds: float
 ) -> Answer:
-    """Judge a review within ``seconds``. Raises UsageError(reason="bad_review") for one that cannot be read."""
+    """Decide about a review within ``seconds``. Raises UsageError(reason="bad_review") if it cannot be parsed."""
     chosen_mode = mode_of(door.settings, review.namespace, mode)
     where = environment_of(door.settings, review.namespace, environment)
     if review.namespace and any(fnmatchcase(review.namespace, each) for each in door.settings.admission_exempt):
@@ -350,7 +358,7 @@ def _answer(review: Review, mode: Mode, environment: str, judged: Sequence[doors
     )
     refusing = [each for each in judged if each.verdict not in ("allow", "warn")]
     if refusing and all(each.pending for each in refusing) and settings.admission_unknown == "allow":
-        notes = tuple(_warning(each, "is not scanned yet; it is let in and being scanned") for each in refusing)
+        notes = tuple(_warning(each, "allowed while the image is being scanned") for each in refusing)
         return Answer(review, mode, environment, Outcome.WATCHED, notes[0], notes, images)
     if refusing:
         message = doors.told(refusing, settings.public_url)

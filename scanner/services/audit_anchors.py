@@ -1,8 +1,7 @@
-"""Anchors of the audit log: where its chain was, noted in a file that is not the database.
+"""Anchors of the audit log: the end of its hash chain, written regularly to a file outside of the database.
 
-What is cut off the log shows by them.
-
-The file belongs where whoever administers the database cannot write: ``audit_anchors`` names it.
+A hash chain alone does not reveal that its newest entries were deleted; an anchor does. Keep the file (setting
+``audit_anchors``) where database administrators have no write access.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ def place(settings: Settings) -> Path:
 
 
 def note(settings: Settings, database: Database) -> bool:
-    """Add the end of the chain to the file, if it has moved since.
+    """Append the end of the chain to the file. Returns False if it has not changed since the last anchor.
 
-    Raises UsageError when the file cannot be written.
+    Raises UsageError if the file cannot be written.
     """
     key, file = audit_key(settings), place(settings)
     with database.read() as session:
@@ -55,10 +54,10 @@ def note(settings: Settings, database: Database) -> bool:
 def read(
     settings: Settings, file: Path | None = None, warn: Callable[[str], None] = lambda text: None
 ) -> tuple[audit.Anchor, ...]:
-    """Every anchor of the file; none where there is no file yet. Raises UsageError naming the line that is not ours.
+    """Return the anchors of the file; none if there is no file. Raises UsageError with the line of an invalid MAC.
 
-    A line that a crash left unfinished is skipped with a warning. That weakens nothing: who can tear a line can also
-    remove it, which is why the file belongs out of the database administrator's reach.
+    An incomplete line, left by a crash, is skipped with a warning. This weakens nothing: an attacker who can truncate
+    a line can also delete it, so the file has to be out of the database administrator's reach in any case.
     """
     file, key = file or place(settings), audit_key(settings)
     try:
@@ -72,12 +71,12 @@ def read(
         if not _torn(line):
             found.append(_anchor(line, number, file, key))
         elif line:
-            warn(f"{file}, line {number}: skipped, because it was not written to its end (a crash or a full disk)")
+            warn(f"{file}, line {number}: skipped, because it is incomplete (after a crash or with a full disk)")
     return tuple(found)
 
 
 def _torn(line: str) -> bool:
-    """Whether this is the beginning of an anchor only. After a power cut, zeros may stand where its bytes should."""
+    """Whether the line is an incomplete anchor. After a power cut a file may contain NUL bytes instead of the data."""
     text, first = line.strip("\0\r"), '{"seq":'
     return first.startswith(text) or (text.startswith(first) and "}" not in text)
 
@@ -102,14 +101,14 @@ def _anchor(line: str, number: int, file: Path, key: Secret) -> audit.Anchor:
         if audit.is_ours(noted, key):
             return noted
     raise UsageError(
-        f"{file}, line {number}: this anchor is not one that we noted",
+        f"{file}, line {number}: the anchor has an invalid MAC",
         reason="bad_anchor",
-        hint="was it changed, or is DOCKWARDEN_AUDIT_KEY another one?",
+        hint="the line was changed, or DOCKWARDEN_AUDIT_KEY is not the key that wrote it",
     )
 
 
 def _last(file: Path) -> int | None:
-    """The entry that the last line is about; None: there is none, or it cannot be told."""
+    """Return the sequence number of the last anchor, or None if the file is missing or its last line unreadable."""
     try:
         with file.open("rb") as data:
             data.seek(max(0, file.stat().st_size - _LINE))

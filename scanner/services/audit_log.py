@@ -1,7 +1,7 @@
-"""The audit log for people: a sentence for each entry, with names where the entry has ids.
+"""The audit log for people: one sentence per entry, with names instead of ids.
 
-The entry itself is never changed; API and export give it as it was written. What an id means is looked up now: a
-name that the entry holds wins, because what it was then is what was done.
+Entries are never changed; API and export return them as they were written. A name that an entry contains is preferred
+to a name that is looked up now, because things are renamed later.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from scanner.errors import NotFoundError
 from scanner.model.audit import Action
 from scanner.store import accounts, audit, deliveries, exemptions, registries, revocations, scans
 
-# What somebody did, after their name. In braces: a member of the entry's detail, ``object``, or what `_names` found for
-# it.
+# The text after the actor's name. In braces: a member of the entry's detail, ``object``, or a name that `_Names` finds.
 SENTENCES: Mapping[Action, str] = {
     Action.POLICY_WRITE: "wrote version {version} of policy {object}",
-    Action.POLICY_ENABLE: "put policy {object} in force",
-    Action.POLICY_DISABLE: "took policy {object} out of force",
+    Action.POLICY_ENABLE: "enabled policy {object}",
+    Action.POLICY_DISABLE: "disabled policy {object}",
     Action.EXEMPTION_REQUEST: "requested an exemption from {what} for {images}",
     Action.EXEMPTION_APPROVE: "approved the exemption from {what} for {images}",
     Action.EXEMPTION_REJECT: "denied the exemption from {what} for {images}",
@@ -31,7 +30,7 @@ SENTENCES: Mapping[Action, str] = {
     Action.VEX_REMOVE: "removed a VEX document by {author}",
     Action.TRUST_ROOT_WRITE: "wrote version {version} of trust root {object} for {scope}",
     Action.TRUST_ROOT_REMOVE: "removed trust root {object}",
-    Action.TRUST_STATE_FORGET: "forgot the Notary metadata seen of {object}",
+    Action.TRUST_STATE_FORGET: "cleared the recorded Notary metadata of {object}",
     Action.USER_CREATE: "added user {name} as {role}",
     Action.USER_ROLE: "changed the role of {name} from {before} to {after}",
     Action.USER_PASSWORD: "changed the password of {name}",
@@ -71,11 +70,11 @@ SENTENCES: Mapping[Action, str] = {
     Action.ADVISORIES_REINSTATE: "reinstated {what}",
     Action.INVENTORY_REPORT: "reported {workloads} workloads of {object}",
     Action.INVENTORY_REMOVE: "removed {object} from the inventory",
-    Action.ADMISSION_DENY: "denied {workload} in namespace {namespace}, asked for by {asked_by}: {reason}",
-    Action.RETENTION_REQUEST: "requested a pruning of what is older than it is kept",
-    Action.RETENTION_PRUNE: "pruned what is older than it is kept",
-    Action.SECRETS_ROTATE: "moved {moved} stored secrets to the secret key",
-    Action.SECRETS_FORGET: "forgot the former secret key",
+    Action.ADMISSION_DENY: "denied {workload} in namespace {namespace}, requested by {asked_by}: {reason}",
+    Action.RETENTION_REQUEST: "requested a pruning",
+    Action.RETENTION_PRUNE: "pruned expired data",
+    Action.SECRETS_ROTATE: "re-encrypted {moved} stored secrets with the new secret key",
+    Action.SECRETS_FORGET: "deleted the previous secret key",
 }
 _LABELS = {
     "expires_at": "expires",
@@ -85,14 +84,15 @@ _LABELS = {
     "ca_pem": "CA certificates",
     "first_run": "first run",
 }
-# Of the machine's form only, or the same fact twice.
+# Members that repeat the sentence or are of use to programs only.
 _UNTOLD = frozenset({"digest", "state", "user", "subject", "rule", "enabled", "scans", "scan"})
 
 
 @dataclass(frozen=True)
 class Told:
-    """An entry as people read it: ``actor`` and ``sentence`` are one sentence, ``notes`` the rest of the detail, a
-    phrase each.
+    """An entry for people.
+
+    ``sentence`` follows the actor's name; ``notes`` is the rest of the detail, one phrase each.
     """
 
     entry: audit.Entry
@@ -105,14 +105,14 @@ class Told:
 
 
 def told(session: Connection, entries: Iterable[audit.Entry]) -> tuple[Told, ...]:
-    """Each entry as a sentence, with the names that its ids have now."""
+    """Return each entry as a sentence, with current names for ids."""
     names = _Names(session)
     return tuple(_tell(entry, names) for entry in entries)
 
 
 def _tell(entry: audit.Entry, names: _Names) -> Told:
     template = SENTENCES[Action(entry.action)] if entry.action in list(Action) else ""
-    if not template:  # written by a newer version, or an older one
+    if not template:  # written by another version of Dockwarden
         return Told(entry, f"{entry.action} {entry.object}".strip(), _notes(entry.detail, frozenset()))
     if entry.action == Action.USER_PASSWORD and entry.detail.get("name") == entry.actor:
         return Told(entry, "changed their own password", ())
@@ -122,7 +122,7 @@ def _tell(entry: audit.Entry, names: _Names) -> Told:
 
 
 class _Values(dict[str, str]):
-    """What a sentence may name, found when it is named; ``told`` are the members of the detail that it has said."""
+    """The values of a template, looked up on demand. ``told`` collects the members that the sentence has used."""
 
     def __init__(self, entry: audit.Entry, names: _Names) -> None:
         super().__init__()
@@ -151,14 +151,14 @@ class _Values(dict[str, str]):
 
 
 class _Names:
-    """The names of ids, looked up once each."""
+    """Names of ids. Each id is looked up once."""
 
     def __init__(self, session: Connection) -> None:
         self._session = session
         self._known: dict[tuple[str, str], object] = {}
 
     def of(self, entry: audit.Entry, name: str) -> str:
-        """``name`` (host, registry, target, ...) of what the entry is about; empty: it is not known any more."""
+        """Return ``name`` (host, registry, target, ...) of the entry's object. Empty if the object is deleted."""
         return str(self.thing(entry.action.partition(".")[0], entry.object).get(name) or "")
 
     def exemption(self, identifier: str) -> Mapping[str, Any]:
@@ -189,7 +189,7 @@ def _registry(session: Connection, identifier: str) -> Mapping[str, Any]:
 
 
 def _webhook(session: Connection, identifier: str) -> Mapping[str, Any]:
-    if not _is_id(identifier):  # the registries page once wrote the host
+    if not _is_id(identifier):  # entries of old versions contain the host
         return {"registry": identifier}
     found = deliveries.get_hook(session, identifier, None)
     return {"name": found.name, "registry": found.host}
@@ -232,7 +232,7 @@ def _exempted(detail: Mapping[str, Any]) -> str:
 
 
 def _notes(detail: Mapping[str, Any], told: Iterable[str]) -> tuple[str, ...]:
-    """What the sentence has not said, a phrase for each member that says something."""
+    """Return a phrase for each non-empty member of the detail that the sentence did not use."""
     said, notes = set(told), []
     for name, value in detail.items():
         label = _LABELS.get(name, name.replace("_", " "))
@@ -248,7 +248,7 @@ def _notes(detail: Mapping[str, Any], told: Iterable[str]) -> tuple[str, ...]:
 
 
 def _text(value: object) -> str:
-    """A value of the detail, for reading: no brackets, no quotes, no digests."""
+    """Return a value of the detail without brackets, quotes and digests."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):

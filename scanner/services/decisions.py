@@ -1,6 +1,6 @@
-"""Deciding with the store's memory: which policies are in force, what was accepted, since when something is known.
+"""Decisions from stored evidence, policies, exemptions, VEX statements and revocations.
 
-Used by workers when evidence is new and by the web when time has passed over a decision.
+Workers decide when evidence is new, the web process when a stored decision is outdated.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from scanner.store.session import Database, moment
 
 @dataclass(frozen=True)
 class InForce:
-    """An enabled policy. ``project`` empty: it judges every project's images."""
+    """An enabled policy. ``project`` empty: it applies to every project."""
 
     policy: Policy
     version: int
@@ -49,9 +49,9 @@ class InForce:
 
 
 def in_force(session: Connection, known: Known) -> list[InForce]:
-    """Every enabled policy with its version.
+    """Return every enabled policy with its version.
 
-    One that this installation cannot read raises: it must not silently be left out.
+    Raises PolicyError for a policy that this installation cannot parse. To skip it would silently allow what it denies.
     """
     return [
         InForce(parse_policy(view.text, view.name, known=known), view.version, view.project)
@@ -69,9 +69,9 @@ def decide_all(
     *,
     recorded: bool = True,
 ) -> list[images.Made]:
-    """A decision for each environment that a policy names, and one for no environment.
+    """Return a decision for each environment that a policy names, and one without environment.
 
-    ``recorded`` False: the evidence is new.
+    ``environments`` are additional ones. ``recorded`` is False for evidence that is not stored yet.
     """
     _note_lapses(session, found)
     active = in_force(session, known)
@@ -80,8 +80,12 @@ def decide_all(
 
 
 def refresh(database: Database, known: Known, remedies: Mapping[str, str], *, seconds: float) -> int:
-    """Make decisions anew that time, a policy or an exemption has passed over, for as long as that, so that lists
-    show what the gate would say. Nothing waits for it: the gate decides anew by itself. Returns how many.
+    """Renew outdated decisions for up to ``seconds``, so that lists show the gate's current answer.
+
+    Returns their number.
+
+    A decision is outdated if its validity has ended or a policy or exemption has changed. The gate does not depend
+    on this: it renews a decision when it is asked.
     """
     ends, done = time.monotonic() + seconds, 0
     while time.monotonic() < ends:
@@ -93,14 +97,14 @@ def refresh(database: Database, known: Known, remedies: Mapping[str, str], *, se
         made = database.uncrossed(partial(_decide_anew, old=stale[0], found=found, known=known, remedies=remedies))
         done += bool(made)
         if any(one.decision.valid_until and one.decision.valid_until <= one.decision.decided_at for one in made):
-            return done  # already over again: not a second time in this round
+            return done  # outdated again at once: continuing would decide about the same image until the time is over
     return done
 
 
 def _decide_anew(
     session: Connection, old: images.Stale, found: ScanReport, known: Known, remedies: Mapping[str, str]
 ) -> list[images.Made]:
-    """The decisions in the place of one that time has passed over; none where somebody else made them."""
+    """Return the decisions that replace an outdated one; none if another process has replaced it."""
     if not images.claim_stale(session, old):
         return []
     made = decide_all(session, found, known, remedies, [old.environment])
@@ -109,7 +113,10 @@ def _decide_anew(
 
 
 def _note_lapses(session: Connection, found: ScanReport) -> None:
-    """Exemptions that the new evidence has overtaken end here, visibly; the decision passes over them anyway."""
+    """End the exemptions whose condition (until fixed, until exploited) the evidence meets, and record it.
+
+    `evaluate` ignores them anyway. This makes their end visible to users.
+    """
     owner = projects.owner(session, found.repository)
     for exemption, why in lapses(found, exemptions.holding(session, owner)):
         if exemptions.lapse(session, exemption.id, why):
@@ -117,7 +124,7 @@ def _note_lapses(session: Connection, found: ScanReport) -> None:
 
 
 def rungs(active: Sequence[InForce]) -> tuple[float, ...]:
-    """The EPSS scores at which an answer changes: the usual ones, and every one that a policy in force names."""
+    """Return the EPSS thresholds that matter: the default ones and those of enabled policies, ascending."""
     named = {r.vulnerability.epss for one in active for r in one.policy.rules if r.vulnerability}
     return tuple(sorted({*RUNGS, *(score for score in named if score is not None)}))
 
@@ -133,7 +140,7 @@ def decide(
     *,
     recorded: bool = True,
 ) -> images.Made:
-    """The worst decision of the policies in force for this image and environment."""
+    """Return the worst decision of the policies that apply to this image and environment."""
     owner = projects.owner(session, found.repository)
     concerned = [one for one in active if one.project in ("", owner)]
     versions = {one.policy.name: one.version for one in concerned}
@@ -147,6 +154,7 @@ def decide(
     revoked = revocations.in_force(session)
     asked = recorded and matches.begun(session)
     ages = any(policy.evidence_max_age for policy in chosen)
+    # Hashing a large report takes longer than the rest of the decision, so it is done only if needed.
     report_id = evidence_digest(found).hex if asked or ages else ""
     confirmed = matches.confirmed(session, report_id) if asked else ()
     examined_at = scans.examined_at(session, report_id) if ages else None
@@ -177,6 +185,6 @@ def decide(
 
 
 def _vulnerabilities(found: ScanReport) -> set[str]:
-    """Every name that a vulnerability of this report has."""
+    """Return the ids and aliases of all vulnerabilities in the report."""
     own = (v for image in found.images for engine in image.engines for v in engine.vulnerabilities)
     return {name for v in own for name in (v.id, *v.aliases)}

@@ -1,7 +1,7 @@
-"""Recording what doors were asked: in batches, beside the answers, so that no pod and no pull waits for it.
+"""Records the calls of doors (see `doors`) in batches, on a thread of its own, so that no pod and no pull waits for it.
 
-A call is noted within a second or two. What is lost with a process that is killed is a line on a page, never a
-decision. Denials are also written to the audit log, equal ones of one batch in one entry.
+A call is written within two seconds. If the process is killed, lines of the page Enforcement are lost, but no
+decision. Denials are also written to the audit log; equal denials of one batch share one entry.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from scanner.model.audit import Action
 from scanner.store import admissions, audit
 from scanner.store.session import Database
 
+# If the database is down, the oldest calls are dropped: memory must not grow without limit.
 _WAITING = 20_000
 _BATCH = 500
 _EVERY_SECONDS = 1.0
+# Clients retry a denied request many times a minute. The limit keeps one workload from flooding the audit log.
 _AUDITED_IN_A_BATCH = 50
 
 
 @dataclass(frozen=True)
 class Call:
-    """One question at a door and its outcome, as the page Enforcement shows it.
+    """One request to an enforcement point and its outcome, for the page Enforcement.
 
-    ``door``: ``kubernetes``, ``registry`` or ``docker``. ``namespace``: a namespace, a registry, a host. ``outcome``
-    ``denied`` is also audited.
+    ``door``: ``kubernetes``, ``registry`` or ``docker``. ``namespace``: the namespace, registry or host. Calls with the
+    ``outcome`` ``denied`` are also written to the audit log.
     """
 
     door: str
@@ -51,7 +53,7 @@ class Call:
 
 
 class Recorder:
-    """Takes calls from any thread; one thread of its own writes them. Nothing is opened before the first answer."""
+    """Queues calls from any thread and writes them on its own thread, which the first call starts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -62,7 +64,7 @@ class Recorder:
         self._stop = threading.Event()
 
     def note(self, actor: Actor, call: Call | None) -> None:
-        """Remember a call. None: one that leaves no trace."""
+        """Queue a call. None is ignored."""
         if call is None:
             return
         self._waiting.append((actor, call))
@@ -73,7 +75,7 @@ class Recorder:
                 atexit.register(self.close)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write all queued calls. Raises ScannerError if the database refuses; the batch stays queued."""
         with self._writing:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
@@ -84,7 +86,7 @@ class Recorder:
                     raise
 
     def close(self) -> None:
-        """Write what waits, for the last time."""
+        """Stop the thread and write all queued calls."""
         self._stop.set()
         self._flush_or_tell()
 
@@ -96,7 +98,7 @@ class Recorder:
         try:
             self.flush()
         except ScannerError as error:
-            logging.getLogger(__name__).warning("calls of doors cannot be recorded yet: %s", error)
+            logging.getLogger(__name__).warning("enforcement calls cannot be recorded yet: %s", error)
 
 
 def _write(session: Connection, batch: list[tuple[Actor, Call]]) -> None:

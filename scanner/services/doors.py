@@ -1,7 +1,7 @@
-"""What every door shares: one container or image, judged by the gate within a budget, and what a process remembers.
+"""Shared code of all doors: decisions about one container or image within a time limit, and their cache.
 
-A door is a place where something would start or be pulled: an API server's admission, a Docker engine, a proxy before
-a registry. None holds a second copy of a policy.
+A door is an enforcement point, where containers start or images are pulled: Kubernetes admission, a Docker engine, a
+proxy in front of a registry. All use the gate, so that no copy of a policy exists elsewhere.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ from scanner.store.session import Database
 
 MESSAGE_LENGTH = 1000
 REASONS = 3
-BEING_SCANNED = "it is being scanned: ask again in 30 s"
+BEING_SCANNED = "the image is being scanned: try again in 30 s"
+# A rollout requests one tag many times within seconds. Longer, and a moved tag would keep its old decision.
 _RESOLVED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One container, or one image alone (``container`` empty): its decision (see `summary`), or why there is none.
+    """One container or image (``container`` empty) with its decision (see `summary`), or the problem that prevents one.
 
-    ``pending``: a scan is under way. ``artifact``: it is a signature, an SBOM or the like, which nothing can run.
+    ``pending``: scan in progress. ``artifact``: a signature, an SBOM or similar, which cannot be run.
     ``missing``: the registry has no such manifest.
     """
 
@@ -63,22 +64,22 @@ class Judged:
 
     @property
     def first(self) -> str:
-        """The first reason, or the problem where there is no decision."""
+        """The first reason, or the problem if there is no decision."""
         return next(iter(self.document["reasons"]), "") if self.document is not None else self.problem
 
 
 class Waiter(Protocol):
-    """Waits for a scan; see ``web.waiting.waited``."""
+    """Waits up to ``seconds`` for a scan to end. See ``web.waiting.waited``."""
 
     def __call__(self, scan_id: str, seconds: float, projects: frozenset[str] | None) -> scans.ScanView: ...
 
 
 @dataclass
 class Memory:
-    """One process's memory of decisions about workloads, and of the digest that a tag had a moment ago.
+    """A cache of workload decisions and of recently resolved tags, one per process.
 
-    A decision is kept under the very document of the verdict in force, which changes whenever a policy, an exemption or
-    evidence does; so nothing here has to be forgotten in time.
+    The key of a decision contains the image's current decision document. That document changes with every policy,
+    exemption and evidence, so cached entries need no invalidation.
     """
 
     size: int = 1024
@@ -100,7 +101,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Door:
-    """What judging needs of the process that answers. ``ask`` is the gate's single query for a digest."""
+    """The services of the web process that a decision needs. ``ask`` is the gate's single query for a digest.
+
+    ``source``: recorded with the scans that are requested.
+    """
 
     database: Database
     settings: Settings
@@ -108,7 +112,7 @@ class Door:
     ask: Callable[[str, str, str], store_gate.Asked | None]
     enqueue: Callable[[str], object]
     wait: Waiter
-    source: str = "admission"  # of the scans that it asks for
+    source: str = "admission"
 
 
 def judge(
@@ -121,15 +125,15 @@ def judge(
     dry_run: bool = False,
     ends: float,
 ) -> Judged:
-    """Judge an image, and with ``workload`` how it is run, before ``ends`` of the monotonic clock.
+    """Decide about an image, with ``workload`` also about its settings, before ``ends`` on the monotonic clock.
 
-    What is not known yet is scanned, and waited for; a dry run starts no scan.
+    An unknown image is scanned, and the scan is awaited. A dry run starts no scan.
     """
     container = workload.container if workload else ""
     try:
         reference = Reference.parse(image)
     except UsageError as error:
-        return Judged(image, container, None, f"its image is no reference: {error}")
+        return Judged(image, container, None, f"not an image reference: {error}")
     question = gate.Question(reference, environment, actor.projects)
     key = f"{reference}\0{','.join(sorted(actor.projects)) if actor.projects is not None else '*'}".encode()
     digest = reference.digest or door.memory.get(key)
@@ -137,12 +141,12 @@ def judge(
         document = decided(question, digest, workload, door, ask_again=bool(reference.digest))
         if document is not None:
             return Judged(image, container, document, digest=digest)
-    if dry_run:  # it must have no side effects: https://kubernetes.io/docs/reference/access-authn-authz/ (dryRun)
-        return Judged(image, container, None, "it is not known yet, and a dry run starts no scan", pending=True)
+    if dry_run:  # must have no side effects (Kubernetes, "Side effects" of admission webhooks)
+        return Judged(image, container, None, "the image has not been scanned, and a dry run starts no scan", pending=True)
     try:
         scan = _scanned(question, door, actor, max(0.0, ends - time.monotonic()))
     except NotFoundError:
-        return Judged(image, container, None, "its project is not one that the token sees")
+        return Judged(image, container, None, "the token has no access to the image's project")
     if not scan.state.terminal:
         return Judged(image, container, None, BEING_SCANNED, pending=True)
     document = None
@@ -172,9 +176,7 @@ def _scanned(question: gate.Question, door: Door, actor: Actor, seconds: float) 
 def decided(
     question: gate.Question, digest: Digest, workload: Workload | None, door: Door, *, ask_again: bool
 ) -> gate.Document | None:
-    """The decision about the image, and how it is run, in short (`summary`).
-
-    None: there is no decision in force about this digest.
+    """Return the summary of the decision about image and workload. None: no valid decision exists for this digest.
     """
     text = in_force(question, digest, door, ask_again=ask_again)
     if text is None:
@@ -197,7 +199,7 @@ def decided(
 
 
 def in_force(question: gate.Question, digest: Digest, door: Door, *, ask_again: bool) -> str | None:
-    """The decision in force about a digest as JSON; see `gate.Question.recorded`."""
+    """Return the current decision about a digest as JSON. See `gate.Question.recorded`."""
     asked = door.ask(digest, question.reference.name, question.environment)
     if asked is not None and asked.row is not None and asked.current:
         return asked.row.document
@@ -206,7 +208,7 @@ def in_force(question: gate.Question, digest: Digest, door: Door, *, ask_again: 
 
 
 def summary(document: gate.Document) -> gate.Document:
-    """What an answer needs of a decision, which may have hundreds of reasons with evidence: this is remembered."""
+    """Reduce a decision to what an answer needs, for caching: decisions can have hundreds of reasons with evidence."""
     counted = [each for each in document["reasons"] if each["kind"] != "satisfied"]
     denying = [each for each in counted if each["action"] == "deny"]
     return {
@@ -224,13 +226,13 @@ def _key(verdict: str, workload: Workload | None, environment: str) -> bytes:
     return hashlib.blake2b(b"\0".join(parts), digest_size=24).digest()
 
 
-@lru_cache(maxsize=2048)  # the same workload comes again and again, from the memory of `_read`
+@lru_cache(maxsize=2048)  # equal workloads are the same object (cache of `_read`), so the hash is computed once
 def _facts(workload: Workload) -> bytes:
     return orjson.dumps(workload.facts())
 
 
 def told(refusing: Sequence[Judged], public_url: str) -> str:
-    """Why, for a person: the image, the first three reasons, what to do, where to read on. At most 1,000 characters."""
+    """Return the denial for people: image, first three reasons, fix, link. At most `MESSAGE_LENGTH` characters."""
     first, *others = refusing
     within = f" (container {clean_text(first.container, 63)})" if first.container else ""
     lines = [f"{clean_text(first.image, 200)}{within}: {first.problem or 'denied'}"]

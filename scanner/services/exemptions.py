@@ -1,7 +1,7 @@
-"""Exemptions: somebody requests one, another person approves or denies it, and it ends by itself.
+"""Exemptions: one user requests, another approves or denies.
 
-The rules: it never covers everything, it ends within a year, who requests it does not decide about it, and it takes
-a person to decide.
+An exemption names a rule or a subject, never everything. It expires within a year. The requester cannot approve it, and
+a token without an owner cannot approve any (four eyes).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ NOTE_LENGTH = 2000
 
 @dataclass(frozen=True)
 class NewExemption:
-    """What is requested.
+    """A requested exemption.
 
-    ``images`` are globs over host/repository, or digests. Empty ``rule`` or ``subject``: any, but not both.
-
-    ``until_fixed`` None: true, unless there is a fix already.
+    ``images`` are globs over host/repository, or digests. ``rule`` or ``subject`` may be empty (any), but not both.
+    ``purl`` limits it to one package. ``until_fixed``: it ends when a fix is available; None: true unless a fix is
+    available already. ``until_exploited``: it ends when the vulnerability is exploited.
     """
 
     images: Sequence[str]
@@ -48,9 +48,9 @@ class NewExemption:
 
 
 def request(session: Connection, actor: Actor, wanted: NewExemption) -> exemptions.ExemptionView:
-    """Record the request.
+    """Record the request. It has no effect until another user approves it.
 
-    It changes no decision until another person approves it. Raises UsageError naming the field, NotFoundError.
+    Raises UsageError naming the field, NotFoundError, ConflictError(reason="would_lapse").
     """
     _check(wanted)
     project = projects.named(session, actor, wanted.project)
@@ -59,7 +59,7 @@ def request(session: Connection, actor: Actor, wanted: NewExemption) -> exemptio
     if wanted.until_exploited and listings.is_exploited(session, project, wanted.subject, wanted.purl):
         raise _would_lapse("until_exploited", f"{wanted.subject} is already exploited")
     if until_fixed and fixable:
-        raise _would_lapse("until_fixed", f"there is a fix for {wanted.subject} already")
+        raise _would_lapse("until_fixed", f"a fix for {wanted.subject} is available")
     found = exemptions.request(
         session,
         project,
@@ -78,10 +78,9 @@ def request(session: Connection, actor: Actor, wanted: NewExemption) -> exemptio
 
 
 def approve(session: Connection, actor: Actor, identifier: str, note: str = "") -> exemptions.ExemptionView:
-    """Approve, as another person than the one who requested it. Decisions about its images are made anew.
+    """Approve a request. The decisions about its images are renewed.
 
-    Raises NotFoundError, RefusedError(reason="needs_person" or "four_eyes"), ConflictError when it is not waiting
-    any more.
+    Raises NotFoundError, RefusedError(reason="needs_person" or "four_eyes"), ConflictError if it was decided already.
     """
     exemptions.get(session, identifier, actor.projects)
     found = exemptions.approve(session, identifier, _decider(actor), note=_note(note))
@@ -99,10 +98,13 @@ def reject(session: Connection, actor: Actor, identifier: str, note: str = "") -
 
 
 def revoke(session: Connection, actor: Actor, identifier: str, note: str = "") -> exemptions.ExemptionView:
-    """End it: its owner may, and who may approve. Decisions about its images are made anew. Raises as `approve`."""
+    """End an exemption.
+
+    Its owner and approvers may. The decisions about its images are renewed. Raises as `approve`.
+    """
     found = exemptions.get(session, identifier, actor.projects)
     if found.owner_id != actor.person.id and not actor.may("triage"):
-        raise RefusedError("only its owner, or who may approve, ends an exemption", reason="not_allowed")
+        raise RefusedError("only the owner or an approver can end an exemption", reason="not_allowed")
     found = exemptions.revoke(session, identifier, actor.person.name, note=_note(note))
     gate.invalidate_for(session, found.project, found.images)
     _record(session, actor, Action.EXEMPTION_REVOKE, found)
@@ -111,9 +113,9 @@ def revoke(session: Connection, actor: Actor, identifier: str, note: str = "") -
 
 def _would_lapse(field: str, why: str) -> ConflictError:
     return ConflictError(
-        f"{why}, so this exemption would lapse at once",
+        f"{why}: this exemption would end at once",
         reason="would_lapse",
-        hint=f"to accept it all the same, request it with {field} set to false",
+        hint=f"to request it anyway, set {field} to false",
         field=field,
     )
 
@@ -123,21 +125,21 @@ def _check(wanted: NewExemption) -> None:
     fields.at_most("images", wanted.images, IMAGES_MOST, least=1)
     for image in wanted.images:
         fields.pattern_of_names("images", image, IMAGES, IMAGES_LENGTH)
-    fields.matching("rule", wanted.rule, RULE, 64, "write the id of a policy's rule")
+    fields.matching("rule", wanted.rule, RULE, 64, "write the id of a rule")
     fields.text("subject", wanted.subject, SUBJECT_LENGTH)
     fields.text("purl", wanted.purl, PURL_LENGTH)
     fields.text(
         "justification", wanted.justification, JUSTIFICATION_LONGEST, shortest=JUSTIFICATION_SHORTEST, lines=True
     )
     if wanted.rule == wanted.subject == "":
-        raise fields.invalid("subject", "name a rule, a subject, or both", "an exemption never covers everything")
+        raise fields.invalid("subject", "a rule or a subject is required", "an exemption cannot cover everything")
 
 
 def _decider(actor: Actor) -> Person:
-    """The person who decides. A token without an owner is nobody's pair of eyes."""
+    """Return the user who decides. A token without an owner is refused: it could be the requester's."""
     if not actor.user_id:
         raise RefusedError(
-            "this takes a person", reason="needs_person", hint="sign in as a user, or with a token that a user created"
+            "this needs a user", reason="needs_person", hint="sign in as a user, or use a token that a user created"
         )
     return actor.person
 
@@ -147,7 +149,7 @@ def _note(note: str) -> str:
 
 
 def _record(session: Connection, actor: Actor, action: Action, found: exemptions.ExemptionView) -> None:
-    """The audit log's entry: what the exemption is about, and what it is now."""
+    """Write the audit entry with the exemption's content and its new state."""
     detail = {
         "project": found.project,
         "images": list(found.images),

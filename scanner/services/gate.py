@@ -1,6 +1,6 @@
-"""The gate's use case: what is decided about an image, by digest, and which scan will tell where nothing is.
+"""The gate: return the decision about an image, or the scan that will lead to one.
 
-The API, the admission webhook and every other door ask it; none holds a second copy of a policy.
+The API, the admission webhook and the other adapters all call it. None evaluates a policy itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from scanner.services import decisions
 from scanner.store import gate as store_gate
 from scanner.store import images, scans
 
+# Repeated requests for one tag share a scan for this long. It limits how many scans a client can start.
 _RESOLVED_SECONDS = 60.0
 
 Document = dict[str, Any]
@@ -28,18 +29,17 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Question:
-    """An image and where it is to run. ``projects`` are those that the asker sees; None: every one."""
+    """An image and its target environment. ``projects`` are those that the caller can see; None: all."""
 
     reference: Reference
     environment: str
     projects: frozenset[str] | None
 
     def recorded(self, session: Connection, digest: Digest, *, ask_again: bool = False) -> Document | None:
-        """The decision in force, made anew from the stored evidence where time or a changed policy has passed over it.
+        """Return the current decision as its JSON document. An outdated one is renewed from the stored evidence.
 
-        ``ask_again``: None where the signatures were verified, or the image was examined, too long ago.
-        A new scan would tell.
-        Run it in ``Database.uncrossed``.
+        None: there is no evidence, or ``ask_again`` is set and only a new scan can answer (signatures or evidence are
+        too old). Writes, so run it in ``Database.uncrossed``.
         """
         known = catalog.known()
         active = decisions.in_force(session, known)
@@ -62,9 +62,9 @@ class Question:
     def scan(
         self, session: Connection, project: str, engine: str, requested_by: str, source: str
     ) -> tuple[scans.Ticket, scans.ScanView]:
-        """The scan that will tell: one asked for a moment ago, or a new one in the lane ``gate``.
+        """Return the scan that will lead to a decision: a recent one of the same target, or a new one in lane ``gate``.
 
-        The caller enqueues a ticket that was created, after the commit.
+        The caller enqueues a created ticket after the commit.
         """
         asked = ScanRequest(
             target=str(self.reference),
@@ -76,14 +76,15 @@ class Question:
         )
         recent = store_gate.resolved(session, asked, _RESOLVED_SECONDS)
         if recent and self.reference.digest and _was_decided(recent):
-            recent = None  # its decision does not stand any more, else nobody would ask: it has nothing new to tell
+            # The caller asks because this scan's decision is outdated, so the scan cannot answer.
+            recent = None
         ticket = scans.Ticket(recent.id, created=False) if recent else scans.request(session, asked)
         return ticket, scans.get(session, ticket.scan_id, self.projects)
 
     def with_workloads(
         self, session: Connection, document: Document, workloads: Iterable[Workload]
     ) -> images.Made | None:
-        """The decision with how the image is run judged too. None where there is no evidence to judge it with."""
+        """Return the decision about image and workloads together. None: the image has no evidence."""
         if document["evidence"] is None:
             return None
         found = images.evidence(session, Digest(document["evidence"]).hex)
@@ -95,7 +96,7 @@ class Question:
 
 
 def rescan_tells(decision: Decision) -> bool:
-    """Whether the decision would be another if the image were scanned, or its signatures verified, now."""
+    """Return whether a new scan could change the decision."""
     return any(reason.slug in RESCAN_TELLS for reason in decision.reasons)
 
 
@@ -104,7 +105,7 @@ def _was_decided(scan: scans.ScanView) -> bool:
 
 
 def undecided(scan: scans.ScanView, environment: str) -> Document:
-    """A scan that ended without evidence: a denial that says so, and which the command line tells apart (exit 3)."""
+    """Return the denial for a scan that ended without evidence. The command line exits with 3 for it."""
     message = scan.message or f"the scan is {scan.state}"
     reason = {
         "rule": "scan",

@@ -1,9 +1,9 @@
-"""The inventory: a source reports everything that it runs; each workload is judged with the policies of its
-environment and with what is
-known of its image; images that run and were never scanned are queued.
+"""The inventory of running workloads.
 
-Checks are slow and the database's write lock is everybody's, so a snapshot is judged first and written afterwards, in
-one transaction.
+A source (a cluster, a host) reports a snapshot of everything that it runs. Each workload is checked, and decided by the
+policies of its environment and the evidence of its image. Running images without a scan are queued.
+
+Checks are slow and SQLite has one write lock, so a snapshot is evaluated before the transaction that writes it.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ ENVIRONMENT = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 NAME_LENGTH = 200
 MOST_WORKLOADS = 10_000
 MOST_GENERATION = (1 << 53) - 1  # what every JSON reader can hold
-# Labels that name who answers for a workload, the most telling first.
+# Labels that name the owner of a workload, by precedence.
 OWNER_LABELS = ("dockwarden.owner", "owner", "team", "app.kubernetes.io/part-of", "com.docker.compose.project")
-_MOST_SCANS = 500  # asked for by one snapshot; the next one asks for more
+_MOST_SCANS = 500  # per snapshot, so that a new cluster does not block the queue; the next snapshot queues more
+# An image that cannot be pulled fails again with every snapshot, which may come each minute.
 _ASK_AGAIN_SECONDS = 24 * 3600.0
 _TRIES = 3
 _AT_ONCE = 100
@@ -58,8 +59,10 @@ _AT_ONCE = 100
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that one source runs. ``generation`` grows with each snapshot. ``documents`` are as
-    ``workload_documents`` makes them.
+    """Everything that one source runs.
+
+    ``generation`` increases with each snapshot, so that a delayed one cannot replace a newer one. ``documents`` are in
+    the format of ``workload_documents``.
     """
 
     environment: str
@@ -71,7 +74,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Reported:
-    """What a snapshot changed. ``tickets`` are scans that the caller enqueues after the transaction."""
+    """The numbers of workloads that a snapshot changed. The caller enqueues ``tickets`` after the transaction."""
 
     source: inventory.SourceView
     added: int
@@ -82,7 +85,7 @@ class Reported:
 
 
 def parse(source: str, files: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The documents of the workloads in these files (name and text of each), read by a source. Raises UsageError."""
+    """Return the documents of the workloads in ``files`` (name, text), read by ``source``. Raises UsageError."""
     reader = catalog.workload_sources().get(source)
     if reader is None:
         raise _no_source(source)
@@ -91,9 +94,11 @@ def parse(source: str, files: Sequence[tuple[str, str]]) -> list[dict[str, Any]]
 
 
 def report(database: Database, actor: Actor, snapshot: Snapshot, engine: str) -> Reported:
-    """Make a snapshot the state of its source. ``engine``: of scans where a project has no choice of its own.
+    """Replace the recorded workloads of a source by a snapshot.
 
-    Raises UsageError naming the field, RefusedError for an actor who is confined to projects,
+    ``engine``: for projects without an engine of their own.
+
+    Raises UsageError naming the field, RefusedError for an actor who is limited to projects,
     ConflictError(reason="out_of_order").
     """
     actor.require_every_project()
@@ -122,7 +127,9 @@ def report(database: Database, actor: Actor, snapshot: Snapshot, engine: str) ->
         )
         if (done := database.uncrossed(write)) is not None:
             return done
-    raise UsageError("other snapshots of this source came meanwhile", reason="out_of_order", hint="send a newer one")
+    raise UsageError(
+        "other snapshots of this source were recorded at the same time", reason="out_of_order", hint="send a newer one"
+    )
 
 
 def _write(
@@ -136,7 +143,7 @@ def _write(
     changed: Sequence[NewWorkload],
     engine: str,
 ) -> Reported | None:
-    """Write what was judged; None where another snapshot was written since ``before`` was read."""
+    """Write the evaluated workloads. None: another snapshot was written since ``before`` was read."""
     held = inventory.hold(session, snapshot.environment, snapshot.source, snapshot.name)
     if (before.generation if before else -1) != held.generation:
         return None
@@ -155,7 +162,7 @@ def _write(
 
 
 def remove(session: Connection, actor: Actor, source_id: str) -> None:
-    """Forget a source that is no more. Raises NotFoundError, RefusedError."""
+    """Remove a source and its workloads. Raises NotFoundError, RefusedError."""
     actor.require_every_project()
     gone = inventory.remove_source(session, source_id)
     detail = {"environment": gone.environment, "workloads": gone.workloads}
@@ -163,9 +170,7 @@ def remove(session: Connection, actor: Actor, source_id: str) -> None:
 
 
 def refresh(database: Database, *, seconds: float) -> int:
-    """Judge workloads anew that time, a policy, an exemption or new evidence has passed over, for so long. Returns how
-    many.
-    """
+    """Renew outdated decisions about workloads for up to ``seconds``. Returns their number."""
     ends, done = time.monotonic() + seconds, 0
     while time.monotonic() < ends:
         with database.read() as session:
@@ -176,11 +181,11 @@ def refresh(database: Database, *, seconds: float) -> int:
         written = database.uncrossed(partial(inventory.rejudge, judged=judged))
         done += written
         if not written:
-            return done  # somebody else was faster
+            return done  # another worker has renewed them
     return done
 
 
-# What a snapshot may hold
+# Validation of a snapshot
 
 
 def _check(snapshot: Snapshot) -> None:
@@ -192,8 +197,8 @@ def _check(snapshot: Snapshot) -> None:
     if not 0 <= snapshot.generation <= MOST_GENERATION:
         raise fields.invalid("generation", f"a generation is between 0 and {MOST_GENERATION}")
     if len(snapshot.documents) > MOST_WORKLOADS:
-        hint = "report each namespace or host as a source of its own (--name)"
-        raise fields.invalid("workloads", f"a snapshot holds at most {MOST_WORKLOADS:,} workloads", hint)
+        hint = "report each namespace or host as a separate source (--name)"
+        raise fields.invalid("workloads", f"a snapshot contains at most {MOST_WORKLOADS:,} workloads", hint)
 
 
 def _no_source(source: str) -> UsageError:
@@ -203,7 +208,7 @@ def _no_source(source: str) -> UsageError:
 
 
 def _facts(snapshot: Snapshot) -> dict[str, tuple[str, bytes]]:
-    """Digest and bytes of each document, by the workload's name. Two of one name are told apart by a number."""
+    """Return digest and bytes of each document by the workload's name. A number is added to duplicate names."""
     found: dict[str, tuple[str, bytes]] = {}
     for each in snapshot.documents:
         name = each.get("name")
@@ -221,12 +226,12 @@ def _facts(snapshot: Snapshot) -> dict[str, tuple[str, bytes]]:
     return found
 
 
-# Judging
+# Decisions
 
 
 @dataclass(frozen=True)
 class _Running:
-    """The image that a workload runs, as far as its document says."""
+    """The image that a workload runs. Fields that its document does not contain are empty."""
 
     repository: str = ""
     tag: str = ""
@@ -250,7 +255,7 @@ def _reference(text: str) -> Reference | None:
 
 
 class _Judge:
-    """Judges workloads of one environment; what many of them share is looked up once."""
+    """Checks and decides about workloads of one environment. Looks up shared data (policies, images, owners) once."""
 
     def __init__(self, session: Connection, environment: str, running: Sequence[_Running]) -> None:
         self._session, self._environment = session, environment
@@ -266,7 +271,7 @@ class _Judge:
         self._accepted: dict[str, tuple[Exemption, ...]] = {}
 
     def judge(self, workload: Workload, former: Due | None = None) -> Judged:
-        """``former``: its results are taken where neither the checks nor the image's evidence changed since."""
+        """Check and decide. Reuses the results of ``former`` if neither the checks nor the image's evidence changed."""
         running = _Running.of(workload)
         digest = self._digest(running)
         state = self._states.get((running.repository, digest), ImageState())
@@ -334,11 +339,11 @@ class _Judge:
         try:
             return workloads.image_subject(images.evidence(self._session, report_id))
         except NotFoundError:
-            return None  # pruned meanwhile
+            return None  # pruned by retention since `image_states` was read
 
 
 def _level(verdict: Verdict, undecided: bool, state: ImageState, has_image: bool) -> str:
-    """The worse of how it is run and of its image. An image that nobody has scanned is not known, and so denied."""
+    """Return the worse level of workload and image. An image without a scan is undecided: unknown is never clean."""
     own = inventory.UNDECIDED if undecided else str(verdict)
     if not has_image:
         return own
@@ -354,7 +359,7 @@ def _judge_new(
     for workload in read.values():
         if workload.source != snapshot.source:
             said = f"{workload.source[:64]!r} in a snapshot of {snapshot.source!r}"
-            raise fields.invalid("workloads", f"the workload {workload.name[:100]!r} is of the source {said}")
+            raise fields.invalid("workloads", f"the workload {workload.name[:100]!r} has the source {said}")
     if not read:
         return ()
     judge = _Judge(session, snapshot.environment, [_Running.of(workload) for workload in read.values()])
@@ -387,11 +392,11 @@ def _owner(workload: Workload) -> str:
     return next((labels[name][:200] for name in OWNER_LABELS if labels.get(name)), "")
 
 
-# Scans of what runs
+# Scans of running images
 
 
 def _queue_scans(session: Connection, actor: Actor, source_id: str, engine: str) -> tuple[scans.Ticket, ...]:
-    """Ask for scans of the source's images that were never scanned; once a day for one that cannot be."""
+    """Request scans of the source's images that have no evidence, at most once a day for each."""
     targets = inventory.unscanned(session, source_id, limit=_MOST_SCANS * 2)
     lately = inventory.asked_lately(session, [target for target, _ in targets], _ASK_AGAIN_SECONDS)
     engines: dict[str, str] = {}
@@ -412,7 +417,7 @@ def _again(session: Connection, held: inventory.SourceView) -> inventory.SourceV
     return found
 
 
-# Results, packed
+# Compressed results
 
 
 @lru_cache(maxsize=1)
@@ -430,23 +435,23 @@ def _unpack(packed: bytes) -> tuple[CheckResult, ...]:
 
 @dataclass(frozen=True)
 class Detail:
-    """One workload as a page and the API show it."""
+    """One workload for pages and API."""
 
     row: inventory.WorkloadRow
     workload: Workload
     facts: Mapping[str, Any]
     results: tuple[CheckResult, ...]
     decision: Mapping[str, Any]
-    tag_names: str  # the digest that its tag names by now; empty: not known
+    tag_names: str  # the digest that its tag refers to now; empty: unknown
 
     @property
     def drifted(self) -> bool:
-        """Whether the tag was moved since the workload was started."""
+        """Return whether the tag was moved since the workload was started."""
         return bool(self.tag_names and self.row.digest and not self.row.by_tag and self.tag_names != self.row.digest)
 
 
 def detail(session: Connection, actor: Actor, uid: str) -> Detail:
-    """Everything about a workload. Raises NotFoundError, also for another project's."""
+    """Return a workload with results and decision. Raises NotFoundError, also for another project's workload."""
     found = inventory.get(session, uid, actor.projects)
     return Detail(
         found.row,

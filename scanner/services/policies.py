@@ -1,6 +1,6 @@
-"""Policies: who may write one, what a text must be to be written, and putting one in or out of force.
+"""Policies: validate, write, enable and disable.
 
-Each change lets every decision be made anew and is in the audit log, in the transaction that the caller opened.
+Each change invalidates all decisions and writes an audit entry, in the caller's transaction.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from scanner.store import audit, gate, policies
 
 
 def parse(session: Connection, text: str, name: str = "") -> Policy:
-    """A document as it could be written now: signers are those that the trust roots know.
+    """Parse a policy. Signers must exist in the trust roots.
 
-    Raises PolicyError with every problem's line and column; UsageError when it is not named ``name``.
+    Raises PolicyError with line and column of every problem, UsageError if the document's name is not ``name``.
     """
     parsed = parse_policy(text, name, known=trust_roots.known_to_authors(session))
     if name and parsed.name != name:
-        raise UsageError(f"the document is named {parsed.name!r}, the address {name!r}", reason="invalid")
+        raise UsageError(
+            f"the policy's name in the document is {parsed.name!r}, but {name!r} is to be written", reason="invalid"
+        )
     return parsed
 
 
 def to_edit(session: Connection, actor: Actor, name: str, project: str = "") -> policies.PolicyView | None:
-    """The newest version, for an actor who is about to write the next one; None: there is no such policy yet.
+    """Return the newest version if the actor may edit the policy. None: the policy is new.
 
-    ``project`` owns a new policy; empty: it judges every project's images. Raises RefusedError and NotFoundError.
+    ``project`` owns a new policy; empty: it applies to every project. Raises RefusedError, NotFoundError.
     """
     current = next((policy for policy in policies.list_(session) if policy.name == name), None)
     owner = current.project if current else projects.named(session, actor, project) if project else ""
@@ -40,7 +42,7 @@ def to_edit(session: Connection, actor: Actor, name: str, project: str = "") -> 
 def write(
     session: Connection, actor: Actor, name: str, text: str, *, if_version: int | None, project: str = ""
 ) -> policies.PolicyView:
-    """Record a new version, in force at once; none when the text is that of the version in force.
+    """Write a new version, effective at once. An unchanged text creates no version.
 
     ``if_version``: the version that the actor edited, 0 for a new policy, None for any. Raises as `parse` and
     `to_edit`, and ConflictError(reason="edited_meanwhile").
@@ -58,7 +60,7 @@ def write(
 
 
 def set_enabled(session: Connection, actor: Actor, name: str, enabled: bool) -> policies.PolicyView:
-    """Put a policy in force, or out of it. Raises NotFoundError, also for another project's, and RefusedError."""
+    """Enable or disable a policy. Raises RefusedError, NotFoundError (also for another project's policy)."""
     before = policies.get(session, name, projects=actor.projects)
     _require_author(actor, before.project)
     policies.enable(session, name, enabled)
@@ -69,9 +71,7 @@ def set_enabled(session: Connection, actor: Actor, name: str, enabled: bool) -> 
 
 
 def _require_author(actor: Actor, project: str) -> None:
-    """A project's policy is its own people's to change; one that judges every project needs an actor who sees them
-    all.
-    """
+    """Raise RefusedError unless the actor may edit policies of the project, or of every project if it is empty."""
     if project:
         actor.require_project(project, "policy")
     else:

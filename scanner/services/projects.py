@@ -1,4 +1,4 @@
-"""Projects: who may name one, what one owns, and who is a member. Only an actor who sees every project changes any."""
+"""Projects: patterns of the repositories that they own, engine and members. Changes need access to every project."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _CHANGEABLE = ("description", "patterns", "groups", "engine")
 
 
 def named(session: Connection, actor: Actor, name: str) -> str:
-    """The name of a project that the actor sees.
+    """Return the name of a project that the actor can see.
 
-    Raises NotFoundError for one that does not exist and for another's, alike.
+    Raises NotFoundError both for a missing project and for one without access, so that names do not leak.
     """
     actor.require_project(name)
     if not projects.exists(session, name):
@@ -41,12 +41,12 @@ def create(
     groups: Sequence[str] = (),
     engine: str = "",
 ) -> projects.ProjectView:
-    """Add a project.
+    """Create a project.
 
-    Raises UsageError naming the field, ConflictError for a name or a pattern that is taken, RefusedError.
+    Raises UsageError naming the field, ConflictError for a name or pattern that is in use, RefusedError.
     """
     actor.require_every_project()
-    hint = "lower-case letters, digits, and . _ - between them"
+    hint = "use lower-case letters and digits, with . _ - between them"
     fields.matching("name", name, fields.NAME, fields.NAME_LENGTH, hint)
     _check(description, patterns, groups, engine)
     project = projects.create(session, name, description=description, patterns=patterns, groups=groups, engine=engine)
@@ -67,9 +67,9 @@ def change(
     groups: Sequence[str] | None = None,
     engine: str | None = None,
 ) -> projects.ProjectView:
-    """Change what is given.
+    """Change the given fields.
 
-    Images whose repository comes to belong to another project move to it. Raises as `create`.
+    Images of repositories that now match another project move to that project. Raises as `create`.
     """
     actor.require_every_project()
     _check(description or "", patterns or (), groups or (), engine or "")
@@ -87,7 +87,7 @@ def change(
 
 
 def add_member(session: Connection, actor: Actor, name: str, user_id: str) -> None:
-    """Make a user a member. Raises NotFoundError, RefusedError."""
+    """Add a member. Raises NotFoundError, RefusedError."""
     actor.require_every_project()
     user = accounts.get_user(session, user_id)
     projects.add_member(session, name, user.id)
@@ -96,7 +96,7 @@ def add_member(session: Connection, actor: Actor, name: str, user_id: str) -> No
 
 
 def remove_member(session: Connection, actor: Actor, name: str, user_id: str) -> None:
-    """Take a user out, effective at once, also for the user's tokens. Raises NotFoundError, RefusedError."""
+    """Remove a member. The user's tokens lose access at once, too. Raises NotFoundError, RefusedError."""
     actor.require_every_project()
     member = next((member for member in projects.members(session, name) if member.user_id == user_id), None)
     projects.remove_member(session, name, user_id)
@@ -105,12 +105,12 @@ def remove_member(session: Connection, actor: Actor, name: str, user_id: str) ->
 
 
 def engine_for(session: Connection, project: str, default: str) -> str:
-    """The engine of a project's scans that name none: the project's choice, else the server's (``default``)."""
+    """Return the project's engine, or ``default`` (the server's)."""
     return projects.engine_of(session, project) or default
 
 
 def check_engine(engine: str, field: str = "engine") -> str:
-    """An engine that a scan may name, or nothing. Raises UsageError."""
+    """Return ``engine`` if it exists or is empty. Raises UsageError naming the field."""
     if engine and engine not in catalog.engine_choices():
         hint = "one of " + ", ".join(catalog.engine_choices())
         raise fields.invalid(field, f"there is no engine {engine[:64]!r}", hint)

@@ -1,9 +1,7 @@
-"""Registries: the only hosts a server connects to.
+"""Registries: add, change, remove and check. A server connects to no other registry host.
 
-Adding, changing, new credentials, removing, asking for an examination.
-
-A password goes in and never comes out again; the audit log says only that it changed. A host stays what it is:
-another host is another registry, and must not be given this one's password.
+A stored password is never returned, and the audit log records only that it changed. The host of a registry cannot be
+changed: the password would be sent to the new host.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from scanner.store import audit, registries, registry_checks
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _PORT = f":{PORT}"
-# As in a reference: without a dot or a port a first part is a repository's, not a host's.
+# As in an image reference: a first part without dot and port is part of the repository, not a host.
 HOST = rf"^(localhost({_PORT})?|{_LABEL}(\.{_LABEL})+({_PORT})?|{_LABEL}{_PORT})$"
 ALIAS = rf"^{_LABEL}(\.{_LABEL})*({_PORT})?$"
 HOST_LENGTH, ALIASES_MOST = 255, 20
@@ -46,10 +44,9 @@ def add(
     password: Secret | None = None,
     project: str = "default",
 ) -> registries.RegistryView:
-    """Configure a registry: from now on its images can be scanned, with these credentials.
+    """Add a registry, so that its images can be scanned.
 
-    Raises UsageError naming the field, ConflictError for a host that is configured already, NotFoundError,
-    RefusedError.
+    Raises UsageError naming the field, ConflictError for a host that exists already, NotFoundError, RefusedError.
     """
     actor.require_every_project()
     fields.matching("host", host, HOST, HOST_LENGTH, _HINT)
@@ -84,7 +81,7 @@ def change(
     username: str | None = None,
     password: Secret | None = None,
 ) -> registries.RegistryView:
-    """Change what is given. An empty password takes the stored one away. Raises as `add`."""
+    """Change the given fields. An empty password deletes the stored one. Raises as `add`."""
     actor.require_every_project()
     _check(aliases or (), username or "", password)
     ca_pem = None if ca_pem is None else _certificates(ca_pem)
@@ -105,10 +102,9 @@ def change(
 
 
 def remove(session: Connection, actor: Actor, registry_id: str) -> None:
-    """Forget a registry and its credentials.
+    """Remove a registry and its credentials. Scans and reports are kept.
 
-    What was scanned stays. Raises NotFoundError, RefusedError, ConflictError(reason="in_use") while webhooks belong
-    to it.
+    Raises NotFoundError, RefusedError, ConflictError(reason="in_use") while it has webhooks.
     """
     actor.require_every_project()
     registry = registries.get(session, registry_id)
@@ -117,22 +113,24 @@ def remove(session: Connection, actor: Actor, registry_id: str) -> None:
 
 
 def named(session: Connection, host: str) -> registries.RegistryView:
-    """A registry by its host. Raises NotFoundError."""
+    """Return a registry by its host. Raises NotFoundError."""
     found = registries.find(session, host)
     if found is None:
-        raise NotFoundError(f"there is no registry {host[:200]!r}", hint="dockwarden registry list", field="host")
+        raise NotFoundError(
+            f"there is no registry {host[:200]!r}", hint="list the registries: dockwarden registry list", field="host"
+        )
     return found
 
 
 def visible(session: Connection, actor: Actor) -> list[registries.RegistryView]:
-    """The registries of the actor's projects, by host."""
+    """Return the registries that the actor can see, ordered by host."""
     return [registry for registry in registries.list_(session) if actor.sees(registry.project)]
 
 
 def examine(session: Connection, actor: Actor, registry_id: str) -> registry_checks.CheckView:
-    """Ask for an examination, or join the one that is open.
+    """Request a check of a registry, or return the unfinished one.
 
-    The caller wakes a worker after its transaction. Raises NotFoundError.
+    The caller enqueues it after the transaction. Raises NotFoundError.
     """
     registry = registries.get(session, registry_id, actor.projects)
     found = registry_checks.request(session, registry.id, actor.name)
@@ -141,7 +139,7 @@ def examine(session: Connection, actor: Actor, registry_id: str) -> registry_che
 
 
 def _certificates(ca_pem: str) -> str:
-    """The certificates alone: a private key that was pasted with them is refused, and a comment is not kept."""
+    """Return the certificates without comments. A private key that was pasted with them is refused, not stored."""
     fields.text("ca_pem", ca_pem, CA_LENGTH, lines=True)
     if not ca_pem.strip():
         return ""

@@ -1,8 +1,7 @@
-"""Retention: what goes when its time is over, in small transactions with pauses between them, so that nobody waits for
-it.
+"""Retention: removes expired data in small transactions with pauses, so that other writers are not blocked.
 
-A pruning is a job under a lease. What each batch removed is added up in the job's own row, in the same transaction: a
-pruning that is killed is gone on with by another worker, and its entry in the audit log says what all of them removed.
+A pruning is a job with a lease. Each batch adds its counts to the job's row in the same transaction. If a worker is
+killed, another one continues, and the audit entry contains the totals of both.
 """
 
 from __future__ import annotations
@@ -25,28 +24,28 @@ from scanner.store import retention as store
 from scanner.store.session import Database, moment
 
 EVERY = timedelta(hours=24)
-_FIRST, _SMALLEST, _LARGEST = 50, 5, 1000  # rows in a transaction
-_LONG, _SHORT = 0.2, 0.05  # seconds that a transaction may take before the next is made smaller, or larger
-_PAUSE = 0.05  # at the least, after each
-_LOOK = 5000  # keys that are looked for at once
+_FIRST, _SMALLEST, _LARGEST = 50, 5, 1000  # rows per transaction: at first, at least, at most
+_LONG, _SHORT = 0.2, 0.05  # seconds; slower transactions halve the batch size, faster ones double it
+_PAUSE = 0.05  # seconds, minimum after each transaction
+_LOOK = 5000  # keys per query
 _BUSY_PAUSE = 0.1
 _AUDIT_LOG = "audit_log"
-# The tables of the kinds of `store.KINDS` have their labels there.
+# Labels of tables that `store.KINDS` does not list.
 _LABELS = {
-    "delivery_scan": "Links of deliveries to scans",
-    "listing_package": "Links of images to packages",
-    "rests_on": "What evidence rests on",
+    "delivery_scan": "Links from deliveries to scans",
+    "listing_package": "Links from images to packages",
+    "rests_on": "Basis of evidence",
     "finding": "Findings of those images",
     "image_component": "Packages of those images",
     "scan_attempt": "Attempts of scans",
-    "scan_told": "Failures that the gate has told",
+    "scan_told": "Failures that the gate has reported",
     _AUDIT_LOG: "Audit log",
 }
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One setting: how long what it names is kept."""
+    """A retention setting."""
 
     name: str
     kept: Retention
@@ -62,7 +61,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Line:
-    """Rows of one table that would go. ``bytes`` is what as many rows of it take on average."""
+    """The rows of one table that a pruning would remove. ``bytes`` is an estimate from the table's average row size."""
 
     table: str
     label: str
@@ -72,7 +71,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Run:
-    """One pruning of the database. ``removed`` by table, so far."""
+    """One pruning of the database. ``removed``: number of rows so far, by table."""
 
     id: str
     state: ScanState
@@ -89,7 +88,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Storage:
-    """What takes how much room. ``measured_at``: when the tables were. ``directories`` are this machine's, by name."""
+    """Disk usage in bytes.
+
+    ``measured_at``: when the tables were measured; None: just now. ``directories`` are those of this machine, by label.
+    """
 
     total: int
     tables: tuple[store.Size, ...]
@@ -99,25 +101,25 @@ class Storage:
 
 
 def kept(settings: Settings) -> tuple[Kept, ...]:
-    """Every setting of retention."""
+    """Return all retention settings."""
     names = [item.name for item in fields(Settings) if item.name.startswith("retention_")]
     return tuple(Kept(name.removeprefix("retention_"), getattr(settings, name)) for name in names)
 
 
 def cutoffs(settings: Settings, now: datetime) -> store.Cutoffs:
-    """The moments before which things go, at ``now``."""
+    """Return the moments before which data is removed at ``now``."""
     known = {item.name for item in fields(store.Cutoffs)}
     periods = {item.name: item.kept.period for item in kept(settings) if item.name in known}
     return store.Cutoffs(**{name: now - period for name, period in periods.items() if period is not None})
 
 
 def label_of(table: str) -> str:
-    """What the rows of a table are, for people."""
+    """Return the label of a table for people."""
     return _LABELS.get(table) or next((k.label for k in store.KINDS if k.table.name == table), table.replace("_", " "))
 
 
 def plan(session: Connection, settings: Settings, now: datetime | None = None) -> tuple[Line, ...]:
-    """What a pruning would remove, the largest first."""
+    """Return what a pruning would remove, the largest first."""
     at = cutoffs(settings, now or moment(session))
     going = store.plan(session, at)
     if at.audit_log is not None and (entries := audit.prunable(session, at.audit_log)):
@@ -128,7 +130,7 @@ def plan(session: Connection, settings: Settings, now: datetime | None = None) -
 
 
 def request(session: Connection, actor: Actor) -> jobs.JobView:
-    """Ask a worker for a pruning, or join the one that has not ended. Raises RefusedError."""
+    """Request a pruning, or return the unfinished one. Raises RefusedError."""
     actor.require_every_project()
     job = jobs.get(session, jobs.request(session, jobs.RETENTION, jobs.ANYWHERE, actor.name))
     audit.record(session, actor, Action.RETENTION_REQUEST, job.id)
@@ -136,15 +138,20 @@ def request(session: Connection, actor: Actor) -> jobs.JobView:
 
 
 def is_due(session: Connection, key: str) -> bool:
-    """Whether the nightly pruning's time has come. ``key``: `jobs.ANYWHERE` for the database, or a machine's for its
-    files."""
+    """Return whether the daily pruning is due.
+
+    ``key``: `jobs.ANYWHERE` for the database, or a machine's for its files.
+    """
     last = jobs.last(session, jobs.RETENTION, key)
     return last is None or (last.state.terminal and moment(session) - last.created_at >= EVERY)
 
 
 @dataclass
 class Pruning:
-    """One run: the job that holds it, and the clock that it goes by. ``rest`` pauses between transactions."""
+    """One run of a pruning job.
+
+    ``now`` fixes the clock in tests. ``rest`` sleeps between transactions.
+    """
 
     settings: Settings
     database: Database
@@ -159,7 +166,7 @@ class Pruning:
         self._size = _FIRST
 
     def run(self) -> Mapping[str, int]:
-        """Remove what goes and end the job. Returns how many rows, by table. Raises LeaseLost, ScannerError."""
+        """Remove expired data and end the job. Returns the number of rows by table. Raises LeaseLost, ScannerError."""
         with self.database.read() as session:
             at = cutoffs(self.settings, self.now or moment(session))
         for kind in store.KINDS:
@@ -186,8 +193,10 @@ class Pruning:
             after = keys[-1]
 
     def _batch(self, work: Callable[[Connection], store.Batch]) -> int:
-        """One transaction and a pause as long as it took: at least half of the time the database is everybody
-        else's."""
+        """Run one transaction, then pause as long as it took: others get at least half of the database's time.
+
+        Returns the number of removed rows.
+        """
         while True:
             began = time.monotonic()
             total = dict[str, int]()
@@ -216,7 +225,7 @@ class Pruning:
             return sum(done.rows.values())
 
     def _prune_audit_log(self, at: store.Cutoffs) -> str:
-        """Returns why the log was left as it is; empty: it is well."""
+        """Prune the audit log. Returns why it was not pruned (its chain is broken); empty on success."""
         before = at.audit_log
         if before is None:
             return ""
@@ -233,7 +242,7 @@ class Pruning:
         if self._removed:
             audit.record(session, self.actor, Action.RETENTION_PRUNE, self.job.id, detail={"removed": self._removed})
         if broken:
-            jobs.fail(session, self.job, "audit_log_broken", f"{broken}: dockwarden audit-log verify")
+            jobs.fail(session, self.job, "audit_log_broken", f"{broken}: run dockwarden audit-log verify")
             return
         jobs.finish(session, self.job, f"{sum(self._removed.values())} rows removed")
 
@@ -243,7 +252,7 @@ def _counted(entries: int) -> dict[str, int]:
 
 
 def last_run(session: Connection) -> Run | None:
-    """The newest pruning of the database; None: there was none."""
+    """Return the newest pruning of the database, or None."""
     found = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
     return run_of(found) if found else None
 
@@ -262,7 +271,7 @@ def run_of(job: jobs.JobView) -> Run:
 
 
 def storage(session: Connection, settings: Settings) -> Storage:
-    """What takes how much room. Tables as the last pruning measured them: to measure reads a whole SQLite file."""
+    """Return the disk usage. Table sizes are from the last pruning: measuring reads the whole SQLite file."""
     found = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
     sizes = found.parameters.get("sizes") if found else None
     if found is None or sizes is None:
@@ -280,7 +289,7 @@ def storage(session: Connection, settings: Settings) -> Storage:
 
 
 def _files(directory: Path) -> Iterator[int]:
-    """Bytes of each file; what goes away meanwhile, or cannot be read, counts nothing."""
+    """Yield the allocated bytes of each file. Files that vanish or cannot be read are skipped."""
     seen = set[int]()
     for place, _, names in os.walk(directory):
         for name in names:
@@ -288,6 +297,6 @@ def _files(directory: Path) -> Iterator[int]:
                 found = (Path(place) / name).lstat()
             except OSError:
                 continue
-            if found.st_ino not in seen:  # a layout is hard links to blobs
+            if found.st_ino not in seen:  # OCI layouts hard-link blobs: count each once
                 seen.add(found.st_ino)
                 yield found.st_blocks * 512

@@ -1,6 +1,4 @@
-"""Revoking an engine's version or an advisory database, so that what rests on it is not known any more, and taking
-that back.
-"""
+"""Revocations of engine versions, binaries and advisory databases: evidence based on them counts as unknown."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from scanner.store import audit, revocations
 
 
 def revoke(session: Connection, actor: Actor, what: Revoked, reason: str) -> revocations.RevocationView:
-    """Every decision that rests on it is made anew, and what it was about is queued to be scanned.
+    """Revoke ``what``. Invalidates every decision that is based on it and queues new scans.
 
     Raises UsageError, RefusedError.
     """
@@ -24,7 +22,7 @@ def revoke(session: Connection, actor: Actor, what: Revoked, reason: str) -> rev
 
 
 def lift(session: Connection, actor: Actor, identifier: str) -> revocations.RevocationView:
-    """Believe it again. Raises NotFoundError, RefusedError."""
+    """Lift a revocation. Raises NotFoundError, RefusedError."""
     actor.require_every_project()
     found = revocations.lift(session, identifier, actor.name)
     audit.record(session, actor, Action.ADVISORIES_REINSTATE, found.id, detail={"what": str(found.what)})

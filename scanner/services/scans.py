@@ -1,6 +1,6 @@
-"""Scans that somebody asks for: which project they belong to, asking again, stopping one, replaying a delivery.
+"""Scans: request, cancel, rescan, and replay of deliveries.
 
-The caller enqueues the tickets that were created, after its transaction.
+The caller enqueues created tickets after its transaction.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from scanner.store import projects as stored_projects
 
 
 def project_of(session: Connection, actor: Actor, asked: str | None, reference: Reference) -> str:
-    """The project that was asked for, else the one that owns the repository.
+    """Return the requested project, or the one that owns the repository.
 
-    Raises NotFoundError unless it exists and the actor sees it: the same answer for both.
+    Raises NotFoundError both for a missing project and for one without access, so that names do not leak.
     """
     if asked is None:
         asked = stored_projects.owner(session, reference.name)
         own = actor.projects
         if own is not None and len(own) == 1 and asked not in own:
-            (asked,) = own  # whether somebody else owns the name is not told: the scan finds no such registry there
+            # Not an error, which would reveal that another project owns the repository. The scan finds no registry.
+            (asked,) = own
     return projects.named(session, actor, asked)
 
 
 def request(
     session: Connection, actor: Actor, asked: ScanRequest, *, idempotency_key: str | None = None
 ) -> tuple[scans.Ticket, scans.ScanView]:
-    """Record a request, or join one for the same thing that is still queued; ``asked.project`` is from `project_of`.
+    """Record a request, or return the queued scan of an equal one. ``asked.project`` is from `project_of`.
 
-    ``idempotency_key`` is the actor's own: the same key again leads to the same scan. Raises NotFoundError for an
+    The same ``idempotency_key`` of the same actor leads to the same scan. Raises NotFoundError for an
     engine that does not exist, ConflictError(reason="idempotency_key_reused") when the key was used for another
     request.
     """
@@ -57,7 +58,7 @@ def request(
 
 
 def cancel(session: Connection, actor: Actor, scan_id: str) -> scans.ScanView:
-    """Stop a scan. A worker that has it notices within seconds and writes nothing more.
+    """Cancel a scan. A worker that runs it stops within seconds and writes nothing more.
 
     Raises NotFoundError, ConflictError(reason="already_ended").
     """
@@ -70,7 +71,7 @@ def cancel(session: Connection, actor: Actor, scan_id: str) -> scans.ScanView:
 
 
 def rescan(session: Connection, actor: Actor, scan_id: str) -> tuple[scans.Ticket, scans.ScanView]:
-    """A new scan of what this one was of; this one stays as it is.
+    """Request a new scan of the same image. The old scan is kept.
 
     Raises NotFoundError, ConflictError(reason="not_ended").
     """
@@ -83,14 +84,15 @@ def rescan(session: Connection, actor: Actor, scan_id: str) -> tuple[scans.Ticke
 
 
 def replay(session: Connection, actor: Actor, delivery_id: str) -> list[tuple[scans.Ticket, scans.ScanView]]:
-    """The scans that a delivery leads to now, each with the one before: new for those that have ended, else the one
-    under way.
+    """Scan the images of a delivery again. Returns pairs of ticket and previous scan.
+
+    An unfinished scan is not repeated: its ticket is returned.
 
     Raises NotFoundError, ConflictError(reason="nothing_to_replay").
     """
     delivery = deliveries.get(session, delivery_id, actor.projects)
     if not delivery.scans:
-        raise ConflictError("this delivery led to no scan", reason="nothing_to_replay")
+        raise ConflictError("this delivery started no scan", reason="nothing_to_replay")
     tickets: list[tuple[scans.Ticket, scans.ScanView]] = []
     for scan_id in delivery.scans:
         former = scans.get(session, scan_id, actor.projects)
@@ -103,5 +105,5 @@ def replay(session: Connection, actor: Actor, delivery_id: str) -> list[tuple[sc
 
 
 def _identity(asked: ScanRequest) -> tuple[object, ...]:
-    """All that makes two requests the same one."""
+    """Return the values that must be equal for one idempotency key."""
     return asked.target, asked.platform, asked.engine, asked.project, asked.force

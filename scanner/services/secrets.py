@@ -1,4 +1,4 @@
-"""Changing the key that stored secrets are under: moving them to it, and forgetting the former one."""
+"""Rotation of the key that encrypts stored secrets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ _OBJECT = "secret key"
 
 
 def rotate_some(session: Connection, actor: Actor, key: Secret, moved_before: int) -> int:
-    """Move some of the stored secrets to the key.
+    """Encrypt the next batch of stored secrets with the new key. Returns its size; 0: all are done.
 
-    Returns how many; 0: every one is under it, which is recorded once, with the sum.
-
-    Each call is a transaction of its own, so that it can be broken off and begun again while everything runs.
+    The last call (0) writes one audit entry with the total, for which the caller passes ``moved_before``. Each batch is
+    a transaction of its own, so a rotation can be interrupted and resumed while the service runs.
     """
     moved = secrets.reseal(session, key)
     if not moved:
@@ -26,5 +25,5 @@ def rotate_some(session: Connection, actor: Actor, key: Secret, moved_before: in
 
 
 def forget(session: Connection, actor: Actor) -> None:
-    """Record that the former key is forgotten. The caller has made sure that nothing is under it, and deletes it."""
+    """Record the deletion of the previous key. The caller has verified that no secret uses it, and deletes it."""
     audit.record(session, actor, Action.SECRETS_FORGET, _OBJECT)

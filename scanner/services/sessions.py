@@ -1,4 +1,4 @@
-"""Web sessions: beginning one, ending it, and a sign-in that was refused."""
+"""Web sessions: sign-in, sign-out and refused sign-ins."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scanner.store import accounts, audit
 
 
 def begin(session: Connection, actor: Actor, key: Secret, *, former: str, agent: str, via: str) -> Secret:
-    """Sign the actor in: always a new session with a new id (fixation).
+    """Start a new session and return its cookie value.
 
-    ``former``, the one that the browser came with, ends.
+    ``former`` is the browser's previous session, which ends: reusing it would allow session fixation.
     """
     accounts.end_session(session, former, key)
     user_id = actor.user_id if actor.kind == "user" else ""
@@ -32,11 +32,11 @@ def begin(session: Connection, actor: Actor, key: Secret, *, former: str, agent:
 
 
 def end(session: Connection, actor: Actor, key: Secret, text: str) -> None:
-    """Sign the actor out of the session ``text``."""
+    """End the session with the cookie value ``text``."""
     accounts.end_session(session, text, key)
     audit.record(session, actor, Action.SESSION_END, actor.id)
 
 
 def refuse(session: Connection, actor: Actor) -> None:
-    """Record a wrong password for the user that ``actor`` would have been."""
+    """Record a failed password for the user ``actor``."""
     audit.record(session, actor, Action.SESSION_REFUSE, actor.user_id, detail={"via": "password"})

@@ -1,8 +1,7 @@
-"""Trying a policy on what is known: which images would newly be blocked or released, by which rule, and whose they
-are.
+"""Simulation of a policy: which images it would newly deny or allow, and by which rule.
 
-Evidence is not gathered again: what is stored is decided twice, with the policy as proposed and without. Bounded by
-images and by time; a cursor goes on where one call ended, so a store of any size is gone through in several.
+Decides about the stored evidence twice, with the current and with the proposed policy. One call is limited in images
+and time; the next call continues at the cursor.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ _BETWEEN_LOOKS = 20
 
 @dataclass(frozen=True)
 class Flip:
-    """An image in an environment, its verdict before and after.
+    """An image in an environment with its verdicts before and after.
 
-    ``rules`` and ``reasons``: why it is denied then; or was, until now.
+    ``rules`` and ``reasons`` are those of the worse of both decisions.
     """
 
     image: str
@@ -43,7 +42,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Simulation:
-    """``next_cursor``: there are more images than were ``examined``; those scanned last were."""
+    """The result of a simulation. ``next_cursor``: not None if more images exist than were ``examined``."""
 
     newly_denied: tuple[Flip, ...]
     newly_released: tuple[Flip, ...]
@@ -59,10 +58,7 @@ class Simulation:
 def simulate(
     session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
 ) -> Simulation:
-    """What would change if ``new`` were in force in place of the policy of its name, on the images scanned last.
-
-    Only reads.
-    """
+    """Return what changes if ``new`` replaces the policy of the same name. The newest scans come first. Read-only."""
     active = decisions.in_force(session, catalog.known())
     owner = next((view.project for view in policies.list_(session) if view.name == new.name), "")
     after = [*(one for one in active if one.policy.name != new.name), decisions.InForce(new, 0, owner)]
@@ -87,7 +83,7 @@ def _compare(
     after: Sequence[decisions.InForce],
     new: Policy,
 ) -> Iterator[Flip]:
-    """The verdict before and after, for each environment that the policy concerns."""
+    """Yield the verdicts before and after for each environment of the policy."""
     found = images.evidence(session, item.report_id)
     known, remedies = catalog.known(), catalog.remedies()
     for environment in new.environments or ("",):

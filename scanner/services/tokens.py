@@ -1,7 +1,7 @@
-"""API tokens: never more than their creator may, in none but their creator's projects, for no longer than a token
-that creates them.
+"""API tokens.
 
-The text of a token is returned once, by the function that creates it.
+A token never has more scopes, more projects or (if a token creates it) a longer lifetime than its creator. Its text is
+returned once, by the function that creates it; the store keeps a hash.
 """
 
 from __future__ import annotations
@@ -33,19 +33,23 @@ def create(
     project_names: Sequence[str] = (),
     days: int = 90,
 ) -> tuple[accounts.TokenView, Secret]:
-    """A new token and its text. ``project_names`` empty: every project that the actor sees.
+    """Create a token. Returns it with its text. ``project_names`` empty: every project that the actor can see.
 
     Raises UsageError naming the field, RefusedError for a scope that the actor does not have, NotFoundError.
     """
     fields.text("name", name, NAME_LENGTH, shortest=1)
     if not scopes:
-        raise fields.invalid("scopes", "name at least one scope", "one of " + ", ".join(SCOPES))
+        raise fields.invalid("scopes", "at least one scope is required", "one of " + ", ".join(SCOPES))
     if unknown := set(scopes) - set(SCOPES):
         raise fields.invalid("scopes", f"there is no scope {min(unknown)[:64]!r}", "one of " + ", ".join(SCOPES))
     if not 1 <= days <= MOST_DAYS:
-        raise fields.invalid("days", f"a token lives for 1 to {MOST_DAYS} days")
+        raise fields.invalid("days", f"a token is valid for 1 to {MOST_DAYS} days")
     if excess := set(scopes) - actor.permissions:
-        raise RefusedError(f"you do not have: {', '.join(sorted(excess))}", reason="not_allowed", field="scopes")
+        raise RefusedError(
+            f"you cannot grant scopes that you do not have: {', '.join(sorted(excess))}",
+            reason="not_allowed",
+            field="scopes",
+        )
     reach = _reach(session, actor, project_names)
     expires = datetime.now(UTC) + timedelta(days=days)
     if actor.token_id:
@@ -65,7 +69,7 @@ def create(
 
 
 def revoke(session: Connection, actor: Actor, token_id: str) -> accounts.TokenView:
-    """Revoke a token, at once, also for the web sessions that were opened with it. Raises NotFoundError."""
+    """Revoke a token and end the web sessions that were opened with it. Raises NotFoundError."""
     get(session, actor, token_id)
     token = accounts.revoke_token(session, token_id)
     audit.record(session, actor, Action.TOKEN_REVOKE, token.id, detail={"name": token.name})
@@ -73,7 +77,7 @@ def revoke(session: Connection, actor: Actor, token_id: str) -> accounts.TokenVi
 
 
 def get(session: Connection, actor: Actor, token_id: str) -> accounts.TokenView:
-    """Raises NotFoundError, also for a token that reaches further than the actor's projects."""
+    """Return a token. Raises NotFoundError, also for a token of other projects than the actor's."""
     token = accounts.get_token(session, token_id)
     if not _visible(token, actor):
         raise NotFoundError("there is no such token")
@@ -81,15 +85,12 @@ def get(session: Connection, actor: Actor, token_id: str) -> accounts.TokenView:
 
 
 def visible(session: Connection, actor: Actor) -> list[accounts.TokenView]:
-    """The tokens that the actor may see, the newest first."""
+    """Return the tokens that the actor can see, the newest first."""
     return [token for token in accounts.list_tokens(session) if _visible(token, actor)]
 
 
 def bootstrap(session: Connection, key: Secret) -> Secret | None:
-    """The administrator's token of the first run, made only while nobody can sign in.
-
-    Returns its text, which is kept nowhere.
-    """
+    """Create the first administrator's token and return its text. None if a user or token exists already."""
     if not accounts.is_empty(session):
         return None
     token, text = accounts.create_token(session, "first administrator", SCOPES, key)
@@ -104,5 +105,5 @@ def _reach(session: Connection, actor: Actor, asked: Sequence[str]) -> list[str]
 
 
 def _visible(token: accounts.TokenView, actor: Actor) -> bool:
-    """A token that reaches further than the actor's projects is not there for the actor."""
+    """Return whether all projects of the token are the actor's."""
     return actor.projects is None or (bool(token.projects) and set(token.projects) <= actor.projects)

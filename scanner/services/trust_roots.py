@@ -1,4 +1,4 @@
-"""Whom an installation trusts, as people manage it: the same rules for the API, the pages and the command line."""
+"""Trust roots: write, remove, and what policies may refer to."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ def write(
     where: str = "document",
     if_version: int | None = None,
 ) -> trust.RootView:
-    """A trust root from what a person gave (JSON, PEM or a word), validated by its scheme.
+    """Write a version of a trust root. ``given`` is JSON, PEM or a keyword; its scheme validates it.
 
-    Every decision is made anew from the next scan on. Raises UsageError naming the field, ConflictError, RefusedError.
+    ``where`` names the document in errors. Invalidates every decision. Raises UsageError naming the field,
+    ConflictError, RefusedError.
     """
     actor.require_every_project()
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"not a name: {name[:100]!r}", hint="lower-case letters, digits, and . _ - after the first", field="name"
+            f"not a name: {name[:100]!r}",
+            hint="use lower-case letters and digits, and . _ - after the first character",
+            field="name",
         )
     plugin = catalog.schemes().get(scheme)
     if plugin is None:
@@ -52,7 +55,7 @@ def write(
         )
     try:
         document = plugin.parse_trust(given.encode("utf-8", "surrogatepass"), where)
-        refuse_private_key(document, where)  # here too, so that a new scheme cannot forget it
+        refuse_private_key(document, where)  # schemes refuse it too; a new scheme might forget to
     except UsageError as error:
         error.field = error.field or "document"
         raise
@@ -71,23 +74,20 @@ def write(
 
 
 def _scope(patterns: Sequence[str]) -> tuple[str, ...]:
-    """Globs over host/repository; every repository without any."""
+    """Return the globs over host/repository without duplicates. No glob: every repository."""
     found = tuple(dict.fromkeys(pattern.strip() for pattern in patterns if pattern.strip()))
     for pattern in found:
         if not _PATTERN.fullmatch(pattern):
             raise UsageError(
                 f"not a pattern over host/repository: {pattern[:100]!r}",
-                hint="such as registry.example.com/shop/**",
+                hint="write host/repository, such as registry.example.com/shop/**",
                 field="scope",
             )
     return found or ("**",)
 
 
 def remove(session: Connection, name: str, actor: Actor) -> None:
-    """Trust nothing by it any more.
-
-    Raises NotFoundError; ConflictError(reason="in_use") while a policy in force names it.
-    """
+    """Remove a trust root. Raises NotFoundError, ConflictError(reason="in_use") while an enabled policy names it."""
     actor.require_every_project()
     trust.get(session, name)
     for one in decisions.in_force(session, catalog.known()):
@@ -104,9 +104,9 @@ def remove(session: Connection, name: str, actor: Actor) -> None:
 
 
 def forget_state(session: Connection, actor: Actor, gun: str) -> int:
-    """Forget what was seen of a repository's Notary metadata, so that one made anew is not taken for a rollback.
+    """Delete the recorded Notary metadata of repository ``gun`` and return the number of records.
 
-    Returns how much.
+    Needed after a repository's metadata was created again: its lower versions would count as a rollback attack.
     """
     actor.require_every_project()
     count = trust.forget(session, gun)
@@ -115,9 +115,9 @@ def forget_state(session: Connection, actor: Actor, gun: str) -> int:
 
 
 def known_to_authors(session: Connection) -> Known:
-    """What a policy may name that is written now: signers too, as far as the trust roots name them.
+    """Return the names that a new policy may contain, including the signers of the trust roots.
 
-    A policy that is in force is not judged by this: a trust root that is gone must not make it unreadable.
+    Stored policies are not parsed with it: removing a trust root must not make a policy unreadable.
     """
     signers: dict[str, frozenset[str] | None] = dict.fromkeys(catalog.schemes(), frozenset())
     for root in trust.list_(session):
@@ -131,7 +131,7 @@ def known_to_authors(session: Connection) -> Known:
 def depends_on_notary(
     session: Connection, projects: frozenset[str] | None = None, days: int = 90
 ) -> tuple[retirement.Dependence, ...]:
-    """What would fail if content trust were switched off: of every repository that was scanned."""
+    """Return what would fail if Docker Content Trust were switched off, for every scanned repository."""
     names: dict[str, list[retirement.Name]] = {}
     for one in trust.signed_names(session, projects):
         names.setdefault(one.repository, []).append(retirement.Name(one.tag, Digest(one.digest), one.answers))

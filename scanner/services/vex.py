@@ -1,4 +1,4 @@
-"""VEX documents: importing one, which lets decisions be made anew, and taking it back."""
+"""VEX documents: import and removal. Both invalidate the decisions that they may change."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scanner.store import audit, gate, vex
 
 
 def add(session: Connection, actor: Actor, document: bytes, project: str | None = None) -> vex.DocumentView:
-    """Import an OpenVEX document, whole or not at all. ``project`` None: it speaks for every project's images.
+    """Import an OpenVEX document, completely or not at all. ``project`` None: it applies to every project.
 
-    Raises UsageError(reason="bad_vex"), ConflictError for one that is there already, RefusedError, NotFoundError.
+    Raises UsageError(reason="bad_vex"), ConflictError for a document that exists already, RefusedError, NotFoundError.
     """
     if project is None:
         actor.require_every_project()
@@ -37,7 +37,7 @@ def add(session: Connection, actor: Actor, document: bytes, project: str | None 
 
 
 def remove(session: Connection, actor: Actor, document_id: str) -> None:
-    """Take a document back: its statements answer nothing any more. Raises NotFoundError, RefusedError."""
+    """Remove a document with its statements. Raises NotFoundError, RefusedError."""
     found = vex.get(session, document_id, actor.projects)
     if not found.project:
         actor.require_every_project()

@@ -1,6 +1,6 @@
-"""Webhooks that registries call: creating, rotating the secret with two valid at once, disabling, deleting.
+"""Webhooks that registries call: create, rotate the secret, disable, delete.
 
-A secret is returned once, by the function that makes it.
+A secret is returned once, by the function that creates it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from scanner.store import audit, deliveries, projects, registries, scans
 NAME_LENGTH = 200
 HEADER = r"^[A-Za-z][A-Za-z0-9-]{0,63}$"
 SENDER_LENGTH = 400
-TEST = "a test of the sender's"  # the outcome of a delivery
+TEST = "test delivery"  # the outcome of a delivery
 Keep = Literal["new", "old"]
 
 
 class Form(Protocol):
-    """What a webhook format asks of a new webhook. See `web.webhooks.base.WebhookFormat`."""
+    """The requirements of a webhook format for a new webhook. See `web.webhooks.base.WebhookFormat`."""
 
     @property
     def authenticity(self) -> str: ...
@@ -53,8 +53,10 @@ def create(
     header: str = "",
     sender: str = "",
 ) -> tuple[deliveries.HookView, Secret]:
-    """A new webhook and its secret. ``formats``: those that the web serves; where only their ids are
-    known, what each asks is not checked. ``header`` empty: the format's own. ``sender``: who must have signed.
+    """Create a webhook and return it with its secret.
+
+    ``formats``: the web's formats; if they are ids only, their requirements are not checked. ``header`` empty: the
+    format's default. ``sender``: the required signer of deliveries, for formats that are signed.
 
     Raises UsageError naming the field, NotFoundError for a registry that the actor does not see.
     """
@@ -80,19 +82,19 @@ def create(
 def _check(form: Form, header: str, sender: str) -> None:
     """Raises UsageError naming the field."""
     if header and form.authenticity != "header":
-        hint = "leave it empty: the sender chooses where the secret is"
-        raise fields.invalid("header", "this format's secret is not in a header of yours", hint)
+        hint = "leave it empty: the registry chooses the header"
+        raise fields.invalid("header", "the header of this format cannot be chosen", hint)
     example = f"such as {form.sender_example}"
     if sender and not form.sender_label:
-        raise fields.invalid("sender", "this format's deliveries are signed by nobody", "leave it empty")
+        raise fields.invalid("sender", "deliveries of this format are not signed", "leave it empty")
     if sender:
         fields.matching("sender", sender, rf"(?:{form.sender_pattern})", SENDER_LENGTH, f"write it {example}")
     elif form.sender_required:
-        raise fields.invalid("sender", f"it is missing: {form.sender_label}", example)
+        raise fields.invalid("sender", f"{form.sender_label} is required", example)
 
 
 def rotate(session: Connection, actor: Actor, key: Secret, webhook_id: str) -> tuple[deliveries.HookView, Secret]:
-    """A second secret, so that no push is lost while the registry is moved to it. Both are valid until `finish`.
+    """Add a second secret. Both are valid until `finish`, so that no delivery is lost while the registry is changed.
 
     Raises NotFoundError, ConflictError(reason="rotating") while two are valid already.
     """
@@ -103,7 +105,7 @@ def rotate(session: Connection, actor: Actor, key: Secret, webhook_id: str) -> t
 
 
 def finish(session: Connection, actor: Actor, key: Secret, webhook_id: str, keep: Keep = "new") -> deliveries.HookView:
-    """End a rotation: only one secret is valid from now on. ``keep`` "old" takes the rotation back.
+    """End a rotation: one secret stays valid. ``keep="old"`` cancels the rotation.
 
     Raises NotFoundError, ConflictError(reason="not_rotating").
     """
@@ -114,7 +116,7 @@ def finish(session: Connection, actor: Actor, key: Secret, webhook_id: str, keep
 
 
 def set_disabled(session: Connection, actor: Actor, webhook_id: str, disabled: bool) -> deliveries.HookView:
-    """Refuse deliveries with its secrets, or take them again. What it delivered stays. Raises NotFoundError."""
+    """Disable or enable a webhook. A disabled one refuses deliveries; its past ones are kept. Raises NotFoundError."""
     hook = deliveries.get_hook(session, webhook_id, actor.projects)
     deliveries.disable_hook(session, hook.id, disabled)
     action = Action.WEBHOOK_DISABLE if disabled else Action.WEBHOOK_ENABLE
@@ -123,38 +125,37 @@ def set_disabled(session: Connection, actor: Actor, webhook_id: str, disabled: b
 
 
 def remove(session: Connection, actor: Actor, webhook_id: str) -> None:
-    """Delete a webhook with the record of its deliveries. The scans that they led to stay. Raises NotFoundError."""
+    """Delete a webhook and its deliveries. The scans that they started are kept. Raises NotFoundError."""
     hook = deliveries.get_hook(session, webhook_id, actor.projects)
     forgotten = deliveries.remove_hook(session, hook.id)
     audit.record(session, actor, Action.WEBHOOK_REMOVE, hook.id, detail={**_detail(hook), "deliveries": forgotten})
 
 
 def outcome(taken: int, refused: int) -> str:
-    """What came of a delivery, for people."""
+    """Return the outcome of a delivery for people."""
     return f"{taken} images" + (f", {refused} events refused" if refused else "")
 
 
 def event_key(webhook_id: str, event: str) -> str:
-    """The idempotency key of an event: told again, it leads to the scan that it led to."""
+    """Return the idempotency key of an event. A repeated delivery leads to the same scan."""
     return f"hook:{webhook_id}:{event}"
 
 
 def add_alias(
     session: Connection, actor: Actor, key: Secret, delivery_id: str, host: str, engine: str
 ) -> list[scans.Ticket]:
-    """Add a host that events of a delivery named to the registry's aliases, and scan what those events say was
-    pushed: the registry was told that it was delivered, and sends it no second time. ``engine``: of projects that
-    choose none.
+    """Add the host of refused events to the registry's aliases, and scan the images of those events.
 
-    The caller enqueues the tickets that were created, after its transaction. Raises NotFoundError,
-    ConflictError(reason="nothing_to_add") where no refused event names that host, and as `registries.change`.
+    The registry got a success status for the delivery and does not repeat it. ``engine``: for projects without an
+    engine of their own. The caller enqueues created tickets after its transaction. Raises NotFoundError,
+    ConflictError(reason="nothing_to_add") if no refused event has that host, and as `registries.change`.
     """
     actor.require_every_project()
     delivery = deliveries.get(session, delivery_id, actor.projects)
     if host not in delivery.unknown_hosts:
-        raise ConflictError("no refused event of this delivery names that host", reason="nothing_to_add")
+        raise ConflictError("this delivery has no refused event with that host", reason="nothing_to_add")
     registry = registries.find(session, delivery.host)
-    assert registry is not None, "a webhook's registry is not removed before it"
+    assert registry is not None, "a registry with webhooks cannot be removed"
     if host.lower() not in {name.lower() for name in registry.aliases}:
         registry_cases.change(session, actor, key, registry.id, aliases=(*registry.aliases, host))
     meant = [e for e in delivery.refused if e.reason == deliveries.UNKNOWN_REGISTRY and e.host == host]

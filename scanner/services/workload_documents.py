@@ -1,9 +1,8 @@
-"""A workload as JSON for the way to a server and for its store: facts without values of variables, and where each is
-said.
+"""The JSON form of a workload, for reports to a server and for the store.
 
-``document`` makes one, ``workload`` reads one that came from outside. The values of variables never leave the place
-where a workload is
-read; whether one was a secret is told there.
+``document`` serialises, ``workload`` parses and validates. Values of environment variables are removed, because they
+may be secrets; the document says only whether a value looked like one. It also contains the place (file and line) of
+each field.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ MOST_BYTES = 64 << 10  # of one workload's document
 _STDIN = "standard input"
 _PLACES = "places"
 _WITHOUT_PLACE = {"origin", "source", "pointer", "labels"}
-_MOST_ITEMS = 200  # of one field, that have a place of their own
+_MOST_ITEMS = 200  # of one field, with a place each
 
 
 @dataclass(frozen=True)
 class StoredOrigin(Origin):
-    """The places that came with a workload, by field; empty: the container itself."""
+    """The places of a stored workload, by field name. The key ``""`` is the container itself."""
 
     places: Mapping[str, Place]
 
@@ -46,10 +45,9 @@ class StoredOrigin(Origin):
 
 
 def document(workload: Workload) -> dict[str, Any]:
-    """The workload as JSON values; what has its default is left out.
+    """Return the workload as JSON values without defaults.
 
-    Of standard input no places are kept: a line of a stream that is gone helps nobody, and each line moves with every
-    object before it.
+    Places in standard input are omitted: nobody can look them up, and a shifted line would count as a change.
     """
     told = replace(workload, environment=tuple(map(_without_value, workload.environment)))
     found = {
@@ -63,12 +61,12 @@ def document(workload: Workload) -> dict[str, Any]:
 
 
 def encode(found: Mapping[str, Any]) -> bytes:
-    """A document's bytes, the same for the same facts: what its digest is made of."""
+    """Return the canonical bytes of a document, of which its digest is computed."""
     return orjson.dumps(found, option=orjson.OPT_SORT_KEYS)
 
 
 def stripped(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The document without values of variables, whoever sent it: neither what is kept nor its digest holds one."""
+    """Return the document without values of variables, in case an agent sends them: they must not be stored."""
     variables = found.get("environment")
     if not isinstance(variables, list) or not any(isinstance(v, dict) and v.get("value") for v in variables):
         return found
@@ -82,9 +80,7 @@ def _stripped(variable: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def workload(data: bytes) -> Workload:
-    """The workload of a document's bytes. Raises UsageError(reason="bad_workload") for anything that ``document`` does
-    not make.
-    """
+    """Parse a document. Raises UsageError(reason="bad_workload") for anything that ``document`` cannot produce."""
     found = orjson.loads(data)
     places = found.pop(_PLACES, {})
     try:
@@ -106,9 +102,7 @@ def _without_value(variable: Variable) -> Variable:
 
 
 def _places(workload: Workload) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each field is said; what the document does not say stands at the container, which is the place under
-    ``""``.
-    """
+    """Yield field name and place. Fields with the container's place are omitted; the container has the name ``""``."""
     own = workload.place()
     yield "", _place(own)
     lists = {each.name: getattr(workload, each.name) for each in fields(workload)}

@@ -1,4 +1,4 @@
-"""Workloads: how images are run, read from any document that a source knows, and judged by every workload check."""
+"""Workloads: parse documents of any source, run all workload checks, decide."""
 
 from __future__ import annotations
 
@@ -28,18 +28,17 @@ _MAX_WORKLOADS = 50
 
 
 def parse_workload(document: str | Mapping[str, Any], image: Reference) -> tuple[Workload, ...]:
-    """The workloads of a document that run ``image``.
+    """Return the workloads of a document that run ``image``.
 
-    Raises UsageError ``bad_workload``, with the line, where no source reads the document or nothing in it runs the
-    image.
+    Raises UsageError(reason="bad_workload"), with the line, if no source recognises the document or no container in it
+    runs the image.
     """
     text = document if isinstance(document, str) else json.dumps(document)
     return _that_run(image, source_of(text, "workload").parse(text, "workload"))
 
 
 def of_target(text: str, file: str, target: str) -> tuple[Workload, ...]:
-    """The workloads of a document that run what ``scan`` was given; all of them for a target without a name (an
-    archive).
+    """Return the workloads of a document that run ``target``, or all if the target has no name (an archive).
 
     Raises UsageError as ``parse_workload``.
     """
@@ -53,15 +52,13 @@ def of_target(text: str, file: str, target: str) -> tuple[Workload, ...]:
 
 
 def source_of(text: str | bytes, file: str) -> WorkloadSource:
-    """The source whose documents these are. Raises UsageError where nothing recognises the first of them."""
+    """Return the source that recognises the first document. Raises UsageError if there is none."""
     documents = parse(text, file, yaml_1_1=True, compose_tags=True)
     for source in catalog.workload_sources().values():
         if documents and source.recognises(documents[0]):
             return source
     known = "; ".join(source.title for source in catalog.workload_sources().values())
-    raise UsageError(
-        f"{file}: the document is none that Dockwarden reads", reason="bad_workload", hint=f"it reads: {known}"
-    )
+    raise UsageError(f"{file}: unknown kind of document", reason="bad_workload", hint=f"supported: {known}")
 
 
 def _that_run(image: Reference, workloads: Iterable[Workload]) -> tuple[Workload, ...]:
@@ -79,15 +76,13 @@ def _repository(text: str) -> str:
 
 
 def examine(workloads: Iterable[Workload], found: ScanReport) -> tuple[CheckResult, ...]:
-    """Every workload check on every workload, with the image as its evidence describes it (its files are not read
-    again).
-    """
+    """Run every workload check on every workload. The image's data comes from its evidence, not from its files."""
     subject = image_subject(found)
     return tuple(result for workload in workloads for result in check(workload, subject))
 
 
 def image_subject(found: ScanReport) -> ImageSubject | None:
-    """The image that checks of workloads see: its config and the stored outcomes. None where an index holds several."""
+    """Return the image for workload checks: config and stored outcomes. None if an index contains several images."""
     if len(found.images) != 1:
         return None
     own = found.images[0]
@@ -97,7 +92,7 @@ def image_subject(found: ScanReport) -> ImageSubject | None:
 
 
 def check(workload: Workload, subject: ImageSubject | None) -> tuple[CheckResult, ...]:
-    """Every workload check on one workload. A check that does not concern it is ``NotApplicable``."""
+    """Run every workload check on one workload. The outcome of a check for other platforms is ``NotApplicable``."""
     return tuple(
         CheckResult(each.id, _outcome(each, workload, subject), each.severity)
         for each in catalog.workload_checks().values()
@@ -107,22 +102,22 @@ def check(workload: Workload, subject: ImageSubject | None) -> tuple[CheckResult
 def judge(
     workload: Workload, policy: Policy, subject: ImageSubject | None, now: datetime, environment: str = ""
 ) -> WorkloadReport:
-    """How one workload is run, checked and decided by the rules about workloads."""
+    """Check one workload and decide by the rules about workloads."""
     results = check(workload, subject)
     context = Context(now, environment=environment, remedies=catalog.remedies())
     return WorkloadReport(workload, results, evaluate_workload(workload, results, policy, context))
 
 
 def with_kubernetes_version(workload: Workload, version: str) -> Workload:
-    """The workload, to be judged by the Pod Security Standards of a Kubernetes version (``1.34``)."""
+    """Return the workload with a Kubernetes version (``1.34``), whose Pod Security Standards then apply."""
     return replace(workload, pod=replace(workload.pod, kubernetes_version=version)) if workload.pod else workload
 
 
 def read_target(target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]:
-    """The workloads of what ``audit`` takes: SOURCE, SOURCE:FILE as ``WorkloadSource.load`` reads it, or a file.
+    """Return the workloads of an ``audit`` target: SOURCE (what runs now), SOURCE:FILE, or a file.
 
-    The source of a file without one is recognised from its content, as pre-commit and other tools that only pass
-    file names need it. Raises UsageError.
+    The source of a plain file is detected from its content: pre-commit and similar tools pass file names only.
+    Raises UsageError.
     """
     name, colon, rest = target.partition(":")
     source = catalog.workload_sources().get(name)
@@ -130,11 +125,11 @@ def read_target(target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]
         return source_of(read_file(Path(target)), target).load(target, stdin)
     if source is None:
         known = ", ".join(catalog.workload_sources())
-        raise UsageError(f"not a source of workloads: {name!r}", hint=f"write SOURCE:FILE; the sources are {known}")
+        raise UsageError(f"unknown source of workloads: {name!r}", hint=f"write SOURCE:FILE; the sources are {known}")
     if not colon:
         return source.running()
     if not rest:
-        raise UsageError(f"{target}: no file is named", hint=f"write {name}:FILE, or {name}:- for standard input")
+        raise UsageError(f"{target}: the file is missing", hint=f"write {name}:FILE, or {name}:- for standard input")
     return source.load(rest, stdin)
 
 
@@ -142,6 +137,6 @@ def _outcome(asked: WorkloadCheck, workload: Workload, subject: ImageSubject | N
     try:
         return asked.examine(workload, subject)
     except Exception as error:
-        # A stage boundary: a check that breaks has examined nothing, and must not take the gate down.
+        # A stage boundary. A failed check makes the workload undecided instead of stopping the gate.
         logging.getLogger(__name__).exception("a workload check failed", extra={"check": asked.id})
-        return Incomplete("check_failed", f"{asked.id} broke on this workload ({type(error).__name__})")
+        return Incomplete("check_failed", f"{asked.id} failed on this workload ({type(error).__name__})")

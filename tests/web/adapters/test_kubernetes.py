@@ -189,7 +189,7 @@ def test_an_ephemeral_container_is_judged_and_not_those_that_run_already(ask: As
 def test_an_image_that_is_not_known_is_denied_and_scanned(ask: Ask, worker: Worker) -> None:
     answer = ask(review(limited(NEW_IMAGE)))
     assert not answer["allowed"]
-    assert "being scanned: ask again in 30 s" in answer["status"]["message"]
+    assert "being scanned: try again in 30 s" in answer["status"]["message"]
     assert worker.claim().request.lane == "gate"
 
 

@@ -99,7 +99,7 @@ def test_a_dry_run_is_denied_as_the_real_thing_and_leaves_no_trace(cluster: Clus
 def test_an_image_that_nobody_scanned_is_denied_and_scanned(cluster: Cluster, door: Door) -> None:
     image = NEW_IMAGE.replace("9", "8")
     told = cluster.apply(named(image, "new"), fails=True)
-    assert "being scanned: ask again in 30 s" in told
+    assert "being scanned: try again in 30 s" in told
     with door.database.read() as session:
         (asked,) = [scan for scan in scans.list_(session, None).items if scan.request.target == image]
     assert asked.request.lane is Lane.GATE
