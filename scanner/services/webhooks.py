@@ -80,7 +80,7 @@ def create(
 
 
 def _check(form: Form, header: str, sender: str) -> None:
-    """Raises UsageError naming the field."""
+    """Raise UsageError naming the field unless header and sender fit the format."""
     if header and form.authenticity != "header":
         hint = "leave it empty: the registry chooses the header"
         raise fields.invalid("header", "the header of this format cannot be chosen", hint)

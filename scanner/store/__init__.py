@@ -1,1 +1,1 @@
-"""The database: schema, and the only functions that read or write it."""
+"""The database: its schema and all functions that read or write it."""

@@ -1,6 +1,4 @@
-"""Accounts: users with argon2id passwords or from an identity provider, API tokens kept as hashes, web sessions that
-can be revoked.
-"""
+"""Users (argon2id passwords or an identity provider), API tokens (stored as HMACs) and web sessions."""
 
 from __future__ import annotations
 
@@ -27,16 +25,18 @@ from scanner.store.session import alone, moment
 
 SESSION_IDLE, SESSION_LIFE = timedelta(minutes=30), timedelta(hours=12)
 _PASSWORD_MIN, _PASSWORD_MAX, _PASSWORD_VARIETY = 12, 1000, 5
-_PASSWORD_JUDGED, _PASSWORD_SCORE = 72, 3  # 3: more than 10^8 guesses (zxcvbn's scale is 0 to 4)
-_MOST_BOUND = 500
-_FIRST_RUN = 0x0D0C4A0D1A
+# zxcvbn rates the first 72 characters from 0 to 4; 3 means more than 10^8 guesses.
+_PASSWORD_JUDGED, _PASSWORD_SCORE = 72, 3
+_MOST_BOUND = 500  # bound parameters in one query
+# Advisory locks of PostgreSQL are numbers. Each module uses its own.
+_FIRST_RUN = 0x0D0C4A0D1D
 
 
 @dataclass(frozen=True)
 class UserView:
-    """``projects`` are those the user is a member of; which are seen is ``reach``.
+    """A user without the password hash.
 
-    ``issuer`` empty: a local user with a password.
+    ``projects`` are the memberships; `reach` is what the user can see. ``issuer`` empty: a local user with a password.
     """
 
     id: str
@@ -50,7 +50,7 @@ class UserView:
 
     @property
     def reach(self) -> frozenset[str] | None:
-        """The projects this user sees; None: every one."""
+        """Return the projects that the user can see; None: all."""
         return reach((), role=self.role, member_of=self.projects, owned=True)
 
 
@@ -58,7 +58,8 @@ class UserView:
 class TokenView:
     """A token without its secret.
 
-    ``projects`` empty: all. ``owner_role`` empty: it has no owner, its scopes are all there is.
+    ``projects`` empty: all. ``owner_role`` empty: the token has no owner, so only its scopes limit it.
+    ``member_of``: the owner's projects.
     """
 
     id: str
@@ -77,13 +78,13 @@ class TokenView:
 
     @property
     def reach(self) -> frozenset[str] | None:
-        """The projects this token sees, which are never more than its owner sees; None: every one."""
+        """Return the projects that the token can see, at most those of its owner; None: all."""
         return reach(self.projects, role=self.owner_role, member_of=self.member_of, owned=self.owner_id is not None)
 
 
 @dataclass(frozen=True)
 class WebSession:
-    """``stale``: its idle time should be begun anew (``touch_session``)."""
+    """The user or token of a session. ``stale``: the caller should renew its idle time (``touch_session``)."""
 
     user: UserView | None
     token: TokenView | None
@@ -92,7 +93,7 @@ class WebSession:
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A web session as its user sees it. ``id`` names it and opens nothing."""
+    """A web session for the list of a user's sessions. ``id`` is the stored hash, with which nobody can sign in."""
 
     id: str
     created_at: datetime
@@ -104,7 +105,10 @@ class OpenSession:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who an identity provider says somebody is: ``subject`` is unique at ``issuer`` for ever, ``name`` is not."""
+    """A user of an identity provider.
+
+    ``subject`` identifies the user at ``issuer``; ``name`` may change or be reused.
+    """
 
     issuer: str
     subject: str
@@ -118,13 +122,16 @@ def _hasher() -> PasswordHasher:
 
 
 def create_user(session: Connection, name: str, password: str, role: str) -> UserView:
-    """Raises UsageError for a role that there is not or a password too short, ConflictError for a name in use."""
+    """Create a local user.
+
+    Raises UsageError for an unknown role or a weak password, ConflictError for a name in use.
+    """
     _check_role(role)
     if not name.strip() or len(name) > 200:
         raise UsageError("a user's name has 1 to 200 characters")
     check_password(password, name)
     if session.execute(sa.select(user.c.id).where(user.c.name == name)).scalar():
-        raise ConflictError(f"there is a user {name!r} already")
+        raise ConflictError(f"a user {name!r} exists already")
     return _insert_user(session, name, role, password_hash=_hasher().hash(password))
 
 
@@ -141,31 +148,34 @@ def _check_role(role: str) -> None:
 
 
 def check_password(password: str, name: str) -> None:
-    """Raises UsageError(reason="bad_password"): length is what counts, and that it is not the first thing to be
-    guessed.
+    """Raise UsageError(reason="bad_password") for a password that is too short or easy to guess (NIST SP 800-63B).
+
+    There are no rules about kinds of characters, which lead to predictable passwords.
     """
     if not _PASSWORD_MIN <= len(password) <= _PASSWORD_MAX:
         raise UsageError(f"a password has {_PASSWORD_MIN} to {_PASSWORD_MAX} characters", reason="bad_password")
     if len(set(password)) < _PASSWORD_VARIETY or (len(name) > 3 and name.casefold() in password.casefold()):
         raise _easily_guessed()
-    from zxcvbn import zxcvbn  # its lists of common passwords and words take a tenth of a second to read
+    from zxcvbn import zxcvbn  # imported here: it loads word lists for 0.1 s
 
-    # Also without what people put around a common one, and only the beginning of a long one: the time grows with its
-    # square.
+    # zxcvbn also recognises a common password with additions. Its time grows with the square of the length.
     if zxcvbn(password[:_PASSWORD_JUDGED], user_inputs=[name, "dockwarden"])["score"] < _PASSWORD_SCORE:
         raise _easily_guessed()
 
 
 def _easily_guessed() -> UsageError:
     return UsageError(
-        "this password is easily guessed",
+        "this password is easy to guess",
         reason="bad_password",
-        hint="several words that have nothing to do with your name, and no common password with figures behind it",
+        hint="use several unrelated words, without your name; do not add digits to a common password",
     )
 
 
 def verify_password(session: Connection, name: str, password: str) -> UserView | None:
-    """The user, if this is the password. Takes as long for a name that there is not, so that nobody can tell."""
+    """Return the user if the password is correct, or None.
+
+    An unknown name is verified against a random hash: equal response times do not reveal which users exist.
+    """
     row = session.execute(
         sa.select(user.c.id, user.c.password_hash, user.c.disabled).where(user.c.name == name)
     ).first()
@@ -186,7 +196,7 @@ def list_users(session: Connection) -> tuple[UserView, ...]:
 
 
 def get_user(session: Connection, user_id: str) -> UserView:
-    """Raises NotFoundError."""
+    """Return the user. Raises NotFoundError."""
     found = _users(session, user.c.id == user_id)
     if not found:
         raise NotFoundError("there is no such user")
@@ -194,7 +204,7 @@ def get_user(session: Connection, user_id: str) -> UserView:
 
 
 def find_user(session: Connection, name: str) -> UserView | None:
-    """By name."""
+    """Return a user by name, or None."""
     found = _users(session, user.c.name == name)
     return found[0] if found else None
 
@@ -215,7 +225,7 @@ def _users(session: Connection, where: sa.ColumnElement[bool]) -> tuple[UserView
 
 
 def _memberships(session: Connection, user_ids: Sequence[str | None]) -> dict[str, tuple[str, ...]]:
-    """The projects of each of these users."""
+    """Return the projects of each user."""
     wanted = {identifier for identifier in user_ids if identifier}
     if not wanted:
         return {}
@@ -229,7 +239,7 @@ def _memberships(session: Connection, user_ids: Sequence[str | None]) -> dict[st
 
 
 def set_disabled(session: Connection, user_id: str, disabled: bool) -> UserView:
-    """Disable (which ends the user's sessions and tokens) or enable. Raises NotFoundError."""
+    """Disable or enable a user. Disabling ends the user's sessions; tokens check it at use. Raises NotFoundError."""
     _change_user(session, user_id, disabled=disabled)
     if disabled:
         end_all(session, user_id)
@@ -237,7 +247,7 @@ def set_disabled(session: Connection, user_id: str, disabled: bool) -> UserView:
 
 
 def set_role(session: Connection, user_id: str, role: str) -> UserView:
-    """Give a user another role; who had the former is signed out everywhere. Raises NotFoundError, UsageError."""
+    """Change a role and end the user's sessions, which have the old permissions. Raises NotFoundError, UsageError."""
     _check_role(role)
     _change_user(session, user_id, role=role)
     end_all(session, user_id)
@@ -245,13 +255,13 @@ def set_role(session: Connection, user_id: str, role: str) -> UserView:
 
 
 def set_password(session: Connection, user_id: str, password: str) -> UserView:
-    """Give a local user another password, which signs out everywhere.
+    """Change a local user's password and end all sessions.
 
     Raises NotFoundError, UsageError, ConflictError.
     """
     found = get_user(session, user_id)
     if found.issuer:
-        raise ConflictError(f"{found.name!r} signs in at {found.issuer}", reason="no_password")
+        raise ConflictError(f"{found.name!r} signs in at {found.issuer} and has no password here", reason="no_password")
     check_password(password, found.name)
     _change_user(session, user_id, password_hash=_hasher().hash(password))
     end_all(session, user_id)
@@ -264,16 +274,15 @@ def _change_user(session: Connection, user_id: str, **values: object) -> None:
 
 
 def signed_in(session: Connection, user_id: str) -> None:
-    """Note when a user signed in last."""
+    """Record the time of a sign-in."""
     _change_user(session, user_id, signed_in_at=moment(session))
 
 
 def from_provider(session: Connection, who: Identity, role: str) -> UserView:
-    """The user that an identity provider names, made at the first sign-in.
+    """Return the user of an identity, created at the first sign-in.
 
-    Role and memberships by group are those of this moment.
-
-    A local user is never taken over: a name in use is told apart by the provider's host.
+    Role and group memberships are replaced by those of this sign-in. An identity never matches a local user of the same
+    name, which would let the provider's users take over accounts: the provider's host is added to the name.
     """
     _check_role(role)
     known = find_identity(session, who)
@@ -287,7 +296,7 @@ def from_provider(session: Connection, who: Identity, role: str) -> UserView:
 
 
 def find_identity(session: Connection, who: Identity) -> UserView | None:
-    """The user that an identity provider has named before."""
+    """Return the user of an identity that has signed in before, or None."""
     found = _users(session, sa.and_(user.c.issuer == who.issuer, user.c.subject == who.subject))
     return found[0] if found else None
 
@@ -298,11 +307,11 @@ def _free_name(session: Connection, who: Identity) -> str:
     for name in (plain, f"{plain}@{host}", f"{plain}@{host}~{hashlib.sha256(who.subject.encode()).hexdigest()[:8]}"):
         if find_user(session, name) is None:
             return name
-    raise ConflictError("there are too many users of that name")
+    raise ConflictError("too many users have this name")
 
 
 def _join_by_group(session: Connection, user_id: str, groups: frozenset[str]) -> None:
-    """Replace the memberships that groups gave. Those that an administrator gave stay."""
+    """Replace the memberships that come from groups. Those that an administrator added are kept."""
     mine = project_member.c.user_id == user_id
     session.execute(project_member.delete().where(mine, project_member.c.source == "oidc"))
     local = set(session.execute(sa.select(project_member.c.project).where(mine)).scalars())
@@ -316,12 +325,12 @@ def _join_by_group(session: Connection, user_id: str, groups: frozenset[str]) ->
 
 
 def hash_token(text: str, key: Secret) -> str:
-    """What is stored of a token or a session: useless without the key."""
+    """Return the HMAC that is stored for a token or session. A leaked database is useless without the key."""
     return hmac.new(key.reveal().encode(), text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
 def hashes(text: str, key: Secret) -> tuple[str, ...]:
-    """What may be stored of it: under the key, and under the one before."""
+    """Return the hashes under which it may be stored: with the current and the previous key (rotation)."""
     return tuple(hash_token(text, one) for one in keys_of(key))
 
 
@@ -335,7 +344,7 @@ def create_token(
     expires_at: datetime | None = None,
     owner_id: str | None = None,
 ) -> tuple[TokenView, Secret]:
-    """A new token and its text, which is shown once and kept nowhere. Scopes have been checked by the caller."""
+    """Create a token and return it with its text, which is not stored. The caller has checked the scopes."""
     prefix = secrets.token_hex(4)
     text = Secret(f"dw_{prefix}_{secrets.token_urlsafe(32)}")
     token_id = str(uuid.uuid4())
@@ -356,7 +365,7 @@ def create_token(
 
 
 def find_token(session: Connection, text: str, key: Secret) -> TokenView | None:
-    """The living token with this text: not expired, not revoked, its owner not disabled. Only reads."""
+    """Return the token with this text unless it is expired, revoked or its owner is disabled. Read-only."""
     now = moment(session)
     found = _tokens(session, token.c.hash.in_(hashes(text, key)))
     return found[0] if found and _alive(session, found[0], now) else None
@@ -369,10 +378,9 @@ def _alive(session: Connection, found: TokenView, now: datetime) -> bool:
 
 
 def touch_token(session: Connection, token_id: str, hash_: str = "") -> None:
-    """Note that a token was used.
+    """Record the use of a token. Call it at most once a minute, so that most requests write nothing.
 
-    Callers do it at most once a minute, so that asking stays a read. ``hash_``: what is to be stored of it now,
-    where the key has changed.
+    ``hash_``: the hash with the new key during a key rotation; empty: unchanged.
     """
     values = {"last_used_at": moment(session), **({"hash": hash_} if hash_ else {})}
     session.execute(token.update().where(token.c.id == token_id).values(**values))
@@ -383,12 +391,12 @@ def list_tokens(session: Connection) -> tuple[TokenView, ...]:
 
 
 def get_token(session: Connection, token_id: str) -> TokenView:
-    """Raises NotFoundError."""
+    """Return the token. Raises NotFoundError."""
     return _one_token(session, token.c.id == token_id)
 
 
 def revoke_token(session: Connection, token_id: str) -> TokenView:
-    """Effective at once, also for web sessions that were opened with it. Raises NotFoundError."""
+    """Revoke a token and end the web sessions that were opened with it. Raises NotFoundError."""
     revoked = (
         token.update().where(token.c.id == token_id, token.c.revoked_at.is_(None)).values(revoked_at=moment(session))
     )
@@ -458,7 +466,7 @@ def begin_session(
     address: str = "",
     agent: str = "",
 ) -> Secret:
-    """Open a web session and return its id, which only the cookie keeps."""
+    """Create a web session and return its cookie value. Only its HMAC is stored."""
     text, now = secrets.token_urlsafe(32), moment(session)
     session.execute(
         web_session.insert().values(
@@ -476,16 +484,14 @@ def begin_session(
 
 
 def has_session_from(session: Connection, name: str, address: str) -> bool:
-    """Whether a user of this name, in whatever case, signed in from this address and has not signed out since."""
+    """Return whether the user (in any case) has a session from this address. Such users pass the sign-in rate limit."""
     query = sa.select(web_session.c.id_hash).join(user, user.c.id == web_session.c.user_id)
     mine = sa.func.lower(user.c.name) == name.lower(), web_session.c.address == address[:64]
     return session.execute(query.where(*mine).limit(1)).first() is not None
 
 
 def find_session(session: Connection, text: str, key: Secret) -> WebSession | None:
-    """Who a session belongs to, if it lives: not idle for 30 minutes, not older than 12 hours, its user or token not
-    revoked.
-    """
+    """Return the session unless it is idle for 30 minutes, older than 12 hours, or its user or token is disabled."""
     now = moment(session)
     row = session.execute(sa.select(*web_session.c).where(web_session.c.id_hash.in_(hashes(text, key)))).first()
     if row is None or row.expires_at <= now or row.seen_at + SESSION_IDLE <= now:
@@ -499,7 +505,7 @@ def find_session(session: Connection, text: str, key: Secret) -> WebSession | No
 
 
 def touch_session(session: Connection, text: str, key: Secret) -> None:
-    """Begin a session's idle time anew. Callers do it at most once a minute."""
+    """Renew a session's idle time. Call it at most once a minute."""
     own = web_session.c.id_hash.in_(hashes(text, key))
     session.execute(web_session.update().where(own).values(seen_at=moment(session)))
 
@@ -509,13 +515,13 @@ def end_session(session: Connection, text: str, key: Secret) -> None:
 
 
 def end_all(session: Connection, user_id: str, *, but: str = "") -> int:
-    """Sign a user out everywhere, but for the session named ``but``. Returns how many ended."""
+    """End all sessions of a user except ``but`` (an id). Returns their number."""
     mine = sa.and_(web_session.c.user_id == user_id, web_session.c.id_hash != but)
     return session.execute(web_session.delete().where(mine)).rowcount
 
 
 def open_sessions(session: Connection, user_id: str) -> tuple[OpenSession, ...]:
-    """A user's living web sessions, the newest first."""
+    """Return a user's active web sessions, the newest first."""
     now = moment(session)
     columns = ("id_hash", "created_at", "seen_at", "expires_at", "address", "agent")
     living = (
@@ -528,17 +534,17 @@ def open_sessions(session: Connection, user_id: str) -> tuple[OpenSession, ...]:
 
 
 def end_session_of(session: Connection, user_id: str, session_id: str) -> None:
-    """End one of a user's sessions by its name. Raises NotFoundError."""
+    """End one session of a user by its id. Raises NotFoundError."""
     mine = sa.and_(web_session.c.user_id == user_id, web_session.c.id_hash == session_id)
     if session.execute(web_session.delete().where(mine)).rowcount != 1:
         raise NotFoundError("there is no such session")
 
 
 def is_empty(session: Connection) -> bool:
-    """Whether nobody can sign in yet: the first run.
+    """Return whether there are no users and no tokens: the first run.
 
-    Servers that start together find it out one after the other, to the end of their transactions: each would make an
-    administrator's token otherwise.
+    Holds a lock until the end of the transaction. Servers that start at the same time would otherwise each create an
+    administrator's token.
     """
     alone(session, _FIRST_RUN)
     users = session.execute(sa.select(sa.func.count()).select_from(user)).scalar_one()

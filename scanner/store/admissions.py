@@ -1,4 +1,4 @@
-"""Calls of the doors (admission, pulls, engines): what was asked, by whom, and the outcome. Kept for a month."""
+"""Calls of doors (Kubernetes admission, pulls, engines) with their outcome, kept for 30 days."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scanner.store.schema import admission_review
 from scanner.store.session import moment
 
 KEPT = timedelta(days=30)
-_MOST = 50_000
+_MOST = 50_000  # rows: a failing controller can cause thousands of reviews an hour
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ReviewView:
 
 
 def record(session: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Note reviews, and forget those that are too old or too many."""
+    """Insert reviews and delete the oldest beyond `KEPT` and `_MOST`."""
     now = moment(session)
     session.execute(admission_review.insert(), [{"at": now, **row} for row in rows])
     newest = session.execute(sa.select(sa.func.max(admission_review.c.id))).scalar() or 0
@@ -56,7 +56,7 @@ def list_(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[ReviewView]:
-    """Calls, newest first."""
+    """Return calls, the newest first."""
     table = admission_review.c
     query = sa.select(*table).order_by(table.id.desc()).limit(limit + 1)
     if outcome:
@@ -76,14 +76,14 @@ def list_(
 
 @dataclass(frozen=True)
 class DoorView:
-    """How a door was used: when it was last asked, and how many calls of the last day had each outcome."""
+    """The use of a door. ``last``: time of the newest call. ``day``: calls of the last 24 hours by outcome."""
 
     last: datetime | None
     day: Mapping[str, int]
 
 
 def of_doors(session: Connection, doors: Sequence[str]) -> Mapping[str, DoorView]:
-    """Each door's use."""
+    """Return the use of each door."""
     table = admission_review.c
     query = sa.select(table.door, table.outcome, sa.func.count())
     query = query.where(table.at > moment(session) - timedelta(days=1)).group_by(table.door, table.outcome)

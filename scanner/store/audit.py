@@ -1,11 +1,11 @@
-"""The audit log: who did what, when, from where, and what it was before and after. Only ever added to.
+"""The audit log: who did what, when, from which address, with the values before and after. Append-only.
 
-Each entry is chained to the one before by a MAC whose key is not in the database (``Database.of``), so whoever may
-write all of it can still forge none of it. What was cut off the end shows by *anchors*: places of the chain, noted
-elsewhere from time to time.
+Each entry contains a MAC over itself and the previous MAC. The key is not in the database (``Database.of``), so write
+access to the database is not enough to forge an entry. Entries that are deleted at the end leave a valid chain; the
+*anchors*, which are kept outside of the database, reveal that.
 
-The oldest entries may be pruned. A *checkpoint* then says where the chain begins, and has a MAC of the same key: the
-entry after it must name its hash, so that an entry removed in any other way is missed.
+Retention may prune the oldest entries. A signed *checkpoint* then marks the beginning of the chain: the next entry must
+refer to its hash, so entries cannot be removed in another way.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Anchor:
-    """That the chain was at this entry once. Its own MAC says that we noted it."""
+    """Evidence that the chain once ended at entry ``seq``, with its own MAC."""
 
     seq: int
     hash: str
@@ -58,8 +58,9 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """That ``entries`` entries were pruned, the last of them ``seq``, written at ``until``: the chain goes on from its
-    ``hash``."""
+    """The beginning of a pruned chain: ``entries`` entries are gone, the last one was ``seq`` with ``hash``, written at
+    ``until``.
+    """
 
     seq: int
     hash: str
@@ -70,10 +71,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Verified:
-    """``broken``: the first entry that is not as it was written, or is not there; None: the chain holds over all
-    ``entries``.
+    """The result of a verification.
 
-    ``pruned``: how many older entries a checkpoint stands for.
+    ``broken``: the first entry that was changed or removed; None: the chain is intact over all ``entries``. ``pruned``:
+    the number of older entries before the checkpoint.
     """
 
     entries: int
@@ -83,12 +84,15 @@ class Verified:
 
 
 class BrokenChain(Exception):
-    """What would be pruned does not fit the chain. Pruning it would remove the proof."""
+    """An entry to be pruned was changed. Pruning it would destroy the evidence of tampering."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which entries: ``action`` also as the beginning of one (``policy``), times from and up to."""
+    """Criteria for entries; empty: any. ``action`` matches exactly or as a group (``policy`` matches ``policy.write``).
+
+    ``since`` is inclusive, ``until`` exclusive.
+    """
 
     actor: str = ""
     action: str = ""
@@ -100,8 +104,8 @@ class Filter:
 def record(
     session: Connection, actor: Actor, action: Action, object_: str, *, detail: Mapping[str, Any] | None = None
 ) -> None:
-    """Add an entry, in the transaction of the change it records. ``detail`` must hold no secret."""
-    alone(session, _LOCK)  # the chain must not fork
+    """Append an entry in the transaction of the change. ``detail`` must not contain secrets."""
+    alone(session, _LOCK)  # two entries with the same predecessor would break the chain
     previous = session.execute(sa.select(audit_log.c.hash).order_by(audit_log.c.id.desc()).limit(1)).scalar() or ""
     values = {
         "at": moment(session),
@@ -116,39 +120,41 @@ def record(
 
 
 def verify(session: Connection, key: Secret | None = None, anchors: Iterable[Anchor] = ()) -> Verified:
-    """Go over the whole chain, and compare it with what was noted of it elsewhere."""
+    """Verify all entries from the checkpoint on, and compare them with ``anchors``."""
     noted = {anchor.seq: anchor.hash for anchor in anchors}
     previous, count, last, pruned = "", 0, 0, 0
     start = checkpoint(session)
     if start is not None:
         if not hmac.compare_digest(start.mac, _checkpoint_mac(start, key)):
-            return Verified(0, start.seq, "the checkpoint of the entries that were pruned is not one that we signed")
+            return Verified(0, start.seq, "the checkpoint of the pruned entries has an invalid MAC")
         if noted.get(start.seq, start.hash) != start.hash:
-            return Verified(0, start.seq, "it is not the entry that was noted elsewhere")
+            return Verified(0, start.seq, "it differs from its anchor")
         previous, last, pruned = start.hash, start.seq, start.entries
         noted = {seq: hash_ for seq, hash_ in noted.items() if seq > start.seq}
     for row in _rows(session):
         if row.id <= (start.seq if start else 0) or not _fits(row, previous, key):
-            return Verified(count, int(row.id), "it does not fit the one before it", pruned)
+            return Verified(count, int(row.id), "its MAC does not match its content and the previous entry", pruned)
         if noted.pop(row.id, row.hash) != row.hash:
-            return Verified(count, int(row.id), "it is not the entry that was noted elsewhere", pruned)
+            return Verified(count, int(row.id), "it differs from its anchor", pruned)
         previous, count, last = row.hash, count + 1, int(row.id)
     if noted:
-        return Verified(count, last + 1, f"entries up to {max(noted)} were there once, and are not any more", pruned)
+        return Verified(
+            count, last + 1, f"entries up to {max(noted)} were deleted: an anchor proves that they existed", pruned
+        )
     if start is not None and not count:  # the newest entry is never pruned
-        return Verified(0, last + 1, "the entries after the checkpoint were there once, and are not any more", pruned)
+        return Verified(0, last + 1, "the entries after the checkpoint were deleted", pruned)
     return Verified(count, pruned=pruned)
 
 
 def checkpoint(session: Connection) -> Checkpoint | None:
-    """Where the chain begins. None: at its first entry, nothing was pruned."""
+    """Return the checkpoint, or None if nothing was pruned."""
     names = ("seq", "hash", "entries", "until", "mac")
     row = session.execute(sa.select(*(audit_checkpoint.c[name] for name in names))).first()
     return Checkpoint(*row) if row else None
 
 
 def prunable(session: Connection, before: datetime) -> int:
-    """How many entries are older than that: what `prune` would remove in the end."""
+    """Return the number of entries that `prune` would remove in total."""
     newest = sa.select(sa.func.max(audit_log.c.id)).scalar_subquery()
     first_kept = sa.select(sa.func.min(audit_log.c.id)).where(audit_log.c.at >= before).scalar_subquery()
     old = sa.and_(audit_log.c.id < sa.func.coalesce(first_kept, newest), audit_log.c.id < newest)
@@ -156,22 +162,22 @@ def prunable(session: Connection, before: datetime) -> int:
 
 
 def prune(session: Connection, before: datetime, limit: int) -> int:
-    """Remove the oldest entries, ``limit`` at most, and sign where the chain begins now; the newest entry always stays.
+    """Remove up to ``limit`` of the oldest entries and write a signed checkpoint. The newest entry is always kept.
 
-    Raises BrokenChain where one of them is not as it was written: that must be looked into, not removed.
+    Returns the number of removed entries. Raises BrokenChain if one of them was changed: it must be investigated.
     """
     alone(session, _LOCK)
     key: Secret | None = session.get_execution_options().get(AUDIT_KEY)
     start = checkpoint(session)
     if start is not None and not hmac.compare_digest(start.mac, _checkpoint_mac(start, key)):
-        raise BrokenChain("the checkpoint of the audit log is not one that we signed")
+        raise BrokenChain("the checkpoint of the audit log has an invalid MAC")
     rows = session.execute(sa.select(*audit_log.c).order_by(audit_log.c.id).limit(limit + 1)).all()
     previous, last, count = start.hash if start else "", None, 0
     for row in rows[:-1]:
         if row.at >= before:
             break
         if not _fits(row, previous, key):
-            raise BrokenChain(f"entry {row.id} of the audit log is not as it was written")
+            raise BrokenChain(f"entry {row.id} of the audit log was changed")
         previous, last, count = row.hash, row, count + 1
     if last is None:
         return 0
@@ -184,7 +190,7 @@ def prune(session: Connection, before: datetime, limit: int) -> int:
         "until": unsigned.until,
         "mac": _checkpoint_mac(unsigned, key),
     }
-    put(session, audit_checkpoint, values, ("id",))  # first: the database lets nothing go that no checkpoint covers
+    put(session, audit_checkpoint, values, ("id",))  # first: a trigger refuses to delete entries after the checkpoint
     session.execute(audit_log.delete().where(audit_log.c.id <= last.id))
     return count
 
@@ -195,7 +201,7 @@ def _fits(row: sa.Row[Any], previous: str, key: Secret | None) -> bool:
 
 
 def anchor(session: Connection, key: Secret) -> Anchor | None:
-    """The end of the chain as it is now, to note elsewhere. None: there is no entry yet."""
+    """Return an anchor for the current end of the chain, or None if the log is empty."""
     newest = sa.select(audit_log.c.id, audit_log.c.hash).order_by(audit_log.c.id.desc()).limit(1)
     row = session.execute(newest).first()
     if row is None:
@@ -205,12 +211,12 @@ def anchor(session: Connection, key: Secret) -> Anchor | None:
 
 
 def is_ours(noted: Anchor, key: Secret) -> bool:
-    """Whether we noted an anchor, and nobody changed it."""
+    """Return whether the anchor's MAC is valid."""
     return hmac.compare_digest(noted.mac, _anchor_mac(noted.seq, noted.hash, noted.at, key))
 
 
 def list_(session: Connection, chosen: Filter = Filter(), *, cursor: str | None = None, limit: int = 50) -> Page[Entry]:
-    """Entries, newest first."""
+    """Return entries, the newest first."""
     query = _chosen(chosen).order_by(audit_log.c.id.desc()).limit(limit + 1)
     if cursor:
         query = query.where(audit_log.c.id < decode_cursor(cursor, (int,))[0])
@@ -221,7 +227,7 @@ def list_(session: Connection, chosen: Filter = Filter(), *, cursor: str | None 
 
 
 def lines(session: Connection, chosen: Filter = Filter()) -> Iterator[bytes]:
-    """Entries as JSON lines, the oldest first, with what it takes to verify the chain elsewhere."""
+    """Yield entries as JSON lines, the oldest first, with the hashes that another program needs to verify the chain."""
     for row in _batches(session, _chosen(chosen)):
         at = row.at.isoformat(timespec="microseconds")
         yield orjson.dumps(
@@ -257,7 +263,7 @@ def _rows(session: Connection) -> Iterator[sa.Row[Any]]:
 
 
 def _batches(session: Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
-    """Every row of a query, in order, some at a time: the log may be larger than memory."""
+    """Yield all rows of a query by id, in batches, because the log may not fit into memory."""
     last = 0
     while True:
         rows = session.execute(query.where(audit_log.c.id > last).order_by(audit_log.c.id).limit(_BATCH)).all()

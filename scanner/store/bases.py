@@ -1,7 +1,6 @@
-"""Which known image another was built on: every image that is recorded is a base that may be met again, known by its
-stack of layers.
+"""Base images: find the recorded image on which another was built, by its stack of layers.
 
-A project sees the bases that it sees the images of: what is another project's is not there.
+Every recorded image can be a base. A project sees only the base images that belong to its own images.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ _MOST = 50
 
 
 def stack(subject: Digest, image: Image) -> dict[str, Any] | None:
-    """The row by which an image is found again below another; None for one without layers.
+    """Return the row by which an image is found as a base. None: it has no layers.
 
-    ``subject`` is what its name resolved to.
+    ``subject`` is the digest that its tag resolved to, which may be an index.
     """
     found = chains(image.config.diff_ids)
     if not found:
@@ -43,9 +42,10 @@ def stack(subject: Digest, image: Image) -> dict[str, Any] | None:
 
 
 def find(session: Connection, image: Image, projects: frozenset[str] | None) -> BaseImage | None:
-    """The nearest base: the known image with the most layers, all of them the first of this image's.
+    """Return the nearest base: the recorded image with the most layers that are all first layers of this image.
 
-    Where none is known, what the image itself declares, compared with what is known of that name and digest.
+    If there is none, return the base that the image declares in its annotations, checked against the recorded image of
+    that digest: an image can declare any base.
     """
     said = declared(image)
     below = [str(chain) for chain in chains(image.config.diff_ids)[:-1]]
@@ -64,8 +64,9 @@ def find(session: Connection, image: Image, projects: frozenset[str] | None) -> 
 def of(
     session: Connection, item: ImageReport, scanned_at: datetime, projects: frozenset[str] | None
 ) -> BaseImage | None:
-    """The base of a recorded image as it is known now; what its scan learned from a registry where that is more
-    recent.
+    """Return the base of a recorded image by current knowledge.
+
+    The newest digest of its tag is the one that the image's scan got from the registry, if that is more recent.
     """
     now, then = find(session, item.image, projects), item.base
     if now is None or then is None or (then.proven and not now.proven):
@@ -96,9 +97,7 @@ def _rows(
 
 
 def _chosen(rows: Sequence[Row[Any]], said: BaseImage | None) -> Row[Any]:
-    """Of several images with the same layers the one that the image itself names; else one with a tag that means
-    something.
-    """
+    """Return the image that is declared as base, or else one with a specific tag. All ``rows`` have the same layers."""
 
     def rank(row: Row[Any]) -> tuple[bool, bool, bool]:
         named = said is not None and (
@@ -115,7 +114,7 @@ def _as_base(row: Row[Any]) -> BaseImage:
 
 
 def _newest(session: Connection, base: BaseImage, projects: frozenset[str] | None) -> BaseImage:
-    """What the base's tag was last seen to name. A name that this project has not seen tells it nothing."""
+    """Return the base with the last known digest of its tag. Only tags of the projects' own images are looked up."""
     try:
         reference = Reference.parse(base.reference) if base.reference else None
     except UsageError:
@@ -134,7 +133,7 @@ def _newest(session: Connection, base: BaseImage, projects: frozenset[str] | Non
     if last is None:
         return base
     newest = Digest(last.digest)
-    # A declared digest may be that of one platform's image, a tag's that of the whole index.
+    # A declared digest may be that of a platform's image, while the tag refers to the index.
     same = sa.select(image_stack.c.subject).where(
         image_stack.c.subject == last.digest, image_stack.c.digest == str(base.digest)
     )

@@ -1,4 +1,4 @@
-"""Webhooks and what they delivered: an inbox, written before anything is answered, each delivery once."""
+"""Webhooks and their deliveries. A delivery is recorded before it is acknowledged, and once per key."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from scanner.store.schema import delivery, delivery_scan, registry, webhook
 from scanner.store.secrets import seal, unseal
 from scanner.store.session import moment
 
-UNKNOWN_REGISTRY = "unknown_registry"  # a refusal: the payload names another host than the webhook's registry
+UNKNOWN_REGISTRY = "unknown_registry"  # a reason: the event's host is not the webhook's registry
 _REFUSED_KEPT = 100
 
 
 @dataclass(frozen=True)
 class Hook:
-    """A configured webhook with the registry it speaks for. ``secrets`` are those that are accepted now."""
+    """An enabled webhook with its registry. ``secrets``: the valid ones, two during a rotation."""
 
     id: str
     name: str
@@ -42,7 +42,7 @@ class Hook:
 class HookView:
     """A webhook without its secrets.
 
-    ``rotating_since``: two are valid since then; None: one is. ``last_delivery`` None: there was none.
+    ``rotating_since``: since then two secrets are valid; None: one.
     """
 
     id: str
@@ -67,10 +67,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class RefusedEvent:
-    """An event of a delivery that was not taken.
-
-    The members are what the payload said: text to show, nothing to rely on.
-    """
+    """A refused event of a delivery. The fields are untrusted text from the payload, for display only."""
 
     reason: str
     message: str
@@ -78,7 +75,7 @@ class RefusedEvent:
     repository: str = ""
     tag: str = ""
     digest: str = ""
-    key: str = ""  # what two tellings of the event share
+    key: str = ""  # equal for repeated deliveries of the event
 
     @property
     def image(self) -> str:
@@ -87,7 +84,7 @@ class RefusedEvent:
 
 @dataclass(frozen=True)
 class DeliveryView:
-    """``refused`` holds the first of the events that were not taken; ``outcome`` says how many there were."""
+    """A delivery with its scans. ``refused`` contains the first refused events; ``outcome`` their number."""
 
     id: str
     webhook: str
@@ -102,16 +99,16 @@ class DeliveryView:
 
     @property
     def unknown_hosts(self) -> tuple[str, ...]:
-        """Other names that events gave to the registry: each may be one of its aliases."""
+        """Return the hosts of refused events. Each may be an alias of the registry."""
         return tuple(dict.fromkeys(event.host for event in self.refused if event.reason == UNKNOWN_REGISTRY))
 
 
 def create_hook(
     session: Connection, name: str, format_: str, registry_id: str, key: Secret, *, header: str = "", sender: str = ""
 ) -> tuple[str, Secret]:
-    """A new webhook: its id, and its secret, which is shown once. ``header`` empty: the format's own.
+    """Create a webhook and return its id and secret. ``header`` empty: the format's default.
 
-    Raises NotFoundError for a registry that there is not.
+    Raises NotFoundError for an unknown registry.
     """
     if session.execute(sa.select(registry.c.id).where(registry.c.id == registry_id)).scalar() is None:
         raise NotFoundError("there is no such registry")
@@ -133,7 +130,7 @@ def create_hook(
 
 
 def list_hooks(session: Connection, projects: frozenset[str] | None) -> tuple[HookView, ...]:
-    """Every webhook of these projects' registries, by registry and name."""
+    """Return the webhooks of the projects' registries, ordered by registry and name."""
     columns = (
         webhook.c.id,
         webhook.c.name,
@@ -155,7 +152,7 @@ def list_hooks(session: Connection, projects: frozenset[str] | None) -> tuple[Ho
 
 
 def get_hook(session: Connection, identifier: str, projects: frozenset[str] | None) -> HookView:
-    """Raises NotFoundError, also for another project's."""
+    """Return the webhook. Raises NotFoundError, also for another project's."""
     found = next((hook for hook in list_hooks(session, projects) if hook.id == identifier), None)
     if found is None:
         raise NotFoundError("there is no such webhook")
@@ -163,14 +160,14 @@ def get_hook(session: Connection, identifier: str, projects: frozenset[str] | No
 
 
 def disable_hook(session: Connection, identifier: str, disabled: bool) -> None:
-    """A disabled webhook takes no delivery; what it delivered stays."""
+    """Disable or enable a webhook. Its past deliveries are kept."""
     session.execute(webhook.update().where(webhook.c.id == identifier).values(disabled=disabled))
 
 
 def add_secret(session: Connection, identifier: str, key: Secret) -> Secret:
-    """A second secret, beside the one that the registry still sends.
+    """Add a second secret and return it. The first stays valid.
 
-    Raises ConflictError(reason="rotating") when there are two.
+    Raises ConflictError(reason="rotating") if there are two already.
     """
     one = webhook.c.id == identifier
     former, known = session.execute(sa.select(webhook.c.secret, webhook.c.previous_secret).where(one)).one()
@@ -180,13 +177,13 @@ def add_secret(session: Connection, identifier: str, key: Secret) -> Secret:
         "previous_secret": seal(unseal(former, key, _place(identifier)), key, _previous_place(identifier)),
         "rotated_at": moment(session),
     }
-    # Conditional: of two who rotate at once, the second must not push the registry's own secret out.
+    # Conditional: the second of two concurrent rotations must not replace the secret that the registry uses.
     changed = webhook.update().where(one, webhook.c.previous_secret.is_(None)).values(**values)
     if known is not None or session.execute(changed).rowcount != 1:
         raise ConflictError(
             "this webhook has two valid secrets already",
             reason="rotating",
-            hint="finish that rotation first: keep the new secret, or the old one",
+            hint="finish the rotation first: keep the new secret or the old one",
         )
     return secret
 
@@ -196,7 +193,7 @@ def drop_secret(session: Connection, identifier: str, key: Secret, *, keep_new: 
     one = webhook.c.id == identifier
     former = session.execute(sa.select(webhook.c.previous_secret).where(one)).scalar()
     if former is None:
-        raise ConflictError("this webhook has one secret", reason="not_rotating", hint="rotate it first")
+        raise ConflictError("this webhook has only one secret", reason="not_rotating", hint="rotate it first")
     values: dict[str, object] = {"previous_secret": None, "rotated_at": None}
     if not keep_new:
         values["secret"] = seal(unseal(former, key, _previous_place(identifier)), key, _place(identifier))
@@ -204,7 +201,7 @@ def drop_secret(session: Connection, identifier: str, key: Secret, *, keep_new: 
 
 
 def remove_hook(session: Connection, identifier: str) -> int:
-    """Delete a webhook with the record of its deliveries; scans stay. Returns how many deliveries there were."""
+    """Delete a webhook and its deliveries, but not their scans. Returns the number of deliveries."""
     mine = sa.select(delivery.c.id).where(delivery.c.webhook_id == identifier)
     session.execute(delivery_scan.delete().where(delivery_scan.c.delivery_id.in_(mine)))
     count = session.execute(delivery.delete().where(delivery.c.webhook_id == identifier)).rowcount
@@ -213,7 +210,7 @@ def remove_hook(session: Connection, identifier: str) -> int:
 
 
 def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
-    """Every enabled webhook of a format."""
+    """Return the enabled webhooks of a format with their secrets."""
     columns = (
         webhook.c.id,
         webhook.c.name,
@@ -253,9 +250,9 @@ def hooks(session: Connection, format_: str, key: Secret) -> tuple[Hook, ...]:
 def record(
     session: Connection, hook_id: str, key: str, events: int, outcome: str, refused: Sequence[RefusedEvent] = ()
 ) -> Delivery:
-    """Write a delivery down, once for its key (the sender's id of it, or the digest of its body).
+    """Record a delivery, once per ``key`` (the sender's delivery id, or the digest of the body).
 
-    One that is told again says what came of it this time.
+    A repeated delivery updates the outcome.
     """
     identifier = str(uuid.uuid4())
     said = {"outcome": outcome[:200], "refused": _kept(refused)}
@@ -281,14 +278,14 @@ def record(
 
 
 def heard(session: Connection, hook_id: str, outcome: str) -> None:
-    """Write down that a sender tested its webhook. The newest test is kept."""
+    """Record a test delivery. Only the newest one is kept."""
     told = record(session, hook_id, "test", 1, outcome)
     if not told.created:
         session.execute(delivery.update().where(delivery.c.id == told.id).values(received_at=moment(session)))
 
 
 def take(session: Connection, delivery_id: str, outcome: str, refused: Sequence[RefusedEvent]) -> None:
-    """Some refused events of a delivery were taken after all; ``refused`` are those that were not."""
+    """Update a delivery after some of its refused events were accepted. ``refused`` are the remaining ones."""
     values = {"outcome": outcome[:200], "refused": _kept(refused)}
     session.execute(delivery.update().where(delivery.c.id == delivery_id).values(**values))
 
@@ -299,7 +296,7 @@ def _kept(refused: Sequence[RefusedEvent]) -> list[dict[str, str]]:
 
 
 def get(session: Connection, identifier: str, projects: frozenset[str] | None) -> DeliveryView:
-    """Raises NotFoundError, also for another project's."""
+    """Return the delivery. Raises NotFoundError, also for another project's."""
     found = list_(session, projects, identifier=identifier, limit=1).items
     if not found:
         raise NotFoundError("there is no such delivery")
@@ -314,7 +311,7 @@ def list_(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[DeliveryView]:
-    """Deliveries, newest first, with the scans they led to."""
+    """Return deliveries, the newest first, with the ids of their scans."""
     columns = (
         delivery.c.id,
         webhook.c.name,

@@ -1,9 +1,8 @@
-"""Exemptions: violations that somebody asked to accept and a second person accepted, for some images, until a day to
-come.
+"""Exemptions: accepted violations of some images until a date.
 
-``requested -> approved | rejected``, ``approved -> revoked | lapsed``; whoever asked may take it back (``revoked``)
-at any time. Past its end it is ``expired``, which is no state that is written: time alone makes it so. Only
-conditional updates move one, so of fifty people who approve at once one does.
+States: ``requested -> approved | rejected``, ``approved -> revoked | lapsed``. The requester may revoke at any time.
+``expired`` is computed from the time and never stored. All changes are conditional updates, so of several concurrent
+approvals exactly one succeeds.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ STATES = ("requested", "approved", "rejected", "revoked", "lapsed", "expired")
 
 @dataclass(frozen=True)
 class ExemptionView:
-    """``state`` is what it is now: ``expired`` when its time is over.
+    """An exemption. ``state`` is the current one, including ``expired``. ``version`` is its ETag.
 
-    ``version`` is its ETag. ``note``: what was said at its last move.
+    ``note``: the comment of the last change.
     """
 
     id: str
@@ -70,18 +69,18 @@ def request(
     until_fixed: bool = False,
     until_exploited: bool = False,
 ) -> ExemptionView:
-    """Ask for one. ``images``: globs over host/repository, or digests. ``until_fixed``: it lapses when there is a fix.
+    """Insert a request. ``images``: globs over host/repository, or digests.
 
-    Raises UsageError when it would cover everything, or its end is past or too far away.
+    Raises UsageError if neither rule nor subject is given, or if it does not expire within a year.
     """
     now = moment(session)
     if not rule and not subject:
-        raise UsageError("an exemption names a rule, a subject (a vulnerability or a check), or both", reason="invalid")
+        raise UsageError("an exemption needs a rule, a subject (a vulnerability or a check), or both", reason="invalid")
     if not now < expires_at <= now + LONGEST:
         raise UsageError(
-            "an exemption ends within a year from now",
+            "an exemption must expire within a year from now",
             reason="invalid",
-            hint="set expires_at to a day to come",
+            hint="set expires_at to a date in the future, at most 366 days away",
             field="expires_at",
         )
     identifier = str(uuid.uuid4())
@@ -107,9 +106,9 @@ def request(
 
 
 def approve(session: Connection, identifier: str, by: Person, *, note: str = "") -> ExemptionView:
-    """Accept it.
+    """Approve a request.
 
-    Raises RefusedError(reason="four_eyes") for whoever asked, ConflictError when it is not waiting any more.
+    Raises RefusedError(reason="four_eyes") for the requester, ConflictError if it was decided or has expired.
     """
     found = get(session, identifier)
     _check_second(found, by)
@@ -119,7 +118,7 @@ def approve(session: Connection, identifier: str, by: Person, *, note: str = "")
 
 
 def reject(session: Connection, identifier: str, by: Person, *, note: str = "") -> ExemptionView:
-    """Refuse it. Raises as `approve`."""
+    """Deny a request. Raises as `approve`."""
     found = get(session, identifier)
     _check_second(found, by)
     values = {"state": "rejected", "decided_by": by.name, "decided_at": moment(session), "note": note}
@@ -127,14 +126,14 @@ def reject(session: Connection, identifier: str, by: Person, *, note: str = "") 
 
 
 def revoke(session: Connection, identifier: str, by: str, *, note: str = "") -> ExemptionView:
-    """End it, approved or not. Raises NotFoundError, ConflictError when it has ended."""
+    """End an exemption, approved or not. Raises NotFoundError, ConflictError if it has ended."""
     living = exemption.c.state.in_(("requested", "approved"))
     values = {"state": "revoked", "ended_by": by, "ended_at": moment(session), "note": note}
     return _move(session, get(session, identifier), living, **values)
 
 
 def lapse(session: Connection, identifier: str, why: str) -> bool:
-    """The facts it was approved on have changed. False: it had ended already."""
+    """End an approved exemption whose condition is met (``why``). Returns False if it had ended already."""
     values = {"state": "lapsed", "ended_by": "dockwarden", "ended_at": moment(session), "note": why}
     changed = (
         exemption.update()
@@ -145,7 +144,7 @@ def lapse(session: Connection, identifier: str, why: str) -> bool:
 
 
 def get(session: Connection, identifier: str, projects: frozenset[str] | None = None) -> ExemptionView:
-    """Raises NotFoundError, also for another project's."""
+    """Return the exemption. Raises NotFoundError, also for another project's."""
     row = session.execute(sa.select(*exemption.c).where(exemption.c.id == identifier)).first()
     if row is None or (projects is not None and row.project not in projects):
         raise NotFoundError("there is no such exemption")
@@ -163,7 +162,7 @@ def list_(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[ExemptionView]:
-    """Exemptions, the newest request first. ``ends_before``: those whose end comes by then."""
+    """Return exemptions, the newest request first. ``ends_before``: only those that expire by then."""
     now = moment(session)
     query = sa.select(*exemption.c).order_by(exemption.c.requested_at.desc(), exemption.c.id.desc()).limit(limit + 1)
     if projects is not None:
@@ -188,7 +187,7 @@ def list_(
 
 
 def counts(session: Connection, projects: frozenset[str] | None) -> dict[str, int]:
-    """How many there are in each state."""
+    """Return the number of exemptions in each state."""
     now = moment(session)
     query = sa.select(*(sa.func.count().filter(_is(state, now)).label(state) for state in STATES))
     if projects is not None:
@@ -197,7 +196,7 @@ def counts(session: Connection, projects: frozenset[str] | None) -> dict[str, in
 
 
 def holding(session: Connection, project: str) -> tuple[Exemption, ...]:
-    """Those that decisions about a project's images take into account now."""
+    """Return the approved, unexpired exemptions of a project, for decisions."""
     query = sa.select(*exemption.c).where(exemption.c.project == project, _is("approved", moment(session)))
     return tuple(
         Exemption(
@@ -218,17 +217,16 @@ def holding(session: Connection, project: str) -> tuple[Exemption, ...]:
 
 
 def _check_second(found: ExemptionView, by: Person) -> None:
+    # The name too: a deleted and recreated user, or a local user of the same name, has another id.
     if by.id == found.owner_id or by.name == found.owner:
-        raise RefusedError(
-            "whoever asks for an exemption does not decide about it", reason="four_eyes", hint="ask another person"
-        )
+        raise RefusedError("you cannot decide about your own request", reason="four_eyes", hint="ask another approver")
 
 
 def _move(session: Connection, found: ExemptionView, from_: sa.ColumnElement[bool], **values: object) -> ExemptionView:
     changed = exemption.update().where(exemption.c.id == found.id, from_)
     if session.execute(changed.values(**values, version=exemption.c.version + 1)).rowcount != 1:
         now = get(session, found.id)
-        raise ConflictError(f"the exemption is {now.state}", reason="already_decided", hint="ask for a new one")
+        raise ConflictError(f"the exemption is {now.state}", reason="already_decided", hint="request a new one")
     return get(session, found.id)
 
 

@@ -1,8 +1,7 @@
-"""The gate's single question: who asks, and what is the decision in force? One statement, answered from indexes.
+"""The gate's query: the token, its owner and the current decision about a digest, in one indexed SELECT.
 
-Everything the gate needs of a token, its owner and the decision comes back in one row; the decision is the JSON as
-it is answered, so that asking costs neither an ORM nor a serializer. It is also the one place that goes past
-SQLAlchemy to the driver: Core's result costs 230 of the 480 us that a call took (benchmarks/gate.py).
+The decision is stored as the JSON of the answer, so it is returned without serialisation. This is the only module that
+bypasses SQLAlchemy: its result handling took 230 of 480 us per call (benchmarks/gate.py).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from scanner.store import inventory, scans
 from scanner.store.schema import project_member, scan, scan_told, token, user, verdict
 from scanner.store.session import Database, epoch, insert_new, moment
 
-_NOTED_EVERY = 60.0
+_NOTED_EVERY = 60.0  # seconds between two records of a token's use
 _SELECT = f"""
     SELECT t.id, t.name, {{scopes}}, {{projects}}, t.owner_id, u.role, {{expires}}, {{used}}, {{now}},
            v.document, v.valid_until, v.repository, v.report_id, v.project, {{members}}
@@ -34,7 +33,7 @@ _SELECT = f"""
     LEFT JOIN {verdict.name} v
            ON v.digest = {{digest}} AND v.repository = {{repository}} AND v.environment = {{environment}}
     WHERE t.hash = {{hash}} AND t.revoked_at IS NULL AND (u.id IS NULL OR NOT u.disabled)
-"""  # noqa: S608  the names are our own tables'; what comes from outside is bound
+"""  # noqa: S608  table names are constants; all values are bound parameters
 _NAMES = ("hash", "digest", "repository", "environment")
 _STATEMENTS: Mapping[str, str] = {
     "sqlite": _SELECT.format(
@@ -60,9 +59,7 @@ _STATEMENTS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class GateRow:
-    """The decision in force for a digest: its JSON as it is answered, until when it holds without being decided
-    anew.
-    """
+    """The current decision about a digest as JSON. ``valid_until``: seconds since 1970; None: no end."""
 
     document: str
     valid_until: float | None
@@ -73,11 +70,10 @@ class GateRow:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A living token, and the decision in force for what it asks about; None: there is none for that name and
-    environment.
+    """A valid token with the current decision (``row``; None: there is none for that name and environment).
 
-    ``projects`` are those it sees (None: every one); ``current`` is False when time may have changed the decision,
-    ``unnoted`` True when the token's use should be noted.
+    ``projects``: those that the token can see; None: all. ``current`` False: the decision is outdated. ``unnoted``: the
+    caller should record the token's use.
     """
 
     token_id: str
@@ -92,18 +88,16 @@ class Asked:
 
 
 class Gate:
-    """Asks over a connection of the driver's own for each thread, in autocommit: no pool, no BEGIN, no ROLLBACK
-    around one SELECT.
-    """
+    """Runs the query on one driver connection per thread in autocommit: no pool, no BEGIN and ROLLBACK around it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._own = threading.local()
 
     def ask(self, token_hash: str, digest: str, repository: str, environment: str) -> Asked | None:
-        """The one statement. None: no living token has this hash. The caller judges scopes.
+        """Run the query. None: no valid token has this hash. The caller checks scopes.
 
-        Raises RemoteError(reason="db_unavailable") when the database does not answer, also not on a new connection.
+        Raises RemoteError(reason="db_unavailable") if a second attempt on a new connection fails, too.
         """
         values = {"hash": token_hash, "digest": digest, "repository": repository, "environment": environment}
         row = self._fetch(values)
@@ -115,7 +109,7 @@ class Gate:
         broken = (driver.OperationalError, driver.InterfaceError, sa.exc.OperationalError)
         try:
             return self._ask(dialect.name, values)
-        except broken:  # the server may have restarted since this thread last asked
+        except broken:  # the database may have restarted since the last query of this thread
             self._forget()
         try:
             return self._ask(dialect.name, values)
@@ -127,11 +121,11 @@ class Gate:
         cursor = self.cursor()
         cursor.execute(_STATEMENTS[dialect], values)
         row: tuple[Any, ...] | None = cursor.fetchone()
-        cursor.fetchone()  # to its end: an open SELECT would hold SQLite's snapshot
+        cursor.fetchone()  # exhaust it: an unfinished SELECT keeps its read snapshot open in SQLite
         return row
 
     def cursor(self) -> Any:
-        """This thread's own, opened when it first asks."""
+        """Return this thread's cursor, opened at its first query."""
         if getattr(self._own, "cursor", None) is None:
             engine = self._database.engine
             pooled = engine.raw_connection()
@@ -191,7 +185,7 @@ def _asked(row: tuple[Any, ...]) -> Asked | None:
 def in_force(
     session: Connection, digest: str, environment: str, repository: str | None, projects: frozenset[str] | None
 ) -> GateRow | None:
-    """The decision in force: of this repository's name if one is given, else the worst of all names it has."""
+    """Return the current decision for the repository, or the worst of all repositories of the digest if it is None."""
     query = sa.select(
         verdict.c.document, verdict.c.valid_until, verdict.c.repository, verdict.c.report_id, verdict.c.project
     )
@@ -208,19 +202,22 @@ def in_force(
 
 
 def holds(session: Connection, row: GateRow) -> bool:
-    """Whether time alone cannot have changed the decision yet, by the database's clock."""
+    """Return whether the decision is still valid by the database's clock."""
     return row.valid_until is None or row.valid_until > epoch(session)
 
 
 def invalidate(session: Connection) -> int:
-    """Policies or exemptions changed: every decision in force is to be made anew when it is next asked for."""
+    """Mark every current decision as outdated, because policies changed. Returns their number.
+
+    They are renewed when they are next used, so a policy change stays fast.
+    """
     count = _make_stale(session, sa.true())
     inventory.invalidate(session)
     return count
 
 
 def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> int:
-    """As `invalidate`, of these images only: globs over host/repository, or digests."""
+    """As `invalidate`, for some images of a project: globs over host/repository, or digests."""
     own = verdict.c.project == project
     names = session.execute(sa.select(verdict.c.repository).where(own).distinct()).scalars()
     named = [name for name in names if matches(images, name)]
@@ -231,9 +228,10 @@ def invalidate_for(session: Connection, project: str, images: Sequence[str]) -> 
 
 
 def _make_stale(session: Connection, which: sa.ColumnElement[bool]) -> int:
-    """An UPDATE locks rows as it meets them; a scan that is recorded meanwhile locks those of its image by key.
+    """Mark decisions as outdated.
 
-    So they are locked by key first.
+    An UPDATE locks rows in any order, while a scan that is recorded locks them by key. Locking by key first prevents a
+    deadlock of both.
     """
     key = (verdict.c.digest, verdict.c.repository, verdict.c.environment)
     held = sa.select(verdict.c.digest).where(which).order_by(*key).with_for_update().subquery()
@@ -242,12 +240,10 @@ def _make_stale(session: Connection, which: sa.ColumnElement[bool]) -> int:
 
 
 def resolved(session: Connection, asked: ScanRequest, seconds: float) -> scans.ScanView | None:
-    """The newest scan of the very same request within ``seconds``: who asks again meanwhile means that one.
+    """Return the newest scan of an equal request within ``seconds``. None: a new scan is needed.
 
-    None: a new one must tell.
-
-    One that is done answers for that long. One that failed answers once, and only a scan that the gate asked for: a
-    caller who polls must learn of it, while the cause may be gone by now, so the next question begins a new scan.
+    A finished or running scan is always returned. A failed one is returned once, and only if the gate requested it: a
+    polling client must see the failure, but the next request starts a new scan, because the cause may be gone.
     """
     same = sa.and_(
         scan.c.target == asked.target,
@@ -267,5 +263,5 @@ def resolved(session: Connection, asked: ScanRequest, seconds: float) -> scans.S
 
 
 def note_told(session: Connection, scan_id: str) -> None:
-    """The gate has told that this scan ended without evidence."""
+    """Record that the gate has reported the failure of this scan. See `resolved`."""
     insert_new(session, scan_told, [{"scan_id": scan_id, "told_at": moment(session)}])

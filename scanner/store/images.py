@@ -1,7 +1,7 @@
-"""Images: recording what a scan found, in one transaction, and reading the evidence back.
+"""Images: record a scan's evidence and decisions in one transaction, and read evidence back.
 
-The whole evidence is kept once, immutable, under its digest; beside it are the links by which it is found: packages,
-vulnerabilities, names. `scanner.store.listings` queries them.
+The complete evidence is stored once under its digest and never changed. Packages, vulnerabilities and names are also
+stored as rows, which `scanner.store.listings` queries.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ _PURL_BYTES, _NAME_BYTES = 1000, 128
 
 @dataclass(frozen=True)
 class Made:
-    """A decision to record, with the project whose it is."""
+    """A decision to record."""
 
     decision: Decision
-    document: str  # its JSON, as the gate answers it
+    document: str  # its JSON, the gate's answer
 
 
 @lru_cache(maxsize=1)
@@ -73,15 +73,15 @@ def record(
     *,
     engine: str = "",
 ) -> None:
-    """Everything a scan found and what was decided, and the scan's end: all of it or nothing.
+    """Record a scan's evidence and decisions and finish the scan, all or nothing.
 
-    ``rungs``: see ``model.matching``.
+    ``rungs``: see ``model.matching``. ``engine``: the project's engine; empty: any.
 
-    A verdict is in force for what was asked in full: evidence about one platform of an index never decides for the
-    index, and evidence of another engine than ``engine`` (the project's choice; empty: any) replaces no verdict that
-    rests on more. Such evidence and its decisions are kept with the scan, for the record only.
+    Partial evidence is stored with its decisions but changes no verdict: evidence about one platform says nothing about
+    the rest of an index, and evidence of another engine than the project's must not replace a verdict that is based on
+    more engines. Otherwise a user could request a narrower scan to get a better verdict.
 
-    Raises LeaseLost when the scan is another worker's by now; the transaction must then be rolled back.
+    Raises LeaseLost if another worker has the scan; the caller must roll back.
     """
     project = held.request.project
     retention.recording(session)
@@ -103,28 +103,29 @@ def record(
 
 
 def _kept_only(asked: ScanRequest, engine: str, whole: bool) -> str:
-    """What the scan says of itself where its evidence put no verdict in force."""
+    """Return the message of a scan whose evidence changed no verdict."""
     if not whole:
-        return f"evidence about {asked.platform} only: it decides nothing about the whole index"
+        return f"evidence about {asked.platform} only: no decision about the whole index"
     return f"evidence by {asked.engine} only: images of project {asked.project} are decided with engine {engine}"
 
 
 def _engine_of(found: ScanReport) -> str:
-    """The engine choice that evidence rests on, as a request names it."""
+    """Return the engines of the evidence as the value of a request's ``engine``."""
     engines = found.images[0].engines if found.images else ()
     return "both" if len(engines) > 1 else "".join(e.engine for e in engines)
 
 
 def _engine_decides(session: Connection, found: ScanReport, engine: str) -> bool:
-    """Whether evidence of its engines may put a verdict in force: it has the project's engine, or all that the
-    verdict in force has.
+    """Return whether the evidence may change the verdict.
+
+    It needs the project's engine, or the engines of the current verdict.
     """
     own = _engine_of(found)
     return own in ("", "both", engine) or engine == "" or own == _engine_in_force(session, found)
 
 
 def _engine_in_force(session: Connection, found: ScanReport) -> str | None:
-    """The engine choice that the verdict in force of this name rests on; None: no verdict is in force."""
+    """Return the engines of the current verdict's evidence. None: there is no verdict."""
     query = sa.select(report.c.engine).join(verdict, verdict.c.report_id == report.c.id)
     query = query.where(verdict.c.digest == found.digest, verdict.c.repository == found.repository)
     return session.execute(query.order_by(report.c.engine == "both").limit(1)).scalar()
@@ -136,9 +137,9 @@ def _is_listed(session: Connection, found: ScanReport, project: str) -> bool:
 
 
 def redecide(session: Connection, report_id: str, found: ScanReport, made: Sequence[Made], project: str) -> None:
-    """New decisions on evidence that is stored already: a policy changed, a grace ended.
+    """Store new decisions about stored evidence (a policy changed, a grace period ended) and update all its tags.
 
-    Every tag that names it shows them; when it was scanned stays what it was.
+    The time of the scan is not changed.
     """
     _hold(session, found.digest, found.repository)
     for one in made:
@@ -151,7 +152,7 @@ def redecide(session: Connection, report_id: str, found: ScanReport, made: Seque
 
 @dataclass(frozen=True)
 class Stale:
-    """A decision in force that time, a policy or an exemption has passed over."""
+    """An outdated decision."""
 
     digest: str
     repository: str
@@ -162,24 +163,23 @@ class Stale:
 
 
 def stale(session: Connection, *, limit: int) -> tuple[Stale, ...]:
-    """Decisions that are to be made anew, those that are longest overdue first."""
+    """Return outdated decisions, the longest outdated first."""
     names = ("digest", "repository", "environment", "decision_id", "report_id", "project")
     query = sa.select(*(verdict.c[name] for name in names)).where(verdict.c.valid_until <= epoch(session))
     return tuple(Stale(*row) for row in session.execute(query.order_by(verdict.c.valid_until).limit(limit)))
 
 
 def _hold(session: Connection, digest: str, repository: str) -> None:
-    """Lock the listed names of an image, sorted.
+    """Lock the listing rows of an image by id.
 
-    Whoever writes about an image locks its names first, then the image, then verdicts: two that took them in another
-    order would each wait for the other, and PostgreSQL would end one of them.
+    Every writer locks listings first, then the image, then verdicts. Other orders can deadlock on PostgreSQL.
     """
     mine = sa.and_(listing.c.digest == digest, listing.c.repository == repository)
     session.execute(sa.select(listing.c.id).where(mine).order_by(listing.c.id).with_for_update()).all()
 
 
 def claim_stale(session: Connection, found: Stale) -> bool:
-    """Whether nobody has made it anew since. Keeps others from doing so until the transaction ends."""
+    """Return whether the decision is still outdated. Locks it until the end of the transaction."""
     _hold(session, found.digest, found.repository)
     key = (
         verdict.c.digest == found.digest,
@@ -192,7 +192,7 @@ def claim_stale(session: Connection, found: Stale) -> bool:
 
 @dataclass(frozen=True)
 class Named:
-    """A name with the evidence in force under it."""
+    """A listed name with its current evidence."""
 
     id: int
     project: str
@@ -203,8 +203,8 @@ class Named:
 
 
 def named(session: Connection, listing_id: int) -> Named | None:
-    """The name with this number, held until the transaction ends: whoever scans it again meanwhile waits."""
-    retention.recording(session)  # before the row: who prunes takes them in this order
+    """Return a listing by id and lock it, so that a concurrent scan of the name waits. None: it is gone."""
+    retention.recording(session)  # before the row lock: pruning locks in the same order
     columns = (
         listing.c.id,
         listing.c.project,
@@ -220,10 +220,9 @@ def named(session: Connection, listing_id: int) -> Named | None:
 def renew(
     session: Connection, name: Named, former: ScanReport, found: ScanReport, evidence: Digest, made: Sequence[Made]
 ) -> int:
-    """New evidence in the place of the former, with its decisions, without a scan: newer advisories say something
-    else of the same image.
+    """Replace the evidence of a name after a re-match with newer advisories, without a scan.
 
-    What the image has now and had not before goes to the outbox. Returns how many such findings there are.
+    New findings are written to the outbox for notifications. Returns their number.
     """
     report_id = _store_report(session, found, evidence)
     own, in_force = _engine_of(found), _engine_in_force(session, found)
@@ -283,10 +282,9 @@ def _store_report(session: Connection, found: ScanReport, evidence: Digest, *, w
 
 
 def _store_images(session: Connection, found: ScanReport) -> None:
-    """The images and the links to their packages and vulnerabilities, replacing what an earlier scan linked.
+    """Write images and replace their links to packages and vulnerabilities.
 
-    Rows that scans share are written in one order, table by table and sorted: two scans that end together would
-    otherwise each hold what the other needs, and PostgreSQL would end one of them.
+    Rows that scans share are written table by table in sorted order. Otherwise two concurrent scans could deadlock.
     """
     pictures = {item.image.digest: item for item in found.images}
     insert_new(session, image, [_picture(session, pictures[digest]) for digest in sorted(pictures)])
@@ -294,7 +292,7 @@ def _store_images(session: Connection, found: ScanReport) -> None:
     insert_new(session, image_stack, sorted(stacks, key=lambda row: str(row["digest"])))
     blobs = {(str(blob), str(item.image.digest)) for item in found.images for blob in item.image.blobs}
     pulls.note_blobs(session, found.digest, blobs)
-    # Whoever records the same image now waits here until we are done.
+    # Concurrent scans of the same image wait here.
     numbers = sa.select(image.c.digest, image.c.id).where(image.c.digest.in_(list(pictures))).order_by(image.c.id)
     image_ids = {row.digest: row.id for row in session.execute(numbers.with_for_update())}
     links = {digest: _Links.of(item) for digest, item in pictures.items()}
@@ -316,8 +314,9 @@ def _store_images(session: Connection, found: ScanReport) -> None:
 
 
 def _change_findings(session: Connection, former: ScanReport, found: ScanReport) -> None:
-    """The links of images whose vulnerabilities changed and whose packages did not: only the difference is written,
-    in the usual order.
+    """Update the links of images with unchanged packages and changed vulnerabilities.
+
+    Writes only the difference: a new advisory database changes few of the many findings of all images.
     """
     before, after = _found_pairs(former), _found_pairs(found)
     gone = before.keys() - after.keys()
@@ -356,7 +355,7 @@ def _change_findings(session: Connection, former: ScanReport, found: ScanReport)
 
 
 def _found_pairs(found: ScanReport) -> dict[tuple[str, str, str], Vulnerability]:
-    """What is linked to the images of a report: (image, package, vulnerability)."""
+    """Return the findings of a report by (image digest, package key, vulnerability name)."""
     return {
         (item.image.digest, purl_key(v.purl), bounded(v.id, _NAME_BYTES)): v
         for item in found.images
@@ -367,7 +366,7 @@ def _found_pairs(found: ScanReport) -> dict[tuple[str, str, str], Vulnerability]
 
 @dataclass(frozen=True)
 class _Links:
-    """What one image is linked to: rows of its packages by their key, and its vulnerabilities."""
+    """The packages (rows by key) and vulnerabilities of one image."""
 
     components: Mapping[str, Mapping[str, str]]
     vulnerabilities: Sequence[Vulnerability]
@@ -376,7 +375,7 @@ class _Links:
     def of(cls, item: ImageReport) -> _Links:
         vulnerabilities = [v for e in item.engines for v in e.vulnerabilities]
         packages = [Component(v.purl, v.package, v.installed_version, "") for v in vulnerabilities]
-        packages += [c for e in item.engines for c in e.components]  # these say more, and come last to win
+        packages += [c for e in item.engines for c in e.components]  # with more data, so they replace the former
         return cls({purl_key(c.purl): _component_row(c) for c in packages}, vulnerabilities)
 
 
@@ -425,13 +424,14 @@ def _link(
 
 
 def purl_key(purl: str) -> str:
-    """What a package is stored under."""
+    """Return the key of a package: its purl, shortened if it is long."""
     return bounded(purl, _PURL_BYTES)
 
 
 def bounded(text: str, size: int) -> str:
-    """``text`` as it can be kept and found again in a unique index: PostgreSQL refuses keys beyond 2,704 bytes, and
-    what was merely cut off could be two different things.
+    """Return ``text`` as a key of at most ``size`` bytes. Long text is shortened and gets a hash.
+
+    PostgreSQL refuses index keys above 2,704 bytes. Truncation alone would make different long names equal.
     """
     if len(text) <= size and text.isascii() and "\0" not in text:
         return text
@@ -463,7 +463,7 @@ def _advisory(name: str, v: Vulnerability) -> dict[str, Any]:
 
 
 def refresh(session: Connection, items: Iterable[Vulnerability]) -> None:
-    """What is known of vulnerabilities now: severity, text, exploitation. Those that no image ever had are left out."""
+    """Update severity, text and exploitation of known vulnerabilities. Those that no image ever had are ignored."""
     newest = {bounded(v.id, _NAME_BYTES): v for v in items}
     rows = [
         {"n": name, **{f"new_{k}": x for k, x in _advisory(name, newest[name]).items() if k != "name"}}
@@ -478,9 +478,9 @@ def refresh(session: Connection, items: Iterable[Vulnerability]) -> None:
 def _numbered(
     session: Connection, table: sa.Table, key: str, keys: Collection[str], row: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, int]:
-    """The numbers of rows that scans share, by their key; those that are not there yet are inserted.
+    """Return the ids of shared rows by key. Missing rows are inserted.
 
-    Most are: images are alike.
+    Reads first, because most rows exist: images share packages.
     """
     known = _ids(session, table, table.c[key], keys)
     missing = sorted(set(keys) - known.keys())
@@ -509,7 +509,7 @@ def _store_decision(
     *,
     in_force: bool = True,
 ) -> None:
-    """Append the decision and, unless it is for the record only, put it in force for the gate."""
+    """Append a decision to the history. ``in_force``: it also becomes the gate's verdict."""
     d = made.decision
     decision_id = session.execute(
         decision.insert()
@@ -565,7 +565,7 @@ def _worst(decisions: Sequence[Decision]) -> Decision:
 
 
 def _list(session: Connection, found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]) -> int:
-    """The row by which the image is listed and searched under this name. Returns its number."""
+    """Insert or replace the listing of a name. Returns its id."""
     values = _listed_values(found, report_id, project, decisions)
     values |= {"scanned_at": moment(session), "scanned_epoch": epoch(session)}
     key = ("project", "repository", "tag", "digest")
@@ -614,7 +614,7 @@ def _signers(found: ScanReport) -> list[str]:
 
 
 def _note_tag(session: Connection, found: ScanReport) -> None:
-    """Keep the history of a tag: a line whenever it names something else than before."""
+    """Add a row to the history of the tag if its digest changed."""
     if not found.tag or not found.repository:
         return
     last = sa.select(tag_move.c.digest).where(tag_move.c.repository == found.repository, tag_move.c.tag == found.tag)
@@ -630,7 +630,7 @@ def _note_tag(session: Connection, found: ScanReport) -> None:
 
 
 def evidence(session: Connection, report_id: str) -> ScanReport:
-    """The stored evidence, as it was. Raises NotFoundError."""
+    """Return the stored evidence. Raises NotFoundError."""
     body = session.execute(sa.select(report.c.body).where(report.c.id == report_id)).scalar()
     if body is None:
         raise NotFoundError("there is no such evidence")
@@ -638,7 +638,7 @@ def evidence(session: Connection, report_id: str) -> ScanReport:
 
 
 def seen(session: Connection, repository: str, found: ScanReport) -> dict[tuple[str, str], datetime]:
-    """When this repository first had each vulnerability of each package: (purl, id) -> moment."""
+    """Return when this repository first had each vulnerability of each package, by (purl, id)."""
     if not repository:
         return {}
     query = (

@@ -1,7 +1,6 @@
-"""What runs where: snapshots of sources, and the workloads in them.
+"""Running workloads, reported as snapshots by sources.
 
-A snapshot replaces what its source reported before, as a whole and in one transaction; a workload whose facts are the
-same keeps its row.
+A snapshot replaces the source's previous one completely in one transaction. Unchanged workloads keep their row.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ IMAGE_UNKNOWN = ""  # the verdict of an image that was never scanned
 
 @dataclass(frozen=True)
 class SourceView:
-    """A host, a cluster or a project whose workloads are reported together."""
+    """A host, a cluster or a project whose workloads are reported together. ``digest`` is that of the snapshot."""
 
     id: str
     environment: str
@@ -78,8 +77,11 @@ class SourceView:
 
 @dataclass(frozen=True)
 class Judged:
-    """What is known of a workload beside its facts. ``rank``: see ``rank_of``; ``valid_until`` in seconds since 1970,
-    None: no end.
+    """The decision about a workload and its image.
+
+    ``rank``: see ``rank_of``. ``by_tag``: the digest is the tag's last known one, not a reported one. ``failed``:
+    ids of failed checks. ``results``: all results, compressed. ``checked_with``: version and evidence that the
+    results are based on. ``decision``: its JSON. ``valid_until``: seconds since 1970; None: no end.
     """
 
     project: str
@@ -116,7 +118,7 @@ class NewWorkload:
 
 @dataclass(frozen=True)
 class WorkloadRow:
-    """A running workload as lists show it. ``overall`` is the worse of how it is run and of its image."""
+    """A running workload in a list. ``overall`` is the worse of the workload's and the image's verdict."""
 
     id: int
     uid: str
@@ -147,7 +149,7 @@ class WorkloadRow:
 
     @property
     def image_short(self) -> str:
-        """The image for lists: its digest by its beginning."""
+        """Return the image with a shortened digest."""
         name, at, digest = self.image.partition("@")
         return f"{name}@{digest[:19]}…" if at else name
 
@@ -159,7 +161,7 @@ class WorkloadRow:
 
 @dataclass(frozen=True)
 class Filter:
-    """What a list of workloads is narrowed to; every member given must hold."""
+    """Criteria for workloads. All given ones must match."""
 
     search: str = ""
     environment: str = ""
@@ -172,7 +174,7 @@ class Filter:
     digest: str = ""
 
     def apply(self, query: sa.Select[Any]) -> sa.Select[Any]:
-        """The query, narrowed."""
+        """Return the query with the criteria."""
         columns = running_workload.c
         if self.search:
             text = sa.func.lower(columns.name + " " + columns.image)
@@ -200,12 +202,12 @@ LEVELS = ("allow", "warn", UNDECIDED, "deny")
 
 
 def rank_of(level: str, reasons: int) -> int:
-    """For sorting: the verdict first, then how many reasons there are for it."""
+    """Return the sort key of a workload: first its level, then the number of reasons."""
     return LEVELS.index(level) * _LEVEL + min(reasons, _LEVEL - 1)
 
 
 def overall(rank: int) -> str:
-    """The verdict of a rank."""
+    """Return the level of a rank."""
     return LEVELS[rank // _LEVEL]
 
 
@@ -213,21 +215,21 @@ def overall(rank: int) -> str:
 
 
 def source_of(session: Connection, environment: str, source: str, name: str) -> SourceView | None:
-    """The source of that name; None where it has reported nothing yet."""
+    """Return the source, or None if it has not reported yet."""
     query = sa.select(*_source_columns()).filter_by(environment=environment, source=source, name=name)
     row = session.execute(query).first()
     return SourceView(*row) if row else None
 
 
 def known(session: Connection, source_id: str) -> dict[str, str]:
-    """The digest of the facts of each workload of a source, by name."""
+    """Return the digests of the facts of a source's workloads, by name."""
     columns = running_workload.c
     query = sa.select(columns.name, columns.facts_digest).where(columns.source_id == source_id)
     return {row.name: row.facts_digest for row in session.execute(query)}
 
 
 def hold(session: Connection, environment: str, source: str, name: str) -> SourceView:
-    """The source, made where it is new, held until the transaction ends."""
+    """Return the source, created if it is new, and lock it until the end of the transaction."""
     key = {"environment": environment, "source": source, "name": name}
     query = sa.select(*_source_columns()).filter_by(**key).with_for_update()
     row = session.execute(query).first()
@@ -247,18 +249,14 @@ def hold(session: Connection, environment: str, source: str, name: str) -> Sourc
 
 
 def check_generation(held: SourceView, generation: int, digest: str) -> None:
-    """Raises ConflictError(reason="out_of_order") for a snapshot that is older than the one in force; the same one
-    again is welcome.
-    """
+    """Raise ConflictError(reason="out_of_order") for a snapshot older than the recorded one. A repeated one passes."""
     if generation < held.generation or (generation == held.generation and digest != held.digest):
         message = f"the snapshot has generation {generation}; generation {held.generation} was reported already"
-        raise ConflictError(
-            message, reason="out_of_order", hint="send snapshots in order, each with a greater generation"
-        )
+        raise ConflictError(message, reason="out_of_order", hint="send snapshots in order, with increasing generations")
 
 
 def seen_again(session: Connection, held: SourceView, generation: int, by: str) -> None:
-    """The source reported the very same workloads."""
+    """Record a snapshot with unchanged workloads."""
     session.execute(
         inventory_source.update()
         .where(inventory_source.c.id == held.id)
@@ -275,9 +273,7 @@ def replace(
     changed: Sequence[NewWorkload],
     gone: Iterable[str],
 ) -> None:
-    """Make the snapshot the source's state: ``changed`` are new workloads and new facts, ``gone`` the names that are
-    no more.
-    """
+    """Write a snapshot. ``changed``: new and changed workloads. ``gone``: names of removed ones."""
     now = moment(session)
     former = _former(session, held.id, [each.name for each in changed])
     columns = running_workload.c
@@ -315,7 +311,7 @@ def replace(
 
 
 def remove_source(session: Connection, source_id: str) -> SourceView:
-    """Forget a source and its workloads. Raises NotFoundError."""
+    """Delete a source and its workloads. Returns it. Raises NotFoundError."""
     row = session.execute(sa.select(*_source_columns()).where(inventory_source.c.id == source_id)).first()
     if row is None:
         raise NotFoundError("there is no such source")
@@ -343,12 +339,12 @@ def _former(session: Connection, source_id: str, names: Sequence[str]) -> dict[s
     return found
 
 
-# Judging
+# Decisions
 
 
 @dataclass(frozen=True)
 class Due:
-    """A workload that is to be judged anew."""
+    """A workload with an outdated decision."""
 
     id: int
     source_id: str
@@ -360,9 +356,7 @@ class Due:
 
 
 def due(session: Connection, *, limit: int) -> tuple[Due, ...]:
-    """Workloads whose decision time, a policy, an exemption or new evidence has passed over; the longest overdue
-    first.
-    """
+    """Return workloads with outdated decisions, the longest outdated first."""
     columns = running_workload.c
     names = ("id", "source_id", "environment", "facts", "results", "checked_with", "facts_digest")
     query = sa.select(*(columns[name] for name in names)).where(columns.valid_until <= epoch(session))
@@ -370,7 +364,7 @@ def due(session: Connection, *, limit: int) -> tuple[Due, ...]:
 
 
 def rejudge(session: Connection, judged: Mapping[Due, Judged]) -> int:
-    """Write new judgements of workloads whose facts are still the same. Returns how many."""
+    """Write new decisions. Workloads whose facts changed meanwhile are skipped. Returns the number written."""
     columns = running_workload.c
     now = moment(session)
     ordered = sorted(judged, key=lambda one: one.id)
@@ -390,13 +384,13 @@ def rejudge(session: Connection, judged: Mapping[Due, Judged]) -> int:
 
 
 def invalidate(session: Connection, project: str | None = None) -> None:
-    """Policies or exemptions changed: every workload (of a project) is to be decided anew."""
+    """Mark the decisions about all workloads (of a project) as outdated, because policies or exemptions changed."""
     which = sa.true() if project is None else running_workload.c.project == project
     _make_due(session, which)
 
 
 def invalidate_image(session: Connection, repository: str, tag: str, digest: str) -> None:
-    """There is new evidence, or a new decision, about an image: what runs it is to be judged anew."""
+    """Mark the decisions about workloads that run an image as outdated, because its evidence or decision changed."""
     columns = running_workload.c
     if not repository:
         return
@@ -405,7 +399,7 @@ def invalidate_image(session: Connection, repository: str, tag: str, digest: str
 
 
 def _make_due(session: Connection, which: sa.ColumnElement[bool]) -> None:
-    """Rows are locked in the order of their numbers, as everywhere: two that cross would end each other."""
+    """Mark decisions as outdated. Rows are locked by id, as everywhere, to avoid deadlocks."""
     ids = sa.select(running_workload.c.id).where(which).order_by(running_workload.c.id).with_for_update()
     found = session.execute(ids).scalars().all()
     for chunk in _chunks(found):
@@ -414,7 +408,7 @@ def _make_due(session: Connection, which: sa.ColumnElement[bool]) -> None:
 
 @dataclass(frozen=True)
 class ImageState:
-    """What the store knows of an image: its evidence, and the decision in force for an environment."""
+    """The evidence of an image and its current decision for an environment."""
 
     report_id: str = ""
     verdict: str = IMAGE_UNKNOWN
@@ -424,7 +418,10 @@ class ImageState:
 def image_states(
     session: Connection, environment: str, wanted: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], ImageState]:
-    """Of each (repository, digest): an environment that no policy names has the decision for all of them."""
+    """Return the state of each (repository, digest).
+
+    If no policy names the environment, the decision without environment applies.
+    """
     by_digest: dict[str, set[str]] = defaultdict(set)
     for repository, digest in wanted:
         by_digest[digest].add(repository)
@@ -443,7 +440,7 @@ def image_states(
     found: dict[tuple[str, str], ImageState] = {}
     for chunk in _chunks(sorted(by_digest)):
         rows = session.execute(query.where(verdict.c.digest.in_(chunk)).order_by(verdict.c.environment))
-        for row in rows:  # "" comes first: the environment's own takes its place
+        for row in rows:  # sorted: the environment's own decision replaces the one for ""
             if row.repository in by_digest[row.digest]:
                 state = ImageState(row.report_id, row.verdict, bool(row.undecided))
                 found[row.repository, row.digest] = state
@@ -451,7 +448,7 @@ def image_states(
 
 
 def tagged(session: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """The digest that each (repository, tag) named when it was last looked at."""
+    """Return the last known digest of each (repository, tag)."""
     pairs = sorted(set(wanted))
     found: dict[tuple[str, str], str] = {}
     for chunk in _chunks(pairs):
@@ -463,7 +460,7 @@ def tagged(session: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple
 
 
 def unscanned(session: Connection, source_id: str, *, limit: int) -> list[tuple[str, str]]:
-    """Images that a source runs and that no evidence is known of: what to scan, and whose it is."""
+    """Return the images of a source without evidence: pairs of scan target and project."""
     columns = running_workload.c
     query = sa.select(columns.repository, columns.tag, columns.digest, columns.by_tag, columns.project).distinct()
     query = query.where(
@@ -478,7 +475,7 @@ def unscanned(session: Connection, source_id: str, *, limit: int) -> list[tuple[
 
 
 def asked_lately(session: Connection, targets: Iterable[str], seconds: float) -> set[str]:
-    """Those of these targets of which a scan was asked for within so many seconds, however it ended."""
+    """Return the targets of which a scan was requested within ``seconds``, even if it failed."""
     found: set[str] = set()
     since = scan.c.created_epoch > epoch(session) - seconds
     for chunk in _chunks(sorted(set(targets))):
@@ -490,9 +487,7 @@ def asked_lately(session: Connection, targets: Iterable[str], seconds: float) ->
 
 
 def sources(session: Connection, projects: frozenset[str] | None = None) -> tuple[SourceView, ...]:
-    """Every source that runs something of these projects, by environment and name; it has as many workloads as they
-    see.
-    """
+    """Return the sources with workloads of these projects. ``workloads`` counts only those projects' workloads."""
     columns = inventory_source.c
     query = sa.select(*_source_columns(), columns.summary).order_by(columns.environment, columns.name, columns.source)
     found = []
@@ -514,7 +509,7 @@ def list_(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[WorkloadRow]:
-    """Workloads, worst first."""
+    """Return workloads, the worst first."""
     columns = running_workload.c
     query = _rows(projects).order_by(columns.rank.desc(), columns.id.desc()).limit(limit + 1)
     query = (narrowed or Filter()).apply(query)
@@ -528,31 +523,29 @@ def list_(
 
 @dataclass(frozen=True)
 class WorkloadDetail:
-    """One workload with everything that is known of it."""
+    """One workload with facts, results and decision."""
 
     row: WorkloadRow
     facts: bytes
     results: bytes
     decision: str
-    tag_names: str  # the digest that its tag names by now; empty: not known
+    tag_names: str  # the digest that its tag refers to now; empty: unknown
 
 
 def get(session: Connection, uid: str, projects: frozenset[str] | None) -> WorkloadDetail:
-    """Raises NotFoundError, also for another project's."""
+    """Return the workload. Raises NotFoundError, also for another project's."""
     columns = running_workload.c
     query = _rows(projects).add_columns(columns.facts, columns.results, columns.decision).where(columns.uid == uid)
     row = session.execute(query).first()
     if row is None:
-        raise NotFoundError("there is no such workload", hint="what a source no longer reports is gone")
+        raise NotFoundError("there is no such workload", hint="its source may not report it any more")
     view = _view(row)
     named = tagged(session, [(view.repository, view.tag)]) if view.tag else {}
     return WorkloadDetail(view, row.facts, row.results, row.decision, named.get((view.repository, view.tag), ""))
 
 
 def facets(session: Connection, projects: frozenset[str] | None) -> dict[str, dict[str, int]]:
-    """How many workloads there are of each kind: by environment, source (its id), verdict, namespace, image, owner and
-    failed check.
-    """
+    """Return the number of workloads by environment, source id, verdict, namespace, image, owner and failed check."""
     columns = inventory_source.c
     found: dict[str, Counter[str]] = {name: Counter() for name in ("environment", "source", *_COUNTED)}
     for row in session.execute(sa.select(columns.id, columns.environment, columns.summary)):
@@ -569,7 +562,7 @@ def facets(session: Connection, projects: frozenset[str] | None) -> dict[str, di
 
 
 def summarise(session: Connection, source_id: str) -> None:
-    """Count a source's workloads once when they change, so that no list has to."""
+    """Recompute a source's counts after a change, so that pages need not count all workloads."""
     columns = running_workload.c
     names = ("project", "rank", "namespace", "repository", "owner", "failed")
     query = sa.select(*(columns[name] for name in names)).where(columns.source_id == source_id)
@@ -585,7 +578,7 @@ def summarise(session: Connection, source_id: str) -> None:
 
 
 def rehome(session: Connection, owner_of: Callable[[str], str | None]) -> None:
-    """Give workloads to the projects that own the repositories of their images now."""
+    """Move workloads to the projects that now own the repositories of their images."""
     columns = running_workload.c
     for row in session.execute(sa.select(columns.repository, columns.project).distinct()).all():
         now = owner_of(row.repository) if row.repository else None
@@ -597,7 +590,7 @@ def rehome(session: Connection, owner_of: Callable[[str], str | None]) -> None:
 
 
 def figures(session: Connection) -> dict[tuple[str, str], int]:
-    """How many workloads run, by environment and verdict."""
+    """Return the number of workloads by (environment, verdict)."""
     found: Counter[tuple[str, str]] = Counter()
     columns = inventory_source.c
     for row in session.execute(sa.select(columns.environment, columns.summary)):
@@ -607,18 +600,18 @@ def figures(session: Connection) -> dict[tuple[str, str], int]:
     return dict(found)
 
 
-# Images that run
+# Running images
 
 
 def digests_in(environment: str) -> sa.Select[Any]:
-    """The digests of images that run in an environment, as a part of another query."""
+    """Return a subquery of the digests that run in an environment."""
     return sa.select(running_workload.c.digest).where(running_workload.c.environment == environment)
 
 
 def running_in(
     session: Connection, digests: Iterable[str], projects: frozenset[str] | None
 ) -> dict[str, dict[str, int]]:
-    """Of each image that runs: in which environments, and how often."""
+    """Return the number of workloads of each digest, by environment."""
     columns = running_workload.c
     query = sa.select(columns.digest, columns.environment, sa.func.count().label("n"))
     if projects is not None:
@@ -634,8 +627,8 @@ def running_in(
 def affected(
     session: Connection, name: str, projects: frozenset[str] | None, *, limit: int = 200
 ) -> tuple[tuple[WorkloadRow, ...], dict[str, int], int]:
-    """What runs with a vulnerability: workloads (worst first), affected images by the environment that they run in,
-    affected images.
+    """Return what a vulnerability affects: workloads (the worst first), number of running images by environment, number
+    of all images.
     """
     own = (
         sa.select(image.c.digest)
@@ -643,7 +636,7 @@ def affected(
         .join(vulnerability, vulnerability.c.id == finding.c.vulnerability_id)
         .where(vulnerability.c.name == name)
     )
-    # What runs may be named by an index, of which the image is a part.
+    # A workload may refer to an index that contains the affected image.
     touched = own.union(sa.select(image_stack.c.subject).where(image_stack.c.digest.in_(own)))
     columns = running_workload.c
     rows = session.execute(

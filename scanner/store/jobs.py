@@ -1,9 +1,7 @@
-"""Jobs: work that is not a scan, under the same leases and fences.
+"""Jobs: background work other than scans, with the same leases and fences. One of each kind runs at a time.
 
-Of each kind one runs at a time, whoever works on it.
-
-Like a scan's, a job's row is the promise: it ends in a terminal state whatever dies, and what its body had committed
-stays done. A body is therefore written so that beginning again finds only what is left.
+A recorded job always reaches a terminal state, even if workers die. Its committed work is kept, so the body of a job
+must be able to continue where another worker stopped.
 """
 
 from __future__ import annotations
@@ -26,17 +24,17 @@ from scanner.store.session import epoch, moment
 
 UPDATE, REMATCH, REQUEUE = "advisories-update", "rematch", "requeue"
 CLAIR = "clair-notification"
-RETENTION = "retention"  # the database lets decisions go only while one of these runs: migration 0021
-INVARIANTS = "invariants"  # its record only: what `check_invariants` of the maintenance found
+RETENTION = "retention"  # triggers allow deleting decisions only while one runs (migration 0021)
+INVARIANTS = "invariants"  # stores the result of the nightly `check_invariants`; never queued
 KINDS = (UPDATE, REMATCH, REQUEUE, CLAIR)
-ANYWHERE = "any"  # a key: whoever can do it may
+ANYWHERE = "any"  # the key of jobs that any worker can run
 _LEASES = Leases(job)
 _CLAIM_LOCK, _SWEEP_LOCK = 0x0D0C4A0D1A, 0x0D0C4A0D1B
 
 
 @dataclass(frozen=True)
 class Job:
-    """A worker's hold on a job. Every write names ``fence``."""
+    """A claimed job. Every write of its worker must match ``fence``."""
 
     id: str
     fence: int
@@ -47,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobView:
-    """A job as others see it."""
+    """A job for lists. ``lost``: how many workers died while they ran it."""
 
     id: str
     kind: str
@@ -68,7 +66,7 @@ class JobView:
 def request(
     session: Connection, kind: str, key: str, requested_by: str, parameters: Mapping[str, Any] | None = None
 ) -> str:
-    """Ask for a job, or join the one of the same kind and key that has not ended. Returns its id."""
+    """Queue a job, or find the unfinished one of the same kind and key. Returns its id."""
     now = epoch(session)
     identifier = str(uuid.uuid4())
     for _ in range(5):
@@ -93,19 +91,17 @@ def request(
                     )
                 )
         except IntegrityError:
-            continue  # somebody else asked for it between our look and our insert
+            continue  # another process inserted it between our SELECT and INSERT
         return identifier
-    raise ConflictError("the same job was asked for too often at once", hint="ask again")
+    raise ConflictError("too many concurrent requests for the same job", hint="try again")
 
 
 def claim(
     session: Connection, worker: str, kinds: Mapping[str, Collection[str] | None], lease_seconds: float
 ) -> Job | None:
-    """Take the oldest job whose time has come and of whose kind none runs.
+    """Claim the oldest due job of a kind of which none runs, or return None.
 
-    ``kinds``: kind -> the keys it may have, None: any.
-
-    None: there is nothing to do.
+    ``kinds``: the keys that this worker can run, by kind; None: any key.
     """
     if not locked(session, _CLAIM_LOCK):
         return None
@@ -126,35 +122,33 @@ def claim(
 
 
 def check(session: Connection, held: Job, progress: Progress | None = None) -> None:
-    """In a transaction that writes for the job: raises LeaseLost when it is another worker's by now, or was
-    cancelled.
-    """
+    """Verify the lease within a transaction that writes for the job. Raises LeaseLost if it was taken or cancelled."""
     values = {"stage": progress.stage, "progress": noted(progress)} if progress else {"worker": job.c.worker}
     _LEASES.write(session, held.id, held.fence, **values)
 
 
 def keep(session: Connection, held: Job, parameters: Mapping[str, Any]) -> None:
-    """Remember how far it is for whoever goes on, in the transaction that did it. Raises LeaseLost."""
+    """Store a job's progress in the transaction of its work, so that another worker can continue. Raises LeaseLost."""
     _LEASES.write(session, held.id, held.fence, parameters=dict(parameters))
 
 
 def heartbeat(session: Connection, held: Job, lease_seconds: float, progress: Progress | None = None) -> None:
-    """Keep the lease, and say how far it is. Raises LeaseLost."""
+    """Renew the lease and record the progress. Raises LeaseLost."""
     _LEASES.renew(session, held.id, held.fence, lease_seconds, progress)
 
 
 def finish(session: Connection, held: Job, message: str = "") -> None:
-    """Done. ``message`` says what came of it."""
+    """End the job as done. ``message`` is its outcome."""
     _end(session, held, ScanState.DONE, "", message)
 
 
 def fail(session: Connection, held: Job, reason: str, message: str) -> None:
-    """Failed for good: trying again would fail again."""
+    """End the job as failed. It is not retried."""
     _end(session, held, ScanState.FAILED, reason, message)
 
 
 def retry(session: Connection, held: Job, reason: str, message: str, retry_after: float | None = None) -> None:
-    """Failed in a way that may pass: wait and try again, at most three times in all, then dead."""
+    """Record a temporary failure. The job is retried up to `ATTEMPTS` times, then dead."""
     attempt = held.attempt + 1
     if attempt >= ATTEMPTS:
         _end(session, held, ScanState.DEAD, reason, message, attempt=attempt)
@@ -163,10 +157,7 @@ def retry(session: Connection, held: Job, reason: str, message: str, retry_after
 
 
 def hand_back(session: Connection, held: Job) -> None:
-    """Give the job back, as a worker does that is told to stop: neither ``attempt`` nor ``lost`` counts it.
-
-    Raises LeaseLost.
-    """
+    """Return the job to the queue when the worker shuts down, without counting an attempt. Raises LeaseLost."""
     _LEASES.hand_back(session, held.id, held.fence)
 
 
@@ -175,22 +166,22 @@ def _end(session: Connection, held: Job, state: ScanState, reason: str, message:
 
 
 def cancel(session: Connection, job_id: str) -> bool:
-    """End an active job; raising the fence takes it from its worker.
-
-    What it had committed stays. False when it had ended already.
-    """
-    return bool(_LEASES.cancel(session, job.c.id == job_id, "cancelled", "cancelled by a person"))
+    """Cancel an active job. Its worker loses the lease; committed work is kept. Returns False if it had ended."""
+    return bool(_LEASES.cancel(session, job.c.id == job_id, "cancelled", "cancelled by a user"))
 
 
 def supersede(session: Connection, kind: str, key: str) -> int:
-    """End those jobs of a kind that have another key and have not ended: what they would do is of no use any more."""
+    """Cancel the unfinished jobs of a kind with another key, which are obsolete. Returns their number."""
     others = sa.and_(job.c.kind == kind, job.c.key != key)
-    return len(_LEASES.cancel(session, others, "superseded", "a newer one took its place"))
+    return len(_LEASES.cancel(session, others, "superseded", "replaced by a newer job"))
 
 
 def sweep(session: Connection) -> int:
-    """Put back what lost its worker, end what loses every one, wake what has waited. Returns how many were put back."""
-    if not locked(session, _SWEEP_LOCK):  # another worker is at it
+    """Requeue jobs of dead workers, end those that repeatedly lost their worker, and queue due retries.
+
+    Returns the number of requeued jobs.
+    """
+    if not locked(session, _SWEEP_LOCK):  # another worker is sweeping
         return 0
     now = epoch(session)
     _LEASES.give_up_lost(session, now)
@@ -200,7 +191,7 @@ def sweep(session: Connection) -> int:
 
 
 def get(session: Connection, job_id: str) -> JobView:
-    """One job. Raises NotFoundError."""
+    """Return a job. Raises NotFoundError."""
     row = session.execute(sa.select(*job.c).where(job.c.id == job_id)).first()
     if row is None:
         raise NotFoundError("there is no such job")
@@ -208,7 +199,7 @@ def get(session: Connection, job_id: str) -> JobView:
 
 
 def list_(session: Connection, kinds: Sequence[str] = (), *, limit: int = 20) -> tuple[JobView, ...]:
-    """Jobs, newest first."""
+    """Return jobs, the newest first."""
     query = sa.select(*job.c).order_by(job.c.created_epoch.desc(), job.c.id).limit(limit)
     if kinds:
         query = query.where(job.c.kind.in_(kinds))
@@ -216,7 +207,7 @@ def list_(session: Connection, kinds: Sequence[str] = (), *, limit: int = 20) ->
 
 
 def last(session: Connection, kind: str, key: str) -> JobView | None:
-    """The newest job of this kind and key."""
+    """Return the newest job of a kind and key, or None."""
     query = sa.select(*job.c).where(job.c.kind == kind, job.c.key == key).order_by(job.c.created_epoch.desc()).limit(1)
     row = session.execute(query).first()
     return _view(row._mapping) if row else None

@@ -1,8 +1,8 @@
-"""Rows that a worker holds for a while: a claim takes a lease and raises the fence, every later write carries the
-fence.
+"""Leases on rows of the queue, for scans and jobs.
 
-What scans and jobs have in common. Leases are moved by the database's clock only; a worker that lost its lease
-changes nothing.
+A claim sets the lease's end and increments the fence. Every later write must match the fence, so a worker that was
+paused beyond its lease cannot overwrite the work of its successor. Only the database's clock is used: clocks of workers
+may differ.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from scanner.model.scan import Progress, ScanState
 from scanner.store.session import epoch, moment
 
 ATTEMPTS, LOSSES = 3, 5
-GIVEN_UP = "given up: its workers vanished again and again"
+GIVEN_UP = "given up: its workers died repeatedly"
 ACTIVE = tuple(state.value for state in ScanState if not state.terminal)
-_BACK_OFF = (10.0, 60.0, 300.0)
-HANDED_BACK = {"reason": "handed_back", "message": "its worker was told to stop, and gave it back"}
-_GRACE = 2.0  # a lease is given up a little later than it ends: the worker's own clock may lag
+_BACK_OFF = (10.0, 60.0, 300.0)  # seconds before the next attempt
+HANDED_BACK = {"reason": "handed_back", "message": "returned by a worker that shut down"}
+_GRACE = 2.0  # seconds after its end before a lease is taken, because renewals may be delayed
 
 
 @dataclass(frozen=True)
 class Leases:
-    """One table of such rows: ``id``, ``state``, ``stage``, ``progress``, ``fence``, ``worker``, ``lease_until`` are
-    its columns.
+    """A table with leases: its columns include ``id``, ``state``, ``stage``, ``progress``, ``fence``,
+    ``lease_until``.
     """
 
     table: sa.Table
@@ -38,9 +38,9 @@ class Leases:
     def take(
         self, session: Connection, ready: sa.Select[Any], worker: str, seconds: float, **values: Any
     ) -> RowMapping | None:
-        """Take the row that ``ready`` (one id, limited to 1) finds, unless another takes it at this moment.
+        """Claim the first row that ``ready`` (a query of ids) finds.
 
-        None: there is none.
+        None: there is none, or another worker claimed it.
         """
         columns = self.table.c
         chosen = ready.limit(1)
@@ -48,8 +48,8 @@ class Leases:
             chosen = chosen.with_for_update(skip_locked=True)
         taken = session.execute(
             self.table.update()
-            # "=", not IN: PostgreSQL may run a subquery of IN again for every row, and each run would lock and take one
-            # more.
+            # "=", not IN: PostgreSQL may evaluate the subquery of IN for every row, and each evaluation would lock
+            # another.
             .where(columns.id == chosen.scalar_subquery(), columns.state == ScanState.QUEUED)
             .values(
                 state=ScanState.RUNNING,
@@ -67,23 +67,23 @@ class Leases:
         return taken._mapping if taken else None
 
     def write(self, session: Connection, identifier: str, fence: int, **values: Any) -> None:
-        """A write under the fence. Raises LeaseLost when the row is somebody else's by now."""
+        """Update a claimed row. Raises LeaseLost if the fence does not match."""
         columns = self.table.c
         held = sa.and_(columns.id == identifier, columns.fence == fence, columns.state == ScanState.RUNNING)
         if session.execute(self.table.update().where(held).values(**values)).rowcount != 1:
-            raise LeaseLost("this belongs to another worker now")
+            raise LeaseLost("another worker has taken over")
 
     def renew(
         self, session: Connection, identifier: str, fence: int, seconds: float, progress: Progress | None = None
     ) -> None:
-        """Keep the lease, and say how far it is. Raises LeaseLost: stop at once, and write nothing."""
+        """Renew the lease and record the progress. Raises LeaseLost: stop at once and write nothing."""
         values: dict[str, Any] = {"lease_until": epoch(session) + seconds}
         if progress is not None:
             values |= {"stage": progress.stage, "progress": noted(progress)}
         self.write(session, identifier, fence, **values)
 
     def hand_back(self, session: Connection, identifier: str, fence: int, **values: Any) -> None:
-        """Put it back into the queue, without fault, for another worker to take at once. Raises LeaseLost."""
+        """Return a row to the queue without counting an attempt. Raises LeaseLost."""
         now = epoch(session)
         self.write(
             session, identifier, fence, state=ScanState.QUEUED, lease_until=None, next_at=now, **HANDED_BACK, **values
@@ -99,7 +99,7 @@ class Leases:
         message: str,
         **values: Any,
     ) -> None:
-        """It came to an end. Raises LeaseLost."""
+        """Set a terminal state. Raises LeaseLost."""
         self.write(
             session,
             identifier,
@@ -123,7 +123,7 @@ class Leases:
         retry_after: float | None,
         **values: Any,
     ) -> None:
-        """Attempt number ``attempt`` failed in a way that may pass: another begins after a pause. Raises LeaseLost."""
+        """Record that ``attempt`` failed temporarily and schedule the next one. Raises LeaseLost."""
         self.write(
             session,
             identifier,
@@ -140,34 +140,31 @@ class Leases:
     def cancel(
         self, session: Connection, which: sa.ColumnElement[bool], reason: str, message: str
     ) -> Sequence[sa.Row[str, int]]:
-        """End those that have not ended; raising the fence takes them from their workers.
-
-        Returns id and fence of each.
-        """
+        """Cancel unfinished rows and take them from their workers. Returns id and fence of each."""
         values = {"state": ScanState.CANCELLED, "reason": reason, "message": message}
         return self._take_away(session, sa.and_(which, self.table.c.state.in_(ACTIVE)), True, values)
 
     def give_up(
         self, session: Connection, now: float, which: sa.ColumnElement[bool], reason: str, message: str
     ) -> Sequence[sa.Row[str, int]]:
-        """End those that nothing else will end. Returns id and fence of each."""
+        """End unfinished rows as dead. Returns id and fence of each."""
         lost = sa.case((self.expired(now), 1), else_=0)
         values = {"state": ScanState.DEAD, "lost": self.table.c.lost + lost, "reason": reason, "message": message}
         return self._take_away(session, sa.and_(which, self.table.c.state.in_(ACTIVE)), True, values)
 
     def give_up_lost(self, session: Connection, now: float) -> Sequence[sa.Row[str, int]]:
-        """End those that lose every worker. Returns id and fence of each."""
+        """End rows that lost `LOSSES` workers: they probably crash them. Returns id and fence of each."""
         often = sa.and_(self.expired(now), self.table.c.lost + 1 >= LOSSES)
         return self.give_up(session, now, often, "worker_lost", GIVEN_UP)
 
     def put_back(self, session: Connection, now: float, **values: Any) -> Sequence[sa.Row[str, int]]:
-        """Into the queue with those whose worker vanished. Returns id and fence of each."""
-        vanished = {"reason": "worker_lost", "message": "its worker vanished", "lost": self.table.c.lost + 1}
+        """Requeue rows whose worker died. Returns id and fence of each."""
+        vanished = {"reason": "worker_lost", "message": "its worker died", "lost": self.table.c.lost + 1}
         queued = {"state": ScanState.QUEUED, "next_at": now}
         return self._take_away(session, self.expired(now), False, {**vanished, **queued, **values})
 
     def wake(self, session: Connection, now: float, **values: Any) -> list[str]:
-        """Into the queue with those that have waited long enough. Returns their ids."""
+        """Queue rows whose retry is due. Returns their ids."""
         columns = self.table.c
         waited = sa.and_(columns.state == ScanState.RETRY_WAIT, columns.next_at <= now)
         woken = self.table.update().where(waited).values(state=ScanState.QUEUED, **values).returning(columns.id)
@@ -188,18 +185,18 @@ class Leases:
 
 
 def noted(progress: Progress) -> Mapping[str, Any]:
-    """Progress as a row keeps it."""
+    """Return the progress as JSON values for a row."""
     return {"message": progress.message[:300], "done": progress.done, "total": progress.total}
 
 
 def pause(attempt: int, retry_after: float | None) -> float:
-    """How long to wait before attempt ``attempt`` + 1, in seconds."""
+    """Return the seconds to wait before attempt ``attempt`` + 1, with jitter so that retries do not coincide."""
     wait = max(_BACK_OFF[min(attempt - 1, len(_BACK_OFF) - 1)], min(retry_after or 0.0, 3600.0))
     return wait * random.uniform(0.8, 1.2)
 
 
 def locked(session: Connection, key: int) -> bool:
-    """Whether this transaction alone does something. On SQLite a writing transaction always is alone."""
+    """Try to take an advisory lock until the end of the transaction. Always True on SQLite, which has one writer."""
     if session.dialect.name == "sqlite":
         return True
     return bool(session.execute(sa.select(sa.func.pg_try_advisory_xact_lock(key))).scalar_one())

@@ -1,6 +1,6 @@
-"""Listed images: a row for each name of a digest, and what pages and the API ask about them.
+"""Queries about listed images: one row for each name of a digest.
 
-Everything takes ``projects`` (None: all), so that what is another project's is not there.
+Every function takes ``projects`` (None: all) and ignores images of other projects.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import component, decision, finding, first_seen, image, listing, tag_move, vulnerability
 
 _FREQUENT = 50
-UNSIGNED = "-"  # a filter's word for no verified signature
+UNSIGNED = "-"  # filter value: no verified signature
 
 
 @dataclass(frozen=True)
 class ListedImage:
-    """A row of the images list: a digest under one name."""
+    """A row of the images list: a digest under one name. ``counts``: findings by severity."""
 
     id: int
     project: str
@@ -68,7 +68,7 @@ class DecisionView:
 
 @dataclass(frozen=True)
 class Affected:
-    """An image that a vulnerability touches."""
+    """An image with a vulnerability."""
 
     digest: str
     repository: str
@@ -83,7 +83,7 @@ class Affected:
 
 @dataclass(frozen=True)
 class TagMove:
-    """A tag came to name a digest."""
+    """A change of a tag's digest."""
 
     id: int
     repository: str
@@ -94,9 +94,9 @@ class TagMove:
 
 @dataclass(frozen=True)
 class Filter:
-    """What a list of images is narrowed to; every member given must hold.
+    """Criteria for images. All given ones must match.
 
-    ``undecided`` is a verdict here; ``severity`` is that of at least one finding.
+    ``verdicts`` may contain ``undecided``. ``severities``: the image has a finding of one of them.
     """
 
     search: str = ""  # in repository, tag and digest
@@ -112,7 +112,7 @@ class Filter:
     running_in: str = ""  # an environment
 
     def apply(self, query: sa.Select[Any]) -> sa.Select[Any]:
-        """The query, narrowed."""
+        """Return the query with the criteria."""
         if self.search:
             pattern = "%" + literal(self.search.lower()) + "%"
             full = sa.func.lower(listing.c.repository + ":" + listing.c.tag + "@" + listing.c.digest)
@@ -146,7 +146,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Facets:
-    """How many listed images there are of each kind, for the filters beside a list."""
+    """The number of images for each value of the filters."""
 
     verdicts: Mapping[str, int]
     projects: Mapping[str, int]
@@ -157,18 +157,18 @@ class Facets:
 
 
 def newest_report(session: Connection, digest: str, projects: frozenset[str] | None) -> tuple[str, ScanReport]:
-    """The newest evidence about a digest, and its id. Raises NotFoundError, also for what is another project's."""
+    """Return the id and the newest evidence of a digest. Raises NotFoundError, also for other projects' images."""
     query = sa.select(listing.c.report_id).where(listing.c.digest == digest)
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
     report_id = session.execute(query.order_by(listing.c.scanned_epoch.desc()).limit(1)).scalar()
     if report_id is None:
-        raise NotFoundError("there is no such image", hint="ask for a scan of it first")
+        raise NotFoundError("there is no such image", hint="scan it first")
     return report_id, evidence(session, report_id)
 
 
 def names(session: Connection, digest: str, projects: frozenset[str] | None) -> tuple[ListedImage, ...]:
-    """Every name under which a digest is known, newest first."""
+    """Return up to 100 names of a digest, the last scanned first."""
     query = sa.select(*listing.c).where(listing.c.digest == digest).order_by(listing.c.scanned_epoch.desc()).limit(100)
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
@@ -183,7 +183,7 @@ def list_(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[ListedImage]:
-    """Images, last scanned first."""
+    """Return images, the last scanned first."""
     query = sa.select(*listing.c).order_by(listing.c.scanned_epoch.desc(), listing.c.id.desc()).limit(limit + 1)
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
@@ -199,7 +199,7 @@ def list_(
 
 
 def facets(session: Connection, projects: frozenset[str] | None) -> Facets:
-    """Counts over everything that may be seen; a host is what stands before a repository's first slash."""
+    """Return the counts for the filters. A host is the part of a repository before its first slash."""
     slash = sa.func.instr if session.dialect.name == "sqlite" else sa.func.strpos
     host = sa.func.substr(listing.c.repository, 1, slash(listing.c.repository, "/") - 1)
     query = sa.select(listing.c.verdict, listing.c.undecided, listing.c.project, host.label("host"), sa.func.count())
@@ -258,7 +258,7 @@ def decisions(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[DecisionView]:
-    """Every decision ever made about a digest, newest first; of the names that it has in ``projects``."""
+    """Return all decisions about a digest, the newest first, limited to its repositories in ``projects``."""
     query = sa.select(*decision.c).where(decision.c.digest == digest).order_by(decision.c.id.desc()).limit(limit + 1)
     if projects is not None:
         own = sa.and_(listing.c.digest == digest, listing.c.project.in_(projects))
@@ -284,12 +284,14 @@ def decisions(
 
 
 def is_fixable(session: Connection, project: str, name: str, purl: str = "") -> bool:
-    """Whether some image of a project has this vulnerability (of this package) with a fix."""
+    """Return whether an image of the project has this vulnerability (in this package) and a fix is available."""
     return _has(session, project, name, purl, finding.c.fixable.is_(True))
 
 
 def is_exploited(session: Connection, project: str, name: str, purl: str = "") -> bool:
-    """Whether some image of a project has this vulnerability (of this package), and it is known to be exploited."""
+    """Return whether an image of the project has this vulnerability (in this package) and it is known to be
+    exploited.
+    """
     return _has(session, project, name, purl, vulnerability.c.document["known_exploited"].as_boolean().is_(True))
 
 
@@ -317,7 +319,7 @@ def tags(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[TagMove]:
-    """What tags named, the newest move first."""
+    """Return changes of tags, the newest first."""
     query = sa.select(*tag_move.c).order_by(tag_move.c.id.desc()).limit(limit + 1)
     if repository is not None:
         query = query.where(tag_move.c.repository == repository)
@@ -336,10 +338,9 @@ def tags(
 def affected(
     session: Connection, name: str, projects: frozenset[str] | None, *, limit: int = 200
 ) -> tuple[RowMapping, tuple[Affected, ...]]:
-    """A vulnerability's advisory, and the images it touches.
+    """Return a vulnerability's row and the affected images.
 
-    Raises NotFoundError for one that touches nothing that may be seen: that somebody else's image has it is somebody
-    else's business.
+    Raises NotFoundError if no image of ``projects`` has it, so that other projects' vulnerabilities do not leak.
     """
     advisory = session.execute(sa.select(*vulnerability.c).where(vulnerability.c.name == name)).first()
     if advisory is None:
@@ -382,7 +383,7 @@ def affected(
 
 
 def literal(text: str) -> str:
-    """``text`` for a LIKE pattern with the escape character ``\\``."""
+    """Return ``text`` escaped for a LIKE pattern with the escape character ``\\``."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 

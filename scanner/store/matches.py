@@ -1,9 +1,8 @@
-"""What the evidence in force says of each package, and what newer advisories say: the difference is which images to
-decide anew.
+"""Matching of stored packages with newer advisories, to find the images whose evidence changes.
 
-A package version is kept once for the fleet with the newest answer about it; under each name there is, for every
-package, the fingerprint of what its evidence says. Where the two differ the evidence has changed; where none does,
-it was confirmed by the newer advisories.
+Each package version is stored once with the newest engine answer about it. Each listing stores, for each of its
+packages, the fingerprint of its evidence. If both differ, the listing's evidence is outdated; if all are equal, the
+newer advisories confirm it. So a new advisory database costs one look-up per package version, not one per image.
 """
 
 from __future__ import annotations
@@ -58,9 +57,7 @@ def _unpacked(data: bytes | None) -> tuple[Vulnerability, ...]:
 
 
 def link(session: Connection, listing_id: int, found: ScanReport, rungs: Sequence[float] = RUNGS) -> None:
-    """Note what the evidence under a name says of each package and what it rests on, in the transaction that put it
-    in force.
-    """
+    """Store the fingerprints and the basis of a listing's evidence, in the transaction that records the evidence."""
     said: dict[Package, list[Vulnerability]] = {}
     for image in found.images:
         for engine in image.engines:
@@ -77,7 +74,7 @@ def link(session: Connection, listing_id: int, found: ScanReport, rungs: Sequenc
 
 
 def _numbered(session: Connection, packages: Mapping[str, Package]) -> dict[str, int]:
-    """The numbers of packages by key. New ones have no answer of their own yet: the next re-match asks for one."""
+    """Return the ids of packages by key. New ones are inserted without an answer; the next re-match gets one."""
     known = _numbers(session, packages)
     missing = sorted(packages.keys() - known.keys())
     if missing:
@@ -101,7 +98,7 @@ def _numbers(session: Connection, keys: Iterable[str]) -> dict[str, int]:
 
 
 def note_basis(session: Connection, listing_id: int, found: ScanReport, rungs: Sequence[float] = RUNGS) -> None:
-    """Note what the evidence under a name rests on."""
+    """Store the basis (engines, binaries, advisories) of a listing's evidence."""
     session.execute(rests_on.delete().where(rests_on.c.listing_id == listing_id))
     rows: list[dict[str, Any]] = [
         {
@@ -131,23 +128,23 @@ def note_basis(session: Connection, listing_id: int, found: ScanReport, rungs: S
 
 
 def resting_on(session: Connection, image: str, engine: str) -> list[int]:
-    """Names (listings) whose evidence holds this engine's word on this image."""
+    """Return the ids of listings whose evidence contains this engine's answer about this image."""
     query = sa.select(rests_on.c.listing_id).where(rests_on.c.image == image, rests_on.c.engine == engine)
     return sorted(session.execute(query.distinct()).scalars())
 
 
 def unlinked(session: Connection, limit: int, *, after: int = 0) -> list[tuple[int, str]]:
-    """Names (listing, report), with numbers beyond ``after``, recorded when nobody noted what they rest on."""
+    """Return (listing id, report id) of listings without a stored basis, from before it was stored."""
     nothing = ~sa.exists().where(rests_on.c.listing_id == listing.c.id)
     query = sa.select(listing.c.id, listing.c.report_id).where(nothing, listing.c.id > after)
     return [(row.id, row.report_id) for row in session.execute(query.order_by(listing.c.id).limit(limit))]
 
 
-# A re-match
+# Re-matching
 
 
 def begin(session: Connection, on: Basis) -> None:
-    """Note the basis that answers will be given on."""
+    """Store the basis of the following answers."""
     row = {
         "id": on.id,
         "engine": on.engine,
@@ -159,8 +156,9 @@ def begin(session: Connection, on: Basis) -> None:
 
 
 def due(session: Connection, on: Basis, *, since: datetime | None = None) -> bool:
-    """Whether something of this engine's was not compared on this basis yet; ``since``: of what was scanned after
-    that moment.
+    """Return whether evidence of this engine was not yet compared with this basis.
+
+    ``since``: only evidence of scans after that moment.
     """
     rests = sa.select(rests_on.c.listing_id).where(rests_on.c.engine == on.engine, rests_on.c.basis != on.id).limit(1)
     if since is not None:
@@ -169,7 +167,7 @@ def due(session: Connection, on: Basis, *, since: datetime | None = None) -> boo
 
 
 def is_newest(session: Connection, on: Basis, revoked: Sequence[Revoked]) -> bool:
-    """Whether nothing was matched yet with advisories newer than these, leaving out those that were revoked."""
+    """Return whether no newer, unrevoked advisories were used for matching yet."""
     bad = {item.digest for item in revoked if item.digest}
     if on.advisories.digest in bad or on.binary in bad or Revoked(on.engine, on.version) in revoked:
         return False
@@ -184,20 +182,20 @@ def is_newest(session: Connection, on: Basis, revoked: Sequence[Revoked]) -> boo
 
 
 def engine_of(session: Connection, listing_id: int) -> str:
-    """The engine choice that scans a name again as it was scanned: an engine, ``both``; empty: none gave an answer."""
+    """Return the ``engine`` value that repeats a listing's scan: an engine or ``both``; empty: no engine answered."""
     query = sa.select(rests_on.c.engine).where(rests_on.c.listing_id == listing_id).order_by(rests_on.c.position)
     found = list(dict.fromkeys(session.execute(query).scalars()))
     return "both" if len(found) > 1 else str(found[0] if found else "")
 
 
 def releases(session: Connection, on: Basis) -> dict[str, int]:
-    """Releases that have packages without an answer on this basis, and how many."""
+    """Return the number of packages without an answer on this basis, by OS release."""
     query = sa.select(package.c.os, sa.func.count()).where(package.c.engine == on.engine, package.c.basis != on.id)
     return {row[0]: row[1] for row in session.execute(query.group_by(package.c.os).order_by(package.c.os))}
 
 
 def unanswered(session: Connection, on: Basis, release: str, limit: int) -> list[tuple[int, Package]]:
-    """Packages of a release without an answer on this basis."""
+    """Return packages of a release without an answer on this basis, with their ids."""
     query = (
         sa.select(package.c.id, package.c.document)
         .where(package.c.engine == on.engine, package.c.os == release, package.c.basis != on.id)
@@ -214,13 +212,11 @@ def answer(
     release: str = "",
     there: bool | None = None,
 ) -> frozenset[int]:
-    """Keep the answers about packages (by number; None: nobody can tell without the image), and whether their
-    release is supported.
+    """Store an engine's answers by package id (None: needs the image), and whether their release is supported.
 
-    Returns the numbers of those about which it is another answer than before; of the others nothing is written but
-    on what it rests.
+    Returns the ids of packages whose answer changed. For the others only the basis is updated.
     """
-    former = _fingerprints(session, answers)  # without those that were pruned while the engine was asked
+    former = _fingerprints(session, answers)  # without packages that were pruned in the meantime
     prints = {n: None if i is None else fingerprint(i, on.rungs) for n, i in answers.items() if n in former}
     new = sorted(n for n, found in prints.items() if found is None or found != former[n])
     rows = [{"n": n, "matched": prints[n], "matches": _packed(answers[n] or ()), "basis": on.id} for n in new]
@@ -248,7 +244,7 @@ def _fingerprints(session: Connection, numbers: Iterable[int]) -> dict[int, int 
 
 
 def changed(session: Connection, on: Basis) -> list[int]:
-    """Names whose evidence says something else than the answers do, of a package or of the release's end."""
+    """Return the ids of listings whose evidence differs from the answers, in a package or in the release's support."""
     differing = (
         sa.select(listing_package.c.listing_id)
         .join(package, package.c.id == listing_package.c.package_id)
@@ -268,7 +264,7 @@ def changed(session: Connection, on: Basis) -> list[int]:
 
 
 def supported(session: Connection, on: Basis) -> Mapping[str, bool | None]:
-    """Whether releases are still supported, as the answers on this basis said."""
+    """Return whether each release is still supported, according to the answers on this basis."""
     found: Mapping[str, bool | None] = session.execute(
         sa.select(basis.c.releases).where(basis.c.id == on.id)
     ).scalar_one()
@@ -276,8 +272,8 @@ def supported(session: Connection, on: Basis) -> Mapping[str, bool | None]:
 
 
 def untold(session: Connection, on: Basis) -> list[int]:
-    """Names with a package that nobody can answer for without the image, whose evidence is not of this basis'
-    advisories.
+    """Return the ids of listings that need a scan: a package cannot be matched without the image, and their evidence is
+    based on other advisories.
     """
     query = (
         sa.select(rests_on.c.listing_id)
@@ -298,8 +294,9 @@ def untold(session: Connection, on: Basis) -> list[int]:
 def answers(
     session: Connection, on: Basis, listing_id: int, *, only_changed: bool = True
 ) -> dict[str, tuple[Vulnerability, ...]] | None:
-    """The answers about packages under a name that differ from what its evidence says (or all), by package key;
-    None: some are missing.
+    """Return the answers about a listing's packages that differ from its evidence (or all), by package key.
+
+    None: answers are missing.
     """
     query = (
         sa.select(
@@ -320,7 +317,7 @@ def answers(
 
 
 def accept(session: Connection, on: Basis, listing_id: int) -> None:
-    """The evidence under this name was just made of the answers: by definition it says what they say."""
+    """Set a listing's fingerprints to those of the answers, from which its new evidence was built."""
     newest = sa.select(package.c.matched).where(package.c.id == listing_package.c.package_id).scalar_subquery()
     of_engine = sa.select(package.c.id).where(package.c.engine == on.engine)
     session.execute(
@@ -331,10 +328,7 @@ def accept(session: Connection, on: Basis, listing_id: int) -> None:
 
 
 def confirm(session: Connection, on: Basis) -> int:
-    """Every name of which each package was answered and nothing differs rests on this basis too.
-
-    Returns how many rows that were.
-    """
+    """Set this basis for every listing whose packages all have equal answers. Returns the number of changed rows."""
     differing = (
         sa.select(listing_package.c.listing_id)
         .join(package, package.c.id == listing_package.c.package_id)
@@ -352,12 +346,12 @@ def confirm(session: Connection, on: Basis) -> int:
 
 
 def begun(session: Connection) -> bool:
-    """Whether anything was ever matched anew here."""
+    """Return whether any re-match has ever run."""
     return session.execute(sa.select(basis.c.id).limit(1)).first() is not None
 
 
 def confirmed(session: Connection, report_id: str) -> tuple[Confirmed, ...]:
-    """By what the evidence was confirmed since it was made."""
+    """Return the newer advisories that confirmed the evidence, the newest last."""
     query = (
         sa.select(rests_on.c.image, rests_on.c.engine, basis.c.document)
         .join(listing, listing.c.id == rests_on.c.listing_id)
@@ -369,7 +363,7 @@ def confirmed(session: Connection, report_id: str) -> tuple[Confirmed, ...]:
 
 
 def figures(session: Connection) -> Mapping[str, Any]:
-    """For metrics and the page: packages, names, and names that rest on no re-match yet."""
+    """Return the numbers of packages and listings, for metrics and pages."""
     packages = session.execute(sa.select(sa.func.count()).select_from(package)).scalar_one()
     names = session.execute(sa.select(sa.func.count(sa.distinct(rests_on.c.listing_id)))).scalar_one()
     return {"packages": packages, "names": names}

@@ -1,4 +1,4 @@
-"""What needs attention now, for the page that a security team opens first. Every query is bounded and by an index."""
+"""The data of the overview page. Every query is limited and uses an index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRODUCTION = "production"
 
 @dataclass(frozen=True)
 class DeniedImage:
-    """An image that may not run in an environment, and since when."""
+    """An image that is denied in an environment."""
 
     digest: str
     repository: str
@@ -30,7 +30,7 @@ class DeniedImage:
 
 @dataclass(frozen=True)
 class NewVulnerability:
-    """A vulnerability that appeared somewhere lately, and in how many repositories."""
+    """A vulnerability that was first seen recently. ``repositories``: the number of affected ones."""
 
     name: str
     severity: Severity
@@ -42,7 +42,7 @@ class NewVulnerability:
 def denied(
     session: Connection, projects: frozenset[str] | None, environment: str = PRODUCTION, limit: int = 6
 ) -> tuple[int, Sequence[DeniedImage]]:
-    """How many images an environment's policies deny, and those decided last."""
+    """Return the number of denied images of an environment, and the last decided ones."""
     query = (
         sa.select(
             verdict.c.digest, verdict.c.repository, verdict.c.environment, decision.c.undecided, decision.c.decided_at
@@ -60,7 +60,10 @@ def denied(
 def new_vulnerabilities(
     session: Connection, projects: frozenset[str] | None, since: timedelta = timedelta(days=1), limit: int = 6
 ) -> tuple[int, Sequence[NewVulnerability]]:
-    """How many critical and high ones were seen for the first time within ``since``, and the worst of them."""
+    """Return the number of new critical, high and unrated vulnerabilities within ``since``, and the worst ones.
+
+    An unknown severity is included, because it may be critical.
+    """
     severe = (Severity.CRITICAL, Severity.HIGH, Severity.UNKNOWN)
     query = (
         sa.select(
@@ -88,7 +91,7 @@ def new_vulnerabilities(
 def undecided(
     session: Connection, projects: frozenset[str] | None, limit: int = 6
 ) -> tuple[int, Sequence[ListedImage]]:
-    """Images of which something could not be examined, so that nobody can say whether they are clean."""
+    """Return the number of undecided images and the last scanned ones: their evidence is incomplete."""
     query = sa.select(*listing.c).where(listing.c.undecided.is_(True))
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
@@ -98,7 +101,7 @@ def undecided(
 
 
 def given_up(session: Connection, projects: frozenset[str] | None) -> int:
-    """Scans of the last week that failed or were given up, and that nobody has asked for again."""
+    """Return the number of failed scans of the last 7 days that were not repeated."""
     again = sa.select(scan.c.supersedes).where(scan.c.supersedes.is_not(None))
     recent = scan.c.created_at >= moment(session) - timedelta(days=7)
     query = sa.select(sa.func.count()).where(scan.c.state.in_(("dead", "failed")), recent, scan.c.id.not_in(again))

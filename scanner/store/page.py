@@ -1,4 +1,4 @@
-"""Pages of long lists by keyset: the cursor says after which row to go on, so page 4,000 costs what page 1 does."""
+"""Keyset pagination: a cursor contains the key of the last row, so every page costs the same."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """Rows, and the cursor of the next page; None: this was the last."""
+    """Rows and the cursor of the next page. None: this is the last page."""
 
     items: tuple[T, ...]
     next_cursor: str | None = None
 
 
 def encode_cursor(*values: float | str) -> str:
-    """The place of a row, as text that goes into a URL."""
+    """Return the key of a row as URL-safe text."""
     return base64.urlsafe_b64encode(orjson.dumps(values)).decode().rstrip("=")
 
 
 def decode_cursor(text: str, kinds: Sequence[Callable[[Any], Any]]) -> tuple[Any, ...]:
-    """Raises UsageError for anything that ``encode_cursor`` did not make."""
+    """Return the values of a cursor, converted by ``kinds``. Raises UsageError(reason="bad_cursor").
+
+    Cursors are not signed: they only select rows, and every query is limited to the caller's projects.
+    """
     try:
         values = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         if not isinstance(values, list) or len(values) != len(kinds):
             raise ValueError(text)
         return tuple(kind(value) for kind, value in zip(kinds, values, strict=True))
     except (binascii.Error, ValueError, TypeError) as error:
-        raise UsageError("not a cursor of this list", reason="bad_cursor", hint="start again without cursor") from error
+        raise UsageError("invalid cursor", reason="bad_cursor", hint="start again without a cursor") from error

@@ -1,4 +1,4 @@
-"""Policies: versioned documents, immutable each; the newest enabled version is in force."""
+"""Policies: versions are immutable, and the newest version of an enabled policy applies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scanner.store.session import moment
 
 @dataclass(frozen=True)
 class PolicyView:
-    """One version of a policy. ``digest`` is its ETag. ``project`` empty: it judges every project's images."""
+    """One version of a policy. ``digest`` is its ETag. ``project`` empty: it applies to every project."""
 
     name: str
     version: int
@@ -32,9 +32,9 @@ class PolicyView:
 def put(
     session: Connection, name: str, text: str, author: str, *, if_version: int | None = None, project: str = ""
 ) -> PolicyView:
-    """Record a new version of a text that the caller has validated (none when it is the one in force).
+    """Insert a version of a policy that the caller has validated. An unchanged text creates no version.
 
-    ``if_version``: the version the author edited, 0 for a new policy. ``project`` is a new policy's owner, for good.
+    ``if_version``: the version that the author edited; 0: new. ``project`` owns a new policy and cannot be changed.
 
     Raises ConflictError(reason="edited_meanwhile").
     """
@@ -42,7 +42,7 @@ def put(
     current = session.execute(sa.select(policy.c.version).where(policy.c.name == name)).scalar()
     if if_version is not None and if_version != (current or 0):
         raise ConflictError(
-            f"policy {name!r} was changed meanwhile", reason="edited_meanwhile", hint="read it again, then edit"
+            f"someone else changed policy {name!r}", reason="edited_meanwhile", hint="reload it and repeat your change"
         )
     if current and (there := get(session, name)).digest == digest:
         return there
@@ -64,7 +64,7 @@ def put(
 def get(
     session: Connection, name: str, version: int | None = None, projects: frozenset[str] | None = None
 ) -> PolicyView:
-    """A version, or the newest. Raises NotFoundError, also for another project's."""
+    """Return a version, or the newest. Raises NotFoundError, also for another project's policy."""
     query = _views().where(policy.c.name == name)
     query = query.where(policy_version.c.version == (version if version is not None else policy.c.version))
     row = session.execute(_seen(query, projects)).first()
@@ -74,14 +74,14 @@ def get(
 
 
 def list_(session: Connection, projects: frozenset[str] | None = None) -> tuple[PolicyView, ...]:
-    """The newest version of every policy that judges images of these projects (None: all), by name."""
+    """Return the newest version of every policy that applies to these projects (None: all), by name."""
     query = _views().where(policy_version.c.version == policy.c.version)
     rows = session.execute(_seen(query, projects).order_by(policy.c.name))
     return tuple(_view(row) for row in rows)
 
 
 def versions(session: Connection, name: str, projects: frozenset[str] | None = None) -> tuple[PolicyView, ...]:
-    """Every version, newest first. Raises NotFoundError, also for another project's."""
+    """Return all versions, the newest first. Raises NotFoundError, also for another project's policy."""
     query = _seen(_views().where(policy.c.name == name), projects)
     rows = session.execute(query.order_by(policy_version.c.version.desc())).all()
     if not rows:
@@ -90,7 +90,7 @@ def versions(session: Connection, name: str, projects: frozenset[str] | None = N
 
 
 def enable(session: Connection, name: str, enabled: bool) -> None:
-    """Put a policy in or out of force. Raises NotFoundError."""
+    """Enable or disable a policy. Raises NotFoundError."""
     if (
         session.execute(
             policy.update().where(policy.c.name == name).values(enabled=enabled, updated_at=moment(session))
@@ -101,7 +101,7 @@ def enable(session: Connection, name: str, enabled: bool) -> None:
 
 
 def _seen(query: sa.Select[Any], projects: frozenset[str] | None) -> sa.Select[Any]:
-    """What judges everybody is seen by everybody."""
+    """Limit the query to policies of the projects and those that apply to every project."""
     return query if projects is None else query.where(policy.c.project.in_(["", *projects]))
 
 

@@ -1,9 +1,7 @@
-"""Projects: who sees what.
+"""Projects: the boundary of what users and tokens can see.
 
-Registries, scans, images, policies and tokens belong to one; ``default`` is always there.
-
-A repository belongs to exactly one project: that of the most specific pattern that matches its name, else its
-registry's.
+Registries, scans, images, policies and tokens belong to a project. The project ``default`` always exists. A repository
+belongs to the project with the most specific matching pattern, or else to its registry's project.
 """
 
 from __future__ import annotations
@@ -26,9 +24,10 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class ProjectView:
-    """``patterns``: globs over host/repository that it owns.
+    """A project.
 
-    ``groups``: of the identity provider, whose people are members.
+    ``patterns``: globs over host/repository that it owns. ``groups``: groups of the identity provider whose users
+    become members.
     """
 
     name: str
@@ -36,12 +35,12 @@ class ProjectView:
     description: str = ""
     patterns: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
-    engine: str = ""  # of scans that name none; "": as the server is set
+    engine: str = ""  # the default of its scans; empty: the server's
 
 
 @dataclass(frozen=True)
 class Member:
-    """``source``: "local", an administrator said so; "oidc", one of the user's groups did when they last signed in."""
+    """A member. ``source``: "local" (added by an administrator) or "oidc" (by a group at the last sign-in)."""
 
     user_id: str
     name: str
@@ -59,9 +58,9 @@ def create(
     groups: Sequence[str] = (),
     engine: str = "",
 ) -> ProjectView:
-    """Raises ConflictError for a name in use, and for a pattern that is another project's."""
+    """Insert a project. Raises ConflictError for a name in use or a pattern of another project."""
     if session.execute(sa.select(project.c.name).where(project.c.name == name)).first() is not None:
-        raise ConflictError(f"there is a project {name!r} already")
+        raise ConflictError(f"a project {name!r} exists already")
     session.execute(
         project.insert().values(name=name, created_at=moment(session), description="", patterns=[], groups=[])
     )
@@ -77,9 +76,9 @@ def update(
     groups: Sequence[str] | None = None,
     engine: str | None = None,
 ) -> ProjectView:
-    """Change what is given.
+    """Change the given fields. Images of repositories that now match another project move to it.
 
-    What is known of repositories that change hands moves with them. Raises as `create`, and NotFoundError.
+    Raises as `create`, and NotFoundError.
     """
     if name == DEFAULT and session.execute(sa.select(project.c.name).where(project.c.name == name)).first() is None:
         session.execute(
@@ -97,7 +96,7 @@ def update(
         values["patterns"] = sorted(set(patterns))
         taken = {p: view.name for view in list_(session, None) if view.name != name for p in view.patterns}
         if both := sorted(taken.keys() & set(patterns)):
-            raise ConflictError(f"the pattern {both[0]!r} is project {taken[both[0]]!r}'s already", reason="in_use")
+            raise ConflictError(f"the pattern {both[0]!r} belongs to project {taken[both[0]]!r}", reason="in_use")
     if values:
         session.execute(project.update().where(project.c.name == name).values(**values))
     if patterns is not None and set(patterns) != set(before.patterns):
@@ -106,7 +105,7 @@ def update(
 
 
 def get(session: Connection, name: str, projects: frozenset[str] | None = None) -> ProjectView:
-    """Raises NotFoundError for one that is not there, and one that may not be seen, alike."""
+    """Return a project. Raises NotFoundError both for a missing one and for one that cannot be seen."""
     found = next((view for view in list_(session, projects) if view.name == name), None)
     if found is None:
         raise NotFoundError("there is no such project")
@@ -114,7 +113,7 @@ def get(session: Connection, name: str, projects: frozenset[str] | None = None) 
 
 
 def engine_of(session: Connection, name: str) -> str:
-    """The engine that a project's scans are made with unless they name one; empty: the server's own."""
+    """Return a project's engine; empty: the server's."""
     return session.execute(sa.select(project.c.engine).where(project.c.name == name)).scalar() or ""
 
 
@@ -125,7 +124,7 @@ def exists(session: Connection, name: str) -> bool:
 
 
 def list_(session: Connection, projects: frozenset[str] | None) -> tuple[ProjectView, ...]:
-    """Those that may be seen, by name."""
+    """Return the visible projects, by name. ``default`` is included even if it has no row yet."""
     rows = session.execute(sa.select(*project.c).order_by(project.c.name))
     found = [
         ProjectView(row.name, row.created_at, row.description, tuple(row.patterns), tuple(row.groups), row.engine)
@@ -136,22 +135,22 @@ def list_(session: Connection, projects: frozenset[str] | None) -> tuple[Project
     return tuple(view for view in found if projects is None or view.name in projects)
 
 
-# Who owns a repository
+# Owners of repositories
 
 
 def owner(session: Connection, repository: str) -> str:
-    """The project that a repository (``host/name``) belongs to."""
+    """Return the project of a repository (``host/name``)."""
     return owners(session, [repository])[repository]
 
 
 def owners(session: Connection, repositories: Iterable[str]) -> Mapping[str, str]:
-    """The project of each repository; ``default`` for one that no pattern and no registry speaks of."""
+    """Return the project of each repository; ``default`` if neither a pattern nor a registry matches."""
     owner_of = _owning(session)
     return {repository: owner_of(repository) or DEFAULT for repository in repositories}
 
 
 def _owning(session: Connection) -> Callable[[str], str | None]:
-    """Who owns a repository; None: nobody says."""
+    """Return a function from repository to project. Its result is None if nothing matches."""
     by_pattern = {
         pattern: row.name
         for row in session.execute(sa.select(project.c.name, project.c.patterns))
@@ -167,7 +166,7 @@ def _owning(session: Connection) -> Callable[[str], str | None]:
 
 
 def _rehome(session: Connection) -> None:
-    """Give what is listed and decided about repositories to the projects that own them now."""
+    """Move listings, verdicts and workloads to the projects that now own their repositories."""
     owner_of = _owning(session)
     for table in (listing, verdict):
         for row in session.execute(sa.select(table.c.repository, table.c.project).distinct()).all():
@@ -182,7 +181,7 @@ def _rehome(session: Connection) -> None:
 
 
 def _drop_doubles(session: Connection, repository: str, former: str, now: str) -> None:
-    """Take out rows of the former owner that the new one has too, under the same name and digest."""
+    """Delete listings of the former owner that the new owner has, too: moving them would violate the unique key."""
     theirs = listing.alias()
     there = sa.select(theirs.c.id).where(
         theirs.c.project == now,
@@ -198,7 +197,7 @@ def _drop_doubles(session: Connection, repository: str, former: str, now: str) -
 
 
 def members(session: Connection, name: str) -> tuple[Member, ...]:
-    """By name."""
+    """Return the members of a project, by name."""
     columns = (user.c.id, user.c.name, user.c.role, project_member.c.source, project_member.c.added_at)
     query = sa.select(*columns).join(user, user.c.id == project_member.c.user_id)
     return tuple(
@@ -207,10 +206,7 @@ def members(session: Connection, name: str) -> tuple[Member, ...]:
 
 
 def add_member(session: Connection, name: str, user_id: str) -> None:
-    """Make a user a member, whatever the user's groups say later.
-
-    Adding one twice changes nothing. Raises NotFoundError.
-    """
+    """Add a member independently of groups. Adding twice has no effect. Raises NotFoundError."""
     if session.execute(sa.select(user.c.id).where(user.c.id == user_id)).first() is None:
         raise NotFoundError("there is no such user")
     if not exists(session, name):
@@ -221,7 +217,7 @@ def add_member(session: Connection, name: str, user_id: str) -> None:
 
 
 def remove_member(session: Connection, name: str, user_id: str) -> None:
-    """Effective at once. A group that the user is in gives it back at the next sign-in. Raises NotFoundError."""
+    """Remove a member at once. A group may add the user again at the next sign-in. Raises NotFoundError."""
     if session.execute(project_member.delete().where(_is(name, user_id))).rowcount != 1:
         raise NotFoundError("there is no such member")
 

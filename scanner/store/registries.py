@@ -1,7 +1,4 @@
-"""Configured registries: the only ones a service connects to.
-
-Their passwords are encrypted and never read back out by the API.
-"""
+"""Registries that the service may connect to. Passwords are encrypted, and the API never returns them."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from scanner.store.session import moment
 
 @dataclass(frozen=True)
 class RegistryView:
-    """``aliases``: other names under which pushes of this registry are reported (localhost:5000 for registry:5000)."""
+    """A registry without its password. ``aliases``: other hosts that its webhooks report (localhost:5000)."""
 
     id: str
     host: str
@@ -47,9 +44,9 @@ def add(
     project: str = "default",
     aliases: Sequence[str] = (),
 ) -> RegistryView:
-    """Raises ConflictError when the host is configured already."""
+    """Insert a registry. Raises ConflictError if the host exists."""
     if session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar():
-        raise ConflictError(f"{host} is configured already")
+        raise ConflictError(f"registry {host!r} exists already")
     identifier = str(uuid.uuid4())
     session.execute(
         registry.insert().values(
@@ -78,7 +75,7 @@ def update(
     password: Secret | None = None,
     aliases: Sequence[str] | None = None,
 ) -> RegistryView:
-    """Change what is given. Raises NotFoundError."""
+    """Change the given fields. An empty password deletes the stored one. Raises NotFoundError."""
     values: dict[str, object] = {}
     for name, value in (("insecure", insecure), ("ca_pem", ca_pem), ("username", username)):
         if value is not None:
@@ -93,15 +90,15 @@ def update(
 
 
 def remove(session: Connection, identifier: str) -> None:
-    """Raises NotFoundError; ConflictError while webhooks belong to it."""
+    """Delete a registry. Raises NotFoundError, ConflictError(reason="in_use") while it has webhooks."""
     if session.execute(sa.select(webhook.c.id).where(webhook.c.registry_id == identifier)).first():
-        raise ConflictError("webhooks belong to this registry", reason="in_use")
+        raise ConflictError("this registry has webhooks", reason="in_use", hint="delete its webhooks first")
     if session.execute(registry.delete().where(registry.c.id == identifier)).rowcount != 1:
         raise NotFoundError("there is no such registry")
 
 
 def get(session: Connection, identifier: str, projects: frozenset[str] | None = None) -> RegistryView:
-    """Raises NotFoundError, also for another project's."""
+    """Return the registry. Raises NotFoundError, also for another project's."""
     found = _one(session, registry.c.id == identifier)
     if projects is not None and found.project not in projects:
         raise NotFoundError("there is no such registry")
@@ -109,13 +106,13 @@ def get(session: Connection, identifier: str, projects: frozenset[str] | None = 
 
 
 def find(session: Connection, host: str) -> RegistryView | None:
-    """By its name."""
+    """Return a registry by its host, or None."""
     row = session.execute(sa.select(*registry.c).where(registry.c.host == host)).first()
     return _view(row) if row else None
 
 
 def password(session: Connection, identifier: str, key: Secret) -> Secret | None:
-    """For the worker that pulls; no page or answer ever holds it."""
+    """Return the decrypted password for pulling. Pages and API never call this."""
     sealed = session.execute(sa.select(registry.c.password).where(registry.c.id == identifier)).scalar()
     return unseal(sealed, key, _place(identifier)) if sealed else None
 

@@ -1,9 +1,7 @@
-"""Examinations of registries: asked for, claimed by a worker under a lease, ended with what was found.
+"""Checks of registries: requested, claimed by a worker with a lease, and ended with a posture.
 
-One is open at a time.
-
-A row is the truth and a nudge is a nudge, as with scans. The newest posture of a registry is what decisions rest on;
-older ones stay to show what changed.
+A registry has at most one unfinished check. Rows are the queue; messages only wake workers. Decisions use the newest
+posture of a registry; older ones are its history.
 """
 
 from __future__ import annotations
@@ -25,16 +23,19 @@ from scanner.model.posture import Posture
 from scanner.store.schema import listing, registry, registry_check, verdict
 from scanner.store.session import epoch, moment
 
-LEASE_SECONDS = 180.0  # far longer than a probe may take
-_TRIES = 3
-_KEPT = 100
-_AGAIN_AFTER = 900.0  # a registry that could not be examined is tried again this much later
+LEASE_SECONDS = 180.0  # much longer than a probe, so it needs no renewal
+_TRIES = 3  # workers that a check may lose
+_KEPT = 100  # checks of a registry's history
+_AGAIN_AFTER = 900.0  # seconds after a failed check
 _c = registry_check.c
 
 
 @dataclass(frozen=True)
 class CheckView:
-    """One examination. ``posture`` is None until it ended well; ``state``: queued, running, done, failed."""
+    """One check. ``state``: queued, running, done or failed. ``posture`` is None unless it is done.
+
+    ``failed`` and ``incomplete`` are numbers of results.
+    """
 
     id: str
     registry_id: str
@@ -51,7 +52,7 @@ class CheckView:
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's hold on an examination. ``attempt`` is its fence: a worker that was too slow ends nothing."""
+    """A claimed check. ``attempt`` is its fence: a worker that lost the lease cannot end it."""
 
     id: str
     registry_id: str
@@ -59,7 +60,7 @@ class Claim:
 
 
 def request(session: Connection, registry_id: str, requested_by: str) -> CheckView:
-    """Ask for an examination; one that is open already is the one that is meant. Raises NotFoundError."""
+    """Request a check, or return the unfinished one. Raises NotFoundError."""
     if session.execute(sa.select(registry.c.id).where(registry.c.id == registry_id)).first() is None:
         raise NotFoundError("there is no such registry")
     _insert(session, registry_id, requested_by)
@@ -88,14 +89,14 @@ def _insert(session: Connection, registry_id: str, requested_by: str, **more: ob
 
 
 def schedule(session: Connection, max_age_hours: float) -> int:
-    """Ask for every registry whose newest examination will soon be too old to rest on. Returns how many."""
+    """Request checks of registries whose newest one will soon be too old. Returns the number of requests."""
     now = epoch(session)
     newest = (
         sa.select(_c.registry_id, sa.func.max(_c.created_epoch).label("at")).group_by(_c.registry_id).subquery("newest")
     )
     due = sa.or_(
         newest.c.at.is_(None),
-        newest.c.at < now - max_age_hours * 1800,  # at half its age, so that it is new before it is old
+        newest.c.at < now - max_age_hours * 1800,  # at half of the maximum age, so that evidence never expires
         sa.and_(_c.state == "failed", newest.c.at < now - _AGAIN_AFTER),
     )
     query = (
@@ -104,19 +105,19 @@ def schedule(session: Connection, max_age_hours: float) -> int:
         .outerjoin(registry_check, sa.and_(_c.registry_id == registry.c.id, _c.created_epoch == newest.c.at))
         .where(due, sa.or_(_c.id.is_(None), _c.ended_at.is_not(None)))
     )
-    found = sorted(row.id for row in session.execute(query))  # several workers schedule at once
+    found = sorted(row.id for row in session.execute(query))  # several workers insert at once: avoid deadlocks
     for registry_id in found:
         _insert(session, registry_id, "schedule")
     return len(found)
 
 
 def is_any_open(session: Connection) -> bool:
-    """Whether there may be something to claim."""
+    """Return whether there is an unfinished check."""
     return session.execute(sa.select(_c.id).where(_c.ended_at.is_(None)).limit(1)).first() is not None
 
 
 def claim(session: Connection) -> Claim | None:
-    """Take the oldest examination that waits, or whose worker vanished. None: there is none."""
+    """Claim the oldest check that is queued or whose worker died. None: there is none."""
     now = epoch(session)
     free = sa.or_(_c.state == "queued", sa.and_(_c.state == "running", _c.lease_until < now))
     query = (
@@ -130,9 +131,12 @@ def claim(session: Connection) -> Claim | None:
         return None
     held = Claim(row.id, row.registry_id, row.attempt + 1)
     if held.attempt > _TRIES:
-        # It has cost three workers: whoever comes fourth only writes it down.
+        # Three workers died: probably because of this registry.
         fail(
-            session, Claim(row.id, row.registry_id, row.attempt), "worker_lost", "every attempt ended without an answer"
+            session,
+            Claim(row.id, row.registry_id, row.attempt),
+            "worker_lost",
+            "every attempt ended with the worker's death",
         )
         return None
     taken = session.execute(
@@ -144,22 +148,19 @@ def claim(session: Connection) -> Claim | None:
 
 
 def finish(session: Connection, held: Claim, found: Posture) -> None:
-    """Record what was found. Raises LeaseLost when it is another worker's by now."""
+    """Record the posture. Raises LeaseLost if another worker has the check."""
     before = latest(session, held.registry_id)
     _end(session, held, state="done", **_values(found))
     _settle(session, held.registry_id, before, found)
 
 
 def fail(session: Connection, held: Claim, reason: str, message: str) -> None:
-    """Record that nothing could be found out, and why. Raises LeaseLost."""
+    """Record a failure. Raises LeaseLost."""
     _end(session, held, state="failed", reason=reason[:64], message=message[:1000])
 
 
 def record(session: Connection, registry_id: str, found: Posture, requested_by: str) -> None:
-    """What a scan found before its registry was first used.
-
-    An examination that is open goes on; its answer will be newer.
-    """
+    """Record the posture that a scan gathered from a registry without one. An unfinished check continues."""
     before = latest(session, registry_id)
     _insert(session, registry_id, requested_by, state="done", ended_at=moment(session), **_values(found))
     _settle(session, registry_id, before, found)
@@ -181,18 +182,18 @@ def _end(session: Connection, held: Claim, **values: object) -> None:
         .values(ended_at=moment(session), lease_until=None, **values)
     )
     if ended.rowcount != 1:
-        raise LeaseLost("the examination is another worker's by now")
+        raise LeaseLost("another worker has taken over this check")
     _prune(session, held.registry_id)
 
 
 def _settle(session: Connection, registry_id: str, before: Posture | None, found: Posture) -> None:
-    """Where something changed, decisions about the registry's images are to be made anew."""
+    """Mark the decisions about the registry's images as outdated if the posture changed."""
     if before is None or before.results != found.results:
         session.execute(verdict.update().where(_of_host(verdict.c.repository, found.host)).values(valid_until=0.0))
 
 
 def _prune(session: Connection, registry_id: str) -> None:
-    """History has an end; what decisions rest on stays, however often the registry was not there since."""
+    """Delete old checks except the newest posture, which decisions use even if all later checks failed."""
     own = _c.registry_id == registry_id
     newest = sa.select(_c.id).where(own, _c.document.is_not(None)).order_by(_c.created_epoch.desc(), _c.id).limit(1)
     kept = session.execute(newest).scalar()
@@ -203,25 +204,25 @@ def _prune(session: Connection, registry_id: str) -> None:
 
 
 def latest(session: Connection, registry_id: str) -> Posture | None:
-    """The newest posture of a registry."""
+    """Return the newest posture of a registry, or None."""
     query = sa.select(_c.document).where(_c.registry_id == registry_id, _c.document.is_not(None))
     return _posture(session.execute(query.order_by(_c.created_epoch.desc(), _c.id).limit(1)).scalar())
 
 
 def of_host(session: Connection, host: str) -> Posture | None:
-    """The newest posture of the configured registry of this name."""
+    """Return the newest posture of the registry with this host, or None."""
     registry_id = session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar()
     return latest(session, registry_id) if registry_id else None
 
 
 def history(session: Connection, registry_id: str, limit: int = 20) -> tuple[CheckView, ...]:
-    """Examinations, newest first."""
+    """Return checks, the newest first."""
     query = sa.select(*_c).where(_c.registry_id == registry_id).order_by(_c.created_epoch.desc(), _c.id).limit(limit)
     return tuple(_view(row) for row in session.execute(query).mappings())
 
 
 def newest(session: Connection) -> Mapping[str, CheckView]:
-    """The newest examination that found something out, of each registry that has one."""
+    """Return the newest successful check by registry id."""
     at = sa.func.max(_c.created_epoch).label("at")
     last = sa.select(_c.registry_id, at).where(_c.state == "done").group_by(_c.registry_id).subquery("last")
     query = sa.select(*_c).join(last, sa.and_(last.c.registry_id == _c.registry_id, last.c.at == _c.created_epoch))
@@ -229,12 +230,12 @@ def newest(session: Connection) -> Mapping[str, CheckView]:
 
 
 def get(session: Connection, identifier: str) -> CheckView:
-    """Raises NotFoundError."""
+    """Return the check. Raises NotFoundError."""
     return _one(session, _c.id == identifier)
 
 
 def repository_of(session: Connection, host: str) -> str:
-    """A repository of the registry that was scanned lately, to ask about. Empty: none."""
+    """Return the registry's last scanned repository, for probes that need one. Empty: none."""
     query = sa.select(listing.c.repository).where(_of_host(listing.c.repository, host))
     name = session.execute(query.order_by(listing.c.scanned_epoch.desc()).limit(1)).scalar()
     return str(name).partition("/")[2] if name else ""
@@ -256,7 +257,7 @@ def _posture(document: str | None) -> Posture | None:
 def _one(session: Connection, *where: sa.ColumnElement[bool]) -> CheckView:
     row = session.execute(sa.select(*_c).where(*where)).mappings().first()
     if row is None:
-        raise NotFoundError("there is no such examination")
+        raise NotFoundError("there is no such check")
     return _view(row)
 
 

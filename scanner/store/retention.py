@@ -1,12 +1,9 @@
-"""What goes when its time is over, kind by kind, and what stays whatever its age: the predicates, and deleting some
-rows at a time.
+"""Retention: which rows expire, which are kept regardless of age, and their deletion in batches.
 
-Each `Kind` is a table with a condition. The conditions are about what rows rest on one another, so the order of
-`KINDS` matters: what uses something comes before what is used. `plan` says in advance what `remove` would delete in
-the end; both use the same conditions.
+Each `Kind` is a table with a condition. Conditions depend on rows of other tables, so the order of `KINDS` matters:
+users of a row come before the row. `plan` uses the same conditions as `remove` to predict the number of deletions.
 
-An image is kept while anything names it. What names images is `IN_USE`: a store that learns of images in another way
-adds its own there.
+An image is kept while something refers to it: a tag, or one of `IN_USE`.
 """
 
 from __future__ import annotations
@@ -58,11 +55,10 @@ from scanner.store.session import beside
 
 _RECORDING = 0x0D0C4A0D1C
 _TERMINAL = tuple(state.value for state in ScanState if state.terminal)
-_COUNTED_BYTES = 64 << 20
-_BASES_KEPT = 50  # as many as `matches.is_newest` compares with
+_COUNTED_BYTES = 64 << 20  # smaller tables are counted exactly
+_BASES_KEPT = 50  # `matches.is_newest` compares with as many
 
-# What names images that must stay: each is a SELECT of digests, of images or of indexes. Add the table of a new source
-# here.
+# SELECTs of digests (images or indexes) that must be kept. Add the table of a new kind of reference here.
 IN_USE: list[sa.Select[Any]] = [sa.select(running_workload.c.digest).where(running_workload.c.digest != "")]
 
 Condition = sa.ColumnElement[bool]
@@ -70,7 +66,7 @@ Condition = sa.ColumnElement[bool]
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """For each setting the moment before which something is too old; None: it is kept for ever."""
+    """For each setting, the moment before which rows expire. None: never."""
 
     scans: datetime | None = None
     deliveries: datetime | None = None
@@ -85,7 +81,7 @@ class Cutoffs:
 
 @dataclass(frozen=True)
 class Size:
-    """What a table takes. ``bytes`` with its indexes."""
+    """The size of a table. ``bytes`` includes its indexes."""
 
     table: str
     rows: int
@@ -94,21 +90,23 @@ class Size:
 
 @dataclass(frozen=True)
 class Batch:
-    """How many rows of each table one transaction removed."""
+    """The number of rows that one transaction removed, by table."""
 
     rows: Mapping[str, int]
-    busy: bool = False  # a scan is being recorded just now: nothing was removed, ask again
+    busy: bool = False  # a scan is being recorded: nothing was removed, try again
 
 
 class _Left:
-    """What is still there. In a plan: without what would be gone by then."""
+    """Builds conditions for rows that are kept. In a plan, rows that earlier kinds would delete do not count."""
 
     def __init__(self, planned: bool) -> None:
         self._planned = planned
 
     def __call__(self, table: sa.FromClause, of: sa.FromClause | None = None, key: str = "") -> Condition:
-        """That a row of ``table`` (perhaps an alias) stays; ``of`` and ``key``: as long as the row of ``of`` that its
-        column names."""
+        """Return the condition that a row of ``table`` (or an alias) is kept.
+
+        With ``of`` and ``key``: that the row of ``of`` is kept to which its column ``key`` refers.
+        """
         if not self._planned:
             return sa.true()
         owner = of if of is not None else table
@@ -122,10 +120,10 @@ Goes = Callable[[Any, Cutoffs, _Left], Condition]
 
 @dataclass(frozen=True)
 class Kind:
-    """Rows of ``table`` that go while ``goes`` is true of them; ``setting`` is the age that they go by, "": with what
-    used them.
+    """Rows of ``table`` that expire if ``goes`` is true.
 
-    ``dependents`` are tables whose rows are parts of these, by the columns that name ``table``'s key.
+    ``setting``: the setting with their maximum age; empty: they expire with the rows that refer to them.
+    ``dependents``: foreign key columns of tables whose rows are deleted with them.
     """
 
     table: sa.Table
@@ -139,11 +137,11 @@ class Kind:
         return tuple(self.table.primary_key.columns)
 
     def is_on(self, at: Cutoffs) -> bool:
-        """Whether anything may go: its setting is a period."""
+        """Return whether the kind expires at all."""
         return not self.setting or getattr(at, self.setting) is not None
 
 
-# What stays whatever its age
+# Conditions
 
 
 def _delivery(t: Any, at: Cutoffs, left: _Left) -> Condition:
@@ -163,14 +161,14 @@ def _session(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 
 def _job(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """Ended, and not the last of its kind: what is due next goes by that one."""
+    """Ended jobs, except the newest of each kind, which determines when the next is due."""
     newer = job.alias()
     later = sa.exists().where(newer.c.kind == t.kind, newer.c.created_epoch > t.created_epoch)
     return sa.and_(t.state.in_(_TERMINAL), _before(t.finished_at, at.jobs), later)
 
 
 def _registry_check(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """Not the last examination of its registry, nor the last that said something."""
+    """Checks, except the newest of each registry and its newest posture."""
     newer = registry_check.alias()
     later = sa.and_(newer.c.registry_id == t.registry_id, newer.c.created_epoch > t.created_epoch)
     said = sa.exists().where(later, newer.c.document.is_not(None))
@@ -183,15 +181,17 @@ def _registry_check(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 
 def _tag_move(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """A tag names something else by now. What it names now, and since when, stays."""
+    """Old moves of a tag. The current one is kept."""
     newer = tag_move.alias()
     later = sa.exists().where(newer.c.repository == t.repository, newer.c.tag == t.tag, newer.c.id > t.id)
     return sa.and_(_before(t.seen_at, at.evidence), later)
 
 
 def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """An image under a name: no tag names the image and nothing runs it, and it is not the last that could be decided
-    under this name, nor the last that was let through."""
+    """Names of images that no tag refers to and nothing runs.
+
+    Kept for each name: the newest decided image and the newest allowed one, as comparison for the next.
+    """
     same, other = listing.alias("same"), listing.alias("other")
     newest = (
         sa.select(tag_move.c.digest)
@@ -201,7 +201,7 @@ def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:
         .correlate(same)
         .scalar_subquery()
     )
-    # A tag that nobody noted a move of is taken to name the image: nobody knows better.
+    # A tag without a recorded move counts as referring to the image: keep it in doubt.
     tagged = sa.exists().where(
         same.c.digest == t.digest, same.c.tag != "", sa.func.coalesce(newest, same.c.digest) == same.c.digest
     )
@@ -209,9 +209,9 @@ def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:
     last_named = (
         sa.select(sa.func.max(last.c.id))
         .where(last.c.repository == t.repository, last.c.tag == t.tag, last.c.digest == t.digest)
-        .correlate(listing)  # two levels up, where SQLAlchemy does not look by itself
+        .correlate(listing)  # two levels up: SQLAlchemy correlates only one level itself
     )
-    moved_on = sa.exists().where(  # long enough ago
+    moved_on = sa.exists().where(  # before the cutoff
         move.c.repository == t.repository,
         move.c.tag == t.tag,
         move.c.id > sa.func.coalesce(last_named.scalar_subquery(), 0),
@@ -226,7 +226,7 @@ def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:
     last_decided = sa.and_(~t.undecided, ~sa.exists().where(later, ~other.c.undecided))
     last_good = sa.and_(t.verdict != "deny", ~sa.exists().where(later, other.c.verdict != "deny"))
     stays = [tagged, sa.and_(t.tag != "", ~moved_on), last_decided, last_good]
-    # A source that reports a name only: what runs may be any image that had it.
+    # A source that reports only a tag may run any image that had the tag.
     stays.append(
         sa.exists().where(
             running_workload.c.digest == "",
@@ -249,13 +249,13 @@ def _image_stack(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 
 def _image_blob(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """Of an image that no listing names, and of no artifact that a scan that is kept told of."""
+    """Blobs of images without a listing, except those of artifacts (not images) of a kept scan."""
     told = sa.exists().where(scan.c.digest == t.subject, scan.c.reason == NOT_AN_IMAGE)
     return sa.and_(~sa.exists().where(listing.c.digest == t.subject, left(listing)), ~told)
 
 
 def _image(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """Named by no listing, neither itself nor an index that holds it."""
+    """Images without a listing, neither of their own nor of an index that contains them."""
     direct = sa.exists().where(listing.c.digest == t.digest, left(listing))
     inside = sa.exists().where(
         image_stack.c.digest == t.digest, listing.c.digest == image_stack.c.subject, left(listing)
@@ -264,7 +264,7 @@ def _image(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 
 def _first_seen(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """No image has this vulnerability of this package any more."""
+    """First sightings of findings that no image has any more."""
     there = sa.exists().where(
         finding.c.component_id == t.component_id,
         finding.c.vulnerability_id == t.vulnerability_id,
@@ -274,8 +274,7 @@ def _first_seen(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 
 def _scan(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """Ended, and nothing that is kept leads to it: no delivery, no idempotency key, no scan that was merged into it,
-    and no evidence in force that it brought."""
+    """Ended scans to which no kept row refers: delivery, idempotency key, merged scan, listing, verdict."""
     other = scan.alias("other")
     stays = (
         sa.exists().where(delivery_scan.c.scan_id == t.id, left(delivery_scan, delivery, "delivery_id")),
@@ -288,7 +287,7 @@ def _scan(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 
 def _report(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """Evidence on which no name, no verdict in force and no scan rests."""
+    """Evidence without a listing, verdict or scan."""
     stays = (
         sa.exists().where(listing.c.report_id == t.id, left(listing)),
         sa.exists().where(verdict.c.report_id == t.id, left(verdict)),
@@ -298,7 +297,7 @@ def _report(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 
 def _decision(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """Superseded, and the scan that it was made for is gone: a scan that is done has its decision."""
+    """Superseded decisions whose scan is gone. A finished scan keeps its decision (invariant I3)."""
     stays = (
         sa.exists().where(verdict.c.decision_id == t.id, left(verdict)),
         sa.exists().where(scan.c.id == t.scan_id, left(scan)),
@@ -328,7 +327,7 @@ def _package(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 
 def _basis(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """No answer rests on it, and it is none of the newest, with which newer advisories are compared."""
+    """Bases without answers, except the newest ones, with which new advisories are compared."""
     newer = basis.alias()
     newest = sa.select(newer.c.id).order_by(newer.c.created_at.desc()).limit(_BASES_KEPT)
     stays = (
@@ -349,29 +348,32 @@ KINDS: tuple[Kind, ...] = (
     Kind(outbox, "Notifications", "outbox", _outbox),
     Kind(web_session, "Sessions that ended", "sessions", _session),
     Kind(job, "Jobs", "jobs", _job),
-    Kind(registry_check, "Examinations of registries", "jobs", _registry_check),
+    Kind(registry_check, "Checks of registries", "jobs", _registry_check),
     Kind(
-        listing, "Images that no tag or workload names", "evidence", _listing,
+        listing,
+        "Images without a tag or workload",
+        "evidence",
+        _listing,
         (listing_package.c.listing_id, rests_on.c.listing_id),
     ),
     Kind(verdict, "Verdicts of those images", "evidence", _verdict),
     Kind(image, "Contents of those images", "evidence", _image, (finding.c.image_id, image_component.c.image_id)),
     Kind(image_stack, "Layers of those images", "evidence", _image_stack),
     Kind(image_blob, "Blobs of those images", "evidence", _image_blob),
-    Kind(tag_move, "Former moves of tags", "evidence", _tag_move),
-    Kind(first_seen, "First sightings of findings that are gone", "evidence", _first_seen),
-    # Twice: the scan that another was merged into goes after that one.
+    Kind(tag_move, "Old moves of tags", "evidence", _tag_move),
+    Kind(first_seen, "First sightings of resolved findings", "evidence", _first_seen),
+    # Twice: a scan can only be deleted after the scans that were merged into it.
     Kind(scan, "Scans that ended", "scans", _scan, (scan_attempt.c.scan_id, scan_told.c.scan_id)),
     Kind(scan, "Scans that ended", "scans", _scan, (scan_attempt.c.scan_id, scan_told.c.scan_id)),
     Kind(report, "Evidence that was replaced", "evidence", _report),
     Kind(decision, "Superseded decisions", "decisions", _decision),
-    Kind(component, "Packages that no image has", "", _component),
-    Kind(vulnerability, "Vulnerabilities that no image has", "", _vulnerability),
-    Kind(package, "Look-ups of packages that no image has", "", _package),
-    Kind(basis, "Former states of the advisories", "evidence", _basis),
-)  # fmt: skip
+    Kind(component, "Packages without an image", "", _component),
+    Kind(vulnerability, "Vulnerabilities without an image", "", _vulnerability),
+    Kind(package, "Look-ups of packages without an image", "", _package),
+    Kind(basis, "Old versions of the advisories", "evidence", _basis),
+)
 
-# In a plan: what would be gone. A temporary table is this connection's own, and its rows lock nobody out.
+# The rows that a plan would delete. A temporary table is private to the connection and needs no write lock.
 _going = sa.Table(
     "retention_going",
     sa.MetaData(),
@@ -391,7 +393,7 @@ def _name(table: sa.FromClause) -> str:
 
 
 def _text_of(columns: Sequence[Any]) -> Any:
-    """A key as text: what the temporary table holds."""
+    """Return a key as text for the temporary table."""
     parts = [sa.cast(column, sa.Text) for column in columns]
     text: Any = parts[0]
     for part in parts[1:]:
@@ -402,7 +404,7 @@ def _text_of(columns: Sequence[Any]) -> Any:
 def candidates(
     session: Connection, kind: Kind, at: Cutoffs, *, after: Sequence[Any] | None, limit: int
 ) -> list[tuple[Any, ...]]:
-    """Keys of rows that go, in order, beyond ``after``. Only reads, so that looking for them holds nobody up."""
+    """Return up to ``limit`` keys of expired rows after ``after``, in order. Read-only: it blocks no writer."""
     query = sa.select(*kind.keys).where(kind.goes(kind.table.c, at, _Left(False)))
     if after is not None:
         beyond = sa.tuple_(*kind.keys) > sa.tuple_(
@@ -413,9 +415,9 @@ def candidates(
 
 
 def remove(session: Connection, kind: Kind, at: Cutoffs, keys: Sequence[tuple[Any, ...]]) -> Batch:
-    """Delete those of these rows that still go, with their parts. Returns how many, by table.
+    """Delete the given rows that are still expired, with their dependents.
 
-    No scan is recorded meanwhile (`recording`): one that had found a package there would link to a row that is gone.
+    Does nothing while a scan is recorded (`recording`), which may be about to refer to one of the rows.
     """
     if not locked(session, _RECORDING):
         return Batch({}, busy=True)
@@ -430,7 +432,7 @@ def remove(session: Connection, kind: Kind, at: Cutoffs, keys: Sequence[tuple[An
                 removed[str(column.table.name)] = session.execute(parts).rowcount
             rows = kind.table.delete().where(_among(kind.keys, going))
             removed[str(kind.table.name)] = session.execute(rows).rowcount
-    except IntegrityError:  # something began to refer to one of them at this moment: it is not old after all
+    except IntegrityError:  # a concurrent transaction refers to one of them: retry in the next run
         return Batch({})
     return Batch({table: count for table, count in removed.items() if count})
 
@@ -460,12 +462,12 @@ def _among(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Condition
 
 
 def recording(session: Connection) -> None:
-    """In a transaction that links to rows that images share: nothing of them is pruned until it ends."""
+    """Block pruning until the end of the transaction, which refers to shared rows. Concurrent calls do not wait."""
     beside(session, _RECORDING)
 
 
 def plan(session: Connection, at: Cutoffs) -> dict[str, int]:
-    """How many rows of each table `remove` would delete, kind after kind. Writes nothing but a temporary table."""
+    """Return the number of rows that pruning would delete, by table. Writes only a temporary table."""
     left, found = _Left(True), dict[str, int]()
     _going.create(session)
     try:
@@ -489,13 +491,13 @@ def plan(session: Connection, at: Cutoffs) -> dict[str, int]:
 
 
 def sizes(session: Connection) -> tuple[Size, ...]:
-    """What each table takes, the largest first. On SQLite it reads the whole file."""
+    """Return the sizes of all tables, the largest first. On SQLite this reads the whole file."""
     found = _sqlite_sizes(session) if session.dialect.name == "sqlite" else _postgresql_sizes(session)
     return tuple(sorted(found, key=lambda size: (-size.bytes, size.table)))
 
 
 def total(session: Connection) -> int:
-    """Bytes of the whole database, with what is free within it."""
+    """Return the size of the database in bytes, including free pages."""
     if session.dialect.name == "sqlite":
         pages, size = (session.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size"))
         return int(pages * size)
@@ -503,8 +505,7 @@ def total(session: Connection) -> int:
 
 
 def _sqlite_sizes(session: Connection) -> Iterator[Size]:
-    """``dbstat`` counts the pages of each table and index; where SQLite was built without it, the rows are all there
-    is to tell."""
+    """Yield sizes from ``dbstat``. If SQLite was built without it, the number of bytes is 0."""
     owner: dict[str, str] = {}
     for name, table in session.exec_driver_sql("SELECT name, tbl_name FROM sqlite_master"):
         owner[name] = table
@@ -521,7 +522,7 @@ def _sqlite_sizes(session: Connection) -> Iterator[Size]:
 
 
 def _postgresql_sizes(session: Connection) -> Iterator[Size]:
-    """The server's own figures. Rows of large tables are its estimate: to count them takes minutes."""
+    """Yield sizes from the catalog. Row counts of large tables are estimates: counting takes minutes."""
     statement = (
         "SELECT c.relname, c.reltuples, pg_total_relation_size(c.oid) FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"

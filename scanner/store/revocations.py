@@ -1,7 +1,4 @@
-"""Engines and databases that must not be believed any more.
-
-What rests on them is not known until it was looked at again.
-"""
+"""Revoked engines and advisory databases. Evidence based on them counts as unknown until it is renewed."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from scanner.store.session import moment
 
 @dataclass(frozen=True)
 class RevocationView:
-    """One revocation. ``lifted_at`` None: it holds."""
+    """A revocation. ``lifted_at`` None: it is active."""
 
     id: str
     what: Revoked
@@ -35,7 +32,7 @@ class RevocationView:
 
 @dataclass(frozen=True)
 class Resting:
-    """A name whose decision rests on what was revoked."""
+    """A listing whose evidence is based on something revoked."""
 
     listing_id: int
     project: str
@@ -48,28 +45,29 @@ class Resting:
 
 
 def named(engine: str = "", version: str = "", digest: str = "") -> Revoked:
-    """What a person named.
-
-    Raises UsageError unless it is one thing: an engine's version, or the digest of a binary or database.
-    """
+    """Return what a user wants to revoke. Raises UsageError unless it is either engine and version, or a digest."""
     if bool(engine) != bool(version) or bool(engine) == bool(digest):
-        raise UsageError("name one thing", hint="an engine and its version, or the digest of a binary or database")
+        raise UsageError(
+            "give either an engine and its version, or a digest",
+            hint="the digest is that of an engine's binary or of a database",
+        )
     try:
         return Revoked(engine, version, str(Digest(digest)) if digest else "")
     except ImageError as error:
-        raise UsageError(str(error), hint="sha256: and 64 digits, as the status shows it") from error
+        raise UsageError(
+            str(error), hint="write sha256: and 64 hex digits, as 'advisories status' prints it"
+        ) from error
 
 
 def revoke(session: Connection, what: Revoked, reason: str, revoked_by: str) -> RevocationView:
-    """Believe it no more, from the moment that this commits: every decision in force is made anew when it is next
-    asked for.
+    """Insert a revocation, invalidate all decisions and request the job that queues new scans.
 
-    Asks for the job that queues scans of what rests on it. Raises UsageError for a revocation of nothing in
-    particular.
+    Raises UsageError if ``what`` is incomplete.
     """
     if not (what.digest or (what.engine and what.version)):
         raise UsageError(
-            "name what is revoked", hint="an engine and its version, or the digest of a binary or database"
+            "the subject of the revocation is missing",
+            hint="give an engine and its version, or the digest of a binary or database",
         )
     identifier = str(uuid.uuid4())
     session.execute(
@@ -89,20 +87,20 @@ def revoke(session: Connection, what: Revoked, reason: str, revoked_by: str) -> 
 
 
 def lift(session: Connection, identifier: str, lifted_by: str) -> RevocationView:
-    """Believe it again. Raises NotFoundError for a revocation that there is not, or that does not hold any more."""
+    """Lift a revocation and invalidate all decisions. Raises NotFoundError if it does not exist or was lifted."""
     lifted = session.execute(
         revocation.update()
         .where(revocation.c.id == identifier, revocation.c.lifted_at.is_(None))
         .values(lifted_by=lifted_by[:200], lifted_at=moment(session))
     )
     if lifted.rowcount != 1:
-        raise NotFoundError("no such revocation is in force")
+        raise NotFoundError("there is no such active revocation")
     gate.invalidate(session)
     return get(session, identifier)
 
 
 def get(session: Connection, identifier: str) -> RevocationView:
-    """One revocation. Raises NotFoundError."""
+    """Return a revocation. Raises NotFoundError."""
     row = session.execute(sa.select(*revocation.c).where(revocation.c.id == identifier)).first()
     if row is None:
         raise NotFoundError("there is no such revocation")
@@ -110,14 +108,14 @@ def get(session: Connection, identifier: str) -> RevocationView:
 
 
 def list_(session: Connection) -> tuple[RevocationView, ...]:
-    """Every revocation, newest first, those that were lifted too."""
+    """Return all revocations, including lifted ones, the newest first."""
     return tuple(
         _view(row) for row in session.execute(sa.select(*revocation.c).order_by(revocation.c.revoked_at.desc()))
     )
 
 
 def in_force(session: Connection) -> tuple[Revoked, ...]:
-    """What must not be believed now."""
+    """Return what is revoked now."""
     rows = session.execute(
         sa.select(revocation.c.engine, revocation.c.version, revocation.c.digest).where(
             revocation.c.lifted_at.is_(None)
@@ -129,7 +127,7 @@ def in_force(session: Connection) -> tuple[Revoked, ...]:
 def resting(
     session: Connection, what: Revoked, projects: frozenset[str] | None = None, *, limit: int = 1000, after: int = 0
 ) -> tuple[Resting, ...]:
-    """Names whose evidence rests on it, in order of their numbers from ``after`` on."""
+    """Return listings whose evidence is based on ``what``, with ids above ``after``, by id."""
     if what.digest:
         named = sa.or_(rests_on.c.binary == what.digest, rests_on.c.advisories == what.digest)
     else:

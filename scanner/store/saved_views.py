@@ -1,4 +1,4 @@
-"""Filters that a person keeps under a name. Everybody has their own; they hold nothing but the words of an address."""
+"""Saved filters of users: a name and the query string of a page's URL."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class SavedView:
 
 
 def put(session: Connection, owner: str, name: str, query: str) -> None:
-    """Keep it; a view of that name is replaced. Raises ConflictError beyond ``MOST``."""
+    """Save a view; one of the same name is replaced. Raises ConflictError beyond ``MOST``."""
     kept = list_(session, owner)
     if len(kept) >= MOST and name not in {view.name for view in kept}:
-        raise ConflictError(f"you have {MOST} views already", hint="remove one first")
+        raise ConflictError(f"you have {MOST} saved views, which is the maximum", hint="remove one first")
     put_row(session, saved_view, {"owner": owner, "name": name, "query": query}, ("owner", "name"))
 
 
 def remove(session: Connection, owner: str, name: str) -> None:
-    """Forget it; one that is not there is forgotten already."""
+    """Delete a view. Does nothing if it does not exist."""
     session.execute(saved_view.delete().where(saved_view.c.owner == owner, saved_view.c.name == name))
 
 
 def list_(session: Connection, owner: str) -> tuple[SavedView, ...]:
-    """By name."""
+    """Return the views of a user, by name."""
     query = sa.select(saved_view.c.name, saved_view.c.query).where(saved_view.c.owner == owner)
     return tuple(SavedView(row.name, row.query) for row in session.execute(query.order_by(saved_view.c.name)))

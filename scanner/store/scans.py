@@ -1,9 +1,9 @@
-"""Scans: the state machine. Only SQL moves a scan, always by a conditional update; the queue's messages are nudges.
+"""Scans: the state machine. States change only by conditional updates in the database; messages only wake workers.
 
-A claim takes a lease and raises the fence; every later write carries the fence, so a worker that lost its lease
-changes nothing. A sweeper puts expired leases back, counts what the scan itself got wrong (``attempt``) apart from
-vanished workers (``lost``), and ends what cannot be ended otherwise as ``dead``. Leases are moved by the database's
-clock only.
+A claim takes a lease and increments the fence. Every later write must match the fence, so a worker that lost its lease
+changes nothing. A sweep requeues expired leases and ends what cannot finish as ``dead``. It counts failures of the scan
+(``attempt``) separately from dead workers (``lost``), because the latter may be a crash that the image causes. Only the
+database's clock is used.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from scanner.store.session import epoch, moment
 DEADLINE_SECONDS = 24 * 3600.0
 NOT_AN_IMAGE = "not_an_image"  # the reason of a scan that is done without a report
 _LEASES = Leases(scan)
-_KICK_AGAIN = 15.0
+_KICK_AGAIN = 15.0  # seconds until a message for a queued scan is repeated, in case it was lost
 _INSERT_TRIES = 5
-_WAIT_FOR_TWIN = 30.0  # at most; the twin's end wakes it
+_WAIT_FOR_TWIN = 30.0  # seconds at most; the end of the other scan wakes it
 _TWIN = "waits_for_twin"
 _QUARANTINE_LOCK, _SWEEP_LOCK = 0x0D0C4A0D18, 0x0D0C4A0D19
 _TERMINAL = tuple(state.value for state in ScanState if state.terminal)
@@ -41,7 +41,7 @@ _LANE_ORDER = {Lane.GATE: 0, Lane.PUSH: 1, Lane.BACKGROUND: 2, Lane.QUARANTINE: 
 
 @dataclass(frozen=True)
 class Ticket:
-    """The answer to a request: which scan it is, and whether it is new (then somebody should be nudged)."""
+    """The result of a request. ``created``: the scan is new, and the caller enqueues it after the commit."""
 
     scan_id: str
     created: bool
@@ -49,7 +49,7 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's hold on a scan. Every write names ``fence``."""
+    """A claimed scan. Every write of its worker must match ``fence``."""
 
     scan_id: str
     fence: int
@@ -69,7 +69,7 @@ class AttemptView:
 
 @dataclass(frozen=True)
 class ScanView:
-    """A scan as others see it. One that was merged into another shows that one's state under its own id."""
+    """A scan for lists. A merged scan shows the state of the other scan under its own id."""
 
     id: str
     request: ScanRequest
@@ -89,7 +89,7 @@ class ScanView:
 
 @dataclass(frozen=True)
 class Figures:
-    """For metrics. ``by_state`` maps (lane, state) to a count."""
+    """Figures for metrics. ``by_state``: number of scans by (lane, state)."""
 
     by_state: Mapping[tuple[str, str], int]
     oldest_queued_seconds: float
@@ -97,7 +97,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Swept:
-    """What one sweep did: scans put back, and those whose time had come or whose kick was lost."""
+    """The result of a sweep: numbers of requeued and ended scans. ``kicks``: scans whose message must be sent again."""
 
     requeued: int
     dead: int
@@ -112,9 +112,9 @@ def request(
     delivery_id: str | None = None,
     supersedes: str | None = None,
 ) -> Ticket:
-    """Record a request, or join one for the same thing that is still queued (it has not read the tag yet).
+    """Record a request, or join an equal one that is still queued and thus has not resolved the tag yet.
 
-    The row is the promise: once committed, the scan ends in a terminal state, whatever dies.
+    A committed request always reaches a terminal state, even if workers or the queue fail.
     """
     if idempotency_key is None:
         return _request(session, asked, delivery_id, supersedes)
@@ -127,7 +127,7 @@ def request(
                 session.execute(idempotency.insert().values(**values))
                 return ticket
         except IntegrityError:
-            # The same request came twice at once. The other one is recorded; ours is undone, and so is a scan it made.
+            # A concurrent request with the same key won. The savepoint has undone ours, including its scan.
             known = _remembered(session, idempotency_key)
             if known is None:
                 raise
@@ -138,12 +138,9 @@ def request(
 def request_all(
     session: Connection, asked: Iterable[tuple[str, ScanRequest]], *, delivery_id: str | None = None
 ) -> list[Ticket]:
-    """Record several requests, each with its idempotency key, as `request` does.
+    """Record several requests with their idempotency keys. Returns tickets in the order of the requests.
 
-    The tickets are in the order of the requests.
-
-    Rows are written sorted by key: two deliveries that name the same images in another order would each hold what
-    the other needs.
+    Rows are written sorted by key. Otherwise two deliveries with the same images in different order could deadlock.
     """
     wanted = list(asked)
     order = sorted(range(len(wanted)), key=lambda n: (_request_key(wanted[n][1]), wanted[n][0]))
@@ -171,7 +168,7 @@ def _request(session: Connection, asked: ScanRequest, delivery_id: str | None, s
 
 
 def _link(session: Connection, delivery_id: str | None, scan_id: str) -> None:
-    """Note that this delivery led to this scan; also for one that was told a second time."""
+    """Link a delivery to a scan, unless a repeated delivery has done so."""
     if delivery_id is None:
         return
     pair = sa.and_(delivery_scan.c.delivery_id == delivery_id, delivery_scan.c.scan_id == scan_id)
@@ -211,14 +208,13 @@ def _insert(session: Connection, asked: ScanRequest, key: str, supersedes: str |
             with session.begin_nested():
                 session.execute(scan.insert().values(**values))
         except IntegrityError:
-            # Somebody else recorded the same request between our look and our insert: theirs is as good, while it is
-            # queued.
+            # A concurrent request was inserted after our SELECT. Join it if it is still queued.
             joined = _queued(session, key)
             if joined is not None:
                 return Ticket(joined, created=False)
         else:
             return Ticket(values["id"], created=True)
-    raise ConflictError("the same scan was asked for too often at once", hint="ask again")
+    raise ConflictError("too many concurrent requests for the same scan", hint="try again")
 
 
 def _request_key(asked: ScanRequest) -> str:
@@ -232,11 +228,9 @@ def _hash(*parts: str) -> str:
 def claim(
     session: Connection, worker: str, lanes: Iterable[str], lease_seconds: float, *, scan_id: str | None = None
 ) -> Claim | None:
-    """Take the most urgent scan of these lanes whose time has come, or ``scan_id`` if it can be taken.
+    """Claim the most urgent due scan of these lanes, or ``scan_id`` if it is due. None: nothing to do.
 
-    None: nothing to do.
-
-    The quarantine lane, for scans that have killed workers, is worked one at a time by whoever works the background.
+    Scans that have killed workers are in lane ``quarantine``. Workers of lane ``background`` run them one at a time.
     """
     now = epoch(session)
     wanted = [*lanes]
@@ -257,10 +251,7 @@ def claim(
 
 
 def _quarantine_free(session: Connection) -> bool:
-    """Whether no quarantined scan runs.
-
-    The lock, held to the end of the claim, keeps two claimers from finding that out together.
-    """
+    """Return whether no quarantined scan runs. Holds a lock until the end of the claim, against concurrent claims."""
     if not locked(session, _QUARANTINE_LOCK):
         return False
     running = sa.select(sa.func.count()).where(scan.c.state == ScanState.RUNNING, scan.c.lane == Lane.QUARANTINE)
@@ -268,22 +259,21 @@ def _quarantine_free(session: Connection) -> bool:
 
 
 def _write(session: Connection, held: Claim, **values: Any) -> None:
-    """A write under the fence. Raises LeaseLost when the scan is somebody else's by now."""
+    """Update a claimed scan. Raises LeaseLost if the fence does not match."""
     _LEASES.write(session, held.scan_id, held.fence, **values)
 
 
 def heartbeat(session: Connection, held: Claim, lease_seconds: float, progress: Progress | None = None) -> None:
-    """Keep the lease, and say how far it is. Raises LeaseLost: stop at once, and write nothing."""
+    """Renew the lease and record the progress. Raises LeaseLost: stop at once and write nothing."""
     _LEASES.renew(session, held.scan_id, held.fence, lease_seconds, progress)
 
 
 def settle(session: Connection, held: Claim, digest: Digest, advisories: str, options: str = "") -> bool:
-    """Say what the reference resolved to.
+    """Record the digest that the reference resolved to.
 
-    False: another worker is scanning the very same bytes, and this attempt is over.
-
-    Asked under the same name, this scan is merged into that one. Under another name it waits for that one's evidence
-    and then decides for itself: a policy judges a repository's name too, and each name has its own verdict.
+    Returns False if another worker is scanning the same digest; this attempt is then over. A scan of the same name is
+    merged into the other one. A scan of another name waits for the other's evidence and decides by itself, because
+    policies also select repositories, and each name has its own verdict.
     """
     asked = held.request
     key = (
@@ -297,10 +287,10 @@ def settle(session: Connection, held: Claim, digest: Digest, advisories: str, op
             with session.begin_nested():
                 _write(session, held, digest=digest, key=key)
             return True
-        except IntegrityError:  # another worker settled on the same key since we looked
+        except IntegrityError:  # another worker recorded the same key after our SELECT
             twin = _twin(session, held, key)
     if twin is not None and twin.target == asked.target:
-        message = "merged into the scan of the same image that was running"
+        message = "merged into the running scan of the same image"
         _end(session, held, ScanState.CANCELLED, "duplicate", message, digest=digest, merged_into=twin.id)
     else:
         _yield(session, held, digest, _WAIT_FOR_TWIN if twin is not None else 0.0)
@@ -315,7 +305,7 @@ def _twin(session: Connection, held: Claim, key: str | None) -> sa.Row[str, str]
 
 
 def _yield(session: Connection, held: Claim, digest: Digest, seconds: float) -> None:
-    """Back into the queue without fault, until the twin ends."""
+    """Return the scan to the queue without counting an attempt, until the other scan ends."""
     message = "the same image is being scanned under another name"
     _write(
         session,
@@ -334,10 +324,9 @@ def _yield(session: Connection, held: Claim, digest: Digest, seconds: float) -> 
 
 
 def _wake_twins(session: Connection, ended: str) -> None:
-    """Scans that waited for this one may go on."""
+    """Make scans of the same digest due that wait for the ended one."""
     digest = sa.select(scan.c.digest).where(scan.c.id == ended).scalar_subquery()
-    # Those that a sweeper or a worker holds at this moment are left: they look again by themselves soon, and nobody
-    # waits for us.
+    # Locked rows are skipped instead of waited for: those scans become due within `_WAIT_FOR_TWIN` anyway.
     waiting = sa.select(scan.c.id).where(
         scan.c.digest == digest, scan.c.state == ScanState.QUEUED, scan.c.reason == _TWIN
     )
@@ -346,30 +335,25 @@ def _wake_twins(session: Connection, ended: str) -> None:
 
 
 def finish(session: Connection, held: Claim, report_id: str, digest: Digest, message: str = "") -> None:
-    """Done, in the transaction that wrote the result.
+    """End the scan as done, in the transaction that wrote the result.
 
-    Raises LeaseLost, and then nothing of that transaction may be committed.
-
-    ``message`` says what a person should know of the result.
+    Raises LeaseLost; the caller must roll the transaction back. ``message``: a note about the result for users.
     """
     _end(session, held, ScanState.DONE, "", message, report_id=report_id, digest=digest, stage=Stage.RECORD)
 
 
 def finish_without_image(session: Connection, held: Claim, digest: Digest, message: str) -> None:
-    """Done, and there was nothing to judge: what the reference names is no image.
-
-    No report, no decision, and no failure. Raises LeaseLost.
-    """
+    """End the scan as done without evidence: the reference is not an image (a chart, a signature). Raises LeaseLost."""
     _end(session, held, ScanState.DONE, NOT_AN_IMAGE, message, digest=digest)
 
 
 def fail(session: Connection, held: Claim, reason: str, message: str) -> None:
-    """Failed for good: trying again would fail again."""
+    """End the scan as failed. It is not retried."""
     _end(session, held, ScanState.FAILED, reason, message)
 
 
 def retry(session: Connection, held: Claim, reason: str, message: str, retry_after: float | None = None) -> ScanState:
-    """Failed in a way that may pass: wait and try again, at most three times in all, then dead."""
+    """Record a temporary failure. The scan is retried up to `ATTEMPTS` times, then dead. Returns its state."""
     attempt = held.attempt + 1
     if attempt >= ATTEMPTS:
         _end(session, held, ScanState.DEAD, reason, message, attempt=attempt)
@@ -381,10 +365,7 @@ def retry(session: Connection, held: Claim, reason: str, message: str, retry_aft
 
 
 def hand_back(session: Connection, held: Claim) -> None:
-    """Give the scan back, as a worker does that is told to stop: neither ``attempt`` nor ``lost`` counts it.
-
-    Raises LeaseLost.
-    """
+    """Return the scan to the queue when the worker shuts down, without counting an attempt. Raises LeaseLost."""
     _LEASES.hand_back(session, held.scan_id, held.fence, key=None, request_key=None, progress=None, kicked_epoch=None)
     _close_attempt(session, held.scan_id, held.fence, **HANDED_BACK)
 
@@ -405,8 +386,8 @@ def _close_attempt(session: Connection, scan_id: str, fence: int, reason: str, m
 
 
 def cancel(session: Connection, scan_id: str) -> bool:
-    """End an active scan; raising the fence takes it from its worker. False when it had ended already."""
-    message = "cancelled by a person"
+    """Cancel an active scan. Its worker loses the lease. Returns False if it had ended."""
+    message = "cancelled by a user"
     ended = _LEASES.cancel(session, scan.c.id == scan_id, "cancelled", message)
     for row in ended:
         _close_attempt(session, scan_id, row.fence - 1, "cancelled", message)
@@ -415,7 +396,7 @@ def cancel(session: Connection, scan_id: str) -> bool:
 
 
 def rescan(session: Connection, scan_id: str, requested_by: str) -> Ticket:
-    """Ask again for what a scan was of; the former one stays as it is."""
+    """Request a new scan of the same image. The former scan is kept. Raises NotFoundError."""
     row = session.execute(sa.select(*scan.c).where(scan.c.id == scan_id)).first()
     if row is None:
         raise NotFoundError("there is no such scan")
@@ -427,23 +408,22 @@ def rescan(session: Connection, scan_id: str, requested_by: str) -> Ticket:
 
 
 def sweep(session: Connection) -> Swept:
-    """Put back what lost its worker, wake what has waited, end what cannot be ended otherwise, and list what should
-    be kicked.
+    """Requeue scans of dead workers, queue due retries, end hopeless scans, and list scans whose message is overdue.
 
-    Every worker sweeps; where another is at it just now there is nothing to do.
+    Every worker sweeps. Does nothing while another one does.
     """
     if not locked(session, _SWEEP_LOCK):
         return Swept(0, 0, ())
     now = epoch(session)
     dead = _given_up(session, _LEASES.give_up_lost(session, now), "worker_lost", GIVEN_UP)
     late = scan.c.created_epoch < now - DEADLINE_SECONDS
-    message = "given up: it was not done within a day"
+    message = "given up: not finished within 24 hours"
     too_late = _LEASES.give_up(session, now, late, "deadline_exceeded", message)
     dead += _given_up(session, too_late, "deadline_exceeded", message)
     lane = sa.case((scan.c.lost + 1 >= 2, Lane.QUARANTINE), else_=scan.c.lane)
     lost = _LEASES.put_back(session, now, key=None, request_key=None, progress=None, lane=lane)
     for row in lost:
-        _close_attempt(session, row.id, row.fence - 1, "worker_lost", "the worker's lease ended")
+        _close_attempt(session, row.id, row.fence - 1, "worker_lost", "the worker's lease expired")
     woken = _LEASES.wake(session, now, request_key=None)
     kicks = session.execute(
         scan.update()
@@ -478,12 +458,11 @@ def current(
     repository: str | None = None,
     platform: Platform | None = None,
 ) -> ScanView | None:
-    """The newest finished scan of all of this very digest by this engine, if its evidence is complete and rests on
-    the advisories in force. None: what is asked for must be scanned.
+    """Return the newest finished scan of this digest with complete evidence and current advisories. None: scan it.
 
-    Evidence that does not cover the whole of an index is never complete. ``platform`` narrows to scans that were
-    asked for that very platform, ``repository`` to evidence under that name: a policy judges names too. Which
-    advisories are in force is what the newest report says: a worker that has newer ones makes newer reports.
+    Evidence of a part of an index is never complete. ``platform``: only scans that requested this platform.
+    ``repository``: only evidence of this name, because policies select names. The current advisories are those of the
+    engine's newest report.
     """
     newest = (
         sa.select(report.c.advisories)
@@ -505,10 +484,10 @@ def current(
         )
     )
     if platform is None:
-        # Asked for one platform, an index's digest once stood for that platform's evidence: an index is no image.
+        # Old versions stored the index's digest for evidence about one platform. An index has no row in ``image``.
         whole = sa.or_(scan.c.platform.is_(None), sa.exists().where(image.c.digest == scan.c.digest))
         query = query.where(scan.c.digest == digest, whole)
-    # the digest of one image of an index is known only once the index was read: the scan was asked for by the index's
+    # The scan's own digest is that of the platform's image, while it was requested with the digest of the index.
     else:
         query = query.where(scan.c.target.endswith(f"@{digest}", autoescape=True), scan.c.platform == str(platform))
     if repository is not None:
@@ -518,13 +497,13 @@ def current(
 
 
 def examined_at(session: Connection, report_id: str) -> datetime | None:
-    """When a scan last ended with this very evidence. Evidence is stored once, however often it is gathered again."""
+    """Return when a scan last gathered this evidence, or None. Identical evidence is stored only once."""
     query = sa.select(sa.func.max(scan.c.finished_at)).where(scan.c.report_id == report_id)
     return session.execute(query.where(scan.c.state == ScanState.DONE)).scalar()
 
 
 def get(session: Connection, scan_id: str, projects: frozenset[str] | None = None) -> ScanView:
-    """One scan. Raises NotFoundError for one that is not there or is another project's: the same answer."""
+    """Return a scan. Raises NotFoundError, also for another project's scan."""
     row = session.execute(sa.select(*scan.c).where(scan.c.id == scan_id)).first()
     if row is None or (projects is not None and row.project not in projects):
         raise NotFoundError("there is no such scan")
@@ -550,7 +529,7 @@ def list_(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[ScanView]:
-    """Scans, newest first, a page at a time."""
+    """Return scans, the newest first."""
     query = sa.select(*scan.c).order_by(scan.c.created_epoch.desc(), scan.c.id.desc()).limit(limit + 1)
     if projects is not None:
         query = query.where(scan.c.project.in_(projects))
@@ -571,7 +550,7 @@ def list_(
 
 
 def attempts(session: Connection, scan_id: str) -> tuple[AttemptView, ...]:
-    """Every attempt of a scan, oldest first, with how it ended."""
+    """Return all attempts of a scan, the oldest first."""
     rows = session.execute(
         sa.select(*scan_attempt.c).where(scan_attempt.c.scan_id == scan_id).order_by(scan_attempt.c.fence)
     )
@@ -579,7 +558,7 @@ def attempts(session: Connection, scan_id: str) -> tuple[AttemptView, ...]:
 
 
 def figures(session: Connection) -> Figures:
-    """Counts of scans by lane and state, and the age of the longest queued."""
+    """Return numbers of scans by lane and state, and the age of the longest queued one in seconds."""
     counts = session.execute(
         sa.select(scan.c.lane, scan.c.state, sa.func.count()).group_by(scan.c.lane, scan.c.state)
     ).all()
@@ -632,13 +611,10 @@ def _view(own: RowMapping, shown: RowMapping) -> ScanView:
 
 
 def invariants(session: Connection) -> list[str]:
-    """What must always hold, as sentences about what does not.
-
-    Empty is good. Run after every fault test, and nightly.
-    """
+    """Return violated invariants of the tables, one text each. Run after every fault test and every night."""
     other = scan.alias()
     checks = {
-        "I1 not ended within a day": sa.select(scan.c.id).where(
+        "I1 not finished within 24 hours": sa.select(scan.c.id).where(
             scan.c.state.in_(ACTIVE), scan.c.created_epoch < epoch(session) - DEADLINE_SECONDS - 300
         ),
         "I2 two running scans of one key": sa.select(scan.c.key)
@@ -648,7 +624,7 @@ def invariants(session: Connection) -> list[str]:
         "I3 done without a report": sa.select(scan.c.id).where(
             scan.c.state == ScanState.DONE, scan.c.report_id.is_(None), scan.c.reason != NOT_AN_IMAGE
         ),
-        "I3 a report on a scan that is not done": sa.select(scan.c.id).where(
+        "I3 a report of a scan that is not done": sa.select(scan.c.id).where(
             scan.c.state != ScanState.DONE, scan.c.report_id.is_not(None)
         ),
         "I3 done without a decision": sa.select(scan.c.id).where(
@@ -666,7 +642,7 @@ def invariants(session: Connection) -> list[str]:
         "I4 an attempt beyond the fence": sa.select(scan_attempt.c.scan_id)
         .join(scan, scan.c.id == scan_attempt.c.scan_id)
         .where(scan_attempt.c.fence > scan.c.fence),
-        "I4 an attempt that goes on without its scan": sa.select(scan_attempt.c.scan_id)
+        "I4 an open attempt of a scan that is not running": sa.select(scan_attempt.c.scan_id)
         .join(scan, scan.c.id == scan_attempt.c.scan_id)
         .where(
             scan_attempt.c.ended_at.is_(None),
@@ -683,7 +659,7 @@ def invariants(session: Connection) -> list[str]:
         "I7 failed without a reason": sa.select(scan.c.id).where(
             scan.c.state.in_(["failed", "dead"]), sa.or_(scan.c.reason == "", scan.c.message == "")
         ),
-        "I10 a verdict in force about other bytes": sa.select(verdict.c.digest)
+        "I10 a verdict with evidence of another digest": sa.select(verdict.c.digest)
         .outerjoin(decision, decision.c.id == verdict.c.decision_id)
         .outerjoin(report, report.c.id == verdict.c.report_id)
         .where(
@@ -694,7 +670,7 @@ def invariants(session: Connection) -> list[str]:
                 report.c.digest != verdict.c.digest,
             )
         ),
-        "merged into a scan that there is not": sa.select(scan.c.id).where(
+        "merged into a missing scan": sa.select(scan.c.id).where(
             scan.c.merged_into.is_not(None), ~sa.exists().where(other.c.id == scan.c.merged_into)
         ),
         "terminal with a lease": sa.select(scan.c.id).where(

@@ -1,7 +1,8 @@
-"""The tables. Packages, advisories and layers are stored once and linked; decisions and evidence are immutable.
+"""The tables.
 
-Identifiers are random UUIDs as text, times are UTC. Every table but ``scan`` and its queues is only ever added to or
-replaced whole.
+Packages, vulnerabilities and images are stored once and linked. Decisions and evidence are immutable. Ids are random
+UUIDs as text, times are UTC. ``…_epoch`` columns are seconds since 1970 by the database's clock, for comparisons in
+SQL.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ metadata = sa.MetaData(
 
 
 class Moment(TypeDecorator[datetime]):
-    """A moment in UTC, aware on both sides whatever the database keeps."""
+    """A timezone-aware datetime in UTC, also on SQLite, which stores no time zone."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -38,9 +39,9 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Words(TypeDecorator[str]):
-    """Text from outside.
+    """Untrusted text. Characters that a database refuses (NUL, lone surrogates) become U+FFFD.
 
-    What a database cannot keep (NUL, lone surrogates) becomes U+FFFD: evidence must not be lost over a character.
+    Otherwise one package name in an image could make its whole scan fail.
     """
 
     impl = sa.String
@@ -57,7 +58,7 @@ class Words(TypeDecorator[str]):
 
 
 class LongWords(Words):
-    """``Words`` without a bound."""
+    """``Words`` of any length."""
 
     impl = sa.Text
     cache_ok = True
@@ -77,13 +78,13 @@ project = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("description", sa.String(400), nullable=False, default="", server_default=""),
-    sa.Column("engine", sa.String(64), nullable=False, default="", server_default=""),  # "": as the server is set
+    sa.Column("engine", sa.String(64), nullable=False, default="", server_default=""),  # "": the server's
     sa.Column(
         "patterns", sa.JSON, nullable=False, default=list, server_default="[]"
-    ),  # of host/repository: what it owns
+    ),  # globs over host/repository that it owns
     sa.Column(
         "groups", sa.JSON, nullable=False, default=list, server_default="[]"
-    ),  # of the identity provider: its members
+    ),  # groups of the identity provider whose users are members
 )
 project_member = sa.Table(
     "project_member",
@@ -92,7 +93,7 @@ project_member = sa.Table(
     sa.Column("project", sa.String(64), primary_key=True),
     sa.Column(
         "source", sa.String(16), nullable=False
-    ),  # local: an administrator said so; oidc: a group did, at the last sign-in
+    ),  # local: added by an administrator; oidc: by a group at the last sign-in
     sa.Column("added_at", Moment, nullable=False),
     sa.Index("ix_project_member_project", "project"),
 )
@@ -169,20 +170,19 @@ audit_log = sa.Table(
     sa.Column("previous", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
 )
-# Where the chain begins after its oldest entries were pruned: one row at most, with a MAC of its own. See
-# ``scanner.store.audit``.
+# The beginning of the chain after pruning, signed; at most one row. See ``scanner.store.audit``.
 audit_checkpoint = sa.Table(
     "audit_checkpoint",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("seq", sa.BigInteger, nullable=False),  # the last entry that was pruned
+    sa.Column("seq", sa.BigInteger, nullable=False),  # id of the last pruned entry
     sa.Column("hash", sa.String(64), nullable=False),  # of that entry
-    sa.Column("entries", sa.BigInteger, nullable=False),  # that were pruned, all in all
+    sa.Column("entries", sa.BigInteger, nullable=False),  # number of pruned entries
     sa.Column("until", Moment, nullable=False),  # when that entry was written
     sa.Column("mac", sa.String(64), nullable=False),
 )
 
-# Registries, webhooks, what they sent
+# Registries, webhooks and deliveries
 
 registry = sa.Table(
     "registry",
@@ -204,11 +204,11 @@ webhook = sa.Table(
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("format", sa.String(64), nullable=False),
     sa.Column("registry_id", sa.String(36), sa.ForeignKey("registry.id"), nullable=False),
-    sa.Column("header", sa.String(64), nullable=False, default="Authorization"),  # empty: the format's own
-    # Who must have signed a delivery, for formats that say so: a service account, a topic. Empty: nobody.
+    sa.Column("header", sa.String(64), nullable=False, default="Authorization"),  # empty: the format's default
+    # The required signer of deliveries (a service account, a topic), for formats that are signed. Empty: none.
     sa.Column("sender", sa.String(400), nullable=False, default="", server_default=""),
     sa.Column("secret", sa.LargeBinary, nullable=False),  # encrypted
-    # While the secret is rotated: the former one, valid as well until the registry has been moved. Encrypted.
+    # During a rotation: the old secret, which stays valid until the registry uses the new one. Encrypted.
     sa.Column("previous_secret", sa.LargeBinary),
     sa.Column("rotated_at", Moment),
     sa.Column("created_at", Moment, nullable=False),
@@ -223,7 +223,7 @@ delivery = sa.Table(
     sa.Column("events", sa.Integer, nullable=False),
     sa.Column("outcome", sa.String(200), nullable=False),
     sa.Column("received_at", Moment, nullable=False),
-    sa.Column("refused", sa.JSON, nullable=False, default=list, server_default="[]"),  # events that were not taken
+    sa.Column("refused", sa.JSON, nullable=False, default=list, server_default="[]"),  # the first refused events
     sa.UniqueConstraint("webhook_id", "key"),
     sa.Index("ix_delivery_received_at", "received_at"),
 )
@@ -235,7 +235,8 @@ delivery_scan = sa.Table(
     sa.Index("ix_delivery_scan_scan_id", "scan_id"),
 )
 
-# What a registry's examination found, newest by ``created_epoch``; also the queue of those that are asked for.
+# Checks of registries with their results, and the queue of requested ones. The newest has the largest
+# ``created_epoch``.
 registry_check = sa.Table(
     "registry_check",
     metadata,
@@ -263,14 +264,14 @@ registry_check = sa.Table(
     ),
 )
 
-# Trust roots, and what verifiers remember
+# Trust roots, and the state of verifiers against rollback
 
 trust_root = sa.Table(
     "trust_root",
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("removed", sa.Boolean, nullable=False),  # its versions stay: decisions name it
+    sa.Column("removed", sa.Boolean, nullable=False),  # its versions are kept, because decisions refer to them
     sa.Column("updated_at", Moment, nullable=False),
 )
 trust_root_version = sa.Table(
@@ -284,7 +285,7 @@ trust_root_version = sa.Table(
     sa.Column("author", sa.String(200), nullable=False),
     sa.Column("created_at", Moment, nullable=False),
 )
-# What each scheme last said of each name: what a report over all repositories reads.
+# The last result of each signature scheme for each name, for reports over all repositories.
 name_signature = sa.Table(
     "name_signature",
     metadata,
@@ -293,16 +294,16 @@ name_signature = sa.Table(
     sa.Column("repository", sa.String(600), nullable=False),
     sa.Column("tag", sa.String(128), nullable=False),
     sa.Column("digest", sa.String(140), nullable=False),
-    sa.Column("answers", sa.JSON, nullable=False),  # Verifications, without what attestations say
+    sa.Column("answers", sa.JSON, nullable=False),  # Verifications without the predicates of attestations
     sa.Column("updated_at", Moment, nullable=False),
-    sa.Column("expires_at", Moment, index=True),  # of the first verified signature to end; NULL: none that ends
+    sa.Column("expires_at", Moment, index=True),  # of the verified signature that expires first; NULL: none expires
     sa.UniqueConstraint("project", "repository", "tag"),
 )
 trust_state = sa.Table(
     "trust_state",
     metadata,
     sa.Column("key", sa.String(64), primary_key=True),  # hex of the sha256 of ``name``
-    sa.Column("name", Words(1000), nullable=False),  # what it is about, such as a GUN, and under which anchor
+    sa.Column("name", Words(1000), nullable=False),  # the subject, such as a GUN, and its trust anchor
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("state", sa.LargeBinary, nullable=False),
     sa.Column("updated_at", Moment, nullable=False),
@@ -375,7 +376,7 @@ scan_attempt = sa.Table(
     sa.Column("reason", sa.String(64), nullable=False, default=""),
     sa.Column("message", Words(1000), nullable=False, default=""),
 )
-# Scans of which the gate has told that they ended without evidence. Beside ``scan``, whose ended rows do not change.
+# Failed scans that the gate has reported. A separate table, because ended rows of ``scan`` do not change.
 scan_told = sa.Table(
     "scan_told",
     metadata,
@@ -426,8 +427,7 @@ image = sa.Table(
     sa.Column("created_at", Moment),
     sa.Column("first_seen", Moment, nullable=False),
 )
-# The stack of layers of each image, by which it is recognised below another. ``subject`` is what its name resolved to:
-# an index, or itself.
+# The layers of each image (chain id), to recognise base images. ``subject``: the digest of its tag, maybe an index.
 image_stack = sa.Table(
     "image_stack",
     metadata,
@@ -439,8 +439,8 @@ image_stack = sa.Table(
     sa.Column("created_at", Moment),
     sa.Index("ix_image_stack_digest", "digest"),
 )
-# The config and the layers of each image and artifact, as they are transported: which of them may be pulled.
-# ``subject`` is what its name resolved to: an index, or itself.
+# Digests of the config and the layers of each image and artifact, as the registry stores them: which blobs may be
+# pulled. ``subject``: the digest that the image's name resolved to, of an index or of the image itself.
 image_blob = sa.Table(
     "image_blob",
     metadata,
@@ -449,7 +449,7 @@ image_blob = sa.Table(
     sa.Column("digest", sa.String(140), primary_key=True),
     sa.Index("ix_image_blob_subject", "subject"),
 )
-# One row for every name under which a digest is known: what lists and searches show.
+# One row for each name of a digest, for lists and searches.
 listing = sa.Table(
     "listing",
     metadata,
@@ -470,8 +470,8 @@ listing = sa.Table(
     sa.Column("failed_checks", sa.Integer, nullable=False),
     sa.Column("incomplete", sa.Integer, nullable=False),
     sa.Column("exploited", sa.Integer, nullable=False, server_default="0"),  # findings known to be exploited
-    sa.Column("signer", Words(200), nullable=False, server_default=""),  # of a verified signature, the first by name
-    sa.Column("base", Words(600), nullable=False, server_default=""),  # what it was built on, by name
+    sa.Column("signer", Words(200), nullable=False, server_default=""),  # the first verified signer by name
+    sa.Column("base", Words(600), nullable=False, server_default=""),  # reference of the base image
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("scanned_at", Moment, nullable=False),
     sa.Column("scanned_epoch", sa.Float, nullable=False),
@@ -560,7 +560,7 @@ first_seen = sa.Table(
     sa.Index("ix_first_seen_component", "component_id"),
     sa.Index("ix_first_seen_vulnerability", "vulnerability_id"),
 )
-# How each day ended: see ``scanner.store.trend``.
+# The last figures of each day. See ``scanner.store.trend``.
 trend = sa.Table(
     "trend",
     metadata,
@@ -612,7 +612,7 @@ decision = sa.Table(
     sa.Index("ix_decision_digest", "digest", "id"),
     sa.Index("ix_decision_scan_id", "scan_id"),
 )
-# The decision in force, one row for (digest, repository, environment): the gate's single lookup.
+# The current decision for each (digest, repository, environment), for the gate's single look-up.
 verdict = sa.Table(
     "verdict",
     metadata,
@@ -631,7 +631,7 @@ verdict = sa.Table(
     sa.Index("ix_verdict_report_id", "report_id"),
 )
 
-# What was asked of the doors: admission, pulls, engines. For people to look at; kept for a month.
+# Calls of doors (Kubernetes admission, pulls, engines), for the page Enforcement. Kept for 30 days.
 admission_review = sa.Table(
     "admission_review",
     metadata,
@@ -654,7 +654,7 @@ admission_review = sa.Table(
     sa.Index("ix_admission_review_door", "door", "id"),
 )
 
-# What people accepted, and what suppliers stated
+# Exemptions and VEX statements
 
 exemption = sa.Table(
     "exemption",
@@ -720,7 +720,7 @@ outbox = sa.Table(
     sa.Column("sent_at", Moment),
 )
 
-# Matches: what an engine said of each package version, so that newer advisories are compared once for the whole fleet
+# Matches: an engine's answer about each package version. New advisories are compared once per version, not per image
 
 _number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -742,7 +742,7 @@ package = sa.Table(
     sa.Column("os", Words(200), nullable=False),
     sa.Column("document", sa.JSON, nullable=False),
     sa.Column("basis", sa.String(64), nullable=False, default=""),
-    sa.Column("matched", sa.BigInteger),  # fingerprint of what was found; NULL: nobody can tell without the image
+    sa.Column("matched", sa.BigInteger),  # fingerprint of the answer; NULL: the image is needed
     sa.Column("matches", sa.LargeBinary),  # zlib of the vulnerabilities' JSON
     sa.Index("ix_package_basis", "engine", "basis", "os"),
 )
@@ -751,10 +751,10 @@ listing_package = sa.Table(
     metadata,
     sa.Column("listing_id", _number, sa.ForeignKey("listing.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("package_id", _number, sa.ForeignKey("package.id"), primary_key=True),
-    sa.Column("matched", sa.BigInteger, nullable=False),  # as the evidence in force has it
+    sa.Column("matched", sa.BigInteger, nullable=False),  # fingerprint of the current evidence
     sa.Index("ix_listing_package_package", "package_id", "matched"),
 )
-# What the evidence under a name rests on: one row for each engine's answer about each of its images.
+# The basis of a listing's evidence: one row for each engine and image.
 rests_on = sa.Table(
     "rests_on",
     metadata,
@@ -764,10 +764,10 @@ rests_on = sa.Table(
     sa.Column("engine", sa.String(64), nullable=False),
     sa.Column("version", Words(64), nullable=False),
     sa.Column("binary", sa.String(140), nullable=False, default=""),
-    sa.Column("advisories", sa.String(140), nullable=False, default=""),  # the database's digest
+    sa.Column("advisories", sa.String(140), nullable=False, default=""),  # digest of the advisory database
     sa.Column("os", Words(600), nullable=False),
     sa.Column("supported", sa.Boolean),
-    sa.Column("basis", sa.String(64), nullable=False, default=""),  # on which it was made, or found unchanged since
+    sa.Column("basis", sa.String(64), nullable=False, default=""),  # on which it was made or last confirmed
     sa.Index("ix_rests_on_engine", "engine", "version"),
     sa.Index("ix_rests_on_advisories", "advisories"),
 )
@@ -777,14 +777,14 @@ revocation = sa.Table(
     _id(),
     sa.Column("engine", sa.String(64), nullable=False, default=""),
     sa.Column("version", Words(64), nullable=False, default=""),
-    sa.Column("digest", sa.String(140), nullable=False, default=""),  # of a binary, or of a database
+    sa.Column("digest", sa.String(140), nullable=False, default=""),  # of an engine's binary or an advisory database
     sa.Column("reason", Words(500), nullable=False, default=""),
     sa.Column("revoked_by", Words(200), nullable=False),
     sa.Column("revoked_at", Moment, nullable=False),
     sa.Column("lifted_by", Words(200), nullable=False, default=""),
     sa.Column("lifted_at", Moment),
 )
-# Work that is not a scan, under the same leases and fences.
+# Background work other than scans, with the same leases and fences.
 job = sa.Table(
     "job",
     metadata,
@@ -819,7 +819,7 @@ job = sa.Table(
     ),
 )
 
-# What runs where. A source reports everything that it runs as one snapshot; see ``scanner.store.inventory``.
+# Running workloads. A source reports all of its workloads as one snapshot. See ``scanner.store.inventory``.
 inventory_source = sa.Table(
     "inventory_source",
     metadata,
@@ -833,7 +833,7 @@ inventory_source = sa.Table(
     sa.Column("reported_by", sa.String(200), nullable=False),
     sa.Column("reported_at", Moment, nullable=False),
     sa.Column("changed_at", Moment, nullable=False),
-    sa.Column("summary", sa.JSON, nullable=False),  # project -> facet -> value -> how many
+    sa.Column("summary", sa.JSON, nullable=False),  # project -> facet -> value -> count
     sa.UniqueConstraint("environment", "source", "name"),
 )
 running_workload = sa.Table(
@@ -853,19 +853,19 @@ running_workload = sa.Table(
     sa.Column("image", Words(1024), nullable=False),  # as the source writes it
     sa.Column("repository", sa.String(600), nullable=False),
     sa.Column("tag", sa.String(128), nullable=False),
-    sa.Column("digest", sa.String(140), nullable=False),  # of the image that runs; empty: not known
-    sa.Column("by_tag", sa.Boolean, nullable=False),  # the digest is what the tag names, not what the source reported
+    sa.Column("digest", sa.String(140), nullable=False),  # of the running image; empty: unknown
+    sa.Column("by_tag", sa.Boolean, nullable=False),  # the digest was looked up by tag, not reported by the source
     sa.Column("first_seen", Moment, nullable=False),
     sa.Column("image_since", Moment, nullable=False),
-    # How it was judged. ``rank`` sorts the worst first.
+    # The decision. ``rank`` sorts the worst first.
     sa.Column("rank", sa.Integer, nullable=False),
     sa.Column("verdict", sa.String(16), nullable=False),
     sa.Column("undecided", sa.Boolean, nullable=False),
-    sa.Column("image_verdict", sa.String(16), nullable=False),  # empty: not scanned, or there is no image
+    sa.Column("image_verdict", sa.String(16), nullable=False),  # empty: not scanned, or no image
     sa.Column("image_undecided", sa.Boolean, nullable=False),
     sa.Column("failed", sa.JSON, nullable=False),  # ids of the checks that failed
     sa.Column("results", sa.LargeBinary, nullable=False),  # zlib of the JSON of every check's result
-    sa.Column("checked_with", sa.String(100), nullable=False),  # our version, and the evidence of the image
+    sa.Column("checked_with", sa.String(100), nullable=False),  # Dockwarden's version and the image's evidence
     sa.Column("decision", sa.Text, nullable=False),
     sa.Column("decided_at", Moment, nullable=False),
     sa.Column("valid_until", sa.Float),

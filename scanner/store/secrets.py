@@ -1,8 +1,8 @@
-"""Secrets at rest: AES-256-GCM under a key that is not in the database, bound to the row and field they belong to.
+"""Secrets at rest: AES-256-GCM with a key that is not in the database.
 
-A ciphertext copied to another row does not decrypt; one that was changed neither. Each says which key it is under,
-so that a key can be changed while everything runs: what is under the former one is read until ``reseal`` has moved
-it.
+Table, row and column are authenticated (additional data), so an attacker with write access to the database cannot copy
+a ciphertext to another row and have it sent to another host. Each ciphertext contains the id of its key. During a
+rotation the previous key still decrypts, until ``reseal`` has re-encrypted everything.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from scanner.store.schema import registry, webhook
 
 _NONCE, _KEY_ID = 12, 8
 _FORMAT = b"\x01"
-# Every sealed column. Its place is "table|id|column".
+# All encrypted columns.
 FIELDS: tuple[tuple[sa.Table, str], ...] = ((registry, "password"), (webhook, "secret"), (webhook, "previous_secret"))
 
 
 def seal(value: Secret, key: Secret, place: str) -> bytes:
-    """Encrypt ``value`` for ``place`` ("table|id|field")."""
+    """Encrypt ``value`` for ``place`` ("table|id|column")."""
     nonce = os.urandom(_NONCE)
     head = _head(key)
     return head + nonce + AESGCM(_derive(key)).encrypt(nonce, value.reveal().encode(), head + place.encode())
 
 
 def unseal(sealed: bytes, key: Secret, place: str) -> Secret:
-    """Raises ScannerError(reason="secret_unreadable") when the key is another one or the bytes were changed."""
+    """Decrypt. Raises ScannerError(reason="secret_unreadable") if the key differs or the data was changed."""
     for one in keys_of(key):
         head = _head(one)
         if not sealed.startswith(head):
@@ -45,17 +45,16 @@ def unseal(sealed: bytes, key: Secret, place: str) -> Secret:
         except (InvalidTag, ValueError):
             break
     raise ScannerError(
-        "a stored secret cannot be read",
+        "a stored secret cannot be decrypted",
         reason="secret_unreadable",
-        hint="was DOCKWARDEN_SECRET_KEY or home/secret_key changed? see 'dockwarden secrets --help'",
+        hint="DOCKWARDEN_SECRET_KEY or home/secret_key has changed: see 'dockwarden secrets --help'",
     )
 
 
 def reseal(session: Connection, key: Secret, *, limit: int = 100) -> int:
-    """Move some of what is under another key to this one. Returns how many; 0: everything has moved.
+    """Re-encrypt up to ``limit`` secrets with the current key. Returns their number; 0: all are done.
 
-    Can be broken off and begun again at any moment, by several at once, while others read and write. Raises as
-    `unseal`, naming the row.
+    Can be interrupted and repeated, also concurrently. Raises as `unseal`, with the row.
     """
     moved = 0
     for table, field in FIELDS:
@@ -68,7 +67,7 @@ def reseal(session: Connection, key: Secret, *, limit: int = 100) -> int:
                 value = unseal(row.sealed, key, place)
             except ScannerError as error:
                 raise ScannerError(f"{place}: {error}", reason=error.reason, hint=error.hint) from error
-            same = sa.and_(table.c.id == row.id, column == row.sealed)  # not what was written meanwhile
+            same = sa.and_(table.c.id == row.id, column == row.sealed)  # unless it was changed in the meantime
             moved += session.execute(table.update().where(same).values({field: seal(value, key, place)})).rowcount
         if moved >= limit:
             break
@@ -76,7 +75,7 @@ def reseal(session: Connection, key: Secret, *, limit: int = 100) -> int:
 
 
 def under_another(session: Connection, key: Secret) -> int:
-    """How many secrets are not under this key."""
+    """Return the number of secrets that are encrypted with another key."""
     counts = (
         sa.select(sa.func.count()).select_from(table).where(_other(table.c[field], key)) for table, field in FIELDS
     )
@@ -89,7 +88,7 @@ def _other(column: sa.ColumnElement[bytes], key: Secret) -> sa.ColumnElement[boo
 
 
 def _head(key: Secret) -> bytes:
-    """Says which key, and tells nothing of it."""
+    """Return format and key id. The id is derived by HKDF and reveals nothing about the key."""
     return _FORMAT + HKDF(SHA256(), _KEY_ID, salt=None, info=b"dockwarden key id").derive(key.reveal().encode())
 
 

@@ -1,7 +1,4 @@
-"""The database: one engine, transactions, migrations.
-
-Faults of the database are ours to name, never SQLAlchemy's to show.
-"""
+"""The database: engine, transactions and migrations. Errors of SQLAlchemy are translated to ours with a hint."""
 
 from __future__ import annotations
 
@@ -32,39 +29,39 @@ from scanner.errors import ConflictError, RemoteError, ScannerError, UsageError
 
 T = TypeVar("T")
 
-AUDIT_KEY = "dockwarden_audit_key"  # an execution option: what the audit log's entries are chained with
+AUDIT_KEY = "dockwarden_audit_key"  # the execution option with the key of the audit log's MACs
 
-# A web process has some fifty threads, of which few hold a connection for long: none must wait for one that a slow
-# export has.
+# A web process has about fifty threads. Slow exports hold connections for long; others must not wait for them.
 _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 32}
 _BUSY_MILLISECONDS = 15_000
-_PAUSES = (0.2, 1.0, 3.0, 6.0)  # a PostgreSQL that restarts is back within them
+_PAUSES = (0.2, 1.0, 3.0, 6.0)  # seconds; enough for a restart of PostgreSQL
 _CONFLICT = "db_conflict"
-_CONFLICT_TRIES, _CONFLICT_PAUSE = 8, 0.05  # seconds, doubled and spread at each try
+_CONFLICT_TRIES, _CONFLICT_PAUSE = 8, 0.05  # seconds, doubled with jitter at each try
 
 
 class Database:
-    """SQLite or PostgreSQL, by URL. Opens nothing until it is first used."""
+    """SQLite or PostgreSQL, by URL. Connects at first use."""
 
     def __init__(self, url: str, audit_key: Secret | None = None) -> None:
         self._options = {AUDIT_KEY: audit_key} if audit_key else {}
         try:
             self._url = make_url(url)
+            # make_url accepts every number, which psycopg would refuse only later, with a traceback
             if not 0 < (self._url.port or 5432) < 65536:
-                raise ValueError("there is no such port")
+                raise ValueError("invalid port")
         except (ArgumentError, ValueError) as error:
             raise UsageError(
-                "the database URL (DOCKWARDEN_DATABASE_URL) cannot be read",
-                hint="sqlite:///FILE or postgresql+psycopg://…",
+                "invalid database URL (DOCKWARDEN_DATABASE_URL)",
+                hint="write sqlite:///FILE or postgresql+psycopg://…",
             ) from error
         if self._url.drivername in ("postgresql", "postgres"):
             self._url = self._url.set(drivername="postgresql+psycopg")
         if self._url.get_backend_name() not in ("sqlite", "postgresql"):
-            raise UsageError(f"no support for {self._url.get_backend_name()}", hint="use SQLite or PostgreSQL")
+            raise UsageError(f"unsupported database {self._url.get_backend_name()!r}", hint="use SQLite or PostgreSQL")
 
     @classmethod
     def of(cls, settings: Settings) -> Database:
-        """The database of an installation, whose audit log is chained with the installation's key."""
+        """Return the database of an installation, with the installation's audit key."""
         if settings.embedded:
             keep_private(settings.home)
         return cls(settings.database, audit_key(settings))
@@ -94,21 +91,20 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """A transaction: committed when the block ends, rolled back when it raises.
+        """A transaction: committed at the end of the block, rolled back on exceptions.
 
-        On SQLite it takes the write lock at once, so that nothing has to be tried again later. Raises
-        RemoteError(reason="db_unavailable") when the database does not answer, ConflictError when another
-        transaction recorded the same unique thing at the same moment.
+        On SQLite it takes the write lock at once (BEGIN IMMEDIATE). A transaction that reads first and writes later
+        would fail with SQLITE_BUSY if another one wrote in between. Raises RemoteError(reason="db_unavailable") if
+        the database does not answer, ConflictError if a concurrent transaction inserted the same unique key.
         """
         with self._guarded(), self.engine.begin() as connection, self._discarding(connection):
             yield connection
 
     def transact(self, work: Callable[[Connection], T]) -> T:
-        """``work`` in a transaction, again from its start while the database is away for a moment or ended it over a
-        deadlock.
+        """Run ``work`` in a transaction, and repeat it while the database is unavailable or reports a deadlock.
 
-        For what must not be lost to a database that restarts: ``work`` may run several times, each in a transaction
-        of its own. Raises what ``session`` raises, after the last try.
+        For results that must survive a restart of the database. ``work`` may run several times. Raises as ``session``
+        after the last try.
         """
         for pause in _PAUSES:
             try:
@@ -118,11 +114,10 @@ class Database:
         return self.uncrossed(work)
 
     def uncrossed(self, work: Callable[[Connection], T]) -> T:
-        """``work`` in a transaction, again from its start where it and others held what each other needed.
+        """Run ``work`` in a transaction, and repeat it after a deadlock or serialization failure.
 
-        For who waits for an answer: a database that is away is said at once. Rows that several transactions write
-        are locked in one order (sorted by key); this is for the orders that nobody thought of. Raises what
-        ``session`` raises, after the last try.
+        For callers that wait for an answer: an unavailable database is reported at once. Shared rows are locked in
+        sorted order; this handles the remaining cases. Raises as ``session`` after the last try.
         """
         for attempt in range(_CONFLICT_TRIES):
             try:
@@ -131,14 +126,14 @@ class Database:
             except RemoteError as error:
                 if error.reason != _CONFLICT:
                     raise
-                # Spread, so that those who met do not meet again.
+                # Jitter, so that the same transactions do not collide again.
                 time.sleep(_CONFLICT_PAUSE * 2**attempt * random.uniform(0.5, 1.5))
         with self.session() as session:
             return work(session)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads: on SQLite it waits for no writer."""
+        """A read-only transaction. On SQLite it does not wait for writers."""
         with (
             self._guarded(),
             self.engine.connect().execution_options(dockwarden_read=True) as connection,
@@ -148,11 +143,10 @@ class Database:
 
     @contextmanager
     def _discarding(self, connection: Connection) -> Iterator[None]:
-        """Give up an SQLite connection on which something was raised.
+        """Discard an SQLite connection after an exception instead of returning it to the pool.
 
-        Whoever keeps the exception keeps its frames and with them a cursor that was not read to its end: the
-        connection would go back into the pool with an old snapshot under it, on which every later write fails at
-        once with "database is locked".
+        The exception's frames can keep an unfinished cursor alive. The connection would return to the pool with an old
+        snapshot, on which every later write fails with "database is locked".
         """
         try:
             yield
@@ -173,17 +167,16 @@ class Database:
         except IntegrityError as error:
             if not _is_duplicate(error):
                 raise
-            # Two looked, both found nothing, both wrote: the one that came second is told so, as if it had looked
-            # later.
-            message = "somebody else recorded the same thing at the same moment"
-            raise ConflictError(message, reason="edited_meanwhile", hint="read it again") from error
+            # Two transactions checked and inserted concurrently. The second gets the error of a failed check.
+            message = "a concurrent request created or changed the same object"
+            raise ConflictError(message, reason="edited_meanwhile", hint="reload and try again") from error
         except DBAPIError as error:
             if error.connection_invalidated or _fault(error):
                 raise _named(error) from error
             raise
 
     def upgrade(self, revision: str = "head") -> str:
-        """Run migrations. Returns the revision the database is at then."""
+        """Run migrations. Returns the new revision."""
         with self._guarded():
             command.upgrade(self._alembic(), revision)
         return self.revision() or ""
@@ -193,16 +186,16 @@ class Database:
             command.downgrade(self._alembic(), revision)
 
     def revision(self) -> str | None:
-        """The revision the database is at; None for one that was never migrated."""
+        """Return the revision of the schema. None: it was never migrated."""
         with self._guarded(), self.engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
 
     def check_head(self) -> None:
-        """Raises UsageError(reason="db_not_at_head") unless the schema is this version's."""
+        """Raise UsageError(reason="db_not_at_head") unless the schema is that of this version."""
         head = ScriptDirectory.from_config(self._alembic()).get_current_head()
         if self.revision() != head:
-            message = "the database's schema is not this version's"
-            raise UsageError(message, reason="db_not_at_head", hint="dockwarden db upgrade")
+            message = "the database schema does not match this version"
+            raise UsageError(message, reason="db_not_at_head", hint="run dockwarden db upgrade")
 
     def _alembic(self) -> Config:
         config = Config()
@@ -212,17 +205,14 @@ class Database:
 
 
 def _make_private(file: Path) -> None:
-    """Make the file of a database for its owner alone.
-
-    What SQLite lays beside it (-wal, -shm, -journal) has the same mode.
-    """
+    """Create the database file with mode 0600. SQLite gives its -wal, -shm and -journal files the same mode."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _migrations() -> Path:
-    """The migrations, which are a package beside ours in a checkout and in a wheel alike."""
+    """Return the directory of the migrations, a top-level package in checkouts and wheels."""
     import migrations
 
     assert migrations.__file__
@@ -230,9 +220,7 @@ def _migrations() -> Path:
 
 
 def _named(error: DBAPIError) -> RemoteError:
-    """What is wrong with the database, from its own error code: a full disk is mended elsewhere than a wrong
-    address.
-    """
+    """Return the error for users, by the database's error code."""
     if fault := _fault(error):
         message, reason, hint = fault
         return RemoteError(message, reason=reason, hint=hint)
@@ -242,8 +230,10 @@ def _named(error: DBAPIError) -> RemoteError:
 
 
 def _fault(error: DBAPIError) -> tuple[str, str, str] | None:
-    """What the error says is wrong, or the one before it: SQLite undoes a whole transaction when its disk is full,
-    so that giving a savepoint up fails next, and that error alone says nothing.
+    """Return message, reason and hint of the error or of its context, or None.
+
+    If its disk is full, SQLite rolls back the whole transaction. Releasing the savepoint then fails with another error,
+    so the cause is in the context.
     """
     seen: BaseException | None = error
     for _ in range(10):
@@ -261,10 +251,9 @@ _PLACE_HINT = (
 )
 _READ_ONLY = ("the database cannot be written to", "db_read_only", _PLACE_HINT)
 _FULL = ("the disk of the database is full", "disk_full", "free some space on the disk that holds the database")
-# By SQLSTATE (PostgreSQL) or by the name of SQLite's result code; the first that fits.
-# 40P01 deadlock_detected, 40001 serialization_failure: the server answers well, and asks for the transaction to be
-# tried again.
-_CROSSED = ("the database ended a transaction that crossed others again and again", _CONFLICT, "ask again")
+# By prefix of the SQLSTATE (PostgreSQL) or of the name of SQLite's result code. 40P01 deadlock_detected and 40001
+# serialization_failure mean that the transaction should be repeated.
+_CROSSED = ("the transaction conflicted with others repeatedly", _CONFLICT, "try again")
 _FAULTS = {
     "40P01": _CROSSED,
     "40001": _CROSSED,
@@ -276,12 +265,12 @@ _FAULTS = {
     "SQLITE_IOERR": (
         "the disk of the database reports an error, or is full",
         "db_disk_error",
-        "check that the disk that holds the database has space and is healthy",
+        "check that the disk of the database is healthy and has free space",
     ),
     "SQLITE_NOTADB": (
         "the database file is not an SQLite database",
         "db_not_a_database",
-        "check DOCKWARDEN_DATABASE_URL; restore the file from a backup when it was one",
+        "check DOCKWARDEN_DATABASE_URL, or restore the file from a backup",
     ),
     "SQLITE_CORRUPT": ("the database file is damaged", "db_damaged", "restore it from a backup"),
     "28": ("the database refuses the user or the password", "db_refused", "check DOCKWARDEN_DATABASE_URL"),
@@ -290,7 +279,7 @@ _FAULTS = {
 
 
 def _is_duplicate(error: IntegrityError) -> bool:
-    """A unique constraint spoke, not a broken reference or a missing value: those are bugs of ours."""
+    """Return whether a unique constraint was violated. Other violations (foreign keys, NULL) are our bugs."""
     original = error.orig
     if isinstance(original, sqlite3.IntegrityError):
         return original.sqlite_errorname in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
@@ -298,7 +287,7 @@ def _is_duplicate(error: IntegrityError) -> bool:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves: see _begin_sqlite
+    connection.isolation_level = None  # transactions are started by _begin_sqlite
     for pragma in (
         f"busy_timeout = {_BUSY_MILLISECONDS}",
         "journal_mode = WAL",
@@ -314,45 +303,44 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def alone(connection: Connection, key: int) -> None:
-    """Wait until no other transaction has asked for the same ``key``, and keep others waiting until this one ends."""
-    if connection.dialect.name != "sqlite":  # there, a writing transaction is alone anyway
+    """Take the exclusive lock ``key`` until the end of the transaction. Waits for other holders."""
+    if connection.dialect.name != "sqlite":  # SQLite has only one writing transaction
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
 
 def beside(connection: Connection, key: int) -> None:
-    """Wait while another transaction has ``key`` alone, and let none have it until this one ends. Many may be beside
-    one another."""
+    """Take the shared lock ``key`` until the end of the transaction. Waits only for an exclusive holder."""
     if connection.dialect.name != "sqlite":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(key)))
 
 
 def put(connection: Connection, table: sa.Table, values: Mapping[str, Any], key: Sequence[str]) -> None:
-    """Insert a row, or replace what the row of the same key says. One statement: a reader never finds neither."""
+    """Insert a row, or update the row of the same key, in one statement: readers always find a row."""
     kind = sqlite if connection.dialect.name == "sqlite" else postgresql
     rest = {name: value for name, value in values.items() if name not in key}
     connection.execute(kind.insert(table).values(**values).on_conflict_do_update(index_elements=list(key), set_=rest))
 
 
 def epoch(connection: Connection) -> float:
-    """The database's clock, in seconds since 1970: the only clock that moves leases."""
+    """Return the database's time in seconds since 1970. Leases use only this clock."""
     if connection.dialect.name == "sqlite":
         return float(connection.execute(sa.text("SELECT (julianday('now') - 2440587.5) * 86400.0")).scalar_one())
     return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
 
 def moment(connection: Connection) -> datetime:
-    """The database's clock as a moment."""
+    """Return the database's time."""
     return datetime.fromtimestamp(epoch(connection), UTC)
 
 
 def insert_new(session: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, leaving out those that are there already."""
+    """Insert rows. Rows with an existing unique key are skipped."""
     if not rows:
         return
     if session.dialect.name == "sqlite":
         session.execute(sqlite.insert(table).on_conflict_do_nothing(), list(rows))
         return
-    # One array for each column in one statement: a fifth of what as many parameters cost.
+    # One array parameter per column: five times as fast as one parameter per value.
     columns = [table.c[name] for name in rows[0]]
     arrays = [sa.literal([row[c.name] for row in rows], postgresql.ARRAY(c.type)) for c in columns]
     source = sa.select(sa.func.unnest(*arrays).table_valued(*(c.name for c in columns)).render_derived())

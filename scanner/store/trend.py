@@ -1,7 +1,6 @@
-"""How it stood on each day: one row a day and project, so that 90 days of a fleet are 90 rows to read.
+"""Daily figures: one row per day and project, with the day's last values.
 
-Written by whoever sweeps, many times a day; a day's row tells its last state. Days on which nobody looked are
-missing, not zero.
+Workers update the row every few minutes. Days without a worker are missing, not zero.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _VERDICTS = ("allow", "warn", "deny", "undecided")
 
 @dataclass(frozen=True)
 class Day:
-    """One day's last figures: images by verdict, findings by severity."""
+    """The last figures of a day: images by verdict, findings by severity."""
 
     day: date
     allow: int
@@ -43,7 +42,7 @@ class Day:
 
 
 def note(session: Connection) -> bool:
-    """Write today's figures down, unless that was done within ``EVERY``. Returns whether it did."""
+    """Record today's figures unless they were recorded within ``EVERY``. Returns whether it did."""
     now = moment(session)
     last = session.execute(sa.select(sa.func.max(trend.c.noted_at, type_=trend.c.noted_at.type))).scalar()
     if last is not None and now - last < EVERY:
@@ -64,7 +63,7 @@ def note(session: Connection) -> bool:
 
 
 def days(session: Connection, projects: frozenset[str] | None, since: date) -> Sequence[Day]:
-    """The figures of the projects together, oldest day first."""
+    """Return the summed figures of the projects, the oldest day first."""
     summed = [sa.func.sum(trend.c[name]).label(name) for name in (*_VERDICTS, *_COUNTED)]
     query = sa.select(trend.c.day, *summed).where(trend.c.day >= since).group_by(trend.c.day).order_by(trend.c.day)
     if projects is not None:

@@ -1,4 +1,4 @@
-"""Trust roots: named, versioned, public. And what verifiers remember of a name, so that a rollback is noticed."""
+"""Trust roots (versioned, public keys only), signatures by name, and the state that verifiers need against rollback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scanner.store.session import Database, moment
 
 @dataclass(frozen=True)
 class RootView:
-    """One version of a trust root. ``document`` was validated by its scheme before it came here; it holds no secret."""
+    """One version of a trust root. ``document`` was validated by its scheme and contains no secret."""
 
     name: str
     version: int
@@ -46,9 +46,9 @@ def put(
     *,
     if_version: int | None = None,
 ) -> RootView:
-    """Record a new version (none when nothing changes).
+    """Insert a version. Nothing is written if nothing changes.
 
-    ``if_version``: the version the author edited, 0 for a new root.
+    ``if_version``: the version that the author edited; 0: new.
 
     Raises ConflictError(reason="edited_meanwhile").
     """
@@ -59,7 +59,9 @@ def put(
     there = get(session, name) if row is not None and not row.removed else None
     if if_version is not None and if_version != (there.version if there else 0):
         raise ConflictError(
-            f"trust root {name!r} was changed meanwhile", reason="edited_meanwhile", hint="read it again, then edit"
+            f"someone else changed trust root {name!r}",
+            reason="edited_meanwhile",
+            hint="reload it and repeat your change",
         )
     if there and (there.scheme, there.document, there.scope) == (scheme, document, tuple(scope)):
         return there
@@ -84,7 +86,7 @@ def put(
 
 
 def get(session: Connection, name: str) -> RootView:
-    """The newest version. Raises NotFoundError."""
+    """Return the newest version. Raises NotFoundError."""
     row = session.execute(_views().where(trust_root.c.name == name)).first()
     if row is None:
         raise NotFoundError("there is no such trust root")
@@ -92,12 +94,12 @@ def get(session: Connection, name: str) -> RootView:
 
 
 def list_(session: Connection) -> tuple[RootView, ...]:
-    """The newest version of each, by name."""
+    """Return the newest version of each trust root, by name."""
     return tuple(_view(row) for row in session.execute(_views().order_by(trust_root.c.name)))
 
 
 def remove(session: Connection, name: str) -> None:
-    """From now on nothing is trusted by it. Its versions stay, because decisions name them. Raises NotFoundError."""
+    """Mark a trust root as removed. Its versions are kept, because decisions refer to them. Raises NotFoundError."""
     there = (trust_root.c.name == name) & ~trust_root.c.removed
     values = {"removed": True, "updated_at": moment(session)}
     if session.execute(trust_root.update().where(there).values(**values)).rowcount != 1:
@@ -116,7 +118,7 @@ def _view(row: sa.Row[Any]) -> RootView:
 
 @dataclass(frozen=True)
 class SignedName:
-    """A name and what each scheme last said of what it leads to."""
+    """A name with the last result of each signature scheme."""
 
     project: str
     repository: str
@@ -126,7 +128,7 @@ class SignedName:
 
 
 def note(session: Connection, found: ScanReport, project: str) -> None:
-    """Keep who signed the image under the name that was scanned. An image without a name in a registry is not kept."""
+    """Store the signature results of the scanned name. Images without a repository are skipped."""
     if not found.repository or not found.images:
         return
     name = {"project": project, "repository": found.repository, "tag": found.tag}
@@ -151,7 +153,7 @@ def _ends(answers: Iterable[Verification]) -> Iterator[datetime]:
 
 @dataclass(frozen=True)
 class EndingSignature:
-    """A name whose signature ends soon, or has ended since it was verified."""
+    """A name whose verified signature expires soon or has expired since."""
 
     repository: str
     tag: str
@@ -162,7 +164,7 @@ class EndingSignature:
 def ending(
     session: Connection, projects: frozenset[str] | None, before: datetime, limit: int = 6
 ) -> tuple[int, tuple[EndingSignature, ...]]:
-    """How many names have a verified signature that ends before a moment, and those that end first."""
+    """Return the number of names with a signature that expires before ``before``, and the first ones to expire."""
     columns = (name_signature.c.repository, name_signature.c.tag, name_signature.c.digest, name_signature.c.expires_at)
     query = sa.select(*columns).where(name_signature.c.expires_at < before)
     if projects is not None:
@@ -175,7 +177,7 @@ def ending(
 def signed_names(
     session: Connection, projects: frozenset[str] | None = None, limit: int = 20_000
 ) -> tuple[SignedName, ...]:
-    """Of every name that was scanned, by repository."""
+    """Return the signature results of all scanned names, by repository."""
     query = sa.select(*name_signature.c).order_by(name_signature.c.repository, name_signature.c.tag).limit(limit)
     if projects is not None:
         query = query.where(name_signature.c.project.in_(projects))
@@ -191,7 +193,7 @@ def _answers() -> TypeAdapter[tuple[Verification, ...]]:
 
 
 class StoredState:
-    """What verifiers remember, in the database. See ``scanner.trust.base.TrustState``."""
+    """A `scanner.trust.base.TrustState` in the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -225,9 +227,9 @@ def _hash(key: str) -> str:
 
 
 def forget(session: Connection, gun: str) -> int:
-    """Forget what was seen of a name, under every anchor: for a repository that its owner made anew.
+    """Delete the state of a name under all trust anchors and return the number of rows.
 
-    Returns how many.
+    For a repository whose owner created its metadata again: its lower versions would count as a rollback.
     """
     names = session.execute(sa.select(trust_state.c.key, trust_state.c.name)).all()
     keys = [row.key for row in names if row.name.partition("#")[0] == gun]

@@ -1,4 +1,4 @@
-"""VEX statements, as imported: a document once for each project (or for all), its statements found by vulnerability."""
+"""Imported VEX documents and their statements. A document exists once per project, or once for all projects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True)
 class DocumentView:
-    """``project`` empty: it speaks for every project."""
+    """A VEX document. ``project`` empty: it applies to every project. ``statements`` is their number."""
 
     id: str
     project: str
@@ -47,11 +47,11 @@ def add(
     version: str,
     statements: Sequence[VexStatement],
 ) -> DocumentView:
-    """Keep a document that the caller has validated. Raises ConflictError for one that is there already."""
+    """Insert a document that the caller has validated. Raises ConflictError if it exists."""
     identifier, digest = str(uuid.uuid4()), Digest.of(data)
     same = sa.and_(vex_document.c.project == project, vex_document.c.digest == digest)
     if session.execute(sa.select(vex_document.c.id).where(same)).first():
-        raise ConflictError("this document was imported already", reason="already_imported")
+        raise ConflictError("this document is imported already", reason="already_imported")
     session.execute(
         vex_document.insert().values(
             id=identifier,
@@ -83,14 +83,14 @@ def add(
 
 
 def remove(session: Connection, identifier: str) -> None:
-    """Take a document and its statements out. Raises NotFoundError."""
+    """Delete a document and its statements. Raises NotFoundError."""
     session.execute(vex_statement.delete().where(vex_statement.c.document_id == identifier))
     if session.execute(vex_document.delete().where(vex_document.c.id == identifier)).rowcount != 1:
         raise NotFoundError("there is no such document")
 
 
 def get(session: Connection, identifier: str, projects: frozenset[str] | None = None) -> DocumentView:
-    """Raises NotFoundError, also for another project's."""
+    """Return the document. Raises NotFoundError, also for another project's."""
     row = session.execute(sa.select(*vex_document.c).where(vex_document.c.id == identifier)).first()
     if row is None or (projects is not None and row.project and row.project not in projects):
         raise NotFoundError("there is no such document")
@@ -100,7 +100,7 @@ def get(session: Connection, identifier: str, projects: frozenset[str] | None = 
 def list_(
     session: Connection, projects: frozenset[str] | None, *, cursor: str | None = None, limit: int = 50
 ) -> Page[DocumentView]:
-    """Documents that speak for these projects, the newest import first."""
+    """Return the documents that apply to these projects, the newest import first."""
     query = sa.select(*vex_document.c).order_by(vex_document.c.imported_at.desc(), vex_document.c.id.desc())
     if projects is not None:
         query = query.where(vex_document.c.project.in_(["", *projects]))
@@ -116,7 +116,7 @@ def list_(
 
 
 def speaking(session: Connection, project: str, vulnerabilities: Collection[str]) -> tuple[VexStatement, ...]:
-    """What was stated about these vulnerabilities for this project."""
+    """Return the statements about these vulnerabilities (ids or aliases) that apply to a project."""
     wanted, found = sorted(vulnerabilities), list[Any]()
     for start in range(0, len(wanted), _CHUNK):
         query = (

@@ -1,4 +1,4 @@
-"""Vulnerabilities across the fleet: a list to search, and how many images each touches."""
+"""The list of vulnerabilities of all images, with the number of affected images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORST_FIRST = ("critical", "unknown", "high", "medium", "low", "none")
 
 @dataclass(frozen=True)
 class ListedVulnerability:
-    """A vulnerability that some scanned image has or had. ``fixable``: for at least one of the packages it is in."""
+    """A vulnerability of a scanned image. ``fixable``: at least one affected package has a fix."""
 
     name: str
     severity: Severity
@@ -37,10 +37,7 @@ def list_(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[ListedVulnerability]:
-    """Worst first.
-
-    ``search`` is looked for in the id and the title. Only what touches an image of ``projects`` is there.
-    """
+    """Return vulnerabilities of images of ``projects``, the worst first. ``search`` matches id and title."""
     rank, after = decode_cursor(cursor, (int, str)) if cursor else (0, "")
     query = sa.select(vulnerability.c.id, vulnerability.c.name, vulnerability.c.severity, vulnerability.c.title)
     query = query.where(sa.exists(_touched(projects).where(finding.c.vulnerability_id == vulnerability.c.id)))
@@ -49,7 +46,7 @@ def list_(
         query = query.where(text.like("%" + literal(search.lower()) + "%", escape="\\"))
     rows: list[sa.Row[Any]] = []
     for number, severity in list(enumerate(_WORST_FIRST))[rank:]:
-        # A severity at a time, so that the index (severity, name) gives the rows in their order.
+        # One query per severity, so that the index (severity, name) returns sorted rows.
         if len(rows) <= limit and (not severities or severity in severities):
             one = query.where(vulnerability.c.severity == severity)
             one = one.where(vulnerability.c.name > after) if cursor and number == rank else one

@@ -43,14 +43,14 @@ def test_a_dry_run_says_what_goes_and_removes_nothing(run: Callable[..., Result]
     planned = run("prune", "--dry-run", **SOON)
     assert planned.exit_code == 0
     assert "would be removed" in planned.stderr
-    assert figures(planned.stdout)["Images that no tag or workload names"] == 1
+    assert figures(planned.stdout)["Images without a tag or workload"] == 1
     with database.read() as session:
         assert jobs.list_(session, [jobs.RETENTION]) == ()
     again = run("prune", "--dry-run", **SOON)
-    assert figures(again.stdout)["Images that no tag or workload names"] == 1
+    assert figures(again.stdout)["Images without a tag or workload"] == 1
     done = run("prune", **SOON)
     assert done.exit_code == 0, done.output
-    assert figures(done.stdout)["Images that no tag or workload names"] == 1
+    assert figures(done.stdout)["Images without a tag or workload"] == 1
     with database.read() as session:
         (entry,) = audit.list_(session, audit.Filter(action=Action.RETENTION_PRUNE)).items
     assert (entry.actor, entry.detail["removed"]["listing"]) == ("command line", 1)

@@ -226,7 +226,7 @@ def test_allow_and_watch(settings: Settings, database: Database, token: str, wor
     client = create_app(watching, database, queue.make_app(watching)).test_client()
     answer = client.post(f"{PATH}/{token}", json=review(limited(NEW_IMAGE))).json["response"]
     assert answer["allowed"]
-    assert "is not scanned yet" in answer["warnings"][0]
+    assert "allowed while the image is being scanned" in answer["warnings"][0]
     worker.fail(RemoteError("no such image"))
     answer = client.post(f"{PATH}/{token}", json=review(limited(NEW_IMAGE))).json["response"]
     assert not answer["allowed"], "what was scanned, and could not be decided, is not unknown any more"

@@ -201,7 +201,7 @@ def test_two_secrets_are_valid_while_one_is_rotated(
     assert [send(app, push(HOST), secret).status_code for secret in (old, new)] == [202, 202]
     refused = admin(f"{act}/rotate")  # the registry's own secret must not be pushed out
     assert refused.status_code == 422
-    assert "finish that rotation first" in refused.text
+    assert "finish the rotation first" in refused.text
     assert admin(f"{act}/finish").status_code == 303
     assert [send(app, push(HOST), secret).status_code for secret in (old, new)] == [401, 202]
 
