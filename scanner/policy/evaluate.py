@@ -39,7 +39,7 @@ from scanner.policy.exempted import Candidate, exempted, names_of, names_of_work
 from scanner.policy.remedies import changes
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
 
-_EVIDENCE_KEPT = 5
+_EVIDENCE_KEPT = 5  # per reason; the report has all
 # KEV gets entries only when an exploit is confirmed, so a week without a new edition is normal.
 _FEED_AGE = timedelta(days=14)
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,7 +48,8 @@ _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     """Decide by the policy. Every image of the report is evaluated and the worst verdict counts.
 
-    Never raises for any content of a report."""
+    Never raises for any content of a report.
+    """
     findings: list[Candidate] = []
     verdicts: list[tuple[Digest, Verdict]] = []
     evidence = evidence_digest(report)
@@ -93,6 +94,7 @@ def _adapter() -> TypeAdapter[ScanReport]:
 
 def evidence_digest(report: ScanReport) -> Digest:
     """Return the digest of the evidence: of the report's JSON without its timestamps."""
+    # Without the times, two scans with equal results have one digest, so the evidence is stored once.
     quiet = replace(report, started_at=_NO_TIME, finished_at=_NO_TIME)
     return Digest("sha256:" + hashlib.sha256(_adapter().dump_json(quiet)).hexdigest())
 
@@ -322,6 +324,7 @@ def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
         (
             not selector.severity
             or item.severity in selector.severity
+            # Unknown is never clean: an unrated vulnerability may be critical.
             or (item.severity == "unknown" and "critical" in selector.severity)
         )
         and (selector.fixable is None or item.fixable is selector.fixable)
@@ -418,7 +421,7 @@ def _selected(
         by_check[result.check].append(result)
     for identifier in selected:
         if identifier not in by_check and identifier in policy.workload_checks and not context.workloads:
-            continue  # a rule about workloads does not apply without one
+            continue  # a rule about workloads does not apply to a scan without one
         if identifier not in by_check:
             yield _incomplete(rule.id, "not_examined", f"{identifier} was not examined", unknown, identifier)
         judge = judges.get(identifier)

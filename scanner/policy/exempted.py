@@ -46,6 +46,7 @@ def exempted(finding: Candidate, names: Collection[str], context: Context) -> Ca
         return finding
     for exemption in context.exemptions:
         if (
+            # Checked again here: a row that was written past the use case must not accept anything.
             exemption.approved_by
             and exemption.approved_by != exemption.owner
             and exemption.expires_at > context.now
@@ -108,17 +109,18 @@ def not_affected(item: Vulnerability, image: ImageReport, vex: Iterable[VexState
 
     The newest statement counts. Contradictory statements with the same timestamp do not count.
     """
+    # A statement may name the package without qualifiers (?arch=…).
     purls = {item.purl, item.purl.partition("?")[0]}
     products = {*purls, str(image.image.digest), str(image.image.config.digest)}
-    speaking = [
+    about = [
         statement
         for statement in vex
         if statement.vulnerability in (item.id, *item.aliases)
         and bool(products & set(statement.products))
         and (not statement.subcomponents or bool(purls & set(statement.subcomponents)))
     ]
-    newest = max((statement.timestamp or _NO_TIME for statement in speaking), default=_NO_TIME)
-    last = [statement for statement in speaking if (statement.timestamp or _NO_TIME) == newest]
+    newest = max((statement.timestamp or _NO_TIME for statement in about), default=_NO_TIME)
+    last = [statement for statement in about if (statement.timestamp or _NO_TIME) == newest]
     return bool(last) and all(
         statement.status is VexStatus.FIXED
         or (statement.status is VexStatus.NOT_AFFECTED and bool(statement.justification))

@@ -128,8 +128,8 @@ def _run(policy: Policy, case: Case) -> Result:
         wrong.append(f"verdict is {decision.verdict}, expected {case.expect.verdict}")
     if case.expect.undecided is not None and decision.undecided is not case.expect.undecided:
         wrong.append(f"undecided is {decision.undecided}, expected {case.expect.undecided}")
-    spoken = {reason.rule for reason in decision.reasons if reason.kind is not ReasonKind.SATISFIED}
-    wrong.extend(f"rule {rule} gave no reason" for rule in case.expect.rules if rule not in spoken)
+    reported = {reason.rule for reason in decision.reasons if reason.kind is not ReasonKind.SATISFIED}
+    wrong.extend(f"rule {rule} gave no reason" for rule in case.expect.rules if rule not in reported)
     return Result(case.name, not wrong, "; ".join(wrong))
 
 
@@ -168,4 +168,4 @@ def _engine(name: str, case: Case, now: datetime) -> EngineReport:
 def _outcome(kind: str) -> Outcome:
     if kind == "passed":
         return Passed()
-    return Failed((Evidence("stated by the test case"),)) if kind == "failed" else Incomplete("as_the_case_says")
+    return Failed((Evidence("stated by the test case"),)) if kind == "failed" else Incomplete("stated_by_the_case")

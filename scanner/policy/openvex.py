@@ -17,6 +17,7 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.model.vex import VexStatement, VexStatus
 
 LIMIT = 1 << 20
+# A document of 1 MiB can contain many products per statement; each becomes a row.
 _MOST_STATEMENTS, _MOST_PRODUCTS = 5_000, 20_000
 _CONTEXTS = tuple(f"https://openvex.dev/ns{version}" for version in ("", "/v0.2.0", "/v0.2.1", "/v0.2.2"))
 # OpenVEX 0.2.0, "Status Justifications".
@@ -117,6 +118,7 @@ def _names(component: Mapping[str, Any], place: str) -> tuple[str, ...]:
     names = [clean_text(name.strip(), 1000) for name in given if isinstance(name, str) and name.strip()]
     if not names:
         raise _refused(place, "has no @id, purl or hash")
+    # A purl of an image contains its digest as version. Evidence is matched by digest.
     digests = [
         unquote(n.partition("?")[0].rpartition("@")[2]) for n in names if n.startswith(("pkg:oci/", "pkg:docker/"))
     ]

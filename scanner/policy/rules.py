@@ -37,6 +37,7 @@ from scanner.model.reference import Digest
 from scanner.model.untrusted import nesting
 from scanner.policy import expressions
 
+# Bytes, YAML nodes, depth of the document, depth of brackets: ruamel.yaml recurses, so deep input exhausts the stack.
 _MAX_TEXT, _MAX_NODES, _MAX_DEPTH, _MAX_NESTING = 256 << 10, 20_000, 20, 64
 _DURATION = re.compile(r"(\d{1,6})(s|m|h|d|w)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -157,6 +158,12 @@ class VulnerabilitySelector(_Document):
 
 
 class SignatureSelector(_Document):
+    """Selects signatures or attestations.
+
+    ``signers``, ``keys`` and ``identities`` are alternatives; ``require`` is how many of them are needed. ``fields``:
+    accepted values of an attestation's predicate, by path.
+    """
+
     scheme: Texts = Field(min_length=1)
     signers: Texts = ()
     keys: Texts = ()
@@ -288,8 +295,8 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         found = error.errors(include_url=False)
         # Pydantic drops an invalid rule and then reports too few rules. Report one mistake once.
         inner = any(len(item["loc"]) > 1 and item["loc"][0] == "rules" for item in found)
-        told = [item for item in found if not (inner and item["type"] == "too_short" and item["loc"] == ("rules",))]
-        raise PolicyError(name, [_problem(item, tree) for item in told[:50]]) from None
+        reported = [item for item in found if not (inner and item["type"] == "too_short" and item["loc"] == ("rules",))]
+        raise PolicyError(name, [_problem(item, tree) for item in reported[:50]]) from None
     problems = [
         *_duplicates(document, tree),
         *_unknown(document, tree, known),

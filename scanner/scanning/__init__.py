@@ -1,1 +1,1 @@
-"""One scan, from a reference to evidence, without a store."""
+"""One scan, from a reference to evidence. Needs no database."""

@@ -1,7 +1,7 @@
-"""What engines say of the packages that somebody's SBOMs list, looked up without the image.
+"""Look-up of the packages that attached SBOMs list.
 
-Kept beside the SBOM, apart from what engines found in the image. A policy may ask for it; how far it can be believed
-is said with it.
+Anyone who can push to the repository can attach an SBOM, so its findings are kept apart from those of the image. A
+policy decides whether they count (``attached_sboms.accept``).
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from scanner.registry.work_directories import work_directory
 
 @dataclass(frozen=True)
 class Means:
-    """What a look-up works with: whose cache, and how long it may take, asked when it begins (raises LimitExceeded:
-    no time is left). ``release``: what the image's own os-release says; None: the image has none.
+    """The resources and limits of a look-up.
+
+    ``slot``: the worker's, which selects the engine's cache. ``seconds``: returns the remaining time, or raises
+    LimitExceeded. ``release``: from the image's os-release; None: the image has none.
     """
 
     settings: Settings
@@ -35,11 +37,9 @@ class Means:
 
 
 def looked_up(sboms: Sequence[AttachedSbom], engines: Iterable[Engine], means: Means) -> tuple[AttachedSbom, ...]:
-    """The SBOMs with each engine's answer about what they list, each package asked for once.
+    """Return the SBOMs with the answer of each engine. Each package is looked up once.
 
-    An engine that cannot answer says why.
-
-    Raises EngineError only for what was cancelled.
+    The answer of a failed engine contains the reason. Raises EngineError only if the scan was cancelled.
     """
     if not any(sbom.components for sbom in sboms):
         return tuple(sboms)
@@ -51,7 +51,7 @@ def looked_up(sboms: Sequence[AttachedSbom], engines: Iterable[Engine], means: M
 
 
 def _answers(engine: Engine, sboms: Sequence[AttachedSbom], means: Means) -> Sequence[EngineReport]:
-    """One answer an SBOM."""
+    """Return one answer per SBOM."""
     listed = [[(item, engine.package_of(item)) for item in sbom.components if not _is_none(item)] for sbom in sboms]
     packages = {package.key: package for items in listed for _, package in items if package is not None}
     try:
@@ -67,14 +67,17 @@ def _answers(engine: Engine, sboms: Sequence[AttachedSbom], means: Means) -> Seq
 
 
 def _other_release(sbom: AttachedSbom, release: Release | None) -> str:
-    """Whether an SBOM is of another system than the image that it is attached to; empty: it is not, or names none."""
+    """Return how the SBOM's operating system differs from the image's. Empty: it does not, or the SBOM has none.
+
+    An SBOM of another release would be matched with the wrong advisories and look clean.
+    """
     systems = [item for item in sbom.components if item.type == "operating-system"]
     why = (disagreement(item.name, item.version, release or Release()) for item in systems)
     return next(filter(None, why), "").replace("the engine took the image for", "the SBOM says that the image is")
 
 
 def _is_none(item: Component) -> bool:
-    """Whether this names no package: the system itself, or the file that others were listed in."""
+    """Return whether a component is not a package: the operating system, or a file that contains packages."""
     return not item.purl and (item.type == "operating-system" or (item.type == "application" and not item.version))
 
 
@@ -83,7 +86,7 @@ def _ask(engine: Engine, packages: Sequence[Package], means: Means) -> MatchRepo
     most = settings.limits.packages
     if len(packages) > most:
         raise LimitExceeded(
-            f"the SBOMs list {len(packages)} packages, more than the {most} that an engine is given",
+            f"the SBOMs list {len(packages)} packages, more than the limit of {most}",
             hint="see limit_packages in docs/settings.md",
         )
     with work_directory(settings, "sbom") as work:
@@ -112,10 +115,7 @@ def _answer(
         vulnerabilities=tuple(found[:most]),
         incomplete=(
             *(Incomplete("release_disagrees", clean_text(text, 500)) for text in (other_release,) if text),
-            *(
-                Incomplete("no_advisories", f"the advisories of {engine.id} say nothing of {kind}")
-                for kind in uncovered
-            ),
+            *(Incomplete("no_advisories", f"{engine.id} has no advisories for {kind} packages") for kind in uncovered),
             *_gaps(untold, known, len(found) - most),
         ),
     )
@@ -126,10 +126,12 @@ def _gaps(
     untold: Sequence[Component], known: Mapping[str, tuple[Vulnerability, ...]], too_many: int
 ) -> Iterable[Incomplete]:
     if untold:
-        first = untold[0].purl or f"{untold[0].name} {untold[0].version}".strip() or "one without a name"
+        first = untold[0].purl or f"{untold[0].name} {untold[0].version}".strip() or "a package without a name"
         more = f" and {len(untold) - 1} more" if len(untold) > 1 else ""
-        yield Incomplete("not_looked_up", f"nothing could be looked up for {first}{more}")
+        yield Incomplete("not_looked_up", f"the engine could not look up {first}{more}")
     if not known:
-        yield Incomplete("nothing_to_scan", "the SBOM lists no package that could be looked up")
+        yield Incomplete("nothing_to_scan", "the SBOM lists no package that the engine can look up")
     if too_many > 0:
-        yield Incomplete("limit_exceeded", f"{too_many} vulnerabilities of the SBOM's packages were left out")
+        yield Incomplete(
+            "limit_exceeded", f"{too_many} vulnerabilities of the SBOM's packages were dropped (limit_report_findings)"
+        )

@@ -1,8 +1,8 @@
-"""The stages of one scan, read from top to bottom. The server and the command line run exactly this.
+"""The stages of one scan, from top to bottom. Server and command line run the same code.
 
-Resolve the reference once, read every byte through our own verifying reader, lay only verified layers out for the
-engine, examine, and hand back a ``ScanReport``: immutable evidence that says of everything it could not see why it
-could not.
+Resolve the reference once, read and verify all layers, write an OCI layout of verified layers for the engines, run
+engines and checks, and return a ``ScanReport``. The report is immutable evidence and contains the reason for
+everything that could not be examined.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ log = logging.getLogger(__name__)
 
 Report = Callable[[Progress], None]
 BaseOf = Callable[[Image], BaseImage | None]
-_TRIES = 3
+_TRIES = 3  # of reading a layer
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """Time is bounded as everything else is: one clock for the whole scan, a share for each stage."""
+    """The time limit of a scan, of which each stage gets a share. ``ends`` is in seconds of the monotonic clock."""
 
     ends: float
 
@@ -79,21 +79,23 @@ class Deadline:
         return cls(time.monotonic() + seconds)
 
     def share(self, seconds: float) -> float:
-        """At most ``seconds``, at most what is left.
+        """Return ``seconds`` or the remaining time, whichever is less.
 
-        Raises LimitExceeded(reason="scan_timeout") when nothing is left.
+        Raises LimitExceeded(reason="scan_timeout") if no time is left.
         """
         left = self.ends - time.monotonic()
         if left <= 0:
             raise LimitExceeded(
-                "the scan took longer than it may", reason="scan_timeout", hint="see limit_scan_seconds"
+                "the scan exceeded its time limit",
+                reason="scan_timeout",
+                hint="see limit_scan_seconds in docs/settings.md",
             )
         return min(seconds, left)
 
 
 @dataclass(frozen=True)
 class LayerStore:
-    """What reading layers takes: where verified layers and their facts are kept, and how much may be read."""
+    """The stores of verified layers and of their facts, and the limits for reading layers."""
 
     blobs: BlobStore
     facts: FactsCache
@@ -102,32 +104,27 @@ class LayerStore:
 
 @dataclass(frozen=True)
 class EngineHost:
-    """What running engines takes."""
+    """The resources for running engines."""
 
     settings: Settings
     blobs: BlobStore
-    slot: str  # of the worker: an engine's cache belongs to one slot alone
+    slot: str  # of the worker; engines cannot share a cache directory
     cancelled: Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class Services:
-    """What one scan is made with, put together by whoever starts it.
-
-    ``run`` and ``examine`` hand each stage what it uses.
-    """
+    """The dependencies of a scan. ``run`` and ``examine`` pass each stage only what it needs."""
 
     settings: Settings
     blobs: BlobStore
     facts: FactsCache
-    slot: str = "0"  # of the worker: an engine's cache belongs to one slot alone
-    access: AccessTo | None = (
-        None  # how a registry is reached; None: by the settings and the person's own docker config
-    )
-    base: BaseOf = declared  # what an image was built on; without a store only what the image itself declares
+    slot: str = "0"  # of the worker; engines cannot share a cache directory
+    access: AccessTo | None = None  # access to registries; None: settings and the user's docker config
+    base: BaseOf = declared  # finds the base image; without a database only the declared one
     trust: Trust = field(default_factory=Trust)
     cancelled: Callable[[], bool] = lambda: False
-    posture: PostureOf | None = None  # how a registry protects itself; None: remembered, or a new probe
+    posture: PostureOf | None = None  # posture of a registry; None: from a file or a new probe
 
     @property
     def layers(self) -> LayerStore:
@@ -139,23 +136,24 @@ class Services:
 
     @property
     def ask_posture(self) -> PostureOf:
-        """How to learn how a registry protects itself."""
+        """Return the function that provides the posture of a registry."""
         return self.posture or posture.remembered(self.settings)
 
 
 @contextmanager
 def local_services(settings: Settings) -> Iterator[Services]:
-    """Services for one scan in this process; its engine cache is the first that no other process uses."""
+    """Yield services for one scan in this process, with the first engine cache that no other process uses."""
     from scanner.scanning.slots import claim_slot
 
-    sweep(settings)  # whoever never runs a server has nobody else who would
+    sweep(settings)  # without a server, nothing else removes work directories of killed scans
     with claim_slot(settings.home / "slots") as slot:
         yield replace(make_services(settings, slot), trust=_stored_trust(settings))
 
 
 def _stored_trust(settings: Settings) -> Trust:
-    """Whom the installation trusts, if its database can be read: a scan needs none, and without trust nothing counts
-    as signed.
+    """Return the trust roots of the installation, or none if its database is unreadable.
+
+    A scan needs no database. Without trust roots no image counts as signed, so the error is safe to ignore.
     """
     try:
         return verification.stored(settings)
@@ -165,7 +163,7 @@ def _stored_trust(settings: Settings) -> Trust:
 
 
 def make_services(settings: Settings, slot: str, access: AccessTo | None = None) -> Services:
-    """Services whose state lives under ``settings.home``."""
+    """Return services with their state under ``settings.home``."""
     blobs = BlobStore(settings.blobs_dir, settings.blob_store_bytes)
     return Services(settings, blobs, FactsCache(settings.home / "facts"), slot, access)
 
@@ -173,9 +171,8 @@ def make_services(settings: Settings, slot: str, access: AccessTo | None = None)
 def run(request: ScanRequest, services: Services, report: Report, *, every_platform: bool = False) -> ScanReport:
     """Scan ``request.target``.
 
-    Raises ScannerError where not even an image's manifest and config could be had; whatever goes wrong after that is
-    told in the report. ``every_platform`` examines all images of an index (a server judges what anyone may pull),
-    otherwise one.
+    Raises ScannerError if manifest or config cannot be read; later failures are part of the report. ``every_platform``
+    examines all images of an index, as a server must because clients of any platform may pull it. Otherwise one.
     """
     deadline = Deadline.after(services.settings.limits.scan_seconds)
     with open_target(request.target, services.settings, services.access) as source:
@@ -195,7 +192,7 @@ def examine(
     every_platform: bool,
     deadline: Deadline,
 ) -> ScanReport:
-    """Everything after resolving: what ``run`` does with an opened source."""
+    """Scan an opened source whose reference was resolved to ``subject``."""
     started = datetime.now(UTC)
     report(Progress(Stage.RESOLVE, f"{source.describe()} is {subject.digest.short}"))
     manifests, skipped = source.children(subject, request.platform, every_platform)
@@ -223,7 +220,7 @@ def examine(
 
 
 def examine_registry(source: Source, ask: PostureOf, report: Report) -> tuple[tuple[CheckResult, ...], datetime | None]:
-    """What the checks say of the registry that the image came from, and since when."""
+    """Return the results of the registry checks and their time (None: the image is not from a registry)."""
     if not isinstance(source, RegistrySource):
         return posture.none(), None
     client = source.client
@@ -235,9 +232,9 @@ def examine_registry(source: Source, ask: PostureOf, report: Report) -> tuple[tu
 def verify_signatures(
     source: Source, subject: Descriptor, trust: Trust, settings: Settings, report: Report
 ) -> tuple[Verification, ...]:
-    """Who signed what the reference resolved to: the answers hold for every image below it."""
+    """Verify the signatures of the resolved digest. The results apply to every image of an index."""
     if not isinstance(source, RegistrySource):
-        return verification.unasked("no_registry", "the image comes from no registry", subject)
+        return verification.unasked("no_registry", "the image is not from a registry", subject)
     report(Progress(Stage.VERIFY, "signatures"))
     client = source.client
     return verification.verify(
@@ -248,7 +245,7 @@ def verify_signatures(
 def examine_image(
     source: Source, manifest: Descriptor, request: ScanRequest, services: Services, report: Report, deadline: Deadline
 ) -> ImageReport:
-    """One image, from its manifest to its evidence."""
+    """Examine one image, from its manifest to its evidence."""
     image, config = source.image(manifest)
     base = services.base(image)
     with services.blobs.pin((image.config.digest, *(layer.diff_id for layer in image.layers))):
@@ -256,7 +253,8 @@ def examine_image(
         try:
             image, rootfs = read_layers(source, image, services.layers, report, deadline)
         except ImageError as error:
-            # The bytes are not what an honest builder makes: nothing that an engine says of them could be believed.
+            # A layer that differs from its digest or breaks a limit may be crafted to hide files from engines. Engines
+            # are not run: their answer could not be trusted.
             checks = run_checks(image, None, str(error), source, (), base)
             incomplete = (Incomplete(error.reason, str(error)),)
             return ImageReport(image_without_secrets(image), checks=checks, incomplete=incomplete, base=base)
@@ -278,9 +276,10 @@ def examine_image(
 def read_layers(
     source: Source, image: Image, store: LayerStore, report: Report, deadline: Deadline
 ) -> tuple[Image, Rootfs]:
-    """Every layer's facts, each layer read, decompressed and verified at most once for all images that share it.
+    """Read, decompress and verify all layers. A layer that images share is read once.
 
-    Raises ImageError for a layer that is not what it claims or breaks a limit, RemoteError when it cannot be had.
+    Returns the image with uncompressed sizes, and its merged file system. Raises ImageError for a layer with a wrong
+    digest or beyond a limit, RemoteError if it cannot be fetched.
     """
     limits = store.limits
     total = sum(layer.size for layer in image.layers)
@@ -299,7 +298,7 @@ def read_layers(
 
 
 def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, deadline: Deadline) -> LayerFacts:
-    """A layer's facts: remembered, or read from its source straight through the decompressor into the blob store."""
+    """Return a layer's facts from the cache, or read the layer and stream it into the blob store."""
     wanted = wants()
     known = store.facts.get(layer.diff_id, wanted.digest, layer.digest)
     if known is not None and store.blobs.has(layer.diff_id):
@@ -309,7 +308,8 @@ def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, 
     ends = time.monotonic() + deadline.share(limits.fetch_seconds)
     for attempt in range(1, _TRIES + 1):
         try:
-            # An uncompressed layer's digest is its diff_id; either way what is kept is what was verified.
+            # Verified while it is streamed: compressed bytes against the digest, uncompressed bytes against the
+            # diff_id.
             layer_compression(layer.media_type)
             with (
                 source.open(Descriptor(layer.media_type, layer.digest, layer.size)) as stream,
@@ -328,8 +328,7 @@ def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, 
                     advance=progress.add,
                 )
         except RemoteError as error:
-            # A registry that stalls or drips is left at once: the scan is tried again later, and holds no slot
-            # meanwhile.
+            # A registry that stalls or sends slowly must not hold a worker: the scan is retried later.
             stalled = error.reason == "registry_timeout"
             if attempt == _TRIES or not error.retryable or stalled or time.monotonic() > ends:
                 raise
@@ -340,7 +339,7 @@ def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, 
 
 
 class _Bytes:
-    """Progress of the fetch, told at most a few times a second."""
+    """Reports the progress of the fetch, at most every 0.3 seconds."""
 
     def __init__(self, report: Report, total: int) -> None:
         self._report, self._total, self._done, self._told = report, total, 0, 0.0
@@ -355,7 +354,7 @@ class _Bytes:
 
 @lru_cache(maxsize=1)
 def wants() -> ContentWants:
-    """What the checks want of the layers, all together."""
+    """Return the file patterns of all checks, and the secret scanner."""
     patterns = {pattern for check in catalog.image_checks().values() for pattern in check.wants}
     return ContentWants(tuple(patterns), SecretScanner())
 
@@ -363,16 +362,16 @@ def wants() -> ContentWants:
 def ask_engines(
     image: Image, choice: str, host: EngineHost, deadline: Deadline, packages: int
 ) -> tuple[EngineReport, ...]:
-    """The answer of every engine that was chosen. ``packages``: how many there are at least, by our own count.
+    """Return the answers of the chosen engines. ``packages``: the minimum number of packages by our own count.
 
-    An image with more packages than engines may be given is given to none: each would run until its time or memory
-    ends. Raises EngineError where trying again could help and no engine answered: one engine's evidence is kept
-    although the other is away.
+    An image with too many packages is given to no engine: it would exhaust time or memory, and the packages may be fake
+    to achieve just that. Raises EngineError if no engine answered and a retry may help. If one of two answered, its
+    evidence is kept.
     """
     most = host.settings.limits.packages
     if packages > most:
         refused = EngineError(
-            f"the image lists {packages} packages, more than the {most} that an engine is given",
+            f"the image lists {packages} packages, more than the limit of {most}",
             reason="limit_exceeded",
             hint="see limit_packages in docs/settings.md",
         )
@@ -396,7 +395,7 @@ def ask_engines(
 def look_up_sboms(
     attached: Sequence[AttachedSbom], choice: str, host: EngineHost, deadline: Deadline, release: Release
 ) -> tuple[AttachedSbom, ...]:
-    """The SBOMs with what the chosen engines say of the packages they list."""
+    """Return the attached SBOMs with the answers of the chosen engines."""
     settings = host.settings
     means = attached_sboms.Means(
         settings, host.slot, lambda: deadline.share(settings.limits.engine_seconds), host.cancelled, release
@@ -407,8 +406,9 @@ def look_up_sboms(
 
 
 def doubts(answers: Sequence[EngineReport], rootfs: Rootfs) -> tuple[tuple[EngineReport, ...], tuple[Incomplete, ...]]:
-    """Why engines may have seen another image than a container would: of the image as such, and of one engine's
-    answer.
+    """Compare the answers with our own reading of the file system.
+
+    Returns the answers with the gaps of single engines, and the gaps that all have in common.
     """
     answers = [without_system(compared(answer, rootfs), rootfs) for answer in answers]
     told = [concerns(rootfs, a.coverage if not a.incomplete or a.coverage.packages else None) for a in answers]
@@ -418,9 +418,9 @@ def doubts(answers: Sequence[EngineReport], rootfs: Rootfs) -> tuple[tuple[Engin
 
 
 def ask_engine(image: Image, engine_id: str, host: EngineHost, deadline: Deadline) -> EngineReport:
-    """The engine's answer, or an ``EngineReport`` that says why there is none. Its work directory is gone afterwards.
+    """Run an engine in a temporary work directory. If it fails, the report contains the reason.
 
-    Raises EngineError only where trying again could help.
+    Raises EngineError only if a retry may help.
     """
     settings = host.settings
     engine = catalog.engines()[engine_id]
@@ -443,9 +443,9 @@ def ask_engine(image: Image, engine_id: str, host: EngineHost, deadline: Deadlin
 
 
 def supported(answer: EngineReport, today: date) -> EngineReport:
-    """The answer with how long the system is looked after.
+    """Return the answer with the end of life of its operating system.
 
-    Past that day nobody lists its new vulnerabilities: silence proves nothing.
+    After that day the distribution publishes no advisories, so an empty list proves nothing: the answer is incomplete.
     """
     coverage = answer.coverage
     ends = end_of_life(coverage.os_family, coverage.os_version)
@@ -457,7 +457,7 @@ def supported(answer: EngineReport, today: date) -> EngineReport:
         return answer
     release = f"{coverage.os_family} {coverage.os_version}"
     gap = Incomplete(
-        "unsupported_os", f"{release} is past its end of life ({ends}): new vulnerabilities are no longer listed for it"
+        "unsupported_os", f"{release} is past its end of life ({ends}): its distribution publishes no new advisories"
     )
     return replace(answer, incomplete=(*answer.incomplete, gap))
 
@@ -470,24 +470,22 @@ def run_checks(
     secrets: Sequence[SecretMatch],
     base: BaseImage | None,
 ) -> tuple[CheckResult, ...]:
-    """Every image check's outcome, in the catalogue's order."""
+    """Return the outcome of every image check, in the catalogue's order."""
     subject = ImageSubject(image, rootfs, reason, source.reference, secrets if rootfs else None, base=base)
     return tuple(CheckResult(c.id, outcome_of(c, subject), c.severity) for c in catalog.image_checks().values())
 
 
 def outcome_of(check: ImageCheck, subject: ImageSubject) -> Outcome:
-    """The check's word; a check that breaks on an image has not examined it."""
+    """Run a check. An exception makes the outcome ``Incomplete``, never passed."""
     try:
         return _quiet(check.examine(replace(subject, parameters=check.parameters)))
     except Exception as error:
         log.exception("check %s failed", check.id)
-        return Incomplete("check_failed", f"{check.id} broke on this image ({type(error).__name__})")
+        return Incomplete("check_failed", f"{check.id} failed on this image ({type(error).__name__})")
 
 
 def _quiet(outcome: Outcome) -> Outcome:
-    """The outcome without the secrets that a line of history may hold: every report shows the instruction that made
-    a layer.
-    """
+    """Return the outcome without secrets. Its evidence quotes instructions, which may contain build arguments."""
     if isinstance(outcome, Failed):
         evidence, tolerated = (tuple(map(_unsaid, items)) for items in (outcome.evidence, outcome.tolerated))
         return replace(outcome, evidence=evidence, tolerated=tolerated, remedy=without_secrets(outcome.remedy))
@@ -505,9 +503,9 @@ def _unsaid(evidence: Evidence) -> Evidence:
 def decide(
     report: ScanReport, policy: Policy, workloads: Sequence[Workload] = (), results: Sequence[CheckResult] = ()
 ) -> Decision:
-    """The command line's decision: one policy, now, without a store's memory.
+    """Decide by one policy, without exemptions and history of a database. Used by the command line.
 
-    ``results`` are those of every workload check on ``workloads``, which run the image.
+    ``results``: the results of all workload checks on ``workloads``, which run the image.
     """
     context = Context(
         datetime.now(UTC), workloads=tuple(workloads), workload_results=tuple(results), remedies=catalog.remedies()

@@ -1,8 +1,6 @@
-"""A registry's posture: probed, judged by every registry check, kept with its date for as long as it may be
-believed.
+"""The posture of a registry: probe it, run all registry checks, and cache the result.
 
-A posture never stops a scan. A registry that cannot be probed has one too: every check of it is Incomplete, with the
-reason.
+A failed probe never stops a scan. The posture then consists of ``Incomplete`` results with the reason.
 """
 
 from __future__ import annotations
@@ -33,18 +31,18 @@ from scanner.registry.probe import probe
 log = logging.getLogger(__name__)
 
 PostureOf = Callable[[str, str, Access, CredentialStore], Posture]
-"""(host, repository, access, credentials) -> its posture, remembered or new. Never raises."""
+"""(host, repository, access, credentials) -> posture, cached or new. Never raises."""
 
 
 def examine(
     host: str, settings: Settings, credentials: CredentialStore, access: Access | None = None, repository: str = ""
 ) -> Posture:
-    """Probe the registry and judge what was found. Raises RefusedError, or RemoteError for a host that is not there."""
+    """Probe a registry and run the checks. Raises RefusedError, RemoteError for an unreachable host."""
     return escaped(judge(probe(host, settings, credentials, access, repository)))
 
 
 def judge(facts: RegistryFacts, checks: Sequence[RegistryCheck] | None = None) -> Posture:
-    """Every registry check's word about these facts, in the catalogue's order."""
+    """Run every registry check (or ``checks``) on the facts of a probe, in the catalogue's order."""
     now = datetime.now(UTC)
     chosen = tuple(catalog.registry_checks().values()) if checks is None else checks
     results = tuple(
@@ -56,13 +54,13 @@ def judge(facts: RegistryFacts, checks: Sequence[RegistryCheck] | None = None) -
 def _outcome(check: RegistryCheck, subject: RegistrySubject) -> Outcome:
     try:
         return check.examine(subject)
-    except Exception as error:  # the boundary of a check: one that breaks on a registry has not examined it
+    except Exception as error:  # the stage boundary: a failed check is incomplete, never passed
         log.exception("check %s failed", check.id)
-        return Incomplete("check_failed", f"{check.id} broke on this registry ({type(error).__name__})")
+        return Incomplete("check_failed", f"{check.id} failed on this registry ({type(error).__name__})")
 
 
 def unknown(host: str, reason: str, detail: str) -> Posture:
-    """The posture of a registry of which nothing could be found out."""
+    """Return a posture whose checks are all incomplete."""
     gap = Incomplete(reason, detail)
     return Posture(
         host, datetime.now(UTC), tuple(CheckResult(c.id, gap, c.severity) for c in catalog.registry_checks().values())
@@ -70,25 +68,28 @@ def unknown(host: str, reason: str, detail: str) -> Posture:
 
 
 def none() -> tuple[CheckResult, ...]:
-    """What is said of an image that came from no registry."""
-    absent = NotApplicable("the image did not come from a registry")
+    """Return the results for an image that is not from a registry."""
+    absent = NotApplicable("the image is not from a registry")
     return tuple(CheckResult(c.id, absent, c.severity) for c in catalog.registry_checks().values())
 
 
 def is_current(posture: Posture, settings: Settings) -> bool:
-    """Whether it is young enough, and says something of every check there is."""
+    """Return whether the posture is recent enough and contains all current checks."""
     age = datetime.now(UTC) - posture.checked_at
     known = {result.check for result in posture.results} >= set(catalog.registry_checks())
     return known and timedelta(0) <= age <= timedelta(hours=settings.posture_max_age_hours)
 
 
 def says_something(posture: Posture) -> bool:
-    """Whether anything at all was found out."""
+    """Return whether at least one check was completed."""
     return any(not isinstance(result.outcome, Incomplete) for result in posture.results)
 
 
 def remembered(settings: Settings) -> PostureOf:
-    """For the command line: postures kept in files under home, one for each registry and way of reaching it."""
+    """Return a `PostureOf` for the command line that caches postures in files under home.
+
+    The key contains the access parameters and CA certificates: with another CA the result may differ.
+    """
 
     def posture(host: str, repository: str, access: Access, credentials: CredentialStore) -> Posture:
         way = repr((host, access, access.ca_file and _bytes(access.ca_file), settings.ca_file))
@@ -98,21 +99,21 @@ def remembered(settings: Settings) -> PostureOf:
             return kept
         found = or_unknown(host, lambda: examine(host, settings, credentials, access, repository))
         if says_something(found):
-            _keep(file, found)  # where nothing could be found out, the next scan tries again
+            _keep(file, found)  # a failed probe is not cached, so the next scan repeats it
         return found
 
     return posture
 
 
 def or_unknown(host: str, ask: Callable[[], Posture]) -> Posture:
-    """The posture, or that nothing is known and why."""
+    """Return the posture. An error gives incomplete results with the reason."""
     try:
         return ask()
     except ScannerError as error:
         return unknown(host, error.reason, f"{error}")
-    except Exception as error:  # the boundary of the stage: a scan does not end because its registry is odd
+    except Exception as error:  # the stage boundary: an unexpected answer of a registry must not end the scan
         log.exception("the posture of %s could not be examined", host)
-        return unknown(host, "probe_failed", f"the probe broke on this registry ({type(error).__name__})")
+        return unknown(host, "probe_failed", f"the probe failed on this registry ({type(error).__name__})")
 
 
 @lru_cache(maxsize=1)
@@ -135,7 +136,7 @@ def _load(file: Path) -> Posture | None:
 
 
 def _keep(file: Path, found: Posture) -> None:
-    """Complete or not at all. A home that cannot be written to costs a probe the next time, no more."""
+    """Write the file atomically. Errors are logged only: the next scan probes again."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, name = tempfile.mkstemp(dir=file.parent)

@@ -1,7 +1,4 @@
-"""Slots: numbered places of work, each held by one process at a time.
-
-An engine's cache directory belongs to one slot.
-"""
+"""Slots: numbered file locks. A process holds one per concurrent scan; each slot has its own engine caches."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ _MAX_SLOTS = 1000
 
 @contextmanager
 def claim_slot(directory: Path) -> Iterator[str]:
-    """The lowest slot nobody holds. The lock ends with the process, however that ends."""
+    """Yield the lowest free slot. The operating system releases the lock when the process ends, even if killed."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     for number in range(_MAX_SLOTS):
         with (directory / f"{number}.lock").open("w") as file:
@@ -25,4 +22,4 @@ def claim_slot(directory: Path) -> Iterator[str]:
                 continue
             yield str(number)
             return
-    raise RuntimeError(f"more than {_MAX_SLOTS} scans at once in {directory}")
+    raise RuntimeError(f"more than {_MAX_SLOTS} concurrent scans in {directory}")

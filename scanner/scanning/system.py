@@ -1,5 +1,7 @@
-"""What our own reading of an image says against an engine's answer about its system: another release, or no system
-at all.
+"""Comparison of an engine's answer with our own reading: does the image have this OS release, or any?
+
+A layer can change os-release or etc/apk/repositories, so that engines match the packages with the advisories of another
+release and find nothing. Such an answer is incomplete.
 """
 
 from __future__ import annotations
@@ -15,24 +17,20 @@ from scanner.model.untrusted import clean_text
 from scanner.registry.packages import package_databases, release_of
 from scanner.registry.places import APK, APK_REPOSITORIES, APPLICATION, DATABASES, DPKG, DPKG_PARTS, OS_RELEASE
 
-# As Trivy reads the file: the release that it names decides which of Alpine's advisories the packages are compared
-# with.
+# Trivy reads the file with the same expression. The release in it selects the Alpine advisories.
 _REPOSITORY = re.compile(r"(?:https*|ftp)://[0-9A-Za-z.-]+/alpine/v?([0-9A-Za-z_.-]+)/")
 _ENTRY = re.compile(rb"^(?:package|p):", re.IGNORECASE | re.MULTILINE)
-_LEAST_ENTRY = 100  # bytes
-_DIGITS = 9  # a longer number is no branch; Python refuses to read one of thousands of digits
+_LEAST_ENTRY = 100  # bytes; no entry of a package database is shorter
+_DIGITS = 9  # longer numbers are no branch; int() raises for thousands of digits
 _SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "fish", "busybox", "toybox"))
 _LIBRARY = re.compile(r"\.so(?:\.[0-9]+)*$|(?:^|/)ld-[^/]*$")
 
 
 def compared(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
-    """The answer, incomplete where the engine may have compared with another release's advisories than the image's
-    own.
-    """
+    """Return the answer, incomplete if the engine may have used the advisories of another release."""
     family, version = answer.coverage.os_family, answer.coverage.os_version
     if not any(os_id(component.type) == os_id(family) for component in answer.components):
-        # Clair's names of package types are Trivy's; of a distribution that it has no name for, there are none to
-        # compare.
+        # No package has the type of this distribution: Clair has no type for some. Only files can be compared.
         return answer if not family or not answer.components else _doubted(answer, _by_files(family, version, rootfs))
     doubts = (*_by_files(family, version, rootfs), foreign_packages(family, version, answer.components))
     return _doubted(answer, doubts)
@@ -50,25 +48,27 @@ def _by_files(family: str, version: str, rootfs: Rootfs) -> tuple[str, ...]:
 
 
 def _repositories(version: str, rootfs: Rootfs) -> str:
-    """Why the advisories may have been those of another branch: Trivy takes the newest one that etc/apk/repositories
-    names, whatever the image is. A layer that writes v3.99 there makes every package look clean.
+    """Return why the advisories may be those of another Alpine branch. Empty: they are not.
+
+    Trivy uses the newest branch in etc/apk/repositories instead of the image's release. A layer that writes v3.99 there
+    would make every package look clean.
     """
     texts = [text for layer in rootfs.layers if _REPOSITORY.search(text := _text(layer.contents.get(APK_REPOSITORIES)))]
     named = _REPOSITORY.findall(texts[-1]) if texts else []
     own = release_number("alpine", version)
     branch = "edge" if "edge" in named else max(named, key=_order, default="")
     if own == "edge" and branch != "edge":
-        return f"the image is of Alpine's edge branch, but {APK_REPOSITORIES} names {branch or 'no branch'}"
+        return f"the image is Alpine edge, but {APK_REPOSITORIES} contains {branch or 'no branch'}"
     if branch and branch != own:
         return (
-            f"the image is Alpine {own}, but {APK_REPOSITORIES} names the branch {branch}, "
-            "whose advisories the packages were compared with"
+            f"the image is Alpine {own}, but {APK_REPOSITORIES} contains the branch {branch}, "
+            "so the engine used the advisories of that branch"
         )
     return ""
 
 
 def _order(branch: str) -> tuple[bool, tuple[int, ...]]:
-    """Numbers as numbers; a name that is none comes last, because it is the image's own in no case."""
+    """Sort key of branches, numerically. Other names come last (highest): they never are the image's own branch."""
     parts = branch.split(".")
     known = all(part.isdecimal() and len(part) < _DIGITS for part in parts)
     return not known, tuple(map(int, parts)) if known else ()
@@ -79,9 +79,9 @@ def _text(data: bytes | None) -> str:
 
 
 def _rewritten(rootfs: Rootfs) -> str:
-    """Whether a layer made the image another release without touching its packages.
+    """Return how a layer changed the release without changing packages. Empty: none did.
 
-    An upgrade of the distribution changes both.
+    A real upgrade of the distribution changes both.
     """
     former, last = Release(), ""
     for index, layer in enumerate(rootfs.layers):
@@ -90,7 +90,7 @@ def _rewritten(rootfs: Rootfs) -> str:
             continue
         changed = former.id and _differs(former, told)
         if changed and not _writes_packages(layer):
-            last = f"layer {index} makes the image {told} from {former}, but leaves its packages as they were"
+            last = f"layer {index} changes the release from {former} to {told} without changing packages"
         elif changed:
             last = ""
         former = told
@@ -98,7 +98,7 @@ def _rewritten(rootfs: Rootfs) -> str:
 
 
 def _differs(former: Release, told: Release) -> bool:
-    """A point release is no other release: nobody upgrades packages for the sake of a number."""
+    """Return whether two releases have different advisories. Point releases of one release do not."""
     before, after = (release_number(r.id, r.version) or r.version for r in (former, told))
     return (os_id(former.id), before) != (os_id(told.id), after)
 
@@ -111,12 +111,11 @@ _DATABASES = frozenset(DATABASES)
 
 
 def without_system(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
-    """The answer about an image that holds programs of languages and nothing else (``FROM scratch``): there is no
-    system to recognise.
+    """Accept the answer about an image without an operating system (``FROM scratch`` with static programs).
 
-    It holds where the image has no release file, no package database and no shell, and the engine has read packages
-    in every file that can be run and in every library. A program in which nothing could be read keeps the answer as
-    it was: it may be packed, or built without what names its parts (docs/static-images.md).
+    Accepted if the image has no release file, no package database and no shell, and the engine found packages in every
+    executable and library. Otherwise the answer stays incomplete: an unread program may be packed or stripped of its
+    module list (docs/static-images.md).
     """
     if NO_SYSTEM not in answer.incomplete or answer.coverage.os_family or not answer.components:
         return answer
@@ -131,36 +130,34 @@ def without_system(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
 
 
 def as_static(answer: EngineReport) -> EngineReport:
-    """The answer about an image of which our own reading has shown that it has no system."""
+    """Return the answer without the gap for the missing operating system."""
     gaps = tuple(gap for gap in answer.incomplete if gap != NO_SYSTEM)
     return replace(answer, coverage=replace(answer.coverage, os_family=NO_OS), incomplete=gaps)
 
 
 def _is_distribution(rootfs: Rootfs) -> bool:
-    """Whether anything in any layer is a distribution's: what a layer deleted was there all the same, and its files
-    may still be.
-    """
+    """Return whether any layer contains parts of a distribution. Deleted ones count: other files may remain."""
     told = any(path in layer.contents for layer in rootfs.layers for path in OS_RELEASE)
     return told or bool(package_databases(rootfs).databases)
 
 
 def _unread(rootfs: Rootfs, read: set[str]) -> Iterator[str]:
-    """Programs and libraries in which the engine found no package."""
+    """Yield executables and libraries in which the engine found no package."""
     for path, placed in rootfs.files.items():
         if _runs(path, placed) and path not in read and placed.entry.link not in read:
             yield path
 
 
 def _runs(path: str, placed: PlacedFile) -> bool:
-    """Anything executable, every library, and every shell, whatever its mode."""
+    """Return whether the file is executable, a library, or a shell of any mode (a later chmod may make it run)."""
     if placed.entry.type is not FileType.FILE:
         return False
     return bool(placed.entry.mode & 0o111) or bool(_LIBRARY.search(path)) or path.rpartition("/")[2] in _SHELLS
 
 
 def listed_packages(rootfs: Rootfs) -> int:
-    """How many packages an engine would find at least, by our own count: what package managers list, and one for
-    each file that languages keep of a package.
+    """Return the minimum number of packages that an engine would find: entries of package databases, and package files
+    of language ecosystems.
     """
     applications = sum(1 for path in rootfs.files if APPLICATION.match(path.rpartition("/")[2]))
     return applications + sum(_entries(path, rootfs) for path in _texts(rootfs))
@@ -173,9 +170,9 @@ def _texts(rootfs: Rootfs) -> set[str]:
 
 
 def _entries(path: str, rootfs: Rootfs) -> int:
-    """Every entry, in whatever state: the engine reads it before it knows.
+    """Return the number of entries of a package database, in any state.
 
-    Of a text that was too large to be kept, by its size.
+    Files too large to keep are estimated by size.
     """
     data = rootfs.content(path)
     return rootfs.files[path].entry.size // _LEAST_ENTRY if data is None else len(_ENTRY.findall(data))

@@ -1,7 +1,4 @@
-"""Who signed an image, asked of every scheme for which somebody named a trust root.
-
-Used by scans and by the command line.
-"""
+"""Signature verification of an image with every scheme that has a trust root. Used by scans and commands."""
 
 from __future__ import annotations
 
@@ -27,30 +24,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Evidence is immutable and not small: the same answers as before are kept as they are, while they are as young as this.
+# Evidence is immutable and large. Unchanged results are not stored again until they are this old.
 _YOUNG = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Whom an installation trusts, and what its verifiers remember."""
+    """The trust roots of an installation, and the state of verifiers against rollback."""
 
     roots: tuple[TrustRoot, ...] = ()
     state: TrustState = field(default_factory=NoState)
 
 
 def roots(session: Connection) -> tuple[TrustRoot, ...]:
-    """Every named trust root."""
-    from scanner.store import trust as store  # a scan without a server pays for no database's driver
+    """Return all trust roots of the database."""
+    from scanner.store import trust as store  # imported here: a scan without a database should not load the driver
 
     return tuple(TrustRoot(view.name, view.scheme, view.document, view.scope) for view in store.list_(session))
 
 
 def stored(settings: Settings) -> Trust:
-    """The trust of this installation's database, for the command line.
-
-    Where there is no database yet, nobody was named.
-    """
+    """Return the trust roots of this installation's database, for commands. Empty if there is no database yet."""
     if settings.embedded and not (settings.home / "dockwarden.db").exists():
         return Trust()
     from scanner.store.session import Database
@@ -73,7 +67,7 @@ def verify(
     now: datetime,
     credentials: CredentialStore | None = None,
 ) -> tuple[Verification, ...]:
-    """Each scheme's answers about the image. Where no trust root covers the repository, nobody is asked anything."""
+    """Verify the image with every scheme. Without a trust root for the repository no request is sent."""
     covering = [root for root in trust.roots if matches(root.scope, reference.name)]
     if not covering:
         return unasked("no_trust_root", f"no trust root covers {reference.name}", descriptor)
@@ -94,12 +88,12 @@ def verify(
 
 
 def answers(scheme: TrustScheme, job: TrustJob) -> tuple[Verification, ...]:
-    """The scheme's word; a verifier that breaks on an image has not verified it."""
+    """Run a verifier. An exception makes the status unknown, never verified."""
     try:
         return scheme.verify(job)
     except Exception as error:
         log.exception("%s failed", scheme.id)
-        detail = f"{scheme.id} broke on this image ({type(error).__name__})"
+        detail = f"{scheme.id} failed on this image ({type(error).__name__})"
         return (
             Verification(
                 scheme.id, TrustStatus.UNKNOWN, job.descriptor.digest, "verifier_failed", detail, checked_at=job.now
@@ -108,16 +102,14 @@ def answers(scheme: TrustScheme, job: TrustJob) -> tuple[Verification, ...]:
 
 
 def unasked(reason: str, detail: str, descriptor: Descriptor) -> tuple[Verification, ...]:
-    """An answer for each scheme that says why it was not asked, whenever that was."""
+    """Return an unknown result for each scheme that was not run, with the reason."""
     return tuple(
         Verification(scheme, TrustStatus.UNKNOWN, descriptor.digest, reason, detail) for scheme in catalog.schemes()
     )
 
 
 def renewed(known: ScanReport, found: tuple[Verification, ...], now: datetime) -> ScanReport:
-    """Evidence of the same bytes with today's answers about who signed them; the evidence itself where nothing
-    changed lately.
-    """
+    """Return the evidence with new signature results. The same object if they are equal and recent."""
     if all(_same(image.verifications, found) and _young(image.verifications, now) for image in known.images):
         return known
     return replace(known, images=tuple(replace(image, verifications=found) for image in known.images))
