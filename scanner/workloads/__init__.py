@@ -1,1 +1,1 @@
-"""Anything that runs images, read into ``Workload``."""
+"""Sources of workloads (Kubernetes, Docker, Compose and others), each parsed into ``Workload``."""

@@ -1,4 +1,4 @@
-"""Interpolation of Compose files: ``$VAR``, ``${VAR:-default}`` and its siblings.
+"""Interpolation of Compose files: ``$VAR``, ``${VAR:-default}`` and the other operators.
 
 https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md
 """
@@ -9,19 +9,20 @@ import re
 from collections.abc import Mapping
 
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
+# Nested variables can multiply in length with each level, like the "billion laughs" attack.
 _MAX_LENGTH = 1 << 20
 _MAX_DEPTH = 20
 
 
 class InterpolationError(ValueError):
-    """What is wrong with a text, in a sentence."""
+    """A malformed expression. The message is a sentence."""
 
 
 def interpolate(text: str, variables: Mapping[str, str], *, depth: int = 0) -> str:
-    """The text with its variables put in; one that is not set is empty, as Compose has it.
+    """Return the text with values of variables. Unset variables are empty, as in Compose.
 
-    So is ``${VAR:?message}``: an audit goes on without a password that only the host knows. Raises
-    InterpolationError for a broken expression.
+    ``${VAR:?message}`` is also empty instead of an error, so that an audit does not need the host's secrets. Raises
+    InterpolationError for a malformed expression.
     """
     if "$" not in text:
         return text
@@ -39,12 +40,12 @@ def interpolate(text: str, variables: Mapping[str, str], *, depth: int = 0) -> s
         found.append(piece)
         size += len(piece)
         if size > _MAX_LENGTH:
-            raise InterpolationError("the text becomes longer than 1 MiB")
+            raise InterpolationError("the interpolated text exceeds 1 MiB")
     return "".join(found)
 
 
 def _expression(text: str, dollar: int, variables: Mapping[str, str], depth: int) -> tuple[str, int]:
-    """The value of the expression at ``dollar``, and where the text goes on."""
+    """Return the value of the expression at ``dollar``, and the position after it."""
     after = text[dollar + 1 : dollar + 2]
     if after == "$":
         return "$", dollar + 2
@@ -53,7 +54,7 @@ def _expression(text: str, dollar: int, variables: Mapping[str, str], depth: int
         return _braced(text[dollar + 2 : end], variables, depth), end + 1
     name = _NAME.match(text, dollar + 1)
     if name is None:
-        raise InterpolationError(f"{text[dollar : dollar + 10]!r} is no variable (write $$ for a dollar sign)")
+        raise InterpolationError(f"{text[dollar : dollar + 10]!r} is not a variable (write $$ for a dollar sign)")
     return variables.get(name[0], ""), name.end()
 
 
@@ -74,7 +75,7 @@ def _closing(text: str, start: int) -> int:
 def _braced(inside: str, variables: Mapping[str, str], depth: int) -> str:
     name = _NAME.match(inside)
     if name is None:
-        raise InterpolationError(f"'${{{inside[:40]}}}' names no variable")
+        raise InterpolationError(f"'${{{inside[:40]}}}' contains no variable")
     value, rest = variables.get(name[0]), inside[name.end() :]
     if not rest:
         return value or ""
@@ -87,11 +88,11 @@ def _braced(inside: str, variables: Mapping[str, str], depth: int) -> str:
         return interpolate(word, variables, depth=depth + 1) if present else ""
     if operator == "?":
         return value or ""
-    raise InterpolationError(f"'${{{inside[:40]}}}' is not an expression that Compose knows")
+    raise InterpolationError(f"'${{{inside[:40]}}}' is not a Compose expression")
 
 
 def env_file(text: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a ``.env`` file or ``env_file``: ``NAME=value`` lines, comments, quotes.
+    """Return the variables of a ``.env`` file or ``env_file``: ``NAME=value`` lines with comments and quotes.
 
     https://docs.docker.com/compose/how-tos/environment-variables/variable-interpolation/#env-file-syntax
     """

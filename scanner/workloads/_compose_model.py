@@ -1,4 +1,4 @@
-"""Compose files put together: interpolation, ``include``, several files, ``extends``.
+"""The merged model of Compose files: interpolation, ``include``, several files, ``extends``.
 
 https://github.com/compose-spec/compose-spec/blob/main/13-merge.md
 """
@@ -14,23 +14,23 @@ from scanner.workloads._documents import Document, Override, Reset, escaped, par
 from scanner.workloads.base import Files, Node
 
 _MAX_DEPTH = 20
-# Lists that the later file replaces; every other list is added to.
+# Lists that a later file replaces. Other lists are appended to.
 _REPLACED = frozenset(("command", "entrypoint", "test"))
-# Lists of NAME=value that are the same thing as a mapping.
+# Fields that may be a list of NAME=value or a mapping.
 _MAPS = frozenset(("environment", "labels", "sysctls", "annotations", "extra_hosts", "args", "driver_opts", "options"))
 
 
 def assemble(documents: Sequence[Document], files: Files, variables: Mapping[str, str]) -> Node:
-    """One node for all documents, merged in order, with every ``include`` and ``extends`` put in.
+    """Merge all documents in order and resolve ``include`` and ``extends``.
 
-    Its values are Nodes that know the document and pointer that they come from. Raises UsageError.
+    Its values are Nodes that keep their document and pointer. Raises UsageError.
     """
     merged: Node | None = None
     for document in documents:
         node = _with_includes(_interpolated(document, variables), files, variables, 0)
         merged = node if merged is None else _merge(merged, node, "")
     if merged is None:
-        raise UsageError("there is no Compose file to read", reason="bad_workload")
+        raise UsageError("no Compose file was given", reason="bad_workload")
     services = merged.get("services").mapping()
     if services.value is None:
         raise merged.error("is not a Compose file: it has no services")
@@ -62,7 +62,7 @@ def _interpolated(document: Document, variables: Mapping[str, str]) -> Node:
 
 
 def _with_includes(node: Node, files: Files, variables: Mapping[str, str], depth: int) -> Node:
-    """The node with what its ``include`` names, which it may override itself."""
+    """Merge the included files under the node, whose own values win."""
     merged: Node | None = None
     for entry in node.get("include").items():
         if depth >= _MAX_DEPTH:
@@ -86,7 +86,7 @@ def _read(name: str, near: Node, asking: Node, files: Files) -> Sequence[Documen
 
 
 def _merge(base: Node, over: Node, key: str) -> Node:
-    """``over`` on ``base``, as the specification merges a later file into an earlier one."""
+    """Merge ``over`` (the later file) into ``base`` by the rules of the Compose Specification."""
     if isinstance(over.value, Override):
         value = over.value.value
         return value if isinstance(value, Node) else Node.of(over.document, over.pointer, value)
@@ -114,7 +114,7 @@ def _added(base: list[Node], over: list[Node], key: str) -> list[Node]:
 
 
 def _identity(key: str) -> Callable[[Node], str]:
-    """What makes two items of a list the same thing: a mount its target, a secret its name; else the whole item."""
+    """Return the merge key of list items: the target of mounts, the name of secrets, otherwise the whole item."""
 
     def volume(node: Node) -> str:
         if isinstance(node.value, dict):
@@ -134,7 +134,7 @@ def _identity(key: str) -> Callable[[Node], str]:
 
 
 def plain(node: Node) -> Any:
-    """The value without places."""
+    """Return the value without positions."""
     if isinstance(node.value, dict):
         return {key: plain(child) for key, child in node.members()}
     if isinstance(node.value, list):
@@ -143,10 +143,7 @@ def plain(node: Node) -> Any:
 
 
 def as_mapping(node: Node) -> Node:
-    """A list of ``NAME=value`` as the mapping that it stands for; a mapping as it is.
-
-    A name without a value has None.
-    """
+    """Return a list of ``NAME=value`` as a mapping. The value of a name alone is None. Mappings are unchanged."""
     if not isinstance(node.value, list):
         return node.mapping()
     found: dict[str, Node] = {}
@@ -159,7 +156,8 @@ def as_mapping(node: Node) -> Node:
 
 
 class _Extends:
-    """Puts in what a service's ``extends`` names.
+    """Resolves ``extends`` of services.
+
     https://github.com/compose-spec/compose-spec/blob/main/05-services.md#extends
     """
 
@@ -168,14 +166,14 @@ class _Extends:
         self._others: dict[str, Node] = {}
 
     def service(self, name: str, node: Node, on_the_way: tuple[str, ...], project: Node | None = None) -> Node:
-        """A service with its ``extends`` put in. Raises UsageError for a circle and for a service that is not there."""
+        """Return a service with ``extends`` resolved. Raises UsageError for a cycle or an unknown service."""
         project = project or self._project
         extends = node.mapping().get("extends") if node.value is not None else node.get("extends")
         if extends.value is None:
             return node
         key = f"{node.document.file}\0{name}"
         if key in on_the_way or len(on_the_way) >= _MAX_DEPTH:
-            raise extends.error("goes in a circle")
+            raise extends.error("is circular or too deep")
         is_text = isinstance(extends.value, str)
         other = extends.text() if is_text else extends.mapping().get("service").text()
         file = None if is_text else extends.get("file").text()
@@ -183,7 +181,7 @@ class _Extends:
             project = self._file(file, extends)
         base = project.get("services").get(other or "")
         if base.value is None:
-            raise extends.error(f"names the service {other!r}, which is not there")
+            raise extends.error(f"refers to the service {other!r}, which does not exist")
         expanded = self.service(other or "", base, (*on_the_way, key), project)
         kept = {each: value for each, value in expanded.members() if each not in ("extends", "depends_on")}
         return _merge(Node.of(expanded.document, expanded.pointer, kept), node, "")
@@ -193,7 +191,7 @@ class _Extends:
             documents = _read(name, extends, extends, self._files)
             merged = _interpolated(documents[0], self._variables) if documents else None
             if merged is None:
-                raise extends.error(f"names the file {name!r}, which is empty")
+                raise extends.error(f"refers to the file {name!r}, which is empty")
             for document in documents[1:]:
                 merged = _merge(merged, _interpolated(document, self._variables), "")
             self._others[name] = merged

@@ -95,7 +95,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
 def read(
     documents: Sequence[Document], files: Files, variables: Mapping[str, str], source: str
 ) -> tuple[Workload, ...]:
-    """The workloads of Compose files that belong together. Raises UsageError."""
+    """Return the workloads of Compose files that are merged in order. Raises UsageError."""
     project = assemble(documents, files, variables)
     return tuple(
         _workload(name, node, project, files, variables, source) for name, node in project.get("services").members()
@@ -103,37 +103,34 @@ def read(
 
 
 def looks_like(document: Document) -> bool:
-    """Whether a document has services as a Compose file has them."""
+    """Return whether a document has services like a Compose file."""
     value = document.value
     return isinstance(value, dict) and isinstance(value.get("services"), dict) and "apiVersion" not in value
 
 
 def boolean(node: Node) -> bool | None:
-    """A boolean, also as the text that an interpolation leaves. Raises UsageError."""
+    """Return a boolean. Also accepts text, which interpolation produces. Raises UsageError."""
     if isinstance(node.value, str) and node.value.lower() in (*_TRUE, *_FALSE):
         return node.value.lower() in _TRUE
     return _known(node).boolean()
 
 
 def integer(node: Node) -> int | None:
-    """A whole number, also as text. Raises UsageError."""
+    """Return an integer, also from text. Raises UsageError."""
     if isinstance(node.value, str) and re.fullmatch(r"-?[0-9]{1,18}", node.value.strip()):
         return int(node.value)
     return _known(node).integer()
 
 
 def number(node: Node) -> float | None:
-    """A number, also as text. Raises UsageError."""
+    """Return a number, also from text. Raises UsageError."""
     if isinstance(node.value, str) and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", node.value.strip()):
         return float(node.value)
     return _known(node).number()
 
 
 def _known(node: Node) -> Node:
-    """The node.
-
-    Raises UsageError where an unset variable left nothing: a default must not be taken for what was meant.
-    """
+    """Return the node. Raises UsageError if an unset variable left it empty: the default may not be what runs."""
     if node.value == "":
         raise node.error("is empty: set its variable, or audit the output of: docker compose config")
     return node
@@ -160,22 +157,19 @@ def _time(node: Node) -> float | None:
 
 
 def _listed(node: Node) -> tuple[str, ...]:
-    """A list of texts, or one text alone."""
+    """Return a list of texts. A single text is a list of one."""
     return node.texts() if isinstance(node.value, list | None) else (node.text() or "",)
 
 
 def _words(node: Node) -> tuple[str, ...] | None:
-    """A command: a list, or a text that is split as a shell splits words.
-
-    An empty one replaces the image's by nothing.
-    """
+    """Return a command: a list, or text that is split like a shell does. Empty: it removes the image's command."""
     if node.value is None:
         return None
     if isinstance(node.value, str):
         try:
             return tuple(shlex.split(node.value))
         except ValueError as error:
-            raise node.error(f"cannot be split into words: {error}") from None
+            raise node.error(f"has unbalanced quotes: {error}") from None
     return node.texts()
 
 
@@ -209,6 +203,7 @@ def _workload(
         labels=tuple(labels.items()),
         user=node.get("user").text(),
         read_only_root=boolean(node.get("read_only")),
+        # Repeated at the end, so that an explicit false is kept if no hook is privileged.
         privileged=boolean(node.get("privileged")) or _privileged_hook(node) or boolean(node.get("privileged")),
         allow_privilege_escalation=security.allow_privilege_escalation,
         cap_add=capabilities(node.get("cap_add").texts()),
@@ -256,7 +251,7 @@ def _first(*values: T | None) -> T | None:
 
 
 def _privileged_hook(node: Node) -> bool | None:
-    """Whether a lifecycle hook runs privileged: it is a process in the same container."""
+    """Return whether a lifecycle hook is privileged: it runs in the same container."""
     hooks = [*node.get("post_start").items(), *node.get("pre_stop").items()]
     return True if any(boolean(hook.get("privileged")) for hook in hooks) else None
 
@@ -321,8 +316,9 @@ def _long_mount(node: Node) -> Mount:
 
 
 def _with_driver(mount: Mount, volumes: Node) -> Mount:
-    """A named volume that is a bind mount in disguise (``driver_opts: {type: none, o: bind, device: /}``) is told as
-    one.
+    """Return the mount with its driver. A named volume with bind options is returned as a bind mount.
+
+    ``driver_opts: {type: none, o: bind, device: /}`` mounts the host's root under the harmless name of a volume.
     """
     if mount.kind != "volume" or not mount.source:
         return mount
@@ -346,7 +342,7 @@ def _ports(node: Node) -> Iterator[PortBinding]:
         target = integer(item.get("target")) or 0
         first = (item.get("published").text() or "").split("-")[0]
         host = int(first) if first.isascii() and first.isdigit() else None
-        # A port of this list without a number on the host gets a random one: it is published all the same.
+        # Without a host port Docker chooses a random one, so the port is still published.
         yield PortBinding(
             target,
             host or 0,

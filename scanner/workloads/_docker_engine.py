@@ -1,4 +1,4 @@
-"""The Docker engine itself: its settings from ``docker info`` and ``daemon.json``, and what it runs, asked by its API.
+"""The Docker engine: its settings from ``docker info`` and ``daemon.json``, and access to its API.
 
 https://docs.docker.com/reference/api/engine/version/v1.47/#tag/System/operation/SystemInfo
 https://docs.docker.com/reference/cli/dockerd/#daemon-configuration-file
@@ -73,19 +73,19 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
 
 
 def is_info(value: Any) -> bool:
-    """Whether this is what ``docker info --format '{{json .}}'`` prints."""
+    """Return whether this is output of ``docker info --format '{{json .}}'``."""
     return isinstance(value, dict) and "ServerVersion" in value and "SecurityOptions" in value
 
 
 def is_daemon_file(value: Any) -> bool:
-    """Whether this is a ``daemon.json``: nothing but options of dockerd that are known here."""
+    """Return whether this is a ``daemon.json``: it contains only known options of dockerd."""
     return isinstance(value, dict) and bool(value) and value.keys() <= _DAEMON_KEYS
 
 
 def engine(info: Node | None, daemon: Node | None, networks: Mapping[str, Network] | None = None) -> Workload:
-    """The engine as a workload of its own.
+    """Return the engine as a workload. Values that neither ``info`` nor ``daemon.json`` contains are None.
 
-    What neither ``info`` nor ``daemon.json`` tells is None. Raises UsageError.
+    Raises UsageError.
     """
     facts = EngineFacts("docker engine")
     if info is not None:
@@ -143,12 +143,12 @@ def _from_info(node: Node) -> EngineFacts:
 
 
 def _option(text: str) -> tuple[str, str, str]:
-    """``name=seccomp,profile=builtin`` as (seccomp, ",", profile=builtin)."""
+    """Split ``name=seccomp,profile=builtin`` into (seccomp, ",", profile=builtin)."""
     return text.removeprefix("name=").partition(",")
 
 
 def _from_daemon(facts: EngineFacts, node: Node) -> EngineFacts:
-    """daemon.json says what was configured; a setting that it leaves out has dockerd's default."""
+    """Add the settings of daemon.json. Missing ones have dockerd's defaults."""
     hosts = tuple(host for host in node.get("hosts").texts() if host.startswith("tcp://"))
     remap = node.get("userns-remap").text()
     proxy, iptables, icc = (node.get(key).boolean() for key in ("userland-proxy", "iptables", "icc"))
@@ -180,9 +180,9 @@ def _from_daemon(facts: EngineFacts, node: Node) -> EngineFacts:
 
 @contextmanager
 def connection() -> Iterator[Any]:
-    """A client of the local engine (``DOCKER_HOST`` and its companions are respected).
+    """Yield a client of the engine (``DOCKER_HOST``, ``DOCKER_TLS_VERIFY``, ``DOCKER_CERT_PATH`` apply).
 
-    Raises RemoteError where none answers.
+    Raises RemoteError if it does not answer.
     """
     import docker
     from docker.errors import DockerException
@@ -209,12 +209,12 @@ def _unreachable(error: Exception) -> ScannerError:
 
 
 def as_node(value: Any, name: str) -> Node:
-    """An answer of the API as a document."""
+    """Return an answer of the API as a document's node."""
     return Node(Document(value, name))
 
 
 def local_daemon_file() -> Node | None:
-    """This machine's daemon.json where it can be read; None otherwise: then its settings are not known."""
+    """Return this machine's daemon.json, or None if it cannot be read. Its settings are then unknown, not defaults."""
     try:
         text = DAEMON_FILE.read_text()
     except (OSError, ValueError):
@@ -224,6 +224,9 @@ def local_daemon_file() -> Node | None:
 
 
 def bridge_allows_traffic(network: Node) -> bool | None:
-    """``icc`` as the default bridge has it. https://docs.docker.com/engine/network/drivers/bridge/#options"""
+    """Return ``icc`` of the default bridge, or None if it is not set.
+
+    https://docs.docker.com/engine/network/drivers/bridge/#options
+    """
     value = network.get("Options").mapping().get("com.docker.network.bridge.enable_icc").text()
     return None if value is None else value.lower() == "true"

@@ -1,4 +1,4 @@
-"""Containers, services and networks as Docker's Engine API describes them.
+"""Containers, services and networks in the format of Docker's Engine API.
 
 https://docs.docker.com/reference/api/engine/version/v1.47/
 """
@@ -86,25 +86,25 @@ _SERVICE_PATHS: Mapping[str, tuple[str, ...]] = {
 
 
 def is_container(value: Any) -> bool:
-    """Whether this is what ``docker inspect CONTAINER`` prints, one object of it."""
+    """Return whether this is an object of ``docker inspect CONTAINER``."""
     return (
         isinstance(value, dict) and isinstance(value.get("HostConfig"), dict) and isinstance(value.get("Config"), dict)
     )
 
 
 def is_service(value: Any) -> bool:
-    """Whether this is what ``docker service inspect`` prints, one object of it."""
+    """Return whether this is an object of ``docker service inspect``."""
     spec = value.get("Spec") if isinstance(value, dict) else None
     return isinstance(spec, dict) and isinstance(spec.get("TaskTemplate"), dict)
 
 
 def is_network(value: Any) -> bool:
-    """Whether this is what ``docker network inspect`` prints, one object of it."""
+    """Return whether this is an object of ``docker network inspect``."""
     return isinstance(value, dict) and "IPAM" in value and isinstance(value.get("Driver"), str)
 
 
 def networks_by_id(nodes: Iterator[Node]) -> dict[str, Network]:
-    """Networks by id and by name."""
+    """Return networks by id and by name."""
     found: dict[str, Network] = {}
     for node in nodes:
         name, driver = node.get("Name").text() or "", node.get("Driver").text() or ""
@@ -117,11 +117,11 @@ def networks_by_id(nodes: Iterator[Node]) -> dict[str, Network]:
 def container(
     node: Node, networks: Mapping[str, Network], *, digest: str = "", processes: tuple[str, ...] | None = None
 ) -> Workload:
-    """The workload of one container. ``networks`` by name, as far as they are known. Raises UsageError."""
+    """Return the workload of a container. ``networks``: the known ones, by id and name. Raises UsageError."""
     config, host = node.get("Config").mapping(), node.get("HostConfig").mapping()
     name = (node.get("Name").text() or node.get("Id").text() or "").lstrip("/")
     options = host.get("SecurityOpt").texts()
-    if host.get("MaskedPaths").value == []:  # the API tells --security-opt systempaths=unconfined only so
+    if host.get("MaskedPaths").value == []:  # how the API reports --security-opt systempaths=unconfined
         options = (*options, _UNMASKED)
     security = security_options(options)
     test = config.get("Healthcheck").mapping().get("Test").texts()
@@ -247,12 +247,12 @@ def _variables(node: Node) -> Iterator[Variable]:
 
 
 def service(node: Node, networks: Mapping[str, Network]) -> Workload:
-    """The workload of one Swarm service. Raises UsageError."""
+    """Return the workload of a Swarm service. Raises UsageError."""
     spec = node.get("Spec").mapping()
     task = spec.get("TaskTemplate").mapping()
     inner = task.get("ContainerSpec").mapping()
     if inner.value is None:
-        raise task.error("has no ContainerSpec: it runs a plug-in, not a container")
+        raise task.error("has no ContainerSpec: it runs a plugin, not a container")
     privileges = inner.get("Privileges").mapping()
     limits, reserved = task.at("Resources", "Limits").mapping(), task.at("Resources", "Reservations").mapping()
     test = inner.at("Healthcheck", "Test").texts()

@@ -1,4 +1,4 @@
-"""Options as Docker's command line, its API and Compose files write them."""
+"""Options in the syntax of Docker's command line, API and Compose files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_PORTS = 200
 
 @dataclass(frozen=True)
 class SecurityOptions:
-    """What ``security_opt`` says. None: it does not say."""
+    """The values of ``security_opt``. None: not set."""
 
     allow_privilege_escalation: bool | None = None
     seccomp: str | None = None
@@ -24,12 +24,12 @@ class SecurityOptions:
 
 
 def capabilities(names: Iterable[str]) -> tuple[str, ...]:
-    """Capability names in upper case without ``CAP_``."""
+    """Return capability names in upper case without ``CAP_``."""
     return tuple(name.strip().upper().removeprefix("CAP_") for name in names)
 
 
 def security_options(options: Iterable[str]) -> SecurityOptions:
-    """``no-new-privileges``, ``seccomp=…`` and ``apparmor=…``, with ``=`` or the older ``:`` between."""
+    """Parse ``no-new-privileges``, ``seccomp=…`` and ``apparmor=…``. The separator is ``=`` or the older ``:``."""
     escalation, seccomp, apparmor = None, None, None
     for option in options:
         name, value = _split(option)
@@ -40,7 +40,7 @@ def security_options(options: Iterable[str]) -> SecurityOptions:
         elif name == "apparmor":
             apparmor = "Unconfined" if value.lower() == "unconfined" else value
         elif name == "systempaths" and value.lower() == "unconfined":
-            pass  # a check reads it from security_opt itself
+            pass  # the check proc-mount reads it from security_opt
     return SecurityOptions(escalation, seccomp, apparmor)
 
 
@@ -50,7 +50,7 @@ def _split(option: str) -> tuple[str, str]:
 
 
 def selinux_of(options: Iterable[str]) -> SelinuxOptions | None:
-    """The SELinux labels of ``label=…`` options; type ``disabled`` stands for ``label=disable``."""
+    """Return the SELinux labels of ``label=…`` options. ``label=disable`` gives the type ``disabled``."""
     found: dict[str, str] = {}
     for option in options:
         name, value = _split(option)
@@ -65,12 +65,12 @@ def selinux_of(options: Iterable[str]) -> SelinuxOptions | None:
 
 
 def encrypted(options: Mapping[str, str]) -> bool:
-    """Whether driver options switch on IPsec for an overlay network; the option counts with an empty value, too."""
+    """Return whether driver options enable IPsec for an overlay network. The option may have an empty value."""
     return "encrypted" in options and options["encrypted"].lower() not in ("false", "0")
 
 
 def published(text: str) -> Sequence[PortBinding] | None:
-    """``[[IP:]HOST:]CONTAINER[/PROTOCOL]`` with ranges; None for what is no port. Host port 0: Docker chooses one."""
+    """Parse ``[[IP:]HOST:]CONTAINER[/PROTOCOL]`` with ranges. None: not a port. Host port 0: Docker chooses one."""
     address, slash, protocol = text.strip().partition("/")
     ip, hosts, targets = _port_parts(address)
     target, host = _range(targets), _range(hosts)
@@ -79,7 +79,7 @@ def published(text: str) -> Sequence[PortBinding] | None:
     if (ip and not _is_address(ip)) or (slash and protocol.lower() not in ("tcp", "udp", "sctp")):
         return None
     protocol = protocol.lower() or "tcp"
-    if len(target) > _MAX_PORTS:  # the ends stand for the range
+    if len(target) > _MAX_PORTS:  # large ranges are represented by their first and last port
         target, host = [target[0], target[-1]], [host[0], host[-1]] if host else []
     if host and len(target) == 1:
         host = host[:1]
@@ -87,7 +87,10 @@ def published(text: str) -> Sequence[PortBinding] | None:
 
 
 def _port_parts(address: str) -> tuple[str, str, str]:
-    """IP address, host ports and container ports, split from the right: an IPv6 address has colons itself."""
+    """Return IP address, host ports and container ports.
+
+    Splits from the right, because IPv6 addresses contain colons.
+    """
     rest, colon, target = address.rpartition(":")
     if not colon:
         return "", "", target
@@ -110,7 +113,7 @@ def _range(text: str) -> list[int]:
 
 
 def short_mount(text: str, *, compose: bool = False) -> Mount:
-    """``[SOURCE:]TARGET[:MODES]``. A source that is a path is a bind mount, another one a named volume.
+    """Parse ``[SOURCE:]TARGET[:MODES]``. If the source is a path, it is a bind mount, otherwise a named volume.
 
     ``compose``: a source that begins with ``.`` or ``~`` is a path, too.
     """
@@ -133,7 +136,7 @@ def short_mount(text: str, *, compose: bool = False) -> Mount:
 
 
 def _parts(text: str) -> list[str]:
-    """The parts between colons; the colon of a Windows drive is none."""
+    """Split at colons, except at the colon of a Windows drive."""
     parts: list[str] = []
     for part in text.split(":"):
         if (

@@ -1,12 +1,11 @@
-"""YAML and JSON documents whose values know their line: read by libyaml, within limits, and strict.
+"""A strict parser for YAML and JSON documents with the positions of values.
 
-The parser is hostile-input safe: libyaml itself refuses more than 1,000 levels; size, number of documents and the
-number of values after aliases are expanded ("billion laughs") are bounded here. Duplicate keys are refused, because
-two readers of one document would disagree about which of them counts (CVE-2020-8558 is one of many examples of what
-such a disagreement costs).
+Documents are untrusted. libyaml refuses more than 1,000 levels; this module limits size, number of documents and
+number of values after alias expansion (the "billion laughs" attack). Duplicate keys are refused: another parser may
+use the other value, so that the audited document differs from the one that runs (as in CVE-2017-12635 of CouchDB).
 
-JSON is read by Python's own reader, which is faster and takes what libyaml refuses; positions come from libyaml when
-asked for.
+JSON is parsed by Python's json module, which is faster and accepts escapes that libyaml refuses. Positions in JSON
+are computed by libyaml when they are needed.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ _DEPTH = 200
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
-# YAML 1.1 takes these for booleans, and so do readers of Kubernetes manifests (sigs.k8s.io/yaml); YAML 1.2 takes them
-# for text.
+# Booleans in YAML 1.1 and for Kubernetes (sigs.k8s.io/yaml), but text in YAML 1.2.
 _TRUE_11 = _TRUE | frozenset(("yes", "Yes", "YES", "on", "On", "ON", "y", "Y"))
 _FALSE_11 = _FALSE | frozenset(("no", "No", "NO", "off", "Off", "OFF", "n", "N"))
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)")
@@ -44,28 +42,28 @@ _TEMPLATE = re.compile(r"\{\{|\}\}")
 
 @dataclass(frozen=True)
 class Document:
-    """One document of a file. ``value`` is made of dict, list, str, int, float, bool and None; keys are texts."""
+    """One document of a file. ``value`` consists of dict, list, str, int, float, bool and None; keys are str."""
 
     value: Any
     file: str = ""
     number: int = 0
-    text: str = field(default="", repr=False, compare=False)  # of JSON: its positions are looked up when somebody asks
+    text: str = field(default="", repr=False, compare=False)  # of JSON, to compute positions on demand
     composed: yaml.Node | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def node(self) -> yaml.Node | None:
-        """The parser's own tree, which knows the positions."""
+        """Return libyaml's tree with positions."""
         if self.composed is None and self.text:
             try:
                 return yaml.compose(self.text, Loader=yaml.CSafeLoader)
             except yaml.YAMLError:
-                return None  # JSON that is no YAML (a surrogate pair as escapes): read, but without positions
+                return None  # valid JSON that libyaml refuses (escaped surrogate pairs): no positions
         return self.composed
 
     def place(self, pointer: str) -> Place:
-        """Where the value at a JSON pointer begins; of its nearest parent where it is not there.
+        """Return the position of the value at a JSON pointer, or of its nearest existing parent.
 
-        A mapping's member is placed at its key, which is the line that a person edits.
+        The position of a mapping's member is that of its key.
         """
         node, mark, reached = self.node, None, []
         mark = node.start_mark if node is not None else None
@@ -84,23 +82,23 @@ class Document:
         )
 
     def error(self, message: str, pointer: str = "") -> UsageError:
-        """An error that names the place."""
+        """Return an error with the position."""
         return UsageError(f"{self.place(pointer)}: {message}", reason="bad_workload")
 
 
 def escaped(step: str) -> str:
-    """One step of a JSON pointer (RFC 6901, section 3)."""
+    """Escape a step of a JSON pointer (RFC 6901, section 3)."""
     return step.replace("~", "~0").replace("/", "~1")
 
 
 def parse(
     text: str | bytes, file: str = "", *, yaml_1_1: bool = False, compose_tags: bool = False
 ) -> tuple[Document, ...]:
-    """Every document of a YAML stream or JSON text; empty documents are left out.
+    """Return the documents of a YAML stream or JSON text without empty ones.
 
     ``yaml_1_1``: yes, no, on and off are booleans. ``compose_tags``: ``!reset`` and ``!override`` of the Compose
-    Specification become ``Reset`` and ``Override``. Raises UsageError with file, line and column for what cannot be
-    read: one bad document refuses the file, so that no part of it is silently left out.
+    Specification become ``Reset`` and ``Override``. Raises UsageError with file, line and column. One invalid document
+    refuses the whole file, so that no workload is silently skipped.
     """
     where = file or "the document"
     if isinstance(text, bytes):
@@ -126,10 +124,7 @@ def parse(
 
 
 def _json(text: str, file: str) -> tuple[Document, ...] | None:
-    """The document of a JSON text.
-
-    None for what is not JSON, has a key twice or is too deep: the strict reader says where.
-    """
+    """Parse JSON. None: not JSON, duplicate keys or too deep. The YAML parser then reports the position."""
     count = 0
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -151,14 +146,14 @@ def _json(text: str, file: str) -> tuple[Document, ...] | None:
 
 
 def _unreadable(text: str, where: str, line: int, column: int, problem: str) -> UsageError:
-    """A template that was not rendered is the usual reason, and then the parser's message helps nobody."""
+    """Return the error for a syntax error. The usual cause is an unrendered template, which gets its own message."""
     lines = text.split("\n")
     near = lines[max(0, line - 2) : line + 1]
     if any(_TEMPLATE.search(each) for each in near):
         number = next(n for n in range(max(0, line - 2), line + 1) if _TEMPLATE.search(lines[n]))
         column = (_TEMPLATE.search(lines[number]) or re.match("", "")).start() + 1  # type: ignore[union-attr]
         return UsageError(
-            f"{where}:{number + 1}:{column}: a template that is not rendered",
+            f"{where}:{number + 1}:{column}: an unrendered template",
             reason="bad_workload",
             hint="render it first, for example: helm template CHART | dockwarden audit kubernetes:-",
         )
@@ -189,20 +184,20 @@ def _is_merge(key: yaml.Node) -> bool:
 
 @dataclass(frozen=True)
 class Reset:
-    """Compose's ``!reset``: what other files said is dropped."""
+    """Compose's ``!reset``: removes the value of earlier files."""
 
 
 @dataclass(frozen=True)
 class Override:
-    """Compose's ``!override``: what other files said is replaced, not merged."""
+    """Compose's ``!override``: replaces the value of earlier files instead of merging."""
 
     value: Any
 
 
 class _Reader:
-    """Turns libyaml's nodes into values.
+    """Converts libyaml's nodes to values.
 
-    Plain scalars are resolved as YAML 1.2's core schema does, or 1.1's for booleans.
+    Plain scalars are resolved by YAML 1.2's core schema, booleans optionally by YAML 1.1.
     """
 
     def __init__(self, file: str, yaml_1_1: bool, compose_tags: bool) -> None:
@@ -220,7 +215,7 @@ class _Reader:
         try:
             while loader.check_node():
                 node = loader.get_node()
-                assert node is not None  # check_node() said that there is one
+                assert node is not None  # check_node() returned True
                 if number >= MAX_DOCUMENTS:
                     raise self._refused(node, f"more than {MAX_DOCUMENTS:,} documents")
                 self._left = min(_MAX_VALUES_PER_DOCUMENT, self._total)
@@ -241,9 +236,7 @@ class _Reader:
     def _value(self, node: yaml.Node, depth: int) -> Any:
         self._left -= 1
         if self._left < 0:
-            raise self._refused(
-                node, "too many values: aliases that expand each other, or a document too large to judge"
-            )
+            raise self._refused(node, "too many values: nested aliases, or a document that is too large")
         if depth > _DEPTH:
             raise self._refused(node, f"nested deeper than {_DEPTH} levels")
         if node.tag[0] == "!" and node.tag != "!":
@@ -260,7 +253,7 @@ class _Reader:
 
     def _tagged(self, node: yaml.Node, depth: int) -> Any:
         if node.tag not in self._tags:
-            raise self._refused(node, f"the tag {clean_text(node.tag, 80)} is not known here")
+            raise self._refused(node, f"unknown tag {clean_text(node.tag, 80)}")
         return Reset() if node.tag == "!reset" else Override(self._plain(node, depth))
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
@@ -273,18 +266,18 @@ class _Reader:
                 merged.extend(value.value if isinstance(value, yaml.SequenceNode) else [value])
                 continue
             if key.value in own:
-                raise self._refused(key, f"the key {clean_text(key.value, 80)!r} is there twice")
+                raise self._refused(key, f"duplicate key {clean_text(key.value, 80)!r}")
             own[key.value] = self._value(value, depth + 1)
-        for other in merged:  # an earlier mapping wins over a later one, the mapping's own keys over both
+        for other in merged:  # own keys win, then earlier mappings
             if not isinstance(other, yaml.MappingNode):
-                raise self._refused(other, "<< takes a mapping, or a list of mappings")
+                raise self._refused(other, "<< needs a mapping or a list of mappings")
             for name, found in self._mapping(other, depth + 1).items():
                 own.setdefault(name, found)
         return own
 
     def _not_a_key(self, key: yaml.Node) -> UsageError:
-        if isinstance(key, yaml.MappingNode):  # "{{ name }}" is a mapping as the key of a mapping
-            error = self._refused(key, "a template that is not rendered, or a key that is not text")
+        if isinstance(key, yaml.MappingNode):  # YAML parses "{{ name }}" as a mapping with a mapping as key
+            error = self._refused(key, "an unrendered template, or a key that is not text")
             error.hint = "render it first, for example: helm template CHART | dockwarden audit kubernetes:-"
             return error
         return self._refused(key, "a key must be text")
@@ -326,7 +319,7 @@ def _integer(text: str) -> int | str:
         if digits.startswith(("0o", "0O")):
             return sign * int(digits[2:], 8)
         if len(digits) > 1 and digits.startswith("0"):
-            return sign * int(digits, 8)  # both Go readers take 0644 for octal
+            return sign * int(digits, 8)  # octal for both Go parsers, as in 0644
         return sign * int(digits)
     except ValueError:
         return text

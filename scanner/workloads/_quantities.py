@@ -1,4 +1,4 @@
-"""Sizes, counts and times as the formats write them."""
+"""Sizes, quantities and durations in the syntax of the formats."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _KUBERNETES = {
 _QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]{1,3})?)([numkMGTPE]|[KMGTPE]i)?")
 # https://github.com/docker/go-units RAMInBytes: every unit is a power of 1024, with or without "i" and "b".
 _RAM = re.compile(r"([0-9.]+)\s*([kmgtp]?)i?b?", re.IGNORECASE)
-_DURATION = re.compile(r"([0-9.]+)(ns|us|µs|ms|s|m|h|d)")  # Go's time.ParseDuration, and days as some files have them
+_DURATION = re.compile(r"([0-9.]+)(ns|us|µs|ms|s|m|h|d)")  # Go's time.ParseDuration, and days
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def quantity(text: str) -> Decimal | None:
-    """A Kubernetes quantity; None for what is none."""
+    """Parse a Kubernetes quantity. None: not a quantity."""
     found = _QUANTITY.fullmatch(text.strip())
     if found is None:
         return None
@@ -43,7 +43,7 @@ def quantity(text: str) -> Decimal | None:
 
 
 def ram(text: str) -> int | None:
-    """Bytes as Docker and Compose write them (``512m``, ``1.5gb``, ``1024``); None for what is none."""
+    """Parse a size of Docker or Compose (``512m``, ``1.5gb``, ``1024``) to bytes. None: not a size."""
     found = _RAM.fullmatch(text.strip())
     if found is None:
         return None
@@ -54,7 +54,7 @@ def ram(text: str) -> int | None:
 
 
 def seconds(text: str) -> float | None:
-    """A duration (``1m30s``) in seconds; None for what is none."""
+    """Parse a duration (``1m30s``) to seconds. None: not a duration."""
     total, at = 0.0, 0
     for found in _DURATION.finditer(text.strip()):
         if found.start() != at or found[1].count(".") > 1 or found[1] == ".":

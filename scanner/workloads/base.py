@@ -1,4 +1,4 @@
-"""The contract of a workload source: documents (or a running engine) in, workloads out."""
+"""The interface of workload sources, which convert documents or a running engine to workloads."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 
 
 class Files(Protocol):
-    """Reads the further files that a document names (``extends``, ``env_file``, ``include``)."""
+    """Reads files that a document refers to (``extends``, ``env_file``, ``include``)."""
 
     def read(self, name: str, beside: str) -> str:
-        """The text of a file, its name taken relative to the file ``beside``. Raises UsageError."""
+        """Return the text of a file. ``name`` is relative to the file ``beside``. Raises UsageError."""
 
 
 class NoFiles:
-    """Where a document arrives alone, as at a server: it must not name other files, and nothing here opens them."""
+    """Refuses to read files. For documents that were sent to a server, whose files they must not read."""
 
     def read(self, name: str, beside: str) -> str:
         """See ``Files.read``."""
         raise UsageError(
-            f"the document names the file {name!r}, which was not sent with it",
+            f"the document refers to the file {name!r}, which was not sent",
             reason="bad_workload",
             hint="send the merged document, for example the output of: docker compose config",
         )
 
 
 class LocalFiles:
-    """Files of this machine, for the command line: a user audits files that the user can read anyway."""
+    """Reads files of this machine, for the command line: the user can read them anyway."""
 
     def read(self, name: str, beside: str) -> str:
         """See ``Files.read``."""
@@ -46,12 +46,12 @@ class LocalFiles:
 
 
 class WorkloadSource(ABC):
-    """A way to run containers. ``id`` is what ``audit`` takes before the colon.
+    """A kind of workload definitions, such as Kubernetes manifests.
 
-    ``yaml_1_1`` says how the source's own tools read plain scalars; ``compose_tags`` whether its documents have them.
-    ``directories``: a directory of manifests may be named, as with ``kubectl apply -f DIR``.
-    ``targets`` are pairs of what ``audit`` takes and what is read, in Markdown, for help texts and
-    ``docs/workloads.md``; none: ``ID:FILE`` and the title.
+    ``id``: the part of an ``audit`` target before the colon. ``yaml_1_1``: the source's own tools parse booleans by
+    YAML 1.1. ``compose_tags``: its documents may contain ``!reset`` and ``!override``. ``directories``: a target may be
+    a directory of manifests, as with ``kubectl apply -f DIR``. ``targets``: pairs of target and description, in
+    Markdown, for help texts and ``docs/workloads.md``; if empty, ``ID:FILE`` and the title are used.
     """
 
     id: ClassVar[str]
@@ -63,33 +63,30 @@ class WorkloadSource(ABC):
 
     @abstractmethod
     def recognises(self, document: Document) -> bool:
-        """Whether a document looks like this source's. Cheap, and never raises."""
+        """Return whether a document looks like this source's. Must be fast and must not raise."""
 
     @abstractmethod
     def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
-        """The workloads of documents of this source, in order; several documents belong together.
+        """Return the workloads of documents, in order. Documents may refer to each other.
 
-        Raises UsageError with file, line and column for a document that is none of this source's, or that is broken.
+        Raises UsageError with file, line and column for an invalid document or one of another source.
         """
 
     def parse(self, text: str | bytes, file: str = "", files: Files | None = None) -> tuple[Workload, ...]:
-        """The workloads of one text. Raises UsageError as ``read`` does, also for a text without any document."""
+        """Return the workloads of a text. Raises UsageError as ``read``, and for a text without documents."""
         return self.read(self.documents(text, file), files or NoFiles())
 
     def documents(self, text: str | bytes, file: str = "") -> tuple[Document, ...]:
-        """The documents of one text, read as this source's own tools read them.
-
-        Raises UsageError; never returns none.
-        """
+        """Parse a text like this source's own tools. Raises UsageError, also for a text without documents."""
         found = parse(text, file, yaml_1_1=self.yaml_1_1, compose_tags=self.compose_tags)
         if not found:
-            raise UsageError(f"{file or 'the document'}: there is no document in it", reason="bad_workload")
+            raise UsageError(f"{file or 'the document'}: it contains no document", reason="bad_workload")
         return found
 
     def load(self, target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]:
-        """The workloads of what ``audit`` was given after the colon: FILE, FILE,FILE, DIR, or ``-`` for standard input.
+        """Return the workloads of an ``audit`` target: FILE, FILE,FILE, DIR, or ``-`` for standard input.
 
-        Raises UsageError; also where there is nothing to read.
+        Raises UsageError, also for an empty directory.
         """
         return self.read(
             [
@@ -101,12 +98,12 @@ class WorkloadSource(ABC):
         )
 
     def running(self) -> tuple[Workload, ...]:
-        """What runs now, where the source has an engine to ask. Raises UsageError where it has none."""
-        raise UsageError(f"{self.id} takes a file: {self.id}:FILE")
+        """Return the running workloads. Raises UsageError if the source has no engine."""
+        raise UsageError(f"{self.id} needs a file: write {self.id}:FILE")
 
 
 def read_file(path: Path) -> str:
-    """The text of a file. Raises UsageError naming it."""
+    """Return the text of a file. Raises UsageError with its name."""
     try:
         return read_whole(path, MAX_BYTES, reason="bad_workload").decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -116,7 +113,7 @@ def read_file(path: Path) -> str:
 def read_texts(
     target: str, stdin: Callable[[], bytes], *, directories: bool = False
 ) -> Sequence[tuple[str, str | bytes]]:
-    """What a target names: file name and text of each. Raises UsageError."""
+    """Return name and text of each file of a target. Raises UsageError."""
     if target == "-":
         return [("standard input", stdin())]
     found: list[tuple[str, str | bytes]] = []
@@ -130,7 +127,7 @@ def read_texts(
 
 
 def _read_directory(directory: Path) -> Iterator[tuple[str, str]]:
-    """The manifests in a directory, by path. Bounded: somebody may name /tmp or / by mistake."""
+    """Yield path and text of the manifests in a directory. Limited, because / or /tmp may be given by mistake."""
     inside: list[Path] = []
     for entries, (folder, _, names) in enumerate(os.walk(directory)):
         inside += (Path(folder, name) for name in names if name.endswith(_SUFFIXES))
@@ -138,7 +135,7 @@ def _read_directory(directory: Path) -> Iterator[tuple[str, str]]:
             what = f"more than {_MAX_FILES:,} files or directories"
             raise UsageError(f"{directory}: {what}", reason="bad_workload", hint="name a directory of manifests")
     if not inside:
-        raise UsageError(f"{directory}: no {', '.join(_SUFFIXES)} file in it", reason="bad_workload")
+        raise UsageError(f"{directory}: no {', '.join(_SUFFIXES)} file found", reason="bad_workload")
     total = 0
     for path in sorted(inside):
         if not path.is_file():  # a pipe or a dangling link among the manifests
@@ -152,11 +149,10 @@ def _read_directory(directory: Path) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class NodeOrigin(Origin):
-    """Places by paths from a container's node, or from another node of its documents.
+    """Positions of a workload's fields in its documents.
 
-    ``paths`` maps a field of the workload to the paths at which it may be said, the most telling first:
-    ``securityContext/privileged`` from the container, ``pod:hostNetwork`` from the node that ``roots`` names
-    ``pod``.
+    ``paths``: for each field, the paths where it may be set, by precedence. ``securityContext/privileged`` starts at
+    ``base`` (the container), ``pod:hostNetwork`` at the node ``pod`` of ``roots``.
     """
 
     base: Node
@@ -185,9 +181,10 @@ class NodeOrigin(Origin):
 
 
 class Node:
-    """A value of a document with its pointer: typed access that names the place of what has the wrong type.
+    """A value of a document with its JSON pointer and typed accessors.
 
-    Sources read through this, so a broken document is refused at its line instead of being misread.
+    Accessors raise UsageError with the position of a value of the wrong type, so an invalid document is refused instead
+    of misread. A missing value is a node with the value None.
     """
 
     __slots__ = ("document", "pointer", "value")
@@ -198,15 +195,15 @@ class Node:
         self.value = document.value if not pointer and value is None else value
 
     def get(self, key: str) -> Node:
-        """A member of a mapping; a node whose value is None where it is missing.
+        """Return a member of a mapping.
 
-        A value that was merged from several documents is a Node itself, which knows the document that it came from.
+        Values that were merged from several documents are Nodes themselves and keep their document.
         """
         value = self.value.get(key) if isinstance(self.value, dict) else None
         return value if isinstance(value, Node) else Node.of(self.document, f"{self.pointer}/{escaped(key)}", value)
 
     def child(self, step: str) -> Node | None:
-        """The member or item that one step of a JSON pointer names; None where there is none."""
+        """Return the member or item for a step of a JSON pointer, or None."""
         if isinstance(self.value, dict) and step in self.value:
             return self.get(step)
         if isinstance(self.value, list) and step.isascii() and step.isdigit() and int(step) < len(self.value):
@@ -215,30 +212,30 @@ class Node:
 
     @classmethod
     def of(cls, document: Document, pointer: str, value: Any) -> Node:
-        """A node for a value that was already looked up."""
+        """Return a node for a value that was looked up before."""
         node = cls.__new__(cls)
         node.document, node.pointer, node.value = document, pointer, value
         return node
 
     def at(self, *keys: str) -> Node:
-        """A member of a member …"""
+        """Return a nested member."""
         node = self
         for key in keys:
             node = node.mapping().get(key) if node.value is not None else node.get(key)
         return node
 
     def mapping(self) -> Node:
-        """This node, whose value is a mapping or None. Raises UsageError otherwise."""
+        """Return this node if its value is a mapping or missing. Raises UsageError otherwise."""
         if self.value is not None and not isinstance(self.value, dict):
             raise self.error("must be a mapping")
         return self
 
     def members(self) -> list[tuple[str, Node]]:
-        """The members of a mapping, in order; none where it is missing."""
+        """Return the members of a mapping, in order. Empty if missing."""
         return [(key, self.get(key)) for key in (self.mapping().value or {})]
 
     def items(self) -> list[Node]:
-        """The items of a list; none where it is missing. Raises UsageError for anything else."""
+        """Return the items of a list. Empty if missing. Raises UsageError for other types."""
         if self.value is None:
             return []
         if not isinstance(self.value, list):
@@ -249,7 +246,7 @@ class Node:
         ]
 
     def text(self) -> str | None:
-        """A text, or a number as text; None where it is missing."""
+        """Return a text, or a number or boolean as text. None if missing."""
         if self.value is None or isinstance(self.value, str):
             return self.value
         if isinstance(self.value, bool):
@@ -259,17 +256,17 @@ class Node:
         raise self.error("must be text")
 
     def texts(self) -> tuple[str, ...]:
-        """A list of texts; empty where it is missing."""
+        """Return a list of texts. Empty if missing."""
         return tuple(item.text() or "" for item in self.items())
 
     def boolean(self) -> bool | None:
-        """A boolean, or None where it is missing."""
+        """Return a boolean, or None if missing."""
         if self.value is None or isinstance(self.value, bool):
             return self.value
         raise self.error("must be true or false")
 
     def integer(self) -> int | None:
-        """A whole number, or None where it is missing."""
+        """Return an integer, or None if missing."""
         if self.value is None or (isinstance(self.value, int) and not isinstance(self.value, bool)):
             return self.value
         if isinstance(self.value, float) and self.value.is_integer():
@@ -277,25 +274,25 @@ class Node:
         raise self.error("must be a whole number")
 
     def number(self) -> float | None:
-        """A number, or None where it is missing."""
+        """Return a number, or None if missing."""
         if self.value is None or (isinstance(self.value, int | float) and not isinstance(self.value, bool)):
             return None if self.value is None else float(self.value)
         raise self.error("must be a number")
 
     def error(self, message: str) -> UsageError:
-        """An error at this node's place: ``web.yaml:12:7: spec.containers must be a list``."""
+        """Return an error with this node's position: ``web.yaml:12:7: spec.containers must be a list``."""
         path = ".".join(part.replace("~1", "/").replace("~0", "~") for part in self.pointer.split("/")[1:])
         return self.document.error(f"{path or 'the document'} {message}", self.pointer)
 
 
 def targets_of(sources: Iterable[WorkloadSource]) -> tuple[tuple[str, str], ...]:
-    """Every target that ``audit`` takes, and what is read."""
+    """Return every target that ``audit`` accepts, with its description."""
     found = [target for each in sources for target in each.targets or ((f"{each.id}:FILE", each.title),)]
-    return (*found, ("FILE", "any of these documents, recognised from its content"))
+    return (*found, ("FILE", "any of these documents, detected from its content"))
 
 
 def target_table(sources: Iterable[WorkloadSource]) -> str:
-    """The table of targets for ``docs/workloads.md``."""
+    """Return the table of targets for ``docs/workloads.md``, in Markdown."""
     rows = (f"| `{name}` | {text} |" for name, text in targets_of(sources))
     return "\n".join(
         ("| target | reads |", "|---|---|", *(row.replace("FILE|DIR|-", "FILE\\|DIR\\|-") for row in rows))

@@ -1,4 +1,4 @@
-"""Compose files: the Compose Specification, as ``docker compose`` reads it.
+"""Compose files (Compose Specification).
 
 https://github.com/compose-spec/compose-spec
 """
@@ -22,7 +22,7 @@ _FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.
 class ComposeFiles(WorkloadSource):
     """See ``WorkloadSource``.
 
-    Several files are merged in order. Every service counts, also one that only a profile starts.
+    Several files are merged in order. Services of inactive profiles are included.
     """
 
     id = "compose"
@@ -43,15 +43,15 @@ class ComposeFiles(WorkloadSource):
     def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
         """See ``WorkloadSource.read``.
 
-        Variables have their defaults here: the environment of the sender is not known.
+        Variables have their defaults: the sender's environment is unknown.
         """
         return _compose_services.read(documents, files, {}, self.id)
 
     def load(self, target: str, stdin: Callable[[], bytes]) -> tuple[Workload, ...]:
         """See ``WorkloadSource.load``.
 
-        Variables come from the environment and from ``.env`` beside the first file, as Compose takes them. A directory
-        stands for the Compose file in it.
+        Variables come from the environment and from ``.env`` in the directory of the first file, as in Compose. For a
+        directory, its Compose file is read.
         """
         target = _in_directory(target)
         documents = [d for name, text in read_texts(target, stdin) for d in self.documents(text, name)]

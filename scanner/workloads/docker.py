@@ -1,4 +1,4 @@
-"""Docker: the running engine by its API, or a saved ``docker inspect``."""
+"""Docker: the running engine, or saved output of ``docker inspect``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from scanner.workloads.base import Files, Node, WorkloadSource
 
 
 class DockerEngine(WorkloadSource):
-    """See ``WorkloadSource``. Of a file it reads what ``docker inspect``, ``docker network inspect`` and
-    ``docker info --format '{{json .}}'`` print, and ``daemon.json``; of an engine the same by its API."""
+    """See ``WorkloadSource``.
+
+    Files contain output of ``docker inspect``, ``docker network inspect`` or ``docker info --format '{{json .}}'``, or
+    are a ``daemon.json``. A running engine gives the same data by its API.
+    """
 
     id = "docker"
     title = "Docker (the running engine, or FILE with the output of docker inspect)"
@@ -71,26 +74,24 @@ class DockerEngine(WorkloadSource):
         elif not _docker_inspect.is_network(node.value):
             service = _docker_inspect.is_service(node.value)
             raise node.error(
-                "is a service: audit it as swarm:FILE"
-                if service
-                else "is not what docker inspect prints of a container"
+                "is a service: audit it as swarm:FILE" if service else "is not output of docker inspect for a container"
             )
 
 
 def objects(document: Document) -> list[Node]:
-    """The objects of a document: of a list each, else the document itself."""
+    """Return the items of a list, or the document itself."""
     node = Node(document)
     return node.items() if isinstance(document.value, list) else [node]
 
 
 def _digest(container: Any) -> str:
-    """The repository digest of the image that a container runs; empty for an image that no registry has."""
+    """Return the repository digest of a container's image. Empty for a local image."""
     digests = (container.image.attrs if container.image else {}).get("RepoDigests") or []
     return str(digests[0]) if digests else ""
 
 
 def _processes(container: Any) -> tuple[str, ...] | None:
-    """Command lines of the processes inside; None where the engine cannot tell."""
+    """Return the command lines of a container's processes. None if the engine cannot list them."""
     from docker.errors import APIError
 
     try:

@@ -1,4 +1,4 @@
-"""Amazon ECS: task definitions and services, as the AWS command line registers and describes them.
+"""Amazon ECS: task definitions and services in the JSON of the AWS command line.
 
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html
 """
@@ -57,7 +57,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
 class EcsTasks(WorkloadSource):
     """See ``WorkloadSource``.
 
-    A service in the same documents tells how its task definition is replicated and replaced.
+    A service in the same documents provides replicas and update strategy of its task definition.
     """
 
     id = "ecs"
@@ -84,7 +84,7 @@ class EcsTasks(WorkloadSource):
 
 
 def _objects(document: Document) -> list[Node]:
-    """Task definitions and services, taken out of the answers that the AWS command line wraps them in."""
+    """Return task definitions and services, unwrapped from answers of the AWS command line."""
     node = Node(document)
     items = node.items() if isinstance(document.value, list) else [node]
     found: list[Node] = []
@@ -110,7 +110,7 @@ def _is_service(value: object) -> bool:
 
 
 def _family(name: str) -> str:
-    """The family of ``family:revision`` or of an ARN."""
+    """Return the family of ``family:revision`` or of an ARN."""
     return name.rpartition("/")[2].partition(":")[0]
 
 
@@ -165,7 +165,7 @@ def _container(node: Node, task: Node, family: str, service: Node | None, volume
         ulimits=tuple(each.get("name").text() or "" for each in node.get("ulimits").items()),
         memory=_mebibytes(node.get("memory")) or _mebibytes(task.get("memory")),
         memory_reservation=_mebibytes(node.get("memoryReservation")),
-        cpus=_cores(task.get("cpu")),  # a container's own number is a share, no limit, unless the task has one
+        cpus=_cores(task.get("cpu")),  # a container's ``cpu`` is a share and no limit
         cpu_reservation=_cores(node.get("cpu")),
         restart="always" if node.at("restartPolicy", "enabled").boolean() else None,
         mounts=tuple(_mounts(node, linux, volumes)),
@@ -185,7 +185,7 @@ def _container(node: Node, task: Node, family: str, service: Node | None, volume
 
 
 def _mebibytes(node: Node) -> int | None:
-    """A size in MiB, or ``0.5 GB`` as a task may write it."""
+    """Parse a size in MiB, or with a unit (``0.5 GB``), to bytes."""
     text = node.text()
     if not text:
         return None
@@ -198,7 +198,7 @@ def _mebibytes(node: Node) -> int | None:
 
 
 def _cores(node: Node) -> float | None:
-    """CPU units (1,024 a core), or ``.5 vCPU``. None for 0: no limit."""
+    """Parse CPU units (1,024 per core) or ``.5 vCPU`` to cores. None: 0, which means no limit."""
     text = node.text()
     if not text:
         return None
@@ -247,7 +247,7 @@ def _mounts(node: Node, linux: Node, volumes: Mapping[str, Node]) -> Iterator[Mo
 def _port(node: Node, mode: str | None) -> PortBinding:
     container = node.get("containerPort").integer() or 0
     protocol = node.get("protocol").text() or "tcp"
-    if mode == "awsvpc":  # the task has an address of its own: no port of the host is taken
+    if mode == "awsvpc":  # the task has its own address, so no host port is used
         return PortBinding(container, None, "", protocol)
     host = node.get("hostPort").integer() or (container if mode == "host" else 0)
     return PortBinding(container, host, "", protocol)

@@ -1,4 +1,4 @@
-"""Kubernetes manifests: every object with a pod template, one workload for each of its containers.
+"""Kubernetes manifests: one workload for each container of a pod or pod template.
 
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 """
@@ -23,8 +23,7 @@ from scanner.workloads._documents import Document
 from scanner.workloads._quantities import quantity
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
 
-# Where the pod template stands, by kind; any other kind that has one at spec.template is read as well (Rollout,
-# DeploymentConfig).
+# The path of the pod template by kind. Other kinds with a template at spec.template are read, too (Rollout, …).
 _TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "Pod": (),
     "PodTemplate": ("template",),
@@ -38,7 +37,7 @@ _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 _READ_ONLY_VOLUMES = {"configMap": "config", "secret": "secret", "projected": "secret", "downwardAPI": "config"}
 _PROPAGATION = {"Bidirectional": "rshared", "HostToContainer": "rslave", "None": "rprivate"}
 
-# Where a field of a workload is said: in the container, in its pod, in the object that holds the pod.
+# The paths of a workload's fields: in the container, its pod, or the object with the pod template.
 _PATHS: Mapping[str, tuple[str, ...]] = {
     "image": ("image",),
     "name": ("name",),
@@ -96,8 +95,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
 class KubernetesManifests(WorkloadSource):
     """See ``WorkloadSource``.
 
-    The pod's and the container's security contexts are merged as the kubelet merges them: what a container says wins
-    over what its pod says.
+    The security contexts of pod and container are merged as the kubelet does: values of the container win.
     """
 
     id = "kubernetes"
@@ -136,21 +134,21 @@ class _Object:
 
 
 def _objects(node: Node) -> Iterator[_Object]:
-    """The objects of a document; those of a List one by one."""
+    """Yield the object of a document, or the items of a List."""
     value = node.value
     if (
         not isinstance(value, dict)
         or not isinstance(value.get("kind"), str)
         or not isinstance(value.get("apiVersion"), str)
     ):
-        raise node.error("is not a Kubernetes object: apiVersion and kind must be texts")
+        raise node.error("is not a Kubernetes object: apiVersion and kind must be text")
     kind: str = value["kind"]
     if kind.endswith("List") and "items" in value:
         inner = kind.removesuffix("List")
         for item in node.get("items").items():
             if (
                 inner and isinstance(item.value, dict) and "kind" not in item.value
-            ):  # a PodList leaves out what it says itself
+            ):  # items of a PodList have no kind of their own
                 item = Node.of(
                     item.document, item.pointer, {"apiVersion": value["apiVersion"], "kind": inner, **item.value}
                 )
@@ -162,7 +160,7 @@ def _objects(node: Node) -> Iterator[_Object]:
 
 
 def _template(item: _Object) -> Node | None:
-    """The node that has the pod's ``metadata`` and ``spec``."""
+    """Return the node with the pod's ``metadata`` and ``spec``. None: the object runs no pod."""
     if item.kind in _TEMPLATES:
         return item.node.at(*_TEMPLATES[item.kind])
     if item.kind in _WITH_TEMPLATE:
@@ -176,7 +174,7 @@ def _template(item: _Object) -> Node | None:
 
 
 def _budget(item: _Object) -> tuple[str, Mapping[str, str]] | None:
-    """Namespace and labels that a PodDisruptionBudget selects."""
+    """Return namespace and label selector of a PodDisruptionBudget. None: another kind."""
     if item.kind != "PodDisruptionBudget":
         return None
     labels = item.node.at("spec", "selector", "matchLabels").members()
@@ -189,7 +187,7 @@ def _workloads(item: _Object, budgets: Sequence[tuple[str, Mapping[str, str]]]) 
         return
     spec = template.get("spec").mapping()
     if spec.value is None:
-        raise spec.error("is missing: the object has no pod to run")
+        raise spec.error("is missing: the object needs a pod spec")
     labels = {key: value.text() or "" for key, value in template.at("metadata", "labels").members()}
     covered = any(
         namespace == item.namespace and selected and selected.items() <= labels.items()
@@ -234,14 +232,15 @@ def _pod(template: Node, spec: Node) -> PodSettings:
 
 def _volume(node: Node) -> Volume:
     types = [key for key, value in node.members() if key != "name" and value.value is not None]
-    # An entry without a source is an emptyDir: https://pkg.go.dev/k8s.io/kubernetes/pkg/apis/core/v1#SetDefaults_Volume
+    # Default of an entry without a source is emptyDir:
+    # https://pkg.go.dev/k8s.io/kubernetes/pkg/apis/core/v1#SetDefaults_Volume
     kind = types[0] if types else "emptyDir"
     path = node.get(kind).get("path").text() or "" if kind == "hostPath" else ""
     return Volume(node.get("name").text() or "", kind, path)
 
 
 def _profile(node: Node) -> str | None:
-    """A seccomp or AppArmor profile: its type, with the name of a Localhost profile ("Localhost/audit.json")."""
+    """Return the type of a seccomp or AppArmor profile, with the name of a Localhost one ("Localhost/audit.json")."""
     kind = node.mapping().get("type").text()
     name = node.get("localhostProfile").text()
     return f"{kind}/{name}" if kind and name else kind
@@ -269,7 +268,7 @@ def _container(
     if not image:
         raise node.error("has no image")
     if "{{" in image:
-        raise node.get("image").error("holds a template that is not rendered")
+        raise node.get("image").error("contains an unrendered template")
     user, group = _merged_integer(own, shared, "runAsUser"), _merged_integer(own, shared, "runAsGroup")
     limits, requests = node.at("resources", "limits").mapping(), node.at("resources", "requests").mapping()
     if kind == "init" and node.get("restartPolicy").text() == "Always":
@@ -344,11 +343,11 @@ def _merged_integer(own: Node, shared: Node, key: str) -> int | None:
 
 
 def _capabilities(context: Node, key: str) -> tuple[str, ...]:
-    return context.at("capabilities", key).texts()  # as written: Kubernetes compares names letter by letter
+    return context.at("capabilities", key).texts()  # unchanged: Kubernetes compares names exactly
 
 
 def _annotated(profile: str | None) -> str | None:
-    """An AppArmor annotation (until Kubernetes 1.30) in the words of the field that replaced it."""
+    """Return an AppArmor annotation (before Kubernetes 1.30) as the value of the field that replaced it."""
     if profile is None:
         return None
     if profile.startswith("localhost/"):
@@ -384,7 +383,7 @@ def _mount(node: Node, volume: Node | None) -> Mount:
     target = node.get("mountPath").text() or ""
     propagation = _PROPAGATION.get(node.get("mountPropagation").text() or "", "")
     read_only = bool(node.get("readOnly").boolean())
-    if volume is None:  # of a StatefulSet's volumeClaimTemplates
+    if volume is None:  # defined by a StatefulSet's volumeClaimTemplates
         return Mount("volume", target, node.get("name").text() or "", read_only, propagation, "persistentVolumeClaim")
     found = _volume(volume)
     source = volume.get(found.type)

@@ -1,4 +1,4 @@
-"""Marathon: apps and groups as its REST API takes them.
+"""Marathon: apps and groups in the JSON of its REST API.
 
 https://mesosphere.github.io/marathon/docs/application-basics.html
 """
@@ -85,7 +85,7 @@ class MarathonApps(WorkloadSource):
     def read(self, documents: Sequence[Document], files: Files) -> tuple[Workload, ...]:
         """See ``WorkloadSource.read``.
 
-        An app that runs no container (a bare command) is left out: there is no image to judge.
+        Apps without a container (plain commands) are skipped, because they have no image.
         """
         found: list[Workload] = []
         for document in documents:
@@ -162,7 +162,7 @@ def _app(node: Node, parent: str) -> Workload:
         cgroup_parent=_last(options, "cgroup-parent"),
         sysctls=tuple((k, v) for k, _, v in (each.partition("=") for each in options.get("sysctl", ()))),
         ulimits=tuple(each.partition("=")[0] for each in options.get("ulimit", ())),
-        # Marathon always gives Docker a memory limit, of 128 MiB where the app names none.
+        # Marathon always sets a memory limit; its default is 128 MiB.
         memory=int((128 if memory is None else memory) * _MIB),
         cpus=node.get("cpus").number() or 1.0,
         cpu_shares=_whole(_last(options, "cpu-shares", "c")),
@@ -213,7 +213,7 @@ def _whole(text: str | None) -> int | None:
 def _networks(
     node: Node, docker: Node, options: Mapping[str, tuple[str, ...]]
 ) -> tuple[tuple[Network, ...], str | None]:
-    """The networks that the app joins, and its mode: host, bridge or None for networks of its own."""
+    """Return the app's networks and its mode: host, bridge, or None for user-defined networks."""
     own = _last(options, "network", "net")
     modes = [
         (each.get("mode").text() or "container", each.get("name").text() or "") for each in node.get("networks").items()
@@ -226,7 +226,7 @@ def _networks(
     mode = own or next(("host" for kind, _ in modes if kind == "host"), None)
     mode = mode or next(("bridge" for kind, _ in modes if kind == "container/bridge"), None)
     if mode is None and not modes:
-        # an app without networks gets the host's: https://mesosphere.github.io/marathon/docs/networking.html
+        # The default is the host's network: https://mesosphere.github.io/marathon/docs/networking.html
         mode = "host"
     return tuple(Network(name) for kind, name in modes if kind == "container" and name), mode
 

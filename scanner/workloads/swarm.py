@@ -1,4 +1,4 @@
-"""Docker Swarm: the running services, a saved ``docker service inspect``, or a stack file."""
+"""Docker Swarm: the running services, saved output of ``docker service inspect``, or a stack file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scanner.workloads.base import Files, Node, WorkloadSource
 class SwarmServices(WorkloadSource):
     """See ``WorkloadSource``.
 
-    With services, the output of ``docker network inspect`` tells which networks are encrypted.
+    Output of ``docker network inspect`` in the same documents provides which networks are encrypted.
     """
 
     id = "swarm"
@@ -51,7 +51,7 @@ class SwarmServices(WorkloadSource):
         with _docker_engine.connection() as client:
             if client.info().get("Swarm", {}).get("ControlAvailable") is not True:
                 raise UsageError(
-                    "the Docker engine manages no swarm",
+                    "the Docker engine is not a swarm manager",
                     reason="no_swarm",
                     hint="run this on a manager, or audit a saved inspect: dockwarden audit swarm:FILE",
                 )
@@ -64,7 +64,7 @@ class SwarmServices(WorkloadSource):
         if _docker_inspect.is_service(node.value):
             yield _docker_inspect.service(node, networks)
         elif not _docker_inspect.is_network(node.value):
-            raise node.error("is not what docker service inspect prints, and no stack file")
+            raise node.error("is neither output of docker service inspect nor a stack file")
 
 
 def _objects(document: Document) -> list[Node]:

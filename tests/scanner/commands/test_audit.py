@@ -98,7 +98,7 @@ def test_a_package_format_says_what_to_use(audited: Callable[..., Done], tmp_pat
     [
         ("compose", "services:\n  web: {image: a, privileged: maybe}\n", "2:"),
         ("kubernetes", "apiVersion: v1\nkind: Pod\nspec: {containers: {}}\n", "3:"),
-        ("kubernetes", "image: {{ .Values.image }}\n", "not rendered"),
+        ("kubernetes", "image: {{ .Values.image }}\n", "unrendered template"),
         ("kubernetes", "a: 1\na: 2\n", "2:1"),
         ("docker", "[1]", "docker inspect"),
         ("ecs", '{"family": "x"}', "containerDefinitions"),
