@@ -1,1 +1,1 @@
-"""Checks: one file per rule, three rooms (image, workload, registry), one contract each in ``base``."""
+"""Checks: one file per rule, in the packages image, workload and registry. Their base classes are in ``base``."""

@@ -1,4 +1,4 @@
-"""What the checks of anonymous access share: one question, one fact, one answer."""
+"""Base class of the checks for anonymous access to a registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scanner.model.posture import Access
 
 
 class AccessCheck(RegistryCheck):
-    """Strangers get what only some should. ``may`` says what, for the evidence."""
+    """A check for something that anonymous clients can do. ``may`` names it in the evidence."""
 
     may: ClassVar[str]
     article = ("Security: Registry Security",)
@@ -19,7 +19,7 @@ class AccessCheck(RegistryCheck):
 
     @abstractmethod
     def fact(self, subject: RegistrySubject) -> Access | Incomplete:
-        """What the probe was told."""
+        """Return the probe's result for this access."""
 
     def examine(self, subject: RegistrySubject) -> Outcome:
         """See ``RegistryCheck.examine``."""
@@ -29,5 +29,5 @@ class AccessCheck(RegistryCheck):
         if found is Access.REFUSED:
             return Passed()
         repository = subject.facts.access.repository
-        where = f" (asked about {repository})" if repository and self.may != "list the repositories" else ""
-        return Failed((Evidence(f"anybody may {self.may} without credentials{where}"),))
+        where = f" (tested with {repository})" if repository and self.may != "list the repositories" else ""
+        return Failed((Evidence(f"anyone can {self.may} without credentials{where}"),))

@@ -1,4 +1,4 @@
-"""The catalogue of checks, rendered: what each looks at, what it cannot see, and whose rule it answers to."""
+"""The catalogue of checks as table, JSON and Markdown: scope, limits, remedies and mapping to benchmarks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ import orjson
 
 from scanner.checks.base import Check, RegistryCheck, WorkloadCheck
 
-_BUILD = "a build that breaks this rule fails, so no image can show it"
-_EXEC = "what is done to a container while it runs; neither a document nor the engine's API keeps it"
-_NOT_TOLD = (
-    "neither docker info nor daemon.json tells; an audit of the host does (docker-bench-security, section 1 and 3)"
-)
-_PLATFORM = "a choice of platform or procedure; an image shows nothing of it"
+_BUILD = "a build that violates this rule fails, so no image can violate it"
+_EXEC = "an action on a running container; neither documents nor the engine's API record it"
+_NOT_TOLD = "not part of docker info and daemon.json; audit the host (docker-bench-security, sections 1 and 3)"
+_PLATFORM = "a choice of platform or procedure that is not visible in an image"
 
-# Whose rules we answer to. An item has checks that name it, or stands here with the reason why a machine cannot check
-# it in an image.
+# Benchmarks to which checks are mapped. Each item has at least one check, or the reason why it cannot be checked.
 CIS = {f"4.{number}": "" for number in range(1, 13)} | {
-    "4.5": "a setting of the client that pulls; a policy's `signature` rules ask whether this very image is signed",
-    "4.12": "signatures are no property of an image's content: a policy's `signature` rules verify them "
+    "4.5": "a setting of the client; a policy's `signature` rules require that this image is signed",
+    "4.12": "signatures are not part of an image's content; a policy's `signature` rules verify them "
     "(Notary, cosign, Notation)",
 }
 CIS_RUN = (
@@ -57,7 +54,8 @@ PSS = dict.fromkeys(
     ),
     "",
 )
-_FAMILY = "a rule about roles, secrets or networks of a cluster, not about a workload"
+_REGISTRIES = "use a policy's `match.images` and the check `trusted-base` to allow registries"
+_FAMILY = "a rule about roles, secrets or networks of a cluster, not about workloads"
 KSV = {
     f"KSV-{number:04}": ""
     for number in (
@@ -114,40 +112,37 @@ KSV = {
         125,
     )
 } | {
-    "KSV-0020": "a user above 10000 guards against nothing that user namespaces do not; `runs-as-root` judges the user",
-    "KSV-0032": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
-    "KSV-0033": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
-    "KSV-0034": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
-    "KSV-0035": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
-    "KSV-0037": 'a policy\'s `when: workload.namespace == "kube-system"` says so',
+    "KSV-0020": "user ids above 10000 add nothing to user namespaces; `runs-as-root` checks the user",
+    "KSV-0032": _REGISTRIES,
+    "KSV-0033": _REGISTRIES,
+    "KSV-0034": _REGISTRIES,
+    "KSV-0035": _REGISTRIES,
+    "KSV-0037": 'use a policy rule with `when: workload.namespace == "kube-system"`',
     "KSV-0102": "Tiller ended with Helm 2",
-    "KSV-0107": "a rule about Deployments and their configuration of volumes that Kubernetes itself refuses",
-    "KSV-0117": "`host-ports` judges every port of the node, privileged ones too",
-    "KSV-0118": "the default security context is judged setting by setting",
+    "KSV-0107": "Kubernetes itself refuses such volumes",
+    "KSV-0117": "`host-ports` checks all host ports, including privileged ones",
+    "KSV-0118": "each setting of the security context has its own check",
     "KSV-0122": _FAMILY,
     "KSV-0123": _FAMILY,
     "KSV-0124": _FAMILY,
-    "KSV-0125": "a policy's `match.images` and the check `trusted-base` say which registries are allowed",
+    "KSV-0125": _REGISTRIES,
 }
 DOCKLE = (
     {f"CIS-DI-{number:04}": "" for number in range(1, 12)}
     | {f"DKL-DI-{number:04}": "" for number in range(1, 7)}
     | {f"DKL-LI-{number:04}": "" for number in range(1, 4)}
-    | {
-        "CIS-DI-0005": "Dockle reads a variable of the scanning host, which says nothing of the image; a "
-        "policy's `signature` rules do"
-    }
+    | {"CIS-DI-0005": "Dockle reads a variable of the scanning host, not the image; use a policy's `signature` rules"}
 )
 TRIVY = {f"DS-{number:04}": "" for number in range(1, 32) if number not in (3, 18, 28)} | {
-    "DS-0006": "stages are not in an image: what COPY --from took is judged as the files that it brought",
-    "DS-0007": "only the last ENTRYPOINT is in the config, and that one is judged",
+    "DS-0006": "stages are not part of an image; files from COPY --from are checked like all files",
+    "DS-0007": "the config contains only the last ENTRYPOINT, which is checked",
     "DS-0011": _BUILD,
-    "DS-0012": "names of stages are not in an image",
-    "DS-0013": "a style of writing: `cd` ends with its RUN and leaves nothing",
-    "DS-0014": "either tool is fine; what they load is judged by remote-script and unverified-packages",
-    "DS-0016": "only the last CMD is in the config, and that one is judged",
-    "DS-0021": _BUILD + " (apt asks, and nobody answers)",
-    "DS-0023": "only the last HEALTHCHECK is in the config, and that one is judged",
+    "DS-0012": "names of stages are not part of an image",
+    "DS-0013": "a matter of style: `cd` has no effect beyond its RUN",
+    "DS-0014": "both tools are fine; remote-script and unverified-packages check what they download",
+    "DS-0016": "the config contains only the last CMD, which is checked",
+    "DS-0021": _BUILD + " (apt waits for an answer)",
+    "DS-0023": "the config contains only the last HEALTHCHECK, which is checked",
 }
 ARTICLE = {
     "Image Management: Keep Images Small": "",
@@ -181,12 +176,12 @@ ARTICLE = {
 
 
 def render(format_: str, checks: Mapping[str, Check]) -> str:
-    """The catalogue as ``table``, ``json`` or ``markdown``."""
+    """Return the catalogue as ``table``, ``json`` or ``markdown``."""
     return {"table": table, "json": as_json, "markdown": markdown}[format_](checks.values())
 
 
 def table(checks: Iterable[Check]) -> str:
-    """For a terminal."""
+    """Return the catalogue as text for terminals."""
     lines = []
     for check in checks:
         answers = ", ".join((*(f"CIS {item}" for item in check.cis), *check.dockle, *check.trivy)) or ", ".join(
@@ -202,7 +197,7 @@ def table(checks: Iterable[Check]) -> str:
 
 
 def document(check: Check) -> dict[str, Any]:
-    """One check as JSON values."""
+    """Return a check as JSON values."""
     names = (
         "id",
         "title",
@@ -226,23 +221,23 @@ def as_json(checks: Iterable[Check]) -> str:
 
 
 def markdown(checks: Iterable[Check]) -> str:
-    """``docs/checks.md``."""
+    """Return the content of ``docs/checks.md``."""
     found = list(checks)
     images = [check for check in found if not isinstance(check, RegistryCheck | WorkloadCheck)]
     workloads = [check for check in found if isinstance(check, WorkloadCheck)]
-    lines = ["# Checks", "", "Made by `dockwarden checks --format markdown`; do not edit.", "", *_INTRODUCTION]
+    lines = ["# Checks", "", "Generated by `dockwarden checks --format markdown`; do not edit.", "", *_INTRODUCTION]
     lines += ["## Images", "", "| check | severity | answers to | looks at | cannot see |", "|---|---|---|---|---|"]
     lines += [_row(_named(c), str(c.severity), _answers(c), c.looks_at, c.cannot_see) for c in images]
     lines += [
         "",
         "## Workloads",
         "",
-        "How containers are run, and the engines that run them: [workloads](workloads.md).",
+        "Configuration of containers and container engines: [workloads](workloads.md).",
         "",
     ]
     lines += ["| check | severity | answers to | looks at | cannot see |", "|---|---|---|---|---|"]
     lines += [_row(_named(c), str(c.severity), _answers(c), c.looks_at, c.cannot_see) for c in workloads]
-    lines += ["", "## Registries", "", "How to read them: [registries](registries.md).", ""]
+    lines += ["", "## Registries", "", "How to read the results: [registries](registries.md).", ""]
     lines += ["| check | severity | looks at | cannot see |", "|---|---|---|---|"]
     lines += [_row(_named(c), str(c.severity), c.looks_at, c.cannot_see) for c in found if isinstance(c, RegistryCheck)]
     lines += [
@@ -265,31 +260,28 @@ def markdown(checks: Iterable[Check]) -> str:
 
 
 _INTRODUCTION = [
-    "What is examined, what it rests on, and what it cannot see. An outcome is passed, failed with evidence "
-    "(layer, path, instruction),",
-    "not applicable, or *incomplete*: what could not be examined is unknown, and unknown is never a pass. A "
-    "history that was taken out,",
-    "PowerShell, or a layer that cannot be read all make incomplete what rests on them.",
+    "What each check examines, and what it cannot detect. The outcome is passed, failed with evidence (layer, path,",
+    "instruction), not applicable, or *incomplete*: what could not be examined is unknown, and unknown never passes. A",
+    "removed history, PowerShell or an unreadable layer make the checks incomplete that depend on them.",
     "",
-    "A policy selects checks by name (`check: root-user`), by tag (`tag: build`) or by what they answer to: "
-    "`benchmark: cis-docker-1.6/4.1`,",
-    "`benchmark: dockle/CIS-DI-0007`, `benchmark: trivy/DS-0017`. A parameter is given in the rule: see "
-    "[policies](policies.md). What an",
-    "image was built on, and whose a finding is: [bases](bases.md).",
+    "A policy selects checks by id (`check: root-user`), by tag (`tag: build`) or by benchmark",
+    "(`benchmark: cis-docker-1.6/4.1`, `benchmark: dockle/CIS-DI-0007`, `benchmark: trivy/DS-0017`). "
+    "Parameters are set in",
+    "the rule: see [policies](policies.md). Base images and the layers that cause a finding: [bases](bases.md).",
     "",
 ]
 
 
 def _remedies(workloads: Iterable[WorkloadCheck]) -> list[str]:
-    """The line that mends each finding, in the language of each source."""
+    """Return the table of remedies in the syntax of each workload source."""
     lines = ["", "## Remedies for workloads, by source", "", "| check | source | remedy |", "|---|---|---|"]
     lines += [_row(f"`{c.id}`", source, f"`{text}`") for c in workloads for source, text in sorted(c.remedies.items())]
     return lines
 
 
 def _mapped(title: str, items: Mapping[str, str], answers: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Every item of somebody's catalogue with our checks, or with the reason why there is none."""
-    lines = ["", f"## {title}", "", "| item | our check, or why there is none |", "|---|---|"]
+    """Return a table of a benchmark's items with the mapped checks, or the reason why there is none."""
+    lines = ["", f"## {title}", "", "| item | check, or why there is none |", "|---|---|"]
     for item, reason in items.items():
         ours = ", ".join(f"`{identifier}`" for identifier, named in answers.items() if item in named)
         lines.append(_row(item, ours or reason))
@@ -304,7 +296,7 @@ def _answers(check: Check) -> str:
         *(f"PSS {item}" for item in check.pss),
     )
     others = (*check.kubesec, *(f"NSA/CISA: {item}" for item in check.nsa)) if isinstance(check, WorkloadCheck) else ()
-    return ", ".join((*standards, *others, *check.article)) or "our own"
+    return ", ".join((*standards, *others, *check.article)) or "none"
 
 
 def _parameters(check: Check) -> str:

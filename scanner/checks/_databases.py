@@ -1,4 +1,4 @@
-"""Databases that are known by their image, and where each keeps its data."""
+"""Known database images and their data directories."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _KNOWN = {
 
 
 def database_of(workload: Workload, image: ImageSubject | None) -> tuple[str, tuple[str, ...]] | None:
-    """The database that a workload's image is, with its data directories; None for what is not known as one."""
+    """Return name and data directories of the database in a workload's image, or None if it is not a known one."""
     try:
         name = Reference.parse(workload.image).name.rpartition("/")[2]
     except UsageError:

@@ -1,10 +1,9 @@
-"""Which files are a distribution's own, unchanged: a package of it lists them, and their bytes and their mode are those
-that it shipped.
+"""Recognises unchanged files of packages: their package lists them with the same bytes and the same mode.
 
-dpkg keeps the MD5 of each file of a package (dpkg-deb(1), ``DEBIAN/md5sums``), apk a SHA-1 with owner and mode
-(https://wiki.alpinelinux.org/wiki/Apk_spec, ``Z:`` and ``a:``), rpm a SHA-256 with owner and mode. None of them is
-proof against somebody who makes a file on purpose; whoever can do that to an image can write the list as well. It tells
-a program that was replaced, added or changed afterwards.
+dpkg stores the MD5 of each file of a package (dpkg-deb(1), ``DEBIAN/md5sums``), apk a SHA-1 with owner and mode
+(https://wiki.alpinelinux.org/wiki/Apk_spec, ``Z:`` and ``a:``), rpm a SHA-256 with owner and mode. This detects
+programs that were replaced, added or changed later. It is no protection against an attacker who controls the image:
+they could also change the package's list.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from scanner.model.filesystem import FileEntry, PackagedFile, Rootfs
 from scanner.registry.places import APK, DPKG, RPM_DATABASES
 
 _INFO = "var/lib/dpkg/info/"
-# The packages of Debian and Ubuntu that ship setuid or setgid programs.
+# Packages of Debian and Ubuntu with setuid or setgid programs.
 _DPKG_PACKAGES = (
     "login",
     "passwd",
@@ -78,7 +77,7 @@ _HELPERS = (
     "usr/lib/polkit-1/polkit-agent-helper-1",
 )
 _ARCHITECTURES = tuple(f":{name}" for name in ("amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x"))
-# What Debian ships setuid; the others are setgid only, so a setuid bit on one of them was set by somebody else.
+# Programs that Debian ships with the setuid bit. A setuid bit on the others was added later.
 _SETUID = frozenset(
     [
         "su",
@@ -130,18 +129,18 @@ WANTS = (
 
 
 class Distribution:
-    """What the package databases of one image say of its files."""
+    """The files of installed packages of one image."""
 
     def __init__(self, rootfs: Rootfs) -> None:
         self._rootfs = rootfs
-        self._listed: dict[str, tuple[str, PackagedFile]] = {}  # by path: the kind of database, and what it says
+        self._listed: dict[str, tuple[str, PackagedFile]] = {}  # by path: kind of package, and the listed file
         for kind, files in (("dpkg", _dpkg(rootfs)), ("apk", _apk(rootfs)), ("rpm", _rpm(rootfs))):
             for file in files:
                 self._listed.setdefault(file.path, (kind, file))
 
     def owner(self, path: str, entry: FileEntry) -> str:
-        """``dpkg:login``: the package whose unchanged file this is. Empty: none, or not known."""
-        # A package may list bin/su where /bin is a link to usr/bin.
+        """Return the package of an unchanged file, as in ``dpkg:login``. Empty: none, or unknown."""
+        # packages list bin/su, although /bin is a link to usr/bin
         for form in dict.fromkeys((path, path.removeprefix("usr/"))):
             kind, file = self._listed.get(form, ("", None))
             if file is not None and self._is_unchanged(path, entry, file):
@@ -153,7 +152,7 @@ class Distribution:
         if data is None or entry.mode & 0o7777 != (file.mode or entry.mode & 0o7777):
             return False
         if not file.mode and entry.setuid and path.rpartition("/")[2] not in _SETUID:
-            return False  # dpkg keeps no modes
+            return False  # dpkg stores no modes
         return hashlib.new(file.hash_name, data, usedforsecurity=False).hexdigest() == file.digest
 
 
@@ -171,8 +170,9 @@ def _rpm(rootfs: Rootfs) -> Iterator[PackagedFile]:
 
 
 def _apk(rootfs: Rootfs) -> Iterator[PackagedFile]:
-    """apk's list: fields of one letter, a blank line after each package. ``F:`` is a directory, ``R:`` a file in it,
-    ``a:`` its owner and mode where they are not the usual ones, ``Z:`` its digest.
+    """Parse apk's database: fields of one letter, and a blank line after each package.
+
+    ``F:`` is a directory, ``R:`` a file in it, ``a:`` its owner and mode if they are not the default, ``Z:`` its digest.
     """
     for path in APK:
         text = (rootfs.content(path) or b"").decode("utf-8", "replace")
@@ -199,7 +199,7 @@ def _apk_files(package: str, lines: list[tuple[str, str]]) -> Iterator[PackagedF
 
 
 def _checksum(text: str) -> tuple[str, str] | None:
-    """``Q1`` and a SHA-1, or ``Q2`` and a SHA-256, in base64."""
+    """Parse ``Q1`` and a SHA-1, or ``Q2`` and a SHA-256, in base64. None for anything else."""
     name = {"Q1": "sha1", "Q2": "sha256"}.get(text[:2])
     try:
         return (name, base64.b64decode(text[2:], validate=True).hex()) if name else None
@@ -216,7 +216,7 @@ def _is_installed(status: bytes, package: str) -> bool:
 
 
 def _md5sums(rootfs: Rootfs, package: str) -> list[tuple[str, str]]:
-    """(path, MD5) of each file of a package."""
+    """Return (path, MD5) of each file of a package."""
     names = [f"{_INFO}{package}{architecture}.md5sums" for architecture in ("", *_ARCHITECTURES)]
     texts = [(rootfs.content(name) or b"").decode("utf-8", "replace") for name in names if name in rootfs.files]
     pairs = (line.split(maxsplit=1) for text in texts for line in text.split("\n"))

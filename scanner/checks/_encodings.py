@@ -1,8 +1,8 @@
-"""Texts inside files in another form: UTF-16 and UTF-32, base64, hexadecimal, gzip in base64, and the escapes of JSON,
-YAML, JavaScript and URLs.
+"""Encoded text inside files: UTF-16, UTF-32, base64, hexadecimal, gzip in base64, and escapes of JSON, YAML,
+JavaScript and URLs.
 
-A form is looked for by literals that it must contain, so a file without them costs one pass of RE2. What is decoded
-is bounded by the file: each block once, each nesting twice. What is decompressed has a bound of its own.
+An encoding is detected by literals that it must contain, so a file without them costs one pass of RE2. Decoding is
+limited: each block is decoded once, to two levels of nesting. Decompression has a limit of its own.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import NamedTuple
 
 import re2
 
-# A line end, a space or a join of two texts as JSON, JSON in JSON, YAML, JavaScript, shells, Python and URLs write
-# them.
+# Line ends, spaces and string concatenation as written in JSON, nested JSON, YAML, JavaScript, shells, Python and URLs.
 GLUE = (
     rb"(?:\n\s*(?:#|//|\*)|[\s\"'`,+|.>]|PHP_EOL|\\+(?:[nrt\"'/]|u00(?:0[9aAdD]|2[027])|x(?:0[9aAdD]|20)|0?1[25])|\\"
     rb"|%(?:25)*(?:0[9aAdD]|20|22)|&#(?:x[aAdD]|1[03]|32);|&quot;|<br ?/?>)"
 )
-# A character of base64, which JSON and URLs may escape.
+# Characters of base64, also escaped by JSON and URLs.
 BASE64 = rb"(?:[A-Za-z0-9+/=]|\\+/|\\+u00(?:2[bBfF]|3[dD])|%(?:25)*(?:2[bBfF]|3[dD]))"
 DASH = rb"(?:-|%(?:25)*2[dD]|\\+u002[dD]|\\+x2[dD]|&#(?:x2[dD]|45);)"
 SPACE = rb"(?: |\+|%(?:25)*20|\\+u0020|\\+x20)"
@@ -33,30 +32,30 @@ _REST = re2.compile(rb"(?:" + GLUE + rb"){1,8}([A-Za-z0-9+/_-]{1,15})")
 _ONLY_GLUE = re2.compile(rb"(?:" + GLUE + rb"|=)*")
 _LINE_END = re2.compile(rb"\\+[nrt]|\\+u000[aAdD9]|%0[aAdD]")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
-# What stands between the bytes of a text in hexadecimal: nothing, spaces, line ends, or the marks of a programming
-# language (``0x2d, 0x2d``, ``\\x2d\\x2d``).
+# Between the bytes of hexadecimal text: nothing, spaces, line ends, or the syntax of a programming language
+# (``0x2d, 0x2d``, ``\\x2d\\x2d``).
 _BETWEEN = rb"(?:[\s,:;\"']|0[xX]|\\+x){0,8}"
 HEX_BLOCK = re2.compile(rb"(?:" + _BETWEEN + rb"[0-9A-Fa-f]{2}){40,}")
 _NO_HEX = re.compile(rb"0[xX]|\\+x|[^0-9A-Fa-f]")
 _GZIP = b"\x1f\x8b\x08"
-_WRAPPED = 40  # no tool wraps base64 at less
-_FAR = 80
+_WRAPPED = 40  # the shortest line length at which tools wrap base64
+_FAR = 80  # bytes between two lines of one block
 
 
 class Reading(NamedTuple):
-    """A text that was decoded, and where it begins in the file."""
+    """A decoded text and the offset of its encoded form in the file."""
 
     text: bytes
     start: int
 
 
 def wide(literals: Iterable[bytes]) -> str:
-    """A pattern of these literals in UTF-16 or UTF-32, little or big endian."""
+    """Return a pattern for the literals in UTF-16 or UTF-32, little or big endian."""
     return "|".join("\\x00{1,3}".join(re.escape(chr(byte)) for byte in literal) for literal in literals)
 
 
 def in_base64(literal: bytes) -> Iterator[bytes]:
-    """How a literal looks in base64, by where it begins in a group of three bytes; in both alphabets."""
+    """Yield the base64 forms of a literal: one for each offset in a group of three bytes, in both alphabets."""
     for shift in range(3):
         encoded = base64.b64encode(bytes(shift) + literal)
         form = encoded[-(-shift * 8 // 6) : (shift + len(literal)) * 8 // 6]
@@ -66,15 +65,13 @@ def in_base64(literal: bytes) -> Iterator[bytes]:
 
 
 def narrowed(data: bytes) -> Iterator[Reading]:
-    """The texts in UTF-16 or UTF-32 of a file, as far as they are ASCII."""
+    """Yield the ASCII parts of UTF-16 and UTF-32 text in a file."""
     for match in _WIDE_TEXT.finditer(data):
         yield Reading(match[0].replace(b"\0", b""), match.start())
 
 
 def decoded(data: bytes, marks: re.Pattern[bytes]) -> Iterator[Reading]:
-    """The blocks of base64 in which ``marks`` (literals in base64) are found, decoded; lines that were wrapped are
-    joined.
-    """
+    """Yield decoded blocks of base64 that contain ``marks`` (literals in base64). Wrapped lines are joined."""
     flat = _LINE_END.sub(lambda m: b" " * len(m[0]), data) if b"\\" in data or b"%" in data else data
     block: list[bytes] = []
     start = end = 0
@@ -101,13 +98,13 @@ def _block(tokens: list[bytes], start: int, marks: re.Pattern[bytes]) -> Iterato
     if not text or marks.search(text) is None:
         return
     text = text.translate(_URL_SAFE)
-    for offset in range(4):  # letters in front of it may look like base64 too
+    for offset in range(4):  # preceding letters may belong to the alphabet and shift the groups
         if (found := from_base64(text[offset:])) is not None:
             yield Reading(found, start)
 
 
 def from_base64(text: bytes) -> bytes | None:
-    """Decode base64 with or without padding; None: it is none."""
+    """Decode base64 with or without padding. None: invalid."""
     text = text.translate(_URL_SAFE).rstrip(b"=")
     text = text[: len(text) - (len(text) % 4 == 1)]
     try:
@@ -117,24 +114,24 @@ def from_base64(text: bytes) -> bytes | None:
 
 
 def in_hex(literal: bytes) -> bytes:
-    """A pattern of a literal in hexadecimal. Of its letters only digits are looked for, which have one case."""
+    """Return a pattern for a literal in hexadecimal. Its digits must be 0 to 9, so that the case does not matter."""
     assert literal.hex().isdigit()
     return _BETWEEN.join(b"%02x" % byte for byte in literal)
 
 
 def from_hex(data: bytes, literal: bytes) -> Iterator[Reading]:
-    """The blocks in hexadecimal that hold ``literal``, decoded."""
+    """Yield the decoded hexadecimal blocks that contain ``literal``."""
     digits = literal.hex().encode()
     for match in HEX_BLOCK.finditer(data):
         text = _NO_HEX.sub(b"", match[0])
         at = text.find(digits)
         if at >= 0:
-            text = text[at % 2 :]  # a digit of a word before it
+            text = text[at % 2 :]  # skip a hexadecimal digit that belongs to the text before
             yield Reading(bytes.fromhex(text[: len(text) // 2 * 2].decode()), match.start())
 
 
 def gunzipped(data: bytes, most: int) -> bytes:
-    """At most ``most`` bytes of what was compressed, also if the end is missing or broken; nothing if it is no gzip."""
+    """Return up to ``most`` decompressed bytes, also of a truncated stream; nothing if the data is not gzip."""
     if not data.startswith(_GZIP):
         return b""
     try:
@@ -144,9 +141,7 @@ def gunzipped(data: bytes, most: int) -> bytes:
 
 
 def as_text(data: bytes) -> str:
-    """A file of settings as text: UTF-16 and UTF-32 by their mark or by the zeros between the letters, otherwise
-    UTF-8.
-    """
+    """Decode a configuration file: UTF-16 or UTF-32 by byte order mark or zero bytes, otherwise UTF-8."""
     for mark, name in (
         (b"\xff\xfe\x00\x00", "utf-32"),
         (b"\x00\x00\xfe\xff", "utf-32"),

@@ -1,9 +1,8 @@
-"""One corrected Dockerfile fragment for an image: every remedy that is a line, in the order in which a Dockerfile
-wants them.
+"""A Dockerfile fragment with the remedies of an image's failed checks, in the order of a Dockerfile.
 
-Lines of the image's own history that a check minds are written anew; what concerns accounts and modes becomes one
-RUN as root; what no line can mend is named at the end. Everything in it that came from the image is on one line and
-quoted, because it will be pasted.
+Instructions of the history that failed a check are rewritten. Changes of accounts and modes are combined into one
+RUN as root. Remedies that are not an instruction are listed at the end. Text from the image is quoted and on one
+line, because users will paste the fragment.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from scanner.model.finding import CheckResult, Evidence, Failed
 from scanner.model.image import ImageConfig
 from scanner.model.scan import ImageReport
 
-# Checks of lines of the history, whose mistake can be mended in the line itself.
+# Checks whose failure can be fixed within the instruction.
 _MENDED = (
     "recommended-packages",
     "package-cache",
@@ -46,7 +45,7 @@ _ORDER = (
     "CMD",
 )
 _LINE = re.compile(rf"({'|'.join(_ORDER)}) \S")
-# A general remedy names things that are not this image's: it is shown, but is no line to paste.
+# General remedies with placeholders. They are listed, but not as an instruction to paste.
 _EXAMPLE = re.compile(
     r"…|\b(?:NAME|PACKAGE|DIGEST)\b|/path\b|\bthen\b|https://example\.com|/app/\w|\bone of\b|\b(?:a|the) \w+ "
 )
@@ -66,7 +65,7 @@ class _Remedy:
 
 
 def fragment(report: ImageReport, checks: Mapping[str, Check]) -> str:
-    """The fragment; empty where nothing failed."""
+    """Return the fragment. Empty if no check failed."""
     failed = [(r, r.outcome) for r in report.checks if isinstance(r.outcome, Failed)]
     if not failed:
         return ""
@@ -85,7 +84,7 @@ def fragment(report: ImageReport, checks: Mapping[str, Check]) -> str:
 def _dockerfile(
     config: ImageConfig, remedies: Sequence[_Remedy], mended: Sequence[tuple[str, Sequence[str]]]
 ) -> Iterator[str]:
-    yield "# What the checks ask for, as lines for the image's Dockerfile."
+    yield "# Remedies of the failed checks, as instructions for the image's Dockerfile."
     by_keyword: dict[str, list[_Remedy]] = defaultdict(list)
     for remedy in remedies:
         by_keyword[remedy.keyword].append(remedy)
@@ -94,7 +93,7 @@ def _dockerfile(
         found = by_keyword[keyword]
         if keyword == "RUN":
             for line, names in mended:
-                yield from ("", f"# {', '.join(names)}: in place of the image's own line", line)
+                yield from ("", f"# {', '.join(names)}: replaces the image's instruction", line)
             if runs:
                 yield from _one_run(config, runs, restore=not by_keyword["USER"])
             continue
@@ -103,7 +102,7 @@ def _dockerfile(
 
 
 def _one_run(config: ImageConfig, runs: Sequence[_Remedy], *, restore: bool) -> Iterator[str]:
-    """Accounts and modes are root's to change; afterwards the image's user is back."""
+    """Yield one RUN as root for all changes of accounts and modes, then restore the image's user."""
     yield from ("", f"# {', '.join(dict.fromkeys(run.check for run in runs))}")
     root = config.user.partition(":")[0] in ("", "0", "root")
     if not root:
@@ -126,7 +125,7 @@ def _by_hand(remedies: Sequence[_Remedy]) -> Iterator[str]:
 
 
 def _compose(failed: Sequence[tuple[CheckResult, Failed]]) -> Iterator[str]:
-    """How it is run: what is not the Dockerfile's to say."""
+    """Yield settings for compose.yaml that a Dockerfile cannot contain."""
     needs: Sequence[Evidence] = next((o.evidence for r, o in failed if r.check == "read-only-root-filesystem"), ())
     paths = [(item.name, item.path) for item in needs if re.fullmatch(r"[\w./@-]+", item.path)]
     if not paths:
@@ -144,7 +143,7 @@ def _compose(failed: Sequence[tuple[CheckResult, Failed]]) -> Iterator[str]:
 def _mended_lines(
     config: ImageConfig, failed: Sequence[tuple[CheckResult, Failed]]
 ) -> Iterator[tuple[int, tuple[str, list[str]]]]:
-    """History index -> the line as it should be, and the checks that it satisfies."""
+    """Yield history index, corrected instruction and the checks that it fixes."""
     minded: dict[int, list[str]] = defaultdict(list)
     for result, outcome in failed:
         for item in outcome.evidence if result.check in _MENDED else ():
@@ -152,17 +151,16 @@ def _mended_lines(
                 minded[item.history_index].append(result.check)
     history = read_history(config).instructions
     lines = {one.index: one for one in history}
-    # A line that cleans up, or an update that goes, takes the package lists from the lines behind it: those get their
-    # own.
+    # A corrected instruction removes the package lists. Later ones that rely on them must fetch the lists themselves.
     first = min((index for index in minded if index in lines and _uses_lists(lines[index])), default=None)
     for later in history:
         if first is not None and later.index > first and later.name == "RUN" and _needs_lists(later):
-            minded.setdefault(later.index, ["package lists are not kept"])
+            minded.setdefault(later.index, ["package lists are removed"])
     for index, names in sorted(minded.items()):
         one = lines.get(index)
         if one is not None and "lone-update" in names and not _installs(one):
             if one.text.isprintable() and len(one.commands) == 1:
-                yield index, (f"# leave out: RUN {one.text}", names)
+                yield index, (f"# remove: RUN {one.text}", names)
             continue
         line = _mended(one) if one is not None else ""
         if line:
@@ -170,7 +168,7 @@ def _mended_lines(
 
 
 def _actions(one: Instruction) -> Iterator[tuple[str, str]]:
-    """Each package manager's action of a RUN: (name, "refresh" or "install")."""
+    """Yield the package manager actions of a RUN: (name, "refresh" or "install")."""
     for command in one.commands:
         manager = manager_of(command)
         if manager is not None and (action := verb(command, manager)):
@@ -186,13 +184,13 @@ def _uses_lists(one: Instruction) -> bool:
 
 
 def _needs_lists(one: Instruction) -> bool:
-    """Whether it installs with lists that an earlier line fetched."""
+    """Return whether it installs with package lists that an earlier instruction fetched."""
     actions = list(_actions(one))
     return any((name, "install") in actions and (name, "refresh") not in actions for name in ("apt", "apk"))
 
 
 def _mended(one: Instruction) -> str:
-    """The line without what was minded; empty where it cannot be said in one line."""
+    """Return the corrected instruction. Empty if it cannot be corrected on one line."""
     text = " ".join(one.text.split("\n")) if one.name != "RUN" else one.text
     if not text.isprintable():
         return ""

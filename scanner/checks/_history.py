@@ -1,10 +1,11 @@
-"""An image's build history, read as what it is: Dockerfile instructions, and in every RUN a shell script.
+"""Parser for an image's build history: Dockerfile instructions, with a shell script in every RUN.
 
-Builders write a line differently (classic ``/bin/sh -c #(nop) …``, BuildKit's ``RUN … # buildkit``, build arguments
-in front as ``|1 A=b``, other shells by SHELL). The script is parsed by a shell's grammar, so ``&&``, ``;``, new
-lines, pipes, subshells, functions, here documents and a shell inside a shell are all seen for what they are. A
-history is hostile: its length, depth and the grammar's own slow cases are bounded, and what was not understood is
-said, so that a check which found nothing can say that it does not know.
+Builders write entries differently (classic ``/bin/sh -c #(nop) …``, BuildKit's ``RUN … # buildkit``, build arguments as
+``|1 A=b``, other shells by SHELL). Scripts are parsed by a shell grammar, which handles ``&&``, pipes, subshells,
+functions, here documents and nested shells.
+
+Histories are untrusted. Length, depth and constructs that are slow to parse are limited. What was not understood is
+recorded as a gap, so that a check without findings is incomplete instead of passed.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from scanner.model.image import HistoryEntry, ImageConfig
 
 _MAX_SCRIPT, _MAX_ALL, _MAX_ENTRIES = 16 << 10, 192 << 10, 2000
 _MAX_DEPTH, _MAX_NESTED, _MAX_COMMANDS = 60, 3, 2000
-# Where the grammar takes a time that grows with the square: measured, and more than any Dockerfile writes.
+# The grammar needs quadratic time for these. The limits are measured and higher than real Dockerfiles need.
 _MAX_PIPES, _MAX_ARRAYS = 200, 50
-# How much is quoted as evidence.
+# Limits of quoted evidence.
 _MAX_PIECES, _MAX_LINE, _MAX_MESSAGE = 100, 1000, 400
 
 _NOP = re.compile(r"^(?:\|\d+ .{0,8000}? )?/\S{1,40} -c #\(nop\)\s*", re.DOTALL)
@@ -49,16 +50,14 @@ _INSTRUCTION = re.compile(
     re.DOTALL,
 )
 _MOUNTS = re.compile(r"^(?:--(?:mount|network|security)=\S+\s+)+")
-# Tools that make layers without running anything in them, by how they sign: nothing in such a layer was done by a
-# shell.
+# Entries of tools that create layers without running commands.
 _TOOLS = re.compile(
     r"(?i)^(?:#|bazel |ko |jib|apko|nix|buildpacks?\b|paketo|lifecycle|umoci|crane|skopeo|rules_oci|debos)"
 )
 
-# A shell's own characters. BuildKit writes the shell in front of every script, so a line of it that has none is an exec
-# form.
+# Shell syntax. BuildKit writes the shell before every script, so an entry without a shell is an exec form.
 _SYNTAX = re.compile(r"[|&;<>\n`]|\$\(")
-# BuildKit runs a here document that begins with ``#!`` as this file. Its text is not in the history.
+# BuildKit runs here documents with ``#!`` from this directory. The history does not contain their text.
 _HERE_DOCUMENTS = "/dev/pipes/"
 _MOST_BEGINNINGS = 40
 _MOST_VALUE = 1000
@@ -70,13 +69,13 @@ _DECODERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One simple command: ``words`` without quotes, its name first, expansions as they are written (``$X``), and
-    what stands before it (``sudo``, ``env A=b``) taken off into ``wrappers``.
+    """One simple command.
 
-    ``stdin`` are the commands whose output it reads through a pipe or redirection, ``substituted`` those inside its
-    own words or in variables that its words name. ``writes`` and ``reads`` are the files of its redirections,
-    ``here`` the texts of its here documents and here strings. ``called`` are the commands whose output is the
-    program's name (``$(curl …)``).
+    ``words``: name and arguments without quotes; expansions are kept as written (``$X``). ``wrappers``: names of
+    programs before it (``sudo``, ``env A=b``). ``stdin``: commands whose output it reads by pipe or redirection.
+    ``substituted``: commands in substitutions of its words, or in variables that its words use. ``writes``,
+    ``reads``: files of its redirections. ``here``: texts of its here documents and here strings. ``called``:
+    commands whose output is the program's name (``$(curl …)``).
     """
 
     words: tuple[str, ...]
@@ -90,7 +89,7 @@ class Command:
 
     @property
     def name(self) -> str:
-        """The program without its directory; empty for an assignment alone."""
+        """Return the program without directory. Empty for a plain assignment."""
         return program(self.words[0]) if self.words else ""
 
     @property
@@ -99,11 +98,11 @@ class Command:
 
     @property
     def operands(self) -> tuple[str, ...]:
-        """Words that are no options. A value that an option takes is among them: the grammar cannot know."""
+        """Return the arguments that are not options. Values of options are included: they cannot be distinguished."""
         return tuple(word for word in self.words[1:] if not word.startswith("-") or word == "-")
 
     def has(self, *options: str) -> bool:
-        """Whether one of these options is given, as itself, with ``=value``, or a letter among others (``-qy``)."""
+        """Return whether one of the options is given: alone, with ``=value``, or combined with others (``-qy``)."""
         for word in self.options:
             name = word.partition("=")[0]
             if name in options:
@@ -115,7 +114,7 @@ class Command:
 
     @property
     def verb(self) -> str:
-        """A package manager's or tool's subcommand: the first operand that is no option's value."""
+        """Return the subcommand of a tool: its first operand."""
         return next(iter(self.operands), "")
 
     def __str__(self) -> str:
@@ -124,10 +123,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One line.
+    """One entry of the history.
 
-    ``name`` is upper case, ``IMPORT`` for a layer that no Dockerfile instruction made, ``""`` where that is not
-    known; ``text`` is what follows the name. ``commands`` of a RUN, in the order in which they are written.
+    ``name``: in upper case; ``IMPORT`` for a layer without a Dockerfile instruction; empty: unknown. ``text``: what
+    follows the name. ``commands``: of a RUN, in order. ``layer``: index of its layer; None: it created none.
     """
 
     index: int
@@ -135,12 +134,12 @@ class Instruction:
     name: str
     text: str
     commands: tuple[Command, ...] = ()
-    gap: str = ""  # why it was not (wholly) understood
+    gap: str = ""  # what was not understood
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Every instruction, and why silence about them would prove nothing: ``gaps``."""
+    """All instructions. ``gaps``: why a check without findings cannot pass."""
 
     instructions: tuple[Instruction, ...]
     gaps: tuple[Incomplete, ...] = ()
@@ -149,28 +148,23 @@ class History:
         return (one for one in self.instructions if one.name == "RUN")
 
     def outcome(self, found: Sequence[Evidence]) -> Outcome:
-        """What a check of the history says that found this: without a find, passed only where all of it was
-        understood.
-        """
+        """Return the outcome of a check of the history. Without findings it passes only if there are no gaps."""
         if found:
             return failed(found)
         return self.gaps[0] if self.gaps else Passed()
 
 
 def failed(found: Sequence[Evidence]) -> Failed:
-    """A failure on this evidence, each piece once, and no more of it than a person reads."""
+    """Return a failure with the evidence without duplicates, up to a limit."""
     pieces = tuple(dict.fromkeys(found))
     if len(pieces) > _MAX_PIECES:
-        more = Evidence(f"and {len(pieces) - _MAX_PIECES} more of the kind, which are not listed")
+        more = Evidence(f"and {len(pieces) - _MAX_PIECES} more, not listed")
         pieces = (*pieces[:_MAX_PIECES], more)
     return Failed(pieces)
 
 
 def evidence(subject: ImageSubject, one: Instruction, message: str) -> Evidence:
-    """Evidence that points at an instruction, whether it made a layer or not.
-
-    What is quoted from a hostile line is cut.
-    """
+    """Return evidence for an instruction, with or without a layer. Quoted text is truncated."""
     line = f"{one.name} {one.text}".strip()
     line, message = cut(line, _MAX_LINE), cut(message, _MAX_MESSAGE)
     if one.layer is not None:
@@ -179,12 +173,12 @@ def evidence(subject: ImageSubject, one: Instruction, message: str) -> Evidence:
 
 
 def history(subject: ImageSubject) -> History:
-    """The history of this image. The checks that ask share one reading."""
+    """Return the parsed history of the image. It is parsed once for all checks."""
     return read_history(subject.image.config)
 
 
 def read_history(config: ImageConfig) -> History:
-    """See ``History``."""
+    """Return the parsed history."""
     return _read(config.history, len(config.diff_ids), config.shell)
 
 
@@ -202,9 +196,9 @@ def _read(entries: tuple[HistoryEntry, ...], layers: int, shell: tuple[str, ...]
 
 
 def _shells(entries: Sequence[HistoryEntry], shell: Sequence[str]) -> tuple[str, ...]:
-    """The shells that SHELL set, as they stand in front of a script, the longest first.
+    """Return the values of all SHELL instructions as written before scripts, the longest first.
 
-    Each holds until the next, and a base image's may hold again, so every one of them is looked for in every line.
+    Any of them may precede any script: a base image's SHELL applies again after a later stage.
     """
     found = {" ".join(shell)} if shell else set()
     for entry in entries[:_MAX_ENTRIES]:
@@ -218,24 +212,26 @@ def _shells(entries: Sequence[HistoryEntry], shell: Sequence[str]) -> tuple[str,
 
 def _gaps(entries: Sequence[HistoryEntry], layers: int, found: Sequence[Instruction]) -> Iterator[Incomplete]:
     if not any(entry.created_by for entry in entries):
-        yield Incomplete("history_absent", "the image carries no build history, so how it was built is not known")
+        yield Incomplete("history_absent", "the image has no build history, so its build is unknown")
         return
     if len(entries) > _MAX_ENTRIES:
-        yield Incomplete("limit_exceeded", f"the history has {len(entries)} lines")
+        yield Incomplete(
+            "limit_exceeded", f"the history has {len(entries)} entries, more than the limit of {_MAX_ENTRIES}"
+        )
     told = {one.layer for one in found if one.layer is not None and one.name}
     silent = [index for index in range(layers) if index not in told]
     if silent:
         which = ", ".join(map(str, silent[:5])) + (" and others" if len(silent) > 5 else "")
-        yield Incomplete("history_absent", f"the history does not say what made layer {which}")
+        yield Incomplete("history_absent", f"the history has no entry for layer {which}")
     for one in found:
         if one.gap:
-            yield Incomplete("history_not_understood", f"history line {one.index}: {one.gap}")
+            yield Incomplete("history_not_understood", f"history entry {one.index} {one.gap}")
 
 
 def _instruction(
     index: int, entry: HistoryEntry, left: int, shells: Sequence[str], files: dict[str, str]
 ) -> tuple[Instruction, int]:
-    """One line, and how many characters of script were parsed for it."""
+    """Return an entry as instruction, and the number of characters of script that were parsed."""
     line = entry.created_by.strip()
     buildkit = line.endswith("# buildkit") or entry.comment.startswith("buildkit.dockerfile")
     line = line.removesuffix("# buildkit").rstrip()
@@ -251,14 +247,13 @@ def _instruction(
     match = _INSTRUCTION.match(line)
     if match:
         return Instruction(index, entry.layer, match[1], match[2].strip()), 0
-    # A root file system, or a tool's layer: no instruction ran in it. Before there is a root file system nothing can
-    # run.
+    # Root file systems and layers of tools. Layer 0 cannot be a RUN: there is nothing to run yet.
     made_elsewhere = (
         entry.layer == 0 or _TOOLS.match(line) or (line and entry.comment.startswith(("buildkit.exporter", "Imported")))
     )
     if made_elsewhere:
         return Instruction(index, entry.layer, "IMPORT", line), 0
-    gap = "" if not line or entry.layer is None else "is no Dockerfile instruction"
+    gap = "" if not line or entry.layer is None else "is not a Dockerfile instruction"
     return Instruction(index, entry.layer, "", line, gap=gap), 0
 
 
@@ -271,23 +266,23 @@ def _run(
     if script.gap:
         return replace(one, gap=script.gap), 0
     if len(script.text) > min(_MAX_SCRIPT, left):
-        return replace(one, gap="is too long to be read"), 0
+        return replace(one, gap="is longer than the limit"), 0
     parsed = _Script(files=files)
     parsed.read(script.text)
     if script.text.startswith(("'", '"')) and script.start and len(text) <= _MAX_SCRIPT:
-        # ``bash -c 'a && b' && c``: a line that a shell read, not one whose shell the builder wrote in front.
+        # ``bash -c 'a && b' && c``: here the shell is part of the script, not the builder's prefix. Parse both
+        # readings.
         parsed.read(text)
     if buildkit and not script.found and _SYNTAX.search(script.text):
-        parsed.miss("does not begin with a shell that is read here")
+        parsed.miss("does not begin with a supported shell")
     return replace(one, commands=tuple(parsed.commands), gap=parsed.gap), len(script.text)
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """What the shell is given: the text without build arguments and without the shell.
+    """A script without build arguments and shell.
 
-    ``found``: it begins with a shell or with build arguments; ``start``: where it stood; ``gap``: why it cannot be
-    read.
+    ``found``: it was preceded by a shell or build arguments. ``start``: its offset. ``gap``: why it cannot be parsed.
     """
 
     text: str
@@ -297,8 +292,10 @@ class _Text:
 
 
 def _script(text: str, shells: Sequence[str]) -> _Text:
-    """Arguments' values may hold spaces, so behind them the shell is looked for; of an exec form there is none, and
-    its words are a command as they are.
+    """Separate build arguments and shell from the script.
+
+    Values of build arguments may contain spaces, so the shell is searched after them. An exec form has no shell; its
+    words are the command.
     """
     if _ARGUMENTS.match(text):
         _, _, text = text.partition(" ")
@@ -320,7 +317,7 @@ def _behind_shell(text: str, shells: Sequence[str]) -> _Text:
     shell = _of_shells(text, shells)
     start = beginning(f"{shell} x" if shell else text)
     if shell and (start is None or (not start.gap and start.start < len(shell))):
-        return _Text(text, True, gap=f"is run by {cut(shell, 80)}, which is not a shell that is read here")
+        return _Text(text, True, gap=f"is run by {cut(shell, 80)}, which is not a supported shell")
     if start is not None and start.gap:
         return _Text(text, True, gap=start.gap)
     if start is not None:
@@ -333,7 +330,7 @@ def _behind_shell(text: str, shells: Sequence[str]) -> _Text:
 
 
 def _json_words(text: str) -> tuple[str, ...]:
-    """The words of an exec form as some builders record it: a JSON list of texts. Empty: it is none."""
+    """Return the words of an exec form in JSON. Empty: not an exec form."""
     if not text.startswith("[") or len(text) > _MAX_SCRIPT:
         return ()
     try:
@@ -354,7 +351,7 @@ class _Script:
 
     commands: list[Command] = field(default_factory=list)
     gap: str = ""
-    files: dict[str, str] = field(default_factory=dict)  # what the history itself wrote into files
+    files: dict[str, str] = field(default_factory=dict)  # content of files that earlier commands wrote
     _nested: int = 0
     _variables: dict[str, tuple[Command, ...]] = field(default_factory=dict)
     _values: dict[str, str] = field(default_factory=dict)
@@ -362,28 +359,28 @@ class _Script:
     _aliases: dict[str, str] = field(default_factory=dict)
 
     def miss(self, gap: str) -> None:
-        """Say what was not understood. The first gap is kept."""
+        """Record what was not understood. The first gap is kept."""
         self.gap = self.gap or gap
 
     def read(self, text: str, stdin: tuple[Command, ...] = ()) -> None:
-        """Parse; whatever is understood is kept even where the rest is not. ``stdin`` feeds the whole script."""
+        """Parse a script and collect what is understood. ``stdin``: commands that feed the whole script."""
         if any(ord(c) < 32 and c not in "\t\n\r" for c in text):
-            self.miss("holds control characters")
+            self.miss("contains control characters")
             return
         if text.count("|") > _MAX_PIPES or text.count("=(") > _MAX_ARRAYS or len(text) > _MAX_SCRIPT:
-            self.miss("is too intricate to be read")
+            self.miss("is too complex to parse")
             return
-        # Line continuations are gone from what builders record, but not from a here document's text.
+        # Builders remove line continuations, except in here documents.
         data = text.replace("\r\n", "\n").encode("utf-8", "replace")
         tree = Parser(_language()).parse(data)
         if tree.root_node.has_error:
-            self.miss("is no shell script that could be read wholly")
+            self.miss("is not completely valid shell syntax")
         self._walk(tree.root_node, stdin, 0)
 
     def _walk(self, node: Node, stdin: tuple[Command, ...], depth: int) -> list[Command]:
-        """The commands below ``node`` in order; each reads ``stdin`` where nothing nearer feeds it."""
+        """Return the commands below ``node`` in order. Those without an own input read ``stdin``."""
         if depth > _MAX_DEPTH or len(self.commands) > _MAX_COMMANDS:
-            self.miss("is nested too deep, or has too many commands")
+            self.miss("is nested too deeply or has too many commands")
             return []
         kind = node.type
         if kind == "pipeline":
@@ -409,14 +406,14 @@ class _Script:
         return found
 
     def _assigned(self, node: Node) -> None:
-        """Remember a variable whose value stands in the text, so that ``S=sh; … | $S`` is read."""
+        """Store a variable with a literal value, so that ``S=sh; … | $S`` is understood."""
         name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
         if name is not None and value is not None and len(self._values) < _MAX_COMMANDS:
             text = _word(value)
             self._values[_text(name)] = "" if len(text) > _MOST_VALUE or "$" in text or "`" in text else text
 
     def _resolved(self, words: list[str]) -> list[str]:
-        """The words with the program named by what the line itself says: a literal variable, an alias, ``$IFS``."""
+        """Return the words with the program's name resolved from literal variables, aliases and ``$IFS``."""
         if not words:
             return words
         first = words[0]
@@ -466,14 +463,12 @@ class _Script:
                 found.extend(self._heredoc(redirect, found, self.commands[before:], depth))
             elif redirect.type == "herestring_redirect":
                 self._herestring(redirect, self.commands[before:])
-            elif redirect in outputs:  # ``> >(sh)`` reads what the command writes
+            elif redirect in outputs:  # ``> >(sh)``: the shell reads the command's output
                 self._walk(redirect, tuple(found), depth + 1)
         return found
 
     def _redirect(self, found: list[Command], last: bool, targets: _Targets) -> list[Command]:
-        """Commands of a group or pipeline with the redirections behind it, which are those of all of them or of the
-        last.
-        """
+        """Add redirections after a group to all of its commands, or after a pipeline to its last command."""
         changed: list[Command] = []
         places = {id(command): place for place, command in enumerate(self.commands)}
         for command in found:
@@ -487,7 +482,7 @@ class _Script:
         return changed
 
     def _held(self, *words: str) -> tuple[Command, ...]:
-        """The commands whose output stands in the variables that these words name."""
+        """Return the commands whose output is in variables that the words use."""
         names = (name for word in words for name in re.findall(r"\$\{?([A-Za-z_]\w*)", word))
         return tuple(command for name in dict.fromkeys(names) for command in self._variables.get(name, ()))
 
@@ -497,8 +492,9 @@ class _Script:
                 self._inner(_word(child), ())
 
     def _heredoc(self, node: Node, body: Sequence[Command], own: Sequence[Command], depth: int) -> list[Command]:
-        """A here document: a script where a shell reads it; and what the grammar hangs behind its mark (``<<EOF |
-        sh``, ``<<EOF && …``).
+        """Handle a here document. If a shell reads it, it is a script.
+
+        The grammar makes commands after the delimiter (``<<EOF | sh``, ``<<EOF && …``) children of the here document.
         """
         found: list[Command] = []
         for child in node.named_children:
@@ -526,8 +522,8 @@ class _Script:
             if child.type != "variable_assignment" or node.type == "declaration_command":
                 words.append(_word(child))
             if child.named_child_count:
-                # ``tee >(sh)`` reads what the command writes there.
-                # A substitution reads what the command itself would read: ``curl … | sh -c "$(cat)"``.
+                # ``tee >(sh)``: the shell reads the output of tee.
+                # A substitution reads the command's own input: ``curl … | sh -c "$(cat)"``.
                 fed = (Command(unwrapped(words)[1], stdin),) if ">(" in _text(child) else stdin
                 made = self._walk(child, fed, depth + 1)
                 inner.extend(made)
@@ -541,7 +537,7 @@ class _Script:
             _word(c) for child in node.children if child.type == "herestring_redirect" for c in child.named_children
         )
         targets = replace(targets, here=(*targets.here, *here))
-        feed = stdin + tuple(extra) + self._held(*targets.here)  # the same tuple where nothing is added
+        feed = stdin + tuple(extra) + self._held(*targets.here)  # keeps the identity of the tuple if nothing is added
         command = Command(
             rest,
             feed,
@@ -560,12 +556,12 @@ class _Script:
         return [*inner, *extra, command, *self._code(command)]
 
     def _call(self, function: Node, stdin: tuple[Command, ...], depth: int) -> list[Command]:
-        """The commands of a function where it is called, which read what the call reads."""
+        """Return the commands of a called function. They read the input of the call."""
         body = function.child_by_field_name("body")
         if body is None:
             return []
         if self._nested >= _MAX_NESTED:
-            self.miss("calls functions in functions in functions")
+            self.miss("nests function calls too deeply")
             return []
         self._nested += 1
         found = self._walk(body, stdin, depth + 1)
@@ -573,7 +569,7 @@ class _Script:
         return found
 
     def _remember(self, command: Command) -> None:
-        """What a command leaves for later ones: variables that ``read`` fills, aliases, files that ``echo`` writes."""
+        """Store effects on later commands: variables set by ``read``, aliases, files written by ``echo``."""
         name = command.name
         if name in ("read", "mapfile", "readarray"):
             for variable in command.operands:
@@ -596,20 +592,18 @@ class _Script:
                     self.files[key] = f"{self.files.get(key, '')}\n{written}"[-_MAX_SCRIPT:]
 
     def _code(self, command: Command) -> list[Command]:
-        """The scripts that this command runs, as far as they stand in the text."""
+        """Parse the scripts that this command runs, if their text is known."""
         before = len(self.commands)
         words = command.words
         if any(word.startswith(_HERE_DOCUMENTS) for word in words):
-            self.miss("runs a here document with an interpreter of its own, whose text is not in the history")
+            self.miss("runs a here document whose text is not in the history")
         script = script_word(words)
         if script and command.name in SHELLS | {"eval"} and (match := _VARIABLE.fullmatch(script)):
-            # The value is an ARG, an ENV or another line's: ``eval "$INSTALL"`` hides a ``curl … | sh``.
+            # The value is from ARG, ENV or another instruction: ``eval "$INSTALL"`` can hide a ``curl … | sh``.
             if value := self._values.get(match[1]):
                 script = value
             elif not self._held(script):
-                self.miss(
-                    f"runs the code that the variable {cut(match[1], 40)} holds, which does not stand in the line"
-                )
+                self.miss(f"runs code from the variable {cut(match[1], 40)}, whose value is unknown")
         if script:
             self._inner(script, command.stdin)
         if command.name == "find":
@@ -621,7 +615,7 @@ class _Script:
                 text = _printed(last)
                 self._inner(text, ())
                 if (match := _VARIABLE.fullmatch(text.strip())) and not self._held(text):
-                    self.miss(f"runs the code that the variable {cut(match[1], 40)} holds")
+                    self.miss(f"runs code from the variable {cut(match[1], 40)}")
         if command.stdin and runs_input and (name := _decoder(command.stdin)):
             self.miss(f"runs code that {name} decodes during the build")
         options = options_of(words)
@@ -645,13 +639,13 @@ class _Script:
                 self._inner(script, stdin)
 
     def _printed_code(self, command: Command) -> None:
-        """``eval "$(printf …)"`` and ``bash <(echo …)``: the code is what the inner command prints."""
+        """Parse the output of inner commands as code: ``eval "$(printf …)"`` and ``bash <(echo …)``."""
         for one in command.substituted[:_MAX_NESTED]:
             if text := _printed(one):
                 self._inner(text, ())
 
     def _written_code(self, command: Command) -> None:
-        """``echo 'curl … | sh' > x; sh x``: the code is what an earlier command wrote."""
+        """Parse files that earlier commands wrote as code: ``echo 'curl … | sh' > x; sh x``."""
         words = command.words
         options = options_of(words)
         files = words[1:2] if command.name in (".", "source") else ()
@@ -665,9 +659,9 @@ class _Script:
                 self._inner(text, ())
 
     def _inner(self, script: str, stdin: tuple[Command, ...]) -> None:
-        """A script inside a script: ``sh -c '…'``, ``eval``, a here document for a shell."""
+        """Parse a nested script: ``sh -c '…'``, ``eval``, a here document for a shell."""
         if self._nested >= _MAX_NESTED:
-            self.miss("runs shells in shells in shells")
+            self.miss("nests shells too deeply")
             return
         self._nested += 1
         self.read(script, stdin)
@@ -675,7 +669,7 @@ class _Script:
 
 
 def _printed(command: Command) -> str:
-    """What ``echo`` and ``printf`` write, as far as it stands in the text; empty for other commands."""
+    """Return the literal output of ``echo`` and ``printf``. Empty for other commands."""
     if command.name == "echo":
         words = list(command.words[1:])
         while words and re.fullmatch(r"-[neE]+", words[0]):
@@ -692,7 +686,7 @@ def _printed(command: Command) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """A text with the escapes that ``printf``, ``echo -e`` and ``$'…'`` know written out."""
+    """Replace the escapes of ``printf``, ``echo -e`` and ``$'…'``."""
 
     def character(match: re.Match[str]) -> str:
         kind, digits = match[0][1], match[0][2:]
@@ -708,7 +702,7 @@ def _unescaped(text: str) -> str:
 
 
 def _decoder(commands: Sequence[Command]) -> str:
-    """The name of a command among these, or among what feeds them, that turns text into other text."""
+    """Return the name of a decoder among the commands or their inputs. Empty: none."""
     waiting, seen = list(commands), set[int]()
     while waiting and len(seen) < _MAX_PIPES:
         one = waiting.pop()
@@ -740,7 +734,7 @@ def _text(node: Node) -> str:
 
 
 def _word(node: Node) -> str:
-    """A word as the command would get it, but for expansions, which stay as they are written."""
+    """Return a word as the command receives it. Expansions are kept as written."""
     text = _text(node)
     if node.type == "string":
         return re.sub(r'\\(["\\$`\n])', r"\1", text[1:-1])
@@ -756,7 +750,7 @@ def _word(node: Node) -> str:
 
 
 def path_of(text: str, working_directory: str = "/") -> str:
-    """A path as files are named here: relative to the root, without ``.`` and ``..``."""
+    """Return a path relative to the root, without ``.`` and ``..``, as in `Rootfs.files`."""
     parts: list[str] = []
     for part in PurePosixPath("/" + working_directory.lstrip("/"), text).parts[1:]:
         if part == "..":
@@ -767,7 +761,5 @@ def path_of(text: str, working_directory: str = "/") -> str:
 
 
 def address(url: str) -> str:
-    """A URL as it may be shown: without the name and password, and without the query, which are where credentials
-    stand.
-    """
+    """Return a URL without user, password and query, which may contain credentials."""
     return re.sub(r"(?<=://)[^/@\s]*@", "", url).partition("?")[0][:200]

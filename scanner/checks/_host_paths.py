@@ -1,11 +1,11 @@
-"""Paths of the host that give away the host."""
+"""Paths of the host whose mount gives control over the host."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
 
-# Sockets that start containers: whoever can write there is root on the host.
+# Sockets of container engines. Write access is equivalent to root on the host.
 SOCKETS = (
     "/var/run/docker.sock",
     "/run/docker.sock",
@@ -41,7 +41,7 @@ _SENSITIVE = (
     "/etc/kubernetes",
     "/var/log",
 )
-# Parts of these that programs mount for good reason, and that give nothing away.
+# Exceptions that are commonly mounted and harmless.
 _HARMLESS = (
     "/etc/localtime",
     "/etc/timezone",
@@ -53,18 +53,18 @@ _HARMLESS = (
 
 
 def normal(path: str) -> str:
-    """The path without ``.``, ``..`` and doubled slashes."""
+    """Return the path without ``.``, ``..`` and double slashes."""
     return posixpath.normpath("/" + path.lstrip("/")) if path.startswith("/") else path
 
 
 def reaches(path: str, targets: Iterable[str]) -> bool:
-    """Whether a mount of ``path`` holds one of the targets: it is one, or a directory above one."""
+    """Return whether a mount of ``path`` contains one of the targets, which may be ``path`` itself."""
     own = normal(path)
     return any(own == target or target.startswith(own.rstrip("/") + "/") for target in targets)
 
 
 def is_sensitive(path: str) -> bool:
-    """Whether a mount of ``path`` shows or changes what the host rests on."""
+    """Return whether a mount of ``path`` exposes files that the host depends on."""
     own = normal(path)
     if own == "/":
         return True

@@ -1,6 +1,4 @@
-"""Package managers as a build uses them: what refreshes an index, what installs, and where they keep what they
-downloaded.
-"""
+"""Package managers in builds: subcommands that refresh or install, and the locations of their caches."""
 
 from __future__ import annotations
 
@@ -12,7 +10,10 @@ from scanner.checks._history import Command
 
 @dataclass(frozen=True)
 class Manager:
-    """``refresh`` and ``install`` are the verbs of its programs; ``clean`` the line that leaves no cache behind."""
+    """A package manager.
+
+    ``refresh`` and ``install``: its subcommands. ``clean``: an instruction that leaves no cache.
+    """
 
     name: str
     programs: frozenset[str]
@@ -81,15 +82,13 @@ def manager_of(command: Command) -> Manager | None:
 
 
 def verb(command: Command, manager: Manager) -> str:
-    """The subcommand: the first operand that is one, because options before it may take values (``apt-get -o A=b
-    update``).
-    """
+    """Return the subcommand. Other operands are skipped: they may be values of options (``apt-get -o A=b update``)."""
     return next((word for word in command.operands if word in manager.refresh or word in manager.install), "")
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Where something that was downloaded stays: ``pattern`` matches paths of its files, ``place`` is shown."""
+    """A cache of downloads. ``pattern`` matches the paths of its files; ``place`` is shown to users."""
 
     owner: str
     place: str
@@ -178,9 +177,9 @@ CACHES = (
 
 
 def cache_of(path: str) -> Cache | None:
-    """The cache that this path lies in.
+    """Return the cache to which a path belongs, or None.
 
-    Most paths lie in none, which a few looks for a word tell faster than the patterns.
+    The substring tests are much faster than the patterns, and most paths belong to no cache.
     """
     if (
         "cache" not in path

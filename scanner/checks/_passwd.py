@@ -1,13 +1,12 @@
-"""``etc/passwd``, ``etc/group`` and ``etc/shadow`` of an image, read as container runtimes read them, bounded and
-without surprises.
+"""Parser for ``etc/passwd``, ``etc/group`` and ``etc/shadow`` of an image that agrees with container runtimes.
 
-Docker, containerd, CRI-O and Podman share one reader (moby/sys/user): lines end at a newline and nowhere else, a
-field that is missing or no number is 0, the first line of a name counts. A stricter reader here would see a user
-where they see root.
+Docker, containerd, CRI-O and Podman share one parser (moby/sys/user): only a newline ends a line, a missing or
+non-numeric field is 0, and the first line of a name counts. A stricter parser here would see a user where they see
+root.
 
-Programs inside the container ask the C library. glibc (``nss/nss_files``) and musl (``src/passwd/getpwent_a.c``)
-take no line whose uid or gid is not a number, and no name that begins with ``+`` or ``-``: those are for NIS
-(nsswitch.conf(5), ``compat``), and no account.
+Programs in the container use the C library. glibc (``nss/nss_files``) and musl (``src/passwd/getpwent_a.c``) ignore
+lines with a non-numeric uid or gid, and names that begin with ``+`` or ``-``, which are NIS entries
+(nsswitch.conf(5), ``compat``).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _LONGEST_NAME = 64
 class Account:
     """One line of passwd.
 
-    ``uid_text`` is the uid as written, ``uid`` as runtimes read it. ``is_known``: a C library knows the account.
+    ``uid_text`` is the uid as written, ``uid`` as runtimes parse it. ``is_known``: a C library returns the account.
     """
 
     name: str
@@ -54,36 +53,38 @@ class Group:
 
 
 def accounts(rootfs: Rootfs) -> tuple[Account, ...] | None:
-    """The image's accounts; None where it has no passwd, or none that could be read (``is_unread`` tells which)."""
+    """Return the image's accounts. None: no passwd file, or it could not be read (see ``is_unread``)."""
     lines = _lines(rootfs, PASSWD)
     return None if lines is None else tuple(_account(number, fields) for number, fields in lines)
 
 
 def groups(rootfs: Rootfs) -> tuple[Group, ...] | None:
-    """The image's groups; None as for ``accounts``."""
+    """Return the image's groups. None as in ``accounts``."""
     lines = _lines(rootfs, GROUP)
     return None if lines is None else tuple(Group(f[0], _number(f[2] if len(f) > 2 else ""), n) for n, f in lines)
 
 
 def passwords(rootfs: Rootfs, path: str = SHADOW) -> tuple[tuple[int, str, str], ...] | None:
-    """Line, name and password field of a shadow or master.passwd file; None as for ``accounts``."""
+    """Return line number, name and password field of a shadow or master.passwd file. None as in ``accounts``."""
     lines = _lines(rootfs, path)
     return None if lines is None else tuple((number, f[0], f[1]) for number, f in lines if len(f) > 1)
 
 
 def is_unread(rootfs: Rootfs, path: str) -> bool:
-    """Whether the file is there and its lines could not be read: too large, or behind a link to what nobody kept."""
+    """Return whether the file exists but could not be read: too large, or a link to a file whose content is not
+    kept.
+    """
     return rootfs.resolve(path) is not None and _lines(rootfs, path) is None
 
 
 def layer_of(rootfs: Rootfs, path: str) -> int | None:
-    """The layer whose copy of the file a container sees."""
+    """Return the layer of the file that a container sees."""
     resolved = rootfs.resolve(path)
     return None if resolved is None else rootfs.files[resolved].layer
 
 
 def runtime_id(text: str) -> int | None:
-    """A uid as containerd reads it: Go's ``strconv.Atoi``, then 32 bits. None: not a number, so a name.
+    """Parse a uid like containerd: Go's ``strconv.Atoi``, then 32 bits. None: not a number, so a name.
 
     ``00``, ``+0`` and ``4294967296`` are 0 (CVE-2024-40635).
     """
@@ -110,7 +111,7 @@ def _account(line: int, fields: list[str]) -> Account:
 
 
 def _is_known(fields: list[str]) -> bool:
-    """Whether glibc or musl returns this line as an account. musl wants every field and reads an empty number as 0."""
+    """Return whether glibc or musl accepts this line. musl needs all fields and reads an empty number as 0."""
     numbers = fields[2:4]
     if len(numbers) == 2 and all(_GLIBC_NUMBER.fullmatch(n) and int(n) < 1 << 32 for n in numbers):
         return True
@@ -118,7 +119,7 @@ def _is_known(fields: list[str]) -> bool:
 
 
 def shown(name: str) -> str:
-    """An account's name as a message shows it: a field may be as long as the file."""
+    """Return a name for messages, truncated: a field may be as long as the file."""
     return (name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…") or "(no name)"
 
 

@@ -1,7 +1,7 @@
-"""What the Pod Security Standards say for a version of Kubernetes.
+"""The Pod Security Standards by Kubernetes version.
 
-https://kubernetes.io/docs/concepts/security/pod-security-standards/, and the source that decides:
-``k8s.io/pod-security-admission/policy``. Versions up to 1.37 are known; a later one is judged as the newest known.
+https://kubernetes.io/docs/concepts/security/pod-security-standards/, and their implementation
+``k8s.io/pod-security-admission/policy``. Versions up to 1.37 are known; later ones use the rules of the newest known.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ _SELINUX = frozenset(("", "container_t", "container_init_t", "container_kvm_t"))
 
 
 def minor(pod: PodSettings) -> int:
-    """The minor version whose rules hold; the newest known where none was asked for."""
+    """Return the minor version whose rules apply; the newest known by default."""
     text = pod.kubernetes_version.removeprefix("v").partition(".")[2]
     return min(int(text), _NEWEST) if text.isascii() and text.isdigit() else _NEWEST
 
 
 def relaxed_by_user_namespace(pod: PodSettings) -> bool:
-    """Whether a pod with a user namespace of its own may be root inside it (from 1.35, KEP-127)."""
+    """Return whether a pod may run as root because it has its own user namespace (since 1.35, KEP-127)."""
     return pod.host_users is False and minor(pod) >= 35
 
 
 def exempt_as_windows(pod: PodSettings) -> bool:
-    """Whether rules about Linux do not hold for a pod: it says that it is Windows (from 1.25)."""
+    """Return whether rules about Linux do not apply because the pod sets ``os.name: windows`` (since 1.25)."""
     return pod.os == "windows" and minor(pod) >= 25
 
 
 def safe_sysctls(workload: Workload) -> frozenset[str]:
-    """Kernel parameters that are namespaced and safe.
+    """Return the safe sysctls of the workload's Kubernetes version.
 
-    Docker and ECS allow what is namespaced; the safe ones are the same.
+    Docker and ECS allow all namespaced sysctls; the newest list is used for them.
     """
     version = minor(workload.pod) if workload.pod else _NEWEST
     return frozenset(name for since, names in _SYSCTLS if version >= since for name in names)
 
 
 def selinux_types(workload: Workload) -> frozenset[str]:
-    """SELinux types that a container may ask for."""
+    """Return the SELinux types that a container may set."""
     if workload.pod is not None and minor(workload.pod) < 31:
         return _SELINUX
     return _SELINUX | {"container_engine_t"}

@@ -1,4 +1,4 @@
-"""``config.ExposedPorts``: ``80``, ``80/tcp``, ``8000-8010/udp``."""
+"""Parser for ``config.ExposedPorts``: ``80``, ``80/tcp``, ``8000-8010/udp``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PORT = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?(?:/(tcp|udp|sctp))?", re.ASC
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port or a range of them; ``first`` is 0 where the text is none."""
+    """A port or a range of ports. ``first`` is 0 if the text is invalid."""
 
     text: str
     first: int
@@ -24,7 +24,7 @@ class Port:
 
 
 def exposed(config: ImageConfig) -> Iterator[Port]:
-    """What the image says that it listens on."""
+    """Yield the ports that the image exposes."""
     for text in config.exposed_ports:
         match = _PORT.fullmatch(text)
         first = int(match[1]) if match else 0

@@ -1,6 +1,4 @@
-"""Remedies as lines of a Dockerfile, made of names that come from the image: quoted for the shell, or not made at
-all.
-"""
+"""Remedies as Dockerfile instructions with names from the image, which are untrusted and quoted for the shell."""
 
 from __future__ import annotations
 
@@ -11,10 +9,9 @@ _MANY = 40
 
 
 def run(command: str, names: Iterable[str], *, each: bool = False) -> str:
-    """``RUN command name …``, or the command once for each name.
+    """Return ``RUN command name …``, or with ``each`` the command once for each name.
 
-    Empty where the names are too many for a line, or where one could end it: a file may be called ``x\\nRUN …``, and
-    a person will paste this.
+    Empty for too many names or unprintable ones: a file may be called ``x\\nRUN …``, and users paste the remedy.
     """
     found = sorted(set(names))
     if not 0 < len(found) <= _MANY or not all(name and name.isprintable() for name in found):

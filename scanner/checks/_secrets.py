@@ -1,9 +1,8 @@
-"""Secrets by name and by shape. A value is never kept: what is shown of it says which kind it is and how long.
+"""Detection of secrets by pattern and by name. Values are never stored; findings contain only kind and length.
 
-By content: a few shapes that are unmistakable (issuers put prefixes into their tokens so that they can be found). By
-name: variables that are called so, and files that are made to hold credentials; those are read, and it is what
-stands in them that counts, because a ``settings.py`` or ``.env`` is no secret by itself. Placeholders are left
-alone; a finding that is none teaches people to look away.
+Patterns match formats with few false positives, such as tokens with a prefix of their issuer. Names match variables,
+and files that usually contain credentials: a ``settings.py`` or ``.env`` is reported only if its content has a
+secret. Placeholders are ignored, because users stop reading findings that are often wrong.
 """
 
 from __future__ import annotations
@@ -38,25 +37,25 @@ from scanner.model.image import Image
 from scanner.model.pem import is_private_der
 
 MAX_FILE = 1 << 20
-_MAX_MATCHES = 20
-_MAX_TEXT, _MAX_SETTINGS = 1 << 17, 1000
+_MAX_MATCHES = 20  # per file
+_MAX_TEXT, _MAX_SETTINGS = 1 << 17, 1000  # bytes of a text, values of a file
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A secret's unmistakable form.
+    """The pattern of a kind of secret.
 
-    ``anchor`` is a literal that every match contains: it is looked for first, because that is fast.
+    Every match contains one of ``anchors``. These literals are searched first, which is faster than the pattern.
     """
 
     rule: str
     title: str
     anchors: tuple[bytes, ...]
     pattern: re.Pattern[bytes]
-    escaped: re.Pattern[bytes] | None = None  # the same where line ends are escaped (JSON, YAML, JavaScript, URLs)
+    escaped: re.Pattern[bytes] | None = None  # for text with escaped line ends (JSON, URLs, …)
 
     def matches(self, data: bytes) -> Iterator[re.Match[bytes]]:
-        """Every place where it stands, in the plain form and then in the escaped one."""
+        """Yield all matches, first plain, then escaped."""
         ends = set()
         for match in self.pattern.finditer(data):
             ends.add(match.start())
@@ -86,7 +85,7 @@ SHAPES = (
         ),
         _ESCAPED_KEY,
     ),
-    Shape(  # RFC 7517: a key in JSON; only a private one has the member ``d``
+    Shape(  # RFC 7517; only private keys have the member ``d``
         "jwk-private-key",
         "private key (JWK)",
         (b"kty",),
@@ -177,7 +176,7 @@ SHAPES = (
     ),
 )
 _ANCHORS = tuple(dict.fromkeys(anchor for shape in SHAPES for anchor in shape.anchors))
-# Literals that are long enough to be looked for in base64, where three forms of each are.
+# Literals that are long enough to be recognised in base64, where each has three forms.
 _IN_BASE64 = (
     b"PRIVATE KEY-----",
     b"private_key_id",
@@ -191,10 +190,9 @@ _IN_BASE64 = (
     b"client-key-data",
 )
 _KEY_FORMS = tuple(in_base64(b"PRIVATE KEY-----"))
-# Base64 in base64: a key in a manifest that a manifest holds.
-# And UTF-16 in base64, which PowerShell writes.
+# Base64 in base64 (manifests in manifests), and UTF-16 in base64 (PowerShell).
 _OF_UTF16 = tuple("PRIVATE KEY-----".encode(name) for name in ("utf-16-le", "utf-16-be"))
-# How the DER of a private key begins, after its length. Base64 of it stands without a PEM frame in settings and JSON.
+# The start of a private key in DER, after its length. Settings and JSON contain it in base64 without a PEM frame.
 _DER_LITERALS = tuple(
     map(
         bytes.fromhex,
@@ -214,7 +212,7 @@ _DER_LITERALS = tuple(
         ),
     )
 )
-# gzip in base64, with or without a file name, as ``base64gzip`` and Helm write it; Helm's releases are base64 of it.
+# gzip in base64, with or without a file name (Terraform's base64gzip, Helm), and once more in base64 (Helm releases).
 _OF_GZIP = (b"H4sIA", b"H4sIC", b"SDRzSUF", b"SDRzSUN")
 _FORMS = tuple(
     form for literal in (*_IN_BASE64, *_KEY_FORMS, *_OF_UTF16, *_DER_LITERALS) for form in in_base64(literal)
@@ -246,7 +244,7 @@ _IN_UTF16 = (
 )
 _WIDE = re2.compile(wide((*_IN_UTF16, *_FORMS)).encode())
 _MANIFEST = re2.compile(rb"kind\\*[\"']?\s{0,8}:\s{0,8}\\*[\"']?Secret\\*[\"']?(?:\s|,|\}|\\)")
-# RE2 looks for all anchors at once, nine times as fast as ``re`` does: this runs over every byte of every small file.
+# This runs over every byte of all small files. RE2 searches all anchors in one pass, nine times as fast as ``re``.
 _ANY_ANCHOR = re2.compile(b"|".join(map(re.escape, _ANCHORS)))
 _ANYTHING = re2.compile(
     b"|".join((_ANY_ANCHOR.pattern, _MARKS.pattern, _WIDE.pattern, _MANIFEST.pattern, _HEX_MARK.pattern))
@@ -256,7 +254,7 @@ _MANIFEST_VALUE = re.compile(
     rb"""([A-Za-z0-9+/_-]{8,}={0,2}(?:\s+[A-Za-z0-9+/_-]{40,}={0,2}){0,2000})(?=[ \t]*(?:[\\"',}\r\n]|$))"""
 )
 
-# Files that people and tools keep credentials in. Whether one does is told by what stands in it.
+# Files that often contain credentials. Their content is checked.
 _CONFIGURATIONS = re.compile(
     r"(?:^|/)(?:\.env(?:\.[\w-]+)?|[^/]+\.env|\.npmrc|\.yarnrc(?:\.yml)?|[._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.git/config"
     r"|\.docker/config\.json|\.dockercfg|\.dockerconfigjson|\.kube/config|kubeconfig|\.pypirc|pip\.conf|\.htpasswd|credentials?(?:\.(?:json|xml|ya?ml|ini))?"
@@ -296,7 +294,7 @@ _PLACEHOLDER = re.compile(
 )
 _CALL = re.compile(r"^[\w.]+[(\[]|^(?:os|process|ENV|config|self|settings)[.\[]")
 
-# How a command line is given a secret. The last group is the secret.
+# Secrets in command lines. The last group is the secret.
 _COMMANDS = (
     (
         "a password on a command line",
@@ -336,7 +334,7 @@ _ASSIGNMENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TextSecret:
-    """A secret inside a text: what it is, for people, and where its value stands."""
+    """A secret in a text. ``what``: a description for users; ``start``, ``end``: the position of its value."""
 
     what: str
     start: int
@@ -344,16 +342,17 @@ class TextSecret:
 
 
 class SecretScanner:
-    """Looks into files as they pass through the layer reader (``scanner.registry.layers.ContentScanner``)."""
+    """Searches files while layers are read. See ``scanner.registry.layers.ContentScanner``."""
 
+    # Change it with the patterns: cached facts of layers are keyed by it.
     version = "secrets-5"
 
     def wants(self, path: str, size: int) -> bool:
-        """Files of a size that a person or a tool writes; not documentation or other people's tests."""
+        """Return whether to search a file: not too large, no documentation and no tests of dependencies."""
         return 8 <= size <= MAX_FILE and not is_ignored(path)
 
     def search(self, path: str, data: bytes) -> list[ContentMatch]:
-        """Every shape found, at most a few, then what a file that is made to hold credentials holds."""
+        """Return matches of patterns, then credentials of configuration files, up to `_MAX_MATCHES`."""
         found = list(islice(_shapes(path, data), _MAX_MATCHES)) if _ANYTHING.search(data) is not None else []
         rule = _der_rule(data, whole=True)
         if rule is not None:
@@ -365,10 +364,7 @@ class SecretScanner:
 
 
 def _shapes(path: str, data: bytes) -> Iterator[ContentMatch]:
-    """One search for anchors told that there is something; now only what the anchors point at.
-
-    Each secret once, however it is read.
-    """
+    """Yield matches in all encodings, each kind once per line. The file is known to contain an anchor."""
     seen: set[tuple[str, int]] = set()
     for secret in chain(_plain(data), _encoded(data)):
         line = data.count(b"\n", 0, secret.start) + 1
@@ -394,9 +390,9 @@ def _plain(data: bytes) -> Iterator[_Secret]:
 
 
 def _der_rule(data: bytes, *, whole: bool) -> str | None:
-    """The rule of a private key in DER (PKCS #8, PKCS #1, SEC 1); None: it is none. ``whole``: nothing may follow it.
+    """Return the rule for a private key in DER (PKCS #8, PKCS #1, SEC 1); None for other data.
 
-    A PKCS #12 store is none: Java keeps the CAs that it trusts in one.
+    ``whole``: nothing may follow the key. PKCS #12 does not match, because Java stores its trusted CAs in that format.
     """
     begin = _DER_KEY.match(data)
     if begin is None:
@@ -409,20 +405,20 @@ def _der_rule(data: bytes, *, whole: bool) -> str | None:
 
 
 class _Budget:
-    """How many bytes may still be decompressed of one file."""
+    """The number of bytes that may still be decompressed from one file: a file can hold many gzip bombs."""
 
     def __init__(self) -> None:
         self._left = _MAX_GUNZIPPED
 
     def gunzip(self, data: bytes) -> bytes:
-        """What was compressed, as far as the budget goes; nothing if it is no gzip."""
+        """Return the decompressed data, cut at the budget; nothing if it is not gzip."""
         found = gunzipped(data, self._left) if self._left else b""
         self._left -= len(found)
         return found
 
 
 def _encoded(data: bytes, depth: int = 0, budget: _Budget | None = None) -> Iterator[_Secret]:
-    """Secrets in UTF-16, in base64 (of texts, of gzip, of DER), in hexadecimal, and in a Kubernetes Secret."""
+    """Yield secrets in UTF-16, in base64 (of text, gzip or DER), in hexadecimal, and in Kubernetes Secrets."""
     budget = budget or _Budget()
     readings: list[tuple[str, Iterator[Reading]]] = []
     if _WIDE.search(data) is not None:
@@ -434,14 +430,14 @@ def _encoded(data: bytes, depth: int = 0, budget: _Budget | None = None) -> Iter
     for name, texts in readings:
         for read, start in texts:
             text = budget.gunzip(read) or read
-            # In a PEM frame it was found as text.
+            # Inside a PEM frame the key has been found as text already.
             rule = None if _FRAME.search(data, max(0, start - 40), start) else _der_rule(text, whole=False)
             if rule is not None:
                 yield _Secret(rule, start, start + len(text), f"DER… ({len(text)} bytes), in {name}")
             nested = _encoded(text, depth + 1, budget) if depth < _MAX_NESTED else ()
             found = chain(_plain(text), _docker_auths(text), nested)
             for secret in found:
-                # In UTF-16 the line can be told; a block of base64 has one place.
+                # Positions in UTF-16 can be converted. For base64 the position is that of the block.
                 at = start + 2 * secret.start if name == "UTF-16" else start
                 yield _Secret(secret.rule, at, at + len(text), f"{secret.shown}, in {name}")
     if b"apiVersion" in data and _MANIFEST.search(data) is not None:
@@ -456,7 +452,7 @@ def _docker_auths(data: bytes) -> Iterator[_Secret]:
 
 
 def _manifest(data: bytes) -> Iterator[_Secret]:
-    """What ``data`` of a Kubernetes Secret holds: shapes, and values whose names say that they are secrets."""
+    """Yield secrets in ``data`` of a Kubernetes Secret, by pattern and by name."""
     for match in islice(_MANIFEST_VALUE.finditer(data), _MAX_SETTINGS):
         value = from_base64(b"".join(match[2].split()))
         if value is None:
@@ -467,7 +463,7 @@ def _manifest(data: bytes) -> Iterator[_Secret]:
             for secret in (*_plain(value), *_docker_auths(value))
         )
         text = value.decode("utf-8", "replace").strip()
-        looks_encoded = not match[2].islower()  # ``password: changed-later`` is none, though it could be decoded
+        looks_encoded = not match[2].islower()  # ``password: changed-later`` is valid base64, but plain text
         if looks_encoded and text.isprintable() and is_secret_variable(_snake(name), text):
             yield _Secret("credential", match.start(), match.end(), f"{name} ({len(text)} characters), in base64")
 
@@ -475,7 +471,7 @@ def _manifest(data: bytes) -> Iterator[_Secret]:
 def _settings(path: str, data: bytes) -> Iterator[ContentMatch]:
     text = as_text(data)
     name = path.rpartition("/")[2]
-    found: list[tuple[str, str, int, str]] = []  # rule, what, offset, value
+    found: list[tuple[str, str, int, str]] = []  # rule, description, offset, value
     if name in ("passwd", "shadow", "passwd-", "shadow-", "master.passwd", ".htpasswd"):
         found += [("password-hash", f"of {m[1]}", m.start(), m[2]) for m in _HASH.finditer(text)]
     elif name in (".netrc", "_netrc"):
@@ -504,7 +500,7 @@ def _settings(path: str, data: bytes) -> Iterator[ContentMatch]:
 
 
 def _assigned(text: str, *, quoted: bool) -> Iterator[tuple[str, str, int, str]]:
-    """``NAME = value`` as settings are written. In a program's source only a literal is a value."""
+    """Yield secrets in ``NAME = value`` settings. ``quoted``: source code, in which only literals count."""
     for match in _SETTING.finditer(text):
         name, quote, value = match[1], match[2], match[3]
         if (quote or not quoted) and not _CALL.search(value) and is_secret_variable(_snake(name), value):
@@ -512,24 +508,24 @@ def _assigned(text: str, *, quoted: bool) -> Iterator[tuple[str, str, int, str]]
 
 
 def _snake(name: str) -> str:
-    """``spring.datasource.adminPassword`` -> ``spring_datasource_admin_password``."""
+    """Convert ``spring.datasource.adminPassword`` to ``spring_datasource_admin_password``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace(".", "_").replace("-", "_").lower()
 
 
 def _is_encrypted(found: bytes) -> bool:
-    """PKCS #8 and the traditional form say so in a line; OpenSSH's new form names its cipher in the first bytes."""
+    """Return whether a private key is encrypted: PKCS #8 and PEM by a header, OpenSSH by its cipher name."""
     if b"ENCRYPTED" in found:
         return True
     return found.startswith(b"-----BEGIN OPENSSH") and b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmU" not in found
 
 
 def _documented(value: bytes) -> bool:
-    """Values that vendors print in their documentation, and whose only use is to be examples."""
+    """Return whether a value is an example from a vendor's documentation."""
     return b"EXAMPLE" in value or b"xxxx" in value.lower()
 
 
 def redact(value: bytes) -> str:
-    """What may be shown: how it begins (the issuer's prefix, no more than a fifth of it) and how long it is."""
+    """Return the part of a secret that may be shown: its prefix (at most a fifth) and its length."""
     label = re.match(rb"-----BEGIN[A-Z +]{0,40}-----", value)
     if label is None and b"kty" in value:
         return f"JWK… ({len(value)} characters)"
@@ -543,12 +539,12 @@ def title(rule: str) -> str:
 
 
 def is_configuration(path: str) -> bool:
-    """Whether the file's name says that it may hold credentials which can be read in it."""
+    """Return whether a file, by its name, may contain credentials as text."""
     return _CONFIGURATIONS.search(path) is not None and not is_ignored(path)
 
 
 def is_ignored(path: str) -> bool:
-    """Documentation, and tests of packages that somebody else wrote."""
+    """Return whether a file is documentation or a test of a dependency, which contain example secrets."""
     if _DOCUMENTATION.match(path) is not None:
         return True
     package = _PACKAGES.search(path)
@@ -560,14 +556,12 @@ def is_placeholder(value: str) -> bool:
 
 
 def is_secret_variable(name: str, value: str) -> bool:
-    """Whether a variable is called like a secret and holds more than a placeholder or a place."""
+    """Return whether a variable has a secret's name and a value that is neither a placeholder nor a path."""
     return bool(_NAMES.search(name)) and not _HARMLESS_NAMES.match(name) and not is_placeholder(value)
 
 
 def in_text(text: str) -> tuple[TextSecret, ...]:
-    """Secrets in a line of history, a variable or a message: by the name they are given, by the option, by their
-    shape.
-    """
+    """Return secrets in an instruction, variable or message: by variable name, by option, by pattern."""
     found = [TextSecret(f"{m[1]}=", *m.span(2)) for m in _ASSIGNMENT.finditer(text) if is_secret_variable(m[1], m[2])]
     found += [
         TextSecret(what, *m.span(1))
@@ -575,7 +569,7 @@ def in_text(text: str) -> tuple[TextSecret, ...]:
         for m in pattern.finditer(text)
         if not is_placeholder(m[1])
     ]
-    data = text.encode("latin-1", "replace")  # a byte for each character: every shape is of ASCII
+    data = text.encode("latin-1", "replace")  # one byte per character keeps positions; all patterns are ASCII
     if _ANYTHING.search(data) is not None:
         secrets = islice(chain(_plain(data), _encoded(data)), _MAX_SETTINGS)
         found += [TextSecret(title(secret.rule), secret.start, _end(data, secret)) for secret in secrets]
@@ -587,7 +581,7 @@ def in_text(text: str) -> tuple[TextSecret, ...]:
 
 
 def _end(data: bytes, secret: _Secret) -> int:
-    """Where a secret ends: of a key all of it, not only what was needed to recognise it."""
+    """Return the end of a secret. A key is extended from the matched beginning to its end."""
     rest = _KEY_REST.match(data, secret.end) if data.startswith(b"-----BEGIN", secret.start) else None
     if rest is None and secret.shown.endswith("in base64"):
         rest = _BLOCK.match(data, secret.start)
@@ -597,9 +591,7 @@ def _end(data: bytes, secret: _Secret) -> int:
 
 
 def without_secrets(text: str) -> str:
-    """The text with every secret's value replaced by how long it is; what is too long to be looked through is cut
-    off.
-    """
+    """Return the text with secrets replaced by their length. Text beyond the search limit is cut off."""
     if len(text) > _MAX_TEXT:
         text = f"{text[:_MAX_TEXT]}… ({len(text) - _MAX_TEXT} more characters)"
     for item in reversed(in_text(text)):
@@ -608,9 +600,7 @@ def without_secrets(text: str) -> str:
 
 
 def image_without_secrets(image: Image) -> Image:
-    """The image as it may be stored and shown: values of secrets in variables, labels and history are gone, all else
-    is as it was.
-    """
+    """Return the image without secrets in variables, labels and history, so that it can be stored and shown."""
     config = image.config
 
     def value(name: str, text: str) -> str:

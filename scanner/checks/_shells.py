@@ -1,9 +1,7 @@
-"""Command lines of shells and interpreters: what stands before them, where their options end, and where their code
-comes from.
+"""Command lines of shells and interpreters: wrappers before them, their options, and the source of their code.
 
-A shell's options may take a value (``bash -eo pipefail``) and a program may start another (``env``, ``tini``,
-``conda run``). Without this knowledge ``curl … | bash -eo pipefail`` looks like a shell that runs the file
-``pipefail``.
+Options may take values (``bash -eo pipefail``), and programs may start others (``env``, ``tini``, ``conda run``).
+Without that knowledge ``curl … | bash -eo pipefail`` looks like a shell that runs the file ``pipefail``.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ SHELLS = frozenset(
         "rzsh",
     )
 )
-# Their scripts have another grammar.
+# Shells with another grammar, whose scripts are not parsed.
 FOREIGN_SHELLS = frozenset(("powershell", "pwsh", "cmd", "fish", "csh", "tcsh", "elvish", "xonsh"))
 USER_SHELLS = frozenset(("su", "runuser"))
 _SHELL_NAME = re.compile(r"(?:bash|busybox|dash|zsh|ksh)[-.\d]*(?:static)?")
@@ -41,8 +39,10 @@ _MOST_WRAPPERS = 8
 
 
 class Wrapper(NamedTuple):
-    """A program that starts another: its options that take a value, the operands and the subcommands that stand
-    before the other.
+    """A program that starts another one.
+
+    ``values``: its options with a value. ``operands``: the number of its arguments before the other program. ``verbs``:
+    subcommands before it.
     """
 
     values: tuple[str, ...] = ()
@@ -116,7 +116,7 @@ _WRAPPERS = {
     "winpty": Wrapper(),
     "coproc": Wrapper(),
 }
-# Other programs that run a text as a script: what stands before the text.
+# Options of other programs whose value is a shell script.
 _SCRIPT_OPTIONS = {
     "script": ("-c", "--command"),
     "flock": ("-c", "--command"),
@@ -129,9 +129,10 @@ _SCRIPT_OPTIONS = {
 
 
 class Interpreter(NamedTuple):
-    """``values``: letters of options that take a value, attached or as the next word.
+    """The options of an interpreter.
 
-    ``attached``: only attached. ``code``: the value is the program. The same for long options.
+    ``values``: letters of options with a value, attached or as the next word. ``attached``: with an attached value
+    only. ``code``: whose value is the program. ``long_values``, ``long_code``: the same for long options.
     """
 
     values: str = ""
@@ -170,7 +171,7 @@ _PYTHON_NAME = re.compile(r"(?:python|pypy)[\d.]*(?:-dbg)?")
 
 @lru_cache(maxsize=4096)
 def program(word: str) -> str:
-    """A program's name without its directory, version and ``.exe``: ``/nix/store/…/bin/bash`` -> ``bash``."""
+    """Return a program's name without directory, version and ``.exe``: ``/nix/store/…/bin/bash`` -> ``bash``."""
     name = re.split(r"[/\\]", word)[-1]
     name = name.removesuffix(".exe").removesuffix(".EXE")
     if re.fullmatch(r"ld(?:-linux[\w.-]*|-musl[\w.-]*|)\.so[\d.]*", name):
@@ -181,16 +182,16 @@ def program(word: str) -> str:
 
 
 def interpreter(name: str) -> Interpreter | None:
-    """How the interpreter of this name reads its command line; None: it is none (a shell is none either)."""
+    """Return the options of an interpreter, or None if the program is not one. Shells are handled separately."""
     return _PYTHON if _PYTHON_NAME.fullmatch(name) else INTERPRETERS.get(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A command line after its options were read.
+    """The parsed options of a command line.
 
-    ``code``: a script is given as a word; ``stdin``: ``-s``. ``operand`` is the position of the first word that is
-    no option: with ``code`` the script, otherwise the file that is run.
+    ``code``: the script is an argument (``-c``). ``stdin``: ``-s`` is given. ``operand``: position of the first
+    argument that is not an option, which is the script (``code``) or the file to run.
     """
 
     code: bool
@@ -199,7 +200,7 @@ class Options:
 
 
 def shell_options(words: Sequence[str]) -> Options:
-    """Read a shell's options as bash, dash, ash, zsh and ksh do. ``words`` begins with the shell."""
+    """Parse the options of a shell like bash, dash, ash, zsh and ksh. ``words`` begins with the shell."""
     code = stdin = False
     position = 1
     while position < len(words):
@@ -214,12 +215,12 @@ def shell_options(words: Sequence[str]) -> Options:
             position += word in ("--rcfile", "--init-file", "--emulate")
             continue
         code, stdin = code or (word[0] == "-" and "c" in word), stdin or "s" in word
-        position += sum(letter in "oO" for letter in word[1:])  # each takes a word of its own
+        position += sum(letter in "oO" for letter in word[1:])  # -o and -O take the next word
     return Options(code, stdin and not code, position)
 
 
 def user_shell_options(words: Sequence[str]) -> Options:
-    """Read the options of ``su`` and ``runuser``, which may stand behind the user's name."""
+    """Parse the options of ``su`` and ``runuser``, which may follow the user's name."""
     for position, word in enumerate(words[1:], 1):
         if word == "--command" or re.fullmatch(r"-[A-Za-z]*c", word):
             return Options(True, False, position + 1)
@@ -227,7 +228,7 @@ def user_shell_options(words: Sequence[str]) -> Options:
 
 
 def interpreter_options(words: Sequence[str], known: Interpreter) -> Options:
-    """Read the options of an interpreter that is no shell."""
+    """Parse the options of an interpreter other than a shell."""
     position, code = 1, False
     while position < len(words):
         word = words[position]
@@ -257,7 +258,7 @@ def interpreter_options(words: Sequence[str], known: Interpreter) -> Options:
 
 
 def options_of(words: Sequence[str]) -> Options | None:
-    """The options of a shell or an interpreter; None where the program is neither."""
+    """Parse the options of a shell or interpreter. None: the program is neither."""
     name = program(words[0]) if words else ""
     if name in SHELLS or name in FOREIGN_SHELLS:
         return shell_options(words)
@@ -268,9 +269,7 @@ def options_of(words: Sequence[str]) -> Options | None:
 
 
 def reads_code_from_stdin(words: Sequence[str]) -> bool:
-    """Whether a shell or interpreter runs what it is fed: ``sh``, ``bash -eo pipefail``, ``sh -s -- x``, ``python3
-    -X utf8 -``.
-    """
+    """Return whether a shell or interpreter runs its standard input: ``sh``, ``sh -s -- x``, ``python3 -X utf8 -``."""
     options = options_of(words)
     if options is None or options.code:
         return False
@@ -279,7 +278,7 @@ def reads_code_from_stdin(words: Sequence[str]) -> bool:
 
 
 def script_word(words: Sequence[str]) -> str:
-    """The script that a shell, ``su``, ``eval``, ``trap`` or another runner is given as a word."""
+    """Return the script in an argument of a shell, ``su``, ``eval``, ``trap`` or similar. Empty: none."""
     name = program(words[0]) if words else ""
     if name == "eval":
         return " ".join(words[1:])
@@ -295,7 +294,7 @@ def script_word(words: Sequence[str]) -> str:
 
 
 def unwrapped(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Take off ``sudo -E``, ``env A=b``, ``timeout 5`` and the like: their names, and the command that is run."""
+    """Remove wrappers such as ``sudo -E``, ``env A=b``, ``timeout 5``. Returns their names and the command."""
     rest = list(words)
     wrappers: list[str] = []
     while rest and len(wrappers) < _MOST_WRAPPERS and (wrapper := _WRAPPERS.get(name := program(rest[0]))) is not None:
@@ -316,7 +315,7 @@ def unwrapped(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         else:
             position += wrapper.operands
         if position >= len(rest):
-            break  # ``exec`` or ``sudo`` alone is the command
+            break  # ``exec`` or ``sudo`` without a command
         wrappers.append(name)
         rest = rest[position:]
     return tuple(wrappers), tuple(rest)
@@ -324,16 +323,16 @@ def unwrapped(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """The shell in front of a builder's line: where its script begins, or (``gap``) why it cannot be read."""
+    """The shell before a recorded script. ``start``: where the script begins. ``gap``: why it cannot be parsed."""
 
     start: int
     gap: str = ""
 
 
 def beginning(text: str) -> Beginning | None:
-    """The shell that a line begins with, as builders write it: its words joined by spaces, then the script, not quoted.
+    """Return the shell at the beginning of a line of a builder: words joined by spaces, then the unquoted script.
 
-    None: the line begins with no shell.
+    None: the line does not begin with a shell.
     """
     head = text[:2000]
     spans = [match.span() for match in re.finditer(r"\S+", head)][:60]
@@ -346,9 +345,9 @@ def beginning(text: str) -> Beginning | None:
         return None
     name = program(rest[0])
     if name == "cmd" and (rest[0] == "CMD" or not (len(rest) > 1 and re.fullmatch(r"/[SCKsck]", rest[1]))):
-        return None  # an instruction, or a program of somebody's own
+        return None  # the instruction CMD, or another program named cmd
     if name in FOREIGN_SHELLS:
-        return Beginning(spans[first][0], f"runs {name}, whose scripts are not read here")
+        return Beginning(spans[first][0], f"runs {name}, whose scripts are not supported")
     options = options_of(rest)
     if options is None or not options.code:
         return None

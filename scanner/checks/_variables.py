@@ -1,4 +1,4 @@
-"""Environment variables that hold a secret, told by their name or by the shape of their value."""
+"""Detection of secrets in environment variables, by name or by pattern of the value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _NAME = re.compile(
     r"(?:^|_)(?:PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|ENCRYPTION_?KEY|CREDENTIALS?|AUTH)"
     r"(?:$|_(?:KEY|VALUE|B64|BASE64)$)"
 )
-# Names that end like those of secrets and say where one is, or that there is none.
+# Suffixes of variables that refer to a secret or configure one.
 _POINTER = re.compile(r"_(?:FILE|PATH|NAME|URL|ID|TTL|EXPIRY|EXPIRATION|LENGTH|POLICY|METHOD|TYPE|ENABLED|HEADER)$")
 _PLACEHOLDER = re.compile(
     r"(?:\$\{?\w+\}?|<[^>]*>|\{\{.*\}\}|/[\w./-]+|true|false|yes|no|none|null|\d{1,3}|\*+|x+)", re.IGNORECASE
@@ -22,7 +22,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:([^/\s@]+)@", re.IGNORECASE)
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a variable's value is a secret. A pointer to a secret (``PASSWORD_FILE=/run/secrets/x``) is none."""
+    """Return whether a variable's value is a secret. A reference (``PASSWORD_FILE=/run/secrets/x``) is not."""
     if _VALUE.search(value):
         return True
     url = _URL.search(value)

@@ -1,4 +1,4 @@
-"""What checks of workloads share: evidence at its line, and a remedy in the source's own language."""
+"""Evidence of workload checks, with the position in the document."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from scanner.model.workload import Workload
 
 
 def evidence(workload: Workload, message: str, *fields: str, **more: Any) -> Evidence:
-    """Evidence at the place of the first of these fields that the source says; see ``Origin.place``.
+    """Return evidence with the position of the first of ``fields`` that the source sets. See ``Origin.place``.
 
-    The message begins with the workload's name, because one document holds many.
+    The message begins with the workload's name, because a document may contain many.
     """
     place = workload.place(*fields)
     pointer = f"#{place.document}{place.pointer}" if place.document else place.pointer

@@ -1,5 +1,7 @@
-"""Where the programs that an image starts write: read from servers' configurations, from entrypoint scripts, and
-from directories that somebody prepared for the running user. A forecast; each need says how sure it is.
+"""Prediction of the directories to which an image's programs write.
+
+Sources are configurations of known servers, entrypoint scripts, and directories that belong to the running user. Each
+result has a confidence.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from scanner.model.image import ImageConfig
 CERTAIN, LIKELY = "certain", "likely"
 TMPFS, VOLUME = "tmpfs", "volume"
 
-# Files to read: configurations of servers that are known, and scripts that containers are started by.
+# Configurations of known servers, and common entrypoint scripts.
 WANTS = (
     "etc/nginx/*.conf",
     "etc/nginx/conf.d/*",
@@ -37,7 +39,10 @@ WANTS = (
 
 @dataclass(frozen=True)
 class Need:
-    """A directory that has to be writable, as what, why we think so, and how sure that is."""
+    """A directory that must be writable.
+
+    ``kind``: `TMPFS` or `VOLUME`. ``why``: the reason for users. ``confidence``: `CERTAIN` or `LIKELY`.
+    """
 
     path: str
     kind: str
@@ -48,7 +53,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Server:
-    """A program that is known to write: ``data`` what has to outlive the container, ``scratch`` what has not."""
+    """A program that is known to write. ``data``: directories to keep; ``scratch``: temporary ones."""
 
     names: tuple[str, ...]
     data: tuple[str, ...] = ()
@@ -82,7 +87,7 @@ _SCRIPT = re.compile(
     r"""(?:(?<![0-9&<])>{1,2}[ \t]*|\b(?:touch|tee(?:[ \t]+-a)?|mkdir(?:[ \t]+-p)?)[ \t]+)["']?(/[\w./-]{1,200})"""
 )
 _SED = re.compile(r"""\bsed[ \t]+-i\b[^\n|;&]{0,300}?[ \t]["']?(/[\w./-]{1,200})["']?[ \t]*(?:$|[\n;&|])""")
-# Logs of the build, not of what runs: package managers', and the accounting files of a system with logins.
+# Logs of the build: package managers and login accounting.
 _BUILD_LOGS = re.compile(
     r"^var/log/(?:(?:dpkg|alternatives|bootstrap|fontconfig|yum|apk|hawkey)\.log|apt/|dnf|lastlog|faillog|[bw]tmp|tallylog|anaconda/|installer/)"
 )
@@ -92,7 +97,7 @@ _KERNELS = ("dev/", "proc/", "sys/")
 
 
 def needs(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
-    """Every need, without regard to the image's volumes; paths have their links followed."""
+    """Yield all needs, including those covered by the image's volumes. Symbolic links in paths are resolved."""
     for need in (*_servers(config, rootfs), *_scripts(config, rootfs), *_logs(rootfs), *_prepared(config, rootfs)):
         path = rootfs.follow(need.path) or need.path
         if path and not path.startswith(_KERNELS) and path not in ("dev", "proc", "sys"):
@@ -100,7 +105,7 @@ def needs(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
 
 
 def smallest(found: Iterator[Need]) -> list[Need]:
-    """One need for a directory, none below another, the surer reason first."""
+    """Return one need per directory, without subdirectories. The most certain reason is kept."""
     kept: dict[str, Need] = {}
     for need in sorted(found, key=lambda n: (n.path.count("/"), n.path, n.confidence)):
         parents = need.path.split("/")
@@ -110,7 +115,7 @@ def smallest(found: Iterator[Need]) -> list[Need]:
 
 
 def started(config: ImageConfig) -> frozenset[str]:
-    """Names of the programs that entrypoint and command name, also inside a shell's line."""
+    """Return names of programs in entrypoint and command, including those in shell scripts."""
     words = re.split(r"[\s;&|\"'()]+", " ".join((*config.entrypoint, *config.cmd)))
     return frozenset(word.rpartition("/")[2] for word in words if word)
 
@@ -148,12 +153,12 @@ def _nginx(rootfs: Rootfs) -> Iterator[Need]:
     for name, value in said:
         if value.startswith("/") and not _is_console(rootfs, value):
             path = value.strip("/") if name.endswith("_path") else posixpath.dirname(value).strip("/")
-            yield Need(path, TMPFS, f"its configuration says {name} {value}", CERTAIN, _layer(rootfs, value))
+            yield Need(path, TMPFS, f"its configuration sets {name} {value}", CERTAIN, _layer(rootfs, value))
     if "pid" not in kinds:
         yield Need("run", TMPFS, "nginx writes nginx.pid there by default", CERTAIN)
     if not any(name.endswith("_temp_path") for name in kinds):
         path = next((path for path in _NGINX_SCRATCH if path in rootfs.files), _NGINX_SCRATCH[0])
-        yield Need(path, TMPFS, "nginx keeps requests and answers there by default", CERTAIN, _layer(rootfs, path))
+        yield Need(path, TMPFS, "nginx buffers requests and responses there by default", CERTAIN, _layer(rootfs, path))
     logs = [f"/var/log/nginx/{name}.log" for name in ("access", "error")]
     if not kinds & {"access_log", "error_log"} and not all(_is_console(rootfs, path) for path in logs):
         yield Need("var/log/nginx", TMPFS, "nginx writes its logs there by default", CERTAIN)
@@ -162,7 +167,7 @@ def _nginx(rootfs: Rootfs) -> Iterator[Need]:
 def _apache(rootfs: Rootfs) -> Iterator[Need]:
     for text in _texts(rootfs, "etc/apache2/envvars"):
         for name, value in _APACHE.findall(text):
-            yield Need(value.strip("/"), TMPFS, f"etc/apache2/envvars says APACHE_{name}={value}", CERTAIN)
+            yield Need(value.strip("/"), TMPFS, f"etc/apache2/envvars sets APACHE_{name}={value}", CERTAIN)
     for text in _texts(rootfs, "usr/local/apache2/conf/httpd.conf"):
         said = dict(_HTTPD.findall(text))
         if "PidFile" not in said:
@@ -170,11 +175,11 @@ def _apache(rootfs: Rootfs) -> Iterator[Need]:
         for name, value in said.items():
             if not value.startswith(("/proc/", "/dev/")):
                 path = posixpath.dirname(value if value.startswith("/") else f"/usr/local/apache2/{value}").strip("/")
-                yield Need(path, TMPFS, f"httpd.conf says {name} {value}", CERTAIN)
+                yield Need(path, TMPFS, f"httpd.conf sets {name} {value}", CERTAIN)
 
 
 def _scripts(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
-    """What the script that the container starts with writes before it hands over."""
+    """Yield directories to which the entrypoint script writes before it starts the program."""
     for word in (*config.entrypoint[:3], *config.cmd[:1]):
         candidates = (
             [word] if "/" in word else [f"{d}/{word}" for d in ("usr/local/bin", "usr/bin", "bin", "usr/local/sbin")]
@@ -204,11 +209,13 @@ def _logs(rootfs: Rootfs) -> Iterator[Need]:
             and placed.layer > 0
         ):
             directory = posixpath.dirname(path)
-            yield Need(directory, TMPFS, f"holds the log file {path.rpartition('/')[2]}", LIKELY, placed.layer)
+            yield Need(directory, TMPFS, f"contains the log file {path.rpartition('/')[2]}", LIKELY, placed.layer)
 
 
 def _prepared(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
-    """Directories of state that belong to the running user, and empty ones: nobody makes those but to write there."""
+    """Yield state directories of the running user, and its empty directories, which are probably created for
+    writing.
+    """
     uid = _uid(config, rootfs)
     if not uid:
         return
@@ -248,7 +255,7 @@ def _said(rootfs: Rootfs, paths: tuple[str, ...], pattern: str) -> str:
 
 
 def _is_console(rootfs: Rootfs, path: str) -> bool:
-    """Whether a log goes to standard output or error, by its name or by a link."""
+    """Return whether a log file is standard output or error, by name or symbolic link."""
     placed = rootfs.files.get(path.strip("/"))
     link = placed.entry.link if placed is not None and placed.entry.type is FileType.SYMLINK else ""
     return any(name.startswith(("/dev/std", "/dev/null", "/proc/self/fd", "/dev/fd")) for name in (path, link))

@@ -1,12 +1,11 @@
-"""The contract of every check: what it declares, what it is given, what it may answer.
+"""The base classes of checks.
 
-A check is pure: evidence in, ``Outcome`` out. It never opens files or connections. Input it cannot read is
-``Incomplete(reason)``, never ``Passed``; input that it does not concern is ``NotApplicable(reason)``.
+A check is a pure function from evidence to ``Outcome``. It opens no files or connections. Input that it cannot read
+gives ``Incomplete(reason)``, never ``Passed``; input to which it does not apply gives ``NotApplicable(reason)``.
 
-Evidence is gathered once and judged as often as there are policies. So a check with parameters gathers everything
-that any parameter could mind, says of one piece of evidence whether given parameters tolerate it
-(``Check.tolerates``), and answers with ``Check.judged``; a policy's own ``parameters`` are then applied to the
-stored outcome (``Check.judge``), without the image's files.
+Evidence is gathered once and then evaluated with the parameters of each policy, when the image's files are gone. A
+check with parameters therefore collects everything that any parameter might reject, and decides per item
+(``Check.tolerates``). ``Check.judged`` builds the outcome; ``Check.judge`` applies other parameters to a stored one.
 """
 
 from __future__ import annotations
@@ -29,25 +28,24 @@ from scanner.model.reference import Digest, Reference
 from scanner.model.workload import EngineFacts, Workload
 
 _MAX_EVIDENCE = 500
-# A line of the history can be as long as the whole config, and stands in every piece of evidence of its layer.
+# An instruction can be as long as the whole config, and is repeated in all evidence of its layer.
 _MAX_INSTRUCTION = 2000
-# The parameter of most checks that have one: globs of paths or names that a site has looked at and wants.
+# The common parameter ``allow``: globs of paths or names that are accepted.
 ALLOW: Final[Mapping[str, Any]] = MappingProxyType({"allow": ()})
 
 
 def cut(text: str, most: int) -> str:
-    """The beginning of a text, up to a space: half a secret would not be known as one, and be shown."""
+    """Truncate a text at a space. A truncated secret would not be recognised and thus not be removed."""
     return text if len(text) <= most else text[:most].rpartition(" ")[0] + " …"
 
 
 @dataclass(frozen=True)
 class ImageSubject:
-    """What an image check sees.
+    """The input of an image check.
 
-    ``rootfs`` is None where the layers could not all be read (then a check of files is Incomplete with
-    ``rootfs_reason``). ``secrets`` is the engine's content scan, None where no engine looked. ``reference`` is None
-    for an archive. ``base`` is what the image was built on, None where nobody knows. ``results`` holds what the
-    image's own checks found, by check id, where a workload is judged with the stored evidence of its image.
+    ``rootfs``: None if a layer could not be read; checks of files are then Incomplete with ``rootfs_reason``.
+    ``secrets``: from engines; None if no engine searched. ``reference``: None for an archive. ``base``: the base image;
+    None if unknown. ``results``: stored outcomes of image checks by id, for workload checks.
     """
 
     image: Image
@@ -60,7 +58,7 @@ class ImageSubject:
     results: Mapping[str, Outcome] = field(default_factory=dict)
 
     def evidence(self, message: str, *, layer_index: int | None = None, path: str = "", **more: Any) -> Evidence:
-        """Evidence with layer, instruction and history index filled in from ``layer_index``."""
+        """Return evidence with layer, instruction and history index of ``layer_index``."""
         if layer_index is None or layer_index >= len(self.image.layers):
             return Evidence(message, path=path, **more)
         layer = self.image.layers[layer_index]
@@ -69,8 +67,8 @@ class ImageSubject:
         return Evidence(message, layer=layer.diff_id, layer_index=layer_index, path=path, history_index=history, **more)
 
     def setting(self, message: str, keyword: str, *, holding: str = "", **more: Any) -> Evidence:
-        """Evidence about the config, with the last line of the history that begins with ``keyword`` and has
-        ``holding`` in it: the one that is in force. Where the history has none, whoever built it left none.
+        """Return evidence about the config with the effective instruction: the last one of ``keyword`` that contains
+        ``holding``. Without instruction if the history has none.
         """
         history = self.image.config.history
         lines = ((index, instruction(entry.created_by)) for index, entry in enumerate(history))
@@ -85,28 +83,25 @@ class ImageSubject:
 
 @dataclass(frozen=True)
 class RegistrySubject:
-    """What a registry check sees: the facts of one probe, and the moment at which they are judged."""
+    """The input of a registry check: the facts of a probe, and the time of evaluation."""
 
     facts: RegistryFacts
     now: datetime
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def tls(self) -> TlsFacts | NotApplicable | Incomplete:
-        """The facts of its TLS.
-
-        Without TLS there is nothing to judge of it: ``registry-tls-version`` fails for that.
-        """
-        return self.facts.tls or NotApplicable("it speaks no TLS")
+        """Return the TLS facts. Without TLS it is not applicable: ``registry-tls-version`` fails instead."""
+        return self.facts.tls or NotApplicable("the registry does not use TLS")
 
     def chain(self) -> tuple[CertificateFact, ...] | NotApplicable | Incomplete:
-        """The certificates that it sent, its own first; never empty."""
+        """Return the certificates that the registry sent, its own first. Never empty."""
         tls = self.tls()
         if not isinstance(tls, TlsFacts):
             return tls
-        return tls.chain or Incomplete("no_certificate", "it sent no certificate")
+        return tls.chain or Incomplete("no_certificate", "the registry sent no certificate")
 
     def path(self) -> tuple[CertificateFact, ...] | NotApplicable | Incomplete:
-        """Of the certificates that it sent those that a client needs, its own first; never empty."""
+        """Return the sent certificates that a client needs for verification, the registry's own first. Never empty."""
         chain = self.chain()
         if not isinstance(chain, tuple):
             return chain
@@ -114,13 +109,12 @@ class RegistrySubject:
 
 
 class Check(ABC):
-    """What the catalogue shows about every check. Class attributes, all required but the tuples.
+    """The class attributes of a check, which the catalogue shows. Tuples are optional.
 
-    ``cis`` names items of the CIS Docker Benchmark 1.6 ("4.1"), ``dockle`` Dockle's codes, ``trivy`` Trivy's
-    Dockerfile rules, ``article`` sections of the lessons the service automates; ``looks_at`` and ``cannot_see`` are
-    one sentence each, for the catalogue; ``remedy`` is the line to write in the Dockerfile or compose file;
-    ``parameters`` maps a policy parameter's name to its default, whose type (texts, number, bool, text) is the
-    parameter's.
+    ``cis``: items of the CIS Docker Benchmark 1.6 ("4.1"). ``dockle``, ``trivy``: rules of these tools. ``article``:
+    sections of "Docker in Production". ``pss``: controls of the Pod Security Standards. ``looks_at``,
+    ``cannot_see``: one phrase each. ``remedy``: an instruction or setting. ``parameters``: default by name; the
+    default's type (texts, number, bool, text) is the parameter's.
     """
 
     id: ClassVar[str]
@@ -139,36 +133,37 @@ class Check(ABC):
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
-        """What it answers to, as a policy selects it: ``cis-docker-1.6/4.1``, ``dockle/CIS-DI-0001``,
+        """Return the mapped items as policies select them: ``cis-docker-1.6/4.1``, ``dockle/CIS-DI-0001``,
         ``trivy/DS-0002``, ``pss/runAsUser``.
         """
         catalogues = (("cis-docker-1.6", self.cis), ("dockle", self.dockle), ("trivy", self.trivy), ("pss", self.pss))
         return tuple(f"{catalogue}/{item}" for catalogue, items in catalogues for item in items)
 
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
-        """Whether these parameters (every one of the check's is given) allow what was seen.
+        """Return whether the evidence is accepted. ``parameters`` contains all parameters of the check.
 
-        By default a parameter ``allow`` is a list of globs over the evidence's path or name.
+        The default implementation matches the globs of ``allow`` with the evidence's path or name.
         """
         return is_allowed(evidence, parameters.get("allow", ()))
 
     def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
-        """How severe this very evidence is; None: as severe as the check says of itself."""
+        """Return the severity of specific evidence. None: the check's severity."""
         return None
 
     def remedy_for(self, evidence: Sequence[Evidence]) -> str:
-        """A remedy for this very evidence; empty: the general one."""
+        """Return the remedy for specific evidence. Empty: the check's remedy."""
         return ""
 
     def judged(self, seen: Iterable[Evidence], parameters: Mapping[str, Any]) -> Outcome:
-        """The outcome of everything that was seen.
+        """Return the outcome for the collected evidence.
 
-        What an image can hold without end is cut, and the cut is never tolerated.
+        Evidence beyond the limit is replaced by a count, which no parameter accepts. Otherwise an image could hide a
+        finding behind many accepted ones.
         """
         found = iter(seen)
         kept = list(islice(found, _MAX_EVIDENCE))
         if more := sum(1 for _ in found):
-            kept.append(Evidence(f"and {more} more of the kind, which are not listed"))
+            kept.append(Evidence(f"and {more} more, not listed"))
         chosen = {**self.parameters, **parameters}
         tolerated = tuple(item for item in kept if self.tolerates(item, chosen))
         failed = tuple(item for item in kept if not self.tolerates(item, chosen))
@@ -177,7 +172,7 @@ class Check(ABC):
         return Failed(failed, self.severity_of(failed), self.remedy_for(failed), tolerated)
 
     def judge(self, outcome: Outcome, image: Image | None, parameters: Mapping[str, Any]) -> Outcome:
-        """A stored outcome under a policy's parameters. What is not known stays so."""
+        """Apply a policy's parameters to a stored outcome. Incomplete outcomes stay incomplete."""
         if isinstance(outcome, Passed):
             return self.judged(outcome.tolerated, parameters)
         if isinstance(outcome, Failed):
@@ -186,9 +181,7 @@ class Check(ABC):
 
 
 def is_allowed(evidence: Evidence, allowed: Iterable[str]) -> bool:
-    """Whether a glob of ``allowed`` names the evidence: its path (a leading slash does not matter; ``*`` crosses
-    slashes) or its name.
-    """
+    """Return whether a glob matches the evidence's path or name. A leading slash is ignored; ``*`` matches slashes."""
     names = [name for name in (evidence.path, evidence.name) if name]
     return any(matches_text(pattern.lstrip("/"), name) for pattern in allowed for name in names)
 
@@ -196,18 +189,18 @@ def is_allowed(evidence: Evidence, allowed: Iterable[str]) -> bool:
 class ImageCheck(Check):
     """A check of one image.
 
-    ``wants`` are glob patterns (fnmatch on the whole path, ``**`` any depth) of small files whose bytes it needs.
+    ``wants``: globs (fnmatch on the whole path, ``**`` for any depth) of small files whose content it needs.
     """
 
     wants: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def examine(self, subject: ImageSubject) -> Outcome:
-        """Judge the image. Must not raise for anything an image can contain."""
+        """Check the image. Must not raise for any content of an image."""
 
 
 class FilesCheck(ImageCheck):
-    """A check of what the layers hold. Where they could not be read it is Incomplete."""
+    """A check of files. Incomplete if the layers could not be read."""
 
     def examine(self, subject: ImageSubject) -> Outcome:
         """See ``ImageCheck.examine``."""
@@ -217,13 +210,13 @@ class FilesCheck(ImageCheck):
 
     @abstractmethod
     def examine_files(self, subject: ImageSubject, rootfs: Rootfs) -> Outcome:
-        """Judge the merged file system and its layers."""
+        """Check the merged file system and its layers."""
 
 
 class ConfigCheck(ImageCheck):
-    """A check of nothing but manifest, config and history.
+    """A check of manifest, config and history only.
 
-    Every report keeps these, so a policy's parameters judge them anew.
+    Reports contain these, so the check is simply repeated with a policy's parameters.
     """
 
     def judge(self, outcome: Outcome, image: Image | None, parameters: Mapping[str, Any]) -> Outcome:
@@ -234,10 +227,10 @@ class ConfigCheck(ImageCheck):
 
 
 class WorkloadCheck(Check):
-    """A check of one workload, with the image it runs where that is known.
+    """A check of one workload, with its image if that is known.
 
-    ``remedies`` maps a source's id to the line that mends the finding in that source's documents; ``remedy`` is for
-    the others. ``kubesec`` names kubesec's rules, ``nsa`` sections of the NSA/CISA Kubernetes Hardening Guide.
+    ``remedies``: remedies by workload source; ``remedy`` is for other sources. ``kubesec``: rules of kubesec. ``nsa``:
+    sections of the NSA/CISA Kubernetes Hardening Guide.
     """
 
     remedies: ClassVar[Mapping[str, str]] = {}
@@ -246,11 +239,11 @@ class WorkloadCheck(Check):
 
     @abstractmethod
     def examine(self, workload: Workload, image: ImageSubject | None) -> Outcome:
-        """Judge how the container is run. Must not raise."""
+        """Check the workload. Must not raise."""
 
 
 class ContainerCheck(WorkloadCheck):
-    """A check of a container; it does not concern the engine itself."""
+    """A check of containers. Not applicable to engines."""
 
     def examine(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``WorkloadCheck.examine``."""
@@ -260,10 +253,10 @@ class ContainerCheck(WorkloadCheck):
 
     @abstractmethod
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
-        """Judge one container. Must not raise."""
+        """Check a container. Must not raise."""
 
     def failed(self, workload: Workload, *seen: Evidence) -> Failed:
-        """A failure with the remedy in the language of the workload's source."""
+        """Return a failure with the remedy for the workload's source."""
         return Failed(seen, remedy=self.remedies.get(workload.source, ""))
 
 
@@ -278,22 +271,19 @@ class EngineCheck(WorkloadCheck):
 
     @abstractmethod
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
-        """Judge one engine. Must not raise."""
+        """Check an engine. Must not raise."""
 
 
 class RegistryCheck(Check):
-    """A check of one registry: of what a probe found out, without asking it anything itself."""
+    """A check of one registry, based on the facts of a probe. It sends no requests."""
 
     @abstractmethod
     def examine(self, subject: RegistrySubject) -> Outcome:
-        """Judge the registry. A fact that could not be found out is Incomplete. Must not raise."""
+        """Check the registry. An unknown fact is Incomplete. Must not raise."""
 
 
 class CertificateCheck(RegistryCheck):
-    """A check of the certificates that a client of the registry relies on.
-
-    Where there is none to judge, it says why.
-    """
+    """A check of the certificates that clients of the registry need. Not applicable or incomplete without any."""
 
     def examine(self, subject: RegistrySubject) -> Outcome:
         """See ``RegistryCheck.examine``."""
@@ -302,4 +292,4 @@ class CertificateCheck(RegistryCheck):
 
     @abstractmethod
     def examine_chain(self, chain: tuple[CertificateFact, ...], subject: RegistrySubject) -> Outcome:
-        """Judge the certificates, the registry's own first; never empty. Must not raise."""
+        """Check the certificates, the registry's own first. Never empty. Must not raise."""

@@ -1,1 +1,1 @@
-"""Checks of how an image is built: its config, history and files."""
+"""Checks of an image's config, history and files."""

@@ -1,4 +1,4 @@
-"""A file taken from the network by ADD (CIS Docker 4.9)."""
+"""ADD with a URL (CIS Docker 4.9)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ _REMOTE = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|git@)", re.IGNORECASE)
 
 
 class AddFromUrl(ConfigCheck):
-    """``ADD https://…`` puts whatever the server sends today into the image.
-
-    Nothing checks it, unless a checksum is given.
-    """
+    """``ADD https://…`` adds what the server currently sends, without verification unless a checksum is given."""
 
     id = "add-from-url"
     title = "ADD from a URL"
     severity = Severity.MEDIUM
     remedy = "ADD --checksum=sha256:DIGEST https://example.com/file /file"
-    looks_at = "every ADD of the history whose source is a URL or a git repository"
-    cannot_see = (
-        "a checksum, which BuildKit does not write into the history, and URLs of the classic "
-        "builder, which writes a digest instead"
-    )
+    looks_at = "ADD instructions in the history with a URL or git repository as source"
+    cannot_see = "checksums, which BuildKit does not record; URLs of the classic builder, which records a digest"
     cis = ("4.9",)
     dockle = ("CIS-DI-0009",)
     trivy = ("DS-0005",)
@@ -37,7 +31,7 @@ class AddFromUrl(ConfigCheck):
         lines = history(subject)
         return lines.outcome(
             [
-                evidence(subject, one, f"ADD takes {address(source)} from the network, unverified")
+                evidence(subject, one, f"ADD downloads {address(source)} without verification")
                 for one in lines.instructions
                 if one.name == "ADD" and "--checksum=" not in one.text
                 for source in _sources(one)

@@ -1,4 +1,4 @@
-"""ADD of local files, where COPY would do (CIS Docker 4.9)."""
+"""ADD of local files instead of COPY (CIS Docker 4.9)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _ROOT_FILES = frozenset(
 
 
 class AddInsteadOfCopy(ImageCheck):
-    """ADD unpacks archives and fetches URLs; where neither is meant, COPY does only what it says.
+    """ADD also unpacks archives and downloads URLs, which may happen unintentionally. COPY does neither.
 
-    The ADD of a root file system is a base image's own, wherever it stands: it is known by what it puts into the
-    image, not by being the first.
+    The ADD of a root file system is that of a base image and is accepted. It is recognised by its files, because it
+    need not be the first instruction.
     """
 
     id = "add-instead-of-copy"
-    title = "ADD where COPY would do"
+    title = "ADD used instead of COPY"
     severity = Severity.LOW
     remedy = "COPY file /file"
-    looks_at = "every ADD of the history, and the files that it put into its layer"
-    cannot_see = "images whose history was taken out are unknown"
+    looks_at = "ADD instructions in the history, and the files of their layers"
+    cannot_see = "instructions of images without history (incomplete)"
     cis = ("4.9",)
     dockle = ("CIS-DI-0009",)
     trivy = ("DS-0005",)
@@ -51,15 +51,15 @@ class AddInsteadOfCopy(ImageCheck):
         layer = subject.rootfs.layers[one.layer] if subject.rootfs is not None and one.layer is not None else None
         if layer is None:
             if not _unclear(one):
-                yield evidence(subject, one, f"ADD {source} {target} does nothing that COPY would not")
+                yield evidence(subject, one, f"ADD {source} {target} can be replaced by COPY")
         elif not (_is_root_file_system(layer) if target == "/" else _is_unpacked(source, layer)):
-            yield evidence(subject, one, f"ADD {source} {target} does nothing that COPY would not")
+            yield evidence(subject, one, f"ADD {source} {target} can be replaced by COPY")
 
 
 def _source_and_target(one: Instruction) -> tuple[str, str]:
-    """Sources and destination.
+    """Return sources and destination.
 
-    The classic builder writes ``file:DIGEST in /app``, BuildKit what stood in the Dockerfile.
+    The classic builder records ``file:DIGEST in /app``, BuildKit the Dockerfile's text.
     """
     words = [word for word in one.text.split() if not word.startswith("--")]
     classic = len(words) >= 3 and words[-2] == "in"
@@ -68,7 +68,7 @@ def _source_and_target(one: Instruction) -> tuple[str, str]:
 
 
 def _unclear(one: Instruction) -> bool:
-    """Whether only its files can tell what an ADD unpacked."""
+    """Return whether the layer's files are needed to know if the ADD unpacked an archive."""
     return one.text.startswith(("file:", "multi:")) or _source_and_target(one)[1] == "/"
 
 
@@ -77,7 +77,7 @@ def _is_root_file_system(layer: LayerFacts) -> bool:
 
 
 def _is_unpacked(source: str, layer: LayerFacts) -> bool:
-    """Whether one file became many: it was an archive. A digest of a directory says itself that it is none."""
+    """Return whether one source became several files, so it was an archive. Directories are recorded as ``dir:``."""
     if not source.startswith(("file:", "multi:")):
         return False
     return sum(entry.type is not FileType.DIRECTORY for entry in layer.entries) > 1

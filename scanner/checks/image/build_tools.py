@@ -25,20 +25,14 @@ _DIRECTORIES = re.compile(
 
 
 class BuildTools(FilesCheck):
-    """What a build needs and a running service does not: an intruder finds a workshop.
-
-    One stage builds, another runs.
-    """
+    """Compilers and package managers are not needed at run time and help an attacker. Use a multi-stage build."""
 
     id = "build-tools"
     title = "Build tools or package managers in the image"
     severity = Severity.MEDIUM
-    remedy = "FROM golang:1.25 AS build … FROM a minimal base: COPY --from=build /app/service /service"
-    looks_at = (
-        "programs in the directories of programs, by name: compilers, linkers, build systems, "
-        "debuggers, package managers"
-    )
-    cannot_see = "tools under other names; whether the image is meant for building"
+    remedy = "FROM golang:1.25 AS build … then FROM a minimal base and COPY --from=build /app/service /service"
+    looks_at = "names of programs in bin directories: compilers, linkers, build systems, debuggers, package managers"
+    cannot_see = "renamed tools; whether the image is intended for builds"
     cis = ("4.3",)
     dockle = ("CIS-DI-0003",)
     article = ("Image Management: Keep Images Small", "Security: Image Scanning")
@@ -57,7 +51,7 @@ class BuildTools(FilesCheck):
         return self.judged([found[tool] for tool in sorted(found)], subject.parameters)
 
     def severity_of(self, evidence: Sequence[Evidence]) -> Severity | None:
-        """See ``Check.severity_of``. Nearly every base has a package manager: that is worth less than a compiler."""
+        """See ``Check.severity_of``. A package manager alone is low, because most base images have one."""
         return Severity.LOW if all(_MANAGER.fullmatch(item.name) for item in evidence) else None
 
 

@@ -1,4 +1,4 @@
-"""Dependencies installed after the sources were copied (article: layer caching matters)."""
+"""Dependencies installed after the source code was copied (article: layer caching matters)."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ _MANIFEST = re.compile(r"(?:^|/)(?:setup\.py|conftest\.py|[\w.-]*config\.(?:js|t
 
 
 class CacheOrder(ImageCheck):
-    """A changed line of code makes the builder install every dependency anew, where the sources come first: slow
-    builds, and every release a layer of packages that hosts must pull again though none of them changed.
+    """If source code is copied first, every change of it reinstalls all dependencies.
+
+    Builds are slow, and hosts pull the unchanged dependencies as a new layer with every release.
     """
 
     id = "cache-order"
-    title = "Dependencies installed after the sources"
+    title = "Dependencies installed after the source code"
     severity = Severity.LOW
-    remedy = "COPY package.json package-lock.json ./ then RUN npm ci, and only then COPY . ."
-    looks_at = "the order of COPY, ADD and RUN in the history, and which files a COPY brought"
-    cannot_see = "stages that are not in the image; a base image that is not known"
+    remedy = "COPY package.json package-lock.json ./ then RUN npm ci, then COPY . ."
+    looks_at = "the order of COPY, ADD and RUN in the history, and the files that COPY added"
+    cannot_see = "other build stages; unknown base images"
     article = ("Image Management: Layer Caching Matters",)
     tags = ("build", "history", "size")
 
@@ -65,13 +66,15 @@ def _late(subject: ImageSubject, instructions: tuple[Instruction, ...]) -> Itera
             elif kind and copied is not None and kind not in before:
                 before.add(kind)
                 text = f"{copied.name} {copied.text}"[:80]
-                yield evidence(subject, one, f"{' '.join(command.words)[:80]} runs after the sources came ({text})")
+                yield evidence(
+                    subject, one, f"{' '.join(command.words)[:80]} runs after the source code was copied ({text})"
+                )
 
 
 def _installs(command: Command) -> str:
-    """The ecosystem whose dependencies this installs; empty for none.
+    """Return the ecosystem whose dependencies the command installs. Empty: none.
 
-    What is built from the sources themselves must come after them.
+    Installing the project itself (``pip install .``) does not count: it needs the source code.
     """
     manager = manager_of(command)
     if manager is not None:
@@ -88,9 +91,9 @@ def _installs(command: Command) -> str:
 
 
 def _brings_sources(subject: ImageSubject, one: Instruction) -> bool:
-    """Whether a COPY brought code of the application: by its files, or by its words where these could not be read."""
+    """Return whether a COPY added source code: by its files, or by its arguments if the layer is unreadable."""
     words = [word for word in one.text.split() if not word.startswith("--")]
-    # What BuildKit copies from another stage has an absolute path; the build context has none.
+    # BuildKit records absolute paths for copies from other stages, relative ones for the build context.
     sources = [word for word in words[:-1] if not word.startswith("/") and "://" not in word and word != "in"]
     if not sources:
         return False

@@ -1,4 +1,4 @@
-"""Files that are made to hold keys, and whose content cannot be judged from outside (CIS Docker 4.10)."""
+"""Binary files that usually contain keys (CIS Docker 4.10)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KINDS = {
     "Kerberos keytab": "keytab",
 }
 _KIND_OF = {extension: kind for kind, extensions in _KINDS.items() for extension in extensions.split()}
-# Certificates that a platform trusts: key stores by name, without a key in them.
+# Stores of trusted certificates without keys.
 _TRUST_STORES = re.compile(
     r"(?:^|/)(?:cacerts|truststore|trust-?store)[^/]*$|^etc/(?:ssl|pki)/(?:certs|ca-trust)/|/lib/security/",
     re.IGNORECASE,
@@ -27,20 +27,17 @@ _TRUST_STORES = re.compile(
 
 
 class CredentialFiles(FilesCheck):
-    """Key stores, password databases, captures: binary, so their names have to do.
+    """Key stores, password databases and network captures are binary, so they are recognised by name.
 
-    Files of text are judged by what stands in them (embedded-secrets). Also those that a later layer deletes.
+    Text files are checked by content (embedded-secrets). Files that a later layer deletes are included.
     """
 
     id = "credential-files"
-    title = "Key stores and other files of credentials"
+    title = "Key stores and other credential files"
     severity = Severity.HIGH
-    remedy = (
-        "RUN --mount=type=secret,id=keystore,target=/run/secrets/keystore …  or mount the file when the "
-        "container starts"
-    )
-    looks_at = "names and sizes of the files of every layer"
-    cannot_see = "whether there is a key in it, and whether its password is known"
+    remedy = "RUN --mount=type=secret,id=keystore,target=/run/secrets/keystore …  or mount the file at run time"
+    looks_at = "names and sizes of files in all layers"
+    cannot_see = "whether the file contains a key"
     cis = ("4.10",)
     dockle = ("CIS-DI-0010",)
     article = ("Security",)
@@ -60,13 +57,13 @@ class CredentialFiles(FilesCheck):
                 kind = _kind(entry.path, entry.size)
                 if kind:
                     by = hidden.get((index, entry.path))
-                    note = f"; layer {by} hides it, but it is still in the image" if by is not None else ""
-                    message = f"/{entry.path} is named as a {kind}{note}"
+                    note = f"; layer {by} deletes it, but the image still contains it" if by is not None else ""
+                    message = f"/{entry.path} has the name of a {kind}{note}"
                     yield subject.evidence(message, layer_index=index, path=entry.path)
 
 
 def _kind(path: str, size: int) -> str:
     if size > MAX_FILE and is_configuration(path):
-        return f"file of credentials and is too large to be looked into ({size} bytes)"
+        return f"credential file and is too large to search ({size} bytes)"
     kind = _KIND_OF.get(path.rpartition("/")[2].rpartition(".")[2].lower(), "")
     return "" if not kind or _TRUST_STORES.search(path) is not None or is_ignored(path) else kind

@@ -1,4 +1,4 @@
-"""The whole distribution upgraded in a build (Dockle DKL-DI-0003)."""
+"""Upgrade of the distribution in a build (Dockle DKL-DI-0003)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _VERBS = {
 
 
 class DistUpgrade(ConfigCheck):
-    """``dist-upgrade`` replaces and removes packages as it sees fit: two builds of one Dockerfile give two systems,
-    and the old files stay in the layers below.
+    """``dist-upgrade`` may replace and remove any package, so two builds of one Dockerfile differ. The old files remain
+    in lower layers.
     """
 
     id = "dist-upgrade"
-    title = "Distribution upgraded in the build"
+    title = "Distribution upgraded during the build"
     severity = Severity.MEDIUM
     remedy = "FROM a newer base image by its digest, and install named packages only"
     looks_at = (
-        "every RUN of the history, parsed as shell: apt dist-upgrade and full-upgrade, zypper dup, "
+        "shell commands of RUN in the history: apt dist-upgrade and full-upgrade, zypper dup, "
         "dnf distro-sync, do-release-upgrade"
     )
-    cannot_see = "what scripts do that a RUN calls; images whose history was taken out are unknown"
+    cannot_see = "scripts that RUN calls; instructions of images without history (incomplete)"
     dockle = ("DKL-DI-0003",)
     trivy = ("DS-0024",)
     article = ("Lessons Learned: Treat images as artifacts",)

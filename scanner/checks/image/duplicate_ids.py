@@ -1,4 +1,4 @@
-"""Several accounts or groups with one id (Dockle DKL-LI-0002)."""
+"""Accounts or groups with the same id (Dockle DKL-LI-0002)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from scanner.model.finding import Evidence, Incomplete, NotApplicable, Outcome, 
 
 
 class DuplicateIds(FilesCheck):
-    """Accounts that share a uid are one account to the kernel; names that stand twice are two accounts to nobody but
-    the reader.
+    """For the kernel, accounts with the same uid are one account.
+
+    Duplicate names are resolved differently by programs.
     """
 
     id = "duplicate-ids"
@@ -21,7 +22,7 @@ class DuplicateIds(FilesCheck):
     severity = Severity.MEDIUM
     remedy = "RUN usermod --uid 10002 NAME"
     looks_at = "uids and names in etc/passwd, gids and names in etc/group"
-    cannot_see = "accounts that a directory service adds"
+    cannot_see = "accounts from a directory service"
     dockle = ("DKL-LI-0002",)
     article = ("Security",)
     tags = ("users",)
@@ -54,12 +55,10 @@ class DuplicateIds(FilesCheck):
         layer = layer_of(rootfs, path)
         for number, holders in by_id.items():
             names = list(dict.fromkeys(name for name, _ in holders))
-            if len(names) > 1 and not (what == "uid" and number == 0):  # those are extra-root-accounts
+            if len(names) > 1 and not (what == "uid" and number == 0):  # the check extra-root-accounts reports these
                 message = f"{' and '.join(map(shown, names[:5]))} have the same {what} {number}"
                 yield subject.evidence(message, layer_index=layer, path=path, line=holders[1][1], name=names[1])
         for name, lines in by_name.items():
             if len(lines) > 1:
-                message = (
-                    f"{shown(name)} stands in /{path} {len(lines)} times: some programs take the first, some the last"
-                )
+                message = f"{shown(name)} is {len(lines)} times in /{path}: programs differ in which entry they use"
                 yield subject.evidence(message, layer_index=layer, path=path, line=lines[1], name=name)

@@ -94,7 +94,7 @@ def test_an_example_is_no_line_to_paste() -> None:
 
 def hints(*lines: str) -> list[str]:
     text = fragment(examined(built_by(*lines), "lone-update", "recommended-packages"), CHECKS)
-    return [line for line in text.splitlines() if line.startswith(("RUN", "# leave out"))]
+    return [line for line in text.splitlines() if line.startswith(("RUN", "# remove"))]
 
 
 CLEAN = "apt-get clean && rm -rf /var/lib/apt/lists/*"
@@ -106,7 +106,7 @@ CLEAN = "apt-get clean && rm -rf /var/lib/apt/lists/*"
         (
             ["RUN /bin/sh -c apt-get update", "RUN /bin/sh -c apt-get install -y a"],
             [
-                "# leave out: RUN apt-get update",
+                "# remove: RUN apt-get update",
                 f"RUN apt-get update && apt-get install --no-install-recommends -y a && {CLEAN}",
             ],
         ),
@@ -122,7 +122,7 @@ CLEAN = "apt-get clean && rm -rf /var/lib/apt/lists/*"
         ),
         (
             ["RUN /bin/sh -c apk update", "RUN /bin/sh -c apk add a"],
-            ["# leave out: RUN apk update", "RUN apk add --no-cache a"],
+            ["# remove: RUN apk update", "RUN apk add --no-cache a"],
         ),
     ],
 )

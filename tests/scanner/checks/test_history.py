@@ -109,11 +109,11 @@ def test_options_and_operands() -> None:
     [
         ("RUN powershell -Command Invoke-WebRequest", "powershell"),
         ("cmd /S /C del x", "runs cmd"),
-        ("RUN /bin/sh -c if a; then (", "wholly"),
+        ("RUN /bin/sh -c if a; then (", "not completely valid"),
         ("RUN /bin/sh -c a \x00 b", "control"),
-        ("RUN /bin/sh -c " + "a && " * 5000, "too long"),
+        ("RUN /bin/sh -c " + "a && " * 5000, "longer than the limit"),
         ("RUN /bin/sh -c " + "( " * 500 + "a" + " )" * 500, "nested too deep"),
-        ("sleep 1000", "no Dockerfile instruction"),
+        ("sleep 1000", "not a Dockerfile instruction"),
     ],
 )
 def test_what_is_not_understood_is_said(line: str, gap: str) -> None:
@@ -208,7 +208,7 @@ def test_evidence_of_a_hostile_history_is_bounded() -> None:
     outcome = catalog.image_checks()["lone-update"].examine(subject(history=lines))
     assert isinstance(outcome, Failed)
     assert len(outcome.evidence) == 101
-    assert "more of the kind" in outcome.evidence[-1].message
+    assert "more, not listed" in outcome.evidence[-1].message
     assert all(len(e.instruction) <= 1002 and len(e.message) < 500 for e in outcome.evidence)
     long = subject(layer(entry("usr/bin/su", mode=0o4755)), history=["COPY " + "x" * 1_000_000 + " / # buildkit"])
     found = catalog.image_checks()["setuid-files"].examine(long)

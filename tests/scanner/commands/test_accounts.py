@@ -109,11 +109,11 @@ def test_the_log_is_verified_and_exported(run: Callable[..., Result], settings: 
             session.exec_driver_sql(f"DROP TRIGGER {trigger}")
         session.exec_driver_sql("DELETE FROM audit_log WHERE id = 3")
     cut = run("audit-log", "verify")
-    assert "entry 3: entries up to 3 were there once, and are not any more" in cut.stderr
+    assert "entry 3: entries up to 3 were deleted: an anchor proves that they existed" in cut.stderr
     with database.session() as session:
         session.exec_driver_sql("UPDATE audit_log SET actor = 'mallory' WHERE id = 2")
     changed = run("audit-log", "verify")
-    assert "entry 2: it does not fit the one before it" in changed.stderr
+    assert "entry 2: its MAC does not match its content and the previous entry" in changed.stderr
 
 
 def test_processes_that_share_a_secret_key_chain_with_one_audit_key(settings: Settings, tmp_path: Path) -> None:
@@ -172,11 +172,11 @@ def test_registries_and_their_webhooks_are_managed(run: Callable[..., Result], s
     assert "two secrets since" in run("webhook", "list").stdout
     assert "two valid secrets already" in str(run("webhook", "rotate", identifier).exception)
     assert run("webhook", "rotate", identifier, "--finish").exit_code == 0
-    assert "has one secret" in str(run("webhook", "rotate", identifier, "--cancel").exception)
+    assert "has only one secret" in str(run("webhook", "rotate", identifier, "--cancel").exception)
     assert run("webhook", "disable", identifier).exit_code == 0
     assert "(disabled)" in run("webhook", "list").stdout
     assert run("webhook", "enable", identifier).exit_code == 0
-    assert "webhooks belong to this registry" in str(run("registry", "remove", host).exception)
+    assert "this registry has webhooks" in str(run("registry", "remove", host).exception)
     assert run("webhook", "remove", identifier[:8]).exit_code == 0
     assert run("registry", "remove", host).exit_code == 0
     with Database.of(settings).read() as session:

@@ -87,7 +87,7 @@ def test_harm_in_an_sbom_counts() -> None:
     [
         sbom(),
         AttachedSbom(Digest.of(b"SBOM"), "spdx", problem="not JSON"),
-        sbom(said(incomplete=[Incomplete("not_looked_up", "nothing could be looked up for x")])),
+        sbom(said(incomplete=[Incomplete("not_looked_up", "the engine could not look up x")])),
         sbom(said(updated_at=None)),
         sbom(said(updated_at=NOW - timedelta(hours=169))),
         sbom(said(), partial=True),

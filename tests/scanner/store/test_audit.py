@@ -174,7 +174,7 @@ def test_an_anchor_that_was_changed_is_not_believed(database: Database, settings
     with pytest.raises(UsageError):
         audit_anchors.read(settings)
     file.write_text(json.dumps(line) + "\n")
-    with pytest.raises(UsageError, match="not one that we noted"):
+    with pytest.raises(UsageError, match="invalid MAC"):
         audit_anchors.read(replace(settings, audit_key=OTHER))
 
 

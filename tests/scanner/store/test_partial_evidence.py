@@ -73,7 +73,7 @@ def test_one_platform_does_not_decide_for_its_index(database: Database) -> None:
     record(database, WHOLE, Verdict.DENY)
     narrowed = record(database, PARTIAL, Verdict.ALLOW, platform=ARM64)
     assert "deny" in (in_force(database, WHOLE) or "")
-    assert narrowed.message == "evidence about linux/arm64 only: it decides nothing about the whole index"
+    assert narrowed.message == "evidence about linux/arm64 only: no decision about the whole index"
     with database.read() as session:
         (listed,) = listings.list_(session, None).items
         assert listed.verdict is Verdict.DENY

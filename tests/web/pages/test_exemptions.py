@@ -85,7 +85,7 @@ def test_another_project_is_not_there(people: dict[str, Somebody]) -> None:
     ("changes", "message"),
     [
         ({"justification": "short"}, "justification"),
-        ({"subject": ""}, "name a rule, a subject, or both"),
+        ({"subject": ""}, "a rule or a subject is required"),
         ({"until": "2020-01-01"}, "within a year"),
         ({"until": "someday"}, "is not a date"),
         ({"images": "../../etc"}, "images"),

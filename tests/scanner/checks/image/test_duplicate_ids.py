@@ -15,7 +15,7 @@ from tests.scanner.checks.factory import PASSWD, entry, layer, subject, unreadab
     [
         ("etc/passwd", b"a:x:7:7::/:\nb:x:007:7::/:\n", "a and b have the same uid 7"),
         ("etc/group", b"a:x:7:\nb:x:7:\n", "a and b have the same gid 7"),
-        ("etc/group", b"a:x:7:\na:x:8:\n", "a stands in /etc/group 2 times"),
+        ("etc/group", b"a:x:7:\na:x:8:\n", "a is 2 times in /etc/group"),
     ],
 )
 def test_two_with_one_id(path: str, data: bytes, message: str) -> None:

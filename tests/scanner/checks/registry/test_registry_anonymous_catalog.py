@@ -18,6 +18,6 @@ def test_the_answer_that_strangers_get(answer: Access | Incomplete) -> None:
     if answer is Access.REFUSED:
         assert isinstance(outcome, Passed)
     elif answer is Access.ALLOWED:
-        assert messages(outcome) == ["anybody may list the repositories without credentials"]
+        assert messages(outcome) == ["anyone can list the repositories without credentials"]
     else:
         assert outcome == answer

@@ -18,6 +18,6 @@ def test_the_answer_that_strangers_get(answer: Access | Incomplete) -> None:
     if answer is Access.REFUSED:
         assert isinstance(outcome, Passed)
     elif answer is Access.ALLOWED:
-        assert messages(outcome) == ["anybody may push images without credentials (asked about team/app)"]
+        assert messages(outcome) == ["anyone can push images without credentials (tested with team/app)"]
     else:
         assert outcome == answer
