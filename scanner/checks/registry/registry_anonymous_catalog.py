@@ -1,4 +1,4 @@
-"""Whoever can list repositories knows where to look (article: access controls)."""
+"""Anonymous listing of repositories (article: access controls)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from scanner.model.posture import Access
 
 
 class AnonymousCatalog(AccessCheck):
-    """Repositories are listed to anybody: see ``AccessCheck``."""
+    """A list of repositories tells an attacker what to pull. See ``AccessCheck``."""
 
     id = "registry-anonymous-catalog"
-    title = "Repositories are listed to anybody"
+    title = "Anonymous clients can list repositories"
     severity = Severity.MEDIUM
     may = "list the repositories"
     remedy = "require authentication for registry:catalog:*, or for everything under /v2/"
-    looks_at = "the answer to GET /v2/_catalog without credentials, after the token that anybody gets"
-    cannot_see = "lists that the registry shows elsewhere, such as on pages of its own"
+    looks_at = "the answer to GET /v2/_catalog without credentials, or with an anonymous token"
+    cannot_see = "other lists, such as web pages of the registry"
 
     def fact(self, subject: RegistrySubject) -> Access | Incomplete:
         """See ``AccessCheck.fact``."""

@@ -1,4 +1,4 @@
-"""Who can delete can stop every deployment (article: access controls)."""
+"""Anonymous deletion of images (article: access controls)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from scanner.model.posture import Access
 
 
 class AnonymousDelete(AccessCheck):
-    """Anybody can delete images: see ``AccessCheck``."""
+    """Deleted images stop all deployments. See ``AccessCheck``."""
 
     id = "registry-anonymous-delete"
-    title = "Anybody can delete images"
+    title = "Anonymous clients can delete images"
     severity = Severity.CRITICAL
     may = "delete images"
-    remedy = (
-        "require authentication, and switch deletion off where nothing deletes: storage: {delete: {enabled: false}}"
-    )
-    looks_at = "the answer to a deletion without credentials of a digest that nothing can have"
-    cannot_see = "repositories other than the one that was asked about"
+    remedy = "require authentication, and disable deletion if unused: storage: {delete: {enabled: false}}"
+    looks_at = "the answer to a deletion of an impossible digest without credentials"
+    cannot_see = "repositories other than the tested one"
 
     def fact(self, subject: RegistrySubject) -> Access | Incomplete:
         """See ``AccessCheck.fact``."""

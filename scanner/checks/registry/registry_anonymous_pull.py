@@ -1,4 +1,4 @@
-"""Private software that strangers can pull is public (article: authentication)."""
+"""Anonymous pull of images (article: authentication)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from scanner.model.posture import Access
 
 
 class AnonymousPull(AccessCheck):
-    """Images are given to anybody: see ``AccessCheck``."""
+    """Images that anonymous clients can pull are public. See ``AccessCheck``."""
 
     id = "registry-anonymous-pull"
-    title = "Images are given to anybody"
+    title = "Anonymous clients can pull images"
     severity = Severity.MEDIUM
     may = "pull images"
     remedy = "make the project or repository private; require authentication for everything under /v2/"
-    looks_at = "the answer to a list of tags without credentials, after the token that anybody gets"
-    cannot_see = "repositories other than the one that was asked about"
+    looks_at = "the answer to a list of tags without credentials, or with an anonymous token"
+    cannot_see = "repositories other than the tested one"
 
     def fact(self, subject: RegistrySubject) -> Access | Incomplete:
         """See ``AccessCheck.fact``."""

@@ -1,4 +1,4 @@
-"""Who can push decides what everybody runs (article: access controls)."""
+"""Anonymous push of images (article: access controls)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from scanner.model.posture import Access
 
 
 class AnonymousPush(AccessCheck):
-    """Anybody can push images: see ``AccessCheck``."""
+    """Anonymous clients can replace images that others run. See ``AccessCheck``."""
 
     id = "registry-anonymous-push"
-    title = "Anybody can push images"
+    title = "Anonymous clients can push images"
     severity = Severity.CRITICAL
     may = "push images"
     remedy = "require authentication for pushing: auth: {htpasswd: …} or {token: …} in the registry's configuration"
-    looks_at = "whether an upload is let begin without credentials; it is cancelled at once, without a byte"
-    cannot_see = "repositories other than the one that was asked about; whether a finished upload would be refused"
+    looks_at = "whether an upload can be started without credentials; it is cancelled without sending data"
+    cannot_see = "repositories other than the tested one; whether a completed upload would be refused"
 
     def fact(self, subject: RegistrySubject) -> Access | Incomplete:
         """See ``AccessCheck.fact``."""

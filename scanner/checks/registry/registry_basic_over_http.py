@@ -1,4 +1,4 @@
-"""Passwords in the clear (RFC 7617 section 4; article: authentication)."""
+"""Passwords in clear text (RFC 7617 section 4; article: authentication)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from scanner.model.finding import Evidence, Failed, Incomplete, NotApplicable, O
 
 
 class BasicOverHttp(RegistryCheck):
-    """A registry that asks for a password over plain HTTP has it read by everybody on the way."""
+    """Passwords over plain HTTP can be read by anyone in the network."""
 
     id = "registry-basic-over-http"
-    title = "Asks for passwords over plain HTTP"
+    title = "Passwords over plain HTTP"
     severity = Severity.CRITICAL
-    remedy = "serve TLS, then change every password that was ever sent: http: {tls: {certificate: …, key: …}}"
-    looks_at = "the challenges of GET /v2/ and whether they came over TLS"
-    cannot_see = "passwords that clients send without being asked"
+    remedy = "serve TLS: http: {tls: {certificate: …, key: …}}; then change all passwords that were sent"
+    looks_at = "the authentication challenges of GET /v2/, and whether they are sent over TLS"
+    cannot_see = "passwords that clients send without a challenge"
     article = ("Security: Registry Security",)
     tags = ("registry", "authentication")
 
@@ -25,8 +25,10 @@ class BasicOverHttp(RegistryCheck):
             return challenges
         basic = [challenge for challenge in challenges if challenge.scheme == "basic"]
         if not basic:
-            return NotApplicable("it asks for no password")
+            return NotApplicable("the registry does not use Basic authentication")
         found = tuple(
-            Evidence(f"it asks for a password over plain HTTP (realm {c.realm})") for c in basic if not c.secure
+            Evidence(f"the registry requests a password over plain HTTP (realm {c.realm})")
+            for c in basic
+            if not c.secure
         )
         return Failed(found) if found else Passed()

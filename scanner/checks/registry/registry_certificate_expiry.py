@@ -1,4 +1,4 @@
-"""A certificate that has expired or soon will (RFC 5280 section 4.1.2.5; article: TLS)."""
+"""Expiry of certificates (RFC 5280 section 4.1.2.5; article: TLS)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ from scanner.model.posture import CertificateFact
 
 
 class CertificateExpiry(CertificateCheck):
-    """The day on which nobody can pull any more should surprise nobody.
-
-    A certificate that was sent and that no client needs may have expired.
-    """
+    """After the expiry no client can pull. Sent certificates that no client needs may be expired."""
 
     id = "registry-certificate-expiry"
-    title = "Certificate has expired or soon will"
+    title = "Certificate has expired or expires soon"
     severity = Severity.HIGH
-    remedy = "renew the certificate, and let a machine renew it (ACME) from then on"
-    looks_at = (
-        "the validity of each certificate that leads from the server's to a trusted CA, against today "
-        "and min_days from now"
-    )
-    cannot_see = "certificates of CAs that are not sent; clients that know fewer CAs; whether renewal is arranged"
+    remedy = "renew the certificate, and automate the renewal (ACME)"
+    looks_at = "the validity of all certificates from the server's to a trusted CA, now and in min_days"
+    cannot_see = "certificates that are not sent; clients with fewer CAs; automatic renewal"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
     parameters: ClassVar[dict[str, Any]] = {"min_days": 14}
@@ -44,7 +38,7 @@ class CertificateExpiry(CertificateCheck):
 
 
 def _days(evidence: Evidence) -> float:
-    """How long the certificate is good for; below 0 when it is not."""
+    """Return the days until expiry. Negative: not valid."""
     return evidence.amount if evidence.amount is not None else -1
 
 

@@ -1,4 +1,4 @@
-"""Keys that can be broken (NIST SP 800-57 part 1; CA/Browser Forum baseline 6.1.5; article: TLS)."""
+"""Weak keys (NIST SP 800-57 part 1; CA/Browser Forum baseline requirements 6.1.5; article: TLS)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _LEAST = {"RSA": 2048, "EC": 256, "Ed25519": 256, "Ed448": 448}
 
 
 class CertificateKey(CertificateCheck):
-    """RSA below 2048 bits, elliptic curves below 256, and DSA, in any certificate that a client needs."""
+    """RSA below 2048 bits, elliptic curves below 256 bits, and DSA, in any certificate that a client needs."""
 
     id = "registry-certificate-key"
     title = "Weak key"
     severity = Severity.HIGH
     remedy = "reissue the certificate with a new key: ECDSA P-256, or RSA of 2048 bits or more"
-    looks_at = "kind and size of the public key of each certificate that leads from the server's to a trusted CA"
-    cannot_see = "keys that are known to others or were made with bad randomness"
+    looks_at = "type and size of the public keys of all certificates from the server's to a trusted CA"
+    cannot_see = "leaked keys, and keys from weak random numbers"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
 
@@ -32,6 +32,4 @@ class CertificateKey(CertificateCheck):
                 )
             )
         unknown = [c.key for c in chain if c.key not in _LEAST]
-        return (
-            Incomplete("unknown_key", f"a key of a kind that is not known here: {unknown[0]}") if unknown else Passed()
-        )
+        return Incomplete("unknown_key", f"unknown type of key: {unknown[0]}") if unknown else Passed()

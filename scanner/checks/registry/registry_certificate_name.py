@@ -1,4 +1,4 @@
-"""A certificate for another host (RFC 9525 section 6; article: TLS)."""
+"""Certificate for another host (RFC 9525 section 6; article: TLS)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class CertificateName(RegistryCheck):
-    """The name by which the registry is reached must stand in the certificate's subjectAltName; the common name
-    counts for nothing.
-    """
+    """The subjectAltName of the certificate must contain the registry's host. Clients ignore the common name."""
 
     id = "registry-certificate-name"
-    title = "Certificate is another host's"
+    title = "Certificate is for another host"
     severity = Severity.HIGH
-    remedy = "reissue the certificate with the host's name in subjectAltName, or use the name that it has"
+    remedy = "reissue the certificate with the host in subjectAltName, or use a host that it contains"
     looks_at = "the DNS names and addresses in the certificate's subjectAltName"
-    cannot_see = "other names under which clients reach the registry"
+    cannot_see = "other host names of the registry"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
 
@@ -37,16 +35,16 @@ class CertificateName(RegistryCheck):
         if any(_fits(name, wanted) for name in names):
             return Passed()
         there = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        message = f"the certificate names {there or 'no host'}, not {wanted}"
+        message = f"the certificate is for {there or 'no host'}, not for {wanted}"
         return Failed((Evidence(message, certificate=chain[0].fingerprint),))
 
 
 def _fits(name: str, wanted: str) -> bool:
-    """As Go's ``Certificate.VerifyHostname`` and RFC 9525 section 6.3: what is an address fits an address of the SAN
-    alone; labels are compared without case; a wildcard is the whole left-most label and stands for one; only the
-    wanted name may end in a dot.
+    """Match a host like Go's ``Certificate.VerifyHostname`` and RFC 9525 section 6.3.
 
-    Other than in Go, and as in OpenSSL and browsers, ``*.com`` fits nothing.
+    IP addresses match only addresses in the SAN. Labels are compared without case. A wildcard is the complete left-most
+    label and matches one label. Only the wanted name may end with a dot. Unlike Go, but like OpenSSL and browsers,
+    ``*.com`` matches nothing.
     """
     address = _address(wanted)
     if address is not None:
@@ -61,9 +59,9 @@ def _fits(name: str, wanted: str) -> bool:
 
 
 def _valid(labels: Sequence[str], *, pattern: bool) -> bool:
-    """Letters, digits, hyphens and (as is usual) underscores.
+    """Return whether labels consist of letters, digits, hyphens and underscores.
 
-    Others, such as names that are not ASCII, are compared whole.
+    Other names are compared completely.
     """
     return all(
         _LABEL.fullmatch(label) or (pattern and index == 0 and label == "*") for index, label in enumerate(labels)
@@ -71,7 +69,7 @@ def _valid(labels: Sequence[str], *, pattern: bool) -> bool:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address, of the two ways to write an IPv4 address in IPv6 the shorter. One with a zone is none."""
+    """Return the IP address, IPv4-mapped ones as IPv4. None: a name, or an address with a zone."""
     try:
         found = ip_address(text.removesuffix(".").removeprefix("[").removesuffix("]"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Signatures that can be forged (RFC 6151, RFC 9155, SHAttered; article: TLS)."""
+"""Certificates with weak signatures (RFC 6151, RFC 9155, SHAttered; article: TLS)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ _GOOD = ("sha224", "sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-5
 class CertificateSignature(CertificateCheck):
     """MD5 and SHA-1 in the signature of any certificate that a client needs.
 
-    A root's own signature proves nothing, so it is left out.
+    Self-signatures of roots are ignored, because no client relies on them.
     """
 
     id = "registry-certificate-signature"
     title = "Weak signature"
     severity = Severity.HIGH
     remedy = "reissue the certificate with SHA-256 or better"
-    looks_at = (
-        "the hash in the signature of each certificate that leads from the server's to a trusted CA, "
-        "but of self-signed CAs"
-    )
-    cannot_see = "signatures within the handshake"
+    looks_at = "the signature hash of all certificates from the server's to a trusted CA, except self-signed CAs"
+    cannot_see = "signatures in the handshake"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
 
@@ -40,5 +37,5 @@ class CertificateSignature(CertificateCheck):
             )
         unknown = [c.signature_hash for c in signed if c.signature_hash not in _GOOD]
         if unknown:
-            return Incomplete("unknown_signature", f"signed in a way that is not known here: {unknown[0] or 'no name'}")
+            return Incomplete("unknown_signature", f"unknown signature algorithm: {unknown[0] or 'no name'}")
         return Passed()

@@ -1,4 +1,4 @@
-"""A certificate that nobody vouches for (RFC 5280 section 6; article: TLS)."""
+"""Certificates without a trusted CA (RFC 5280 section 6; article: TLS)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from scanner.model.posture import CertificateFact, TlsFacts
 
 
 class CertificateTrust(RegistryCheck):
-    """The chain must lead to a CA of the system or to one that was given.
-
-    Whoever cannot verify it is taught to switch verification off.
-    """
+    """The chain must lead to a CA of the system or a configured one. Otherwise users learn to disable verification."""
 
     id = "registry-certificate-trust"
     title = "Certificate is not trusted"
     severity = Severity.HIGH
-    remedy = "use a certificate of a public CA with its intermediates, or give the private CA with --ca-file"
-    looks_at = "the chain as it was sent, verified with OpenSSL against the system's CAs and those given"
-    cannot_see = "revocation; other clients' stores of CAs; time and name, which have checks of their own"
+    remedy = "use a certificate of a public CA with its intermediates, or configure the private CA with --ca-file"
+    looks_at = "the sent chain, verified by OpenSSL with the system's and the configured CAs"
+    cannot_see = "revocation; CA stores of other clients; expiry and name, which have their own checks"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
 
@@ -26,7 +23,7 @@ class CertificateTrust(RegistryCheck):
         """See ``RegistryCheck.examine``."""
         tls = subject.facts.tls
         if tls is None:
-            return Failed((Evidence("it speaks no TLS: nobody can tell who answers"),))
+            return Failed((Evidence("the registry does not use TLS, so clients cannot verify its identity"),))
         if not isinstance(tls, TlsFacts):
             return tls
         if isinstance(tls.trust, Incomplete):
@@ -34,14 +31,14 @@ class CertificateTrust(RegistryCheck):
         if tls.trust.trusted:
             return Passed()
         chain = () if isinstance(tls.chain, Incomplete) else tls.chain
-        given = "" if tls.trust.own_ca else "; no CA of its own was given"
+        given = "" if tls.trust.own_ca else "; no private CA is configured"
         fingerprint = chain[0].fingerprint if chain else ""
         return Failed((Evidence(f"{_why(chain)}: {tls.trust.problem}{given}", certificate=fingerprint),))
 
 
 def _why(chain: tuple[CertificateFact, ...]) -> str:
     if not chain:
-        return "its certificate is not trusted"
+        return "the certificate is not trusted"
     if chain[0].self_signed:
-        return f"its certificate is self-signed ({chain[0].subject})"
-    return f"no trusted CA vouches for {chain[0].subject}; {chain[-1].issuer} is unknown here"
+        return f"the certificate is self-signed ({chain[0].subject})"
+    return f"{chain[0].subject} has no trusted CA; the issuer {chain[-1].issuer} is unknown"

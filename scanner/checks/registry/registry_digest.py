@@ -1,4 +1,4 @@
-"""Digests are not enforced: other bytes than those asked for (distribution-spec, content verification)."""
+"""Enforcement of digests (distribution-spec, content verification)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed,
 
 
 class DigestEnforced(RegistryCheck):
-    """Everything about images rests on digests.
+    """The identity of images is their digest.
 
-    A registry that serves something under a digest which it cannot have breaks all of it.
+    A registry that serves other content under a digest can replace images.
     """
 
     id = "registry-digest"
     title = "Digests are not enforced"
     severity = Severity.CRITICAL
-    remedy = "replace the registry, or whatever stands between it and you: trust nothing that came from it"
-    looks_at = "the answers to a digest that nothing can have, and to one manifest by tag and by digest"
-    cannot_see = "repositories and blobs that were not asked for; what it serves to others"
+    remedy = "replace the registry or the proxy in front of it, and trust no image from it"
+    looks_at = "the answers to an impossible digest, and to a manifest by tag and by digest"
+    cannot_see = "other repositories and blobs; answers to other clients"
     article = ("Security: Registry Security",)
     tags = ("registry",)
 

@@ -1,4 +1,4 @@
-"""No Strict-Transport-Security (RFC 6797)."""
+"""Strict-Transport-Security (RFC 6797)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ _MAX_AGE = re.compile(r'(?:^|;)\s*max-age\s*=\s*"?(\d{1,12})"?\s*(?:;|$)', re.IG
 
 
 class Hsts(RegistryCheck):
-    """Registry clients do not heed it, but browsers on the same host's pages do: a first plain request can be led
-    astray.
-    """
+    """Browsers need it against redirection of their first plain HTTP request. Registry clients ignore it."""
 
     id = "registry-hsts"
     title = "No Strict-Transport-Security"
     severity = Severity.LOW
     remedy = "http: {headers: {Strict-Transport-Security: [max-age=63072000]}}"
-    looks_at = "the Strict-Transport-Security header of GET /v2/, and its max-age against min_days"
-    cannot_see = "the preload lists of browsers"
+    looks_at = "the Strict-Transport-Security header of GET /v2/, and its max-age, compared with min_days"
+    cannot_see = "preload lists of browsers"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls")
     parameters: ClassVar[dict[str, Any]] = {"min_days": 180}
@@ -32,19 +30,19 @@ class Hsts(RegistryCheck):
         """See ``RegistryCheck.examine``."""
         facts = subject.facts
         if facts.tls is None:
-            return NotApplicable("it speaks no TLS")
+            return NotApplicable("the registry does not use TLS")
         if isinstance(facts.hsts, Incomplete):
             return facts.hsts
         if _is_address(facts.name):
-            return NotApplicable("browsers heed it for names, not for addresses")
+            return NotApplicable("browsers ignore it for IP addresses")
         if facts.hsts is None:
-            return Failed((Evidence("GET /v2/ answers without Strict-Transport-Security"),))
+            return Failed((Evidence("the answer to GET /v2/ has no Strict-Transport-Security header"),))
         match = _MAX_AGE.search(facts.hsts)
         days = int(match[1]) // 86400 if match else 0
-        return self.judged((Evidence(f"it is good for {days} days: {facts.hsts}", amount=days),), subject.parameters)
+        return self.judged((Evidence(f"it is valid for {days} days: {facts.hsts}", amount=days),), subject.parameters)
 
     def tolerates(self, evidence: Evidence, parameters: Mapping[str, Any]) -> bool:
-        """See ``Check.tolerates``. No header is never enough."""
+        """See ``Check.tolerates``. A missing header is never accepted."""
         return evidence.amount is not None and bool(evidence.amount >= parameters["min_days"])
 
 

@@ -1,6 +1,4 @@
-"""The V1 API answers: images without digests (article: authentication and access controls; Docker dropped it in
-2019).
-"""
+"""The legacy V1 API (article: authentication and access controls; removed from Docker in 2019)."""
 
 from __future__ import annotations
 
@@ -9,12 +7,12 @@ from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed,
 
 
 class LegacyApi(RegistryCheck):
-    """The first protocol names images by random ids: nobody can tell whether they are what was pushed."""
+    """The V1 API identifies images by random ids instead of digests, so clients cannot verify their content."""
 
     id = "registry-legacy-api"
-    title = "Legacy V1 API answers"
+    title = "Legacy V1 API is enabled"
     severity = Severity.MEDIUM
-    remedy = "switch the V1 API off: docker 17.12 and later do not use it"
+    remedy = "disable the V1 API: Docker 17.12 and later do not use it"
     looks_at = "the answer to GET /v1/_ping"
     cannot_see = "a V1 API under another path"
     article = ("Security: Registry Security",)

@@ -1,4 +1,4 @@
-"""No OCSP answer with the certificate (RFC 6066 section 8, RFC 7633)."""
+"""OCSP stapling (RFC 6066 section 8, RFC 7633)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from scanner.model.posture import TlsFacts
 
 
 class OcspStapling(RegistryCheck):
-    """Without a stapled answer clients do not learn of a revocation.
+    """Without a stapled response clients do not notice a revoked certificate.
 
-    A certificate that names no responder has none to staple.
+    Not applicable to certificates without an OCSP responder.
     """
 
     id = "registry-ocsp-stapling"
-    title = "No stapled OCSP answer"
+    title = "No OCSP stapling"
     severity = Severity.LOW
-    remedy = "let the proxy in front staple: ssl_stapling on; ssl_stapling_verify on;"
-    looks_at = (
-        "whether a CertificateStatus comes with a TLS 1.2 handshake, where the certificate names an OCSP responder"
-    )
-    cannot_see = "what the stapled answer says; stapling of a server that speaks TLS 1.3 only"
+    remedy = "enable stapling in the proxy: ssl_stapling on; ssl_stapling_verify on;"
+    looks_at = "the CertificateStatus in a TLS 1.2 handshake, if the certificate has an OCSP responder"
+    cannot_see = "the content of the stapled response; stapling of servers with TLS 1.3 only"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls", "certificate")
 
@@ -28,13 +26,19 @@ class OcspStapling(RegistryCheck):
         """See ``RegistryCheck.examine``."""
         chain, tls = subject.chain(), subject.tls()
         if not isinstance(chain, tuple) or not isinstance(tls, TlsFacts):
-            return chain if isinstance(chain, Incomplete | NotApplicable) else NotApplicable("it speaks no TLS")
+            return (
+                chain
+                if isinstance(chain, Incomplete | NotApplicable)
+                else NotApplicable("the registry does not use TLS")
+            )
         if not chain[0].ocsp:
-            return NotApplicable("the certificate names no OCSP responder")
+            return NotApplicable("the certificate has no OCSP responder")
         if isinstance(tls.stapled, Incomplete):
             return tls.stapled
         if tls.stapled:
             return Passed()
         severity = Severity.HIGH if chain[0].must_staple else None
-        message = "no OCSP answer is stapled" + (", although the certificate demands one" if severity else "")
+        message = "the registry staples no OCSP response" + (
+            ", although the certificate requires it" if severity else ""
+        )
         return Failed((Evidence(message, certificate=chain[0].fingerprint),), severity)

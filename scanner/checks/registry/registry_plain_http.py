@@ -1,4 +1,4 @@
-"""Plain HTTP is answered: images, tokens and passwords can be read and changed on their way (article: TLS)."""
+"""Plain HTTP (article: TLS)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed,
 
 
 class PlainHttp(RegistryCheck):
-    """A registry that serves its API without TLS, beside TLS or instead of it.
+    """Without TLS, images, tokens and passwords can be read and changed in the network.
 
-    A redirect to https is as good as silence.
+    A redirect to https is accepted.
     """
 
     id = "registry-plain-http"
-    title = "Answers plain HTTP"
+    title = "API is available over plain HTTP"
     severity = Severity.HIGH
-    remedy = "serve TLS only: http: {tls: {certificate: …, key: …}}; let port 80 redirect to https or close it"
-    looks_at = "the answer to a plain GET /v2/ on the registry's own port, and on port 80 where TLS is on 443"
+    remedy = "serve TLS only: http: {tls: {certificate: …, key: …}}; redirect port 80 to https or close it"
+    looks_at = "the answer to GET /v2/ over plain HTTP on the registry's port, and on port 80 if TLS is on 443"
     cannot_see = "other ports"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls")
@@ -27,10 +27,12 @@ class PlainHttp(RegistryCheck):
         if isinstance(plain, Incomplete):
             return plain
         if not plain:
-            return Incomplete("not_probed", "no port was asked")
+            return Incomplete("not_probed", "no port was probed")
         served = [fact for fact in plain if fact.serves]
         if not served:
             return Passed()
         return Failed(
-            tuple(Evidence(f"port {fact.port} answers plain HTTP with status {fact.status}") for fact in served)
+            tuple(
+                Evidence(f"port {fact.port} serves the API over plain HTTP (status {fact.status})") for fact in served
+            )
         )

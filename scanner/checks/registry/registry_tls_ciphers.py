@@ -8,17 +8,14 @@ from scanner.model.posture import TlsFacts
 
 
 class TlsCiphers(RegistryCheck):
-    """Suites without encryption or authentication, and those that are broken, when the server agrees to them.
-
-    No TLS is weaker still.
-    """
+    """Accepted cipher suites without encryption or authentication, or with broken ciphers. Fails without TLS, too."""
 
     id = "registry-tls-ciphers"
     title = "Weak cipher suites"
     severity = Severity.HIGH
     remedy = "allow suites with ECDHE and AES-GCM or ChaCha20 only: ssl_ciphers ECDHE+AESGCM:ECDHE+CHACHA20;"
-    looks_at = "what the server chooses when only NULL, anonymous, export, RC4, DES, 3DES or IDEA suites are offered"
-    cannot_see = "which strong suites it would rather use; suites of its own"
+    looks_at = "the server's choice if only NULL, anonymous, export, RC4, DES, 3DES or IDEA suites are offered"
+    cannot_see = "the preference among strong suites; proprietary suites"
     article = ("Security: Registry Security",)
     tags = ("registry", "tls")
 
@@ -26,10 +23,10 @@ class TlsCiphers(RegistryCheck):
         """See ``RegistryCheck.examine``."""
         tls = subject.facts.tls
         if tls is None:
-            return Failed((Evidence("it speaks no TLS: nothing is encrypted"),))
+            return Failed((Evidence("the registry does not use TLS, so nothing is encrypted"),))
         if not isinstance(tls, TlsFacts):
             return tls
         if isinstance(tls.weak_ciphers, Incomplete):
             return tls.weak_ciphers
-        found = tuple(Evidence(f"it agrees to {name} suites") for name in tls.weak_ciphers)
+        found = tuple(Evidence(f"the registry accepts {name} suites") for name in tls.weak_ciphers)
         return Failed(found) if found else Passed()

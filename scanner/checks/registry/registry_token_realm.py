@@ -1,4 +1,4 @@
-"""Clients are sent for a token to plain HTTP or to a stranger (distribution token specification; CVE-2020-15157)."""
+"""Host of the token service (distribution token specification; CVE-2020-15157)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ _SECOND_LEVEL = ("ac", "co", "com", "edu", "gov", "net", "or", "org")
 
 
 class TokenRealm(RegistryCheck):
-    """The realm is where clients take their passwords.
-
-    It must be https, and on the registry's host or beside it in its domain.
-    """
+    """Clients send their passwords to the realm. It must use https, and belong to the registry's host or domain."""
 
     id = "registry-token-realm"
-    title = "Token service is plain or a stranger's"
+    title = "Token service without TLS or on a foreign host"
     severity = Severity.HIGH
-    remedy = "auth: {token: {realm: https://<a host of the registry's own domain>/…}}"
-    looks_at = "the realm of each bearer challenge of GET /v2/: its scheme, and its host against the registry's"
-    cannot_see = "whether a foreign host is meant to be the token service: then name it in the parameter allow"
+    remedy = "auth: {token: {realm: https://<a host in the registry's domain>/…}}"
+    looks_at = "the realm of bearer challenges of GET /v2/: its scheme, and its host, compared with the registry's"
+    cannot_see = "whether a foreign host is the intended token service: add it to the parameter allow"
     article = ("Security: Registry Security",)
     tags = ("registry", "authentication")
     parameters = ALLOW
@@ -34,7 +31,7 @@ class TokenRealm(RegistryCheck):
             return challenges
         bearer = [challenge for challenge in challenges if challenge.scheme == "bearer"]
         if not bearer:
-            return NotApplicable("it sends nobody for a token")
+            return NotApplicable("the registry does not use bearer tokens")
         return self.judged(
             (evidence for challenge in bearer for evidence in _problems(challenge.realm, subject.facts.name)),
             subject.parameters,
@@ -48,23 +45,23 @@ def _problems(realm: str, name: str) -> Iterator[Evidence]:
     except ValueError:
         host, parts = "", urlsplit("")
     if not host or parts.scheme not in ("http", "https"):
-        yield Evidence(f"the realm is no address: {realm or 'empty'}")
+        yield Evidence(f"the realm is not a URL: {realm or 'empty'}")
         return
     if parts.scheme == "http":
-        yield Evidence(f"clients send their passwords to {realm} in the clear")
+        yield Evidence(f"clients send their passwords to {realm} in clear text")
     if not _belongs(host, name.lower()):
-        yield Evidence(f"clients of {name} are sent for a token to {host}", name=host)
+        yield Evidence(f"clients of {name} send their passwords to {host}", name=host)
 
 
 def _belongs(host: str, name: str) -> bool:
-    """The same host, one below it, or one in the domain that its name stands in (registry.example.com,
-    auth.example.com).
+    """Return whether ``host`` is the registry's host, a subdomain, or in the same domain (auth.example.com for
+    registry.example.com).
     """
     if host == name or host.endswith(f".{name}"):
         return True
     domain = name.partition(".")[2]
     labels = domain.split(".")
-    # co.uk and its like belong to nobody; neither do addresses.
+    # Public suffixes such as co.uk, and IP addresses, are not a common domain.
     if len(labels) < 2 or labels[-1].isdigit() or (len(labels) == 2 and labels[0] in _SECOND_LEVEL):
         return False
     return host == domain or host.endswith(f".{domain}")

@@ -1,4 +1,4 @@
-"""A version with known holes, as far as the registry says what it is."""
+"""Registry versions with known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class _Hole:
 
 _HOLES = (
     _Hole("Nexus", (3, 21, 2), "CVE-2020-10199", "code execution"),
-    _Hole("Nexus", (3, 68, 1), "CVE-2024-4956", "any file of the server is readable without credentials"),
-    _Hole("Harbor", (1, 8, 3), "CVE-2019-16097", "anybody can make themselves an administrator"),
+    _Hole("Nexus", (3, 68, 1), "CVE-2024-4956", "anonymous clients can read any file of the server"),
+    _Hole("Harbor", (1, 8, 3), "CVE-2019-16097", "any user can become administrator"),
 )
 
 
 class RegistryVersion(RegistryCheck):
-    """Few registries say their version, so a version that is not told is unknown.
-
-    Severity is that of the hole, high, where one is found.
-    """
+    """Most registries do not send their version; the check is then incomplete. The severity of a finding is high."""
 
     id = "registry-version"
-    title = "Version with known holes"
+    title = "Version with known vulnerabilities"
     severity = Severity.LOW
     remedy = "upgrade the registry to a version that its maintainers support"
-    looks_at = "product and version in the Server header, against a short list of holes that let anybody in"
-    cannot_see = "versions that are not told; other holes: scan the registry's own image as well"
+    looks_at = (
+        "product and version in the Server header, compared with a short list of vulnerabilities that "
+        "need no authentication"
+    )
+    cannot_see = "unknown versions; other vulnerabilities: scan the registry's image, too"
     article = ("Security: Registry Security",)
     tags = ("registry",)
 
@@ -44,9 +44,9 @@ class RegistryVersion(RegistryCheck):
         if isinstance(software, Incomplete):
             return software
         if not software.version:
-            return Incomplete("version_not_told", "it does not say which version of what it is")
+            return Incomplete("version_not_told", "the registry does not send its product and version")
         if software.product not in {hole.product for hole in _HOLES}:
-            return Incomplete("product_not_listed", f"no list of the holes of {software.product} is kept here")
+            return Incomplete("product_not_listed", f"no list of vulnerabilities of {software.product} is available")
         version = tuple(int(part) for part in software.version.split("."))
         found = [hole for hole in _HOLES if hole.product == software.product and version < hole.fixed]
         if not found:

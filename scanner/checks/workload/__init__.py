@@ -1,1 +1,1 @@
-"""Checks of how a container is run."""
+"""Checks of the configuration of containers and container engines."""

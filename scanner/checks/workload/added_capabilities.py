@@ -1,4 +1,4 @@
-"""Capabilities beyond the usual set (CIS Docker 5.4, Pod Security Standards: baseline)."""
+"""Added capabilities (CIS Docker 5.4, Pod Security Standards: baseline)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Outcome, Passed, Severity
 from scanner.model.workload import Workload
 
-# What Docker gives by default, which CIS Docker 5.4 allows to add, and the list of the Pod Security Standards, which
-# has no NET_RAW.
+# The list of the Pod Security Standards. Docker's defaults, which CIS Docker 5.4 allows, also contain NET_RAW.
 _KUBERNETES = frozenset(
     (
         "AUDIT_WRITE",
@@ -33,7 +32,7 @@ _DOCKER = _KUBERNETES | {"NET_RAW"}
 
 
 class AddedCapabilities(ContainerCheck):
-    """A capability beyond the usual set opens the kernel to the container; SYS_ADMIN is as good as root."""
+    """Additional capabilities give the container access to kernel functions. SYS_ADMIN is equivalent to root."""
 
     id = "added-capabilities"
     title = "Adds dangerous capabilities"
@@ -47,8 +46,8 @@ class AddedCapabilities(ContainerCheck):
         "ecs": '"linuxParameters": {"capabilities": {"drop": ["ALL"], "add": []}}',
         "marathon": '{"key": "cap-drop", "value": "ALL"}',
     }
-    looks_at = "capabilities that are added"
-    cannot_see = "capabilities that a file in the image gains by itself (the check file-capabilities sees those)"
+    looks_at = "added capabilities"
+    cannot_see = "file capabilities in the image (see the check file-capabilities)"
     cis = ("5.4",)
     pss = ("capabilities_baseline",)
     trivy = ("KSV-0005", "KSV-0022", "KSV-0119", "KSV-0120")
@@ -63,5 +62,5 @@ class AddedCapabilities(ContainerCheck):
         if not added:
             return Passed()
         return self.failed(
-            workload, *(evidence(workload, f"it adds the capability {name}", "cap_add", name=name) for name in added)
+            workload, *(evidence(workload, f"adds the capability {name}", "cap_add", name=name) for name in added)
         )

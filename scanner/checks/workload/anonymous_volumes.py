@@ -1,4 +1,4 @@
-"""Anonymous volumes (Storage: volumes for persistent data)."""
+"""Anonymous volumes (article: volumes for persistent data)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class AnonymousVolumes(ContainerCheck):
-    """Keeps data in anonymous volumes."""
+    """Data in anonymous volumes is easily lost, because a new container gets a new volume."""
 
     id = "anonymous-volumes"
-    title = "Keeps data in anonymous volumes"
+    title = "Data in anonymous volumes"
     severity = Severity.LOW
     remedy = "volumes: [data:/var/lib/data]"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -25,15 +25,15 @@ class AnonymousVolumes(ContainerCheck):
         "ecs": '"volumes": [{"name": "data", "efsVolumeConfiguration": {…}}]',
         "marathon": '"volumes": [{"containerPath": "data", "persistent": {…}}]',
     }
-    looks_at = "volumes without a name, and volumes that the image declares"
-    cannot_see = "data that nobody needs"
+    looks_at = "unnamed volumes, and volumes declared by the image"
+    cannot_see = "whether the data is needed"
     article = ("Storage: Volumes for Persistent Data",)
     tags = ("workload", "workload-hardening")
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.source == "kubernetes":
-            return Passed()  # an emptyDir is meant to go with its pod
+            return Passed()  # an emptyDir is deliberately deleted with its pod
         targets = [
             (number, mount)
             for number, mount in enumerate(workload.mounts)
@@ -42,7 +42,7 @@ class AnonymousVolumes(ContainerCheck):
         seen = [
             evidence(
                 workload,
-                f"{mount.target} is an anonymous volume: its data is lost or left behind when the container goes",
+                f"{mount.target} is an anonymous volume: a new container does not get its data",
                 f"mounts/{number}",
                 "mounts",
                 name=mount.target,
@@ -54,7 +54,7 @@ class AnonymousVolumes(ContainerCheck):
         seen += [
             evidence(
                 workload,
-                f"the image declares the volume {path}, and nothing is mounted there: it becomes an anonymous volume",
+                f"the image declares the volume {path} without a mount, so it becomes an anonymous volume",
                 "mounts",
                 name=path,
             )

@@ -1,4 +1,4 @@
-"""AppArmor is switched off or not in force (CIS Docker 5.2, Pod Security Standards: baseline)."""
+"""AppArmor profile (CIS Docker 5.2, Pod Security Standards: baseline)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scanner.model.workload import Workload
 
 
 def _unconfined(profile: str | None) -> bool:
-    """RuntimeDefault, Localhost and a profile's own name confine; nothing said leaves it to the runtime."""
+    """Return whether AppArmor is disabled. None leaves the profile to the runtime."""
     return profile is not None and profile.partition("/")[0].lower() in ("unconfined", "")
 
 
 def _refused(value: str) -> bool:
-    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline: what the annotation may say."""
+    """Return whether the Pod Security Standards (baseline) forbid the value of the annotation."""
     return not (value in ("", "runtime/default") or value.startswith("localhost/"))
 
 
 class ApparmorProfile(ContainerCheck):
-    """Runs without an AppArmor profile."""
+    """AppArmor restricts a container's access to files and the kernel, even if it runs as root."""
 
     id = "apparmor-profile"
     title = "Runs without an AppArmor profile"
@@ -36,8 +36,8 @@ class ApparmorProfile(ContainerCheck):
         "ecs": "remove apparmor:unconfined from dockerSecurityOptions",
         "marathon": "remove the parameter security-opt",
     }
-    looks_at = "the AppArmor profile; of a running container the one in force"
-    cannot_see = "whether the host has AppArmor, where a document is all there is"
+    looks_at = "the AppArmor profile; for a running container the active one"
+    cannot_see = "whether the host has AppArmor, for documents"
     cis = ("5.2",)
     pss = ("appArmorProfile",)
     trivy = ("KSV-0002",)
@@ -50,15 +50,15 @@ class ApparmorProfile(ContainerCheck):
         if workload.pod is not None:
             if any(_refused(value) for _, value in workload.pod.apparmor_annotations):
                 return self.failed(
-                    workload, evidence(workload, "an annotation asks for a profile that is not allowed", "apparmor")
+                    workload, evidence(workload, "an annotation sets a forbidden AppArmor profile", "apparmor")
                 )
             if _unconfined(workload.apparmor):
                 return self.failed(
-                    workload, evidence(workload, f"its AppArmor profile is {workload.apparmor}", "apparmor")
+                    workload, evidence(workload, f"the AppArmor profile is {workload.apparmor}", "apparmor")
                 )
             return Passed()
         if _unconfined(workload.apparmor):
-            return self.failed(workload, evidence(workload, "AppArmor does not confine it", "apparmor"))
+            return self.failed(workload, evidence(workload, "AppArmor is disabled", "apparmor"))
         if workload.kind == "container" and workload.apparmor is None:
-            return self.failed(workload, evidence(workload, "no AppArmor profile is in force for it", "apparmor"))
+            return self.failed(workload, evidence(workload, "no AppArmor profile is active", "apparmor"))
         return Passed()

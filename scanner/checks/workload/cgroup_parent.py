@@ -1,4 +1,4 @@
-"""A control group of its own (CIS Docker 5.25)."""
+"""Parent control group (CIS Docker 5.25)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class CgroupParent(ContainerCheck):
-    """Chooses its own control group."""
+    """Another parent control group may have other resource limits than the engine's default."""
 
     id = "cgroup-parent"
-    title = "Chooses its own control group"
+    title = "Custom parent control group"
     severity = Severity.MEDIUM
     remedy = "remove cgroup_parent"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -24,7 +24,7 @@ class CgroupParent(ContainerCheck):
         "marathon": "remove the parameter cgroup-parent",
     }
     looks_at = "the parent control group"
-    cannot_see = "what limits that group has"
+    cannot_see = "the limits of that group"
     cis = ("5.25",)
     tags = ("workload", "workload-hardening")
 
@@ -33,5 +33,5 @@ class CgroupParent(ContainerCheck):
         if not workload.cgroup_parent:
             return Passed()
         return self.failed(
-            workload, evidence(workload, f"it runs under the control group {workload.cgroup_parent}", "cgroup_parent")
+            workload, evidence(workload, f"the parent control group is {workload.cgroup_parent}", "cgroup_parent")
         )

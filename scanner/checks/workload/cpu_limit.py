@@ -1,4 +1,4 @@
-"""No CPU limit or share (CIS Docker 5.12)."""
+"""CPU limit or share (CIS Docker 5.12)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class CpuLimit(ContainerCheck):
-    """Has no CPU limit or share."""
+    """Without a CPU limit or share, one container can starve the others on its host."""
 
     id = "cpu-limit"
-    title = "Has no CPU limit or share"
+    title = "No CPU limit or share"
     severity = Severity.LOW
     remedy = 'resources: {requests: {cpu: 250m}, limits: {cpu: "1"}}'
     remedies: ClassVar[Mapping[str, str]] = {
@@ -40,5 +40,5 @@ class CpuLimit(ContainerCheck):
         if workload.cpus or workload.cpu_shares:
             return Passed()
         if workload.source in ("kubernetes", "ecs") and workload.cpu_reservation:
-            return Passed()  # a request is a share when the node is busy; a limit is not needed to protect the others
-        return self.failed(workload, evidence(workload, "it has neither a CPU limit nor a share", "cpus"))
+            return Passed()  # a request is a guaranteed share on a busy node
+        return self.failed(workload, evidence(workload, "has neither a CPU limit nor a share", "cpus"))

@@ -13,7 +13,7 @@ from scanner.model.workload import Workload
 
 
 class DatabaseStorage(ContainerCheck):
-    """Runs a database without durable storage."""
+    """Data in the container's own layer is lost with the container."""
 
     id = "database-storage"
     title = "Runs a database without durable storage"
@@ -27,7 +27,7 @@ class DatabaseStorage(ContainerCheck):
         "ecs": "an EFS volume at the data directory",
         "marathon": "a persistent volume at the data directory",
     }
-    looks_at = "known database images by name, and what is mounted at their data directories"
+    looks_at = "well-known database images by name, and the mounts at their data directories"
     cannot_see = "databases under other names, and how reliable a volume is"
     article = ("Storage: Database Considerations", "Storage: Volumes for Persistent Data")
     tags = ("workload", "workload-hardening")
@@ -36,7 +36,7 @@ class DatabaseStorage(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         known = database_of(workload, image)
         if known is None:
-            return NotApplicable("it is no database that is known here")
+            return NotApplicable("not a known database")
         name, paths = known
         durable = [
             m
@@ -53,7 +53,7 @@ class DatabaseStorage(ContainerCheck):
             workload,
             evidence(
                 workload,
-                f"it is {name}, and no named or persistent volume holds {' or '.join(paths)}",
+                f"{name} keeps its data at {' or '.join(paths)}, where no named or persistent volume is mounted",
                 "mounts",
                 name=name,
             ),

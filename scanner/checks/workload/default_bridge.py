@@ -12,7 +12,7 @@ from scanner.model.workload import Workload
 
 
 class DefaultBridge(ContainerCheck):
-    """Uses the default bridge network."""
+    """Every container without a network of its own joins the default bridge and can reach the others there."""
 
     id = "default-bridge"
     title = "Uses the default bridge network"
@@ -23,7 +23,7 @@ class DefaultBridge(ContainerCheck):
         "docker": "docker network create app; docker run --network app",
     }
     looks_at = "the network mode and the networks"
-    cannot_see = "whether the engine lets containers on it talk (the check engine-inter-container-traffic)"
+    cannot_see = "whether the engine blocks traffic between its containers (the check engine-inter-container-traffic)"
     cis = ("5.30",)
     article = ("Networking: Overlay Networks",)
     tags = ("workload", "workload-hardening")
@@ -40,5 +40,10 @@ class DefaultBridge(ContainerCheck):
             return Passed()
         return self.failed(
             workload,
-            evidence(workload, "it is on docker0, where every container can reach it", "network_mode", "networks"),
+            evidence(
+                workload,
+                "connected to the default bridge docker0, where other containers can reach it",
+                "network_mode",
+                "networks",
+            ),
         )

@@ -12,7 +12,7 @@ from scanner.model.workload import Workload
 
 
 class DefaultNamespace(ContainerCheck):
-    """Runs in the default namespace."""
+    """RBAC, quotas and network policies are set per namespace: in ``default`` they apply to unrelated workloads."""
 
     id = "default-namespace"
     title = "Runs in the default namespace"
@@ -22,7 +22,7 @@ class DefaultNamespace(ContainerCheck):
         "kubernetes": "metadata: {namespace: shop}",
     }
     looks_at = "the namespace in the document"
-    cannot_see = "a namespace that is given with kubectl -n or helm --namespace"
+    cannot_see = "a namespace given with kubectl -n or helm --namespace"
     trivy = ("KSV-0110",)
     nsa = ("Namespaces",)
     tags = ("workload", "workload-hardening")
@@ -33,5 +33,9 @@ class DefaultNamespace(ContainerCheck):
             return NotApplicable("only Kubernetes has namespaces")
         if workload.namespace not in ("", "default"):
             return Passed()
-        text = "it runs in the namespace default" if workload.namespace else "it names no namespace"
+        text = (
+            "runs in the namespace default"
+            if workload.namespace
+            else "sets no namespace, so that it runs in default unless kubectl is given one"
+        )
         return self.failed(workload, evidence(workload, text, "namespace"))

@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class DisruptionBudget(ContainerCheck):
-    """Can be drained away."""
+    """Draining nodes may evict all replicas at the same time."""
 
     id = "disruption-budget"
-    title = "Can be drained away"
+    title = "No PodDisruptionBudget"
     severity = Severity.LOW
     remedy = "kind: PodDisruptionBudget, spec: {maxUnavailable: 1, selector: …}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -35,5 +35,5 @@ class DisruptionBudget(ContainerCheck):
         if workload.disruption_budget:
             return Passed()
         return self.failed(
-            workload, evidence(workload, "no PodDisruptionBudget of these documents covers it", "disruption_budget")
+            workload, evidence(workload, "no PodDisruptionBudget in these documents selects it", "disruption_budget")
         )

@@ -1,4 +1,4 @@
-"""The socket of the container engine is mounted (CIS Docker 5.32)."""
+"""The socket of a container engine (CIS Docker 5.32)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scanner.model.workload import Workload
 
 
 class DockerSocket(ContainerCheck):
-    """Can control the container engine."""
+    """A client of the engine can start a privileged container, so the socket amounts to root on the host."""
 
     id = "docker-socket"
-    title = "Can control the container engine"
+    title = "Socket of the container engine is mounted"
     severity = Severity.CRITICAL
     remedy = "remove the hostPath volume"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -40,7 +40,7 @@ class DockerSocket(ContainerCheck):
         seen = [
             evidence(
                 workload,
-                f"{mount.source} is mounted: it controls the engine, and so the host",
+                f"{mount.source} is mounted: it gives control of the engine, and thus root on the host",
                 f"mounts/{number}",
                 "mounts",
                 name=mount.source,

@@ -1,4 +1,4 @@
-"""Authorization plug-ins (CIS Docker 2.12)."""
+"""Authorization plugins (CIS Docker 2.12)."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineAuthorization(EngineCheck):
-    """Every client of the engine may do everything."""
+    """Without an authorization plugin every client of the engine is root on the host."""
 
     id = "engine-authorization"
-    title = "Every client of the engine may do everything"
+    title = "No authorization plugin restricts clients of the engine"
     severity = Severity.MEDIUM
     remedy = '"authorization-plugins": ["dockwarden"]'
-    looks_at = "authorization plug-ins of docker info and daemon.json"
-    cannot_see = "what a plug-in allows"
+    looks_at = "authorization plugins in docker info and daemon.json"
+    cannot_see = "what a plugin permits"
     cis = ("2.12",)
     tags = ("engine", "workload-hardening")
 
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if engine.authorization_plugins is None:
-            return Incomplete("not_told", "nothing tells which authorization plug-ins there are")
+            return Incomplete("not_told", "unknown: the authorization plugins of the engine")
 
         if not engine.authorization_plugins:
             return Failed(
-                (evidence(workload, "no authorization plug-in decides what clients may do", "authorization_plugins"),)
+                (
+                    evidence(
+                        workload,
+                        "no authorization plugin is configured: every client can do everything",
+                        "authorization_plugins",
+                    ),
+                )
             )
         return Passed()

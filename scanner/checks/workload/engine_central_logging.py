@@ -9,10 +9,10 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineCentralLogging(EngineCheck):
-    """The engine keeps its containers' logs to itself."""
+    """Logs that stay on the host are lost with it, and an intruder with root can alter them."""
 
     id = "engine-central-logging"
-    title = "The engine keeps its containers' logs to itself"
+    title = "Container logs are not sent to a central system"
     severity = Severity.LOW
     remedy = '"log-driver": "syslog", "log-opts": {"syslog-address": "tcp+tls://logs.example.com:6514"}'
     looks_at = "the default log driver"
@@ -24,7 +24,7 @@ class EngineCentralLogging(EngineCheck):
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if not engine.logging_driver:
-            return Incomplete("not_told", "nothing tells the log driver")
+            return Incomplete("not_told", "unknown: the default log driver")
         if engine.logging_driver in ("json-file", "local", "none"):
             return Failed(
                 (

@@ -9,22 +9,22 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineExperimental(EngineCheck):
-    """The engine runs experimental features."""
+    """Experimental features change without notice and are not meant for production."""
 
     id = "engine-experimental"
-    title = "The engine runs experimental features"
+    title = "Experimental engine features are enabled"
     severity = Severity.LOW
     remedy = '"experimental": false'
     looks_at = "experimental in docker info and daemon.json"
-    cannot_see = "how the engine was started, where daemon.json alone was read"
+    cannot_see = "command line options of the engine, if only daemon.json was read"
     cis = ("2.18",)
     tags = ("engine", "workload-hardening")
 
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if engine.experimental is None:
-            return Incomplete("not_told", "nothing tells about experimental features")
+            return Incomplete("not_told", "unknown: whether experimental features are enabled")
 
         if engine.experimental:
-            return Failed((evidence(workload, "experimental features are on", "experimental"),))
+            return Failed((evidence(workload, "experimental features are enabled", "experimental"),))
         return Passed()

@@ -1,4 +1,4 @@
-"""Containers on the default bridge can talk (CIS Docker 2.2)."""
+"""Traffic between containers on the default bridge (CIS Docker 2.2)."""
 
 from __future__ import annotations
 
@@ -9,27 +9,31 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineInterContainerTraffic(EngineCheck):
-    """Containers on the default bridge can talk."""
+    """With icc every container on the default bridge can connect to every port of the others."""
 
     id = "engine-inter-container-traffic"
-    title = "Containers on the default bridge can talk"
+    title = "Unrestricted traffic between containers on the default bridge"
     severity = Severity.MEDIUM
     remedy = '"icc": false'
-    looks_at = "icc in daemon.json, or the option of the bridge network"
-    cannot_see = "how the engine was started, where daemon.json alone was read"
+    looks_at = "icc in daemon.json, or com.docker.network.bridge.enable_icc of the bridge network"
+    cannot_see = "command line options of the engine, if only daemon.json was read"
     cis = ("2.2",)
     tags = ("engine", "workload-hardening")
 
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if engine.inter_container is None:
-            return Incomplete("not_told", "neither daemon.json nor the bridge network tells about icc")
+            return Incomplete(
+                "not_told", "unknown: icc is neither in daemon.json nor among the options of the bridge network"
+            )
 
         if engine.inter_container:
             return Failed(
                 (
                     evidence(
-                        workload, "containers on the default bridge can talk to each other (icc)", "inter_container"
+                        workload,
+                        "containers on the default bridge can connect to each other (icc is enabled)",
+                        "inter_container",
                     ),
                 )
             )

@@ -1,4 +1,4 @@
-"""The engine logs too little or too much (CIS Docker 2.3)."""
+"""The log level of the engine (CIS Docker 2.3)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineLogLevel(EngineCheck):
-    """The engine logs too little or too much."""
+    """Below ``info`` events are missing from the log; ``debug`` may write secrets to it."""
 
     id = "engine-log-level"
-    title = "The engine logs too little or too much"
+    title = "The engine's log level is not info"
     severity = Severity.LOW
     remedy = '"log-level": "info"'
     looks_at = "log-level in daemon.json"
-    cannot_see = "how the engine was started, where daemon.json alone was read"
+    cannot_see = "command line options of the engine, if only daemon.json was read"
     cis = ("2.3",)
     tags = ("engine", "workload-hardening")
 
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if engine.log_level is None:
-            return Incomplete("not_told", "only daemon.json tells the log level")
+            return Incomplete("not_told", "only daemon.json contains the log level")
 
         if engine.log_level != "info":
-            return Failed((evidence(workload, "the log level is not info", "log_level"),))
+            return Failed((evidence(workload, f"the log level is {engine.log_level}", "log_level"),))
         return Passed()

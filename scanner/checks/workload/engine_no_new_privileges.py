@@ -1,4 +1,4 @@
-"""Containers may gain privileges by default (CIS Docker 2.14)."""
+"""no-new-privileges as the default (CIS Docker 2.14)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,30 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineNoNewPrivileges(EngineCheck):
-    """Containers may gain privileges by default."""
+    """Without the default each container has to set no-new-privileges itself, or setuid programs work in it."""
 
     id = "engine-no-new-privileges"
-    title = "Containers may gain privileges by default"
+    title = "no-new-privileges is not the default"
     severity = Severity.MEDIUM
     remedy = '"no-new-privileges": true'
     looks_at = "no-new-privileges in daemon.json and docker info"
-    cannot_see = "how the engine was started, where daemon.json alone was read"
+    cannot_see = "command line options of the engine, if only daemon.json was read"
     cis = ("2.14",)
     tags = ("engine", "workload-hardening")
 
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if engine.no_new_privileges is None:
-            return Incomplete("not_told", "only daemon.json tells whether no-new-privileges is the default")
+            return Incomplete("not_told", "only daemon.json contains the default of no-new-privileges")
 
         if not engine.no_new_privileges:
-            return Failed((evidence(workload, "no-new-privileges is not the default", "no_new_privileges"),))
+            return Failed(
+                (
+                    evidence(
+                        workload,
+                        "processes can gain privileges in every container that does not set no-new-privileges",
+                        "no_new_privileges",
+                    ),
+                )
+            )
         return Passed()

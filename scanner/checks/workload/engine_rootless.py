@@ -9,14 +9,14 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineRootless(EngineCheck):
-    """The engine runs as root."""
+    """A flaw in an engine that runs as root gives root on the host."""
 
     id = "engine-rootless"
     title = "The engine runs as root"
     severity = Severity.LOW
     remedy = "dockerd-rootless-setuptool.sh install"
     looks_at = "docker info: SecurityOptions"
-    cannot_see = "whether the workloads need a rootful engine"
+    cannot_see = "whether workloads need features that a rootless engine lacks"
     cis = ("2.1",)
     article = ("Security: Run as Non-Root",)
     tags = ("engine", "workload-hardening")
@@ -24,8 +24,8 @@ class EngineRootless(EngineCheck):
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if engine.rootless is None:
-            return Incomplete("not_told", "only docker info tells whether the engine is rootless")
+            return Incomplete("not_told", "only docker info shows whether the engine is rootless")
 
         if not engine.rootless:
-            return Failed((evidence(workload, "the engine runs as root; it can run rootless", "rootless"),))
+            return Failed((evidence(workload, "the engine runs as root and not in rootless mode", "rootless"),))
         return Passed()

@@ -1,4 +1,4 @@
-"""Container sprawl (CIS Docker 6.2)."""
+"""Stopped containers (CIS Docker 6.2)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineStoppedContainers(EngineCheck):
-    """The host keeps containers that do not run."""
+    """Stopped containers keep their data, secrets included, and can be started again without review."""
 
     id = "engine-stopped-containers"
-    title = "The host keeps containers that do not run"
+    title = "Many stopped containers on the host"
     severity = Severity.LOW
     remedy = "docker container prune"
-    looks_at = "numbers of containers"
+    looks_at = "the numbers of all and of running containers"
     cannot_see = "which of them are needed"
     cis = ("6.2",)
     tags = ("engine", "workload-hardening")
@@ -23,8 +23,8 @@ class EngineStoppedContainers(EngineCheck):
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if engine.containers is None or engine.containers_running is None:
-            return Incomplete("not_told", "only docker info counts containers")
+            return Incomplete("not_told", "only docker info contains the numbers of containers")
         stopped = engine.containers - engine.containers_running
         if stopped > max(10, engine.containers_running):
-            return Failed((evidence(workload, f"{stopped} containers do not run", "storage_driver"),))
+            return Failed((evidence(workload, f"{stopped} stopped containers are kept", "storage_driver"),))
         return Passed()

@@ -9,13 +9,13 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineSwarmNetworks(EngineCheck):
-    """The swarm has overlay networks without encryption."""
+    """Overlay traffic crosses the hosts' network in plain VXLAN unless the network is encrypted (IPsec)."""
 
     id = "engine-swarm-networks"
-    title = "The swarm has overlay networks without encryption"
+    title = "Swarm overlay networks without encryption"
     severity = Severity.MEDIUM
     remedy = "docker network create --driver overlay --opt encrypted NAME"
-    looks_at = "options of overlay networks"
+    looks_at = "the options of overlay networks"
     cannot_see = "traffic that is encrypted by the application"
     cis = ("7.3",)
     article = ("Networking: Overlay Networks",)
@@ -24,7 +24,7 @@ class EngineSwarmNetworks(EngineCheck):
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if not engine.swarm_active:
-            return NotApplicable("it is in no swarm")
+            return NotApplicable("not a swarm node")
         seen = tuple(
             evidence(
                 workload, f"the overlay network {network.name} is not encrypted", "swarm_active", name=network.name

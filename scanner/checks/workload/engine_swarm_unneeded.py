@@ -9,10 +9,10 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineSwarmUnneeded(EngineCheck):
-    """The engine is a swarm of one."""
+    """Swarm mode opens ports for management and gossip, which a single node does not need."""
 
     id = "engine-swarm-unneeded"
-    title = "The engine is a swarm of one"
+    title = "Swarm mode with a single node"
     severity = Severity.LOW
     remedy = "docker swarm leave --force"
     looks_at = "swarm mode and the number of nodes"
@@ -24,13 +24,15 @@ class EngineSwarmUnneeded(EngineCheck):
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if engine.swarm_active is None:
-            return Incomplete("not_told", "only docker info tells about swarm mode")
+            return Incomplete("not_told", "only docker info shows whether swarm mode is enabled")
 
         if engine.swarm_active and engine.swarm_nodes == 1:
             return Failed(
                 (
                     evidence(
-                        workload, "swarm mode is on with a single node: its ports are open for nothing", "swarm_active"
+                        workload,
+                        "swarm mode is enabled with a single node: its ports are open without need",
+                        "swarm_active",
                     ),
                 )
             )

@@ -9,10 +9,10 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineTls(EngineCheck):
-    """The engine listens on TCP without TLS."""
+    """The API starts containers as root, so that an open TCP port without client certificates is remote root."""
 
     id = "engine-tls"
-    title = "The engine listens on TCP without TLS"
+    title = "The engine's API is on TCP without client verification"
     severity = Severity.CRITICAL
     remedy = '"tlsverify": true, "tlscacert": …, "tlscert": …, "tlskey": …'
     looks_at = "hosts and tlsverify in daemon.json"
@@ -23,15 +23,15 @@ class EngineTls(EngineCheck):
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if engine.tcp_hosts is None:
-            return Incomplete("not_told", "only daemon.json tells where the engine listens")
+            return Incomplete("not_told", "only daemon.json contains the engine's addresses")
 
         if engine.tcp_hosts and not engine.tls_verify:
             return Failed(
                 (
                     evidence(
                         workload,
-                        f"it listens on {', '.join(engine.tcp_hosts)} without verifying clients: anybody who "
-                        "reaches it is root",
+                        f"it listens on {', '.join(engine.tcp_hosts)} without verifying clients: anyone who "
+                        "can reach it has root on the host",
                         "tcp_hosts",
                     ),
                 )

@@ -1,4 +1,4 @@
-"""Image sprawl (CIS Docker 6.1)."""
+"""Unused images (CIS Docker 6.1)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from scanner.model.workload import EngineFacts, Workload
 
 
 class EngineUnusedImages(EngineCheck):
-    """The host keeps images that nothing runs."""
+    """Old images keep their vulnerabilities and can be run by mistake."""
 
     id = "engine-unused-images"
-    title = "The host keeps images that nothing runs"
+    title = "Many unused images on the host"
     severity = Severity.LOW
     remedy = "docker image prune --all"
-    looks_at = "numbers of images and containers"
-    cannot_see = "which images are needed soon"
+    looks_at = "the numbers of images and containers"
+    cannot_see = "which images will be needed again"
     cis = ("6.1",)
     tags = ("engine", "workload-hardening")
 
     def examine_engine(self, workload: Workload, engine: EngineFacts) -> Outcome:
         """See ``EngineCheck.examine_engine``."""
         if engine.images is None or engine.containers is None:
-            return Incomplete("not_told", "only docker info counts images and containers")
+            return Incomplete("not_told", "only docker info contains the numbers of images and containers")
         if engine.images > 20 and engine.images > 3 * max(1, engine.containers):
             return Failed(
-                (evidence(workload, f"{engine.images} images for {engine.containers} containers", "storage_driver"),)
+                (
+                    evidence(
+                        workload,
+                        f"{engine.images} images are kept for {engine.containers} containers",
+                        "storage_driver",
+                    ),
+                )
             )
         return Passed()

@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class HostDevices(ContainerCheck):
-    """Uses devices of the host."""
+    """A block device gives the host's file system, /dev/mem its memory."""
 
     id = "host-devices"
-    title = "Uses devices of the host"
+    title = "Host devices are exposed"
     severity = Severity.HIGH
     remedy = "remove devices"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -24,7 +24,7 @@ class HostDevices(ContainerCheck):
         "ecs": 'remove "devices"',
         "marathon": "remove the parameter device",
     }
-    looks_at = "devices and device rules"
+    looks_at = "devices and device cgroup rules"
     cannot_see = "devices under a mounted /dev (the check sensitive-host-mounts)"
     cis = ("5.18",)
     tags = ("workload", "workload-hardening")
@@ -32,6 +32,6 @@ class HostDevices(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.pod is not None:
-            return Passed()  # a pod gets devices from device plug-ins or block volumes, not from the host by name
-        seen = [evidence(workload, f"it uses the device {name}", "devices", name=name) for name in workload.devices]
+            return Passed()  # pods get devices from device plugins or as block volumes, never by a path of the host
+        seen = [evidence(workload, f"uses the host device {name}", "devices", name=name) for name in workload.devices]
         return self.failed(workload, *seen) if seen else Passed()

@@ -1,4 +1,4 @@
-"""Shares the shared memory of the host (CIS Docker 5.17, Pod Security Standards: baseline)."""
+"""The IPC namespace of the host (CIS Docker 5.17, Pod Security Standards: baseline)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class HostIpc(ContainerCheck):
-    """Shares the shared memory of the host."""
+    """Processes can read and write the shared memory of every process on the host."""
 
     id = "host-ipc"
-    title = "Shares the shared memory of the host"
+    title = "Shares the host's IPC namespace"
     severity = Severity.HIGH
     remedy = "hostIPC: false"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -25,7 +25,7 @@ class HostIpc(ContainerCheck):
         "ecs": 'remove "ipcMode"',
         "marathon": "remove the parameter ipc",
     }
-    looks_at = "the ipc mode"
+    looks_at = "the IPC mode"
     cannot_see = "what the program does with it"
     cis = ("5.17",)
     pss = ("hostNamespaces",)
@@ -38,4 +38,6 @@ class HostIpc(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         if workload.ipc_mode != "host":
             return Passed()
-        return self.failed(workload, evidence(workload, "it reads and writes the host's shared memory", "ipc_mode"))
+        return self.failed(
+            workload, evidence(workload, "shares the host's IPC namespace, including its shared memory", "ipc_mode")
+        )

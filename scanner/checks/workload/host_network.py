@@ -1,4 +1,4 @@
-"""Shares the network of the host (CIS Docker 5.10, Pod Security Standards: baseline)."""
+"""The network namespace of the host (CIS Docker 5.10, Pod Security Standards: baseline)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class HostNetwork(ContainerCheck):
-    """Shares the network of the host."""
+    """Services on the host's loopback are reachable, network policies do not apply, and traffic can be sniffed."""
 
     id = "host-network"
-    title = "Shares the network of the host"
+    title = "Shares the host's network namespace"
     severity = Severity.HIGH
     remedy = "hostNetwork: false"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -44,7 +44,7 @@ class HostNetwork(ContainerCheck):
             workload,
             evidence(
                 workload,
-                "it uses the host's network: every service on the host's loopback is open to it",
+                "shares the host's network namespace: services on the host's loopback interface are reachable",
                 "network_mode",
             ),
         )

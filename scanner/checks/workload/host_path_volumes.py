@@ -12,17 +12,17 @@ from scanner.model.workload import Workload
 
 
 class HostPathVolumes(ContainerCheck):
-    """Mounts a path of the node."""
+    """A hostPath exposes files of the node, and what is written there outlives the pod."""
 
     id = "host-path-volumes"
-    title = "Mounts a path of the node"
+    title = "hostPath volume"
     severity = Severity.HIGH
     remedy = "use a persistentVolumeClaim, a configMap or an emptyDir instead of hostPath"
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "use a persistentVolumeClaim, a configMap or an emptyDir instead of hostPath",
     }
     looks_at = "volumes of the pod, mounted or not"
-    cannot_see = "what a persistent volume rests on"
+    cannot_see = "the storage behind a persistent volume"
     pss = ("hostPathVolumes",)
     trivy = ("KSV-0023",)
     nsa = ("Kubernetes Pod security",)
@@ -31,11 +31,13 @@ class HostPathVolumes(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.pod is None:
-            return NotApplicable("the check sensitive-host-mounts judges bind mounts")
+            return NotApplicable(
+                "only Kubernetes has hostPath volumes; the check sensitive-host-mounts covers bind mounts"
+            )
         seen = [
             evidence(
                 workload,
-                f"the volume {volume.name} is {volume.path or 'a path'} of the node",
+                f"the volume {volume.name} is the hostPath {volume.path or '(no path)'}",
                 f"volumes/{number}",
                 "volumes",
                 name=volume.name,

@@ -1,4 +1,4 @@
-"""Shares the process list of the host (CIS Docker 5.16, Pod Security Standards: baseline)."""
+"""The PID namespace of the host (CIS Docker 5.16, Pod Security Standards: baseline)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class HostPid(ContainerCheck):
-    """Shares the process list of the host."""
+    """Processes of the host are visible, with the environment of those of the same user, and can be signalled."""
 
     id = "host-pid"
-    title = "Shares the process list of the host"
+    title = "Shares the host's PID namespace"
     severity = Severity.HIGH
     remedy = "hostPID: false"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -25,7 +25,7 @@ class HostPid(ContainerCheck):
         "ecs": 'remove "pidMode"',
         "marathon": "remove the parameter pid",
     }
-    looks_at = "the pid mode"
+    looks_at = "the PID mode"
     cannot_see = "what the program does with it"
     cis = ("5.16",)
     pss = ("hostNamespaces",)
@@ -38,4 +38,9 @@ class HostPid(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         if workload.pid_mode != "host":
             return Passed()
-        return self.failed(workload, evidence(workload, "it sees and can signal the host's processes", "pid_mode"))
+        return self.failed(
+            workload,
+            evidence(
+                workload, "shares the host's PID namespace: it can see and signal the host's processes", "pid_mode"
+            ),
+        )

@@ -12,17 +12,17 @@ from scanner.model.workload import Workload
 
 
 class HostPorts(ContainerCheck):
-    """Takes a port of the node."""
+    """A hostPort bypasses Services and most network policies."""
 
     id = "host-ports"
-    title = "Takes a port of the node"
+    title = "hostPort"
     severity = Severity.MEDIUM
     remedy = "remove hostPort; use a Service"
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "remove hostPort; use a Service",
     }
     looks_at = "hostPort of the container"
-    cannot_see = "ports that hostNetwork opens without naming them"
+    cannot_see = "ports that a pod with hostNetwork opens without declaring them"
     pss = ("hostPorts",)
     trivy = ("KSV-0024",)
     nsa = ("Kubernetes Pod security",)
@@ -31,11 +31,11 @@ class HostPorts(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.pod is None:
-            return NotApplicable("the check published-ports judges the others")
+            return NotApplicable("only Kubernetes has hostPort; see the check published-ports")
         seen = [
             evidence(
                 workload,
-                f"it takes port {port.host_port} of the node",
+                f"uses hostPort {port.host_port}",
                 f"ports/{number}",
                 "ports",
                 name=str(port.host_port),

@@ -1,4 +1,4 @@
-"""The user namespace of the host is asked for (CIS Docker 5.31)."""
+"""The user namespace of the host (CIS Docker 5.31)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class HostUserNamespace(ContainerCheck):
-    """Switches the user namespace off."""
+    """With ``userns_mode: host`` root in the container is root on the host even where the engine remaps users."""
 
     id = "host-user-namespace"
-    title = "Switches the user namespace off"
+    title = "Opts out of user namespace remapping"
     severity = Severity.HIGH
     remedy = "remove: userns_mode: host"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -24,7 +24,7 @@ class HostUserNamespace(ContainerCheck):
         "marathon": "remove the parameter userns",
     }
     looks_at = "the user namespace mode"
-    cannot_see = "whether the engine remaps users at all (the check engine-userns-remap)"
+    cannot_see = "whether the engine remaps users (the check engine-userns-remap)"
     cis = ("5.31",)
     tags = ("workload", "workload-hardening")
 
@@ -32,6 +32,6 @@ class HostUserNamespace(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         if workload.userns_mode == "host" and workload.source != "kubernetes":
             return self.failed(
-                workload, evidence(workload, "it switches user namespace remapping off for itself", "userns_mode")
+                workload, evidence(workload, "opts out of user namespace remapping (userns mode host)", "userns_mode")
             )
         return Passed()

@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class HostUts(ContainerCheck):
-    """Shares the host name of the host."""
+    """Processes with CAP_SYS_ADMIN could change the name of the host."""
 
     id = "host-uts"
-    title = "Shares the host name of the host"
+    title = "Shares the host's UTS namespace"
     severity = Severity.MEDIUM
     remedy = "remove: uts: host"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -24,7 +24,7 @@ class HostUts(ContainerCheck):
         "marathon": "remove the parameter uts",
     }
     looks_at = "the UTS mode"
-    cannot_see = "Kubernetes has no such setting beside hostNetwork"
+    cannot_see = "pods with hostNetwork, which share the host's UTS namespace too"
     cis = ("5.21",)
     tags = ("workload", "workload-hardening")
 
@@ -32,4 +32,7 @@ class HostUts(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         if workload.uts_mode != "host":
             return Passed()
-        return self.failed(workload, evidence(workload, "it can change the host's name", "uts_mode"))
+        return self.failed(
+            workload,
+            evidence(workload, "shares the host's UTS namespace, so it could change the host name", "uts_mode"),
+        )

@@ -1,4 +1,4 @@
-"""imagePullPolicy with a tag that moves."""
+"""imagePullPolicy with an image named by tag."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scanner.model.workload import Workload
 
 
 class ImagePullPolicy(ContainerCheck):
-    """May run an old copy of its image."""
+    """A cached image may be outdated, and it starts without the pull secret that its registry requires."""
 
     id = "image-pull-policy"
-    title = "May run an old copy of its image"
+    title = "imagePullPolicy allows a cached image"
     severity = Severity.LOW
     remedy = "imagePullPolicy: Always, or an image by digest"
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "imagePullPolicy: Always, or an image by digest",
     }
-    looks_at = "imagePullPolicy and whether the image is named by digest"
-    cannot_see = "the AlwaysPullImages admission plug-in"
+    looks_at = "imagePullPolicy, and whether the image is given by digest"
+    cannot_see = "the AlwaysPullImages admission plugin"
     nsa = ("Kubernetes Pod security",)
     article = ("Image Management: Tag Immutably",)
     tags = ("workload", "workload-hardening")
@@ -42,8 +42,8 @@ class ImagePullPolicy(ContainerCheck):
             workload,
             evidence(
                 workload,
-                f"imagePullPolicy is {policy} and the image is a tag: nodes may run different images, and "
-                "anybody on the node can use it",
+                f"imagePullPolicy is {policy} and the image is given by tag: nodes may run different images, "
+                "and pods without the pull secret can use the cached one",
                 "image_pull_policy",
             ),
         )

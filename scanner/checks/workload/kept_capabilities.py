@@ -1,4 +1,4 @@
-"""Capabilities that are not dropped (Pod Security Standards: restricted)."""
+"""Default capabilities (Pod Security Standards: restricted)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scanner.model.workload import Workload
 
 
 class KeptCapabilities(ContainerCheck):
-    """A container starts with 14 capabilities, and most programs need none of them."""
+    """Docker and containerd grant 14 capabilities by default; most programs need none."""
 
     id = "kept-capabilities"
-    title = "Keeps capabilities that it does not need"
+    title = "Does not drop all capabilities"
     severity = Severity.MEDIUM
     remedy = "securityContext: {capabilities: {drop: [ALL]}}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -27,7 +27,7 @@ class KeptCapabilities(ContainerCheck):
         "ecs": '"linuxParameters": {"capabilities": {"drop": ["ALL"]}}',
         "marathon": '{"key": "cap-drop", "value": "ALL"}',
     }
-    looks_at = "whether ALL capabilities are dropped, and which are added again"
+    looks_at = "whether ALL capabilities are dropped, and which are added back"
     cannot_see = "which capabilities the program needs"
     pss = ("capabilities_restricted",)
     trivy = ("KSV-0003", "KSV-0004", "KSV-0106")
@@ -40,16 +40,16 @@ class KeptCapabilities(ContainerCheck):
         if workload.pod is not None and exempt_as_windows(workload.pod):
             return NotApplicable("Windows has no capabilities")
         if workload.pod is not None and minor(workload.pod) < 22:
-            return NotApplicable("the rule begins with Kubernetes 1.22")
+            return NotApplicable("the rule applies from Kubernetes 1.22")
         if workload.privileged:
             return self.failed(
-                workload, evidence(workload, "a privileged container drops no capability", "privileged", "cap_drop")
+                workload, evidence(workload, "privileged: capabilities cannot be dropped", "privileged", "cap_drop")
             )
         seen = []
         if "ALL" not in workload.cap_drop:
-            seen.append(evidence(workload, "it does not drop ALL capabilities", "cap_drop"))
+            seen.append(evidence(workload, "does not drop ALL capabilities", "cap_drop"))
         seen += [
-            evidence(workload, f"it adds the capability {name}", "cap_add", name=name)
+            evidence(workload, f"adds the capability {name}", "cap_add", name=name)
             for name in workload.cap_add
             if name != "NET_BIND_SERVICE"
         ]

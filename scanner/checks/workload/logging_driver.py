@@ -1,4 +1,4 @@
-"""Logs (Logging and Monitoring: centralized logging)."""
+"""The log driver (Logging and Monitoring: centralized logging)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class LoggingDriver(ContainerCheck):
-    """Loses its logs or fills the disk."""
+    """Discarded logs leave no trace of an attack; json-file without a size limit fills the host's disk."""
 
     id = "logging-driver"
-    title = "Loses its logs or fills the disk"
+    title = "Logs are discarded or grow without limit"
     severity = Severity.LOW
     remedy = 'logging: {driver: json-file, options: {max-size: 10m, max-file: "3"}}'
     remedies: ClassVar[Mapping[str, str]] = {
@@ -26,7 +26,7 @@ class LoggingDriver(ContainerCheck):
         "marathon": '{"key": "log-opt", "value": "max-size=10m"}',
     }
     looks_at = "the log driver and its options"
-    cannot_see = "the engine's default driver where a document is all there is, and log files inside the container"
+    cannot_see = "for documents: the engine's default driver; log files inside the container"
     article = ("Logging and Monitoring: Centralized Logging",)
     tags = ("workload", "workload-hardening")
 
@@ -41,14 +41,14 @@ class LoggingDriver(ContainerCheck):
                 return Passed()
             if workload.source == "ecs":
                 return self.failed(
-                    workload, evidence(workload, "it ships its logs nowhere: there is no logConfiguration", "logging")
+                    workload, evidence(workload, "no logConfiguration: the logs are not collected", "logging")
                 )
             return self.failed(
                 workload,
                 evidence(
-                    workload, "its log is a json-file without max-size: it grows until the disk is full", "logging"
+                    workload, "the driver json-file without max-size: the log grows until the disk is full", "logging"
                 ),
             )
         if logging.driver == "none":
-            return self.failed(workload, evidence(workload, "its logs are thrown away (driver none)", "logging"))
+            return self.failed(workload, evidence(workload, "the logs are discarded (driver none)", "logging"))
         return Passed()

@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class MemoryLimit(ContainerCheck):
-    """Has no memory limit."""
+    """A leak or an attack in one container can exhaust the host's memory and stop its neighbours."""
 
     id = "memory-limit"
-    title = "Has no memory limit"
+    title = "No memory limit"
     severity = Severity.MEDIUM
     remedy = "resources: {limits: {memory: 512Mi}}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -27,7 +27,7 @@ class MemoryLimit(ContainerCheck):
         "marathon": '"mem": 512',
     }
     looks_at = "the memory limit of the container or its task"
-    cannot_see = "a namespace's LimitRange"
+    cannot_see = "the LimitRange of a namespace"
     cis = ("5.11",)
     trivy = ("KSV-0018",)
     kubesec = ("containers[] .resources .limits .memory",)
@@ -39,4 +39,6 @@ class MemoryLimit(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         if workload.memory:
             return Passed()
-        return self.failed(workload, evidence(workload, "it may use all the memory of its host", "memory"))
+        return self.failed(
+            workload, evidence(workload, "no memory limit: it can use all the memory of its host", "memory")
+        )

@@ -12,17 +12,17 @@ from scanner.model.workload import Workload
 
 
 class MinReadySeconds(ContainerCheck):
-    """Counts a new pod as ready at once."""
+    """A rollout continues as soon as a new pod is ready once, even if the pod crashes a second later."""
 
     id = "min-ready-seconds"
-    title = "Counts a new pod as ready at once"
+    title = "minReadySeconds is 0"
     severity = Severity.LOW
     remedy = "minReadySeconds: 10"
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "minReadySeconds: 10",
     }
     looks_at = "minReadySeconds"
-    cannot_see = "how long the program needs"
+    cannot_see = "how long the program takes to fail"
     article = ("Deployment Strategies: Rolling Updates",)
     tags = ("workload", "workload-hardening")
 
@@ -34,5 +34,5 @@ class MinReadySeconds(ContainerCheck):
             return Passed()
         return self.failed(
             workload,
-            evidence(workload, "a new pod counts as ready at once (minReadySeconds is 0)", "min_ready_seconds"),
+            evidence(workload, "a new pod counts as available immediately (minReadySeconds is 0)", "min_ready_seconds"),
         )

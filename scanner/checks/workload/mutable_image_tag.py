@@ -1,4 +1,4 @@
-"""The image is not pinned (CIS Docker 5.28)."""
+"""An image that is not pinned (CIS Docker 5.28)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from scanner.model.workload import Workload
 
 
 def _looks_immutable(tag: str) -> bool:
-    """Whether a tag names one build: a version with a point, a date, or a commit.
+    """Whether a tag probably names a single build: a version with a dot, a date or a commit.
 
-    A branch, a major version or ``latest`` moves.
+    Branch names, major versions and ``latest`` move.
     """
     return re.search(r"\d+\.\d+|\d{8}|[0-9a-f]{7,64}$", tag) is not None
 
 
 class MutableImageTag(ContainerCheck):
-    """Runs an image by a tag that can move."""
+    """Whoever can push to the repository can change what runs, and nodes may run different images."""
 
     id = "mutable-image-tag"
-    title = "Runs an image by a tag that can move"
+    title = "Mutable image tag"
     severity = Severity.MEDIUM
     remedy = "image: registry.example.com/app@sha256:…"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -38,10 +38,10 @@ class MutableImageTag(ContainerCheck):
         "marathon": '"image": "registry.example.com/app@sha256:…"',
     }
     looks_at = (
-        "whether the image is named by digest, or by a tag that names one build (a version with a "
-        "point, a date, a commit)"
+        "whether the image is given by digest, or by a tag that names a single build (a version with "
+        "a dot, a date, a commit)"
     )
-    cannot_see = "whether the registry forbids moving tags"
+    cannot_see = "whether the registry makes tags immutable"
     cis = ("5.28",)
     trivy = ("KSV-0013",)
     article = ("Image Management: Tag Immutably", "Lessons Learned: Treat images as artifacts")
@@ -50,7 +50,7 @@ class MutableImageTag(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if not workload.image:
-            return NotApplicable("it is built where it runs")
+            return NotApplicable("the image is built locally")
         try:
             reference = Reference.parse(workload.image)
         except UsageError:
@@ -59,8 +59,8 @@ class MutableImageTag(ContainerCheck):
             return Passed()
         if reference.tag is not None and _looks_immutable(reference.tag):
             return Passed()
-        tag = "latest (no tag is given)" if reference.tag is None else reference.tag
+        tag = "latest (the default)" if reference.tag is None else reference.tag
         return self.failed(
             workload,
-            evidence(workload, f"its image is named by the tag {tag}, which can move", "image", name=workload.image),
+            evidence(workload, f"the image is given by the mutable tag {tag}", "image", name=workload.image),
         )

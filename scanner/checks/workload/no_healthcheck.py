@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class NoHealthcheck(ContainerCheck):
-    """Nobody sees when it is sick."""
+    """Without one the platform neither restarts a program that hangs nor stops sending it requests."""
 
     id = "no-healthcheck"
-    title = "Nobody sees when it is sick"
+    title = "No healthcheck or probe"
     severity = Severity.LOW
     remedy = "livenessProbe: {httpGet: {path: /healthz, port: 8080}}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -26,8 +26,8 @@ class NoHealthcheck(ContainerCheck):
         "ecs": '"healthCheck": {"command": ["CMD", "/app/healthcheck"]}',
         "marathon": '"healthChecks": [{"protocol": "HTTP", "path": "/healthz"}]',
     }
-    looks_at = "healthcheck, liveness and readiness probes, and the image's HEALTHCHECK where the platform uses it"
-    cannot_see = "whether it tests what matters"
+    looks_at = "healthcheck, liveness and readiness probes, and the image's HEALTHCHECK on platforms that use it"
+    cannot_see = "whether the healthcheck tests the function of the service"
     cis = ("5.27",)
     article = ("Logging and Monitoring: Health Checks",)
     tags = ("workload", "workload-hardening")
@@ -35,28 +35,28 @@ class NoHealthcheck(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.container_kind in ("init", "ephemeral") or workload.kind in ("Job", "CronJob"):
-            return NotApplicable("it ends by itself")
+            return NotApplicable("runs to completion")
         if workload.source == "kubernetes":
             kinds = {probe.kind for probe in workload.probes}
             missing = [kind for kind in ("liveness", "readiness") if kind not in kinds]
             if not missing:
                 return Passed()
-            text = f"it has no {' and no '.join(missing)} probe (Kubernetes does not use the image's HEALTHCHECK)"
+            text = f"no {' and no '.join(missing)} probe (Kubernetes does not use the image's HEALTHCHECK)"
             return self.failed(workload, evidence(workload, text, "liveness", "readiness", "image"))
         if workload.healthcheck:
             return Passed()
         if workload.healthcheck is False:
-            return self.failed(workload, evidence(workload, "its healthcheck is switched off", "healthcheck"))
+            return self.failed(workload, evidence(workload, "the healthcheck is disabled", "healthcheck"))
         if workload.source == "ecs":
             return self.failed(
-                workload, evidence(workload, "it has no healthCheck (ECS does not use the image's)", "healthcheck")
+                workload, evidence(workload, "no healthCheck (ECS does not use the image's HEALTHCHECK)", "healthcheck")
             )
         if image is not None and isinstance(image.results.get("healthcheck"), Passed):
             return Passed()
         if image is None and workload.kind != "container":
             return Incomplete(
-                "image_unknown", f"{workload.name}: it declares no healthcheck, and its image was not examined"
+                "image_unknown", f"{workload.name}: no healthcheck is declared, and the image was not examined"
             )
         return self.failed(
-            workload, evidence(workload, "neither it nor its image has a useful healthcheck", "healthcheck")
+            workload, evidence(workload, "neither the workload nor its image has a useful healthcheck", "healthcheck")
         )

@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class NoRestart(ContainerCheck):
-    """Does not come back after a failure."""
+    """Without a restart policy one crash, which an attacker may provoke, is an outage."""
 
     id = "no-restart"
-    title = "Does not come back after a failure"
+    title = "No restart policy"
     severity = Severity.LOW
     remedy = "restart: on-failure:5"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -24,16 +24,16 @@ class NoRestart(ContainerCheck):
         "swarm": "docker service update --restart-condition on-failure",
     }
     looks_at = "the restart policy"
-    cannot_see = "a supervisor around it, and whether it is meant to end"
+    cannot_see = "an external supervisor, and whether the program is meant to exit"
     article = ("Lessons Learned: Plan for failure",)
     tags = ("workload", "workload-hardening")
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.source not in ("docker", "compose", "swarm") or workload.kind not in ("container", "service"):
-            return NotApplicable("the platform restarts it")
+            return NotApplicable("the platform restarts failed workloads itself")
         if workload.source == "compose" and workload.restart == "no":
-            return Passed()  # somebody wrote so: it is a task that ends
+            return Passed()  # written explicitly, so it is taken as a task that is meant to end
         if workload.restart in ("no", "none") or (workload.restart is None and workload.source != "swarm"):
-            return self.failed(workload, evidence(workload, "nothing restarts it after a failure", "restart"))
+            return self.failed(workload, evidence(workload, "it is not restarted after a failure", "restart"))
         return Passed()

@@ -1,4 +1,4 @@
-"""Published ports, to be looked at (CIS Docker 5.9)."""
+"""Published ports that the image does not declare (CIS Docker 5.9)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from scanner.model.workload import Workload
 
 
 class OpenPorts(ContainerCheck):
-    """Publishes ports."""
+    """Each published port adds attack surface; one that the image does not declare is often left over."""
 
     id = "open-ports"
-    title = "Publishes ports"
+    title = "Undeclared or indiscriminate published ports"
     severity = Severity.LOW
-    remedy = "name only ports that the program listens on"
+    remedy = "publish only ports that the program listens on"
     remedies: ClassVar[Mapping[str, str]] = {
-        "kubernetes": "name only ports that the program listens on",
-        "compose": "name only ports that the program listens on",
+        "kubernetes": "declare only ports that the program listens on",
+        "compose": "publish only ports that the program listens on",
         "docker": "docker run -p for each port that is needed, without -P",
     }
-    looks_at = "ports that are published though the image does not declare them, and --publish-all"
+    looks_at = "published ports that the image does not declare, and --publish-all"
     cannot_see = "which ports are needed"
     cis = ("5.9",)
     tags = ("workload", "workload-hardening")
@@ -32,7 +32,7 @@ class OpenPorts(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         if workload.publish_all_ports:
             return self.failed(
-                workload, evidence(workload, "it publishes every port that its image declares", "publish_all_ports")
+                workload, evidence(workload, "publishes every port that its image declares", "publish_all_ports")
             )
         declared = set()
         if image is not None:
@@ -40,7 +40,7 @@ class OpenPorts(ContainerCheck):
         seen = [
             evidence(
                 workload,
-                f"port {port.container_port} is published, and its image does not declare it",
+                f"port {port.container_port} is published but not declared by the image",
                 f"ports/{number}",
                 "ports",
                 name=str(port.container_port),

@@ -1,4 +1,4 @@
-"""No limit of processes (CIS Docker 5.29)."""
+"""No limit on processes (CIS Docker 5.29)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class PidsLimit(ContainerCheck):
-    """Has no limit of processes."""
+    """A fork bomb in one container can use up the process table of the host."""
 
     id = "pids-limit"
-    title = "Has no limit of processes"
+    title = "No limit on processes"
     severity = Severity.LOW
     remedy = "deploy: {resources: {limits: {pids: 200}}}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -24,7 +24,7 @@ class PidsLimit(ContainerCheck):
         "swarm": "docker service update --limit-pids 200",
         "marathon": '{"key": "pids-limit", "value": "200"}',
     }
-    looks_at = "the pids limit"
+    looks_at = "the PIDs limit"
     cannot_see = "the kubelet's podPidsLimit"
     cis = ("5.29",)
     article = ("Lessons Learned: Plan for failure",)
@@ -36,4 +36,6 @@ class PidsLimit(ContainerCheck):
             return NotApplicable("the node sets the limit, not the workload")
         if workload.pids_limit is not None and workload.pids_limit > 0:
             return Passed()
-        return self.failed(workload, evidence(workload, "it may start processes without end (fork bomb)", "pids_limit"))
+        return self.failed(
+            workload, evidence(workload, "no limit on processes: a fork bomb can exhaust the host", "pids_limit")
+        )

@@ -1,4 +1,4 @@
-"""No-new-privileges is not set (CIS Docker 5.26, Pod Security Standards: restricted)."""
+"""no-new-privileges is not set (CIS Docker 5.26, Pod Security Standards: restricted)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scanner.model.workload import Workload
 
 
 class PrivilegeEscalation(ContainerCheck):
-    """Without no-new-privileges a setuid program in the image gives root to anybody who gets in."""
+    """Without no-new-privileges an attacker inside the container can become root with a setuid program of the image."""
 
     id = "privilege-escalation"
-    title = "Processes can gain privileges"
+    title = "Privilege escalation is allowed"
     severity = Severity.MEDIUM
     remedy = "securityContext: {allowPrivilegeEscalation: false}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -28,7 +28,7 @@ class PrivilegeEscalation(ContainerCheck):
         "marathon": '{"key": "security-opt", "value": "no-new-privileges"}',
     }
     looks_at = "allowPrivilegeEscalation: false, or no-new-privileges"
-    cannot_see = "the engine's own default (dockerd --no-new-privileges), where a document is all there is"
+    cannot_see = "for documents: the engine's default (dockerd --no-new-privileges)"
     cis = ("5.26",)
     pss = ("allowPrivilegeEscalation",)
     trivy = ("KSV-0001",)
@@ -41,10 +41,14 @@ class PrivilegeEscalation(ContainerCheck):
         if workload.pod is not None and exempt_as_windows(workload.pod):
             return NotApplicable("Windows has no such setting")
         if workload.pod is not None and minor(workload.pod) < 8:
-            return NotApplicable("the rule begins with Kubernetes 1.8")
+            return NotApplicable("the rule applies from Kubernetes 1.8")
         if workload.allow_privilege_escalation is False:
             return Passed()
         return self.failed(
             workload,
-            evidence(workload, "a process in it can gain privileges (setuid programs)", "allow_privilege_escalation"),
+            evidence(
+                workload,
+                "processes can gain privileges, for example with setuid programs",
+                "allow_privilege_escalation",
+            ),
         )

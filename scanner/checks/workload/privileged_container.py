@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class PrivilegedContainer(ContainerCheck):
-    """A privileged container is root on the host: it can load modules and write to the disks."""
+    """A privileged container amounts to root on the host: it can load kernel modules and write to the host's disks."""
 
     id = "privileged-container"
-    title = "Runs privileged"
+    title = "Privileged container"
     severity = Severity.CRITICAL
     remedy = "securityContext: {privileged: false}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -26,8 +26,8 @@ class PrivilegedContainer(ContainerCheck):
         "ecs": '"privileged": false',
         "marathon": '"privileged": false',
     }
-    looks_at = "the privileged setting of the container, and of its lifecycle hooks"
-    cannot_see = "privileges that are given later with docker exec --privileged"
+    looks_at = "the privileged setting of the container and its lifecycle hooks"
+    cannot_see = "privileges added later with docker exec --privileged"
     cis = ("5.5",)
     pss = ("privileged",)
     trivy = ("KSV-0017",)
@@ -41,5 +41,5 @@ class PrivilegedContainer(ContainerCheck):
         if not workload.privileged:
             return Passed()
         return self.failed(
-            workload, evidence(workload, "it runs privileged: every capability, every device, no seccomp", "privileged")
+            workload, evidence(workload, "runs privileged: all capabilities, all devices, no seccomp", "privileged")
         )

@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class PrivilegedHostPorts(ContainerCheck):
-    """Takes a privileged port of the host."""
+    """Only root may listen below 1024; clients trust that a service there belongs to the host."""
 
     id = "privileged-host-ports"
-    title = "Takes a privileged port of the host"
+    title = "Privileged host port"
     severity = Severity.LOW
     remedy = "hostPort of 1024 or more, or a Service"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -26,8 +26,8 @@ class PrivilegedHostPorts(ContainerCheck):
         "ecs": '"hostPort": 8443',
         "marathon": '"hostPort": 8443',
     }
-    looks_at = "ports of the host below 1024"
-    cannot_see = "what else listens there"
+    looks_at = "host ports below 1024"
+    cannot_see = "other services on these ports"
     cis = ("5.8",)
     tags = ("workload", "workload-hardening")
 
@@ -36,7 +36,7 @@ class PrivilegedHostPorts(ContainerCheck):
         seen = [
             evidence(
                 workload,
-                f"it takes the privileged port {port.host_port} of the host",
+                f"uses the privileged host port {port.host_port}",
                 f"ports/{number}",
                 "ports",
                 name=str(port.host_port),

@@ -13,10 +13,10 @@ from scanner.model.workload import Workload
 
 
 class ProbeHosts(ContainerCheck):
-    """Lets the kubelet call another host."""
+    """With a host the kubelet can be made to send requests to services that pods cannot reach (SSRF)."""
 
     id = "probe-hosts"
-    title = "Lets the kubelet call another host"
+    title = "Probe or lifecycle hook with a host"
     severity = Severity.LOW
     remedy = "remove host from httpGet and tcpSocket"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -30,9 +30,11 @@ class ProbeHosts(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.pod is None or minor(workload.pod) < 34:
-            return NotApplicable("the rule begins with Kubernetes 1.34")
+            return NotApplicable("the rule applies from Kubernetes 1.34")
         seen = [
-            evidence(workload, f"its {probe.kind} asks {probe.host}", probe.kind, name=probe.host)
+            evidence(
+                workload, f"the kubelet sends the {probe.kind} requests to {probe.host}", probe.kind, name=probe.host
+            )
             for probe in workload.probes
             if probe.host
         ]

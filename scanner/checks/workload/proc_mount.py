@@ -1,4 +1,4 @@
-"""The /proc masks are off (Pod Security Standards: baseline)."""
+"""Unmasked /proc (Pod Security Standards: baseline)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scanner.model.workload import Workload
 
 
 class ProcMount(ContainerCheck):
-    """Unmasks parts of /proc."""
+    """The masked files of /proc give access to kernel memory, keys and settings (/proc/kcore, /proc/sys)."""
 
     id = "proc-mount"
-    title = "Unmasks parts of /proc"
+    title = "/proc is not masked"
     severity = Severity.HIGH
     remedy = "securityContext: {procMount: Default}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -25,7 +25,7 @@ class ProcMount(ContainerCheck):
         "docker": "docker run without --security-opt systempaths=unconfined",
     }
     looks_at = "procMount, or systempaths=unconfined"
-    cannot_see = "masks that the runtime does not apply"
+    cannot_see = "masks that a runtime fails to apply"
     pss = ("procMount",)
     trivy = ("KSV-0027",)
     tags = ("workload", "workload-danger")
@@ -34,7 +34,7 @@ class ProcMount(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         if any(option.replace(" ", "") == "systempaths=unconfined" for option in workload.security_opt):
             return self.failed(
-                workload, evidence(workload, "systempaths=unconfined: nothing of /proc is masked", "security_opt")
+                workload, evidence(workload, "systempaths=unconfined: /proc is not masked", "security_opt")
             )
         pod = workload.pod
         if pod is None or workload.proc_mount in (None, "", "Default"):

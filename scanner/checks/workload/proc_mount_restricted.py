@@ -13,10 +13,10 @@ from scanner.model.workload import Workload
 
 
 class ProcMountRestricted(ContainerCheck):
-    """Unmasks /proc in a user namespace."""
+    """The baseline level permits this in a user namespace; the restricted level does not."""
 
     id = "proc-mount-restricted"
-    title = "Unmasks /proc in a user namespace"
+    title = "/proc is not masked (restricted level)"
     severity = Severity.LOW
     remedy = "securityContext: {procMount: Default}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -31,7 +31,7 @@ class ProcMountRestricted(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         pod = workload.pod
         if pod is None or minor(pod) < 35:
-            return NotApplicable("the rule begins with Kubernetes 1.35")
+            return NotApplicable("the rule applies from Kubernetes 1.35")
         if workload.proc_mount in (None, "", "Default"):
             return Passed()
         return self.failed(workload, evidence(workload, f"procMount is {workload.proc_mount}", "proc_mount"))

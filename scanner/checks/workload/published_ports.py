@@ -1,4 +1,4 @@
-"""Ports on every address (CIS Docker 5.14)."""
+"""Ports published on every address (CIS Docker 5.14)."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from scanner.model.workload import Workload
 
 
 class PublishedPorts(ContainerCheck):
-    """Publishes ports on every address of the host."""
+    """A port for local use becomes reachable from the network: Docker's own rules precede those of the host's
+    firewall.
+    """
 
     id = "published-ports"
-    title = "Publishes ports on every address of the host"
+    title = "Ports published on every address of the host"
     severity = Severity.MEDIUM
     remedy = 'ports: ["127.0.0.1:8080:8080"]'
     remedies: ClassVar[Mapping[str, str]] = {
         "compose": 'ports: ["127.0.0.1:8080:8080"]',
         "docker": "docker run -p 127.0.0.1:8080:8080",
     }
-    looks_at = "published ports and the address that they are bound to"
-    cannot_see = "a firewall in front of the host (Docker goes around the host's own)"
+    looks_at = "published ports and the addresses they are bound to"
+    cannot_see = "a firewall in front of the host (Docker bypasses the host's own)"
     cis = ("5.14",)
     tags = ("workload", "workload-hardening")
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.pod is not None:
-            return NotApplicable("the check host-ports judges pods")
+            return NotApplicable("see the check host-ports for pods")
         if workload.source in ("swarm", "ecs", "marathon"):
-            return NotApplicable("the platform publishes ports on its nodes; it takes no address")
+            return NotApplicable("the platform publishes ports on its nodes without a choice of address")
         seen = [
             evidence(
                 workload,

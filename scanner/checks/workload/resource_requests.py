@@ -12,18 +12,18 @@ from scanner.model.workload import Workload
 
 
 class ResourceRequests(ContainerCheck):
-    """Asks for no resources."""
+    """Without requests the scheduler overcommits nodes, and such pods are evicted first."""
 
     id = "resource-requests"
-    title = "Asks for no resources"
+    title = "No resource requests"
     severity = Severity.LOW
     remedy = "resources: {requests: {cpu: 250m, memory: 256Mi}}"
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "resources: {requests: {cpu: 250m, memory: 256Mi}}",
         "swarm": "docker service update --reserve-memory 256M --reserve-cpu 0.25",
     }
-    looks_at = "requests and reservations"
-    cannot_see = "a namespace's LimitRange"
+    looks_at = "resource requests and reservations"
+    cannot_see = "the LimitRange of a namespace"
     trivy = ("KSV-0015", "KSV-0016")
     kubesec = ("containers[] .resources .requests .memory", "containers[] .resources .requests .cpu")
     nsa = ("Resource policies",)
@@ -32,16 +32,16 @@ class ResourceRequests(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.source not in ("kubernetes", "swarm"):
-            return NotApplicable("requests are for schedulers: Kubernetes and Swarm")
+            return NotApplicable("only Kubernetes and Swarm schedule by requests")
         missing = [
             name
             for name, value, limit in (
                 ("memory", workload.memory_reservation, workload.memory),
                 ("cpu", workload.cpu_reservation, workload.cpus),
             )
-            if value is None and limit is None  # a limit without a request is its own request
+            if value is None and limit is None  # Kubernetes uses a limit as the request that is missing
         ]
         if not missing:
             return Passed()
-        text = f"it requests no {' and no '.join(missing)}: the scheduler does not know what it needs"
+        text = f"no request for {' or '.join(missing)}: the scheduler does not know what the workload needs"
         return self.failed(workload, evidence(workload, text, "memory_reservation"))

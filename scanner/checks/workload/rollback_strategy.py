@@ -1,4 +1,4 @@
-"""What happens when an update fails (Deployment Strategies: rolling updates)."""
+"""Rollback of a failed update (Deployment Strategies: rolling updates)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class RollbackStrategy(ContainerCheck):
-    """Does not roll back by itself."""
+    """A failed update stays deployed, partly or whole, until someone acts."""
 
     id = "rollback-strategy"
-    title = "Does not roll back by itself"
+    title = "No automatic rollback"
     severity = Severity.LOW
     remedy = "docker service update --update-failure-action rollback"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -23,18 +23,16 @@ class RollbackStrategy(ContainerCheck):
         "ecs": '"deploymentCircuitBreaker": {"enable": true, "rollback": true}',
     }
     looks_at = "rollback settings and the failure action of an update"
-    cannot_see = "what a deployment tool does around it"
+    cannot_see = "rollback by a deployment tool"
     article = ("Deployment Strategies: Rolling Updates",)
     tags = ("workload", "workload-hardening")
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.source not in ("swarm", "ecs") or (workload.source == "ecs" and workload.replicas is None):
-            return NotApplicable("the platform has no rollback of its own to set")
+            return NotApplicable("the platform has no setting for rollback")
         if workload.rollback is not None or (
             workload.update is not None and workload.update.failure_action == "rollback"
         ):
             return Passed()
-        return self.failed(
-            workload, evidence(workload, "an update that fails is not rolled back", "rollback", "update")
-        )
+        return self.failed(workload, evidence(workload, "a failed update is not rolled back", "rollback", "update"))

@@ -13,17 +13,17 @@ from scanner.model.workload import Workload
 
 
 class RunAsNonRootUnset(ContainerCheck):
-    """With runAsNonRoot the kubelet refuses to start an image as root, whatever the image says."""
+    """With runAsNonRoot the kubelet refuses to start an image as root, even after the image was replaced."""
 
     id = "run-as-non-root-unset"
-    title = "Does not say that it must not run as root"
+    title = "runAsNonRoot is not set"
     severity = Severity.MEDIUM
     remedy = "securityContext: {runAsNonRoot: true}"
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "securityContext: {runAsNonRoot: true}",
     }
     looks_at = "runAsNonRoot of the container and its pod"
-    cannot_see = "whether the image would start as another user"
+    cannot_see = "the user of the image"
     pss = ("runAsNonRoot",)
     trivy = ("KSV-0012",)
     nsa = ("Non-root containers and rootless container engines",)
@@ -37,4 +37,4 @@ class RunAsNonRootUnset(ContainerCheck):
             return Passed()
         if workload.run_as_non_root:
             return Passed()
-        return self.failed(workload, evidence(workload, "runAsNonRoot is not true for it", "run_as_non_root", "pod"))
+        return self.failed(workload, evidence(workload, "runAsNonRoot is not true", "run_as_non_root", "pod"))

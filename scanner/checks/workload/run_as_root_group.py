@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class RunAsRootGroup(ContainerCheck):
-    """Runs with the root group."""
+    """Files that belong to the root group, often writable by it, are within reach of the process."""
 
     id = "run-as-root-group"
-    title = "Runs with the root group"
+    title = "Primary group is root"
     severity = Severity.LOW
     remedy = "securityContext: {runAsGroup: 10001}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -26,7 +26,7 @@ class RunAsRootGroup(ContainerCheck):
         "ecs": '"user": "10001:10001"',
         "marathon": '{"key": "user", "value": "10001:10001"}',
     }
-    looks_at = "runAsGroup, or the group in the user setting"
+    looks_at = "runAsGroup, or the group part of the user setting"
     cannot_see = "the group of the image's own user"
     trivy = ("KSV-0021", "KSV-0116")
     nsa = ("Non-root containers and rootless container engines",)
@@ -39,12 +39,12 @@ class RunAsRootGroup(ContainerCheck):
             text = workload.user.partition(":")[2]
             group = 0 if text in ("0", "root") else 1
         if group == 0:
-            return self.failed(workload, evidence(workload, "its primary group is 0 (root)", "run_as_group", "user"))
+            return self.failed(workload, evidence(workload, "the primary group is 0 (root)", "run_as_group", "user"))
         if group is None and workload.source == "kubernetes" and workload.user is not None:
             return self.failed(
                 workload,
                 evidence(
-                    workload, "runAsUser is set without runAsGroup, so its primary group is 0", "run_as_group", "user"
+                    workload, "runAsUser is set without runAsGroup, so the primary group is 0", "run_as_group", "user"
                 ),
             )
         return Passed()

@@ -13,17 +13,17 @@ from scanner.model.workload import Workload
 
 
 class RunAsUserZero(ContainerCheck):
-    """Is told to run as user 0."""
+    """The pod sets uid 0 explicitly, so that it is root whatever user the image has."""
 
     id = "run-as-user-zero"
-    title = "Is told to run as user 0"
+    title = "runAsUser is 0"
     severity = Severity.MEDIUM
     remedy = "securityContext: {runAsUser: 10001}"
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "securityContext: {runAsUser: 10001}",
     }
     looks_at = "runAsUser of the container and of its pod"
-    cannot_see = "the image's own user"
+    cannot_see = "the user of the image"
     pss = ("runAsUser",)
     trivy = ("KSV-0105",)
     tags = ("workload", "workload-hardening")
@@ -32,9 +32,9 @@ class RunAsUserZero(ContainerCheck):
         """See ``ContainerCheck.examine_container``."""
         pod = workload.pod
         if pod is None:
-            return NotApplicable("only Kubernetes has runAsUser; the check runs-as-root judges the others")
+            return NotApplicable("only Kubernetes has runAsUser; see the check runs-as-root")
         if minor(pod) < 23:
-            return NotApplicable("the rule begins with Kubernetes 1.23")
+            return NotApplicable("the rule applies from Kubernetes 1.23")
         if relaxed_by_user_namespace(pod):
             return Passed()
         if pod.run_as_user == 0 or (workload.user or "").partition(":")[0] == "0":

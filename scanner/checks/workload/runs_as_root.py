@@ -1,4 +1,4 @@
-"""The user that the container really runs as: image, runtime and pod together (CIS Docker 4.1)."""
+"""The effective user of the container, from image, runtime options and pod (CIS Docker 4.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROOT = ("root", "toor")
 
 
 class RunsAsRoot(ContainerCheck):
-    """Root in the container is root on the host as soon as anything else is wrong."""
+    """Root in the container is root on the host after any escape."""
 
     id = "runs-as-root"
     title = "Runs as root"
@@ -28,8 +28,8 @@ class RunsAsRoot(ContainerCheck):
         "ecs": '"user": "10001:10001"',
         "marathon": '{"key": "user", "value": "10001:10001"}',
     }
-    looks_at = "the user that the workload gives, runAsNonRoot, and the image's own user where the image was examined"
-    cannot_see = "an entrypoint that changes its user itself"
+    looks_at = "the user that the workload sets, runAsNonRoot, and the user of the image if it was examined"
+    cannot_see = "an entrypoint that switches to another user"
     cis = ("4.1",)
     trivy = ("KSV-0012", "KSV-0105")
     kubesec = (
@@ -51,18 +51,18 @@ class RunsAsRoot(ContainerCheck):
             return Passed()  # the kubelet refuses to start the image as root
         if image is None:
             return Incomplete(
-                "image_unknown", f"{workload.name}: it runs as the user of its image, which was not examined"
+                "image_unknown", f"{workload.name}: runs as the user of its image, which was not examined"
             )
         return self._of_image(workload, image)
 
     def _given(self, workload: Workload, user: str) -> Outcome:
         if user.lstrip("+-").isdigit():
-            uid = int(user[:20]) & 0xFFFFFFFF  # runtimes keep 32 bits of it (CVE-2024-40635)
+            uid = int(user[:20]) & 0xFFFFFFFF  # runtimes wrap around at 32 bits: a huge uid becomes 0 (CVE-2024-40635)
             if uid == 0:
-                return self.failed(workload, evidence(workload, f"it runs as user {user}, which is root", "user"))
+                return self.failed(workload, evidence(workload, f"runs as user {user}, which is root", "user"))
             return Passed()
         if user in _ROOT:
-            return self.failed(workload, evidence(workload, f"it runs as {user}", "user"))
+            return self.failed(workload, evidence(workload, f"runs as {user}", "user"))
         return Passed()
 
     def _of_image(self, workload: Workload, image: ImageSubject) -> Outcome:
@@ -70,6 +70,6 @@ class RunsAsRoot(ContainerCheck):
         if isinstance(found, Passed):
             return Passed()
         if isinstance(found, Failed):
-            why = found.evidence[0].message if found.evidence else "its image runs as root"
-            return self.failed(workload, evidence(workload, f"no user is given, and {why}", "user"))
-        return Incomplete("image_unknown", f"{workload.name}: the user of its image is not known")
+            why = found.evidence[0].message if found.evidence else "the image runs as root"
+            return self.failed(workload, evidence(workload, f"no user is set, and {why}", "user"))
+        return Incomplete("image_unknown", f"{workload.name}: the user of its image is unknown")

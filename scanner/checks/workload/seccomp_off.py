@@ -1,4 +1,4 @@
-"""Seccomp is switched off (CIS Docker 5.22, Pod Security Standards: baseline)."""
+"""Seccomp is disabled (CIS Docker 5.22, Pod Security Standards: baseline)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from scanner.model.workload import Workload
 
 
 def _allowed_annotation(value: str) -> bool:
-    """https://kubernetes.io/docs/tutorials/security/seccomp/: the annotations until Kubernetes 1.27."""
+    """https://kubernetes.io/docs/tutorials/security/seccomp/: the values of the annotations that Kubernetes read
+    until 1.27.
+    """
     return value in ("runtime/default", "docker/default") or value.startswith("localhost/")
 
 
 class SeccompOff(ContainerCheck):
-    """Switches seccomp off."""
+    """Without seccomp every system call of the kernel is available to an exploit."""
 
     id = "seccomp-off"
-    title = "Switches seccomp off"
+    title = "Seccomp is disabled"
     severity = Severity.HIGH
     remedy = "securityContext: {seccompProfile: {type: RuntimeDefault}}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -33,7 +35,7 @@ class SeccompOff(ContainerCheck):
         "marathon": "remove the parameter security-opt",
     }
     looks_at = "the seccomp profile"
-    cannot_see = "what a profile of your own allows"
+    cannot_see = "what a custom profile permits"
     cis = ("5.22",)
     pss = ("seccompProfile_baseline",)
     trivy = ("KSV-0104",)
@@ -43,11 +45,15 @@ class SeccompOff(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         pod = workload.pod
-        if pod is not None and minor(pod) < 19:  # the fields came with 1.19; before, annotations said it
+        if (
+            pod is not None and minor(pod) < 19
+        ):  # the field seccompProfile came with 1.19; older versions used annotations
             refused = [value for value in pod.seccomp_annotations if not _allowed_annotation(value)]
             if refused:
-                return self.failed(workload, evidence(workload, f"an annotation asks for seccomp {refused[0]}", "pod"))
+                return self.failed(
+                    workload, evidence(workload, f"an annotation sets the seccomp profile {refused[0]}", "pod")
+                )
             return Passed()
         if workload.seccomp == "Unconfined" or (pod is not None and pod.seccomp == "Unconfined"):
-            return self.failed(workload, evidence(workload, "it runs without a seccomp profile", "seccomp"))
+            return self.failed(workload, evidence(workload, "runs without a seccomp profile", "seccomp"))
         return Passed()

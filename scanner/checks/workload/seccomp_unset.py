@@ -1,4 +1,4 @@
-"""No seccomp profile is asked for (Pod Security Standards: restricted)."""
+"""No seccomp profile is set (Pod Security Standards: restricted)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from scanner.model.workload import Workload
 
 
 class SeccompUnset(ContainerCheck):
-    """Does not ask for a seccomp profile."""
+    """Unlike Docker, Kubernetes runs pods unconfined unless a profile is set."""
 
     id = "seccomp-unset"
-    title = "Does not ask for a seccomp profile"
+    title = "No seccomp profile is set"
     severity = Severity.MEDIUM
     remedy = "securityContext: {seccompProfile: {type: RuntimeDefault}}"
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "securityContext: {seccompProfile: {type: RuntimeDefault}}",
     }
     looks_at = "seccompProfile of the container and its pod"
-    cannot_see = "a kubelet that sets one by itself (--seccomp-default)"
+    cannot_see = "a kubelet with --seccomp-default"
     pss = ("seccompProfile_restricted",)
     trivy = ("KSV-0030",)
     kubesec = ('.metadata .annotations ."container.seccomp.security.alpha.kubernetes.io/pod"',)
@@ -33,14 +33,15 @@ class SeccompUnset(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.pod is None:
-            return NotApplicable("every other runtime has a seccomp profile by default")
+            return NotApplicable("the other platforms apply a seccomp profile by default")
         if exempt_as_windows(workload.pod):
             return NotApplicable("Windows has no seccomp")
         if minor(workload.pod) < 19:
-            return NotApplicable("the rule begins with Kubernetes 1.19")
+            return NotApplicable("the rule applies from Kubernetes 1.19")
         profile = workload.seccomp or ""
         if profile == "RuntimeDefault" or profile == "Localhost" or profile.startswith("Localhost/"):
             return Passed()
         return self.failed(
-            workload, evidence(workload, "no seccomp profile is asked for, and Kubernetes gives none", "seccomp", "pod")
+            workload,
+            evidence(workload, "no seccomp profile is set, and Kubernetes applies none by default", "seccomp", "pod"),
         )

@@ -13,10 +13,10 @@ from scanner.model.workload import Variable, Workload
 
 
 class SecretsInEnvironment(ContainerCheck):
-    """Has a secret in its environment."""
+    """Variables are visible in docker inspect, to child processes, in crash dumps and often in logs."""
 
     id = "secrets-in-environment"
-    title = "Has a secret in its environment"
+    title = "Secret in an environment variable"
     severity = Severity.HIGH
     remedy = "mount the Secret as a volume"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -28,10 +28,10 @@ class SecretsInEnvironment(ContainerCheck):
         "marathon": '"env": {"PASSWORD": {"secret": "name"}}',
     }
     looks_at = (
-        "names and values of variables: a name of a secret with a value of its own, a private key, a "
-        "token of a known shape, a URL with a password"
+        "names and values of variables: a name typical of a secret with a literal value, a private "
+        "key, a token of a known format, a URL with a password"
     )
-    cannot_see = "secrets under names that tell nothing"
+    cannot_see = "secrets in variables with unremarkable names and values"
     cis = ("7.4",)
     trivy = ("KSV-0109",)
     nsa = ("Protecting Pod secrets",)
@@ -42,7 +42,7 @@ class SecretsInEnvironment(ContainerCheck):
         seen = [
             evidence(
                 workload,
-                f"the variable {variable.name} looks like a secret and its value stands in the document",
+                f"the variable {variable.name} looks like a secret and has a literal value",
                 f"environment/{number}",
                 "environment",
                 name=variable.name,
@@ -54,6 +54,7 @@ class SecretsInEnvironment(ContainerCheck):
 
 
 def _holds_secret(variable: Variable) -> bool:
-    if variable.withheld:  # it was told where the value still was
+    # the reader removed the value and recorded whether it looked like a secret
+    if variable.withheld:
         return variable.withheld == "secret"
     return bool(variable.value) and is_secret(variable.name, variable.value)

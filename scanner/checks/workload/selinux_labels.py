@@ -1,4 +1,4 @@
-"""SELinux labels beyond the usual (CIS Docker 5.3, Pod Security Standards: baseline)."""
+"""SELinux options (CIS Docker 5.3, Pod Security Standards: baseline)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from scanner.model.workload import SelinuxOptions, Workload
 
 def _problems(options: SelinuxOptions, types: frozenset[str]) -> Iterator[str]:
     if options.type == "disabled":
-        yield "it switches SELinux off (label=disable)"
+        yield "disables SELinux (label=disable)"
     elif options.type not in types:
-        yield f"its SELinux type is {options.type}"
+        yield f"sets the SELinux type {options.type}"
     if options.user:
-        yield f"it sets the SELinux user {options.user}"
+        yield f"sets the SELinux user {options.user}"
     if options.role:
-        yield f"it sets the SELinux role {options.role}"
+        yield f"sets the SELinux role {options.role}"
 
 
 class SelinuxLabels(ContainerCheck):
-    """Weakens SELinux."""
+    """Another type, user or role may lift the confinement of container_t; disabled labels lift it entirely."""
 
     id = "selinux-labels"
-    title = "Weakens SELinux"
+    title = "SELinux confinement is weakened"
     severity = Severity.HIGH
     remedy = "remove seLinuxOptions.user and role; seLinuxOptions: {type: container_t}"
     remedies: ClassVar[Mapping[str, str]] = {

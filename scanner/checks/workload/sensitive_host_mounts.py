@@ -13,10 +13,10 @@ from scanner.model.workload import Workload
 
 
 class SensitiveHostMounts(ContainerCheck):
-    """Mounts a sensitive directory of the host."""
+    """These directories hold credentials, or what the host executes: write access to them is root on the host."""
 
     id = "sensitive-host-mounts"
-    title = "Mounts a sensitive directory of the host"
+    title = "Sensitive host directory is mounted"
     severity = Severity.HIGH
     remedy = "use a volume, a configMap or a secret"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -29,7 +29,7 @@ class SensitiveHostMounts(ContainerCheck):
     }
     looks_at = (
         "bind mounts of /, /boot, /dev, /etc, /lib, /proc, /sys, /usr, /var/lib/docker, "
-        "/var/lib/kubelet, /root, /home, and what lies under them"
+        "/var/lib/kubelet, /root, /home, and of paths below them"
     )
     cannot_see = "symbolic links on the host"
     cis = ("5.6",)
@@ -42,7 +42,7 @@ class SensitiveHostMounts(ContainerCheck):
         seen = [
             evidence(
                 workload,
-                f"{mount.source} of the host is mounted{'' if mount.read_only else ' writable'}",
+                f"the host's {mount.source} is mounted{'' if mount.read_only else ' writable'}",
                 f"mounts/{number}",
                 "mounts",
                 name=mount.source,

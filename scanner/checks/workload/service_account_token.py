@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class ServiceAccountToken(ContainerCheck):
-    """Carries a token of the cluster."""
+    """An attacker inside the pod can use the token against the Kubernetes API."""
 
     id = "service-account-token"
-    title = "Carries a token of the cluster"
+    title = "Service account token is mounted by default"
     severity = Severity.LOW
     remedy = "automountServiceAccountToken: false"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -37,12 +37,12 @@ class ServiceAccountToken(ContainerCheck):
             return Passed()
         account = pod.service_account or "default"
         if pod.service_account and pod.automount_token:
-            return Passed()  # somebody asked for it, by name
+            return Passed()  # set explicitly for a named account, so it is intended
         return self.failed(
             workload,
             evidence(
                 workload,
-                f"the token of the service account {account} is mounted, though nobody asked for it",
+                f"the token of the service account {account} is mounted by default",
                 "automount_token",
                 "pod",
             ),

@@ -1,4 +1,4 @@
-"""Mount propagation is shared (CIS Docker 5.20)."""
+"""Mount propagation to the host (CIS Docker 5.20)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class SharedMountPropagation(ContainerCheck):
-    """Shares its mounts with the host."""
+    """What the container mounts appears on the host and in other containers that share the mount."""
 
     id = "shared-mount-propagation"
-    title = "Shares its mounts with the host"
+    title = "Shared mount propagation"
     severity = Severity.MEDIUM
     remedy = "remove mountPropagation: Bidirectional"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -26,7 +26,7 @@ class SharedMountPropagation(ContainerCheck):
         "marathon": "remove :shared",
     }
     looks_at = "mount propagation"
-    cannot_see = "what the program mounts"
+    cannot_see = "what the program actually mounts"
     cis = ("5.20",)
     tags = ("workload", "workload-hardening")
 
@@ -35,7 +35,7 @@ class SharedMountPropagation(ContainerCheck):
         seen = [
             evidence(
                 workload,
-                f"mounts below {mount.target} appear on the host",
+                f"mounts below {mount.target} propagate to the host",
                 f"mounts/{number}",
                 "mounts",
                 name=mount.target,

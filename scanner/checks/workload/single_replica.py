@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class SingleReplica(ContainerCheck):
-    """Has only one replica."""
+    """With a single replica, a failure or a drain of its node is an outage."""
 
     id = "single-replica"
-    title = "Has only one replica"
+    title = "Single replica"
     severity = Severity.LOW
     remedy = "replicas: 2"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -25,7 +25,7 @@ class SingleReplica(ContainerCheck):
         "marathon": '"instances": 2',
     }
     looks_at = "the number of replicas"
-    cannot_see = "an autoscaler"
+    cannot_see = "replicas added by an autoscaler"
     article = ("Lessons Learned: Plan for failure",)
     tags = ("workload", "workload-hardening")
 
@@ -35,12 +35,12 @@ class SingleReplica(ContainerCheck):
             "docker",
             "compose",
         ):
-            return NotApplicable("it is not replicated")
+            return NotApplicable("this kind of workload is not replicated")
         if workload.replicas is None and workload.source in ("ecs", "swarm"):
-            return NotApplicable("the number of replicas is not said here")
+            return NotApplicable("the number of replicas is set elsewhere")
         replicas = 1 if workload.replicas is None else workload.replicas
         if replicas != 1:
             return Passed()
         return self.failed(
-            workload, evidence(workload, "it has one replica: a failure of its node stops it", "replicas")
+            workload, evidence(workload, "one replica: a failure of its node stops the service", "replicas")
         )

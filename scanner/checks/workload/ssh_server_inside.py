@@ -1,4 +1,4 @@
-"""An SSH server inside (CIS Docker 5.7)."""
+"""An SSH server in the container (CIS Docker 5.7)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SSHD = re.compile(r"(?:^|[\s/])(?:sshd|dropbear)(?:$|[\s:])")
 
 
 class SshServerInside(ContainerCheck):
-    """Runs an SSH server inside."""
+    """A second way in, with keys and logs that the platform does not manage."""
 
     id = "ssh-server-inside"
-    title = "Runs an SSH server inside"
+    title = "SSH server in the container"
     severity = Severity.MEDIUM
     remedy = "remove it; use kubectl exec"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -29,8 +29,8 @@ class SshServerInside(ContainerCheck):
         "ecs": "remove it; use ECS Exec",
         "marathon": "remove it",
     }
-    looks_at = "command, arguments, published ports, and of a running container its processes"
-    cannot_see = "a server that an entrypoint starts later, where a document is all there is"
+    looks_at = "command, arguments, ports, and the processes of a running container"
+    cannot_see = "for documents: a server that an entrypoint script starts"
     cis = ("5.7",)
     tags = ("workload", "workload-hardening")
 
@@ -39,7 +39,7 @@ class SshServerInside(ContainerCheck):
         words = (*(workload.command or ()), *(workload.arguments or ()), *(workload.processes or ()))
         found = next((word for word in words if _SSHD.search(word)), None)
         if found is not None:
-            return self.failed(workload, evidence(workload, "it starts sshd", "command", "arguments", name="sshd"))
+            return self.failed(workload, evidence(workload, "starts sshd", "command", "arguments", name="sshd"))
         if any(port.container_port == 22 for port in workload.ports):
-            return self.failed(workload, evidence(workload, "it publishes port 22", "ports", name="22"))
+            return self.failed(workload, evidence(workload, "publishes port 22", "ports", name="22"))
         return Passed()

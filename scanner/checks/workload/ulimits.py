@@ -1,4 +1,4 @@
-"""Ulimits of its own (CIS Docker 5.19)."""
+"""Overridden ulimits (CIS Docker 5.19)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class Ulimits(ContainerCheck):
-    """Overrides the default limits of processes."""
+    """Limits set on the container replace the engine's defaults, which may be lower for a reason."""
 
     id = "ulimits"
-    title = "Overrides the default limits of processes"
+    title = "Overrides the default ulimits"
     severity = Severity.LOW
     remedy = "remove ulimits, or tolerate them in the policy"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -26,7 +26,7 @@ class Ulimits(ContainerCheck):
         "marathon": "remove the parameter ulimit",
     }
     looks_at = "ulimits"
-    cannot_see = "whether the program needs them: many databases do"
+    cannot_see = "whether the program needs other limits (many databases do)"
     cis = ("5.19",)
     tags = ("workload", "workload-hardening")
 
@@ -35,4 +35,4 @@ class Ulimits(ContainerCheck):
         if not workload.ulimits:
             return Passed()
         names = ", ".join(sorted(workload.ulimits))
-        return self.failed(workload, evidence(workload, f"it sets ulimits of its own: {names}", "ulimits"))
+        return self.failed(workload, evidence(workload, f"overrides the engine's ulimits: {names}", "ulimits"))

@@ -12,17 +12,17 @@ from scanner.model.workload import Workload
 
 
 class UnencryptedOverlay(ContainerCheck):
-    """Uses an overlay network without encryption."""
+    """Traffic between nodes is readable on the network between them."""
 
     id = "unencrypted-overlay"
-    title = "Uses an overlay network without encryption"
+    title = "Overlay network without encryption"
     severity = Severity.MEDIUM
     remedy = 'networks: {app: {driver: overlay, driver_opts: {encrypted: ""}}}'
     remedies: ClassVar[Mapping[str, str]] = {
         "compose": 'networks: {app: {driver: overlay, driver_opts: {encrypted: ""}}}',
         "swarm": "docker network create --driver overlay --opt encrypted app",
     }
-    looks_at = "the networks' drivers and options"
+    looks_at = "the drivers and options of its networks"
     cannot_see = "encryption by the application itself"
     cis = ("7.3",)
     article = ("Networking: Overlay Networks",)
@@ -34,7 +34,7 @@ class UnencryptedOverlay(ContainerCheck):
             n for n in workload.networks if n.driver == "overlay" or (workload.source == "swarm" and n.driver == "")
         ]
         if not overlays:
-            return NotApplicable("it is on no overlay network")
+            return NotApplicable("not connected to an overlay network")
         seen = [
             evidence(workload, f"the overlay network {network.name} is not encrypted", "networks", name=network.name)
             for network in overlays
@@ -45,6 +45,6 @@ class UnencryptedOverlay(ContainerCheck):
         unknown = [network.name for network in overlays if network.encrypted is None]
         if unknown:
             return Incomplete(
-                "network_unknown", f"{workload.name}: whether the network {unknown[0]} is encrypted is not said here"
+                "network_unknown", f"{workload.name}: unknown whether the network {unknown[0]} is encrypted"
             )
         return Passed()

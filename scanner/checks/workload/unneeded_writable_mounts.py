@@ -12,10 +12,10 @@ from scanner.model.workload import Workload
 
 
 class UnneededWritableMounts(ContainerCheck):
-    """Mounts writable what it need not write."""
+    """An intruder can change host files through a writable bind mount, also those that the program only reads."""
 
     id = "unneeded-writable-mounts"
-    title = "Mounts writable what it need not write"
+    title = "Writable bind mount"
     severity = Severity.LOW
     remedy = "volumeMounts: [{readOnly: true}]"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -27,7 +27,7 @@ class UnneededWritableMounts(ContainerCheck):
         "marathon": '"mode": "RO"',
     }
     looks_at = "bind mounts that are not read-only"
-    cannot_see = "which of them the program writes to"
+    cannot_see = "which mounts the program writes to"
     trivy = ("KSV-0023",)
     nsa = ("Immutable container file systems",)
     tags = ("workload", "workload-hardening")

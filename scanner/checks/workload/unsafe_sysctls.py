@@ -1,4 +1,4 @@
-"""Kernel parameters beyond the safe set (Pod Security Standards: baseline)."""
+"""Unsafe kernel parameters (Pod Security Standards: baseline)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scanner.model.workload import Workload
 
 
 class UnsafeSysctls(ContainerCheck):
-    """Sets unsafe kernel parameters."""
+    """Sysctls outside the safe set are not namespaced or can disturb other pods on the node."""
 
     id = "unsafe-sysctls"
-    title = "Sets unsafe kernel parameters"
+    title = "Unsafe kernel parameters (sysctls)"
     severity = Severity.HIGH
     remedy = "remove it from securityContext.sysctls"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -27,7 +27,7 @@ class UnsafeSysctls(ContainerCheck):
         "ecs": "remove it from systemControls",
         "marathon": "remove the parameter sysctl",
     }
-    looks_at = "kernel parameters that are set"
+    looks_at = "names of the sysctls that are set"
     cannot_see = "their values"
     pss = ("sysctls",)
     trivy = ("KSV-0026",)
@@ -38,7 +38,7 @@ class UnsafeSysctls(ContainerCheck):
         allowed = safe_sysctls(workload)
         names = [name for name, _ in workload.sysctls] or list(workload.pod.sysctls if workload.pod else ())
         seen = [
-            evidence(workload, f"it sets {name}, which is not among the safe ones", "sysctls", name=name)
+            evidence(workload, f"sets {name}, which is not in the safe set", "sysctls", name=name)
             for name in names
             if name not in allowed
         ]

@@ -1,4 +1,4 @@
-"""How a new version is rolled out (Deployment Strategies: rolling updates)."""
+"""The update strategy (Deployment Strategies: rolling updates)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ROLLED = ("service", "Deployment", "StatefulSet", "DaemonSet", "app", "task-def
 
 
 class UpdateStrategy(ContainerCheck):
-    """Is updated without care."""
+    """An update that replaces all instances at once, or continues after failures, turns a bad image into an outage."""
 
     id = "update-strategy"
-    title = "Is updated without care"
+    title = "Risky update strategy"
     severity = Severity.LOW
     remedy = "strategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -29,34 +29,34 @@ class UpdateStrategy(ContainerCheck):
         "marathon": '"upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 0.2}',
     }
     looks_at = "update settings: type, parallelism, order, failure action, maxUnavailable"
-    cannot_see = "what a deployment tool does around it"
+    cannot_see = "the strategy of a deployment tool"
     article = ("Deployment Strategies: Rolling Updates",)
     tags = ("workload", "workload-hardening")
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.kind not in _ROLLED:
-            return NotApplicable("nothing rolls it out")
+            return NotApplicable("this kind of workload has no rollout")
         if workload.source == "ecs" and workload.update is None and workload.replicas is None:
-            return NotApplicable("no service in what was read runs this task definition")
+            return NotApplicable("no service among the documents runs this task definition")
         if workload.source == "compose" and workload.update is None:
-            return NotApplicable("docker compose has no rolling updates; a stack has")
+            return NotApplicable("docker compose has no rolling updates (docker stack has)")
         update = workload.update
         if update is None:
             if workload.source == "kubernetes":
                 return Passed()
-            return self.failed(
-                workload, evidence(workload, "it says nothing about how a new version is rolled out", "update")
-            )
+            return self.failed(workload, evidence(workload, "no update strategy is set", "update"))
         seen = []
         if update.type in ("Recreate", "OnDelete") or update.max_unavailable == "100%":
             seen.append(
                 evidence(
-                    workload, f"an update stops all of it at once ({update.type or update.max_unavailable})", "update"
+                    workload,
+                    f"an update stops all instances at once ({update.type or update.max_unavailable})",
+                    "update",
                 )
             )
         if workload.source in ("swarm", "compose") and update.parallelism == "0":
             seen.append(evidence(workload, "an update replaces every task at once (parallelism 0)", "update"))
         if update.failure_action == "continue":
-            seen.append(evidence(workload, "an update that fails goes on (failure_action continue)", "update"))
+            seen.append(evidence(workload, "a failed update continues (failure_action continue)", "update"))
         return self.failed(workload, *seen) if seen else Passed()

@@ -1,4 +1,4 @@
-"""Volume types beyond the restricted set (Pod Security Standards: restricted)."""
+"""Volume types outside the restricted set (Pod Security Standards: restricted)."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _ALLOWED = frozenset(
 
 
 class VolumeTypes(ContainerCheck):
-    """Uses volume types that are not allowed."""
+    """Only types that expose neither the node's files nor credentials of a storage system are in the restricted set."""
 
     id = "volume-types"
-    title = "Uses volume types that are not allowed"
+    title = "Volume type outside the restricted set"
     severity = Severity.LOW
     remedy = "use a persistentVolumeClaim instead"
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "use a persistentVolumeClaim instead",
     }
     looks_at = "the types of the pod's volumes"
-    cannot_see = "what a driver does"
+    cannot_see = "what a volume driver does"
     pss = ("restrictedVolumes",)
     trivy = ("KSV-0028",)
     tags = ("workload", "workload-hardening")
@@ -44,7 +44,7 @@ class VolumeTypes(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         if workload.pod is None:
-            return NotApplicable("the volume types of Kubernetes are meant")
+            return NotApplicable("only Kubernetes has these volume types")
         seen = [
             evidence(
                 workload,

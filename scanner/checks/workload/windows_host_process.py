@@ -12,17 +12,17 @@ from scanner.model.workload import Workload
 
 
 class WindowsHostProcess(ContainerCheck):
-    """Runs as a process of the Windows host."""
+    """A HostProcess container has full access to the Windows node: the equivalent of a privileged container."""
 
     id = "windows-host-process"
-    title = "Runs as a process of the Windows host"
+    title = "Windows HostProcess container"
     severity = Severity.CRITICAL
     remedy = "securityContext: {windowsOptions: {hostProcess: false}}"
     remedies: ClassVar[Mapping[str, str]] = {
         "kubernetes": "securityContext: {windowsOptions: {hostProcess: false}}",
     }
     looks_at = "windowsOptions.hostProcess of the container and of its pod"
-    cannot_see = "what runs on the node beside it"
+    cannot_see = "what the process does on the node"
     pss = ("windowsHostProcess",)
     trivy = ("KSV-0103",)
     tags = ("workload", "workload-danger")
@@ -32,5 +32,5 @@ class WindowsHostProcess(ContainerCheck):
         if workload.pod is None:
             return NotApplicable("only Kubernetes has HostProcess containers")
         if workload.windows_host_process or workload.pod.windows_host_process:
-            return self.failed(workload, evidence(workload, "it is a HostProcess container", "windows_host_process"))
+            return self.failed(workload, evidence(workload, "runs as a HostProcess container", "windows_host_process"))
         return Passed()

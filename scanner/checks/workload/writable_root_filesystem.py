@@ -1,4 +1,4 @@
-"""The root file system is writable (CIS Docker 5.13), judged with what the image writes."""
+"""A writable root file system (CIS Docker 5.13), considering which directories the image writes to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scanner.model.workload import Workload
 
 
 def _needs(image: ImageSubject | None) -> tuple[str, ...] | None:
-    """Directories that the image shows that it writes; None where it was not examined."""
+    """Directories that the image's check found to be written to; None if the image was not examined."""
     found = image.results.get("read-only-root-filesystem") if image else None
     if isinstance(found, Passed):
         return ()
@@ -32,15 +32,15 @@ def _advice(workload: Workload, needs: tuple[str, ...] | None) -> str:
         return ""
     missing = [path for path in needs if not _covered(path, workload)]
     if not missing:
-        return "; it can be read-only as it is"
+        return "; nothing found in the image prevents a read-only one"
     return "; to make it read-only, mount a tmpfs or volume at " + ", ".join(f"/{path}" for path in missing[:10])
 
 
 class WritableRootFilesystem(ContainerCheck):
-    """Has a writable root file system."""
+    """With a read-only root an intruder can neither replace programs nor leave tools behind."""
 
     id = "writable-root-filesystem"
-    title = "Has a writable root file system"
+    title = "Writable root file system"
     severity = Severity.MEDIUM
     remedy = "securityContext: {readOnlyRootFilesystem: true}"
     remedies: ClassVar[Mapping[str, str]] = {
@@ -51,8 +51,8 @@ class WritableRootFilesystem(ContainerCheck):
         "ecs": '"readonlyRootFilesystem": true',
         "marathon": '{"key": "read-only", "value": "true"}',
     }
-    looks_at = "the read-only setting, and with the image's evidence the directories that it writes"
-    cannot_see = "what the program writes that its image does not show"
+    looks_at = "the read-only setting, and the directories that the image writes to if it was examined"
+    cannot_see = "writes that cannot be derived from the image"
     cis = ("5.13",)
     trivy = ("KSV-0014",)
     kubesec = ("containers[] .securityContext .readOnlyRootFilesystem == true",)
@@ -68,7 +68,7 @@ class WritableRootFilesystem(ContainerCheck):
         if not workload.read_only_root:
             return self.failed(
                 workload,
-                evidence(workload, f"its root file system is writable{_advice(workload, needs)}", "read_only_root"),
+                evidence(workload, f"the root file system is writable{_advice(workload, needs)}", "read_only_root"),
             )
         missing = [path for path in needs or () if not _covered(path, workload)]
         if missing:
@@ -77,7 +77,7 @@ class WritableRootFilesystem(ContainerCheck):
                 workload,
                 evidence(
                     workload,
-                    f"it is read-only, but its image writes to {paths}: mount a tmpfs or volume there",
+                    f"read-only, but the image writes to {paths}: mount a tmpfs or a volume there",
                     "mounts",
                 ),
             )

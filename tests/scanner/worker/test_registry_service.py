@@ -122,7 +122,7 @@ def test_before_first_use_and_as_evidence_of_the_decision(
     assert isinstance(next(r.outcome for r in found.posture if r.check == "registry-tls-version"), Failed)
     assert row is not None
     assert '"verdict":"deny"' in row.document
-    assert "it speaks no TLS at all" in row.document
+    assert "the registry does not use TLS" in row.document
     scan(server, push("posture/app:2"))
     with server.database.session() as session:
         assert len(registry_checks.history(session, registry_id)) == 1, "it is remembered"

@@ -44,7 +44,11 @@ def test_an_examination_is_asked_for_once_and_told_when_it_ended(
         "2026-11-25T12:00:00Z",
     )
     first = told["checks"][0]
-    assert (first["check"], first["title"], first["severity"]) == ("registry-tls-version", "Old TLS, or none", "high")
+    assert (first["check"], first["title"], first["severity"]) == (
+        "registry-tls-version",
+        "Outdated TLS version, or no TLS",
+        "high",
+    )
     assert first["outcome"]["evidence"][0]["message"] == "it speaks TLS 1.0"
     assert first["remedy"].startswith("allow TLS 1.2")
     assert told["checks"][2]["title"] == "registry-of-tomorrow"

@@ -34,8 +34,8 @@ def test_unknown_then_waiting_then_known(api: Api, registry: registries.Registry
         assert "ssl_protocols TLSv1.2" in shown
         assert (
             shown.index("Digests are not enforced")
-            < shown.index("Old TLS, or none")
-            < shown.index("Version with known holes")
+            < shown.index("Outdated TLS version, or no TLS")
+            < shown.index("Version with known vulnerabilities")
         )
         assert "<script>alert(1)" not in shown
         assert "2 failed" in text("/registries")

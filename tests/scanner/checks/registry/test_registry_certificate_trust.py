@@ -18,12 +18,14 @@ def test_self_signed_and_unknown_cas_are_told_apart() -> None:
     (alone,) = messages(examine(CertificateTrust(), tls=tls(trust=untrusted, chain=(certificate(self_signed=True),))))
     assert alone.startswith("its certificate is self-signed (CN=registry.example.com)")
     (private,) = messages(examine(CertificateTrust(), tls=tls(trust=untrusted)))
-    assert private.startswith("no trusted CA vouches for CN=registry.example.com; CN=CA is unknown here")
-    assert private.endswith("no CA of its own was given")
+    assert private.startswith("CN=registry.example.com has no trusted CA; the issuer CN=CA is unknown")
+    assert private.endswith("no private CA is configured")
     (unread,) = messages(examine(CertificateTrust(), tls=tls(trust=untrusted, chain=UNKNOWN)))
-    assert unread.startswith("its certificate is not trusted")
+    assert unread.startswith("the certificate is not trusted")
 
 
 def test_no_tls_and_no_handshake() -> None:
-    assert messages(examine(CertificateTrust(), tls=None)) == ["it speaks no TLS: nobody can tell who answers"]
+    assert messages(examine(CertificateTrust(), tls=None)) == [
+        "the registry does not use TLS, so clients cannot verify its identity"
+    ]
     assert examine(CertificateTrust(), tls=tls(trust=UNKNOWN)) == UNKNOWN

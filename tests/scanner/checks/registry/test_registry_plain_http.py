@@ -19,7 +19,7 @@ def test_a_refusal_and_a_redirect_are_as_good_as_silence() -> None:
 
 def test_each_port_that_serves_is_named() -> None:
     outcome = examine(PlainHttp(), plain=(PlainFact(443, False, 400), PlainFact(80, True, 401)))
-    assert messages(outcome) == ["port 80 answers plain HTTP with status 401"]
+    assert messages(outcome) == ["port 80 serves the API over plain HTTP (status 401)"]
 
 
 def test_no_port_that_was_asked_is_no_answer() -> None:

@@ -10,11 +10,11 @@ from tests.scanner.checks.registries import UNKNOWN, examine, messages, tls
 def test_none_some_and_unknown() -> None:
     assert isinstance(examine(TlsCiphers()), Passed)
     assert messages(examine(TlsCiphers(), tls=tls(weak_ciphers=("RC4", "single DES")))) == [
-        "it agrees to RC4 suites",
-        "it agrees to single DES suites",
+        "the registry accepts RC4 suites",
+        "the registry accepts single DES suites",
     ]
     assert examine(TlsCiphers(), tls=tls(weak_ciphers=UNKNOWN)) == UNKNOWN
 
 
 def test_no_tls_is_weaker_still() -> None:
-    assert messages(examine(TlsCiphers(), tls=None)) == ["it speaks no TLS: nothing is encrypted"]
+    assert messages(examine(TlsCiphers(), tls=None)) == ["the registry does not use TLS, so nothing is encrypted"]

@@ -22,7 +22,7 @@ def test_each_old_version_is_named() -> None:
 
 
 def test_no_tls_is_older_than_all_of_them() -> None:
-    assert messages(examine(TlsVersion(), tls=None)) == ["it speaks no TLS at all"]
+    assert messages(examine(TlsVersion(), tls=None)) == ["the registry does not use TLS"]
 
 
 def test_one_version_that_nobody_answered_about_is_not_known() -> None:
