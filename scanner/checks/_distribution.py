@@ -172,7 +172,8 @@ def _rpm(rootfs: Rootfs) -> Iterator[PackagedFile]:
 def _apk(rootfs: Rootfs) -> Iterator[PackagedFile]:
     """Parse apk's database: fields of one letter, and a blank line after each package.
 
-    ``F:`` is a directory, ``R:`` a file in it, ``a:`` its owner and mode if they are not the default, ``Z:`` its digest.
+    ``F:`` is a directory, ``R:`` a file in it, ``a:`` its owner and mode if they are not the default, ``Z:`` its
+    digest.
     """
     for path in APK:
         text = (rootfs.content(path) or b"").decode("utf-8", "replace")

@@ -142,7 +142,9 @@ def judge(
         if document is not None:
             return Judged(image, container, document, digest=digest)
     if dry_run:  # must have no side effects (Kubernetes, "Side effects" of admission webhooks)
-        return Judged(image, container, None, "the image has not been scanned, and a dry run starts no scan", pending=True)
+        return Judged(
+            image, container, None, "the image has not been scanned, and a dry run starts no scan", pending=True
+        )
     try:
         scan = _scanned(question, door, actor, max(0.0, ends - time.monotonic()))
     except NotFoundError:
@@ -176,8 +178,7 @@ def _scanned(question: gate.Question, door: Door, actor: Actor, seconds: float) 
 def decided(
     question: gate.Question, digest: Digest, workload: Workload | None, door: Door, *, ask_again: bool
 ) -> gate.Document | None:
-    """Return the summary of the decision about image and workload. None: no valid decision exists for this digest.
-    """
+    """Return the summary of the decision about image and workload. None: no valid decision exists for this digest."""
     text = in_force(question, digest, door, ask_again=ask_again)
     if text is None:
         return None
