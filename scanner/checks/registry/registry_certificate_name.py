@@ -35,7 +35,7 @@ class CertificateName(RegistryCheck):
         if any(_fits(name, wanted) for name in names):
             return Passed()
         there = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        message = f"the certificate is for {there or 'no host'}, not for {wanted}"
+        message = f"the certificate is for {there}, not for {wanted}" if there else "the certificate contains no names"
         return Failed((Evidence(message, certificate=chain[0].fingerprint),))
 
 

@@ -21,7 +21,7 @@ def test_a_file_of_keys(path: str) -> None:
 def test_one_that_a_later_layer_deletes() -> None:
     outcome = CredentialFiles().examine(subject(layer(entry("a.jks")), layer(whiteouts=["a.jks"])))
     assert isinstance(outcome, Failed)
-    assert "layer 1 hides it" in outcome.evidence[0].message
+    assert "layer 1 deletes it" in outcome.evidence[0].message
 
 
 def test_one_that_is_too_large_to_be_looked_into() -> None:

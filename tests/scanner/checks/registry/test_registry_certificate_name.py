@@ -52,12 +52,10 @@ def test_names(host: str, names: tuple[str, ...], fits: bool) -> None:
 def test_the_names_it_has_are_said() -> None:
     outcome = examine(CertificateName(), tls=chain(names=tuple(f"{n}.example.org" for n in range(7))))
     assert messages(outcome) == [
-        "the certificate names 0.example.org, 1.example.org, 2.example.org, 3.example.org, 4.example.org and 2 more,"
-        " not registry.example.com"
+        "the certificate is for 0.example.org, 1.example.org, 2.example.org, 3.example.org, 4.example.org and 2 more,"
+        " not for registry.example.com"
     ]
-    assert messages(examine(CertificateName(), tls=chain(names=()))) == [
-        "the certificate names no host, not registry.example.com"
-    ]
+    assert messages(examine(CertificateName(), tls=chain(names=()))) == ["the certificate contains no names"]
 
 
 def test_without_tls_there_is_no_certificate() -> None:

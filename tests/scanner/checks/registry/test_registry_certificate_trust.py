@@ -16,7 +16,7 @@ def test_a_ca_of_the_system_or_one_that_was_given() -> None:
 def test_self_signed_and_unknown_cas_are_told_apart() -> None:
     untrusted = TrustFact(False, "unable to get local issuer certificate")
     (alone,) = messages(examine(CertificateTrust(), tls=tls(trust=untrusted, chain=(certificate(self_signed=True),))))
-    assert alone.startswith("its certificate is self-signed (CN=registry.example.com)")
+    assert alone.startswith("the certificate is self-signed (CN=registry.example.com)")
     (private,) = messages(examine(CertificateTrust(), tls=tls(trust=untrusted)))
     assert private.startswith("CN=registry.example.com has no trusted CA; the issuer CN=CA is unknown")
     assert private.endswith("no private CA is configured")

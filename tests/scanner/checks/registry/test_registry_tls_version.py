@@ -18,7 +18,11 @@ def test_only_new_versions() -> None:
 
 def test_each_old_version_is_named() -> None:
     outcome = examine(TlsVersion(), tls=tls(versions=versions(*Protocol)))
-    assert messages(outcome) == ["it speaks SSLv3", "it speaks TLS 1.0", "it speaks TLS 1.1"]
+    assert messages(outcome) == [
+        "the registry accepts SSLv3",
+        "the registry accepts TLS 1.0",
+        "the registry accepts TLS 1.1",
+    ]
 
 
 def test_no_tls_is_older_than_all_of_them() -> None:

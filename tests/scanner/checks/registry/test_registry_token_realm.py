@@ -52,7 +52,7 @@ def test_both_at_once_are_two_findings() -> None:
     outcome = examine(TokenRealm(), challenges=(ChallengeFact("bearer", "http://evil.test/t", True),))
     assert messages(outcome) == [
         "clients send their passwords to http://evil.test/t in clear text",
-        "clients of registry.example.com are sent for a token to evil.test",
+        "clients of registry.example.com send their passwords to evil.test",
     ]
 
 
