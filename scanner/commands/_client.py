@@ -142,13 +142,17 @@ class Client:
         """GET a JSON object. Raises for every status except 200."""
         return self._ask("GET", f"{path}?{urlencode(parameters)}", _MAX_ANSWER)[1]
 
-    def post(self, path: str, body: Mapping[str, Any], limit: int = _MAX_ANSWER) -> tuple[int, Mapping[str, Any]]:
+    def post(
+        self, path: str, body: Mapping[str, Any], limit: int = _MAX_ANSWER, seconds: float = _ASK_SECONDS
+    ) -> tuple[int, Mapping[str, Any]]:
         """POST JSON and return status and JSON object. Raises for every status except 200, 201 and 202."""
-        return self._ask("POST", path, limit, json=body)
+        return self._ask("POST", path, limit, seconds, json=body)
 
-    def _ask(self, method: str, path: str, limit: int, **more: Any) -> tuple[int, Mapping[str, Any]]:
+    def _ask(
+        self, method: str, path: str, limit: int, seconds: float = _ASK_SECONDS, **more: Any
+    ) -> tuple[int, Mapping[str, Any]]:
         try:
-            answer = self._http.ask(method, path, limit=limit, seconds=_ASK_SECONDS, **more)
+            answer = self._http.ask(method, path, limit=limit, seconds=seconds, **more)
         except AnswerTooLarge as error:
             raise RemoteError("the server's answer is too large", reason="server_error") from error
         except httpx.HTTPError as error:

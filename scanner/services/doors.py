@@ -219,6 +219,7 @@ def summary(document: gate.Document) -> gate.Document:
         "reasons": [clean_text(each["message"], 300) for each in (denying or counted)[:REASONS]],
         "count": len(denying or counted),
         "changes": document["changes"][:1],
+        "valid_until": document["valid_until"],
     }
 
 

@@ -31,6 +31,20 @@ FUZZ, DATA = TESTS / "data" / "fuzz", TESTS / "data"
 D = "sha256:" + "1" * 64
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI = "application/vnd.oci.image."
+ENGINE_CONTAINER = {
+    "Image": "registry.example.com/shop/web:1",
+    "Env": ["A=b"],
+    "Labels": {"Image": "x"},
+    "HostConfig": {
+        "Privileged": True,
+        "Binds": ["/:/host"],
+        "Mounts": [{"Type": "bind", "Source": "/", "Target": "/h"}],
+    },
+}
+ENGINE_SERVICE = {
+    "Name": "web",
+    "TaskTemplate": {"ContainerSpec": {"Image": "registry.example.com/shop/web:1", "Mounts": []}, "Networks": []},
+}
 CONFIG = {
     "created": "2026-01-02T03:04:05.678901234Z",
     "author": "a",
@@ -457,6 +471,16 @@ def seeds() -> dict[str, list[bytes]]:
             D.encode(),
         ],
         "workload": [KUBERNETES, COMPOSE, dumps(ECS)],
+        "pull": [
+            f"GET /v2/shop/cart/manifests/{D}".encode(),
+            b"HEAD /v2/shop/cart/manifests/1.4.2?ns=docker.io",
+            f"GET /v2/shop/cart/blobs/{D}".encode(),
+            b"GET /v2/shop/../cart/manifests//%2f",
+        ],
+        "engine_request": [dumps(ENGINE_CONTAINER), dumps(ENGINE_SERVICE)],
+        "engine_call": [
+            dumps({"host": "h", "operation": "container create", "name": "web", "images": ["a/b:1"], "workload": None}),
+        ],
         "admission_review": [
             dumps(review(pod("registry.example.com/a:1"), "UPDATE", old=pod("registry.example.com/a:2"))),
             dumps(review(deployment("registry.example.com/a@" + D))),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ from scanner.checks import _passwd
 from scanner.checks._history import read_history
 from scanner.checks._secrets import SecretScanner, in_text
 from scanner.checks.base import ImageSubject
+from scanner.commands import _engine_requests
 from scanner.config import Limits, Settings
 from scanner.engines import clair, trivy
 from scanner.errors import ScannerError, UsageError
@@ -43,7 +45,7 @@ from scanner.registry.packages import package_databases
 from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import LayoutSource
 from scanner.registry.tar import TarReader, Visitor
-from scanner.services import admissions
+from scanner.services import admissions, engine_calls, pulls
 from scanner.trust import _pki, _timestamp
 from scanner.trust._cosign.document import parse_document as parse_cosign_document
 from scanner.trust._cosign.document import parse_trust
@@ -342,7 +344,33 @@ def admission_review(data: bytes) -> None:
     admissions.containers_of(admissions.parse_review(document))
 
 
+def pull(data: bytes) -> None:
+    """A method and a URI, as a proxy passes them on."""
+    method, _, uri = data.decode("latin-1").partition(" ")
+    found = pulls.parse(method, uri)
+    if found.kind is not pulls.Kind.OTHER:
+        with suppress(ScannerError):
+            Reference.parse(f"registry.example.com/{found.repository}:{found.name}")
+
+
+def engine_request(data: bytes) -> None:
+    """The body of a container's creation, then of a service's, as a Docker engine passes them on."""
+    for path in ("/v1.41/containers/create", "/services/create"):
+        with suppress(ScannerError):
+            ask = _engine_requests.read("POST", path, {"Content-Type": "application/json"}, data)
+            assert ask is not None and ask.document is not None and ask.image
+            with suppress(ScannerError):
+                catalog.workload_sources()[ask.source].parse(json.dumps(ask.document), "the request")
+
+
+def engine_call(data: bytes) -> None:
+    engine_calls.parse(load_untrusted_json(data, limit=1 << 20, error=UsageError))
+
+
 TARGETS: Mapping[str, Target] = {
+    "pull": Target(pull),
+    "engine_request": Target(engine_request, is_json=True),
+    "engine_call": Target(engine_call, is_json=True),
     "manifest": Target(manifest, is_json=True),
     "index": Target(index, is_json=True),
     "image_manifest": Target(image_manifest),

@@ -16,6 +16,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/adapters/kubernetes/admit/<path_token>"): ("admission", "own"),
     ("POST", "/adapters/kubernetes/admit/<path_token>/<mode>"): ("admission", "own"),
     ("POST", "/adapters/kubernetes/admit/<path_token>/<mode>/<environment>"): ("admission", "own"),
+    ("POST", "/adapters/docker/authorize"): ("admission", "own"),
     ("GET", "/adapters/registry/authorize"): ("pull", "own"),
     # A pull of another project's image is refused, never "not there": what the paths name is the token and a registry.
     ("GET", "/adapters/registry/authorize/<path_token>"): ("pull", "none"),

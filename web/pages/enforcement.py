@@ -49,6 +49,16 @@ DOORS = (
         "# nginx: examples/nginx/registry.conf, Traefik: examples/traefik/dynamic.yaml",
         "docs/pull-gate.md",
     ),
+    Door(
+        "docker",
+        "Docker engines",
+        "An engine asks before it creates or starts a container, deploys a service or pulls an image.",
+        "requests",
+        "dockwarden token create my-host --scope admission\n"
+        "DOCKWARDEN_TOKEN=TOKEN dockwarden docker-authz --server {server} --environment NAME\n"
+        "# systemd: examples/docker/dockwarden-authz.service, then dockerd --authorization-plugin=dockwarden",
+        "docs/docker-authz.md",
+    ),
 )
 
 

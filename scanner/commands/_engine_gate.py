@@ -1,0 +1,317 @@
+"""Answering a Docker engine's authorization plugin calls: from memory, from the server, or as it is set up without one.
+
+https://docs.docker.com/engine/extend/plugins_authorization/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import httptools
+import orjson
+
+from scanner import catalog
+from scanner.commands import _engine_requests as requests
+from scanner.errors import Fault, ScannerError, UsageError
+from scanner.model.reference import Reference
+from scanner.model.workload import Workload
+from scanner.services import workload_documents
+
+log = logging.getLogger(__name__)
+
+_KEPT_SECONDS = 60.0  # after so long the server is asked again: a policy may have changed, or evidence been found
+_KEPT = 4096
+_MOST_IMAGES = 5
+_CALL_LIMIT = 64 << 20  # of a call of the engine, which may carry the answer to a person as well
+_WORKERS = 16
+_ALLOW = b'{"Allow":true}'
+
+
+class Engine(Protocol):
+    """The engine that asks, as far as it is asked back."""
+
+    def image(self, name: str) -> Mapping[str, Any] | None:
+        """What ``docker image inspect`` prints. None: there is no such image here."""
+
+    def container(self, name: str) -> Mapping[str, Any] | None:
+        """What ``docker inspect`` prints. None: there is no such container."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a host asks. ``grace``: seconds for which the last answer counts while the server is away."""
+
+    host: str
+    environment: str = ""
+    grace: float = 3600.0
+    fail_open: bool = False
+    builds: bool = True
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An answer, when it was given (monotonic clock), and until when time alone does not change it."""
+
+    document: Mapping[str, Any]
+    at: float
+    valid_until: float | None
+
+
+@dataclass
+class EngineGate:
+    """Decides calls. ``ask`` posts a question to the server and returns its answer, or raises ScannerError."""
+
+    options: Options
+    engine: Engine
+    ask: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _kept: OrderedDict[bytes, _Kept] = field(default_factory=OrderedDict)
+
+    def concerns(self, call: Mapping[str, Any]) -> requests.Ask | None:
+        """What the call would start. None: it passes. Raises UsageError for what never does."""
+        method, uri, headers = call.get("RequestMethod"), call.get("RequestUri"), call.get("RequestHeaders") or {}
+        if not isinstance(method, str) or not isinstance(uri, str) or not isinstance(headers, dict):
+            raise UsageError("Dockwarden refuses this request: the engine's call cannot be read", reason="refused")
+        text = {str(key): str(value) for key, value in headers.items()}
+        return requests.read(method, uri, text, _body(call.get("RequestBody")), builds=self.options.builds)
+
+    def decide(self, ask: requests.Ask, user: str) -> str:
+        """Why it is refused; empty: it may start. Never raises."""
+        try:
+            for one in self._questions(ask):
+                if one is not None and (message := self._answer({**one, "user": user})):
+                    return message
+        except UsageError as error:
+            return str(error)
+        except ScannerError as error:
+            return f"Dockwarden could not find out what this would start, so it is denied: {error}"
+        except Exception:
+            # A stage boundary: the engine lets a request through whose plugin breaks in some of its versions.
+            log.exception("a call broke")
+            return "Dockwarden could not decide, so it is denied: an internal error. See its log."
+        return ""
+
+    def _questions(self, ask: requests.Ask) -> list[Mapping[str, Any] | None]:
+        if ask.images:
+            return [self._question(ask, [name], None) for name in ask.images]
+        if ask.operation == "image pull":
+            return [self._question(ask, [ask.image], None)]
+        if ask.container:
+            found = self.engine.container(ask.container)
+            if found is None:
+                return [None]  # the engine will say that there is none
+            config = found.get("Config")
+            named = str(config.get("Image") or "") if isinstance(config, dict) else ""
+            references = self._references(str(found.get("Image") or ""), named)
+            name = str(found.get("Name") or "").lstrip("/")
+            return [self._question(ask, references, _workload("docker", found), name)]
+        assert ask.document is not None
+        return [self._question(ask, self._references(ask.image, ask.image), _workload(ask.source, ask.document))]
+
+    def _references(self, name: str, named: str) -> list[str]:
+        """By which names a registry knows an image: those of the repository that was named before others.
+
+        One that is not here is what its name says, and the engine pulls it next. Raises UsageError for one that no
+        registry knows.
+        """
+        image = self.engine.image(name)
+        if image is None:
+            return [name]
+        digests = [str(each) for each in image.get("RepoDigests") or ()]
+        if not digests:
+            raise UsageError(
+                f"Dockwarden refuses this request: {named or name} is a local image that no registry knows; push it, "
+                "and pull it from there",
+                reason="refused",
+            )
+        wanted = _repository(named)
+        return sorted(digests, key=lambda each: (_repository(each) != wanted, each))[:_MOST_IMAGES]
+
+    def _question(
+        self, ask: requests.Ask, images: list[str], workload: Workload | None, name: str = ""
+    ) -> Mapping[str, Any]:
+        return {
+            "host": self.options.host,
+            "operation": ask.operation,
+            "name": (name or ask.name)[:253],
+            "environment": self.options.environment,
+            "images": images,
+            "workload": workload_documents.document(workload) if workload else None,
+        }
+
+    def _answer(self, question: Mapping[str, Any]) -> str:
+        key = hashlib.blake2b(
+            orjson.dumps([question[name] for name in ("images", "workload", "environment")]), digest_size=24
+        ).digest()
+        with self._lock:
+            kept = self._kept.get(key)
+        now = self.clock()
+        if kept and now - kept.at < _KEPT_SECONDS and (kept.valid_until is None or self.now() < kept.valid_until):
+            return _message(kept.document)
+        try:
+            answer = self.ask(question)
+        except ScannerError as error:
+            if error.fault is Fault.CALLER and error.reason != "rate_limited":
+                raise UsageError(f"Dockwarden refuses this request: {error}", reason="refused") from error
+            return self._without_server(kept, question, error)
+        with self._lock:
+            if answer.get("pending"):
+                self._kept.pop(key, None)
+            else:
+                self._kept[key] = _Kept(answer, now, _epoch(answer.get("valid_until")))
+                self._kept.move_to_end(key)
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+        return _message(answer)
+
+    def _without_server(self, kept: _Kept | None, question: Mapping[str, Any], error: ScannerError) -> str:
+        if kept is not None and self.clock() - kept.at < self.options.grace:
+            log.warning("the server is away (%s): the last answer about %s counts", error, question["images"][0])
+            return _message(kept.document)
+        if self.options.fail_open:
+            log.warning("the server is away (%s): %s is let through unjudged", error, question["images"][0])
+            return ""
+        return f"Dockwarden cannot be asked, so this is denied: {error}"
+
+
+def _body(value: Any) -> bytes | None:
+    if value is None or value == "":
+        return None
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise UsageError("Dockwarden refuses this request: its body cannot be read", reason="refused") from error
+
+
+def _workload(source: str, document: Mapping[str, Any]) -> Workload | None:
+    found = catalog.workload_sources()[source].parse(json.dumps(document), "the request")
+    return found[0] if found else None
+
+
+def _repository(text: str) -> str:
+    try:
+        return Reference.parse(text).name
+    except UsageError:
+        return ""
+
+
+def _message(answer: Mapping[str, Any]) -> str:
+    """Why the server denies; empty where it says in so many words that it does not."""
+    return "" if answer.get("allowed") is True else str(answer.get("message") or "denied by Dockwarden")[:1000]
+
+
+def _epoch(value: Any) -> float | None:
+    try:
+        return datetime.fromisoformat(value).timestamp() if value else None
+    except (TypeError, ValueError):
+        return 0.0
+
+
+# The socket. Most calls concern nobody and are answered in the event loop, in microseconds.
+
+
+class _Connection(asyncio.Protocol):
+    """One connection of the engine, which sends its calls one after another."""
+
+    def __init__(self, gate: EngineGate, workers: ThreadPoolExecutor) -> None:
+        self._gate, self._workers = gate, workers
+        self._parser = httptools.HttpRequestParser(self)
+        self._path, self._data, self._size = b"", bytearray(), 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol.connection_made`."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol.data_received`."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._transport.close()
+
+    def on_message_begin(self) -> None:
+        self._path, self._data, self._size = b"", bytearray(), 0
+
+    def on_url(self, url: bytes) -> None:
+        self._path += url
+
+    def on_body(self, body: bytes) -> None:
+        self._size += len(body)
+        if self._size > _CALL_LIMIT:
+            self._transport.close()
+        elif self._path == b"/AuthZPlugin.AuthZReq":  # of the other calls nothing is read
+            self._data += body
+
+    def on_message_complete(self) -> None:
+        if self._path == b"/Plugin.Activate":
+            self._send(b'{"Implements":["authz"]}')
+        elif self._path == b"/AuthZPlugin.AuthZRes":
+            self._send(_ALLOW)
+        elif self._path == b"/AuthZPlugin.AuthZReq":
+            self._request(bytes(self._data))
+        else:
+            self._send(b'{"Err":"there is no such call"}', 404)
+
+    def _request(self, data: bytes) -> None:
+        user = ""
+        try:
+            call = orjson.loads(data)
+            if not isinstance(call, dict):
+                raise UsageError("Dockwarden refuses this request: the engine's call cannot be read")
+            user = str(call.get("User") or "")[:253]
+            ask = self._gate.concerns(call)
+        except orjson.JSONDecodeError:
+            self._deny("Dockwarden refuses this request: the engine's call cannot be read")
+        except ScannerError as error:
+            log.warning("refused: %s %s", user, error)
+            self._deny(str(error))
+        else:
+            if ask is None:
+                self._send(_ALLOW)
+                return
+            loop = asyncio.get_running_loop()
+            deciding = loop.run_in_executor(self._workers, self._gate.decide, ask, user)
+            deciding.add_done_callback(lambda done: self._decided(ask, user, done.result()))
+
+    def _decided(self, ask: requests.Ask, user: str, message: str) -> None:
+        if message:
+            log.warning("denied: %s %s %s: %s", user, ask.operation, ask.image or ask.container, message.split("\n")[0])
+            self._deny(message)
+        else:
+            self._send(_ALLOW)
+
+    def _deny(self, message: str) -> None:
+        self._send(orjson.dumps({"Allow": False, "Msg": message}))
+
+    def _send(self, body: bytes, status: int = 200) -> None:
+        reason = b"200 OK" if status == 200 else b"404 Not Found"
+        head = b"HTTP/1.1 %s\r\nContent-Type: application/vnd.docker.plugins.v1.1+json\r\nContent-Length: %d\r\n\r\n"
+        if not self._transport.is_closing():
+            self._transport.write(head % (reason, len(body)) + body)
+
+
+async def serve(gate: EngineGate, path: str, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    """Answer on a Unix socket until ``stop`` is set."""
+    loop = asyncio.get_running_loop()
+    workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="docker-authz")
+    server = await loop.create_unix_server(lambda: _Connection(gate, workers), path)
+    async with server:
+        ready()
+        await stop.wait()
+    workers.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,273 @@
+"""What a request to a Docker engine would start, read from what the engine tells an authorization plugin of it.
+
+https://docs.docker.com/engine/extend/plugins_authorization/
+https://docs.docker.com/reference/api/engine/
+
+The engine reads requests leniently, so whatever it could read in another way than we do is refused: bodies that it did
+not pass on (CVE-2024-41110: Content-Length 0; more than 1 MiB; another Content-Type), members spelled in another case
+(Go takes ``image`` for ``Image``, and the last of the two wins), parameters given twice or in a form, paths that
+are not plain. An endpoint that changes something and is not known here is refused as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from scanner.errors import UsageError
+from scanner.model.untrusted import clean_text, load_untrusted_json
+
+BODY_LIMIT = 1 << 20  # the engine passes no larger body on
+_READING = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_PATH = re.compile(r"(?:/v[0-9]{1,2}\.[0-9]{1,3})?(?P<path>(?:/[A-Za-z0-9._:@+-]+)+)", re.ASCII)
+
+_CREATE = re.compile(r"/containers/create")
+_START = re.compile(r"/containers/(?P<name>[^/]+)/(?P<verb>start|restart)")
+_EXEC = re.compile(r"/containers/[^/]+/exec")
+_SERVICE = re.compile(r"/services/(?:create|[^/]+/update)")
+_PULL = re.compile(r"/images/create")
+_BUILD = re.compile(r"/build")
+_PLUGIN = re.compile(r"/plugins/(?:pull|create|.+/(?:upgrade|enable|set))")
+# What changes something and starts nothing that was not judged when it was created, and is judged when it starts.
+_HARMLESS = re.compile(
+    r"/auth|/commit|/session|/grpc|/build/(?:prune|cancel)|/exec/[^/]+/(?:start|resize)"
+    r"|/containers/(?:prune|[^/]+/(?:stop|kill|pause|unpause|rename|update|wait|resize|attach|archive|checkpoints))"
+    r"|/images/(?:load|prune|.+/(?:push|tag))|/plugins/.+/(?:disable|push)"
+    r"|/networks/(?:create|prune|[^/]+/(?:connect|disconnect))|/volumes/(?:create|prune|[^/]+)"
+    r"|/swarm/(?:init|join|leave|update|unlock)|/nodes/[^/]+/update"
+    r"|/(?:secrets|configs)/(?:create|[^/]+/update)|/system/prune"
+)
+
+# Members of the structures that say what is started and how. Another spelling of one of them is refused.
+_KNOWN = re.findall(
+    r"\w+",
+    """
+    Hostname Domainname User AttachStdin AttachStdout AttachStderr ExposedPorts Tty OpenStdin StdinOnce Env Cmd
+    Healthcheck Test Interval Timeout Retries StartPeriod StartInterval ArgsEscaped Image Volumes WorkingDir
+    Entrypoint NetworkDisabled MacAddress OnBuild Labels StopSignal StopTimeout Shell HostConfig
+    NetworkingConfig EndpointsConfig Binds ContainerIDFile LogConfig Type Config NetworkMode PortBindings
+    RestartPolicy Name MaximumRetryCount AutoRemove VolumeDriver VolumesFrom ConsoleSize Annotations CapAdd
+    CapDrop CgroupnsMode Dns DnsOptions DnsSearch ExtraHosts GroupAdd IpcMode Cgroup Links OomScoreAdj PidMode
+    Privileged PublishAllPorts ReadonlyRootfs SecurityOpt StorageOpt Tmpfs UTSMode UsernsMode ShmSize Sysctls
+    Runtime Isolation CpuShares Memory NanoCpus CgroupParent BlkioWeight CpuPeriod CpuQuota CpuRealtimePeriod
+    CpuRealtimeRuntime CpusetCpus CpusetMems Devices DeviceCgroupRules DeviceRequests KernelMemory
+    MemoryReservation MemorySwap MemorySwappiness OomKillDisable PidsLimit Ulimits Mounts MaskedPaths
+    ReadonlyPaths Init Source Target ReadOnly Consistency BindOptions VolumeOptions TmpfsOptions Propagation
+    PathOnHost PathInContainer CgroupPermissions HostIp HostPort Soft Hard TaskTemplate ContainerSpec Resources
+    Limits Reservations NanoCPUs MemoryBytes Pids Placement Networks Mode EndpointSpec Ports Privileges
+    CredentialSpec SELinuxContext Seccomp AppArmor NoNewPrivileges Groups Args Command Dir CapabilityAdd
+    CapabilityDrop Secrets Configs PluginSpec NetworkAttachmentSpec LogDriver Replicated Global Replicas
+    UpdateConfig RollbackConfig PublishedPort TargetPort PublishMode DetachKeys
+    """,
+)
+_SPELLED = frozenset(_KNOWN)
+_FOLDED = frozenset(name.casefold() for name in _KNOWN)
+# Members whose own members are named by people.
+_MAPS = frozenset(
+    {
+        "Labels",
+        "ExposedPorts",
+        "Volumes",
+        "PortBindings",
+        "Annotations",
+        "StorageOpt",
+        "Tmpfs",
+        "Sysctls",
+        "Config",
+        "Options",
+        "DriverOpts",
+        "EndpointsConfig",
+        "DriverConfig",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Something that must be judged. ``image`` is as the request writes it; empty: that of ``container``.
+
+    ``document``: how it would be run, as ``docker inspect`` or ``docker service inspect`` prints it.
+    """
+
+    operation: str
+    name: str
+    image: str = ""
+    container: str = ""
+    source: str = "docker"
+    document: Mapping[str, Any] | None = None
+    images: tuple[str, ...] = ()  # all that a build names; judged one by one
+
+
+def read(method: str, uri: str, headers: Mapping[str, str], body: bytes | None, *, builds: bool = True) -> Ask | None:
+    """What a request would start. None: nothing that concerns us.
+
+    ``body`` None: the engine passed none on. Raises UsageError(reason="refused") for what is never let through.
+    """
+    if method in _READING:
+        return None
+    raw, _, query = uri.partition("?")
+    found = _PATH.fullmatch(raw)
+    if found is None or {".", ".."} & set(raw.split("/")):
+        raise _refused("its path can be read in two ways")
+    if method not in ("POST", "PUT"):
+        raise _refused(f"the method {clean_text(method, 20)!r} is unknown")
+    path = found["path"]
+    if _CREATE.fullmatch(path):
+        return _create(_json(headers, body), _one(query, "name"))
+    if started := _START.fullmatch(path):
+        if body and body.strip() not in (b"{}", b"null"):
+            raise _refused("settings that come with the start are not judged")
+        _whole(headers, body)
+        return Ask(f"container {started['verb']}", started["name"], container=started["name"])
+    if _SERVICE.fullmatch(path):
+        return _service(_json(headers, body), path)
+    if _PULL.fullmatch(path):
+        return _pull(headers, query)
+    if _EXEC.fullmatch(path):
+        _exec(_json(headers, body))
+        return None
+    if _BUILD.fullmatch(path):
+        return _build(headers, query, builds)
+    if _PLUGIN.fullmatch(path):
+        raise _refused("a plugin of the engine runs as root, and no policy judges one")
+    if not builds and path in ("/session", "/grpc"):
+        raise _refused("builds are not allowed on this host")
+    if _HARMLESS.fullmatch(path):
+        return None
+    raise _refused(f"it does not know {clean_text(path, 100)}")
+
+
+def _refused(message: str) -> UsageError:
+    return UsageError(f"Dockwarden refuses this request: {message}", reason="refused")
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    found = [value for key, value in headers.items() if key.lower() == name]
+    if len(found) > 1:
+        raise _refused(f"the header {name} is there twice")
+    return str(found[0]).strip() if found else ""
+
+
+def _whole(headers: Mapping[str, str], body: bytes | None) -> None:
+    """The body that the engine will read is the one that we see. Raises UsageError."""
+    length = _header(headers, "content-length")
+    if length and (not length.isascii() or not length.isdigit() or int(length) != len(body or b"")):
+        raise _refused("its body was not passed on whole")
+
+
+def _json(headers: Mapping[str, str], body: bytes | None) -> dict[str, Any]:
+    _whole(headers, body)
+    kind = _header(headers, "content-type").partition(";")[0].strip().lower()
+    if kind not in ("", "application/json"):
+        raise _refused("its body is not JSON")
+    if not body:
+        raise _refused("its body was not passed on, so nobody knows what it would start")
+    value = _parsed(body)
+    if not isinstance(value, dict):
+        raise _refused("its body is not an object")
+    _spelled(value)
+    return value
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return load_untrusted_json(data, limit=BODY_LIMIT, error=UsageError, mend_text=True)
+    except UsageError as error:
+        raise _refused(str(error)) from error
+
+
+def _spelled(value: Any, free: bool = False) -> None:
+    """Refuse members that Go would take for others."""
+    if isinstance(value, list):
+        for each in value:
+            _spelled(each)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if not free and key not in _SPELLED and key.casefold() in _FOLDED:
+                raise _refused(f"the member {clean_text(key, 60)!r} is in the wrong case")
+            _spelled(each, free=key in _MAPS and not free)
+
+
+def _one(query: str, name: str) -> str:
+    """A parameter. Go takes the first of several, and spells names exactly."""
+    try:
+        found = parse_qs(query, keep_blank_values=True, strict_parsing=False, max_num_fields=50, errors="strict")
+    except ValueError as error:
+        raise _refused("its parameters cannot be read") from error
+    values = found.get(name, [])
+    if len(values) > 1:
+        raise _refused(f"the parameter {name} is there twice")
+    if ";" in query:
+        raise _refused("its parameters can be read in two ways")
+    return values[0] if values else ""
+
+
+def _create(body: dict[str, Any], name: str) -> Ask:
+    image = body.get("Image")
+    if not isinstance(image, str) or not image:
+        raise _refused("it names no image")
+    config = {key: value for key, value in body.items() if key not in ("HostConfig", "NetworkingConfig")}
+    host = body.get("HostConfig")
+    if host is not None and not isinstance(host, dict):
+        raise _refused("HostConfig is not an object")
+    document = {"Name": name, "Config": config, "HostConfig": host or {}}
+    return Ask("container create", name, image, document=document)
+
+
+def _service(body: dict[str, Any], path: str) -> Ask:
+    template = body.get("TaskTemplate")
+    if not isinstance(template, dict):
+        raise _refused("the service has no TaskTemplate")
+    if template.get("PluginSpec") is not None or template.get("Runtime") not in (None, "", "container"):
+        raise _refused("a plugin of the engine runs as root, and no policy judges one")
+    container = template.get("ContainerSpec")
+    image = container.get("Image") if isinstance(container, dict) else None
+    if not isinstance(image, str) or not image:
+        raise _refused("the service names no image")
+    name = body.get("Name") if isinstance(body.get("Name"), str) else ""
+    verb = "create" if path.endswith("/create") else "update"
+    return Ask(f"service {verb}", str(name), image, source="swarm", document={"ID": "new", "Spec": body})
+
+
+def _pull(headers: Mapping[str, str], query: str) -> Ask | None:
+    if _header(headers, "content-type").lower().startswith(("application/x-www-form-urlencoded", "multipart/")):
+        raise _refused("parameters in a form replace those that were judged")
+    image, tag, source = (_one(query, name) for name in ("fromImage", "tag", "fromSrc"))
+    if not image:
+        if source:
+            return None  # an import has no digest of a registry, so nothing of it starts
+        raise _refused("it names no image")
+    if tag and tag.startswith("sha256:"):
+        image = f"{image}@{tag}"
+    elif tag:
+        image = f"{image}:{tag}"
+    elif ":" not in image.rpartition("/")[2] and "@" not in image:
+        raise _refused("it pulls every tag of the repository")
+    return Ask("image pull", image, image)
+
+
+def _exec(body: dict[str, Any]) -> None:
+    if any(key.casefold() == "privileged" and value for key, value in body.items()):
+        raise _refused("a privileged exec")
+
+
+def _build(headers: Mapping[str, str], query: str, builds: bool) -> Ask | None:
+    """Builds are let through where they are allowed: what they make has no digest of a registry, so it does not start.
+
+    The Dockerfile is in the build's context, which the engine passes to no plugin; the images that the build names
+    beside it are judged.
+    """
+    if not builds:
+        raise _refused("builds are not allowed on this host")
+    if _header(headers, "content-type").lower().startswith(("application/x-www-form-urlencoded", "multipart/")):
+        raise _refused("parameters in a form replace those that were judged")
+    text = _one(query, "cachefrom")
+    if not text:
+        return None
+    names = _parsed(text.encode())
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) > 20:
+        raise _refused("cachefrom is not a list of images")
+    return Ask("image build", _one(query, "t")[:253], images=tuple(names)) if names else None

@@ -1,0 +1,151 @@
+"""``dockwarden docker-authz``: the authorization plugin of a Docker engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket as sockets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scanner.commands._console import Exit, pass_settings, server_options, tell
+from scanner.config import Settings
+from scanner.errors import RemoteError, UsageError
+
+SOCKET = "/run/docker/plugins/dockwarden.sock"
+_ENGINE_SECONDS = 10
+_SERVER_SECONDS = 15  # longer than a server waits for a scan; the engine's clients wait meanwhile
+
+
+@click.command("docker-authz")
+@server_options("admission")
+@click.option("--socket", default=SOCKET, show_default=True, type=click.Path(path_type=Path), help="Where it listens.")
+@click.option(
+    "--discovery",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also write dockwarden.json there, such as in /etc/docker/plugins, for a socket in another place.",
+)
+@click.option("--environment", default="", metavar="NAME", help="Where the host runs, which selects the policies.")
+@click.option("--name", default="", help="Of the host, for the page Enforcement; this machine's name otherwise.")
+@click.option(
+    "--grace",
+    type=click.IntRange(0, 7 * 86_400),
+    default=3600,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the last answer counts while the server is away.",
+)
+@click.option("--fail-open", is_flag=True, help="Then allow what is not known, and log it; denied otherwise.")
+@click.option("--builds/--no-builds", default=True, show_default=True, help="Whether images may be built on the host.")
+@pass_settings
+def docker_authz(
+    settings: Settings,
+    server: str | None,
+    token: str | None,
+    ca_file: Path | None,
+    socket: Path,
+    discovery: Path | None,
+    environment: str,
+    name: str,
+    grace: int,
+    fail_open: bool,
+    builds: bool,
+) -> Exit:
+    """Let a Docker engine ask before it starts something.
+
+    Start dockerd with --authorization-plugin=dockwarden. Make the token on the server: dockwarden token create NAME
+    --scope admission. docs/docker-authz.md leads through it.
+    """
+    from scanner.commands import _client, _engine_gate
+
+    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    client = _client.of(settings, server, token, ca_file)
+
+    def ask(question: Mapping[str, Any]) -> Mapping[str, Any]:
+        _, answer = client.post("/adapters/docker/authorize", dict(question), seconds=_SERVER_SECONDS)
+        return answer
+
+    options = _engine_gate.Options(name or sockets.gethostname(), environment, grace, fail_open, builds)
+    gate = _engine_gate.EngineGate(options, _Docker(), ask)
+    _prepare(socket)
+    if discovery is not None:
+        _discover(discovery, socket)
+    asyncio.run(_until_signal(gate, socket))
+    return Exit.OK
+
+
+def _prepare(socket: Path) -> None:
+    """Make room for the socket. Raises UsageError for one on which another process answers."""
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    if socket.exists() or socket.is_symlink():
+        if not socket.is_socket():
+            raise UsageError(f"{socket} is there and is no socket", hint="remove it, or choose another with --socket")
+        with sockets.socket(sockets.AF_UNIX) as probe:
+            if probe.connect_ex(str(socket)) == 0:
+                raise UsageError(f"another process answers on {socket}", hint="stop it first")
+        socket.unlink()
+
+
+def _discover(directory: Path, socket: Path) -> None:
+    """https://docs.docker.com/engine/extend/plugin_api/#plugin-discovery"""
+    directory.mkdir(parents=True, exist_ok=True)
+    address = {"Name": "dockwarden", "Addr": f"unix://{socket.absolute()}"}
+    (directory / "dockwarden.json").write_text(json.dumps(address) + "\n", "utf-8")
+
+
+async def _until_signal(gate: Any, socket: Path) -> None:
+    from scanner.commands import _engine_gate
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    former = os.umask(0o177)  # whoever can call it can ask the server by it
+
+    def ready() -> None:
+        os.umask(former)
+        tell(f"listening on {socket}; start dockerd with --authorization-plugin=dockwarden")
+
+    try:
+        await _engine_gate.serve(gate, str(socket), ready, stop)
+    finally:
+        socket.unlink(missing_ok=True)
+
+
+class _Docker:
+    """The local engine. ``DOCKER_HOST`` is respected. A client for each thread: its sessions are not shared."""
+
+    def image(self, name: str) -> Mapping[str, Any] | None:
+        """See `_engine_gate.Engine.image`."""
+        return self._inspected("images", name)
+
+    def container(self, name: str) -> Mapping[str, Any] | None:
+        """See `_engine_gate.Engine.container`."""
+        return self._inspected("containers", name)
+
+    def _inspected(self, kind: str, name: str) -> Mapping[str, Any] | None:
+        """Raises RemoteError where the engine does not answer."""
+        import docker  # a second of imports, which most runs of the command line do without
+        from docker.errors import DockerException, NotFound
+        from docker.utils import kwargs_from_env
+        from requests.exceptions import RequestException
+
+        try:
+            client: Any = docker.APIClient(**kwargs_from_env(), version="1.24", timeout=_ENGINE_SECONDS)
+            try:
+                found: Mapping[str, Any] = (
+                    client.inspect_image(name) if kind == "images" else client.inspect_container(name)
+                )
+            finally:
+                client.close()
+        except NotFound:
+            return None
+        except (DockerException, RequestException) as error:
+            raise RemoteError(f"the Docker engine does not answer: {error}", reason="engine_unavailable") from error
+        return found
