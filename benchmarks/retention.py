@@ -169,7 +169,8 @@ class Year:
                 document=DOCUMENT,
             )
             add(schema.tag_move, repository=repository, tag=tag, digest=digest, seen_at=at)
-            add(schema.outbox, kind="decision", subject=digest, body={"verdict": "allow"}, created_at=at)
+            event = {"event_id": str(uuid.uuid4()), "kind": "image.decided", "project": "default"}
+            add(schema.outbox, **event, subject=digest, body={"verdict": "allow"}, created_at=at)
             add(schema.idempotency, key=f"event:{n}", scan_id=scan_id, created_at=at)
             add(schema.delivery_scan, delivery_id=delivery_id, scan_id=scan_id)
             add(schema.scan_attempt, scan_id=scan_id, fence=1, worker="w", started_at=at, ended_at=at)

@@ -29,6 +29,7 @@ from scanner.files import read_whole
 PREFIX = "DOCKWARDEN_"
 _MIN_SECRET = 32
 _MAX_FILE = 1 << 20
+NOTIFY = "notify"  # the lane that sends notifications; it has no scans
 
 
 class Secret(str):
@@ -203,7 +204,7 @@ class Settings:
     allow_private_addresses: bool = True
     allow_loopback_addresses: bool = True
     workers: int = 2
-    lanes: tuple[str, ...] = ("gate", "push", "background")
+    lanes: tuple[str, ...] = ("gate", "push", "background", NOTIFY)
     lease_seconds: float = 60
     heartbeat_seconds: float = 15
     sweep_seconds: float = 10

@@ -24,7 +24,7 @@ from scanner import __version__, catalog, queue
 from scanner.advisories import sources
 from scanner.errors import ScannerError
 from scanner.model.scan import ScanState
-from scanner.store import inventory, jobs, scans
+from scanner.store import inventory, jobs, notifications, outbox, scans
 from web.auth import PUBLIC, permission
 from web.resources import Resources, resources
 
@@ -159,6 +159,8 @@ class StoreCollector(Collector):
                 running_workloads = inventory.figures(session)
                 last = jobs.list_(session, [jobs.REMATCH], limit=1)
                 pruning = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
+                told = notifications.figures(session)
+                unrouted = outbox.oldest_unrouted(session)
         except ScannerError:
             return
         running = GaugeMetricFamily("dockwarden_rematch_running", "1 while the fleet is matched with newer advisories.")
@@ -180,6 +182,21 @@ class StoreCollector(Collector):
         oldest.add_metric([], figures.oldest_queued_seconds)
         yield oldest
         yield from _storage_gauges(pruning)
+        yield from _notification_gauges(told, unrouted)
+
+
+def _notification_gauges(told: notifications.Figures, unrouted: datetime | None) -> Iterable[GaugeMetricFamily]:
+    """By format, because the name of a channel is nobody's business here."""
+    labels = ["channel", "outcome"]
+    kept = GaugeMetricFamily("dockwarden_notifications", "Messages that are kept, by outcome.", labels=labels)
+    for (form, state), count in sorted(told.by_state.items()):
+        kept.add_metric([form, state], count)
+    oldest = GaugeMetricFamily(
+        "dockwarden_notification_oldest_pending_seconds", "Since when the oldest event or message is overdue."
+    )
+    waited = (datetime.now(UTC) - unrouted).total_seconds() if unrouted else 0.0
+    oldest.add_metric([], max(0.0, waited, told.oldest_seconds))
+    yield from (kept, oldest)
 
 
 def _advisory_gauges(resources: Resources) -> Iterable[GaugeMetricFamily]:

@@ -12,7 +12,7 @@ from scanner.config import Settings
 
 @click.command()
 @click.option(
-    "--lanes", default="gate,push,background", show_default=True, help="Queues to work on, separated by commas."
+    "--lanes", default="gate,push,background,notify", show_default=True, help="Queues to work on, separated by commas."
 )
 @pass_settings
 def worker(settings: Settings, lanes: str) -> None:

@@ -41,19 +41,24 @@ def _environment() -> Any:
     )
 
 
+@lru_cache(maxsize=1)
+def _event_environment() -> Any:
+    return cel.NewEnv(variables={"event": cel.Type.Map(cel.Type.STRING, cel.Type.DYN)})
+
+
 @lru_cache(maxsize=256)
-def _compiled(expression: str) -> Any:
+def _compiled(expression: str, events: bool = False) -> Any:
     try:
-        return _environment().compile(expression)
+        return (_event_environment() if events else _environment()).compile(expression)
     except Exception as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise ExpressionError(clean_text(lines[0] if lines else "does not compile", 300)) from error
 
 
-def problem(expression: str) -> str:
-    """Return why the expression is refused. Empty: it is accepted."""
+def problem(expression: str, *, events: bool = False) -> str:
+    """Return why the expression is refused. Empty: it is accepted. ``events``: a filter of notifications."""
     try:
-        compiled = _compiled(expression)
+        compiled = _compiled(expression, events)
     except ExpressionError as error:
         return str(error)
     kind = compiled.return_type()
@@ -71,9 +76,17 @@ def holds(
     """Evaluate the expression. Raises ExpressionError for an error, an exceeded budget, or a value that is not a
     bool.
     """
-    data = {"image": dict(image), "counts": dict(counts), "workload": dict(workload or {})}
+    return _evaluated(expression, {"image": dict(image), "counts": dict(counts), "workload": dict(workload or {})})
+
+
+def event_matches(expression: str, event: Mapping[str, Any]) -> bool:
+    """Evaluate a filter of notifications on the variable ``event``. Raises ExpressionError as `holds`."""
+    return _evaluated(expression, {"event": dict(event)}, events=True)
+
+
+def _evaluated(expression: str, data: Mapping[str, Any], *, events: bool = False) -> bool:
     try:
-        value = _compiled(expression).eval(data=data).plain_value()
+        value = _compiled(expression, events).eval(data=data).plain_value()
     except Exception as error:
         raise ExpressionError(clean_text(str(error), 300)) from error
     if not isinstance(value, bool):

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from scanner.model.actor import SERVICE
 from scanner.model.audit import Action
 from scanner.model.matching import RUNGS
+from scanner.model.notification import EventKind, Level
 from scanner.model.scan import ScanReport
 from scanner.model.workload import Workload
 from scanner.policy.context import Context
@@ -23,12 +24,14 @@ from scanner.policy.exempted import lapses
 from scanner.policy.match import select
 from scanner.policy.rules import Known, Policy, default_policy, parse_policy
 from scanner.reports.json import decision_text
+from scanner.services.exemptions import event_of
 from scanner.services.workloads import examine
 from scanner.store import (
     audit,
     exemptions,
     images,
     matches,
+    outbox,
     policies,
     projects,
     registry_checks,
@@ -121,6 +124,9 @@ def _note_lapses(session: Connection, found: ScanReport) -> None:
     for exemption, why in lapses(found, exemptions.holding(session, owner)):
         if exemptions.lapse(session, exemption.id, why):
             audit.record(session, SERVICE, Action.EXEMPTION_LAPSE, exemption.id, detail={"project": owner, "why": why})
+            ended = exemptions.get(session, exemption.id)
+            told = event_of(ended, EventKind.EXEMPTION_LAPSED, f"An exemption lapsed: {why}", Level.WARNING, why=why)
+            outbox.add(session, [told])
 
 
 def rungs(active: Sequence[InForce]) -> tuple[float, ...]:

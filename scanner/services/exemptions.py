@@ -15,9 +15,10 @@ from sqlalchemy.engine import Connection
 from scanner.errors import ConflictError, RefusedError
 from scanner.model.actor import Actor, Person
 from scanner.model.audit import Action
+from scanner.model.notification import Event, EventKind, Level
 from scanner.services import _fields as fields
 from scanner.services import projects
-from scanner.store import audit, exemptions, gate, listings
+from scanner.store import audit, exemptions, gate, listings, outbox
 
 IMAGES = r"^[a-z0-9*][A-Za-z0-9._:/*@-]*$"  # a glob over host/repository, or a digest
 IMAGES_LENGTH, IMAGES_MOST = 300, 50
@@ -74,6 +75,7 @@ def request(session: Connection, actor: Actor, wanted: NewExemption) -> exemptio
         until_exploited=wanted.until_exploited,
     )
     _record(session, actor, Action.EXEMPTION_REQUEST, found)
+    outbox.add(session, [event_of(found, EventKind.EXEMPTION_REQUESTED, f"{found.owner} requests an exemption")])
     return found
 
 
@@ -109,6 +111,31 @@ def revoke(session: Connection, actor: Actor, identifier: str, note: str = "") -
     gate.invalidate_for(session, found.project, found.images)
     _record(session, actor, Action.EXEMPTION_REVOKE, found)
     return found
+
+
+def event_of(
+    found: exemptions.ExemptionView, kind: EventKind, headline: str, level: Level = Level.INFO, *, why: str = ""
+) -> Event:
+    """What is told about an exemption."""
+    about = " and ".join(part for part in (found.subject, f"rule {found.rule}" if found.rule else "") if part)
+    return Event(
+        kind,
+        found.id,
+        headline,
+        found.project,
+        item=f"{about} for {', '.join(found.images[:3])}" + (" and more" if len(found.images) > 3 else ""),
+        level=level,
+        path=f"/exemptions/{found.id}",
+        data={
+            "exemption": found.id,
+            "rule": found.rule,
+            "subject": found.subject,
+            "images": list(found.images[:20]),
+            "owner": found.owner,
+            "expires_at": found.expires_at.isoformat(),
+            "why": why,
+        },
+    )
 
 
 def _would_lapse(field: str, why: str) -> ConflictError:

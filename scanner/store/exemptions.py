@@ -195,6 +195,14 @@ def counts(session: Connection, projects: frozenset[str] | None) -> dict[str, in
     return dict(session.execute(query.select_from(exemption)).one()._mapping)
 
 
+def ending(session: Connection, after: datetime, before: datetime) -> tuple[ExemptionView, ...]:
+    """Approved exemptions whose end is in this time, the first to end first."""
+    mine = (exemption.c.state == "approved", exemption.c.expires_at > after, exemption.c.expires_at <= before)
+    query = sa.select(*exemption.c).where(*mine).order_by(exemption.c.expires_at, exemption.c.id).limit(1000)
+    now = moment(session)
+    return tuple(_view(row, now) for row in session.execute(query))
+
+
 def holding(session: Connection, project: str) -> tuple[Exemption, ...]:
     """Return the approved, unexpired exemptions of a project, for decisions."""
     query = sa.select(*exemption.c).where(exemption.c.project == project, _is("approved", moment(session)))

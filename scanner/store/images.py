@@ -26,7 +26,7 @@ from scanner.model.finding import Component, Failed, Incomplete, Severity, Trust
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport, ScanRequest
-from scanner.store import bases, inventory, matches, pulls, retention, scans
+from scanner.store import bases, image_events, inventory, matches, outbox, pulls, retention, scans
 from scanner.store.schema import (
     Words,
     component,
@@ -37,7 +37,6 @@ from scanner.store.schema import (
     image_component,
     image_stack,
     listing,
-    outbox,
     report,
     tag_move,
     verdict,
@@ -46,7 +45,6 @@ from scanner.store.schema import (
 from scanner.store.session import epoch, insert_new, moment, put
 
 _CHUNK = 500
-_TOLD = 50
 _PURL_BYTES, _NAME_BYTES = 1000, 128
 
 
@@ -91,13 +89,14 @@ def record(
     listed = decides or (whole and not _is_listed(session, found, project))
     report_id = _store_report(session, found, evidence, whole=whole)
     if listed:
+        _tell_new_vulnerabilities(session, found, project)
         _store_images(session, found)
     for one in made:
         _store_decision(session, one, found, report_id, project, held.scan_id, in_force=decides)
     if listed:
         listing_id = _list(session, found, report_id, project, [one.decision for one in made])
         matches.link(session, listing_id, found, rungs)
-        _note_tag(session, found)
+        _note_tag(session, found, project)
     inventory.invalidate_image(session, found.repository, found.tag, found.digest)
     scans.finish(session, held, report_id, found.digest, "" if decides else _kept_only(held.request, engine, whole))
 
@@ -222,7 +221,7 @@ def renew(
 ) -> int:
     """Replace the evidence of a name after a re-match with newer advisories, without a scan.
 
-    New findings are written to the outbox for notifications. Returns their number.
+    New critical or exploited vulnerabilities are written to the outbox. Returns the number of new findings.
     """
     report_id = _store_report(session, found, evidence)
     own, in_force = _engine_of(found), _engine_in_force(session, found)
@@ -238,19 +237,25 @@ def renew(
     inventory.invalidate_image(session, found.repository, found.tag, found.digest)
     before = {(v.purl, v.id) for v in _vulnerabilities(former)}
     new = [v for v in _vulnerabilities(found) if (v.purl, v.id) not in before]
-    if new:
-        worst = sorted(new, key=lambda v: (-v.severity.rank, v.id))
-        body = {
-            "repository": name.repository,
-            "tag": name.tag,
-            "count": len(new),
-            "by_severity": Counter(str(v.severity) for v in new),
-            "vulnerabilities": [[v.id, str(v.severity), v.package] for v in worst[:_TOLD]],
-        }
-        session.execute(
-            outbox.insert().values(kind="new-findings", subject=found.digest, body=body, created_at=moment(session))
-        )
+    urgent = image_events.become_urgent(_vulnerabilities(former), _vulnerabilities(found))
+    outbox.add(session, image_events.new_vulnerabilities(session, found, name.project, urgent))
     return len(new)
+
+
+def _tell_new_vulnerabilities(session: Connection, found: ScanReport, project: str) -> None:
+    """What a rescan found in images that were known: a first scan tells its verdict, not each vulnerability."""
+    before = image_events.known_before(session, {str(item.image.digest) for item in found.images})
+    if before is None:
+        return
+    new = [
+        v
+        for item in found.images
+        if str(item.image.digest) in before
+        for e in item.engines
+        for v in e.vulnerabilities
+        if bounded(v.id, _NAME_BYTES) not in before[str(item.image.digest)]
+    ]
+    outbox.add(session, image_events.new_vulnerabilities(session, found, project, new))
 
 
 def _components(found: ScanReport) -> list[tuple[Component, ...]]:
@@ -548,16 +553,7 @@ def _store_decision(
     }
     put(session, verdict, values, ("digest", "repository", "environment"))
     if before is None or f'"verdict":"{d.verdict}"' not in before:
-        body = {
-            "repository": found.repository,
-            "tag": found.tag,
-            "verdict": d.verdict,
-            "environment": d.environment,
-            "decision": decision_id,
-        }
-        session.execute(
-            outbox.insert().values(kind="decision", subject=d.subject, body=body, created_at=moment(session))
-        )
+        outbox.add(session, [image_events.decided(found, d, project)])
 
 
 def _worst(decisions: Sequence[Decision]) -> Decision:
@@ -613,12 +609,15 @@ def _signers(found: ScanReport) -> list[str]:
     return sorted({s.name or s.keyid or s.role for v in verified for s in v.signers} - {""})
 
 
-def _note_tag(session: Connection, found: ScanReport) -> None:
-    """Add a row to the history of the tag if its digest changed."""
+def _note_tag(session: Connection, found: ScanReport, project: str) -> None:
+    """Add a row to the history of the tag if its digest changed, and an event if it had another one before."""
     if not found.tag or not found.repository:
         return
     last = sa.select(tag_move.c.digest).where(tag_move.c.repository == found.repository, tag_move.c.tag == found.tag)
-    if session.execute(last.order_by(tag_move.c.id.desc()).limit(1)).scalar() != found.digest:
+    former = session.execute(last.order_by(tag_move.c.id.desc()).limit(1)).scalar()
+    if former != found.digest:
+        if former is not None:
+            outbox.add(session, [image_events.tag_moved(found, former, project)])
         session.execute(
             tag_move.insert().values(
                 repository=found.repository, tag=found.tag, digest=found.digest, seen_at=moment(session)

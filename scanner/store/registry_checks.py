@@ -19,7 +19,9 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from scanner.errors import LeaseLost, NotFoundError
 from scanner.model.finding import Failed, Incomplete
+from scanner.model.notification import Event, EventKind, Level
 from scanner.model.posture import Posture
+from scanner.store import outbox
 from scanner.store.schema import listing, registry, registry_check, verdict
 from scanner.store.session import epoch, moment
 
@@ -187,9 +189,33 @@ def _end(session: Connection, held: Claim, **values: object) -> None:
 
 
 def _settle(session: Connection, registry_id: str, before: Posture | None, found: Posture) -> None:
-    """Mark the decisions about the registry's images as outdated if the posture changed."""
+    """Mark the decisions about the registry's images as outdated if the posture changed. Write an event if it is worse
+    than before.
+    """
+    if before is not None and (worse := _newly_failed(before, found)):
+        owner = session.execute(sa.select(registry.c.project).where(registry.c.id == registry_id)).scalar() or ""
+        outbox.add(session, [_worse(registry_id, owner, found.host, worse)])
     if before is None or before.results != found.results:
         session.execute(verdict.update().where(_of_host(verdict.c.repository, found.host)).values(valid_until=0.0))
+
+
+def _newly_failed(before: Posture, found: Posture) -> list[str]:
+    """The checks that fail now and did not before."""
+    former = {result.check for result in before.results if isinstance(result.outcome, Failed)}
+    return [r.check for r in found.results if isinstance(r.outcome, Failed) and r.check not in former]
+
+
+def _worse(registry_id: str, project: str, host: str, checks: list[str]) -> Event:
+    return Event(
+        EventKind.REGISTRY_WORSE,
+        host,
+        f"More checks of the registry {host} fail",
+        project,
+        item=", ".join(checks[:10]),
+        level=Level.ERROR,
+        path=f"/registries/{registry_id}",
+        data={"host": host, "checks": checks[:50]},
+    )
 
 
 def _prune(session: Connection, registry_id: str) -> None:

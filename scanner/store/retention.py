@@ -37,6 +37,7 @@ from scanner.store.schema import (
     listing,
     listing_package,
     metadata,
+    notification,
     outbox,
     package,
     registry_check,
@@ -154,6 +155,10 @@ def _idempotency(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 def _outbox(t: Any, at: Cutoffs, left: _Left) -> Condition:
     return _before(t.created_at, at.outbox)
+
+
+def _notification(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    return _before(t.ended_at, at.outbox)
 
 
 def _session(t: Any, at: Cutoffs, left: _Left) -> Condition:
@@ -345,7 +350,8 @@ def _before(column: Any, cutoff: datetime | None) -> Condition:
 KINDS: tuple[Kind, ...] = (
     Kind(delivery, "Deliveries", "deliveries", _delivery, (delivery_scan.c.delivery_id,)),
     Kind(idempotency, "Idempotency keys", "idempotency_keys", _idempotency),
-    Kind(outbox, "Notifications", "outbox", _outbox),
+    Kind(outbox, "Events for notifications", "outbox", _outbox),
+    Kind(notification, "Notifications that ended", "outbox", _notification),
     Kind(web_session, "Sessions that ended", "sessions", _session),
     Kind(job, "Jobs", "jobs", _job),
     Kind(registry_check, "Checks of registries", "jobs", _registry_check),

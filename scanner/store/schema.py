@@ -709,15 +709,138 @@ vex_statement = sa.Table(
     sa.Column("impact", Words(2000), nullable=False),
     sa.Column("stated_at", Moment),
 )
+
+# Notifications: see ``scanner.store.outbox`` and ``scanner.store.notifications``
+
+# What happened, written in the transaction in which it happened. ``routed_at``: when it became messages.
 outbox = sa.Table(
     "outbox",
     metadata,
     _serial(),
+    sa.Column("event_id", sa.String(36), nullable=False, unique=True),
     sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("subject", sa.String(140), nullable=False),
-    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("subject", Words(300), nullable=False),
+    sa.Column("project", sa.String(64), nullable=False),  # "": the installation's
+    sa.Column("body", sa.JSON, nullable=False),  # the rest of the Event
     sa.Column("created_at", Moment, nullable=False),
-    sa.Column("sent_at", Moment),
+    sa.Column("routed_at", Moment),
+    sa.Index(
+        "ix_outbox_unrouted",
+        "id",
+        sqlite_where=sa.text("routed_at IS NULL"),
+        postgresql_where=sa.text("routed_at IS NULL"),
+    ),
+    sa.Index("ix_outbox_created_at", "created_at"),
+)
+notification_channel = sa.Table(
+    "notification_channel",
+    metadata,
+    _id(),
+    sa.Column("name", Words(200), nullable=False),
+    sa.Column("format", sa.String(64), nullable=False),
+    sa.Column("project", sa.String(64), nullable=False),  # "": events of every project
+    sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("secrets", sa.LargeBinary),  # encrypted JSON of the secret fields
+    sa.Column("disabled", sa.Boolean, nullable=False, default=False),
+    sa.Column("created_by", Words(200), nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),  # since the last delivery
+    sa.Column("delivered_at", Moment),
+    sa.Column("message", Words(1000), nullable=False, default=""),  # of the last failure
+    sa.Column("paused_until", sa.Float),
+    # A worker delivers a channel's messages one after the other, under this lease.
+    sa.Column("lease_until", sa.Float),
+    sa.Column("worker", sa.String(100), nullable=False, default=""),
+    sa.Column("fence", sa.Integer, nullable=False, default=0),
+)
+notification_subscription = sa.Table(
+    "notification_subscription",
+    metadata,
+    _id(),
+    sa.Column(
+        "channel_id", sa.String(36), sa.ForeignKey("notification_channel.id", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Column("name", Words(200), nullable=False),
+    sa.Column("project", sa.String(64), nullable=False),  # "": every project of the channel
+    sa.Column("owner_id", sa.String(36), nullable=False),  # "": shared
+    sa.Column("owner", Words(200), nullable=False),
+    sa.Column("recipient", Words(320), nullable=False),  # the owner's own address
+    sa.Column("kinds", sa.JSON, nullable=False),  # [] : every kind
+    sa.Column("condition", sa.Text, nullable=False),  # CEL
+    sa.Column("digest", sa.String(16), nullable=False),  # "", hourly, daily
+    sa.Column("group_seconds", sa.Integer, nullable=False),
+    sa.Column("quiet_from", sa.String(5), nullable=False),  # 22:00
+    sa.Column("quiet_to", sa.String(5), nullable=False),
+    sa.Column("timezone", sa.String(64), nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False, default=False),
+    sa.Column("created_by", Words(200), nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Index("ix_notification_subscription_channel_id", "channel_id"),
+    sa.Index("ix_notification_subscription_owner_id", "owner_id"),
+)
+# A message to one channel. ``collecting -> sending -> sent | waiting | dead``, ``waiting -> sending``: it takes more
+# events while it is collecting only, because what a receiver may have seen under an id never changes.
+notification = sa.Table(
+    "notification",
+    metadata,
+    _serial(),
+    sa.Column("uid", sa.String(36), nullable=False, unique=True),  # what the receiver sees, at every attempt
+    sa.Column(
+        "channel_id", sa.String(36), sa.ForeignKey("notification_channel.id", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Column("subscription_id", sa.String(36), nullable=False),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("group_key", Words(700), nullable=False),
+    sa.Column("resolved", sa.Boolean, nullable=False),
+    sa.Column("title", Words(400), nullable=False),
+    sa.Column("level", sa.String(16), nullable=False),
+    sa.Column("recipient", Words(320), nullable=False),
+    sa.Column("events", sa.JSON, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.Float, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("ended_at", Moment),
+    sa.Column("status", sa.String(16), nullable=False, default=""),
+    sa.Column("reason", sa.String(64), nullable=False, default=""),
+    sa.Column("message", Words(1000), nullable=False, default=""),
+    sa.Column("answer", Words(1000), nullable=False, default=""),
+    sa.Index("ix_notification_due", "channel_id", "state", "next_at"),
+    sa.Index("ix_notification_state", "state", "id"),
+    sa.Index("ix_notification_ended_at", "ended_at"),
+    sa.Index(
+        "ux_notification_collecting",
+        "subscription_id",
+        "group_key",
+        unique=True,
+        sqlite_where=sa.text("state = 'collecting'"),
+        postgresql_where=sa.text("state = 'collecting'"),
+    ),
+)
+# What the messages that have not ended are about: a later one about the same subject waits for an earlier one.
+notification_subject = sa.Table(
+    "notification_subject",
+    metadata,
+    sa.Column(
+        "notification_id",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        sa.ForeignKey("notification.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("subject", Words(300), primary_key=True),
+    sa.Column("subscription_id", sa.String(36), nullable=False),
+    sa.Index("ix_notification_subject_order", "subscription_id", "subject", "notification_id"),
+)
+# What holds now and was told: it is told again only after it ended.
+alert = sa.Table(
+    "alert",
+    metadata,
+    sa.Column("kind", sa.String(32), primary_key=True),
+    sa.Column("project", sa.String(64), primary_key=True),
+    sa.Column("subject", Words(300), primary_key=True),
+    sa.Column("since", Moment, nullable=False),
 )
 
 # Matches: an engine's answer about each package version. New advisories are compared once per version, not per image

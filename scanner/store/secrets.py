@@ -18,12 +18,17 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret, keys_of
 from scanner.errors import ScannerError
-from scanner.store.schema import registry, webhook
+from scanner.store.schema import notification_channel, registry, webhook
 
 _NONCE, _KEY_ID = 12, 8
 _FORMAT = b"\x01"
 # All encrypted columns.
-FIELDS: tuple[tuple[sa.Table, str], ...] = ((registry, "password"), (webhook, "secret"), (webhook, "previous_secret"))
+FIELDS: tuple[tuple[sa.Table, str], ...] = (
+    (registry, "password"),
+    (webhook, "secret"),
+    (webhook, "previous_secret"),
+    (notification_channel, "secrets"),
+)
 
 
 def seal(value: Secret, key: Secret, place: str) -> bytes:

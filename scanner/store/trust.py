@@ -159,14 +159,15 @@ class EndingSignature:
     tag: str
     digest: str
     expires_at: datetime
+    project: str
 
 
 def ending(
     session: Connection, projects: frozenset[str] | None, before: datetime, limit: int = 6
 ) -> tuple[int, tuple[EndingSignature, ...]]:
     """Return the number of names with a signature that expires before ``before``, and the first ones to expire."""
-    columns = (name_signature.c.repository, name_signature.c.tag, name_signature.c.digest, name_signature.c.expires_at)
-    query = sa.select(*columns).where(name_signature.c.expires_at < before)
+    names = ("repository", "tag", "digest", "expires_at", "project")
+    query = sa.select(*(name_signature.c[name] for name in names)).where(name_signature.c.expires_at < before)
     if projects is not None:
         query = query.where(name_signature.c.project.in_(projects))
     count = session.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()

@@ -25,7 +25,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from scanner import queue
-from scanner.config import PREFIX, Limits, Secret, Settings, load, secret_key
+from scanner.config import NOTIFY, PREFIX, Limits, Secret, Settings, load, secret_key
 from scanner.errors import ScannerError
 from scanner.services import tokens
 from scanner.store.session import Database
@@ -248,7 +248,7 @@ def attend(worker: Worker) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
-    if worker.settings.broker_url:
+    if worker.settings.broker_url and set(worker.settings.lanes) - {NOTIFY}:
         register(worker.celery, worker)
         listener = threading.Thread(target=_listen, args=(worker.celery, worker.settings), name="celery", daemon=True)
         listener.start()
@@ -268,7 +268,7 @@ def _listen(app: object, settings: Settings) -> None:
             app.Worker(
                 pool="threads",
                 concurrency=1,
-                queues=list(settings.lanes),
+                queues=[lane for lane in settings.lanes if lane != NOTIFY],  # nobody nudges that one
                 loglevel="WARNING",
                 without_gossip=True,
                 without_mingle=True,

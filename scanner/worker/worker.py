@@ -22,15 +22,16 @@ from celery import Celery
 from sqlalchemy.engine import Connection
 
 from scanner import catalog, queue
-from scanner.config import Settings, secret_key
+from scanner.config import NOTIFY, Settings, secret_key
 from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
-from scanner.model.scan import Progress, Stage
+from scanner.model.scan import Lane, Progress, Stage
 from scanner.registry.work_directories import sweep
 from scanner.scanning.slots import claim_slot
 from scanner.services import audit_anchors, decisions, inventory
 from scanner.store import jobs, registry_checks, scans, trend
 from scanner.store.session import Database
 from scanner.worker import maintenance, server_scan
+from scanner.worker.notifier import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +80,13 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop."""
         threads = [threading.Thread(target=self._sweeper, name="sweeper", daemon=True)]
-        for number in range(max(1, self.settings.workers)):
+        for number in range(max(1, self.settings.workers) if self._scans else 0):
             lanes = self._lanes(number)
             threads.append(threading.Thread(target=self._slot, args=(lanes,), name=f"slot-{number}", daemon=True))
         if "background" in self.settings.lanes:
             threads.append(threading.Thread(target=self._keep_up, name="upkeep", daemon=True))
+        if NOTIFY in self.settings.lanes:
+            threads += Notifier(self.settings, self.database, self.name, self._stop.is_set).threads()
         for thread in threads:
             thread.start()
         self._stop.wait()
@@ -115,6 +118,11 @@ class Worker:
         finally:
             with self._attempts_lock:
                 self._attempts.discard(attempt)
+
+    @property
+    def _scans(self) -> bool:
+        """Whether this worker serves a lane of scans: one for notifications alone has no slots."""
+        return any(lane in self.settings.lanes for lane in Lane)
 
     def _lanes(self, number: int) -> tuple[str, ...]:
         """Slot 0 is kept for whoever waits, where there are several slots and the worker serves the gate at all."""

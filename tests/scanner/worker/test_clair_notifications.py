@@ -91,7 +91,7 @@ def scanned(settings: Settings, layout: Path) -> ScanReport:
 
 
 OLD = advisory("CVE-2026-90001", "libssl3", "Critical", "3.0.13-1~deb12u1")
-NEW = advisory("CVE-2026-90009", "curl", "High", "9.0")
+NEW = advisory("CVE-2026-90009", "curl", "Critical", "9.0")
 
 
 def test_what_clair_reports_is_matched_anew_without_a_layer(
@@ -123,8 +123,8 @@ def test_what_clair_reports_is_matched_anew_without_a_layer(
     assert clair.log.count("layer fetch start") == fetched
     assert queued(database) == []
     with database.read() as session:
-        (new,) = session.execute(sa.select(outbox.c.body).where(outbox.c.kind == "new-findings")).scalars()
-    assert [v[0] for v in new["vulnerabilities"]] == ["CVE-2026-90009"]
+        (new,) = session.execute(sa.select(outbox.c.body).where(outbox.c.kind == "vulnerability.new")).scalars()
+    assert new["data"]["vulnerability"] == "CVE-2026-90009"
     assert acknowledged(httpserver)
 
 

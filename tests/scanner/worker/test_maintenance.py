@@ -155,8 +155,8 @@ def test_one_package_of_twelve_in_three_hundred(
     assert all(orjson.loads(document)["verdict"] in ("allow", "deny") for document in told)
     assert httpserver.log == []
     with database.read() as session:
-        rows = session.execute(sa.select(outbox.c.body).where(outbox.c.kind == "new-findings")).scalars().all()
-        assert {row["vulnerabilities"][0][0] for row in rows} == {"CVE-2026-77777"}
+        rows = session.execute(sa.select(outbox.c.body).where(outbox.c.kind == "vulnerability.new")).scalars().all()
+        assert {row["data"]["vulnerability"] for row in rows} == {"CVE-2026-77777"}
         assert len(rows) == 12
         assert session.execute(sa.select(sa.func.count()).select_from(scan)).scalar_one() == 300
         bases = session.execute(sa.select(rests_on.c.basis).distinct()).scalars().all()

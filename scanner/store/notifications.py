@@ -1,0 +1,342 @@
+"""Messages to channels: collected from events, sent in order, kept with what the receiver answered.
+
+``collecting`` takes more events of its group. From the first attempt on a message never changes: its id may be known
+to the receiver. Messages of one subscription about one subject are sent in their order.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from scanner.errors import NotFoundError
+from scanner.model.notification import Level, Occurrence, title_of
+from scanner.store.channels import Held
+from scanner.store.outbox import Row, from_json, to_json
+from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.schema import notification, notification_channel, notification_subject
+from scanner.store.session import epoch, insert_new, moment
+
+DIGEST = "digest"  # the group of everything that a digest collects
+KEPT = 200  # events that are kept with a message; the rest is counted
+STATES = ("collecting", "waiting", "sending", "sent", "dead")
+_OPEN = ("collecting", "waiting", "sending")
+_c = notification.c
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An event on its way to one subscription. ``next_at``: when the message is sent, seconds since 1970."""
+
+    subscription_id: str
+    channel_id: str
+    recipient: str
+    group: str
+    next_at: float
+    row: Row
+
+
+@dataclass(frozen=True)
+class NotificationView:
+    """A message. ``uid`` is the id that the receiver sees. ``answer``: what it answered, without secrets."""
+
+    id: int
+    uid: str
+    channel_id: str
+    channel: str
+    subscription_id: str
+    project: str
+    kind: str
+    group_key: str
+    resolved: bool
+    title: str
+    level: Level
+    recipient: str
+    events: tuple[Occurrence, ...]
+    count: int
+    state: str
+    attempt: int
+    next_at: float
+    created_at: datetime
+    ended_at: datetime | None
+    status: str
+    reason: str
+    message: str
+    answer: str
+
+
+def collect(session: Connection, planned: Sequence[Planned]) -> None:
+    """Add events to the messages of their groups that are still collecting, and begin messages for the others."""
+    by_subscription: dict[str, list[Planned]] = {}
+    for one in planned:
+        by_subscription.setdefault(one.subscription_id, []).append(one)
+    for identifier in sorted(by_subscription):
+        _collect(session, identifier, by_subscription[identifier])
+
+
+def _collect(session: Connection, subscription_id: str, planned: list[Planned]) -> None:
+    groups = {one.group for one in planned}
+    subjects = {one.row.event.subject for one in planned}
+    collecting = _collecting(session, subscription_id, groups)
+    latest = _latest(session, subscription_id, subjects)
+    touched: dict[int, _Draft] = {}
+    for one in planned:
+        draft = collecting.get(one.group)
+        subject, resolved = one.row.event.subject, one.row.event.resolved
+        if draft is not None and not (draft.takes(resolved) and latest.get(subject, 0) <= draft.number):
+            # A later message about this subject exists already, or this one says the opposite: a new one comes last.
+            session.execute(notification.update().where(_c.id == draft.number).values(state="waiting"))
+            draft = None
+        if draft is None:
+            draft = collecting[one.group] = _begin(session, one)
+        draft.add(one)
+        latest[subject] = draft.number
+        touched[draft.number] = draft
+    for draft in touched.values():
+        _write_draft(session, draft)
+    rows = [
+        {"notification_id": draft.number, "subject": subject, "subscription_id": subscription_id}
+        for draft in touched.values()
+        for subject in sorted(draft.subjects)
+    ]
+    insert_new(session, notification_subject, rows)
+
+
+class _Draft:
+    """A message that takes events."""
+
+    def __init__(self, number: int, events: list[dict[str, Any]], count: int, resolved: bool, digest: bool) -> None:
+        self.number, self.events, self.count, self.resolved = number, events, count, resolved
+        self.subjects: set[str] = set()
+        self._digest = digest
+
+    def takes(self, resolved: bool) -> bool:
+        return self._digest or self.resolved == resolved
+
+    def add(self, one: Planned) -> None:
+        self.count += 1
+        self.subjects.add(one.row.event.subject)
+        if len(self.events) < KEPT:
+            self.events.append(_event_json(one.row))
+
+
+def _begin(session: Connection, one: Planned) -> _Draft:
+    event = one.row.event
+    values: dict[str, Any] = {
+        "uid": str(uuid.uuid4()),
+        "channel_id": one.channel_id,
+        "subscription_id": one.subscription_id,
+        "project": event.project,
+        "kind": event.kind.value,
+        "group_key": one.group,
+        "resolved": event.resolved,
+        "title": event.headline[:400],
+        "level": event.level.value,
+        "recipient": one.recipient,
+        "events": [],
+        "count": 0,
+        "state": "collecting",
+        "next_at": one.next_at,
+        "created_at": moment(session),
+    }
+    number = session.execute(notification.insert().values(**values).returning(_c.id)).scalar_one()
+    return _Draft(number, [], 0, event.resolved, one.group == DIGEST)
+
+
+def _write_draft(session: Connection, draft: _Draft) -> None:
+    occurrences = tuple(map(occurrence, draft.events))
+    worst = max((one.event.level for one in occurrences), key=lambda level: level.rank)
+    kinds = {one.event.kind.value for one in occurrences}
+    projects = {one.event.project for one in occurrences}
+    session.execute(
+        notification.update()
+        .where(_c.id == draft.number)
+        .values(
+            events=draft.events,
+            count=draft.count,
+            title=title_of(tuple(one.event for one in occurrences), draft.count),
+            level=worst.value,
+            kind=kinds.pop() if len(kinds) == 1 else DIGEST,
+            project=projects.pop() if len(projects) == 1 else "",
+        )
+    )
+
+
+def _collecting(session: Connection, subscription_id: str, groups: Collection[str]) -> dict[str, _Draft]:
+    mine = (_c.subscription_id == subscription_id, _c.state == "collecting", _c.group_key.in_(list(groups)))
+    query = sa.select(_c.id, _c.group_key, _c.events, _c.count.label("number"), _c.resolved).where(*mine)
+    if session.dialect.name != "sqlite":
+        query = query.with_for_update()  # a worker that claims it now waits, and then sends all of it
+    return {
+        row.group_key: _Draft(row.id, list(row.events), row.number, row.resolved, row.group_key == DIGEST)
+        for row in session.execute(query)
+    }
+
+
+def _latest(session: Connection, subscription_id: str, subjects: Collection[str]) -> dict[str, int]:
+    """Of each subject, the last message that has not ended."""
+    found = notification_subject.c
+    mine = (found.subscription_id == subscription_id, found.subject.in_(list(subjects)))
+    query = sa.select(found.subject, sa.func.max(found.notification_id).label("last")).where(*mine)
+    return {row.subject: row.last for row in session.execute(query.group_by(found.subject))}
+
+
+def due(session: Connection, held: Held, limit: int) -> tuple[NotificationView, ...]:
+    """Take the messages of a channel that may be sent now, the first of each subject, in their order."""
+    now = epoch(session)
+    own, other = notification_subject.alias(), notification_subject.alias()
+    earlier = (
+        sa.select(own.c.subject)
+        .join(other, (other.c.subscription_id == own.c.subscription_id) & (other.c.subject == own.c.subject))
+        .where(own.c.notification_id == _c.id, other.c.notification_id < _c.id)
+        .correlate(notification)
+    )
+    ready = sa.and_(
+        _c.channel_id == held.channel_id,
+        _c.state.in_(("collecting", "waiting")),
+        _c.next_at <= now,
+        ~sa.exists(earlier),
+    )
+    query = sa.select(_c.id).where(ready).order_by(_c.id).limit(limit)
+    if session.dialect.name != "sqlite":
+        query = query.with_for_update()
+    numbers = list(session.execute(query).scalars())
+    if numbers:
+        session.execute(notification.update().where(_c.id.in_(numbers)).values(state="sending"))
+    return _views(session, _c.id.in_(numbers), descending=False) if numbers else ()
+
+
+def put_back(session: Connection, numbers: Iterable[int]) -> None:
+    """Messages that were taken and not tried."""
+    session.execute(
+        notification.update().where(_c.id.in_(list(numbers)), _c.state == "sending").values(state="waiting")
+    )
+
+
+def sent(session: Connection, number: int, status: str, answer: str) -> None:
+    """The receiver accepted it."""
+    _end(session, number, state="sent", status=status[:16], answer=answer[:1000], reason="", message="")
+
+
+def failed(session: Connection, number: int, reason: str, message: str, answer: str, *, next_at: float | None) -> None:
+    """An attempt failed. ``next_at``: when the next begins; None: it is a dead letter now."""
+    values = {"reason": reason[:64], "message": message[:1000], "answer": answer[:1000], "status": ""}
+    if next_at is None:
+        _end(session, number, state="dead", **values)
+        return
+    waiting = {**values, "state": "waiting", "next_at": next_at, "attempt": _c.attempt + 1}
+    session.execute(notification.update().where(_c.id == number).values(**waiting))
+
+
+def _end(session: Connection, number: int, **values: Any) -> None:
+    session.execute(
+        notification.update().where(_c.id == number).values(ended_at=moment(session), attempt=_c.attempt + 1, **values)
+    )
+    session.execute(notification_subject.delete().where(notification_subject.c.notification_id == number))
+
+
+def replay(session: Connection, uids: Sequence[str]) -> int:
+    """Dead letters wait again, at once, under their ids. Returns how many."""
+    now = epoch(session)
+    mine = (_c.uid.in_(list(uids)), _c.state == "dead")
+    values = {"state": "waiting", "next_at": now, "attempt": 0, "ended_at": None, "reason": "", "message": ""}
+    rows = session.execute(
+        notification.update().where(*mine).values(**values).returning(_c.id, _c.subscription_id, _c.events)
+    ).all()
+    subjects = [
+        {"notification_id": row.id, "subject": subject, "subscription_id": row.subscription_id}
+        for row in rows
+        for subject in sorted({event["subject"] for event in row.events})
+    ]
+    insert_new(session, notification_subject, subjects)
+    channels = sa.select(_c.channel_id).where(_c.uid.in_(list(uids)))
+    session.execute(
+        notification_channel.update().where(notification_channel.c.id.in_(channels)).values(paused_until=None)
+    )
+    return len(rows)
+
+
+def dead(session: Connection, channel_id: str, limit: int) -> list[str]:
+    """The ids of a channel's dead letters, the oldest first."""
+    query = sa.select(_c.uid).where(_c.channel_id == channel_id, _c.state == "dead").order_by(_c.id)
+    return list(session.execute(query.limit(limit)).scalars())
+
+
+def get(session: Connection, uid: str) -> NotificationView:
+    """Raises NotFoundError."""
+    found = _views(session, _c.uid == uid)
+    if not found:
+        raise NotFoundError("there is no such delivery")
+    return found[0]
+
+
+def list_(
+    session: Connection,
+    channel_ids: Collection[str] | None,
+    *,
+    states: Sequence[str] = (),
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[NotificationView]:
+    """Messages, newest first. ``channel_ids`` None: of every channel."""
+    where: list[sa.ColumnElement[bool]] = [sa.true()]
+    if channel_ids is not None:
+        where.append(_c.channel_id.in_(list(channel_ids)))
+    if states:
+        where.append(_c.state.in_(list(states)))
+    if cursor:
+        where.append(_c.id < decode_cursor(cursor, (int,))[0])
+    found = _views(session, sa.and_(*where), limit=limit + 1)
+    more = len(found) > limit
+    return Page(found[:limit], encode_cursor(found[limit - 1].id) if more else None)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """For metrics. ``by_state`` maps (format of the channel, state) to a count; ``oldest`` is in seconds."""
+
+    by_state: Mapping[tuple[str, str], int]
+    oldest_seconds: float
+
+
+def figures(session: Connection) -> Figures:
+    """Counts of what is kept, and since when the oldest message is overdue."""
+    joined = sa.select(notification_channel.c.format, _c.state, sa.func.count()).join(
+        notification_channel, notification_channel.c.id == _c.channel_id
+    )
+    counts = session.execute(joined.group_by(notification_channel.c.format, _c.state)).all()
+    oldest = session.execute(sa.select(sa.func.min(_c.next_at)).where(_c.state.in_(_OPEN))).scalar()
+    late = max(0.0, epoch(session) - oldest) if oldest is not None else 0.0
+    return Figures({(form, state): count for form, state, count in counts}, late)
+
+
+def _views(
+    session: Connection, where: sa.ColumnElement[bool], *, limit: int | None = None, descending: bool = True
+) -> tuple[NotificationView, ...]:
+    query = sa.select(*_c, notification_channel.c.name.label("channel")).join(
+        notification_channel, notification_channel.c.id == _c.channel_id
+    )
+    query = query.where(where).order_by(_c.id.desc() if descending else _c.id).limit(limit)
+    return tuple(map(_view, session.execute(query).mappings()))
+
+
+def _view(row: RowMapping) -> NotificationView:
+    values: dict[str, Any] = {name: row[name] for name in NotificationView.__dataclass_fields__}
+    return NotificationView(**{**values, "level": Level(row["level"]), "events": tuple(map(occurrence, row["events"]))})
+
+
+def _event_json(row: Row) -> dict[str, Any]:
+    event = row.event
+    head = {"id": row.event_id, "kind": event.kind.value, "subject": event.subject, "project": event.project}
+    return {**head, "at": row.at.isoformat(), **to_json(event)}
+
+
+def occurrence(document: Mapping[str, Any]) -> Occurrence:
+    event = from_json(document["kind"], document["subject"], document["project"], dict(document))
+    return Occurrence(document["id"], event, datetime.fromisoformat(document["at"]))

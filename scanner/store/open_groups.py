@@ -1,0 +1,69 @@
+"""Whether anything of a group that was told is left: what the current images of tags have, and what runs."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scanner.model.decision import Verdict
+from scanner.store.schema import (
+    finding,
+    image,
+    image_stack,
+    listing,
+    running_workload,
+    tag_move,
+    verdict,
+    vulnerability,
+)
+
+
+def has_vulnerability(session: Connection, project: str, name: str) -> bool:
+    """Whether a vulnerability is in an image of the project that a tag names now, or that runs."""
+    having = (
+        sa.select(listing.c.id)
+        .select_from(finding)
+        .join(vulnerability, vulnerability.c.id == finding.c.vulnerability_id)
+        .join(image, image.c.id == finding.c.image_id)
+    )
+    # Two queries: with OR between them, neither database would use an index.
+    for query in (
+        having.join(listing, listing.c.digest == image.c.digest),
+        having.join(image_stack, image_stack.c.digest == image.c.digest).join(
+            listing, listing.c.digest == image_stack.c.subject
+        ),
+    ):
+        mine = query.where(vulnerability.c.name == name, listing.c.project == project, _is_current())
+        if session.execute(mine.limit(1)).first() is not None:
+            return True
+    return False
+
+
+def is_denied(session: Connection, project: str, policy: str, rule: str) -> bool:
+    """Whether a policy's rule denies an image of the project that a tag names now, or that runs."""
+    query = (
+        sa.select(verdict.c.digest)
+        .join(listing, (listing.c.digest == verdict.c.digest) & (listing.c.repository == verdict.c.repository))
+        .where(
+            listing.c.project == project,
+            listing.c.verdict == Verdict.DENY,
+            verdict.c.document.contains(f'"rule":"{rule}"', autoescape=True),
+            verdict.c.document.contains(f'"{policy}"', autoescape=True),
+            _is_current(),
+        )
+        .limit(1)
+    )
+    return session.execute(query).first() is not None
+
+
+def _is_current() -> sa.ColumnElement[bool]:
+    """No newer image has the name of this listing, or a workload runs it."""
+    newer = (
+        sa.select(sa.func.max(tag_move.c.id))
+        .where(tag_move.c.repository == listing.c.repository, tag_move.c.tag == listing.c.tag)
+        .correlate(listing)
+        .scalar_subquery()
+    )
+    last = sa.select(tag_move.c.digest).where(tag_move.c.id == newer).correlate(listing).scalar_subquery()
+    running = sa.exists().where(running_workload.c.digest == listing.c.digest)
+    return sa.or_(last.is_(None), last == listing.c.digest, running)
