@@ -10,6 +10,7 @@ from scanner.model.decision import Revoked
 from scanner.model.finding import CheckResult, EngineReport, Matched
 from scanner.model.matching import Basis, Confirmed, basis_of
 from scanner.model.posture import Posture
+from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement
 from scanner.model.workload import Workload
@@ -33,6 +34,7 @@ class Context:
     posture: Posture | None = None  # posture of the image's registry, if it is newer than the evidence
     revoked: tuple[Revoked, ...] = ()
     examined_at: datetime | None = None  # when a scan last gathered identical evidence, if known
+    first_named: tuple[Digest, datetime] | None = None  # what the image's tag named first, and when; None: not known
     confirmed: tuple[Confirmed, ...] = ()  # newer advisories that gave the same result for this evidence, newest last
 
 

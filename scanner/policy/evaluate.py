@@ -39,6 +39,8 @@ from scanner.policy.exempted import Candidate, exempted, names_of, names_of_work
 from scanner.policy.remedies import changes
 from scanner.policy.rules import Policy, Rule, SignatureSelector, VulnerabilitySelector
 
+MOVED_TAG = "tag-moved"  # the rule and subject of an immutable tag that was moved; an exemption can name it
+
 _EVIDENCE_KEPT = 5  # per reason; the report has all
 # KEV gets entries only when an exploit is confirmed, so a week without a new edition is normal.
 _FEED_AGE = timedelta(days=14)
@@ -64,6 +66,7 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
         verdicts.append((image.image.digest, _verdict(own)))
         findings.extend(own)
     findings.extend(_old_evidence(report, policy, context))
+    findings.extend(_moved_tag(report, policy, context))
     if not report.images:
         findings.append(_incomplete("image", "nothing_to_scan", "no image was examined", policy.incomplete))
     findings = _merged(findings)
@@ -146,6 +149,26 @@ def _old_evidence(report: ScanReport, policy: Policy, context: Context) -> Itera
         age = f"{_hours(context.now - at)} ago, more than {_hours(limit)}"
         message = f"the image was examined {age} (evidence.max_age): scan it again"
         yield _incomplete("evidence", EVIDENCE_STALE, message, policy.incomplete)
+
+
+def _moved_tag(report: ScanReport, policy: Policy, context: Context) -> Iterator[Candidate]:
+    """Find an immutable tag that names something else than at first: a silent re-push, or a stolen credential.
+
+    A tag that was moved back names again what it named first, and is fine.
+    """
+    if context.first_named is None or not any(matches_text(pattern, report.tag) for pattern in policy.immutable_tags):
+        return
+    digest, since = context.first_named
+    if digest == report.digest:
+        return
+    message = (
+        f"the tag {report.tag} is immutable (tags.immutable), but was moved: it named {digest.short} first, on "
+        f"{since:%Y-%m-%d}, and names {report.digest.short} now"
+    )
+    remedy = f"push this image with a new tag, and move {report.tag} back to {digest.short}"
+    reason = Reason(MOVED_TAG, ReasonKind.VIOLATION, policy.moved_tag, message, MOVED_TAG, remedy=remedy)
+    names = {report.repository, str(report.digest)}
+    yield exempted(Candidate(reason), names, context)
 
 
 def _examined_at(report: ScanReport, context: Context) -> datetime:

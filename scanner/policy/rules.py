@@ -244,6 +244,11 @@ class _Signatures(_Document):
     max_age: Duration = timedelta(hours=24)
 
 
+class _Tags(_Document):
+    immutable: Patterns = Field((), max_length=100)
+    action: Action = Verdict.DENY
+
+
 class _PolicyDocument(_Document):
     apiVersion: Literal["dockwarden/v1"]
     kind: Literal["Policy"]
@@ -255,6 +260,7 @@ class _PolicyDocument(_Document):
     posture: _Posture = _Posture()
     evidence: _Evidence = _Evidence()
     attached_sboms: _AttachedSboms = _AttachedSboms()
+    tags: _Tags = _Tags()
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=500)
 
 
@@ -283,6 +289,8 @@ class Policy:
     accepts_attached: bool = False  # SBOMs attached to the image are used
     evidence_max_age: timedelta | None = None  # maximum age of the evidence; None: no limit
     workload_checks: frozenset[str] = frozenset()  # ids of the selected workload checks
+    immutable_tags: tuple[str, ...] = ()  # patterns of tags that must keep naming what they named first
+    moved_tag: Action = Verdict.DENY  # action for an immutable tag that names something else
 
 
 @lru_cache(maxsize=64)  # one policy decides about thousands of images, and parsing its YAML takes longer than deciding
@@ -320,6 +328,8 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         digest=Digest.of(text.encode()),
         signatures_max_age=document.signatures.max_age,
         evidence_max_age=document.evidence.max_age,
+        immutable_tags=document.tags.immutable,
+        moved_tag=document.tags.action,
         judges={rule.id: dict(_judges(rule, known)) for rule in document.rules if rule.parameters},
         workload_checks=frozenset(name for name, info in known.checks.items() if info.of_workload),
     )

@@ -9,15 +9,17 @@ All give the same documents and bytes.
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform as machine
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.config import Settings
-from scanner.errors import ImageError, LimitExceeded, NotAnImage, NotFoundError, RemoteError, UsageError
+from scanner.errors import ImageError, LimitExceeded, NotAnImage, NotFoundError, RemoteError, ScannerError, UsageError
 from scanner.model.image import Image
 from scanner.model.reference import Descriptor, Digest, Platform, Reference
 from scanner.registry.archive import MissingBlob, OciLayout, open_archive
@@ -36,6 +38,8 @@ from scanner.registry.work_directories import work_directory
 if TYPE_CHECKING:
     from scanner.registry.auth import CredentialStore
     from scanner.registry.client import Access, RegistryClient
+
+log = logging.getLogger(__name__)
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _ATTESTATION = ("vnd.docker.reference.type", "attestation-manifest")
@@ -182,8 +186,19 @@ class RegistrySource(Source):
 
     def resolve(self) -> Descriptor:
         descriptor, self._first = self.client.manifest(self.reference)
+        if self.reference.tag and self.reference.digest and self._names_another(self.reference.tag):
+            # An event that comes late: its image is examined, but the tag has moved on and names it no more.
+            self.reference = replace(self.reference, tag=None)
         self.reference = self.reference.at(descriptor.digest)
         return descriptor
+
+    def _names_another(self, tag: str) -> bool:
+        """Whether the registry says that the tag names another digest. False if it does not say."""
+        try:
+            return self.client.manifest(replace(self.reference, digest=None))[0].digest != self.reference.digest
+        except ScannerError:
+            log.info("%s: the registry does not say what the tag %s names", self.reference, tag)
+            return False
 
     def document(self, descriptor: Descriptor, limit: int) -> bytes:
         if descriptor.digest == self.reference.digest:

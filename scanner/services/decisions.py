@@ -16,6 +16,7 @@ from scanner.model.actor import SERVICE
 from scanner.model.audit import Action
 from scanner.model.matching import RUNGS
 from scanner.model.notification import EventKind, Level
+from scanner.model.reference import Digest
 from scanner.model.scan import ScanReport
 from scanner.model.workload import Workload
 from scanner.policy.context import Context
@@ -37,6 +38,7 @@ from scanner.store import (
     registry_checks,
     revocations,
     scans,
+    tags,
     vex,
 )
 from scanner.store.session import Database, moment
@@ -160,6 +162,8 @@ def decide(
     revoked = revocations.in_force(session)
     asked = recorded and matches.begun(session)
     ages = any(policy.evidence_max_age for policy in chosen)
+    immutable = found.tag and any(policy.immutable_tags for policy in chosen)
+    named = tags.first(session, found.repository, found.tag) if immutable else None
     # Hashing a large report takes longer than the rest of the decision, so it is done only if needed.
     report_id = evidence_digest(found).hex if asked or ages else ""
     confirmed = matches.confirmed(session, report_id) if asked else ()
@@ -182,6 +186,7 @@ def decide(
                 revoked=revoked,
                 confirmed=confirmed,
                 examined_at=examined_at,
+                first_named=(Digest(named.digest), named.seen_at) if named else None,
             ),
         )
         for policy in chosen

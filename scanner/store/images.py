@@ -26,7 +26,7 @@ from scanner.model.finding import Component, Failed, Incomplete, Severity, Trust
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport, ScanRequest
-from scanner.store import bases, image_events, inventory, matches, outbox, pulls, retention, scans
+from scanner.store import bases, image_events, inventory, matches, outbox, pulls, retention, scans, tags
 from scanner.store.schema import (
     Words,
     component,
@@ -38,7 +38,6 @@ from scanner.store.schema import (
     image_stack,
     listing,
     report,
-    tag_move,
     verdict,
     vulnerability,
 )
@@ -96,7 +95,10 @@ def record(
     if listed:
         listing_id = _list(session, found, report_id, project, [one.decision for one in made])
         matches.link(session, listing_id, found, rungs)
-        _note_tag(session, found, project)
+        if found.tag and found.repository:
+            former = tags.note(session, found.repository, found.tag, found.digest, held.request.source)
+            if former:
+                outbox.add(session, [image_events.tag_moved(found, former, project)])
     inventory.invalidate_image(session, found.repository, found.tag, found.digest)
     scans.finish(session, held, report_id, found.digest, "" if decides else _kept_only(held.request, engine, whole))
 
@@ -607,22 +609,6 @@ def _signers(found: ScanReport) -> list[str]:
         v for i in found.images for v in i.verifications if v.status is TrustStatus.VERIFIED and not v.predicate_type
     )
     return sorted({s.name or s.keyid or s.role for v in verified for s in v.signers} - {""})
-
-
-def _note_tag(session: Connection, found: ScanReport, project: str) -> None:
-    """Add a row to the history of the tag if its digest changed, and an event if it had another one before."""
-    if not found.tag or not found.repository:
-        return
-    last = sa.select(tag_move.c.digest).where(tag_move.c.repository == found.repository, tag_move.c.tag == found.tag)
-    former = session.execute(last.order_by(tag_move.c.id.desc()).limit(1)).scalar()
-    if former != found.digest:
-        if former is not None:
-            outbox.add(session, [image_events.tag_moved(found, former, project)])
-        session.execute(
-            tag_move.insert().values(
-                repository=found.repository, tag=found.tag, digest=found.digest, seen_at=moment(session)
-            )
-        )
 
 
 # Reading

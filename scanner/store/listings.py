@@ -20,7 +20,7 @@ from scanner.model.scan import ScanReport
 from scanner.store import inventory
 from scanner.store.images import evidence, purl_key
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import component, decision, finding, first_seen, image, listing, tag_move, vulnerability
+from scanner.store.schema import component, decision, finding, first_seen, image, listing, vulnerability
 
 _FREQUENT = 50
 UNSIGNED = "-"  # filter value: no verified signature
@@ -79,17 +79,6 @@ class Affected:
     verdict: Verdict
     project: str
     first_seen: datetime | None  # in this repository, in this version of the package
-
-
-@dataclass(frozen=True)
-class TagMove:
-    """A change of a tag's digest."""
-
-    id: int
-    repository: str
-    tag: str
-    digest: str
-    seen_at: datetime
 
 
 @dataclass(frozen=True)
@@ -308,31 +297,6 @@ def _has(session: Connection, project: str, name: str, purl: str, condition: sa.
             component.c.purl == purl_key(purl)
         )
     return session.execute(query.limit(1)).first() is not None
-
-
-def tags(
-    session: Connection,
-    projects: frozenset[str] | None,
-    *,
-    repository: str | None = None,
-    tag: str | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> Page[TagMove]:
-    """Return changes of tags, the newest first."""
-    query = sa.select(*tag_move.c).order_by(tag_move.c.id.desc()).limit(limit + 1)
-    if repository is not None:
-        query = query.where(tag_move.c.repository == repository)
-    if tag is not None:
-        query = query.where(tag_move.c.tag == tag)
-    if projects is not None:
-        own = sa.select(listing.c.repository).where(listing.c.project.in_(projects))
-        query = query.where(tag_move.c.repository.in_(own))
-    if cursor:
-        query = query.where(tag_move.c.id < decode_cursor(cursor, (int,))[0])
-    rows = session.execute(query).all()
-    items = tuple(TagMove(r.id, r.repository, r.tag, r.digest, r.seen_at) for r in rows[:limit])
-    return Page(items, encode_cursor(rows[limit - 1].id) if len(rows) > limit else None)
 
 
 def affected(

@@ -186,10 +186,11 @@ def _registry_check(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 
 def _tag_move(t: Any, at: Cutoffs, left: _Left) -> Condition:
-    """Old moves of a tag. The current one is kept."""
-    newer = tag_move.alias()
+    """Old moves of a tag. Its current digest is kept, and its first, because policies compare the two."""
+    newer, older = tag_move.alias(), tag_move.alias("older")
     later = sa.exists().where(newer.c.repository == t.repository, newer.c.tag == t.tag, newer.c.id > t.id)
-    return sa.and_(_before(t.seen_at, at.evidence), later)
+    before = sa.exists().where(older.c.repository == t.repository, older.c.tag == t.tag, older.c.id < t.id)
+    return sa.and_(_before(t.seen_at, at.evidence), later, before)
 
 
 def _listing(t: Any, at: Cutoffs, left: _Left) -> Condition:

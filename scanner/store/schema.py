@@ -489,6 +489,7 @@ tag_move = sa.Table(
     sa.Column("tag", sa.String(128), nullable=False),
     sa.Column("digest", sa.String(140), nullable=False),
     sa.Column("seen_at", Moment, nullable=False),
+    sa.Column("source", Words(32), nullable=False, server_default=""),  # what asked for the scan that saw it
     sa.Index("ix_tag_move_name", "repository", "tag", "id"),
 )
 component = sa.Table(

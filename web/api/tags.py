@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from flask import Response
+from pydantic import Field
 
-from scanner.store import listings
+from scanner.store import tags
 from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
 from web.auth import permission, principal
 from web.resources import resources
@@ -19,6 +20,9 @@ class TagOut(Model):
     tag: str
     digest: DigestText
     seen_at: datetime
+    source: str = Field(description="What asked for the scan that saw it: a webhook's format, api, page, schedule.")
+    previous: DigestText | None = Field(description="What the tag named before; null: it was seen for the first time.")
+    rollback: bool = Field(description="The tag had named this digest earlier.")
 
 
 class TagPage(Model):
@@ -29,6 +33,7 @@ class TagPage(Model):
 class TagQuery(PageQuery):
     repository: Text | None = None
     tag: Text | None = None
+    moved: bool = Field(False, description="Only where a tag came to name something else.")
 
 
 @api.get("/tags", responses={"200": TagPage, **problems(404)})
@@ -39,13 +44,25 @@ def index(query: TagQuery) -> Response:
     A tag that was moved has several rows; the first is what it named when it was last scanned.
     """
     with resources().database.read() as session:
-        page = listings.tags(
+        page = tags.history(
             session,
             principal().projects,
             repository=query.repository,
             tag=query.tag,
+            moved=query.moved,
             cursor=query.cursor,
             limit=query.limit,
         )
-    items = [TagOut(repository=m.repository, tag=m.tag, digest=m.digest, seen_at=m.seen_at) for m in page.items]
+    items = [
+        TagOut(
+            repository=m.repository,
+            tag=m.tag,
+            digest=m.digest,
+            seen_at=m.seen_at,
+            source=m.source,
+            previous=m.previous or None,
+            rollback=m.rollback,
+        )
+        for m in page.items
+    ]
     return answer(TagPage(items=items, next_cursor=page.next_cursor))

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import orjson
 from flask import Blueprint, Response, redirect, request, url_for
+from sqlalchemy.engine import Connection
 
 from scanner import catalog, queue
 from scanner.errors import NotFoundError, UsageError
@@ -20,7 +21,7 @@ from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vul
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.services import scans as scan_use_cases
-from scanner.store import bases, gate, inventory, listings, saved_views
+from scanner.store import bases, gate, inventory, listings, saved_views, tags
 from web.auth import SIGNED_IN, permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page
@@ -54,6 +55,7 @@ STATUSES = {
 }
 TABS = ("vulnerabilities", "checks", "signatures", "components", "layers", "history")
 _ROWS = 2000
+_TAGS_SHOWN, _MOVES_SHOWN = 5, 20
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,7 @@ def one(digest: str) -> str:
         history = listings.decisions(
             session, digest, projects, cursor=request.args.get("cursor") if tab == "history" else None, limit=PAGE_SIZE
         )
+        moves = _tag_history(session, names, projects) if tab == "history" else {}
         decided = gate.in_force(session, digest, "", None, projects)
         number = _platform(report)
         item = report.images[number] if report.images else None
@@ -239,6 +242,7 @@ def one(digest: str) -> str:
         report_id=report_id,
         names=names,
         history=history,
+        moves=moves,
         decision=decision,
         tab=tab,
         tabs=TABS,
@@ -259,6 +263,17 @@ def one(digest: str) -> str:
         whose=_whose(item, base),
         origin_of=lambda evidence: evidence_origin(evidence, base),
     )
+
+
+def _tag_history(
+    session: Connection, names: Sequence[listings.ListedImage], projects: frozenset[str] | None
+) -> dict[str, tuple[tags.TagMove, ...]]:
+    """What the first tags of an image named, by repository:tag, the newest first."""
+    named = [(item.repository, item.tag) for item in names if item.tag][:_TAGS_SHOWN]
+    return {
+        f"{repository}:{tag}": tags.history(session, projects, repository=repository, tag=tag, limit=_MOVES_SHOWN).items
+        for repository, tag in named
+    }
 
 
 @bp.get("/images/<digest>/report")

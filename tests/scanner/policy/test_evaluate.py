@@ -25,7 +25,7 @@ from scanner.model.finding import (
     Verification,
 )
 from scanner.model.posture import Posture
-from scanner.model.reference import Platform
+from scanner.model.reference import Digest, Platform
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
 from scanner.policy.context import Context
@@ -473,3 +473,34 @@ def test_old_evidence_does_what_the_policy_says_of_what_is_not_known() -> None:
     assert decide(examined(25), warns).verdict is Verdict.WARN
     nothing = replace(examined(25), images=())
     assert decide(nothing, policy(rule, "evidence: {max_age: 24h}\n")).undecided
+
+
+TAGS = policy(
+    "  - {id: x, vulnerability: {severity: [critical]}, action: deny}\n", 'tags: {immutable: ["v*", "*.*.*"]}\n'
+)
+
+
+def named_first(found: ScanReport, tag: str, digest: Digest) -> Any:
+    return decide(replace(found, tag=tag), TAGS, first_named=(digest, NOW - timedelta(days=3)))
+
+
+def test_an_immutable_tag_that_was_moved_is_a_violation() -> None:
+    found, other = simple(), Digest.of(b"what it named first")
+    moved = named_first(found, "1.4.2", other)
+    assert (moved.verdict, moved.undecided, moved.reasons[0].rule) == (Verdict.DENY, False, "tag-moved")
+    assert other.short in moved.reasons[0].message
+    assert named_first(found, "v2", other).verdict is Verdict.DENY
+    assert named_first(found, "latest", other).verdict is Verdict.ALLOW, "not an immutable tag"
+    assert named_first(found, "1.4.2", found.digest).verdict is Verdict.ALLOW, "it names what it named first"
+    assert decide(replace(found, tag="1.4.2"), TAGS).verdict is Verdict.ALLOW, "seen for the first time"
+    assert decide(replace(found, tag="1.4.2"), first_named=(other, NOW)).verdict is Verdict.ALLOW, "no such policy"
+
+
+def test_a_moved_tag_can_be_exempted_and_can_warn() -> None:
+    found, other = simple(), (Digest.of(b"first"), NOW)
+    until = NOW + timedelta(days=1)
+    exemption = Exemption("e", "o", "because", until, ("**",), rule="tag-moved", approved_by="a")
+    accepted = decide(replace(found, tag="1.4.2"), TAGS, first_named=other, exemptions=(exemption,))
+    assert (accepted.verdict, accepted.reasons[0].kind) == (Verdict.WARN, ReasonKind.EXEMPTED)
+    lax = replace(TAGS, moved_tag=Verdict.WARN)
+    assert decide(replace(found, tag="1.4.2"), lax, first_named=other).verdict is Verdict.WARN

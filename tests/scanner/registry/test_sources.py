@@ -22,6 +22,7 @@ from scanner.model.reference import Platform
 from scanner.registry.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from scanner.registry.sources import Source, open_target
 from tests.scanner.registry.archives import END, file
+from tests.servers import Registry
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -244,3 +245,22 @@ def test_a_layer_of_docker_save_that_begins_with_a_skippable_frame(layout: Layou
     with open_target(f"archive:{archive}", settings) as source:
         image, _ = source.image(source.resolve())
         assert image.layers[0].media_type.endswith("tar.zstd")
+
+
+def test_an_event_that_comes_late_does_not_move_the_tag_back(plain_registry: Registry, sample_layouts: Path) -> None:
+    settings = Settings(insecure_registries=(plain_registry.host,))
+    name = f"{plain_registry.host}/sources/late"
+    digests = []
+    for sample, tag in (("good", "1.4.2"), ("vulnerable", "1.4.1")):
+        plain_registry.push(f"oci:{sample_layouts / 'shop' / sample}:{tag}", "sources/late:1")
+        with open_target(f"{name}:1", settings) as source:
+            digests.append(source.resolve().digest)
+    with open_target(f"{name}:1@{digests[0]}", settings) as source:
+        assert source.resolve().digest == digests[0]
+        assert source.reference.tag is None, "the registry says that the tag names the second image"
+    with open_target(f"{name}:1@{digests[1]}", settings) as source:
+        source.resolve()
+        assert source.reference.tag == "1"
+    with open_target(f"{name}:gone@{digests[0]}", settings) as source:
+        source.resolve()
+        assert source.reference.tag == "gone", "the registry does not say: what the event says is kept"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from scanner.model.decision import Verdict
 from scanner.model.reference import Descriptor, Digest, Platform
 from scanner.model.scan import ImageReport, Lane, ScanReport
-from scanner.store import gate, images, listings, scans
+from scanner.store import gate, images, listings, scans, tags
 from scanner.store.schema import decision, report
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
@@ -88,7 +88,7 @@ def test_one_platform_first_leaves_the_index_undecided(database: Database) -> No
     assert in_force(database, WHOLE) is None
     with database.read() as session:
         assert listings.list_(session, None).items == ()
-        assert listings.tags(session, None).items == ()
+        assert tags.history(session, None).items == ()
 
 
 def test_one_platform_is_no_current_result_of_its_index(database: Database) -> None:

@@ -13,7 +13,7 @@ from scanner.config import Secret, Settings
 from scanner.errors import NotFoundError
 from scanner.model.reference import Digest, Platform
 from scanner.model.scan import Lane, ScanRequest
-from scanner.store import gate, listings, registries, scans
+from scanner.store import gate, listings, registries, scans, tags
 from scanner.store.session import Database
 from scanner.worker import server_scan
 from tests.databases import migrated_url
@@ -85,7 +85,7 @@ def test_a_scan_of_one_platform_is_about_that_image_alone(
     with server.database.read() as session:
         (listed,) = listings.list_(session, None).items
         assert (listed.digest, listed.tag) == (arm.digest, ""), "the tag names the index"
-        assert listings.tags(session, None).items == ()
+        assert tags.history(session, None).items == ()
     whole = scan(server, target)
     assert whole.digest == digest
     assert verdict(server, target, digest) == "deny"

@@ -1,0 +1,96 @@
+"""The tag ledger: what each tag named, since when, and who told us. A tag is noted whenever it names another digest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from scanner.store.page import Page, decode_cursor, encode_cursor
+from scanner.store.schema import listing, tag_move
+from scanner.store.session import moment
+
+
+@dataclass(frozen=True)
+class TagMove:
+    """A tag came to name a digest.
+
+    ``source`` is what asked for the scan that saw it (``webhook``, ``api``, ``page``). ``previous`` is the digest that
+    the tag named before; empty: none is known. ``rollback``: the tag had named this digest earlier.
+    """
+
+    id: int
+    repository: str
+    tag: str
+    digest: str
+    seen_at: datetime
+    source: str = ""
+    previous: str = ""
+    rollback: bool = False
+
+
+def note(session: Connection, repository: str, tag: str, digest: str, source: str) -> str:
+    """Note what a tag names. Returns the digest that it named before; empty: it was not moved, or is seen first."""
+    last = _of(repository, tag).order_by(tag_move.c.id.desc()).limit(1)
+    row = session.execute(last).first()
+    if row is not None and row.digest == digest:
+        return ""
+    move = {"repository": repository, "tag": tag, "digest": digest, "source": source[:32], "seen_at": moment(session)}
+    session.execute(tag_move.insert().values(**move))
+    return row.digest if row else ""
+
+
+def first(session: Connection, repository: str, tag: str) -> TagMove | None:
+    """What a tag named when it was first seen. None: it was never seen."""
+    query = sa.select(*tag_move.c).where(tag_move.c.repository == repository, tag_move.c.tag == tag)
+    row = session.execute(query.order_by(tag_move.c.id).limit(1)).first()
+    if row is None:
+        return None
+    return TagMove(row.id, row.repository, row.tag, row.digest, row.seen_at, row.source)
+
+
+def history(
+    session: Connection,
+    projects: frozenset[str] | None,
+    *,
+    repository: str | None = None,
+    tag: str | None = None,
+    moved: bool = False,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[TagMove]:
+    """List what tags named, the newest note first. ``moved``: only where a tag came to name something else."""
+    same, older = tag_move.alias("same"), tag_move.alias("older")
+    name = (older.c.repository == tag_move.c.repository, older.c.tag == tag_move.c.tag, older.c.id < tag_move.c.id)
+    previous = sa.select(older.c.digest).where(*name).order_by(older.c.id.desc()).limit(1).scalar_subquery()
+    again = sa.exists().where(
+        same.c.repository == tag_move.c.repository,
+        same.c.tag == tag_move.c.tag,
+        same.c.id < tag_move.c.id,
+        same.c.digest == tag_move.c.digest,
+    )
+    query = sa.select(*tag_move.c, previous.label("previous"), again.label("rollback"))
+    query = query.order_by(tag_move.c.id.desc()).limit(limit + 1)
+    if repository is not None:
+        query = query.where(tag_move.c.repository == repository)
+    if tag is not None:
+        query = query.where(tag_move.c.tag == tag)
+    if moved:
+        query = query.where(sa.exists().where(*name))
+    if projects is not None:
+        own = sa.select(listing.c.repository).where(listing.c.project.in_(projects))
+        query = query.where(tag_move.c.repository.in_(own))
+    if cursor:
+        query = query.where(tag_move.c.id < decode_cursor(cursor, (int,))[0])
+    rows = session.execute(query).all()
+    items = tuple(
+        TagMove(r.id, r.repository, r.tag, r.digest, r.seen_at, r.source, r.previous or "", bool(r.rollback))
+        for r in rows[:limit]
+    )
+    return Page(items, encode_cursor(rows[limit - 1].id) if len(rows) > limit else None)
+
+
+def _of(repository: str, tag: str) -> sa.Select[tuple[str]]:
+    return sa.select(tag_move.c.digest).where(tag_move.c.repository == repository, tag_move.c.tag == tag)
