@@ -75,7 +75,7 @@ class Command:
     programs before it (``sudo``, ``env A=b``). ``stdin``: commands whose output it reads by pipe or redirection.
     ``substituted``: commands in substitutions of its words, or in variables that its words use. ``writes``,
     ``reads``: files of its redirections. ``here``: texts of its here documents and here strings. ``called``:
-    commands whose output is the program's name (``$(curl …)``).
+    commands whose output is the program's name (``$(curl …)``). ``environment``: assignments in front of it.
     """
 
     words: tuple[str, ...]
@@ -86,6 +86,7 @@ class Command:
     reads: tuple[str, ...] = ()
     here: tuple[str, ...] = ()
     called: tuple[Command, ...] = ()
+    environment: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -439,7 +440,7 @@ class _Script:
         files = [redirect for redirect in redirects if redirect.type == "file_redirect"]
         targets = _Targets(
             _destinations(files, (">", ">>", ">|", "&>", "&>>")),
-            _destinations(files, ("<",)),
+            _destinations(files, ("<", "<&")),
             tuple(_text(c) for r in redirects for c in r.named_children if c.type == "heredoc_body")
             + tuple(_word(c) for r in redirects if r.type == "herestring_redirect" for c in r.named_children),
         )
@@ -512,6 +513,7 @@ class _Script:
 
     def _command(self, node: Node, stdin: tuple[Command, ...], depth: int, targets: _Targets) -> list[Command]:
         words: list[str] = []
+        assigned: list[str] = []
         inner: list[Command] = []
         extra: list[Command] = []
         called: list[Command] = []
@@ -521,6 +523,8 @@ class _Script:
                 continue
             if child.type != "variable_assignment" or node.type == "declaration_command":
                 words.append(_word(child))
+            else:
+                assigned.append(_word(child))
             if child.named_child_count:
                 # ``tee >(sh)``: the shell reads the output of tee.
                 # A substitution reads the command's own input: ``curl … | sh -c "$(cat)"``.
@@ -537,6 +541,9 @@ class _Script:
             _word(c) for child in node.children if child.type == "herestring_redirect" for c in child.named_children
         )
         targets = replace(targets, here=(*targets.here, *here))
+        front = words[: len(words) - len(rest)]
+        if "xargs" in wrappers:
+            targets = replace(targets, reads=(*targets.reads, *_arguments_file(front)))
         feed = stdin + tuple(extra) + self._held(*targets.here)  # keeps the identity of the tuple if nothing is added
         command = Command(
             rest,
@@ -547,6 +554,7 @@ class _Script:
             targets.reads,
             targets.here,
             (*called, *self._held(*rest[:1])),
+            (*assigned, *(word for word in front if "=" in word)),
         )
         self.commands.append(command)
         for child in node.children:
@@ -666,6 +674,15 @@ class _Script:
         self._nested += 1
         self.read(script, stdin)
         self._nested -= 1
+
+
+def _arguments_file(words: Sequence[str]) -> Iterator[str]:
+    """The file that ``xargs`` takes its input from."""
+    for place, word in enumerate(words):
+        if word in ("-a", "--arg-file"):
+            yield from words[place + 1 : place + 2]
+        elif match := re.match(r"(?:-a|--arg-file=)(.+)", word):
+            yield match[1]
 
 
 def _printed(command: Command) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from scanner.checks._fetched import Tree, Trees, archives_of, installed_by_url, unpacks
 from scanner.checks._history import Command, address, evidence, history, path_of
 from scanner.checks._shells import FOREIGN_SHELLS, SHELLS, USER_SHELLS, options_of, program, reads_code_from_stdin
 from scanner.checks.base import ConfigCheck, ImageSubject, cut
@@ -65,10 +66,14 @@ class RemoteScript(ConfigCheck):
         'install.sh" | sha256sum -c before running it)'
     )
     looks_at = (
-        "shell commands of RUN in the history: downloads that an interpreter runs by pipe, substitution, here string "
-        "or file"
+        "shell commands of RUN in the history: downloads that an interpreter runs by pipe, substitution, here string, "
+        "file or a variable such as BASH_ENV; programs of archives and clones without a verified digest, signature or "
+        "commit; packages that are installed by URL"
     )
-    cannot_see = "downloads by called scripts or programs; instructions of images without history (incomplete)"
+    cannot_see = (
+        "downloads by called scripts or programs; what build tools (make, pip install .) run of a downloaded tree; "
+        "packages by name, which their index verifies; instructions of images without history (incomplete)"
+    )
     cis = ("4.11",)
     article = ("Security", "Lessons Learned: Security isn't optional")
     tags = ("build", "history", "supply-chain")
@@ -81,6 +86,10 @@ class RemoteScript(ConfigCheck):
         for run in lines.instructions:
             if run.name == "ADD":
                 reading.added(run.text)
+            elif run.name == "ENV":
+                reading.set(run.text)
+            elif run.name == "WORKDIR":
+                reading.trees.working_directory(run.text)
             for one in reading.executed(run.commands):
                 if one.certain:
                     found.append(evidence(subject, run, one.message))
@@ -112,6 +121,15 @@ class _Reading:
         self._saved = _Saved()
         self._checks: list[_Check] = []
         self._written: dict[str, list[Command]] = defaultdict(list)
+        self.trees = Trees()
+        self._pipes: set[str] = set()  # named ones
+        self._expected: dict[str, str] = {}  # files that are run as soon as there is something in them
+        self._descriptors: list[Command] = []  # downloads that a file descriptor of the shell gives
+
+    def set(self, text: str) -> None:
+        """An ``ENV``: what it names is run by every shell that starts later."""
+        for path in _startup_files((text, *text.split())):
+            self._expected.setdefault(path, "a variable of the image")
 
     def added(self, text: str) -> None:
         """Record the files of an ``ADD`` with a URL. With ``--checksum`` they are verified."""
@@ -130,22 +148,33 @@ class _Reading:
         # A verification of unknown files counts only within its own instruction.
         checks = [replace(check, partial=False) for check in self._checks]
         self._checks = checks
+        self.trees.begin()
+        self._descriptors.clear()
         for command in commands:
             yield from self._run(command)
+        for path, by in list(self._expected.items()):
+            if name := self._saved.find(path):
+                del self._expected[path]
+                yield from self._run_saved(name, f"run by {by}")
 
     def _run(self, command: Command) -> Iterator[_Execution]:
         saved, checks = self._saved, self._checks
         source = _source(command, self._downloads)
+        if source is None:
+            source = self._by_descriptor(command)
         if source is not None:
             yield source
         for path in _programs(command, saved) if source is None else ():
-            if (name := saved.find(path)) and (answer := _is_verified(name, checks)) is not True:
-                message = f"{_where(saved.downloads[name])} is saved as {name} and run"
-                if answer is None:
-                    unclear = f"{message}; it is unknown whether its digest or signature was verified"
-                    yield _Execution(unclear, certain=False)
-                else:
-                    yield _Execution(f"{message} without verification of its digest or signature")
+            if name := saved.find(path):
+                yield from self._run_saved(name, "run")
+            elif _key(path) in self._pipes:
+                self._expected[path] = f"{cut(command.name, 40)}, which waits for it"
+            elif (found := self.trees.find(path)) is not None:
+                yield from self._run_of_tree(path, *found)
+        if url := installed_by_url(command):
+            message = f"{address(url)} is installed by {cut(command.name, 40)}"
+            yield _Execution(f"{message} by its URL, without a digest or a fixed commit")
+        self._follow(command)
         code = _code_of(command)
         if len(checks) < _MAX_CHECKS:
             if _VERIFIERS.fullmatch(command.name):
@@ -156,6 +185,76 @@ class _Reading:
             self._written[_last(target)].append(command)
         for path, download in _saved(command, saved, self._downloads):
             saved.add(path, download)
+
+    def _run_saved(self, name: str, how: str) -> Iterator[_Execution]:
+        """Yield what is wrong with running a saved file, unless it was verified."""
+        answer = _is_verified(name, self._checks)
+        message = f"{_where(self._saved.downloads[name])} is saved as {name} and {how}"
+        if answer is None:
+            unclear = f"{message}; it is unknown whether its digest or signature was verified"
+            yield _Execution(unclear, certain=False)
+        elif answer is False:
+            yield _Execution(f"{message} without verification of its digest or signature")
+
+    def _run_of_tree(self, path: str, tree: Tree, certain: bool) -> Iterator[_Execution]:
+        """Yield what is wrong with running a program of an archive or a clone."""
+        where, program = _where(tree.download), cut(path, 80)
+        if tree.clone:
+            yield _Execution(f"{where} is cloned without a fixed commit, and its {program} is run")
+            return
+        answer = _is_verified(tree.archive, self._checks) if tree.archive else False
+        if answer is True:
+            return
+        if answer is None or not certain:
+            what = "it is unknown whether it belongs to the archive, or whether that was verified"
+            yield _Execution(f"{where} is unpacked and {program} is run; {what}", certain=False)
+        else:
+            yield _Execution(
+                f"{where} is unpacked and its {program} is run without verification of its digest or signature"
+            )
+
+    def _by_descriptor(self, command: Command) -> _Execution | None:
+        """``coproc curl …; bash <&${COPROC[0]}`` and ``exec 3< <(curl …); bash <&3``."""
+        if not self._descriptors or options_of(command.words) is None:
+            return None
+        if any(_DESCRIPTOR.fullmatch(word) for word in (*command.reads, *command.words[1:])):
+            where, by = _where(self._descriptors[-1]), cut(command.name, 40)
+            return _Execution(f"{where} is run by {by} as it comes from the network")
+        return None
+
+    def _follow(self, command: Command) -> None:
+        """Remember what later commands run by another name: pipes, descriptors, variables, trees."""
+        self.trees.follow(command)
+        if command.name == "mkfifo" or (command.name == "mknod" and command.words[-1:] == ("p",)):
+            self._pipes.update(_key(word) for word in command.operands)
+        if "coproc" in command.wrappers and _is_download(command):
+            self._descriptors.append(command)
+        elif command.name == "exec":
+            found = self._downloads.among(command.substituted, command.stdin)
+            names = [name for word in command.reads if (name := self._saved.find(word))]
+            self._descriptors += [found] if found else [self._saved.downloads[name] for name in names[:1]]
+        if command.name in ("export", "declare", "typeset"):
+            for path in _startup_files(command.words):
+                self._expected.setdefault(path, "a variable of the shell")
+        if unpacks(command):
+            archive = next((name for word in archives_of(command) if (name := self._saved.find(word))), "")
+            download = self._saved.downloads.get(archive) or self._downloads.among(command.stdin)
+            if download is not None:
+                self.trees.unpacked(command, archive, download)
+
+
+# What a shell or the dynamic loader runs before the program: the files that these variables name.
+_STARTUP = re.compile(r"(?:BASH_ENV|ENV|LD_PRELOAD|NODE_OPTIONS|RUBYOPT|ZDOTDIR)[= ](.{1,1000})", re.DOTALL)
+_DESCRIPTOR = re.compile(r"[3-9]|\d\d|\$\{?\w+(?:\[\w+\])?\}?|/(?:dev|proc/self)/fd/(?:[3-9]|\d\d|\$\{?\w+.{0,10})")
+
+
+def _startup_files(words: Sequence[str]) -> Iterator[str]:
+    for word in words:
+        if match := _STARTUP.match(word):
+            for part in re.split(r"[\s:=]+", match[1].strip("\"'")):
+                path = part.strip("\"'").removeprefix("-r")
+                if "/" in path or "." in path:
+                    yield path
 
 
 class _Saved:
@@ -421,15 +520,20 @@ def _programs(command: Command, saved: _Saved) -> Iterator[str]:
     """Yield the files that a command runs: by path, as argument or as input of an interpreter."""
     words = command.words
     options = options_of(words)
+    if command.environment:
+        yield from _startup_files(command.environment)
     if options is None and command.name not in _RUN_WORDS:
         if (words and "/" in words[0]) or (words and saved.is_program(words[0])):
             yield words[0]
         return
     if command.name in _RUN_WORDS:
         yield from words[1:2]
+    elif options is not None and options.code and "xargs" in command.wrappers:
+        code = words[options.operand] if options.operand < len(words) else "{}"
+        yield from command.reads if "{}" in code else ()  # the file's lines are code, not its arguments
     elif options is not None and not options.code:
         yield from words[options.operand : options.operand + 1]
-        if reads_code_from_stdin(words):
+        if reads_code_from_stdin(words) or "xargs" in command.wrappers:
             yield from command.reads
             yield from _read_by(command.stdin)
     yield from _read_by(command.substituted)

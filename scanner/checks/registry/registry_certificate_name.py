@@ -49,10 +49,12 @@ def _fits(name: str, wanted: str) -> bool:
     address = _address(wanted)
     if address is not None:
         return _address(name) == address
-    wanted = wanted.lower().removesuffix(".")
-    have, want = name.lower().split("."), wanted.split(".")
+    if _address(name) is not None:  # ``127.0.0.1.`` is a name, which an address of the SAN does not stand for
+        return False
+    wanted = wanted.lower()
+    have, want = name.lower().split("."), wanted.removesuffix(".").split(".")
     if not _valid(have, pattern=True) or not _valid(want, pattern=False):
-        return bool(wanted) and name.lower() == wanted
+        return wanted not in ("", ".") and name.lower() == wanted
     if len(have) != len(want) or have[1:] != want[1:]:
         return False
     return have[0] == want[0] or (have[0] == "*" and len(have) > 2)
@@ -71,7 +73,7 @@ def _valid(labels: Sequence[str], *, pattern: bool) -> bool:
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """Return the IP address, IPv4-mapped ones as IPv4. None: a name, or an address with a zone."""
     try:
-        found = ip_address(text.removesuffix(".").removeprefix("[").removesuffix("]"))
+        found = ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError:
         return None
     if isinstance(found, IPv6Address):

@@ -46,7 +46,6 @@ def test_code_from_the_network(script: str) -> None:
         "curl https://example.com/x | node script.js",
         "bash -c 'curl https://example.com/x.tgz | tar xz'",
         "curl -o i.sh https://example.com/i.sh && echo 'abc  i.sh' | sha256sum -c && sh i.sh",
-        "wget -O go.tgz https://example.com/go.tgz; tar xf go.tgz; ./configure",
         'python3 build.py "$(curl https://example.com/version)"',
         "echo 'curl https://example.com | sh'",
         "pip install x",
@@ -301,3 +300,149 @@ def test_what_one_line_saves_another_runs() -> None:
 )
 def test_what_official_images_do_is_no_find(script: str) -> None:
     assert isinstance(examine(script), Passed)
+
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+SHA256 = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "git clone https://example.com/x.git && x/install.sh",
+        "git clone https://example.com/x && cd x && ./install.sh",
+        "git clone --depth 1 -b main https://example.com/x /opt/y && bash /opt/y/install.sh",
+        "cd /tmp; git clone git@example.com:a/x.git; (cd x; sh ./setup)",
+        "git clone https://example.com/x && cd x && git checkout v1.2 && python3 setup.py install",
+        "curl -L https://example.com/x-1.0.tar.gz | tar xz && cd x-1.0 && ./configure && make",
+        "curl -L https://example.com/x-1.0.tar.gz | tar -xz -C /opt && /opt/x-1.0/install.sh",
+        "wget https://example.com/x-1.0.tgz; tar xf x-1.0.tgz; cd x-1.0; sh install.sh",
+        "wget -O x.tgz https://example.com/x.tgz; mkdir /o/x; tar -xf x.tgz --strip-components=1 -C /o/x; /o/x/bin/i",
+        "mkdir s && curl -L https://example.com/a.tgz | tar xz --strip-components 1 -C s && cd s && ./configure",
+        "curl -o x.zip https://example.com/x.zip && unzip -d /tmp/xx x.zip && sh /tmp/xx/run.sh",
+        "curl -o /e https://example.com/e; BASH_ENV=/e bash -c true",
+        "curl -o /e https://example.com/e; env BASH_ENV=/e bash -c true",
+        "curl -o /e https://example.com/e; export BASH_ENV=/e; bash -c true",
+        "curl -o /e https://example.com/e; ENV=/e sh -i -c true",
+        "curl -o /e.so https://example.com/e; LD_PRELOAD=/e.so ls",
+        "curl -o /e.js https://example.com/e; NODE_OPTIONS='--require /e.js' npm -v",
+        'coproc curl https://example.com/i; bash <&"${COPROC[0]}"',
+        "coproc curl https://example.com/i; bash <&${COPROC[0]}",
+        "exec 3< <(curl https://example.com/i); bash <&3",
+        "exec 3< <(curl https://example.com/i); bash /dev/fd/3",
+        "curl -o i https://example.com/i; exec 3<i; sh <&3",
+        "mkfifo p; curl https://example.com/i > p & sh p",
+        "mkfifo p; sh p & curl -o p https://example.com/i",
+        "mkfifo /p; bash < /p & curl https://example.com/i > /p; wait",
+        "curl -o i https://example.com/i; xargs -a i -I{} sh -c '{}'",
+        "curl -o i https://example.com/i; xargs -a i bash -c",
+        "source <(curl https://example.com/i)",
+        "bash < <(curl https://example.com/i)",
+        "curl https://example.com/i > >(bash)",
+        "cat <(curl https://example.com/i) | bash",
+        "bash --rcfile <(curl https://example.com/i) -i",
+        "curl https://example.com/i | tee >(sh)",
+        "pip install https://example.com/x.tar.gz",
+        "python3 -m pip install --no-cache-dir git+https://example.com/x.git",
+        "pip3 install 'x @ https://example.com/x.whl'",
+        "pip install -r https://example.com/requirements.txt",
+        "uv pip install git+https://example.com/x@main",
+        "uvx --from git+https://example.com/x x",
+        "pipx install git+https://example.com/x",
+        "npm install -g https://example.com/x.tgz",
+        "npx https://example.com/x.tgz",
+        "npx github:a/b",
+        "npm exec --yes --package=https://example.com/x.tgz -- x",
+        "npm i a/b",
+        "yarn add git+https://example.com/x.git#main",
+        "cargo install --git https://example.com/x",
+        "cargo install --locked --git https://example.com/x --tag v1",
+        "GOSUMDB=off go run example.com/x@latest",
+    ],
+)
+def test_a_tree_a_package_or_a_variable_that_brings_code_from_the_network(script: str) -> None:
+    outcome = examine(script)
+    assert isinstance(outcome, Failed)
+    assert any(address in outcome.evidence[0].message for address in ("example.com", "a/b"))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "git clone https://example.com/x.git",
+        "git clone https://example.com/x.git && cd x && make && make install",
+        f"git clone https://example.com/x && cd x && git checkout {COMMIT} && ./install.sh",
+        f"git clone https://example.com/x && git -C x checkout {COMMIT} && x/install.sh",
+        "git clone https://example.com/x && cd x && git checkout $X_COMMIT && ./configure",
+        "git clone https://example.com/x && cd x && git verify-tag v1 && ./configure",
+        "git clone https://example.com/x /opt/x && ./build.sh",
+        "curl -L https://example.com/x-1.0.tar.gz | tar xz -C /usr/local/bin",
+        "curl -L https://example.com/x-1.0.tar.gz | tar xz && cd x-1.0 && make",
+        f'curl -fsSL https://example.com/x -o x && echo "{SHA256}  x" | sha256sum -c && chmod +x x && ./x',
+        'wget https://example.com/x-1.tgz; echo "abc  x-1.tgz" | sha256sum -c; tar xf x-1.tgz; cd x-1; ./configure',
+        "tar xf /tmp/x.tgz -C /opt/x && /opt/x/install.sh",
+        "curl -L https://example.com/x.tgz | tar xz -C /opt && ./gradlew build",
+        "curl https://example.com/node.tgz | tar xz -C /usr/local --strip-components=1 && node --version; npm ci",
+        "pip install -r requirements.txt",
+        "pip install --index-url https://example.com/simple x",
+        "pip install torch --index-url https://example.com/whl/cpu",
+        "pip install -i https://example.com/simple/ -r r.txt --trusted-host example.com",
+        "pip install apache-airflow==2 --constraint https://example.com/constraints.txt",
+        "pip install --extra-index-url=https://example.com/simple x -f https://example.com/x.html",
+        f"pip install https://example.com/x.whl#sha256={SHA256}",
+        f"pip install git+https://example.com/x.git@{COMMIT}",
+        f"pip install git+https://example.com/x.git@{COMMIT}#egg=x",
+        "pip install . ./x -e .",
+        "npm install",
+        "npm ci --registry https://example.com",
+        "npm install -g @angular/cli@1 typescript",
+        "npx -y cowsay@1",
+        "npx @scope/pkg",
+        "npm i ./local/pkg",
+        "npm i -g corepack --registry=https://example.com/",
+        f"npm install git+https://example.com/x.git#{COMMIT}",
+        "yarn install --frozen-lockfile",
+        "go build ./... && go install example.com/x@latest",
+        "go run example.com/x@v1",
+        "cargo install ripgrep",
+        f"cargo install --git https://example.com/x --rev {COMMIT}",
+        "apt-get update && apt-get install -y curl",
+        "xargs -a packages.txt apt-get install -y",
+        "xargs -a urls.txt curl -O",
+        "curl -o urls https://example.com/u; xargs -a urls wget",
+        "exec 3>&1; bash build.sh >&3",
+        "mkfifo p; cat p > log & ./run.sh > p",
+        "BASH_ENV=/etc/bash_env bash -c true",
+        "export NODE_OPTIONS=--max-old-space-size=4096; npm run build",
+        "git clone https://example.com/a/plugin ~/.zsh/plugin",
+        'git config --global url."https://example.com/".insteadOf git@example.com:',
+        "npm init -y",
+        "npx eslint src/app",
+        "npx -y tsc -p src/tsconfig.json",
+        "npm exec eslint src/app",
+        "pnpm dlx degit a/b",
+        "pipx run x https://example.com/",
+        "npm create vite@latest",
+        "uv tool install ruff",
+        "uv sync",
+        "pipx install poetry",
+        'curl -o go.tgz https://example.com/go.tgz; echo "$SHA *go.tgz" | sha256sum -c -; '
+        "tar -C /usr/local -xzf go.tgz; /usr/local/go/bin/go version",
+    ],
+)
+def test_trees_and_packages_that_ordinary_builds_get(script: str) -> None:
+    assert isinstance(examine(script), Passed)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        (("ENV BASH_ENV=/e", "RUN curl -o /e https://example.com/e", "RUN bash -c true"), Failed),
+        (("RUN curl -L https://example.com/x-1.tgz | tar xz", "WORKDIR /x-1", "RUN ./configure"), Failed),
+        (("WORKDIR /x-1", "RUN curl -L https://example.com/x-1.tgz | tar xz -C /tmp", "RUN ./configure"), Passed),
+        (("RUN wget https://example.com/go.tgz && tar xf go.tgz && ./configure",), Incomplete),
+        (("RUN curl https://example.com/x.tgz | tar xz", "COPY . .", "RUN ./build.sh"), Passed),
+    ],
+)
+def test_a_tree_over_lines(lines: tuple[str, ...], kind: type[Outcome]) -> None:
+    assert isinstance(of_lines(*lines), kind)

@@ -42,6 +42,13 @@ from tests.scanner.trust.certificates import certify, ec_key, pem
         ("127.0.0.1", ("::ffff:127.0.0.1",), True),
         ("[::1]:5000", ("DNS:::1",), False),
         ("docker.io", ("*.docker.io",), True),
+        # As Go's x509.Certificate.VerifyHostname, but that an address with a dot behind it fits nothing.
+        ("registry.example.com.", ("registry.example.com.",), True),
+        ("registry.example.com.", ("registry.example.com",), True),
+        ("registry.example.com..", ("registry.example.com.",), False),
+        ("127.0.0.1.", ("127.0.0.1",), False),
+        ("127.0.0.1.", ("DNS:127.0.0.1",), False),
+        (".", (".",), False),
     ],
 )
 def test_names(host: str, names: tuple[str, ...], fits: bool) -> None:
