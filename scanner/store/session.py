@@ -34,6 +34,7 @@ AUDIT_KEY = "dockwarden_audit_key"  # the execution option with the key of the a
 # A web process has about fifty threads. Slow exports hold connections for long; others must not wait for them.
 _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 32}
 _BUSY_MILLISECONDS = 15_000
+_IDLE_IN_TRANSACTION = "60s"
 _PAUSES = (0.2, 1.0, 3.0, 6.0)  # seconds; enough for a restart of PostgreSQL
 _CONFLICT = "db_conflict"
 _CONFLICT_TRIES, _CONFLICT_PAUSE = 8, 0.05  # seconds, doubled with jitter at each try
@@ -73,7 +74,9 @@ class Database:
     @cached_property
     def engine(self) -> Engine:
         if not self.is_sqlite:
-            return sa.create_engine(self._url, pool_pre_ping=True, execution_options=self._options, **_POOL)
+            engine = sa.create_engine(self._url, pool_pre_ping=True, execution_options=self._options, **_POOL)
+            sa.event.listen(engine, "connect", _prepare_postgresql)
+            return engine
         file = self._url.database
         if file and file != ":memory:":
             _make_private(Path(file))
@@ -284,6 +287,21 @@ def _is_duplicate(error: IntegrityError) -> bool:
     if isinstance(original, sqlite3.IntegrityError):
         return original.sqlite_errorname in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
     return getattr(original, "sqlstate", "") == "23505"
+
+
+def _prepare_postgresql(connection: Any, record: Any) -> None:
+    """Let the server end a transaction that its client left open: a worker that is frozen, or whose network is gone.
+
+    Until then its locks hold up everybody, and no lease helps: the audit log's and its scan's row are among them. The
+    installation's own setting wins.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('idle_in_transaction_session_timeout', %s, false)"
+            " WHERE current_setting('idle_in_transaction_session_timeout') = '0'",
+            (_IDLE_IN_TRANSACTION,),
+        )
+    connection.commit()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:

@@ -24,7 +24,15 @@ class Workers:
     """``count`` processes of ``slots`` slots each. Only processes that were started here are ever signalled."""
 
     def __init__(
-        self, url: str, home: Path, *, count: int = 2, slots: int = 1, broker: str = "", sweep: float = 0.3
+        self,
+        url: str,
+        home: Path,
+        *,
+        count: int = 2,
+        slots: int = 1,
+        broker: str = "",
+        sweep: float = 0.3,
+        lease: float = 1.5,
     ) -> None:
         self._command = [
             sys.executable,
@@ -35,6 +43,7 @@ class Workers:
             broker,
             str(slots),
             str(sweep),
+            str(lease),
         ]
         self._log = (home / "workers.log").open("ab")
         self.processes = [self._start() for _ in range(count)]

@@ -108,17 +108,19 @@ class Runner:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(url: str, home: str, broker: str, slots: str, sweep: str) -> None:
+def main(url: str, home: str, broker: str, slots: str, sweep: str, lease: str) -> None:
     settings = Settings(
         home=Path(home),
         database_url=Secret(url),
         broker_url=Secret(broker),
         secret_key=Secret("k" * 40),
         workers=int(slots),
-        lease_seconds=1.5,
+        lease_seconds=float(lease),
         heartbeat_seconds=0.4,
         sweep_seconds=float(sweep),
     )
+    if url.startswith("postgresql"):  # a lock of a frozen worker is given up sooner than in production
+        url += "?options=-c%20idle_in_transaction_session_timeout%3D5000"
     database = Database(url)
     attend(Worker(settings, database, make_app(settings), Runner(database, Path(home))))
 

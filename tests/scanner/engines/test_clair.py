@@ -454,6 +454,7 @@ def scan_with(settings: Settings, layout: Path, engine: str = "clair") -> ImageR
         return run(ScanRequest(f"oci:{layout}", engine=engine), services, lambda progress: None).images[0]
 
 
+@pytest.mark.real_clock  # our token would be of the future
 def test_a_real_clair(clair: Clair, settings: Settings, sample_layouts: Path) -> None:
     settings = replace(settings, clair_url=clair.url, clair_psk=Secret(clair.key))
     clair.load(
@@ -486,6 +487,7 @@ def test_a_real_clair_refuses_another_key(clair: Clair, settings: Settings, samp
     assert [gap.reason for gap in found.incomplete] == ["clair_refused"]
 
 
+@pytest.mark.real_clock
 def test_a_real_clair_that_cannot_reach_us_says_so(
     clair: Clair, settings: Settings, sample_layouts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,21 @@ def test_an_error_that_is_kept_spoils_no_connection(database: Database) -> None:
     assert [type(one) for one in written] == [scans.Ticket] * 8
 
 
+def test_a_client_that_froze_in_a_transaction_gives_up_its_locks(tmp_path: Path) -> None:
+    url = migrated_url("postgresql", tmp_path)
+    asked = sa.text("SELECT current_setting('idle_in_transaction_session_timeout')")
+    with Database(url).session() as session:
+        assert session.execute(asked).scalar_one() == "1min"
+        scans.request(session, factories.request())
+    impatient = Database(f"{url}?options=-c%20idle_in_transaction_session_timeout%3D200")
+    with impatient.engine.connect() as frozen:
+        assert frozen.execute(asked).scalar_one() == "200ms", "the installation's own setting wins"
+        frozen.execute(sa.text("UPDATE scan SET lane = lane"))  # and then nothing more is heard of it
+        with Database(url).session() as session:
+            session.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
+            assert session.execute(sa.text("UPDATE scan SET lane = lane")).rowcount == 1
+
+
 def test_a_reader_waits_for_no_writer(database: Database) -> None:
     with database.session() as session:
         scans.request(session, factories.request())
