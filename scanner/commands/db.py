@@ -12,6 +12,7 @@ import click
 
 from scanner.commands._console import Exit, complain, database_at_head, pass_settings, tell
 from scanner.config import Settings
+from scanner.model.actor import COMMAND_LINE
 
 if TYPE_CHECKING:
     from scanner.store import jobs
@@ -29,9 +30,15 @@ def db() -> None:
 @pass_settings
 def db_upgrade(settings: Settings) -> None:
     """Upgrade the schema to this version."""
+    from scanner.services import trust_roots
     from scanner.store.session import Database
 
-    tell(f"the database is at {Database.of(settings).upgrade()}")
+    database = Database.of(settings)
+    tell(f"the database is at {database.upgrade()}")
+    with database.session() as session:
+        for name in trust_roots.erase_private_keys(session, COMMAND_LINE):
+            tell(f"trust root {name!r} held a private key, which is erased, and the root is removed")
+            tell(f"  make a new key, and write the root again with: dockwarden trust root add {name} FILE")
 
 
 @db.command("check")

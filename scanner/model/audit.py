@@ -23,6 +23,7 @@ class Action(StrEnum):
     VEX_REMOVE = "vex.remove"
     TRUST_ROOT_WRITE = "trust_root.write"
     TRUST_ROOT_REMOVE = "trust_root.remove"
+    TRUST_ROOT_ERASE = "trust_root.erase"
     TRUST_STATE_FORGET = "trust_state.forget"
     USER_CREATE = "user.create"
     USER_ROLE = "user.role"

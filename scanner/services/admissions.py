@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +22,7 @@ import orjson
 from scanner import catalog
 from scanner.config import Settings
 from scanner.errors import UsageError
+from scanner.model import glob
 from scanner.model.actor import Actor
 from scanner.model.untrusted import clean_text
 from scanner.model.workload import Workload
@@ -228,7 +228,7 @@ def chosen(given: Sequence[str], namespace: str) -> str | None:
     """Return the value of the first ``pattern=value`` whose pattern matches the namespace, or None."""
     for item in given:
         pattern, _, value = item.partition("=")
-        if fnmatchcase(namespace, pattern.strip()):
+        if glob.matches_text(pattern.strip(), namespace):
             return value.strip()
     return None
 
@@ -333,7 +333,7 @@ def decide(
     """Decide about a review within ``seconds``. Raises UsageError(reason="bad_review") if it cannot be parsed."""
     chosen_mode = mode_of(door.settings, review.namespace, mode)
     where = environment_of(door.settings, review.namespace, environment)
-    if review.namespace and any(fnmatchcase(review.namespace, each) for each in door.settings.admission_exempt):
+    if review.namespace and any(glob.matches_text(each, review.namespace) for each in door.settings.admission_exempt):
         return Answer(review, chosen_mode, where, Outcome.ALLOWED)
     ends = time.monotonic() + seconds
     judged = [

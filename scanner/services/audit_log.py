@@ -30,6 +30,7 @@ SENTENCES: Mapping[Action, str] = {
     Action.VEX_REMOVE: "removed a VEX document by {author}",
     Action.TRUST_ROOT_WRITE: "wrote version {version} of trust root {object} for {scope}",
     Action.TRUST_ROOT_REMOVE: "removed trust root {object}",
+    Action.TRUST_ROOT_ERASE: "erased a private key from trust root {object}",
     Action.TRUST_STATE_FORGET: "cleared the recorded Notary metadata of {object}",
     Action.USER_CREATE: "added user {name} as {role}",
     Action.USER_ROLE: "changed the role of {name} from {before} to {after}",

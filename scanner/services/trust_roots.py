@@ -10,9 +10,10 @@ from sqlalchemy.engine import Connection
 
 from scanner import catalog
 from scanner.errors import ConflictError, UsageError
+from scanner.model import glob
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
-from scanner.model.pem import refuse_private_key
+from scanner.model.pem import holds_private_key, refuse_private_key
 from scanner.model.reference import Digest
 from scanner.policy import retirement
 from scanner.policy.rules import Known
@@ -77,9 +78,10 @@ def _scope(patterns: Sequence[str]) -> tuple[str, ...]:
     """Return the globs over host/repository without duplicates. No glob: every repository."""
     found = tuple(dict.fromkeys(pattern.strip() for pattern in patterns if pattern.strip()))
     for pattern in found:
-        if not _PATTERN.fullmatch(pattern):
+        wrong = glob.problem(pattern)
+        if wrong or not _PATTERN.fullmatch(pattern):
             raise UsageError(
-                f"not a pattern over host/repository: {pattern[:100]!r}",
+                f"not a pattern over host/repository: {pattern[:100]!r}{': ' if wrong else ''}{wrong}",
                 hint="write host/repository, such as registry.example.com/shop/**",
                 field="scope",
             )
@@ -101,6 +103,30 @@ def remove(session: Connection, name: str, actor: Actor) -> None:
     trust.remove(session, name)
     gate.invalidate(session)
     audit.record(session, actor, Action.TRUST_ROOT_REMOVE, name)
+
+
+def erase_private_keys(session: Connection, actor: Actor) -> tuple[str, ...]:
+    """Erase private keys from all versions of all trust roots. Remove the trust roots whose newest version held one.
+
+    Earlier versions of Dockwarden stored keys that were pasted by mistake. Every reader of trust roots could sign with
+    them, so nothing is trusted by them any more: a policy that names a removed root denies until the root is written
+    again. Returns the names of the removed roots.
+    """
+    found: dict[str, list[int]] = {}
+    for view in trust.versions(session):
+        if holds_private_key(view.document):
+            trust.erase(session, view.name, view.version)
+            found.setdefault(view.name, []).append(view.version)
+    current = {root.name: root.version for root in trust.list_(session)}
+    needed = tuple(name for name, versions in found.items() if current.get(name) in versions)
+    for name, versions in found.items():
+        if name in needed:
+            trust.remove(session, name)
+        detail = {"erased": versions, "removed": name in needed}
+        audit.record(session, actor, Action.TRUST_ROOT_ERASE, name, detail=detail)
+    if needed:
+        gate.invalidate(session)
+    return needed
 
 
 def forget_state(session: Connection, actor: Actor, gun: str) -> int:

@@ -98,6 +98,21 @@ def list_(session: Connection) -> tuple[RootView, ...]:
     return tuple(_view(row) for row in session.execute(_views().order_by(trust_root.c.name)))
 
 
+def versions(session: Connection) -> tuple[RootView, ...]:
+    """Every version of every trust root, also of those that were removed."""
+    query = sa.select(*trust_root_version.c).order_by(trust_root_version.c.name, trust_root_version.c.version)
+    return tuple(_view(row) for row in session.execute(query))
+
+
+def erase(session: Connection, name: str, version: int) -> None:
+    """Replace the document of one version by a note that it was erased. Nothing of it stays in the database's file."""
+    if session.dialect.name == "sqlite":
+        session.exec_driver_sql("PRAGMA secure_delete = ON")  # freed pages are overwritten
+    this = (trust_root_version.c.name == name) & (trust_root_version.c.version == version)
+    note = json.dumps({"erased": "it held a private key"})
+    session.execute(trust_root_version.update().where(this).values(document=note))
+
+
 def remove(session: Connection, name: str) -> None:
     """Mark a trust root as removed. Its versions are kept, because decisions refer to them. Raises NotFoundError."""
     there = (trust_root.c.name == name) & ~trust_root.c.removed

@@ -24,10 +24,11 @@ from sqlalchemy.engine import Connection
 from scanner import catalog, queue
 from scanner.config import NOTIFY, Settings, secret_key
 from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
+from scanner.model.actor import SERVICE
 from scanner.model.scan import Lane, Progress, Stage
 from scanner.registry.work_directories import sweep
 from scanner.scanning.slots import claim_slot
-from scanner.services import audit_anchors, decisions, inventory
+from scanner.services import audit_anchors, decisions, inventory, trust_roots
 from scanner.store import jobs, registry_checks, scans, trend
 from scanner.store.session import Database
 from scanner.worker import maintenance, server_scan
@@ -179,6 +180,7 @@ class Worker:
         """Jobs, beside the slots: what nobody waits for must not hold up what somebody does."""
         with ExitStack() as stack:
             slot = stack.enter_context(claim_slot(self.settings.home / "slots"))
+            self._erase_private_keys()
             while not self._stop.is_set():
                 self.due.wait(self.settings.sweep_seconds)
                 self.due.clear()
@@ -192,6 +194,17 @@ class Worker:
                     log.warning("cannot keep up: %s", error)
                 except Exception:
                     log.exception("keeping up broke")  # as in _slot
+
+    def _erase_private_keys(self) -> None:
+        """Once at the start, for what an earlier version stored. See ``trust_roots.erase_private_keys``."""
+        try:
+            with self.database.session() as session:
+                names = trust_roots.erase_private_keys(session, SERVICE)
+        except RemoteError as error:
+            log.warning("cannot look for private keys in trust roots: %s", error)
+            return
+        for name in names:
+            log.error("trust root %s held a private key: it was erased; make a new key and write the root again", name)
 
     def keep_up_once(self, own: maintenance.Upkeep) -> bool:
         """Ask for the jobs that are due, claim one and bring it to an end. False: there was none."""
