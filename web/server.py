@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from uvicorn import Config, Server
@@ -231,6 +232,12 @@ class _Server(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See `Server.startup`."""
+        if self._certificate is not None:
+            # uvicorn sets no bound for a TLS handshake, and the loop's own is a minute. A connection is not counted
+            # before its handshake is done, so silent ones would take every file descriptor.
+            loop = asyncio.get_running_loop()
+            bounded = partial(loop.create_server, ssl_handshake_timeout=_HEAD_SECONDS)
+            loop.create_server = bounded  # type: ignore[method-assign]
         await super().startup(sockets)
         self._background = [asyncio.create_task(_Sweeper(self.server_state.connections).run())]
         if self._certificate is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from scanner.errors import UsageError
 from tests.servers import Authority
 from web import tls
 from web.tls import Certificate
+
+ROOT = Path(__file__).parents[2]
 
 
 def serial(certificate: Certificate, authority: Authority) -> int:
@@ -69,3 +73,29 @@ def test_what_cannot_be_used_is_refused_with_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as refused:
             tls.of_settings(settings)
         assert refused.value.hint
+
+
+SERVE = """
+import socket, sys
+from pathlib import Path
+from web import server
+from web.tls import Certificate
+server._HEAD_SECONDS = 0.5
+listening = socket.create_server(("127.0.0.1", 0))
+answer = lambda environ, start: start("204 No Content", []) and []
+tell = lambda: print(listening.getsockname()[1], flush=True)
+server.serve(answer, listening, tell, Certificate(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+def test_a_tls_handshake_that_does_not_come_ends_the_connection(tmp_path: Path) -> None:
+    """Connections are counted after the handshake: silent ones had a minute each to take every file descriptor."""
+    crt, key = Authority.make(tmp_path).issue("server")
+    with subprocess.Popen([sys.executable, "-c", SERVE, crt, key], stdout=subprocess.PIPE, cwd=ROOT) as process:
+        try:
+            assert process.stdout is not None
+            address = ("127.0.0.1", int(process.stdout.readline()))
+            with socket.create_connection(address, timeout=50) as silent:
+                assert silent.recv(1) == b""
+        finally:
+            process.kill()
