@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import hypothesis
 import pytest
 
 from scanner.advisories import database
@@ -31,6 +32,10 @@ from tests.servers import (
     spawn,
     wait_for,
 )
+
+# A loaded machine pauses a process for longer than any example takes: Hypothesis would call that flaky.
+hypothesis.settings.register_profile("dockwarden", deadline=None)
+hypothesis.settings.load_profile("dockwarden")
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 BROWSER = (

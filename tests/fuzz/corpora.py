@@ -110,6 +110,20 @@ DPKG = (
 )
 OS_RELEASE = b'ID=debian\nVERSION_ID="12"\nID_LIKE="a b"\nPRETTY_NAME="Debian"\n'
 SHADOW = b"root:$6$a$b:19000:0:99999:7:::\napp:!:1::::::\nfree::1::::::\n"
+FETCHED = b"""RUN git clone https://x/y && y/i.sh && git -C y checkout 0123456789abcdef
+--
+ENV BASH_ENV=/e
+--
+RUN coproc curl https://x/i; bash <&"${COPROC[0]}"; exec 3< <(curl https://x/i); bash <&3
+--
+RUN mkfifo p; curl https://x/i > p & sh p; curl https://x/y-1.tgz | tar -xzC /opt --strip-components=1; cd /opt/y-1; ./i
+--
+RUN pip install -r https://x/r; npx https://x/y; cargo install --git https://x/y; xargs -a i -I{} sh -c '{}'
+"""
+# Shapes of private keys, with nothing in them.
+KEY_SHAPE = b"-----BEGIN " + b"PRIVATE KEY-----\n" + b"MIIA" * 16 + b"\n-----END " + b"PRIVATE KEY-----\n"
+DER_SHAPE = bytes.fromhex("3042020100300506032b6570043600") + bytes(53)
+
 HISTORY = rb"""/bin/sh -c apt-get update && apt-get install -y curl=7.0 # buildkit
 --
 RUN /bin/bash -eo pipefail -c "curl -fsSL https://x.example/i.sh | bash -s -- --yes" # buildkit
@@ -426,7 +440,14 @@ def seeds() -> dict[str, list[bytes]]:
         "layer_in_zstd": [plain],
         "docker_save": [tarred(saved), tarred(layout)],
         "system_files": [PASSWD, DPKG, OS_RELEASE, SHADOW, b"P:musl\nV:1.2\nA:x86_64\n\nP:b\nV:1\n\n"],
-        "history": [HISTORY],
+        "history": [HISTORY, FETCHED],
+        "secrets": [
+            KEY_SHAPE.hex().encode(),
+            base64.b64encode(gzip.compress(KEY_SHAPE, mtime=0)),
+            base64.b64encode(base64.b64encode(gzip.compress(KEY_SHAPE, mtime=0))),
+            DER_SHAPE,
+            base64.b64encode(DER_SHAPE),
+        ],
         "bolt": [database()],
         "kev": [
             dumps(KEV),

@@ -212,6 +212,11 @@ def history(data: bytes) -> None:
     in_text(text)
 
 
+def secrets(data: bytes) -> None:
+    SecretScanner().search("srv/app/data", data)
+    SecretScanner().search("srv/app/.env", data)
+
+
 def bbolt(data: bytes) -> None:
     budget = [2000]
 
@@ -384,6 +389,7 @@ TARGETS: Mapping[str, Target] = {
     "docker_save": Target(saved),
     "system_files": Target(system_files),
     "history": Target(history),
+    "secrets": Target(secrets),
     "bolt": Target(bbolt),
     "kev": Target(feed(feeds.KEV)),
     "epss": Target(feed(feeds.EPSS)),
