@@ -72,6 +72,7 @@ SENTENCES: Mapping[Action, str] = {
     Action.INVENTORY_REPORT: "reported {workloads} workloads of {object}",
     Action.INVENTORY_REMOVE: "removed {object} from the inventory",
     Action.ADMISSION_DENY: "denied {workload} in namespace {namespace}, requested by {asked_by}: {reason}",
+    Action.PULL_DENY: "denied a pull of {object}, requested by {asked_by}: {reason}",
     Action.RETENTION_REQUEST: "requested a pruning",
     Action.RETENTION_PRUNE: "pruned expired data",
     Action.SECRETS_ROTATE: "re-encrypted {moved} stored secrets with the new secret key",
