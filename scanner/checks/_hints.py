@@ -77,12 +77,12 @@ def fragment(report: ImageReport, checks: Mapping[str, Check]) -> str:
         for result, outcome in failed
         if result.check not in done
     ]
-    lines = [*_dockerfile(config, remedies, list(mended.values())), *_by_hand(remedies), *_compose(failed)]
+    lines = [*_dockerfile(config, remedies, mended), *_by_hand(remedies), *_compose(failed)]
     return "\n".join(lines).strip("\n") + "\n"
 
 
 def _dockerfile(
-    config: ImageConfig, remedies: Sequence[_Remedy], mended: Sequence[tuple[str, Sequence[str]]]
+    config: ImageConfig, remedies: Sequence[_Remedy], mended: Mapping[int, tuple[str, Sequence[str]]]
 ) -> Iterator[str]:
     yield "# Remedies of the failed checks, as instructions for the image's Dockerfile."
     by_keyword: dict[str, list[_Remedy]] = defaultdict(list)
@@ -92,8 +92,8 @@ def _dockerfile(
     for keyword in _ORDER:
         found = by_keyword[keyword]
         if keyword == "RUN":
-            for line, names in mended:
-                yield from ("", f"# {', '.join(names)}: replaces the image's instruction", line)
+            for index, (line, names) in mended.items():
+                yield from ("", f"# {', '.join(names)}: replaces history line {index}", line)
             if runs:
                 yield from _one_run(config, runs, restore=not by_keyword["USER"])
             continue
@@ -189,6 +189,25 @@ def _needs_lists(one: Instruction) -> bool:
     return any((name, "install") in actions and (name, "refresh") not in actions for name in ("apt", "apk"))
 
 
+def _without_comment(text: str) -> str:
+    """The line without a shell comment at its end: what is added behind it would be a part of the comment."""
+    quote, before = "", " "
+    escaped = False
+    for place, character in enumerate(text):
+        if escaped:
+            escaped = False
+        elif character == "\\" and quote != "'":
+            escaped = True
+        elif quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character == "#" and before in " \t;&|()":
+            return text[:place]
+        before = character
+    return text
+
+
 def _mended(one: Instruction) -> str:
     """Return the corrected instruction. Empty if it cannot be corrected on one line."""
     text = " ".join(one.text.split("\n")) if one.name != "RUN" else one.text
@@ -198,7 +217,9 @@ def _mended(one: Instruction) -> str:
         return f"COPY {text}" if " in " not in text else ""
     if one.name != "RUN" or one.gap:
         return ""
-    text = text.strip().rstrip(";").rstrip()
+    text = _without_comment(text).strip().rstrip(";").rstrip()
+    if text.endswith("&"):  # what is added would not wait for it
+        return ""
     actions = set(_actions(one))
     if ("apt", "install") in actions and ("apt", "refresh") not in actions:
         text = f"apt-get update && {text}"
