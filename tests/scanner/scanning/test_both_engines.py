@@ -43,6 +43,7 @@ def both(clair: Clair, settings: Settings) -> Settings:
     return replace(settings, clair_url=clair.url, clair_psk=Secret(clair.key))
 
 
+@pytest.mark.real_clock  # Clair would refuse our token, which is of its future
 def test_on_the_same_advisories_they_agree(clair: Clair, both: Settings, sample_layouts: Path) -> None:
     clair.load(same_advisories(), [cvss("CVE-2026-90001", 9.8, "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H")])
     image = scan(both, sample_layouts / "shop/vulnerable").images[0]
@@ -61,6 +62,7 @@ def test_on_the_same_advisories_they_agree(clair: Clair, both: Settings, sample_
     assert len(agreement.components(image.engines)) == len(ours)
 
 
+@pytest.mark.real_clock
 def test_where_they_differ_both_are_shown(clair: Clair, both: Settings, sample_layouts: Path) -> None:
     changed = [a for a in same_advisories() if a["name"] != "CVE-2026-90002"]
     changed += [advisory("CVE-2026-90005", "libxml2", "Critical", "2.9.14+dfsg-1.3")]

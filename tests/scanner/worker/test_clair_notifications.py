@@ -94,6 +94,7 @@ OLD = advisory("CVE-2026-90001", "libssl3", "Critical", "3.0.13-1~deb12u1")
 NEW = advisory("CVE-2026-90009", "curl", "Critical", "9.0")
 
 
+@pytest.mark.real_clock
 def test_what_clair_reports_is_matched_anew_without_a_layer(
     clair: Clair, tmp_path: Path, database: Database, sample_layouts: Path, httpserver: HTTPServer
 ) -> None:
@@ -129,6 +130,7 @@ def test_what_clair_reports_is_matched_anew_without_a_layer(
 
 
 @pytest.mark.long
+@pytest.mark.real_clock
 def test_a_real_notification_from_end_to_end(
     tmp_path: Path, database: Database, sample_layouts: Path, httpserver: HTTPServer
 ) -> None:
