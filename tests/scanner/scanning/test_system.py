@@ -39,6 +39,7 @@ SOURCES = (
     Advisory("CVE-2026-13", "alpine 3.20", "curl", Severity.LOW, fixed="1"),
     Advisory("CVE-2026-14", "alpine edge", "curl", Severity.LOW, fixed="1"),
     Advisory("CVE-2026-15", "wolfi", "curl", Severity.LOW, fixed="1"),
+    Advisory("CVE-2026-17", "cargo::GitHub Security Advisory Rust", "serde_json", Severity.LOW, "x", "99", ("<99",)),
     Advisory("CVE-2026-16", "go::GitHub Security Advisory Go", "x", Severity.LOW, "x", "1", ("<1",)),
 )
 Files = Mapping[str, File | bytes]
@@ -344,3 +345,24 @@ def test_packages_are_counted_however_they_are_listed(contents: dict[str, bytes]
 
 def test_a_database_too_large_to_be_kept_is_counted_by_its_size() -> None:
     assert listed_packages(merge([layer(entry("var/lib/dpkg/status", size=50_000_000))])) > 100_000
+
+
+PROGRAMS = Path(__file__).parents[2] / "data/programs"  # of cargo-auditable and UPX: see `build` there
+
+
+def real_program(name: str) -> dict[str, File | bytes]:
+    return {name: File((PROGRAMS / name).read_bytes(), 0o755)}
+
+
+def test_a_rust_program_that_names_its_packages_is_decided_without_a_system(tmp_path: Path, advisories: Path) -> None:
+    (image,) = scan(tmp_path, advisories, real_program("audited")).images
+    assert (image.engines[0].coverage.os_family, reasons(image)) == ("none", set())
+    assert [found.id for found in image.engines[0].vulnerabilities] == ["CVE-2026-17"]
+
+
+@pytest.mark.parametrize("beside", [{}, real_program("audited")], ids=["alone", "beside one that is read"])
+def test_a_packed_program_is_never_clean(tmp_path: Path, advisories: Path, beside: Files) -> None:
+    """The same program, packed with UPX: no engine reads the packages in it."""
+    found = scan(tmp_path, advisories, {**beside, **real_program("audited-packed")})
+    assert reasons(found.images[0]) & {"nothing_to_scan", "program_unread"}
+    assert pipeline.decide(found, default_policy(catalog.known())).undecided
