@@ -22,11 +22,11 @@ test: $(STAMP)
 	.ci/build-clair >/dev/null
 	.ci/build-part kubernetes >/dev/null
 	.ci/build-part pod-security >/dev/null
-	$(VENV)/bin/python -m pytest -m "not long" -p no:cacheprovider
+	.ci/test $(VENV)/bin/python
 
-# The same tests measured in every process, then what they cover by room and the gate (.ci/coverage-gate).
+# Only the tests of `make test` whose coverage is measured, then what they cover by room and the gate.
 coverage: $(STAMP)
-	.ci/test-with-coverage $(VENV)/bin/python -m "not long" -p no:cacheprovider
+	.ci/test $(VENV)/bin/python measured
 
 test-long: $(STAMP)
 	.ci/install-system-packages

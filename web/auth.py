@@ -77,8 +77,7 @@ def install(app: Flask) -> None:
     app.before_request(guard)
     app.jinja_env.globals["csrf_token"] = csrf_token
     app.jinja_env.globals["provider"] = provider_name
-    if "static" in app.view_functions:
-        permission(PUBLIC)(app.view_functions["static"])
+    permission(PUBLIC)(app.view_functions["static"])
 
 
 def guard() -> Response | None:

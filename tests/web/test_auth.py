@@ -23,7 +23,7 @@ from scanner.store.schema import user, web_session
 from scanner.store.session import Database
 from tests.web.conftest import KEY, Api
 from web import create_app
-from web.auth import ROLES
+from web.auth import ROLES, permission
 from web.throttle import SIGN_IN_ACCOUNT_FAILURES, SIGN_IN_FAILURES, Throttle
 
 PASSWORD = "correct horse battery"
@@ -149,6 +149,36 @@ def test_an_api_token_opens_a_session_that_ends_with_it(app: OpenAPI, database: 
     assert client.get("/api/v1/images").status_code == 401
 
 
+def test_a_session_in_use_does_not_become_idle(app: OpenAPI, database: Database, people: object) -> None:
+    client = app.test_client()
+    sign_in(client)
+    before = datetime.now(UTC) - timedelta(minutes=29)
+    with database.session() as session:
+        session.execute(web_session.update().values(seen_at=before))
+    assert client.get("/api/v1/images").status_code == 200
+    with database.read() as session:
+        assert session.execute(sa.select(web_session.c.seen_at)).scalar_one() > before + timedelta(minutes=20)
+
+
+@pytest.mark.parametrize("text", ["", "dw_", "dw_00000000_" + "a" * 43, "not a token"])
+def test_a_token_that_is_none_opens_no_session(app: OpenAPI, text: str) -> None:
+    answer = app.test_client().post("/sign-in", data={"token": text}, headers=SAME)
+    assert answer.status_code == 401
+    assert "Set-Cookie" not in answer.headers
+
+
+def test_signing_out_with_a_token_ends_no_session(app: OpenAPI, make_token: Callable[..., str]) -> None:
+    headers = {"Authorization": f"Bearer {make_token()}"}
+    client = app.test_client()
+    assert client.post("/sign-out", headers=headers).status_code == 303
+    assert client.get("/api/v1/images", headers=headers).status_code == 200
+
+
+def test_a_view_with_a_permission_that_nobody_knows_is_not_built() -> None:
+    with pytest.raises(ValueError, match="unknown permission: raed"):
+        permission("raed")
+
+
 # Requests that another site makes a browser send
 
 
@@ -225,6 +255,17 @@ def test_guessing_a_password_is_slow(limited: OpenAPI, people: object) -> None:
     assert statuses == [401] * 5 + [429] * 2
     assert sign_in(client, "ADMIN").status_code == 429
     assert sign_in(client, "developer").status_code == 303
+
+
+def test_guessing_the_password_of_ones_own_session_is_slow(limited: OpenAPI, people: object) -> None:
+    """A session that was left open does not give its password away."""
+    client = limited.test_client()
+    sign_in(client)
+    headers = {**SAME, "X-CSRFToken": token_of(client, limited)}
+    guess = {"current": "a guess", "new": "another horse battery"}
+    statuses = [client.put("/api/v1/account/password", json=guess, headers=headers).status_code for _ in range(7)]
+    assert 429 not in statuses[:5]
+    assert statuses[5:] == [429] * 2
 
 
 def elsewhere(number: int) -> str:
