@@ -179,7 +179,10 @@ def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(20)
     finally:
         end(process)
-        subprocess.run(["umount", "--lazy", f"{base}/data"], capture_output=True, check=False)
+        # The data, and the network namespaces of containers that ran: what is mounted cannot be removed.
+        mounted = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for path in sorted((path for path in mounted if path.startswith(f"{base}/")), reverse=True):
+            subprocess.run(["umount", "--lazy", path], capture_output=True, check=False)
 
 
 def _answers(socket: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from scanner.checks import _peers
 from scanner.checks.base import Check, RegistryCheck, WorkloadCheck
 
 _BUILD = "a build that violates this rule fails, so no image can violate it"
@@ -54,79 +55,7 @@ PSS = dict.fromkeys(
     ),
     "",
 )
-_REGISTRIES = "use a policy's `match.images` and the check `trusted-base` to allow registries"
-_FAMILY = "a rule about roles, secrets or networks of a cluster, not about workloads"
-KSV = {
-    f"KSV-{number:04}": ""
-    for number in (
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-        8,
-        9,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-        16,
-        17,
-        18,
-        20,
-        21,
-        22,
-        23,
-        24,
-        25,
-        26,
-        27,
-        28,
-        30,
-        32,
-        33,
-        34,
-        35,
-        36,
-        37,
-        102,
-        103,
-        104,
-        105,
-        106,
-        107,
-        109,
-        110,
-        116,
-        117,
-        118,
-        119,
-        120,
-        121,
-        122,
-        123,
-        124,
-        125,
-    )
-} | {
-    "KSV-0020": "user ids above 10000 add nothing to user namespaces; `runs-as-root` checks the user",
-    "KSV-0032": _REGISTRIES,
-    "KSV-0033": _REGISTRIES,
-    "KSV-0034": _REGISTRIES,
-    "KSV-0035": _REGISTRIES,
-    "KSV-0037": 'use a policy rule with `when: workload.namespace == "kube-system"`',
-    "KSV-0102": "Tiller ended with Helm 2",
-    "KSV-0107": "Kubernetes itself refuses such volumes",
-    "KSV-0117": "`host-ports` checks all host ports, including privileged ones",
-    "KSV-0118": "each setting of the security context has its own check",
-    "KSV-0122": _FAMILY,
-    "KSV-0123": _FAMILY,
-    "KSV-0124": _FAMILY,
-    "KSV-0125": _REGISTRIES,
-}
+KSV = {item: rule.reason for item, rule in _peers.KSV.items()}
 DOCKLE = (
     {f"CIS-DI-{number:04}": "" for number in range(1, 12)}
     | {f"DKL-DI-{number:04}": "" for number in range(1, 7)}
@@ -251,7 +180,8 @@ def markdown(checks: Iterable[Check]) -> str:
     lines += _mapped("CIS Docker Benchmark 1.6, section 4", CIS, {c.id: c.cis for c in found})
     lines += _mapped("CIS Docker Benchmark 1.6, sections 2, 5, 6 and 7", CIS_RUN, {c.id: c.cis for c in found})
     lines += _mapped("Pod Security Standards", PSS, {c.id: c.pss for c in workloads})
-    lines += _mapped("Trivy's Kubernetes rules", KSV, {c.id: c.trivy for c in workloads})
+    lines += _compared({c.id: c.trivy for c in workloads})
+    lines += _mapped("kubesec", _peers.KUBESEC, {c.id: c.kubesec for c in workloads})
     lines += _remedies(workloads)
     lines += _mapped("Dockle", DOCKLE, {c.id: c.dockle for c in found})
     lines += _mapped("Trivy's Dockerfile rules", TRIVY, {c.id: c.trivy for c in found})
@@ -288,6 +218,24 @@ def _mapped(title: str, items: Mapping[str, str], answers: Mapping[str, tuple[st
     return lines
 
 
+def _compared(answers: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Trivy's rules about Kubernetes with our checks, and what only one of the two reports."""
+    lines = ["", "## Trivy's Kubernetes rules", ""]
+    lines += [
+        "A test gives the same manifests to `trivy config` and to Dockwarden. Where both have a rule, both report the "
+        "same manifests,",
+        "but for what the last two columns say.",
+        "",
+        "| item | our check, or why there is none | only Trivy reports | only Dockwarden reports |",
+        "|---|---|---|---|",
+    ]
+    for item, rule in _peers.KSV.items():
+        ours = ", ".join(f"`{identifier}`" for identifier, named in answers.items() if item in named)
+        title = f"{item}: {rule.title}"
+        lines.append(_row(title, ours or rule.reason, rule.theirs or "nothing", rule.ours or "nothing"))
+    return lines
+
+
 def _answers(check: Check) -> str:
     standards = (
         *(f"CIS {item}" for item in check.cis),
@@ -295,7 +243,9 @@ def _answers(check: Check) -> str:
         *check.trivy,
         *(f"PSS {item}" for item in check.pss),
     )
-    others = (*check.kubesec, *(f"NSA/CISA: {item}" for item in check.nsa)) if isinstance(check, WorkloadCheck) else ()
+    others: tuple[str, ...] = ()
+    if isinstance(check, WorkloadCheck):
+        others = (*(f"kubesec {item}" for item in check.kubesec), *(f"NSA/CISA: {item}" for item in check.nsa))
     return ", ".join((*standards, *others, *check.article)) or "none"
 
 

@@ -229,8 +229,8 @@ class ConfigCheck(ImageCheck):
 class WorkloadCheck(Check):
     """A check of one workload, with its image if that is known.
 
-    ``remedies``: remedies by workload source; ``remedy`` is for other sources. ``kubesec``: rules of kubesec. ``nsa``:
-    sections of the NSA/CISA Kubernetes Hardening Guide.
+    ``remedies``: remedies by workload source; ``remedy`` is for other sources. ``kubesec``: rules of kubesec
+    ("HostPID"). ``nsa``: sections of the NSA/CISA Kubernetes Hardening Guide.
     """
 
     remedies: ClassVar[Mapping[str, str]] = {}

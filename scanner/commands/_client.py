@@ -105,20 +105,29 @@ class Client:
             progress(f"pending: scan {clean_text(str(document.get('scan', '')), 100)}")
             time.sleep(min(max(0.2, _number(document.get("retry_after"))), 10, max(0.0, ends - time.monotonic())))
 
-    def simulate(self, name: str, text: str, *, most: int, progress: Callable[[str], None]) -> Mapping[str, Any]:
+    def simulate(self, name: str, text: str, *, most: int, progress: Callable[[str], None]) -> dict[str, Any]:
         """Return which images a policy would newly deny or release, by the evidence that the server has.
 
         Looks at ``most`` images at the most, in pages of 200.
 
         Raises the same errors as ``gate``.
         """
+        return self._simulated(name, text, "simulate", "images", most, progress)
+
+    def simulate_workloads(self, name: str, text: str, *, most: int, progress: Callable[[str], None]) -> dict[str, Any]:
+        """Return the same of the running workloads."""
+        return self._simulated(name, text, "simulate/workloads", "workloads", most, progress)
+
+    def _simulated(
+        self, name: str, text: str, path: str, what: str, most: int, progress: Callable[[str], None]
+    ) -> dict[str, Any]:
         total: dict[str, Any] = {"newly_denied": [], "newly_released": [], "unchanged": 0, "examined": 0}
         cursor: object = None
         while total["examined"] < most:
             body: dict[str, Any] = {"text": text, "limit": min(_SIMULATED_AT_ONCE, most - total["examined"])}
             if isinstance(cursor, str):
                 body["cursor"] = cursor
-            _, document = self.post(f"/api/v1/policies/{quote(name, safe='')}/simulate", body)
+            _, document = self.post(f"/api/v1/policies/{quote(name, safe='')}/{path}", body)
             for member in ("newly_denied", "newly_released"):
                 total[member] += objects(document.get(member))
             examined = int(_number(document.get("examined"))) if document.get("examined") else 0
@@ -127,7 +136,7 @@ class Client:
             cursor = document.get("next_cursor")
             if not isinstance(cursor, str) or not examined:
                 break
-            progress(f"{total['examined']} images simulated")
+            progress(f"{total['examined']} {what} simulated")
         total["truncated"] = isinstance(cursor, str)
         return total
 
@@ -274,15 +283,23 @@ def _shown(document: Mapping[str, Any], name: str) -> str:
 
 
 def describe_simulation(found: Mapping[str, Any]) -> str:
-    """Format a simulation for a terminal: images, environments, projects, rules and reasons."""
+    """Format a simulation for a terminal: images and workloads, environments, projects, rules and reasons."""
+    running = found.get("workloads")
+    lines = [_flips(found, "image", "images")]
+    if isinstance(running, dict) and running.get("examined"):
+        lines.append(_flips(running, "workload", "running workloads"))
+    return "\n".join(lines)
+
+
+def _flips(found: Mapping[str, Any], subject: str, what: str) -> str:
     shown = partial(clean_text, limit=300)
     lines = []
     for member, word in (("newly_denied", "NEWLY DENIED"), ("newly_released", "NEWLY RELEASED")):
         flips = objects(found.get(member))
-        lines.append(f"{word}  {len(flips)}")
+        lines.append(f"{word}  {len(flips)} {what}")
         for flip in flips:
             image, project, environment = (
-                shown(str(flip.get(name, ""))) for name in ("image", "project", "environment")
+                shown(str(flip.get(name, ""))) for name in (subject, "project", "environment")
             )
             rules = flip.get("rules")
             named = ", ".join(shown(str(rule)) for rule in rules) if isinstance(rules, list) else ""
@@ -290,8 +307,8 @@ def describe_simulation(found: Mapping[str, Any]) -> str:
             lines.append(f"  {image}{where}  (project {project}) by {named or '-'}")
             reasons = flip.get("reasons")
             lines += [f"      {shown(str(reason))}" for reason in (reasons if isinstance(reasons, list) else [])[:3]]
-    more = "; not all images were simulated (raise --most)" if found.get("truncated") else ""
-    lines.append(f"{found.get('unchanged', 0)} decisions would not change, of {found.get('examined', 0)} images{more}")
+    more = f"; not all {what} were simulated (raise --most)" if found.get("truncated") else ""
+    lines.append(f"{found.get('unchanged', 0)} decisions would not change, of {found.get('examined', 0)} {what}{more}")
     return "\n".join(lines)
 
 

@@ -28,34 +28,46 @@ def policy_check(file: Path) -> None:
 @click.argument("file", type=FILE)
 @server_options("read")
 @click.option(
-    "--most", default=1000, show_default=True, type=click.IntRange(1), help="Maximum number of images to simulate."
+    "--most",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Maximum number of images, and of running workloads, to simulate.",
 )
 @click.option("--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"]))
 @pass_settings
 def policy_simulate(
     settings: Settings, file: Path, server: str | None, token: str | None, most: int, format_: str, ca_file: Path | None
 ) -> Exit:
-    """Simulate FILE on a server's evidence: which images would newly be denied or released, by which rule and project.
+    """Simulate FILE on a server's evidence: which images and running workloads would newly be denied or released, by
+    which rule and project.
 
-    Changes nothing and scans nothing. Exits with 1 if an image would newly be denied.
+    Changes nothing and scans nothing. Exits with 1 if an image or a workload would newly be denied.
     """
     from scanner.commands import _client
 
     client = _client.of(settings, server, token, ca_file)
-    found = client.simulate(read_policy(file).name, read(file, "the policy"), most=most, progress=tell)
+    name, text = read_policy(file).name, read(file, "the policy")
+    found = client.simulate(name, text, most=most, progress=tell)
+    found["workloads"] = running = client.simulate_workloads(name, text, most=most, progress=tell)
     write(json.dumps(found, indent=2) if format_ == "json" else _client.describe_simulation(found), None)
-    return Exit.DENIED if found["newly_denied"] else Exit.OK
+    return Exit.DENIED if found["newly_denied"] or running["newly_denied"] else Exit.OK
 
 
 @policy.command("test")
 @click.argument("file", type=FILE)
 @click.argument("cases", type=FILE)
 def policy_test(file: Path, cases: Path) -> Exit:
-    """Test FILE on the fixtures in CASES. Exits with 1 if a verdict differs from the expected one."""
+    """Test FILE on the fixtures in CASES. Exits with 1 if a verdict differs from the expected one.
+
+    A case states facts about an image, or has a workload (a manifest, a Compose file), which is examined.
+    """
     from scanner import catalog
     from scanner.policy import fixtures
+    from scanner.services.workloads import CaseWorkloads
 
-    results = fixtures.run(read_policy(file), fixtures.parse(read(cases, "the cases"), cases, catalog.engines()))
+    found = fixtures.parse(read(cases, "the cases"), cases, catalog.engines())
+    results = fixtures.run(read_policy(file), found, CaseWorkloads(cases.parent))
     lines = []
     for result in results:
         line = f"{'ok  ' if result.passed else 'FAIL'} {result.name}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
 
@@ -166,6 +166,7 @@ class PodSettings:
     service_account: str = ""
     automount_token: bool | None = None
     fs_group: int | None = None
+    supplemental_groups: tuple[int, ...] = ()
     # The pod's own securityContext, for rules of the Pod Security Standards that look at it apart from the containers'.
     run_as_non_root: bool | None = None
     run_as_user: int | None = None
@@ -311,6 +312,9 @@ class Workload:
 
 
 def _plain(value: Any) -> Any:
+    """Not ``dataclasses.asdict``, which copies every value: a snapshot of a cluster has thousands of workloads."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    return value

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+import orjson
 from pydantic import TypeAdapter
-from pydantic_core import to_json
 
 from scanner.model import agreement
 from scanner.model.decision import EVIDENCE_STALE, RESCAN_TELLS, Decision, Reason, ReasonKind, Verdict
@@ -112,12 +112,26 @@ def worst(decisions: Sequence[Decision]) -> Decision:
     return replace(chosen, valid_until=min((d.valid_until for d in decisions if d.valid_until), default=None))
 
 
-def evaluate_workload(workload: Workload, results: Sequence[CheckResult], policy: Policy, context: Context) -> Decision:
+@lru_cache(maxsize=1)
+def _results_adapter() -> TypeAdapter[tuple[CheckResult, ...]]:
+    return TypeAdapter(tuple[CheckResult, ...])
+
+
+def results_json(results: Sequence[CheckResult]) -> bytes:
+    """Return the results as JSON, of which a workload's decision keeps the digest."""
+    return _results_adapter().dump_json(tuple(results))
+
+
+def evaluate_workload(
+    workload: Workload, results: Sequence[CheckResult], policy: Policy, context: Context, evidence: bytes = b""
+) -> Decision:
     """Decide about a workload without its image. Only rules about workloads are evaluated. Never raises.
 
-    ``subject`` and ``evidence`` are digests of the workload and of the results.
+    ``subject`` and ``evidence`` are digests of the workload and of the results. ``evidence``: their JSON, where the
+    caller has made it already.
     """
     context = replace(context, workloads=(workload,), workload_results=tuple(results))
+    by_check = _by_check(results)
     findings: list[Candidate] = []
     for rule in policy.rules:
         unknown = rule.incomplete or policy.incomplete
@@ -125,16 +139,17 @@ def evaluate_workload(workload: Workload, results: Sequence[CheckResult], policy
             if not expressions.names(rule.when, "image") and not expressions.names(rule.when, "counts"):
                 findings.extend(_held(rule, rule.when, {}, {}, workload, unknown))
         elif selected := [name for name in policy.checks[rule.id] if name in policy.workload_checks]:
-            findings.extend(_selected(rule, selected, policy, results, None, context, unknown))
-    findings = _merged(exempted(finding, names_of_workload(workload), context) for finding in findings)
+            findings.extend(_selected(rule, selected, policy, by_check, None, context, unknown))
+    names = names_of_workload(workload)
+    findings = _merged(exempted(finding, names, context) for finding in findings)
     return Decision(
         verdict=_verdict(findings),
         reasons=tuple(sorted((f.reason for f in findings), key=_order)),
         policy=policy.name,
         policy_version=context.version,
         policy_digest=policy.digest,
-        subject=Digest.of(to_json(workload.facts())),
-        evidence=Digest.of(to_json(tuple(results))),
+        subject=Digest.of(orjson.dumps(workload.facts())),
+        evidence=Digest.of(evidence or results_json(results)),
         decided_at=context.now,
         valid_until=min((f.worse_at for f in findings if f.worse_at and f.worse_at > context.now), default=None),
         changes=changes(tuple(f.reason for f in findings)),
@@ -425,30 +440,34 @@ def _checks(
     selected = policy.checks[rule.id]
     if not selected:
         yield _incomplete(rule.id, "no_such_check", "the rule selects no check", unknown)
-    yield from _selected(rule, selected, policy, results, image.image, context, unknown)
+    yield from _selected(rule, selected, policy, _by_check(results), image.image, context, unknown)
+
+
+def _by_check(results: Iterable[CheckResult]) -> Mapping[str, Sequence[CheckResult]]:
+    found: dict[str, list[CheckResult]] = defaultdict(list)
+    for result in results:
+        found[result.check].append(result)
+    return found
 
 
 def _selected(
     rule: Rule,
     selected: Sequence[str],
     policy: Policy,
-    results: Sequence[CheckResult],
+    by_check: Mapping[str, Sequence[CheckResult]],
     image: Image | None,
     context: Context,
     unknown: Verdict,
 ) -> Iterator[Candidate]:
     """Yield the reasons from the selected checks, evaluated with the rule's parameters."""
     judges = policy.judges.get(rule.id, {})
-    by_check: dict[str, list[CheckResult]] = defaultdict(list)
-    for result in results:
-        by_check[result.check].append(result)
     for identifier in selected:
         if identifier not in by_check and identifier in policy.workload_checks and not context.workloads:
             continue  # a rule about workloads does not apply to a scan without one
         if identifier not in by_check:
             yield _incomplete(rule.id, "not_examined", f"{identifier} was not examined", unknown, identifier)
         judge = judges.get(identifier)
-        for result in by_check[identifier]:
+        for result in by_check.get(identifier, ()):
             judged = replace(result, outcome=judge(result.outcome, image)) if judge else result
             yield from _outcome(rule, judged, context, unknown)
 

@@ -10,24 +10,27 @@
       expect: {verdict: deny, rules: [no-fixable-criticals]}
 
 A check that a case does not name has passed. Trivy has scanned the image with current advisories, unless ``engine``
-names other engines or ``none``.
+names other engines or ``none``. With ``workload`` (a document that ``audit`` reads, as text or as YAML) or
+``workload_file`` the checks of workloads are run on it; without ``image`` only the workloads are decided, as ``audit``
+does.
 """
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from scanner.errors import UsageError
-from scanner.model.decision import ReasonKind, Verdict
+from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import (
     AdvisoryStatus,
     CheckResult,
@@ -44,10 +47,12 @@ from scanner.model.finding import (
 from scanner.model.image import Image, ImageConfig
 from scanner.model.reference import Descriptor, Digest, Platform, Reference
 from scanner.model.scan import ImageReport, ScanReport
+from scanner.model.workload import Workload
 from scanner.policy.context import Context
-from scanner.policy.evaluate import evaluate
+from scanner.policy.evaluate import evaluate, evaluate_workload, worst
 from scanner.policy.rules import Policy, Texts
 
+_IMAGE = "registry.example.com/team/app:1.0"
 _NOBODY = Digest.of(b"a test case")
 DEFAULT_ENGINE, NO_ENGINE = "trivy", "none"
 
@@ -74,12 +79,14 @@ class Case(_Strict):
     """One case. See the module's docstring."""
 
     name: str
-    image: str = "registry.example.com/team/app:1.0"
+    image: str = ""
     environment: str = ""
     engine: Texts = (DEFAULT_ENGINE,)
     advisories_age_hours: int = 0
     vulnerabilities: tuple[_Vulnerability, ...] = ()
     checks: dict[str, Literal["passed", "failed", "incomplete"]] = Field(default_factory=dict)
+    workload: str | dict[str, Any] | None = None
+    workload_file: str = ""
     expect: _Expectation
 
 
@@ -90,6 +97,19 @@ class Result:
     name: str
     passed: bool
     message: str = ""
+
+
+Examined = tuple[Workload, tuple[CheckResult, ...]]
+
+
+class WorkloadReader(Protocol):
+    """Reads a case's workloads and runs every check on them. This room knows no document of any runtime."""
+
+    def read(self, document: str, image: str) -> Sequence[Examined]:
+        """The workloads of a document, those that run ``image`` where one is given. Raises UsageError."""
+
+    def read_file(self, name: str, image: str) -> Sequence[Examined]:
+        """The same of a file, its name taken relative to the cases' file. Raises UsageError."""
 
 
 def parse(text: str, file: Path, engines: Collection[str]) -> Sequence[Case]:
@@ -114,15 +134,15 @@ def parse(text: str, file: Path, engines: Collection[str]) -> Sequence[Case]:
     return cases
 
 
-def run(policy: Policy, cases: Sequence[Case]) -> list[Result]:
-    """Decide every case by the policy and compare."""
-    return [_run(policy, case) for case in cases]
+def run(policy: Policy, cases: Sequence[Case], reader: WorkloadReader) -> list[Result]:
+    """Decide every case by the policy and compare. Raises UsageError for a workload that cannot be read."""
+    return [_run(policy, case, reader) for case in cases]
 
 
-def _run(policy: Policy, case: Case) -> Result:
+def _run(policy: Policy, case: Case, reader: WorkloadReader) -> Result:
     now = datetime.now(UTC)
     policy = replace(policy, judges={})  # a case states a check's outcome under the rule's parameters
-    decision = evaluate(_report(policy, case, now), policy, Context(now, environment=case.environment))
+    decision = _decide(policy, case, Context(now, environment=case.environment), _examined(case, reader))
     wrong = []
     if decision.verdict is not case.expect.verdict:
         wrong.append(f"verdict is {decision.verdict}, expected {case.expect.verdict}")
@@ -133,17 +153,48 @@ def _run(policy: Policy, case: Case) -> Result:
     return Result(case.name, not wrong, "; ".join(wrong))
 
 
+def _examined(case: Case, reader: WorkloadReader) -> list[Examined]:
+    """The workloads of a case; what the case states about a check takes the place of what was found."""
+    if case.workload is None and not case.workload_file:
+        return []
+    if case.workload is not None and case.workload_file:
+        raise UsageError(f"case {case.name!r}: give workload or workload_file, not both")
+    try:
+        if case.workload_file:
+            found = reader.read_file(case.workload_file, case.image)
+        else:
+            whole = case.workload if isinstance(case.workload, str) else json.dumps(case.workload, default=str)
+            found = reader.read(whole, case.image)
+    except UsageError as error:
+        raise UsageError(f"case {case.name!r}: {error}", reason=error.reason, hint=error.hint) from error
+    stated = {check: _outcome(kind) for check, kind in case.checks.items()}
+    return [
+        (workload, tuple(replace(each, outcome=stated.get(each.check, each.outcome)) for each in results))
+        for workload, results in found
+    ]
+
+
+def _decide(policy: Policy, case: Case, context: Context, examined: Sequence[Examined]) -> Decision:
+    if examined and not case.image:
+        return worst([evaluate_workload(workload, results, policy, context) for workload, results in examined])
+    workloads = tuple(workload for workload, _ in examined)
+    results = tuple(result for _, own in examined for result in own)
+    context = replace(context, workloads=workloads, workload_results=results)
+    return evaluate(_report(policy, case, context.now), policy, context)
+
+
 def _report(policy: Policy, case: Case, now: datetime) -> ScanReport:
-    reference = Reference.parse(case.image)
+    image_name = case.image or _IMAGE
+    reference = Reference.parse(image_name)
     descriptor = Descriptor("application/vnd.oci.image.manifest.v1+json", _NOBODY, 0)
-    selected = {check for checks in policy.checks.values() for check in checks}
+    selected = {check for checks in policy.checks.values() for check in checks} - policy.workload_checks
     outcomes = {check: case.checks.get(check, "passed") for check in selected | set(case.checks)}
     image = ImageReport(
         Image(descriptor, ImageConfig(_NOBODY, Platform("linux", "amd64"), ()), ()),
         engines=tuple(_engine(name, case, now) for name in case.engine if name != NO_ENGINE),
         checks=tuple(CheckResult(check, _outcome(kind)) for check, kind in sorted(outcomes.items())),
     )
-    return ScanReport(case.image, reference.name, reference.tag or "", descriptor, (image,), now, now, "")
+    return ScanReport(image_name, reference.name, reference.tag or "", descriptor, (image,), now, now, "")
 
 
 def _engine(name: str, case: Case, now: datetime) -> EngineReport:

@@ -8,19 +8,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from sqlalchemy.engine import Connection
 
 from scanner.model.actor import SERVICE
 from scanner.model.audit import Action
+from scanner.model.decision import Decision
+from scanner.model.finding import CheckResult
 from scanner.model.matching import RUNGS
 from scanner.model.notification import EventKind, Level
 from scanner.model.reference import Digest
 from scanner.model.scan import ScanReport
+from scanner.model.vex import Exemption
 from scanner.model.workload import Workload
 from scanner.policy.context import Context
-from scanner.policy.evaluate import evaluate, evidence_digest, worst
+from scanner.policy.evaluate import evaluate, evaluate_workload, evidence_digest, worst
 from scanner.policy.exempted import lapses
 from scanner.policy.match import select
 from scanner.policy.rules import Known, Policy, default_policy, parse_policy
@@ -193,6 +197,51 @@ def decide(
     ]
     decision = worst(made)
     return images.Made(decision, decision_text(decision, found))
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A workload with the results of its checks, ``evidence`` the JSON that they are kept as."""
+
+    workload: Workload
+    results: Sequence[CheckResult]
+    evidence: bytes
+    repository: str
+    project: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What decisions about many workloads share."""
+
+    active: Sequence[InForce]
+    fallback: Policy
+    now: datetime
+    remedies: Mapping[str, str]
+
+
+def decide_workload(one: Examined, around: Surroundings, environment: str, accepted: tuple[Exemption, ...]) -> Decision:
+    """The worst decision, about how a workload is run, of the policies in force for its image and environment."""
+    concerned = [each for each in around.active if each.project in ("", one.project)]
+    versions = {each.policy.name: each.version for each in concerned}
+    chosen = select([each.policy for each in concerned], one.repository, environment, around.fallback)
+    made = [
+        evaluate_workload(
+            one.workload,
+            one.results,
+            policy,
+            Context(
+                around.now,
+                version=versions.get(policy.name, 0),
+                environment=environment,
+                exemptions=accepted,
+                remedies=around.remedies,
+            ),
+            one.evidence,
+        )
+        for policy in chosen
+    ]
+    return worst(made)
 
 
 def _vulnerabilities(found: ScanReport) -> set[str]:

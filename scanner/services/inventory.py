@@ -25,15 +25,13 @@ from scanner.checks.base import ImageSubject
 from scanner.errors import NotFoundError, UsageError
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
-from scanner.model.decision import Decision, ReasonKind, Verdict
+from scanner.model.decision import ReasonKind, Verdict
 from scanner.model.finding import CheckResult, Failed
 from scanner.model.reference import Reference
 from scanner.model.scan import Lane, ScanRequest
 from scanner.model.vex import Exemption
 from scanner.model.workload import Workload
-from scanner.policy.context import Context
-from scanner.policy.evaluate import evaluate_workload, worst
-from scanner.policy.match import select
+from scanner.policy.evaluate import results_json
 from scanner.policy.rules import default_policy
 from scanner.reports.json import decision_document
 from scanner.services import _fields as fields
@@ -259,9 +257,10 @@ class _Judge:
 
     def __init__(self, session: Connection, environment: str, running: Sequence[_Running]) -> None:
         self._session, self._environment = session, environment
-        self._known, self._remedies = catalog.known(), catalog.remedies()
-        self._active = decisions.in_force(session, self._known)
-        self._now = moment(session)
+        known = catalog.known()
+        self._around = decisions.Surroundings(
+            decisions.in_force(session, known), default_policy(known), moment(session), catalog.remedies()
+        )
         untold = [(each.repository, each.tag) for each in running if each.repository and each.tag and not each.digest]
         self._tagged = inventory.tagged(session, untold)
         digests = {(each.repository, self._digest(each)) for each in running if each.repository}
@@ -277,12 +276,17 @@ class _Judge:
         state = self._states.get((running.repository, digest), ImageState())
         checked_with = f"{__version__} {state.report_id}"
         if former is not None and former.checked_with == checked_with:
-            packed, results = former.results, _unpack(former.results)
+            evidence, packed = zlib.decompress(former.results), former.results
+            results = _read_results(evidence)
         else:
             results = workloads.check(workload, self._subject(state.report_id))
-            packed = _pack(results)
+            evidence = results_json(results)
+            packed = zlib.compress(evidence, 1)
         project = self._owners.get(running.repository, stored_projects.DEFAULT)
-        decision = self._decide(workload, running, results, project)
+        if project not in self._accepted:
+            self._accepted[project] = exemptions.holding(self._session, project)
+        examined = decisions.Examined(workload, results, evidence, running.repository, project)
+        decision = decisions.decide_workload(examined, self._around, self._environment, self._accepted[project])
         level = _level(decision.verdict, decision.undecided, state, bool(workload.image))
         against = sum(
             1 for r in decision.reasons if r.action is not Verdict.ALLOW and r.kind is not ReasonKind.EXEMPTED
@@ -305,30 +309,6 @@ class _Judge:
             decided_at=decision.decided_at,
             valid_until=decision.valid_until.timestamp() if decision.valid_until else None,
         )
-
-    def _decide(self, workload: Workload, running: _Running, results: Sequence[CheckResult], project: str) -> Decision:
-        concerned = [one for one in self._active if one.project in ("", project)]
-        versions = {one.policy.name: one.version for one in concerned}
-        fallback = default_policy(self._known)
-        chosen = select([one.policy for one in concerned], running.repository, self._environment, fallback)
-        if project not in self._accepted:
-            self._accepted[project] = exemptions.holding(self._session, project)
-        made = [
-            evaluate_workload(
-                workload,
-                results,
-                policy,
-                Context(
-                    self._now,
-                    version=versions.get(policy.name, 0),
-                    environment=self._environment,
-                    exemptions=self._accepted[project],
-                    remedies=self._remedies,
-                ),
-            )
-            for policy in chosen
-        ]
-        return worst(made)
 
     def _digest(self, running: _Running) -> str:
         return running.digest or self._tagged.get((running.repository, running.tag), "")
@@ -425,12 +405,8 @@ def _results() -> TypeAdapter[tuple[CheckResult, ...]]:
     return TypeAdapter(tuple[CheckResult, ...])
 
 
-def _pack(results: Sequence[CheckResult]) -> bytes:
-    return zlib.compress(_results().dump_json(tuple(results)), 1)
-
-
-def _unpack(packed: bytes) -> tuple[CheckResult, ...]:
-    return _results().validate_json(zlib.decompress(packed))
+def _read_results(evidence: bytes) -> tuple[CheckResult, ...]:
+    return _results().validate_json(evidence)
 
 
 @dataclass(frozen=True)
@@ -450,6 +426,13 @@ class Detail:
         return bool(self.tag_names and self.row.digest and not self.row.by_tag and self.tag_names != self.row.digest)
 
 
+def stored(found: inventory.WorkloadDetail) -> decisions.Examined:
+    """A stored workload, with what its checks found."""
+    evidence = zlib.decompress(found.results)
+    workload = workload_documents.workload(found.facts)
+    return decisions.Examined(workload, _read_results(evidence), evidence, found.row.repository, found.row.project)
+
+
 def detail(session: Connection, actor: Actor, uid: str) -> Detail:
     """Return a workload with results and decision. Raises NotFoundError, also for another project's workload."""
     found = inventory.get(session, uid, actor.projects)
@@ -457,7 +440,7 @@ def detail(session: Connection, actor: Actor, uid: str) -> Detail:
         found.row,
         workload_documents.workload(found.facts),
         orjson.loads(found.facts),
-        _unpack(found.results),
+        _read_results(zlib.decompress(found.results)),
         orjson.loads(found.decision),
         found.tag_names,
     )

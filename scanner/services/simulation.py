@@ -1,4 +1,4 @@
-"""Simulation of a policy: which images it would newly deny or allow, and by which rule.
+"""Simulation of a policy: which images and running workloads it would newly deny or allow, and by which rule.
 
 Decides about the stored evidence twice, with the current and with the proposed policy. One call is limited in images
 and time; the next call continues at the cursor.
@@ -9,14 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy.engine import Connection
 
 from scanner import catalog
 from scanner.model.decision import Decision, Verdict
-from scanner.policy.rules import Policy
+from scanner.policy.rules import Known, Policy, default_policy
 from scanner.services import decisions
-from scanner.store import images, listings, policies
+from scanner.services import inventory as use_cases
+from scanner.store import exemptions, images, inventory, listings, policies
+from scanner.store.session import moment
 
 MOST = 500
 _SECONDS = 10.0
@@ -59,9 +62,7 @@ def simulate(
     session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
 ) -> Simulation:
     """Return what changes if ``new`` replaces the policy of the same name. The newest scans come first. Read-only."""
-    active = decisions.in_force(session, catalog.known())
-    owner = next((view.project for view in policies.list_(session) if view.name == new.name), "")
-    after = [*(one for one in active if one.policy.name != new.name), decisions.InForce(new, 0, owner)]
+    active, after = _policies(session, new, catalog.known())
     ends, examined = time.monotonic() + _SECONDS, 0
     compared: list[Flip] = []
     while examined < min(limit, MOST):
@@ -74,6 +75,103 @@ def simulate(
     denied = tuple(f for f in compared if f.after is Verdict.DENY and f.before is not Verdict.DENY)
     released = tuple(f for f in compared if f.before is Verdict.DENY and f.after is not Verdict.DENY)
     return Simulation(denied, released, len(compared) - len(denied) - len(released), examined, cursor)
+
+
+@dataclass(frozen=True)
+class WorkloadFlip:
+    """A running workload, its verdict before and after: the worse of how it is run and of its image."""
+
+    name: str
+    uid: str
+    image: str
+    project: str
+    environment: str
+    before: Verdict
+    after: Verdict
+    rules: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WorkloadSimulation:
+    """``next_cursor``: there are more workloads than were ``examined``; the worst ones were."""
+
+    newly_denied: tuple[WorkloadFlip, ...]
+    newly_released: tuple[WorkloadFlip, ...]
+    unchanged: int
+    examined: int
+    next_cursor: str | None = None
+
+    @property
+    def truncated(self) -> bool:
+        return self.next_cursor is not None
+
+
+def simulate_workloads(
+    session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
+) -> WorkloadSimulation:
+    """What would change for what runs if ``new`` were in force in place of the policy of its name. Only reads.
+
+    Checks are not run again, and an image that was never scanned does not count.
+    """
+    trial = _Trial(session, new)
+    ends, examined = time.monotonic() + _SECONDS, 0
+    compared: list[WorkloadFlip] = []
+    while examined < min(limit, MOST):
+        most = min(_BETWEEN_LOOKS, min(limit, MOST) - examined)
+        page = inventory.list_(session, projects, cursor=cursor, limit=most)
+        compared += (trial.compare(inventory.get(session, row.uid, projects)) for row in page.items)
+        examined, cursor = examined + len(page.items), page.next_cursor
+        if cursor is None or time.monotonic() > ends:
+            break
+    denied = tuple(f for f in compared if f.after is Verdict.DENY and f.before is not Verdict.DENY)
+    released = tuple(f for f in compared if f.before is Verdict.DENY and f.after is not Verdict.DENY)
+    return WorkloadSimulation(denied, released, len(compared) - len(denied) - len(released), examined, cursor)
+
+
+class _Trial:
+    """Decides with the policies in force, and with one of them replaced."""
+
+    def __init__(self, session: Connection, new: Policy) -> None:
+        self._session, self._known, self._remedies = session, catalog.known(), catalog.remedies()
+        before, after = _policies(session, new, self._known)
+        fallback, now = default_policy(self._known), moment(session)
+        self._around = [decisions.Surroundings(each, fallback, now, self._remedies) for each in (before, after)]
+        self._accepted = cache(lambda project: exemptions.holding(session, project))
+        self._of_image = cache(self._decide_image)
+
+    def compare(self, found: inventory.WorkloadDetail) -> WorkloadFlip:
+        row, one = found.row, use_cases.stored(found)
+        image = (row.repository, row.digest)
+        state = inventory.image_states(self._session, row.environment, [image]).get(image) if row.digest else None
+        sides: list[list[Decision]] = []
+        for side, around in enumerate(self._around):
+            own = decisions.decide_workload(one, around, row.environment, self._accepted(row.project))
+            sides.append([own, self._of_image(state.report_id, row.environment, side)] if state else [own])
+        old, now = (max((each.verdict for each in side), key=lambda verdict: verdict.rank) for side in sides)
+        rules, reasons = _why_all(sides[0] if old.rank > now.rank else sides[1])
+        return WorkloadFlip(row.name, row.uid, row.image, row.project, row.environment, old, now, rules, reasons)
+
+    def _decide_image(self, report_id: str, environment: str, side: int) -> Decision:
+        found = images.evidence(self._session, report_id)
+        active = self._around[side].active
+        return decisions.decide(self._session, found, active, self._known, self._remedies, environment).decision
+
+
+def _policies(
+    session: Connection, new: Policy, known: Known
+) -> tuple[Sequence[decisions.InForce], Sequence[decisions.InForce]]:
+    """The policies in force, and the same with ``new`` in the place of the one of its name."""
+    active = decisions.in_force(session, known)
+    owner = next((view.project for view in policies.list_(session) if view.name == new.name), "")
+    return active, [*(one for one in active if one.policy.name != new.name), decisions.InForce(new, 0, owner)]
+
+
+def _why_all(made: Sequence[Decision]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    worst = max((each.verdict for each in made), key=lambda verdict: verdict.rank)
+    found = [_why(each) for each in made if each.verdict is worst]
+    rules = sorted({rule for rules, _ in found for rule in rules})
+    return tuple(rules), tuple(reason for _, reasons in found for reason in reasons)[:3]
 
 
 def _compare(

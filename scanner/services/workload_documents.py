@@ -7,6 +7,7 @@ each field.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from functools import lru_cache
@@ -35,12 +36,9 @@ class StoredOrigin(Origin):
 
     def place(self, *names: str) -> Place:
         """See ``Origin.place``."""
-        for name in names:
+        for name in (*names, *(name.partition("/")[0] for name in names)):
             if name in self.places:
                 return self.places[name]
-            field = name.partition("/")[0]
-            if field in self.places:
-                return self.places[field]
         return self.places.get("", Place())
 
 
@@ -113,10 +111,20 @@ def _places(workload: Workload) -> Iterator[tuple[str, dict[str, Any]]]:
         if found != own:
             yield name, _place(found)
         value = lists.get(name)
-        for number in range(min(len(value), _MOST_ITEMS) if isinstance(value, tuple) else 0):
-            item = workload.place(f"{name}/{number}", name)
-            if item not in (own, found):
-                yield f"{name}/{number}", _place(item)
+        for number, item in enumerate(value[:_MOST_ITEMS] if isinstance(value, tuple) else ()):
+            step = _step(name, number, item)
+            place = workload.place(f"{name}/{step}", name)
+            if place not in (own, found):
+                yield f"{name}/{step}", _place(place)
+
+
+def _step(field: str, number: int, item: Any) -> str:
+    """What checks call an item of a field: by its name, where it has one."""
+    if isinstance(item, Variable):
+        return item.name
+    if field in ("cap_add", "security_opt"):
+        return re.split("[=:]", str(item), maxsplit=1)[0]
+    return str(number)
 
 
 def _place(place: Place) -> dict[str, Any]:

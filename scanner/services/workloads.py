@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate_workload
 from scanner.policy.rules import Policy
 from scanner.workloads._documents import parse
-from scanner.workloads.base import WorkloadSource, read_file
+from scanner.workloads.base import Files, LocalFiles, NoFiles, WorkloadSource, read_file
 
 _MAX_WORKLOADS = 50
 
@@ -49,6 +49,30 @@ def of_target(text: str, file: str, target: str) -> tuple[Workload, ...]:
         if error.reason == "bad_workload":
             raise
         return found
+
+
+@dataclass(frozen=True)
+class CaseWorkloads:
+    """The workloads of policy test cases: read and checked as ``audit`` does. ``directory``: of the cases' file."""
+
+    directory: Path
+
+    def read(self, document: str, image: str) -> Sequence[tuple[Workload, tuple[CheckResult, ...]]]:
+        """See ``WorkloadReader.read``."""
+        return self._examined(document, "workload", image, NoFiles())
+
+    def read_file(self, name: str, image: str) -> Sequence[tuple[Workload, tuple[CheckResult, ...]]]:
+        """See ``WorkloadReader.read_file``."""
+        path = self.directory / name
+        return self._examined(read_file(path), str(path), image, LocalFiles())
+
+    def _examined(
+        self, text: str, file: str, image: str, files: Files
+    ) -> Sequence[tuple[Workload, tuple[CheckResult, ...]]]:
+        found = source_of(text, file).parse(text, file, files)
+        if image:
+            found = _that_run(Reference.parse(image), found)
+        return [(workload, check(workload, None)) for workload in found]
 
 
 def source_of(text: str | bytes, file: str) -> WorkloadSource:

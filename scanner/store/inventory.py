@@ -603,9 +603,12 @@ def figures(session: Connection) -> dict[tuple[str, str], int]:
 # Running images
 
 
-def digests_in(environment: str) -> sa.Select[Any]:
-    """Return a subquery of the digests that run in an environment."""
-    return sa.select(running_workload.c.digest).where(running_workload.c.environment == environment)
+def digests_in(environment: str) -> sa.CompoundSelect[Any]:
+    """Return a subquery of the digests that run in an environment, and of the indexes that have one of them as a
+    platform.
+    """
+    own = sa.select(running_workload.c.digest).where(running_workload.c.environment == environment)
+    return sa.select(image_stack.c.subject).where(image_stack.c.digest.in_(own)).union(own)
 
 
 def running_in(

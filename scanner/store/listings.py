@@ -20,7 +20,7 @@ from scanner.model.scan import ScanReport
 from scanner.store import inventory
 from scanner.store.images import evidence, purl_key
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import component, decision, finding, first_seen, image, listing, vulnerability
+from scanner.store.schema import component, decision, finding, first_seen, image, image_stack, listing, vulnerability
 
 _FREQUENT = 50
 UNSIGNED = "-"  # filter value: no verified signature
@@ -289,7 +289,8 @@ def _has(session: Connection, project: str, name: str, purl: str, condition: sa.
         sa.select(finding.c.image_id)
         .join(vulnerability, vulnerability.c.id == finding.c.vulnerability_id)
         .join(image, image.c.id == finding.c.image_id)
-        .join(listing, listing.c.digest == image.c.digest)
+        .join(image_stack, image_stack.c.digest == image.c.digest)
+        .join(listing, listing.c.digest == image_stack.c.subject)
         .where(vulnerability.c.name == name, listing.c.project == project, condition)
     )
     if purl:
@@ -324,7 +325,9 @@ def affected(
         .select_from(finding)
         .join(component, component.c.id == finding.c.component_id)
         .join(image, image.c.id == finding.c.image_id)
-        .join(listing, listing.c.digest == image.c.digest)
+        # A listing may be of an index, of which the image is one platform.
+        .join(image_stack, image_stack.c.digest == image.c.digest)
+        .join(listing, listing.c.digest == image_stack.c.subject)
         .outerjoin(
             first_seen,
             (first_seen.c.repository == listing.c.repository)
@@ -337,10 +340,11 @@ def affected(
     )
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
-    rows = tuple(
+    found = (
         Affected(r.digest, r.repository, r.tag, r.name, r.version, bool(r.fixable), Verdict(r.verdict), r.project, r.at)
         for r in session.execute(query)
     )
+    rows = tuple(dict.fromkeys(found))  # several platforms of an index have the same package
     if not rows and projects is not None:
         raise NotFoundError("no scanned image has such a vulnerability")
     return advisory._mapping, rows

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from scanner.model.finding import Severity
 from scanner.store.listings import literal
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import finding, image, listing, vulnerability
+from scanner.store.schema import finding, image, image_stack, listing, vulnerability
 
 _WORST_FIRST = ("critical", "unknown", "high", "medium", "low", "none")
 
@@ -63,7 +63,9 @@ def list_(
 def _touched(projects: frozenset[str] | None) -> sa.Select[tuple[int]]:
     query = sa.select(finding.c.image_id)
     if projects is not None:
-        query = query.join(image, image.c.id == finding.c.image_id).join(listing, listing.c.digest == image.c.digest)
+        query = query.join(image, image.c.id == finding.c.image_id)
+        query = query.join(image_stack, image_stack.c.digest == image.c.digest)
+        query = query.join(listing, listing.c.digest == image_stack.c.subject)
         query = query.where(listing.c.project.in_(projects))
     return query
 

@@ -31,7 +31,7 @@ from scanner.workloads._docker_options import (
     short_mount,
 )
 from scanner.workloads._documents import Document
-from scanner.workloads._quantities import ram, seconds
+from scanner.workloads._quantities import ram, seconds, whole
 from scanner.workloads.base import Files, Node, NodeOrigin
 
 T = TypeVar("T")
@@ -142,7 +142,7 @@ def _size(node: Node) -> int | None:
         return None
     found = ram(text)
     if found is None:
-        raise node.error(f"is not a size: {text!r}")
+        raise node.error(f"is not a size: {text[:80]!r}")
     return found
 
 
@@ -152,7 +152,7 @@ def _time(node: Node) -> float | None:
         return None
     found = seconds(text)
     if found is None:
-        raise node.error(f"is not a duration: {text!r}")
+        raise node.error(f"is not a duration: {text[:80]!r}")
     return found
 
 
@@ -278,7 +278,7 @@ def _restart(node: Node, deploy: Node) -> tuple[str | None, int | None]:
         return policy.get("condition").text() or "any", integer(policy.get("max_attempts"))
     text = node.get("restart").text()
     kind, _, most = (text or "").partition(":")
-    return (kind or None), int(most) if most.isascii() and most.isdigit() else None
+    return (kind or None), whole(most)
 
 
 def _mounts(node: Node, project: Node) -> Iterator[Mount]:
@@ -336,12 +336,12 @@ def _ports(node: Node) -> Iterator[PortBinding]:
         if not isinstance(item.value, dict):
             found = published(item.text() or "")
             if found is None:
-                raise item.error(f"is not a port: {item.text()!r}")
+                raise item.error(f"is not a port: {(item.text() or '')[:80]!r}")
             yield from found
             continue
         target = integer(item.get("target")) or 0
         first = (item.get("published").text() or "").split("-")[0]
-        host = int(first) if first.isascii() and first.isdigit() else None
+        host = whole(first)
         # Without a host port Docker chooses a random one, so the port is still published.
         yield PortBinding(
             target,

@@ -11,6 +11,7 @@ from typing import Any
 
 from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
 from scanner.workloads._docker_options import capabilities, encrypted, security_options, selinux_of
+from scanner.workloads._quantities import whole
 from scanner.workloads.base import Node, NodeOrigin
 
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
@@ -209,7 +210,7 @@ def _mounts(node: Node, host: Node) -> Iterator[Mount]:
         )
     for target, options in _texts(host.get("Tmpfs")):
         size = re.search(r"size=(\d+)(?:,|$)", options)
-        yield Mount("tmpfs", target, size=int(size[1]) if size else None)
+        yield Mount("tmpfs", target, size=whole(size[1]) if size else None)
 
 
 def _bindings(host: Node, node: Node) -> Iterator[PortBinding]:
@@ -220,8 +221,8 @@ def _bindings(host: Node, node: Node) -> Iterator[PortBinding]:
             text = each.get("HostPort").text() or "0"
             first = text.split("-")[0]
             yield PortBinding(
-                int(port) if port.isascii() and port.isdigit() else 0,
-                int(first) if first.isascii() and first.isdigit() else 0,
+                whole(port) or 0,
+                whole(first) or 0,
                 each.get("HostIp").text() or "",
                 protocol or "tcp",
             )

@@ -5,7 +5,8 @@ number of values after alias expansion (the "billion laughs" attack). Duplicate 
 use the other value, so that the audited document differs from the one that runs (as in CVE-2017-12635 of CouchDB).
 
 JSON is parsed by Python's json module, which is faster and accepts escapes that libyaml refuses. Positions in JSON
-are computed by libyaml when they are needed.
+are computed by libyaml when they are needed. The parser's tree is not kept: a stream of 10,000 manifests has
+millions of its objects, and the garbage collector would visit all of them again and again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import yaml
@@ -28,7 +29,11 @@ MAX_DOCUMENTS = 100_000
 MAX_VALUES = 5_000_000
 _MAX_VALUES_PER_DOCUMENT = 500_000
 _DEPTH = 200
+_SMALL = 256 << 10
 
+_NUL = "a NUL character"
+_SUSPICIOUS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
@@ -37,6 +42,7 @@ _TRUE_11 = _TRUE | frozenset(("yes", "Yes", "YES", "on", "On", "ON", "y", "Y"))
 _FALSE_11 = _FALSE | frozenset(("no", "No", "NO", "off", "Off", "OFF", "n", "N"))
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_DIRECTIVE = re.compile(r"^%", re.MULTILINE)
 _TEMPLATE = re.compile(r"\{\{|\}\}")
 
 
@@ -47,18 +53,20 @@ class Document:
     value: Any
     file: str = ""
     number: int = 0
-    text: str = field(default="", repr=False, compare=False)  # of JSON, to compute positions on demand
-    composed: yaml.Node | None = field(default=None, repr=False, compare=False)
+    text: str = field(default="", repr=False, compare=False)  # whole lines; its positions are looked up when asked for
+    first_line: int = field(default=0, compare=False)  # of the text within the file, counted from 0
+    composed: yaml.Node | None = field(default=None, repr=False, compare=False)  # where the text alone is not enough
+
+    @property
+    def node(self) -> yaml.Node | None:
+        """Return libyaml's tree with the positions within the text."""
+        if self.composed is not None or not self.text:
+            return self.composed
+        return _composed_small(self.text) if len(self.text) < _SMALL else self._composed_large
 
     @cached_property
-    def node(self) -> yaml.Node | None:
-        """Return libyaml's tree with positions."""
-        if self.composed is None and self.text:
-            try:
-                return yaml.compose(self.text, Loader=yaml.CSafeLoader)
-            except yaml.YAMLError:
-                return None  # valid JSON that libyaml refuses (escaped surrogate pairs): no positions
-        return self.composed
+    def _composed_large(self) -> yaml.Node | None:
+        return _composed(self.text)
 
     def place(self, pointer: str) -> Place:
         """Return the position of the value at a JSON pointer, or of its nearest existing parent.
@@ -77,13 +85,25 @@ class Document:
             self.file,
             self.number,
             "".join(f"/{escaped(step)}" for step in reached),
-            mark.line + 1 if mark is not None else None,
+            self.first_line + mark.line + 1 if mark is not None else None,
             mark.column + 1 if mark is not None else None,
         )
 
     def error(self, message: str, pointer: str = "") -> UsageError:
         """Return an error with the position."""
         return UsageError(f"{self.place(pointer)}: {message}", reason="bad_workload")
+
+
+def _composed(text: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return None  # JSON that is no YAML (a surrogate pair as escapes): read, but without positions
+
+
+# The findings of one document are placed one after the other. So a few trees are enough, and a stream's are never all
+# in memory; a large one goes with its document.
+_composed_small = lru_cache(maxsize=8)(_composed)
 
 
 def escaped(step: str) -> str:
@@ -106,6 +126,12 @@ def parse(
             text = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UsageError(f"{where}: not UTF-8 text (byte {error.start})", reason="bad_workload") from None
+    text = text.removeprefix("\ufeff")  # libyaml does not count a byte order mark, so every index would be one off
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        line, column = text.count("\n", 0, error.start) + 1, error.start - text.rfind("\n", 0, error.start)
+        raise UsageError(f"{where}:{line}:{column}: half of a surrogate pair", reason="bad_workload") from None
     if len(text) > MAX_BYTES:
         raise UsageError(f"{where}: larger than {MAX_BYTES >> 20} MiB", reason="bad_workload")
     if text.lstrip()[:1] in ("{", "["):
@@ -142,7 +168,27 @@ def _json(text: str, file: str) -> tuple[Document, ...] | None:
         value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
     except (ValueError, RecursionError):
         return None
-    return (Document(value, file, 0, text),)
+    document = Document(value, file, 0, text)
+    if _SUSPICIOUS.search(text):  # escapes that make what neither PostgreSQL nor UTF-8 can hold
+        for pointer, said in _texts("", value):
+            if "\0" in said:
+                raise document.error(_NUL, pointer)
+            if _SURROGATE.search(said):
+                return None
+    return (document,)
+
+
+def _texts(pointer: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every text of a value, keys too, with its place."""
+    if isinstance(value, str):
+        yield pointer, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield f"{pointer}/{escaped(key)}", key
+            yield from _texts(f"{pointer}/{escaped(key)}", item)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _texts(f"{pointer}/{number}", item)
 
 
 def _unreadable(text: str, where: str, line: int, column: int, problem: str) -> UsageError:
@@ -194,6 +240,23 @@ class Override:
     value: Any
 
 
+_TEXT = "tag:yaml.org,2002:str"
+
+
+class _Loader(yaml.CSafeLoader):
+    """libyaml's parser without PyYAML's guess at each value's type, which costs more than parsing and is not used."""
+
+    def resolve(self, kind: type[yaml.Node], value: str | None, implicit: tuple[bool, bool] | bool) -> str:
+        """The tag of a node that has none of its own. A scalar tagged ``!`` is text (YAML 1.2, section 6.9.1)."""
+        return _TEXT if kind is yaml.ScalarNode and isinstance(implicit, tuple) and not implicit[0] else "?"
+
+    def descend_resolver(self, current_node: object, current_index: object) -> None:
+        """Nothing is resolved by path."""
+
+    def ascend_resolver(self) -> None:
+        """Nothing is resolved by path."""
+
+
 class _Reader:
     """Converts libyaml's nodes to values.
 
@@ -210,8 +273,9 @@ class _Reader:
         self._scalars: dict[str, Any] = {}
 
     def documents(self, text: str) -> Iterator[Document]:
-        loader = yaml.CSafeLoader(text)
+        loader = _Loader(text)
         number = 0
+        directives = _DIRECTIVE.search(text) is not None
         try:
             while loader.check_node():
                 node = loader.get_node()
@@ -223,7 +287,12 @@ class _Reader:
                 value = self._value(node, 0)
                 self._total -= before - self._left
                 if value is not None:
-                    yield Document(value, self._file, number, composed=node)
+                    start, end = node.start_mark, node.end_mark
+                    if directives:  # %TAG stands outside the document's own lines
+                        yield Document(value, self._file, number, composed=node)
+                    else:
+                        own = text[start.index - start.column : end.index]
+                        yield Document(value, self._file, number, own, start.line)
                 number += 1
         finally:
             loader.dispose()
@@ -239,7 +308,8 @@ class _Reader:
             raise self._refused(node, "too many values: nested aliases, or a document that is too large")
         if depth > _DEPTH:
             raise self._refused(node, f"nested deeper than {_DEPTH} levels")
-        if node.tag[0] == "!" and node.tag != "!":
+        tag = node.tag
+        if tag[0] == "!" and tag != "!":
             return self._tagged(node, depth)
         return self._plain(node, depth)
 
@@ -265,6 +335,8 @@ class _Reader:
             if _is_merge(key):
                 merged.extend(value.value if isinstance(value, yaml.SequenceNode) else [value])
                 continue
+            if "\0" in key.value:
+                raise self._refused(key, _NUL)
             if key.value in own:
                 raise self._refused(key, f"duplicate key {clean_text(key.value, 80)!r}")
             own[key.value] = self._value(value, depth + 1)
@@ -284,7 +356,9 @@ class _Reader:
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value
-        if node.style or node.tag == "tag:yaml.org,2002:str":
+        if node.style or node.tag == _TEXT:
+            if "\0" in text:
+                raise self._refused(node, _NUL)
             return text
         found = self._scalars.get(text, self)
         if found is self:

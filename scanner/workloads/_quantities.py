@@ -24,6 +24,7 @@ _KUBERNETES = {
     "Pi": Decimal(2**50),
     "Ei": Decimal(2**60),
 }
+MOST = (1 << 63) - 1  # what Go's int64 holds, which every runtime keeps these numbers in
 _QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]{1,3})?)([numkMGTPE]|[KMGTPE]i)?")
 # https://github.com/docker/go-units RAMInBytes: every unit is a power of 1024, with or without "i" and "b".
 _RAM = re.compile(r"([0-9.]+)\s*([kmgtp]?)i?b?", re.IGNORECASE)
@@ -37,7 +38,7 @@ def quantity(text: str) -> Decimal | None:
     if found is None:
         return None
     try:
-        return Decimal(found[1]) * _KUBERNETES[found[2] or ""]
+        return min(Decimal(MOST), max(Decimal(-MOST), Decimal(found[1]) * _KUBERNETES[found[2] or ""]))
     except InvalidOperation:
         return None
 
@@ -48,7 +49,7 @@ def ram(text: str) -> int | None:
     if found is None:
         return None
     try:
-        return int(Decimal(found[1]) * 1024 ** " kmgtp".index(found[2].lower() or " "))
+        return capped(Decimal(found[1]) * 1024 ** " kmgtp".index(found[2].lower() or " "))
     except InvalidOperation:
         return None
 
@@ -60,4 +61,14 @@ def seconds(text: str) -> float | None:
         if found.start() != at or found[1].count(".") > 1 or found[1] == ".":
             return None
         total, at = total + float(found[1]) * _SECONDS[found[2]], found.end()
-    return total if at and at == len(text.strip()) else 0.0 if text.strip() == "0" else None
+    return min(total, float(MOST)) if at and at == len(text.strip()) else 0.0 if text.strip() == "0" else None
+
+
+def whole(text: str) -> int | None:
+    """A whole number in ASCII digits, as every runtime reads one; None for what is none, or is larger than 64 bits."""
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
+
+
+def capped(value: Decimal | float) -> int:
+    """As a whole number of at most 64 bits: Kubernetes, too, takes a larger quantity for the largest that there is."""
+    return int(min(max(value, -MOST), MOST))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from scanner.errors import UsageError
 from scanner.files import read_whole
 from scanner.model.workload import Origin, Place, Workload
 from scanner.workloads._documents import MAX_BYTES, Document, escaped, parse
+from scanner.workloads._quantities import MOST
 
 _MAX_FILES = 10_000
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -173,11 +175,26 @@ class NodeOrigin(Origin):
         root, colon, inside = path.partition(":")
         node = self.roots[root] if colon else self.base
         for step in filter(None, [*(inside if colon else path).split("/"), *rest.split("/")]):
-            found = node.child(step)
+            found = node.child(step) or _called(node, step)
             if found is None:
                 return None
             node = found
         return node
+
+
+_MOST_CALLED = 1000  # items of a list that are looked through for a name
+
+
+def _called(node: Node, name: str) -> Node | None:
+    """The item of a list that sets ``name``: ``NAME=value``, ``name:value``, ``NAME``, or a mapping with that name."""
+    if not isinstance(node.value, list) or len(node.value) > _MOST_CALLED:
+        return None
+    for item in node.items():
+        value = item.value
+        found = value.get("name") if isinstance(value, dict) else value
+        if isinstance(found, str) and re.split("[=:]", found, maxsplit=1)[0].removeprefix("CAP_") == name:
+            return item
+    return None
 
 
 class Node:
@@ -187,12 +204,22 @@ class Node:
     of misread. A missing value is a node with the value None.
     """
 
-    __slots__ = ("document", "pointer", "value")
+    __slots__ = ("_parent", "_pointer", "_step", "document", "value")
+    _parent: Node
+    _pointer: str | None  # None: of a member, made from its parent's when somebody asks, which few members are
+    _step: str
 
     def __init__(self, document: Document, pointer: str = "", value: Any = None) -> None:
         self.document = document
-        self.pointer = pointer
+        self._pointer = pointer
         self.value = document.value if not pointer and value is None else value
+
+    @property
+    def pointer(self) -> str:
+        """The JSON pointer of the value within its document."""
+        if self._pointer is None:
+            self._pointer = f"{self._parent.pointer}/{escaped(self._step)}"
+        return self._pointer
 
     def get(self, key: str) -> Node:
         """Return a member of a mapping.
@@ -200,21 +227,28 @@ class Node:
         Values that were merged from several documents are Nodes themselves and keep their document.
         """
         value = self.value.get(key) if isinstance(self.value, dict) else None
-        return value if isinstance(value, Node) else Node.of(self.document, f"{self.pointer}/{escaped(key)}", value)
+        return value if isinstance(value, Node) else self._member(key, value)
+
+    def _member(self, step: str, value: Any) -> Node:
+        node = Node.__new__(Node)
+        node.document, node.value = self.document, value
+        node._parent, node._step, node._pointer = self, step, None
+        return node
 
     def child(self, step: str) -> Node | None:
         """Return the member or item for a step of a JSON pointer, or None."""
         if isinstance(self.value, dict) and step in self.value:
             return self.get(step)
         if isinstance(self.value, list) and step.isascii() and step.isdigit() and int(step) < len(self.value):
-            return self.items()[int(step)]
+            value = self.value[int(step)]
+            return value if isinstance(value, Node) else self._member(step, value)
         return None
 
     @classmethod
     def of(cls, document: Document, pointer: str, value: Any) -> Node:
         """Return a node for a value that was looked up before."""
         node = cls.__new__(cls)
-        node.document, node.pointer, node.value = document, pointer, value
+        node.document, node._pointer, node.value = document, pointer, value
         return node
 
     def at(self, *keys: str) -> Node:
@@ -240,10 +274,7 @@ class Node:
             return []
         if not isinstance(self.value, list):
             raise self.error("must be a list")
-        return [
-            value if isinstance(value, Node) else Node.of(self.document, f"{self.pointer}/{i}", value)
-            for i, value in enumerate(self.value)
-        ]
+        return [value if isinstance(value, Node) else self._member(str(i), value) for i, value in enumerate(self.value)]
 
     def text(self) -> str | None:
         """Return a text, or a number or boolean as text. None if missing."""
@@ -267,17 +298,26 @@ class Node:
 
     def integer(self) -> int | None:
         """Return an integer, or None if missing."""
-        if self.value is None or (isinstance(self.value, int) and not isinstance(self.value, bool)):
-            return self.value
-        if isinstance(self.value, float) and self.value.is_integer():
-            return int(self.value)
-        raise self.error("must be a whole number")
+        value = self.value
+        if value is None:
+            return None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.error("must be a whole number")
+        if abs(value) > MOST:
+            raise self.error("must be a whole number of at most 64 bits")
+        return value
 
     def number(self) -> float | None:
         """Return a number, or None if missing."""
-        if self.value is None or (isinstance(self.value, int | float) and not isinstance(self.value, bool)):
-            return None if self.value is None else float(self.value)
-        raise self.error("must be a number")
+        if self.value is None:
+            return None
+        if not isinstance(self.value, int | float) or isinstance(self.value, bool):
+            raise self.error("must be a number")
+        if not abs(self.value) <= MOST:  # true for NaN as well
+            raise self.error("must be a number of at most 64 bits")
+        return float(self.value)
 
     def error(self, message: str) -> UsageError:
         """Return an error with this node's position: ``web.yaml:12:7: spec.containers must be a list``."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from scanner.model.workload import Logging, Mount, PortBinding, UpdateStrategy, Variable, Workload
 from scanner.workloads._docker_options import capabilities, security_options, selinux_of
 from scanner.workloads._documents import Document
+from scanner.workloads._quantities import capped
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
 
 _MIB = 1 << 20
@@ -192,9 +193,9 @@ def _mebibytes(node: Node) -> int | None:
     amount, _, unit = text.strip().upper().partition(" ")
     amount, unit = (amount.removesuffix("GB"), "GB") if amount.endswith("GB") else (amount, unit)
     try:
-        return int(float(amount) * (_MIB * 1024 if unit == "GB" else _MIB))
+        return capped(float(amount) * (_MIB * 1024 if unit == "GB" else _MIB))
     except (ValueError, OverflowError):
-        raise node.error(f"is not a size: {text!r}") from None
+        raise node.error(f"is not a size: {text[:80]!r}") from None
 
 
 def _cores(node: Node) -> float | None:
@@ -205,8 +206,10 @@ def _cores(node: Node) -> float | None:
     lowered = text.strip().lower()
     try:
         amount = float(lowered.removesuffix("vcpu").strip())
+        if not 0 <= amount < 1 << 31:  # false for NaN as well
+            raise ValueError
     except ValueError:
-        raise node.error(f"is not a number of CPU units: {text!r}") from None
+        raise node.error(f"is not a number of CPU units: {text[:80]!r}") from None
     return (amount if lowered.endswith("vcpu") else amount / 1024) or None
 
 

@@ -75,6 +75,8 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "preStop": ("lifecycle/preStop",),
     "image_pull_policy": ("imagePullPolicy", "image"),
     "sysctls": ("pod:securityContext/sysctls",),
+    "supplemental_groups": ("pod:securityContext/supplementalGroups",),
+    "fs_group": ("pod:securityContext/fsGroup",),
     "network_mode": ("pod:hostNetwork",),
     "pid_mode": ("pod:hostPID",),
     "ipc_mode": ("pod:hostIPC",),
@@ -222,6 +224,9 @@ def _pod(template: Node, spec: Node) -> PodSettings:
         service_account=spec.get("serviceAccountName").text() or spec.get("serviceAccount").text() or "",
         automount_token=spec.get("automountServiceAccountToken").boolean(),
         fs_group=context.get("fsGroup").integer(),
+        supplemental_groups=tuple(
+            each.integer() or 0 for each in context.get("supplementalGroups").items() if each.value is not None
+        ),
         run_as_non_root=context.get("runAsNonRoot").boolean(),
         run_as_user=context.get("runAsUser").integer(),
         seccomp=_profile(context.get("seccompProfile")),
@@ -359,7 +364,7 @@ def _bytes(node: Node) -> int | None:
     text = node.text()
     found = quantity(text) if text is not None else None
     if text is not None and found is None:
-        raise node.error(f"is not a quantity: {text!r}")
+        raise node.error(f"is not a quantity: {text[:80]!r}")
     return int(found) if found is not None else None
 
 
@@ -367,7 +372,7 @@ def _cores(node: Node) -> float | None:
     text = node.text()
     found = quantity(text) if text is not None else None
     if text is not None and found is None:
-        raise node.error(f"is not a quantity: {text!r}")
+        raise node.error(f"is not a quantity: {text[:80]!r}")
     return float(found) if found is not None else None
 
 

@@ -5,12 +5,13 @@ https://mesosphere.github.io/marathon/docs/application-basics.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
 from scanner.workloads._docker_options import capabilities, published, security_options, selinux_of, short_mount
 from scanner.workloads._documents import Document
-from scanner.workloads._quantities import ram
+from scanner.workloads._quantities import capped, ram, whole
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
 
 _MIB = 1 << 20
@@ -61,6 +62,31 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
         ),
         _PARAMETERS,
     ),
+}
+
+_SAID_BY: Mapping[str, tuple[str, ...]] = {
+    "user": ("user",),
+    "u": ("user",),
+    "read-only": ("read_only_root",),
+    "privileged": ("privileged",),
+    "cap-add": ("cap_add",),
+    "cap-drop": ("cap_drop",),
+    "security-opt=seccomp": ("seccomp",),
+    "security-opt=apparmor": ("apparmor",),
+    "security-opt=label": ("selinux",),
+    "security-opt=no-new-privileges": ("allow_privilege_escalation",),
+    "pid": ("pid_mode",),
+    "ipc": ("ipc_mode",),
+    "uts": ("uts_mode",),
+    "userns": ("userns_mode",),
+    "cgroup-parent": ("cgroup_parent",),
+    "pids-limit": ("pids_limit",),
+    "restart": ("restart",),
+    "log-driver": ("logging",),
+    "cpu-shares": ("cpu_shares",),
+    "c": ("cpu_shares",),
+    "memory-reservation": ("memory_reservation",),
+    "entrypoint": ("command",),
 }
 
 
@@ -163,7 +189,7 @@ def _app(node: Node, parent: str) -> Workload:
         sysctls=tuple((k, v) for k, _, v in (each.partition("=") for each in options.get("sysctl", ()))),
         ulimits=tuple(each.partition("=")[0] for each in options.get("ulimit", ())),
         # Marathon always sets a memory limit; its default is 128 MiB.
-        memory=int((128 if memory is None else memory) * _MIB),
+        memory=capped((128 if memory is None else memory) * _MIB),
         cpus=node.get("cpus").number() or 1.0,
         cpu_shares=_whole(_last(options, "cpu-shares", "c")),
         pids_limit=_whole(_last(options, "pids-limit")),
@@ -185,7 +211,7 @@ def _app(node: Node, parent: str) -> Workload:
         replicas=node.get("instances").integer(),
         update=_update(node),
         image_pull_policy="Always" if docker.get("forcePullImage").boolean() else None,
-        origin=NodeOrigin(node, _PATHS, {}),
+        origin=NodeOrigin(node, {**_PATHS, **_said_by(docker)}, {}),
     )
 
 
@@ -194,6 +220,17 @@ def _parameters(docker: Node) -> dict[str, tuple[str, ...]]:
     for each in docker.get("parameters").items():
         key = (each.get("key").text() or "").lstrip("-")
         found[key] = (*found.get(key, ()), each.get("value").text() or "")
+    return found
+
+
+def _said_by(docker: Node) -> dict[str, tuple[str, ...]]:
+    """The very parameter that says a field, for those that parameters say; the last one of a name counts."""
+    found: dict[str, tuple[str, ...]] = {}
+    for number, each in enumerate(docker.get("parameters").items()):
+        key, value = (each.get("key").text() or "").lstrip("-"), each.get("value").text() or ""
+        name = f"{key}={re.split('[=:]', value, maxsplit=1)[0]}" if key == "security-opt" else key
+        for field in _SAID_BY.get(name, ()):
+            found[field] = (f"container/docker/parameters/{number}/value", *_PATHS[field])
     return found
 
 
@@ -207,7 +244,7 @@ def _flag(options: Mapping[str, tuple[str, ...]], name: str) -> bool | None:
 
 
 def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.lstrip("-").isascii() and text.lstrip("-").isdigit() else None
+    return whole(text) if text is not None else None
 
 
 def _networks(

@@ -100,6 +100,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("PUT", "/api/v1/policies/<name>"): ("policy", "own"),
     ("PUT", "/api/v1/policies/<name>/enabled"): ("policy", "own"),
     ("POST", "/api/v1/policies/<name>/simulate"): ("read", "own"),
+    ("POST", "/api/v1/policies/<name>/simulate/workloads"): ("read", "own"),
     ("POST", "/api/v1/policies/<name>/validate"): ("read", "none"),
     ("GET", "/api/v1/policies/<name>/versions"): ("read", "own"),
     ("GET", "/api/v1/policies/<name>/versions/<int:version>"): ("read", "own"),

@@ -10,9 +10,10 @@ from typing import Annotated
 
 from flask import Response
 from pydantic import Field, StringConstraints
+from sqlalchemy.engine import Connection
 
 from scanner.model.decision import Verdict
-from scanner.policy.rules import PolicyError, parse_policy
+from scanner.policy.rules import Policy, PolicyError, parse_policy
 from scanner.services import policies as use_cases
 from scanner.services import simulation, trust_roots
 from scanner.store import policies
@@ -128,6 +129,31 @@ class SimulationOut(Model):
     next_cursor: str | None
 
 
+class WorkloadFlipOut(Model):
+    workload: str
+    id: str = Field(description="Of the workload, as in `/workloads/{id}`.")
+    image: str
+    project: str
+    environment: str
+    before: Verdict
+    after: Verdict
+    rules: list[str] = Field(
+        description="The rules that deny it: with the document, or until now where it is released."
+    )
+    reasons: list[str]
+
+
+class WorkloadSimulationOut(Model):
+    """Checks are not run again: this is what the policy would say of what is known."""
+
+    newly_denied: list[WorkloadFlipOut]
+    newly_released: list[WorkloadFlipOut]
+    unchanged: int
+    examined: int
+    truncated: bool
+    next_cursor: str | None
+
+
 def show(policy: policies.PolicyView) -> PolicyOut:
     return PolicyOut(
         name=policy.name,
@@ -231,10 +257,7 @@ def simulate(path: PolicyPath, body: SimulationIn) -> Response:
     answer takes at most some seconds; `next_cursor` says where the next goes on.
     """
     with resources().database.read() as session:
-        text = body.text
-        if text is None:
-            text = policies.get(session, path.name, projects=principal().projects).text
-        new = use_cases.parse(session, text, path.name)
+        new = _tried(session, path.name, body)
         tried = simulation.simulate(session, new, principal().projects, body.limit, cursor=body.cursor)
     return answer(
         SimulationOut(
@@ -245,6 +268,50 @@ def simulate(path: PolicyPath, body: SimulationIn) -> Response:
             truncated=tried.next_cursor is not None,
             next_cursor=tried.next_cursor,
         )
+    )
+
+
+@api.post("/policies/<name>/simulate/workloads", responses={"200": WorkloadSimulationOut, **problems(404)})
+@permission("read")
+def simulate_workloads(path: PolicyPath, body: SimulationIn) -> Response:
+    """Try a policy on what runs
+
+    Which running workloads would newly be denied, which allowed, if the document were in force; the worst ones come
+    first. The verdict is the worse of how a workload is run and of its image.
+    """
+    with resources().database.read() as session:
+        new = _tried(session, path.name, body)
+        tried = simulation.simulate_workloads(session, new, principal().projects, body.limit, cursor=body.cursor)
+    return answer(
+        WorkloadSimulationOut(
+            newly_denied=listed(tried.newly_denied, _workload_flip),
+            newly_released=listed(tried.newly_released, _workload_flip),
+            unchanged=tried.unchanged,
+            examined=tried.examined,
+            truncated=tried.truncated,
+            next_cursor=tried.next_cursor,
+        )
+    )
+
+
+def _tried(session: Connection, name: str, body: SimulationIn) -> Policy:
+    text = body.text
+    if text is None:
+        text = policies.get(session, name, projects=principal().projects).text
+    return use_cases.parse(session, text, name)
+
+
+def _workload_flip(flip: simulation.WorkloadFlip) -> WorkloadFlipOut:
+    return WorkloadFlipOut(
+        workload=flip.name,
+        id=flip.uid,
+        image=flip.image,
+        project=flip.project,
+        environment=flip.environment,
+        before=flip.before,
+        after=flip.after,
+        rules=list(flip.rules),
+        reasons=list(flip.reasons),
     )
 
 

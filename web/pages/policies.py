@@ -102,13 +102,14 @@ def validate() -> str:
 @bp.post("/policies/dry-run")
 @permission("read")
 def dry_run() -> str:
-    """Show which images the text in the editor would newly deny or allow."""
+    """Show which images and running workloads the text in the editor would newly deny or allow."""
     parsed, problems = _parsed(_text())
     if parsed is None:
         return page("policy_problems.html", problems=problems, checked=True)
     with resources().database.read() as session:
         tried = simulation.simulate(session, parsed, principal().projects, _TRIED)
-    return page("policy_dry_run.html", tried=tried, name=parsed.name)
+        running = simulation.simulate_workloads(session, parsed, principal().projects, _TRIED)
+    return page("policy_dry_run.html", tried=tried, running=running, name=parsed.name)
 
 
 @bp.post("/policies")

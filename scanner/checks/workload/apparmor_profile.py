@@ -41,7 +41,7 @@ class ApparmorProfile(ContainerCheck):
     cis = ("5.2",)
     pss = ("appArmorProfile",)
     trivy = ("KSV-0002",)
-    kubesec = ('.metadata .annotations ."container.apparmor.security.beta.kubernetes.io/nginx"',)
+    kubesec = ("ApparmorAny",)
     nsa = ("Kubernetes Pod security",)
     tags = ("workload", "workload-hardening")
 

@@ -30,7 +30,7 @@ class CpuLimit(ContainerCheck):
     cannot_see = "a namespace's LimitRange"
     cis = ("5.12",)
     trivy = ("KSV-0011",)
-    kubesec = ("containers[] .resources .limits .cpu",)
+    kubesec = ("LimitsCPU",)
     nsa = ("Resource policies",)
     article = ("Lessons Learned: Plan for failure",)
     tags = ("workload", "workload-hardening")

@@ -31,7 +31,7 @@ class DockerSocket(ContainerCheck):
     cannot_see = "an engine that listens on TCP"
     cis = ("5.32",)
     trivy = ("KSV-0006",)
-    kubesec = (".spec .volumes[] .hostPath .path == /var/run/docker.sock",)
+    kubesec = ("DockerSock",)
     nsa = ("Kubernetes Pod security",)
     tags = ("workload", "workload-danger")
 

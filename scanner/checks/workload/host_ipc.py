@@ -30,7 +30,7 @@ class HostIpc(ContainerCheck):
     cis = ("5.17",)
     pss = ("hostNamespaces",)
     trivy = ("KSV-0008",)
-    kubesec = (".spec .hostIPC == true",)
+    kubesec = ("HostIPC",)
     nsa = ("Kubernetes Pod security",)
     tags = ("workload", "workload-danger")
 

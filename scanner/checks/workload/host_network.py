@@ -31,7 +31,7 @@ class HostNetwork(ContainerCheck):
     cis = ("5.10",)
     pss = ("hostNamespaces",)
     trivy = ("KSV-0009",)
-    kubesec = (".spec .hostNetwork == true",)
+    kubesec = ("HostNetwork",)
     nsa = ("Kubernetes Pod security",)
     article = ("Networking: Host Networking",)
     tags = ("workload", "workload-danger")

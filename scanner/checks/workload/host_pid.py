@@ -30,7 +30,7 @@ class HostPid(ContainerCheck):
     cis = ("5.16",)
     pss = ("hostNamespaces",)
     trivy = ("KSV-0010",)
-    kubesec = (".spec .hostPID == true",)
+    kubesec = ("HostPID",)
     nsa = ("Kubernetes Pod security",)
     tags = ("workload", "workload-danger")
 

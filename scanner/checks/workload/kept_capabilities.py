@@ -31,7 +31,7 @@ class KeptCapabilities(ContainerCheck):
     cannot_see = "which capabilities the program needs"
     pss = ("capabilities_restricted",)
     trivy = ("KSV-0003", "KSV-0004", "KSV-0106")
-    kubesec = ('containers[] .securityContext .capabilities .drop | index("ALL")',)
+    kubesec = ("CapDropAny", "CapDropAll")
     nsa = ("Kubernetes Pod security",)
     tags = ("workload", "workload-hardening")
 

@@ -30,7 +30,7 @@ class MemoryLimit(ContainerCheck):
     cannot_see = "the LimitRange of a namespace"
     cis = ("5.11",)
     trivy = ("KSV-0018",)
-    kubesec = ("containers[] .resources .limits .memory",)
+    kubesec = ("LimitsMemory",)
     nsa = ("Resource policies",)
     article = ("Lessons Learned: Plan for failure",)
     tags = ("workload", "workload-hardening")

@@ -32,7 +32,7 @@ class PrivilegeEscalation(ContainerCheck):
     cis = ("5.26",)
     pss = ("allowPrivilegeEscalation",)
     trivy = ("KSV-0001",)
-    kubesec = ("containers[] .securityContext .allowPrivilegeEscalation == true",)
+    kubesec = ("AllowPrivilegeEscalation",)
     nsa = ("Kubernetes Pod security",)
     tags = ("workload", "workload-hardening")
 

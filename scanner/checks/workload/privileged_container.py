@@ -31,7 +31,7 @@ class PrivilegedContainer(ContainerCheck):
     cis = ("5.5",)
     pss = ("privileged",)
     trivy = ("KSV-0017",)
-    kubesec = ("containers[] .securityContext .privileged == true",)
+    kubesec = ("Privileged",)
     nsa = ("Kubernetes Pod security",)
     article = ("Security: Run as Non-Root",)
     tags = ("workload", "workload-danger")

@@ -29,6 +29,7 @@ class PrivilegedHostPorts(ContainerCheck):
     looks_at = "host ports below 1024"
     cannot_see = "other services on these ports"
     cis = ("5.8",)
+    trivy = ("KSV-0117",)
     tags = ("workload", "workload-hardening")
 
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:

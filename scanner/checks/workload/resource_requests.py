@@ -25,7 +25,7 @@ class ResourceRequests(ContainerCheck):
     looks_at = "resource requests and reservations"
     cannot_see = "the LimitRange of a namespace"
     trivy = ("KSV-0015", "KSV-0016")
-    kubesec = ("containers[] .resources .requests .memory", "containers[] .resources .requests .cpu")
+    kubesec = ("RequestsMemory", "RequestsCPU")
     nsa = ("Resource policies",)
     tags = ("workload", "workload-hardening")
 

@@ -26,9 +26,9 @@ class RunAsRootGroup(ContainerCheck):
         "ecs": '"user": "10001:10001"',
         "marathon": '{"key": "user", "value": "10001:10001"}',
     }
-    looks_at = "runAsGroup, or the group part of the user setting"
+    looks_at = "runAsGroup, supplementalGroups and fsGroup, or the group part of the user setting"
     cannot_see = "the group of the image's own user"
-    trivy = ("KSV-0021", "KSV-0116")
+    trivy = ("KSV-0116",)
     nsa = ("Non-root containers and rootless container engines",)
     tags = ("workload", "workload-hardening")
 
@@ -47,4 +47,8 @@ class RunAsRootGroup(ContainerCheck):
                     workload, "runAsUser is set without runAsGroup, so the primary group is 0", "run_as_group", "user"
                 ),
             )
+        pod = workload.pod
+        if pod is not None and 0 in (pod.fs_group, *pod.supplemental_groups):
+            said = evidence(workload, "group 0 (root) is one of its further groups", "supplemental_groups", "fs_group")
+            return self.failed(workload, said)
         return Passed()

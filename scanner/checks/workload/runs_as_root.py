@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Failed, Incomplete, NotApplicable, Outcome, Passed, Severity
 from scanner.model.workload import Workload
 
+_NUMBER = re.compile(r"[+-]?[0-9]+")  # ASCII only: int() takes digits of every script
 _ROOT = ("root", "toor")
 
 
@@ -32,10 +34,7 @@ class RunsAsRoot(ContainerCheck):
     cannot_see = "an entrypoint that switches to another user"
     cis = ("4.1",)
     trivy = ("KSV-0012", "KSV-0105")
-    kubesec = (
-        "containers[] .securityContext .runAsNonRoot == true",
-        "containers[] .securityContext .runAsUser -gt 10000",
-    )
+    kubesec = ("RunAsNonRoot", "RunAsUser")
     nsa = ("Non-root containers and rootless container engines",)
     article = ("Security: Run as Non-Root",)
     tags = ("workload", "workload-danger")
@@ -56,7 +55,7 @@ class RunsAsRoot(ContainerCheck):
         return self._of_image(workload, image)
 
     def _given(self, workload: Workload, user: str) -> Outcome:
-        if user.lstrip("+-").isdigit():
+        if _NUMBER.fullmatch(user):
             uid = int(user[:20]) & 0xFFFFFFFF  # runtimes wrap around at 32 bits: a huge uid becomes 0 (CVE-2024-40635)
             if uid == 0:
                 return self.failed(workload, evidence(workload, f"runs as user {user}, which is root", "user"))

@@ -39,6 +39,7 @@ class SeccompOff(ContainerCheck):
     cis = ("5.22",)
     pss = ("seccompProfile_baseline",)
     trivy = ("KSV-0104",)
+    kubesec = ("SeccompUnconfined",)
     nsa = ("Kubernetes Pod security",)
     tags = ("workload", "workload-hardening")
 
@@ -55,5 +56,7 @@ class SeccompOff(ContainerCheck):
                 )
             return Passed()
         if workload.seccomp == "Unconfined" or (pod is not None and pod.seccomp == "Unconfined"):
-            return self.failed(workload, evidence(workload, "runs without a seccomp profile", "seccomp"))
+            return self.failed(
+                workload, evidence(workload, "runs without a seccomp profile", "security_opt/seccomp", "seccomp")
+            )
         return Passed()

@@ -25,8 +25,8 @@ class SeccompUnset(ContainerCheck):
     looks_at = "seccompProfile of the container and its pod"
     cannot_see = "a kubelet with --seccomp-default"
     pss = ("seccompProfile_restricted",)
-    trivy = ("KSV-0030",)
-    kubesec = ('.metadata .annotations ."container.seccomp.security.alpha.kubernetes.io/pod"',)
+    trivy = ("KSV-0030", "KSV-0104")
+    kubesec = ("SeccompAny",)
     nsa = ("Kubernetes Pod security",)
     tags = ("workload", "workload-hardening")
 

@@ -11,6 +11,8 @@ from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Outcome, Passed, Severity
 from scanner.model.workload import Variable, Workload
 
+_MOST_PLACED = 200  # each has its place looked up by name
+
 
 class SecretsInEnvironment(ContainerCheck):
     """Variables are visible in docker inspect, to child processes, in crash dumps and often in logs."""
@@ -43,7 +45,7 @@ class SecretsInEnvironment(ContainerCheck):
             evidence(
                 workload,
                 f"the variable {variable.name} looks like a secret and has a literal value",
-                f"environment/{number}",
+                *((f"environment/{variable.name}",) if number < _MOST_PLACED else ()),
                 "environment",
                 name=variable.name,
             )

@@ -24,7 +24,7 @@ class ServiceAccountToken(ContainerCheck):
     looks_at = "automountServiceAccountToken and serviceAccountName of the pod"
     cannot_see = "the setting of the ServiceAccount itself"
     trivy = ("KSV-0036",)
-    kubesec = (".spec .serviceAccountName",)
+    kubesec = ("ServiceAccountName",)
     nsa = ("Protecting Pod service account tokens",)
     tags = ("workload", "workload-hardening")
 

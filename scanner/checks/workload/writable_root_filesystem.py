@@ -55,7 +55,7 @@ class WritableRootFilesystem(ContainerCheck):
     cannot_see = "writes that cannot be derived from the image"
     cis = ("5.13",)
     trivy = ("KSV-0014",)
-    kubesec = ("containers[] .securityContext .readOnlyRootFilesystem == true",)
+    kubesec = ("ReadOnlyRootFilesystem",)
     nsa = ("Immutable container file systems",)
     article = ("Security: Read-Only Filesystems",)
     tags = ("workload", "workload-hardening")

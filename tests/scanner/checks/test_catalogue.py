@@ -10,7 +10,7 @@ import re
 import pytest
 
 from scanner import catalog
-from scanner.checks import _catalogue
+from scanner.checks import _catalogue, _peers
 from scanner.checks.base import Check
 from scanner.policy.rules import parse_policy
 
@@ -20,6 +20,7 @@ CATALOGUES = {
     "dockle": _catalogue.DOCKLE,
     "trivy": {**_catalogue.TRIVY, **_catalogue.KSV},
     "pss": _catalogue.PSS,
+    "kubesec": _peers.KUBESEC,
     "article": _catalogue.ARTICLE,
 }
 POLICY = """\
@@ -36,7 +37,7 @@ rules:
 @pytest.mark.parametrize(("name", "items"), CATALOGUES.items())
 def test_no_item_is_without_an_answer(name: str, items: dict[str, str]) -> None:
     for item, reason in items.items():
-        ours = [check.id for check in CHECKS if item in getattr(check, name)]
+        ours = [check.id for check in CHECKS if item in getattr(check, name, ())]
         assert ours or reason, f"{item} has neither a check nor a reason"
         assert "not checked yet" not in reason
 
@@ -47,6 +48,7 @@ def test_the_catalogues_are_whole() -> None:
     assert len(_catalogue.TRIVY) == 28
     assert len(_catalogue.CIS_RUN) == 18 + 32 + 2 + 9
     assert len(_catalogue.PSS) == 19
+    assert len(_peers.KUBESEC) == 23
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
@@ -54,6 +56,7 @@ def test_a_check_names_items_that_there_are(check: Check) -> None:
     assert set(check.dockle) <= set(_catalogue.DOCKLE)
     assert set(check.trivy) <= {*_catalogue.TRIVY, *_catalogue.KSV}
     assert set(check.article) <= set(_catalogue.ARTICLE)
+    assert set(getattr(check, "kubesec", ())) <= set(_peers.KUBESEC)
     # "5.13" is about containers, and the image's check of the same name judges whether they could
     assert set(check.cis) <= {*_catalogue.CIS, *_catalogue.CIS_RUN}
 

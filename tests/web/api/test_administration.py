@@ -7,8 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from scanner.model.finding import Severity
+from scanner.services import inventory
 from scanner.store import audit, deliveries, policies, projects, registries
 from scanner.store.session import Database
+from tests.actors import ownerless
 from tests.scanner.store import factories as make
 from tests.web.api.test_gate import policy
 from tests.web.conftest import KEY, Api, Worker
@@ -233,6 +235,39 @@ def test_who_would_be_blocked_and_who_released(api: Api, worker: Worker) -> None
     api("PUT", "/policies/all", {"text": policy()}, headers={"If-Match": "*"})
     back = api("POST", "/policies/all/simulate", {"text": policy(action="warn")}).json
     assert [flip["digest"] for flip in back["newly_released"]] == [bad.digest]
+
+
+def test_what_runs_that_would_be_blocked_and_released(api: Api, database: Database) -> None:
+    running = [
+        {"name": name, "image": f"{make.REPOSITORY}:1", "source": "kubernetes", "privileged": name == "privileged"}
+        for name in ("privileged", "plain")
+    ]
+    snapshot = inventory.Snapshot("production", "kubernetes", "cluster", 1, running)
+    inventory.report(database, ownerless("agent", "inventory"), snapshot, "trivy")
+    strict, lax = (OF_WORKLOADS % action for action in ("deny", "warn"))
+    api("PUT", "/policies/running", {"text": lax})
+    tried = api("POST", "/policies/running/simulate/workloads", {"text": strict}).json
+    assert [flip["workload"] for flip in tried["newly_denied"]] == ["privileged"]
+    assert tried["newly_denied"][0]["rules"] == ["privileged"]
+    assert tried["newly_denied"][0]["environment"] == "production"
+    assert (tried["newly_released"], tried["unchanged"], tried["examined"]) == ([], 1, 2)
+    first = api("POST", "/policies/running/simulate/workloads", {"text": strict, "limit": 1}).json
+    more = {"text": strict, "cursor": first["next_cursor"]}
+    rest = api("POST", "/policies/running/simulate/workloads", more).json
+    assert (first["examined"], rest["examined"], rest["next_cursor"]) == (1, 1, None)
+    elsewhere = strict.replace("rules:", "match: {environments: [staging]}\nrules:")
+    (flip,) = api("POST", "/policies/running/simulate/workloads", {"text": elsewhere}).json["newly_denied"]
+    assert flip["rules"] == ["dangerous-workload"], "without a policy of its own, production has the default one"
+    api("PUT", "/policies/running", {"text": strict}, headers={"If-Match": "*"})
+    back = api("POST", "/policies/running/simulate/workloads", {"text": lax}).json
+    assert [flip["workload"] for flip in back["newly_released"]] == ["privileged"]
+
+
+OF_WORKLOADS = """apiVersion: dockwarden/v1
+kind: Policy
+metadata: {name: running}
+rules: [{id: privileged, check: privileged-container, action: %s}]
+"""
 
 
 def test_every_change_is_in_the_audit_log(api: Api, database: Database) -> None:
