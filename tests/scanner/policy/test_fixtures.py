@@ -105,7 +105,7 @@ def test_a_case_with_a_workload_is_examined_and_decided_as_audit_does(tmp_path: 
     ("case", "told"),
     [
         ("workload_file: none.yaml", "none.yaml: No such file"),
-        ("workload: 'a: {{ b }}'", "template that is not rendered"),
+        ("workload: 'a: {{ b }}'", "an unrendered template"),
         ("workload: {services: {}}, workload_file: x.yaml", "not both"),
         ("image: registry.example.com/other:1, workload_file: good.yaml", "no container in the workload runs"),
     ],
