@@ -226,6 +226,7 @@ class Settings:
     admission_wait_seconds: float = 3  # how long a review waits for a scan; the webhook's own time-out may cut it short
     admission_unknown: str = "deny"  # what an image that is still being scanned gets: deny, or allow and watch
     pull_wait_seconds: float = 10  # how long a pull waits for a scan; the proxy's own time-out must be longer
+    break_glass: tuple[str, ...] = ()  # users who may let a digest through in an emergency; empty: nobody
     trusted_proxies: int = 0
     rate_limits: bool = True
     limits: Limits = field(default_factory=Limits)

@@ -76,6 +76,8 @@ class Action(StrEnum):
     INVENTORY_REMOVE = "inventory.remove"
     ADMISSION_DENY = "admission.deny"
     PULL_DENY = "pull.deny"
+    BREAK_GLASS_BEGIN = "break_glass.begin"
+    BREAK_GLASS_END = "break_glass.end"
     RETENTION_REQUEST = "retention.request"
     RETENTION_PRUNE = "retention.prune"
     SECRETS_ROTATE = "secrets.rotate"

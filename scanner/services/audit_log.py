@@ -73,6 +73,8 @@ SENTENCES: Mapping[Action, str] = {
     Action.INVENTORY_REMOVE: "removed {object} from the inventory",
     Action.ADMISSION_DENY: "denied {workload} in namespace {namespace}, requested by {asked_by}: {reason}",
     Action.PULL_DENY: "denied a pull of {object}, requested by {asked_by}: {reason}",
+    Action.BREAK_GLASS_BEGIN: "let {object} through until {until}: {reason}",
+    Action.BREAK_GLASS_END: "ended the break-glass of {object}",
     Action.CHANNEL_CREATE: "added notification channel “{name}”",
     Action.CHANNEL_CHANGE: "changed notification channel “{name}”",
     Action.CHANNEL_ENABLE: "enabled notification channel “{name}”",

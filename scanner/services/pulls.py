@@ -134,7 +134,7 @@ def decide(pull: Pull, place: Place, door: doors.Door, actor: Actor, *, ends: fl
     if pull.kind is Kind.BLOB:
         return _blob(reference, place, door, actor)
     if reference.digest is not None and (known := _known(reference, reference.digest, place, door, actor)) is not None:
-        return known
+        return doors.let_through(known, door, reference.digest)
     return doors.judge(str(reference), None, place.environment, door, actor, ends=ends)
 
 
@@ -156,7 +156,7 @@ def _known(reference: Reference, digest: Digest, place: Place, door: doors.Door,
     if not found:
         return None
     worst = max(found, key=lambda each: ("allow", "warn", "deny").index(each["verdict"]))
-    return doors.Judged(str(reference), "", worst, digest=digest)
+    return doors.let_through(doors.Judged(str(reference), "", worst, digest=digest), door, *indexes)
 
 
 def _in_index(question: gate.Question, index: Digest, manifest: Digest, door: doors.Door) -> gate.Document | None:
@@ -187,8 +187,10 @@ def _blob(reference: Reference, place: Place, door: doors.Door, actor: Actor) ->
             document = doors.decided(question, Digest(manifest), None, door, ask_again=False)
         else:
             document = _in_index(question, Digest(subject), Digest(manifest), door)
-        if document is not None and document["verdict"] != "deny":
-            return doors.Judged(str(reference), "", document, digest=reference.digest)
+        judged = doors.Judged(str(reference), "", document, digest=reference.digest)
+        judged = doors.let_through(judged, door, subject, manifest)
+        if judged.allowed:
+            return judged
     problem = "no image of this repository that is allowed has this blob"
     return doors.Judged(str(reference), "", None, problem, digest=reference.digest)
 

@@ -21,13 +21,14 @@ from scanner.model.access import reach
 from scanner.model.glob import matches
 from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.store import inventory, scans
-from scanner.store.schema import project_member, scan, scan_told, token, user, verdict
+from scanner.store.schema import break_glass, project_member, scan, scan_told, token, user, verdict
 from scanner.store.session import Database, epoch, insert_new, moment
 
 _NOTED_EVERY = 60.0  # seconds between two records of a token's use
 _SELECT = f"""
     SELECT t.id, t.name, {{scopes}}, {{projects}}, t.owner_id, u.role, {{expires}}, {{used}}, {{now}},
-           v.document, v.valid_until, v.repository, v.report_id, v.project, {{members}}
+           v.document, v.valid_until, v.repository, v.report_id, v.project, {{members}},
+           (SELECT max(g.until) FROM {break_glass.name} g WHERE g.digest = {{digest}} AND g.ended_at IS NULL)
     FROM {token.name} t
     LEFT JOIN {user.name} u ON u.id = t.owner_id
     LEFT JOIN {verdict.name} v
@@ -85,6 +86,8 @@ class Asked:
     unnoted: bool
     row: GateRow | None
     current: bool
+    # A person lets the digest through in an emergency, so that the row is not the answer.
+    broken_glass: bool = False
 
 
 class Gate:
@@ -161,6 +164,7 @@ def _asked(row: tuple[Any, ...]) -> Asked | None:
         report,
         project,
         members,
+        glass,
     ) = row
     if expires is not None and expires <= now:
         return None
@@ -179,6 +183,7 @@ def _asked(row: tuple[Any, ...]) -> Asked | None:
         unnoted=used is None or used < now - _NOTED_EVERY,
         row=found,
         current=found is not None and (until is None or until > now),
+        broken_glass=glass is not None and glass > now,
     )
 
 

@@ -655,6 +655,21 @@ admission_review = sa.Table(
     sa.Index("ix_admission_review_door", "door", "id"),
 )
 
+# Digests that a named person let through in an emergency. ``until`` in seconds of the epoch, for the gate's query.
+break_glass = sa.Table(
+    "break_glass",
+    metadata,
+    _id(),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Column("reason", Words(500), nullable=False),
+    sa.Column("opened_by", Words(200), nullable=False),
+    sa.Column("opened_at", Moment, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+    sa.Column("ended_by", Words(200), nullable=False, default="", server_default=""),
+    sa.Column("ended_at", Moment),
+    sa.Index("ix_break_glass_digest", "digest", "until"),
+)
+
 # Exemptions and VEX statements
 
 exemption = sa.Table(

@@ -16,6 +16,11 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/adapters/kubernetes/admit/<path_token>"): ("admission", "own"),
     ("POST", "/adapters/kubernetes/admit/<path_token>/<mode>"): ("admission", "own"),
     ("POST", "/adapters/kubernetes/admit/<path_token>/<mode>/<environment>"): ("admission", "own"),
+    ("GET", "/api/v1/break-glass"): ("gate", "everybody"),
+    ("POST", "/api/v1/break-glass"): ("gate", "everybody"),
+    ("POST", "/api/v1/break-glass/<uuid:break_glass_id>/end"): ("gate", "everybody"),
+    ("POST", "/enforcement/break-glass"): ("gate", "everybody"),
+    ("POST", "/enforcement/break-glass/<uuid:break_glass_id>/end"): ("gate", "everybody"),
     ("POST", "/adapters/docker/authorize"): ("admission", "own"),
     ("GET", "/adapters/registry/authorize"): ("pull", "own"),
     # A pull of another project's image is refused, never "not there": what the paths name is the token and a registry.

@@ -22,10 +22,11 @@ from scanner.model.decision import Change, Reason, Verdict
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanState
 from scanner.model.workload import Workload
-from scanner.services import gate_reports
+from scanner.services import break_glass, gate_reports
 from scanner.services.gate import Document, Question, undecided
 from scanner.services.workloads import parse_workload
 from scanner.store import accounts, scans
+from scanner.store import break_glass as stored_break_glass
 from scanner.store import gate as store_gate
 from web.api.base import Body, DigestText, ImageText, Model, Name, Whole, answer, blueprint, problems
 from web.api.scans import location, parse_image, project_of
@@ -127,7 +128,7 @@ def authenticate() -> Actor:
     if asked.unnoted:
         with resources().database.session() as session:
             accounts.touch_token(session, asked.token_id, known[0])
-    if asked.row is not None and asked.current and _is_plain(body):
+    if asked.row is not None and asked.current and not asked.broken_glass and _is_plain(body):
         g.ready = Response(asked.row.document, mimetype="application/json")
     return token_principal(
         asked.token_id, asked.name, asked.scopes, asked.projects, owner_id=asked.owner_id, owner_role=asked.owner_role
@@ -176,6 +177,8 @@ def ask(body: GateIn) -> Response:
     project = project_of(body.project, reference)
     question = _Question(reference, body.environment, principal().projects)
     document = question.decided(ask_again=True) if reference.digest else None
+    if document is None and (glass := question.broken_glass()) is not None:
+        document = break_glass.unscanned(reference, body.environment, glass)
     if document is None:
         scan = question.scan_for(project)
         document = question.wait(scan.id, body.wait_seconds) if scan.state.terminal or body.wait_seconds else None
@@ -184,6 +187,8 @@ def ask(body: GateIn) -> Response:
             return answer(pending, 202, {**location(scan.id), "Retry-After": str(_RETRY_AFTER)})
     if workloads is not None and (judged := question.judged_with(document, workloads)):
         document = orjson.loads(judged)
+    if document["verdict"] == "deny" and (glass := question.broken_glass(document["digest"])) is not None:
+        document = break_glass.applied(document, glass)
     if body.reports:
         with resources().database.read() as session:
             document = document | {"reports": gate_reports.render(session, document, body.reports)}
@@ -218,6 +223,12 @@ class _Question(Question):
             with resources().database.session() as session:
                 store_gate.note_told(session, scan.id)
         return document or undecided(scan, self.environment)
+
+    def broken_glass(self, digest: str | None = None) -> stored_break_glass.BreakGlassView | None:
+        """Whether a person lets what is asked about through; ``digest`` where it is known by now."""
+        digests = [each for each in (self.reference.digest, digest) if each]
+        with resources().database.read() as session:
+            return stored_break_glass.in_force(session, digests) if digests else None
 
     def judged_with(self, document: Document, workloads: Sequence[Workload]) -> str | None:
         """See `Question.with_workloads`."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
-from flask import Blueprint, request
+from flask import Blueprint, Response, make_response, redirect, request, url_for
 
+from scanner.services import break_glass as use_cases
 from scanner.services.admissions import Outcome
-from scanner.store import admissions
-from web.auth import everywhere, permission
+from scanner.store import admissions, break_glass
+from web.auth import everywhere, permission, principal
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
+from web.pages.forms import Refused, attempt, showable, whole_number
 from web.resources import resources
 
 bp = Blueprint("enforcement_page", __name__)
@@ -66,6 +70,40 @@ DOORS = (
 @permission("audit")
 def index() -> str:
     """Calls, newest first, narrowed by door, outcome and namespace."""
+    return _page()
+
+
+@bp.post("/enforcement/break-glass")
+@permission("gate")
+def break_glass_begin() -> Response:
+    """Let a digest through in an emergency."""
+    everywhere()
+    given = {name: request.form.get(name, "").strip() for name in ("digest", "reason", "hours")}
+
+    def begin() -> object:
+        hours = float(whole_number(given["hours"]))
+        with resources().database.session() as session:
+            settings = resources().settings
+            return use_cases.begin(session, settings, principal(), given["digest"], given["reason"], hours)
+
+    try:
+        attempt(begin)
+    except Refused as refused:
+        return make_response(_page(given, refused.problems, refused.fields), 422)
+    return redirect(url_for("enforcement_page.index"), 303)  # type: ignore[return-value]
+
+
+@bp.post("/enforcement/break-glass/<uuid:break_glass_id>/end")
+@permission("gate")
+def break_glass_end(break_glass_id: UUID) -> Response:
+    """End one before its time."""
+    everywhere()
+    with resources().database.session() as session:
+        use_cases.end(session, resources().settings, principal(), str(break_glass_id))
+    return redirect(url_for("enforcement_page.index"), 303)  # type: ignore[return-value]
+
+
+def _page(values: Mapping[str, str] | None = None, problems: Sequence[str] = (), wrong: Collection[str] = ()) -> str:
     everywhere()
     asked = request.args
     door, outcome, namespace = asked.get("door", ""), asked.get("outcome", ""), asked.get("namespace", "").strip()[:253]
@@ -76,11 +114,17 @@ def index() -> str:
             session, door=door, outcome=outcome, namespace=namespace, cursor=asked.get("cursor"), limit=PAGE_SIZE
         )
         use = admissions.of_doors(session, [each.id for each in DOORS])
+        glasses = break_glass.list_(session)
     template = "enforcement_list.html" if request.headers.get("HX-Request") else "enforcement.html"
     return page(
         template,
         found=found,
         doors=DOORS,
+        glasses=glasses,
+        may_break=use_cases.may(resources().settings, principal()),
+        values=showable(values) or {"digest": asked.get("digest", "")[:140], "reason": "", "hours": "1"},
+        problems=problems,
+        wrong=wrong,
         use=use,
         door=door,
         outcome=outcome,

@@ -1,0 +1,108 @@
+"""Break glass: in an emergency a named person lets one digest through, for hours, with a reason.
+
+Only users whom the setting ``break_glass`` names may, signed in or with a token of their own; nobody where it is empty.
+It changes no decision: each answer of the gate and of the doors says warn instead of deny, and who made it so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from scanner.config import Settings
+from scanner.errors import ImageError, RefusedError
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
+from scanner.model.notification import Event, EventKind, Level
+from scanner.model.reference import Digest, Reference
+from scanner.model.untrusted import clean_text
+from scanner.services import _fields as fields
+from scanner.store import audit, break_glass, outbox
+
+MOST_HOURS = 4
+REASON_SHORTEST, REASON_LONGEST = 10, 500
+
+Document = dict[str, Any]
+
+
+def may(settings: Settings, actor: Actor) -> bool:
+    """Whether this is a person whom the setting names."""
+    return bool(actor.user_name) and actor.user_name in settings.break_glass and actor.projects is None
+
+
+def begin(
+    session: Connection, settings: Settings, actor: Actor, digest: str, reason: str, hours: float
+) -> break_glass.BreakGlassView:
+    """Let a digest through. Raises RefusedError for others than the named persons, UsageError naming the field."""
+    _check(settings, actor)
+    try:
+        Digest(digest)
+    except ImageError as error:
+        raise fields.invalid("digest", str(error), error.hint) from error
+    fields.text("reason", reason, REASON_LONGEST, shortest=REASON_SHORTEST)
+    if not 0 < hours <= MOST_HOURS:
+        raise fields.invalid("hours", f"a digest is let through for up to {MOST_HOURS} hours")
+    found = break_glass.add(session, digest, reason, actor.user_name, hours * 3600)
+    detail = {"reason": reason, "until": found.until.isoformat()}
+    audit.record(session, actor, Action.BREAK_GLASS_BEGIN, digest, detail=detail)
+    event = Event(
+        EventKind.BREAK_GLASS,
+        digest,
+        f"{actor.user_name} lets {digest[:19]} through until {found.until:%Y-%m-%d %H:%M} UTC: {reason}",
+        item=digest,
+        level=Level.CRITICAL,
+        path="/enforcement",
+        data={"digest": digest, "opened_by": actor.user_name, **detail},
+    )
+    outbox.add(session, [event])
+    return found
+
+
+def end(session: Connection, settings: Settings, actor: Actor, identifier: str) -> break_glass.BreakGlassView:
+    """End one before its time. Raises RefusedError, NotFoundError."""
+    _check(settings, actor)
+    found = break_glass.end(session, identifier, actor.user_name)
+    audit.record(session, actor, Action.BREAK_GLASS_END, found.digest, detail={"opened_by": found.opened_by})
+    return found
+
+
+def _check(settings: Settings, actor: Actor) -> None:
+    if not may(settings, actor):
+        raise RefusedError(
+            "you are not one of those who may break glass",
+            reason="not_allowed",
+            hint="DOCKWARDEN_BREAK_GLASS names them; use your own session or a token of your own",
+        )
+
+
+def told(found: break_glass.BreakGlassView) -> str:
+    """Who let it through, until when and why."""
+    until = f"{found.until:%Y-%m-%d %H:%M} UTC"
+    return clean_text(f"break glass: {found.opened_by} lets it through until {until}: {found.reason}", 300)
+
+
+def unscanned(reference: Reference, environment: str, found: break_glass.BreakGlassView) -> Document:
+    """The answer about a digest that nothing is known of."""
+    document: Document = dict.fromkeys(("policy_digest", "subject", "evidence", "decided_at"))
+    document |= {"image": str(reference), "digest": found.digest, "environment": environment, "reasons": []}
+    document |= {"changes": [], "images": [], "policy": "", "policy_version": 0}
+    return applied(document, found)
+
+
+def applied(document: Document, found: break_glass.BreakGlassView) -> Document:
+    """A decision of the gate that denies, as it is answered now."""
+    reason = {
+        "rule": "break-glass",
+        "kind": "exempted",
+        "action": "warn",
+        "message": told(found),
+        "subject": "",
+        "evidence": [],
+        "remedy": "",
+        "count": 1,
+        "exemption": found.id,
+        "slug": "break_glass",
+    }
+    changed = {"verdict": "warn", "undecided": False, "valid_until": found.until.isoformat()}
+    return {**document, **changed, "reasons": [reason, *document["reasons"]]}
