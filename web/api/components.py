@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from flask import Response
-from pydantic import Field
+from typing import Annotated
 
-from scanner.errors import UsageError
+from flask import Response
+from pydantic import Field, StringConstraints
+
 from scanner.model.decision import Verdict
 from scanner.model.version_ranges import VersionRange
 from scanner.store import components
 from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
 from web.auth import permission, principal
 from web.resources import resources
+
+# What VersionRange.parse takes, for those who read the document.
+_CONSTRAINT = r"\s*((<=|>=|==|!=|<|>|=)?\s*[^\s,<>=!|^~][^\s,<>=!|]*\s*)?"
+_RANGE = rf"^{_CONSTRAINT}(,{_CONSTRAINT}){{0,9}}$"
 
 api = blueprint("components", "Packages", "Which images hold a package, and which of them run.")
 
@@ -34,7 +39,7 @@ class HolderOut(Model):
     environments: list[str] = Field(description="Where the image runs, by the inventory.")
 
 
-class ComponentPage(Model):
+class HolderPage(Model):
     items: list[HolderOut]
     next_cursor: str | None
     truncated: bool = Field(description="More versions match than are looked at: name the package more exactly.")
@@ -43,9 +48,9 @@ class ComponentPage(Model):
     )
 
 
-class ComponentQuery(PageQuery):
+class HolderQuery(PageQuery):
     name: Text = Field("", description="Part of the package's name, in any case of letters: log4j.")
-    version: Text = Field(
+    version: Annotated[str, StringConstraints(max_length=200, pattern=_RANGE)] = Field(
         "",
         description="Range of versions, compared by the rules of the package's ecosystem: `>=2.0,<2.17.1`.",
     )
@@ -54,22 +59,20 @@ class ComponentQuery(PageQuery):
     running: bool = Field(False, description="Only images that run, by the inventory.")
 
 
-@api.get("/components", responses={"200": ComponentPage, **problems(404)})
+@api.get("/components", responses={"200": HolderPage, **problems(404)})
 @permission("read")
-def index(query: ComponentQuery) -> Response:
-    """Which images hold a package?
+def index(query: HolderQuery) -> Response:
+    """Which images hold a package? Without a name or a purl: all packages
 
     One row for each package version and image name. An index is named if one of its platforms holds the package.
     """
-    if not query.name and not query.purl:
-        raise UsageError("name: no package is named", hint="give name=log4j, or purl=pkg:maven/…")
     asked = components.Search(
         query.name.strip(), VersionRange.parse(query.version), query.purl.strip(), query.exact, query.running
     )
     with resources().database.read() as session:
         found = components.search(session, asked, principal().projects, cursor=query.cursor, limit=query.limit)
     return answer(
-        ComponentPage(
+        HolderPage(
             items=[
                 HolderOut(**{name: getattr(h, name) for name in HolderOut.model_fields}) for h in found.holders.items
             ],
