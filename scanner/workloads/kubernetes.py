@@ -6,7 +6,6 @@ https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from scanner.model.workload import (
     Mount,
@@ -20,6 +19,7 @@ from scanner.model.workload import (
     Workload,
 )
 from scanner.workloads._documents import Document
+from scanner.workloads._kubernetes_owners import KubernetesObject, merged
 from scanner.workloads._quantities import quantity
 from scanner.workloads.base import Files, Node, NodeOrigin, WorkloadSource
 
@@ -124,18 +124,10 @@ class KubernetesManifests(WorkloadSource):
         """See ``WorkloadSource.read``."""
         objects = [item for document in documents for item in _objects(Node(document))]
         budgets = [each for each in (_budget(item) for item in objects) if each is not None]
-        return tuple(workload for item in objects for workload in _workloads(item, budgets))
+        return tuple(merged([(item, tuple(_workloads(item, budgets))) for item in objects]))
 
 
-@dataclass(frozen=True)
-class _Object:
-    node: Node
-    kind: str
-    name: str
-    namespace: str
-
-
-def _objects(node: Node) -> Iterator[_Object]:
+def _objects(node: Node) -> Iterator[KubernetesObject]:
     """Yield the object of a document, or the items of a List."""
     value = node.value
     if (
@@ -158,10 +150,10 @@ def _objects(node: Node) -> Iterator[_Object]:
         return
     metadata = node.get("metadata").mapping()
     name = metadata.get("name").text() or metadata.get("generateName").text() or ""
-    yield _Object(node, kind, name, metadata.get("namespace").text() or "")
+    yield KubernetesObject(node, kind, name, metadata.get("namespace").text() or "")
 
 
-def _template(item: _Object) -> Node | None:
+def _template(item: KubernetesObject) -> Node | None:
     """Return the node with the pod's ``metadata`` and ``spec``. None: the object runs no pod."""
     if item.kind in _TEMPLATES:
         return item.node.at(*_TEMPLATES[item.kind])
@@ -175,7 +167,7 @@ def _template(item: _Object) -> Node | None:
     return None
 
 
-def _budget(item: _Object) -> tuple[str, Mapping[str, str]] | None:
+def _budget(item: KubernetesObject) -> tuple[str, Mapping[str, str]] | None:
     """Return namespace and label selector of a PodDisruptionBudget. None: another kind."""
     if item.kind != "PodDisruptionBudget":
         return None
@@ -183,7 +175,7 @@ def _budget(item: _Object) -> tuple[str, Mapping[str, str]] | None:
     return item.namespace, {key: value.text() or "" for key, value in labels}
 
 
-def _workloads(item: _Object, budgets: Sequence[tuple[str, Mapping[str, str]]]) -> Iterator[Workload]:
+def _workloads(item: KubernetesObject, budgets: Sequence[tuple[str, Mapping[str, str]]]) -> Iterator[Workload]:
     template = _template(item)
     if template is None:
         return
@@ -258,7 +250,7 @@ def _selinux(node: Node) -> SelinuxOptions | None:
 
 
 def _container(
-    item: _Object,
+    item: KubernetesObject,
     labels: Mapping[str, str],
     spec: Node,
     pod: PodSettings,
@@ -434,7 +426,7 @@ def _probes(node: Node) -> Iterator[Probe]:
             yield Probe(kind, place.at("httpGet", "host").text() or place.at("tcpSocket", "host").text() or "")
 
 
-def _update(item: _Object) -> UpdateStrategy | None:
+def _update(item: KubernetesObject) -> UpdateStrategy | None:
     spec = item.node.get("spec")
     if item.kind not in ("Deployment", "StatefulSet", "DaemonSet"):
         return None
