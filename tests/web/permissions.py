@@ -252,4 +252,5 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/webhooks/clair"): ("public", "none"),
     ("GET", "/workloads"): ("read", "own"),
     ("GET", "/workloads/<uuid:workload_id>"): ("read", "own"),
+    ("POST", "/workloads/sources/<uuid:source_id>/remove"): ("manage", "everybody"),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, redirect, request, url_for
 
 from scanner import catalog
 from scanner.model.finding import CheckResult, Failed, Incomplete
@@ -86,8 +86,19 @@ def index() -> str | Response:
         chosen={name: request.args.get(name, "") for name in _SELECTS},
         verdicts=VERDICTS,
         total=sum(counts["environment"].values()),
+        may_remove=who.may("manage") and who.projects is None,
         here=here,
     )
+
+
+@bp.post("/workloads/sources/<uuid:source_id>/remove")
+@permission("manage")
+def remove_source(source_id: UUID) -> Response:
+    """Remove a source that no longer exists, with its workloads. Images and their evidence are kept."""
+    principal().require_every_project()
+    with resources().database.session() as session:
+        use_cases.remove(session, principal(), str(source_id))
+    return redirect(url_for("workloads_page.index"), 303)  # type: ignore[return-value]
 
 
 @bp.get("/workloads/<uuid:workload_id>")

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from scanner import catalog
 from scanner.errors import ConflictError, RefusedError, UsageError
 from scanner.model.decision import Verdict
+from scanner.model.reference import Descriptor, Digest
 from scanner.policy.evaluate import evidence_digest
 from scanner.services import decisions, inventory, policies, workload_documents
-from scanner.store import images, scans
+from scanner.store import images, listings, scans
 from scanner.store import inventory as store
 from scanner.store.schema import audit_log, running_workload
 from scanner.store.session import Database
@@ -276,3 +277,19 @@ def test_a_document_survives_the_way_to_the_server() -> None:
             told = [replace(v, value="", withheld="") for v in read.environment]
             assert replace(back, environment=()) == replace(read, environment=())
             assert [replace(v, withheld="") for v in back.environment] == told
+
+
+def test_an_index_is_affected_where_one_of_its_platforms_is(database: Database) -> None:
+    """What runs and what is listed is the index; what was scanned are its platforms."""
+    flaw = factories.package(1)
+    found = factories.report(packages=[flaw], vulnerabilities=[factories.vulnerability(1, flaw)])
+    index = Descriptor("application/vnd.oci.image.index.v1+json", Digest.of(b"an index"), 100)
+    scanned(database, replace(found, subject=index))
+    report(database, named("a", image=f"{factories.REPOSITORY}@{index.digest}"))
+    with database.read() as session:
+        _, images_affected = listings.affected(session, "CVE-2026-00001", None)
+        running, environments, total = store.affected(session, "CVE-2026-00001", None)
+        listed = listings.list_(session, None, listings.Filter(running_in="production"))
+    assert [each.digest for each in images_affected] == [str(index.digest)]
+    assert ([each.name for each in running], environments, total) == (["a"], {"production": 1}, 1)
+    assert [each.digest for each in listed.items] == [str(index.digest)]

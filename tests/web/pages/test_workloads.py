@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from tests.scanner.store import factories
 from tests.scanner.store.test_inventory import named, scanned
 from tests.scanner.workloads import sins
 from tests.web.conftest import KEY
+from tests.web.pages.test_policies import Form
 
 AGENT = ownerless("agent", "inventory")
 HOSTILE = "<script>alert(1)</script>"
@@ -77,6 +80,20 @@ def test_what_runs_is_named_first_where_a_vulnerability_is_shown(client: FlaskCl
     assert factories.REPOSITORY in client.get("/images?running=production").text
     assert "No matching image" in client.get("/images?running=staging").text
     assert "1 workload runs" in client.get("/overview").text
+
+
+def test_a_source_that_is_no_more_is_removed(
+    client: FlaskClient, app: OpenAPI, database: Database, make_token: Callable[..., str]
+) -> None:
+    report(database, named("a", "b"))
+    assert ">Remove</button>" not in client.get("/workloads").text  # a reader has no such button
+    form = Form(app.test_client(), make_token())
+    page = form.client.get("/workloads", headers=form.headers).text
+    found = re.search(r'action="(/workloads/sources/[0-9a-f-]{36}/remove)"', page)
+    assert found, page
+    assert form(found[1]).status_code == 303
+    assert form(found[1]).status_code == 404
+    assert "Nothing is reported to run yet" in form.client.get("/workloads", headers=form.headers).text
 
 
 def test_hostile_names_are_text(client: FlaskClient, database: Database) -> None:
