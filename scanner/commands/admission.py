@@ -49,6 +49,7 @@ def admission() -> None:
     show_default=True,
     help="What the API server does where no answer comes.",
 )
+@click.option("--pin-tags", is_flag=True, help="Also replace tags in new Pods by the digest that was judged.")
 @click.option("--timeout", type=click.IntRange(1, 30), default=5, show_default=True, help="Seconds until then.")
 @pass_settings
 def kubernetes(
@@ -67,6 +68,7 @@ def kubernetes(
     exempt: tuple[str, ...],
     failure_policy: str,
     timeout: int,
+    pin_tags: bool,
 ) -> None:
     """Set up the admission webhook of a Kubernetes cluster.
 
@@ -93,6 +95,7 @@ def kubernetes(
         key=_bytes(key),
         issuer=issuer,
         settings_secret=settings_secret,
+        pin_tags=pin_tags,
     )
     click.echo(manifests(cluster), nl=False)
     if not text:

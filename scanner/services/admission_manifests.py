@@ -59,6 +59,7 @@ class Cluster:
     key: bytes = b""  # PEM
     issuer: str = ""  # cert-manager ClusterIssuer
     settings_secret: str = ""  # Secret with DOCKWARDEN_ settings that two replicas share; empty: one replica, SQLite
+    pin_tags: bool = False  # also a MutatingWebhookConfiguration
 
 
 def manifests(cluster: Cluster) -> str:
@@ -74,7 +75,7 @@ def _documents(cluster: Cluster) -> list[dict[str, Any]]:
             raise UsageError(
                 "the webhook needs a token", hint="create one: dockwarden token create NAME --scope admission"
             )
-        return [_configuration(cluster)]
+        return [*_configurations(cluster)]
     if bool(cluster.certificate) != bool(cluster.key):
         raise UsageError("--certificate and --key go together")
     if not cluster.certificate and not cluster.issuer:
@@ -83,7 +84,7 @@ def _documents(cluster: Cluster) -> list[dict[str, Any]]:
             hint=f"use --cert-manager ISSUER, or --certificate and --key for {_host(cluster)}",
         )
     server = [*_server(cluster)]
-    return [*server, _configuration(cluster)] if cluster.token else server
+    return [*server, *_configurations(cluster)] if cluster.token else server
 
 
 def _host(cluster: Cluster) -> str:
@@ -201,16 +202,55 @@ def _deployment(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def _configuration(cluster: Cluster) -> dict[str, Any]:
+def _configurations(cluster: Cluster) -> Iterator[dict[str, Any]]:
     metadata: dict[str, Any] = {"name": _NAME, "labels": dict(_LABELS)}
     if not cluster.url and not cluster.certificate:
         metadata["annotations"] = {"cert-manager.io/inject-ca-from": f"{cluster.namespace}/{_NAME}-tls"}
-    return {
-        "apiVersion": "admissionregistration.k8s.io/v1",
+    environments, version = ("", *cluster.environments), "admissionregistration.k8s.io/v1"
+    yield {
+        "apiVersion": version,
         "kind": "ValidatingWebhookConfiguration",
         "metadata": metadata,
-        "webhooks": [_webhook(cluster, mode, name) for name in ("", *cluster.environments) for mode in Mode],
+        "webhooks": [_webhook(cluster, mode, name) for name in environments for mode in Mode],
     }
+    if cluster.pin_tags:
+        yield {
+            "apiVersion": version,
+            "kind": "MutatingWebhookConfiguration",
+            "metadata": metadata,
+            "webhooks": [_pinning(cluster, name) for name in environments],
+        }
+
+
+def _pinning(cluster: Cluster, environment: str) -> dict[str, Any]:
+    """The webhook that pins tags of new Pods: those of controllers, whose own objects keep what people wrote."""
+    path = f"/adapters/kubernetes/pin/{quote(cluster.token.reveal(), safe='')}"
+    path += f"/{environment}" if environment else ""
+    modes = [each for each in _selectors(cluster, Mode.ENFORCE, environment) if each["key"] != MODE_LABEL]
+    return _webhook(cluster, Mode.ENFORCE, environment) | {
+        "name": f"pin.{environment or 'any'}.admission.dockwarden",
+        "clientConfig": _client(cluster, path),
+        "rules": [
+            {
+                "apiGroups": [""],
+                "apiVersions": ["v1"],
+                "operations": ["CREATE"],
+                "resources": ["pods"],
+                "scope": "Namespaced",
+            }
+        ],
+        "namespaceSelector": {"matchExpressions": modes},
+        "reinvocationPolicy": "IfNeeded",  # another webhook may add a container with a tag
+    }
+
+
+def _client(cluster: Cluster, path: str) -> dict[str, Any]:
+    client: dict[str, Any] = {"url": cluster.url.rstrip("/") + path}
+    if not cluster.url:
+        client = {"service": {"name": _NAME, "namespace": cluster.namespace, "path": path, "port": 443}}
+    if authority := cluster.ca or (cluster.certificate if not cluster.url else b""):
+        client["caBundle"] = base64.b64encode(authority).decode()
+    return client
 
 
 def _webhook(cluster: Cluster, mode: Mode, environment: str) -> dict[str, Any]:
@@ -224,7 +264,7 @@ def _webhook(cluster: Cluster, mode: Mode, environment: str) -> dict[str, Any]:
     return {
         "name": f"{mode}.{environment or 'any'}.admission.dockwarden",
         "admissionReviewVersions": ["v1"],
-        "clientConfig": client,
+        "clientConfig": _client(cluster, path),
         "rules": [
             {
                 "apiGroups": [group],

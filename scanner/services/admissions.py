@@ -9,6 +9,7 @@ allows it with an annotation in the API server's audit log.
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -341,6 +342,46 @@ def decide(
         for each in containers_of(review)
     ]
     return _answer(review, chosen_mode, where, judged, door.settings)
+
+
+# Pinning
+
+_PINNED_MEMBERS = ("initContainers", "containers")
+
+
+def pins(
+    review: Review, door: doors.Door, actor: Actor, *, environment: str = "", seconds: float
+) -> list[dict[str, str]]:
+    """A JSON patch (RFC 6902) that gives each tag in a new Pod the digest that was judged.
+
+    It denies nothing: what is not allowed, or not known yet, keeps its tag, and the validating webhook denies it.
+    """
+    spec = review.object.get("spec") if review.object else None
+    if review.kind != "Pod" or review.operation != "CREATE" or review.subresource or not isinstance(spec, dict):
+        return []
+    if any(glob.matches_text(each, review.namespace) for each in door.settings.admission_exempt):
+        return []
+    where, ends = environment_of(door.settings, review.namespace, environment), time.monotonic() + seconds
+    found = []
+    for member in _PINNED_MEMBERS:
+        containers = spec.get(member)
+        for number, container in enumerate(containers[:_MAX_CONTAINERS] if isinstance(containers, list) else ()):
+            image = container.get("image") if isinstance(container, dict) else None
+            if not isinstance(image, str) or "@" in image:
+                continue
+            judged = doors.judge(image, None, where, door, actor, dry_run=review.dry_run, ends=ends)
+            if judged.digest and judged.verdict in ("allow", "warn"):
+                path = f"/spec/{member}/{number}/image"
+                found.append({"op": "replace", "path": path, "value": f"{image}@{judged.digest}"})
+    return found
+
+
+def pinned(review: Review, patch: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """The AdmissionReview that carries the patch."""
+    response: dict[str, Any] = {"uid": review.uid, "allowed": True}
+    if patch:
+        response |= {"patchType": "JSONPatch", "patch": base64.b64encode(orjson.dumps(list(patch))).decode()}
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
 
 
 # Answering

@@ -21,6 +21,8 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/api/v1/break-glass/<uuid:break_glass_id>/end"): ("gate", "everybody"),
     ("POST", "/enforcement/break-glass"): ("gate", "everybody"),
     ("POST", "/enforcement/break-glass/<uuid:break_glass_id>/end"): ("gate", "everybody"),
+    ("POST", "/adapters/kubernetes/pin/<path_token>"): ("admission", "own"),
+    ("POST", "/adapters/kubernetes/pin/<path_token>/<environment>"): ("admission", "own"),
     ("POST", "/adapters/docker/authorize"): ("admission", "own"),
     ("GET", "/adapters/registry/authorize"): ("pull", "own"),
     # A pull of another project's image is refused, never "not there": what the paths name is the token and a registry.

@@ -73,6 +73,30 @@ def admit(path_token: str = "", mode: str = "", environment: str = "") -> Respon
         return _answered(admissions.failed(document, review, resources().settings, mode, message))
 
 
+@bp.post("/adapters/kubernetes/pin/<path_token>")
+@bp.post("/adapters/kubernetes/pin/<path_token>/<environment>")
+@permission("admission", authenticate=authenticate, body=_LIMIT)
+def pin(path_token: str, environment: str = "") -> Response:
+    """Pin the tags of a new Pod to the digests that were judged. Whatever goes wrong leaves the Pod as it is.
+
+    The validating webhook judges it after this one, so that nothing is let in by what is not pinned.
+    """
+    document: Any = None
+    try:
+        document = load_untrusted_json(
+            read_body(_LIMIT), limit=_LIMIT, depth=_DEPTH, error=UsageError, reason="bad_review"
+        )
+        review = admissions.parse_review(document)
+        door, seconds = doors.door("admission"), _budget()
+        patch = admissions.pins(review, door, principal(), environment=environment, seconds=seconds)
+        return _answered(admissions.pinned(review, patch))
+    except UsageError as error:
+        return _answered(admissions.refused(document, str(error)))
+    except ScannerError as error:
+        logging.getLogger(__name__).error("tags were not pinned", extra={"reason": error.reason})
+        return _answered(admissions.pinned(review, []))
+
+
 def _answered(document: dict[str, Any]) -> Response:
     return Response(orjson.dumps(document), mimetype="application/json")
 

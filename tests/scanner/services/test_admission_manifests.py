@@ -24,6 +24,17 @@ def documents(cluster: Cluster) -> dict[str, Any]:
     return {each["kind"]: each for each in yaml.safe_load_all(manifests(cluster))}
 
 
+def test_tags_are_pinned_on_request() -> None:
+    kinds = [each["kind"] for each in yaml.safe_load_all(manifests(Cluster(token=Secret("dw_t"), url="https://d")))]
+    assert kinds == ["ValidatingWebhookConfiguration"]
+    found = manifests(Cluster(token=Secret("dw_t"), url="https://d", environments=("production",), pin_tags=True))
+    _, pinning = yaml.safe_load_all(found)
+    assert pinning["kind"] == "MutatingWebhookConfiguration"
+    paths = [each["clientConfig"]["url"] for each in pinning["webhooks"]]
+    assert paths == ["https://d/adapters/kubernetes/pin/dw_t", "https://d/adapters/kubernetes/pin/dw_t/production"]
+    assert {rule["resources"][0] for each in pinning["webhooks"] for rule in each["rules"]} == {"pods"}
+
+
 def test_a_server_outside_needs_the_webhook_alone() -> None:
     found = documents(OUTSIDE)
     assert list(found) == ["ValidatingWebhookConfiguration"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -469,3 +471,28 @@ def test_no_review_is_let_in_that_the_policy_does_not_allow(ask: Ask, request: d
     judged = request["operation"] in ("CREATE", "UPDATE") and request.get("subResource") not in ("scale", "status")
     if answer["allowed"] and judged:
         assert request["kind"]["kind"] != "Pod" or _images_in(request["object"]) == {GOOD_IMAGE}
+
+
+# Pinning tags
+
+
+def test_tags_of_a_new_pod_are_pinned_to_what_was_judged(app: OpenAPI, token: str, worker: Worker) -> None:
+    client = app.test_client()
+
+    def patch(document: Any) -> list[dict[str, str]]:
+        answer = client.post(f"/adapters/kubernetes/pin/{token}", json=document)
+        assert (answer.status_code, answer.json["response"]["allowed"]) == (200, True)
+        text = answer.json["response"].get("patch")
+        found: list[dict[str, str]] = json.loads(base64.b64decode(text)) if text else []
+        return found
+
+    tagged = pod(f"{make.REPOSITORY}:1", GOOD_IMAGE)
+    assert patch(review(tagged)) == [], "it is not known yet: the validating webhook denies it"
+    worker.finish(CLEAN)
+    pinned = f"{make.REPOSITORY}:1@{CLEAN.digest}"
+    assert patch(review(tagged)) == [{"op": "replace", "path": "/spec/containers/0/image", "value": pinned}]
+    assert patch(review(deployment(f"{make.REPOSITORY}:1"))) == [], "a controller keeps what people wrote"
+    assert patch(review(tagged, "UPDATE", old=tagged)) == []
+    assert patch(review(pod(f"{make.REPOSITORY}:1", namespace="kube-system"))) == []
+    broken = client.post(f"/adapters/kubernetes/pin/{token}", data=b"{")
+    assert broken.json["response"]["allowed"] is False
