@@ -12,12 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scanner.errors import RemoteError, ScannerError
+from scanner.errors import RemoteError, ScannerError, UsageError
+from scanner.files import read_whole
 from scanner.model.workload import EngineFacts, Network, Workload
 from scanner.workloads._documents import Document, parse
 from scanner.workloads.base import Node, NodeOrigin
 
 DAEMON_FILE = Path("/etc/docker/daemon.json")
+_MAX_DAEMON_FILE = 1 << 20
 _DAEMON_KEYS = frozenset(
     (
         "icc",
@@ -216,8 +218,8 @@ def as_node(value: Any, name: str) -> Node:
 def local_daemon_file() -> Node | None:
     """Return this machine's daemon.json, or None if it cannot be read. Its settings are then unknown, not defaults."""
     try:
-        text = DAEMON_FILE.read_text()
-    except (OSError, ValueError):
+        text = read_whole(DAEMON_FILE, _MAX_DAEMON_FILE)
+    except UsageError:
         return None
     documents = parse(text, str(DAEMON_FILE))
     return Node(documents[0]) if documents else None
