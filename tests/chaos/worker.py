@@ -120,7 +120,7 @@ def main(url: str, home: str, broker: str, slots: str, sweep: str, lease: str) -
         sweep_seconds=float(sweep),
     )
     if url.startswith("postgresql"):  # a lock of a frozen worker is given up sooner than in production
-        url += "?options=-c%20idle_in_transaction_session_timeout%3D5000"
+        url += "&options=-c%20idle_in_transaction_session_timeout%3D5000"
     database = Database(url)
     attend(Worker(settings, database, make_app(settings), Runner(database, Path(home))))
 

@@ -59,13 +59,20 @@ def test_a_client_that_froze_in_a_transaction_gives_up_its_locks(tmp_path: Path)
     with Database(url).session() as session:
         assert session.execute(asked).scalar_one() == "1min"
         scans.request(session, factories.request())
-    impatient = Database(f"{url}?options=-c%20idle_in_transaction_session_timeout%3D200")
-    with impatient.engine.connect() as frozen:
-        assert frozen.execute(asked).scalar_one() == "200ms", "the installation's own setting wins"
-        frozen.execute(sa.text("UPDATE scan SET lane = lane"))  # and then nothing more is heard of it
-        with Database(url).session() as session:
-            session.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
-            assert session.execute(sa.text("UPDATE scan SET lane = lane")).rowcount == 1
+    impatient = Database(f"{url}&options=-c%20idle_in_transaction_session_timeout%3D200")
+
+    def freeze() -> None:
+        with impatient.session() as frozen:
+            assert frozen.execute(asked).scalar_one() == "200ms", "the installation's own setting wins"
+            frozen.execute(sa.text("UPDATE scan SET lane = lane"))  # and then nothing more is heard of it
+            with Database(url).session() as session:
+                session.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
+                assert session.execute(sa.text("UPDATE scan SET lane = lane")).rowcount == 1
+            frozen.execute(asked)
+
+    with pytest.raises(RemoteError) as thawed:
+        freeze()
+    assert thawed.value.retryable
 
 
 def test_a_reader_waits_for_no_writer(database: Database) -> None:
