@@ -24,7 +24,7 @@ from scanner.store.schema import notification, notification_channel, notificatio
 from scanner.store.session import epoch, insert_new, moment
 
 DIGEST = "digest"  # the group of everything that a digest collects
-KEPT = 200  # events that are kept with a message; the rest is counted
+KEPT = 100  # events that are kept with a message; the rest is counted
 STATES = ("collecting", "waiting", "sending", "sent", "dead")
 _OPEN = ("collecting", "waiting", "sending")
 _c = notification.c
@@ -99,7 +99,7 @@ def _collect(session: Connection, subscription_id: str, planned: list[Planned]) 
         latest[subject] = draft.number
         touched[draft.number] = draft
     for draft in touched.values():
-        _write_draft(session, draft)
+        session.execute(notification.update().where(_c.id == draft.number).values(**draft.values()))
     rows = [
         {"notification_id": draft.number, "subject": subject, "subscription_id": subscription_id}
         for draft in touched.values()
@@ -109,21 +109,46 @@ def _collect(session: Connection, subscription_id: str, planned: list[Planned]) 
 
 
 class _Draft:
-    """A message that takes events."""
+    """A message that takes events.
 
-    def __init__(self, number: int, events: list[dict[str, Any]], count: int, resolved: bool, digest: bool) -> None:
-        self.number, self.events, self.count, self.resolved = number, events, count, resolved
+    ``events`` None: it has `KEPT` already, and they are neither read nor written again: a burst would rewrite them
+    with every batch, under SQLite's write lock.
+    """
+
+    def __init__(self, row: Mapping[str, Any], events: list[dict[str, Any]] | None) -> None:
+        self.number, self.count, self.resolved = int(row["id"]), int(row["count"]), bool(row["resolved"])
+        self._events, self._full = events or [], events is None
+        self._digest = row["group_key"] == DIGEST
+        self._title, self._level = str(row["title"]), Level(row["level"])
+        self._kind, self._project = str(row["kind"]), str(row["project"])
+        heads = {(one["headline"], one["resolved"]) for one in self._events}
+        self._head = heads.pop() if len(heads) == 1 else None  # of all its events; None: they differ, or there is none
         self.subjects: set[str] = set()
-        self._digest = digest
 
     def takes(self, resolved: bool) -> bool:
         return self._digest or self.resolved == resolved
 
     def add(self, one: Planned) -> None:
+        event = one.row.event
+        head = (event.headline, event.resolved)
+        if self.count == 0 or (self._full and title_of((event,), self.count) == self._title):
+            self._head = head
+        elif self._head != head:
+            self._head = None
+        self._level = max(self._level, event.level, key=lambda level: level.rank)
+        self._kind = event.kind.value if self._kind in ("", event.kind.value) else DIGEST
+        self._project = event.project if self.count == 0 or self._project == event.project else ""
         self.count += 1
-        self.subjects.add(one.row.event.subject)
-        if len(self.events) < KEPT:
-            self.events.append(_event_json(one.row))
+        self._title = title_of((event,), self.count) if self._head else f"{self.count} events"
+        self.subjects.add(event.subject)
+        if not self._full and len(self._events) < KEPT:
+            self._events.append(_event_json(one.row))
+
+    def values(self) -> dict[str, Any]:
+        """What is written."""
+        events = {} if self._full else {"events": self._events}
+        named = {"title": self._title[:400], "level": self._level.value, "kind": self._kind, "project": self._project}
+        return {"count": self.count, **named, **events}
 
 
 def _begin(session: Connection, one: Planned) -> _Draft:
@@ -136,7 +161,7 @@ def _begin(session: Connection, one: Planned) -> _Draft:
         "kind": event.kind.value,
         "group_key": one.group,
         "resolved": event.resolved,
-        "title": event.headline[:400],
+        "title": "",
         "level": event.level.value,
         "recipient": one.recipient,
         "events": [],
@@ -146,37 +171,19 @@ def _begin(session: Connection, one: Planned) -> _Draft:
         "created_at": moment(session),
     }
     number = session.execute(notification.insert().values(**values).returning(_c.id)).scalar_one()
-    return _Draft(number, [], 0, event.resolved, one.group == DIGEST)
-
-
-def _write_draft(session: Connection, draft: _Draft) -> None:
-    occurrences = tuple(map(occurrence, draft.events))
-    worst = max((one.event.level for one in occurrences), key=lambda level: level.rank)
-    kinds = {one.event.kind.value for one in occurrences}
-    projects = {one.event.project for one in occurrences}
-    session.execute(
-        notification.update()
-        .where(_c.id == draft.number)
-        .values(
-            events=draft.events,
-            count=draft.count,
-            title=title_of(tuple(one.event for one in occurrences), draft.count),
-            level=worst.value,
-            kind=kinds.pop() if len(kinds) == 1 else DIGEST,
-            project=projects.pop() if len(projects) == 1 else "",
-        )
-    )
+    return _Draft({**values, "id": number}, [])
 
 
 def _collecting(session: Connection, subscription_id: str, groups: Collection[str]) -> dict[str, _Draft]:
     mine = (_c.subscription_id == subscription_id, _c.state == "collecting", _c.group_key.in_(list(groups)))
-    query = sa.select(_c.id, _c.group_key, _c.events, _c.count.label("number"), _c.resolved).where(*mine)
+    names = ("id", "group_key", "count", "resolved", "title", "level", "kind", "project")
+    query = sa.select(*(_c[name] for name in names)).where(*mine)
     if session.dialect.name != "sqlite":
         query = query.with_for_update()  # a worker that claims it now waits, and then sends all of it
-    return {
-        row.group_key: _Draft(row.id, list(row.events), row.number, row.resolved, row.group_key == DIGEST)
-        for row in session.execute(query)
-    }
+    rows = session.execute(query).mappings().all()
+    unfilled = [row["id"] for row in rows if row["count"] < KEPT]
+    kept = {row.id: row.events for row in session.execute(sa.select(_c.id, _c.events).where(_c.id.in_(unfilled)))}
+    return {row["group_key"]: _Draft(dict(row), kept.get(row["id"])) for row in rows}
 
 
 def _latest(session: Connection, subscription_id: str, subjects: Collection[str]) -> dict[str, int]:

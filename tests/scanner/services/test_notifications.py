@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scanner.config import Secret, Settings
+from scanner.config import KeyRing, Secret, Settings
 from scanner.errors import NotFoundError, RefusedError, ScannerError, UsageError
 from scanner.model.actor import COMMAND_LINE
 from scanner.services import notifications as use_cases
@@ -65,8 +65,6 @@ def test_a_secret_goes_in_and_never_comes_out(database: Database, caplog: pytest
             channels.secrets(session, made.id, Secret("another key, just as long as it"))
         assert refused.value.reason == "secret_unreadable"
         new = Secret("the key after that one, long enough")
-        from scanner.config import KeyRing
-
         assert secrets.reseal(session, KeyRing(new, KEY)) == 1
         assert channels.secrets(session, made.id, new)["secret"].reveal() == HOOK
 
