@@ -60,6 +60,10 @@ CONFIG = SchemathesisConfig.from_dict(
                     "inventory_report",  # a source that there is, workloads that are some, generations in order
                     "audit_log_index",  # a time that there is
                     "audit_log_export",
+                    "notifications_create_channel",  # a format that there is, with the fields that it has
+                    "notifications_change_channel",
+                    "notifications_subscribe",  # a time zone that there is, a condition that compiles
+                    "notifications_change_subscription",
                 ],
                 "checks": MEANING,
             },

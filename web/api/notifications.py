@@ -116,7 +116,12 @@ class SubscriptionIn(Body):
     kinds: list[Annotated[str, StringConstraints(max_length=64)]] = Field([], max_length=50, description="Empty: all.")
     condition: _Condition = Field("", description="A CEL expression on `event`. Empty: every event.")
     digest: Literal["", "hourly", "daily"] = ""
-    group_seconds: Annotated[Whole, Field(ge=0, le=use_cases.GROUP_SECONDS_MOST)] = use_cases.GROUP_SECONDS
+    group_seconds: Whole = Field(
+        use_cases.GROUP_SECONDS,
+        ge=0,
+        le=use_cases.GROUP_SECONDS_MOST,
+        description="How long a message waits for more events of its cause.",
+    )
     quiet_from: _Clock = Field("", description="Messages wait from this time of day, such as 22:00.")
     quiet_to: _Clock = ""
     timezone: Annotated[Text, Field(max_length=64)] = "UTC"
@@ -454,7 +459,7 @@ def _wanted(body: SubscriptionIn) -> use_cases.Wanted:
     return use_cases.Wanted(channel_id=str(body.channel), **{k: v for k, v in values.items() if k != "channel"})  # type: ignore[arg-type]
 
 
-@api.get("/notifications", responses={"200": DeliveryList})
+@api.get("/notifications", responses={"200": DeliveryList, **problems(404)})
 @permission("manage")
 def index(query: DeliveryQuery) -> Response:
     """List deliveries
