@@ -30,7 +30,7 @@ _Project = Annotated[str, StringConstraints(pattern=r"^$|^[a-z0-9]([a-z0-9._-]*[
 State = Literal["collecting", "waiting", "sending", "sent", "dead"]
 
 
-class FieldOut(Model):
+class ChannelFieldOut(Model):
     name: str
     label: str
     required: bool
@@ -41,23 +41,23 @@ class FieldOut(Model):
     hint: str
 
 
-class FormatOut(Model):
+class ChannelFormatOut(Model):
     id: str
     title: str
     purpose: str
     setup: str
     per_person: bool = Field(description="People may subscribe with addresses of their own.")
-    fields: list[FieldOut]
+    fields: list[ChannelFieldOut]
 
 
-class KindOut(Model):
+class EventKindOut(Model):
     id: str
     title: str
 
 
-class FormatList(Model):
-    items: list[FormatOut]
-    kinds: list[KindOut] = Field(description="The kinds of events that a subscription may name.")
+class ChannelFormatList(Model):
+    items: list[ChannelFormatOut]
+    kinds: list[EventKindOut] = Field(description="The kinds of events that a subscription may name.")
 
 
 class ChannelIn(Body):
@@ -93,13 +93,13 @@ class ChannelList(Model):
     items: list[ChannelOut]
 
 
-class TestIn(Body):
+class ChannelTestIn(Body):
     recipient: Annotated[Text, Field(max_length=use_cases.RECIPIENT_LENGTH)] = Field(
         "", description="A person's own address, for formats that have them. Empty: the channel's."
     )
 
 
-class TestOut(Model):
+class ChannelTestOut(Model):
     delivered: bool
     status: str
     message: str
@@ -152,7 +152,7 @@ class SubscriptionList(Model):
     items: list[SubscriptionOut]
 
 
-class DeliveryOut(Model):
+class NotificationOut(Model):
     id: UUID = Field(description="What the receiver sees, the same at every attempt.")
     channel: UUID
     channel_name: str
@@ -173,17 +173,17 @@ class DeliveryOut(Model):
     answer: str
 
 
-class DeliveryList(Model):
-    items: list[DeliveryOut]
+class NotificationList(Model):
+    items: list[NotificationOut]
     next_cursor: str | None
 
 
-class DeliveryQuery(PageQuery):
+class NotificationQuery(PageQuery):
     state: State | None = None
     channel: UUID | None = None
 
 
-class ReplayOut(Model):
+class ReplayedOut(Model):
     deliveries: int
 
 
@@ -195,7 +195,7 @@ class SubscriptionPath(Model):
     subscription_id: UUID
 
 
-class DeliveryPath(Model):
+class NotificationPath(Model):
     delivery_id: UUID
 
 
@@ -216,9 +216,9 @@ def show_subscription(found: channels.SubscriptionView) -> SubscriptionOut:
     )
 
 
-def show_delivery(found: notifications.NotificationView) -> DeliveryOut:
+def show_delivery(found: notifications.NotificationView) -> NotificationOut:
     over = found.state in channels.ENDED
-    return DeliveryOut(
+    return NotificationOut(
         id=UUID(found.uid),
         channel=UUID(found.channel_id),
         channel_name=found.channel,
@@ -240,19 +240,19 @@ def show_delivery(found: notifications.NotificationView) -> DeliveryOut:
     )
 
 
-@api.get("/notifications/formats", responses={"200": FormatList})
+@api.get("/notifications/formats", responses={"200": ChannelFormatList})
 @permission("read")
 def formats() -> Response:
     """List the formats of channels and the kinds of events"""
     items = [
-        FormatOut(
+        ChannelFormatOut(
             id=form.id,
             title=form.title,
             purpose=form.purpose,
             setup=form.setup,
             per_person=form.per_person,
             fields=[
-                FieldOut(
+                ChannelFieldOut(
                     name=one.name,
                     label=one.label,
                     required=one.required,
@@ -267,11 +267,11 @@ def formats() -> Response:
         )
         for form in catalog.channels().values()
     ]
-    return answer(FormatList(items=items, kinds=[_kind(kind) for kind in SUBSCRIBABLE]))
+    return answer(ChannelFormatList(items=items, kinds=[_kind(kind) for kind in SUBSCRIBABLE]))
 
 
-def _kind(kind: EventKind) -> KindOut:
-    return KindOut(id=kind.value, title=kind.label)
+def _kind(kind: EventKind) -> EventKindOut:
+    return EventKindOut(id=kind.value, title=kind.label)
 
 
 @api.get("/notifications/channels", responses={"200": ChannelList})
@@ -343,9 +343,9 @@ def remove_channel(path: ChannelPath) -> Response:
     return Response(status=204)
 
 
-@api.post("/notifications/channels/<uuid:channel_id>/test", responses={"200": TestOut, **problems(404)})
+@api.post("/notifications/channels/<uuid:channel_id>/test", responses={"200": ChannelTestOut, **problems(404)})
 @permission("manage")
-def send_test(path: ChannelPath, body: TestIn) -> Response:
+def send_test(path: ChannelPath, body: ChannelTestIn) -> Response:
     """Send a test
 
     Sent at once. The answer says what the receiver answered.
@@ -355,7 +355,7 @@ def send_test(path: ChannelPath, body: TestIn) -> Response:
         own.database, own.settings, own.secret_key, principal(), str(path.channel_id), body.recipient
     )
     return answer(
-        TestOut(
+        ChannelTestOut(
             delivered=tested.delivered,
             status=tested.status,
             message=tested.message,
@@ -390,12 +390,12 @@ def _set_disabled(path: ChannelPath, disabled: bool) -> Response:
         return answer(show_channel(use_cases.set_disabled(session, principal(), str(path.channel_id), disabled)))
 
 
-@api.post("/notifications/channels/<uuid:channel_id>/replay", responses={"200": ReplayOut, **problems(404)})
+@api.post("/notifications/channels/<uuid:channel_id>/replay", responses={"200": ReplayedOut, **problems(404)})
 @permission("manage")
 def replay_channel(path: ChannelPath) -> Response:
     """Send a channel's dead letters again"""
     with resources().database.session() as session:
-        return answer(ReplayOut(deliveries=use_cases.replay_all(session, principal(), str(path.channel_id))))
+        return answer(ReplayedOut(deliveries=use_cases.replay_all(session, principal(), str(path.channel_id))))
 
 
 @api.get("/notifications/subscriptions", responses={"200": SubscriptionList})
@@ -459,9 +459,9 @@ def _wanted(body: SubscriptionIn) -> use_cases.Wanted:
     return use_cases.Wanted(channel_id=str(body.channel), **{k: v for k, v in values.items() if k != "channel"})  # type: ignore[arg-type]
 
 
-@api.get("/notifications", responses={"200": DeliveryList, **problems(404)})
+@api.get("/notifications", responses={"200": NotificationList, **problems(404)})
 @permission("manage")
-def index(query: DeliveryQuery) -> Response:
+def index(query: NotificationQuery) -> Response:
     """List deliveries
 
     Messages to channels, newest first. Dead letters have the state `dead`.
@@ -476,20 +476,20 @@ def index(query: DeliveryQuery) -> Response:
             cursor=query.cursor,
             limit=query.limit,
         )
-    return answer(DeliveryList(items=listed(found.items, show_delivery), next_cursor=found.next_cursor))
+    return answer(NotificationList(items=listed(found.items, show_delivery), next_cursor=found.next_cursor))
 
 
-@api.get("/notifications/<uuid:delivery_id>", responses={"200": DeliveryOut, **problems(404)})
+@api.get("/notifications/<uuid:delivery_id>", responses={"200": NotificationOut, **problems(404)})
 @permission("manage")
-def get(path: DeliveryPath) -> Response:
+def get(path: NotificationPath) -> Response:
     """Read a delivery"""
     with resources().database.read() as session:
         return answer(show_delivery(use_cases.delivery(session, principal(), str(path.delivery_id))))
 
 
-@api.post("/notifications/<uuid:delivery_id>/replay", responses={"200": DeliveryOut, **problems(404, 409)})
+@api.post("/notifications/<uuid:delivery_id>/replay", responses={"200": NotificationOut, **problems(404, 409)})
 @permission("manage")
-def replay(path: DeliveryPath) -> Response:
+def replay(path: NotificationPath) -> Response:
     """Send a dead letter again
 
     Under its id.
