@@ -28,8 +28,9 @@ from scanner.model.posture import Posture
 from scanner.model.reference import Digest, Platform
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.vex import Exemption, VexStatement, VexStatus
+from scanner.model.workload import Workload
 from scanner.policy.context import Context
-from scanner.policy.evaluate import evaluate, evidence_digest, worst
+from scanner.policy.evaluate import evaluate, evaluate_workload, evidence_digest, worst
 from scanner.policy.rules import Policy, default_policy, parse_policy
 from scanner.reports.base import ReportSubject
 from scanner.reports.table import TableReport
@@ -504,3 +505,29 @@ def test_a_moved_tag_can_be_exempted_and_can_warn() -> None:
     assert (accepted.verdict, accepted.reasons[0].kind) == (Verdict.WARN, ReasonKind.EXEMPTED)
     lax = replace(TAGS, moved_tag=Verdict.WARN)
     assert decide(replace(found, tag="1.4.2"), lax, first_named=other).verdict is Verdict.WARN
+
+
+WORKLOAD = Workload(name="shop", image="registry.example.com/app:1", source="compose", privileged=True)
+OF_WORKLOADS = policy(
+    """
+  - {id: expression, when: workload.privileged, action: deny}
+  - {id: both, when: "workload.privileged && image.size > 0", action: deny}
+  - {id: check, check: privileged-container, action: warn}
+  - {id: image, check: root-user, action: deny}
+"""
+)
+
+
+def test_a_workload_is_decided_by_the_rules_about_workloads_alone() -> None:
+    results = (CheckResult("privileged-container", failed()),)
+    decision = evaluate_workload(WORKLOAD, results, OF_WORKLOADS, Context(NOW))
+    assert decision.verdict is Verdict.DENY
+    assert {reason.rule for reason in decision.reasons} == {"expression", "check"}
+
+
+def test_a_workload_is_decided_with_its_image_by_all_of_them() -> None:
+    decision = decide(simple(), OF_WORKLOADS, workloads=(replace(WORKLOAD, privileged=False),))
+    assert {reason.rule for reason in decision.reasons if reason.kind is ReasonKind.VIOLATION} == set()
+    decision = decide(simple(), OF_WORKLOADS, workloads=(WORKLOAD,))
+    violated = {reason.rule for reason in decision.reasons if reason.kind is ReasonKind.VIOLATION}
+    assert "expression" in violated
