@@ -145,7 +145,7 @@ def _load(port: int, request: bytes, seconds: float, core: int | None) -> int:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while time.monotonic() < ends:
                 connection.sendall(request)
-                _answer(connection)
+                answer(connection)
                 counts[number] += 1
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(CONNECTIONS)]
@@ -156,7 +156,7 @@ def _load(port: int, request: bytes, seconds: float, core: int | None) -> int:
     return sum(counts)
 
 
-def _answer(connection: socket.socket) -> bytes:
+def answer(connection: socket.socket) -> bytes:
     data = connection.recv(65536)
     while b"\r\n\r\n" not in data:
         data += connection.recv(65536)

@@ -113,7 +113,9 @@ class Door:
     ask: Callable[[str, str, str], store_gate.Asked | None]
     enqueue: Callable[[str], object]
     wait: Waiter
-    source: str = "admission"
+    source: str = "admission"  # of the scans that are requested here
+    # Digests of which ``ask`` told, in its one query, that nobody breaks glass for them: no second query is needed.
+    unbroken: set[str] = field(default_factory=set)
 
 
 def judge(
@@ -136,10 +138,11 @@ def judge(
 
 def let_through(judged: Judged, door: Door, *digests: str) -> Judged:
     """As it is where a person lets one of these digests through in an emergency; see `break_glass`."""
-    if judged.verdict in ("allow", "warn") or judged.artifact or not any(digests):
+    unsure = [digest for digest in digests if digest and digest not in door.unbroken]
+    if judged.verdict in ("allow", "warn") or judged.artifact or not unsure:
         return judged
     with door.database.read() as session:
-        glass = stored_break_glass.in_force(session, [digest for digest in digests if digest])
+        glass = stored_break_glass.in_force(session, unsure)
     if glass is None:
         return judged
     document = judged.document or {"digest": judged.digest or glass.digest, "policy": "", "reasons": [], "changes": []}
@@ -235,6 +238,8 @@ def decided(
 def in_force(question: gate.Question, digest: Digest, door: Door, *, ask_again: bool) -> str | None:
     """Return the current decision about a digest as JSON. See `gate.Question.recorded`."""
     asked = door.ask(digest, question.reference.name, question.environment)
+    if asked is not None and not asked.broken_glass:
+        door.unbroken.add(digest)
     if asked is not None and asked.row is not None and asked.current:
         return asked.row.document
     found = door.database.uncrossed(lambda session: question.recorded(session, digest, ask_again=ask_again))
