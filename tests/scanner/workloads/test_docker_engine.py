@@ -74,7 +74,7 @@ def test_a_saved_inspect_says_the_same_as_the_engine(
 
 def test_the_services_of_a_swarm(settings: Settings, engine: Any, dockerd: str) -> None:
     done = dockwarden(settings, "audit", "swarm", DOCKER_HOST=dockerd)
-    assert (done.returncode, "manages no swarm" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "not a swarm manager" in done.stderr) == (2, True), done.stderr
     from docker.types import EndpointSpec, Resources
 
     engine.swarm.init(advertise_addr="127.0.0.1", listen_addr=f"127.0.0.1:{free_port()}")
