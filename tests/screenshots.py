@@ -23,9 +23,9 @@ from benchmarks import fleet
 from scanner import queue
 from scanner.config import Secret, Settings, secret_key
 from scanner.model.access import SCOPES
-from scanner.model.actor import COMMAND_LINE, Person
-from scanner.services import inventory
-from scanner.store import accounts, exemptions, listings, policies, projects, registries
+from scanner.model.actor import COMMAND_LINE, SERVICE, Person
+from scanner.services import inventory, retention
+from scanner.store import accounts, exemptions, jobs, listings, policies, projects, registries
 from scanner.store.session import Database, moment
 from tests.conftest import BROWSER
 from tests.scanner.workloads import sins
@@ -70,6 +70,7 @@ def serving(home: Path, images: int) -> Iterator[tuple[str, str, fleet.Fleet | N
             _people(session, key)
     if found:
         _running(database, found)
+        _pruned(database, settings)
     server = make_server("127.0.0.1", 0, create_app(settings, database, queue.make_app(settings)), threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -122,6 +123,15 @@ def _running(database: Database, known: fleet.Fleet) -> None:
         inventory.report(database, COMMAND_LINE, snapshot, "trivy")
 
 
+def _pruned(database: Database, settings: Settings) -> None:
+    """A pruning, so that the tables are measured."""
+    with database.session() as session:
+        jobs.request(session, jobs.RETENTION, jobs.ANYWHERE, "maintenance")
+        held = jobs.claim(session, "documentation", {jobs.RETENTION: None}, 3600)
+    assert held
+    retention.Pruning(settings, database, held, SERVICE).run()
+
+
 def _worst(url: str, token: str) -> str:
     """The page of the worst workload."""
     headers = {"Authorization": f"Bearer {token}"}
@@ -154,6 +164,7 @@ def filled(known: fleet.Fleet) -> Mapping[str, str]:
         "settings-people": "/settings/people",
         "settings-projects": "/settings/projects",
         "settings-tokens": "/settings/tokens",
+        "settings-storage": "/settings/storage",
     }
 
 
@@ -170,7 +181,7 @@ EMPTY = {
     "events-empty": "/events",
 }
 FAILING = {"error": "/images/sha256:nothing", "images-none-fits": "/images?q=nothing+of+the+kind"}
-NARROW = ("overview", "images", "image", "workloads", "workload", "policy-edit")
+NARROW = ("overview", "images", "image", "workloads", "workload", "policy-edit", "settings-storage")
 
 
 def main(target: Path) -> None:

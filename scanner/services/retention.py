@@ -244,7 +244,7 @@ class Pruning:
         if broken:
             jobs.fail(session, self.job, "audit_log_broken", f"{broken}: run dockwarden audit-log verify")
             return
-        jobs.finish(session, self.job, f"{sum(self._removed.values())} rows removed")
+        jobs.finish(session, self.job, f"{sum(self._removed.values()):,} rows removed")
 
 
 def _counted(entries: int) -> dict[str, int]:
