@@ -1,9 +1,9 @@
-"""The pull gate: what a proxy in front of a registry asks about each request, answered by the gate.
+"""The pull gate: a proxy in front of a registry asks about each request, and the gate decides.
 
 OCI distribution-spec 1.1, https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pull
 
-Only pulls of manifests are judged, and with ``strict`` those of blobs: nothing runs without its manifest. Pushes, lists
-and token requests pass. A path that the proxy and the registry might read in two ways is refused.
+Decisions are needed for pulls of manifests only (with ``strict`` also of blobs), because nothing runs without its
+manifest. Pushes, lists and token requests pass. A path that proxy and registry might parse differently is refused.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from scanner.store import pulls, registries
 _URI_LENGTH = 8192
 _PASSING_METHODS = frozenset({"PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 _PULLING_METHODS = frozenset({"GET", "HEAD"})
-# Characters that every part between the client and the registry reads in one way. Escapes of '/', '.' and '\\' are how
-# one path becomes two: they are not among the four that clients do write.
+# Characters that all proxies and registries parse in the same way. Escapes of '/', '.' and '\\' are normalised by some
+# and not by others, so that a proxy would ask about another path than the registry serves. They are not in _ESCAPES,
+# which has those that clients write.
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~:@+=,!$&'()*;-]+)*/?", re.ASCII)
 _ESCAPES = {"%3a": ":", "%40": "@", "%2b": "+", "%7e": "~"}
 _ESCAPE = re.compile("|".join(_ESCAPES), re.IGNORECASE)
 _MANIFEST = re.compile(r"/v2/(?P<repository>.+)/manifests/(?P<name>[^/]+)/?")
 _BLOB = re.compile(r"/v2/(?P<repository>.+)/blobs/(?P<name>[^/]+)/?")
-# What else is read of a registry and runs nowhere. Anything else below /v2/ is refused, because nobody knows what it
-# serves.
+# Other reads of the registry API, which transfer nothing that runs. Unknown paths below /v2/ are refused: they might
+# serve manifests.
 _READS = re.compile(
     r"/v2/?|/v2/_catalog/?|/v2/.+/tags/list/?|/v2/.+/referrers/[^/]+/?|/v2/.+/blobs/uploads/[^/]*/?|/v2/.+/_trust/tuf/.+"
     r"|/v2/token/?|/v2/auth/?"
@@ -49,10 +50,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Pull:
-    """What a request asks of a registry. ``name``: a tag or a digest.
-
-    Repository and name are empty for other things.
-    """
+    """The purpose of a request. ``name``: a tag or a digest. Repository and name are empty for `Kind.OTHER`."""
 
     kind: Kind
     repository: str = ""
@@ -61,7 +59,7 @@ class Pull:
 
 @dataclass(frozen=True)
 class Place:
-    """A registry behind a gate, as Dockwarden knows it, and how its pulls are judged."""
+    """A registry behind a pull gate. ``environment``: selects policies. ``strict``: blobs need a decision, too."""
 
     host: str
     environment: str = ""
@@ -69,10 +67,7 @@ class Place:
 
 
 def parse(method: str, uri: str) -> Pull:
-    """What a request with this method and URI asks for.
-
-    Raises UsageError(reason="bad_pull") for one that cannot be told for certain.
-    """
+    """Return the purpose of a request. Raises UsageError(reason="bad_pull") if it is ambiguous or unknown."""
     if method in _PASSING_METHODS:
         return Pull(Kind.OTHER)
     if method not in _PULLING_METHODS:
@@ -84,28 +79,29 @@ def parse(method: str, uri: str) -> Pull:
         or not _PATH.fullmatch(path)
         or {".", ".."} & set(path.split("/"))
     ):
-        raise _bad("its path can be read in two ways")
+        raise _bad("its path is ambiguous: proxy and registry may parse it differently")
     if not path.lower().startswith("/v2/") and path.lower() != "/v2":
         return Pull(Kind.OTHER)
     if (found := _MANIFEST.fullmatch(path)) is not None:
         return Pull(Kind.MANIFEST, found["repository"], found["name"])
     if (found := _BLOB.fullmatch(path)) is not None and found["name"] != "uploads":
-        if method == "HEAD":  # how a push finds out what it need not send; it transfers nothing
+        if method == "HEAD":  # pushes test which blobs exist; no content is sent
             return Pull(Kind.OTHER)
         return Pull(Kind.BLOB, found["repository"], found["name"])
     if _READS.fullmatch(path):
         return Pull(Kind.OTHER)
-    raise _bad("its path is none of the registry API")
+    raise _bad("its path is not part of the registry API")
 
 
 def _bad(message: str) -> UsageError:
-    return UsageError(f"Dockwarden does not let this request through: {message}", reason="bad_pull")
+    return UsageError(f"Dockwarden denies this request: {message}", reason="bad_pull")
 
 
 def registry_of(session: Connection, actor: Actor, named: str) -> str:
-    """The configured registry that a gate stands before: by its name or an alias, else the only one there is.
+    """Return the host of the configured registry behind a gate: by name or alias, or the only one if ``named`` is
+    empty.
 
-    The host that a client sent is not asked: a client may send any, and would have its tag resolved elsewhere.
+    The request's Host header is not used. A client could send another host, where its tag is a harmless image.
     Raises UsageError(reason="bad_pull").
     """
     known = [each for each in registries.list_(session) if actor.projects is None or each.project in actor.projects]
@@ -120,9 +116,9 @@ def registry_of(session: Connection, actor: Actor, named: str) -> str:
 
 
 def decide(pull: Pull, place: Place, door: doors.Door, actor: Actor, *, ends: float) -> doors.Judged | None:
-    """Judge a pull before ``ends`` of the monotonic clock. None: it is not judged, and passes.
+    """Decide about a pull before ``ends`` on the monotonic clock. None: it needs no decision and passes.
 
-    Raises UsageError(reason="bad_pull") for a name that no registry can have.
+    Raises UsageError(reason="bad_pull") for an invalid name.
     """
     if pull.kind is Kind.OTHER or (pull.kind is Kind.BLOB and not place.strict):
         return None
@@ -139,10 +135,9 @@ def decide(pull: Pull, place: Place, door: doors.Door, actor: Actor, *, ends: fl
 
 
 def _known(reference: Reference, digest: Digest, place: Place, door: doors.Door, actor: Actor) -> doors.Judged | None:
-    """What is known of a manifest without a scan: its own decision, that of an index that holds it, or that it is no
-    image.
+    """Return what is known about a manifest without a scan. None: a scan is needed.
 
-    None: a scan must tell.
+    This is its own decision, the worst decision of the indexes that contain it, or that it is an artifact.
     """
     question = gate.Question(reference, place.environment, actor.projects)
     own = doors.decided(question, digest, None, door, ask_again=True)
@@ -160,7 +155,7 @@ def _known(reference: Reference, digest: Digest, place: Place, door: doors.Door,
 
 
 def _in_index(question: gate.Question, index: Digest, manifest: Digest, door: doors.Door) -> gate.Document | None:
-    """The decision about one manifest of an index. None: there is none in force."""
+    """Return the decision about one manifest of an index. None: there is no current one."""
     text = doors.in_force(question, index, door, ask_again=True)
     if text is None:
         return None
@@ -168,12 +163,12 @@ def _in_index(question: gate.Question, index: Digest, manifest: Digest, door: do
     verdicts = dict(document["images"])
     verdict = verdicts.get(manifest, document["verdict"])
     if document["verdict"] == "deny" and "deny" not in verdicts.values():
-        verdict = "deny"  # for what the whole index lacks, such as evidence that is recent enough
+        verdict = "deny"  # denied for the index as a whole, for example because its evidence is too old
     return doors.summary(document) | {"verdict": verdict}
 
 
 def _blob(reference: Reference, place: Place, door: doors.Door, actor: Actor) -> doors.Judged:
-    """A blob is let through where an image that has it is allowed under this very name, or only artifacts have it."""
+    """Allow a blob if an image of this repository that contains it is allowed, or if only artifacts contain it."""
     assert reference.digest is not None
     with door.database.read() as session:
         images = pulls.images_with(session, reference.digest, reference.name)
@@ -191,12 +186,12 @@ def _blob(reference: Reference, place: Place, door: doors.Door, actor: Actor) ->
         judged = doors.let_through(judged, door, subject, manifest)
         if judged.allowed:
             return judged
-    problem = "no image of this repository that is allowed has this blob"
+    problem = "no allowed image of this repository contains this blob"
     return doors.Judged(str(reference), "", None, problem, digest=reference.digest)
 
 
 def call(pull: Pull, place: Place, judged: doors.Judged | None, message: str, *, client: str) -> Call | None:
-    """What is recorded of a pull. None for what is not judged or not there, and for a blob that is let through."""
+    """Return the record of a pull. None without a decision, for missing manifests, and for allowed blobs (too many)."""
     if judged is None or judged.missing or (pull.kind is Kind.BLOB and judged.allowed):
         return None
     separator = "@" if ":" in pull.name else ":"
