@@ -93,5 +93,10 @@ def record(database: Database, found: ScanReport) -> None:
         known, remedies = catalog.known(), catalog.remedies()
         made = decisions.decide_all(session, found, known, remedies)
         images.record(
-            session, claim, found, evidence_digest(found), made, decisions.rungs(decisions.in_force(session, known))
+            session,
+            claim,
+            found,
+            evidence_digest(found),
+            made,
+            decisions.epss_thresholds(decisions.enabled_policies(session, known)),
         )

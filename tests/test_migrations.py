@@ -118,8 +118,8 @@ def test_a_verdict_that_one_platform_gave_an_index_goes(database: Database) -> N
     database.downgrade("0015")
     database.upgrade()
     with database.read() as session:
-        assert gate.in_force(session, found.digest, "", None, None) is None
-        assert gate.in_force(session, whole, "", None, None) is not None
+        assert gate.current_decision(session, found.digest, "", None, None) is None
+        assert gate.current_decision(session, whole, "", None, None) is not None
         assert [item.digest for item in listings.list_(session, None).items] == [whole]
         assert images.evidence(session, factories.evidence(found).hex) == found, "the evidence stays"
 
@@ -145,8 +145,8 @@ def _run(session: Connection, digest: str) -> None:
     """A workload, where the database has reached the revision that knows some."""
     if not sa.inspect(session).has_table("running_workload"):
         return
-    where = inventory.hold(session, "production", "kubernetes", "cluster")
-    judged = inventory.Judged(
+    where = inventory.lock_source(session, "production", "kubernetes", "cluster")
+    judged = inventory.WorkloadDecision(
         "default", "h/r", "1", digest, False, 0, Verdict.ALLOW, False, "", False, (), b"", "", "{}", factories.NOW, None
     )
     one = inventory.NewWorkload("web", "0" * 64, b"{}", "shop", "Deployment", "", "h/r:1", judged)

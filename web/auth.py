@@ -121,7 +121,7 @@ def project_named(name: str) -> str:
     Raises NotFoundError for one that is not there, and one that is not theirs, alike.
     """
     with resources().database.read() as session:
-        return projects.named(session, principal(), name)
+        return projects.visible_name(session, principal(), name)
 
 
 def current_principal() -> Actor:

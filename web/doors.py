@@ -10,7 +10,7 @@ from scanner.model.scan import Lane
 from scanner.services import doors
 from scanner.services.door_calls import Recorder
 from scanner.store import accounts
-from scanner.store.gate import Asked
+from scanner.store.gate import GateLookup
 from web.auth import bad_token, bearer, check_bad_tokens, throttle_bad_tokens, token_principal
 from web.resources import resources
 from web.security import admission
@@ -49,15 +49,15 @@ def authenticate(bucket: str, rate: Rate) -> Actor:
     )
 
 
-def door(source: str) -> doors.Door:
+def door(source: str) -> doors.DoorServices:
     """What judging needs of this process. ``source`` is that of the scans that it asks for."""
     token_hash = g.token_hash
 
-    def ask(digest: str, repository: str, environment: str) -> Asked | None:
+    def ask(digest: str, repository: str, environment: str) -> GateLookup | None:
         return resources().gate.ask(token_hash, digest, repository, environment)
 
-    memory = current_app.extensions.setdefault("doors_memory", doors.Memory())
-    return doors.Door(
+    memory = current_app.extensions.setdefault("doors_memory", doors.DecisionCache())
+    return doors.DoorServices(
         resources().database,
         resources().settings,
         memory,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from scanner.store.schema import Moment, Words
+from scanner.store.schema import Moment, SafeText
 
 revision = "0010"
 down_revision = "0009"
@@ -43,7 +43,7 @@ def upgrade() -> None:
     op.create_table(
         "trust_state",
         sa.Column("key", sa.String(length=64), nullable=False),
-        sa.Column("name", Words(1000), nullable=False),
+        sa.Column("name", SafeText(1000), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.Column("updated_at", Moment(), nullable=False),

@@ -137,13 +137,13 @@ def _servers(config: ImageConfig, rootfs: Rootfs) -> Iterator[Need]:
         yield Need(path, VOLUME, "postgres keeps its data there", CERTAIN, _layer(rootfs, path))
     if "redis-server" in names:
         path = (
-            _said(rootfs, ("etc/redis/redis.conf", "etc/redis.conf"), r"(?m)^dir\s+(\S+)")
+            _configured_value(rootfs, ("etc/redis/redis.conf", "etc/redis.conf"), r"(?m)^dir\s+(\S+)")
             or config.working_dir
             or "/data"
         )
         yield Need(path.strip("/") or "data", VOLUME, "redis-server writes its dump there", CERTAIN)
     if "mongod" in names:
-        path = _said(rootfs, ("etc/mongod.conf",), r"(?m)^\s*dbPath:\s*(\S+)") or "/data/db"
+        path = _configured_value(rootfs, ("etc/mongod.conf",), r"(?m)^\s*dbPath:\s*(\S+)") or "/data/db"
         yield Need(path.strip("/"), VOLUME, "mongod keeps its data there", CERTAIN)
 
 
@@ -249,7 +249,7 @@ def _texts(rootfs: Rootfs, prefix: str) -> Iterator[str]:
             yield data.decode("utf-8", "replace")
 
 
-def _said(rootfs: Rootfs, paths: tuple[str, ...], pattern: str) -> str:
+def _configured_value(rootfs: Rootfs, paths: tuple[str, ...], pattern: str) -> str:
     texts = [data.decode("utf-8", "replace") for path in paths if (data := rootfs.content(path)) is not None]
     return next((match[1].strip("\"'") for text in texts if (match := re.search(pattern, text))), "")
 

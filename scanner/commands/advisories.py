@@ -304,10 +304,10 @@ def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: 
             "give exactly one of --engine with --version, --database, --binary",
             hint="--database DIGEST or --binary DIGEST",
         )
-    what = revocations.named(engine, version_, digest or binary)
+    what = revocations.parse_revoked(engine, version_, digest or binary)
     with _needed_database(settings).session() as session:
         made = use_cases.revoke(session, COMMAND_LINE, what, reason)
-        names = revocations.resting(session, what)
+        names = revocations.affected_listings(session, what)
     for name in names:
         click.echo(
             f"{name.verdict:5}  {name.repository}{':' + name.tag if name.tag else ''}@{name.digest}  "

@@ -65,7 +65,7 @@ def list_(settings: Settings, actor: str, action: str, object_: str, since: date
     """Show the newest entries, one sentence each. Use 'export' for JSON."""
     chosen = audit.Filter(actor, action, object_, since.replace(tzinfo=UTC) if since else None)
     with administration(settings) as session:
-        told = use_cases.told(session, audit.list_(session, chosen, limit=limit).items)
+        told = use_cases.readable(session, audit.list_(session, chosen, limit=limit).items)
     for line in told:
         notes = f"  ({'; '.join(line.notes)})" if line.notes else ""
         place = f"  from {line.entry.address}" if line.entry.address else ""

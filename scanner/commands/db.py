@@ -75,7 +75,7 @@ def db_prune(settings: Settings, dry_run: bool) -> Exit:
         tell(f"{rows} rows and about {_size(total)} would be removed" if rows or files else "nothing would be removed")
         return Exit.OK
     job = _prune(settings, database)
-    run = retention.run_of(job)
+    run = retention.run_from_job(job)
     for table, rows in sorted(run.removed.items(), key=lambda item: -item[1]):
         click.echo(_line(retention.label_of(table), f"{rows} rows"))
     _files(settings, storage.prune_files(settings))

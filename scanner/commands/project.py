@@ -53,7 +53,7 @@ def list_(settings: Settings) -> None:
 def member(settings: Settings, name: str, user: str, remove: bool) -> None:
     """Add USER to the project NAME, or remove them."""
     with administration(settings) as session:
-        found = account_use_cases.named(session, user)
+        found = account_use_cases.user_by_name(session, user)
         if remove:
             use_cases.remove_member(session, COMMAND_LINE, name, found.id)
         else:

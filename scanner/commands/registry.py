@@ -119,7 +119,7 @@ def edit(
             session,
             COMMAND_LINE,
             secret_key(settings),
-            use_cases.named(session, host).id,
+            use_cases.by_host(session, host).id,
             aliases=[alias for alias in aliases if alias] if aliases else None,
             insecure=insecure,
             ca_pem="" if no_ca else read(ca_file, "CA file") if ca_file else None,
@@ -141,7 +141,7 @@ def credentials(settings: Settings, host: str, username: str | None, remove: boo
         raise UsageError("give --username or --remove, not both")
     key = secret_key(settings)
     with administration(settings) as session:
-        found = use_cases.named(session, host)
+        found = use_cases.by_host(session, host)
     password = Secret("") if remove else _password()
     with administration(settings) as session:
         use_cases.change(session, COMMAND_LINE, key, found.id, username="" if remove else username, password=password)
@@ -157,7 +157,7 @@ def credentials(settings: Settings, host: str, username: str | None, remove: boo
 def remove(settings: Settings, host: str) -> None:
     """Delete the registry HOST and its credentials. Scan results are kept. Remove its webhooks first."""
     with administration(settings) as session:
-        use_cases.remove(session, COMMAND_LINE, use_cases.named(session, host).id)
+        use_cases.remove(session, COMMAND_LINE, use_cases.by_host(session, host).id)
     tell(f"registry {host} is removed")
 
 

@@ -108,7 +108,7 @@ def scan(
     policy = read_policy(policy_file)
     check_output(output)
     files = parse_report_files(report_files)
-    own = workloads.of_target(read(workload_file, "the workload"), str(workload_file), target) if workload_file else ()
+    own = workloads.for_target(read(workload_file, "the workload"), str(workload_file), target) if workload_file else ()
     settings = replace(
         settings,
         insecure_registries=settings.insecure_registries + insecure_registry,

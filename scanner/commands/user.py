@@ -66,7 +66,7 @@ def list_(settings: Settings) -> None:
 def password(settings: Settings, name: str, password: str) -> None:
     """Change a user's password and end their sessions."""
     with administration(settings) as session:
-        use_cases.set_password(session, COMMAND_LINE, use_cases.named(session, name).id, password)
+        use_cases.set_password(session, COMMAND_LINE, use_cases.user_by_name(session, name).id, password)
     tell(f"user {name!r} has a new password; all their sessions are ended")
 
 
@@ -76,5 +76,5 @@ def password(settings: Settings, name: str, password: str) -> None:
 def disable(settings: Settings, name: str) -> None:
     """Disable a user: end their sessions, revoke their tokens, refuse new sign-ins."""
     with administration(settings) as session:
-        use_cases.set_disabled(session, COMMAND_LINE, use_cases.named(session, name).id, True)
+        use_cases.set_disabled(session, COMMAND_LINE, use_cases.user_by_name(session, name).id, True)
     tell(f"user {name!r} is disabled; their sessions and tokens are no longer valid")

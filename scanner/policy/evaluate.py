@@ -135,8 +135,8 @@ def evaluate_workload(
     findings: list[Candidate] = []
     for rule in policy.rules:
         unknown = rule.incomplete or policy.incomplete
-        if rule.when is not None and expressions.names(rule.when, "workload"):
-            if not expressions.names(rule.when, "image") and not expressions.names(rule.when, "counts"):
+        if rule.when is not None and expressions.uses_variable(rule.when, "workload"):
+            if not expressions.uses_variable(rule.when, "image") and not expressions.uses_variable(rule.when, "counts"):
                 findings.extend(_held(rule, rule.when, {}, {}, workload, unknown))
         elif selected := [name for name in policy.checks[rule.id] if name in policy.workload_checks]:
             findings.extend(_selected(rule, selected, policy, by_check, None, context, unknown))
@@ -524,9 +524,9 @@ def _signatures(
     about = (image.image.digest, report.digest)
     judged = signatures.judge(selector, image.verifications, about, context.now, policy.signatures_max_age)
     schemes = ",".join(selector.scheme)
-    if judged.judgement is signatures.Judgement.UNKNOWN:
+    if judged.status is signatures.RuleStatus.UNKNOWN:
         yield _incomplete(rule.id, judged.slug, judged.message, unknown, schemes)
-    elif judged.judgement is signatures.Judgement.SATISFIED:
+    elif judged.status is signatures.RuleStatus.SATISFIED:
         reason = Reason(
             rule.id, ReasonKind.SATISFIED, Verdict.ALLOW, judged.message, schemes, judged.evidence[:_EVIDENCE_KEPT]
         )
@@ -549,9 +549,9 @@ def _expression(
 ) -> Iterator[Candidate]:
     variables = expressions.image_variable(report, image, context.now)
     counts = expressions.finding_counts(image, trusted_sboms(image, policy))
-    if not expressions.names(text, "workload"):
+    if not expressions.uses_variable(text, "workload"):
         yield from _held(rule, text, variables, counts, None, unknown)
-    for workload in context.workloads if expressions.names(text, "workload") else ():
+    for workload in context.workloads if expressions.uses_variable(text, "workload") else ():
         yield from _held(rule, text, variables, counts, workload, unknown)
 
 
@@ -565,7 +565,7 @@ def _held(
 ) -> Iterator[Candidate]:
     """Yield a violation if the expression is true, and an incomplete reason if it cannot be evaluated."""
     try:
-        holds = expressions.holds(text, image, counts, expressions.workload_variable(workload) if workload else None)
+        holds = expressions.is_true(text, image, counts, expressions.workload_variable(workload) if workload else None)
     except expressions.ExpressionError as error:
         yield _incomplete(
             rule.id, "expression_failed", f"the rule's expression could not be evaluated: {error}", unknown

@@ -65,12 +65,12 @@ def problem(expression: str, *, events: bool = False) -> str:
     return "" if kind in (cel.Type.BOOL, cel.Type.DYN) else f"is {kind.name()}, not true or false"
 
 
-def names(expression: str, variable: str) -> bool:
+def uses_variable(expression: str, variable: str) -> bool:
     """Return whether an expression uses a variable. Words in string literals do not count."""
     return re.search(rf"(?<![\w.]){variable}\b", _LITERAL.sub('""', expression)) is not None
 
 
-def holds(
+def is_true(
     expression: str, image: Mapping[str, Any], counts: Mapping[str, int], workload: Mapping[str, Any] | None = None
 ) -> bool:
     """Evaluate the expression. Raises ExpressionError for an error, an exceeded budget, or a value that is not a

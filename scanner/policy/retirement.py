@@ -13,7 +13,7 @@ from scanner.model.finding import TrustStatus, Verification
 from scanner.model.glob import matches
 from scanner.model.reference import Digest
 from scanner.policy.rules import Policy
-from scanner.policy.signatures import Judgement, judge
+from scanner.policy.signatures import RuleStatus, judge
 
 NOTARY = "notary-v1"
 _RENEWED_BY_THE_SERVER = "timestamp"
@@ -142,7 +142,7 @@ def _failing(repository: str, names: Sequence[Name], policies: Sequence[Policy],
                     judge(rule.signature, answers, (name.digest,), now, _ANY_AGE)
                     for answers in (name.answers, _without_notary(name.answers))
                 )
-                if with_it.judgement is Judgement.SATISFIED and without.judgement is not Judgement.SATISFIED:
+                if with_it.status is RuleStatus.SATISFIED and without.status is not RuleStatus.SATISFIED:
                     tags.append(name.tag)
             if tags:
                 yield Failing(policy.name, rule.id, tuple(tags))

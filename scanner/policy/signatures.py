@@ -18,17 +18,17 @@ from scanner.model.untrusted import clean_text
 from scanner.policy.rules import SignatureSelector
 
 
-class Judgement(StrEnum):
+class RuleStatus(StrEnum):
     SATISFIED = "satisfied"
     UNSATISFIED = "unsatisfied"
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Judged:
+class RuleResult:
     """The result of a rule. ``slug``: why it is unknown. ``until``: when a satisfied rule must be evaluated again."""
 
-    judgement: Judgement
+    status: RuleStatus
     message: str
     slug: str = ""
     evidence: tuple[Evidence, ...] = ()
@@ -53,7 +53,7 @@ def judge(
     digests: Collection[Digest],
     now: datetime,
     max_age: timedelta,
-) -> Judged:
+) -> RuleResult:
     """Evaluate a signature rule. ``digests``: the accepted subjects, which are the image and the index it was pulled
     by.
     """
@@ -61,19 +61,21 @@ def judge(
     if _enough(selector, found.good):
         ends = [moment for v in found.good for moment in _ends(v, max_age) if moment > now]
         evidence = tuple(_evidence(v, s) for v in found.good for s in v.signers)
-        return Judged(Judgement.SATISFIED, _praise(selector, found.good), "", evidence, min(ends, default=None))
+        return RuleResult(
+            RuleStatus.SATISFIED, _signed_summary(selector, found.good), "", evidence, min(ends, default=None)
+        )
     what = f"attestation {selector.attestation}" if selector.attestation else "signature"
     if found.unclear or found.stale:
         slug = "signature_unknown" if found.unclear else STALE
-        return Judged(
-            Judgement.UNKNOWN, f"its {what} could not be verified: " + "; ".join((*found.unclear, *found.stale)), slug
+        return RuleResult(
+            RuleStatus.UNKNOWN, f"its {what} could not be verified: " + "; ".join((*found.unclear, *found.stale)), slug
         )
     wanted = (*selector.signers, *selector.keys, *selector.identities)
     who = f" by {_needed(selector)}{', '.join(wanted)}" if wanted else ""
     there = [f"{v.scheme}: by {_names(v)} only" for v in found.good]
     word = "attested" if selector.attestation else "signed"
-    return Judged(
-        Judgement.UNSATISFIED,
+    return RuleResult(
+        RuleStatus.UNSATISFIED,
         f"not {word} as required{who}: " + ("; ".join((*found.refused, *there)) or "none found"),
     )
 
@@ -168,7 +170,7 @@ def _ends(v: Verification, max_age: timedelta) -> Iterator[datetime]:
     yield from (signer.expires for signer in v.signers if signer.expires)
 
 
-def _praise(selector: SignatureSelector, good: Sequence[Verification]) -> str:
+def _signed_summary(selector: SignatureSelector, good: Sequence[Verification]) -> str:
     word = f"attested ({selector.attestation})" if selector.attestation else "signed"
     return "; ".join(f"{word} by {_names(v)}{_trusted(v)}" for v in good)
 

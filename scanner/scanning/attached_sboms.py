@@ -22,7 +22,7 @@ from scanner.registry.work_directories import work_directory
 
 
 @dataclass(frozen=True)
-class Means:
+class LookupContext:
     """The resources and limits of a look-up.
 
     ``slot``: the worker's, which selects the engine's cache. ``seconds``: returns the remaining time, or raises
@@ -36,7 +36,7 @@ class Means:
     release: Release | None = None
 
 
-def looked_up(sboms: Sequence[AttachedSbom], engines: Iterable[Engine], means: Means) -> tuple[AttachedSbom, ...]:
+def look_up(sboms: Sequence[AttachedSbom], engines: Iterable[Engine], means: LookupContext) -> tuple[AttachedSbom, ...]:
     """Return the SBOMs with the answer of each engine. Each package is looked up once.
 
     The answer of a failed engine contains the reason. Raises EngineError only if the scan was cancelled.
@@ -50,9 +50,11 @@ def looked_up(sboms: Sequence[AttachedSbom], engines: Iterable[Engine], means: M
     )
 
 
-def _answers(engine: Engine, sboms: Sequence[AttachedSbom], means: Means) -> Sequence[EngineReport]:
+def _answers(engine: Engine, sboms: Sequence[AttachedSbom], means: LookupContext) -> Sequence[EngineReport]:
     """Return one answer per SBOM."""
-    listed = [[(item, engine.package_of(item)) for item in sbom.components if not _is_none(item)] for sbom in sboms]
+    listed = [
+        [(item, engine.package_of(item)) for item in sbom.components if not _is_no_package(item)] for sbom in sboms
+    ]
     packages = {package.key: package for items in listed for _, package in items if package is not None}
     try:
         answer = _ask(engine, tuple(packages.values()), means)
@@ -76,12 +78,12 @@ def _other_release(sbom: AttachedSbom, release: Release | None) -> str:
     return next(filter(None, why), "").replace("the engine took the image for", "the SBOM says that the image is")
 
 
-def _is_none(item: Component) -> bool:
+def _is_no_package(item: Component) -> bool:
     """Return whether a component is not a package: the operating system, or a file that contains packages."""
     return not item.purl and (item.type == "operating-system" or (item.type == "application" and not item.version))
 
 
-def _ask(engine: Engine, packages: Sequence[Package], means: Means) -> MatchReport:
+def _ask(engine: Engine, packages: Sequence[Package], means: LookupContext) -> MatchReport:
     settings = means.settings
     most = settings.limits.packages
     if len(packages) > most:

@@ -137,7 +137,7 @@ class Services:
     @property
     def ask_posture(self) -> PostureOf:
         """Return the function that provides the posture of a registry."""
-        return self.posture or posture.remembered(self.settings)
+        return self.posture or posture.cached_posture(self.settings)
 
 
 @contextmanager
@@ -234,7 +234,7 @@ def verify_signatures(
 ) -> tuple[Verification, ...]:
     """Verify the signatures of the resolved digest. The results apply to every image of an index."""
     if not isinstance(source, RegistrySource):
-        return verification.unasked("no_registry", "the image is not from a registry", subject)
+        return verification.not_verified("no_registry", "the image is not from a registry", subject)
     report(Progress(Stage.VERIFY, "signatures"))
     client = source.client
     return verification.verify(
@@ -265,7 +265,7 @@ def examine_image(
         results = run_checks(
             image, rootfs, "", source, [secret for answer in answers for secret in answer.secrets], base
         )
-        answers, about_image = doubts(answers, rootfs)
+        answers, about_image = compare_with_files(answers, rootfs)
         attached = read_attached_sboms(source, image.digest) if services.settings.attached_sboms else ()
         attached = look_up_sboms(attached, request.engine, services.engines, deadline, release_of(rootfs))
         return ImageReport(
@@ -397,15 +397,15 @@ def look_up_sboms(
 ) -> tuple[AttachedSbom, ...]:
     """Return the attached SBOMs with the answers of the chosen engines."""
     settings = host.settings
-    means = attached_sboms.Means(
+    means = attached_sboms.LookupContext(
         settings, host.slot, lambda: deadline.share(settings.limits.engine_seconds), host.cancelled, release
     )
-    return attached_sboms.looked_up(
-        attached, [catalog.engines()[name] for name in catalog.chosen_engines(choice)], means
-    )
+    return attached_sboms.look_up(attached, [catalog.engines()[name] for name in catalog.chosen_engines(choice)], means)
 
 
-def doubts(answers: Sequence[EngineReport], rootfs: Rootfs) -> tuple[tuple[EngineReport, ...], tuple[Incomplete, ...]]:
+def compare_with_files(
+    answers: Sequence[EngineReport], rootfs: Rootfs
+) -> tuple[tuple[EngineReport, ...], tuple[Incomplete, ...]]:
     """Compare the answers with our own reading of the file system.
 
     Returns the answers with the gaps of single engines, and the gaps that all have in common.
@@ -478,23 +478,25 @@ def run_checks(
 def outcome_of(check: ImageCheck, subject: ImageSubject) -> Outcome:
     """Run a check. An exception makes the outcome ``Incomplete``, never passed."""
     try:
-        return _quiet(check.examine(replace(subject, parameters=check.parameters)))
+        return _redacted(check.examine(replace(subject, parameters=check.parameters)))
     except Exception as error:
         log.exception("check %s failed", check.id)
         return Incomplete("check_failed", f"{check.id} failed on this image ({type(error).__name__})")
 
 
-def _quiet(outcome: Outcome) -> Outcome:
+def _redacted(outcome: Outcome) -> Outcome:
     """Return the outcome without secrets. Its evidence quotes instructions, which may contain build arguments."""
     if isinstance(outcome, Failed):
-        evidence, tolerated = (tuple(map(_unsaid, items)) for items in (outcome.evidence, outcome.tolerated))
+        evidence, tolerated = (tuple(map(_redacted_evidence, items)) for items in (outcome.evidence, outcome.tolerated))
         return replace(outcome, evidence=evidence, tolerated=tolerated, remedy=without_secrets(outcome.remedy))
     return (
-        replace(outcome, tolerated=tuple(map(_unsaid, outcome.tolerated))) if isinstance(outcome, Passed) else outcome
+        replace(outcome, tolerated=tuple(map(_redacted_evidence, outcome.tolerated)))
+        if isinstance(outcome, Passed)
+        else outcome
     )
 
 
-def _unsaid(evidence: Evidence) -> Evidence:
+def _redacted_evidence(evidence: Evidence) -> Evidence:
     return replace(
         evidence, message=without_secrets(evidence.message), instruction=without_secrets(evidence.instruction)
     )

@@ -80,12 +80,12 @@ def is_current(posture: Posture, settings: Settings) -> bool:
     return known and timedelta(0) <= age <= timedelta(hours=settings.posture_max_age_hours)
 
 
-def says_something(posture: Posture) -> bool:
+def has_completed_check(posture: Posture) -> bool:
     """Return whether at least one check was completed."""
     return any(not isinstance(result.outcome, Incomplete) for result in posture.results)
 
 
-def remembered(settings: Settings) -> PostureOf:
+def cached_posture(settings: Settings) -> PostureOf:
     """Return a `PostureOf` for the command line that caches postures in files under home.
 
     The key contains the access parameters and CA certificates: with another CA the result may differ.
@@ -98,7 +98,7 @@ def remembered(settings: Settings) -> PostureOf:
         if kept is not None and kept.host == host and is_current(kept, settings):
             return kept
         found = or_unknown(host, lambda: examine(host, settings, credentials, access, repository))
-        if says_something(found):
+        if has_completed_check(found):
             _keep(file, found)  # a failed probe is not cached, so the next scan repeats it
         return found
 

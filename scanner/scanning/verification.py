@@ -70,7 +70,7 @@ def verify(
     """Verify the image with every scheme. Without a trust root for the repository no request is sent."""
     covering = [root for root in trust.roots if matches(root.scope, reference.name)]
     if not covering:
-        return unasked("no_trust_root", f"no trust root covers {reference.name}", descriptor)
+        return not_verified("no_trust_root", f"no trust root covers {reference.name}", descriptor)
     found: list[Verification] = []
     for scheme in catalog.schemes().values():
         job = TrustJob(
@@ -83,11 +83,11 @@ def verify(
             descriptor=descriptor,
             fetch=fetch,
         )
-        found += answers(scheme, job)
+        found += run_scheme(scheme, job)
     return tuple(found)
 
 
-def answers(scheme: TrustScheme, job: TrustJob) -> tuple[Verification, ...]:
+def run_scheme(scheme: TrustScheme, job: TrustJob) -> tuple[Verification, ...]:
     """Run a verifier. An exception makes the status unknown, never verified."""
     try:
         return scheme.verify(job)
@@ -101,7 +101,7 @@ def answers(scheme: TrustScheme, job: TrustJob) -> tuple[Verification, ...]:
         )
 
 
-def unasked(reason: str, detail: str, descriptor: Descriptor) -> tuple[Verification, ...]:
+def not_verified(reason: str, detail: str, descriptor: Descriptor) -> tuple[Verification, ...]:
     """Return an unknown result for each scheme that was not run, with the reason."""
     return tuple(
         Verification(scheme, TrustStatus.UNKNOWN, descriptor.digest, reason, detail) for scheme in catalog.schemes()

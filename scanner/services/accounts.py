@@ -85,7 +85,7 @@ def sign_out(session: Connection, actor: Actor, user_id: str) -> int:
     return ended
 
 
-def named(session: Connection, name: str) -> accounts.UserView:
+def user_by_name(session: Connection, name: str) -> accounts.UserView:
     """Return a user by name. Raises NotFoundError."""
     found = accounts.find_user(session, name)
     if found is None:

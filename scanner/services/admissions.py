@@ -131,18 +131,18 @@ class Answer:
 def parse_review(document: Any) -> Review:
     """Return the request of an AdmissionReview. Raises UsageError(reason="bad_review") for anything else."""
     if not isinstance(document, dict) or document.get("kind") != "AdmissionReview":
-        raise _bad("the body is not an AdmissionReview")
+        raise _invalid("the body is not an AdmissionReview")
     if document.get("apiVersion") != "admission.k8s.io/v1":
-        raise _bad("apiVersion is not admission.k8s.io/v1")
+        raise _invalid("apiVersion is not admission.k8s.io/v1")
     request = document.get("request")
     if not isinstance(request, dict):
-        raise _bad("request is missing")
+        raise _invalid("request is missing")
     kind, user = _mapping(request, "kind"), _mapping(request, "userInfo")
     operation, dry_run = request.get("operation"), request.get("dryRun", False)
     if not isinstance(operation, str) or operation not in _JUDGED_OPERATIONS | _OTHER_OPERATIONS:
-        raise _bad("operation is unknown")
+        raise _invalid("operation is unknown")
     if dry_run not in (True, False, None):
-        raise _bad("dryRun is neither true nor false")
+        raise _invalid("dryRun is neither true nor false")
     found = Review(
         uid_of(document),
         operation,
@@ -156,13 +156,13 @@ def parse_review(document: Any) -> Review:
         _object(request, "oldObject"),
     )
     if not found.uid:
-        raise _bad("uid is missing")
+        raise _invalid("uid is missing")
     if not found.kind:
-        raise _bad("kind is missing")
+        raise _invalid("kind is missing")
     if operation in _JUDGED_OPERATIONS and found.object is None:
-        raise _bad("object is missing")
+        raise _invalid("object is missing")
     if found.object is not None and found.object.get("kind", found.kind) != found.kind:
-        raise _bad("kind differs between request and object")
+        raise _invalid("kind differs between request and object")
     return found
 
 
@@ -195,7 +195,7 @@ def failed(document: Any, review: Review | None, settings: Settings, asked: str,
     return Answer(review, mode, "", outcome, message[: doors.MESSAGE_LENGTH], notes).response()
 
 
-def _bad(message: str) -> UsageError:
+def _invalid(message: str) -> UsageError:
     return UsageError(f"Dockwarden cannot read this review: {message}", reason="bad_review")
 
 
@@ -204,21 +204,21 @@ def _mapping(request: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _bad(f"{name} is not an object")
+        raise _invalid(f"{name} is not an object")
     return value
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:
     text = value.get(name) or ""
     if not isinstance(text, str) or not _NAME.fullmatch(text):
-        raise _bad(f"{name} is not a name")
+        raise _invalid(f"{name} is not a name")
     return text
 
 
 def _object(request: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     value = request.get(name)
     if value is not None and not isinstance(value, dict):
-        raise _bad(f"{name} is not an object")
+        raise _invalid(f"{name} is not an object")
     return value
 
 
@@ -241,7 +241,7 @@ def mode_of(settings: Settings, namespace: str, asked: str) -> Mode:
     """
     value = chosen(settings.admission_modes, namespace) or asked or Mode.ENFORCE
     if value not in set(Mode):
-        raise _bad(f"there is no mode {clean_text(value, 64)!r}; the modes are {', '.join(Mode)}")
+        raise _invalid(f"there is no mode {clean_text(value, 64)!r}; the modes are {', '.join(Mode)}")
     return Mode(value)
 
 
@@ -250,7 +250,7 @@ def environment_of(settings: Settings, namespace: str, asked: str) -> str:
     found = chosen(settings.admission_environments, namespace)
     value = asked if found is None else found
     if not ENVIRONMENT.fullmatch(value):
-        raise _bad("an environment consists of lower-case letters, digits, '.', '_' and '-'")
+        raise _invalid("an environment consists of lower-case letters, digits, '.', '_' and '-'")
     return value
 
 
@@ -267,7 +267,7 @@ def containers_of(review: Review) -> tuple[Workload, ...]:
         return ()
     found = _workloads(review.object, review)
     if len(found) > _MAX_CONTAINERS:
-        raise _bad(f"the object has more than {_MAX_CONTAINERS} containers")
+        raise _invalid(f"the object has more than {_MAX_CONTAINERS} containers")
     if review.operation != "UPDATE" or review.old_object is None:
         return found
     before = [workload.facts() for workload in _workloads(review.old_object, review)]
@@ -290,7 +290,7 @@ def _workloads(value: Mapping[str, Any], review: Review) -> tuple[Workload, ...]
     try:
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
     except orjson.JSONEncodeError as error:
-        raise _bad("a number in the object is too large") from error
+        raise _invalid("a number in the object is too large") from error
     # Large objects are not cached: users who can create objects could otherwise fill the memory.
     return _read(text) if len(text) <= _REMEMBERED_TEXT else _read.__wrapped__(text)
 
@@ -322,14 +322,14 @@ def _read(text: str) -> tuple[Workload, ...]:
     try:
         return catalog.workload_sources()["kubernetes"].parse(text, "the object")
     except UsageError as error:
-        raise _bad(str(error)) from error
+        raise _invalid(str(error)) from error
 
 
 # Decisions
 
 
 def decide(
-    review: Review, door: doors.Door, actor: Actor, *, mode: str = "", environment: str = "", seconds: float
+    review: Review, door: doors.DoorServices, actor: Actor, *, mode: str = "", environment: str = "", seconds: float
 ) -> Answer:
     """Decide about a review within ``seconds``. Raises UsageError(reason="bad_review") if it cannot be parsed."""
     chosen_mode = mode_of(door.settings, review.namespace, mode)
@@ -338,7 +338,7 @@ def decide(
         return Answer(review, chosen_mode, where, Outcome.ALLOWED)
     ends = time.monotonic() + seconds
     judged = [
-        doors.judge(each.image, each, where, door, actor, dry_run=review.dry_run, ends=ends)
+        doors.decide(each.image, each, where, door, actor, dry_run=review.dry_run, ends=ends)
         for each in containers_of(review)
     ]
     return _answer(review, chosen_mode, where, judged, door.settings)
@@ -387,7 +387,9 @@ def pinned(review: Review, patch: Sequence[Mapping[str, str]]) -> dict[str, Any]
 # Answering
 
 
-def _answer(review: Review, mode: Mode, environment: str, judged: Sequence[doors.Judged], settings: Settings) -> Answer:
+def _answer(
+    review: Review, mode: Mode, environment: str, judged: Sequence[doors.DoorResult], settings: Settings
+) -> Answer:
     images = tuple(
         {
             "image": clean_text(each.image, 300),
@@ -402,7 +404,7 @@ def _answer(review: Review, mode: Mode, environment: str, judged: Sequence[doors
         notes = tuple(_warning(each, "allowed while the image is being scanned") for each in refusing)
         return Answer(review, mode, environment, Outcome.WATCHED, notes[0], notes, images)
     if refusing:
-        message = doors.told(refusing, settings.public_url)
+        message = doors.denial_message(refusing, settings.public_url)
         if mode is Mode.ENFORCE:
             return Answer(review, mode, environment, Outcome.DENIED, message, (), images)
         if mode is Mode.WARN:
@@ -416,6 +418,6 @@ def _answer(review: Review, mode: Mode, environment: str, judged: Sequence[doors
     return Answer(review, mode, environment, Outcome.ALLOWED, "", (), images)
 
 
-def _warning(judged: doors.Judged, text: str) -> str:
+def _warning(judged: doors.DoorResult, text: str) -> str:
     name = clean_text(judged.image, 120)
     return clean_text(f"Dockwarden: {name} ({judged.container}): {text}", _WARNING_LENGTH)

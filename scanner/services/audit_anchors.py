@@ -21,16 +21,16 @@ _LINE = 1000
 _MAX_FILE = 256 << 20
 
 
-def place(settings: Settings) -> Path:
+def anchor_file(settings: Settings) -> Path:
     return settings.audit_anchors or settings.home / "audit_anchors.jsonl"
 
 
-def note(settings: Settings, database: Database) -> bool:
+def append_anchor(settings: Settings, database: Database) -> bool:
     """Append the end of the chain to the file. Returns False if it has not changed since the last anchor.
 
     Raises UsageError if the file cannot be written.
     """
-    key, file = audit_key(settings), place(settings)
+    key, file = audit_key(settings), anchor_file(settings)
     with database.read() as session:
         now = audit.anchor(session, key)
     if now is None:
@@ -59,7 +59,7 @@ def read(
     An incomplete line, left by a crash, is skipped with a warning. This weakens nothing: an attacker who can truncate
     a line can also delete it, so the file has to be out of the database administrator's reach in any case.
     """
-    file, key = file or place(settings), audit_key(settings)
+    file, key = file or anchor_file(settings), audit_key(settings)
     try:
         if not file.exists():
             return ()

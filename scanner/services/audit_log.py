@@ -99,11 +99,11 @@ _LABELS = {
     "first_run": "first run",
 }
 # Members that repeat the sentence or are of use to programs only.
-_UNTOLD = frozenset({"digest", "state", "user", "subject", "rule", "enabled", "scans", "scan"})
+_OMITTED = frozenset({"digest", "state", "user", "subject", "rule", "enabled", "scans", "scan"})
 
 
 @dataclass(frozen=True)
-class Told:
+class ReadableEntry:
     """An entry for people.
 
     ``sentence`` follows the actor's name; ``notes`` is the rest of the detail, one phrase each.
@@ -118,40 +118,40 @@ class Told:
         return f"{self.entry.actor} {self.sentence}"
 
 
-def told(session: Connection, entries: Iterable[audit.Entry]) -> tuple[Told, ...]:
+def readable(session: Connection, entries: Iterable[audit.Entry]) -> tuple[ReadableEntry, ...]:
     """Return each entry as a sentence, with current names for ids."""
     names = _Names(session)
-    return tuple(_tell(entry, names) for entry in entries)
+    return tuple(_readable(entry, names) for entry in entries)
 
 
-def _tell(entry: audit.Entry, names: _Names) -> Told:
+def _readable(entry: audit.Entry, names: _Names) -> ReadableEntry:
     template = SENTENCES[Action(entry.action)] if entry.action in list(Action) else ""
     if not template:  # written by another version of Dockwarden
-        return Told(entry, f"{entry.action} {entry.object}".strip(), _notes(entry.detail, frozenset()))
+        return ReadableEntry(entry, f"{entry.action} {entry.object}".strip(), _notes(entry.detail, frozenset()))
     if entry.action == Action.USER_PASSWORD and entry.detail.get("name") == entry.actor:
-        return Told(entry, "changed their own password", ())
+        return ReadableEntry(entry, "changed their own password", ())
     used = _Values(entry, names)
     sentence = template.format_map(used)
-    return Told(entry, sentence, _notes(entry.detail, used.told))
+    return ReadableEntry(entry, sentence, _notes(entry.detail, used.mentioned))
 
 
 class _Values(dict[str, str]):
-    """The values of a template, looked up on demand. ``told`` collects the members that the sentence has used."""
+    """The values of a template, looked up on demand. ``readable`` collects the members that the sentence has used."""
 
     def __init__(self, entry: audit.Entry, names: _Names) -> None:
         super().__init__()
-        self.told = set(_UNTOLD)
+        self.mentioned = set(_OMITTED)
         self._entry, self._names = entry, names
 
     def __missing__(self, name: str) -> str:
-        self.told.add(name)
+        self.mentioned.add(name)
         entry = self._entry
         if name == "object":
             return entry.object
         if name == "what" and entry.action.startswith("exemption."):
             return _exempted(self._detail())
         if name in ("before", "after"):
-            self.told |= {"before", "after"}
+            self.mentioned |= {"before", "after"}
         found = self._detail().get(name)
         if found in (None, "", []):
             found = self._names.of(entry, name)
@@ -245,9 +245,9 @@ def _exempted(detail: Mapping[str, Any]) -> str:
     return subject or (f"rule {rule}" if rule else "a rule")
 
 
-def _notes(detail: Mapping[str, Any], told: Iterable[str]) -> tuple[str, ...]:
+def _notes(detail: Mapping[str, Any], mentioned: Iterable[str]) -> tuple[str, ...]:
     """Return a phrase for each non-empty member of the detail that the sentence did not use."""
-    said, notes = set(told), []
+    said, notes = set(mentioned), []
     for name, value in detail.items():
         label = _LABELS.get(name, name.replace("_", " "))
         if name in said or value in (None, "", [], {}, False):
@@ -266,7 +266,7 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items() if name not in _UNTOLD and inner)
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items() if name not in _OMITTED and inner)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(_text(inner) for inner in value)
     return "" if value is None else str(value)

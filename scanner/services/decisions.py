@@ -49,7 +49,7 @@ from scanner.store.session import Database, moment
 
 
 @dataclass(frozen=True)
-class InForce:
+class EnabledPolicy:
     """An enabled policy. ``project`` empty: it applies to every project."""
 
     policy: Policy
@@ -57,13 +57,13 @@ class InForce:
     project: str = ""
 
 
-def in_force(session: Connection, known: Known) -> list[InForce]:
+def enabled_policies(session: Connection, known: Known) -> list[EnabledPolicy]:
     """Return every enabled policy with its version.
 
     Raises PolicyError for a policy that this installation cannot parse. To skip it would silently allow what it denies.
     """
     return [
-        InForce(parse_policy(view.text, view.name, known=known), view.version, view.project)
+        EnabledPolicy(parse_policy(view.text, view.name, known=known), view.version, view.project)
         for view in policies.list_(session)
         if view.enabled
     ]
@@ -77,13 +77,13 @@ def decide_all(
     environments: Sequence[str] = (),
     *,
     recorded: bool = True,
-) -> list[images.Made]:
+) -> list[images.DecisionRecord]:
     """Return a decision for each environment that a policy names, and one without environment.
 
     ``environments`` are additional ones. ``recorded`` is False for evidence that is not stored yet.
     """
     _note_lapses(session, found)
-    active = in_force(session, known)
+    active = enabled_policies(session, known)
     names = {"", *environments, *(name for one in active for name in one.policy.environments)}
     return [decide(session, found, active, known, remedies, name, recorded=recorded) for name in sorted(names)]
 
@@ -103,16 +103,18 @@ def refresh(database: Database, known: Known, remedies: Mapping[str, str], *, se
             if not stale:
                 return done
             found = images.evidence(session, stale[0].report_id)
-        made = database.uncrossed(partial(_decide_anew, old=stale[0], found=found, known=known, remedies=remedies))
+        made = database.uncrossed(
+            partial(_renewed_decisions, old=stale[0], found=found, known=known, remedies=remedies)
+        )
         done += bool(made)
         if any(one.decision.valid_until and one.decision.valid_until <= one.decision.decided_at for one in made):
             return done  # outdated again at once: continuing would decide about the same image until the time is over
     return done
 
 
-def _decide_anew(
+def _renewed_decisions(
     session: Connection, old: images.Stale, found: ScanReport, known: Known, remedies: Mapping[str, str]
-) -> list[images.Made]:
+) -> list[images.DecisionRecord]:
     """Return the decisions that replace an outdated one; none if another process has replaced it."""
     if not images.claim_stale(session, old):
         return []
@@ -135,7 +137,7 @@ def _note_lapses(session: Connection, found: ScanReport) -> None:
             outbox.add(session, [told])
 
 
-def rungs(active: Sequence[InForce]) -> tuple[float, ...]:
+def epss_thresholds(active: Sequence[EnabledPolicy]) -> tuple[float, ...]:
     """Return the EPSS thresholds that matter: the default ones and those of enabled policies, ascending."""
     named = {r.vulnerability.epss for one in active for r in one.policy.rules if r.vulnerability}
     return tuple(sorted({*RUNGS, *(score for score in named if score is not None)}))
@@ -144,27 +146,29 @@ def rungs(active: Sequence[InForce]) -> tuple[float, ...]:
 def decide(
     session: Connection,
     found: ScanReport,
-    active: Sequence[InForce],
+    active: Sequence[EnabledPolicy],
     known: Known,
     remedies: Mapping[str, str],
     environment: str,
     workloads: Sequence[Workload] = (),
     *,
     recorded: bool = True,
-) -> images.Made:
+) -> images.DecisionRecord:
     """Return the worst decision of the policies that apply to this image and environment."""
     owner = projects.owner(session, found.repository)
     concerned = [one for one in active if one.project in ("", owner)]
     versions = {one.policy.name: one.version for one in concerned}
     chosen = select([one.policy for one in concerned], found.repository, environment, default_policy(known))
     accepted = exemptions.holding(session, owner)
-    stated = vex.speaking(session, owner, _vulnerabilities(found))
+    stated = vex.applicable(session, owner, _vulnerabilities(found))
     first_seen = (
-        images.seen(session, found.repository, found) if any(rule.grace for p in chosen for rule in p.rules) else None
+        images.first_seen_times(session, found.repository, found)
+        if any(rule.grace for p in chosen for rule in p.rules)
+        else None
     )
     known_posture = registry_checks.of_host(session, found.repository.partition("/")[0])
-    revoked = revocations.in_force(session)
-    asked = recorded and matches.begun(session)
+    revoked = revocations.active(session)
+    asked = recorded and matches.has_run(session)
     ages = any(policy.evidence_max_age for policy in chosen)
     immutable = found.tag and any(policy.immutable_tags for policy in chosen)
     named = tags.first(session, found.repository, found.tag) if immutable else None
@@ -196,7 +200,7 @@ def decide(
         for policy in chosen
     ]
     decision = worst(made)
-    return images.Made(decision, decision_text(decision, found))
+    return images.DecisionRecord(decision, decision_text(decision, found))
 
 
 @dataclass(frozen=True)

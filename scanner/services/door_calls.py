@@ -88,13 +88,13 @@ class Recorder:
     def close(self) -> None:
         """Stop the thread and write all queued calls."""
         self._stop.set()
-        self._flush_or_tell()
+        self._flush_or_log()
 
     def _run(self) -> None:
         while not self._stop.wait(_EVERY_SECONDS):
-            self._flush_or_tell()
+            self._flush_or_log()
 
-    def _flush_or_tell(self) -> None:
+    def _flush_or_log(self) -> None:
         try:
             self.flush()
         except ScannerError as error:

@@ -39,7 +39,7 @@ _RESOLVED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Judged:
+class DoorResult:
     """One container or image (``container`` empty) with its decision (see `summary`), or the problem that prevents one.
 
     ``pending``: scan in progress. ``artifact``: a signature, an SBOM or similar, which cannot be run.
@@ -76,7 +76,7 @@ class Waiter(Protocol):
 
 
 @dataclass
-class Memory:
+class DecisionCache:
     """A cache of workload decisions and of recently resolved tags, one per process.
 
     The key of a decision contains the image's current decision document. That document changes with every policy,
@@ -101,7 +101,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Door:
+class DoorServices:
     """The services of the web process that a decision needs. ``ask`` is the gate's single query for a digest.
 
     ``source``: recorded with the scans that are requested.
@@ -109,8 +109,8 @@ class Door:
 
     database: Database
     settings: Settings
-    memory: Memory
-    ask: Callable[[str, str, str], store_gate.Asked | None]
+    memory: DecisionCache
+    ask: Callable[[str, str, str], store_gate.GateLookup | None]
     enqueue: Callable[[str], object]
     wait: Waiter
     source: str = "admission"  # of the scans that are requested here
@@ -118,11 +118,11 @@ class Door:
     unbroken: set[str] = field(default_factory=set)
 
 
-def judge(
+def decide(
     image: str,
     workload: Workload | None,
     environment: str,
-    door: Door,
+    door: DoorServices,
     actor: Actor,
     *,
     dry_run: bool = False,
@@ -169,39 +169,39 @@ def _judge(
     try:
         reference = Reference.parse(image)
     except UsageError as error:
-        return Judged(image, container, None, f"not an image reference: {error}")
-    question = gate.Question(reference, environment, actor.projects)
+        return DoorResult(image, container, None, f"not an image reference: {error}")
+    question = gate.GateRequest(reference, environment, actor.projects)
     key = f"{reference}\0{','.join(sorted(actor.projects)) if actor.projects is not None else '*'}".encode()
     digest = reference.digest or door.memory.get(key)
     if digest is not None:
-        document = decided(question, digest, workload, door, ask_again=bool(reference.digest))
+        document = cached_decision(question, digest, workload, door, ask_again=bool(reference.digest))
         if document is not None:
-            return Judged(image, container, document, digest=digest)
+            return DoorResult(image, container, document, digest=digest)
     if dry_run:  # must have no side effects (Kubernetes, "Side effects" of admission webhooks)
-        return Judged(
+        return DoorResult(
             image, container, None, "the image has not been scanned, and a dry run starts no scan", pending=True
         )
     try:
         scan = _scanned(question, door, actor, max(0.0, ends - time.monotonic()))
     except NotFoundError:
-        return Judged(image, container, None, "the token has no access to the image's project")
+        return DoorResult(image, container, None, "the token has no access to the image's project")
     if not scan.state.terminal:
-        return Judged(image, container, None, BEING_SCANNED, pending=True)
+        return DoorResult(image, container, None, BEING_SCANNED, pending=True)
     document = None
     artifact = scan.state is ScanState.DONE and scan.reason == scans.NOT_AN_IMAGE
     if scan.state is ScanState.DONE and scan.digest:
         digest = Digest(scan.digest)
         door.memory.put(key, digest, time.time() + _RESOLVED_SECONDS)
-        document = None if artifact else decided(question, digest, workload, door, ask_again=False)
+        document = None if artifact else cached_decision(question, digest, workload, door, ask_again=False)
     if document is None and not artifact:
         with door.database.session() as session:
-            store_gate.note_told(session, scan.id)
+            store_gate.note_failure_reported(session, scan.id)
     document = document or summary(gate.undecided(scan, environment))
     missing = scan.state is ScanState.FAILED and scan.reason == NotFoundError.default_reason
-    return Judged(image, container, document, digest=digest or "", artifact=artifact, missing=missing)
+    return DoorResult(image, container, document, digest=digest or "", artifact=artifact, missing=missing)
 
 
-def _scanned(question: gate.Question, door: Door, actor: Actor, seconds: float) -> scans.ScanView:
+def _scanned(question: gate.GateRequest, door: DoorServices, actor: Actor, seconds: float) -> scans.ScanView:
     with door.database.read() as session:
         project = scan_use_cases.project_of(session, actor, None, question.reference)
         engine = projects.engine_for(session, project, door.settings.engine)
@@ -211,11 +211,11 @@ def _scanned(question: gate.Question, door: Door, actor: Actor, seconds: float) 
     return view if view.state.terminal else door.wait(view.id, seconds, actor.projects)
 
 
-def decided(
-    question: gate.Question, digest: Digest, workload: Workload | None, door: Door, *, ask_again: bool
+def cached_decision(
+    question: gate.GateRequest, digest: Digest, workload: Workload | None, door: DoorServices, *, ask_again: bool
 ) -> gate.Document | None:
     """Return the summary of the decision about image and workload. None: no valid decision exists for this digest."""
-    text = in_force(question, digest, door, ask_again=ask_again)
+    text = current_decision(question, digest, door, ask_again=ask_again)
     if text is None:
         return None
     key = _key(text, workload, question.environment)
@@ -235,8 +235,8 @@ def decided(
     return answer
 
 
-def in_force(question: gate.Question, digest: Digest, door: Door, *, ask_again: bool) -> str | None:
-    """Return the current decision about a digest as JSON. See `gate.Question.recorded`."""
+def current_decision(question: gate.GateRequest, digest: Digest, door: DoorServices, *, ask_again: bool) -> str | None:
+    """Return the current decision about a digest as JSON. See `gate.GateRequest.recorded`."""
     asked = door.ask(digest, question.reference.name, question.environment)
     if asked is not None and not asked.broken_glass:
         door.unbroken.add(digest)
@@ -271,7 +271,7 @@ def _facts(workload: Workload) -> bytes:
     return orjson.dumps(workload.facts())
 
 
-def told(refusing: Sequence[Judged], public_url: str) -> str:
+def denial_message(refusing: Sequence[DoorResult], public_url: str) -> str:
     """Return the denial for people: image, first three reasons, fix, link. At most `MESSAGE_LENGTH` characters."""
     first, *others = refusing
     within = f" (container {clean_text(first.container, 63)})" if first.container else ""

@@ -54,7 +54,7 @@ def request(session: Connection, actor: Actor, wanted: NewExemption) -> exemptio
     Raises UsageError naming the field, NotFoundError, ConflictError(reason="would_lapse").
     """
     _check(wanted)
-    project = projects.named(session, actor, wanted.project)
+    project = projects.visible_name(session, actor, wanted.project)
     fixable = bool(wanted.subject) and listings.is_fixable(session, project, wanted.subject, wanted.purl)
     until_fixed = not fixable if wanted.until_fixed is None else wanted.until_fixed
     if wanted.until_exploited and listings.is_exploited(session, project, wanted.subject, wanted.purl):

@@ -28,7 +28,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Question:
+class GateRequest:
     """An image and its target environment. ``projects`` are those that the caller can see; None: all."""
 
     reference: Reference
@@ -42,18 +42,18 @@ class Question:
         too old). Writes, so run it in ``Database.uncrossed``.
         """
         known = catalog.known()
-        active = decisions.in_force(session, known)
+        active = decisions.enabled_policies(session, known)
         named = {name for one in active for name in one.policy.environments}
         environment = self.environment if self.environment in named else ""
-        row = store_gate.in_force(session, digest, environment, self.reference.name, self.projects)
-        row = row or store_gate.in_force(session, digest, "", self.reference.name, self.projects)
+        row = store_gate.current_decision(session, digest, environment, self.reference.name, self.projects)
+        row = row or store_gate.current_decision(session, digest, "", self.reference.name, self.projects)
         if row is None:
             return None
         document: Document = orjson.loads(row.document)
-        if document["environment"] != environment or not store_gate.holds(session, row):
+        if document["environment"] != environment or not store_gate.is_valid(session, row):
             found = images.evidence(session, row.report_id)
             made = decisions.decide_all(session, found, known, catalog.remedies(), [environment])
-            if ask_again and any(rescan_tells(m.decision) for m in made if m.decision.environment == environment):
+            if ask_again and any(rescan_may_help(m.decision) for m in made if m.decision.environment == environment):
                 return None
             images.redecide(session, row.report_id, found, made, row.project)
             document = orjson.loads(next(m.document for m in made if m.decision.environment == environment))
@@ -83,19 +83,19 @@ class Question:
 
     def with_workloads(
         self, session: Connection, document: Document, workloads: Iterable[Workload]
-    ) -> images.Made | None:
+    ) -> images.DecisionRecord | None:
         """Return the decision about image and workloads together. None: the image has no evidence."""
         if document["evidence"] is None:
             return None
         found = images.evidence(session, Digest(document["evidence"]).hex)
         known = catalog.known()
-        active = decisions.in_force(session, known)
+        active = decisions.enabled_policies(session, known)
         return decisions.decide(
             session, found, active, known, catalog.remedies(), self.environment, workloads=tuple(workloads)
         )
 
 
-def rescan_tells(decision: Decision) -> bool:
+def rescan_may_help(decision: Decision) -> bool:
     """Return whether a new scan could change the decision."""
     return any(reason.slug in RESCAN_TELLS for reason in decision.reasons)
 

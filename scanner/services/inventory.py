@@ -38,7 +38,7 @@ from scanner.services import _fields as fields
 from scanner.services import decisions, projects, workload_documents, workloads
 from scanner.store import audit, exemptions, images, inventory, scans
 from scanner.store import projects as stored_projects
-from scanner.store.inventory import Due, ImageState, Judged, NewWorkload
+from scanner.store.inventory import Due, ImageState, NewWorkload, WorkloadDecision
 from scanner.store.session import Database, moment
 from scanner.workloads.base import NoFiles
 
@@ -71,7 +71,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Reported:
+class SnapshotResult:
     """The numbers of workloads that a snapshot changed. The caller enqueues ``tickets`` after the transaction."""
 
     source: inventory.SourceView
@@ -86,12 +86,12 @@ def parse(source: str, files: Sequence[tuple[str, str]]) -> list[dict[str, Any]]
     """Return the documents of the workloads in ``files`` (name, text), read by ``source``. Raises UsageError."""
     reader = catalog.workload_sources().get(source)
     if reader is None:
-        raise _no_source(source)
+        raise _unknown_source(source)
     found = [each for name, text in files for each in reader.documents(text, name)]
     return [workload_documents.document(each) for each in reader.read(found, NoFiles())]
 
 
-def report(database: Database, actor: Actor, snapshot: Snapshot, engine: str) -> Reported:
+def report(database: Database, actor: Actor, snapshot: Snapshot, engine: str) -> SnapshotResult:
     """Replace the recorded workloads of a source by a snapshot.
 
     ``engine``: for projects without an engine of their own.
@@ -108,7 +108,7 @@ def report(database: Database, actor: Actor, snapshot: Snapshot, engine: str) ->
             before = inventory.source_of(session, snapshot.environment, snapshot.source, snapshot.name)
             if before is not None:
                 inventory.check_generation(before, snapshot.generation, digest)
-            known = inventory.known(session, before.id) if before and before.digest != digest else {}
+            known = inventory.facts_digests(session, before.id) if before and before.digest != digest else {}
             same = before is not None and before.digest == digest
             wanted = {} if same else {n: each for n, each in facts.items() if known.get(n) != each[0]}
             changed = _judge_new(session, snapshot, wanted)
@@ -140,15 +140,17 @@ def _write(
     facts: Mapping[str, tuple[str, bytes]],
     changed: Sequence[NewWorkload],
     engine: str,
-) -> Reported | None:
+) -> SnapshotResult | None:
     """Write the evaluated workloads. None: another snapshot was written since ``before`` was read."""
-    held = inventory.hold(session, snapshot.environment, snapshot.source, snapshot.name)
+    held = inventory.lock_source(session, snapshot.environment, snapshot.source, snapshot.name)
     if (before.generation if before else -1) != held.generation:
         return None
     inventory.check_generation(held, snapshot.generation, digest)
     if held.digest == digest:
-        inventory.seen_again(session, held, snapshot.generation, actor.name)
-        return Reported(_again(session, held), 0, 0, 0, len(facts), _queue_scans(session, actor, held.id, engine))
+        inventory.touch_source(session, held, snapshot.generation, actor.name)
+        return SnapshotResult(
+            _reloaded(session, held), 0, 0, 0, len(facts), _queue_scans(session, actor, held.id, engine)
+        )
     gone = known.keys() - facts.keys()
     inventory.replace(session, held, snapshot.generation, digest, actor.name, changed, gone)
     added = sum(1 for each in changed if each.name not in known)
@@ -156,7 +158,7 @@ def _write(
     detail = {"environment": held.environment, "generation": snapshot.generation, "workloads": len(facts), **counts}
     audit.record(session, actor, Action.INVENTORY_REPORT, f"{held.source} {held.name}", detail=detail)
     tickets = _queue_scans(session, actor, held.id, engine)
-    return Reported(_again(session, held), **counts, unchanged=len(facts) - len(changed), tickets=tickets)
+    return SnapshotResult(_reloaded(session, held), **counts, unchanged=len(facts) - len(changed), tickets=tickets)
 
 
 def remove(session: Connection, actor: Actor, source_id: str) -> None:
@@ -190,7 +192,7 @@ def _check(snapshot: Snapshot) -> None:
     hint = "lower-case letters, digits, and . _ - between them, such as production"
     fields.matching("environment", snapshot.environment, ENVIRONMENT, 63, hint)
     if snapshot.source not in catalog.workload_sources():
-        raise _no_source(snapshot.source)
+        raise _unknown_source(snapshot.source)
     fields.text("name", snapshot.name, NAME_LENGTH, shortest=1)
     if not 0 <= snapshot.generation <= MOST_GENERATION:
         raise fields.invalid("generation", f"a generation is between 0 and {MOST_GENERATION}")
@@ -199,7 +201,7 @@ def _check(snapshot: Snapshot) -> None:
         raise fields.invalid("workloads", f"a snapshot contains at most {MOST_WORKLOADS:,} workloads", hint)
 
 
-def _no_source(source: str) -> UsageError:
+def _unknown_source(source: str) -> UsageError:
     return fields.invalid(
         "source", f"not a source of workloads: {source[:64]!r}", "one of " + ", ".join(catalog.workload_sources())
     )
@@ -269,7 +271,7 @@ class _Judge:
         self._subject = lru_cache(maxsize=32)(self._read_subject)
         self._accepted: dict[str, tuple[Exemption, ...]] = {}
 
-    def judge(self, workload: Workload, former: Due | None = None) -> Judged:
+    def judge(self, workload: Workload, former: Due | None = None) -> WorkloadDecision:
         """Check and decide. Reuses the results of ``former`` if neither the checks nor the image's evidence changed."""
         running = _Running.of(workload)
         digest = self._digest(running)
@@ -291,7 +293,7 @@ class _Judge:
         against = sum(
             1 for r in decision.reasons if r.action is not Verdict.ALLOW and r.kind is not ReasonKind.EXEMPTED
         )
-        return Judged(
+        return WorkloadDecision(
             project=project,
             repository=running.repository,
             tag=running.tag,
@@ -358,8 +360,8 @@ def _judge_new(
     )
 
 
-def _judge_due(session: Connection, stale: Sequence[Due]) -> dict[Due, Judged]:
-    found: dict[Due, Judged] = {}
+def _judge_due(session: Connection, stale: Sequence[Due]) -> dict[Due, WorkloadDecision]:
+    found: dict[Due, WorkloadDecision] = {}
     for environment in sorted({one.environment for one in stale}):
         mine = [(one, workload_documents.workload(one.facts)) for one in stale if one.environment == environment]
         judge = _Judge(session, environment, [_Running.of(workload) for _, workload in mine])
@@ -378,7 +380,7 @@ def _owner(workload: Workload) -> str:
 def _queue_scans(session: Connection, actor: Actor, source_id: str, engine: str) -> tuple[scans.Ticket, ...]:
     """Request scans of the source's images that have no evidence, at most once a day for each."""
     targets = inventory.unscanned(session, source_id, limit=_MOST_SCANS * 2)
-    lately = inventory.asked_lately(session, [target for target, _ in targets], _ASK_AGAIN_SECONDS)
+    lately = inventory.recently_requested(session, [target for target, _ in targets], _ASK_AGAIN_SECONDS)
     engines: dict[str, str] = {}
     tickets = []
     for target, project in [each for each in targets if each[0] not in lately][:_MOST_SCANS]:
@@ -391,7 +393,7 @@ def _queue_scans(session: Connection, actor: Actor, source_id: str, engine: str)
     return tuple(tickets)
 
 
-def _again(session: Connection, held: inventory.SourceView) -> inventory.SourceView:
+def _reloaded(session: Connection, held: inventory.SourceView) -> inventory.SourceView:
     found = inventory.source_of(session, held.environment, held.source, held.name)
     assert found is not None
     return found

@@ -20,7 +20,7 @@ DESCRIPTION_LENGTH = 400
 _CHANGEABLE = ("description", "patterns", "groups", "engine")
 
 
-def named(session: Connection, actor: Actor, name: str) -> str:
+def visible_name(session: Connection, actor: Actor, name: str) -> str:
     """Return the name of a project that the actor can see.
 
     Raises NotFoundError both for a missing project and for one without access, so that names do not leak.

@@ -58,7 +58,7 @@ class Pull:
 
 
 @dataclass(frozen=True)
-class Place:
+class GatedRegistry:
     """A registry behind a pull gate. ``environment``: selects policies. ``strict``: blobs need a decision, too."""
 
     host: str
@@ -71,7 +71,7 @@ def parse(method: str, uri: str) -> Pull:
     if method in _PASSING_METHODS:
         return Pull(Kind.OTHER)
     if method not in _PULLING_METHODS:
-        raise _bad(f"the method {clean_text(method, 20)!r} is unknown")
+        raise _invalid(f"the method {clean_text(method, 20)!r} is unknown")
     path = _ESCAPE.sub(lambda match: _ESCAPES[match[0].lower()], uri.partition("?")[0])
     if (
         len(uri) > _URI_LENGTH
@@ -79,7 +79,7 @@ def parse(method: str, uri: str) -> Pull:
         or not _PATH.fullmatch(path)
         or {".", ".."} & set(path.split("/"))
     ):
-        raise _bad("its path is ambiguous: proxy and registry may parse it differently")
+        raise _invalid("its path is ambiguous: proxy and registry may parse it differently")
     if not path.lower().startswith("/v2/") and path.lower() != "/v2":
         return Pull(Kind.OTHER)
     if (found := _MANIFEST.fullmatch(path)) is not None:
@@ -90,10 +90,10 @@ def parse(method: str, uri: str) -> Pull:
         return Pull(Kind.BLOB, found["repository"], found["name"])
     if _READS.fullmatch(path):
         return Pull(Kind.OTHER)
-    raise _bad("its path is not part of the registry API")
+    raise _invalid("its path is not part of the registry API")
 
 
-def _bad(message: str) -> UsageError:
+def _invalid(message: str) -> UsageError:
     return UsageError(f"Dockwarden denies this request: {message}", reason="bad_pull")
 
 
@@ -108,14 +108,16 @@ def registry_of(session: Connection, actor: Actor, named: str) -> str:
     if named:
         found = [each.host for each in known if named == each.host or named in each.aliases]
         if not found:
-            raise _bad(f"{clean_text(named, 100)} is not a configured registry; add it under Registries")
+            raise _invalid(f"{clean_text(named, 100)} is not a configured registry; add it under Registries")
         return found[0]
     if len(known) != 1:
-        raise _bad("the gate's address does not name the registry; add ?registry=HOST to it, see docs/pull-gate.md")
+        raise _invalid("the gate's address does not name the registry; add ?registry=HOST to it, see docs/pull-gate.md")
     return known[0].host
 
 
-def decide(pull: Pull, place: Place, door: doors.Door, actor: Actor, *, ends: float) -> doors.Judged | None:
+def decide(
+    pull: Pull, place: GatedRegistry, door: doors.DoorServices, actor: Actor, *, ends: float
+) -> doors.DoorResult | None:
     """Decide about a pull before ``ends`` on the monotonic clock. None: it needs no decision and passes.
 
     Raises UsageError(reason="bad_pull") for an invalid name.
@@ -126,7 +128,7 @@ def decide(pull: Pull, place: Place, door: doors.Door, actor: Actor, *, ends: fl
     try:
         reference = Reference.parse(f"{place.host}/{pull.repository}{separator}{pull.name}")
     except (UsageError, ImageError) as error:
-        raise _bad(f"{error}") from error
+        raise _invalid(f"{error}") from error
     if pull.kind is Kind.BLOB:
         return _blob(reference, place, door, actor)
     if reference.digest is not None and (known := _known(reference, reference.digest, place, door, actor)) is not None:
@@ -134,18 +136,20 @@ def decide(pull: Pull, place: Place, door: doors.Door, actor: Actor, *, ends: fl
     return doors.judge(str(reference), None, place.environment, door, actor, ends=ends)
 
 
-def _known(reference: Reference, digest: Digest, place: Place, door: doors.Door, actor: Actor) -> doors.Judged | None:
+def _known(
+    reference: Reference, digest: Digest, place: GatedRegistry, door: doors.DoorServices, actor: Actor
+) -> doors.DoorResult | None:
     """Return what is known about a manifest without a scan. None: a scan is needed.
 
     This is its own decision, the worst decision of the indexes that contain it, or that it is an artifact.
     """
-    question = gate.Question(reference, place.environment, actor.projects)
-    own = doors.decided(question, digest, None, door, ask_again=True)
+    question = gate.GateRequest(reference, place.environment, actor.projects)
+    own = doors.cached_decision(question, digest, None, door, ask_again=True)
     if own is not None:
-        return doors.Judged(str(reference), "", own, digest=digest)
+        return doors.DoorResult(str(reference), "", own, digest=digest)
     with door.database.read() as session:
         if pulls.is_artifact(session, digest):
-            return doors.Judged(str(reference), "", None, digest=digest, artifact=True)
+            return doors.DoorResult(str(reference), "", None, digest=digest, artifact=True)
         indexes = pulls.indexes_of(session, digest, reference.name)
     found = [each for index in indexes if (each := _in_index(question, Digest(index), digest, door)) is not None]
     if not found:
@@ -154,9 +158,11 @@ def _known(reference: Reference, digest: Digest, place: Place, door: doors.Door,
     return doors.let_through(doors.Judged(str(reference), "", worst, digest=digest), door, *indexes)
 
 
-def _in_index(question: gate.Question, index: Digest, manifest: Digest, door: doors.Door) -> gate.Document | None:
+def _in_index(
+    question: gate.GateRequest, index: Digest, manifest: Digest, door: doors.DoorServices
+) -> gate.Document | None:
     """Return the decision about one manifest of an index. None: there is no current one."""
-    text = doors.in_force(question, index, door, ask_again=True)
+    text = doors.current_decision(question, index, door, ask_again=True)
     if text is None:
         return None
     document: gate.Document = orjson.loads(text)
@@ -167,19 +173,19 @@ def _in_index(question: gate.Question, index: Digest, manifest: Digest, door: do
     return doors.summary(document) | {"verdict": verdict}
 
 
-def _blob(reference: Reference, place: Place, door: doors.Door, actor: Actor) -> doors.Judged:
+def _blob(reference: Reference, place: GatedRegistry, door: doors.DoorServices, actor: Actor) -> doors.DoorResult:
     """Allow a blob if an image of this repository that contains it is allowed, or if only artifacts contain it."""
     assert reference.digest is not None
     with door.database.read() as session:
         images = pulls.images_with(session, reference.digest, reference.name)
         artifact = not images and pulls.is_artifact_blob(session, reference.digest)
     if artifact:
-        return doors.Judged(str(reference), "", None, digest=reference.digest, artifact=True)
+        return doors.DoorResult(str(reference), "", None, digest=reference.digest, artifact=True)
     for subject, manifest in images:
         at = replace(reference, digest=Digest(manifest))
-        question = gate.Question(at, place.environment, actor.projects)
+        question = gate.GateRequest(at, place.environment, actor.projects)
         if subject == manifest:
-            document = doors.decided(question, Digest(manifest), None, door, ask_again=False)
+            document = doors.cached_decision(question, Digest(manifest), None, door, ask_again=False)
         else:
             document = _in_index(question, Digest(subject), Digest(manifest), door)
         judged = doors.Judged(str(reference), "", document, digest=reference.digest)
@@ -187,10 +193,12 @@ def _blob(reference: Reference, place: Place, door: doors.Door, actor: Actor) ->
         if judged.allowed:
             return judged
     problem = "no allowed image of this repository contains this blob"
-    return doors.Judged(str(reference), "", None, problem, digest=reference.digest)
+    return doors.DoorResult(str(reference), "", None, problem, digest=reference.digest)
 
 
-def call(pull: Pull, place: Place, judged: doors.Judged | None, message: str, *, client: str) -> Call | None:
+def call(
+    pull: Pull, place: GatedRegistry, judged: doors.DoorResult | None, message: str, *, client: str
+) -> Call | None:
     """Return the record of a pull. None without a decision, for missing manifests, and for allowed blobs (too many)."""
     if judged is None or judged.missing or (pull.kind is Kind.BLOB and judged.allowed):
         return None

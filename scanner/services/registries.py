@@ -52,7 +52,7 @@ def add(
     fields.matching("host", host, HOST, HOST_LENGTH, _HINT)
     _check(aliases, username, password)
     ca_pem = _certificates(ca_pem)
-    project = projects.named(session, actor, project)
+    project = projects.visible_name(session, actor, project)
     registry = registries.add(
         session,
         host,
@@ -112,7 +112,7 @@ def remove(session: Connection, actor: Actor, registry_id: str) -> None:
     audit.record(session, actor, Action.REGISTRY_REMOVE, registry_id, detail={"host": registry.host})
 
 
-def named(session: Connection, host: str) -> registries.RegistryView:
+def by_host(session: Connection, host: str) -> registries.RegistryView:
     """Return a registry by its host. Raises NotFoundError."""
     found = registries.find(session, host)
     if found is None:

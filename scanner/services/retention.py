@@ -44,7 +44,7 @@ _LABELS = {
 
 
 @dataclass(frozen=True)
-class Kept:
+class RetentionSetting:
     """A retention setting."""
 
     name: str
@@ -60,7 +60,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Line:
+class PlannedRemoval:
     """The rows of one table that a pruning would remove. ``bytes`` is an estimate from the table's average row size."""
 
     table: str
@@ -100,10 +100,10 @@ class Storage:
     last: Run | None
 
 
-def kept(settings: Settings) -> tuple[Kept, ...]:
+def kept(settings: Settings) -> tuple[RetentionSetting, ...]:
     """Return all retention settings."""
     names = [item.name for item in fields(Settings) if item.name.startswith("retention_")]
-    return tuple(Kept(name.removeprefix("retention_"), getattr(settings, name)) for name in names)
+    return tuple(RetentionSetting(name.removeprefix("retention_"), getattr(settings, name)) for name in names)
 
 
 def cutoffs(settings: Settings, now: datetime) -> store.Cutoffs:
@@ -118,14 +118,16 @@ def label_of(table: str) -> str:
     return _LABELS.get(table) or next((k.label for k in store.KINDS if k.table.name == table), table.replace("_", " "))
 
 
-def plan(session: Connection, settings: Settings, now: datetime | None = None) -> tuple[Line, ...]:
+def plan(session: Connection, settings: Settings, now: datetime | None = None) -> tuple[PlannedRemoval, ...]:
     """Return what a pruning would remove, the largest first."""
     at = cutoffs(settings, now or moment(session))
     going = store.plan(session, at)
     if at.audit_log is not None and (entries := audit.prunable(session, at.audit_log)):
         going[_AUDIT_LOG] = entries
     per_row = {size.table: size.bytes / size.rows for size in store.sizes(session) if size.rows}
-    lines = [Line(name, label_of(name), rows, round(rows * per_row.get(name, 0))) for name, rows in going.items()]
+    lines = [
+        PlannedRemoval(name, label_of(name), rows, round(rows * per_row.get(name, 0))) for name, rows in going.items()
+    ]
     return tuple(sorted(lines, key=lambda line: (-line.bytes, line.table)))
 
 
@@ -254,10 +256,10 @@ def _counted(entries: int) -> dict[str, int]:
 def last_run(session: Connection) -> Run | None:
     """Return the newest pruning of the database, or None."""
     found = jobs.last(session, jobs.RETENTION, jobs.ANYWHERE)
-    return run_of(found) if found else None
+    return run_from_job(found) if found else None
 
 
-def run_of(job: jobs.JobView) -> Run:
+def run_from_job(job: jobs.JobView) -> Run:
     removed = {str(name): int(rows) for name, rows in dict(job.parameters.get("removed", {})).items()}
     return Run(
         job.id,
@@ -285,7 +287,7 @@ def storage(session: Connection, settings: Settings) -> Storage:
         "Work directories": settings.work_dir,
     }
     directories = {name: sum(_files(place)) for name, place in places.items() if place.is_dir()}
-    return Storage(store.total(session), tables, measured, directories, run_of(found) if found else None)
+    return Storage(store.total(session), tables, measured, directories, run_from_job(found) if found else None)
 
 
 def _files(directory: Path) -> Iterator[int]:

@@ -31,7 +31,7 @@ def project_of(session: Connection, actor: Actor, asked: str | None, reference: 
         if own is not None and len(own) == 1 and asked not in own:
             # Not an error, which would reveal that another project owns the repository. The scan finds no registry.
             (asked,) = own
-    return projects.named(session, actor, asked)
+    return projects.visible_name(session, actor, asked)
 
 
 def request(

@@ -177,8 +177,8 @@ def _why_all(made: Sequence[Decision]) -> tuple[tuple[str, ...], tuple[str, ...]
 def _compare(
     session: Connection,
     item: listings.ListedImage,
-    before: Sequence[decisions.InForce],
-    after: Sequence[decisions.InForce],
+    before: Sequence[decisions.EnabledPolicy],
+    after: Sequence[decisions.EnabledPolicy],
     new: Policy,
 ) -> Iterator[Flip]:
     """Yield the verdicts before and after for each environment of the policy."""

@@ -92,7 +92,7 @@ def remove(session: Connection, name: str, actor: Actor) -> None:
     """Remove a trust root. Raises NotFoundError, ConflictError(reason="in_use") while an enabled policy names it."""
     actor.require_every_project()
     trust.get(session, name)
-    for one in decisions.in_force(session, catalog.known()):
+    for one in decisions.enabled_policies(session, catalog.known()):
         for rule in one.policy.rules:
             if rule.signature and name in rule.signature.signers:
                 raise ConflictError(
@@ -161,5 +161,5 @@ def depends_on_notary(
     names: dict[str, list[retirement.Name]] = {}
     for one in trust.signed_names(session, projects):
         names.setdefault(one.repository, []).append(retirement.Name(one.tag, Digest(one.digest), one.answers))
-    policies = [one.policy for one in decisions.in_force(session, catalog.known())]
+    policies = [one.policy for one in decisions.enabled_policies(session, catalog.known())]
     return retirement.dependence(names, policies, moment(session), days)

@@ -18,7 +18,7 @@ def add(session: Connection, actor: Actor, document: bytes, project: str | None 
     """
     if project is None:
         actor.require_every_project()
-    owner = projects.named(session, actor, project) if project is not None else ""
+    owner = projects.visible_name(session, actor, project) if project is not None else ""
     read = openvex.parse(document)
     found = vex.add(
         session,

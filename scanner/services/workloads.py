@@ -34,17 +34,17 @@ def parse_workload(document: str | Mapping[str, Any], image: Reference) -> tuple
     runs the image.
     """
     text = document if isinstance(document, str) else json.dumps(document)
-    return _that_run(image, source_of(text, "workload").parse(text, "workload"))
+    return _running(image, source_of(text, "workload").parse(text, "workload"))
 
 
-def of_target(text: str, file: str, target: str) -> tuple[Workload, ...]:
+def for_target(text: str, file: str, target: str) -> tuple[Workload, ...]:
     """Return the workloads of a document that run ``target``, or all if the target has no name (an archive).
 
     Raises UsageError as ``parse_workload``.
     """
     found = source_of(text, file).parse(text, file)
     try:
-        return _that_run(Reference.parse(target.removeprefix("docker:")), found)
+        return _running(Reference.parse(target.removeprefix("docker:")), found)
     except UsageError as error:
         if error.reason == "bad_workload":
             raise
@@ -85,7 +85,7 @@ def source_of(text: str | bytes, file: str) -> WorkloadSource:
     raise UsageError(f"{file}: unknown kind of document", reason="bad_workload", hint=f"supported: {known}")
 
 
-def _that_run(image: Reference, workloads: Iterable[Workload]) -> tuple[Workload, ...]:
+def _running(image: Reference, workloads: Iterable[Workload]) -> tuple[Workload, ...]:
     named = tuple(w for w in workloads if _repository(w.image) == image.name)[:_MAX_WORKLOADS]
     if not named:
         raise UsageError(f"no container in the workload runs {image.name}", reason="bad_workload")

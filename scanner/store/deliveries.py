@@ -277,7 +277,7 @@ def record(
     return Delivery(identifier, created=True)
 
 
-def heard(session: Connection, hook_id: str, outcome: str) -> None:
+def record_test(session: Connection, hook_id: str, outcome: str) -> None:
     """Record a test delivery. Only the newest one is kept."""
     told = record(session, hook_id, "test", 1, outcome)
     if not told.created:

@@ -70,7 +70,7 @@ class GateRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GateLookup:
     """A valid token with the current decision (``row``; None: there is none for that name and environment).
 
     ``projects``: those that the token can see; None: all. ``current`` False: the decision is outdated. ``unnoted``: the
@@ -97,14 +97,14 @@ class Gate:
         self._database = database
         self._own = threading.local()
 
-    def ask(self, token_hash: str, digest: str, repository: str, environment: str) -> Asked | None:
+    def ask(self, token_hash: str, digest: str, repository: str, environment: str) -> GateLookup | None:
         """Run the query. None: no valid token has this hash. The caller checks scopes.
 
         Raises RemoteError(reason="db_unavailable") if a second attempt on a new connection fails, too.
         """
         values = {"hash": token_hash, "digest": digest, "repository": repository, "environment": environment}
         row = self._fetch(values)
-        return None if row is None else _asked(row)
+        return None if row is None else _lookup(row)
 
     def _fetch(self, values: Mapping[str, str]) -> tuple[Any, ...] | None:
         dialect = self._database.engine.dialect
@@ -147,7 +147,7 @@ class Gate:
             cursor.connection.close()
 
 
-def _asked(row: tuple[Any, ...]) -> Asked | None:
+def _lookup(row: tuple[Any, ...]) -> GateLookup | None:
     (
         token_id,
         name,
@@ -173,7 +173,7 @@ def _asked(row: tuple[Any, ...]) -> Asked | None:
     found = None
     if document is not None and (allowed is None or project in allowed):
         found = GateRow(document, until, repository, report, project)
-    return Asked(
+    return GateLookup(
         token_id,
         name,
         tuple(orjson.loads(scopes)),
@@ -187,7 +187,7 @@ def _asked(row: tuple[Any, ...]) -> Asked | None:
     )
 
 
-def in_force(
+def current_decision(
     session: Connection, digest: str, environment: str, repository: str | None, projects: frozenset[str] | None
 ) -> GateRow | None:
     """Return the current decision for the repository, or the worst of all repositories of the digest if it is None."""
@@ -206,7 +206,7 @@ def in_force(
     return GateRow(worst.document, worst.valid_until, worst.repository, worst.report_id, worst.project)
 
 
-def holds(session: Connection, row: GateRow) -> bool:
+def is_valid(session: Connection, row: GateRow) -> bool:
     """Return whether the decision is still valid by the database's clock."""
     return row.valid_until is None or row.valid_until > epoch(session)
 
@@ -267,6 +267,6 @@ def resolved(session: Connection, asked: ScanRequest, seconds: float) -> scans.S
     return None if told or newest.lane != Lane.GATE else view
 
 
-def note_told(session: Connection, scan_id: str) -> None:
+def note_failure_reported(session: Connection, scan_id: str) -> None:
     """Record that the gate has reported the failure of this scan. See `resolved`."""
     insert_new(session, scan_told, [{"scan_id": scan_id, "told_at": moment(session)}])

@@ -28,7 +28,7 @@ from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport, ScanRequest
 from scanner.store import bases, image_events, inventory, matches, outbox, pulls, retention, scans, tags
 from scanner.store.schema import (
-    Words,
+    SafeText,
     component,
     decision,
     finding,
@@ -48,7 +48,7 @@ _PURL_BYTES, _NAME_BYTES = 1000, 128
 
 
 @dataclass(frozen=True)
-class Made:
+class DecisionRecord:
     """A decision to record."""
 
     decision: Decision
@@ -65,7 +65,7 @@ def record(
     held: scans.Claim,
     found: ScanReport,
     evidence: Digest,
-    made: Sequence[Made],
+    made: Sequence[DecisionRecord],
     rungs: Sequence[float] = RUNGS,
     *,
     engine: str = "",
@@ -93,17 +93,19 @@ def record(
     for one in made:
         _store_decision(session, one, found, report_id, project, held.scan_id, in_force=decides)
     if listed:
-        listing_id = _list(session, found, report_id, project, [one.decision for one in made])
+        listing_id = _store_listing(session, found, report_id, project, [one.decision for one in made])
         matches.link(session, listing_id, found, rungs)
         if found.tag and found.repository:
             former = tags.note(session, found.repository, found.tag, found.digest, held.request.source)
             if former:
                 outbox.add(session, [image_events.tag_moved(found, former, project)])
     inventory.invalidate_image(session, found.repository, found.tag, found.digest)
-    scans.finish(session, held, report_id, found.digest, "" if decides else _kept_only(held.request, engine, whole))
+    scans.finish(
+        session, held, report_id, found.digest, "" if decides else _evidence_only_message(held.request, engine, whole)
+    )
 
 
-def _kept_only(asked: ScanRequest, engine: str, whole: bool) -> str:
+def _evidence_only_message(asked: ScanRequest, engine: str, whole: bool) -> str:
     """Return the message of a scan whose evidence changed no verdict."""
     if not whole:
         return f"evidence about {asked.platform} only: no decision about the whole index"
@@ -137,7 +139,9 @@ def _is_listed(session: Connection, found: ScanReport, project: str) -> bool:
     return session.execute(sa.select(listing.c.id).filter_by(**name)).first() is not None
 
 
-def redecide(session: Connection, report_id: str, found: ScanReport, made: Sequence[Made], project: str) -> None:
+def redecide(
+    session: Connection, report_id: str, found: ScanReport, made: Sequence[DecisionRecord], project: str
+) -> None:
     """Store new decisions about stored evidence (a policy changed, a grace period ended) and update all its tags.
 
     The time of the scan is not changed.
@@ -146,8 +150,8 @@ def redecide(session: Connection, report_id: str, found: ScanReport, made: Seque
     for one in made:
         _store_decision(session, one, found, report_id, project, None)
     worst = _worst([one.decision for one in made])
-    named = sa.and_(listing.c.digest == found.digest, listing.c.repository == found.repository)
-    session.execute(listing.update().where(named).values(verdict=worst.verdict, undecided=worst.undecided))
+    same_name = sa.and_(listing.c.digest == found.digest, listing.c.repository == found.repository)
+    session.execute(listing.update().where(same_name).values(verdict=worst.verdict, undecided=worst.undecided))
     inventory.invalidate_image(session, found.repository, "", found.digest)
 
 
@@ -192,7 +196,7 @@ def claim_stale(session: Connection, found: Stale) -> bool:
 
 
 @dataclass(frozen=True)
-class Named:
+class ListingEvidence:
     """A listed name with its current evidence."""
 
     id: int
@@ -203,7 +207,7 @@ class Named:
     report_id: str
 
 
-def named(session: Connection, listing_id: int) -> Named | None:
+def lock_listing(session: Connection, listing_id: int) -> ListingEvidence | None:
     """Return a listing by id and lock it, so that a concurrent scan of the name waits. None: it is gone."""
     retention.recording(session)  # before the row lock: pruning locks in the same order
     columns = (
@@ -215,11 +219,16 @@ def named(session: Connection, listing_id: int) -> Named | None:
         listing.c.report_id,
     )
     row = session.execute(sa.select(*columns).where(listing.c.id == listing_id).with_for_update()).first()
-    return Named(*row) if row else None
+    return ListingEvidence(*row) if row else None
 
 
 def renew(
-    session: Connection, name: Named, former: ScanReport, found: ScanReport, evidence: Digest, made: Sequence[Made]
+    session: Connection,
+    name: ListingEvidence,
+    former: ScanReport,
+    found: ScanReport,
+    evidence: Digest,
+    made: Sequence[DecisionRecord],
 ) -> int:
     """Replace the evidence of a name after a re-match with newer advisories, without a scan.
 
@@ -294,7 +303,7 @@ def _store_images(session: Connection, found: ScanReport) -> None:
     Rows that scans share are written table by table in sorted order. Otherwise two concurrent scans could deadlock.
     """
     pictures = {item.image.digest: item for item in found.images}
-    insert_new(session, image, [_picture(session, pictures[digest]) for digest in sorted(pictures)])
+    insert_new(session, image, [_image_values(session, pictures[digest]) for digest in sorted(pictures)])
     stacks = [row for item in found.images if (row := bases.stack(found.digest, item.image))]
     insert_new(session, image_stack, sorted(stacks, key=lambda row: str(row["digest"])))
     blobs = {(str(blob), str(item.image.digest)) for item in found.images for blob in item.image.blobs}
@@ -305,7 +314,7 @@ def _store_images(session: Connection, found: ScanReport) -> None:
     links = {digest: _Links.of(item) for digest, item in pictures.items()}
     components = {key: row for one in links.values() for key, row in one.components.items()}
     advisories = {v.id: v for one in links.values() for v in one.vulnerabilities}
-    names = {bounded(name, _NAME_BYTES): v for name, v in advisories.items()}
+    names = {bounded_key(name, _NAME_BYTES): v for name, v in advisories.items()}
     component_ids = _numbered(session, component, "purl", components, components.__getitem__)
     vulnerability_ids = _numbered(session, vulnerability, "name", names, lambda name: _advisory(name, names[name]))
     pairs: set[tuple[int, int]] = set()
@@ -364,7 +373,7 @@ def _change_findings(session: Connection, former: ScanReport, found: ScanReport)
 def _found_pairs(found: ScanReport) -> dict[tuple[str, str, str], Vulnerability]:
     """Return the findings of a report by (image digest, package key, vulnerability name)."""
     return {
-        (item.image.digest, purl_key(v.purl), bounded(v.id, _NAME_BYTES)): v
+        (item.image.digest, purl_key(v.purl), bounded_key(v.id, _NAME_BYTES)): v
         for item in found.images
         for e in item.engines
         for v in e.vulnerabilities
@@ -395,7 +404,7 @@ def _component_row(item: Component) -> dict[str, str]:
     }
 
 
-def _picture(session: Connection, item: ImageReport) -> dict[str, Any]:
+def _image_values(session: Connection, item: ImageReport) -> dict[str, Any]:
     picture = item.image
     return {
         "digest": picture.digest,
@@ -419,7 +428,7 @@ def _link(
     own = sorted(component_ids[key] for key in links.components)
     insert_new(session, image_component, [{"image_id": image_id, "component_id": number} for number in own])
     pairs = {
-        (component_ids[purl_key(v.purl)], vulnerability_ids[bounded(v.id, _NAME_BYTES)]): v.fixable
+        (component_ids[purl_key(v.purl)], vulnerability_ids[bounded_key(v.id, _NAME_BYTES)]): v.fixable
         for v in links.vulnerabilities
     }
     rows = [
@@ -432,17 +441,17 @@ def _link(
 
 def purl_key(purl: str) -> str:
     """Return the key of a package: its purl, shortened if it is long."""
-    return bounded(purl, _PURL_BYTES)
+    return bounded_key(purl, _PURL_BYTES)
 
 
-def bounded(text: str, size: int) -> str:
+def bounded_key(text: str, size: int) -> str:
     """Return ``text`` as a key of at most ``size`` bytes. Long text is shortened and gets a hash.
 
     PostgreSQL refuses index keys above 2,704 bytes. Truncation alone would make different long names equal.
     """
     if len(text) <= size and text.isascii() and "\0" not in text:
         return text
-    kept = Words().process_bind_param(text, None) or ""
+    kept = SafeText().process_bind_param(text, None) or ""
     data = kept.encode()
     if len(data) <= size:
         return kept
@@ -471,7 +480,7 @@ def _advisory(name: str, v: Vulnerability) -> dict[str, Any]:
 
 def refresh(session: Connection, items: Iterable[Vulnerability]) -> None:
     """Update severity, text and exploitation of known vulnerabilities. Those that no image ever had are ignored."""
-    newest = {bounded(v.id, _NAME_BYTES): v for v in items}
+    newest = {bounded_key(v.id, _NAME_BYTES): v for v in items}
     rows = [
         {"n": name, **{f"new_{k}": x for k, x in _advisory(name, newest[name]).items() if k != "name"}}
         for name in sorted(newest)
@@ -508,7 +517,7 @@ def _ids(session: Connection, table: sa.Table, column: sa.ColumnElement[Any], ke
 
 def _store_decision(
     session: Connection,
-    made: Made,
+    made: DecisionRecord,
     found: ScanReport,
     report_id: str,
     project: str,
@@ -562,7 +571,9 @@ def _worst(decisions: Sequence[Decision]) -> Decision:
     return max(decisions, key=lambda d: (d.verdict.rank, not d.undecided))
 
 
-def _list(session: Connection, found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]) -> int:
+def _store_listing(
+    session: Connection, found: ScanReport, report_id: str, project: str, decisions: Sequence[Decision]
+) -> int:
     """Insert or replace the listing of a name. Returns its id."""
     values = _listed_values(found, report_id, project, decisions)
     values |= {"scanned_at": moment(session), "scanned_epoch": epoch(session)}
@@ -622,7 +633,7 @@ def evidence(session: Connection, report_id: str) -> ScanReport:
     return _reports().validate_json(zlib.decompress(body))
 
 
-def seen(session: Connection, repository: str, found: ScanReport) -> dict[tuple[str, str], datetime]:
+def first_seen_times(session: Connection, repository: str, found: ScanReport) -> dict[tuple[str, str], datetime]:
     """Return when this repository first had each vulnerability of each package, by (purl, id)."""
     if not repository:
         return {}
@@ -635,4 +646,4 @@ def seen(session: Connection, repository: str, found: ScanReport) -> dict[tuple[
     times = {(row.purl, row.name): row.at for row in session.execute(query)}
     now = moment(session)
     pairs = {(v.purl, v.id) for i in found.images for e in i.engines for v in e.vulnerabilities}
-    return {(purl, name): times.get((purl_key(purl), bounded(name, _NAME_BYTES)), now) for purl, name in pairs}
+    return {(purl, name): times.get((purl_key(purl), bounded_key(name, _NAME_BYTES)), now) for purl, name in pairs}

@@ -76,7 +76,7 @@ class SourceView:
 
 
 @dataclass(frozen=True)
-class Judged:
+class WorkloadDecision:
     """The decision about a workload and its image.
 
     ``rank``: see ``rank_of``. ``by_tag``: the digest is the tag's last known one, not a reported one. ``failed``:
@@ -113,7 +113,7 @@ class NewWorkload:
     kind: str
     owner: str
     image: str
-    judged: Judged
+    judged: WorkloadDecision
 
 
 @dataclass(frozen=True)
@@ -221,14 +221,14 @@ def source_of(session: Connection, environment: str, source: str, name: str) -> 
     return SourceView(*row) if row else None
 
 
-def known(session: Connection, source_id: str) -> dict[str, str]:
+def facts_digests(session: Connection, source_id: str) -> dict[str, str]:
     """Return the digests of the facts of a source's workloads, by name."""
     columns = running_workload.c
     query = sa.select(columns.name, columns.facts_digest).where(columns.source_id == source_id)
     return {row.name: row.facts_digest for row in session.execute(query)}
 
 
-def hold(session: Connection, environment: str, source: str, name: str) -> SourceView:
+def lock_source(session: Connection, environment: str, source: str, name: str) -> SourceView:
     """Return the source, created if it is new, and lock it until the end of the transaction."""
     key = {"environment": environment, "source": source, "name": name}
     query = sa.select(*_source_columns()).filter_by(**key).with_for_update()
@@ -255,7 +255,7 @@ def check_generation(held: SourceView, generation: int, digest: str) -> None:
         raise ConflictError(message, reason="out_of_order", hint="send snapshots in order, with increasing generations")
 
 
-def seen_again(session: Connection, held: SourceView, generation: int, by: str) -> None:
+def touch_source(session: Connection, held: SourceView, generation: int, by: str) -> None:
     """Record a snapshot with unchanged workloads."""
     session.execute(
         inventory_source.update()
@@ -322,10 +322,10 @@ def remove_source(session: Connection, source_id: str) -> SourceView:
 
 def _row(each: NewWorkload) -> dict[str, Any]:
     own = ("facts_digest", "facts", "namespace", "kind", "owner", "image")
-    return {**{name: getattr(each, name) for name in own}, **_judgement(each.judged)}
+    return {**{name: getattr(each, name) for name in own}, **_decision_values(each.judged)}
 
 
-def _judgement(judged: Judged) -> dict[str, Any]:
+def _decision_values(judged: WorkloadDecision) -> dict[str, Any]:
     return {name: getattr(judged, name) for name in _JUDGED} | {"failed": list(judged.failed)}
 
 
@@ -363,7 +363,7 @@ def due(session: Connection, *, limit: int) -> tuple[Due, ...]:
     return tuple(Due(*row) for row in session.execute(query.order_by(columns.valid_until, columns.id).limit(limit)))
 
 
-def rejudge(session: Connection, judged: Mapping[Due, Judged]) -> int:
+def rejudge(session: Connection, judged: Mapping[Due, WorkloadDecision]) -> int:
     """Write new decisions. Workloads whose facts changed meanwhile are skipped. Returns the number written."""
     columns = running_workload.c
     now = moment(session)
@@ -373,7 +373,7 @@ def rejudge(session: Connection, judged: Mapping[Due, Judged]) -> int:
     ).all()
     count = 0
     for one in ordered:
-        values: dict[str, Any] = _judgement(judged[one])
+        values: dict[str, Any] = _decision_values(judged[one])
         moved = sa.and_(columns.digest != "", columns.digest != values["digest"])
         values["image_since"] = sa.case((moved, now), else_=columns.image_since)
         mine = sa.and_(columns.id == one.id, columns.facts_digest == one.facts_digest)
@@ -474,7 +474,7 @@ def unscanned(session: Connection, source_id: str, *, limit: int) -> list[tuple[
     return list(found.items())
 
 
-def asked_lately(session: Connection, targets: Iterable[str], seconds: float) -> set[str]:
+def recently_requested(session: Connection, targets: Iterable[str], seconds: float) -> set[str]:
     """Return the targets of which a scan was requested within ``seconds``, even if it failed."""
     found: set[str] = set()
     since = scan.c.created_epoch > epoch(session) - seconds

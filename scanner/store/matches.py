@@ -63,8 +63,8 @@ def link(session: Connection, listing_id: int, found: ScanReport, rungs: Sequenc
         for engine in image.engines:
             for item, vulnerabilities in by_package(engine).items():
                 said.setdefault(item, []).extend(vulnerabilities)
-    untold = {key for image in found.images for engine in image.engines for key in without_advisories(engine)}
-    prints = {k.key: UNTOLD if k.key in untold else fingerprint(items, rungs) for k, items in said.items()}
+    listings_to_scan = {key for image in found.images for engine in image.engines for key in without_advisories(engine)}
+    prints = {k.key: UNTOLD if k.key in listings_to_scan else fingerprint(items, rungs) for k, items in said.items()}
     packages = {item.key: item for item in said}
     numbers = _numbered(session, packages)
     session.execute(listing_package.delete().where(listing_package.c.listing_id == listing_id))
@@ -271,7 +271,7 @@ def supported(session: Connection, on: Basis) -> Mapping[str, bool | None]:
     return found
 
 
-def untold(session: Connection, on: Basis) -> list[int]:
+def listings_to_scan(session: Connection, on: Basis) -> list[int]:
     """Return the ids of listings that need a scan: a package cannot be matched without the image, and their evidence is
     based on other advisories.
     """
@@ -345,7 +345,7 @@ def confirm(session: Connection, on: Basis) -> int:
     return session.execute(rests_on.update().where(*where).values(basis=on.id)).rowcount
 
 
-def begun(session: Connection) -> bool:
+def has_run(session: Connection) -> bool:
     """Return whether any re-match has ever run."""
     return session.execute(sa.select(basis.c.id).limit(1)).first() is not None
 

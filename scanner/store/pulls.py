@@ -12,7 +12,7 @@ from scanner.store.schema import image_blob, image_stack, scan, verdict
 from scanner.store.session import insert_new
 
 # Popular base layers are in thousands of images. A pull must not wait for all of their decisions.
-_MOST = 50
+_MAX_IMAGES = 50
 
 
 def note_blobs(session: Connection, subject: str, blobs: Set[tuple[str, str]]) -> None:
@@ -32,7 +32,7 @@ def indexes_of(session: Connection, manifest: str, repository: str) -> tuple[str
     query = sa.select(image_stack.c.subject).join(verdict, verdict.c.digest == image_stack.c.subject)
     query = query.where(image_stack.c.digest == manifest, image_stack.c.subject != manifest)
     query = query.where(verdict.c.repository == repository).distinct().order_by(image_stack.c.subject)
-    return tuple(session.execute(query.limit(_MOST)).scalars())
+    return tuple(session.execute(query.limit(_MAX_IMAGES)).scalars())
 
 
 def images_with(session: Connection, blob: str, repository: str) -> tuple[tuple[str, str], ...]:
@@ -40,7 +40,7 @@ def images_with(session: Connection, blob: str, repository: str) -> tuple[tuple[
     key = (image_blob.c.subject, image_blob.c.digest)
     query = sa.select(*key).join(verdict, verdict.c.digest == image_blob.c.subject)
     query = query.where(image_blob.c.blob == blob, verdict.c.repository == repository).distinct().order_by(*key)
-    return tuple((row.subject, row.digest) for row in session.execute(query.limit(_MOST)))
+    return tuple((row.subject, row.digest) for row in session.execute(query.limit(_MAX_IMAGES)))
 
 
 def is_artifact_blob(session: Connection, blob: str) -> bool:
@@ -49,6 +49,8 @@ def is_artifact_blob(session: Connection, blob: str) -> bool:
     If an image contains it too, its decision counts: otherwise pushing an artifact that lists the layers of a denied
     image would make them available.
     """
-    rows = session.execute(sa.select(image_blob.c.subject).where(image_blob.c.blob == blob).distinct().limit(_MOST))
+    rows = session.execute(
+        sa.select(image_blob.c.subject).where(image_blob.c.blob == blob).distinct().limit(_MAX_IMAGES)
+    )
     subjects = list(rows.scalars())
     return bool(subjects) and all(is_artifact(session, subject) for subject in subjects)

@@ -31,7 +31,7 @@ class RevocationView:
 
 
 @dataclass(frozen=True)
-class Resting:
+class AffectedListing:
     """A listing whose evidence is based on something revoked."""
 
     listing_id: int
@@ -44,7 +44,7 @@ class Resting:
     version: str
 
 
-def named(engine: str = "", version: str = "", digest: str = "") -> Revoked:
+def parse_revoked(engine: str = "", version: str = "", digest: str = "") -> Revoked:
     """Return what a user wants to revoke. Raises UsageError unless it is either engine and version, or a digest."""
     if bool(engine) != bool(version) or bool(engine) == bool(digest):
         raise UsageError(
@@ -114,7 +114,7 @@ def list_(session: Connection) -> tuple[RevocationView, ...]:
     )
 
 
-def in_force(session: Connection) -> tuple[Revoked, ...]:
+def active(session: Connection) -> tuple[Revoked, ...]:
     """Return what is revoked now."""
     rows = session.execute(
         sa.select(revocation.c.engine, revocation.c.version, revocation.c.digest).where(
@@ -124,26 +124,26 @@ def in_force(session: Connection) -> tuple[Revoked, ...]:
     return tuple(Revoked(*row) for row in rows)
 
 
-def resting(
+def affected_listings(
     session: Connection, what: Revoked, projects: frozenset[str] | None = None, *, limit: int = 1000, after: int = 0
-) -> tuple[Resting, ...]:
+) -> tuple[AffectedListing, ...]:
     """Return listings whose evidence is based on ``what``, with ids above ``after``, by id."""
     if what.digest:
-        named = sa.or_(rests_on.c.binary == what.digest, rests_on.c.advisories == what.digest)
+        is_revoked = sa.or_(rests_on.c.binary == what.digest, rests_on.c.advisories == what.digest)
     else:
-        named = sa.and_(rests_on.c.engine == what.engine, rests_on.c.version == what.version)
+        is_revoked = sa.and_(rests_on.c.engine == what.engine, rests_on.c.version == what.version)
     columns = (listing.c.project, listing.c.repository, listing.c.tag, listing.c.digest, listing.c.verdict)
     query = (
         sa.select(listing.c.id, *columns, sa.func.min(rests_on.c.engine), sa.func.min(rests_on.c.version))
         .join(rests_on, rests_on.c.listing_id == listing.c.id)
-        .where(named, listing.c.id > after)
+        .where(is_revoked, listing.c.id > after)
         .group_by(listing.c.id, *columns)
         .order_by(listing.c.id)
         .limit(limit)
     )
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
-    return tuple(Resting(*row) for row in session.execute(query))
+    return tuple(AffectedListing(*row) for row in session.execute(query))
 
 
 def _view(row: sa.Row[tuple[object, ...]]) -> RevocationView:

@@ -38,7 +38,7 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Words(TypeDecorator[str]):
+class SafeText(TypeDecorator[str]):
     """Untrusted text. Characters that a database refuses (NUL, lone surrogates) become U+FFFD.
 
     Otherwise one package name in an image could make its whole scan fail.
@@ -57,8 +57,8 @@ class Words(TypeDecorator[str]):
         )
 
 
-class LongWords(Words):
-    """``Words`` of any length."""
+class LongSafeText(SafeText):
+    """``SafeText`` of any length."""
 
     impl = sa.Text
     cache_ok = True
@@ -148,7 +148,7 @@ web_session = sa.Table(
     sa.Column("seen_at", Moment, nullable=False),
     sa.Column("expires_at", Moment, nullable=False),
     sa.Column("address", sa.String(64), nullable=False, default="", server_default=""),
-    sa.Column("agent", Words(200), nullable=False, default="", server_default=""),
+    sa.Column("agent", SafeText(200), nullable=False, default="", server_default=""),
 )
 saved_view = sa.Table(
     "saved_view",
@@ -250,10 +250,10 @@ registry_check = sa.Table(
     sa.Column("created_epoch", sa.Float, nullable=False),
     sa.Column("ended_at", Moment),
     sa.Column("reason", sa.String(64), nullable=False, default=""),
-    sa.Column("message", Words(1000), nullable=False, default=""),
+    sa.Column("message", SafeText(1000), nullable=False, default=""),
     sa.Column("failed", sa.Integer, nullable=False, default=0),
     sa.Column("incomplete", sa.Integer, nullable=False, default=0),
-    sa.Column("document", LongWords),  # the Posture's JSON
+    sa.Column("document", LongSafeText),  # the Posture's JSON
     sa.Index("ix_registry_check_newest", "registry_id", "created_epoch"),
     sa.Index(
         "ux_registry_check_open",
@@ -303,7 +303,7 @@ trust_state = sa.Table(
     "trust_state",
     metadata,
     sa.Column("key", sa.String(64), primary_key=True),  # hex of the sha256 of ``name``
-    sa.Column("name", Words(1000), nullable=False),  # the subject, such as a GUN, and its trust anchor
+    sa.Column("name", SafeText(1000), nullable=False),  # the subject, such as a GUN, and its trust anchor
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("state", sa.LargeBinary, nullable=False),
     sa.Column("updated_at", Moment, nullable=False),
@@ -327,7 +327,7 @@ scan = sa.Table(
     sa.Column("stage", sa.String(16), nullable=False, default=""),
     sa.Column("progress", sa.JSON),
     sa.Column("reason", sa.String(64), nullable=False, default=""),
-    sa.Column("message", Words(1000), nullable=False, default=""),
+    sa.Column("message", SafeText(1000), nullable=False, default=""),
     sa.Column("digest", sa.String(140)),
     sa.Column("request_key", sa.String(64)),  # single flight while queued
     sa.Column("key", sa.String(64)),  # single flight while running: digest, platform, engine, advisories
@@ -374,7 +374,7 @@ scan_attempt = sa.Table(
     sa.Column("started_at", Moment, nullable=False),
     sa.Column("ended_at", Moment),
     sa.Column("reason", sa.String(64), nullable=False, default=""),
-    sa.Column("message", Words(1000), nullable=False, default=""),
+    sa.Column("message", SafeText(1000), nullable=False, default=""),
 )
 # Failed scans that the gate has reported. A separate table, because ended rows of ``scan`` do not change.
 scan_told = sa.Table(
@@ -470,8 +470,8 @@ listing = sa.Table(
     sa.Column("failed_checks", sa.Integer, nullable=False),
     sa.Column("incomplete", sa.Integer, nullable=False),
     sa.Column("exploited", sa.Integer, nullable=False, server_default="0"),  # findings known to be exploited
-    sa.Column("signer", Words(200), nullable=False, server_default=""),  # the first verified signer by name
-    sa.Column("base", Words(600), nullable=False, server_default=""),  # reference of the base image
+    sa.Column("signer", SafeText(200), nullable=False, server_default=""),  # the first verified signer by name
+    sa.Column("base", SafeText(600), nullable=False, server_default=""),  # reference of the base image
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("scanned_at", Moment, nullable=False),
     sa.Column("scanned_epoch", sa.Float, nullable=False),
@@ -496,10 +496,10 @@ component = sa.Table(
     "component",
     metadata,
     _serial(),
-    sa.Column("purl", Words(1000), nullable=False),
-    sa.Column("name", Words(512), nullable=False, index=True),
-    sa.Column("version", Words(512), nullable=False),
-    sa.Column("type", Words(64), nullable=False),
+    sa.Column("purl", SafeText(1000), nullable=False),
+    sa.Column("name", SafeText(512), nullable=False, index=True),
+    sa.Column("version", SafeText(512), nullable=False),
+    sa.Column("type", SafeText(64), nullable=False),
     sa.UniqueConstraint("purl"),
 )
 image_component = sa.Table(
@@ -520,11 +520,11 @@ vulnerability = sa.Table(
     "vulnerability",
     metadata,
     _serial(),
-    sa.Column("name", Words(128), nullable=False, unique=True),
+    sa.Column("name", SafeText(128), nullable=False, unique=True),
     sa.Column("severity", sa.String(16), nullable=False),
-    sa.Column("title", Words(512), nullable=False),
-    sa.Column("description", LongWords, nullable=False),
-    sa.Column("url", Words(1000), nullable=False),
+    sa.Column("title", SafeText(512), nullable=False),
+    sa.Column("description", LongSafeText, nullable=False),
+    sa.Column("url", SafeText(1000), nullable=False),
     sa.Column("document", sa.JSON, nullable=False),
     sa.Index("ix_vulnerability_severity", "severity", "name"),
 )
@@ -639,17 +639,17 @@ admission_review = sa.Table(
     _serial(),
     sa.Column("door", sa.String(16), nullable=False, default="kubernetes", server_default="kubernetes"),
     sa.Column("at", Moment, nullable=False),
-    sa.Column("token", Words(200), nullable=False),
-    sa.Column("user", Words(253), nullable=False),
+    sa.Column("token", SafeText(200), nullable=False),
+    sa.Column("user", SafeText(253), nullable=False),
     sa.Column("operation", sa.String(16), nullable=False),
-    sa.Column("kind", Words(253), nullable=False),
-    sa.Column("namespace", Words(253), nullable=False),
-    sa.Column("name", Words(253), nullable=False),
+    sa.Column("kind", SafeText(253), nullable=False),
+    sa.Column("namespace", SafeText(253), nullable=False),
+    sa.Column("name", SafeText(253), nullable=False),
     sa.Column("mode", sa.String(16), nullable=False),
     sa.Column("environment", sa.String(64), nullable=False),
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("images", sa.JSON, nullable=False),
-    sa.Column("message", Words(1000), nullable=False),
+    sa.Column("message", SafeText(1000), nullable=False),
     sa.Index("ix_admission_review_outcome", "outcome", "id"),
     sa.Index("ix_admission_review_at", "at"),
     sa.Index("ix_admission_review_door", "door", "id"),
@@ -679,9 +679,9 @@ exemption = sa.Table(
     sa.Column("project", sa.String(64), nullable=False),
     sa.Column("images", sa.JSON, nullable=False),
     sa.Column("rule", sa.String(64), nullable=False),
-    sa.Column("subject", Words(200), nullable=False),
-    sa.Column("purl", Words(1000), nullable=False),
-    sa.Column("justification", Words(2000), nullable=False),
+    sa.Column("subject", SafeText(200), nullable=False),
+    sa.Column("purl", SafeText(1000), nullable=False),
+    sa.Column("justification", SafeText(2000), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("owner", sa.String(200), nullable=False),
     sa.Column("owner_id", sa.String(50), nullable=False),
@@ -691,7 +691,7 @@ exemption = sa.Table(
     sa.Column("decided_at", Moment),
     sa.Column("ended_by", sa.String(200), nullable=False, default=""),
     sa.Column("ended_at", Moment),
-    sa.Column("note", Words(2000), nullable=False, default=""),
+    sa.Column("note", SafeText(2000), nullable=False, default=""),
     sa.Column("while_unfixed", sa.Boolean, nullable=False, default=False),
     sa.Column("while_unexploited", sa.Boolean, nullable=False, default=False),
     sa.Column("version", sa.Integer, nullable=False, default=1),
@@ -703,8 +703,8 @@ vex_document = sa.Table(
     metadata,
     _id(),
     sa.Column("project", sa.String(64), nullable=False),  # "": for every project
-    sa.Column("name", Words(1000), nullable=False),
-    sa.Column("author", Words(400), nullable=False),
+    sa.Column("name", SafeText(1000), nullable=False),
+    sa.Column("author", SafeText(400), nullable=False),
     sa.Column("version", sa.String(64), nullable=False),
     sa.Column("digest", sa.String(140), nullable=False),
     sa.Column("statements", sa.Integer, nullable=False),
@@ -717,12 +717,12 @@ vex_statement = sa.Table(
     metadata,
     _serial(),
     sa.Column("document_id", sa.String(36), sa.ForeignKey("vex_document.id"), nullable=False, index=True),
-    sa.Column("vulnerability", Words(128), nullable=False, index=True),
+    sa.Column("vulnerability", SafeText(128), nullable=False, index=True),
     sa.Column("products", sa.JSON, nullable=False),
     sa.Column("subcomponents", sa.JSON, nullable=False),
     sa.Column("status", sa.String(32), nullable=False),
-    sa.Column("justification", Words(200), nullable=False),
-    sa.Column("impact", Words(2000), nullable=False),
+    sa.Column("justification", SafeText(200), nullable=False),
+    sa.Column("impact", SafeText(2000), nullable=False),
     sa.Column("stated_at", Moment),
 )
 
@@ -878,7 +878,7 @@ package = sa.Table(
     _serial(),
     sa.Column("key", sa.String(64), nullable=False, unique=True),
     sa.Column("engine", sa.String(64), nullable=False),
-    sa.Column("os", Words(200), nullable=False),
+    sa.Column("os", SafeText(200), nullable=False),
     sa.Column("document", sa.JSON, nullable=False),
     sa.Column("basis", sa.String(64), nullable=False, default=""),
     sa.Column("matched", sa.BigInteger),  # fingerprint of the answer; NULL: the image is needed
@@ -901,10 +901,10 @@ rests_on = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("image", sa.String(140), nullable=False),
     sa.Column("engine", sa.String(64), nullable=False),
-    sa.Column("version", Words(64), nullable=False),
+    sa.Column("version", SafeText(64), nullable=False),
     sa.Column("binary", sa.String(140), nullable=False, default=""),
     sa.Column("advisories", sa.String(140), nullable=False, default=""),  # digest of the advisory database
-    sa.Column("os", Words(600), nullable=False),
+    sa.Column("os", SafeText(600), nullable=False),
     sa.Column("supported", sa.Boolean),
     sa.Column("basis", sa.String(64), nullable=False, default=""),  # on which it was made or last confirmed
     sa.Index("ix_rests_on_engine", "engine", "version"),
@@ -915,12 +915,12 @@ revocation = sa.Table(
     metadata,
     _id(),
     sa.Column("engine", sa.String(64), nullable=False, default=""),
-    sa.Column("version", Words(64), nullable=False, default=""),
+    sa.Column("version", SafeText(64), nullable=False, default=""),
     sa.Column("digest", sa.String(140), nullable=False, default=""),  # of an engine's binary or an advisory database
-    sa.Column("reason", Words(500), nullable=False, default=""),
-    sa.Column("revoked_by", Words(200), nullable=False),
+    sa.Column("reason", SafeText(500), nullable=False, default=""),
+    sa.Column("revoked_by", SafeText(200), nullable=False),
     sa.Column("revoked_at", Moment, nullable=False),
-    sa.Column("lifted_by", Words(200), nullable=False, default=""),
+    sa.Column("lifted_by", SafeText(200), nullable=False, default=""),
     sa.Column("lifted_at", Moment),
 )
 # Background work other than scans, with the same leases and fences.
@@ -931,12 +931,12 @@ job = sa.Table(
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("key", sa.String(200), nullable=False),
     sa.Column("parameters", sa.JSON, nullable=False),
-    sa.Column("requested_by", Words(200), nullable=False),
+    sa.Column("requested_by", SafeText(200), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("stage", sa.String(16), nullable=False, default=""),
     sa.Column("progress", sa.JSON),
     sa.Column("reason", sa.String(64), nullable=False, default=""),
-    sa.Column("message", Words(1000), nullable=False, default=""),
+    sa.Column("message", SafeText(1000), nullable=False, default=""),
     sa.Column("fence", sa.Integer, nullable=False, default=0),
     sa.Column("worker", sa.String(100), nullable=False, default=""),
     sa.Column("lease_until", sa.Float),
@@ -981,15 +981,15 @@ running_workload = sa.Table(
     _serial(),
     sa.Column("uid", sa.String(36), nullable=False, unique=True),
     sa.Column("source_id", sa.String(36), sa.ForeignKey("inventory_source.id", ondelete="CASCADE"), nullable=False),
-    sa.Column("name", Words(400), nullable=False),
+    sa.Column("name", SafeText(400), nullable=False),
     sa.Column("facts_digest", sa.String(64), nullable=False),
     sa.Column("facts", sa.LargeBinary, nullable=False),  # JSON: see services.workload_documents
     sa.Column("environment", sa.String(64), nullable=False),
     sa.Column("project", sa.String(64), nullable=False),
-    sa.Column("namespace", Words(200), nullable=False),
-    sa.Column("kind", Words(64), nullable=False),
-    sa.Column("owner", Words(200), nullable=False),
-    sa.Column("image", Words(1024), nullable=False),  # as the source writes it
+    sa.Column("namespace", SafeText(200), nullable=False),
+    sa.Column("kind", SafeText(64), nullable=False),
+    sa.Column("owner", SafeText(200), nullable=False),
+    sa.Column("image", SafeText(1024), nullable=False),  # as the source writes it
     sa.Column("repository", sa.String(600), nullable=False),
     sa.Column("tag", sa.String(128), nullable=False),
     sa.Column("digest", sa.String(140), nullable=False),  # of the running image; empty: unknown

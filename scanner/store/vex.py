@@ -115,7 +115,7 @@ def list_(
     return Page(tuple(DocumentView(*row) for row in rows[:limit]), more)
 
 
-def speaking(session: Connection, project: str, vulnerabilities: Collection[str]) -> tuple[VexStatement, ...]:
+def applicable(session: Connection, project: str, vulnerabilities: Collection[str]) -> tuple[VexStatement, ...]:
     """Return the statements about these vulnerabilities (ids or aliases) that apply to a project."""
     wanted, found = sorted(vulnerabilities), list[Any]()
     for start in range(0, len(wanted), _CHUNK):

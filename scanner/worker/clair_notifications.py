@@ -97,7 +97,7 @@ def renew(job: jobs.Job, settings: Settings, database: Database, listing_id: int
 
     def write(session: Connection) -> bool:
         jobs.check(session, job)
-        name = images.named(session, listing_id)
+        name = images.lock_listing(session, listing_id)
         if name is None:
             return True
         if answer is None:
@@ -110,14 +110,16 @@ def renew(job: jobs.Job, settings: Settings, database: Database, listing_id: int
         found = _with(current, digest, answer)
         made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
         images.renew(session, name, current, found, evidence_digest(found), made)
-        matches.note_basis(session, listing_id, found, decisions.rungs(decisions.in_force(session, catalog.known())))
+        matches.note_basis(
+            session, listing_id, found, decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known()))
+        )
         return True
 
     return database.transact(write)
 
 
 def _evidence(session: Connection, listing_id: int) -> ScanReport | None:
-    name = images.named(session, listing_id)
+    name = images.lock_listing(session, listing_id)
     return images.evidence(session, name.report_id) if name else None
 
 

@@ -111,7 +111,7 @@ def _plan_rematch(upkeep: Upkeep, engine: Engine) -> set[str]:
         except EngineError as error:
             log.debug("nothing to match with: %s", error)
             return set()
-        if not matches.is_newest(session, on, revocations.in_force(session)):
+        if not matches.is_newest(session, on, revocations.active(session)):
             return set()
         last = jobs.last(session, jobs.REMATCH, key_of(on))
         late = _late(session, on, last)
@@ -147,7 +147,7 @@ def request_rematch(database: Database, on: Basis, requested_by: str) -> str:
 def current(settings: Settings, engine: Engine, session: Connection) -> Basis:
     """What an answer that is given now rests on. Raises EngineError where none could be given."""
     advisories = engine.advisories(settings)
-    rungs = decisions.rungs(decisions.in_force(session, catalog.known()))
+    rungs = decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known()))
     asked = feeds.all_status(settings)
     return Basis(engine.id, engine.version(settings), engine.binary(settings), advisories, asked, rungs)
 
@@ -258,7 +258,7 @@ def rematch(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
     asked = _ask(job, upkeep, engine, on, report)
     changed, found = _renew(job, upkeep, on, report)
     with upkeep.database.session() as session:
-        rescans = _rescan(session, matches.untold(session, on))
+        rescans = _rescan(session, matches.listings_to_scan(session, on))
         confirmed = matches.confirm(session, on)
         message = (
             f"{asked} packages looked up; {changed} images decided anew, {found} new findings; {confirmed} confirmed"
@@ -376,7 +376,7 @@ def renew_one(session: Connection, listing_id: int, on: Basis) -> int | None:
 
     None: not all are there.
     """
-    name = images.named(session, listing_id)
+    name = images.lock_listing(session, listing_id)
     answers = matches.answers(session, on, listing_id) if name else None
     if name is None or answers is None:
         return None
@@ -433,7 +433,7 @@ def _rescan(session: Connection, listings: Sequence[int]) -> int:
     """Queue scans where nobody waits. Returns how many."""
     count = 0
     for listing_id in listings:
-        name = images.named(session, listing_id)
+        name = images.lock_listing(session, listing_id)
         if name is not None and name.repository:
             target = f"{name.repository}{':' + name.tag if name.tag else ''}@{name.digest}"
             asked = ScanRequest(
@@ -460,7 +460,7 @@ def requeue(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
     done = dict(job.parameters)
     while True:
         with upkeep.database.session() as session:
-            names = revocations.resting(session, what, limit=100, after=done.get("after", 0))
+            names = revocations.affected_listings(session, what, limit=100, after=done.get("after", 0))
             if not names:
                 jobs.finish(session, job, f"{done.get('queued', 0)} scans queued")
                 return

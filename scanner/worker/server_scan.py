@@ -159,7 +159,7 @@ def stored_posture(settings: Settings, database: Database) -> posture.PostureOf:
         found = posture.or_unknown(
             host, lambda: posture.examine(host, settings, credentials, access, repository=repository)
         )
-        if posture.says_something(found):
+        if posture.has_completed_check(found):
             with database.session() as session:
                 configured = registries.find(session, host)
                 if configured is not None:
@@ -299,7 +299,7 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
 
     def record(session: Connection) -> None:
         made = decisions.decide_all(session, found, catalog.known(), catalog.remedies(), recorded=known is not None)
-        rungs = decisions.rungs(decisions.in_force(session, catalog.known()))
+        rungs = decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known()))
         deciding = projects.engine_of(session, asked.project) or services.settings.engine
         images.record(session, replace(claim, request=asked), found, evidence, made, rungs, engine=deciding)
         trust.note(session, found, claim.request.project)

@@ -285,7 +285,7 @@ class Worker:
         try:
             if time.monotonic() - self._anchored > _ANCHOR_SECONDS:
                 self._anchored = time.monotonic()
-                audit_anchors.note(self.settings, self.database)
+                audit_anchors.append_anchor(self.settings, self.database)
             decisions.refresh(self.database, catalog.known(), catalog.remedies(), seconds=_REFRESH_SECONDS)
             inventory.refresh(self.database, seconds=_REFRESH_SECONDS)
         except ScannerError as error:

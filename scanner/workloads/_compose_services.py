@@ -161,7 +161,7 @@ def _listed(node: Node) -> tuple[str, ...]:
     return node.texts() if isinstance(node.value, list | None) else (node.text() or "",)
 
 
-def _words(node: Node) -> tuple[str, ...] | None:
+def _shell_words(node: Node) -> tuple[str, ...] | None:
     """Return a command: a list, or text that is split like a shell does. Empty: it removes the image's command."""
     if node.value is None:
         return None
@@ -233,8 +233,8 @@ def _workload(
         networks=tuple(_networks(node, project, network_mode)),
         devices=tuple(_devices(node)),
         environment=tuple(_environment(node, files, variables)),
-        command=_words(node.get("entrypoint")),
-        arguments=_words(node.get("command")),
+        command=_shell_words(node.get("entrypoint")),
+        arguments=_shell_words(node.get("command")),
         healthcheck=healthcheck,
         healthcheck_test=test,
         logging=_logging(node.get("logging")),

@@ -43,7 +43,7 @@ def holds(database: Database, digest: str) -> None:
     with database.read() as session:
         assert audit.verify(session, KEY).broken is None
         assert scans.invariants(session) == []
-        row = gate.in_force(session, digest, "", make.REPOSITORY, None)
+        row = gate.current_decision(session, digest, "", make.REPOSITORY, None)
         assert row is not None
         assert row.document
 

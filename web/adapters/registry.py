@@ -25,7 +25,7 @@ from scanner.model.actor import Actor
 from scanner.model.untrusted import clean_text
 from scanner.services import pulls
 from scanner.services.admissions import ENVIRONMENT
-from scanner.services.doors import Judged, told
+from scanner.services.doors import DoorResult, denial_message
 from web import doors
 from web.auth import permission, principal
 from web.resources import resources
@@ -98,7 +98,7 @@ def _answer(uri: str, method: str, registry: str, environment: str, strict: bool
         if not ENVIRONMENT.fullmatch(environment):
             raise _refused("the environment is not a name of lower-case letters, digits, '.', '_' and '-'")
         with resources().database.read() as session:
-            place = pulls.Place(pulls.registry_of(session, principal(), registry), environment, strict)
+            place = pulls.GatedRegistry(pulls.registry_of(session, principal(), registry), environment, strict)
         if _is_own(place.host):
             return Response(status=200)
         judged = pulls.decide(pull, place, doors.door("pull"), principal(), ends=ends)
@@ -121,11 +121,11 @@ def _is_own(host: str) -> bool:
     return pull_proof.holds(keys, host, request.headers.get(pull_proof.HEADER, ""), time.time())
 
 
-def _judged(pull: pulls.Pull, place: pulls.Place, judged: Judged | None, uri: str) -> Response:
+def _judged(pull: pulls.Pull, place: pulls.GatedRegistry, judged: DoorResult | None, uri: str) -> Response:
     if judged is None:
         return Response(status=200)
     allowed, public_url = judged.allowed, resources().settings.public_url
-    message = "" if allowed else told([judged], public_url).replace("\n", "; ")
+    message = "" if allowed else denial_message([judged], public_url).replace("\n", "; ")
     client = request.headers.get("X-Real-IP") or request.headers.get("X-Forwarded-For", "").partition(",")[0]
     doors.recorder().note(principal(), pulls.call(pull, place, judged, message, client=client.strip()))
     if judged.missing:
@@ -148,7 +148,7 @@ def _judged(pull: pulls.Pull, place: pulls.Place, judged: Judged | None, uri: st
     return response
 
 
-def _detail(judged: Judged, public_url: str) -> dict[str, Any]:
+def _detail(judged: DoorResult, public_url: str) -> dict[str, Any]:
     document = judged.document or {"digest": None, "reasons": [], "policy": ""}
     detail = {"digest": judged.digest or document["digest"], "policy": document["policy"]}
     detail |= {"reasons": document["reasons"] or [judged.problem]}

@@ -271,7 +271,7 @@ def resting(path: RevocationPath, query: RestingQuery) -> Response:
     """A revocation, and every decision that rests on what it revokes"""
     with resources().database.read() as session:
         found = revocations.get(session, str(path.revocation_id))
-        names = revocations.resting(session, found.what, principal().projects, limit=query.limit + 1)
+        names = revocations.affected_listings(session, found.what, principal().projects, limit=query.limit + 1)
     items = [
         RestingOut(
             project=n.project,

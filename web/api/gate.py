@@ -195,17 +195,17 @@ def ask(body: GateIn) -> Response:
     return Response(orjson.dumps(document), mimetype="application/json")
 
 
-class _Question(Question):
+class _Question(GateRequest):
     """One request to the gate that its first query could not answer."""
 
     def decided(self, digest: str | None = None, *, ask_again: bool = False) -> Document | None:
-        """See `Question.recorded`."""
+        """See `GateRequest.recorded`."""
         digest = digest or self.reference.digest
         assert digest is not None
         return resources().database.uncrossed(lambda s: self.recorded(s, Digest(digest), ask_again=ask_again))
 
     def scan_for(self, project: str) -> scans.ScanView:
-        """See `Question.scan`."""
+        """See `GateRequest.scan`."""
         engine, who = engine_for(project), principal().name
         ticket, view = resources().database.uncrossed(lambda s: self.scan(s, project, engine, who, "gate"))
         if ticket.created:
@@ -221,7 +221,7 @@ class _Question(Question):
         document = self.decided(scan.digest) if scan.state is ScanState.DONE and scan.digest else None
         if document is None:
             with resources().database.session() as session:
-                store_gate.note_told(session, scan.id)
+                store_gate.note_failure_reported(session, scan.id)
         return document or undecided(scan, self.environment)
 
     def broken_glass(self, digest: str | None = None) -> stored_break_glass.BreakGlassView | None:
@@ -231,7 +231,7 @@ class _Question(Question):
             return stored_break_glass.in_force(session, digests) if digests else None
 
     def judged_with(self, document: Document, workloads: Sequence[Workload]) -> str | None:
-        """See `Question.with_workloads`."""
+        """See `GateRequest.with_workloads`."""
         with resources().database.read() as session:
             made = self.with_workloads(session, document, workloads)
         return made.document if made else None

@@ -311,7 +311,7 @@ def get(path: ImagePath) -> Response:
     with resources().database.read() as session:
         _, found = listings.newest_report(session, path.digest, principal().projects)
         names = listings.names(session, path.digest, principal().projects)
-        row = gate.in_force(session, path.digest, "", None, principal().projects)
+        row = gate.current_decision(session, path.digest, "", None, principal().projects)
         known = _bases(session, found)
     parts = [
         PlatformImage(
@@ -497,7 +497,7 @@ def report(path: ImagePath, query: ReportQuery) -> Response:
     """
     with resources().database.read() as session:
         _, found = listings.newest_report(session, path.digest, principal().projects)
-        row = gate.in_force(session, path.digest, "", None, principal().projects)
+        row = gate.current_decision(session, path.digest, "", None, principal().projects)
     renderer = catalog.reports()[_format(query.format)]
     text = renderer.render(ReportSubject(found, _decision(row.document) if row else None))
     file = f"{Digest(path.digest).short}.{renderer.extension}"

@@ -105,4 +105,4 @@ def prune() -> Response:
     """
     with resources().database.session() as session:
         job = retention.request(session, principal())
-    return answer(show_run(retention.run_of(job)), 202)
+    return answer(show_run(retention.run_from_job(job)), 202)

@@ -73,7 +73,7 @@ def cancel(job_id: object) -> Response:
 def revoke() -> Response:
     """Revoke an engine version or a digest."""
     form = {name: request.form.get(name, "").strip() for name in ("engine", "version", "digest", "reason")}
-    what = revocations.named(form["engine"], form["version"], form["digest"])
+    what = revocations.parse_revoked(form["engine"], form["version"], form["digest"])
     with resources().database.session() as session:
         revocation_use_cases.revoke(session, principal(), what, form["reason"])
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]

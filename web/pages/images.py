@@ -229,7 +229,7 @@ def one(digest: str) -> str:
             session, digest, projects, cursor=request.args.get("cursor") if tab == "history" else None, limit=PAGE_SIZE
         )
         moves = _tag_history(session, names, projects) if tab == "history" else {}
-        decided = gate.in_force(session, digest, "", None, projects)
+        decided = gate.current_decision(session, digest, "", None, projects)
         number = _platform(report)
         item = report.images[number] if report.images else None
         base = bases.of(session, item, report.finished_at, projects) if item else None

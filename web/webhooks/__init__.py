@@ -76,7 +76,7 @@ def receive(format_id: str, path_token: str = "") -> Response:
     if any(isinstance(event, PushEvent) and event.action == PING for event in events):
         format_.acknowledge(body, hook.sender, resources().sender_keys)
         with resources().database.session() as session:
-            deliveries.heard(session, hook.id, use_cases.TEST)
+            deliveries.record_test(session, hook.id, use_cases.TEST)
         if not pushes and not refused:
             return _answer(None, (), len(events), 0, 200)
     if not pushes and not refused:  # pulls, our own among them, and blobs: nothing is promised, nothing is kept

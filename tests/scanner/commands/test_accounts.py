@@ -99,7 +99,7 @@ def test_the_log_is_verified_and_exported(run: Callable[..., Result], settings: 
     assert "the chain is intact: 3 entries, none of them anchored outside the database yet" in told.stderr
     assert told.exit_code == 0
     database = Database.of(settings)
-    audit_anchors.note(settings, database)
+    audit_anchors.append_anchor(settings, database)
     assert "1 of them anchored outside the database" in run("audit-log", "verify").stderr
     assert len(run("audit-log", "export").stdout.splitlines()) == 3
     run("audit-log", "export", "--action", "project.create", "-o", tmp_path / "log.jsonl")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scanner.model.finding import Signer, TrustStatus, Verification
 from scanner.model.reference import Digest
 from scanner.policy.rules import SignatureSelector
-from scanner.policy.signatures import Judgement, judge
+from scanner.policy.signatures import RuleStatus, judge
 
 NOW = datetime(2026, 11, 23, 7, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -32,9 +32,9 @@ UNSIGNED = Verification("cosign", TrustStatus.NOT_SIGNED, IMAGE, "not_signed", c
 DOWN = Verification("cosign", TrustStatus.UNKNOWN, IMAGE, "unavailable", "nobody answers", checked_at=NOW)
 REFUSED = Verification("cosign", TrustStatus.REFUSED, IMAGE, "expired", checked_at=NOW)
 
-YES, NO, UNKNOWN = Judgement.SATISFIED, Judgement.UNSATISFIED, Judgement.UNKNOWN
+YES, NO, UNKNOWN = RuleStatus.SATISFIED, RuleStatus.UNSATISFIED, RuleStatus.UNKNOWN
 SLSA = "https://slsa.dev/provenance/*"
-CASES: dict[str, tuple[dict[str, Any], list[Verification], Judgement]] = {
+CASES: dict[str, tuple[dict[str, Any], list[Verification], RuleStatus]] = {
     "anybody trusted": ({"scheme": "notary-v1"}, [SIGNED], YES),
     "a signer": ({"scheme": "notary-v1", "signers": "alice"}, [SIGNED], YES),
     "a trust root": ({"scheme": "notary-v1", "signers": "team"}, [SIGNED], YES),
@@ -117,7 +117,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Verification], Judgement]] = {
 def test_case(name: str) -> None:
     selector, verifications, expected = CASES[name]
     judged = judge(SignatureSelector.model_validate(selector), verifications, (IMAGE,), NOW, DAY)
-    assert judged.judgement is expected, judged.message
+    assert judged.status is expected, judged.message
     assert judged.message
     assert (judged.slug != "") is (expected is UNKNOWN)
 
@@ -135,8 +135,8 @@ def test_the_reason_names_who_with_which_key_under_which_role_until_when() -> No
 @pytest.mark.parametrize("age", [timedelta(), DAY, 2 * DAY])
 def test_time_alone_never_makes_a_signature_good(age: timedelta) -> None:
     selector = SignatureSelector(scheme=("cosign",))
-    assert judge(selector, [UNSIGNED], (IMAGE,), NOW + age, DAY).judgement is NO
-    assert judge(selector, [DOWN], (IMAGE,), NOW + age, DAY).judgement is UNKNOWN
+    assert judge(selector, [UNSIGNED], (IMAGE,), NOW + age, DAY).status is NO
+    assert judge(selector, [DOWN], (IMAGE,), NOW + age, DAY).status is UNKNOWN
 
 
 def test_a_rule_that_can_never_be_met_is_refused() -> None:

@@ -26,7 +26,7 @@ from scanner.reports.base import ReportSubject
 from scanner.reports.cyclonedx import CycloneDxReport
 from scanner.reports.spdx import SpdxReport
 from scanner.scanning import pipeline
-from scanner.scanning.attached_sboms import Means, looked_up
+from scanner.scanning.attached_sboms import LookupContext, look_up
 from scanner.scanning.pipeline import local_services, run
 from tests.scanner.reports.subjects import every, ordinary
 from tests.servers import Registry
@@ -300,8 +300,8 @@ def test_an_engine_that_cannot_look_up_says_so(settings: Settings) -> None:
     theirs = AttachedSbom(Digest.of(b"a"), "spdx", (Component("pkg:pypi/fine@1.0", "fine", "1.0", "pypi"),))
     broken = AttachedSbom(Digest.of(b"b"), "spdx", problem="not JSON")
     engines = [catalog.engines()["clair"], catalog.engines()["trivy"]]
-    means = Means(settings, "0", lambda: 60.0, lambda: False)
-    told, unread = looked_up([theirs, broken], engines, means)
+    means = LookupContext(settings, "0", lambda: 60.0, lambda: False)
+    told, unread = look_up([theirs, broken], engines, means)
     assert unread == broken
     assert [(a.engine, [gap.reason for gap in a.incomplete]) for a in told.answers] == [
         ("clair", ["cannot_match"]),
@@ -314,9 +314,9 @@ def test_a_look_up_is_bounded(settings: Settings, tmp_path: Path) -> None:
 
     def gaps(made: Settings, *names: str) -> list[str]:
         listed = tuple(Component(f"pkg:pypi/{name}@1.0", name, "1.0", "pypi") for name in names)
-        means = Means(made, "0", lambda: 60.0, lambda: False)
+        means = LookupContext(made, "0", lambda: 60.0, lambda: False)
         stated = [AttachedSbom(Digest.of(b"a"), "spdx", listed)]
-        (told,) = looked_up(stated, [catalog.engines()["trivy"]], means)
+        (told,) = look_up(stated, [catalog.engines()["trivy"]], means)
         return [gap.reason for gap in told.answers[0].incomplete]
 
     assert gaps(settings, "requests") == []

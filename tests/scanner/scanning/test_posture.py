@@ -320,18 +320,18 @@ def test_what_is_remembered_and_for_how_long(tmp_path: Path, guarded: Registry) 
     store = CredentialStore(Settings(), personal=False)
     access = Access(insecure=True, named=True)
     fresh = Settings(home=tmp_path)
-    first = posture.remembered(fresh)(guarded.host, "shop/good", access, store)
-    assert posture.remembered(fresh)(guarded.host, "shop/good", access, store) == first
+    first = posture.cached_posture(fresh)(guarded.host, "shop/good", access, store)
+    assert posture.cached_posture(fresh)(guarded.host, "shop/good", access, store) == first
     old = Settings(home=tmp_path, posture_max_age_hours=0)
-    assert posture.remembered(old)(guarded.host, "shop/good", access, store).checked_at > first.checked_at
+    assert posture.cached_posture(old)(guarded.host, "shop/good", access, store).checked_at > first.checked_at
     (file,) = (tmp_path / "posture").iterdir()
     file.write_text("{")
-    assert failed(posture.remembered(fresh)(guarded.host, "shop/good", access, store)) == failed(first)
+    assert failed(posture.cached_posture(fresh)(guarded.host, "shop/good", access, store)) == failed(first)
 
 
 def test_who_is_not_there_is_unknown_and_asked_again(tmp_path: Path) -> None:
     store = CredentialStore(Settings(), personal=False)
-    found = posture.remembered(Settings(home=tmp_path))("127.0.0.1:1", "x", Access(named=True), store)
+    found = posture.cached_posture(Settings(home=tmp_path))("127.0.0.1:1", "x", Access(named=True), store)
     assert by_kind(found, Incomplete) == {
         identifier.removeprefix("registry-") for identifier in catalog.registry_checks()
     }

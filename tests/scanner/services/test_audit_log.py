@@ -38,10 +38,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.engine.dispose()
 
 
-def told(database: Database) -> list[audit_log.Told]:
+def told(database: Database) -> list[audit_log.ReadableEntry]:
     """Every entry, the oldest first."""
     with database.read() as session:
-        return list(reversed(audit_log.told(session, audit.list_(session, limit=200).items)))
+        return list(reversed(audit_log.readable(session, audit.list_(session, limit=200).items)))
 
 
 def test_every_action_has_a_sentence() -> None:
@@ -132,7 +132,7 @@ def test_entries_of_other_versions_are_still_told(database: Database) -> None:
     ]
     entry = audit.Entry(1, datetime.now(UTC), "ada", "future.thing", "x", "", {"list": ["a", "b"]})
     with database.read() as session:
-        (line,) = audit_log.told(session, [entry])
+        (line,) = audit_log.readable(session, [entry])
     assert (line.text, line.notes) == ("ada future.thing x", ("list: a, b",))
 
 

@@ -11,7 +11,7 @@ from scanner.model.finding import AdvisoryStatus, Component, Coverage, EngineRep
 from scanner.model.image import Image, ImageConfig, Layer
 from scanner.model.reference import Descriptor, Digest, Platform
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
-from scanner.store.images import Made
+from scanner.store.images import DecisionRecord
 
 # Evidence is as old as the run: policies judge the age of advisories by the real clock, so that a fixed date would
 # expire.
@@ -87,8 +87,8 @@ def evidence(found: ScanReport) -> Digest:
     return Digest.of(repr(found).encode())
 
 
-def decided(found: ScanReport, verdict: Verdict = Verdict.ALLOW, environment: str = "") -> Made:
+def decided(found: ScanReport, verdict: Verdict = Verdict.ALLOW, environment: str = "") -> DecisionRecord:
     decision = Decision(
         verdict, (), "default", 1, Digest.of(b"policy"), found.digest, evidence(found), NOW, environment=environment
     )
-    return Made(decision, f'{{"verdict":"{verdict}","digest":"{found.digest}"}}')
+    return DecisionRecord(decision, f'{{"verdict":"{verdict}","digest":"{found.digest}"}}')

@@ -133,8 +133,8 @@ def test_who_has_the_database_but_not_the_key_forges_nothing(
 def test_a_cut_end_shows_by_what_was_noted_elsewhere(
     database: Database, settings: Settings, superuser: Callable[..., None]
 ) -> None:
-    assert audit_anchors.note(settings, database) is True
-    assert audit_anchors.note(settings, database) is False  # nothing happened since
+    assert audit_anchors.append_anchor(settings, database) is True
+    assert audit_anchors.append_anchor(settings, database) is False  # nothing happened since
     noted = audit_anchors.read(settings)
     assert [anchor.seq for anchor in noted] == [5]
     assert verified(database, noted=noted) == audit.Verified(5)
@@ -149,7 +149,7 @@ def test_a_cut_end_shows_by_what_was_noted_elsewhere(
 def test_an_old_copy_of_the_database_shows_too(
     database: Database, settings: Settings, superuser: Callable[..., None]
 ) -> None:
-    audit_anchors.note(settings, database)
+    audit_anchors.append_anchor(settings, database)
     superuser("DELETE FROM audit_log WHERE id > 3")
     with database.session() as session:  # and life goes on from the copy
         session.execute(sa.text("UPDATE audit_log SET id = id"))
@@ -162,8 +162,8 @@ def test_an_old_copy_of_the_database_shows_too(
 
 @pytest.mark.usefixtures("written")
 def test_an_anchor_that_was_changed_is_not_believed(database: Database, settings: Settings) -> None:
-    audit_anchors.note(settings, database)
-    file = audit_anchors.place(settings)
+    audit_anchors.append_anchor(settings, database)
+    file = audit_anchors.anchor_file(settings)
     line = json.loads(file.read_text())
     for changes in ({"seq": 3}, {"hash": "0" * 64}, {"mac": "0" * 64}, {"more": 1}):
         file.write_text(json.dumps({**line, **changes}) + "\n")
@@ -181,11 +181,11 @@ def test_an_anchor_that_was_changed_is_not_believed(database: Database, settings
 def test_anchors_that_cannot_be_written_are_told(database: Database, settings: Settings, written: None) -> None:
     elsewhere = replace(settings, audit_anchors=Path("/proc/no/such"))
     with pytest.raises(UsageError, match="cannot write the audit log's anchors"):
-        audit_anchors.note(elsewhere, database)
+        audit_anchors.append_anchor(elsewhere, database)
 
 
 def test_of_nothing_nothing_is_noted(database: Database, settings: Settings) -> None:
-    assert audit_anchors.note(settings, database) is False
+    assert audit_anchors.append_anchor(settings, database) is False
     assert audit_anchors.read(settings) == ()
     assert verified(database) == audit.Verified(0)
 
@@ -258,7 +258,7 @@ def test_only_what_is_old_enough_goes(database: Database) -> None:
 
 @pytest.mark.usefixtures("written")
 def test_anchors_of_pruned_entries_still_hold(database: Database, settings: Settings) -> None:
-    audit_anchors.note(settings, database)
+    audit_anchors.append_anchor(settings, database)
     with database.session() as session:
         audit.record(session, ALICE, Action.SCAN_REQUEST, "after")
     noted = audit_anchors.read(settings)
@@ -284,7 +284,7 @@ def test_anchors_of_pruned_entries_still_hold(database: Database, settings: Sett
 def test_what_is_removed_by_hand_after_a_pruning_shows(
     database: Database, superuser: Callable[..., None], settings: Settings, statement: str
 ) -> None:
-    audit_anchors.note(settings, database)
+    audit_anchors.append_anchor(settings, database)
     assert pruned(database, 3) == 3
     superuser(statement)
     assert verified(database, noted=audit_anchors.read(settings)).broken is not None
@@ -327,14 +327,14 @@ def test_the_checkpoint_is_of_the_key(database: Database) -> None:
 def test_a_crash_in_the_middle_of_an_anchor_costs_that_anchor_only(
     database: Database, settings: Settings, left: str
 ) -> None:
-    audit_anchors.note(settings, database)
-    file, warnings = audit_anchors.place(settings), list[str]()
+    audit_anchors.append_anchor(settings, database)
+    file, warnings = audit_anchors.anchor_file(settings), list[str]()
     with file.open("a") as out:
         out.write(left * (100 if left == "\0" else 1))
     assert [anchor.seq for anchor in audit_anchors.read(settings, warn=warnings.append)] == [5]
     with database.session() as session:
         audit.record(session, person("ada"), Action.SCAN_CANCEL, "x")
-    assert audit_anchors.note(settings, database) is True
+    assert audit_anchors.append_anchor(settings, database) is True
     noted = audit_anchors.read(settings, warn=warnings.append)
     assert [anchor.seq for anchor in noted] == [5, 6]
     assert verified(database, noted=noted).broken is None

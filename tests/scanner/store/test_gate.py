@@ -35,7 +35,7 @@ def text(database: Database) -> str:
     return accounts.hash_token(made.reveal(), KEY)
 
 
-def ask(database: Database, text: str, **changes: str) -> gate.Asked | None:
+def ask(database: Database, text: str, **changes: str) -> gate.GateLookup | None:
     values = {"digest": str(FOUND.digest), "repository": make.REPOSITORY, "environment": ""} | changes
     return gate.Gate(database).ask(text, **values)
 
@@ -90,7 +90,7 @@ def test_time_and_policies_end_a_decision(database: Database, text: str) -> None
     assert found.row is not None
     assert not found.current
     with database.read() as session:
-        assert not gate.holds(session, found.row)
+        assert not gate.is_valid(session, found.row)
 
 
 def test_use_is_noted_once_a_minute(database: Database, text: str) -> None:
@@ -142,7 +142,7 @@ def test_the_gate_is_told_the_worst_of_all_names_or_that_of_one(database: Databa
 
     def decided(repository: str | None, projects: frozenset[str] | None = None, environment: str = "") -> str | None:
         with database.read() as session:
-            row = gate.in_force(session, good.digest, environment, repository, projects)
+            row = gate.current_decision(session, good.digest, environment, repository, projects)
         return row.document if row else None
 
     assert "deny" in (decided(None) or "")

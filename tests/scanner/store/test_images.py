@@ -133,7 +133,7 @@ def test_no_text_in_a_report_loses_the_evidence(database: Database, text: str) -
     record(database, found)
     with database.read() as session:
         assert listings.newest_report(session, found.digest, None)[1] == found
-        assert set(images.seen(session, found.repository, found)) == {(package.purl, f"GHSA-{text}")}
+        assert set(images.first_seen_times(session, found.repository, found)) == {(package.purl, f"GHSA-{text}")}
 
 
 def test_long_names_that_differ_at_their_end_stay_two(database: Database) -> None:
@@ -178,10 +178,10 @@ def test_first_seen_stays_what_it_was(database: Database) -> None:
     old, new = factories.vulnerability(1, package), factories.vulnerability(2, package)
     record(database, factories.report(packages=[package], vulnerabilities=[old]))
     with database.read() as session:
-        before = images.seen(session, factories.REPOSITORY, factories.report(vulnerabilities=[old]))
+        before = images.first_seen_times(session, factories.REPOSITORY, factories.report(vulnerabilities=[old]))
     record(database, factories.report("next", packages=[package], vulnerabilities=[old, new]))
     with database.read() as session:
-        after = images.seen(session, factories.REPOSITORY, factories.report(vulnerabilities=[old, new]))
+        after = images.first_seen_times(session, factories.REPOSITORY, factories.report(vulnerabilities=[old, new]))
     assert after[package.purl, old.id] == before[package.purl, old.id]
     assert after[package.purl, new.id] >= after[package.purl, old.id]
 

@@ -39,7 +39,9 @@ def snapshot(found: list[dict[str, Any]], generation: int = 1, **more: Any) -> i
     return replace(made, **more)
 
 
-def report(database: Database, found: list[dict[str, Any]], generation: int = 1, **more: Any) -> inventory.Reported:
+def report(
+    database: Database, found: list[dict[str, Any]], generation: int = 1, **more: Any
+) -> inventory.SnapshotResult:
     return inventory.report(database, AGENT, snapshot(found, generation, **more), "trivy")
 
 

@@ -8,14 +8,14 @@ from datetime import timedelta
 from scanner.model.decision import Decision, Verdict
 from scanner.model.finding import Severity, Signer, TrustStatus, Verification
 from scanner.store import images, overview, scans, trust
-from scanner.store.images import Made
+from scanner.store.images import DecisionRecord
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
 
 OURS, THEIRS = frozenset({"default"}), frozenset({"shop"})
 
 
-def record(database: Database, name: str, made: Made | None = None, project: str = "default") -> None:
+def record(database: Database, name: str, made: DecisionRecord | None = None, project: str = "default") -> None:
     packages = [make.package(1)]
     vulnerabilities = [make.vulnerability(4, packages[0]), make.vulnerability(2, packages[0])]
     repository = f"registry.example.com/{project}/{name}"
@@ -27,7 +27,7 @@ def record(database: Database, name: str, made: Made | None = None, project: str
         images.record(session, held, found, make.evidence(found), [made or decided(name, Verdict.DENY)])
 
 
-def decided(name: str, verdict: Verdict, environment: str = overview.PRODUCTION) -> Made:
+def decided(name: str, verdict: Verdict, environment: str = overview.PRODUCTION) -> DecisionRecord:
     return make.decided(make.report(name), verdict, environment)
 
 
@@ -59,8 +59,8 @@ def test_what_nobody_could_decide(database: Database) -> None:
     found = make.report("unknown")
     denied = make.decided(found, Verdict.DENY).decision
     assert denied.undecided
-    record(database, "unknown", Made(denied, "{}"))
-    record(database, "known", Made(_allowed("known"), "{}"))
+    record(database, "unknown", DecisionRecord(denied, "{}"))
+    record(database, "known", DecisionRecord(_allowed("known"), "{}"))
     with database.read() as session:
         count, listed = overview.undecided(session, OURS)
         assert (count, [i.repository for i in listed]) == (1, ["registry.example.com/default/unknown"])

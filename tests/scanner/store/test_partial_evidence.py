@@ -65,7 +65,7 @@ def by(engine: str) -> ScanReport:
 
 def in_force(database: Database, found: ScanReport) -> str | None:
     with database.read() as session:
-        row = gate.in_force(session, found.digest, "", found.repository, None)
+        row = gate.current_decision(session, found.digest, "", found.repository, None)
     return row.document if row else None
 
 
@@ -163,7 +163,7 @@ def test_a_failed_scan_answers_the_gate_once(database: Database) -> None:
     transact(database, lambda s: scans.fail(s, held, "registry_unreachable", "no answer"))
     ask = lambda s: gate.resolved(s, asked, 60)  # noqa: E731
     assert transact(database, ask) is not None, "who polls learns of it"
-    transact(database, lambda s: gate.note_told(s, scan_id))
+    transact(database, lambda s: gate.note_failure_reported(s, scan_id))
     assert transact(database, ask) is None, "its cause may be gone"
 
 

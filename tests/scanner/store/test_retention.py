@@ -72,7 +72,7 @@ def found(name: str, *, tag: str = "1", number: int = 1) -> ScanReport:
 def is_judged(database: Database, report: ScanReport) -> bool:
     """The gate answers for it, and its evidence is there."""
     with database.read() as session:
-        row = gate.in_force(session, report.digest, "", report.repository, None)
+        row = gate.current_decision(session, report.digest, "", report.repository, None)
         return row is not None and images.evidence(session, row.report_id) == report
 
 

@@ -22,7 +22,7 @@ from scanner.errors import UsageError
 from scanner.model.finding import TrustStatus, Verification
 from scanner.model.reference import Descriptor, Reference
 from scanner.policy.rules import SignatureSelector
-from scanner.policy.signatures import Judgement, judge
+from scanner.policy.signatures import RuleStatus, judge
 from scanner.trust._cosign import verification
 from scanner.trust._cosign.keyless import Who
 from scanner.trust._cosign.payload import SIGNATURE_PREDICATE, Statement, flatten
@@ -729,32 +729,32 @@ def test_attestations_are_answered_beside_the_signature() -> None:
 
 
 BUILT = {"runDetails": {"builder": {"id": "https://ci.example/1"}}, "complete": True}
-IN_POLICY: dict[str, tuple[dict[str, Any], Judgement]] = {
-    "signed": ({}, Judgement.SATISFIED),
-    "signed by name": ({"signers": ["a"]}, Judgement.SATISFIED),
-    "signed by key": ({"keys": [key_id(A.public_key())]}, Judgement.SATISFIED),
-    "signed by another": ({"signers": ["b"]}, Judgement.UNSATISFIED),
+IN_POLICY: dict[str, tuple[dict[str, Any], RuleStatus]] = {
+    "signed": ({}, RuleStatus.SATISFIED),
+    "signed by name": ({"signers": ["a"]}, RuleStatus.SATISFIED),
+    "signed by key": ({"keys": [key_id(A.public_key())]}, RuleStatus.SATISFIED),
+    "signed by another": ({"signers": ["b"]}, RuleStatus.UNSATISFIED),
     "built": (
         {"attestation": PROVENANCE, "fields": {"runDetails.builder.id": "https://ci.example/1", "complete": True}},
-        Judgement.SATISFIED,
+        RuleStatus.SATISFIED,
     ),
     "built elsewhere": (
         {"attestation": PROVENANCE, "fields": {"runDetails.builder.id": "https://ci.example/2"}},
-        Judgement.UNSATISFIED,
+        RuleStatus.UNSATISFIED,
     ),
-    "built by another": ({"attestation": PROVENANCE, "signers": ["b"]}, Judgement.UNSATISFIED),
-    "described": ({"attestation": "https://cyclonedx.org/bom"}, Judgement.UNSATISFIED),
+    "built by another": ({"attestation": PROVENANCE, "signers": ["b"]}, RuleStatus.UNSATISFIED),
+    "described": ({"attestation": "https://cyclonedx.org/bom"}, RuleStatus.UNSATISFIED),
     "described at length": (
         {"attestation": "https://spdx.dev/Document", "fields": {"spdxVersion": "SPDX-2.3"}},
-        Judgement.SATISFIED,
+        RuleStatus.SATISFIED,
     ),
     "described beside the length": (
         {"attestation": "https://spdx.dev/Document", "fields": {"last": "x"}},
-        Judgement.SATISFIED,
+        RuleStatus.SATISFIED,
     ),
     "described too much at length": (
         {"attestation": "https://spdx.dev/Document", "fields": {"packages.0.name": "0"}},
-        Judgement.UNKNOWN,
+        RuleStatus.UNKNOWN,
     ),
 }
 
@@ -772,7 +772,7 @@ def test_what_a_policy_can_ask_of_it(name: str) -> None:
     answers = play(Scene(put, KEYED))
     about = [answer.digest for answer in answers if answer.digest]
     judged = judge(SignatureSelector(scheme=("cosign",), **selected), answers, about, NOW, timedelta(hours=1))
-    assert judged.judgement is judgement, judged.message
+    assert judged.status is judgement, judged.message
 
 
 def test_a_predicate_is_cut_and_says_so() -> None:
@@ -836,10 +836,10 @@ def test_what_cannot_be_asked_and_is_not_needed() -> None:
         (other,) = verify(Cosign(), client, image, {"keys": {"b": pem(B)}})
     assert signature.status is TrustStatus.VERIFIED
     assert (attestations.status, attestations.predicate_type) == (TrustStatus.UNKNOWN, "*")
-    for selected, judgement in (({}, Judgement.SATISFIED), ({"attestation": PROVENANCE}, Judgement.UNKNOWN)):
+    for selected, judgement in (({}, RuleStatus.SATISFIED), ({"attestation": PROVENANCE}, RuleStatus.UNKNOWN)):
         selector = SignatureSelector(scheme=("cosign",), **selected)
         judged = judge(selector, answers, [image.digest], NOW, timedelta(hours=1))
-        assert judged.judgement is judgement
+        assert judged.status is judgement
     assert other.status is TrustStatus.UNKNOWN, "the missing signature may stand where we could not look"
 
 

@@ -71,7 +71,7 @@ def scan(server: server_scan.ServerServices, target: str, platform: str = "") ->
 
 def verdict(server: server_scan.ServerServices, target: str, digest: Digest) -> str | None:
     with server.database.read() as session:
-        row = gate.in_force(session, digest, "", target.rpartition(":")[0], None)
+        row = gate.current_decision(session, digest, "", target.rpartition(":")[0], None)
     return json.loads(row.document)["verdict"] if row else None
 
 

@@ -116,7 +116,7 @@ def test_before_first_use_and_as_evidence_of_the_decision(
     with server.database.read() as session:
         (view,) = registry_checks.history(session, registry_id)
         _, found = listings.newest_report(session, str(done.digest), None)
-        row = gate.in_force(session, str(done.digest), "", f"{plain_registry.host}/posture/app", None)
+        row = gate.current_decision(session, str(done.digest), "", f"{plain_registry.host}/posture/app", None)
     assert (view.state, view.requested_by) == ("done", "scan")
     assert found.posture_at is not None
     assert isinstance(next(r.outcome for r in found.posture if r.check == "registry-tls-version"), Failed)

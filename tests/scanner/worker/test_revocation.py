@@ -77,7 +77,7 @@ def test_an_engines_version(database: Database, settings: Settings, tmp_path: Pa
     assert (decision.verdict, decision.undecided) == (Verdict.DENY, True)
     assert [r.slug for r in decision.reasons] == ["engine_revoked"]
     with database.read() as session:
-        resting = revocations.resting(session, made.what)
+        resting = revocations.affected_listings(session, made.what)
     assert sorted(r.repository.rpartition("/")[2] for r in resting) == ["app0", "app1", "app2"]
 
     keep_up(settings, database)
@@ -141,8 +141,8 @@ def test_what_names_nothing_is_refused() -> None:
         ("", "", "sha256:x"),
     ):
         with pytest.raises(UsageError):
-            revocations.named(*bad)
-    assert str(revocations.named("trivy", "0.76.0")) == "trivy 0.76.0"
+            revocations.parse_revoked(*bad)
+    assert str(revocations.parse_revoked("trivy", "0.76.0")) == "trivy 0.76.0"
 
 
 def test_a_requeue_that_was_cut_off_asks_for_nothing_twice(

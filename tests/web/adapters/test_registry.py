@@ -341,7 +341,7 @@ def test_a_database_that_is_away_denies(pull: Pull, app: OpenAPI, monkeypatch: p
     def away(*asked: Any) -> None:
         raise RemoteError("the database does not answer", reason="db_unavailable")
 
-    monkeypatch.setattr(gate, "in_force", away)
+    monkeypatch.setattr(gate, "current_decision", away)
     answer = pull(manifest(CLEAN.digest))
     assert answer.status_code == 403
     assert "its database does not answer" in answer.json["errors"][0]["message"]
