@@ -1,7 +1,7 @@
-"""The Docker engine's door: what an engine was asked to do, judged by the gate.
+"""The Docker engine's door: decides about requests to an engine with the gate.
 
-``dockwarden docker-authz`` reads the engine's requests on its host and asks here with the image's references and the
-workload without values of its variables.
+The authorization plugin ``dockwarden docker-authz`` parses requests on the engine's host. It sends the image's
+references and the workload without the values of variables, which may be secrets.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _MOST_IMAGES = 5
 
 @dataclass(frozen=True)
 class EngineCall:
-    """What an engine was asked to do. ``images``: the references of one image, the first that is allowed counts."""
+    """A request to an engine. ``images``: references of one image. It is allowed if one of them is.
+
+    ``workload`` None: the request starts no container (a pull, for example).
+    """
 
     host: str
     user: str
@@ -37,20 +40,20 @@ class EngineCall:
 
 
 def parse(document: Any) -> EngineCall:
-    """Raises UsageError(reason="bad_call") for what is no question of a plugin."""
+    """Parse the plugin's JSON body. Raises UsageError(reason="bad_call")."""
     if not isinstance(document, dict) or document.keys() - {*_TEXTS, "images", "workload"}:
-        raise _bad("the body is not a question of dockwarden docker-authz")
+        raise _invalid("the body is not a request of dockwarden docker-authz")
     texts = {name: document.get(name, "") for name in _TEXTS}
     for name, text in texts.items():
         if not isinstance(text, str) or len(text) > _TEXTS[name]:
-            raise _bad(f"{name} is not a text of {_TEXTS[name]} characters at most")
+            raise _invalid(f"{name} is not a string of at most {_TEXTS[name]} characters")
     if not ENVIRONMENT.fullmatch(texts["environment"]):
-        raise _bad("environment is not a name of lower-case letters, digits, '.', '_' and '-'")
+        raise _invalid("an environment consists of lower-case letters, digits, '.', '_' and '-'")
     images = document.get("images")
     if not isinstance(images, list) or not 1 <= len(images) <= _MOST_IMAGES:
-        raise _bad(f"images are not 1 to {_MOST_IMAGES} references")
+        raise _invalid(f"images is not a list of 1 to {_MOST_IMAGES} references")
     if not all(isinstance(image, str) and len(image) <= 1024 for image in images):
-        raise _bad("an image is not a reference")
+        raise _invalid("an image is not a string of at most 1024 characters")
     cleaned = {name: clean_text(text, _TEXTS[name]) for name, text in texts.items()}
     return EngineCall(**cleaned, images=tuple(images), workload=_workload(document.get("workload")))
 
@@ -59,29 +62,30 @@ def _workload(value: Any) -> Workload | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise _bad("workload is not an object")
+        raise _invalid("workload is not an object")
     return workload_documents.workload(json.dumps(workload_documents.stripped(value)).encode())
 
 
-def _bad(message: str) -> UsageError:
+def _invalid(message: str) -> UsageError:
     return UsageError(message, reason="bad_call")
 
 
-def decide(call: EngineCall, door: doors.Door, actor: Actor, *, ends: float) -> doors.Judged:
-    """Judge before ``ends`` of the monotonic clock: the first of the image's references that is allowed, else the
-    first.
+def decide(call: EngineCall, door: doors.DoorServices, actor: Actor, *, ends: float) -> doors.DoorResult:
+    """Return the first result that allows the image, or that of the first reference.
+
+    ``ends``: on the monotonic clock.
     """
-    found: list[doors.Judged] = []
+    found: list[doors.DoorResult] = []
     for image in call.images:
         workload = replace(call.workload, image=image) if call.workload else None
-        found.append(doors.judge(image, workload, call.environment, door, actor, ends=ends))
+        found.append(doors.decide(image, workload, call.environment, door, actor, ends=ends))
         if found[-1].verdict in ("allow", "warn"):
             return found[-1]
     return found[0]
 
 
-def answer(call: EngineCall, judged: doors.Judged, public_url: str) -> Mapping[str, Any]:
-    """What the plugin is told. ``valid_until`` null: time alone does not change it. One that is pending is not kept."""
+def answer(call: EngineCall, judged: doors.DoorResult, public_url: str) -> Mapping[str, Any]:
+    """Return the answer for the plugin, which caches it until ``valid_until`` (null: no end) unless it is pending."""
     allowed = judged.verdict in ("allow", "warn")
     document = judged.document or {}
     return {
@@ -90,17 +94,22 @@ def answer(call: EngineCall, judged: doors.Judged, public_url: str) -> Mapping[s
         "pending": judged.pending,
         "image": clean_text(judged.image, 300),
         "digest": document.get("digest"),
-        "message": "" if allowed else doors.told([judged], public_url),
+        "message": "" if allowed else doors.denial_message([judged], public_url),
         "valid_until": document.get("valid_until"),
     }
 
 
-def recorded(call: EngineCall, judged: doors.Judged, public_url: str) -> Call:
-    """What is recorded of it."""
-    told = answer(call, judged, public_url)
-    image = {"image": told["image"], "container": "", "digest": str(told["digest"] or ""), "verdict": judged.verdict}
+def recorded(call: EngineCall, judged: doors.DoorResult, public_url: str) -> Call:
+    """Return the record of a call."""
+    answered = answer(call, judged, public_url)
+    image = {
+        "image": answered["image"],
+        "container": "",
+        "digest": str(answered["digest"] or ""),
+        "verdict": judged.verdict,
+    }
     images: Sequence[Mapping[str, str]] = (image,)
-    outcome = "denied" if not told["allowed"] else "warned" if judged.verdict == "warn" else "allowed"
+    outcome = "denied" if not answered["allowed"] else "warned" if judged.verdict == "warn" else "allowed"
     kind, _, operation = call.operation.partition(" ")
     return Call(
         "docker",
@@ -113,5 +122,5 @@ def recorded(call: EngineCall, judged: doors.Judged, public_url: str) -> Call:
         call.environment,
         outcome,
         tuple(images),
-        told["message"],
+        answered["message"],
     )
