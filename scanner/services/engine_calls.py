@@ -73,8 +73,7 @@ def _invalid(message: str) -> UsageError:
 def decide(call: EngineCall, door: doors.DoorServices, actor: Actor, *, ends: float) -> doors.DoorResult:
     """Return the first result that allows the image, or that of the first reference.
 
-    ``ends``: on the monotonic clock.
-    """
+    ``ends``: on the monotonic clock."""
     found: list[doors.DoorResult] = []
     for image in call.images:
         workload = replace(call.workload, image=image) if call.workload else None

@@ -23,7 +23,7 @@ def _looks_immutable(tag: str) -> bool:
 
 
 class MutableImageTag(ContainerCheck):
-    """Whoever can push to the repository can change what runs, and nodes may run different images."""
+    """Everyone with push access to the repository can change what runs, and nodes may run different images."""
 
     id = "mutable-image-tag"
     title = "Mutable image tag"
