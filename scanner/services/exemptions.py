@@ -116,7 +116,7 @@ def revoke(session: Connection, actor: Actor, identifier: str, note: str = "") -
 def event_of(
     found: exemptions.ExemptionView, kind: EventKind, headline: str, level: Level = Level.INFO, *, why: str = ""
 ) -> Event:
-    """What is told about an exemption."""
+    """Return the event for an exemption."""
     about = " and ".join(part for part in (found.subject, f"rule {found.rule}" if found.rule else "") if part)
     return Event(
         kind,

@@ -35,7 +35,7 @@ LEASE_SECONDS = 180.0
 # Seconds to the next attempt: sixteen hours in all, so that a receiver may be away for a night.
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0)
 _CHANNEL_PAUSE = 1800.0  # at most: then a channel is tried again, whatever its messages wait for
-_FAILING = 3  # failures in a row after which a channel is told to fail
+_FAILING = 3  # failures in a row after which a channel is reported as failing
 _QUEUE_STUCK = timedelta(minutes=15)
 _EXPIRING, _SIGNATURE_EXPIRING = timedelta(days=7), timedelta(days=14)
 _DAILY_AT = 8  # o'clock, in the subscription's time zone
@@ -356,7 +356,7 @@ def watch(database: Database, settings: Settings) -> int:
 
 
 def _changed(session: Connection, kind: EventKind, now: Mapping[alerts.Key, Event]) -> list[Event]:
-    """Events of what began; and of what ended, for conditions that are told to end."""
+    """Return events for conditions that began, and for those that ended if their kind reports the end."""
     told = alerts.open_(session, kind)
     begun = [key for key in sorted(now) if key not in told]
     ended = sorted(told - now.keys())
@@ -461,7 +461,7 @@ def _stale(settings: Settings) -> dict[alerts.Key, Event]:
 
 @dataclass(frozen=True)
 class _Open:
-    """A group that was told, and whose end was not."""
+    """A group of events that was reported as open and not yet as closed."""
 
     kind: EventKind
     project: str

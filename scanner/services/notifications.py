@@ -105,7 +105,7 @@ def create(
     _check_addresses(form, {**plain, **_revealed(secrets)}, settings)
     with database.session() as session:
         if project:
-            projects.named(session, actor, project)
+            projects.visible_name(session, actor, project)
         else:
             actor.require_every_project()
         identifier = channels.add(
@@ -141,10 +141,10 @@ def change(
     plain, secrets = _checked(form, values, stored)
     everything = {**plain, **_revealed(secrets)}
     if form.hosts(everything) != form.hosts({**found.settings, **_revealed(stored)}):
-        # Who may change an address must not get a secret that somebody else stored.
+        # A user who changes the address to their own server must not receive a secret that another user stored.
         for one in form.fields:
             if one.secret and one.name in stored and not values.get(one.name):
-                hint = "the address is another one now; the stored secret is not sent there"
+                hint = "the address has changed, and the stored secret is not sent to another one"
                 raise fields.invalid(one.name, f"give {one.label} again", hint)
     _check_addresses(form, everything, settings)
     with database.session() as session:
@@ -398,7 +398,7 @@ def _check_rights(session: Connection, actor: Actor, wanted: Wanted, channel: ch
         if wanted.recipient:
             raise fields.invalid("recipient", "a shared subscription has no address of its own", "leave it empty")
     if wanted.project:
-        projects.named(session, actor, wanted.project)
+        projects.visible_name(session, actor, wanted.project)
         if channel.project not in ("", wanted.project):
             raise fields.invalid("project", f"the channel gets events of the project {channel.project} only")
 

@@ -1,4 +1,4 @@
-"""What holds now and was told. A condition that lasts is told when it begins and when it ends, not at every look."""
+"""Conditions that are met now and have been reported. They are reported when they begin and end, not at every check."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Key = tuple[str, str]  # project, subject
 
 
 def open_(session: Connection, kind: EventKind) -> set[Key]:
-    """What of this kind holds, as far as it was told."""
+    """Return the reported conditions of a kind that are still met."""
     query = sa.select(alert.c.project, alert.c.subject).where(alert.c.kind == kind.value)
     return {(row.project, row.subject) for row in session.execute(query)}
 
 
 def begin(session: Connection, kind: EventKind, keys: Iterable[Key]) -> None:
-    """These hold from now on. Raises ConflictError where another worker told one of them at this moment."""
+    """Record conditions that began. Raises ConflictError if another worker has just reported one of them."""
     now = moment(session)
     rows = [{"kind": kind.value, "project": p, "subject": s[:300], "since": now} for p, s in keys]
     if rows:
@@ -29,14 +29,14 @@ def begin(session: Connection, kind: EventKind, keys: Iterable[Key]) -> None:
 
 
 def note(session: Connection, kind: EventKind, keys: Iterable[Key]) -> None:
-    """These hold; some may be known already."""
+    """Record conditions that are met. Known ones are ignored."""
     now = moment(session)
     rows = [{"kind": kind.value, "project": p, "subject": s[:300], "since": now} for p, s in sorted(keys)]
     insert_new(session, alert, rows)
 
 
 def end(session: Connection, kind: EventKind, keys: Iterable[Key]) -> None:
-    """These hold no longer."""
+    """Remove conditions that have ended."""
     for project, subject in keys:
         mine = (alert.c.kind == kind.value, alert.c.project == project, alert.c.subject == subject[:300])
         session.execute(alert.delete().where(*mine))

@@ -264,7 +264,7 @@ def _tell_new_vulnerabilities(session: Connection, found: ScanReport, project: s
         if str(item.image.digest) in before
         for e in item.engines
         for v in e.vulnerabilities
-        if bounded(v.id, _NAME_BYTES) not in before[str(item.image.digest)]
+        if bounded_key(v.id, _NAME_BYTES) not in before[str(item.image.digest)]
     ]
     outbox.add(session, image_events.new_vulnerabilities(session, found, project, new))
 

@@ -1,4 +1,4 @@
-"""Whether anything of a group that was told is left: what the current images of tags have, and what runs."""
+"""Queries whether a reported group of events is still open: in current images of tags, or in running images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scanner.store.schema import (
 
 
 def has_vulnerability(session: Connection, project: str, name: str) -> bool:
-    """Whether a vulnerability is in an image of the project that a tag names now, or that runs."""
+    """Return whether the project has a vulnerability in the current image of a tag or in a running image."""
     having = (
         sa.select(listing.c.id)
         .select_from(finding)
@@ -40,7 +40,7 @@ def has_vulnerability(session: Connection, project: str, name: str) -> bool:
 
 
 def is_denied(session: Connection, project: str, policy: str, rule: str) -> bool:
-    """Whether a policy's rule denies an image of the project that a tag names now, or that runs."""
+    """Return whether a policy's rule denies the current image of a tag or a running image of the project."""
     query = (
         sa.select(verdict.c.digest)
         .join(listing, (listing.c.digest == verdict.c.digest) & (listing.c.repository == verdict.c.repository))
@@ -57,7 +57,7 @@ def is_denied(session: Connection, project: str, policy: str, rule: str) -> bool
 
 
 def _is_current() -> sa.ColumnElement[bool]:
-    """No newer image has the name of this listing, or a workload runs it."""
+    """Select listings whose tag has not been moved to another image, or whose image is running."""
     newer = (
         sa.select(sa.func.max(tag_move.c.id))
         .where(tag_move.c.repository == listing.c.repository, tag_move.c.tag == listing.c.tag)

@@ -489,7 +489,7 @@ tag_move = sa.Table(
     sa.Column("tag", sa.String(128), nullable=False),
     sa.Column("digest", sa.String(140), nullable=False),
     sa.Column("seen_at", Moment, nullable=False),
-    sa.Column("source", Words(32), nullable=False, server_default=""),  # what asked for the scan that saw it
+    sa.Column("source", SafeText(32), nullable=False, server_default=""),  # what asked for the scan that saw it
     sa.Index("ix_tag_move_name", "repository", "tag", "id"),
 )
 component = sa.Table(
@@ -735,7 +735,7 @@ outbox = sa.Table(
     _serial(),
     sa.Column("event_id", sa.String(36), nullable=False, unique=True),
     sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("subject", Words(300), nullable=False),
+    sa.Column("subject", SafeText(300), nullable=False),
     sa.Column("project", sa.String(64), nullable=False),  # "": the installation's
     sa.Column("body", sa.JSON, nullable=False),  # the rest of the Event
     sa.Column("created_at", Moment, nullable=False),
@@ -752,17 +752,17 @@ notification_channel = sa.Table(
     "notification_channel",
     metadata,
     _id(),
-    sa.Column("name", Words(200), nullable=False),
+    sa.Column("name", SafeText(200), nullable=False),
     sa.Column("format", sa.String(64), nullable=False),
     sa.Column("project", sa.String(64), nullable=False),  # "": events of every project
     sa.Column("settings", sa.JSON, nullable=False),
     sa.Column("secrets", sa.LargeBinary),  # encrypted JSON of the secret fields
     sa.Column("disabled", sa.Boolean, nullable=False, default=False),
-    sa.Column("created_by", Words(200), nullable=False),
+    sa.Column("created_by", SafeText(200), nullable=False),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("failures", sa.Integer, nullable=False, default=0),  # since the last delivery
     sa.Column("delivered_at", Moment),
-    sa.Column("message", Words(1000), nullable=False, default=""),  # of the last failure
+    sa.Column("message", SafeText(1000), nullable=False, default=""),  # of the last failure
     sa.Column("paused_until", sa.Float),
     # A worker delivers a channel's messages one after the other, under this lease.
     sa.Column("lease_until", sa.Float),
@@ -776,11 +776,11 @@ notification_subscription = sa.Table(
     sa.Column(
         "channel_id", sa.String(36), sa.ForeignKey("notification_channel.id", ondelete="CASCADE"), nullable=False
     ),
-    sa.Column("name", Words(200), nullable=False),
+    sa.Column("name", SafeText(200), nullable=False),
     sa.Column("project", sa.String(64), nullable=False),  # "": every project of the channel
     sa.Column("owner_id", sa.String(36), nullable=False),  # "": shared
-    sa.Column("owner", Words(200), nullable=False),
-    sa.Column("recipient", Words(320), nullable=False),  # the owner's own address
+    sa.Column("owner", SafeText(200), nullable=False),
+    sa.Column("recipient", SafeText(320), nullable=False),  # the owner's own address
     sa.Column("kinds", sa.JSON, nullable=False),  # [] : every kind
     sa.Column("condition", sa.Text, nullable=False),  # CEL
     sa.Column("digest", sa.String(16), nullable=False),  # "", hourly, daily
@@ -789,7 +789,7 @@ notification_subscription = sa.Table(
     sa.Column("quiet_to", sa.String(5), nullable=False),
     sa.Column("timezone", sa.String(64), nullable=False),
     sa.Column("disabled", sa.Boolean, nullable=False, default=False),
-    sa.Column("created_by", Words(200), nullable=False),
+    sa.Column("created_by", SafeText(200), nullable=False),
     sa.Column("created_at", Moment, nullable=False),
     sa.Index("ix_notification_subscription_channel_id", "channel_id"),
     sa.Index("ix_notification_subscription_owner_id", "owner_id"),
@@ -807,11 +807,11 @@ notification = sa.Table(
     sa.Column("subscription_id", sa.String(36), nullable=False),
     sa.Column("project", sa.String(64), nullable=False),
     sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("group_key", Words(700), nullable=False),
+    sa.Column("group_key", SafeText(700), nullable=False),
     sa.Column("resolved", sa.Boolean, nullable=False),
-    sa.Column("title", Words(400), nullable=False),
+    sa.Column("title", SafeText(400), nullable=False),
     sa.Column("level", sa.String(16), nullable=False),
-    sa.Column("recipient", Words(320), nullable=False),
+    sa.Column("recipient", SafeText(320), nullable=False),
     sa.Column("events", sa.JSON, nullable=False),
     sa.Column("count", sa.Integer, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
@@ -821,8 +821,8 @@ notification = sa.Table(
     sa.Column("ended_at", Moment),
     sa.Column("status", sa.String(16), nullable=False, default=""),
     sa.Column("reason", sa.String(64), nullable=False, default=""),
-    sa.Column("message", Words(1000), nullable=False, default=""),
-    sa.Column("answer", Words(1000), nullable=False, default=""),
+    sa.Column("message", SafeText(1000), nullable=False, default=""),
+    sa.Column("answer", SafeText(1000), nullable=False, default=""),
     sa.Index("ix_notification_due", "channel_id", "state", "next_at"),
     sa.Index("ix_notification_state", "state", "id"),
     sa.Index("ix_notification_ended_at", "ended_at"),
@@ -845,17 +845,17 @@ notification_subject = sa.Table(
         sa.ForeignKey("notification.id", ondelete="CASCADE"),
         primary_key=True,
     ),
-    sa.Column("subject", Words(300), primary_key=True),
+    sa.Column("subject", SafeText(300), primary_key=True),
     sa.Column("subscription_id", sa.String(36), nullable=False),
     sa.Index("ix_notification_subject_order", "subscription_id", "subject", "notification_id"),
 )
-# What holds now and was told: it is told again only after it ended.
+# Conditions that are met now and have been reported. They are reported again only after they have ended.
 alert = sa.Table(
     "alert",
     metadata,
     sa.Column("kind", sa.String(32), primary_key=True),
     sa.Column("project", sa.String(64), primary_key=True),
-    sa.Column("subject", Words(300), primary_key=True),
+    sa.Column("subject", SafeText(300), primary_key=True),
     sa.Column("since", Moment, nullable=False),
 )
 

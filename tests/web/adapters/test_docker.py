@@ -102,7 +102,7 @@ def test_a_database_that_is_away_is_an_error(ask: Ask, monkeypatch: pytest.Monke
     def away(*asked: Any) -> None:
         raise RemoteError("the database does not answer", reason="db_unavailable")
 
-    monkeypatch.setattr(gate, "in_force", away)
+    monkeypatch.setattr(gate, "current_decision", away)
     assert ask("registry.example.com/shop/cart@sha256:" + "8" * 64).status_code == 503
 
 
