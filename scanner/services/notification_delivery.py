@@ -168,7 +168,7 @@ def deliver(
 ) -> int | None:
     """Send what is due on one channel. Returns how many messages were tried; None: no channel has any.
 
-    ``sending`` is told each message before it is sent.
+    ``sending`` is called with each message before it is sent.
     """
     held = database.uncrossed(lambda session: channels.claim(session, worker, LEASE_SECONDS))
     if held is None:
