@@ -218,7 +218,7 @@ class Examined:
 class Surroundings:
     """What decisions about many workloads share."""
 
-    active: Sequence[InForce]
+    active: Sequence[EnabledPolicy]
     fallback: Policy
     now: datetime
     remedies: Mapping[str, str]

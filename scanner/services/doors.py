@@ -127,7 +127,7 @@ def decide(
     *,
     dry_run: bool = False,
     ends: float,
-) -> Judged:
+) -> DoorResult:
     """Judge an image, and with ``workload`` how it is run, before ``ends`` of the monotonic clock.
 
     What is not known yet is scanned, and waited for; a dry run starts no scan.
@@ -136,7 +136,7 @@ def decide(
     return let_through(found, door, image.partition("@")[2] or found.digest)
 
 
-def let_through(judged: Judged, door: Door, *digests: str) -> Judged:
+def let_through(judged: DoorResult, door: DoorServices, *digests: str) -> DoorResult:
     """As it is where a person lets one of these digests through in an emergency; see `break_glass`."""
     unsure = [digest for digest in digests if digest and digest not in door.unbroken]
     if judged.verdict in ("allow", "warn") or judged.artifact or not unsure:
@@ -155,12 +155,12 @@ def _judge(
     image: str,
     workload: Workload | None,
     environment: str,
-    door: Door,
+    door: DoorServices,
     actor: Actor,
     *,
     dry_run: bool = False,
     ends: float,
-) -> Judged:
+) -> DoorResult:
     """Decide about an image, with ``workload`` also about its settings, before ``ends`` on the monotonic clock.
 
     An unknown image is scanned, and the scan is awaited. A dry run starts no scan.

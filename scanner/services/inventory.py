@@ -261,7 +261,7 @@ class _Judge:
         self._session, self._environment = session, environment
         known = catalog.known()
         self._around = decisions.Surroundings(
-            decisions.in_force(session, known), default_policy(known), moment(session), catalog.remedies()
+            decisions.enabled_policies(session, known), default_policy(known), moment(session), catalog.remedies()
         )
         untold = [(each.repository, each.tag) for each in running if each.repository and each.tag and not each.digest]
         self._tagged = inventory.tagged(session, untold)

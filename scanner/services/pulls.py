@@ -133,7 +133,7 @@ def decide(
         return _blob(reference, place, door, actor)
     if reference.digest is not None and (known := _known(reference, reference.digest, place, door, actor)) is not None:
         return doors.let_through(known, door, reference.digest)
-    return doors.judge(str(reference), None, place.environment, door, actor, ends=ends)
+    return doors.decide(str(reference), None, place.environment, door, actor, ends=ends)
 
 
 def _known(
@@ -155,7 +155,7 @@ def _known(
     if not found:
         return None
     worst = max(found, key=lambda each: ("allow", "warn", "deny").index(each["verdict"]))
-    return doors.let_through(doors.Judged(str(reference), "", worst, digest=digest), door, *indexes)
+    return doors.let_through(doors.DoorResult(str(reference), "", worst, digest=digest), door, *indexes)
 
 
 def _in_index(
@@ -188,7 +188,7 @@ def _blob(reference: Reference, place: GatedRegistry, door: doors.DoorServices, 
             document = doors.cached_decision(question, Digest(manifest), None, door, ask_again=False)
         else:
             document = _in_index(question, Digest(subject), Digest(manifest), door)
-        judged = doors.Judged(str(reference), "", document, digest=reference.digest)
+        judged = doors.DoorResult(str(reference), "", document, digest=reference.digest)
         judged = doors.let_through(judged, door, subject, manifest)
         if judged.allowed:
             return judged

@@ -160,11 +160,11 @@ class _Trial:
 
 def _policies(
     session: Connection, new: Policy, known: Known
-) -> tuple[Sequence[decisions.InForce], Sequence[decisions.InForce]]:
+) -> tuple[Sequence[decisions.EnabledPolicy], Sequence[decisions.EnabledPolicy]]:
     """The policies in force, and the same with ``new`` in the place of the one of its name."""
-    active = decisions.in_force(session, known)
+    active = decisions.enabled_policies(session, known)
     owner = next((view.project for view in policies.list_(session) if view.name == new.name), "")
-    return active, [*(one for one in active if one.policy.name != new.name), decisions.InForce(new, 0, owner)]
+    return active, [*(one for one in active if one.policy.name != new.name), decisions.EnabledPolicy(new, 0, owner)]
 
 
 def _why_all(made: Sequence[Decision]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -71,7 +71,7 @@ class CaseWorkloads:
     ) -> Sequence[tuple[Workload, tuple[CheckResult, ...]]]:
         found = source_of(text, file).parse(text, file, files)
         if image:
-            found = _that_run(Reference.parse(image), found)
+            found = _running(Reference.parse(image), found)
         return [(workload, check(workload, None)) for workload in found]
 
 

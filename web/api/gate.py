@@ -23,7 +23,7 @@ from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, ScanState
 from scanner.model.workload import Workload
 from scanner.services import break_glass, gate_reports
-from scanner.services.gate import Document, Question, undecided
+from scanner.services.gate import Document, GateRequest, undecided
 from scanner.services.workloads import parse_workload
 from scanner.store import accounts, scans
 from scanner.store import break_glass as stored_break_glass
