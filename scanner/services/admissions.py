@@ -350,7 +350,7 @@ _PINNED_MEMBERS = ("initContainers", "containers")
 
 
 def pins(
-    review: Review, door: doors.Door, actor: Actor, *, environment: str = "", seconds: float
+    review: Review, door: doors.DoorServices, actor: Actor, *, environment: str = "", seconds: float
 ) -> list[dict[str, str]]:
     """A JSON patch (RFC 6902) that gives each tag in a new Pod the digest that was judged.
 
@@ -369,7 +369,7 @@ def pins(
             image = container.get("image") if isinstance(container, dict) else None
             if not isinstance(image, str) or "@" in image:
                 continue
-            judged = doors.judge(image, None, where, door, actor, dry_run=review.dry_run, ends=ends)
+            judged = doors.decide(image, None, where, door, actor, dry_run=review.dry_run, ends=ends)
             if judged.digest and judged.verdict in ("allow", "warn"):
                 path = f"/spec/{member}/{number}/image"
                 found.append({"op": "replace", "path": path, "value": f"{image}@{judged.digest}"})
