@@ -1,7 +1,7 @@
 """Rules of Trivy and kubesec about Kubernetes, with our answer to each and every difference between the two.
 
-A test runs the installed Trivy and our checks on the same manifests: a difference that is not told here, or that is
-told and does not occur, fails it.
+A test runs the installed Trivy and our checks on the same manifests: an undocumented difference fails
+it, and so does a documented one that does not occur.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Break glass: in an emergency a named person lets one digest through, for hours, with a reason.
 
-Only users whom the setting ``break_glass`` names may, signed in or with a token of their own; nobody where it is empty.
-It changes no decision: each answer of the gate and of the doors says warn instead of deny, and who made it so.
+Only the users in the setting ``break_glass`` may do so, signed in or with a token of their own. Decisions are not
+changed: answers of the gate and of the doors are ``warn`` instead of ``deny``, with that user's name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Document = dict[str, Any]
 
 
 def may(settings: Settings, actor: Actor) -> bool:
-    """Whether this is a person whom the setting names."""
+    """Return whether the actor is a user in the setting ``break_glass``."""
     return bool(actor.user_name) and actor.user_name in settings.break_glass and actor.projects is None
 
 

@@ -225,7 +225,7 @@ class Surroundings:
 
 
 def decide_workload(one: Examined, around: Surroundings, environment: str, accepted: tuple[Exemption, ...]) -> Decision:
-    """The worst decision, about how a workload is run, of the policies in force for its image and environment."""
+    """Return the worst decision about a workload of the policies enabled for its image and environment."""
     concerned = [each for each in around.active if each.project in ("", one.project)]
     versions = {each.policy.name: each.version for each in concerned}
     chosen = select([each.policy for each in concerned], one.repository, environment, around.fallback)

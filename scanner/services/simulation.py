@@ -110,7 +110,7 @@ class WorkloadSimulation:
 def simulate_workloads(
     session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
 ) -> WorkloadSimulation:
-    """What would change for what runs if ``new`` were in force in place of the policy of its name. Only reads.
+    """Return what would change for running workloads if ``new`` replaced the policy with its name. Only reads.
 
     Checks are not run again, and an image that was never scanned does not count.
     """
@@ -130,7 +130,7 @@ def simulate_workloads(
 
 
 class _Trial:
-    """Decides with the policies in force, and with one of them replaced."""
+    """Decides with the enabled policies, and with one of them replaced."""
 
     def __init__(self, session: Connection, new: Policy) -> None:
         self._session, self._known, self._remedies = session, catalog.known(), catalog.remedies()
@@ -161,7 +161,7 @@ class _Trial:
 def _policies(
     session: Connection, new: Policy, known: Known
 ) -> tuple[Sequence[decisions.EnabledPolicy], Sequence[decisions.EnabledPolicy]]:
-    """The policies in force, and the same with ``new`` in the place of the one of its name."""
+    """Return the enabled policies, and the same with ``new`` in place of the policy with its name."""
     active = decisions.enabled_policies(session, known)
     owner = next((view.project for view in policies.list_(session) if view.name == new.name), "")
     return active, [*(one for one in active if one.policy.name != new.name), decisions.EnabledPolicy(new, 0, owner)]

@@ -37,7 +37,7 @@ class KubernetesObject:
 
 
 class Owners:
-    """Who made whom, among the objects that were read together."""
+    """The controllers of objects that were read together."""
 
     def __init__(self, objects: Sequence[KubernetesObject]) -> None:
         self._by_key = {each.key: each for each in objects}

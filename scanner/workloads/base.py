@@ -206,7 +206,7 @@ class Node:
 
     __slots__ = ("_parent", "_pointer", "_step", "document", "value")
     _parent: Node
-    _pointer: str | None  # None: of a member, made from its parent's when somebody asks, which few members are
+    _pointer: str | None  # None: derived from the parent on demand, which few members need
     _step: str
 
     def __init__(self, document: Document, pointer: str = "", value: Any = None) -> None:
