@@ -1,6 +1,6 @@
-"""Dockwarden: scans, hardens and decides about container images.
+"""Dockwarden: scans container images, checks how they are built and run, verifies signatures, and decides by policy.
 
-The package holds everything but the web: see ``docs/architecture.md`` for the rooms and which way imports go.
+The package contains everything except ``web``; see ``docs/architecture.md`` for its parts and the import rules.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Every plug-in, by room and id. Found by looking (``scanner.plugins``), once per process."""
+"""All plug-ins, by package and id. Discovered once per process (``scanner.plugins``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from scanner.reports.base import ReportFormat
 from scanner.trust.base import TrustScheme
 from scanner.workloads.base import WorkloadSource
 
-# What ``engine: both`` means, Trivy first: where the two agree, its words are shown. A third engine does not change it.
+# The engines of ``engine: both``. Trivy first, because its text is shown if both report a finding. A third engine does
+# not change it.
 BOTH = "both"
 _BOTH = ("trivy", "clair")
 
@@ -44,17 +45,17 @@ def engines() -> Mapping[str, Engine]:
 
 
 def engine_choices() -> tuple[str, ...]:
-    """What ``engine`` takes wherever a scan is asked for: an engine's id, or ``both`` for Trivy and Clair."""
+    """The allowed values of ``engine``: an engine's id, or ``both`` for Trivy and Clair."""
     return (*engines(), BOTH)
 
 
 def chosen_engines(choice: str) -> tuple[str, ...]:
-    """The ids of the engines that a choice means."""
+    """The ids of the engines of a choice."""
     return _BOTH if choice == BOTH else (choice,)
 
 
 def chosen(choice: str) -> tuple[Engine, ...]:
-    """The engines that a choice means, as far as there are such."""
+    """The engines of a choice, without those that do not exist."""
     return tuple(engines()[name] for name in chosen_engines(choice) if name in engines())
 
 
@@ -78,18 +79,18 @@ def channels() -> Mapping[str, ChannelFormat]:
 
 @cache
 def workload_sources() -> Mapping[str, WorkloadSource]:
-    """What ``audit`` and ``--workload`` can read."""
+    """Formats that ``audit`` and ``--workload`` can read."""
     return discover("scanner.workloads", WorkloadSource)  # type: ignore[type-abstract]
 
 
 def checks() -> Mapping[str, Check]:
-    """Every check of every room, by id: what a policy may select."""
+    """All checks by id: what a policy may select."""
     return {**image_checks(), **workload_checks(), **registry_checks()}
 
 
 @cache
 def known() -> Known:
-    """What a policy may name in this installation."""
+    """The names that a policy may use in this installation."""
     return Known(
         checks={identifier: _info(check) for identifier, check in checks().items()},
         schemes=frozenset(schemes()),
@@ -104,5 +105,5 @@ def _info(check: Check) -> CheckInfo:
 
 
 def remedies() -> Mapping[str, str]:
-    """Every check's general remedy."""
+    """The general remedy of each check."""
     return {identifier: check.remedy for identifier, check in checks().items()}

@@ -1,7 +1,6 @@
-"""The command line ``dockwarden``: the table of commands. Findings go to stdout or ``-o``, messages to stderr.
+"""The command line ``dockwarden``: the group of commands. Results go to stdout or ``-o``, messages to stderr.
 
-Exit codes are part of the interface (``Exit``). An error is one line and a hint; its traceback is shown with
-``--debug`` alone.
+Exit codes are part of the interface (``Exit``). An error is one line with a hint; ``--debug`` shows its traceback.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     for name in (
         "stdout",
         "stderr",
-    ):  # closed by the caller (">&-"): the text is lost, but the exit code still says the verdict
+    ):  # closed by the caller (">&-"): the text is lost, but the exit code still shows the verdict
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -70,7 +69,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     except (click.Abort, KeyboardInterrupt):
         complain("stopped")
         return 130
-    except BrokenPipeError:  # the reader of our output is gone: a verdict that was not shown is not given
+    except BrokenPipeError:  # the reader of our output is gone: do not exit 0 for a verdict that was not shown
         abandon_stdout()
         return Exit.UNDECIDED
     except ScannerError as error:
@@ -122,7 +121,7 @@ class Table(click.Group):
 @click.option(
     "--config", type=FILE, envvar="DOCKWARDEN_CONFIG", help="TOML file with settings (environment variables win)."
 )
-@click.option("--debug", is_flag=True, help="Show the traceback of an error. May stand anywhere on the line.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error. May be anywhere on the command line.")
 @click.pass_context
 def cli(context: click.Context, config: Path | None, debug: bool) -> None:
     """Scan container images, check how they are built and run, verify signatures, and decide by policy.
@@ -135,7 +134,7 @@ def cli(context: click.Context, config: Path | None, debug: bool) -> None:
     context.obj = load(file=config)
 
 
-# scanner.demo imports the commands, so its command is defined here instead of in scanner.commands.
+# scanner.demo imports scanner.commands, so the command cannot be defined there (import rules).
 @cli.command()
 @click.option("--keep", is_flag=True, envvar="KEEP", help="Keep the server running at the end.")
 @pass_settings

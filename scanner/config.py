@@ -1,8 +1,8 @@
-"""Settings: frozen, read from the environment and an optional TOML file once, at the edge of the process.
+"""Settings: frozen, read once at start from the environment and an optional TOML file.
 
-Every setting is ``DOCKWARDEN_<NAME>`` in the environment or ``name`` in the file (``--config`` or
-``DOCKWARDEN_CONFIG``); the environment wins. With nothing set everything lives under ``./var``: SQLite, an embedded
-queue, a server on 127.0.0.1:8080.
+Each setting is ``DOCKWARDEN_<NAME>`` in the environment or ``name`` in the file (``--config`` or
+``DOCKWARDEN_CONFIG``); the environment has precedence. By default everything is under ``./var``: SQLite, an embedded
+queue, and a server on 127.0.0.1:8080.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ NOTIFY = "notify"  # the lane that sends notifications; it has no scans
 
 
 class Secret(str):
-    """A string that never shows itself: ``repr``, ``format`` and logs print ``***``. ``reveal()`` gives the value."""
+    """A string that is not shown by accident: ``repr``, ``format`` and logs print ``***``.
+
+    ``reveal()`` returns the value.
+    """
 
     __slots__ = ()
 
@@ -51,7 +54,7 @@ class Secret(str):
 
 
 class KeyRing(Secret):
-    """A key, and the one before it, which is still good for reading what has not moved to the new one yet."""
+    """A key and its predecessor, which can still read data that has not been encrypted with the new key yet."""
 
     previous: Secret
 
@@ -67,15 +70,19 @@ _SECONDS = {"w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1}
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long something is kept after its end. ``seconds`` 0: for ever. Written as ``36h``, ``90d``, ``4w``, ``0`` or
-    ``never``."""
+    """How long something is kept after it has ended.
+
+    ``seconds`` 0: for ever. Written as ``36h``, ``90d``, ``4w``, ``0`` or ``never``.
+    """
 
     seconds: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Retention:
-        """Raises ValueError for what is no period, and for a number without a unit: what 90 means must not be
-        guessed."""
+        """Parse a period.
+
+        Raises ValueError for invalid ones, and for a number without a unit, which would be ambiguous.
+        """
         given = str(text).strip().lower()
         if given in ("0", "never"):
             return cls()
@@ -97,20 +104,20 @@ class Retention:
 
 
 def keys_of(key: Secret) -> tuple[Secret, ...]:
-    """The key to write with, then any other that may have been written with."""
+    """The key to write with, followed by the previous key, which may have been used for stored data."""
     previous = key.previous if isinstance(key, KeyRing) else None
     return (key, previous) if previous else (key,)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on everything that comes from outside. Sizes in bytes, times in seconds."""
+    """Limits for all untrusted input. Sizes in bytes, times in seconds."""
 
     layer_compressed: int = 5 << 30
     image_compressed: int = 10 << 30
     layer_uncompressed: int = 20 << 30
     image_uncompressed: int = 40 << 30
-    ratio: int = 200  # uncompressed to compressed, judged beyond ratio_after
+    ratio: int = 200  # uncompressed to compressed (decompression bombs), tested beyond ratio_after bytes
     ratio_after: int = 256 << 20
     file_size: int = 10 << 30
     layer_entries: int = 1_000_000
@@ -128,11 +135,11 @@ class Limits:
     token: int = 64 << 10
     report: int = 128 << 20
     report_findings: int = 200_000
-    packages: int = 50_000  # that an engine is given to look up in one image
+    packages: int = 50_000  # of one image that an engine looks up
     json_depth: int = 64
     redirects: int = 3
-    document_seconds: float = 45  # a manifest, config, token or list: all tries together
-    signatures: int = 200  # that are examined of an image, and as many attestations
+    document_seconds: float = 45  # for a manifest, config, token or list, including retries
+    signatures: int = 200  # examined for one image; the same number of attestations
     referrers: int = 10_000
     fetch_seconds: float = 600
     verify_seconds: float = 300
@@ -145,7 +152,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a process needs to know. Build with ``load``; tests build it directly."""
+    """The settings of a process. Use ``load``; only tests construct it directly."""
 
     home: Path = Path("var")
     database_url: Secret = Secret("")
@@ -153,39 +160,42 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     public_url: str = ""
-    secret_key: Secret = Secret("")  # signs sessions, keys token hashes; made and kept under home when empty
-    secret_key_previous: Secret = Secret("")  # still read while secrets move to a new key; see docs/accounts.md
+    secret_key: Secret = Secret("")  # signs sessions, keys token hashes; empty: generated and stored in home
+    secret_key_previous: Secret = Secret(
+        ""
+    )  # can decrypt while secrets are re-encrypted with a new key; see docs/accounts.md
     audit_key: Secret = Secret(
         ""
-    )  # chains the audit log, and never changes; follows from secret_key, or kept under home
-    audit_anchors: Path | None = None  # where the log's chain is noted; home/audit_anchors.jsonl when unset
+    )  # chains the audit log and must never change; empty: derived from secret_key, or stored in home
+    audit_anchors: Path | None = None  # anchors of the audit log's hash chain; unset: home/audit_anchors.jsonl
     engine: str = "trivy"
     engine_secrets: bool = False
-    trivy: Path | None = None  # PATH or the environment's bin when unset
-    attached_sboms: bool = False  # also read SBOMs that lie beside an image in its registry
+    trivy: Path | None = None  # unset: found in PATH or the environment's bin
+    attached_sboms: bool = False  # also read SBOMs that are attached to an image in its registry
     clair_url: str = ""
     clair_psk: Secret = Secret("")  # base64, as in Clair's auth.psk.key
     clair_issuer: str = "dockwarden"
-    clair_webhook_token: Secret = Secret("")  # what Clair's notifier sends as a bearer token
+    clair_webhook_token: Secret = Secret("")  # the bearer token that Clair's notifier sends
     clair_ca_file: Path | None = None
     clair_layers_address: str = (
-        ""  # where Clair fetches layers from us: HOST:PORT; any port of the way to Clair when empty
+        ""  # HOST:PORT where Clair fetches layers from us; empty: a free port on the interface to Clair
     )
-    clair_layers_url: str = ""  # what Clair is told, where that is another address
-    advisories: Path | None = None  # the live advisory database; home/advisories when unset
+    clair_layers_url: str = ""  # the URL that Clair uses instead, e.g. through a proxy
+    advisories: Path | None = None  # directory of the advisory databases; unset: home/advisories
     advisories_max_age_hours: float = 168
     advisories_source: str = (
-        ""  # where trivy-db is mirrored: host/repository:tag, or a URL of db.tar.gz; empty: never downloaded
+        ""  # mirror of trivy-db: host/repository:tag, or a URL of db.tar.gz; empty: never downloaded
     )
-    advisories_java_source: str = ""  # the same of trivy-java-db
-    kev_source: str = ""  # a URL of CISA's KEV catalogue on a mirror, JSON or CSV
-    epss_source: str = ""  # a URL of FIRST's EPSS scores on a mirror, CSV or CSV.gz
-    advisories_ca_file: Path | None = None  # CA certificates of those mirrors; ca_file when unset
+    advisories_java_source: str = ""  # the same for trivy-java-db
+    kev_source: str = ""  # URL of a mirror of CISA's KEV catalogue, JSON or CSV
+    epss_source: str = ""  # URL of a mirror of FIRST's EPSS scores, CSV or CSV.gz
+    advisories_ca_file: Path | None = None  # CA certificates of those mirrors; unset: ca_file
     advisories_interval_hours: float = 6
-    rematch_per_second: float = 20  # at most so many images are decided anew in a second after the advisories changed
-    posture_max_age_hours: float = 24  # older, a registry is probed again
+    rematch_per_second: float = 20  # limit of decisions recomputed per second after an advisory update
+    posture_max_age_hours: float = 24  # an older check of a registry is repeated
     blob_store_bytes: int = 20 << 30
-    # After how long each goes; ``never``: it is kept. What is in force, tagged or running is kept whatever these say.
+    # How long each kind of record is kept; ``never``: forever. Records that are current, tagged or running are always
+    # kept.
     retention_scans: Retention = Retention.parse("90d")
     retention_deliveries: Retention = Retention.parse("90d")
     retention_idempotency_keys: Retention = Retention.parse("30d")
@@ -199,8 +209,8 @@ class Settings:
     retention_blobs: Retention = Retention.parse("30d")
     ca_file: Path | None = None
     insecure_registries: tuple[str, ...] = ()
-    registry_credentials: Path | None = None  # a docker config.json of the service's own
-    docker_config: Path | None = None  # ~/.docker/config.json when unset
+    registry_credentials: Path | None = None  # a docker config.json for the service
+    docker_config: Path | None = None  # unset: ~/.docker/config.json
     allow_private_addresses: bool = True
     allow_loopback_addresses: bool = True
     workers: int = 2
@@ -217,14 +227,18 @@ class Settings:
     oidc_groups_claim: str = "groups"
     oidc_name_claim: str = "preferred_username"
     oidc_roles: tuple[str, ...] = ()  # group=role
-    oidc_default_role: str = ""  # of whoever has none of these groups; empty: may not sign in
+    oidc_default_role: str = ""  # role of users in none of these groups; empty: they may not sign in
     tls_certificate: Path | None = None  # PEM, with its chain; the server then speaks TLS itself
     tls_key: Path | None = None
-    admission_modes: tuple[str, ...] = ()  # namespace pattern=enforce|warn|audit; the first match counts
+    admission_modes: tuple[str, ...] = ()  # namespace pattern=enforce|warn|audit; the first match is used
     admission_environments: tuple[str, ...] = ()  # namespace pattern=environment
-    admission_exempt: tuple[str, ...] = ("kube-system", "kube-public", "kube-node-lease")  # patterns of namespaces
-    admission_wait_seconds: float = 3  # how long a review waits for a scan; the webhook's own time-out may cut it short
-    admission_unknown: str = "deny"  # what an image that is still being scanned gets: deny, or allow and watch
+    admission_exempt: tuple[str, ...] = ("kube-system", "kube-public", "kube-node-lease")  # namespace patterns
+    admission_wait_seconds: float = (
+        3  # how long a review waits for a scan; the webhook's own time-out may end it earlier
+    )
+    admission_unknown: str = (
+        "deny"  # result for an image that is still being scanned: deny, or allow (and decide later)
+    )
     pull_wait_seconds: float = 10  # how long a pull waits for a scan; the proxy's own time-out must be longer
     break_glass: tuple[str, ...] = ()  # users who may let a digest through in an emergency; empty: nobody
     trusted_proxies: int = 0
@@ -233,12 +247,12 @@ class Settings:
 
     @property
     def database(self) -> str:
-        """The SQLAlchemy URL in force."""
+        """The SQLAlchemy URL: as set, otherwise SQLite in home."""
         return self.database_url.reveal() or f"sqlite:///{self.home.absolute() / 'dockwarden.db'}"
 
     @property
     def embedded(self) -> bool:
-        """True when nothing external is configured: one process tree, SQLite, a broker of our own."""
+        """Whether no external database or broker is configured: one process tree with SQLite and its own queue."""
         return not self.database_url and not self.broker_url
 
     @property
@@ -255,9 +269,9 @@ class Settings:
 
 
 def load(environ: Mapping[str, str] | None = None, file: Path | None = None, **overrides: Any) -> Settings:
-    """Settings from the environment over a TOML file over the defaults; ``overrides`` (command-line options) win.
+    """Read settings: ``overrides`` (command-line options), then the environment, the TOML file, and defaults.
 
-    Raises UsageError naming the variable, or the file and key, for an unknown name or a value of the wrong type.
+    Raises UsageError with the variable, or file and key, for an unknown name or a value of the wrong type.
     """
     environ = os.environ if environ is None else environ
     file = file or (Path(environ[PREFIX + "CONFIG"]) if environ.get(PREFIX + "CONFIG") else None)
@@ -354,12 +368,10 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
 
 
 def audit_key(settings: Settings) -> Secret:
-    """The key that chains the audit log: as set, else made once and kept in ``home/audit_key``.
+    """The key of the audit log's hash chain: as set, otherwise generated once and stored in ``home/audit_key``.
 
-    Raises as `secret_key`.
-
-    Where processes are given a secret key to share and no audit key, it follows from that one: each would make its
-    own otherwise, and no chain would hold.
+    If processes share a secret key but have no audit key, it is derived from the secret key. Otherwise each process
+    would generate its own, and no chain could be verified. Raises as `secret_key`.
     """
     if settings.secret_key and not settings.audit_key:
         shared = secret_key(settings).reveal().encode()
@@ -368,11 +380,11 @@ def audit_key(settings: Settings) -> Secret:
 
 
 def secret_key(settings: Settings) -> KeyRing:
-    """The key of token hashes, web sessions and stored secrets: as set, else made once and kept in
+    """The key of token hashes, web sessions and stored secrets: as set, otherwise generated once and stored in
     ``home/secret_key`` (0600).
 
-    Processes that start together agree on one: the file appears complete or not at all. Raises UsageError for one
-    that is too short.
+    Processes that start at the same time get the same key, because the file is created atomically. Raises UsageError if
+    the key is too short.
     """
     current = _kept_key(settings.secret_key, settings.home / "secret_key", "SECRET_KEY")
     former = settings.home / PREVIOUS_KEY
@@ -385,9 +397,9 @@ PREVIOUS_KEY = "secret_key_previous"
 
 
 def new_secret_key(settings: Settings) -> None:
-    """Make another secret key under home; the one there was becomes the previous one.
+    """Generate a new secret key in home and keep the current one as the previous key.
 
-    Raises UsageError when that cannot be.
+    Raises UsageError if the key is set by the environment, or the last change is unfinished.
     """
     current, former = settings.home / "secret_key", settings.home / PREVIOUS_KEY
     if settings.secret_key:
@@ -402,7 +414,7 @@ def new_secret_key(settings: Settings) -> None:
             hint="dockwarden secrets rotate, then dockwarden secrets forget",
         )
     secret_key(settings)
-    os.link(current, former)  # first: at no moment is the key that everything is sealed with gone
+    os.link(current, former)  # first, so that the key that decrypts everything exists at every moment
     descriptor, name = tempfile.mkstemp(dir=settings.home, prefix=".secret_key-")
     with os.fdopen(descriptor, "w", encoding="ascii") as out:
         out.write(secrets.token_urlsafe(48) + "\n")
@@ -427,18 +439,16 @@ def _kept_key(given: Secret, file: Path, setting: str) -> Secret:
 
 
 def keep_private(home: Path) -> None:
-    """Make the directory of all state, for its owner alone, and close one that an earlier version or a person left
-    open.
+    """Create the state directory with access for its owner only, and remove others' access to existing files.
 
-    A directory of somebody else (a volume with a group of its own) or one that everybody shares (/tmp) is left as it
-    is.
+    A directory of another user (a volume with its own group) or one that all share (/tmp) is not changed.
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = home.stat()
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
         return
     for path in (home, *home.iterdir()):
-        with contextlib.suppress(OSError):  # it has gone meanwhile, or is on a file system without modes
+        with contextlib.suppress(OSError):  # deleted meanwhile, or a file system without modes
             mode = path.lstat().st_mode
             if mode & 0o077 and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)) and path.lstat().st_uid == os.geteuid():
                 path.chmod(mode & 0o700)
@@ -451,6 +461,6 @@ def _keep_secret(file: Path, value: str) -> None:
         out.write(value + "\n")
         out.flush()
         os.fsync(out.fileno())
-    with contextlib.suppress(FileExistsError):  # another process was first: its key is the one
+    with contextlib.suppress(FileExistsError):  # another process was first: its key is used
         os.link(name, file)
     os.unlink(name)

@@ -1,7 +1,7 @@
-"""The few kinds of error Dockwarden raises, each with a stable ``reason`` slug.
+"""The kinds of errors that Dockwarden raises, each with a stable ``reason`` slug.
 
-An error says who is at fault, because that decides what happens next: a caller's mistake is told to the caller
-(exit 2, HTTP 4xx), a remote's is retried, an image's is recorded as a terminal, visible failure, and ours is a bug.
+An error has a fault, which determines how it is handled: the caller's is reported to the caller (exit 2, HTTP 4xx), a
+remote's is retried, an image's is recorded as a permanent, visible failure, and our own is a bug.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """Who has to act for the operation to succeed."""
+    """Who must act so that the operation can succeed."""
 
     CALLER = "caller"
     REMOTE = "remote"
@@ -21,9 +21,9 @@ class Fault(StrEnum):
 class ScannerError(Exception):
     """Base of every error that a user may see.
 
-    ``reason`` is a stable slug (part of the interface: scripts compare it), ``str(error)`` one plain sentence without
-    control characters or secrets, ``hint`` what to do about it. ``retry_after`` (seconds) is what a remote asked for.
-    ``field`` names the member of the request that is wrong, so that a form can mark it; empty: none in particular.
+    ``reason`` is a stable slug, which scripts compare. ``str(error)`` is one sentence without control characters or
+    secrets; ``hint`` is what to do. ``retry_after``: seconds that a remote asked us to wait. ``field``: the wrong
+    member of the request, so that a form can mark it; empty if it is no single one.
     """
 
     fault: Fault = Fault.US
@@ -50,32 +50,32 @@ class ScannerError(Exception):
 
 
 class UsageError(ScannerError):
-    """The caller asked for something that cannot be: a bad reference, file, option, document. Exit code 2, HTTP 400."""
+    """Invalid input of the caller: a reference, file, option or document. Exit code 2, HTTP 400."""
 
     fault = Fault.CALLER
     default_reason = "bad_input"
 
 
 class NotFoundError(UsageError):
-    """What the caller named does not exist, or the caller may not know that it does. HTTP 404."""
+    """What the caller named does not exist, or the caller may not know that it exists. HTTP 404."""
 
     default_reason = "not_found"
 
 
 class ConflictError(UsageError):
-    """The state on our side does not allow it now (edited meanwhile, already exists). HTTP 409 or 412."""
+    """Our current state does not allow it, e.g. it was edited meanwhile or already exists. HTTP 409 or 412."""
 
     default_reason = "conflict"
 
 
 class RefusedError(UsageError):
-    """We refuse to do it: not signed in, not allowed, address not allowed. HTTP 401 or 403."""
+    """Refused: not signed in, no permission, or a forbidden address. HTTP 401 or 403."""
 
     default_reason = "refused"
 
 
 class RemoteError(ScannerError):
-    """A registry, notary, Clair or database did not answer as it should. Retried unless told otherwise."""
+    """A registry, notary, Clair or database did not answer properly. Retryable by default."""
 
     fault = Fault.REMOTE
     default_reason = "registry_error"
@@ -83,16 +83,16 @@ class RemoteError(ScannerError):
 
 
 class ImageError(ScannerError):
-    """The image itself is malformed, hostile or outside our limits. Never retried: it would only fail again."""
+    """The image is malformed, malicious, or exceeds a limit. Never retried, because it would fail again."""
 
     fault = Fault.IMAGE
     default_reason = "malformed_image"
 
 
 class NotAnImage(ImageError):
-    """What the reference names is whole and well, but no container image: an attestation, a signature, a chart.
+    """The reference names something valid that is not a container image: an attestation, a signature, a Helm chart.
 
-    Nobody's fault. ``blobs``: the digests of what its manifest names, where there is one.
+    ``blobs``: the digests that its manifest names, if it has one.
     """
 
     default_reason = "not_an_image"
@@ -100,25 +100,25 @@ class NotAnImage(ImageError):
 
 
 class LimitExceeded(ImageError):
-    """A bound on size, count, depth or time was passed before the image was read to its end."""
+    """A limit of size, count, depth or time was exceeded before the image was read completely."""
 
     default_reason = "limit_exceeded"
 
 
 class EngineError(ScannerError):
-    """An engine could not be run, or its answer cannot be trusted."""
+    """An engine could not run, or its result cannot be trusted."""
 
     fault = Fault.US
     default_reason = "scanner_failed"
 
 
 class AdvisoriesUnavailable(EngineError):
-    """There is no usable advisory database, so an engine's silence would mean nothing."""
+    """There is no usable advisory database, so an empty result of the engine would mean nothing."""
 
     default_reason = "engine_db_unavailable"
 
 
 class LeaseLost(ScannerError):
-    """Another worker owns this scan now: stop, and write nothing."""
+    """Another worker has this scan now: stop and write nothing."""
 
     default_reason = "lease_lost"

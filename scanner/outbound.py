@@ -1,9 +1,9 @@
-"""Outgoing connections: every one resolves once, is vetted, and goes to the vetted address (no DNS rebinding),
-keeping SNI.
+"""Outgoing connections: each host is resolved once, its addresses are checked, and the connection goes to a checked
+address (against DNS rebinding), with the host's name in SNI.
 
-Every answer is bounded in size, also decompressed, in time and in rate, its headers included. A registry's answer, a
-redirect or a webhook never chooses where we connect to. Link-local addresses (cloud metadata) and the like are
-always refused; loopback and private ranges by setting, because registries normally live there.
+Each answer has limits of size (also decompressed), time and rate, headers included. An answer, redirect or payload
+never chooses where we connect to. Link-local addresses (cloud metadata) and similar ones are always refused. Loopback
+and private ranges are a setting, because many registries are there.
 """
 
 from __future__ import annotations
@@ -35,26 +35,25 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
 _COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291 section 2.5.5.1
-# Where clouds answer with credentials, outside the link-local ranges: EC2 on IPv6, Alibaba, Oracle, Azure's wire
-# server.
+# Addresses outside the link-local ranges where clouds give out credentials: EC2 on IPv6, Alibaba, Oracle, and Azure's
+# wire server.
 _METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
 _CONNECT, _READ, _MAX_ADDRESSES = 5.0, 30.0, 6
-_WINDOW_SECONDS, _MIN_RATE = 20.0, 64 << 10  # each window of waiting brings that many bytes a second
+_WINDOW_SECONDS, _MIN_RATE = 20.0, 64 << 10  # minimum rate in each window of waiting, bytes a second
 _ANSWER_SECONDS, _HEADER_SECONDS = 60.0, 60.0
-_OVERHEAD = 1024  # what compressing adds to the little that does not compress
+_OVERHEAD = 1024  # compression can make small or random data larger
 _ENDS, _HEADERS_END, _NEVER = "dockwarden.ends", "dockwarden.headers_end", float("inf")
 Resolver = Callable[[str, int], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far connections may go.
+    """Which addresses may be connected to.
 
-    ``own``: host names that somebody chose; every other name was chosen by an answer (a redirect, a token service),
-    and may lead to the public internet and, by setting, to private ranges, but to this machine only from this
-    machine. None: all are own.
-
-    ``named``: a person named the own hosts on the command line, so they are reached wherever they are.
+    ``own``: host names that a person chose. Other names come from an answer (a redirect, a token service). They may
+    lead to the public internet and, by setting, to private ranges, but to this machine only if an own host is on it.
+    None: all names are own. ``named``: a person gave the own hosts on the command line, so any address is allowed for
+    them.
     """
 
     settings: Settings
@@ -65,19 +64,19 @@ class Reach:
         return self.own is None or plain_name(host) in self.own
 
     def vet(self, host: str, address: Address) -> None:
-        """Raises RefusedError(reason="address_refused") for an address that ``host`` must not lead us to."""
+        """Raises RefusedError(reason="address_refused") if ``host`` must not lead to this address."""
         own = self.is_own(host)
         if own and self.named and self.own is not None:
             return
         vet(address, self.settings, loopback=None if own or self._is_here() else False)
 
     def _is_here(self) -> bool:
-        """Whether an own host is on this machine: then what it leads to may be here too."""
+        """Whether an own host is on this machine: then the names it leads to may be as well."""
         return any(name == "localhost" or _is_loopback(name) for name in self.own or ())
 
 
 def plain_name(host: str) -> str:
-    """A host's name as names are compared: lower case, no brackets, no final dot."""
+    """Normalise a host name for comparison: lower case, no brackets, no trailing dot."""
     return host.strip("[]").rstrip(".").lower()
 
 
@@ -89,7 +88,9 @@ def _is_loopback(name: str) -> bool:
 
 
 def unwrap(address: Address) -> Address:
-    """The IPv4 address inside a v4-mapped, v4-compatible, 6to4, Teredo or NAT64 one: that is where the packets go."""
+    """The IPv4 address inside a v4-mapped, v4-compatible, 6to4, Teredo or NAT64 one, because packets are routed to
+    it.
+    """
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             return address.ipv4_mapped
@@ -105,7 +106,7 @@ def unwrap(address: Address) -> Address:
 def vet(address: Address, settings: Settings, *, loopback: bool | None = None) -> None:
     """Raises RefusedError(reason="address_refused") for an address that we do not connect to.
 
-    ``loopback`` None: as the setting says.
+    ``loopback`` None: as the setting ``allow_loopback_addresses``.
     """
     inner = unwrap(address)
     loopback = settings.allow_loopback_addresses if loopback is None else loopback
@@ -113,7 +114,7 @@ def vet(address: Address, settings: Settings, *, loopback: bool | None = None) -
     if not never and inner.is_loopback:
         refused = not loopback
     else:
-        # Shared space (RFC 6598) and site-local addresses are nobody's public ones either.
+        # Shared address space (RFC 6598) and site-local addresses are not public either.
         public = inner.is_global and not getattr(inner, "is_site_local", False)
         refused = never or inner.is_reserved or (not public and not settings.allow_private_addresses)
     if refused:
@@ -125,10 +126,10 @@ def vet(address: Address, settings: Settings, *, loopback: bool | None = None) -
 
 
 def split_address(text: str, base: str = "") -> SplitResult | None:
-    """The parts of an address that an answer gave, relative to ``base``.
+    """Split an address from an answer, relative to ``base``.
 
-    None for what is no address of http or https, in anybody's reading: two parsers that disagree about a host are
-    how requests are smuggled.
+    Returns None unless it is an http or https address that both parsers read alike: parsers that disagree about the
+    host allow bypassing the address check.
     """
     try:
         text = urljoin(base, text)
@@ -140,25 +141,26 @@ def split_address(text: str, base: str = "") -> SplitResult | None:
 
 
 def look_up(host: str, port: int) -> Sequence[str]:
-    """What the system's resolver says. Raises OSError or UnicodeError."""
+    """Ask the system's resolver. Raises OSError or UnicodeError."""
     return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 def resolve(
     host: str, port: int, settings: Settings, reach: Reach | None = None, look: Resolver | None = None
 ) -> list[str]:
-    """Addresses of ``host``, each vetted: one bad address among them refuses the host, because whoever answers for
-    that name is bad.
+    """Resolve ``host`` and check every address.
+
+    One forbidden address refuses the host, because its DNS cannot be trusted.
 
     Raises RefusedError, or RemoteError(reason="unknown_host").
     """
-    if not 0 < port < 65536:  # the system's resolver takes it modulo 65536: another port than the one that was named
-        raise RemoteError(f"there is no port {port}", reason="unknown_host", hint="1 to 65535", retryable=False)
+    if not 0 < port < 65536:  # the system's resolver uses it modulo 65536, which would be a different port
+        raise RemoteError(f"invalid port {port}", reason="unknown_host", hint="use 1 to 65535", retryable=False)
     try:
         found = (look or look_up)(host.strip("[]"), port)
     except (OSError, UnicodeError) as error:
         raise RemoteError(
-            f"there is no host {host!r}", reason="unknown_host", hint="check the name and the DNS", retryable=False
+            f"unknown host {host!r}", reason="unknown_host", hint="check the name and the DNS", retryable=False
         ) from error
     addresses = list(dict.fromkeys(found))
     for address in addresses:
@@ -169,8 +171,7 @@ def resolve(
 def connector(
     host: str, port: int, reach: Reach, *, timeout: float = _CONNECT, look: Resolver | None = None
 ) -> Callable[[], socket.socket]:
-    """Makes new TCP connections to one vetted address of ``host``: resolved once, and the first address that answers
-    is kept.
+    """Return a function that opens TCP connections to one checked address of ``host``: the first that answers.
 
     Raises RefusedError, or RemoteError(reason="unknown_host" or "registry_unreachable").
     """
@@ -186,7 +187,7 @@ def connector(
 
 
 class AnswerTooLarge(RemoteError):
-    """An answer, or what it decompresses to, is larger than the caller reads."""
+    """An answer, or its decompressed body, is larger than the caller's limit."""
 
     default_reason = "answer_too_large"
 
@@ -195,11 +196,11 @@ class AnswerTooLarge(RemoteError):
 
 
 class _Exchange:
-    """One request and its answer: until when it may take, and whether the answer comes at a useful rate.
+    """One request and its answer, with its deadline and minimum rate.
 
-    httpx bounds each read, not all of them together: a byte every 29 seconds never times out. Only time spent
-    waiting counts, because a caller that decompresses or hashes slowly is not the server's fault. Each window is
-    judged by itself: a server that sends a gigabyte at once and then one byte a second would have a good average for
+    httpx limits each read, not their sum: one byte every 29 seconds would never time out. Only time spent waiting
+    counts, because slow decompression or hashing in our code is not the server's fault. Each window is checked
+    separately: otherwise a server could send a gigabyte at once, then one byte a second, and keep a good average for
     hours.
     """
 
@@ -210,7 +211,7 @@ class _Exchange:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Everything that this thread reads and writes meanwhile belongs to this exchange."""
+        """Assign all reads and writes of this thread, meanwhile, to this exchange."""
         before, _THREAD.exchange = getattr(_THREAD, "exchange", None), self
         try:
             yield
@@ -218,24 +219,24 @@ class _Exchange:
             _THREAD.exchange = before
 
     def left(self, timeout: float | None, error: type[Exception]) -> float:
-        """How long one read or write may take. Raises ``error`` when the time is over."""
+        """Seconds that one read or write may take. Raises ``error`` if the deadline has passed."""
         left = self.ends - time.monotonic()
         if left <= 0:
-            raise error("the time for this answer is over")
+            raise error("the time limit for this answer has passed")
         if self._begun:
             left = min(left, _WINDOW_SECONDS - self._waited)
         return left if timeout is None else min(timeout, left)
 
     def note(self, size: int, seconds: float) -> None:
-        """Count ``size`` bytes after ``seconds`` of waiting. Raises httpcore.ReadTimeout for too few of them."""
-        if not self._begun:  # how long a server thinks before its first byte is bounded by the time-outs alone
+        """Count ``size`` bytes after ``seconds`` of waiting. Raises httpcore.ReadTimeout if the rate is too low."""
+        if not self._begun:  # the wait for the first byte is limited by the time-outs, not by the rate
             self._begun = size > 0
             return
         self._waited += seconds
         self._received += size
         if self._waited >= _WINDOW_SECONDS:
             if self._received < _MIN_RATE * self._waited:
-                raise httpcore.ReadTimeout("the answer comes too slowly")
+                raise httpcore.ReadTimeout("the answer arrives too slowly")
             self._waited, self._received = 0.0, 0
 
 
@@ -243,7 +244,7 @@ _THREAD = threading.local()
 
 
 class _PacedStream(httpcore.NetworkStream):
-    """A connection that serves one exchange after the other, each within its time and at its rate."""
+    """A connection that serves exchanges one after another, each within its deadline and rate."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
@@ -258,7 +259,7 @@ class _PacedStream(httpcore.NetworkStream):
         try:
             data = self._stream.read(max_bytes, max(timeout, 0.001))
         except httpcore.ReadTimeout as error:
-            raise httpcore.ReadTimeout("no answer in time, or one that comes too slowly") from error
+            raise httpcore.ReadTimeout("no answer in time, or it arrives too slowly") from error
         exchange.note(len(data), time.monotonic() - started)
         return data
 
@@ -279,7 +280,7 @@ class _PacedStream(httpcore.NetworkStream):
 
 
 class _PacedBody(httpx.SyncByteStream):
-    """An answer's body: each of its reads belongs to the answer's exchange."""
+    """The body of an answer. Its reads belong to the answer's exchange."""
 
     def __init__(self, stream: httpx.SyncByteStream, exchange: _Exchange) -> None:
         self._stream, self._exchange = stream, exchange
@@ -298,7 +299,7 @@ class _PacedBody(httpx.SyncByteStream):
 
 
 class _PacedTransport(httpx.HTTPTransport):
-    """httpx's own transport with an exchange around every request."""
+    """httpx's transport with an exchange around each request."""
 
     def __init__(self, context: ssl.SSLContext, backend: httpcore.NetworkBackend, ends: float) -> None:
         super().__init__(verify=context, trust_env=False, retries=0)
@@ -309,7 +310,7 @@ class _PacedTransport(httpx.HTTPTransport):
         """See `httpx.BaseTransport.handle_request`."""
         whole = min(self._ends, request.extensions.get(_ENDS, _NEVER))
         patience = request.extensions["timeout"].get("read") or 0.0
-        # Status and headers have an end of their own: "100 Continue" may be repeated for ever, at any rate.
+        # Status and headers have their own deadline: a server can repeat "100 Continue" forever, at a sufficient rate.
         headers_end = time.monotonic() + max(_HEADER_SECONDS, patience + _WINDOW_SECONDS)
         exchange = _Exchange(min(whole, headers_end, request.extensions.get(_HEADERS_END, _NEVER)))
         with exchange.current():
@@ -321,7 +322,7 @@ class _PacedTransport(httpx.HTTPTransport):
 
 
 class _VettedBackend(httpcore.SyncBackend):
-    """Connects to addresses that ``resolve`` has vetted; TLS still verifies the name of the URL."""
+    """Connects to addresses that ``resolve`` has checked. TLS still verifies the name in the URL."""
 
     def __init__(self, reach: Reach, allowed: Callable[[str, int], bool], look: Resolver | None) -> None:
         self._reach, self._allowed, self._look = reach, allowed, look
@@ -350,7 +351,7 @@ class _VettedBackend(httpcore.SyncBackend):
         raise last or httpcore.ConnectError(f"cannot connect to {host}:{port}")
 
     def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> Any:
-        """No URL leads to a socket of this machine."""
+        """Always refused: no URL may lead to a Unix socket."""
         raise RefusedError(f"connections to {path} are not allowed", reason="address_refused")
 
 
@@ -358,7 +359,10 @@ _MAX_CA_FILE = 16 << 20
 
 
 def tls_context(ca_file: Path | None, *, verify: bool = True) -> ssl.SSLContext:
-    """Our TLS: 1.2 or newer, certificates and names verified; ``ca_file`` is trusted beside the system's CAs."""
+    """Our TLS context: 1.2 or newer, certificates and names verified.
+
+    ``ca_file`` is trusted in addition to the system's CAs.
+    """
     context = ssl.create_default_context()
     if ca_file is not None:
         try:
@@ -374,7 +378,7 @@ def tls_context(ca_file: Path | None, *, verify: bool = True) -> ssl.SSLContext:
 
 
 def probing_context() -> ssl.SSLContext:
-    """For probes alone: takes any certificate and speaks as old as OpenSSL can. Nothing secret ever goes through it."""
+    """A context for probes only: it accepts any certificate and the oldest protocol OpenSSL has. Never send secrets."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -382,9 +386,9 @@ def probing_context() -> ssl.SSLContext:
 
 
 def speak_old(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Let a probe's context shake hands with servers that ours refuse."""
+    """Allow a probe's context to connect to servers with old protocols, which our own context refuses."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # old versions are the point
+        warnings.simplefilter("ignore", DeprecationWarning)  # the probe looks for old versions
         context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     context.set_ciphers("ALL:@SECLEVEL=0")
     return context
@@ -392,7 +396,7 @@ def speak_old(context: ssl.SSLContext) -> ssl.SSLContext:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, its body within the limit that the caller named."""
+    """A whole answer. The body is within the caller's limit."""
 
     status: int
     headers: httpx.Headers
@@ -401,7 +405,7 @@ class Answer:
 
 
 class OpenAnswer:
-    """An answer whose body is not read yet."""
+    """An answer whose body has not been read yet."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -409,7 +413,7 @@ class OpenAnswer:
 
     @property
     def encoding(self) -> str:
-        """The content encoding, "identity" for none."""
+        """The content encoding; "identity" if there is none."""
         return str(self.headers.get("Content-Encoding", "identity")).strip().lower()
 
     def link(self, relation: str) -> str | None:
@@ -417,7 +421,7 @@ class OpenAnswer:
         return self._response.links.get(relation, {}).get("url")
 
     def chunks(self, limit: int) -> Iterator[bytes]:
-        """The body as it comes over the wire. Raises AnswerTooLarge beyond ``limit`` bytes, httpx.HTTPError."""
+        """Yield the body as transmitted. Raises AnswerTooLarge beyond ``limit`` bytes, httpx.HTTPError."""
         size = 0
         for chunk in self._response.iter_raw():
             size += len(chunk)
@@ -426,11 +430,12 @@ class OpenAnswer:
             yield chunk
 
     def body(self, limit: int) -> bytes:
-        """The whole body, decompressed where the server compressed it although we asked it not to (some proxies
-        always do).
+        """Read the whole body.
 
-        What is decompressed is bounded before it is made: 64 KiB of gzip can hold 64 MiB. Raises AnswerTooLarge for
-        more than ``limit`` bytes on the wire or decompressed, httpx.DecodingError, httpx.HTTPError.
+        It is decompressed if the server compressed it, although we ask for identity (some proxies do).
+
+        The limit applies during decompression, because 64 KiB of gzip can become 64 MiB. Raises AnswerTooLarge for more
+        than ``limit`` bytes, transmitted or decompressed, httpx.DecodingError, httpx.HTTPError.
         """
         if self.encoding == "identity":
             return b"".join(self.chunks(limit))
@@ -439,7 +444,7 @@ class OpenAnswer:
 
 def _decompressed(chunks: Iterable[bytes], encoding: str, limit: int) -> Iterator[bytes]:
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise httpx.DecodingError(f"the answer is encoded as {encoding[:40]!r}")
+        raise httpx.DecodingError(f"the answer has the unsupported encoding {encoding[:40]!r}")
     decompressor = zlib.decompressobj(zlib.MAX_WBITS | (32 if encoding != "deflate" else 0))
     size = 0
     try:
@@ -450,18 +455,18 @@ def _decompressed(chunks: Iterable[bytes], encoding: str, limit: int) -> Iterato
                 raise AnswerTooLarge(limit)
             yield plain
     except zlib.error as error:
-        raise httpx.DecodingError("the answer's compressed data is broken") from error
+        raise httpx.DecodingError("the answer's compressed data is invalid") from error
     if not decompressor.eof or decompressor.unused_data:
-        raise httpx.DecodingError("the answer's compressed data ends too early, or is followed by other data")
+        raise httpx.DecodingError("the answer's compressed data is truncated, or followed by other data")
 
 
 def _after(seconds: float | None) -> float:
-    """The moment of the monotonic clock that is ``seconds`` from now."""
+    """Monotonic time in ``seconds`` from now."""
     return _NEVER if seconds is None else time.monotonic() + seconds
 
 
 class HttpClient:
-    """Speaks HTTP to others. There is no way past the bounds: ``open`` and ``ask`` are all that it can do."""
+    """An HTTP client. Its only methods are ``open`` and ``ask``, so that the limits cannot be bypassed."""
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
@@ -491,14 +496,12 @@ class HttpClient:
         content: bytes | None = None,
         auth: httpx.Auth | None = None,
     ) -> Iterator[OpenAnswer]:
-        """Send a request and hand over the answer, its body unread.
+        """Send a request and yield the answer with its body unread.
 
-        ``seconds`` bounds the whole exchange, ``header_seconds`` all that comes before the body, ``read_seconds``
-        the wait for each piece (None: as the client was made). Whatever is read must come at 64 KiB/s, judged every
-        20 seconds.
+        ``seconds`` limits the whole exchange, ``header_seconds`` everything before the body, ``read_seconds`` the wait
+        for each piece (None: the client's default). The body must arrive at 64 KiB/s or more, checked every 20 seconds.
 
-        Raises httpx.HTTPError, RefusedError for addresses that are not allowed, RemoteError for a host that there is
-        not.
+        Raises httpx.HTTPError, RefusedError for forbidden addresses, RemoteError for an unknown host.
         """
         timeout = self._http.timeout
         if read_seconds is not None:
@@ -541,9 +544,10 @@ def http_client(
     ends: float | None = None,
     look: Resolver | None = None,
 ) -> HttpClient:
-    """The only way Dockwarden speaks HTTP to others: vetted addresses, bounded answers, no proxies or credentials
-    from the environment, no automatic redirects, no content encodings asked for. ``own`` and ``named``: see
-    ``Reach``; ``ends``: a moment of the monotonic clock after which nothing is read any more.
+    """The only HTTP client of Dockwarden: checked addresses, limited answers, no proxies or credentials from the
+    environment, no automatic redirects, no compression requested.
+
+    ``own`` and ``named``: see ``Reach``. ``ends``: monotonic time after which nothing is read.
     """
     reach = Reach(settings, None if own is None else frozenset(map(plain_name, own)), named)
     transport = _PacedTransport(

@@ -1,8 +1,8 @@
-"""Discovery of plug-ins: one class per module of a room, found by looking, never registered by hand.
+"""Discovery of plug-ins: one class per module of a package, without registration.
 
-A room is a package with a ``base.py`` that defines its contract. Every other public module of the package holds
-exactly one concrete subclass of the contract, whose ``id`` is the module's name in kebab case. Anything else fails
-loudly at start-up: a plug-in that exists but is silently never used would be a hole.
+A plug-in package has a ``base.py`` that defines its contract. Each other public module has exactly one concrete
+subclass of the contract; its ``id`` is the module's name in kebab case. Anything else fails at start: a check that
+exists but is never run would be a security gap.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 
 class PluginError(RuntimeError):
-    """A plug-in room is built wrongly. A programmer's mistake, never a user's."""
+    """A plug-in package is invalid: a programming error, never a user's."""
 
 
 def ids(room: str) -> tuple[str, ...]:
-    """The ids of a room's plug-ins, sorted, by the names of its modules: nothing of the room is imported."""
+    """The sorted ids of a package's plug-ins, from its module names, without importing them."""
     package = importlib.util.find_spec(room)
     places = package.submodule_search_locations if package else None
     names = (info.name for info in pkgutil.iter_modules(places or []) if not info.ispkg)
@@ -31,12 +31,11 @@ def ids(room: str) -> tuple[str, ...]:
 
 
 def discover(room: str, contract: type[T]) -> Mapping[str, T]:
-    """Instances of every plug-in of the package ``room``, by id, sorted.
+    """Return an instance of each plug-in of the package ``room``, by id, sorted.
 
     Modules named ``base`` or with a leading ``_`` are not plug-ins.
 
-    Raises PluginError for a module with no or several plug-ins, an id that is not the module's name, or a missing
-    docstring.
+    Raises PluginError for a module without a plug-in or with several, a wrong id, or a missing docstring.
     """
     package = importlib.import_module(room)
     found: dict[str, T] = {}
@@ -53,7 +52,7 @@ def discover(room: str, contract: type[T]) -> Mapping[str, T]:
             and not inspect.isabstract(value)
         ]
         if len(classes) != 1:
-            raise PluginError(f"{module.__name__} must hold exactly one {contract.__name__}, it holds {len(classes)}")
+            raise PluginError(f"{module.__name__} must have exactly one {contract.__name__}, it has {len(classes)}")
         if not (module.__doc__ or "").strip():
             raise PluginError(f"{module.__name__} has no docstring")
         plugin = classes[0]()

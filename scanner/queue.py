@@ -1,9 +1,8 @@
-"""The queue: Celery as a wake-up call.
+"""The queue: Celery, used only to wake up workers.
 
-A message is ``kick(scan_id)``, acknowledged early, harmless to lose, repeat or forge.
-
-The database holds the truth: no result backend, no chords, no ETA, no retries by the broker. Workers look into the
-database by themselves every few seconds too, so a broker that is gone costs seconds, not scans.
+A message is ``kick(scan_id)``. It may be lost, repeated or forged without harm, so it is acknowledged early. The
+database has the state: no result backend, chords, ETA, or retries by the broker. Workers also poll the database every
+few seconds, so an unavailable broker delays scans by seconds and loses none.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _silent_until: WeakKeyDictionary[Celery, float] = WeakKeyDictionary()
 
 
 def make_app(settings: Settings, broker: str = "") -> Celery:
-    """The Celery app. Without a broker (embedded) messages go nowhere and the workers' own looking is all there is."""
+    """Create the Celery app. Without a broker (embedded) messages go nowhere, and workers find scans by polling."""
     url = broker or settings.broker_url.reveal() or "memory://"
     app = Celery("dockwarden", broker=url, backend=None, set_as_current=False)
     exchange = Exchange("dockwarden", type="direct")
@@ -58,40 +57,40 @@ def make_app(settings: Settings, broker: str = "") -> Celery:
 
 
 def enqueue(app: Celery, scan_id: str, lane: Lane) -> bool:
-    """Nudge a worker of this lane, after commit.
+    """Notify a worker of this lane, after the commit. Never raises, and takes at most half a second.
 
-    Never raises and takes half a second at most: workers find what nobody nudged them about. False: the nudge was
-    lost. After one that was lost, none is tried for a moment: whoever records many scans is not held up.
+    Returns False if the message was lost; workers then find the scan by polling. After a loss, no message is sent for
+    two seconds, so that a caller that records many scans is not delayed for each.
     """
     if app.conf.broker_url == "memory://" or time.monotonic() < _silent_until.get(app, 0.0):
         return False
     try:
         with producers[_writer(app)].acquire(block=True, timeout=_SOCKET_SECONDS) as producer:
             app.send_task(KICK, args=(scan_id,), queue=lane.value, retry=False, ignore_result=True, producer=producer)
-    except Exception as error:  # noqa: BLE001  every broker library has its own; whatever it is, the scan is safe in the database
-        log.warning("a nudge was lost: %s", type(error).__name__)
+    except Exception as error:  # noqa: BLE001  each broker library has its own errors; the scan is safe in the database
+        log.warning("cannot notify the workers: %s", type(error).__name__)
         _silent_until[app] = time.monotonic() + _SILENT_SECONDS
         return False
     return True
 
 
 def reachable(app: Celery) -> bool:
-    """Whether the broker answers within half a second. Embedded there is none, and none is missing."""
+    """Whether the broker answers within half a second. True if embedded, because none is needed."""
     if app.conf.broker_url == "memory://":
         return True
     try:
         with _writer(app) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=_SOCKET_SECONDS)
-    except Exception:  # noqa: BLE001  as above: any of them means no
+    except Exception:  # noqa: BLE001  as above: any error means unreachable
         return False
     return True
 
 
 def _writer(app: Celery) -> Connection:
-    """A connection to publish on.
+    """A connection to publish with.
 
-    Its patience is short, unlike that of the listener's, and it does not try again: kombu would sleep for two
-    seconds first, whatever ``retry=False`` says.
+    Its time-outs are shorter than the consumer's, and it does not retry: kombu would first sleep for two seconds,
+    despite ``retry=False``.
     """
     options: dict[str, float] = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
     if app.conf.broker_url.startswith(("redis", "unix")):

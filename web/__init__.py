@@ -1,4 +1,4 @@
-"""The web: API, webhooks, adapters and pages. ``create_app(settings)`` builds it; importing opens nothing."""
+"""The web: API, webhooks, adapters and pages. ``create_app(settings)`` builds the app; importing opens nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from web.sender_keys import SenderKeys
 
 
 class App(OpenAPI):
-    """Without a look, at each step of each request, whether a function is a coroutine: none of ours is."""
+    """Skips Flask's check whether each function is a coroutine: none of ours is, and it runs several times per
+    request.
+    """
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """See `Flask.ensure_sync`."""
@@ -34,11 +36,10 @@ class App(OpenAPI):
 def create_app(
     settings: Settings | None = None, database: Database | None = None, celery: Celery | None = None
 ) -> OpenAPI:
-    """The WSGI application.
+    """Build the WSGI application.
 
-    Without arguments, as a server's factory, settings come from the environment and logging is set up.
-
-    Nothing is opened before the first request; a database that is not at head is ``serve``'s to refuse.
+    Without arguments (as a server's factory) settings come from the environment and logging is configured. Nothing is
+    opened before the first request. ``serve`` refuses a database that is not at head.
     """
     if settings is None:
         settings = config.load()
@@ -95,7 +96,7 @@ _SECURITY_SCHEMES: dict[str, Any] = {
 
 
 def _register_discovered(app: OpenAPI, package: str) -> None:
-    """Blueprints of a room's modules, each in its ``bp``, and their places in the menu: a new area is a new file."""
+    """Register the blueprint ``bp`` and the menu entry of every module in a package, so that a new page is one file."""
     navigation = app.extensions.setdefault("navigation", [])
     for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
         module = importlib.import_module(f"{package}.{info.name}")

@@ -1,9 +1,9 @@
-"""Who asks, and whether they may. Closed by default: a route that names no permission answers nobody.
+"""Authentication and authorisation. Closed by default: a route without a permission answers nobody.
 
-``@permission("scan")`` under a route is its row in the permission table; ``guard`` reads that table before anything
-else of a request is looked at, so 401 and 403 come before 404 and 422. Two ways in: an API token in ``Authorization:
-Bearer``, or a web session in a cookie, for which every changing request must also prove that it comes from our own
-pages.
+``@permission("scan")`` below a route is its row in the permission table. ``guard`` reads that table before anything
+else in a request, so 401 and 403 come before 404 and 422. A caller authenticates with an API token in
+``Authorization: Bearer``, or with a web session in a cookie; a changing request with a cookie must also prove that it
+comes from our own pages.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def permission(
     admit: Callable[[], int] | None = None,
     body: int = security.BODY_LIMIT,
 ) -> Callable[[View], View]:
-    """The row of a view in the permission table. Under the route: ``@api.get(...)`` above, this below.
+    """Set a view's row in the permission table. Place it below the route: ``@api.get(...)`` above, this below.
 
-    ``authenticate`` replaces the usual way to find the principal, for a view that finds it in its own single query;
-    it may leave the answer in ``g.ready``, which is given only to a principal with the permission. ``admit`` judges
-    a public view's caller by the headers alone, before a long or late body is read: it returns how many bytes may
-    be, or raises RefusedError.
+    ``authenticate`` replaces the default way to find the principal, for a view that finds it in its own query. It may
+    leave an answer in ``g.ready``, which is sent only if the principal has the permission. ``admit`` checks the caller
+    of a public view by its headers alone, before a body is read: it returns the allowed body size, or raises
+    RefusedError.
     """
     if name not in (PUBLIC, SIGNED_IN, *SCOPES):
         raise ValueError(f"unknown permission: {name}")
@@ -73,7 +73,7 @@ def _strangers_body() -> int:
 
 
 def install(app: Flask) -> None:
-    """Close the app. Flask's own static route is opened by name; nothing else is."""
+    """Close the app. Only Flask's own static route is opened explicitly."""
     app.before_request(guard)
     app.jinja_env.globals["csrf_token"] = csrf_token
     app.jinja_env.globals["provider"] = provider_name
@@ -100,7 +100,7 @@ def guard() -> Response | None:
         request.max_content_length = view.body
     if security.admission():
         return security.admit(view.body)
-    ready: Response | None = g.get("ready")  # what the principal's own query found out already: only the gate has one
+    ready: Response | None = g.get("ready")  # the answer of the view's own authentication query; only the gate has one
     return ready
 
 
@@ -116,16 +116,13 @@ def everywhere() -> None:
 
 
 def project_named(name: str) -> str:
-    """A project that the principal sees.
-
-    Raises NotFoundError for one that is not there, and one that is not theirs, alike.
-    """
+    """A project that the principal can see. Raises NotFoundError if it does not exist or is not visible."""
     with resources().database.read() as session:
         return projects.visible_name(session, principal(), name)
 
 
 def current_principal() -> Actor:
-    """The principal of an API token, else of a web session. Raises RefusedError (401)."""
+    """The principal of an API token or a web session. Raises RefusedError (401)."""
     header = request.headers.get("Authorization", "")
     if header:
         found = _of_token(bearer(header))
@@ -140,7 +137,10 @@ def current_principal() -> Actor:
 
 
 def bearer(header: str) -> str:
-    """The token of an Authorization header. Raises RefusedError (401) for another scheme, as for a wrong token."""
+    """The token in an Authorization header.
+
+    Raises RefusedError (401) for another scheme, with the error of a wrong token.
+    """
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise bad_token()
@@ -148,6 +148,7 @@ def bearer(header: str) -> str:
 
 
 def bad_token() -> RefusedError:
+    # Different errors would tell an attacker which guesses were close.
     """Return the same error for a wrong, expired, revoked and malformed token, so that it does not tell which."""
     return RefusedError("the token is not valid", reason="bad_token", hint="create one with `dockwarden token create`")
 
@@ -178,7 +179,7 @@ def _of_token(text: str) -> Actor:
 
 
 def of_token(token: accounts.TokenView) -> Actor:
-    """A token has its scopes, limited to what its owner may still do."""
+    """The actor of a token: its scopes, limited to what its owner may still do."""
     return token_principal(
         token.id,
         token.name,
@@ -200,7 +201,7 @@ def token_principal(
     owner_role: str,
     owner_name: str = "",
 ) -> Actor:
-    """See `of_token`. For callers that have already read the token's row."""
+    """See ``of_token``. For callers that have already read the token's row."""
     allowed = frozenset(scopes) & (ROLES.get(owner_role, frozenset()) if owner_id else frozenset(SCOPES))
     return Actor(
         id=f"token:{token_id}",
@@ -232,22 +233,22 @@ def of_user(user: accounts.UserView) -> Actor:
 
 
 def cookie_name() -> str:
-    """``__Host-`` binds the cookie to this very host and to https; browsers refuse it over plain http."""
+    """``__Host-`` binds the cookie to this host and to https; browsers refuse it over plain HTTP."""
     return "__Host-dockwarden" if https(resources().settings) else "dockwarden"
 
 
 def check_same_origin() -> None:
-    """A changing request with a cookie must come from our own pages: by where it came from, and by a token only they
-    know.
+    """Check that a changing request with a cookie comes from our own pages: by its origin, and by a token only they
+    have.
 
-    ``Sec-Fetch-Site`` is written by the browser and cannot be forged by a page; older ones send ``Origin``; neither:
-    refused.
+    ``Sec-Fetch-Site`` is set by the browser and cannot be forged by a page. Older browsers send ``Origin``. A request
+    with neither is refused.
     """
     if request.method in _SAFE_METHODS:
         return
     check_origin()
     if security.admission():
-        return  # the form with its token has not been read yet: it is judged again when it is here
+        return  # the form with its token is not read yet; it is checked again afterwards
     sent = request.headers.get("X-CSRFToken", "") or (
         request.form.get("csrf_token", "") if request.mimetype in _FORMS else ""
     )
@@ -258,9 +259,9 @@ def check_same_origin() -> None:
 
 
 def check_origin() -> None:
-    """Refuse what another site makes a browser send.
+    """Refuse requests that another site makes a browser send.
 
-    Also for the sign-in form, where there is no session yet to tie a token to.
+    Also for the sign-in form, which has no session and token yet.
     """
     fetch_site = request.headers.get("Sec-Fetch-Site", "")
     if fetch_site:
@@ -274,8 +275,9 @@ def check_origin() -> None:
 
 
 def csrf_token() -> str:
-    """The token of the session's forms: derived from the session, so there is nothing to store and nothing to expire
-    apart from it.
+    """The token of the session's forms.
+
+    It is derived from the session, so it needs no storage and no expiry of its own.
     """
     session_id = g.get("web_session") or request.cookies.get(cookie_name(), "")
     return hmac.new(
@@ -284,13 +286,13 @@ def csrf_token() -> str:
 
 
 def sign_in_with_password(name: str, password: str) -> Callable[[Response], Response]:
-    """Check a user's password and begin a web session; call the result with the answer that is to carry its cookie.
+    """Check a password and begin a web session. Returns a function that adds the cookies to a response.
 
-    Raises RefusedError: 401 for a wrong name and a wrong password alike, 429 when there were too many.
+    Raises RefusedError: 401 for a wrong name or password, with the same message; 429 for too many attempts.
     """
     check_origin()
     places.take(name, cookie_name())
-    with _HASHING, resources().database.read() as session:  # argon2id takes 64 MiB each
+    with _HASHING, resources().database.read() as session:  # argon2id needs 64 MiB for each, so only two run at once
         user = accounts.verify_password(session, name, password)
     if user is None:
         places.failed(name)
@@ -331,12 +333,10 @@ def provider_name() -> str:
 
 
 def sign_in_at_provider() -> tuple[Callable[[Response], Response], str]:
-    """Take what the identity provider sends the browser back with, and begin a web session.
+    """Process the answer of the identity provider, and begin a web session. Also returns the page to show.
 
-    Returns also where to go.
-
-    Raises RefusedError: the answer is not to a request of this browser's, or does not hold, or its groups may not
-    sign in.
+    Raises RefusedError if the answer does not belong to this browser's attempt, is invalid, or the user's groups must
+    not sign in.
     """
     if resources().settings.rate_limits:
         resources().throttle.take("sign-in-address", source_of(request.remote_addr), SIGN_IN_ADDRESS)
@@ -395,9 +395,8 @@ def _redirect_uri() -> str:
 
 
 def sign_in_with_token(text: str) -> Callable[[Response], Response]:
-    """Begin a web session with an API token, which is all there is after the first run.
-
-    Raises as `sign_in_with_password`.
+    """Begin a web session with an API token, the only way to sign in after the first run. Raises like
+    ``sign_in_with_password``.
     """
     check_origin()
     places.take(text[:11], cookie_name())
@@ -430,9 +429,7 @@ def sign_out() -> Callable[[Response], Response]:
 
 
 def change_own_password(current: str, new: str) -> None:
-    """See `scanner.services.accounts.change_own_password`; a guess at the current one counts as one at the sign-in
-    form.
-    """
+    """See ``scanner.services.accounts.change_own_password``. A wrong current password counts like a failed sign-in."""
     account_use_cases.require_own_password(principal())
     if resources().settings.rate_limits:
         resources().throttle.take("own-password", principal().id, SIGN_IN_ACCOUNT)
@@ -441,7 +438,7 @@ def change_own_password(current: str, new: str) -> None:
 
 
 def current_session_id() -> str:
-    """The name of the web session that this request came with; empty for a token's."""
+    """The id of the request's web session; empty for a token."""
     cookie = g.get("web_session") or request.cookies.get(cookie_name(), "")
     return accounts.hash_token(cookie, resources().secret_key) if cookie else ""
 

@@ -1,10 +1,9 @@
-"""Capacity by kind of route, and the way from the event loop to a thread: a stranger or a slow page takes none of
-the gate's.
+"""Capacity by kind of route, and the bridge from the event loop to threads: anonymous or slow clients cannot use up the
+gate's threads.
 
-The event loop receives each request whole before a thread sees it. A thread is held by a request that is ready to be
-answered, never by one that is still arriving, and never by a reader who is slow to take a finished answer. Each kind
-of route has threads of its own and a bounded queue before them; a request that finds the queue full gets 503 with
-Retry-After at once.
+The event loop receives each request completely before a thread handles it. A thread is occupied only while a request is
+answered, never while it arrives, nor while a slow reader receives a finished answer. Each kind of route has its own
+threads and a bounded queue; if the queue is full, a request gets 503 with Retry-After at once.
 """
 
 from __future__ import annotations
@@ -34,17 +33,18 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     Headers = list[tuple[bytes, bytes]]
 
-# Read before the caller is known: a JSON question, a sign-in form. More is read only for those whom the headers let in.
+# Read before the caller is authenticated: a JSON question, a sign-in form. More is read only after the headers are
+# accepted.
 EARLY_BODY = 64 << 10
-_EARLY_SECONDS = 1.0  # a body that is this late costs its sender a look at the headers first
+_EARLY_SECONDS = 1.0  # if a body takes longer, the headers are checked before more is read
 _BODY_SECONDS, _BODY_RATE = (
     15.0,
     8 << 10,
-)  # a body has so long, and a second more for each so many bytes that did arrive
-_LARGE_BODIES = 32  # at once, of each kind of route: a bound on memory
-_STALLED_SECONDS = 30.0  # a stream whose reader takes nothing for so long is given up, and its thread is free
+)  # time for a body: a base, plus a second for every so many received bytes
+_LARGE_BODIES = 32  # concurrently, for each kind of route: limits memory
+_STALLED_SECONDS = 30.0  # a stream is aborted if its reader takes nothing for this long, which frees the thread
 _MESSAGES = {
-    408: ("the request took too long to arrive", "request_timeout", "send it faster"),
+    408: ("the request took too long to arrive", "request_timeout", "check the connection"),
     413: ("the body is too large", "too_large", ""),
     500: ("Internal server error. The request was not carried out.", "internal_error", ""),
     503: ("the server is busy with other requests of this kind", "busy", "try again in a few seconds"),
@@ -55,9 +55,8 @@ _TELL_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of route.
-
-    ``threads`` answer at once, ``waiting`` more requests queue, none longer than ``patience`` seconds.
+    """A kind of route: ``threads`` answer concurrently, ``waiting`` more requests queue for at most ``patience``
+    seconds.
     """
 
     name: str
@@ -66,19 +65,23 @@ class Kind:
     patience: float
 
 
-HEALTH = Kind("health", 1, 500, 5)  # /healthz alone: whatever else is slow, the process is seen to live
+HEALTH = Kind("health", 1, 500, 5)  # /healthz alone: answers even if everything else is slow
 MONITORING = Kind("monitoring", 2, 20, 10)
-GATE = Kind("gate", 16, 500, 30)  # GATE_WAITERS of them may wait for scans; the others answer meanwhile
+GATE = Kind("gate", 16, 500, 30)  # GATE_WAITERS of them may wait for scans; the others keep answering
 WEBHOOKS = Kind("webhooks", 4, 500, 30)
-SIGN_IN = Kind("sign-in", 3, 60, 10)  # a password costs 64 MiB and 50 ms, and a stranger may ask
-EVENTS = Kind("events", 12, 50, 10)  # more than may watch at once (GATE_WAITERS): the others get the first event only
-EXPORTS = Kind("exports", 4, 20, 5)  # each holds a connection to the database until its reader has all of it
-INVENTORY = Kind("inventory", 1, 20, 60)  # a snapshot is judged while its sender waits: some seconds, where all is new
+SIGN_IN = Kind("sign-in", 3, 60, 10)  # a password costs 64 MiB and 50 ms, and callers are anonymous
+EVENTS = Kind(
+    "events", 12, 50, 10
+)  # more than the watchers allowed (GATE_WAITERS); the others get the first event only
+EXPORTS = Kind("exports", 4, 20, 5)  # each holds a connection to the database until its reader has received everything
+INVENTORY = Kind(
+    "inventory", 1, 20, 60
+)  # a snapshot is evaluated while its sender waits: seconds, if everything is new
 STATIC = Kind("static", 2, 200, 10)
 API = Kind("api", 4, 200, 30)
 PAGES = Kind(
     "pages", 2, 60, 15
-)  # rendering holds the interpreter: two at once are as fast as many, and leave room between them
+)  # rendering holds the GIL: more threads would not be faster, and would delay other routes
 KINDS = (HEALTH, MONITORING, GATE, WEBHOOKS, SIGN_IN, EVENTS, EXPORTS, INVENTORY, STATIC, API, PAGES)
 
 _EXACT = {
@@ -98,7 +101,7 @@ _PREFIXES = (
 
 
 def kind_of(path: str) -> Kind:
-    """The kind of route that a path belongs to, told without routing it."""
+    """The kind of route of a path, without routing it."""
     if (exact := _EXACT.get(path)) is not None:
         return exact
     for prefix, kind in _PREFIXES:
@@ -115,7 +118,7 @@ def _of_api(path: str) -> Kind:
 
 @dataclass(slots=True)
 class Answer:
-    """What a WSGI application answered. ``body`` None: it follows piece by piece."""
+    """The answer of a WSGI application. ``body`` None: it is streamed."""
 
     status: int
     headers: Headers
@@ -124,7 +127,7 @@ class Answer:
 
 @dataclass(slots=True)
 class _Job:
-    """One call of the application. ``deliver`` and ``push`` are called in the thread that works on it."""
+    """One call of the application. ``deliver`` and ``push`` are called in the worker thread."""
 
     environ: dict[str, Any]
     answered: asyncio.Future[Answer]
@@ -152,7 +155,7 @@ class _Job:
             self.gone.set()
 
     def push(self, piece: bytes, more: bool = True) -> bool:
-        """Send a piece of a stream, waiting for a reader who is behind. False: give up."""
+        """Send a piece of a stream, waiting for a slow reader. Returns False to abort."""
         if self.gone.is_set() or self.send is None:
             return False
         message = {"type": "http.response.body", "body": piece, "more_body": more}
@@ -174,10 +177,7 @@ class Busy(Exception):
 
 
 class Pool:
-    """The threads of one kind of route.
-
-    They are daemons: a request that hangs does not keep the process from ending.
-    """
+    """The threads of one kind of route. They are daemons, so a hanging request does not keep the process alive."""
 
     def __init__(self, app: WSGIApplication, kind: Kind) -> None:
         self._app, self._kind = app, kind
@@ -188,7 +188,7 @@ class Pool:
         self.large_bodies = 0
 
     async def call(self, environ: dict[str, Any], send: Send | None = None) -> tuple[Answer, _Job]:
-        """The application's answer. Raises Busy."""
+        """Return the application's answer. Raises Busy."""
         if self._open >= self._kind.threads + self._kind.waiting:
             raise Busy
         if self._threads < self._kind.threads and self._open >= self._threads:
@@ -205,7 +205,7 @@ class Pool:
             job.gone.set()
             self._open -= 1
             raise
-        if answer.body is None:  # its thread is held until the stream ends
+        if answer.body is None:  # its thread is occupied until the stream ends
             job.ended.add_done_callback(self._release)
         else:
             self._open -= 1
@@ -223,7 +223,7 @@ class Pool:
         self._open -= 1
 
     async def _soon(self, job: _Job) -> Answer:
-        """The answer of a job that waits for a thread. Raises Busy when none takes it up for too long."""
+        """Wait for the answer of a queued job. Raises Busy if no thread starts it in time."""
         done, _ = await asyncio.wait({job.answered}, timeout=self._kind.patience)
         if not done and not job.started:
             raise Busy
@@ -240,13 +240,13 @@ class Pool:
             except (
                 Exception
             ):  # the last boundary of a thread that must live on; Flask has answered for its own errors before
-                logging.getLogger(__name__).exception("a request broke off")
+                logging.getLogger(__name__).exception("unexpected error in a request")
                 job.gone.set()
                 job.deliver(refusal(500, job.environ))
 
 
 def _run(app: WSGIApplication, job: _Job) -> None:
-    """Call the application and deliver its answer: whole where its length is known, else piece by piece."""
+    """Call the application and deliver its answer: as a whole if its length is known, otherwise in pieces."""
     status, headers = 500, []
 
     def start_response(line: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
@@ -277,7 +277,7 @@ def _no_write(data: bytes) -> object:
 
 
 def refusal(status: int, environ: Mapping[str, Any]) -> Answer:
-    """A problem document of the server itself, for what the application never saw."""
+    """A problem document by the server itself, for requests that never reached the application."""
     detail, reason, hint = _MESSAGES[status]
     document = {
         "type": f"urn:dockwarden:problem:{reason.replace('_', '-')}",
@@ -304,7 +304,7 @@ def refusal(status: int, environ: Mapping[str, Any]) -> Answer:
 
 
 class Bridge:
-    """The ASGI application over a WSGI application."""
+    """An ASGI application that wraps a WSGI application."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._pools = {kind.name: Pool(app, kind) for kind in KINDS}
@@ -325,7 +325,7 @@ class Bridge:
             answer = refusal(503, environ)
         except ConnectionError:
             return
-        if environ["wsgi.input"] is None:  # something of the body was not read, and will not be
+        if environ["wsgi.input"] is None:  # a part of the body was not read, so the connection cannot be reused
             answer.headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         if answer.body is not None:
@@ -334,9 +334,9 @@ class Bridge:
             await _follow(job, receive)
 
     async def _receive(self, environ: dict[str, Any], pool: Pool, receive: Receive) -> Answer | None:
-        """Put the body into ``wsgi.input``. Returns the answer instead where the request ends before its body is here.
+        """Read the body into ``wsgi.input``. Returns an answer if the request ends before its body has arrived.
 
-        Raises Busy; ConnectionError when the caller is gone.
+        Raises Busy, and ConnectionError if the client has disconnected.
         """
         length, chunked = environ.get("CONTENT_LENGTH", ""), "HTTP_TRANSFER_ENCODING" in environ
         if not chunked and (not length or length == "0"):
@@ -347,10 +347,12 @@ class Bridge:
         if announced <= EARLY_BODY and "HTTP_EXPECT" not in environ:
             await body.more(EARLY_BODY, _EARLY_SECONDS)
         if not body.complete:
-            # Slow or large: who asks is found out from the headers alone, before another byte is read for them.
-            asked = Admission()
-            answer, _ = await pool.call(environ | {"wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "0", ADMISSION: asked})
-            if (limit := asked.allowed) is None:
+            # Slow or large: authenticate by the headers alone before reading more.
+            checked = Admission()
+            answer, _ = await pool.call(
+                environ | {"wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "0", ADMISSION: checked}
+            )
+            if (limit := checked.allowed) is None:
                 return answer
             if announced > limit:
                 return refusal(413, environ)
@@ -370,7 +372,7 @@ class Bridge:
 
 
 class _Body:
-    """A body that arrives."""
+    """A body that is being received."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive, self._began = receive, time.monotonic()
@@ -378,9 +380,10 @@ class _Body:
         self.complete = False
 
     async def more(self, limit: int, seconds: float | None = None) -> None:
-        """Read to the end, or until ``limit`` is passed or the time is over: ``seconds``, else as its rate allows.
+        """Read to the end, or until ``limit`` bytes are exceeded or the time is over: ``seconds``, or by the minimum
+        rate.
 
-        Raises ConnectionError.
+        Raises ConnectionError if the client has disconnected.
         """
         while not self.complete and len(self.data) <= limit:
             allowed = _BODY_SECONDS + len(self.data) / _BODY_RATE if seconds is None else seconds
@@ -398,7 +401,7 @@ class _Body:
 
 
 async def _follow(job: _Job, receive: Receive) -> None:
-    """Until a stream has ended, or its reader has left, which the thread that writes it is told."""
+    """Wait until a stream has ended or its reader has left; the writing thread is then informed."""
     left = asyncio.ensure_future(_departure(receive))
     try:
         await asyncio.wait({left, job.ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -413,9 +416,10 @@ async def _departure(receive: Receive) -> None:
 
 
 def environ_of(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """The WSGI environment of a request (PEP 3333). ``wsgi.input`` None: nothing of the body has been read yet.
+    """The WSGI environment of a request (PEP 3333). ``wsgi.input`` None: the body has not been read.
 
-    A header with an underscore is dropped: ``X_Forwarded_For`` would become what ``X-Forwarded-For`` becomes.
+    Headers with an underscore are dropped, because ``X_Forwarded_For`` would be mapped to the same key as
+    ``X-Forwarded-For``.
     """
     server, client = scope["server"] or ("", None), scope["client"] or ("", 0)
     environ: dict[str, Any] = {

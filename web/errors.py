@@ -1,9 +1,6 @@
-"""Errors told to the caller: RFC 9457 problem documents for programs, a page for people.
+"""Errors for callers: RFC 9457 problem documents for programs, a page for browsers. Never a traceback or a secret.
 
-Never a traceback, never a secret.
-
-``reason`` is the stable slug of ``scanner.errors``, ``hint`` what to do about it, ``request_id`` what to quote to an
-operator.
+``reason``: the stable slug of ``scanner.errors``. ``hint``: what to do. ``request_id``: to quote to an administrator.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# A reason that names a status more exactly than its kind does. First match wins, then the kinds below, in order.
+# Reasons with a more specific status than their error class. The first match wins, then the classes below, in order.
 _BY_REASON = {
     "bad_cursor": 404,  # there is no such page
     "not_signed_in": 401,
@@ -140,7 +137,7 @@ def install(app: Flask) -> None:
 def _scanner_error(error: ScannerError) -> Response:
     status = status_of(error)
     if status == 412 and "If-Match" not in request.headers:
-        status = 409  # two wrote the same thing at once, and neither said which state it knew
+        status = 409  # two clients wrote at once without saying which version they had read
     if status >= 500:
         log.error("request failed", exc_info=status == 500, extra={"reason": error.reason, "request_id": request_id()})
     retry_after = error.retry_after if error.retry_after is not None else (5 if status == 503 else None)
@@ -165,10 +162,11 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _bug(error: Exception) -> Response:
-    """The last boundary: whatever was not foreseen is ours to mend, is logged with its request id, and tells the
-    caller nothing.
+    """The last boundary: an unexpected error is a bug.
+
+    It is logged with its request id, and the caller learns nothing else.
     """
-    log.exception("bug", extra={"request_id": request_id(), "endpoint": request.endpoint or ""})
+    log.exception("unexpected error", extra={"request_id": request_id(), "endpoint": request.endpoint or ""})
     return problem(
         500,
         "Internal server error. The request was not carried out.",

@@ -1,9 +1,7 @@
-"""Alive, ready, and what a monitoring system counts.
+"""Liveness, readiness and metrics. Public, so they contain no names of images.
 
-Public, and therefore without a name of anything that was scanned.
-
-``/readyz`` tells apart what the service cannot answer without (its database) from what it can (a broker that is away
-only delays scans; recorded decisions are still answered).
+``/readyz`` distinguishes what the service needs to answer (its database) from what it does not (without a broker scans
+are delayed, but recorded decisions are still answered).
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ _REMEMBERED_SECONDS = 15
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that readiness rests on. ``needed``: without it this service is not ready."""
+    """One check of readiness. ``needed``: if it fails, the service is not ready."""
 
     name: str
     ok: bool
@@ -45,7 +43,7 @@ class Check:
 @bp.get("/healthz")
 @permission(PUBLIC)
 def alive() -> Response:
-    """This process answers. Nothing else is looked at: a restart would not mend anything else."""
+    """This process answers. Nothing else is checked, because a restart would not repair anything else."""
     return Response(b'{"status":"ok"}', mimetype="application/json")
 
 
@@ -61,7 +59,7 @@ def ready() -> Response:
 
 
 class Readiness:
-    """Asks at most every few seconds: an engine's version costs a process, and anybody may ask."""
+    """Runs the checks at most every few seconds: an engine's version needs a process, and anybody can send requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -103,7 +101,7 @@ def _broker(resources: Resources) -> Check:
 
 
 def _engine(resources: Resources) -> Check:
-    """In the distributed form the workers have the engine, not we."""
+    """In a distributed installation the workers have the engine, not this process."""
     chosen = catalog.chosen(resources.settings.engine)
     if not chosen:
         return Check("engine", False, resources.settings.embedded, "no_such_engine")
@@ -124,10 +122,7 @@ def _advisories(resources: Resources) -> Check:
 
 
 def _invariants(resources: Resources) -> Check:
-    """What the nightly look at the store's invariants found.
-
-    One that does not hold is a fault of ours: the log names the rows.
-    """
+    """The result of the nightly check of the store's invariants. A violation is a bug; the log has the rows."""
     try:
         resources.database.check_head()
         with resources.database.read() as session:
@@ -139,17 +134,14 @@ def _invariants(resources: Resources) -> Check:
 
 
 class StoreCollector(Collector):
-    """Gauges read from the database when asked: right in every process, and after every restart."""
+    """Gauges read from the database on each scrape: correct in every process, and after every restart."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """See `Collector.collect`.
-
-        While the database is away there is nothing to tell, and the scrape says so by its absence.
-        """
-        build = GaugeMetricFamily("dockwarden_build_info", "The version that runs.", labels=["version"])
+        """See ``Collector.collect``. While the database is unavailable, its gauges are absent."""
+        build = GaugeMetricFamily("dockwarden_build_info", "Version of the running service.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
         yield from _advisory_gauges(self._resources)
@@ -163,7 +155,7 @@ class StoreCollector(Collector):
                 unrouted = outbox.oldest_unrouted(session)
         except ScannerError:
             return
-        running = GaugeMetricFamily("dockwarden_rematch_running", "1 while the fleet is matched with newer advisories.")
+        running = GaugeMetricFamily("dockwarden_rematch_running", "1 while packages are matched with newer advisories.")
         running.add_metric([], float(bool(last) and not last[0].state.terminal))
         yield running
         by_state = GaugeMetricFamily("dockwarden_scans", "Scans by lane and state.", labels=["lane", "state"])
@@ -172,7 +164,7 @@ class StoreCollector(Collector):
         yield by_state
         workloads = GaugeMetricFamily(
             "dockwarden_workloads",
-            "Running workloads by environment and verdict, of how they are run and of their images together.",
+            "Running workloads by environment and verdict (of configuration and image together).",
             labels=["environment", "verdict"],
         )
         for (environment, verdict), count in sorted(running_workloads.items()):
@@ -200,14 +192,16 @@ def _notification_gauges(told: notifications.Figures, unrouted: datetime | None)
 
 
 def _advisory_gauges(resources: Resources) -> Iterable[GaugeMetricFamily]:
-    """Age and health of each source, as far as this process sees the advisories' directory."""
-    age = GaugeMetricFamily("dockwarden_advisories_age_seconds", "Since its publisher built it.", labels=["source"])
+    """Age and health of each source, by this process's advisories directory."""
+    age = GaugeMetricFamily(
+        "dockwarden_advisories_age_seconds", "Age of the source since the publisher built it.", labels=["source"]
+    )
     failures = GaugeMetricFamily(
-        "dockwarden_advisories_update_failures", "Updates that failed since the last that went well.", labels=["source"]
+        "dockwarden_advisories_update_failures", "Failed updates since the last successful one.", labels=["source"]
     )
     checked = GaugeMetricFamily(
         "dockwarden_advisories_checked_timestamp_seconds",
-        "When the source was last asked, or imported.",
+        "Time of the last check or import of the source.",
         labels=["source"],
     )
     for line in sources.overview(resources.settings):
@@ -222,12 +216,11 @@ def _advisory_gauges(resources: Resources) -> Iterable[GaugeMetricFamily]:
 
 
 def _storage_gauges(last: jobs.JobView | None) -> Iterable[GaugeMetricFamily]:
-    """What the last pruning measured and removed. To measure reads the whole database: it is not done at each
-    scrape."""
-    size = GaugeMetricFamily("dockwarden_table_bytes", "With its indexes, at the last pruning.", labels=["table"])
-    removed = GaugeMetricFamily("dockwarden_pruned_rows", "Rows that the last pruning removed.", labels=["table"])
-    ended = GaugeMetricFamily("dockwarden_pruned_timestamp_seconds", "When the last pruning ended; 0: it has not.")
-    well = GaugeMetricFamily("dockwarden_pruning_failed", "1 while the last pruning ended badly.")
+    """Results of the last pruning. Sizes are not measured on each scrape, because that reads the whole database."""
+    size = GaugeMetricFamily("dockwarden_table_bytes", "Size including indexes, at the last pruning.", labels=["table"])
+    removed = GaugeMetricFamily("dockwarden_pruned_rows", "Rows removed by the last pruning.", labels=["table"])
+    ended = GaugeMetricFamily("dockwarden_pruned_timestamp_seconds", "Time when the last pruning ended; 0: not ended.")
+    well = GaugeMetricFamily("dockwarden_pruning_failed", "1 if the last pruning failed.")
     if last is not None:
         for table, _, bytes_ in last.parameters.get("sizes", ()):
             size.add_metric([table], bytes_)
@@ -247,7 +240,7 @@ def metrics() -> Response:
 
 
 def install(app: Flask, resources: Resources) -> CollectorRegistry:
-    """The registry of this app's own, with the gauges of the database."""
+    """Register this app's metrics registry, with the gauges from the database."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(StoreCollector(resources))
     app.extensions["metrics"] = registry

@@ -1,6 +1,6 @@
-"""Logs of the web process: one structured line per event, control characters escaped, secrets never.
+"""Logging of the web process: one structured line for each event, control characters escaped, no secrets.
 
-A request's line names the *rule* it matched, not its path: the path of a webhook may hold its token.
+A request is logged with the *rule* it matched, not its path, because the path of a webhook can contain its token.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SECRET_WORDS = ("token", "secret", "password", "authorization", "cookie", "cred
 
 
 def redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Leave out members with the name of a secret."""
+    """Replace the values of members that are named like a secret."""
     for key in event:
         if any(word in key.lower() for word in _SECRET_WORDS) and not key.endswith("_id"):
             event[key] = "***"
@@ -29,10 +29,7 @@ def redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutable
 
 
 def configure(settings: Settings) -> None:
-    """Set up logging of this process: JSON lines, or plain ones for a person.
-
-    Called where a process starts, never on import.
-    """
+    """Configure logging of this process: JSON lines, or readable ones. Called at process start, never on import."""
     without_locals = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold passwords
     tracebacks = (
         structlog.processors.ExceptionRenderer(without_locals)
@@ -68,7 +65,7 @@ def configure(settings: Settings) -> None:
 
 
 def install(app: Flask, registry: CollectorRegistry) -> None:
-    """Count and time each request; log at ``info`` what changed something or was refused, at ``debug`` the rest."""
+    """Count and time each request. Changes and refusals are logged at ``info``, everything else at ``debug``."""
     log = logging.getLogger("web.request")
     seconds = Histogram(
         "dockwarden_request_seconds", "Requests by route and status.", ("rule", "method", "status"), registry=registry
@@ -77,9 +74,9 @@ def install(app: Flask, registry: CollectorRegistry) -> None:
 
     @app.after_request
     def finish(response: Response) -> Response:
-        asked = admission()
-        if asked and asked.allowed is not None:
-            return response  # it is counted when its body is here
+        header_check = admission()
+        if header_check and header_check.allowed is not None:
+            return response  # it is counted when its body has arrived
         rule, method, status = request.url_rule.rule if request.url_rule else "", request.method, response.status_code
         child = children.get((rule, method, status))
         if child is None:
@@ -87,7 +84,7 @@ def install(app: Flask, registry: CollectorRegistry) -> None:
         child.observe(elapsed())
         level = logging.INFO if status >= 400 or method not in ("GET", "HEAD") else logging.DEBUG
         if request.endpoint in ("gate.ask", "kubernetes.admit") and status < 400:
-            level = logging.DEBUG  # the POSTs that only ask, and that must be fast
+            level = logging.DEBUG  # POST requests that change nothing and must be fast
         if log.isEnabledFor(level):
             principal = g.get("principal")
             members = {

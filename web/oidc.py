@@ -1,10 +1,9 @@
-"""Signing in at an identity provider: OpenID Connect, authorization code with PKCE.
+"""Sign-in at an identity provider: OpenID Connect, authorization code with PKCE.
 
-Who somebody is comes from there; what they may is ours.
+The provider authenticates; roles are ours.
 
-``verify`` is pure: a token's bytes, the provider's keys, what we expect and a clock. Around it is as much HTTP as it
-takes, all of it through the vetted client: the provider that an administrator configured names the addresses, and a
-browser never does.
+``verify`` is pure: token, keys, expected values and a clock. HTTP goes through the vetted client; its addresses come
+from the provider that an administrator configured, never from a browser.
 """
 
 from __future__ import annotations
@@ -30,11 +29,10 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, http_client
 from scanner.store.accounts import Identity
 
-# Signatures with the provider's private key only: never "none", and never an HMAC, whose key would be one that
-# everybody can read.
+# Asymmetric signatures only: never "none", and never HMAC, whose key would be a public one (algorithm confusion).
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 _LIMIT = 256 << 10
-_SECONDS = 15.0  # somebody waits in front of a browser
+_SECONDS = 15.0  # a user is waiting
 _LEEWAY = 60.0
 _KEPT_SECONDS, _LOOK_AGAIN_SECONDS = 3600.0, 60.0
 _MOST_GROUPS = 500
@@ -43,7 +41,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Attempt:
-    """What ties an answer to the browser that asked. Kept by that browser, sealed."""
+    """Ties an answer to the browser that started the sign-in. Stored sealed in that browser's cookie."""
 
     state: str
     nonce: str
@@ -56,7 +54,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Expected:
-    """What an ID token must say to be for us, now."""
+    """The values that an ID token must have to be accepted now."""
 
     issuer: str
     client_id: str
@@ -65,9 +63,9 @@ class Expected:
 
 
 def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
-    """The claims of an ID token, by OpenID Connect Core 3.1.3.7.
+    """Verify an ID token (OpenID Connect Core 3.1.3.7) and return its claims.
 
-    Raises RefusedError(reason="oidc_refused") saying which step failed.
+    Raises RefusedError(reason="oidc_refused") that names the failed step.
     """
     try:
         decoded = jwt.decode(token, keys, algorithms=list(ALGORITHMS))  # steps 6 to 8: signature, algorithm
@@ -97,10 +95,7 @@ def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
 
 
 class Provider:
-    """The configured identity provider.
-
-    Its metadata and keys are read when they are first needed, and kept for an hour.
-    """
+    """The configured identity provider. Its metadata and keys are read on first use and cached for an hour."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -137,9 +132,9 @@ class Provider:
         return f"{base}{'&' if '?' in base else '?'}{urlencode(parameters, quote_via=quote)}"
 
     def identify(self, attempt: Attempt, code: str, redirect_uri: str) -> Identity:
-        """Who signed in.
+        """Return the identity of the user.
 
-        Raises RefusedError for an answer that does not hold, RemoteError for a provider that does not answer.
+        Raises RefusedError for an invalid answer, RemoteError if the provider fails.
         """
         document = self._post(
             "token_endpoint",
@@ -187,7 +182,7 @@ class Provider:
             frozenset(clean_text(group, 200) for group in named if isinstance(group, str) and group),
         )
 
-    # What the provider says of itself
+    # Metadata of the provider
 
     def _known(self, name: str) -> bool:
         return isinstance(self._about().get(name), str)
@@ -254,15 +249,12 @@ class Provider:
 
 
 def make(settings: Settings) -> Provider | None:
-    """The configured provider; None where people sign in with passwords only.
-
-    Raises UsageError for settings that do not fit.
-    """
+    """Return the configured provider, or None if there is none. Raises UsageError for invalid settings."""
     return Provider(settings) if settings.oidc_issuer else None
 
 
 def _key_set(document: Mapping[str, Any]) -> KeySet:
-    """The provider's public signature keys. Symmetric keys are ignored: published, they are no secret."""
+    """The provider's public signature keys. Symmetric keys are ignored, because a published one is not secret."""
     listed = document.get("keys")
     keys = [
         key
@@ -290,7 +282,7 @@ def _mapping(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def _check_address(address: str, issuer: str) -> None:
-    """https; http only where the issuer itself is on this machine."""
+    """Require https. http is allowed only if the issuer itself is on this machine."""
     parts = urlsplit(address)
     local = urlsplit(issuer).scheme == "http" and urlsplit(issuer).hostname in _LOOPBACK
     if parts.scheme != "https" and not (local and parts.scheme == "http" and parts.hostname in _LOOPBACK):
@@ -316,11 +308,11 @@ def _unusable(why: str) -> RemoteError:
 
 
 def seal_text(attempt: Attempt, target: str) -> Secret:
-    """An attempt and where to go afterwards, as one text to seal."""
+    """Serialise an attempt and its target page to one text, which is then sealed."""
     return Secret("\n".join((attempt.state, attempt.nonce, attempt.verifier, f"{time.time() + 600:.0f}", target)))
 
 
 def unseal_text(text: Secret) -> tuple[Attempt, str] | None:
-    """What ``seal_text`` made; None when it is older than ten minutes."""
+    """Parse the text of ``seal_text``. None if it is older than ten minutes."""
     state, nonce, verifier, ends, target = text.reveal().split("\n", 4)
     return (Attempt(state, nonce, verifier), target) if float(ends) > time.time() else None

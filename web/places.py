@@ -1,11 +1,9 @@
-"""How often a sign-in may be tried, by place.
+"""Rate limits for sign-in, by place: wrong passwords sent from elsewhere must not lock a user out.
 
-Wrong passwords from elsewhere keep nobody out of a place where they signed in before.
-
-A place is known by a cookie that a successful sign-in leaves (OWASP's device cookies), or by a session of the same
-user from the same address. It has a bucket of its own, which no other place can empty. Other places share the
-buckets of their address and, when many guess at once, those of the account and of the whole service: they are slowed
-down, and no account is ever locked.
+A place is known by a cookie that a successful sign-in leaves (OWASP: device cookies), or by a session of the same user
+from the same address. A known place has its own bucket, which no other place can empty. Unknown places share the
+buckets of their address and, if many guess at once, those of the account and of the whole service. Guessing becomes
+slow, and no account is ever locked.
 """
 
 from __future__ import annotations
@@ -35,9 +33,9 @@ _SHARED = "*"
 
 
 def take(account: str, session_cookie: str) -> None:
-    """Take one try of an account from where this request comes from. Raises RefusedError (429).
+    """Count one attempt for an account from the source of this request. Raises RefusedError (429).
 
-    ``account`` is a user's name, or the part of a token that is not secret.
+    ``account`` is a user's name, or the public part of a token.
     """
     if not resources().settings.rate_limits:
         return
@@ -53,14 +51,14 @@ def take(account: str, session_cookie: str) -> None:
 
 
 def failed(account: str) -> None:
-    """Count a wrong password against the account and the service, from any address."""
+    """Count a wrong password for the account and for the service, from any address."""
     if resources().settings.rate_limits:
         resources().throttle.spend("sign-in-account-failures", _folded(account), SIGN_IN_ACCOUNT_FAILURES)
         resources().throttle.spend("sign-in-failures", _SHARED, SIGN_IN_FAILURES)
 
 
 def remember(response: Response, account: str, session_cookie: str) -> None:
-    """Let a browser prove later that this account signed in from it. The cookie lets nobody in."""
+    """Mark the browser as a known place of this account. The cookie is not a credential."""
     sealed = secrets.seal(Secret(_folded(account)), resources().secret_key, _SEALED)
     response.set_cookie(
         _cookie(session_cookie),
@@ -74,7 +72,7 @@ def remember(response: Response, account: str, session_cookie: str) -> None:
 
 
 def _known_place(account: str, session_cookie: str) -> str:
-    """What names the place that this request comes from, if the account signed in there before; else empty."""
+    """A key for the place of this request, if the account has signed in there before; otherwise empty."""
     try:
         sealed = base64.urlsafe_b64decode(request.cookies.get(_cookie(session_cookie), ""))
         if sealed and secrets.unseal(sealed, resources().secret_key, _SEALED).reveal() == account:

@@ -1,7 +1,6 @@
-"""Around every request: an id, a bound on its size, and the headers a browser needs to hold our pages together.
+"""For every request: an id, a size limit, and the security headers of the answer.
 
-Trusted proxies are counted (``trusted_proxies``): with 0, ``X-Forwarded-*`` is what any caller may write, and is not
-read.
+Trusted proxies are counted (``trusted_proxies``). With 0, ``X-Forwarded-*`` is ignored, because any caller can send it.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 BODY_LIMIT = 1 << 20
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
-# A page's policy (dependencies: htmx 4 with its CSP extension needs a nonce and its own Trusted Types policy, nothing
-# more).
+# The policy of pages. htmx 4 with its CSP extension needs a nonce and its own Trusted Types policy, nothing more.
 _PAGE_CSP = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; img-src 'self' "
     "data:; font-src 'self'; "
@@ -44,27 +42,24 @@ _ALWAYS = (
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
-# CVE-2023-30861: an answer made for one principal must never be another's from a cache.
+# CVE-2023-30861: a cache must never serve the answer for one principal to another.
 _PRIVATE = (("Cache-Control", "no-store"), ("Vary", "Authorization, Cookie"))
 _ID, _STARTED, _NONCE = "dockwarden.request_id", "dockwarden.started", "dockwarden.nonce"
 
 
 @dataclass(slots=True)
 class Admission:
-    """A request whose body has not been read yet, judged by its headers.
-
-    ``allowed``: bytes to read of it; None: refused.
-    """
+    """The decision by headers alone, before the body is read. ``allowed``: bytes of the body to read; None: refused."""
 
     allowed: int | None = None
 
 
 ADMISSION, LEAVING = "dockwarden.admission", "dockwarden.leaving"
-STRANGERS_BODY = 64 << 10  # what a route that anybody may call reads of a body that is late or long
+STRANGERS_BODY = 64 << 10  # limit of a late or long body on a route without authentication
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """Attach to an app. What wraps it is below Flask, so that no answer escapes it, whatever fails above."""
+    """Attach to an app, below Flask: every answer gets the headers, even if something above fails."""
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.config["MAX_FORM_MEMORY_SIZE"] = 64 << 10
     app.config["MAX_FORM_PARTS"] = 50
@@ -78,9 +73,9 @@ def install(app: Flask, settings: Settings) -> None:
 
 
 class Envelope:
-    """Names a request before Flask sees it, and puts the headers on its answer.
+    """Gives a request its id before Flask sees it, and adds the headers to its answer.
 
-    WSGI, because there it costs next to nothing.
+    As WSGI this costs almost nothing.
     """
 
     def __init__(self, app: WSGIApplication, static_path: str | None) -> None:
@@ -89,7 +84,9 @@ class Envelope:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         sent = environ.get("HTTP_X_REQUEST_ID", "")
-        environ[_ID] = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)  # theirs only if fit for a log
+        environ[_ID] = (
+            sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
+        )  # the caller's id only if it is safe for logs
         environ[_STARTED] = time.perf_counter()
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
@@ -109,26 +106,26 @@ class Envelope:
 
 
 def bare_headers() -> tuple[tuple[str, str], ...]:
-    """The headers of an answer that the application did not make."""
+    """The headers of an answer that did not come from the application."""
     return (*_ALWAYS, ("Content-Security-Policy", _DATA_CSP), *_PRIVATE)
 
 
 def admission() -> Admission | None:
-    """Set while only the headers of a request are judged: its body has not been read."""
+    """Set while a request is checked by its headers alone, before its body is read."""
     found: Admission | None = request.environ.get(ADMISSION)
     return found
 
 
 def admit(limit: int = BODY_LIMIT) -> Response:
     """Let the body of this request be read, up to ``limit`` bytes."""
-    asked = admission()
-    assert asked is not None
-    asked.allowed = limit
+    pending = admission()
+    assert pending is not None
+    pending.allowed = limit
     return Response(status=204)
 
 
 def leaving() -> threading.Event:
-    """Set when this process is about to end: what waits for something else then answers with what it has."""
+    """Set when this process is about to end: waiting requests then answer with what they have."""
     found: threading.Event = request.environ.get(LEAVING) or threading.Event()
     return found
 
@@ -140,12 +137,12 @@ def request_id() -> str:
 
 
 def elapsed() -> float:
-    """Seconds since this request came in."""
+    """Seconds since this request arrived."""
     return time.perf_counter() - float(request.environ[_STARTED])
 
 
 def csp_nonce() -> str:
-    """The nonce of this answer, for a page's script and style elements."""
+    """The nonce of this answer's Content-Security-Policy, for script and style elements."""
     return _nonce(request.environ)
 
 
@@ -157,16 +154,18 @@ def _nonce(environ: WSGIEnvironment) -> str:
 
 
 def read_body(limit: int = BODY_LIMIT) -> bytes:
-    """The raw body, at most ``limit`` bytes, refused by its announced length before a byte is read, and by count
-    where none is announced.
+    """The raw body, at most ``limit`` bytes.
+
+    A larger Content-Length is refused before anything is read; without one the bytes are counted. Raises
+    RequestEntityTooLarge.
     """
-    asked: Request = request
-    if (asked.content_length or 0) > limit:
+    current: Request = request
+    if (current.content_length or 0) > limit:
         raise RequestEntityTooLarge(f"the body is larger than {limit} bytes")
-    asked.max_content_length = limit
-    return asked.get_data(cache=True)
+    current.max_content_length = limit
+    return current.get_data(cache=True)
 
 
 def https(settings: Settings) -> bool:
-    """Whether browsers reach us by https: cookies then are ``Secure`` and ``__Host-``."""
+    """Whether browsers use https: cookies are then ``Secure`` and have the ``__Host-`` prefix."""
     return settings.public_url.startswith("https://") or request.is_secure

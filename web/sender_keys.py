@@ -1,6 +1,6 @@
-"""Public keys and certificates of those who sign what they send us: fetched from addresses that we name.
+"""Public keys and certificates of webhook senders, fetched from addresses that we derive, never from the payload.
 
-No answer is kept beyond what its caller asks for, so that a sender's next key is found; a few addresses are remembered.
+A document is kept no longer than its caller allows, so that a rotated key is found. A few addresses are cached.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LIMIT, _SECONDS, _REMEMBERED = 256 << 10, 10.0, 32
 
 
 class SenderKeys:
-    """Documents by address. ``ask`` fetches one; it is called by one thread at a time, and never while it is fresh."""
+    """A cache of documents by address. ``ask`` fetches one; only one thread calls it at a time."""
 
     def __init__(self, ask: Callable[[str], bytes]) -> None:
         self._ask = ask
@@ -33,9 +33,9 @@ class SenderKeys:
         return cls(partial(_ask, settings))
 
     def __call__(self, address: str, max_age: float) -> bytes:
-        """The document at ``address``, at most ``max_age`` seconds old. 0: fetched now, and not kept.
+        """Return the document at ``address``, at most ``max_age`` seconds old. 0: always fetched, never cached.
 
-        Raises RemoteError; not retryable where there is no such document.
+        Raises RemoteError, not retryable if there is no such document.
         """
         with self._lock:
             known = self._known.get(address)

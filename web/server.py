@@ -1,11 +1,12 @@
-"""The web process: HTTP/1.1 by uvicorn on a listening socket that the supervisor owns, with a bound on all that a
-stranger can make last.
+"""The web process: HTTP/1.1 by uvicorn, on a listening socket that the supervisor owns. Everything that an anonymous
+client can hold open is limited.
 
-What uvicorn does not bound is bounded here: a connection that sends no request, a head that drips or never ends, a
-finished answer that nobody takes, the number of connections. Bodies are bounded in `web.capacity`. SIGTERM drains:
-the socket is closed to new connections (another process may go on accepting on it), requests in flight are answered,
-and a kept-alive connection is closed with an answer that says ``Connection: close``, because one that is closed
-while it is idle may just carry its next request.
+uvicorn does not limit these, so this module does: a connection that sends no request, a request head that arrives
+slowly or never ends, a finished answer that is not read, and the number of connections. ``web.capacity`` limits bodies.
+
+SIGTERM drains: the socket no longer accepts here (another process may go on accepting on it), and requests in flight
+are answered. A kept-alive connection is closed with an answer that has ``Connection: close``: if it were closed while
+idle, its next request could already be on the way and would be lost.
 """
 
 from __future__ import annotations
@@ -30,17 +31,15 @@ from web.capacity import Bridge
 from web.tls import Certificate
 
 _HEAD_SECONDS, _HEAD_BYTES, _HEAD_FIELDS = 15.0, 32 << 10, 100
-_KEEP_ALIVE_SECONDS = 75  # as nginx: longer than a proxy in front of us keeps a connection to us
-_WRITE_SECONDS, _WRITE_RATE = 20.0, 8 << 10  # an answer may take so long, and a second more for so many bytes
-_BUFFERED = 256 << 20  # bytes of finished answers that wait for their readers, in sum
+_KEEP_ALIVE_SECONDS = 75  # the default of nginx; must be longer than a proxy keeps idle connections to us
+_WRITE_SECONDS, _WRITE_RATE = 20.0, 8 << 10  # time to read an answer: a base, plus a second for every so many bytes
+_BUFFERED = 256 << 20  # bytes of all finished answers that have not been read
 _LINGER_SECONDS = 2.0
 _MAX_CONNECTIONS = 8192
 _SWEEP_SECONDS = 1.0
-_SWITCH_SECONDS = (
-    0.001  # a page that renders gives the interpreter to a waiting gate call after so long, not after five times that
-)
-# Until a proxy or a client that is in the middle of its work has sent its next request; the same is given to requests
-# in flight.
+_SWITCH_SECONDS = 0.001  # thread switch interval, not the default 0.005: a gate call waits less while a page renders
+# An idle connection gets this long for one more request, which is answered with ``Connection: close``; requests in
+# flight get the same.
 DRAIN_SECONDS, _DRAIN_IDLE_SECONDS = 9, 3.0
 
 
@@ -49,8 +48,8 @@ class _HeadTooLarge(Exception):
 
 
 class _Transport:
-    """A transport whose ``close`` lets a caller who is still sending read the answer: closing at once would reset
-    the connection.
+    """A transport whose ``close`` lingers while the client is still sending: closing at once would send a reset, and
+    the client would not read the answer.
     """
 
     def __init__(self, transport: asyncio.Transport, closing: Callable[[], bool]) -> None:
@@ -93,7 +92,7 @@ class Connection(HttpToolsProtocol):
             _make_room(self.connections)
 
     def _is_sending(self) -> bool:
-        """Whether the caller has not sent the whole of the request that is answered."""
+        """Whether the client has not yet sent the whole request that is being answered."""
         return self.cycle is not None and self.cycle.more_body
 
     @property
@@ -146,14 +145,14 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def resume_writing(self) -> None:
-        """See `asyncio.Protocol.resume_writing`. A reader who made room is not stuck."""
+        """See `asyncio.Protocol.resume_writing`. The reader has made progress, so it is not stuck."""
         self.full_since = None
         super().resume_writing()
 
     def shutdown(self) -> None:
         """See `HttpToolsProtocol.shutdown`.
 
-        One that is idle is closed a little later, by the sweeper, and not under a request.
+        An idle connection is closed by the sweeper a little later, so that a request that is on the way is not lost.
         """
         if not self.idle:
             self.cycle.keep_alive = False
@@ -161,8 +160,8 @@ class Connection(HttpToolsProtocol):
 
 
 def _make_room(connections: set[Any]) -> None:
-    """Close the connection that has been waiting longest without a request: more cannot be open, and new ones must
-    get in.
+    """At the limit of connections, close the one that has waited longest for a request, so that a new one can be
+    accepted.
     """
     waiting = [c for c in connections if c.idle and not c.transport.is_closing()]
     oldest = min(waiting, key=lambda c: c.head_since or float("inf"), default=None)
@@ -171,7 +170,7 @@ def _make_room(connections: set[Any]) -> None:
 
 
 class _Sweeper:
-    """Looks at every connection once a second, which is cheaper than timers for each."""
+    """Checks all connections once a second, which is cheaper than timers for each."""
 
     def __init__(self, connections: set[Any]) -> None:
         self._connections = connections
@@ -186,7 +185,7 @@ class _Sweeper:
                 self._relieve(buffered)
 
     def _look_at(self, connection: Connection, now: float) -> int:
-        """Judge one connection. Returns the bytes that wait for its reader."""
+        """Check one connection. Returns the number of bytes its reader has not taken."""
         size = int(connection.transport.get_write_buffer_size())
         if not size:
             connection.full_since = None
@@ -212,7 +211,7 @@ class _Sweeper:
             connection.transport.close()
 
     def _relieve(self, buffered: int) -> None:
-        """Give up the slowest readers until what waits for the others is bounded again."""
+        """Abort the connections with the slowest readers until unread bytes are below the limit again."""
         full = [c for c in self._connections if c.full_since is not None]
         for connection in sorted(full, key=lambda c: float(c.full_since)):
             if buffered <= _BUFFERED:
@@ -222,7 +221,7 @@ class _Sweeper:
 
 
 class _Server(Server):
-    """uvicorn's server with the sweeper, and with a word to the supervisor when it answers."""
+    """uvicorn's server with the sweeper. It tells the supervisor when it is ready."""
 
     def __init__(
         self, config: Config, bridge: Bridge, tell_ready: Callable[[], None], certificate: Certificate | None
@@ -259,13 +258,14 @@ def serve(
     tell_ready: Callable[[], None] = lambda: None,
     certificate: Certificate | None = None,
 ) -> None:
-    """Answer on ``listening`` with a WSGI application until SIGTERM or SIGINT, then drain.
-
-    ``tell_ready`` is called when it answers.
+    """Serve a WSGI application on ``listening`` until SIGTERM or SIGINT, then drain. ``tell_ready`` is called once it
+    answers.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     _raise_file_limit()
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # at WARNING it writes a line for each malformed request
+    logging.getLogger("uvicorn").setLevel(
+        logging.ERROR
+    )  # its warnings are one line for each malformed request, so anybody could fill the log
     bridge = Bridge(app)
     config = Config(
         bridge,
@@ -290,8 +290,9 @@ def serve(
 
 
 def run(settings: Settings, listening: socket.socket, tell_ready: Callable[[], None]) -> None:
-    """The web process of ``dockwarden serve``: one, with threads, so that SQLite, metrics and throttling see every
-    request.
+    """The web process of ``dockwarden serve``.
+
+    There is only one, with threads, so that rate limits, metrics and SQLite's lock cover all requests.
     """
     from web import create_app, logs
 
@@ -300,7 +301,7 @@ def run(settings: Settings, listening: socket.socket, tell_ready: Callable[[], N
 
 
 def _raise_file_limit() -> None:
-    """As many open files as we may have: each connection is one."""
+    """Raise the limit of open files, because each connection needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft < wanted:

@@ -1,7 +1,7 @@
-"""Token buckets, in this process: what one source may ask for, whatever it tries.
+"""Token buckets in this process: limits by source.
 
-In memory on purpose: one web process serves SQLite, and several behind PostgreSQL multiply a limit by their number,
-which is no more than a constant. Flask-Limiter costs 0.8 ms on each limited request; this costs microseconds.
+In memory on purpose. With SQLite there is one web process; behind PostgreSQL several processes multiply a limit by
+their number, which is acceptable. Flask-Limiter costs 0.8 ms for each limited request; this costs microseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_SOURCES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """``burst`` at once, refilled at ``per_second``."""
+    """A bucket of ``burst`` tokens, refilled at ``per_second``."""
 
     burst: float
     per_second: float
@@ -28,18 +28,18 @@ class Rate:
 
 SIGN_IN_ACCOUNT = Rate(5, 5 / 60)
 SIGN_IN_ADDRESS = Rate(20, 20 / 60)
-SIGN_IN_ACCOUNT_FAILURES = Rate(100, 0.5)  # of one account, from everywhere together
-SIGN_IN_FAILURES = Rate(300, 5)  # of all accounts, from everywhere together
+SIGN_IN_ACCOUNT_FAILURES = Rate(100, 0.5)  # one account, from all addresses together
+SIGN_IN_FAILURES = Rate(300, 5)  # all accounts, from all addresses together
 BAD_TOKEN_ADDRESS = Rate(60, 1)
 API = Rate(1200, 20)
 SCANS = Rate(300, 5)
 WEBHOOK = Rate(500, 100)
-PULL = Rate(10_000, 1000)  # of one proxy's token: an image is a manifest and dozens of blobs
-ADMISSION = Rate(5000, 500)  # of one cluster's token: a refusal is an error to its API server
+PULL = Rate(10_000, 1000)  # one proxy's token. An image is a manifest and dozens of blobs
+ADMISSION = Rate(5000, 500)  # one cluster's token. High, because its API server treats a refusal as an error
 
 
 def source_of(address: str | None) -> str:
-    """Key of a source: an IPv4 address, or an IPv6 /64, which one subscriber owns."""
+    """The key of a source: an IPv4 address, or an IPv6 /64, because one subscriber has a whole /64."""
     try:
         parsed = ipaddress.ip_address(address or "")
     except ValueError:
@@ -50,7 +50,7 @@ def source_of(address: str | None) -> str:
 
 
 class Throttle:
-    """Buckets by (name, source). The least recently used is forgotten past ``_MAX_SOURCES``, so memory is bounded."""
+    """Buckets by (name, source). Beyond ``_MAX_SOURCES`` the least recently used is dropped, so memory is limited."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -58,7 +58,7 @@ class Throttle:
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def take(self, name: str, source: str, rate: Rate, cost: float = 1) -> None:
-        """Take from the bucket, or raise RefusedError(rate_limited) saying when there will be enough again."""
+        """Take ``cost`` tokens. Raises RefusedError("rate_limited") with the time until there are enough."""
         with self._lock:
             level = self._level(name, source, rate)
             if level < cost:
@@ -69,7 +69,7 @@ class Throttle:
             self._buckets[name, source] = (level - cost, self._clock())
 
     def check(self, name: str, source: str, rate: Rate) -> None:
-        """Raise as ``take`` would, and take nothing: for a limit on failures, which is taken from after one."""
+        """Raise as ``take`` would, without taking: for limits on failures, which are counted after the fact."""
         with self._lock:
             level = self._level(name, source, rate)
         if level < 1:
@@ -79,7 +79,7 @@ class Throttle:
             )
 
     def spend(self, name: str, source: str, rate: Rate) -> None:
-        """Take one, down to nothing, without raising."""
+        """Take one token, not below zero. Never raises."""
         with self._lock:
             self._buckets[name, source] = (max(0.0, self._level(name, source, rate) - 1), self._clock())
 

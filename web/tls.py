@@ -1,4 +1,4 @@
-"""TLS of the server's own: a certificate from the settings, read again when its file changes."""
+"""The server's own TLS: the certificate from the settings, loaded again when its file changes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Certificate:
             ) from error
 
     def refresh(self) -> bool:
-        """Load the files again if they have changed. What cannot be loaded (half written) is tried again next time."""
+        """Load changed files. If they cannot be loaded (e.g. half written), the next call tries again."""
         state = self._state()
         if state == self._seen:
             return False
@@ -52,7 +52,7 @@ class Certificate:
             self.refresh()
 
     def _state(self) -> tuple[float, ...]:
-        # Kubernetes renews a mounted secret by pointing a link elsewhere: stat follows it.
+        # Kubernetes renews a mounted secret by changing a symbolic link; stat follows it.
         try:
             return tuple(path.stat().st_mtime for path in (self._certificate, self._key))
         except OSError:
@@ -60,7 +60,7 @@ class Certificate:
 
 
 def of_settings(settings: Settings) -> Certificate | None:
-    """None: the server speaks plain HTTP, and a proxy in front of it ends TLS. Raises UsageError."""
+    """Return None for plain HTTP, e.g. behind a proxy that terminates TLS. Raises UsageError."""
     if settings.tls_certificate is None and settings.tls_key is None:
         return None
     if settings.tls_certificate is None or settings.tls_key is None:

@@ -1,4 +1,4 @@
-"""Waiting for a scan on somebody's behalf: bounded in time, and in how many of the server's threads it may hold."""
+"""Wait for a scan while its caller waits: limited in time and in the number of threads that wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIRST_POLL, _LAST_POLL = 0.1, 1.0
 
 
 def waited(scan_id: str, seconds: float, projects: frozenset[str] | None) -> scans.ScanView:
-    """The scan when it has ended; as it is when the time is over, the process is about to end, or too many wait."""
+    """Return the scan when it has ended; or as it is, when time is over, the process ends, or too many wait already."""
     ends, pause = time.monotonic() + seconds, _FIRST_POLL
     waiting = seconds > 0 and resources().waiters.acquire(blocking=False)
     try:

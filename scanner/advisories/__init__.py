@@ -1,1 +1,1 @@
-"""The vulnerability database: how old it is, where it comes from, how it is replaced."""
+"""The advisory database and exploit feeds: age, origin, download, replacement."""

@@ -1,9 +1,9 @@
-"""A writer of bbolt files (the format of Trivy's database), bottom-up from sorted data, and a bounded reader that
-trusts no page.
+"""Writes bbolt files (the format of Trivy's database) bottom-up from sorted data, and reads them within bounds without
+trusting any page.
 
-There is no kept library: the one on PyPI takes minutes for what takes a fifth of a second here. Written from the
-format that bbolt documents in its own sources: 4 KiB pages, two meta pages, sorted leaf and branch pages, small
-buckets inline.
+No maintained library exists; the one on PyPI takes minutes for what takes a fifth of a second here. Written from the
+format that bbolt documents in its sources: 4 KiB pages, two meta pages, sorted leaf and branch pages, small buckets
+inline.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ _NO_FREELIST = 0xFFFFFFFFFFFFFFFF
 _FILL = PAGE // 2
 _MAX_DEPTH = 32
 _PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
-# What one reader may read of a file in all: several times all of it. Pages that point at one another, or buckets that
-# hold themselves, would otherwise be read for ever: with 200 children a page, 32 levels are more pages than there are
-# atoms.
+# How much one reader may read in total: a multiple of the file. Otherwise pages that refer to one another, or buckets
+# that contain themselves, would be read for ever.
 _READ_TIMES, _READ_LEAST = 4, 64 << 20
 
 Tree = Mapping[bytes, "bytes | Tree"]
 
 
 def write(tree: Tree, destination: Path) -> None:
-    """Write nested mappings as buckets. Keys are sorted; values are bytes or mappings (nested buckets)."""
+    """Write nested mappings as buckets. Values are bytes or mappings (nested buckets)."""
     writer = _Writer()
     root = writer.bucket(tree)
     freelist = writer.page(_FREELIST, 0, b"")
@@ -59,7 +58,7 @@ class _Writer:
         self._next = 2
 
     def page(self, flags: int, count: int, body: bytes) -> int:
-        """Append a page (with overflow pages where it is longer than one) and return its number."""
+        """Append a page, with overflow pages if it is longer than one. Returns its number."""
         number = self._next
         total = -(-(_HEADER + len(body)) // PAGE)
         data = struct.pack("<QHHI", number, flags, count, total - 1) + body
@@ -68,7 +67,7 @@ class _Writer:
         return number
 
     def bucket(self, tree: Tree) -> int:
-        """A bucket's pages, bottom-up. Returns its root page."""
+        """Append the pages of a bucket, bottom-up. Returns the number of its root page."""
         items = []
         for key in sorted(tree):
             value = tree[key]
@@ -80,7 +79,9 @@ class _Writer:
         return level[0][1]
 
     def _bucket_value(self, tree: Tree) -> bytes:
-        """What a parent stores of a bucket: its root page, or, when it is small and flat, the page itself."""
+        """The value that a parent stores for a bucket: its root page, or the page itself if the bucket is small and
+        flat.
+        """
         if all(isinstance(value, bytes) for value in tree.values()):
             items = [_Item(0, key, value) for key, value in sorted(tree.items()) if isinstance(value, bytes)]
             if sum(item.size for item in items) + _HEADER <= PAGE // 4:
@@ -138,14 +139,14 @@ class _Meta:
 
 
 class _File:
-    """The pages of an open file, as long as no more is read than an honest file could make anybody read."""
+    """The pages of an open file, with a limit on the total amount that is read."""
 
     def __init__(self, data: mmap.mmap | bytes, page_size: int) -> None:
         self._data, self._page_size = data, page_size
         self._left = max(_READ_LEAST, _READ_TIMES * len(data))
 
     def page(self, number: int) -> bytes:
-        """The page with its overflow pages. Raises UsageError where there is none."""
+        """Return a page with its overflow pages. Raises UsageError if it does not exist."""
         start = number * self._page_size
         if number < 2 or start + _HEADER > len(self._data):
             raise _broken()
@@ -157,26 +158,26 @@ class _File:
         return self._data[start:end]
 
     def spend(self, size: int) -> None:
-        """Count what is read. Raises UsageError when it is too much."""
+        """Count the bytes that were read. Raises UsageError if they exceed the limit."""
         self._left -= size
         if self._left < 0:
-            raise UsageError("the file is damaged: its pages point at one another", hint="download it again")
+            raise UsageError("the file is damaged: its pages refer to one another", hint="download it again")
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket of a file that is open for reading. Raises UsageError where a page is not what it must be."""
+    """A bucket of an open file. Raises UsageError if a page is malformed."""
 
     _file: _File
     _root: int
     _inline: bytes = b""
 
     def items(self) -> Iterator[tuple[bytes, bytes | Bucket]]:
-        """Keys in order, with their values or the buckets below them."""
+        """Yield the keys in order, with their values or nested buckets."""
         yield from self._walk(self._first(), 0)
 
     def get(self, key: bytes) -> bytes | Bucket | None:
-        """What is under ``key``, found by way of the branches."""
+        """Return the value or bucket of ``key``, or None."""
         page = self._first()
         for _ in range(_MAX_DEPTH):
             if _flags(page) & _LEAF:
@@ -205,7 +206,7 @@ class Bucket:
                 yield from self._walk(self._file.page(child), depth + 1)
 
     def _leaf(self, page: bytes) -> Iterator[tuple[bytes, bytes | Bucket]]:
-        left = len(page)  # elements lie side by side: what they hold together is no more than the page
+        left = len(page)  # elements do not overlap, so together they are no larger than the page
         for position in _elements(page):
             flags, offset, key_size, value_size = struct.unpack_from("<IIII", page, position)
             start = position + offset
@@ -244,12 +245,12 @@ def _children(page: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _broken() -> UsageError:
-    return UsageError("the file is damaged: a page of it is not what it must be", hint="download it again")
+    return UsageError("the file is damaged: one of its pages is malformed", hint="download it again")
 
 
 @contextmanager
 def opened(file: Path) -> Iterator[Bucket]:
-    """The root bucket of a whole bbolt file. Raises UsageError for what is none."""
+    """Open a complete bbolt file and yield its root bucket. Raises UsageError if it is not one."""
     with file.open("rb") as stream:
         if file.stat().st_size < 2 * PAGE:
             raise UsageError(f"{file.name} is not a complete Trivy database", hint="download it again")
@@ -258,7 +259,7 @@ def opened(file: Path) -> Iterator[Bucket]:
 
 
 def root_of(data: mmap.mmap | bytes, name: str = "the file") -> Bucket:
-    """The root bucket of a file's bytes. Raises UsageError for what is no bbolt file."""
+    """Return the root bucket of a file's bytes. Raises UsageError if it is not a bbolt file."""
     if len(data) < 2 * PAGE:
         raise UsageError(f"{name} is not a complete Trivy database", hint="download it again")
     meta = _newest_meta(data, name)
@@ -266,15 +267,13 @@ def root_of(data: mmap.mmap | bytes, name: str = "the file") -> Bucket:
 
 
 def check(file: Path) -> None:
-    """Raises UsageError unless ``file`` begins as a whole bbolt file does: a valid meta page, and as long as that
-    says.
-    """
+    """Raise UsageError unless ``file`` is a complete bbolt file: a valid meta page, and at least its stated length."""
     with opened(file):
         pass
 
 
 def _newest_meta(data: mmap.mmap | bytes, name: str) -> _Meta:
-    """The meta page that is in force: of the two, the valid one with the higher transaction."""
+    """Return the valid meta page with the higher transaction number: bbolt writes the two alternately."""
     found = []
     for offset in (0, PAGE):
         body = data[offset + _HEADER : offset + _HEADER + 64]

@@ -1,7 +1,8 @@
-"""The live advisory database: generations beside one another, one link that says which is in force.
+"""The live advisory database: generations beside one another, and a link to the one in use.
 
-A new database is copied in beside the live one, verified, and put in force by renaming the link; a scan that began
-with the former one ends with it. Killing us at any moment leaves the former one in force. Two generations are kept.
+A new database is copied beside the live one, verified, and activated by renaming the link. A scan that started with the
+former one finishes with it. If the process is killed at any moment, the former one stays in use. Two generations are
+kept.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ _OTHER_BUCKETS = (b"vulnerability", b"data-source", b"vulnerability-detail", b"v
 
 @dataclass(frozen=True)
 class Generation:
-    """One database: ``directory`` holds ``db/`` and ``java-db/``, and is never changed after it was put in force."""
+    """One database: ``directory`` has ``db/`` and ``java-db/``, and never changes after its activation."""
 
     directory: Path
 
     def status(self) -> AdvisoryStatus:
-        """Version and dates as its metadata says. Raises AdvisoriesUnavailable when that cannot be read."""
+        """Version and dates from its metadata. Raises AdvisoriesUnavailable if the metadata is unreadable."""
         file = self.directory / "db" / "metadata.json"
         try:
             document = load_untrusted_json(file.read_bytes(), limit=1 << 16, error=AdvisoriesUnavailable)
@@ -56,7 +57,7 @@ class Generation:
                 "the advisory database is incomplete", hint="dockwarden advisories import FILE"
             ) from error
         if not isinstance(document, dict) or document.get("Version") != _SCHEMA:
-            raise AdvisoriesUnavailable("the advisory database has a schema that we do not know")
+            raise AdvisoriesUnavailable("the advisory database has an unknown schema version")
         return AdvisoryStatus(
             source="trivy-db",
             version=str(document["Version"]),
@@ -67,7 +68,7 @@ class Generation:
         )
 
     def holdings(self) -> Holdings:
-        """What it has advisories for. Raises AdvisoriesUnavailable for a file that cannot be read."""
+        """The sources with advisories. Raises AdvisoriesUnavailable if the file is unreadable."""
         file = self.directory / "db" / "trivy.db"
         try:
             stat = file.stat()
@@ -80,18 +81,17 @@ class Generation:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a database has advisories for: where an engine looks up anything else, finding nothing says nothing.
+    """The sources for which a database has advisories. For other sources, no findings prove nothing.
 
-    ``sources``: names of the sources with at least one advisory, as trivy-db names them: "debian 12", "pip::GitHub
-    Security Advisory Pip". ``rhel``: major releases that Red Hat's content sets are known of; the source "Red Hat"
-    itself has no releases.
+    ``sources``: sources with at least one advisory, in trivy-db's names: "debian 12", "pip::GitHub Security Advisory
+    Pip". ``rhel``: major releases that occur in Red Hat's content sets, because the source "Red Hat" has no releases.
     """
 
     sources: frozenset[str] = frozenset()
     rhel: frozenset[str] = frozenset()
 
     def has(self, source: str) -> bool:
-        """Whether the source is there; ``pip::`` with nothing behind it: any source of that ecosystem."""
+        """True if the source exists; with a name that ends in ``::``, any source of that ecosystem."""
         return (
             any(name.startswith(source) for name in self.sources) if source.endswith("::") else source in self.sources
         )
@@ -124,7 +124,7 @@ def _digest(file: Path, mtime: int, size: int) -> Digest:
 
 
 def current(settings: Settings) -> Generation:
-    """The database in force. Raises AdvisoriesUnavailable where there is none, with what to do."""
+    """Return the database in use. Raises AdvisoriesUnavailable, with a hint, if there is none."""
     directory = settings.advisories_dir
     live = directory / "current"
     found = live.resolve() if live.is_symlink() else directory if (directory / "db" / "trivy.db").is_file() else None
@@ -139,20 +139,20 @@ def current(settings: Settings) -> Generation:
 
 
 def status(settings: Settings) -> AdvisoryStatus:
-    """What is in force. Raises AdvisoriesUnavailable."""
+    """Status of the database in use. Raises AdvisoriesUnavailable."""
     return current(settings).status()
 
 
 def import_file(settings: Settings, source: Path, *, newer_only: bool = False) -> Generation:
-    """Verify ``source`` and put it in force.
+    """Verify ``source`` and activate it.
 
-    ``source``: a directory with ``trivy.db`` and ``metadata.json`` (or ``db/`` holding them, and perhaps
-    ``java-db/``), or the ``db.tar.gz`` or ``javadb.tar.gz`` that trivy-db and trivy-java-db publish. What a source
-    does not hold is kept from the one in force. ``newer_only`` refuses a database built before the one in force: a
-    mirror that went back in time would hide what became known since.
+    ``source``: a directory with ``trivy.db`` and ``metadata.json`` (or ``db/`` with these, and optionally
+    ``java-db/``), or the ``db.tar.gz`` or ``javadb.tar.gz`` that trivy-db and trivy-java-db publish. Parts that
+    ``source`` does not have are kept. ``newer_only`` refuses a database that is older than the one in use: a mirror
+    that goes back in time would hide newly known vulnerabilities.
 
-    Raises UsageError for what is no database, ConflictError while another import runs. Then the former one stays in
-    force.
+    Raises UsageError if it is not a database, ConflictError while another import runs. The former one then stays in
+    use.
     """
     if not source.exists():
         raise UsageError(f"there is no file {source}")
@@ -166,7 +166,7 @@ def import_file(settings: Settings, source: Path, *, newer_only: bool = False) -
             fresh.rename(final)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        _put_in_force(settings.advisories_dir, final)
+        _activate(settings.advisories_dir, final)
         _prune(settings.advisories_dir, final)
         return Generation(final)
 
@@ -183,7 +183,9 @@ def _copy_in(source: Path, fresh: Path, live: Path | None) -> None:
         base = source / "db" if (source / "db" / "trivy.db").is_file() else source
         for name in _FILES["db"]:
             if not (base / name).is_file():
-                raise UsageError(f"{source} holds no {name}", hint="a Trivy database is trivy.db and metadata.json")
+                raise UsageError(
+                    f"{source} has no {name}", hint="a Trivy database consists of trivy.db and metadata.json"
+                )
             shutil.copyfile(base / name, fresh / "db" / name)
         for file in (source / "java-db").glob("*"):
             if file.name in _FILES["java-db"]:
@@ -195,13 +197,13 @@ def _copy_in(source: Path, fresh: Path, live: Path | None) -> None:
             for name in names:
                 os.link(live / part / name, fresh / part / name)
     if not (fresh / "db" / "trivy.db").is_file():
-        raise UsageError(f"{source} holds no trivy.db", hint="import the vulnerability database first")
+        raise UsageError(f"{source} has no trivy.db", hint="import the vulnerability database first")
     if not (fresh / "java-db" / "trivy-java.db").is_file():
         trivydb.empty_java_database(fresh / "java-db")
 
 
 def _unpack(source: Path, fresh: Path) -> None:
-    """The files of an archive, by name: its own paths are never used."""
+    """Extract the known files of an archive by their names. Paths in the archive are never used (path traversal)."""
     part = "db"
     try:
         with tarfile.open(source) as archive:
@@ -225,8 +227,9 @@ def _unpack(source: Path, fresh: Path) -> None:
 
 
 def _verify(generation: Generation, live: Path | None) -> Digest:
-    """A whole bbolt file that can be read, a schema that we know, dates, and an answer that the file itself proves
-    right.
+    """Verify a new generation: a readable bbolt file, a known schema, dates, and one lookup with a correct result.
+
+    Returns its digest. ``live``: the generation that it must not be older than.
     """
     try:
         found = generation.status()
@@ -235,22 +238,20 @@ def _verify(generation: Generation, live: Path | None) -> Digest:
     except (OSError, AdvisoriesUnavailable) as error:
         raise UsageError(f"the database cannot be used: {error}") from error
     if found.updated_at is None or found.digest is None:
-        raise UsageError("the database does not say when it was built", hint="metadata.json must hold UpdatedAt")
+        raise UsageError("the database has no build date", hint="metadata.json must contain UpdatedAt")
     if former and former.updated_at and found.updated_at < former.updated_at:
         message = (
-            f"it was built on {found.updated_at:%Y-%m-%d %H:%M}, before the one in force "
+            f"the database was built on {found.updated_at:%Y-%m-%d %H:%M}, before the one in use "
             f"({former.updated_at:%Y-%m-%d %H:%M})"
         )
-        raise UsageError(message, reason="database_older", hint="to go back on purpose, import it as a file")
+        raise UsageError(message, reason="database_older", hint="to go back on purpose, import it from a file")
     return found.digest
 
 
 def known_answer(file: Path) -> None:
-    """Look one advisory up on the way that an engine takes: a source, a package of it, its advisory, the advisory's
-    details.
+    """Look one advisory up as an engine does: a source, a package, its advisory, and the advisory's details.
 
-    Raises UsageError where there is none to be found: a database that answers nothing would make every image look
-    clean.
+    Raises UsageError if there is none: with a database that answers nothing, every image would look clean.
     """
     with bolt.opened(file) as root:
         details = root.bucket(b"vulnerability")
@@ -259,17 +260,17 @@ def known_answer(file: Path) -> None:
                 continue
             for package, advisories in packages.items():
                 names = [n for n, _ in advisories.items()] if isinstance(advisories, bolt.Bucket) else []
-                again = packages.bucket(package)
-                if names and again is not None and again.get(names[0]) and _is_object(details.get(names[0])):
+                indexed = packages.bucket(package)
+                if names and indexed is not None and indexed.get(names[0]) and _is_object(details.get(names[0])):
                     return
-    raise UsageError("the database holds no advisory that could be looked up", hint="download it again")
+    raise UsageError("the database has no advisory that can be looked up", hint="download it again")
 
 
 def _is_object(value: object) -> bool:
     return isinstance(value, bytes) and value.startswith(b"{") and value.endswith(b"}")
 
 
-def _put_in_force(directory: Path, generation: Path) -> None:
+def _activate(directory: Path, generation: Path) -> None:
     link = directory / f".link-{secrets.token_hex(8)}"
     link.symlink_to(generation.name)
     os.replace(link, directory / "current")
@@ -286,14 +287,16 @@ def _prune(directory: Path, live: Path) -> None:
 
 
 def remove_former(settings: Settings, before: float, *, dry_run: bool = False) -> int:
-    """Remove generations that have not been in force since that moment (seconds since 1970). Returns the bytes freed,
-    or that would be.
+    """Remove generations that were last in use before ``before`` (seconds since 1970).
 
-    What is in force never goes, and nothing does while an import runs: it may link to files of the former generation.
+    Returns the bytes freed, or to be freed.
+
+    The current one is never removed. Nothing is removed while an import runs, because that may link to files of a
+    former generation.
     """
     directory = settings.advisories_dir
     live = directory / "current"
-    # A generation is a former one since the link was put in force that names another.
+    # A generation has been a former one since the link was last replaced.
     if not live.is_symlink() or live.lstat().st_mtime >= before:
         return 0
     freed = 0
@@ -314,7 +317,10 @@ def remove_former(settings: Settings, before: float, *, dry_run: bool = False) -
 
 @contextmanager
 def only_one(directory: Path, name: str = ".lock") -> Iterator[None]:
-    """One at a time across the processes that share this directory; the lock ends with its process."""
+    """Take an exclusive lock across the processes that share this directory. It ends with its process.
+
+    Raises ConflictError if another process holds it.
+    """
     with (directory / name).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,9 +1,8 @@
-"""Two feeds about what is being done with vulnerabilities: CISA's KEV catalogue (exploited, as a fact) and FIRST's
-EPSS (how likely).
+"""Two exploit feeds: CISA's KEV catalogue (vulnerabilities known to be exploited) and FIRST's EPSS (probability).
 
-Each is kept as a small SQLite file in which a few hundred CVEs are found in a millisecond, replaced whole by
-renaming a link, as the advisory database is. What no feed was asked about stays ``None`` in the evidence: not looked
-up, which a policy may not take for "no".
+Each is stored as a small SQLite file, in which hundreds of CVEs are found within a millisecond, and replaced as a whole
+by renaming a link, like the advisory database. Without a feed the values stay ``None`` in the evidence: not looked up.
+A policy must not treat that as "no".
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ _MAX_BYTES, _MAX_ENTRIES, _MAX_JSON = 512 << 20, 2_000_000, 64 << 20
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,19}")
 _SPACE = b"\xef\xbb\xbf \r\n\t"
 _KEEP = 2
-_ASKED_AT_ONCE = 500
+_LOOKUP_BATCH = 500
 
 
 @dataclass(frozen=True)
 class Feed:
-    """What a file holds: ``scores`` by CVE; of KEV they are all 1. ``dated`` is when its publisher made it."""
+    """The content of a file. ``scores``: by CVE; always 1 for KEV. ``dated``: when the publisher created it."""
 
     kind: str
     version: str
@@ -53,7 +52,7 @@ class Feed:
 
 
 def recognise(file: Path) -> str | None:
-    """``kev`` or ``epss``, by how the file begins; None: it is something else."""
+    """Return ``kev`` or ``epss``, detected by the first bytes; None if it is neither."""
     if not file.is_file():
         return None
     try:
@@ -69,7 +68,7 @@ def recognise(file: Path) -> str | None:
 
 
 def parse(file: Path, kind: str) -> Feed:
-    """The feed of a file, plain or gzip. Raises UsageError naming the line or member that is wrong."""
+    """Parse a feed, plain or gzip. Raises UsageError that names the wrong line or member."""
     try:
         with _reading(file) as packed:
             stream = io.BufferedReader(_Bounded(packed, file.name), 1 << 20)
@@ -93,7 +92,7 @@ def _reading(file: Path) -> Iterator[IO[bytes]]:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream of at most so many bytes: a feed of a few megabytes can be made to unpack to anything."""
+    """A stream with a size limit: a feed of a few megabytes can be crafted to decompress to any size."""
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
         self._stream, self._name, self._left = stream, name, _MAX_BYTES
@@ -114,20 +113,22 @@ def _kev_json(data: bytes, name: str) -> Feed:
     document = load_untrusted_json(data, limit=_MAX_JSON, error=UsageError, mend_text=True)
     entries = document.get("vulnerabilities") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise UsageError(f"{name}: /vulnerabilities is not a list", hint="CISA's known_exploited_vulnerabilities.json")
+        raise UsageError(
+            f"{name}: /vulnerabilities is not a list", hint="expected CISA's known_exploited_vulnerabilities.json"
+        )
     ids = [item.get("cveID") if isinstance(item, dict) else None for item in entries]
     dated = parse_time(document.get("dateReleased"))
     if dated is None:
-        raise UsageError(f"{name} does not say when it was released", hint="/dateReleased must be a time")
+        raise UsageError(f"{name} has no release date", hint="/dateReleased must be a time")
     return _feed(KEV, name, str(document.get("catalogVersion", "")), dated, ((str(i), 1.0) for i in ids))
 
 
 def _kev_csv(text: Iterable[str], file: Path) -> Feed:
-    """The CSV says of no date but each entry's: the newest of them is when the catalogue was last added to."""
+    """Parse the CSV. It has no date of its own, so the newest ``dateAdded`` is used."""
     rows = csv.DictReader(text)
     if "cveID" not in (rows.fieldnames or ()) or "dateAdded" not in (rows.fieldnames or ()):
         raise UsageError(
-            f"{file.name}: no columns cveID and dateAdded", hint="CISA's known_exploited_vulnerabilities.csv"
+            f"{file.name}: no columns cveID and dateAdded", hint="expected CISA's known_exploited_vulnerabilities.csv"
         )
     newest, scores = "", {}
     for row in rows:
@@ -135,20 +136,23 @@ def _kev_csv(text: Iterable[str], file: Path) -> Feed:
         newest = max(newest, row["dateAdded"] or "")
     dated = parse_time(newest + "T00:00:00+00:00") if newest else None
     if dated is None:
-        raise UsageError(f"{file.name}: no dateAdded is a date", hint="CISA's known_exploited_vulnerabilities.csv")
+        raise UsageError(
+            f"{file.name}: no dateAdded is a date", hint="expected CISA's known_exploited_vulnerabilities.csv"
+        )
     return _feed(KEV, file.name, newest, dated, scores.items())
 
 
 def _epss(text: io.TextIOWrapper, file: Path) -> Feed:
-    """First a comment ``#model_version:…,score_date:…``, then ``cve,epss,percentile``."""
+    """Parse EPSS: a comment ``#model_version:…,score_date:…``, then ``cve,epss,percentile``."""
     first = text.readline()
-    said = (
+    header = (
         dict(part.partition(":")[::2] for part in first.lstrip("#").strip().split(",")) if first.startswith("#") else {}
     )
-    dated = parse_time(re.sub(r"\+0000$", "+00:00", said.get("score_date", "")))
+    dated = parse_time(re.sub(r"\+0000$", "+00:00", header.get("score_date", "")))
     if dated is None:
         raise UsageError(
-            f"{file.name}, line 1: no score_date", hint="FIRST's epss_scores-current.csv.gz, with its first line"
+            f"{file.name}, line 1: no score_date",
+            hint="expected FIRST's epss_scores-current.csv.gz, including its first line",
         )
     rows = csv.DictReader(text)
     if not {"cve", "epss"} <= set(rows.fieldnames or ()):
@@ -165,7 +169,7 @@ def _epss(text: io.TextIOWrapper, file: Path) -> Feed:
                 raise UsageError(f"{file.name}, line {line}: not a score between 0 and 1")
             yield _cve(row["cve"], file.name, line), score
 
-    return _feed(EPSS, file.name, said.get("model_version", ""), dated, scores())
+    return _feed(EPSS, file.name, header.get("model_version", ""), dated, scores())
 
 
 def _cve(text: str | None, name: str, line: int) -> str:
@@ -183,12 +187,12 @@ def _feed(kind: str, name: str, version: str, dated: datetime, entries: Iterable
             raise UsageError(f"{name}: entry {number} is not a CVE id")
         scores[cve] = score
     if not scores:
-        raise UsageError(f"{name} lists nothing", hint="an empty feed would make everything look harmless")
+        raise UsageError(f"{name} has no entries", hint="an empty feed would make everything look harmless")
     return Feed(kind, version[:64], dated, scores)
 
 
 def import_file(settings: Settings, source: Path, kind: str) -> AdvisoryStatus:
-    """Read a feed and put it in force. Raises UsageError for what is none, and then nothing changes."""
+    """Read a feed and activate it. Raises UsageError if it is invalid; then nothing changes."""
     feed = parse(source, kind)
     directory = settings.advisories_dir / "feeds" / kind
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -213,23 +217,23 @@ def import_file(settings: Settings, source: Path, kind: str) -> AdvisoryStatus:
 
 
 def _write(feed: Feed, file: Path) -> None:
-    """Sorted, so that the same feed makes the same bytes but for the moment at which it came."""
+    """Write the feed, sorted: the same feed gives the same bytes, except for the time of the import."""
     content = hashlib.sha256(repr((feed.version, feed.dated, sorted(feed.scores.items()))).encode()).hexdigest()
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("CREATE TABLE score (cve TEXT PRIMARY KEY, score REAL NOT NULL) WITHOUT ROWID")
         connection.execute("CREATE TABLE said (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
         connection.executemany("INSERT INTO score VALUES (?, ?)", sorted(feed.scores.items()))
-        said = {
+        properties = {
             "version": feed.version,
             "dated": feed.dated.isoformat(),
             "imported": datetime.now(UTC).isoformat(),
             "content": content,
         }
-        connection.executemany("INSERT INTO said VALUES (?, ?)", said.items())
+        connection.executemany("INSERT INTO said VALUES (?, ?)", properties.items())
 
 
 def status(settings: Settings, kind: str) -> AdvisoryStatus | None:
-    """The feed in force; None: there is none. Raises AdvisoriesUnavailable for one that cannot be read."""
+    """Status of the feed in use, or None if there is none. Raises AdvisoriesUnavailable if it is unreadable."""
     live = settings.advisories_dir / "feeds" / kind / "current"
     if not live.exists():
         return None
@@ -241,14 +245,14 @@ def status(settings: Settings, kind: str) -> AdvisoryStatus | None:
 def _status(file: Path, kind: str, mtime: int) -> AdvisoryStatus:
     try:
         with _opened(file) as connection:
-            said = dict(connection.execute("SELECT name, value FROM said").fetchall())
+            properties = dict(connection.execute("SELECT name, value FROM said").fetchall())
             return AdvisoryStatus(
                 kind,
-                said["version"],
-                parse_time(said["dated"]),
-                parse_time(said["imported"]),
+                properties["version"],
+                parse_time(properties["dated"]),
+                parse_time(properties["imported"]),
                 None,
-                Digest("sha256:" + said["content"]),
+                Digest("sha256:" + properties["content"]),
             )
     except (sqlite3.Error, KeyError) as error:
         raise AdvisoriesUnavailable(
@@ -263,21 +267,21 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def all_status(settings: Settings) -> tuple[AdvisoryStatus, ...]:
-    """Every feed in force."""
+    """Status of every feed in use."""
     found = (status(settings, kind) for kind in FEEDS)
     return tuple(item for item in found if item is not None)
 
 
 def annotate(settings: Settings, report: EngineReport) -> EngineReport:
-    """The report with what the feeds in force say of each vulnerability, and the feeds named. See ``annotated``."""
+    """Return the report with the feeds' values for each vulnerability, and the feeds' status. See ``annotated``."""
     return replace(report, vulnerabilities=annotated(settings, report.vulnerabilities), feeds=all_status(settings))
 
 
 def annotated(settings: Settings, items: Iterable[Vulnerability]) -> tuple[Vulnerability, ...]:
-    """Vulnerabilities with ``known_exploited`` and ``epss``, matched by CVE id, own or alias.
+    """Set ``known_exploited`` and ``epss`` of vulnerabilities, matched by CVE id or alias.
 
-    Not in KEV is ``False``: the catalogue is the whole list. A CVE without an EPSS score stays ``None``: nobody has
-    estimated it yet; what has no CVE id at all is 0, because EPSS never speaks of it.
+    Not in KEV is ``False``, because the catalogue is complete. A CVE without an EPSS score stays ``None``: it has not
+    been scored yet. A vulnerability without a CVE id gets 0, because EPSS covers CVEs only.
     """
     found = tuple(items)
     wanted = sorted({cve for item in found for cve in _cves(item)})
@@ -299,20 +303,20 @@ def _cves(item: Vulnerability) -> list[str]:
 
 
 def _score(cves: Iterable[str], scores: Mapping[str, float]) -> float | None:
-    asked = list(cves)
-    return max((scores[cve] for cve in asked if cve in scores), default=None if asked else 0.0)
+    ids = list(cves)
+    return max((scores[cve] for cve in ids if cve in scores), default=None if ids else 0.0)
 
 
 def _lookup(settings: Settings, kind: str, wanted: list[str]) -> dict[str, float] | None:
-    """Scores of those CVEs that the feed in force lists; None: there is no feed."""
+    """Scores of the CVEs that the feed in use lists, or None if there is no feed."""
     live = settings.advisories_dir / "feeds" / kind / "current"
     if not live.exists():
         return None
     found: dict[str, float] = {}
     try:
         with _opened(live.resolve()) as connection:
-            for start in range(0, len(wanted), _ASKED_AT_ONCE):
-                part = wanted[start : start + _ASKED_AT_ONCE]
+            for start in range(0, len(wanted), _LOOKUP_BATCH):
+                part = wanted[start : start + _LOOKUP_BATCH]
                 marks = ",".join("?" * len(part))
                 found.update(connection.execute(f"SELECT cve, score FROM score WHERE cve IN ({marks})", part))  # noqa: S608
     except sqlite3.Error as error:

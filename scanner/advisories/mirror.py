@@ -1,8 +1,7 @@
-"""Fetching advisories from a site's own mirror: an OCI artifact of trivy-db's media type, or a file under a URL.
+"""Downloads advisories from a configured mirror: an OCI artifact of trivy-db's media type, or a file at a URL.
 
-A mirror is trusted to be reachable, not to be right: sizes are bounded, digests compared, redirects refused, and
-nothing that it calls a title, name or path is ever used as one. What comes down goes into a file of our own name,
-and is verified before it is in force.
+A mirror is not trusted: sizes are limited, digests compared, redirects refused, and its titles, names and paths are
+never used. The download goes to a file with our own name and is verified before it is activated.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _SECONDS = 3600.0  # an hour for 4 GiB is 1.2 MB/s
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came down.
+    """A finished download.
 
-    ``identity`` is what tells whether there is something new: a layer's digest, or an ETag; empty: it cannot be
-    told. ``file`` None: it is what we have already.
+    ``identity`` detects changes: a layer's digest, or an ETag; empty if unknown. ``file`` is None if nothing has
+    changed.
     """
 
     identity: str
@@ -43,9 +42,9 @@ class Fetched:
 
 
 def fetch(settings: Settings, source: str, media_type: str, target: Path, have: str = "") -> Fetched:
-    """Bring ``source`` into the file ``target``, unless ``have`` says that we have it.
+    """Download ``source`` to the file ``target``, unless its identity is still ``have``.
 
-    Raises UsageError for a source that cannot be read, RemoteError and ImageError as the registry client does.
+    Raises UsageError for an unreadable source, RemoteError and ImageError like the registry client.
     """
     if source.startswith(("https://", "http://")):
         return _file(settings, source, target, have)
@@ -53,16 +52,17 @@ def fetch(settings: Settings, source: str, media_type: str, target: Path, have: 
 
 
 def _artifact(settings: Settings, reference: Reference, media_type: str, target: Path, have: str) -> Fetched:
-    """OCI image-spec 1.1, artifacts: one layer of the media type that we want, whatever annotations call it."""
+    """Download an OCI artifact (image-spec 1.1): the one layer with the expected media type.
+
+    Annotations are ignored.
+    """
     access = Access(reference.host in settings.insecure_registries, settings.advisories_ca_file)
     with RegistryClient(reference.host, settings, CredentialStore(settings, personal=False), access) as client:
         descriptor, data = client.manifest(reference)
         manifest = parse_manifest(data, descriptor, settings.limits)
         layers = [d for d in manifest.layers if d.media_type == media_type] if isinstance(manifest, Manifest) else []
         if len(layers) != 1:
-            raise ImageError(
-                f"{reference} holds {len(layers)} layers of {media_type}", reason="not_an_advisory_database"
-            )
+            raise ImageError(f"{reference} has {len(layers)} layers of {media_type}", reason="not_an_advisory_database")
         layer = layers[0]
         if layer.size > _MAX_ARTIFACT:
             raise LimitExceeded(f"{reference} is larger than {_MAX_ARTIFACT >> 30} GiB")
@@ -72,7 +72,9 @@ def _artifact(settings: Settings, reference: Reference, media_type: str, target:
         with client.stream_blob(reference, layer, _SECONDS) as chunks:
             _keep(_hashing(chunks, found), target, layer.size)
         if found.hexdigest() != layer.digest.hex:
-            raise ImageError(f"{reference.host} sent other bytes than {layer.digest}", reason="digest_mismatch")
+            raise ImageError(
+                f"{reference.host} sent content that does not match {layer.digest}", reason="digest_mismatch"
+            )
         return Fetched(str(layer.digest), target)
 
 
@@ -86,14 +88,14 @@ def _file(settings: Settings, url: str, target: Path, have: str) -> Fetched:
     parts = urlsplit(url)
     if parts.scheme == "http" and parts.netloc not in settings.insecure_registries:
         raise UsageError(
-            f"{parts.netloc} would be asked over plain HTTP",
+            f"{parts.netloc} would be contacted over plain HTTP",
             reason="tls_required",
-            hint="use https, or name it in DOCKWARDEN_INSECURE_REGISTRIES",
+            hint="use https, or add the host to DOCKWARDEN_INSECURE_REGISTRIES",
         )
     if parts.username or parts.password:
         raise UsageError(
-            "a source's address must not hold a password",
-            hint="put it into the file that DOCKWARDEN_REGISTRY_CREDENTIALS names",
+            "the URL of a source must not contain a password",
+            hint="put it into the file of DOCKWARDEN_REGISTRY_CREDENTIALS",
         )
     headers = {"If-None-Match": have} if have.startswith(('"', "W/")) else {}
     known = CredentialStore(settings, personal=False).find(parts.netloc)
@@ -109,8 +111,10 @@ def _file(settings: Settings, url: str, target: Path, have: str) -> Fetched:
                     raise RemoteError(
                         f"{parts.netloc} answered {answer.status} for {parts.path}", reason="mirror_error"
                     )
-                if answer.encoding != "identity":  # what is kept is the file itself: its own gzip is no encoding
-                    raise RemoteError(f"{parts.netloc} compressed an answer nobody asked it to", reason="mirror_error")
+                if answer.encoding != "identity":  # the file's own gzip is not a content encoding
+                    raise RemoteError(
+                        f"{parts.netloc} sent a compressed answer although none was requested", reason="mirror_error"
+                    )
                 limit = _MAX_ARTIFACT if parts.path.endswith(".tar.gz") else _MAX_FILE
                 _keep(answer.chunks(limit), target, limit)
                 return Fetched(answer.headers.get("ETag", "")[:200], target)
@@ -128,7 +132,7 @@ def _keep(chunks: Iterable[bytes], target: Path, limit: int) -> None:
         for chunk in chunks:
             size += len(chunk)
             if size > limit:
-                raise LimitExceeded(f"more than the {limit} bytes that were announced or allowed")
+                raise LimitExceeded(f"the download is larger than the {limit} bytes that were declared or allowed")
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())

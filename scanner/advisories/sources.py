@@ -1,9 +1,6 @@
-"""Where advisories come from, when each source was last asked, and how that went.
+"""Sources of advisories: origin, last check and its result. Stored beside the database in one small file.
 
-Kept beside the database, in one small file.
-
-The file is this directory's memory, not its truth: what is in force is what the links say. Losing it costs one
-download.
+The file is only a memory; the links decide what is in use. Losing it costs one download.
 """
 
 from __future__ import annotations
@@ -28,17 +25,17 @@ from scanner.model.untrusted import clean_text
 
 TRIVY, JAVA = "trivy-db", "trivy-java-db"
 SOURCES = (TRIVY, JAVA, *feeds.FEEDS)
-_FEED_AGE = timedelta(days=14)  # as policies have it: a feed is published when there is something to say
+_FEED_AGE = timedelta(days=14)  # as in policies: feeds are published irregularly
 _AGAIN_SECONDS = 900.0  # after a failure, doubled up to the interval
 
 
 @dataclass(frozen=True)
 class Source:
-    """One source. Times are seconds since 1970, 0: never. ``failure`` is empty when the last attempt went well."""
+    """One source. Times are seconds since 1970; 0: never. ``failure`` is empty if the last attempt succeeded."""
 
     name: str
-    origin: str = ""  # where what is in force came from: a mirror, or a file that was imported
-    identity: str = ""  # what the mirror called it: see ``mirror.Fetched``
+    origin: str = ""  # where the data in use came from: a mirror, or an imported file
+    identity: str = ""  # its identity on the mirror: see ``mirror.Fetched``
     checked: float = 0.0
     failed: float = 0.0
     failures: int = 0  # in a row
@@ -47,7 +44,7 @@ class Source:
 
 
 def configured(settings: Settings) -> Mapping[str, str]:
-    """Sources that are to be asked, with where: nothing is ever downloaded that nobody configured."""
+    """The sources with a configured mirror. Nothing is downloaded without configuration."""
     places = {
         TRIVY: settings.advisories_source,
         JAVA: settings.advisories_java_source,
@@ -58,7 +55,7 @@ def configured(settings: Settings) -> Mapping[str, str]:
 
 
 def known(settings: Settings) -> Mapping[str, Source]:
-    """Every source, by name, as it was last noted."""
+    """Every source by name, as last recorded."""
     found = {name: Source(name) for name in SOURCES}
     try:
         document = json.loads((settings.advisories_dir / "sources.json").read_text())
@@ -72,7 +69,7 @@ def known(settings: Settings) -> Mapping[str, Source]:
 
 
 def note(settings: Settings, source: Source) -> None:
-    """Remember, atomically. One writer at a time: two that update different sources would each drop the other's."""
+    """Record a source, atomically. A lock keeps two writers from dropping each other's change."""
     settings.advisories_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (settings.advisories_dir / ".sources.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -86,7 +83,7 @@ def note(settings: Settings, source: Source) -> None:
 
 
 def in_force(settings: Settings, name: str) -> AdvisoryStatus | None:
-    """What is in force of a source; None: nothing, or nothing that can be read."""
+    """Status of a source's data in use, or None if there is none, or it is unreadable."""
     try:
         return (
             database.status(settings)
@@ -101,9 +98,9 @@ def in_force(settings: Settings, name: str) -> AdvisoryStatus | None:
 
 @dataclass(frozen=True)
 class Overview:
-    """One source as people are shown it.
+    """A source for display.
 
-    ``status`` None: there is nothing of it; ``mirror`` empty: files are imported.
+    ``status`` None: no data. ``mirror`` empty: files are imported. ``stale``: older than allowed.
     """
 
     source: Source
@@ -114,35 +111,35 @@ class Overview:
 
     @property
     def document(self) -> Mapping[str, object]:
-        """As JSON values, for programs."""
-        found, said = self.status, self.source
+        """JSON values of this source."""
+        status, source = self.status, self.source
         return {
-            "source": said.name,
-            "version": found.version if found else None,
-            "updated_at": found.updated_at if found else None,
-            "downloaded_at": found.downloaded_at if found else None,
-            "next_update": found.next_update if found else None,
-            "digest": found.digest if found else None,
+            "source": source.name,
+            "version": status.version if status else None,
+            "updated_at": status.updated_at if status else None,
+            "downloaded_at": status.downloaded_at if status else None,
+            "next_update": status.next_update if status else None,
+            "digest": status.digest if status else None,
             "age_hours": round(self.age.total_seconds() / 3600, 1) if self.age is not None else None,
             "stale": self.stale,
-            "origin": said.origin or None,
+            "origin": source.origin or None,
             "mirror": self.mirror or None,
-            "checked_at": moment(said.checked),
-            "next_check_at": moment(said.next_check) if self.mirror else None,
-            "failed_at": moment(said.failed),
-            "failures": said.failures,
-            "failure": said.failure or None,
+            "checked_at": moment(source.checked),
+            "next_check_at": moment(source.next_check) if self.mirror else None,
+            "failed_at": moment(source.failed),
+            "failures": source.failures,
+            "failure": source.failure or None,
         }
 
 
 def overview(settings: Settings) -> tuple[Overview, ...]:
-    """Every source, the vulnerability database first."""
+    """Every source, with the vulnerability database first."""
     noted, mirrors, now = known(settings), configured(settings), datetime.now(UTC)
     oldest = timedelta(hours=settings.advisories_max_age_hours)
     found = []
     for name in SOURCES:
         if name == JAVA and not mirrors.get(name):
-            continue  # an empty one of our own stands in for it
+            continue  # an empty generated database is used instead
         status = in_force(settings, name)
         age = now - status.updated_at if status and status.updated_at else None
         limit = max(oldest, _FEED_AGE) if name in feeds.FEEDS else oldest
@@ -152,29 +149,27 @@ def overview(settings: Settings) -> tuple[Overview, ...]:
 
 
 def moment(seconds: float) -> datetime | None:
-    """Seconds since 1970 as a moment; None for never."""
+    """Convert seconds since 1970 to a time; None for 0 (never)."""
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 def due(settings: Settings, now: float | None = None) -> tuple[str, ...]:
-    """Configured sources whose time has come."""
+    """Configured sources whose next check is due."""
     noted, at = known(settings), time.time() if now is None else now
     return tuple(name for name in configured(settings) if noted[name].next_check <= at)
 
 
 def update(settings: Settings, name: str) -> bool:
-    """Ask a source and put what is new in force.
+    """Check a source and activate new data. Returns True if there was new data.
 
-    True: something is. Whatever happens is noted; what is raised is why it failed.
-
-    The former one stays in force until the new one was verified, and when it was not. Raises ConflictError while
-    another process does it.
+    The result is recorded in any case, and an error is raised. The former data stays in use until the new data is
+    verified. Raises ConflictError while another process updates the source.
     """
     settings.advisories_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with database.only_one(settings.advisories_dir, f".update-{name}"):
         place, former = configured(settings)[name], known(settings)[name]
         try:
-            fetched = _take(settings, name, place, former)
+            fetched = _download(settings, name, place, former)
         except ScannerError as error:
             note(settings, _failed(settings, former, error))
             raise
@@ -182,7 +177,7 @@ def update(settings: Settings, name: str) -> bool:
             full = ScannerError(f"cannot keep the download: {error.strerror}", reason="disk_full", retryable=True)
             note(settings, _failed(settings, former, full))
             raise full from error
-        now, next_check = time.time(), time.time() + _about(_interval(settings))
+        now, next_check = time.time(), time.time() + _with_jitter(_interval(settings))
         note(settings, Source(name, place, fetched.identity, now, former.failed, 0, "", next_check))
         return fetched.file is not None
 
@@ -190,11 +185,13 @@ def update(settings: Settings, name: str) -> bool:
 def _failed(settings: Settings, former: Source, error: ScannerError) -> Source:
     failures = former.failures + 1
     wait = min(_AGAIN_SECONDS * 2 ** min(failures - 1, 10), _interval(settings))
-    said = clean_text(f"{error.reason}: {error}", 500)
-    return replace(former, failed=time.time(), failures=failures, failure=said, next_check=time.time() + _about(wait))
+    message = clean_text(f"{error.reason}: {error}", 500)
+    return replace(
+        former, failed=time.time(), failures=failures, failure=message, next_check=time.time() + _with_jitter(wait)
+    )
 
 
-def _take(settings: Settings, name: str, place: str, former: Source) -> mirror.Fetched:
+def _download(settings: Settings, name: str, place: str, former: Source) -> mirror.Fetched:
     incoming = settings.advisories_dir / f".download-{name}"
     have = former.identity if former.origin == place and (name == JAVA or in_force(settings, name)) else ""
     try:
@@ -211,9 +208,9 @@ def _take(settings: Settings, name: str, place: str, former: Source) -> mirror.F
 
 
 def import_file(settings: Settings, file: Path) -> AdvisoryStatus:
-    """Put a file in force: a feed where it is recognised as one, else a database.
+    """Activate a file: a feed if it is recognised as one, otherwise a database.
 
-    Raises UsageError, and then nothing changes.
+    Raises UsageError; then nothing changes.
     """
     if not file.exists():
         raise UsageError(f"there is no file {file}")
@@ -235,6 +232,6 @@ def _interval(settings: Settings) -> float:
     return max(60.0, settings.advisories_interval_hours * 3600)
 
 
-def _about(seconds: float) -> float:
-    """Give or take a tenth, so that a thousand installations do not ask the mirror in the same second."""
+def _with_jitter(seconds: float) -> float:
+    """Vary the time by 10 %, so that many installations do not contact the mirror in the same second."""
     return seconds * random.uniform(0.9, 1.1)

@@ -1,4 +1,4 @@
-"""A Trivy database (schema 2) from a plain list of advisories: for samples, tests, and a site's own advisories."""
+"""Builds a Trivy database (schema 2) from a list of advisories, for samples, tests, and a site's own advisories."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ _WILL_NOT_FIX, _AFFECTED = 5, 2
 
 @dataclass(frozen=True)
 class Advisory:
-    """``bucket`` is Trivy's name of the source: "debian 12", "alpine 3.20", "pip::GitHub Security Advisory Pip".
+    """One advisory.
 
-    Operating systems give ``fixed`` (empty: no fix yet), languages ``vulnerable`` ranges with ``fixed`` as the
-    patched version.
+    ``bucket``: Trivy's name of the source: "debian 12", "alpine 3.20", "pip::GitHub Security Advisory Pip".
+
+    Operating systems use ``fixed`` (empty: no fix yet). Languages use ``vulnerable`` ranges; ``fixed`` is the
+    patched version. ``cvss``: base score and vector, version 3.
     """
 
     id: str
@@ -54,7 +56,7 @@ class Advisory:
 
 
 def build(advisories: Iterable[Advisory], destination: Path, *, updated_at: datetime | None = None) -> Path:
-    """Write ``db/`` and an empty ``java-db/`` below ``destination`` and return it."""
+    """Write ``db/`` and an empty ``java-db/`` below ``destination``. Returns ``destination``."""
     tree: dict[bytes, dict[bytes, bytes | dict[bytes, bytes]]] = {b"vulnerability": {}, b"data-source": {}}
     for advisory in advisories:
         bucket = tree.setdefault(advisory.bucket.encode(), {})
@@ -98,7 +100,7 @@ def _detail(advisory: Advisory) -> dict[str, object]:
 
 
 def write_metadata(directory: Path, version: int, updated_at: datetime) -> None:
-    """``metadata.json`` beside a database: version, when it was built, when the next one was due, when it came here."""
+    """Write ``metadata.json`` beside a database: version, build time, time of the next update, time of the download."""
     document = {
         "Version": version,
         "UpdatedAt": updated_at.isoformat(),
@@ -109,7 +111,7 @@ def write_metadata(directory: Path, version: int, updated_at: datetime) -> None:
 
 
 def empty_java_database(directory: Path) -> None:
-    """A valid Java index with nothing in it: without any, one .jar makes Trivy refuse the whole image."""
+    """Create a valid, empty Java index: without one, a single .jar makes Trivy refuse the whole image."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "trivy-java.db"
     file.unlink(missing_ok=True)

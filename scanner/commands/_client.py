@@ -22,9 +22,11 @@ from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, http_client
 from scanner.reports._decision_text import DecisionText, grouped
 
+# The largest answer is a policy simulation of 200 images; a larger one is not from a Dockwarden server.
 _MAX_ANSWER = 8 << 20
 _MAX_REPORTS = 256 << 20  # an image of 100,000 findings, in several formats
 _POLL_SECONDS = 30
+# Longer than one poll: the server may hold the request open for _POLL_SECONDS before it answers.
 _ASK_SECONDS = 120.0
 _SIMULATED_AT_ONCE = 200
 _REASONS, _CHANGES = 5, 2  # with the verdict, this fits on ten lines
@@ -39,6 +41,7 @@ class Answer:
     pending: bool
 
     @property
+    # Unknown is never clean: a verdict that this version does not know counts as a denial.
     def verdict(self) -> str:
         verdict = self.document.get("verdict")
         return verdict if verdict in ("allow", "warn", "deny") else "deny"
@@ -57,6 +60,7 @@ class Client:
 
     def __init__(self, url: str, token: Secret, ca_file: Path | None = None) -> None:
         parts = web_address(url, "--server (or DOCKWARDEN_SERVER)")
+        # Loopback is exempt, because the traffic does not leave the machine.
         if parts.scheme == "http" and token and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise UsageError("a token is not sent over plain HTTP", hint=f"use https://{parts.netloc}")
         headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
@@ -89,6 +93,7 @@ class Client:
         """
         ends = time.monotonic() + wait
         while True:
+            # Long-poll in slices: proxies between CI and the server cut requests that stay silent for minutes.
             left = max(0, int(ends - time.monotonic()))
             body: dict[str, Any] = {"image": image, "wait_seconds": min(left, _POLL_SECONDS)}
             if environment:
@@ -103,6 +108,8 @@ class Client:
             if time.monotonic() >= ends:
                 return Answer(document, pending=True)
             progress(f"pending: scan {clean_text(str(document.get('scan', '')), 100)}")
+            # The server says when to ask again; bounded, so that a wrong value neither floods the server nor sleeps for
+            # ever.
             time.sleep(min(max(0.2, _number(document.get("retry_after"))), 10, max(0.0, ends - time.monotonic())))
 
     def simulate(self, name: str, text: str, *, most: int, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -115,12 +122,13 @@ class Client:
         return self._simulated(name, text, "simulate", "images", most, progress)
 
     def simulate_workloads(self, name: str, text: str, *, most: int, progress: Callable[[str], None]) -> dict[str, Any]:
-        """Return the same of the running workloads."""
+        """Return the same for running workloads."""
         return self._simulated(name, text, "simulate/workloads", "workloads", most, progress)
 
     def _simulated(
         self, name: str, text: str, path: str, what: str, most: int, progress: Callable[[str], None]
     ) -> dict[str, Any]:
+        # Page by page: one request over all images would exceed the server's time limit.
         total: dict[str, Any] = {"newly_denied": [], "newly_released": [], "unchanged": 0, "examined": 0}
         cursor: object = None
         while total["examined"] < most:
@@ -141,6 +149,7 @@ class Client:
         return total
 
     def ready(self) -> bool:
+        # `demo` and tests poll this while the server starts; a refused connection is an expected state, not an error.
         """Whether the server's readiness endpoint answers 200. Never raises."""
         try:
             return self._http.ask("GET", "/readyz", limit=_MAX_ANSWER, seconds=5).status == httpx.codes.OK
@@ -200,6 +209,7 @@ def _problem(status: int, document: Mapping[str, Any], signed_in: bool) -> Refus
     """Translate a problem document (RFC 9457) into an error of ours."""
     message = str(document.get("detail") or document.get("title") or f"status {status}")[:500]
     reason, hint = str(document.get("reason") or "server_error")[:100], str(document.get("hint") or "")[:300]
+    # Say "no token" rather than the server's "unauthorized": in CI an unset variable is the usual cause.
     if status == 401 and not signed_in:
         hint = "set DOCKWARDEN_TOKEN; an administrator creates a token with: dockwarden token create NAME"
         return RefusedError("the server requires an API token, and none was given", reason=reason, hint=hint)
@@ -208,6 +218,7 @@ def _problem(status: int, document: Mapping[str, Any], signed_in: bool) -> Refus
         return RefusedError(
             f"the server refused the request: {message}", reason=reason, hint=f"{advice}; {hint}" if hint else advice
         )
+    # 408 and 429 are in the 4xx range, but the request was correct: the caller should try again.
     kind = UsageError if 400 <= status < 500 and status not in (408, 429) else RemoteError
     return kind(f"the server answered: {message}", reason=reason, hint=hint)
 
@@ -228,7 +239,7 @@ def describe(answer: Answer, *, show_all: bool = False) -> str:
     document = answer.document
     if answer.pending:
         return "PENDING  the scan has not finished; try again, or with a longer --wait"
-    text = DecisionText(width=120, whole=show_all)
+    text = DecisionText(width=120, wrap_long=show_all)
     most_reasons, most_changes = (_ALL, _ALL) if show_all else (_REASONS, _CHANGES)
     verdict = Verdict(answer.verdict)
     undecided = verdict is Verdict.DENY and answer.undecided
@@ -296,6 +307,7 @@ def _flips(found: Mapping[str, Any], subject: str, what: str) -> str:
     lines = []
     for member, word in (("newly_denied", "NEWLY DENIED"), ("newly_released", "NEWLY RELEASED")):
         flips = objects(found.get(member))
+        # Everything in the answer may come from an image or a policy text: strip terminal control sequences.
         lines.append(f"{word}  {len(flips)} {what}")
         for flip in flips:
             image, project, environment = (

@@ -72,6 +72,7 @@ def private_state() -> Iterator[None]:
     """Set the umask so that new files and directories of this process and its children are readable by their owner
     only.
     """
+    # Before anything is created: SQLite makes its -wal and -shm files itself, with the process's umask.
     former = os.umask(0o077)
     token = _users_umask.set(former)
     try:
@@ -100,6 +101,7 @@ def os_error(error: OSError) -> ScannerError:
     where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) and error.filename else ""
     why = error.strerror or str(error) or type(error).__name__
     if error.errno in _FULL:
+        # Not the caller's mistake: the same command works once there is space.
         return disk_full(f"{why}{where}")
     if error.errno in _PLACE:
         hint = (
@@ -159,6 +161,7 @@ def write(text: str, output: Path | None) -> None:
             raise cannot_write("the report to standard output", error) from error
         return
     try:
+        # Replacing /dev/stdout or a named pipe by a regular file would break the reader.
         if output.exists() and not output.is_file():
             output.write_text(whole, "utf-8")
             return
@@ -201,7 +204,9 @@ def replacing(output: Path) -> Iterator[BinaryIO]:
     """
     partial_file = output.with_name(f".{output.name[:200]}.{secrets.token_hex(8)}.partial")
     try:
+        # "x": fail rather than follow a link that somebody planted in a shared directory.
         with partial_file.open("xb") as out:
+            # The process's umask is 0077 (private_state), but a report belongs to the user: apply their own umask.
             os.fchmod(out.fileno(), 0o666 & ~_users_umask.get())
             yield out
         partial_file.replace(output)
@@ -330,6 +335,7 @@ def database_at_head(settings: Settings) -> Database:
     """
     from scanner.store.session import Database
 
+    # `serve` upgrades an embedded database as well; a shared one is upgraded by an operator, with `db upgrade`.
     database = Database.of(settings)
     if settings.embedded:
         database.upgrade()

@@ -1,4 +1,4 @@
-"""``dockwarden admission``: setting up what asks before something is started."""
+"""``dockwarden admission``: set up admission control for Kubernetes."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ _MAX_PEM = 1 << 20
 
 @click.group()
 def admission() -> None:
-    """Admission: have a cluster ask before it starts something."""
+    """Admission control: let a cluster ask this service before it starts a container."""
 
 
 @admission.command("kubernetes")
 @click.option("--manifests", "wanted", is_flag=True, help="Print the manifests for kubectl apply.")
-@click.option("--url", default="", metavar="URL", help="A server outside the cluster; without, one inside is set up.")
-@click.option("--token-file", type=FILE, help="A token of scope admission; DOCKWARDEN_TOKEN without.")
-@click.option("--ca-file", type=FILE, help="CA certificates (PEM) by which the API server knows the server.")
-@click.option("--image", default=f"dockwarden:{__version__}", show_default=True, help="The image of the server inside.")
-@click.option("--namespace", default="dockwarden", show_default=True, help="Where the server inside runs.")
-@click.option("--certificate", type=FILE, help="The certificate of the server inside, with its chain (PEM).")
-@click.option("--key", type=FILE, help="Its private key (PEM).")
-@click.option("--cert-manager", "issuer", default="", metavar="ISSUER", help="A ClusterIssuer that issues one instead.")
+@click.option("--url", default="", metavar="URL", help="Server outside the cluster. Default: set one up inside it.")
+@click.option("--token-file", type=FILE, help="File with a token of scope admission. Default: DOCKWARDEN_TOKEN.")
+@click.option("--ca-file", type=FILE, help="CA certificates (PEM) with which the API server verifies the server.")
+@click.option("--image", default=f"dockwarden:{__version__}", show_default=True, help="Image of the server to set up.")
+@click.option("--namespace", default="dockwarden", show_default=True, help="Namespace of the server to set up.")
+@click.option("--certificate", type=FILE, help="Certificate chain (PEM) of the server to set up.")
+@click.option("--key", type=FILE, help="Private key (PEM) of that certificate.")
+@click.option("--cert-manager", "issuer", default="", metavar="ISSUER", help="ClusterIssuer that issues a certificate.")
 @click.option(
     "--settings-secret",
     default="",
     metavar="NAME",
-    help="A secret of DOCKWARDEN_* variables with a database and a secret key: two replicas then share them.",
+    help="Secret with DOCKWARDEN_* variables (database URL, secret key); two replicas share it.",
 )
-@click.option("--environment", "environments", multiple=True, help="A value of the label dockwarden/environment.")
-@click.option("--exempt", multiple=True, help="Another namespace that is not asked about.")
+@click.option("--environment", "environments", multiple=True, help="Value of the label dockwarden/environment.")
+@click.option("--exempt", multiple=True, help="Namespace that is not reviewed (may be repeated).")
 @click.option(
     "--failure-policy",
     type=click.Choice(["Fail", "Ignore"]),
     default="Fail",
     show_default=True,
-    help="What the API server does where no answer comes.",
+    help="What the API server does if it gets no answer.",
 )
 @click.option("--pin-tags", is_flag=True, help="Also replace tags in new Pods by the digest that was judged.")
-@click.option("--timeout", type=click.IntRange(1, 30), default=5, show_default=True, help="Seconds until then.")
+@click.option("--timeout", type=click.IntRange(1, 30), default=5, show_default=True, help="Seconds to wait for one.")
 @pass_settings
 def kubernetes(
     settings: Settings,
@@ -72,14 +72,15 @@ def kubernetes(
 ) -> None:
     """Set up the admission webhook of a Kubernetes cluster.
 
-    The manifests hold the token: keep them as you keep secrets. Without a token only the server is set up, which then
-    makes one. docs/admission.md leads through it.
+    The manifests contain the token: store them like a secret. Without a token only the server is set up; create a
+    token there, and run this command again. See docs/admission.md.
     """
     if not wanted:
-        raise UsageError("nothing to do", hint="--manifests prints what to give to kubectl apply -f -")
+        raise UsageError("nothing to do", hint="give --manifests, and pipe the output to kubectl apply -f -")
     for name in (namespace, *environments):
+        # Names go into YAML and into DNS names: a label (RFC 1123) needs no quoting in either.
         if not _LABEL.fullmatch(name):
-            raise UsageError(f"{name!r} is not a name of lower-case letters, digits and '-'")
+            raise UsageError(f"not a valid name: {name!r}", hint="use lower-case letters, digits and '-'")
     text = read(token_file, "the token file").strip() if token_file else os.environ.get("DOCKWARDEN_TOKEN", "")
     cluster = Cluster(
         token=Secret(text),
@@ -99,9 +100,9 @@ def kubernetes(
     )
     click.echo(manifests(cluster), nl=False)
     if not text:
-        tell("the webhook is left out until there is a token: see docs/admission.md")
+        tell("the webhook is left out because no token was given: see docs/admission.md")
     elif failure_policy == "Ignore":
-        tell("while the server cannot be reached, everything is let in (failurePolicy: Ignore)")
+        tell("failurePolicy is Ignore: while the server cannot be reached, every container is admitted")
 
 
 def _bytes(file: Path | None) -> bytes:

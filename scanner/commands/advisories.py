@@ -28,33 +28,35 @@ def advisories() -> None:
 
 
 def _text(line: Overview) -> list[str]:
-    found, said = line.status, line.source
-    if found is None:
-        lines = [f"{said.name}: none"]
+    status, source = line.status, line.source
+    if status is None:
+        lines = [f"{source.name}: none"]
     else:
         built = (
-            f"built {found.updated_at:%Y-%m-%d %H:%M} UTC, {_span(line.age)} ago"
-            if found.updated_at and line.age
+            f"built {status.updated_at:%Y-%m-%d %H:%M} UTC, {_span(line.age)} ago"
+            if status.updated_at and line.age
             else "no date"
         )
-        lines = [f"{said.name} {found.version}: {built}{'  TOO OLD' if line.stale else ''}"]
-        came = f"downloaded {found.downloaded_at:%Y-%m-%d %H:%M}" if found.downloaded_at else "in force"
-        digest = found.digest.short if found.digest else "no digest"
-        lines.append(f"  {came}{' from ' + said.origin if said.origin else ''}; {digest}")
-        if found.next_update:
-            lines.append(f"  the publisher's next edition was due {found.next_update:%Y-%m-%d %H:%M} UTC")
+        lines = [f"{source.name} {status.version}: {built}{'  TOO OLD' if line.stale else ''}"]
+        obtained = f"downloaded {status.downloaded_at:%Y-%m-%d %H:%M}" if status.downloaded_at else "in use"
+        digest = status.digest.short if status.digest else "no digest"
+        lines.append(f"  {obtained}{' from ' + source.origin if source.origin else ''}; {digest}")
+        if status.next_update:
+            lines.append(f"  the publisher's next edition was due {status.next_update:%Y-%m-%d %H:%M} UTC")
     if line.mirror:
-        again = (
-            f"next check {datetime.fromtimestamp(said.next_check, UTC):%Y-%m-%d %H:%M} UTC"
-            if said.next_check
-            else "asked soon"
+        next_check = (
+            f"next check {datetime.fromtimestamp(source.next_check, UTC):%Y-%m-%d %H:%M} UTC"
+            if source.next_check
+            else "next check soon"
         )
-        lines.append(f"  mirror {line.mirror}: {again}")
+        lines.append(f"  mirror {line.mirror}: {next_check}")
     else:
-        lines.append("  no mirror is configured: import files")
-    if said.failure:
-        failed = datetime.fromtimestamp(said.failed, UTC)
-        lines.append(f"  the last update FAILED {failed:%Y-%m-%d %H:%M} UTC ({said.failures} in a row): {said.failure}")
+        lines.append("  no mirror is configured: import advisories from a file")
+    if source.failure:
+        failed = datetime.fromtimestamp(source.failed, UTC)
+        lines.append(
+            f"  the last update FAILED {failed:%Y-%m-%d %H:%M} UTC ({source.failures} in a row): {source.failure}"
+        )
     return lines
 
 
@@ -91,11 +93,12 @@ def show_status(settings: Settings, format_: str) -> Exit:
 
 
 def _other_engines(settings: Settings) -> dict[str, dict[str, str | None]]:
-    """Print the status of engines that keep their own advisories."""
+    """Status of the engines that keep their own advisories, by engine id, as JSON members."""
     from scanner import catalog
 
     found: dict[str, dict[str, str | None]] = {}
     for engine in catalog.engines().values():
+        # Clair is asked only if it is configured: a request to an empty address would look like an outage.
         if engine.looks_up or not (engine.id == settings.engine or settings.clair_url):
             continue
         try:
@@ -146,6 +149,7 @@ def update(settings: Settings, names: tuple[str, ...]) -> Exit:
 
 
 def _database(settings: Settings) -> Database | None:
+    # With a database, the update is a job under a lease; without one there is nobody to coordinate with.
     """Open this installation's database, or return None if there is none: scans on the command line need none."""
     if settings.embedded and not (settings.home / "dockwarden.db").exists():
         return None
@@ -181,6 +185,7 @@ def _work_or_follow(settings: Settings, database: Database, job_id: str, kinds: 
     from scanner.worker import maintenance
     from scanner.worker.worker import Attempt, of_job
 
+    # Claim first: if no worker holds the job, this process does it, and the command also works with no worker running.
     with database.session() as session:
         job = jobs.claim(session, "command line", kinds, settings.lease_seconds)
     if job is not None:
@@ -189,11 +194,11 @@ def _work_or_follow(settings: Settings, database: Database, job_id: str, kinds: 
             own = maintenance.Upkeep(settings, database, slot, attempt.cancelled)
 
             def work(report: Callable[[Progress], None]) -> None:
-                def told(progress: Progress) -> None:
+                def show_and_report(progress: Progress) -> None:
                     _show(progress)
                     report(progress)
 
-                maintenance.run(job, own, told)
+                maintenance.run(job, own, show_and_report)
 
             attempt.run(work)
     shown = ""
@@ -216,6 +221,7 @@ def _work_or_follow(settings: Settings, database: Database, job_id: str, kinds: 
 
 
 def _show(progress: Progress) -> None:
+    # Thousands of images take minutes: every hundredth line is enough for a CI log.
     if progress.done % 100 == 0:
         tell(f"{progress.message}" + (f" ({progress.done} of {progress.total})" if progress.total else ""))
 
@@ -236,9 +242,9 @@ def import_(settings: Settings, file: Path) -> None:
 
 def _describe(status: AdvisoryStatus | None) -> str:
     if status is None:
-        return "in force"
+        return "in use"
     built = f"{status.updated_at:%Y-%m-%d %H:%M} UTC" if status.updated_at else "an unknown date"
-    return f"in force: {status.source} {status.version}, built {built}, {status.digest}"
+    return f"in use: {status.source} {status.version}, built {built}, {status.digest}"
 
 
 @advisories.command("rematch")
@@ -261,7 +267,7 @@ def rematch(settings: Settings, no_wait: bool, cancel: bool) -> Exit:
             running = [j for j in jobs.list_(session, [jobs.REMATCH]) if not j.state.terminal]
             for job in running:
                 job_use_cases.cancel(session, COMMAND_LINE, job.id)
-        tell(f"{len(running)} stopped")
+        tell(f"{len(running)} jobs stopped" if len(running) != 1 else "1 job stopped")
         return Exit.OK
     engine = choose(catalog.engines(), settings.engine, "engine")
     if not engine.looks_up:
@@ -306,7 +312,7 @@ def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: 
         )
     what = revocations.parse_revoked(engine, version_, digest or binary)
     with _needed_database(settings).session() as session:
-        made = use_cases.revoke(session, COMMAND_LINE, what, reason)
+        revocation = use_cases.revoke(session, COMMAND_LINE, what, reason)
         names = revocations.affected_listings(session, what)
     for name in names:
         click.echo(
@@ -314,8 +320,8 @@ def revoke(settings: Settings, engine: str, version_: str, digest: str, binary: 
             f"{name.engine} {name.version}"
         )
     tell(
-        f"revoked: {what} ({made.id}); {len(names)} decisions rest on "
-        f"it{' or more' if len(names) >= 1000 else ''}, scans of them are queued"
+        f"revoked: {what} ({revocation.id}); {len(names)}{' or more' if len(names) >= 1000 else ''} decisions are "
+        "based on it, and new scans of these images are queued"
     )
 
 

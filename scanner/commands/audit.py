@@ -102,6 +102,7 @@ def audit(
     """
     if (
         scan_images
+        # DOCKWARDEN_SERVER may be set for other commands: only an explicit --server contradicts --scan-images.
         and server
         and click.get_current_context().get_parameter_source("server") is not click.core.ParameterSource.ENVIRONMENT
     ):

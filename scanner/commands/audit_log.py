@@ -65,12 +65,12 @@ def list_(settings: Settings, actor: str, action: str, object_: str, since: date
     """Show the newest entries, one sentence each. Use 'export' for JSON."""
     chosen = audit.Filter(actor, action, object_, since.replace(tzinfo=UTC) if since else None)
     with administration(settings) as session:
-        told = use_cases.readable(session, audit.list_(session, chosen, limit=limit).items)
-    for line in told:
+        shown = use_cases.readable(session, audit.list_(session, chosen, limit=limit).items)
+    for line in shown:
         notes = f"  ({'; '.join(line.notes)})" if line.notes else ""
         place = f"  from {line.entry.address}" if line.entry.address else ""
         click.echo(f"{line.entry.at:%Y-%m-%d %H:%M:%S}  {clean_text(line.text + notes, 1000)}{place}")
-    if not told:
+    if not shown:
         tell("no entry matches" if chosen != audit.Filter() else "the audit log is empty")
 
 
@@ -88,6 +88,8 @@ def export(settings: Settings, output: Path | None, since: datetime | None, acti
             sys.stdout.flush()
             return
         try:
+            # A pipe or device is written to directly; a regular file is replaced only after the last line, never
+            # half-written.
             with output.open("wb") if output.exists() and not output.is_file() else replacing(output) as out:
                 out.writelines(audit.lines(session, chosen))
         except OSError as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scanner.store import jobs
     from scanner.store.session import Database
 
+# Pruning renews its lease between small transactions; five minutes cover the slowest of them.
 _LEASE_SECONDS, _LOOK_SECONDS = 300.0, 0.5
 
 
@@ -55,9 +56,9 @@ def db_check(settings: Settings) -> None:
 @click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
 @pass_settings
 def db_prune(settings: Settings, dry_run: bool) -> Exit:
-    """Remove what is older than it is kept: DOCKWARDEN_RETENTION_*, see docs/storage.md.
+    """Remove data that is older than its retention period: DOCKWARDEN_RETENTION_*, see docs/storage.md.
 
-    Small transactions with pauses: the server goes on beside it. A worker does the same every night.
+    Works in small transactions with pauses, while the server keeps running. A worker does the same every night.
     """
     from scanner.services import retention
     from scanner.worker import storage
@@ -82,12 +83,12 @@ def db_prune(settings: Settings, dry_run: bool) -> Exit:
     if job.state != "done":
         complain(f"the pruning ended as {job.state}: {job.message}")
         return Exit.UNDECIDED
-    tell(f"{run.rows} rows removed" if run.rows else "nothing was older than it is kept")
+    tell(f"{run.rows} rows removed" if run.rows else "nothing is older than its retention period")
     return Exit.OK
 
 
 def _prune(settings: Settings, database: Database) -> jobs.JobView:
-    """Do the job here, or wait for the worker that has it already. Returns it ended."""
+    """Run the job here, or wait for the worker that already runs it. Returns the ended job."""
     from scanner.model.actor import COMMAND_LINE
     from scanner.model.scan import Progress
     from scanner.services import retention

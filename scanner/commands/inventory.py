@@ -1,4 +1,4 @@
-"""``dockwarden inventory``: tell a server what runs here. A small agent, with a token that may do nothing else."""
+"""``dockwarden inventory``: report to a server what runs here. The agent's token has the scope inventory only."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from scanner.commands._console import Exit, TargetsCommand, complain, pass_setti
 from scanner.config import Settings
 from scanner.errors import Fault, ScannerError, UsageError
 
-_MOST_PAUSE = 600.0  # seconds between two tries while the server is away
+_MAX_PAUSE = 600.0  # seconds between two tries while the server is away
 
 
 @click.group()
 def inventory() -> None:
-    """What runs where."""
+    """Inventory of running workloads."""
 
 
 @inventory.command(
     cls=TargetsCommand,
-    epilog="Exit codes: 0 reported; 2 wrong usage, a document that cannot be read, or the server refuses; "
-    "3 the engine or the server does not answer. With --watch only 2 ends it, and a signal.",
+    epilog="Exit codes: 0 reported; 2 wrong usage, an unreadable document, or a refusal by the server; "
+    "3 no answer from the engine or the server. With --watch only 2 and a signal end the command.",
 )
 @click.argument("target")
 @server_options("inventory")
-@click.option("--environment", required=True, help="Where it runs, for example production: selects its policies.")
-@click.option("--name", default="", help="Of the host, the cluster or the project; this machine's name otherwise.")
+@click.option("--environment", required=True, help="Environment, for example production; selects policies.")
+@click.option("--name", default="", help="Name of the host, cluster or project. Default: this machine's name.")
 @click.option(
     "--watch",
     type=click.IntRange(5, 86_400),
     metavar="SECONDS",
-    help="Report again after so many seconds, until stopped. Not with standard input.",
+    help="Repeat the report at this interval, until stopped. Not with standard input.",
 )
 @pass_settings
 def push(
@@ -50,17 +50,15 @@ def push(
     name: str,
     watch: int | None,
 ) -> Exit:
-    """Report everything that TARGET runs; what is missing from the report is gone.
+    """Report everything that TARGET runs. Workloads that are missing from the report are recorded as stopped.
 
-    Values of environment variables are never sent. Make the token on the server: dockwarden token create NAME --scope
+    Values of environment variables are never sent. Create the token on the server: dockwarden token create NAME --scope
     inventory
     """
     from scanner.commands import _client
 
     if watch and target.endswith(":-"):
-        raise UsageError(
-            "--watch cannot read standard input again", hint="run the pipe again from a CronJob, or a loop"
-        )
+        raise UsageError("--watch cannot read standard input again", hint="run the pipe from a CronJob or in a loop")
     client = _client.of(settings, server, token, ca_file)
     agent = _Agent(client, target, environment, name or socket.gethostname())
     if watch is None:
@@ -79,7 +77,7 @@ class _Agent:
 
     def report(self) -> None:
         """Read and report once. Raises ScannerError."""
-        # Before anything is read: of two agents that report the same source, the one that looked last is right.
+        # Taken before reading: of two agents that report the same source, the one that read last has the newer state.
         generation = time.time_ns() // 1_000_000
         documents = _read(self._target)
         body = {
@@ -93,8 +91,12 @@ class _Agent:
         tell(_describe(answer, len(documents)))
 
     def watch(self, seconds: int) -> Exit:
-        """Report until a signal comes. A server or an engine that is away is asked again, ever more slowly."""
+        """Report until a signal arrives. While the server or engine is unavailable, the pauses double up to 10 minutes.
+
+        Raises ScannerError for mistakes that repeating cannot fix, such as an invalid token.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
+            # The handler only sets a flag: a report in progress is sent completely, then the loop ends.
             signal.signal(number, lambda *_: self._stop.set())
         failures = 0
         while not self._stop.is_set():
@@ -102,12 +104,12 @@ class _Agent:
                 self.report()
                 failures = 0
             except ScannerError as error:
-                # A report that came too late is not the agent's fault: the next one is newer.
+                # These are refusals of one report, not of the agent: the next report is newer and may be accepted.
                 if error.fault is Fault.CALLER and error.reason not in ("out_of_order", "rate_limited", "bad_workload"):
                     raise
                 failures += 1
                 complain(str(error), error.hint)
-            pause = float(seconds) if not failures else min(_MOST_PAUSE, max(5.0, seconds) * 2 ** min(failures - 1, 10))
+            pause = float(seconds) if not failures else min(_MAX_PAUSE, max(5.0, seconds) * 2 ** min(failures - 1, 10))
             self._stop.wait(pause)
         return Exit.OK
 
@@ -120,10 +122,10 @@ def _read(target: str) -> list[dict[str, Any]]:
 
 
 def _describe(answer: Mapping[str, Any], count: int) -> str:
-    words = [f"{count} workload{'' if count == 1 else 's'} reported"]
+    parts = [f"{count} workload{'' if count == 1 else 's'} reported"]
     changes = [f"{answer[name]} {name}" for name in ("added", "changed", "removed") if answer.get(name)]
-    words.append(", ".join(changes) or "nothing changed")
+    parts.append(", ".join(changes) or "nothing changed")
     queued: Sequence[object] = answer.get("scans") or ()
     if queued:
-        words.append(f"{len(queued)} image{'' if len(queued) == 1 else 's'} queued for a scan")
-    return "; ".join(words)
+        parts.append(f"{len(queued)} image{'' if len(queued) == 1 else 's'} queued for a scan")
+    return "; ".join(parts)

@@ -92,9 +92,9 @@ def list_(settings: Settings) -> None:
         found = registries.list_(session)
     for view in found:
         connection = "plain HTTP" if view.insecure else "TLS, own CA" if view.ca_pem else "TLS"
-        who = view.username or ("a token" if view.has_password else "nobody")
+        access = f"signs in as {view.username}" if view.username else "token" if view.has_password else "anonymous"
         also = f", also {', '.join(view.aliases)}" if view.aliases else ""
-        click.echo(f"{view.host:40} {connection:12} signs in as {who:24} project {view.project}{also}")
+        click.echo(f"{view.host:40} {connection:12} {access:36} project {view.project}{also}")
     if not found:
         tell("there are no registries yet: dockwarden registry add HOST")
 
@@ -198,10 +198,11 @@ def check(
     """
     # Accept the repository with HOST, as 'scan' takes it, or without.
     host = _host(host or insecure_registry or "")
+    # The flag without a value applies to HOST itself; with a value it names the host, as in `scan`.
     insecure = insecure_registry in ("", host) or host in settings.insecure_registries
     name = _repository(host, repository)
     access = Access(insecure, ca_file, named=True)
-    tell(f"asking {host}")
+    tell(f"examining {host}")
     found = posture.examine(host, settings, CredentialStore(settings), access, name)
     if format_ == "json":
         write(json.dumps(document(found), indent=2), output)
@@ -216,6 +217,7 @@ def _host(text: str) -> str:
     try:
         if Reference.parse(f"{text}/x:y").host == text:
             return text
+    # Round trip: only a text that the reference grammar reads back as the same host is one.
     except UsageError:
         pass
     if text and all(c.isalnum() or c in "-." for c in text):

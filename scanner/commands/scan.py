@@ -104,6 +104,7 @@ def scan(
 
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     renderer = choose(catalog.reports(), format_, "report format")
+    # Every mistake in the options is reported before the scan starts: a scan may take minutes.
     choose(dict.fromkeys(catalog.engine_choices()), engine or settings.engine, "engine")
     policy = read_policy(policy_file)
     check_output(output)
@@ -121,6 +122,8 @@ def scan(
         with pipeline.local_services(settings) as services, progress_on_stderr() as progress:
             report = pipeline.run(request, services, progress)
     except ScannerError as error:
+        # A CI system that reads the report file (JUnit, SARIF) shows the reason there; the error itself still ends the
+        # command.
         refused = Refused(target, error.reason, str(error), error.hint, datetime.now(UTC), __version__)
         if text := renderer.render_refused(refused):
             write(text, output)

@@ -50,6 +50,7 @@ def rotate(settings: Settings) -> None:
 @pass_settings
 def forget(settings: Settings) -> Exit:
     """Delete the previous key. Tokens that were not used since the change become invalid."""
+    # `forget` comes last: deleting the previous key while a secret still uses it would make that secret unreadable.
     with administration(settings) as session:
         left = store_secrets.under_another(session, secret_key(settings))
         if left:

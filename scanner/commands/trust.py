@@ -40,7 +40,7 @@ from scanner.trust.base import (
 if TYPE_CHECKING:
     from scanner.policy.retirement import Dependence
 
-_WORDS = {TrustStatus.NOT_SIGNED: "refused"}  # scripts treat unsigned as refused; ``reason`` tells the two apart
+_STATUS_NAMES = {TrustStatus.NOT_SIGNED: "refused"}  # scripts treat unsigned as refused; ``reason`` tells them apart
 _TRIES = 2  # a user is waiting: give up on a failing registry sooner than a service does
 _MARKS = {
     TrustStatus.VERIFIED: "✓ verified",
@@ -48,7 +48,8 @@ _MARKS = {
     TrustStatus.REFUSED: "✕ refused",
     TrustStatus.UNKNOWN: "? unknown",
 }
-# Which answer of a scheme counts: a verified one first, then an unknown one, then a refusal.
+# Which answer of a scheme counts: a verified one first, then an unknown one, then a refusal. One valid signature is
+# enough, and an unknown answer must not be reported as a definite refusal.
 _ORDER = (TrustStatus.VERIFIED, TrustStatus.UNKNOWN, TrustStatus.REFUSED, TrustStatus.NOT_SIGNED)
 
 
@@ -169,13 +170,13 @@ def trust_verify(
     plugin = choose(catalog.schemes(), scheme, "signature scheme")
     offline = isinstance(plugin, NameScheme) and (image is None or bool(gun and (tag or digest)) or "@" in image)
     options = TrustOptions(notary_server, gun, require_signers, ca_file)
-    asked = _asked(settings, reference, options, state_dir, insecure_registry, now, offline=offline)
+    question = _question(settings, reference, options, state_dir, insecure_registry, now, offline=offline)
     if image is None and not isinstance(plugin, NameScheme):
         raise UsageError(
             f"{scheme} needs an IMAGE",
             hint="the registry stores this scheme's signatures with the image: name it as host/repo:tag",
         )
-    answer = asked.decide(plugin, given)
+    answer = question.decide(plugin, given)
     click.echo(json.dumps(as_document(answer), indent=2) if format_ == "json" else describe(answer))
     return exit_of_answer(answer)
 
@@ -225,18 +226,19 @@ def trust_inspect(
             )
         roots[name].append(_root(plugin, what))
     options = TrustOptions(notary_server, gun, (), ca_file)
-    asked = _asked(settings, Reference.parse(image), options, state_dir, insecure_registry, now)
-    answers = asked.verify_all(
-        schemes, {name: tuple(roots[name]) or _named_roots(settings, asked.name, name) for name in schemes}
+    question = _question(settings, Reference.parse(image), options, state_dir, insecure_registry, now)
+    answers = question.verify_all(
+        schemes, {name: tuple(roots[name]) or _named_roots(settings, question.name, name) for name in schemes}
     )
     if format_ == "json":
         click.echo(json.dumps({name: [as_document(a) for a in found] for name, found in answers.items()}, indent=2))
     else:
-        click.echo(f"{asked.reference}\n")
+        click.echo(f"{question.reference}\n")
         for name, found in answers.items():
             click.echo(schemes[name].title)
             click.echo("\n".join(f"  {line}" for answer in found for line in describe(answer).splitlines()) + "\n")
     signatures = [a for found in answers.values() for a in found if not a.predicate_type]
+    # A scheme that refuses counts even if another verifies: somebody signed this image with a key that is not trusted.
     refused = next((a for a in signatures if a.status is TrustStatus.REFUSED), None)
     return exit_of_answer(refused or decisive(signatures))
 
@@ -389,8 +391,11 @@ def _root(plugin: TrustScheme, given: str) -> TrustRoot:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What to verify. ``offline``: no registry is contacted."""
+class Question:
+    """What to verify, and with what.
+
+    ``offline``: no registry is contacted. ``now`` (UTC) is the time at which signatures and certificates must be valid.
+    """
 
     reference: Reference
     offline: bool
@@ -417,17 +422,18 @@ class Asked:
         except UsageError as error:
             if error.reason != UNSOUND_TRUST:
                 raise
-            return Verification(plugin.id, TrustStatus.REFUSED, reason="policy", detail=_told(error))
+            return Verification(plugin.id, TrustStatus.REFUSED, reason="policy", detail=_with_hint(error))
 
     def verify_all(
         self, schemes: Mapping[str, TrustScheme], roots: Mapping[str, tuple[TrustRoot, ...]]
     ) -> dict[str, tuple[Verification, ...]]:
         """Return the answers of every scheme. The reference is resolved once."""
+        # One resolution for all schemes: a tag that moves meanwhile must not give each scheme another image.
         try:
             with self._job() as job:
                 return {name: plugin.verify(replace(job, roots=roots[name])) for name, plugin in schemes.items()}
         except (RemoteError, ImageError) as error:
-            return {name: (_unasked(name, error),) for name in schemes}
+            return {name: (_unavailable(name, error),) for name in schemes}
 
     def _shared(self) -> dict[str, Any]:
         """The fields of a question with and without a registry."""
@@ -454,7 +460,7 @@ class Asked:
             )
 
 
-def _asked(
+def _question(
     settings: Settings,
     reference: Reference,
     options: TrustOptions,
@@ -463,10 +469,10 @@ def _asked(
     now: datetime,
     *,
     offline: bool = False,
-) -> Asked:
+) -> Question:
     """Build the question from the options of ``verify`` and ``inspect``."""
     registries = settings.insecure_registries + insecure_registries
-    return Asked(
+    return Question(
         reference=reference,
         offline=offline,
         settings=replace(settings, insecure_registries=registries, ca_file=options.ca_file or settings.ca_file),
@@ -476,16 +482,17 @@ def _asked(
     )
 
 
-def _unasked(scheme: str, error: RemoteError | ImageError) -> Verification:
+def _unavailable(scheme: str, error: RemoteError | ImageError) -> Verification:
     """The answer if the registry gave no image: it failed, or sent bytes with another digest."""
     if isinstance(error, RemoteError):
+        # A TLS failure has its own reason: it can be an attack, while an unavailable registry is usually an outage.
         reason = "tls" if error.reason.startswith("tls_") else "unavailable"
-        return Verification(scheme, TrustStatus.UNKNOWN, reason=reason, detail=_told(error))
+        return Verification(scheme, TrustStatus.UNKNOWN, reason=reason, detail=_with_hint(error))
     reason = "checksum" if error.reason == "digest_mismatch" else error.reason
-    return Verification(scheme, TrustStatus.REFUSED, reason=reason, detail=_told(error))
+    return Verification(scheme, TrustStatus.REFUSED, reason=reason, detail=_with_hint(error))
 
 
-def _told(error: ScannerError) -> str:
+def _with_hint(error: ScannerError) -> str:
     return f"{error}" + (f" ({error.hint})" if error.hint else "")
 
 
@@ -496,6 +503,7 @@ def decisive(answers: Sequence[Verification]) -> Verification:
 
 
 def exit_of_answer(answer: Verification) -> Exit:
+    # Unknown is not a refusal: a script that retries an outage must be able to tell them apart.
     if answer.status is TrustStatus.UNKNOWN:
         return Exit.UNDECIDED
     return Exit.OK if answer.status is TrustStatus.VERIFIED else Exit.DENIED
@@ -505,7 +513,7 @@ def as_document(answer: Verification) -> dict[str, Any]:
     """Format the answer as JSON."""
     return {
         "scheme": answer.scheme,
-        "status": _WORDS.get(answer.status, str(answer.status)),
+        "status": _STATUS_NAMES.get(answer.status, str(answer.status)),
         "reason": answer.reason,
         "detail": answer.detail,
         "digest": answer.digest,

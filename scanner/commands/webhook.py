@@ -46,9 +46,9 @@ def webhook() -> None:
 @click.option(
     "--sender",
     default="",
-    help="Who must have signed a delivery: the service account's e-mail (gar), the SNS topic's ARN (ecr).",
+    help="Required signer of deliveries: the service account's e-mail address (gar), the SNS topic's ARN (ecr).",
 )
-@click.option("--insecure", is_flag=True, help="A registry that is added uses plain HTTP.")
+@click.option("--insecure", is_flag=True, help="Use plain HTTP, if the registry is added by this command.")
 @click.option(
     "--alias",
     "aliases",
@@ -166,6 +166,6 @@ def _print_secret(settings: Settings, hook: deliveries.HookView, secret: Secret)
         tell(f"configure {hook.host} to POST to {base}/webhooks/{hook.format} with the header '{header}: {value}'")
     else:
         tell(f"configure {hook.host} to POST to {base}/webhooks/{hook.format}")
-        tell(f"docs/webhooks.md says where the format {hook.format} takes the secret; so does the page 'Registries'")
+        tell(f"where to enter the secret in {hook.format}: see docs/webhooks.md or the page 'Registries'")
     tell("the secret, which is not shown again:")
     click.echo(secret.reveal())

@@ -1,1 +1,1 @@
-"""The demonstration: sample images, scanned and decided."""
+"""The demo: sample images, scanned and decided."""

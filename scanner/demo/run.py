@@ -1,7 +1,7 @@
-"""``dockwarden demo``: sample images in a small registry, a server, and the gate's answer about each of them.
+"""``dockwarden demo``: sample images in a small registry, a server, and the gate's answer about each image.
 
-Everything is real but the images: the samples are served by a read-only registry on the loopback (distribution-spec,
-pull), a server is started as ``dockwarden serve`` starts it, and the gate is asked as a CI job asks it.
+Only the images are artificial: a read-only registry on the loopback serves them (distribution-spec, pull), a server is
+started like ``dockwarden serve``, and the gate is asked like a CI job does.
 """
 
 from __future__ import annotations
@@ -37,10 +37,7 @@ _PATH = re.compile(r"/v2/([a-z0-9/_-]+)/(manifests|blobs)/([A-Za-z0-9:._-]+)")
 
 
 def run(settings: Settings, *, keep: bool, tell: Callable[[str], None]) -> bool:
-    """The whole demo.
-
-    Returns whether every sample was decided as it should be. Leaves nothing running unless ``keep``.
-    """
+    """Run the demo. Returns whether every sample got the expected verdict. Stops everything unless ``keep``."""
     with ExitStack() as stack:
         base = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="dockwarden-demo-", ignore_cleanup_errors=True))
@@ -68,7 +65,7 @@ def run(settings: Settings, *, keep: bool, tell: Callable[[str], None]) -> bool:
         print(
             f"\n{len(digests)} images decided: " + ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
         )
-        workload_denied = _run_badly(client, host)
+        workload_denied = _deny_workload(client, host)
         if keep:
             print(f"Open http://{state.host}:{state.port}/ and sign in with the token {token.reveal()}", flush=True)
             tell("the server keeps running; stop it with Ctrl-C")
@@ -78,8 +75,8 @@ def run(settings: Settings, *, keep: bool, tell: Callable[[str], None]) -> bool:
         return verdicts == _EXPECTED and workload_denied
 
 
-def _run_badly(client: Client, host: str) -> bool:
-    """Report a workload that is denied for how it is run, although its image is allowed."""
+def _deny_workload(client: Client, host: str) -> bool:
+    """Show a workload that is denied although its image is allowed. Returns whether it was denied."""
     image = f"{host}/shop/good:1.4.2"
     text = _COMPOSE.format(image=image)
     answer = client.gate(image, environment="", workload=text, wait=60, progress=lambda message: None)
@@ -87,8 +84,8 @@ def _run_badly(client: Client, host: str) -> bool:
         f"\n{describe(answer)}\n  (the same image as above, run with the engine's socket: {_COMPOSE_FILE})", flush=True
     )
     documents = [{"file": _COMPOSE_FILE, "text": text}]
-    named = {"environment": "production", "source": "compose", "name": "demo", "generation": 1}
-    client.post("/api/v1/inventory", {**named, "documents": documents})
+    inventory = {"environment": "production", "source": "compose", "name": "demo", "generation": 1}
+    client.post("/api/v1/inventory", {**inventory, "documents": documents})
     return _kind(answer) == "deny"
 
 
@@ -125,7 +122,7 @@ def _kind(answer: Answer) -> str:
 
 
 def _prepare(state: Settings, host: str) -> Secret:
-    """The database, the registry's entry, and the administrator's token."""
+    """Create the database, the registry's entry and the administrator's token."""
     store = Database.of(state)
     store.upgrade()
     token = bootstrap(store, secret_key(state))
@@ -137,7 +134,7 @@ def _prepare(state: Settings, host: str) -> Secret:
 
 @contextmanager
 def _server(state: Settings) -> Iterator[None]:
-    """``dockwarden serve`` as a child; its output is kept for the case that it fails."""
+    """Run ``dockwarden serve`` as a child process. Its output is shown only if it fails."""
     environment = {**{k: v for k, v in os.environ.items() if not k.startswith("DOCKWARDEN_")}, **environment_of(state)}
     log = state.home / "server.log"
     with log.open("wb") as output:
@@ -190,7 +187,7 @@ def _any_port() -> int:
 
 @contextmanager
 def _registry(images: Path) -> Iterator[str]:
-    """A read-only registry of OCI layouts on the loopback. Yields its host:port."""
+    """Serve OCI layouts as a read-only registry on the loopback. Yields its host:port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

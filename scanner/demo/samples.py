@@ -1,7 +1,6 @@
-"""Sample images and a small advisory database, built offline and always the same: for the demo and for tests.
+"""Sample images and a small advisory database, built offline and reproducibly, for the demo and for tests.
 
-No program in them runs: they hold what scanners and checks look at. Every secret and every vulnerability here is
-made up.
+Their programs do not run; they contain what scanners and checks examine. All secrets and vulnerabilities are invented.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _HEALTHCHECK = {"Test": ["CMD", "/srv/app/check"], "Interval": 30_000_000_000, "
 
 @dataclass(frozen=True)
 class File:
-    """A file of a layer: bytes and how they lie there."""
+    """A file of a layer: content, permissions and owner."""
 
     data: bytes = b""
     mode: int = 0o644
@@ -54,7 +53,7 @@ class File:
 
 @dataclass(frozen=True)
 class Step:
-    """One layer and the instruction that made it."""
+    """One layer, and the instruction that created it."""
 
     instruction: str
     files: Mapping[str, File | bytes]
@@ -62,7 +61,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image: ``name`` is its repository and tag, ``about`` says what it shows."""
+    """An image. ``name``: repository and tag. ``about``: what it demonstrates."""
 
     name: str
     about: str
@@ -79,7 +78,7 @@ class Sample:
 
 
 def dpkg(packages: Mapping[str, str]) -> bytes:
-    """A dpkg status file (deb-control(5)) of these packages and versions."""
+    """A dpkg status file (deb-control(5)) with these packages and versions."""
     return "".join(
         f"Package: {name}\nStatus: install ok installed\nMaintainer: Debian\nArchitecture: amd64\nVersion: "
         f"{version}\nDescription: {name}\n\n"
@@ -94,7 +93,7 @@ def debian(packages: Mapping[str, str]) -> Step:
         "etc/passwd": _PASSWD,
         "etc/group": _GROUP,
         "var/lib/dpkg/status": dpkg(packages),
-        "var/lib/dpkg/info/format": b"1\n",  # Clair takes a status file for dpkg's only where info/ stands beside it
+        "var/lib/dpkg/info/format": b"1\n",  # Clair recognises the status file only if info/ exists beside it
         "bin/sh": File(b"#!sample\n", 0o755),
     }
     return Step("/bin/sh -c #(nop) ADD file:rootfs in / ", files)
@@ -117,13 +116,13 @@ _RUN: Mapping[str, Any] = {
     "Labels": _LABELS,
     "Healthcheck": _HEALTHCHECK,
 }
-# Made up, and in the shape of the real thing so that it is found; spelt in two parts so that nobody finds it here.
+# Invented, but in the real format so that it is found. Split in two, so that secret scanners ignore this file.
 _FAKE_KEY = b"AKIA" + b"Z7QDEMODEMO4W2XY"
 
 SAMPLES = (
     Sample(
         "shop/good:1.4.2",
-        "numeric user, healthcheck, nothing known against its packages",
+        "numeric user, healthcheck, no known vulnerabilities",
         (debian(_FIXED), _APP),
         {**_RUN, "User": "10001:10001"},
     ),
@@ -150,7 +149,7 @@ SAMPLES = (
     ),
     Sample(
         "shop/mystery:0.1",
-        "an operating system that nobody recognises",
+        "an unknown operating system",
         (
             Step(
                 "COPY rootfs / # buildkit",
@@ -165,7 +164,7 @@ SAMPLES = (
     ),
     Sample(
         "shop/aging:2.0.0",
-        "a severe vulnerability without a fix yet",
+        "a high vulnerability without a fix yet",
         (debian({**_FIXED, "libxml2": "2.9.14+dfsg-1.3~deb12u1"}), _APP),
         {**_RUN, "User": "10001:10001"},
     ),
@@ -205,12 +204,12 @@ ADVISORIES = (
 
 
 def build_advisories(destination: Path) -> Path:
-    """The samples' advisory database, built now and therefore fresh. Returns its directory."""
+    """Build the samples' advisory database with the current date. Returns its directory."""
     return build(ADVISORIES, destination, updated_at=datetime.now(UTC))
 
 
 def build_layout(sample: Sample, destination: Path) -> Digest:
-    """Write the sample as an OCI image layout and return its manifest's digest."""
+    """Write the sample as an OCI image layout. Returns its manifest's digest."""
     blobs = destination / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
 
@@ -254,7 +253,7 @@ def _config(sample: Sample, layers: Sequence[bytes]) -> dict[str, Any]:
 
 
 def layer(files: Mapping[str, File | bytes]) -> bytes:
-    """A layer's uncompressed tar, the same bytes for the same files."""
+    """The uncompressed tar of a layer. The same files give the same bytes."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for directory in sorted({str(parent) for path in files for parent in Path(path).parents if str(parent) != "."}):

@@ -1,1 +1,1 @@
-"""Vulnerability engines: what they find becomes one model, whoever found it."""
+"""Vulnerability engines. Their reports are converted to one model."""

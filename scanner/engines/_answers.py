@@ -1,4 +1,4 @@
-"""Reading an engine's answer: every member is of the type we know it by, or the whole answer is not to be believed."""
+"""Helpers to read an engine's report: a member of an unexpected type makes the whole report invalid."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ T = TypeVar("T")
 
 
 def as_text(value: object, limit: int) -> str:
-    """Words, made safe to show; of another type: none."""
+    """Return a text, made safe to show, of at most ``limit`` characters. Empty for other types."""
     return clean_text(value, limit) if isinstance(value, str) else ""
 
 
 def as_link(value: object, limit: int) -> str:
-    """Only http and https: a page makes links of these."""
+    """Return an http or https URL, because pages show it as a link. Empty for anything else."""
     text = as_text(value, limit)
     return text if text.startswith(("https://", "http://")) else ""
 
 
 def as_dict(value: object, engine: str) -> Mapping[str, Any]:
-    """An object; none where it is absent. Raises EngineError(reason="scanner_output_invalid") for anything else."""
+    """Return an object; empty if it is absent. Raises EngineError(reason="scanner_output_invalid") for other types."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -33,7 +33,7 @@ def as_dict(value: object, engine: str) -> Mapping[str, Any]:
 
 
 def as_list(value: object, engine: str) -> list[Any]:
-    """As `as_dict`, of a list."""
+    """Return a list, like ``as_dict``."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -42,17 +42,17 @@ def as_list(value: object, engine: str) -> list[Any]:
 
 
 def as_severity(value: object, names: Mapping[str, Severity]) -> Severity:
-    """The severity that an engine's own word means.
+    """Translate an engine's severity.
 
-    Every other text, another spelling, another type and none at all are unknown, which policies count as critical:
-    an engine that says nothing has not said that a vulnerability is harmless.
+    Other texts, spellings and types, and a missing value, are unknown, which policies count as critical: an engine that
+    states no severity has not stated that a vulnerability is harmless.
     """
     return names.get(value, Severity.UNKNOWN) if isinstance(value, str) else Severity.UNKNOWN
 
 
 def as_exact_text(value: object, limit: int, engine: str) -> str:
-    """As `as_text`, of a member whose absence means something: another type than text is no absence, and raises
-    EngineError.
+    """Return a text like ``as_text``, for a member whose absence has a meaning: other types raise EngineError
+    instead of being treated as absent.
     """
     if value is not None and not isinstance(value, str):
         raise _unreadable(engine)
@@ -60,9 +60,9 @@ def as_exact_text(value: object, limit: int, engine: str) -> str:
 
 
 def as_score(value: object, engine: str) -> float | None:
-    """A CVSS score; None where it is absent.
+    """Return a CVSS score; None if it is absent.
 
-    Raises EngineError for what is no number from 0 to 10: left out, a high score would be lost.
+    Raises EngineError if it is not a number from 0 to 10: dropping it could lose a high score.
     """
     if value is None:
         return None
@@ -72,10 +72,10 @@ def as_score(value: object, engine: str) -> float | None:
 
 
 def at_most(items: Iterable[T], limit: int, what: str, engine: str) -> Iterator[T]:
-    """The items, counted.
+    """Yield the items.
 
-    Raises EngineError(reason="limit_exceeded") for one more than ``limit``: a short report can list the same
-    vulnerability for the same package a million times over.
+    Raises EngineError(reason="limit_exceeded") after ``limit`` of them: a short report can repeat one vulnerability
+    of one package a million times.
     """
     for number, item in enumerate(items, 1):
         if number > limit:
@@ -84,4 +84,4 @@ def at_most(items: Iterable[T], limit: int, what: str, engine: str) -> Iterator[
 
 
 def _unreadable(engine: str) -> EngineError:
-    return EngineError(f"{engine}'s report is not of its schema", reason="scanner_output_invalid")
+    return EngineError(f"{engine}'s report does not follow its schema", reason="scanner_output_invalid")

@@ -1,8 +1,7 @@
-"""Clair v4's HTTP API, spoken carefully: every request signed anew, every answer bounded, what may pass tried again
-in time.
+"""A client of Clair v4's HTTP API: requests are signed, answers bounded, temporary failures retried within a deadline.
 
-https://quay.github.io/clair/reference/api.html. Nothing that Clair answers chooses where we connect to: paths are
-ours, redirects are refused, and only the configured host is ever reached.
+https://quay.github.io/clair/reference/api.html. Clair's answers never choose where we connect to: paths are fixed,
+redirects are refused, and only the configured host is contacted.
 """
 
 from __future__ import annotations
@@ -36,19 +35,19 @@ _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer whose status the caller asked for."""
+    """An answer with one of the expected statuses."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def document(self, settings: Settings) -> Mapping[str, Any]:
-        """The JSON object it must be. Raises EngineError(reason="scanner_output_invalid")."""
+        """Parse the body as a JSON object. Raises EngineError(reason="scanner_output_invalid")."""
         return read_document(self.body, settings.limits)
 
 
 def read_document(data: bytes, limits: Limits) -> Mapping[str, Any]:
-    """The JSON object that an answer's bytes must be. Raises EngineError(reason="scanner_output_invalid")."""
+    """Parse bytes as a JSON object. Raises EngineError(reason="scanner_output_invalid")."""
     found = load_untrusted_json(
         data,
         limit=limits.report,
@@ -63,11 +62,11 @@ def read_document(data: bytes, limits: Limits) -> Mapping[str, Any]:
 
 
 class ClairClient:
-    """One Clair, for at most ``seconds`` in all. Use it in a ``with``.
+    """A connection to one Clair, for at most ``seconds`` in total. Use it in a ``with`` statement.
 
-    Every method raises EngineError: ``clair_unavailable`` (retryable) when Clair is not there or not well until the
-    time is over, ``clair_refused`` for a wrong key, ``scanner_output_invalid`` for what is no answer,
-    ``scan_timeout`` and ``cancelled``.
+    Every method raises EngineError: ``clair_unavailable`` (retryable) if Clair cannot be reached or keeps failing until
+    the deadline, ``clair_refused`` for a wrong key, ``scanner_output_invalid`` for an invalid answer, ``scan_timeout``
+    and ``cancelled``.
     """
 
     def __init__(
@@ -81,8 +80,9 @@ class ClairClient:
         self._settings, self._cancelled, self._sleep = settings, cancelled, sleep
         self._ends = time.monotonic() + seconds
         self._key = _key(settings)
-        # An administrator named this host: unlike a registry's answers it may well be on the loopback or a private
-        # network.
+        # An administrator configured this host, so unlike hosts in a registry's answers it may have a private or
+        # loopback
+        # address.
         near = replace(settings, allow_private_addresses=True, allow_loopback_addresses=True)
         parts = urlsplit(base)
         here = (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
@@ -100,63 +100,60 @@ class ClairClient:
         self._http.close()
 
     def index_state(self) -> str:
-        """What changes when Clair would index the same image differently."""
+        """Return the state of the indexer. It changes if Clair would index the same image differently."""
         state = (
             self._ask("GET", "/indexer/api/v1/index_state", {200}, limit=_SMALL).document(self._settings).get("state")
         )
         if not isinstance(state, str) or not state:
-            raise EngineError("Clair does not say its indexer's state", reason="scanner_output_invalid")
+            raise EngineError("Clair's answer has no indexer state", reason="scanner_output_invalid")
         return clean_text(state, 200)
 
     def index(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Have an image indexed, which Clair does while we wait. Answers the index report, however it ended."""
+        """Index an image and wait for it. Returns the index report, which may report a failure."""
         body = orjson.dumps(manifest, default=str, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
         kind = "application/vnd.clair.manifest.v1+json"
         return self._ask("POST", "/indexer/api/v1/index_report", {200, 201}, body, kind).document(self._settings)
 
     def index_report(self, digest: Digest) -> Mapping[str, Any] | None:
-        """What Clair has indexed under this digest; None: nothing."""
+        """Return the index report of this digest, or None if it is not indexed."""
         answer = self._ask("GET", f"/indexer/api/v1/index_report/{digest}", {200, 404})
         return answer.document(self._settings) if answer.status == 200 else None
 
     def vulnerability_report(self, digest: Digest) -> Mapping[str, Any] | None:
-        """What is known against an indexed image; None: Clair has no index of it.
+        """Return the vulnerabilities of an indexed image, or None if it is not indexed.
 
-        Raises EngineError(reason="engine_db_unavailable") while no vulnerability was ever loaded: 202 without a body
-        looks like success.
+        Raises EngineError(reason="engine_db_unavailable") as long as no vulnerability database is loaded: Clair then
+        answers 202 without a body, which looks like success.
         """
         answer = self._ask("GET", f"/matcher/api/v1/vulnerability_report/{digest}", {200, 201, 202, 404})
         if answer.status == 202:
             raise EngineError(
                 "Clair's vulnerability database is not loaded yet",
                 reason="engine_db_unavailable",
-                hint="wait for its updaters, or clairctl import-updaters",
+                hint="wait for its updaters, or run clairctl import-updaters",
             )
         return None if answer.status == 404 else answer.document(self._settings)
 
     def update_operations(self) -> tuple[str, Mapping[str, Any]]:
-        """The newest update's reference, and the newest update operation of every updater by its name."""
+        """Return the reference of the newest update, and the newest update operations of every updater, by its name."""
         answer = self._ask("GET", "/matcher/api/v1/internal/update_operation?latest=true", {200}, limit=_SMALL)
         return answer.headers.get("etag", "").strip('"'), answer.document(self._settings)
 
     def notification(self, identifier: str, following: str = "") -> Mapping[str, Any] | None:
-        """One page of a notification of the notifier; None: there is no such one (any more)."""
+        """Return one page of a notification, or None if it does not exist (any more)."""
         query = "?page_size=500" + (f"&next={quote(following, safe='')}" if following else "")
         path = f"/notifier/api/v1/notification/{quote(identifier, safe='')}{query}"
         answer = self._ask("GET", path, {200, 404})
         return answer.document(self._settings) if answer.status == 200 else None
 
     def acknowledge(self, identifier: str) -> None:
-        """Tell Clair that a notification was dealt with: it forgets it."""
+        """Delete a processed notification in Clair."""
         self._ask("DELETE", f"/notifier/api/v1/notification/{quote(identifier, safe='')}", {200, 204, 404})
 
     def _ask(
         self, method: str, path: str, expected: set[int], body: bytes = b"", kind: str = "", limit: int | None = None
     ) -> Answer:
-        """The answer, once its status is one of those expected.
-
-        Tried again while it may pass, at most until the time is over.
-        """
+        """Send a request until its status is an expected one. Temporary failures are retried until the deadline."""
         tries = 0
         while True:
             tries += 1
@@ -171,12 +168,15 @@ class ClairClient:
                 status = answer.status
                 why, wait = self._refusal(answer, path)
             if method == "POST" and status == 500 and tries >= _TRIES_OF_500:
-                # Clair answers so for an image that it cannot index, too, and would for ever.
+                # Clair also answers 500 for an image that it cannot index, and would do so for ever.
                 raise EngineError(why, hint="see Clair's log")
             wait = min(_MAX_WAIT, max(wait, 0.5 * 2.0**tries)) * random.uniform(0.8, 1.2)
             if self._left() <= wait:
                 raise EngineError(
-                    why, reason="clair_unavailable", retryable=True, hint="is it running? see docs/clair.md"
+                    why,
+                    reason="clair_unavailable",
+                    retryable=True,
+                    hint="check that Clair is running: see docs/clair.md",
                 )
             self._sleep(wait)
 
@@ -209,7 +209,7 @@ class ClairClient:
         return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.body)
 
     def _authorization(self) -> dict[str, str]:
-        """A token of our own for a minute: Clair's ``auth.psk``. Without a key, none."""
+        """A token signed with Clair's ``auth.psk`` key, valid for a minute. Empty without a key."""
         if self._key is None:
             return {}
         now = int(time.time())
@@ -217,27 +217,27 @@ class ClairClient:
         return {"Authorization": f"Bearer {jwt.encode({'alg': 'HS256'}, claims, self._key)}"}
 
     def _refusal(self, answer: Answer, path: str) -> tuple[str, float]:
-        """Why, and how long it asks us to wait, of a status that may pass. Raises EngineError for one that will not."""
-        said = clean_text(_message(answer.body), 300)
+        """Return the message and the requested wait of a temporary failure. Raises EngineError for a permanent one."""
+        message = clean_text(_message(answer.body), 300)
         where = path.partition("?")[0]
         if answer.status in _TEMPORARY:
             wait = answer.headers.get("retry-after", "")
-            return f"Clair answered {answer.status} for {where}: {said or 'no reason'}", float(
+            return f"Clair answered {answer.status} for {where}: {message or 'no reason'}", float(
                 wait
             ) if wait.isdecimal() else 0.0
         if answer.status in (401, 403):
             raise EngineError(
-                "Clair refuses our key",
+                "Clair refused our key",
                 reason="clair_refused",
                 hint="DOCKWARDEN_CLAIR_PSK must be Clair's auth.psk.key and DOCKWARDEN_CLAIR_ISSUER one of "
                 "auth.psk.iss",
             )
-        message = f"Clair answered {answer.status} for {where}" + (f": {said}" if said else "")
-        raise EngineError(message, reason="scanner_failed", hint="is DOCKWARDEN_CLAIR_URL Clair's address?")
+        text = f"Clair answered {answer.status} for {where}" + (f": {message}" if message else "")
+        raise EngineError(text, reason="scanner_failed", hint="check DOCKWARDEN_CLAIR_URL")
 
 
 def configured_url(settings: Settings) -> str:
-    """Clair's address without a slash at its end. Raises EngineError when there is none that can be used."""
+    """Return Clair's URL without a trailing slash. Raises EngineError if it is missing or invalid."""
     if not settings.clair_url:
         raise EngineError(
             "no Clair is configured",
@@ -247,7 +247,7 @@ def configured_url(settings: Settings) -> str:
     parts = urlsplit(settings.clair_url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username or parts.fragment:
         raise EngineError(
-            "DOCKWARDEN_CLAIR_URL is not an address",
+            "DOCKWARDEN_CLAIR_URL is not a URL",
             reason="engine_misconfigured",
             hint="write http://HOST:6060 or https://HOST",
         )
@@ -271,7 +271,7 @@ def _key(settings: Settings) -> OctKey | None:
 
 
 def _message(body: bytes) -> str:
-    """The ``message`` of Clair's error document, if it is one."""
+    """The ``message`` of Clair's error document, or an empty text."""
     try:
         found = load_untrusted_json(body[:65536], limit=65536, error=EngineError)
     except EngineError:

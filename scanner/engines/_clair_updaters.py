@@ -1,9 +1,7 @@
-"""Which of Clair's updaters bring the advisories that a package is compared with.
+"""Which of Clair's updaters provide the advisories for a package. Clair reports only their names.
 
-Clair tells their names, and nothing else of them.
-
-The names are claircore's, each updater's ``Name()``: https://github.com/quay/claircore. What no updater is known
-for, Clair lists as a package and finds nothing in.
+The names come from claircore, each updater's ``Name()``: https://github.com/quay/claircore. Packages without a matching
+updater are listed by Clair, but never have findings.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from scanner.model.finding import Component, Incomplete
 from scanner.model.lifecycle import is_known
 from scanner.model.release import release_number
 
-# What the names of a distribution's updaters begin with, by its ID in os-release.
+# Prefixes of the names of a distribution's updaters, by its ID in os-release.
 _PREFIXES: Final = {
     "alpine": ("alpine-",),
     "amzn": ("aws-",),
@@ -40,32 +38,41 @@ _AMAZON: Final = {"2018": "AL1", "2": "AL2", "2023": "AL2023"}
 
 
 def concerns(updater: str, system: str) -> bool:
-    """Whether an updater brings advisories of a distribution."""
+    """True if an updater provides advisories for a distribution."""
     return updater.startswith(_PREFIXES.get(system, ()))
 
 
 def gaps(
     system: str, version: str, codename: str, kind: str, components: Iterable[Component], updaters: Collection[str]
 ) -> Iterator[tuple[str, Incomplete]]:
-    """What Clair has no advisories for, by package type (``kind`` is that of the distribution's own): its silence
-    there proves nothing.
+    """Yield the package types for which Clair has no advisories, with the gap: no findings prove nothing there.
+
+    ``kind``: the package type of the distribution itself.
     """
     for found in sorted({component.type for component in components}):
         if found in _LANGUAGES:
             if not any(name.lower() == _LANGUAGES[found] for name in updaters):
                 yield (
                     found,
-                    Incomplete("no_advisories", f"Clair has no updater {_LANGUAGES[found]}: it would find nothing"),
+                    Incomplete(
+                        "no_advisories",
+                        f"Clair has no updater {_LANGUAGES[found]}, so it cannot find vulnerabilities there",
+                    ),
                 )
         elif found != kind or not _has_release(system, version, codename, updaters):
             release = f"{system} {version}".strip() or "packages of an unknown system"
-            yield found, Incomplete("no_advisories", f"Clair has no advisories for {release}: it would find nothing")
+            yield (
+                found,
+                Incomplete(
+                    "no_advisories", f"Clair has no advisories for {release}, so it cannot find vulnerabilities there"
+                ),
+            )
 
 
 def _has_release(system: str, version: str, codename: str, updaters: Collection[str]) -> bool:
-    """Whether one of the names says so.
+    """True if an updater's name contains the release.
 
-    Those of Debian, Red Hat and Oracle say nothing of releases: there, it must be one that we know.
+    The names for Debian, Red Hat and Oracle contain no release; there it must be a known release.
     """
     own = [name for name in updaters if concerns(name, system)]
     number = release_number(system, version)

@@ -1,9 +1,9 @@
-"""Layers for an engine that fetches them: ours, verified, for the time of one scan, to who knows the scan's own key.
+"""Serves layers to an engine that fetches them: our verified layers, for one scan, protected by a key of that scan.
 
-Clair pulls layers by URL. It is not given the registry's: that would mean to hand it credentials, and to let it read
-bytes that we have not verified; and an archive has none. It is given an address of this process instead, where
-exactly the layers of this scan can be read, each with a token that holds for this layer until this scan must be
-over. The token travels in a header, because addresses are logged.
+Clair pulls layers by URL. A registry's URL would require giving it credentials, would let it read bytes that we have
+not verified, and does not exist for an archive. Clair therefore gets URLs of this process, which serves exactly the
+layers of this scan. Each has a token that is valid for this layer until the deadline of the scan. The token is sent in
+a header, because URLs are logged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PREFIX = "/layers/"
 
 @dataclass(frozen=True)
 class Offer:
-    """How one layer is fetched: Clair's ``LayerDescription`` without its digest."""
+    """How to fetch one layer: Clair's ``LayerDescription`` without the digest."""
 
     uri: str
     token: Secret
@@ -40,14 +40,14 @@ class Offer:
 
 @dataclass(frozen=True)
 class LayerServer:
-    """What is served: files by digest. ``base`` is the address that the engine is told."""
+    """The served files, by digest. ``base``: the URL that the engine uses."""
 
     files: Mapping[str, Path]
     key: bytes
     base: str
 
     def offer(self, digest: str, seconds: float) -> Offer:
-        """An address and a token for one layer, good for ``seconds``."""
+        """Return a URL and a token for one layer, valid for ``seconds``."""
         expires = int(time.time() + seconds)
         return Offer(f"{self.base}{_PREFIX}{digest}?expires={expires}", Secret(self.sign(digest, expires)))
 
@@ -55,29 +55,29 @@ class LayerServer:
         return hmac.new(self.key, f"{digest} {expires}".encode(), "sha256").hexdigest()
 
     def file(self, target: str, authorization: str) -> Path | None:
-        """The file that a request may have. One answer for every reason why not: it tells nothing."""
+        """Return the file for a request, or None. Every refusal gives the same answer, so it reveals nothing."""
         parts = urlsplit(target)
         digest = parts.path.removeprefix(_PREFIX)
         expires = (parse_qs(parts.query).get("expires") or [""])[0]
         if not expires.isascii() or not expires.isdecimal() or len(expires) > 12:
             return None
-        good = hmac.compare_digest(authorization.encode(), f"Bearer {self.sign(digest, int(expires))}".encode())
-        return self.files.get(digest) if good and int(expires) >= time.time() else None
+        authorized = hmac.compare_digest(authorization.encode(), f"Bearer {self.sign(digest, int(expires))}".encode())
+        return self.files.get(digest) if authorized and int(expires) >= time.time() else None
 
 
 @contextmanager
-def serve_layers(files: Mapping[str, Path], listen: str, told: str) -> Iterator[LayerServer]:
+def serve_layers(files: Mapping[str, Path], listen: str, public_url: str) -> Iterator[LayerServer]:
     """Serve ``files`` while the block runs.
 
-    ``listen`` is ``HOST:PORT`` (port 0: any); ``told`` the address by which the engine reaches us, where that is
-    another. Raises EngineError when it cannot be listened on.
+    ``listen``: ``HOST:PORT`` (port 0: any free one). ``public_url``: the URL by which the engine reaches us, if it
+    differs. Raises EngineError if the address cannot be listened on.
     """
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal():
         raise EngineError(
             f"not an address to listen on: {listen!r}",
             reason="engine_misconfigured",
-            hint="DOCKWARDEN_CLAIR_LAYERS_ADDRESS is HOST:PORT",
+            hint="DOCKWARDEN_CLAIR_LAYERS_ADDRESS must be HOST:PORT",
         )
     holder: list[LayerServer] = []
     handler = type("Handler", (_Handler,), {"holder": holder})
@@ -89,7 +89,7 @@ def serve_layers(files: Mapping[str, Path], listen: str, told: str) -> Iterator[
             reason="engine_misconfigured",
             hint="see DOCKWARDEN_CLAIR_LAYERS_ADDRESS in docs/clair.md",
         ) from error
-    base = told.rstrip("/") or f"http://{host}:{server.server_address[1]}"
+    base = public_url.rstrip("/") or f"http://{host}:{server.server_address[1]}"
     holder.append(LayerServer(files, secrets.token_bytes(32), base))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="layers", daemon=True)
     thread.start()
@@ -102,7 +102,7 @@ def serve_layers(files: Mapping[str, Path], listen: str, told: str) -> Iterator[
 
 
 def own_address(url: str) -> str:
-    """The address by which this machine speaks to ``url``'s host: what that host can most likely answer to."""
+    """Return the local address that routes to the host of ``url``: most likely that host can reach it."""
     parts = urlsplit(url)
     try:
         family, _, _, _, target = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)[0]
@@ -115,10 +115,10 @@ def own_address(url: str) -> str:
 
 
 class _Server(ThreadingHTTPServer):
-    """A bounded number of connections at a time; the rest is turned away."""
+    """Serves a bounded number of connections; further ones are closed."""
 
     daemon_threads = True
-    block_on_close = False  # whoever still reads is cut off: the files go with the scan
+    block_on_close = False  # readers are cut off: the files are removed with the scan
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -138,7 +138,7 @@ class _Server(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A reader that went away is no news."""
+        """A reader that disconnects is not an error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -160,4 +160,4 @@ class _Handler(BaseHTTPRequestHandler):
             shutil.copyfileobj(file, self.wfile, 1 << 20)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: requests carry tokens."""
+        """Log nothing: requests contain tokens."""

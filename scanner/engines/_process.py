@@ -1,8 +1,8 @@
-"""Run an engine's program so that nothing it does outlives the scan, fills the disk, or sees what is ours.
+"""Runs an engine's program so that it cannot outlive the scan, fill the disk, or read our data.
 
-The child gets its own session and network namespace (no network at all, where the kernel lets us), resource limits,
-a clean environment, and dies with us. At the deadline the whole process group is killed; a program's own time-out is
-no limit.
+The child gets its own session and network namespace (no network, if the kernel permits it), resource limits and a clean
+environment, and is killed if we die. At the deadline the whole process group is killed; a program's own timeout is not
+a limit.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended.
+    """How a child process ended.
 
-    ``timed_out`` and ``overflowed`` (too much output) mean that we killed it. ``output`` is its stdout.
+    ``timed_out`` and ``overflowed`` (too much output) mean that we killed it. ``output``: its stdout. ``isolation``:
+    what confined it, such as ``no-network,rlimits``.
     """
 
     code: int  # negative: the signal that ended it
@@ -48,9 +49,9 @@ class Ended:
 
 @lru_cache(maxsize=1)
 def network_flags() -> int:
-    """The flags for ``unshare`` that take the network away here; 0 where the kernel does not let us.
+    """Flags for ``unshare`` that remove the network; 0 if the kernel does not permit it.
 
-    Tried in a child, once.
+    Tried once, in a child process.
     """
     for flags in (_CLONE_NEWNET, _CLONE_NEWNET | _CLONE_NEWUSER):
         child = os.fork()
@@ -70,9 +71,9 @@ def run(
     deadline: float,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Ended:
-    """Run to the end, or to ``deadline`` seconds. ``directory`` is its working and temporary directory.
+    """Run a command to its end, or for ``deadline`` seconds. ``directory``: its working and temporary directory.
 
-    Output goes to a file there and is read back up to ``limits.report`` bytes; more is ``overflowed``.
+    Output goes to a file there, of which up to ``limits.report`` bytes are read; more is ``overflowed``.
     """
     flags = network_flags()
     started = time.monotonic()
@@ -82,6 +83,8 @@ def run(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=out,
+            # A file, not a pipe: a child that writes faster than we read, or never ends a line, cannot block or fill
+            # our memory.
             stderr=err,
             cwd=directory,
             env={**environment, "TMPDIR": str(directory), "HOME": str(directory)},
@@ -110,7 +113,7 @@ def run(
 def _watch(
     child: subprocess.Popen[bytes], ends: float, output: Path, limits: Limits, cancelled: Callable[[], bool]
 ) -> str:
-    """Wait. Returns why the child is to be killed, empty when it ended by itself."""
+    """Wait for the child. Returns the reason to kill it; empty if it ended by itself."""
     while True:
         try:
             child.wait(_POLL_SECONDS)
@@ -127,7 +130,7 @@ def _watch(
 
 
 def _network_of(pid: int | str) -> str:
-    """The network namespace of a process; empty for one that is gone, or that shares ours."""
+    """The network namespace of a process. Empty if the process is gone, or shares ours."""
     try:
         found = os.readlink(f"/proc/{pid}/ns/net")
         return "" if found == os.readlink("/proc/self/ns/net") else found
@@ -136,8 +139,9 @@ def _network_of(pid: int | str) -> str:
 
 
 def _kill(child: subprocess.Popen[bytes], namespace: str) -> None:
-    """The whole group, whether or not its leader still lives, and whoever left the group: they share a network with
-    nobody else.
+    """Kill the whole process group, even if its leader is gone, and processes that left the group.
+
+    The latter are found by their network namespace, which nobody else shares.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
@@ -153,8 +157,9 @@ def _kill(child: subprocess.Popen[bytes], namespace: str) -> None:
 
 
 def _confine(flags: int, limits: Limits, parent: int) -> None:
-    """In the child, before it becomes the engine."""
+    """Runs in the child before it executes the engine."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent died before prctl took effect: nobody would kill this process.
     if os.getppid() != parent:
         os._exit(127)
     if flags:
@@ -165,8 +170,7 @@ def _confine(flags: int, limits: Limits, parent: int) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 1024),
         (resource.RLIMIT_FSIZE, limits.engine_file_size),
-        # Go reserves address space it never touches: the bound on what it may use is GOMEMLIMIT, this one stops a
-        # runaway.
+        # Go reserves address space that it never uses. GOMEMLIMIT limits the memory; this limit only stops a runaway.
         (resource.RLIMIT_AS, 4 * limits.engine_memory),
     ):
         soft, hard = resource.getrlimit(kind)

@@ -1,8 +1,8 @@
-"""Which source of its database Trivy looks a package up in: named as trivy-db's buckets are, found out by asking
-Trivy 0.76 about each.
+"""The source in Trivy's database for each kind of package, named like trivy-db's buckets; determined by testing Trivy
+0.76 for each.
 
-https://github.com/aquasecurity/trivy/tree/main/pkg/detector (``ospkg``, and ``library/driver.go``). What is not
-listed here, Trivy lists as a package and looks up nowhere.
+https://github.com/aquasecurity/trivy/tree/main/pkg/detector (``ospkg``, and ``library/driver.go``). Packages of kinds
+that are not listed here are listed by Trivy, but never looked up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scanner.advisories.database import Holdings
 from scanner.model.finding import Component, Incomplete
 from scanner.model.release import release_number
 
-# The source of a family, with its release where there is one.
+# The source of an operating system family, with its release if the source depends on it.
 _SYSTEMS: Final = {
     "alma": "alma {}",
     "alpine": "alpine {}",
@@ -36,8 +36,7 @@ _SYSTEMS: Final = {
     "wolfi": "wolfi",
 }
 _RED_HAT: Final = frozenset(("redhat", "centos"))
-# Releases of Ubuntu whose extended maintenance (Ubuntu Pro) is a source of its own; of others Trivy takes the ordinary
-# one.
+# Releases of Ubuntu with a separate source for extended maintenance (Ubuntu Pro). For others Trivy uses the normal one.
 _ESM: Final = frozenset(("14.04", "16.04", "18.04", "20.04"))
 _AMAZON: Final = frozenset(("2", "2022", "2023"))
 # The ecosystem of a package type.
@@ -68,9 +67,7 @@ _ECOSYSTEMS: Final = {
 def gaps(
     family: str, version: str, extended: bool, components: Iterable[Component], holdings: Holdings
 ) -> Iterator[tuple[str, Incomplete]]:
-    """What the packages were looked up in that holds no advisory, by package type: finding nothing there proves
-    nothing.
-    """
+    """Yield the package types for which the database has no advisory, with the gap: no findings prove nothing there."""
     for kind in sorted({component.type for component in components}):
         if kind == family:
             if not _has_release(family, version, extended, holdings):
@@ -78,25 +75,27 @@ def gaps(
                 yield (
                     kind,
                     Incomplete(
-                        "no_advisories", f"the advisory database has nothing about {release}: Trivy would find nothing"
+                        "no_advisories",
+                        f"the advisory database has no advisories for {release}, so Trivy "
+                        "cannot find vulnerabilities there",
                     ),
                 )
         elif not has_ecosystem(kind, holdings):
             detail = (
-                f"the advisory database has nothing about packages of the type {kind or 'unknown'}: "
-                "Trivy would find nothing"
+                f"the advisory database has no advisories for packages of the type {kind or 'unknown'}, "
+                "so Trivy cannot find vulnerabilities there"
             )
             yield kind, Incomplete("no_advisories", detail)
 
 
 def has_ecosystem(kind: str, holdings: Holdings) -> bool:
-    """Whether anything could be found in packages of a language."""
+    """True if the database has advisories for a language's packages."""
     ecosystem = _ECOSYSTEMS.get(kind)
     return ecosystem is not None and holdings.has(f"{ecosystem}::")
 
 
 def has_system(release: str, holdings: Holdings) -> bool:
-    """The same for the packages of an operating system, by its family and version: ``debian 12.8``."""
+    """True if the database has advisories for an operating system: family and version, such as ``debian 12.8``."""
     family, _, version = release.partition(" ")
     return _has_release(family, version, version.endswith("-ESM"), holdings)
 
@@ -105,7 +104,7 @@ def _has_release(family: str, version: str, extended: bool, holdings: Holdings) 
     number = release_number(family, version)
     if family in _RED_HAT:
         return holdings.has("Red Hat") and number in holdings.rhel
-    if family == "amazon":  # Trivy takes every version that it does not know for the first one
+    if family == "amazon":  # Trivy treats unknown versions as version 1
         return holdings.has(f"amazon linux {number if number in _AMAZON else 1}")
     source = _SYSTEMS.get(family, "")
     if "{}" in source and not number:

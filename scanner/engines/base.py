@@ -1,7 +1,7 @@
 """The contract of an engine.
 
-An engine is given an OCI layout whose every byte we have verified, and answers with an ``EngineReport`` that says
-how far it can be believed. It never answers "clean" for what it did not understand.
+An engine gets an OCI layout with verified content, and returns an ``EngineReport`` that states its own coverage. It
+never reports "clean" for anything that it did not understand.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from scanner.model.reference import Digest
 
 @dataclass(frozen=True)
 class EngineJob:
-    """``layout`` is a private OCI layout directory holding exactly this image, layers decompressed (same diff_ids);
-    ``work`` an empty directory for the engine's temporary files, removed by the caller; ``cache`` a directory
-    that belongs to this worker slot alone; ``deadline`` seconds from now.
+    """The input of a scan.
+
+    ``layout``: a private OCI layout with exactly this image and uncompressed layers (same diff_ids). ``work``: an empty
+    directory for temporary files, removed by the caller. ``cache``: a directory of this worker slot alone, because
+    Trivy's cache is trusted for unverified diff_ids. ``deadline``: seconds from now.
     """
 
     image: Image
@@ -39,9 +41,9 @@ class EngineJob:
 
 @dataclass(frozen=True)
 class MatchJob:
-    """Packages of one release (``os``; empty: of languages) to be looked up without an image.
+    """Packages to look up without an image. ``os``: the release (such as ``debian 12.8``); empty for language packages.
 
-    The rest is as in ``EngineJob``.
+    The other fields are those of ``EngineJob``.
     """
 
     packages: Sequence[Package]
@@ -55,8 +57,13 @@ class MatchJob:
 
 @dataclass(frozen=True)
 class MatchReport:
-    """``found``: by package key. A package that is not among them was not looked up: that is no "nothing found".
-    ``uncovered``: types of packages that the advisory database has nothing about."""
+    """``found``: vulnerabilities by package key.
+
+    A package that is missing there was not looked up, which is not "none".
+
+    ``os_supported``: whether the release still gets advisories; None if unknown. ``uncovered``: package types for which
+    the database has no advisories.
+    """
 
     version: str
     binary: Digest | None
@@ -67,52 +74,47 @@ class MatchReport:
 
 
 class Engine(ABC):
-    """See the module.
-
-    ``id`` is what ``--engine`` takes; ``looks_up`` says whether it can look packages up without an image.
-    """
+    """See the module. ``id`` is the value of ``--engine``. ``looks_up``: it can look packages up without an image."""
 
     id: ClassVar[str]
     title: ClassVar[str]
     looks_up: ClassVar[bool] = False
 
     def binary(self, settings: Settings) -> Digest | None:
-        """The digest of the program that would run, where there is one on this machine."""
+        """Digest of the engine's program, if it runs on this machine."""
         return None
 
     def look_up(self, job: MatchJob) -> MatchReport:
-        """Look packages up: the same answers, but for layers and paths, as a scan of an image that has them.
-
-        Raises EngineError.
-        """
+        """Look packages up. The results equal those of a scan, except for layers and paths. Raises EngineError."""
         raise EngineError(f"{self.id} cannot look packages up without an image", reason="cannot_match")
 
     def package_of(self, stated: Component) -> Package | None:
-        """The package that somebody's SBOM states, as this engine looks it up. None: it cannot tell anything of it."""
+        """Convert a component of an SBOM to a package as this engine looks it up. None if it cannot be looked up."""
         return None
 
     @abstractmethod
     def version(self, settings: Settings) -> str:
-        """The engine's version. Raises EngineError when the engine is not there, with a hint how to get it."""
+        """The engine's version. Raises EngineError with a hint if the engine is missing."""
 
     @abstractmethod
     def advisories(self, settings: Settings) -> AdvisoryStatus:
-        """The advisory database in force. Raises AdvisoriesUnavailable when there is none that can be used."""
+        """The advisory database in use. Raises AdvisoriesUnavailable if there is none."""
 
     @abstractmethod
     def scan(self, job: EngineJob) -> EngineReport:
-        """Scan. Raises EngineError (never a bare OSError or ValueError) with a reason of the vocabulary:
-        scanner_failed, scanner_crashed, scanner_oom, scan_timeout, scanner_output_invalid, engine_db_unavailable."""
+        """Scan the image. Raises EngineError (never OSError or ValueError) with one of these reasons: scanner_failed,
+        scanner_crashed, scanner_oom, scan_timeout, scanner_output_invalid, engine_db_unavailable.
+        """
 
 
 def silent_engine(engine: Engine, settings: Settings, error: ScannerError) -> EngineReport:
-    """An engine that could not answer: recorded as such, with what is known of its version and advisories."""
+    """The report of an engine that failed: the error as a gap, with the version and advisories if they are known."""
     version, advisories = "", AdvisoryStatus(engine.id)
     try:
         version = engine.version(settings)
         advisories = engine.advisories(settings)
     except (EngineError, AdvisoriesUnavailable):
-        pass  # the reason that is recorded is the one that ended the scan
+        pass  # the recorded reason is the error that ended the scan
     detail = f"{error}" + (f" ({error.hint})" if error.hint else "")
     return EngineReport(
         engine.id, version, None, advisories, Coverage(), incomplete=(Incomplete(error.reason, detail),)

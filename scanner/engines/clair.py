@@ -1,9 +1,8 @@
-"""Clair v4 as an engine: it is offered our verified layers, indexes them, and its answer is read as strictly as any
-other.
+"""Clair v4 as an engine. It fetches our verified layers and indexes them; its report is parsed strictly.
 
-Clair remembers what it indexed under the image's digest, so an image is offered once for each state of its indexer
-and afterwards only matched. It answers 202 without a body while it knows no vulnerability, and nothing at all for a
-distribution it has no advisories for: both look like "clean", and neither is.
+Clair stores the index by image digest, so an image is indexed once for each state of the indexer, and only matched
+afterwards. Clair answers 202 without a body while its database is empty, and reports nothing for distributions without
+advisories. Both look like "clean", and neither is.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _ASK_SECONDS = 5.0
 _KNOWN_IMAGES = 100_000
 _FINISHED = "IndexFinished"
 _SEVERITIES = {
-    "Negligible": Severity.LOW,  # as Trivy does: somebody looked, and it is a vulnerability all the same
+    "Negligible": Severity.LOW,  # as in Trivy: it was assessed, and it is still a vulnerability
     "Low": Severity.LOW,
     "Medium": Severity.MEDIUM,
     "High": Severity.HIGH,
@@ -59,7 +58,7 @@ _SEVERITIES = {
 }
 _CVE = re.compile(r"\bCVE-[0-9]{4}-[0-9]{4,}\b")
 _CVSS_METRICS = {"cvssMetricV2": "2.0", "cvssMetricV30": "3.0", "cvssMetricV31": "3.1", "cvssMetricV40": "4.0"}
-# purl type and our name of the ecosystem, by os-release ID; the names are Trivy's, so that both engines' findings meet.
+# purl type and our ecosystem name, by os-release ID. The names are Trivy's, so that findings of both engines match.
 _SYSTEMS = {
     "debian": ("deb", "debian"),
     "ubuntu": ("deb", "ubuntu"),
@@ -75,7 +74,7 @@ _SYSTEMS = {
     "opensuse-leap": ("rpm", "opensuse.leap"),
     "photon": ("rpm", "photon"),
 }
-# claircore writes a language's packages as "<scanner>:<path>".
+# claircore names the place of a language package "<scanner>:<path>".
 _LANGUAGES = {
     "python": ("pypi", "python-pkg"),
     "nodejs": ("npm", "node-pkg"),
@@ -88,16 +87,13 @@ _LANGUAGES = {
 
 
 class ClairEngine(Engine):
-    """See ``Engine``.
-
-    Needs Clair 4.7 or newer with indexer and matcher under one address (``combo``, or a proxy before them).
-    """
+    """See ``Engine``. Needs Clair 4.7 or newer; indexer and matcher share one URL (``combo``, or behind a proxy)."""
 
     id = "clair"
     title = "Clair"
 
     def version(self, settings: Settings) -> str:
-        """Clair does not tell its version; what stands here changes when its indexer does."""
+        """Clair does not report its version. The returned text changes if the indexer's state changes."""
         with ClairClient(settings, _ASK_SECONDS) as client:
             return _version(client.index_state())
 
@@ -113,17 +109,17 @@ class ClairEngine(Engine):
                 _index(job, client)
                 memory.add(job.image.digest)
             document = client.vulnerability_report(job.image.digest)
-            if document is None:  # it has forgotten: another database, or somebody deleted it
+            if document is None:  # Clair lost the index: it has another database, or the index was deleted
                 _index(job, client)
                 document = client.vulnerability_report(job.image.digest)
             if document is None:
-                raise EngineError("Clair does not find what it has just indexed", reason="scanner_output_invalid")
+                raise EngineError(
+                    "Clair does not find the image that it has just indexed", reason="scanner_output_invalid"
+                )
             return Reader(document, job.image, job.settings.limits).report(_version(state), Updates.of(client))
 
     def match(self, image: Image, settings: Settings, seconds: float) -> EngineReport | None:
-        """What is known by now against an image that was indexed before, without its layers; None: it is not indexed
-        any more.
-        """
+        """Match an image that was indexed before, without its layers. Returns None if Clair no longer has its index."""
         with ClairClient(settings, seconds) as client:
             version = _version(client.index_state())
             document = client.vulnerability_report(image.digest)
@@ -139,10 +135,7 @@ def _version(state: str) -> str:
 
 
 def _index(job: EngineJob, client: ClairClient) -> None:
-    """Offer the layers and wait until they are indexed.
-
-    Raises EngineError with Clair's reason when that did not succeed.
-    """
+    """Offer the layers and wait until they are indexed. Raises EngineError with Clair's reason if it fails."""
     files = {
         str(layer.diff_id): job.layout / "blobs" / layer.diff_id.algorithm / layer.diff_id.hex
         for layer in job.image.layers
@@ -159,10 +152,12 @@ def _index(job: EngineJob, client: ClairClient) -> None:
             layers.append({"hash": digest, "uri": offer.uri, "headers": headers})
         report = client.index({"hash": str(job.image.digest), "layers": layers})
     if report.get("manifest_hash") != str(job.image.digest):
-        raise EngineError("Clair answered for another image", reason="scanner_output_invalid")
+        raise EngineError("Clair's index report is about another image", reason="scanner_output_invalid")
     if report.get("success") is not True:
-        said = as_text(report.get("err"), _SHORT) or "it gives no reason"
-        raise EngineError(f"Clair could not index the image: {said}", hint="can it reach us? see docs/clair.md")
+        problem = as_text(report.get("err"), _SHORT) or "no reason given"
+        raise EngineError(
+            f"Clair could not index the image: {problem}", hint="check that Clair can reach us: see docs/clair.md"
+        )
     if report.get("state") != _FINISHED:
         raise EngineError(
             f"Clair's index ended as {as_text(report.get('state'), 60) or 'nothing'}", reason="scanner_output_invalid"
@@ -170,9 +165,9 @@ def _index(job: EngineJob, client: ClairClient) -> None:
 
 
 class _Memory:
-    """Which images this Clair has indexed in this state of its indexer: an empty file for each.
+    """The images that this Clair has indexed in this state of its indexer: an empty file for each.
 
-    Losing it costs time, nothing else.
+    Losing them costs time.
     """
 
     def __init__(self, settings: Settings, state: str) -> None:
@@ -191,7 +186,7 @@ class _Memory:
             (self._directory / digest.hex).touch()
 
     def _forget_others(self) -> None:
-        """What was indexed in a former state is indexed anew anyway."""
+        """Images that were indexed in a former state are indexed again anyway, so their files are removed."""
         for directory in self._parent.iterdir() if self._parent.exists() else ():
             for file in directory.iterdir():
                 file.unlink(missing_ok=True)
@@ -199,7 +194,7 @@ class _Memory:
 
 
 class Updates:
-    """Clair's advisories: the newest update of every updater, by its name."""
+    """The state of Clair's advisories: the newest update of every updater, by its name."""
 
     def __init__(self, latest: str, dates: Mapping[str, datetime]) -> None:
         self._latest, self._dates = latest, dates
@@ -216,10 +211,9 @@ class Updates:
         return cls(clean_text(latest, 100), dates)
 
     def status(self, system: str = "") -> AdvisoryStatus:
-        """``system``: as far as it concerns this distribution.
+        """Return the status; with ``system``, of the updaters for this distribution.
 
-        Clair writes an update down only when something had changed, so the newest of them is the moment at which it
-        last learnt something.
+        Clair records an update only if it changed something, so the newest one is the time of the last change.
         """
         concerned = [date for name, date in self._dates.items() if not system or _clair_updaters.concerns(name, system)]
         digest = Digest.of("\n".join(f"{n} {d.isoformat()}" for n, d in sorted(self._dates.items())).encode())
@@ -228,19 +222,19 @@ class Updates:
 
     @property
     def names(self) -> frozenset[str]:
-        """The updaters that have brought anything yet."""
+        """Updaters that have loaded advisories."""
         return frozenset(self._dates)
 
     def cover(self, system: str) -> bool:
-        """Whether there are advisories for this distribution at all."""
+        """True if there are advisories for this distribution."""
         return any(_clair_updaters.concerns(name, system) for name in self._dates)
 
 
 class Reader:
-    """Clair's vulnerability report as our values.
+    """Converts Clair's vulnerability report to our model.
 
-    Everything in it may have come from the image: bounded, cleaned, refused where it is not what the schema says
-    (reason ``scanner_output_invalid``).
+    The image may have influenced everything in it, so all values are bounded and cleaned. A report that does not follow
+    the schema is refused (reason ``scanner_output_invalid``).
     """
 
     def __init__(self, document: Mapping[str, Any], image: Image, limits: Limits = _LIMITS) -> None:
@@ -259,8 +253,8 @@ class Reader:
     def report(self, version: str, updates: Updates) -> EngineReport:
         system = self._system()
         family = as_text(system.get("did"), _SHORT).lower()
-        # Of Alpine, claircore tells the release in another member.
-        release = _told(system).partition(" ")[2]
+        # For Alpine, claircore has the release in another member.
+        release = _release_name(system).partition(" ")[2]
         placed = ((key, c) for key, package in self._packages.items() for c in self._components(key, package))
         found: dict[str, list[Component]] = {key: [] for key in self._packages}
         for key, component in at_most(placed, self._limits.packages, "packages", "Clair"):
@@ -270,7 +264,7 @@ class Reader:
         missing = dict(_clair_updaters.gaps(family, release, codename, kind, components, updates.names))
         coverage = Coverage(family, release, None, len(components), without_advisories=tuple(missing))
         others = self._other_systems(system)
-        said = at_most(self._findings(found), self._limits.report_findings, "vulnerabilities", "Clair")
+        vulnerabilities = at_most(self._findings(found), self._limits.report_findings, "vulnerabilities", "Clair")
         return EngineReport(
             engine="clair",
             version=version,
@@ -278,13 +272,13 @@ class Reader:
             advisories=updates.status(family if updates.cover(family) else ""),
             coverage=coverage,
             components=components,
-            vulnerabilities=tuple(said),
+            vulnerabilities=tuple(vulnerabilities),
             incomplete=(*_gaps(coverage), *missing.values(), *others),
             isolation="remote",
         )
 
     def _system(self) -> Mapping[str, Any]:
-        """The distribution that most packages belong to, or else the only one there is."""
+        """The distribution to which most packages belong, or else the only one."""
         uses = Counter(
             key
             for items in self._environments.values()
@@ -297,23 +291,23 @@ class Reader:
         return self._distributions[best] if best is not None else {}
 
     def _other_systems(self, system: Mapping[str, Any]) -> Iterator[Incomplete]:
-        """Clair compares each package with the release that its layer told: one layer that tells another takes its
-        packages with it.
+        """Yield a gap for every other distribution: Clair matches each package with the release of its layer, so a
+        layer with another os-release has its packages matched with the wrong advisories.
         """
         used = {
             as_text(place.get("distribution_id"), _SHORT) for places in self._environments.values() for place in places
         }
-        found = {_told(self._distributions[key]) for key in used if key in self._distributions}
-        for other in sorted(found - {_told(system)}):
+        found = {_release_name(self._distributions[key]) for key in used if key in self._distributions}
+        for other in sorted(found - {_release_name(system)}):
             yield Incomplete(
-                "release_disagrees", f"Clair took the packages for those of {_told(system)} and of {other}"
+                "release_disagrees", f"Clair matched packages with both {_release_name(system)} and {other}"
             )
 
     def _components(self, key: str, package: Mapping[str, Any]) -> Iterator[Component]:
-        """The package in every place where it was found."""
+        """Yield the package for every place where it was found."""
         name, version = as_text(package.get("name"), _SHORT).strip(), as_text(package.get("version"), _SHORT)
         if not name:
-            raise EngineError("Clair's report names a package without a name", reason="scanner_output_invalid")
+            raise EngineError("Clair's report has a package without a name", reason="scanner_output_invalid")
         source = _dict(package.get("source"))
         for place in self._environments.get(key) or [{}]:
             database = as_text(place.get("package_db"), _TEXT)
@@ -339,26 +333,28 @@ class Reader:
         for key, identifiers in self._by_package.items():
             if key not in found:
                 raise EngineError(
-                    "Clair's report names a package that it does not list", reason="scanner_output_invalid"
+                    "Clair's report refers to a package that it does not list", reason="scanner_output_invalid"
                 )
             for identifier in map(str, _list(identifiers)):
                 item = self._vulnerabilities.get(identifier)
                 if item is None:
                     raise EngineError(
-                        "Clair's report names a vulnerability that it does not list", reason="scanner_output_invalid"
+                        "Clair's report refers to a vulnerability that it does not list",
+                        reason="scanner_output_invalid",
                     )
                 for component in found[key]:
                     yield self._finding(identifier, item, component)
 
     def _finding(self, identifier: str, item: Mapping[str, Any], component: Component) -> Vulnerability:
-        said, links = as_text(item.get("name"), _SHORT).strip(), as_text(item.get("links"), _TEXT * 4).split()
-        if not said:
-            raise EngineError("Clair's report names a vulnerability without a name", reason="scanner_output_invalid")
-        named = _CVE.search(said)
-        name = named[0] if named else said.split()[0]
+        title, links = as_text(item.get("name"), _SHORT).strip(), as_text(item.get("links"), _TEXT * 4).split()
+        if not title:
+            raise EngineError("Clair's report has a vulnerability without a name", reason="scanner_output_invalid")
+        cve_in_title = _CVE.search(title)
+        name = cve_in_title[0] if cve_in_title else title.split()[0]
         addresses = tuple(filter(None, (as_link(link, _TEXT) for link in links[:_MANY])))
         fixed = _fixed(as_exact_text(item.get("fixed_in_version"), _SHORT, "Clair"))
-        mentioned = [] if named else [cve for link in addresses for cve in _CVE.findall(link)]
+        # Distributions name their advisories themselves (RHSA, DSA); the CVE ids are only in the links.
+        mentioned = [] if cve_in_title else [cve for link in addresses for cve in _CVE.findall(link)]
         severity = as_severity(item.get("normalized_severity"), _SEVERITIES)
         return Vulnerability(
             id=name,
@@ -381,20 +377,20 @@ class Reader:
         )
 
     def _layer(self, digest: object) -> Digest | None:
-        """The layer, if it is one of this image's: as we offered it, or as a registry transports it."""
+        """The layer, if it belongs to this image: by the diff_id that we offered, or the digest in the registry."""
         layers = self._image.layers
         return next((layer.diff_id for layer in layers if digest in (str(layer.diff_id), str(layer.digest))), None)
 
 
-def _told(system: Mapping[str, Any]) -> str:
+def _release_name(system: Mapping[str, Any]) -> str:
     release = as_text(system.get("version_id"), _SHORT) or as_text(system.get("version"), _SHORT)
     return f"{as_text(system.get('did'), _SHORT)} {release}".strip()
 
 
 def read_report(data: bytes, image: Image, limits: Limits = _LIMITS) -> EngineReport:
-    """What a report's bytes say of an image, for whoever has nothing else.
+    """Parse a report's bytes, without knowledge of Clair's state.
 
-    Raises EngineError for what is no report of it.
+    Raises EngineError if they are not a report of ``image``.
     """
     return Reader(read_document(data, limits), image, limits).report("", Updates("", {}))
 
@@ -409,7 +405,7 @@ def _gaps(coverage: Coverage) -> Iterator[Incomplete]:
 def _purl(
     package: Mapping[str, Any], name: str, version: str, language: tuple[str, str] | None, system: Mapping[str, Any]
 ) -> str:
-    """The package URL as Trivy would write it (https://github.com/package-url/purl-spec, purl-types)."""
+    """The package URL in Trivy's form (https://github.com/package-url/purl-spec, purl-types)."""
     kind = language[0] if language else _SYSTEMS.get(str(system.get("did")), ("generic", ""))[0]
     namespace, qualifiers = "", {}
     if kind in ("deb", "apk", "rpm"):
@@ -433,21 +429,21 @@ def _purl(
 
 
 def _fixed(text: str) -> tuple[str, ...]:
-    """``fixed_in_version``: a version, nothing, or (OSV) a query string of events."""
+    """Parse ``fixed_in_version``: a version, empty, or (OSV) a query string of events."""
     if "=" in text:
         return tuple(parse_qs(text).get("fixed", ()))
     return (text,) if text and text != "0" else ()
 
 
 def _issued(value: object) -> datetime | None:
-    """Go's zero time means that nobody said."""
+    """Parse the time of issue. Go's zero time means that it is unknown."""
     moment = parse_time(value)
     return moment if moment is not None and moment.year > 1 else None
 
 
 def _scores(enrichments: Mapping[str, Any]) -> dict[str, tuple[CVSS, ...]]:
-    """CVSS by Clair's vulnerability id, from its ``clair.cvss`` enrichments: NVD's metrics (API 2.0), or the bare
-    score of older feeds.
+    """CVSS scores by Clair's vulnerability id, from the ``clair.cvss`` enrichments: NVD's metrics (API 2.0), or the
+    plain score of older feeds.
     """
     found: dict[str, list[CVSS]] = {}
     for kind, blobs in enrichments.items():

@@ -1,8 +1,7 @@
-"""Trivy as an engine: run confined over a layout that we verified, its answer read strictly.
+"""Trivy as an engine: it runs confined on a layout that we verified, and its report is parsed strictly.
 
-Trivy verifies neither digests nor diff_ids, its time-out is no limit, and its exit 0 with nothing found is not
-"clean". So it gets no network, no credentials and no choice; and what it did not recognise makes the report
-incomplete.
+Trivy verifies neither digests nor diff_ids, its timeout is not a limit, and exit 0 without findings is not "clean". So
+it gets no network and no credentials, and anything that it did not recognise makes the report incomplete.
 """
 
 from __future__ import annotations
@@ -61,8 +60,7 @@ _SEVERITIES = {
     "HIGH": Severity.HIGH,
     "CRITICAL": Severity.CRITICAL,
 }
-# Trivy's own types by those of package URLs, where it has advisories: it lists packages of other types and finds
-# nothing in any.
+# Trivy's package types by purl type, for types with advisories. Packages of other types are listed without findings.
 _LANGUAGES = {
     "cargo": "rustbinary",
     "composer": "composer",
@@ -102,7 +100,7 @@ class TrivyEngine(Engine):
             deadline=job.deadline,
             cancelled=job.cancelled,
         )
-        document = _believe(ended, job.settings.limits)
+        document = _report_of(ended, job.settings.limits)
         reader = Reader(document, job.image, job.settings.limits)
         return reader.report(version, digest, status, ended.isolation, generation.holdings())
 
@@ -111,10 +109,9 @@ class TrivyEngine(Engine):
         return _identity(find_trivy(settings), settings)[1]
 
     def package_of(self, stated: Component) -> Package | None:
-        """See `Engine.package_of`.
+        """See ``Engine.package_of``. Language packages only.
 
-        Packages of languages only: advisories of a distribution are for its sources, by release, and neither is told
-        in one way that all SBOMs share.
+        A distribution's advisories are matched by source package and release, and SBOMs have no common form for these.
         """
         try:
             purl = PackageURL.from_string(stated.purl)
@@ -127,9 +124,9 @@ class TrivyEngine(Engine):
         return Package(self.id, "", kind, plain, "/".join(filter(None, (purl.namespace, purl.name))), purl.version)
 
     def look_up(self, job: MatchJob) -> MatchReport:
-        """See `Engine.look_up`.
+        """See ``Engine.look_up``.
 
-        Trivy keeps one package of a name and version, so what is alike goes into documents of its own.
+        Trivy merges packages with the same name and version, so these go into separate documents.
         """
         binary = find_trivy(job.settings)
         version, digest = _identity(binary, job.settings)
@@ -139,7 +136,7 @@ class TrivyEngine(Engine):
         known = [item for item in job.packages if _can_match(item, job.os, holdings)]
         found: dict[str, tuple[Vulnerability, ...]] = {}
         supported: bool | None = None
-        for number, packages in enumerate(_apart(known)):
+        for number, packages in enumerate(_without_duplicates(known)):
             work = job.work / str(number)
             work.mkdir()
             (work / "fleet.cdx.json").write_bytes(orjson.dumps(_sbom(packages, job.os)))
@@ -151,7 +148,7 @@ class TrivyEngine(Engine):
                 deadline=job.deadline,
                 cancelled=job.cancelled,
             )
-            reader = Reader(_believe(ended, job.settings.limits), None, job.settings.limits)
+            reader = Reader(_report_of(ended, job.settings.limits), None, job.settings.limits)
             found.update(reader.matches(packages))
             supported = reader.supported
         uncovered = tuple(sorted({p.type for p in job.packages if not _is_covered(p, job.os, holdings)}))
@@ -159,9 +156,8 @@ class TrivyEngine(Engine):
 
 
 def _can_match(item: Package, release: str, holdings: Holdings) -> bool:
-    """Red Hat's advisories are chosen by content sets that only the image's own files name.
-
-    Where there are no advisories at all, Trivy would list the package and find nothing.
+    """False for Red Hat, whose advisories depend on content sets in the image's files, and for packages without
+    advisories: Trivy would list them and find nothing.
     """
     return release.partition(" ")[0] != "redhat" and _is_covered(item, release, holdings)
 
@@ -172,8 +168,8 @@ def _is_covered(item: Package, release: str, holdings: Holdings) -> bool:
     )
 
 
-def _apart(packages: Iterable[Package]) -> Iterator[list[Package]]:
-    """Lists in each of which no two packages have the same name and version."""
+def _without_duplicates(packages: Iterable[Package]) -> Iterator[list[Package]]:
+    """Split packages into lists without a repeated pair of name and version."""
     lists: list[dict[tuple[str, str], Package]] = []
     used: dict[tuple[str, str], int] = {}
     for item in packages:
@@ -185,9 +181,7 @@ def _apart(packages: Iterable[Package]) -> Iterator[list[Package]]:
 
 
 def _sbom(packages: Sequence[Package], release: str) -> dict[str, Any]:
-    """A CycloneDX document as Trivy's own are (the properties are its own), each package known by its place in the
-    list.
-    """
+    """Build a CycloneDX document with Trivy's properties. Each package is identified by its position in the list."""
     family, _, version = release.partition(" ")
     system: dict[str, Any] = {"bom-ref": "os", "type": "operating-system", "name": family, "version": version}
     system |= {"properties": _properties(Class="os-pkgs", Type=family)}
@@ -222,7 +216,7 @@ def _properties(**values: str) -> list[dict[str, str]]:
 
 
 def find_trivy(settings: Settings) -> Path:
-    """The binary: the setting, then this environment's ``bin``, then PATH. Raises EngineError saying how to get one."""
+    """Find the binary: the setting, this environment's ``bin``, then PATH. Raises EngineError with a hint."""
     beside = Path(sys.executable).parent / "trivy"
     candidates = [settings.trivy] if settings.trivy else [beside, Path(shutil.which("trivy") or "/nonexistent")]
     for candidate in candidates:
@@ -234,10 +228,9 @@ def find_trivy(settings: Settings) -> Path:
 
 
 def _identity(binary: Path, settings: Settings) -> tuple[str, Digest]:
-    """Version and digest of the binary that will run, remembered under ``home``: to ask for them costs as much as a
-    scan.
+    """Version and digest of the binary, cached under ``home``: determining them takes as long as a scan.
 
-    A replaced file has another inode, time or size and is looked at anew.
+    A replaced binary has another inode, time or size, and is examined again.
     """
     stat = binary.stat()
     key = f"{binary}|{stat.st_dev}|{stat.st_ino}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}"
@@ -250,7 +243,7 @@ def _identity(binary: Path, settings: Settings) -> tuple[str, Digest]:
         digest = Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
     version = _ask_version(binary)
     if not version:
-        raise EngineError(f"{binary} does not say its version", reason="scanner_failed", hint="is it Trivy?")
+        raise EngineError(f"{binary} did not print its version", reason="scanner_failed", hint="check that it is Trivy")
     memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = memory.with_name(f".{secrets.token_hex(8)}")
     partial.write_text(json.dumps({"key": key, "version": version, "digest": digest}))
@@ -274,7 +267,7 @@ def _ask_version(binary: Path) -> str:
 
 
 def _prepare_cache(cache: Path, generation: database.Generation) -> None:
-    """The slot's cache directory, its database links pointing at one generation for the whole scan."""
+    """Prepare the slot's cache directory. Its database links point to one generation during the whole scan."""
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, target in (("db", generation.directory / "db"), ("java-db", generation.directory / "java-db")):
         link = cache / name
@@ -336,20 +329,18 @@ def _sbom_command(binary: Path, sbom: Path, job: MatchJob) -> list[str]:
 
 
 def _environment(limits: Limits) -> dict[str, str]:
+    # Nothing of our own environment is passed on: it holds keys, tokens and proxies.
     return {"PATH": "/usr/bin:/bin", "GOMEMLIMIT": str(int(limits.engine_memory * 0.8)), "NO_COLOR": "1"}
 
 
 def read_report(data: bytes, image: Image, limits: Limits = _LIMITS) -> EngineReport:
-    """What a report's bytes say of an image, for whoever has nothing else.
-
-    Raises EngineError for what is no report of it.
-    """
+    """Parse a report's bytes, without knowledge of the run. Raises EngineError if it is not a report of ``image``."""
     reader = Reader(_document(data, limits), image, limits)
     return reader.report("", Digest.of(b""), AdvisoryStatus("trivy-db"), "", Holdings())
 
 
-def _believe(ended: _process.Ended, limits: Limits) -> Mapping[str, Any]:
-    """The report's JSON, if the run gives any reason to believe it. Output of a run that failed is not looked at."""
+def _report_of(ended: _process.Ended, limits: Limits) -> Mapping[str, Any]:
+    """Return the report's JSON if the run succeeded. The output of a failed run is ignored."""
     if ended.timed_out:
         raise EngineError(f"Trivy did not finish within {ended.seconds:.0f} s", reason="scan_timeout")
     if ended.cancelled:
@@ -372,9 +363,9 @@ def _document(data: bytes, limits: Limits) -> Mapping[str, Any]:
     )
     if not isinstance(document, dict) or document.get("SchemaVersion") != _SCHEMA:
         raise EngineError(
-            "Trivy's report has a schema that we do not know",
+            "Trivy's report has an unknown schema version",
             reason="scanner_output_invalid",
-            hint="use the pinned Trivy",
+            hint="install the Trivy version of this release",
         )
     return document
 
@@ -404,10 +395,10 @@ def _failure(ended: _process.Ended) -> EngineError:
 
 
 class Reader:
-    """Trivy's report as our values.
+    """Converts Trivy's report to our model.
 
-    Everything in it may have come from the image: bounded, cleaned, refused where it is not what the schema says
-    (reason ``scanner_output_invalid``).
+    The image may have influenced everything in it, so all values are bounded and cleaned. A report that does not follow
+    the schema is refused (reason ``scanner_output_invalid``).
     """
 
     def __init__(self, document: Mapping[str, Any], image: Image | None, limits: Limits = _LIMITS) -> None:
@@ -417,14 +408,14 @@ class Reader:
     def report(
         self, version: str, binary: Digest, advisories: AdvisoryStatus, isolation: str, holdings: Holdings
     ) -> EngineReport:
-        """The whole answer. ``holdings``: what the database has advisories for."""
+        """Return the whole report. ``holdings``: what the database has advisories for."""
         metadata = _dict(self._document.get("Metadata"))
         self._check_identity(metadata)
         results = [_dict(item) for item in _list(self._document.get("Results"))]
         listed = (c for result in results for c in self._components(result))
         components = tuple(at_most(listed, self._limits.packages, "packages", "Trivy"))
-        said = (v for result in results for v in self._vulnerabilities(result))
-        vulnerabilities = tuple(at_most(said, self._limits.report_findings, "vulnerabilities", "Trivy"))
+        found = (v for result in results for v in self._vulnerabilities(result))
+        vulnerabilities = tuple(at_most(found, self._limits.report_findings, "vulnerabilities", "Trivy"))
         os_info = _dict(metadata.get("OS"))
         family = as_text(os_info.get("Family"), _SHORT) if os_info.get("Family") != "none" else ""
         release, extended = as_text(os_info.get("Name"), _SHORT), os_info.get("Extended", False) is not False
@@ -451,12 +442,15 @@ class Reader:
 
     @property
     def supported(self) -> bool | None:
-        """Whether the release is still supported; None: no release was recognised."""
+        """True if the release is still supported; None if no release was recognised."""
         info = _dict(_dict(self._document.get("Metadata")).get("OS"))
-        return info.get("EOSL", False) is False if info else None  # anything else than "no" is no "still supported"
+        return info.get("EOSL", False) is False if info else None  # unknown values count as not supported
 
     def matches(self, packages: Sequence[Package]) -> dict[str, tuple[Vulnerability, ...]]:
-        """By package key, what was found in each package that the report lists: it lists what it looked up."""
+        """Vulnerabilities by package key.
+
+        The report lists the packages that it looked up; others are not in the result.
+        """
         results = [_dict(item) for item in _list(self._document.get("Results"))]
         listed = [_reference(_dict(p).get("Identifier")) for r in results for p in _list(r.get("Packages"))]
         found: dict[int, list[Vulnerability]] = {n: [] for n in listed if n is not None and n < len(packages)}
@@ -466,14 +460,20 @@ class Reader:
                 number = _reference(item.get("PkgIdentifier"))
                 if number not in found:
                     raise EngineError("Trivy's report is about another package", reason="scanner_output_invalid")
-                of = packages[number]
+                package = packages[number]
                 found[number].append(
-                    replace(vulnerability, purl=of.purl, package=of.name, installed_version=of.version, path="")
+                    replace(
+                        vulnerability,
+                        purl=package.purl,
+                        package=package.name,
+                        installed_version=package.version,
+                        path="",
+                    )
                 )
         return {packages[number].key: tuple(items) for number, items in found.items()}
 
     def _check_identity(self, metadata: Mapping[str, Any]) -> None:
-        """The answer must be about this very image: a report of another one is no answer."""
+        """Check that the report is about this image."""
         assert self._image is not None
         image_id, diff_ids = metadata.get("ImageID"), [str(d) for d in _list(metadata.get("DiffIDs"))]
         other_id = image_id is not None and image_id != self._image.config.digest
@@ -509,7 +509,7 @@ class Reader:
             installed = as_text(item.get("InstalledVersion"), _SHORT)
             if not identifier or not name:
                 raise EngineError(
-                    "Trivy's report names a vulnerability without id or package", reason="scanner_output_invalid"
+                    "Trivy's report has a vulnerability without id or package", reason="scanner_output_invalid"
                 )
             purl = as_text(_dict(item.get("PkgIdentifier")).get("PURL"), _TEXT) or self._purls.get(
                 f"{name}@{installed}", f"pkg:generic/{name}@{installed}"
@@ -553,20 +553,20 @@ class Reader:
             )
 
     def _layer(self, item: Mapping[str, Any]) -> Digest | None:
-        """The layer it came with, if it is one of this image's: an engine names none that we have not verified."""
+        """The layer, if it belongs to this image: an engine must not name a layer that was not verified."""
         layer = self._image.layer_of(_dict(item.get("Layer")).get("DiffID")) if self._image else None
         return layer.diff_id if layer else None
 
 
-def _version(item: Mapping[str, Any], of: str) -> str:
-    """``epoch:version-release`` of a package, or of its source (``of`` "Src"), as its packager writes it."""
-    version, release = as_text(item.get(f"{of}Version"), _SHORT), as_text(item.get(f"{of}Release"), _SHORT)
-    epoch = item.get(f"{of}Epoch")
+def _version(item: Mapping[str, Any], prefix: str) -> str:
+    """``epoch:version-release`` of a package (``prefix`` empty) or of its source (``prefix`` "Src")."""
+    version, release = as_text(item.get(f"{prefix}Version"), _SHORT), as_text(item.get(f"{prefix}Release"), _SHORT)
+    epoch = item.get(f"{prefix}Epoch")
     return (f"{epoch}:" if epoch and isinstance(epoch, int) else "") + version + (f"-{release}" if release else "")
 
 
 def _reference(identifier: object) -> int | None:
-    """The number that we gave a package (``p12``); None for what is none of ours."""
+    """The position that we gave to a package (``p12``), or None."""
     text = _dict(identifier).get("BOMRef")
     return (
         int(text[1:]) if isinstance(text, str) and text[:1] == "p" and text[1:].isdecimal() and len(text) < 9 else None
@@ -581,7 +581,7 @@ def _gaps(coverage: Coverage) -> Iterator[Incomplete]:
     if coverage.os_family and coverage.os_supported is False:
         release = f"{coverage.os_family} {coverage.os_version}".strip()
         yield Incomplete(
-            "unsupported_os", f"{release} is past its end of life: new vulnerabilities are no longer listed for it"
+            "unsupported_os", f"{release} is past its end of life, so new vulnerabilities are no longer recorded for it"
         )
 
 

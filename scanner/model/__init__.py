@@ -1,1 +1,1 @@
-"""Frozen values that every room shares. No I/O here, and no dictionaries past the edge."""
+"""Frozen values that all rooms share. No I/O here, and no dictionaries beyond the edge."""

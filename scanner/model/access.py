@@ -1,4 +1,4 @@
-"""Who may do what: the permissions there are, and the roles that hold them.
+"""Access control: the permissions, and the roles that have them.
 
 A permission is also the scope of an API token and the ``x-permission`` of an operation.
 """
@@ -14,15 +14,15 @@ ROLES: Mapping[str, frozenset[str]] = {
     "security": frozenset({"read", "scan", "gate", "propose", "triage", "policy", "audit"}),
     "admin": frozenset(SCOPES),
 }
-CONFINED = frozenset({"viewer", "developer"})  # these see the projects they are members of, and nothing else
+CONFINED = frozenset({"viewer", "developer"})  # these roles see only the projects of which they are members
 
 
 def reach(
     projects: Iterable[str], *, role: str = "", member_of: Collection[str] = (), owned: bool = False
 ) -> frozenset[str] | None:
-    """The projects that a token may see, or a user (``owned``, without ``projects``); None: every one.
+    """Return the projects that a token, or a user (``owned``, without ``projects``), may see; None: all of them.
 
-    A token reaches no further than its owner still does. Membership of nothing is no project at all, never all of them.
+    A token never reaches further than its owner does now. Members of no project see none, not all.
     """
     own = frozenset(projects) or None
     if not owned or role not in CONFINED:

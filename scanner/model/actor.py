@@ -1,7 +1,7 @@
-"""Who acts: a person in a web session, an API token, the command line, or this service itself.
+"""The actor of an operation: a user in a web session, an API token, the command line, or this service itself.
 
-A use case in ``scanner.services`` takes an actor, checks what it may do, and writes its name into the audit log. The
-web builds one from each request; the command line and the workers have the two constants below.
+A use case in ``scanner.services`` takes an actor, checks its permissions, and writes its name into the audit log. The
+web builds an actor from each request; the command line and the workers use the two constants below.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scanner.model.access import SCOPES
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who answers for what they do. ``id`` is the same for all of a person's tokens and sessions."""
+    """The person responsible for an action. ``id`` is the same for all tokens and sessions of a person."""
 
     id: str
     name: str
@@ -22,11 +22,12 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """``id`` is stable and unique among users and tokens together; ``name`` is what the audit log shows.
+    """An actor.
 
-    ``kind`` is ``user``, ``token``, ``command line`` or ``service``. ``projects`` None: every project. ``user_id``
-    and ``user_name`` name the person behind it: empty for the command line and for a token without an owner.
-    ``address`` is where the request came from; empty: this machine.
+    ``id``: stable, and unique among users and tokens. ``name``: shown in the audit log. ``kind``: ``user``, ``token``,
+    ``command line`` or ``service``. ``projects`` None: all projects. ``user_id``, ``user_name``: the person behind the
+    actor; empty for the command line and for a token without an owner. ``address``: the client's IP address; empty:
+    this machine.
     """
 
     id: str
@@ -47,18 +48,21 @@ class Actor:
 
     @property
     def person(self) -> Person:
-        """Who answers for it: the same for all of a person's sessions and tokens."""
+        """The responsible person: the same for all of their sessions and tokens, so nobody can approve their own
+        request.
+        """
         return Person(self.user_id or self.id, self.user_name or self.name)
 
     def require_every_project(self) -> None:
-        """Raises RefusedError for an actor confined to projects: users, registries and shared policies belong to all
-        of them.
+        """Raise RefusedError for an actor confined to projects.
+
+        Users, registries and shared policies belong to all projects.
         """
         if self.projects is not None:
-            raise RefusedError("you are confined to projects", reason="not_allowed")
+            raise RefusedError("this needs access to all projects", reason="not_allowed")
 
     def require_project(self, project: str, what: str = "project") -> None:
-        """Raises NotFoundError for a project that this actor does not see: it must not learn that it exists."""
+        """Raise NotFoundError for a project that this actor does not see, because it must not learn that it exists."""
         if not self.sees(project):
             raise NotFoundError(f"there is no such {what}")
 

@@ -1,10 +1,9 @@
-"""What several engines say of one image, put together: one finding for a package and an advisory, with each engine's
-word beside it.
+"""Merges the reports of several engines about one image: one finding for each package and advisory, with each engine's
+opinion.
 
-Pure. Two engines name the same thing differently: an advisory by its own id here and by its CVE there, a package URL
-with the point release or without. Findings meet where package, version and advisory (or an alias of it) are the
-same; everything else stays apart, because merging too much would hide something and merging too little only shows it
-twice.
+Pure. Engines name the same thing differently: an advisory by its own id or by its CVE, a package URL with or without
+the point release. Findings are merged if package, version and advisory (or an alias of it) are equal. Everything else
+stays separate: merging too much would hide a finding, merging too little only shows it twice.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ _SEPARATORS = re.compile(r"[-_.]+")
 _NO_EPOCH = re.compile(r"^(?:0:|v(?=[0-9])|go(?=[0-9]))")
 
 
-class Word(StrEnum):
-    """An engine's word on one finding. ``unknown``: it does not say so, but its silence proves nothing."""
+class Stance(StrEnum):
+    """An engine's stance on one finding. ``unknown``: not reported, but the engine's report is incomplete."""
 
     AFFECTED = "affected"
     SILENT = "silent"
@@ -34,29 +33,32 @@ class Word(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What one engine says. ``vulnerability`` is None unless ``word`` is ``affected``."""
+    """The opinion of one engine. ``vulnerability`` is None unless ``word`` (its stance) is ``affected``."""
 
     engine: str
-    word: Word
+    word: Stance
     vulnerability: Vulnerability | None = None
 
     def __str__(self) -> str:
         if self.vulnerability is None:
-            return f"{self.engine} does not say so" if self.word is Word.SILENT else f"{self.engine} could not tell"
-        return f"{self.engine} says {self.vulnerability.severity}, {f'fixed in {self.fix}' if self.fix else 'no fix'}"
+            return (
+                f"{self.engine} does not report it" if self.word is Stance.SILENT else f"{self.engine} could not tell"
+            )
+        fix = f"fixed in {self.fix}" if self.fix else "no fix"
+        return f"{self.engine} reports {self.vulnerability.severity}, {fix}"
 
     @property
     def fix(self) -> str:
-        """The version that fixes it, says the engine. Empty: it knows none, or of no such vulnerability."""
-        said = self.vulnerability
-        return versions.upgrade(said.installed_version, said.fixed_versions) if said else ""
+        """The version that this engine reports as the fix. Empty: no fix, or it does not report the vulnerability."""
+        found = self.vulnerability
+        return versions.upgrade(found.installed_version, found.fixed_versions) if found else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A vulnerability of a package in one place.
 
-    ``vulnerability`` is the first engine's, made as bad as the worst opinion of it.
+    ``vulnerability``: the first engine's, with the worst severity of all opinions.
     """
 
     vulnerability: Vulnerability
@@ -64,37 +66,37 @@ class Finding:
 
     @property
     def disputed(self) -> bool:
-        """Whether the engines differ: in whether it is there, how bad it is, or whether there is a fix."""
-        if any(opinion.word is Word.SILENT for opinion in self.opinions):
+        """True if the engines differ in whether it exists, in severity, or in whether there is a fix."""
+        if any(opinion.word is Stance.SILENT for opinion in self.opinions):
             return True
-        said = [o.vulnerability for o in self.opinions if o.vulnerability is not None]
-        return len({(v.severity, v.fixable) for v in said}) > 1
+        reported = [o.vulnerability for o in self.opinions if o.vulnerability is not None]
+        return len({(v.severity, v.fixable) for v in reported}) > 1
 
     @property
     def dispute(self) -> str:
-        """Who says what, empty where they agree."""
+        """The opinions as text; empty if the engines agree."""
         return "; ".join(map(str, self.opinions)) if self.disputed else ""
 
 
 def findings(engines: Sequence[EngineReport]) -> tuple[Finding, ...]:
-    """Every finding of these engines' reports about one image, once each."""
+    """Merge the findings of several reports about one image."""
     if len(engines) == 1:
         own = engines[0]
-        return tuple(Finding(v, (Opinion(own.engine, Word.AFFECTED, v),)) for v in own.vulnerabilities)
+        return tuple(Finding(v, (Opinion(own.engine, Stance.AFFECTED, v),)) for v in own.vulnerabilities)
     by_package = [_by_package(report.vulnerabilities) for report in engines]
-    told: list[set[int]] = [set() for _ in engines]  # identities of what was said as somebody else's counterpart
+    merged: list[set[int]] = [set() for _ in engines]  # id() of findings that were merged into another engine's
     found: list[Finding] = []
     for number, report in enumerate(engines):
         for item in report.vulnerabilities:
-            if id(item) in told[number]:
+            if id(item) in merged[number]:
                 continue
-            opinions, said = [], [item]
+            opinions, counterparts = [], [item]
             for other, reader in enumerate(engines):
                 same = [item] if other == number else _same(item, by_package[other].get(_package(item), ()))
-                told[other].update(map(id, same))
-                said.extend(same)
+                merged[other].update(map(id, same))
+                counterparts.extend(same)
                 opinions.append(_opinion(reader, same))
-            found.append(Finding(_worst(said, opinions), tuple(opinions)))
+            found.append(Finding(_worst(counterparts, opinions), tuple(opinions)))
     return tuple(found)
 
 
@@ -124,15 +126,15 @@ def _version(item: Vulnerability) -> tuple[str, str, str]:
 
 
 def identity(item: Vulnerability) -> tuple[str, str, str, str]:
-    """The same for a vulnerability of a package whoever names the package, as long as they name the vulnerability
-    alike.
+    """A key that is equal for a vulnerability of a package in all engines, if they use the same id for the
+    vulnerability.
     """
     return item.id, *_package(item)
 
 
 def components(engines: Sequence[EngineReport]) -> tuple[Component, ...]:
-    """Every package that an engine found: the first one's, completed by what the others say of the same, and those
-    only others found.
+    """Merge the packages of several engines: the first one's, completed by the others, and packages that only others
+    found.
     """
     found: list[Component] = []
     places: dict[tuple[str, str, str], list[int]] = defaultdict(list)
@@ -150,10 +152,7 @@ def components(engines: Sequence[EngineReport]) -> tuple[Component, ...]:
 
 
 def unseen(sbom: AttachedSbom, engines: Sequence[EngineReport]) -> tuple[Component, ...]:
-    """What somebody's SBOM lists and no engine found.
-
-    Some of it may be there all the same, where engines do not look.
-    """
+    """Components that an attached SBOM lists and no engine found. Some may exist where engines do not look."""
     seen = {_key(c.purl, c.name, c.version) for report in engines for c in report.components}
     names = {(c.name.lower(), _NO_EPOCH.sub("", c.version)) for report in engines for c in report.components}
     return tuple(
@@ -176,8 +175,8 @@ def _completed(first: Component, other: Component) -> Component:
 
 def _opinion(report: EngineReport, same: Sequence[Vulnerability]) -> Opinion:
     if same:
-        return Opinion(report.engine, Word.AFFECTED, max(same, key=lambda v: v.severity.rank))
-    return Opinion(report.engine, Word.UNKNOWN if report.incomplete else Word.SILENT)
+        return Opinion(report.engine, Stance.AFFECTED, max(same, key=lambda v: v.severity.rank))
+    return Opinion(report.engine, Stance.UNKNOWN if report.incomplete else Stance.SILENT)
 
 
 def _by_package(items: Iterable[Vulnerability]) -> dict[tuple[str, str, str], list[Vulnerability]]:
@@ -192,9 +191,7 @@ def _package(item: Vulnerability) -> tuple[str, str, str]:
 
 
 def _key(purl: str, name: str, version: str) -> tuple[str, str, str]:
-    """A package whoever names it: its ecosystem, its name as that ecosystem compares names, its version without an
-    epoch of nought.
-    """
+    """A key that is equal for a package in all engines: ecosystem, normalised name, version without a zero epoch."""
     kind = purl.removeprefix("pkg:").partition("/")[0]
     if kind == "pypi":  # PEP 503
         name = _SEPARATORS.sub("-", name).lower()
@@ -206,9 +203,9 @@ def _same(item: Vulnerability, others: Sequence[Vulnerability]) -> list[Vulnerab
 
 
 def _is_same(one: Vulnerability, other: Vulnerability) -> bool:
-    """The same id; or one names the other as an alias; or both are no CVE and name the same one.
+    """True if the ids are equal, one is an alias of the other, or neither is a CVE and both have the same CVE as alias.
 
-    Two CVEs that share an advisory stay two: an advisory of a distribution often closes several.
+    Two CVEs with a common advisory stay separate, because a distribution's advisory often fixes several.
     """
     if one.id == other.id or one.id in other.aliases or other.id in one.aliases:
         return True
@@ -217,22 +214,22 @@ def _is_same(one: Vulnerability, other: Vulnerability) -> bool:
     return any(_CVE.fullmatch(alias) for alias in set(one.aliases) & set(other.aliases))
 
 
-def _worst(said: Sequence[Vulnerability], opinions: Sequence[Opinion]) -> Vulnerability:
-    """The first engine's words, with what the others add: the worst severity, every score and alias, a fix if
-    anybody knows one.
+def _worst(items: Sequence[Vulnerability], opinions: Sequence[Opinion]) -> Vulnerability:
+    """The first engine's texts, completed by the others: worst severity, all scores and aliases, and a fix if any
+    has one.
     """
-    first, worst = said[0], max(said, key=lambda v: v.severity.rank)
+    first, worst = items[0], max(items, key=lambda v: v.severity.rank)
     return replace(
         first,
         severity=worst.severity,
         severity_source=worst.severity_source,
-        fixed_versions=next((v.fixed_versions for v in said if v.fixable), ()),
-        aliases=tuple(dict.fromkeys(name for v in said for name in (v.id, *v.aliases) if name != first.id)),
-        cvss=tuple(dict.fromkeys(score for v in said for score in v.cvss)),
-        cwes=tuple(dict.fromkeys(cwe for v in said for cwe in v.cwes)),
-        title=next((v.title for v in said if v.title), ""),
-        description=next((v.description for v in said if v.description), ""),
-        url=next((v.url for v in said if v.url), ""),
-        layer=next((v.layer for v in said if v.layer), None),
+        fixed_versions=next((v.fixed_versions for v in items if v.fixable), ()),
+        aliases=tuple(dict.fromkeys(name for v in items for name in (v.id, *v.aliases) if name != first.id)),
+        cvss=tuple(dict.fromkeys(score for v in items for score in v.cvss)),
+        cwes=tuple(dict.fromkeys(cwe for v in items for cwe in v.cwes)),
+        title=next((v.title for v in items if v.title), ""),
+        description=next((v.description for v in items if v.description), ""),
+        url=next((v.url for v in items if v.url), ""),
+        layer=next((v.layer for v in items if v.layer), None),
         engines=tuple(o.engine for o in opinions if o.vulnerability is not None),
     )

@@ -1,7 +1,4 @@
-"""The actions that the audit log knows.
-
-Their text is stored and compared by scripts: it never changes, and none is reused.
-"""
+"""The actions of the audit log. Their texts are stored, and scripts compare them: none is changed or reused."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """``subject.verb``. The value is what the database holds; ``label`` is for menus."""
+    """``subject.verb``. The value is stored in the database; ``label`` is for menus."""
 
     POLICY_WRITE = "policy.write"
     POLICY_ENABLE = "policy.enable"
@@ -85,7 +82,7 @@ class Action(StrEnum):
 
     @property
     def subject(self) -> str:
-        """What it is about: the part before the first point."""
+        """The subject: the part before the first dot."""
         return self.value.partition(".")[0]
 
     @property
@@ -96,7 +93,7 @@ class Action(StrEnum):
 
 
 def by_subject() -> dict[str, list[Action]]:
-    """Every action, under what it is about."""
+    """All actions, by subject."""
     found: dict[str, list[Action]] = {}
     for action in Action:
         found.setdefault(action.subject, []).append(action)

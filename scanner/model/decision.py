@@ -9,13 +9,13 @@ from enum import StrEnum
 from scanner.model.finding import Evidence
 from scanner.model.reference import Digest
 
-STALE = "signature_stale"  # the slug of signatures that were verified too long ago: a new scan would tell
-EVIDENCE_STALE = "evidence_stale"  # the slug of evidence that is older than the policy allows: a new scan would tell
+STALE = "signature_stale"  # signatures were verified too long ago; a new scan verifies them again
+EVIDENCE_STALE = "evidence_stale"  # the evidence is older than the policy allows; a new scan renews it
 RESCAN_TELLS = frozenset((STALE, EVIDENCE_STALE))
 
 
 class Verdict(StrEnum):
-    """``worst`` of two verdicts is what counts: deny > warn > allow."""
+    """The worst verdict counts: deny > warn > allow."""
 
     ALLOW = "allow"
     WARN = "warn"
@@ -27,9 +27,8 @@ class Verdict(StrEnum):
 
 
 class ReasonKind(StrEnum):
-    """violation: positive evidence of harm. incomplete: we do not know. exempted: a violation that a person
-    accepted. satisfied: what a rule demands is there, and who says so; it speaks for the image and decides
-    nothing.
+    """violation: evidence of a problem. incomplete: something is unknown. exempted: a violation that a person accepted.
+    satisfied: a requirement that is met, with the evidence; it does not influence the verdict.
     """
 
     VIOLATION = "violation"
@@ -40,9 +39,9 @@ class ReasonKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a decision is what it is.
+    """A reason of a decision.
 
-    ``subject`` is the vulnerability id, check id or scheme; ``action`` what the rule does.
+    ``subject``: vulnerability id, check id or scheme. ``action``: the rule's action.
     """
 
     rule: str
@@ -55,12 +54,12 @@ class Reason:
     count: int = 1
     exemption: str = ""
     slug: str = ""  # for incomplete: the Incomplete.reason
-    platforms: tuple[str, ...] = ()  # of an index: those of the images that it holds for
+    platforms: tuple[str, ...] = ()  # for an index: platforms of the images that it applies to
 
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """What must not be believed: an engine's version, or by ``digest`` one binary or one advisory database."""
+    """A revoked engine version, or (by ``digest``) a revoked binary or advisory database."""
 
     engine: str = ""
     version: str = ""
@@ -72,7 +71,7 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of the smallest set of changes that would flip the decision: e.g. upgrade openssl to
+    """One step of the smallest set of changes that would change the verdict, such as an upgrade of openssl to
     1.1.1n-0+deb11u4.
     """
 
@@ -84,11 +83,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``evidence`` is the digest of the evidence it rests on, ``policy_digest`` that of the policy document's bytes.
+    """A decision.
 
-    ``valid_until``: the first moment at which the same evidence and policy could be decided otherwise (a grace ends, an
-    exemption or the advisory database's allowed age expires); None: never by time alone.
-    ``undecided`` is True when every reason that denies is ``incomplete``: the CLI's exit 3 instead of 1.
+    ``evidence``: digest of the evidence. ``policy_digest``: digest of the policy document. ``valid_until``: the first
+    time at which the same evidence and policy could give another decision (a grace period, an exemption or the allowed
+    age of the advisories ends); None: time alone never changes it. ``undecided``: all denying reasons are
+    ``incomplete`` (exit code 3 instead of 1).
     """
 
     verdict: Verdict
@@ -101,7 +101,7 @@ class Decision:
     decided_at: datetime
     valid_until: datetime | None = None
     changes: tuple[Change, ...] = ()
-    images: tuple[tuple[Digest, Verdict], ...] = ()  # children, where the subject is an index
+    images: tuple[tuple[Digest, Verdict], ...] = ()  # children, if the subject is an index
     environment: str = ""
 
     @property

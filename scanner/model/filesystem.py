@@ -1,8 +1,8 @@
-"""What the layers of an image hold, as facts: no file of an image ever touches the host's file system.
+"""The content of an image's layers as facts. No file of an image is ever written to the host's file system.
 
-``LayerFacts`` is what one pass over one layer found (cached by diff_id: a base shared by many images is read once);
-``Rootfs`` is the file system that a container would see after applying the layers in order (OCI image-spec, layer.md).
-Paths are ``str`` decoded as UTF-8 with surrogateescape, relative, without a leading slash, normalised: ``etc/passwd``.
+``LayerFacts``: the result of one pass over one layer (cached by diff_id, because many images share a base). ``Rootfs``:
+the file system that a container would see, after applying the layers in order (OCI image-spec, layer.md). Paths are
+``str``, decoded as UTF-8 with surrogateescape, relative and normalised: ``etc/passwd``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class FileType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One entry of a layer. ``mode`` holds the permission bits only (0o7777).
+    """One entry of a layer. ``mode``: permission bits only (0o7777).
 
-    ``link`` is a link's target as written, of a device its ``major:minor``; in a ``Rootfs`` a FILE with a link is a
-    hard link, whose mode, owner and size are those of the file that it names.
+    ``link``: a link's target as written, or a device's ``major:minor``. In a ``Rootfs``, a FILE with a link is a hard
+    link with mode, owner and size of its target.
     """
 
     path: str
@@ -53,9 +53,9 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """Something in a layer that no honest builder writes, and that could make two readers see two file systems.
+    """Something that no honest builder writes into a layer, and that can make two readers see different file systems.
 
-    ``reason`` is one of the vocabulary slugs (unsafe_archive, duplicate_entry, package_db_indirect, …).
+    ``reason``: a slug such as unsafe_archive, duplicate_entry, package_db_indirect.
     """
 
     reason: str
@@ -65,9 +65,9 @@ class Oddity:
 
 @dataclass(frozen=True, slots=True)
 class ContentMatch:
-    """A secret recognised by content in a file of a layer.
+    """A secret found by content in a file of a layer.
 
-    The secret itself is never kept: ``redacted`` shows its shape.
+    ``redacted`` shows its form; the secret itself is never stored.
     """
 
     rule: str
@@ -90,12 +90,12 @@ class PackagedFile:
 
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
-    """Everything that one streaming pass found in one layer.
+    """The result of one streaming pass over one layer.
 
-    ``entries`` in archive order, last of duplicates wins when merged; ``whiteouts`` are the paths this layer deletes
-    from those below it; ``opaque`` the directories whose lower content it hides; ``contents`` the bytes of small
-    files that somebody wanted (see ``wanted``), capped; ``matches`` secrets by content. ``packaged``: what each rpm
-    database, by its path, says of the files with privileges that its packages ship.
+    ``entries``: in archive order; the last duplicate wins when layers are merged. ``whiteouts``: paths that this layer
+    deletes from lower ones. ``opaque``: directories whose lower content it hides. ``contents``: content of small files
+    that checks or engines need (``ContentWants``), limited in size. ``matches``: secrets found by content.
+    ``packaged``: the privileged files that packages ship, by path of the rpm database that lists them.
     """
 
     diff_id: Digest
@@ -111,10 +111,9 @@ class LayerFacts:
 
 @dataclass(frozen=True, slots=True)
 class PlacedFile:
-    """A file of the merged file system, and the index of the layer it lives in.
+    """A file of the merged file system, with the index of its layer.
 
-    ``origin``: the layer and path under which its bytes were kept, where these are others (hard links, entries
-    behind a link).
+    ``origin``: layer and path under which its content is stored, if they differ (hard links, entries behind a link).
     """
 
     entry: FileEntry
@@ -126,10 +125,9 @@ class PlacedFile:
 class Rootfs:
     """The merged file system.
 
-    ``files`` maps path -> PlacedFile; ``hidden`` are entries that a later layer overwrote or deleted (still in the
-    image: secrets and wasted bytes live there), with the index of the layer that hid them; ``redirected`` are
-    entries that a layer wrote through a link of a layer below it: layer, path as written, path where a container
-    finds it.
+    ``files``: path -> PlacedFile. ``hidden``: entries that a later layer overwrote or deleted, with that layer's index;
+    they are still in the image, with secrets and wasted bytes. ``redirected``: entries written through a link of a
+    lower layer: layer, path as written, path in a container.
     """
 
     layers: tuple[LayerFacts, ...]
@@ -138,8 +136,9 @@ class Rootfs:
     redirected: tuple[tuple[int, str, str], ...] = ()
 
     def content(self, path: str) -> bytes | None:
-        """Bytes of a wanted file as a container would see it: links followed within the image (at most 40), else
-        None.
+        """Content of a stored file as a container sees it; links are followed within the image, at most 40.
+
+        None otherwise.
         """
         place = self._kept(path)
         return self.layers[place[0]].contents.get(place[1]) if place else None
@@ -158,15 +157,14 @@ class Rootfs:
         return placed.origin or (placed.layer, resolved)
 
     def resolve(self, path: str) -> str | None:
-        """The path of the file that ``path`` names after following links inside the image; None if it does not
-        exist.
-        """
+        """The path of the file at ``path`` after following links within the image. None if it does not exist."""
         found = self.follow(path)
         return found if found in self.files else None
 
     def follow(self, path: str) -> str | None:
-        """Where ``path`` leads: links followed inside the image (at most 40, else None), parts that do not exist
-        kept as written.
+        """Follow the links in ``path`` within the image (at most 40, otherwise None).
+
+        Missing parts are kept as written.
         """
         pending = [part for part in path.split("/") if part not in ("", ".")][::-1]
         done: list[str] = []
@@ -194,5 +192,5 @@ class Rootfs:
 
     @property
     def oddities(self) -> Sequence[tuple[int, Oddity]]:
-        """Every layer's oddities with the layer's index."""
+        """The oddities of all layers, with the layer's index."""
         return [(index, oddity) for index, layer in enumerate(self.layers) for oddity in layer.oddities]

@@ -1,7 +1,7 @@
-"""Findings and outcomes: what an engine, a check or a verifier can say, and on which evidence.
+"""Findings and outcomes of engines, checks and verifiers, with their evidence.
 
-``Outcome = Passed | Failed | NotApplicable | Incomplete``. What could not be examined is ``Incomplete(reason)``: it
-is stored, shown, and never counts as a pass.
+``Outcome = Passed | Failed | NotApplicable | Incomplete``. Anything that could not be examined is
+``Incomplete(reason)``. It is stored and shown, and never counts as passed.
 """
 
 from __future__ import annotations
@@ -27,34 +27,31 @@ class Severity(StrEnum):
 
     @property
     def rank(self) -> int:
-        """For sorting and thresholds: an unknown severity counts as critical, because nobody said that it is less."""
+        """For sorting and thresholds. Unknown counts as critical, because no source rated it lower."""
         return {"none": 0, "low": 1, "medium": 2, "high": 3, "critical": 4, "unknown": 4}[self.value]
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Where a finding was seen. Every member that is known is given; nothing here ever holds a secret's value."""
+    """Where a finding was seen. All known members are set. A secret's value is never stored here."""
 
     message: str
     layer: Digest | None = None  # diff_id
     layer_index: int | None = None
     path: str = ""
-    instruction: str = ""  # the history line that made the layer, as a Dockerfile instruction
+    instruction: str = ""  # the history line that created the layer, as a Dockerfile instruction
     history_index: int | None = None
     pointer: str = ""  # JSON pointer into the image config, manifest or workload document
     line: int | None = None
     certificate: str = ""  # subject or fingerprint
     keyid: str = ""
-    name: str = ""  # what it is about where that is no path: an account, a variable, a port, a label, a capability
-    amount: float | None = None  # what was measured, where a policy's parameter may set another bound
+    name: str = ""  # the subject if it is not a path: an account, variable, port, label or capability
+    amount: float | None = None  # the measured value, if a policy parameter can set another limit
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """``tolerated``: what was seen and is allowed by the check's own parameters.
-
-    It is kept because a policy may allow less.
-    """
+    """``tolerated``: findings that the check's own parameters allow. Kept, because a policy may allow less."""
 
     tolerated: tuple[Evidence, ...] = ()
     kind: Literal["passed"] = "passed"
@@ -62,11 +59,11 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """At least one piece of evidence. ``severity`` None means the check's own. ``tolerated`` as in ``Passed``."""
+    """At least one piece of evidence. ``severity`` None: the check's own. ``tolerated``: see ``Passed``."""
 
     evidence: tuple[Evidence, ...]
     severity: Severity | None = None
-    remedy: str = ""  # a remedy for this very image, where the check can say more than its general one
+    remedy: str = ""  # a remedy for this image, if the check knows more than its general one
     tolerated: tuple[Evidence, ...] = ()
     kind: Literal["failed"] = "failed"
 
@@ -79,24 +76,24 @@ class NotApplicable:
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """``reason`` is a slug, ``detail`` a sentence for people."""
+    """``reason``: a slug. ``detail``: a sentence for users."""
 
     reason: str
     detail: str = ""
     kind: Literal["incomplete"] = "incomplete"
 
 
-# The gaps that say "nothing was recognised here", and nothing against it. A policy may take somebody's SBOM for these;
-# whatever else is not known (packages that are there and were missed, a system past its end of life) no SBOM can tell.
+# Gaps that mean "nothing was recognised". A policy may accept a trusted SBOM for these. Other gaps (packages that were
+# missed, a system past its end of life) cannot be filled by an SBOM.
 NO_PACKAGE = Incomplete("nothing_to_scan", "the engine found no package to look up")
 NO_SYSTEM = Incomplete("unsupported_os", "the engine did not recognise an operating system")
-ONLY_PROGRAMS = Incomplete("nothing_to_scan", "the image holds programs, but no package that could be looked up")
+ONLY_PROGRAMS = Incomplete("nothing_to_scan", "the image contains programs, but no package that could be looked up")
 UNRECOGNISED = frozenset((NO_PACKAGE, NO_SYSTEM, ONLY_PROGRAMS))
-PROGRAM_UNREAD = "program_unread"  # the reason of the gap that names a program in which no package could be read
+PROGRAM_UNREAD = "program_unread"  # reason of a gap: no package could be read in a program
 
 
 def is_unrecognised(gap: Incomplete) -> bool:
-    """Whether the gap is one that a trusted SBOM can fill."""
+    """True if a trusted SBOM can fill the gap."""
     return gap in UNRECOGNISED or gap.reason == PROGRAM_UNREAD
 
 
@@ -124,7 +121,7 @@ class CVSS:
 class Component:
     """A package found in the image.
 
-    ``purl`` identifies it; ``type`` is the engine's ecosystem (debian, alpine, python-pkg, jar …).
+    ``purl`` identifies it. ``type``: the ecosystem (debian, alpine, python-pkg, jar …).
     """
 
     purl: str
@@ -136,10 +133,10 @@ class Component:
     licenses: tuple[str, ...] = ()
     layer: Digest | None = None  # diff_id
     path: str = ""
-    module: str = ""  # the modularity label of an RPM: advisories of a module are for its packages only
+    module: str = ""  # the modularity label of an RPM: a module's advisories apply to its packages only
 
 
-# The distribution's word on a vulnerability, each kept apart from the others.
+# A distribution's statements about a vulnerability, as they are; none is merged with another.
 STATUSES = (
     "affected",
     "fixed",
@@ -175,7 +172,7 @@ class Vulnerability:
     modified: datetime | None = None
     layer: Digest | None = None  # diff_id
     path: str = ""
-    engines: tuple[str, ...] = ()  # which engines said so
+    engines: tuple[str, ...] = ()  # engines that reported it
     known_exploited: bool | None = None  # CISA KEV; None: not looked up
     epss: float | None = None
 
@@ -186,7 +183,7 @@ class Vulnerability:
 
 @dataclass(frozen=True, slots=True)
 class SecretMatch:
-    """A secret that an engine's content scanner recognised, already redacted."""
+    """A secret that an engine found by content, already redacted."""
 
     rule: str
     title: str
@@ -199,7 +196,7 @@ class SecretMatch:
 
 @dataclass(frozen=True, slots=True)
 class AdvisoryStatus:
-    """The advisory database an answer rests on. ``digest`` is that of its bytes; times are UTC."""
+    """The advisory database of a report. ``digest``: of its content. Times are UTC."""
 
     source: str
     version: str = ""
@@ -210,18 +207,18 @@ class AdvisoryStatus:
 
     @property
     def id(self) -> str:
-        """What scan keys compare: changes when and only when the database does."""
+        """Identifier for scan keys: it changes if and only if the database changes."""
         return f"{self.source}@{self.version}:{self.digest.short if self.digest else 'none'}"
 
 
-NO_OS = "none"  # as a family: the image has no operating system, which our own reading of it shows
+NO_OS = "none"  # os_family of an image without an operating system, by our own examination
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the engine recognised, so that its silence can be judged.
+    """What the engine recognised, to judge whether its report can be complete.
 
-    ``os_family`` empty: none recognised; ``none``: the image has none, which our own reading of it shows
+    ``os_family``: empty if none was recognised; ``none`` if our own examination shows that the image has none
     (docs/static-images.md).
     """
 
@@ -230,18 +227,18 @@ class Coverage:
     os_supported: bool | None = None  # False: past its end of life; None: not known
     packages: int = 0
     skipped: tuple[str, ...] = ()
-    os_end_of_life: date | None = None  # the last day of its support; None: not known
-    without_advisories: tuple[str, ...] = ()  # types of packages that its advisories say nothing about
+    os_end_of_life: date | None = None  # the last day of its support; None: unknown
+    without_advisories: tuple[str, ...] = ()  # package types without advisories
 
     @property
     def system(self) -> str:
-        """The system as people are told; empty: none was recognised."""
+        """The system for display. Empty if none was recognised."""
         return "none (static image)" if self.os_family == NO_OS else f"{self.os_family} {self.os_version}".strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """Which engine matched components anew, and when.
+    """The engine that matched the components again, and when. The components are still those of the original scan.
 
     What they are still rests on the engine that looked at the image.
     """
@@ -253,9 +250,9 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """An engine's whole answer about one image.
+    """The whole report of an engine about one image.
 
-    ``incomplete`` lists why its silence proves nothing; empty: it may be believed.
+    ``incomplete``: why missing findings prove nothing; empty if the report is complete.
     """
 
     engine: str
@@ -268,17 +265,17 @@ class EngineReport:
     secrets: tuple[SecretMatch, ...] = ()
     incomplete: tuple[Incomplete, ...] = ()
     isolation: str = ""  # how the engine's process was confined, e.g. "netns,rlimits"
-    feeds: tuple[AdvisoryStatus, ...] = ()  # KEV and EPSS, where they were asked: ``source`` says which
-    matched: Matched | None = None  # its components were matched with newer advisories since, without the image
+    feeds: tuple[AdvisoryStatus, ...] = ()  # status of KEV and EPSS, if they were used; see ``source``
+    matched: Matched | None = None  # set if the components were matched with newer advisories later, without the image
 
 
 class TrustStatus(StrEnum):
-    """Three different answers that must never be mixed, and a fourth for an unchecked scheme."""
+    """Four different answers that must not be mixed. ``UNKNOWN`` is never "not signed"."""
 
     VERIFIED = "verified"
     NOT_SIGNED = "not-signed"
-    REFUSED = "refused"  # there is a signature and it is not acceptable
-    UNKNOWN = "unknown"  # could not be told: server down, TLS, not configured
+    REFUSED = "refused"  # there is a signature, but it is not accepted
+    UNKNOWN = "unknown"  # server down, TLS error, not configured
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,20 +287,20 @@ class Signer:
     expires: datetime | None = None
 
     def describe(self) -> str:
-        """As people are told: ``alice (key 1234abcd…, role targets/alice, until 2029-11-22)``."""
+        """The signer for users: ``alice (key 1234abcd…, role targets/alice, until 2029-11-22)``."""
         facts = (
             f"key {self.keyid[:16]}" if self.keyid else "",
             f"role {self.role}" if self.name and self.role else "",
             f"issued by {self.issuer}" if self.issuer else "",
             f"until {self.expires:%Y-%m-%d}" if self.expires else "",
         )
-        told = ", ".join(filter(None, facts))
-        return clean_text(f"{self.name or self.role or 'whoever holds the key'}" + (f" ({told})" if told else ""), 400)
+        details = ", ".join(filter(None, facts))
+        return clean_text(f"{self.name or self.role or 'unnamed signer'}" + (f" ({details})" if details else ""), 400)
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """A scheme's answer about one digest. ``reason`` is a slug when not verified."""
+    """A scheme's answer about one digest. ``reason``: a slug, unless verified."""
 
     scheme: str
     status: TrustStatus
@@ -314,8 +311,8 @@ class Verification:
     role: str = ""
     trust: str = ""  # the named trust root that was used
     predicate_type: str = ""  # for attestations; empty: a signature
-    predicate: tuple[tuple[str, str], ...] = ()  # the attestation's scalars by dotted path, top ones first
-    expiries: tuple[tuple[str, datetime], ...] = ()  # when each part that it rests on ends: role, certificate, document
-    predicate_cut: bool = False  # it has more of them: what is not there is not known to be missing
+    predicate: tuple[tuple[str, str], ...] = ()  # the attestation's scalars by dotted path, nearest to the root first
+    expiries: tuple[tuple[str, datetime], ...] = ()  # expiry of each role, certificate and document used
+    predicate_cut: bool = False  # fields were left out, so a missing one may exist
     checked_at: datetime | None = None
     notes: tuple[str, ...] = field(default=())

@@ -1,8 +1,8 @@
-"""Patterns that people write: over ``host/repository`` (policies, projects, exemptions, trust roots), and over
-paths, names and packages.
+"""Glob patterns: over ``host/repository`` (policies, projects, exemptions, trust roots), and over paths, names and
+packages.
 
-A pattern is a stranger's too: whoever may read policies may try one. So RE2 matches it, in time that grows with the
-name and not with the number of ways to match, and ``problem`` says why one is refused when it is written.
+Untrusted users may try patterns as well, so RE2 matches them in linear time, and ``problem`` refuses excessive ones
+when they are written.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _NOTHING = r"[^\x00-\x{10FFFF}]"
 
 
 def problem(pattern: str) -> str:
-    """Why this pattern is refused; empty: it is not."""
+    """Return why this pattern is refused; empty if it is accepted."""
     if not pattern or not pattern.isprintable():
-        return "a pattern is printable text, and not empty"
+        return "a pattern must be printable text and not empty"
     if len(pattern) > LONGEST:
-        return f"a pattern has at most {LONGEST} characters"
+        return f"a pattern must have at most {LONGEST} characters"
     if len(_WILDCARDS.findall(pattern)) > MOST_WILDCARDS:
-        return f"a pattern has at most {MOST_WILDCARDS} wildcards"
+        return f"a pattern must have at most {MOST_WILDCARDS} wildcards"
     return ""
 
 
 @lru_cache(maxsize=1024)
 def glob(pattern: str) -> Any:
-    """``*`` is anything within one part of a path, ``**`` any number of parts."""
-    # Neighbours mean no more than one of them, and each would multiply the ways to match.
+    """Compile a pattern. ``*`` matches anything within one path segment, ``**`` any number of segments."""
+    # Repeated wildcards mean the same as one, but each would multiply the number of states.
     pattern = re.sub(r"\*{3,}", "**", re.sub(r"(?:\*\*/){2,}", "**/", re.sub(r"\*{3,}", "**", pattern)))
     parts = re.split(r"(\*\*/|\*\*|\*)", pattern)
     known = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*"}
@@ -63,21 +63,21 @@ def _compiled(expression: str) -> Any:
     options.log_errors = False
     try:
         return re2.compile(expression, options)
-    except re2.error:  # a pattern beyond every bound, stored before there were any: it matches nothing
+    except re2.error:  # stored before these limits existed: it matches nothing
         return re2.compile(_NOTHING, options)
 
 
 def matches(patterns: Iterable[str], name: str) -> bool:
-    """Whether one of these patterns over ``host/repository`` matches the whole name."""
+    """True if one of the patterns over ``host/repository`` matches the whole name."""
     return any(glob(pattern).fullmatch(name) is not None for pattern in patterns)
 
 
 def matches_text(pattern: str, text: str) -> bool:
-    """Whether a pattern over any text matches all of it: as ``fnmatch``, ``*`` crosses slashes."""
+    """True if a pattern matches the whole text. As in ``fnmatch``, ``*`` matches slashes."""
     return _text_glob(pattern).fullmatch(text.encode("utf-8", "replace").decode()) is not None
 
 
 def most_specific(patterns: Iterable[str], name: str) -> str | None:
-    """The pattern that matches ``name`` with the most literal characters; None when none does."""
+    """The matching pattern with the most literal characters; None if none matches."""
     fitting = [pattern for pattern in patterns if glob(pattern).fullmatch(name) is not None]
     return max(fitting, key=lambda pattern: (len(pattern.replace("*", "")), pattern), default=None)

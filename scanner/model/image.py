@@ -11,7 +11,7 @@ from scanner.model.reference import Descriptor, Digest, Platform
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One line of the config's history. ``layer`` is the index of the layer it made, None for an empty one."""
+    """One line of the config's history. ``layer``: index of the layer that it created; None if it created none."""
 
     created_by: str
     created: datetime | None = None
@@ -25,7 +25,7 @@ class HistoryEntry:
 class Healthcheck:
     """``config.Healthcheck``.
 
-    ``test`` as Docker writes it: ("NONE",), ("CMD", …), ("CMD-SHELL", line). Durations in seconds.
+    ``test`` in Docker's form: ("NONE",), ("CMD", …), ("CMD-SHELL", line). Times in seconds.
     """
 
     test: tuple[str, ...]
@@ -37,10 +37,7 @@ class Healthcheck:
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """The image config, parsed and bounded.
-
-    Absent members are empty, never None, except where absence has a meaning.
-    """
+    """The image config, parsed and bounded. Absent members are empty, and None only if absence has a meaning."""
 
     digest: Digest
     platform: Platform
@@ -67,10 +64,10 @@ class ImageConfig:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer of one image: ``digest`` and ``size`` as transported, ``diff_id`` of the uncompressed tar (verified).
+    """A layer. ``digest`` and ``size``: as transported. ``diff_id``: of the uncompressed tar (verified).
 
-    ``index`` counts from 0, the base. ``created_by`` is the history instruction that made it, empty where history is
-    silent. ``uncompressed_size`` is None until the layer has been read.
+    ``index``: from 0, the base. ``created_by``: the history instruction that created it; empty if unknown.
+    ``uncompressed_size``: None until the layer has been read.
     """
 
     index: int
@@ -84,10 +81,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image for one platform.
-
-    ``manifest`` is the descriptor whose digest identifies it everywhere after resolving.
-    """
+    """One image for one platform. ``manifest``: the descriptor; its digest identifies the image everywhere."""
 
     manifest: Descriptor
     config: ImageConfig
@@ -122,8 +116,8 @@ _RUN = re.compile(r"^(?:RUN )?(?:\|\d+ .*? )?/bin/sh -c (?!#\(nop\))", re.DOTALL
 
 
 def instruction(created_by: str) -> str:
-    """A history line as the Dockerfile instruction it came from, for people: ``/bin/sh -c #(nop)  USER 0`` -> ``USER
-    0``.
+    """Convert a history line to the Dockerfile instruction that it came from, for users: ``/bin/sh -c #(nop)  USER
+    0`` -> ``USER 0``.
     """
     line = _NOP.sub("", created_by)
     line = _RUN.sub("RUN ", line)

@@ -1,5 +1,4 @@
-"""How long a distribution's release is looked after: the last day on which anybody publishes fixes for it to
-everyone.
+"""Support periods of distributions' releases: the last day with free security fixes for everyone.
 
 A dated table of a few distributions, looked up on 2026-11-24 and to be brought up to date with each version of
 Dockwarden. Sources: Debian https://wiki.debian.org/LTS (end of long-term support), Ubuntu
@@ -9,8 +8,8 @@ https://www.centos.org/centos-linux-eol/, Rocky https://wiki.rockylinux.org/rock
 https://wiki.almalinux.org/release-notes/, Oracle Linux https://www.oracle.com/a/ocom/docs/elsp-lifetime-069338.pdf
 (premier support), Amazon Linux https://aws.amazon.com/amazon-linux-2/faqs/.
 
-Paid extensions are left out: whether somebody has one, an image does not say. What is not here is not known, which
-is neither good nor bad.
+Paid extensions are not listed, because an image does not show whether they apply. For releases that are not listed the
+end is unknown.
 """
 
 from __future__ import annotations
@@ -73,15 +72,14 @@ _ENDS: Final = {
 
 
 def is_known(family: str, version: str) -> bool:
-    """Whether this table has the release."""
+    """True if this table has the release."""
     return end_of_life(family, version) is not None
 
 
 def end_of_life(family: str, version: str) -> date | None:
-    """The last day of support of a release, by what an engine or os-release calls it; None: not known.
+    """The last day of support of a release, by the names of engines or os-release; None if unknown.
 
-    The release is the longest leading part of the version that the table has: ``3.19.1`` is ``3.19``, ``12.8`` is
-    ``12``.
+    The release is the longest prefix of the version in the table: ``3.19.1`` is ``3.19``, ``12.8`` is ``12``.
     """
     releases = _ENDS.get(os_id(family), {})
     parts = version.split(" ")[0].split(".")

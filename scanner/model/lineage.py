@@ -1,8 +1,8 @@
-"""What an image was built on, as far as that is known, and whose a finding is: the base's or its own.
+"""The base of an image, as far as it is known, and the origin of a finding: the base, or the image's own layers.
 
-Nothing in an image says so reliably. ``layers``: an image that was scanned before and whose layers are the first of
-this one; that is proven. ``history``: buildah writes where a build began. ``annotations`` and ``labels`` (OCI
-image-spec, annotations.md) are the builder's word, which an attacker gives as easily.
+An image has no reliable statement about its base. ``layers``: a scanned image whose layers are the first layers of this
+one; this is proven. ``history``: buildah records where a build started. ``annotations`` and ``labels`` (OCI image-spec,
+annotations.md) are claims of the builder, which an attacker can write as well.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FROM = "FROM "
 
 
 class Origin(StrEnum):
-    """Whose a finding is. ``unknown`` where the base's layers are not known."""
+    """The origin of a finding. ``unknown`` if the layers of the base are unknown."""
 
     BASE = "base"
     OWN = "own"
@@ -32,11 +32,12 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """``reference`` as its builder or the store names it, ``digest`` what that named then, ``newest`` what it names
-    now (None: not known).
+    """The base of an image.
 
-    The first ``layers`` layers and ``history`` history lines are the base's; None where they are not known.
-    ``newest_at``: when a push or scan told so; None: a registry was asked in this scan. ``note`` says what is odd.
+    ``reference``: its name, by its builder or the store. ``digest``: what the name meant then. ``newest``: what it
+    means now; None if unknown. ``layers``, ``history``: how many of the first layers and history lines belong to the
+    base; None if unknown. ``newest_at``: when a push or scan reported ``newest``; None: a registry was asked in this
+    scan. ``note``: a contradiction, for users.
     """
 
     source: str  # layers, history, annotations, labels
@@ -55,12 +56,12 @@ class BaseImage:
 
     @property
     def outdated(self) -> bool | None:
-        """Whether the name means another image now; None: not known."""
+        """True if the name means another image now; None if unknown."""
         return None if self.newest is None or self.digest is None else self.newest != self.digest
 
 
 def chains(diff_ids: Iterable[Digest]) -> tuple[Digest, ...]:
-    """ChainIDs (OCI image-spec, config.md): each identifies a layer together with all layers below it."""
+    """ChainIDs (OCI image-spec, config.md): each identifies a layer with all layers below it."""
     found: list[Digest] = []
     for diff_id in diff_ids:
         below = found[-1] if found else None
@@ -71,20 +72,20 @@ def chains(diff_ids: Iterable[Digest]) -> tuple[Digest, ...]:
 
 
 def declared(image: Image) -> BaseImage | None:
-    """What the image says of its base itself: annotations, labels, buildah's history.
+    """The base that the image declares in annotations, labels or buildah's history.
 
-    None where it says nothing that could be read.
+    None if there is no valid declaration.
     """
-    said = _said(image)
-    begun = _begun(image)
-    if begun is None:
-        return said
-    if said is None:
-        return begun
-    return replace(said, layers=begun.layers, history=begun.history)
+    claimed = _claimed(image)
+    recorded = _recorded_by_buildah(image)
+    if recorded is None:
+        return claimed
+    if claimed is None:
+        return recorded
+    return replace(claimed, layers=recorded.layers, history=recorded.history)
 
 
-def _said(image: Image) -> BaseImage | None:
+def _claimed(image: Image) -> BaseImage | None:
     for source, pairs in (("annotations", image.annotations), ("labels", image.config.labels)):
         values = dict(pairs)
         name, digest = values.get(BASE_NAME, ""), values.get(BASE_DIGEST, "")
@@ -94,9 +95,10 @@ def _said(image: Image) -> BaseImage | None:
     return None
 
 
-def _begun(image: Image) -> BaseImage | None:
-    """buildah notes ``FROM name`` beside the first line of its own build; of several builds on each other the last
-    is nearest.
+def _recorded_by_buildah(image: Image) -> BaseImage | None:
+    """buildah records ``FROM name`` at the first line of its own build.
+
+    With several builds, the last one is the nearest.
     """
     found = None
     for index, entry in enumerate(image.config.history):
@@ -123,9 +125,7 @@ def _digest(text: str) -> Digest | None:
 
 
 def origin(layer: int | None, history: int | None, base: BaseImage | None) -> Origin:
-    """Whose something is that was seen in this layer or at this history line; what was seen in neither is set by the
-    image's own config.
-    """
+    """The origin of something in this layer or history line. Without both, the image's own config sets it."""
     if layer is not None:
         return (
             Origin.UNKNOWN
@@ -150,27 +150,27 @@ def evidence_origin(evidence: Evidence, base: BaseImage | None) -> Origin:
 
 
 def vulnerability_origin(item: Vulnerability, image: Image, base: BaseImage | None) -> Origin:
-    """Whose a vulnerability is: its package's layer tells. An engine that names no layer leaves it unknown."""
+    """The origin of a vulnerability, by its package's layer. Unknown if the engine reports no layer."""
     layer = image.layer_of(item.layer)
     return Origin.UNKNOWN if layer is None else origin(layer.index, None, base)
 
 
 def count(origins: Iterable[Origin]) -> dict[Origin, int]:
-    """How many of each, in the order of ``Origin``."""
+    """Number of each, in the order of ``Origin``."""
     found = list(origins)
     return {one: found.count(one) for one in Origin}
 
 
 def describe(base: BaseImage, layers: int) -> str:
-    """One line for people: ``host/debian:12 (1 of 4 layers, by its layers)``."""
+    """One line for users: ``host/debian:12 (1 of 4 layers, proven by its layers)``."""
     how = {
         "layers": "proven by its layers",
         "history": "by the build history",
-        "annotations": "so the annotations say",
-        "labels": "so the labels say",
+        "annotations": "declared in annotations",
+        "labels": "declared in labels",
     }
     parts = [
-        f"{base.layers} of {layers} layers" if base.layers is not None else "which layers are its is not known",
+        f"{base.layers} of {layers} layers" if base.layers is not None else "its layers are unknown",
         how[base.source],
     ]
-    return f"{base.reference or 'an image without a name'} ({', '.join(parts)})"
+    return f"{base.reference or 'an unnamed image'} ({', '.join(parts)})"

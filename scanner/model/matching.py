@@ -1,7 +1,7 @@
-"""What an engine's answer about a package depends on, and how two answers are told apart.
+"""What an engine's answer about a package depends on, and how answers are compared.
 
-The same package version is in hundreds of images. An engine that can answer for it without any image is asked once;
-whoever holds evidence compares fingerprints, and touches only what an answer changed.
+The same package version is in hundreds of images. An engine that can answer without an image is asked once. Its answers
+are compared by fingerprint, and only changed evidence is written.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import orjson
 from scanner.model.finding import AdvisoryStatus, Component, EngineReport, Vulnerability
 from scanner.model.reference import Digest
 
-# EPSS moves a little every day: an answer has changed when a score passes one of these, or one that a policy in force
-# names.
+# EPSS scores change daily. An answer has changed only if a score crosses one of these, or one in an active policy.
 RUNGS = (0.01, 0.1, 0.5, 0.9)
 
 
@@ -26,7 +25,7 @@ RUNGS = (0.01, 0.1, 0.5, 0.9)
 class Package:
     """One package version of one release.
 
-    ``os`` is the release where the operating system keeps the package, else empty.
+    ``os``: the release (such as ``debian 12.8``) for packages of the operating system, otherwise empty.
     """
 
     engine: str
@@ -41,7 +40,7 @@ class Package:
 
     @cached_property
     def key(self) -> str:
-        """What it is stored under."""
+        """The key under which answers are stored."""
         parts = (
             self.engine,
             self.os,
@@ -57,7 +56,7 @@ class Package:
 
 
 def package_of(report: EngineReport, item: Component) -> Package:
-    """The package that a component of this report is an instance of."""
+    """The package of a component in this report."""
     family, release = report.coverage.os_family, report.coverage.os_version
     return Package(
         report.engine,
@@ -73,7 +72,7 @@ def package_of(report: EngineReport, item: Component) -> Package:
 
 
 def by_package(report: EngineReport) -> Mapping[Package, tuple[Vulnerability, ...]]:
-    """Every package of a report with what was found in it."""
+    """All packages of a report, with their vulnerabilities."""
     found: dict[tuple[str, str, str], list[Vulnerability]] = defaultdict(list)
     for item in report.vulnerabilities:
         found[item.purl, item.package, item.installed_version].append(item)
@@ -81,18 +80,18 @@ def by_package(report: EngineReport) -> Mapping[Package, tuple[Vulnerability, ..
     return {package: tuple(found[c.purl, c.name, c.version]) for package, c in packages.items()}
 
 
-UNTOLD = -1
-"""The fingerprint of what an engine had no advisories to compare with: any answer is another one."""
+NOT_COMPARED = -1
+"""Fingerprint of a package without advisories to compare with: every later answer differs from it."""
 
 
 def without_advisories(report: EngineReport) -> frozenset[str]:
-    """The keys of the packages of a report that nothing was compared with."""
+    """Keys of the packages in a report for which there were no advisories."""
     missing = report.coverage.without_advisories
     return frozenset(package_of(report, c).key for c in report.components if c.type in missing)
 
 
 def fingerprint(items: Iterable[Vulnerability], rungs: Sequence[float] = RUNGS) -> int:
-    """0 for nothing found; else 63 bits over everything that a policy can ask of a vulnerability, whatever the
+    """Fingerprint of the findings: 0 for none, otherwise 63 bits over everything that a policy can use, in any
     order.
     """
     facts = sorted({_facts(item, rungs) for item in items})
@@ -119,11 +118,10 @@ def _facts(item: Vulnerability, rungs: Sequence[float]) -> bytes:
 
 
 def rebuilt(report: EngineReport, answers: Mapping[str, Sequence[Vulnerability]]) -> tuple[Vulnerability, ...]:
-    """The vulnerabilities of a report as newer answers (by package key) have them, each where its component lies.
+    """Replace the vulnerabilities of a report by newer answers (by package key), at the places of the components.
 
-    Of packages that were not answered for, what the report says stays. Raises KeyError where one of two packages
-    that a report cannot tell apart (same purl, name and version, other source) was answered for and the other was
-    not.
+    Packages without an answer keep theirs. Raises KeyError if two packages that a report cannot tell apart (same purl,
+    name and version, other source) have an answer for only one of them.
     """
     packages = [(package_of(report, component).key, component) for component in report.components]
     answered = {(c.purl, c.name, c.version) for key, c in packages if key in answers}
@@ -139,7 +137,7 @@ def rebuilt(report: EngineReport, answers: Mapping[str, Sequence[Vulnerability]]
 
 @dataclass(frozen=True)
 class Basis:
-    """What answers rest on: an engine, its advisories, the feeds that were asked, and the rungs of EPSS."""
+    """What answers depend on: an engine, its advisories, the feeds, and the EPSS thresholds (``rungs``)."""
 
     engine: str
     version: str
@@ -150,7 +148,7 @@ class Basis:
 
     @cached_property
     def id(self) -> str:
-        # A database that says the same as the day before is newer all the same: what it confirms is as fresh as it.
+        # A new database with the same content is still newer: answers that it confirms are as fresh as it is.
         built = self.advisories.updated_at.isoformat() if self.advisories.updated_at else ""
         parts = (
             self.engine,
@@ -165,7 +163,7 @@ class Basis:
 
 
 def basis_of(report: EngineReport, rungs: Sequence[float] = RUNGS) -> Basis:
-    """What a report's vulnerabilities rest on."""
+    """The basis of a report's vulnerabilities."""
     by = report.matched
     version, binary = (by.version, by.binary) if by else (report.version, report.binary)
     return Basis(report.engine, version, binary, report.advisories, report.feeds, tuple(rungs))
@@ -173,7 +171,7 @@ def basis_of(report: EngineReport, rungs: Sequence[float] = RUNGS) -> Basis:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A newer basis on which an engine's answer about an image (by digest) was found to be the same."""
+    """An engine's answer about an image (by digest) that was confirmed unchanged on a newer basis."""
 
     image: str
     engine: str

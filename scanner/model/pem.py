@@ -1,11 +1,8 @@
-"""Keys and certificates as people paste them.
+"""Keys and certificates that users paste. A private key that was pasted by mistake is refused and never stored.
 
-A private key that was pasted by mistake is refused by name, and nothing of it is kept.
-
-What a person means to paste is public: a trust root, a registry's CA. The private key lies beside it in the same
-directory, often in the same file. If it were stored, everybody who may read the document could sign. So texts are
-searched for private keys in every form that tools write, and of PEM only the blocks that were asked for are kept,
-written anew.
+Users mean to paste something public: a trust root, or a registry's CA. The private key is often in the same directory
+or file. If it were stored, everybody who can read the document could sign. Texts are therefore searched for private
+keys in every form that tools write, and of PEM only the expected blocks are kept, encoded again.
 """
 
 from __future__ import annotations
@@ -27,15 +24,15 @@ _LABEL = re.compile(
 _BLOCK = re.compile(r"-----BEGIN ([^\n-]{1,60})-----(.*?)-----END \1-----", re.DOTALL)
 _BEGIN = re.compile(r"-----BEGIN ([^\n-]{0,60})")
 _RUN = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
-# What stands between the lines of base64 in source code, lists and indented texts.
+# Separators between the lines of base64 in source code, lists and indented texts.
 _JOINT = re.compile(r"""(?<=[A-Za-z0-9+/]{16})[\s"',\\]{1,40}(?:\+[\s"',\\]{1,40})?(?=[A-Za-z0-9+/=])""")
 _BYTES = re.compile(r"(?:(?:0x)?[0-9A-Fa-f]{2}[:\s,]{1,4}){31,}(?:0x)?[0-9A-Fa-f]{2}", re.I)
 _OPENSSH = b"openssh-key-v1\0"
-_ENCODINGS = 2  # base64 in base64
+_ENCODINGS = 2  # nested base64
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2}){32,}")
 _JWK_SECRETS = frozenset({"d", "p", "q", "dp", "dq", "qi", "k", "priv"})  # RFC 7517, 7518 section 6, and RFC 9964
 _LIMIT, _DEPTH = 2 << 20, 64
-_MAX_BLOCKS = 200  # each beginning without an end is searched for to the end of the text
+_MAX_BLOCKS = 200  # each BEGIN without an END costs a search to the end of the text
 _PUBLIC_ONLY = "only public keys and certificates belong here; openssl pkey -in KEY -pubout writes the public key"
 _HINT = f"{_PUBLIC_ONLY}. Replace the private key if others can have seen it"
 
@@ -44,28 +41,30 @@ PUBLIC_KEY = ("PUBLIC KEY", "RSA PUBLIC KEY")
 
 
 def refuse_private_key(value: Any, where: str) -> None:
-    """Search a text, bytes, or every name and text of a JSON-like value. Raises UsageError, which names the member
-    and holds nothing of what was found."""
+    """Search a text, bytes, or all names and texts of a JSON-like value for private keys.
+
+    Raises UsageError that names the member; the message contains nothing of the key.
+    """
     place = next(_private(value, "", 0), None)
     if place is not None:
         member = f"{place}: " if place else ""
-        what = "not a PEM public key or certificate, but a private key"
+        what = "this is a private key, not a PEM public key or certificate"
         raise UsageError(f"{where}: {clean_text(member, 200)}{what}", hint=_HINT)
 
 
 def holds_private_key(value: Any) -> bool:
-    """Whether ``refuse_private_key`` would refuse it."""
+    """True if ``refuse_private_key`` would refuse it."""
     return next(_private(value, "", 0), None) is not None
 
 
 def _private(value: Any, place: str, depth: int) -> Iterator[str]:
-    """The places of private keys, by dotted path; a name that is one counts to what holds it."""
+    """Dotted paths of private keys. A name that is one counts for its parent."""
     if depth > _DEPTH:
         return
     if isinstance(value, bytes):
         if is_private_der(value):
             yield place
-        value = value.replace(b"\0", b"").decode("utf-8", "replace")  # without noughts: UTF-16 reads like UTF-8
+        value = value.replace(b"\0", b"").decode("utf-8", "replace")  # without NUL bytes UTF-16 reads like UTF-8
     if isinstance(value, str):
         inner = _loaded(value) if value.lstrip()[:1] in ("{", "[") else None
         if inner is not None:  # so that the member is named
@@ -99,7 +98,7 @@ def _is_private_text(text: str, depth: int = 0) -> bool:
     plain = _unescaped(text)
     if _LABEL.search(plain):
         return True
-    # Base64 without its PEM frame, or in a frame with another label; in lines, or with the line ends written as \n.
+    # Base64 without a PEM frame or with another label, in lines, or with literal \n as line ends.
     few = plain.count("-----BEGIN ") <= _MAX_BLOCKS
     bodies = [match[2] for match in _BLOCK.finditer(plain)] if few else []
     rest = _BLOCK.sub("\n-\n", plain) if few else plain
@@ -114,8 +113,8 @@ def _join_lines(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """The text as a person would read it: without the escapes of URLs and JSON, without characters that are not seen,
-    with every kind of space as a space.
+    """The text as a person would read it: URL and JSON escapes decoded, invisible characters removed, all spaces
+    equal.
     """
     if "%" in text:
         text = unquote(text, errors="replace")
@@ -148,16 +147,16 @@ def _is_private_bytes(data: bytes, depth: int) -> bool:
 
 
 def is_private_der(data: bytes) -> bool:
-    """Whether these bytes are a private key: PKCS#8 (plain or encrypted), PKCS#1, SEC 1, or a PKCS#12 store."""
+    """True if the bytes are a private key: PKCS#8 (plain or encrypted), PKCS#1, SEC 1, or a PKCS#12 store."""
     if len(data) < 16 or data[0] != 0x30:  # each is a SEQUENCE
         return False
-    # Imported here: a scan that pastes nothing pays nothing.
+    # Imported only here, because scans never paste keys and the import is slow.
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
     try:
         load_der_private_key(data, None)
-    except TypeError:  # it wants a password
+    except TypeError:  # it needs a password
         return True
     except (ValueError, UnsupportedAlgorithm):
         return _is_private_form(data)
@@ -165,7 +164,7 @@ def is_private_der(data: bytes) -> bool:
 
 
 def _is_private_form(data: bytes) -> bool:
-    """By form alone, for keys that the library does not know: encrypted in some other way, of another curve, or
+    """Recognise by structure: keys that the library does not support (other encryption or curve) or that are
     damaged.
     """
     from asn1crypto import core
@@ -196,19 +195,19 @@ def _is_private_form(data: bytes) -> bool:
 
 
 def pem_blocks(text: str, labels: Sequence[str], what: str) -> list[str]:
-    """The PEM blocks of a text, all of which must bear one of ``labels``.
+    """Return the PEM blocks of a text, all of which must have one of ``labels``. ``what`` describes them in messages.
 
-    ``what`` says what they are, in a message. Raises ValueError in plain words, which name the label of a block that
-    does not belong there and hold nothing of its content.
+    Raises ValueError with a message for users, which names the label of a wrong block and contains nothing of its
+    content.
     """
     begun = _BEGIN.findall(text)
     if len(begun) > _MAX_BLOCKS:
         raise ValueError(f"not {what}: more than {_MAX_BLOCKS} blocks")
     for label in begun:
         if "PRIVATE KEY" in label.upper():
-            raise ValueError(f"this holds a private key (BEGIN {clean_text(label, 60)}); {_PUBLIC_ONLY}")
+            raise ValueError(f"this contains a private key (BEGIN {clean_text(label, 60)}); {_PUBLIC_ONLY}")
         if label not in labels:
-            raise ValueError(f"not {what}: it holds a block BEGIN {clean_text(label, 60)}")
+            raise ValueError(f"not {what}: it contains a block BEGIN {clean_text(label, 60)}")
     found = [match[0] + "\n" for match in _BLOCK.finditer(text)]
     if not found or len(found) != len(begun):
         raise ValueError(f"not {what} (-----BEGIN {labels[0]}-----)")
@@ -216,7 +215,7 @@ def pem_blocks(text: str, labels: Sequence[str], what: str) -> list[str]:
 
 
 def read_ca(text: str, where: str) -> str:
-    """The CA certificates of a PEM text, written anew, so that nothing beside them is kept. Raises UsageError."""
+    """Return the CA certificates of a PEM text, encoded again so that other text is not kept. Raises UsageError."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -225,6 +224,6 @@ def read_ca(text: str, where: str) -> str:
         blocks = pem_blocks(text, CERTIFICATE, "PEM certificates")
         loaded = [x509.load_pem_x509_certificate(block.encode()) for block in blocks]
     except ValueError as error:
-        told = str(error) if str(error).startswith(("this holds", "not PEM")) else "not PEM certificates"
-        raise UsageError(f"{where}: {told}", reason="invalid", hint="give the CA's certificates in PEM") from None
+        problem = str(error) if str(error).startswith(("this contains", "not PEM")) else "not PEM certificates"
+        raise UsageError(f"{where}: {problem}", reason="invalid", hint="give the CA's certificates in PEM") from None
     return "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in loaded)

@@ -1,8 +1,7 @@
-"""What was found out about a registry by asking it: facts without judgement, and the posture that checks make of
-them.
+"""Facts about a registry from probing it, and the posture that checks derive from them.
 
-A fact is a value, or ``Incomplete(reason)`` where it could not be found out. Everything here came over the network
-from a host that may lie: texts are bounded and cleaned before they get in.
+A fact is a value, or ``Incomplete(reason)`` if it could not be determined. Everything comes from a host that may lie,
+so texts are bounded and cleaned first.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TypeVar
 from scanner.model.finding import CheckResult, Incomplete
 
 T = TypeVar("T")
-NOT_ASKED = Incomplete("not_probed", "nobody asked")
+NOT_ASKED = Incomplete("not_probed", "not probed")
 
 
 class Protocol(StrEnum):
@@ -33,7 +32,7 @@ class Protocol(StrEnum):
 
 
 class Access(StrEnum):
-    """What somebody without credentials gets."""
+    """What an anonymous client gets."""
 
     ALLOWED = "allowed"
     REFUSED = "refused"
@@ -41,7 +40,7 @@ class Access(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProtocolFact:
-    """Whether the server agrees to speak this version."""
+    """Whether the server accepts this version."""
 
     protocol: Protocol
     accepted: bool | Incomplete
@@ -49,12 +48,12 @@ class ProtocolFact:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFact:
-    """One certificate of the chain as the server sent it.
+    """One certificate of the chain as sent by the server.
 
-    ``key`` is RSA, EC, Ed25519, …; ``signature_hash`` is the scheme's own name where it has no hash apart (ed25519),
-    empty for one that is not known. ``ocsp``: it names a responder. ``must_staple``: RFC 7633. ``names``: DNS names
-    and addresses of its SAN; a DNS name that looks like an address as ``DNS:127.0.0.1``. ``needed``: a client gets
-    to a trusted CA by it; servers send others too, such as cross-signatures of long ago.
+    ``key``: RSA, EC, Ed25519 … ``signature_hash``: the hash, or the scheme's name if it has no separate hash (ed25519);
+    empty if unknown. ``ocsp``: it names an OCSP responder. ``must_staple``: RFC 7633. ``names``: DNS names and
+    addresses of the SAN; a DNS name that looks like an address is ``DNS:127.0.0.1``. ``needed``: the path to a trusted
+    CA uses it; servers also send others, such as old cross-signatures.
     """
 
     subject: str
@@ -74,10 +73,7 @@ class CertificateFact:
 
 @dataclass(frozen=True, slots=True)
 class TrustFact:
-    """Whether the chain leads to a CA that is trusted here, time and name left aside.
-
-    ``own_ca``: CAs were given beside the system's.
-    """
+    """Whether the chain leads to a trusted CA, ignoring time and name. ``own_ca``: CAs were configured in addition."""
 
     trusted: bool
     problem: str = ""
@@ -86,7 +82,7 @@ class TrustFact:
 
 @dataclass(frozen=True, slots=True)
 class TlsFacts:
-    """What one port says when it is spoken to in TLS. ``weak_ciphers`` names what it agreed to, by class."""
+    """The TLS of one port. ``weak_ciphers``: the classes of weak suites that it accepts."""
 
     versions: tuple[ProtocolFact, ...] = ()
     weak_ciphers: tuple[str, ...] | Incomplete = NOT_ASKED
@@ -97,9 +93,9 @@ class TlsFacts:
 
 @dataclass(frozen=True, slots=True)
 class PlainFact:
-    """What a port says to plain HTTP.
+    """The answer of a port to plain HTTP.
 
-    ``status`` 0: no HTTP at all. ``serves``: it answers as a registry would, and sends nobody to https.
+    ``status`` 0: no HTTP. ``serves``: it answers as a registry and does not redirect to https.
     """
 
     port: int
@@ -110,7 +106,7 @@ class PlainFact:
 
 @dataclass(frozen=True, slots=True)
 class ChallengeFact:
-    """How a client is asked to authenticate. ``secure``: the challenge came over TLS."""
+    """An authentication challenge. ``secure``: it came over TLS."""
 
     scheme: str
     realm: str
@@ -119,10 +115,7 @@ class ChallengeFact:
 
 @dataclass(frozen=True, slots=True)
 class DigestFact:
-    """Whether bytes asked for by digest are those bytes.
-
-    ``problem`` empty: they are, as far as asked; ``asked`` says what was.
-    """
+    """Whether content requested by digest matches. ``problem``: empty if so. ``asked``: what was requested."""
 
     problem: str = ""
     asked: str = ""
@@ -130,7 +123,7 @@ class DigestFact:
 
 @dataclass(frozen=True, slots=True)
 class SoftwareFact:
-    """What the registry says it is. ``legacy_api``: the V1 protocol, without digests, answers."""
+    """The registry's product. ``legacy_api``: it answers the V1 protocol, which has no digests."""
 
     product: str = ""
     version: str = ""
@@ -139,10 +132,7 @@ class SoftwareFact:
 
 @dataclass(frozen=True, slots=True)
 class AccessFacts:
-    """What somebody without credentials gets.
-
-    ``repository`` is the one that was asked about; empty: none is known there.
-    """
+    """What an anonymous client gets. ``repository``: the one that was probed; empty if none is known."""
 
     catalog: Access | Incomplete = NOT_ASKED
     pull: Access | Incomplete = NOT_ASKED
@@ -153,7 +143,7 @@ class AccessFacts:
 
 @dataclass(frozen=True, slots=True)
 class RegistryFacts:
-    """Everything that a probe found out about one registry. ``tls`` None: it does not speak TLS."""
+    """All facts of one probe. ``tls`` None: the registry has no TLS."""
 
     host: str
     port: int
@@ -169,7 +159,7 @@ class RegistryFacts:
 
     @property
     def name(self) -> str:
-        """The host without its port: what a certificate must name."""
+        """The host without its port, which a certificate must name."""
         return name_of(self.host)
 
 
@@ -182,7 +172,7 @@ def name_of(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Posture:
-    """What the checks made of a registry's facts, and when."""
+    """The results of the checks of a registry, and when they ran."""
 
     host: str
     checked_at: datetime

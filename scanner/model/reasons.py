@@ -1,7 +1,4 @@
-"""The text that people see for a reason.
-
-Programs read the reason itself: a stable slug in JSON, CSV and exit messages. Pages and tables print `sentence`.
-"""
+"""Sentences for reasons. Programs read the slug in JSON, CSV and exit messages; pages and tables print ``sentence``."""
 
 from __future__ import annotations
 
@@ -58,5 +55,5 @@ _SENTENCES = {
 
 
 def sentence(reason: str) -> str:
-    """The text for a reason; for one without a text of its own, its slug in plain words."""
+    """Return the sentence for a reason, or its slug as words."""
     return _SENTENCES.get(reason) or f"{reason.replace('_', ' ').capitalize()}."

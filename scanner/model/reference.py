@@ -31,10 +31,11 @@ _MAX_REPOSITORY = 255
 
 
 class Digest(str):
-    """A content digest ``algorithm:hex`` that has been checked (OCI image-spec, descriptor.md#digests).
+    """A validated content digest ``algorithm:hex`` (OCI image-spec, descriptor.md#digests): sha256 or sha512, lower
+    case.
 
-    Raises ``ImageError(reason="malformed_image")`` for anything else: a digest is joined into paths and URLs, so an
-    unchecked one is an attack (CVE-2024-3727). Only sha256 and sha512, lower case.
+    Raises ``ImageError(reason="malformed_image")`` otherwise. Digests become parts of paths and URLs, so an
+    unvalidated one allows path traversal (CVE-2024-3727).
     """
 
     __slots__ = ()
@@ -56,7 +57,7 @@ class Digest(str):
 
     @property
     def short(self) -> str:
-        """The first twelve hex digits, for people."""
+        """The first twelve hex digits, for display."""
         return self.hex[:12]
 
     @classmethod
@@ -65,7 +66,7 @@ class Digest(str):
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
 
     def matches(self, data: bytes) -> bool:
-        """Whether ``data`` is what this digest names."""
+        """True if ``data`` has this digest."""
         return hashlib.new(self.algorithm, data).hexdigest() == self.hex
 
     @classmethod
@@ -101,10 +102,7 @@ class Platform:
         return self.os != "unknown" and self.architecture != "unknown"
 
     def fits(self, wanted: Platform) -> bool:
-        """Whether an image of this platform is what ``wanted`` asks for.
-
-        Where no variant is asked for, each one fits.
-        """
+        """True if an image of this platform satisfies ``wanted``. Without a wanted variant, any variant does."""
         same = (self.os, self.architecture) == (wanted.os, wanted.architecture)
         return same and wanted.variant in ("", self.variant)
 
@@ -114,10 +112,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A repository with a tag and/or a digest.
-
-    ``host`` is what the person wrote; Docker Hub's short names are expanded.
-    """
+    """A repository with a tag and/or a digest. ``host``: as written; Docker Hub's short names are expanded."""
 
     host: str
     repository: str
@@ -126,10 +121,10 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Parse a reference as docker does (distribution/reference grammar). Raises UsageError naming what is wrong.
+        """Parse a reference like docker (distribution/reference grammar). Raises UsageError that names the wrong part.
 
-        Without tag and digest the tag is ``latest``. A host is recognised by a dot, a colon, upper case or
-        ``localhost``.
+        Without tag and digest, the tag is ``latest``. The first part is a host if it has a dot, a colon or upper case,
+        or is ``localhost``.
         """
 
         def refused(what: str, part: str, hint: str) -> UsageError:
@@ -166,11 +161,11 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """``host/repository``, without tag or digest: what a policy's ``match.images`` is compared with."""
+        """``host/repository``, without tag or digest; compared with a policy's ``match.images``."""
         return f"{self.host}/{self.repository}"
 
     def at(self, digest: Digest) -> Reference:
-        """The same reference pinned to a digest. The tag is kept for people only."""
+        """Return the reference pinned to a digest. The tag is kept for display only."""
         return replace(self, digest=digest)
 
     def __str__(self) -> str:
@@ -179,7 +174,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What the OCI image-spec calls a content descriptor. ``size`` is in bytes and was checked to be 0 or more."""
+    """A content descriptor (OCI image-spec, descriptor.md). ``size``: bytes, validated to be 0 or more."""
 
     media_type: str
     digest: Digest

@@ -1,9 +1,8 @@
-"""Which release of which distribution: what an engine took an image for, and what the image says it is.
+"""The distribution and release of an image: what an engine assumed, and what the image declares.
 
-An engine looks packages up in the advisories of one release. Taken for another release than it is, an image looks
-clean: nothing is known against Debian 15, and what Debian 12 fixed late looks fixed by the older version numbers of
-Debian 11. So three accounts must agree: the engine's, os-release(5), and the package that carries a distribution's
-release files.
+An engine matches packages with the advisories of one release. Matched with another release, an image can look clean:
+there are no advisories for Debian 15, and with the older versions of Debian 11, late fixes in Debian 12 look fixed. So
+three sources must agree: the engine, os-release(5), and the package with the distribution's release files.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Final
 
 from scanner.model.finding import Component
 
-# Engines have names of their own for the ID of os-release(5), and some distributions have several.
+# Engines use other names than the ID of os-release(5), and some distributions have several IDs.
 _IDS: Final = {
     "redhat": "rhel",
     "alma": "almalinux",
@@ -31,7 +30,7 @@ _IDS: Final = {
     "sle-micro": "sl-micro",
     "sle-micro-rancher": "sl-micro",
 }
-# How many parts of a version name the release for which advisories are published.
+# Number of version parts that identify the release for which advisories are published.
 _PARTS: Final = {
     "debian": 1,
     "raspbian": 1,
@@ -50,9 +49,9 @@ _PARTS: Final = {
     "sl-micro": 2,
     "opensuse-leap": 2,
 }
-# Advisories of these are for the distribution, whatever its version.
+# Their advisories apply to the distribution in any version.
 _ROLLING: Final = frozenset(("wolfi", "chainguard", "minimos", "echo", "bottlerocket", "opensuse-tumbleweed"))
-# The packages that bring a distribution's release files; their versions begin with the release.
+# Packages with a distribution's release files. Their versions begin with the release.
 _RELEASE_PACKAGES: Final = {
     "alpine-release": "alpine",
     "redhat-release": "rhel",
@@ -71,8 +70,7 @@ _RELEASE_PACKAGES: Final = {
     "openSUSE-release": "opensuse-leap",
     "base-files": "debian",
 }
-# Ubuntu's base-files is numbered after Debian's; what each long-term release has
-# (https://packages.ubuntu.com/base-files).
+# Versions of Ubuntu's base-files, which follow Debian's, by long-term release (https://packages.ubuntu.com/base-files).
 _UBUNTU_BASE_FILES: Final = {
     "7.2ubuntu5": "14.04",
     "9.4ubuntu4": "16.04",
@@ -82,33 +80,31 @@ _UBUNTU_BASE_FILES: Final = {
     "13ubuntu10": "24.04",
 }
 _UBUNTU_REVISION: Final = re.compile(r"[0-9.]+ubuntu[0-9]+")
-# Whose release packages these have for their own.
+# Distributions that use the release package of another one.
 _SHARED: Final = {"echo": "debian", "opensuse-tumbleweed": "opensuse-leap"}
 _VERSION: Final = re.compile(r"[0-9][0-9A-Za-z._]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What os-release(5) says: ID, VERSION_ID and ID_LIKE, each empty where it does not."""
+    """ID, VERSION_ID and ID_LIKE of os-release(5); each is empty if absent."""
 
     id: str = ""
     version: str = ""
     like: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.id} {self.version}".strip() or "no release at all"
+        return f"{self.id} {self.version}".strip() or "no release"
 
 
 def os_id(family: str) -> str:
-    """The ID in os-release(5) of a distribution that an engine calls ``family``."""
+    """The ID in os-release(5) of the distribution that an engine calls ``family``."""
     return _IDS.get(family.lower(), family.lower())
 
 
 def release_number(family: str, version: str) -> str:
-    """The part of a version that advisories are published for: ``3.20.3`` of Alpine is ``3.20``; ``edge`` for its
-    development branch.
-
-    Empty where the version has no such part, or where the distribution has no releases at all.
+    """The part of a version for which advisories are published: ``3.20`` for Alpine's ``3.20.3``, ``edge`` for its
+    development branch. Empty if the version has no such part, or the distribution has no releases.
     """
     family = os_id(family)
     if family in _ROLLING:
@@ -123,28 +119,27 @@ def release_number(family: str, version: str) -> str:
     return ".".join(parts[:count])
 
 
-def disagreement(family: str, version: str, told: Release) -> str:
-    """Why an engine may have compared with another release's advisories than the image's own; empty: it did not."""
-    if not told.id:
-        return f"the engine took the image for {family} {version}, but the image has no os-release that says what it is"
-    seen, own = os_id(family), os_id(told.id)
-    if seen != own and seen not in map(os_id, told.like):
-        return f"the engine took the image for {family} {version}, but its os-release says {told}"
-    if seen in _ROLLING or (told.version and version == told.version):
+def disagreement(family: str, version: str, declared: Release) -> str:
+    """Why an engine may have used the advisories of another release than the image's; empty if it did not."""
+    if not declared.id:
+        return f"the engine treated the image as {family} {version}, but the image has no os-release that confirms it"
+    seen, own = os_id(family), os_id(declared.id)
+    if seen != own and seen not in map(os_id, declared.like):
+        return f"the engine treated the image as {family} {version}, but its os-release declares {declared}"
+    if seen in _ROLLING or (declared.version and version == declared.version):
         return ""
-    if not told.version:
-        return f"the engine took the image for {family} {version}, but its os-release names no VERSION_ID"
-    number, other = release_number(seen, version), release_number(seen, told.version)
+    if not declared.version:
+        return f"the engine treated the image as {family} {version}, but its os-release has no VERSION_ID"
+    number, other = release_number(seen, version), release_number(seen, declared.version)
     if not number or number != other:
-        return f"the engine took the image for {family} {version}, but its os-release says {told}"
+        return f"the engine treated the image as {family} {version}, but its os-release declares {declared}"
     return ""
 
 
 def foreign_packages(family: str, version: str, components: Iterable[Component]) -> str:
-    """Which package shows that the packages are of another release than the one they were looked up for; empty: none
-    does.
+    """A sentence about a package that belongs to another release than the assumed one; empty if there is none.
 
-    Whoever writes os-release and the engine's own file in a layer on top has not changed the packages below.
+    An attacker can replace os-release and the engine's file in an upper layer, but the packages below stay the same.
     """
     seen, number = os_id(family), release_number(family, version)
     listed = [c for c in components if c.name in _RELEASE_PACKAGES and os_id(c.type) == seen]
@@ -152,20 +147,23 @@ def foreign_packages(family: str, version: str, components: Iterable[Component])
         wrong = [c for c in listed if c.name != "base-files" or not _is_base_of(seen, number, c.version)]
     else:
         own = [c for c in listed if _RELEASE_PACKAGES[c.name] == seen]
-        # A clone of Red Hat may have its package beside its own; without its own, it is no such clone.
+        # A clone of Red Hat may have Red Hat's package beside its own. Without its own, it is not that clone.
         wrong = [c for c in own if not _begins_with(seen, number, c.version)] or ([] if own else listed)
         wrong = [c for c in wrong if _RELEASE_PACKAGES[c.name] != _SHARED.get(seen)]
-    return _told(wrong[0], family, version) if wrong else ""
+    return _mismatch(wrong[0], family, version) if wrong else ""
 
 
 def _begins_with(seen: str, number: str, version: str) -> bool:
-    """Whether a package is of the release. Alpine's edge has the number of the release that it will be."""
+    """True if a package belongs to the release. Alpine's edge has the number of the next release."""
     match = _VERSION.match(version.rpartition(":")[2])
     return not number or number == "edge" or (match is not None and release_number(seen, match[0]) == number)
 
 
 def _is_base_of(seen: str, number: str, version: str) -> bool:
-    """Debian numbers base-files after its releases, Ubuntu after the Debian that it was taken from."""
+    """True if base-files belongs to the release.
+
+    Debian numbers it by release, Ubuntu by the Debian it is derived from.
+    """
     match = _VERSION.match(version.rpartition(":")[2])
     there = match[0] if match else ""
     ubuntu = _UBUNTU_REVISION.match(there)
@@ -175,8 +173,8 @@ def _is_base_of(seen: str, number: str, version: str) -> bool:
     return named == number or (named is None and number not in _UBUNTU_BASE_FILES.values())
 
 
-def _told(package: Component, family: str, version: str) -> str:
+def _mismatch(package: Component, family: str, version: str) -> str:
     return (
-        f"the engine looked the packages up as those of {family} {version}, "
-        f"but the package {package.name} {package.version} is of another release"
+        f"the engine matched the packages as those of {family} {version}, "
+        f"but the package {package.name} {package.version} belongs to another release"
     )

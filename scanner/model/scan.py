@@ -1,4 +1,4 @@
-"""A scan: its request, its states, and the evidence it leaves."""
+"""A scan: request, states and evidence."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Stage(StrEnum):
 
 
 class Lane(StrEnum):
-    """gate: somebody waits. push: a registry told us. background: nobody waits. quarantine: it has killed a worker
-    before.
+    """Queues. gate: a client waits. push: a registry's webhook. background: nobody waits. quarantine: it has killed a
+    worker before.
     """
 
     GATE = "gate"
@@ -54,7 +54,7 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
-    """What was asked for. ``target`` is an image reference for a server, or any target the CLI takes."""
+    """A request for a scan. ``target``: an image reference on a server, or any target of the command line."""
 
     target: str
     platform: Platform | None = None
@@ -68,12 +68,11 @@ class ScanRequest:
 
 @dataclass(frozen=True, slots=True)
 class AttachedSbom:
-    """An SBOM that somebody attached to the image in its registry: their word, kept beside our own look and never in
-    its place.
+    """An SBOM that is attached to the image in its registry: an unverified claim, stored beside our own results.
 
-    ``digest`` is that of the artifact's manifest; ``format`` cyclonedx or spdx; ``problem`` says why it could not be
-    read. ``answers``: what each engine says of the packages it lists. Whatever of them an engine did not look up
-    makes that answer incomplete.
+    ``digest``: of the artifact's manifest. ``format``: cyclonedx or spdx. ``problem``: why it could not be read.
+    ``answers``: each engine's findings for the listed packages; packages that an engine did not look up make its answer
+    incomplete.
     """
 
     digest: Digest
@@ -81,15 +80,15 @@ class AttachedSbom:
     components: tuple[Component, ...] = ()
     problem: str = ""
     answers: tuple[EngineReport, ...] = ()
-    partial: bool = False  # it says itself that it does not list everything
+    partial: bool = False  # it declares that its list is incomplete
 
 
 @dataclass(frozen=True, slots=True)
 class ImageReport:
-    """Everything found out about one image (one platform). Immutable evidence: a decision rests on exactly this.
+    """All evidence about one image (one platform). Immutable: a decision depends on exactly this.
 
-    ``incomplete`` holds what befell the image as a whole (unreadable layer, package database behind a link …); the
-    engine's own gaps are in ``engines[i].incomplete``, a check's in its outcome.
+    ``incomplete``: gaps of the image as a whole (unreadable layer, package database behind a link …). An engine's own
+    gaps are in ``engines[i].incomplete``, a check's in its outcome.
     """
 
     image: Image
@@ -97,7 +96,7 @@ class ImageReport:
     checks: tuple[CheckResult, ...] = ()
     verifications: tuple[Verification, ...] = ()
     incomplete: tuple[Incomplete, ...] = ()
-    base: BaseImage | None = None  # None: not known what it was built on
+    base: BaseImage | None = None  # None: the base is unknown
     attached: tuple[AttachedSbom, ...] = ()
 
 
@@ -105,10 +104,9 @@ class ImageReport:
 class ScanReport:
     """The result of one scan.
 
-    ``subject`` is what the reference resolved to: a manifest, or an index with several ``images``.
-
-    ``reference`` is the text that was asked for; ``repository`` is ``host/repo`` or empty for an archive or
-    directory. ``schema`` is the version of the JSON form, raised when a reader of the former form would misread it.
+    ``subject``: what the reference resolved to: a manifest, or an index with several ``images``. ``reference``: the
+    requested text. ``repository``: ``host/repo``; empty for an archive or directory. ``schema``: version of the JSON
+    form, increased if a reader of the former one would misread it.
     """
 
     reference: str
@@ -120,7 +118,7 @@ class ScanReport:
     finished_at: datetime
     dockwarden: str  # our version
     posture: tuple[CheckResult, ...] = ()
-    posture_at: datetime | None = None  # when the registry was examined; None: the image came from none
+    posture_at: datetime | None = None  # when the registry was checked; None: the image did not come from a registry
     skipped: tuple[str, ...] = ()  # children of an index that are not images, by digest
     schema: int = 1
 
@@ -129,8 +127,8 @@ class ScanReport:
         return self.subject.digest
 
     def answers(self, platform: Platform | None) -> bool:
-        """Whether a scan that was narrowed to ``platform`` saw all of its subject: a manifest of that platform, not
-        part of an index.
+        """True if a scan that was narrowed to ``platform`` covers its whole subject: a manifest of that platform,
+        not a part of an index.
         """
         if platform is None:
             return True
@@ -140,7 +138,7 @@ class ScanReport:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a running scan is. ``done`` and ``total`` are bytes or items of the stage; total 0: not known."""
+    """Progress of a running scan. ``done`` and ``total``: bytes or items of the stage; total 0: unknown."""
 
     stage: Stage
     message: str = ""

@@ -1,9 +1,7 @@
-"""JSON from outside: bounded in size, depth and numbers, and without the ambiguities that let two readers see two
-documents.
+"""A JSON loader for untrusted input: bounded in size, depth and numbers, and unambiguous.
 
-One loader for registry answers, webhooks, API bodies and engine reports. Duplicate keys (RFC 8259 section 4 leaves
-their meaning open: one parser takes the first, another the last), NaN and Infinity (not JSON), lone surrogates (no
-UTF-8 form) are refused.
+Used for registry answers, webhooks, API bodies and engine reports. Refused are duplicate keys (RFC 8259 section 4:
+parsers differ in which one they take), NaN and Infinity (not JSON), and lone surrogates (no UTF-8 form).
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from scanner.errors import ImageError, ScannerError
 
 T = TypeVar("T")
 _MAX_DIGITS = 40
-# A quote always matches, even unterminated, and possessively: linear whatever the document holds.
+# A quote always matches, even unterminated, and possessively: the time is linear for any document.
 _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _HALF = re.compile("[\ud800-\udfff]")
@@ -27,13 +25,13 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class _Refused(ValueError):
-    """Why a document is refused, before it is known whose error that is."""
+    """A refused document. The caller's error class is applied later."""
 
 
 def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(items)
     if len(found) != len(items):
-        raise _Refused("JSON object names a member twice")
+        raise _Refused("a JSON object has a member twice")
     return found
 
 
@@ -43,14 +41,14 @@ def _constant(name: str) -> Any:
 
 def _integer(text: str) -> int:
     if len(text) > _MAX_DIGITS:
-        raise _Refused(f"JSON number longer than {_MAX_DIGITS} digits")
+        raise _Refused(f"a JSON number is longer than {_MAX_DIGITS} digits")
     return int(text)
 
 
 def _number(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise _Refused("JSON number too large")
+        raise _Refused("a JSON number is too large")
     return value
 
 
@@ -66,11 +64,10 @@ def load_untrusted_json(
     reason: str | None = None,
     mend_text: bool = False,
 ) -> Any:
-    """The value of a JSON document. Raises ``error(reason=reason)`` with one plain sentence for anything else.
+    """Parse a JSON document. Raises ``error(reason=reason)`` with one sentence if it is invalid.
 
-    ``limit`` bounds the bytes, ``depth`` the nesting; the nesting is judged before parsing, so no input can exhaust
-    the stack. ``mend_text``: half a surrogate pair becomes U+FFFD, as in Go, instead of an error: for documents that
-    runtimes read so.
+    ``limit``: bytes. ``depth``: nesting, checked before parsing, so that no input can exhaust the stack. ``mend_text``:
+    replace half a surrogate pair by U+FFFD, as Go does, instead of raising: for documents that runtimes read that way.
     """
     try:
         return _load(data, limit, depth, mend_text)
@@ -80,22 +77,22 @@ def load_untrusted_json(
 
 def _load(data: bytes, limit: int, depth: int, mend_text: bool) -> Any:
     if len(data) > limit:
-        raise _Refused(f"JSON document larger than {limit} bytes")
+        raise _Refused(f"the JSON document is larger than {limit} bytes")
     if _depth(data, depth) > depth:
-        raise _Refused(f"JSON document nested deeper than {depth}")
+        raise _Refused(f"the JSON document is nested deeper than {depth}")
     try:
         text = data.decode("utf-8")
         if text.startswith("\ufeff"):
-            raise _Refused("JSON document begins with a byte order mark")
+            raise _Refused("the JSON document begins with a byte order mark")
         value = _DECODER.decode(text)
         if _SURROGATE.search(data) and mend_text:
             return _mended(value)
         if _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as cause:
-        raise _Refused("JSON document is not UTF-8") from cause
+        raise _Refused("the JSON document is not UTF-8") from cause
     except UnicodeEncodeError as cause:
-        raise _Refused("JSON string holds half a surrogate pair") from cause
+        raise _Refused("a JSON string contains half a surrogate pair") from cause
     except json.JSONDecodeError as cause:
         raise _Refused(f"not JSON: {cause.msg} at line {cause.lineno}, column {cause.colno}") from cause
     return value
@@ -112,7 +109,7 @@ def _mended(value: Any) -> Any:
 
 
 def _depth(data: bytes, enough: int) -> int:
-    """The deepest nesting of brackets outside strings; stops looking past ``enough``."""
+    """The deepest nesting of brackets outside strings. Stops counting beyond ``enough``."""
     if data.count(b"[") + data.count(b"{") <= enough:
         return 0
     deepest = current = 0
@@ -130,49 +127,48 @@ def _depth(data: bytes, enough: int) -> int:
 
 
 def nesting(data: bytes) -> int:
-    """How deep brackets nest, inside strings as well: asked before a YAML parser, whose time grows with the square
-    of the depth.
+    """The deepest nesting of brackets, also inside strings.
+
+    Checked before a YAML parser runs, because its time grows with the square of the depth.
     """
     deepest = current = 0
     for byte in data:
         if byte in b"[{":
             current += 1
             deepest = max(deepest, current)
-        elif byte in b"]}" and current:  # a closing one too many hides nothing
+        elif byte in b"]}" and current:  # surplus closing brackets are harmless
             current -= 1
     return deepest
 
 
-# What spreadsheets evaluate (OWASP, CSV injection), also behind a quote or white space that they cut away.
+# Characters that make a spreadsheet evaluate a cell (OWASP, CSV injection), also after quotes or white space.
 _FORMULA = ("=", "+", "-", "@", "|", "%", "\t", "\r", "\n")
 
 
 def spreadsheet_text(text: str) -> str:
-    """``text`` for a cell of CSV: what a spreadsheet would take for a formula gets an apostrophe in front."""
+    """Return ``text`` for a CSV cell. A text that a spreadsheet would evaluate gets an apostrophe in front."""
     return f"'{text}" if text.lstrip(" \"'\N{REPLACEMENT CHARACTER}").startswith(_FORMULA) else text
 
 
 def clean_text(text: str, limit: int = 1000) -> str:
-    """Foreign text as one line that is safe on a terminal and in a log: control, format and bidirectional characters
-    become U+FFFD.
+    """Return foreign text as one line that is safe for a terminal and a log: control, format and bidirectional
+    characters become U+FFFD.
 
-    Cut to ``limit`` characters with an ellipsis. Escaping for HTML or CSV is the renderer's, and comes on top.
+    Cut to ``limit`` characters with an ellipsis. Escaping for HTML or CSV is done by the renderer in addition.
     """
     shown = text[: limit + 1]
-    if (
-        not shown.isprintable()
-    ):  # printable is what has none of these categories: nearly everything, and thirty times as fast to tell
+    # isprintable() is false for all of these categories, and thirty times as fast as checking each character.
+    if not shown.isprintable():
         shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _INVISIBLE else c for c in shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def escaped(value: T) -> T:
-    r"""The same value (text, tuple, mapping, dataclass, to any depth) with what has no UTF-8 form written as an
-    escape.
+    r"""Return the same value (text, tuple, mapping, dataclass, nested) with characters without a UTF-8 form escaped.
 
-    A name in a layer may be any bytes. In memory each byte that is not UTF-8 is half a surrogate pair (PEP 383), so
-    that the name can be compared and turned back. A report, a database and a page cannot hold such a character, so
-    there it is written as ``\xff``. This is done once, where evidence leaves the scan.
+    File names in a layer can be any bytes. In memory, a byte that is not UTF-8 is half a surrogate pair (PEP 383), so
+    that names can be compared and converted back. A report, a database and a page cannot hold such characters, so they
+    are written as ``\xff``. This is done once, when evidence leaves the scan.
     """
     return cast("T", _escaped(value))
 
@@ -193,8 +189,8 @@ def _escaped(value: object) -> object:
         }
         return dataclasses.replace(value, **changed) if changed else value
     if isinstance(value, Mapping):
-        made = {_escaped(name): _escaped(item) for name, item in value.items()}
-        return value if made == value else made
+        changed_items = {_escaped(name): _escaped(item) for name, item in value.items()}
+        return value if changed_items == value else changed_items
     return value
 
 

@@ -1,10 +1,9 @@
-"""Which version to upgrade to: one, whatever an advisory lists.
+"""Chooses the version to upgrade to, if an advisory lists several.
 
-An advisory names a fix for each release line (``2.3.5`` and ``3.0.1``): from 2.3.1 one upgrades to 2.3.5. A package
-with several findings needs one version that has the fix of each: the highest fix of one line may be too low for another
-finding whose fix came later in that line. Versions are compared as dpkg does (deb-version(7)), which also orders
-those of rpm, apk, PyPI, npm and Go as far as advice needs; what is before a release (``-rc1``, ``b2``) is smaller
-than it.
+An advisory has a fix for each release line (``2.3.5`` and ``3.0.1``): from 2.3.1 one upgrades to 2.3.5. A package with
+several findings needs one version that has all fixes: the highest fix of one line may be too low for another finding
+that was fixed later in that line. Versions are compared like dpkg does (deb-version(7)), which also orders those of
+rpm, apk, PyPI, npm and Go well enough for advice. Pre-releases (``-rc1``, ``b2``) are lower than their release.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def _order(character: str) -> int:
 
 @lru_cache(4096)
 def key(version: str) -> tuple[tuple[int, ...], ...]:
-    """A key to sort versions by."""
+    """Return a sort key for a version."""
     text = version.strip()[:_LONGEST].removeprefix("v")
     epoch, colon, rest = text.partition(":")
     if not (colon and epoch.isascii() and epoch.isdigit()):
@@ -34,15 +33,15 @@ def key(version: str) -> tuple[tuple[int, ...], ...]:
     if not rest[:1].isdigit():
         rest = f"0{rest}"
     for part in _PARTS.findall(rest):
-        # The end of a version stands between "~" and everything else: 1.0~rc1 < 1.0 < 1.0.1.
+        # The end of a version sorts between "~" and everything else: 1.0~rc1 < 1.0 < 1.0.1.
         parts.append((1, int(part)) if part.isascii() and part.isdigit() else (0, *map(_order, part), 0))
     return (*parts, (0, 0))
 
 
 def upgrade(installed: str, fixed: Sequence[str]) -> str:
-    """The fix for an installed version: the lowest above it, in the same release line if there is one.
+    """The fix for an installed version: the lowest higher one, in the same release line if possible.
 
-    Empty: there is no fix.
+    Empty if there is none.
     """
     return common_upgrade(installed, [fixed])
 
@@ -80,7 +79,7 @@ def _has_fix(version: str, fixed: Sequence[str]) -> bool:
 
 
 def highest(versions: Iterable[str]) -> str:
-    """The highest of these versions: the one that fixes what each of them fixes."""
+    """The highest version, which includes the fixes of the others."""
     return max(versions, key=key, default="")
 
 

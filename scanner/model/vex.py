@@ -1,4 +1,4 @@
-"""VEX statements (OpenVEX 0.2.0, CycloneDX): what a supplier or we say about a vulnerability in a product."""
+"""VEX statements (OpenVEX 0.2.0, CycloneDX) by suppliers or by us about a vulnerability in a product."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class VexStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VexStatement:
-    """``products`` are purls or image digests; ``justification`` is required for not_affected (OpenVEX section on
-    status).
+    """A VEX statement.
 
-    ``subcomponents``: it speaks of these parts of the products only; empty: of all of them.
+    ``products``: purls or image digests. ``justification``: required for not_affected (OpenVEX, status).
+    ``subcomponents``: the statement applies to these parts of the products only; empty: to all parts.
     """
 
     vulnerability: str
@@ -34,13 +34,12 @@ class VexStatement:
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """A local waiver: an accepted violation with an owner, a reason and an end.
+    """A local waiver: an accepted violation with an owner, a reason and an expiry.
 
-    Without approval or past ``expires_at`` it is nothing.
-
-    ``rule`` and/or ``subject`` say what it covers ("" = any, not both empty); ``images`` are repository globs or a
-    digest; ``purl`` narrows to one package. ``while_unfixed``, ``while_unexploited``: it was approved of a
-    vulnerability without a fix, not known to be exploited, and holds for no other.
+    It has no effect without approval or after ``expires_at``. ``rule``, ``subject``: what it covers ("" is any; not
+    both empty). ``images``: repository patterns, or a digest. ``purl``: limits it to one package. ``while_unfixed``,
+    ``while_unexploited``: it was approved for a vulnerability without a fix, or not known to be exploited, and ends
+    when that changes.
     """
 
     id: str

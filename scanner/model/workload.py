@@ -1,7 +1,7 @@
-"""How a container is run: one shape for docker inspect, Compose, Swarm, Kubernetes, ECS and Marathon.
+"""How a container is run: one model for docker inspect, Compose, Swarm, Kubernetes, ECS and Marathon.
 
-``None`` always means: the source does not say, so the runtime's default holds. A check knows the default of each
-runtime.
+``None`` always means that the source does not set the value, so the runtime's default applies. Checks know the default
+of each runtime.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value stands. ``document`` counts from 0 within the file; ``line`` and ``column`` count from 1."""
+    """The location of a value. ``document``: from 0 within the file. ``line``, ``column``: from 1."""
 
     file: str = ""
     document: int = 0
@@ -31,11 +31,11 @@ class Place:
 
 
 class Origin(ABC):
-    """Finds the place of a workload's field in the document that it was read from."""
+    """Finds the location of a workload's field in its source document."""
 
     @abstractmethod
     def place(self, *names: str) -> Place:
-        """The place of the first of these fields that the document holds; else of the container itself.
+        """The location of the first of these fields in the document, otherwise of the container itself.
 
         A name is a field of ``Workload``, or a path below it (``mounts/0``).
         """
@@ -43,15 +43,18 @@ class Origin(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """``kind``: bind, volume, tmpfs, image, config, secret, npipe, cluster. ``source`` is the host path for a bind, the
-    volume's name for a volume; empty: an anonymous volume."""
+    """A mount.
+
+    ``kind``: bind, volume, tmpfs, image, config, secret, npipe, cluster. ``source``: the host path of a bind, or the
+    name of a volume; empty: an anonymous volume.
+    """
 
     kind: str
     target: str
     source: str = ""
     read_only: bool = False
     propagation: str = ""
-    volume_type: str = ""  # the source's own word: emptyDir, persistentVolumeClaim, efs, local ...
+    volume_type: str = ""  # the source's own term: emptyDir, persistentVolumeClaim, efs, local ...
     size: int | None = None  # bytes; None: no limit is set
 
 
@@ -61,7 +64,7 @@ class Volume:
 
     name: str
     type: str
-    path: str = ""  # of a hostPath
+    path: str = ""  # the host's path, for hostPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,10 @@ class PortBinding:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """An environment variable.
+    """An environment variable. The value can be a secret, so it is not in any repr.
 
-    The value can be a secret: it is kept out of every repr. ``origin``: literal, secret, config, file.
-    ``withheld``: the value was left out, and whether it was a secret is known: ``secret`` or ``plain``.
+    ``origin``: literal, secret, config, file. ``withheld``: the value was left out, but its kind is known: ``secret``
+    or ``plain``.
     """
 
     name: str
@@ -90,10 +93,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network that the container joins.
-
-    ``encrypted`` None: the source does not say. ``default``: nobody asked for it.
-    """
+    """A network that the container joins. ``encrypted`` None: unknown. ``default``: it was not requested."""
 
     name: str
     driver: str = ""
@@ -121,7 +121,7 @@ class SelinuxOptions:
 class Probe:
     """``kind``: liveness, readiness, startup, postStart, preStop.
 
-    ``host`` is the address it connects to; empty: the pod itself.
+    ``host``: the address it connects to; empty: the pod.
     """
 
     kind: str
@@ -130,9 +130,9 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class UpdateStrategy:
-    """How a service is replaced or rolled back. Counts are texts where a percentage is possible ("25%").
+    """How a service is updated or rolled back. Counts are texts, because they can be percentages ("25%").
 
-    ``order``: start-first or stop-first. ``failure_action``: pause, continue, rollback. Times are in seconds.
+    ``order``: start-first or stop-first. ``failure_action``: pause, continue, rollback. Times in seconds.
     """
 
     type: str = ""  # RollingUpdate, Recreate, OnDelete, ECS, CODE_DEPLOY, ...
@@ -148,26 +148,25 @@ class UpdateStrategy:
 
 @dataclass(frozen=True, slots=True)
 class PodSettings:
-    """What Kubernetes says for a whole pod, after the merge that the kubelet does has been applied to each
-    container.
-    """
+    """Settings of a whole Kubernetes pod, after the kubelet's merge has been applied to each container."""
 
-    kubernetes_version: str = ""  # whose Pod Security Standards hold ("1.34"); empty: the newest known
-    os: str = ""  # spec.os.name: linux, windows; empty: not said
-    node_os: str = ""  # what the node selector asks for
+    kubernetes_version: str = ""  # version of the Pod Security Standards ("1.34"); empty: the newest known
+    os: str = ""  # spec.os.name: linux, windows; empty: not set
+    node_os: str = ""  # by the node selector
     host_users: bool | None = None
     host_network: bool | None = None
     host_pid: bool | None = None
     host_ipc: bool | None = None
     volumes: tuple[Volume, ...] = ()
     sysctls: tuple[str, ...] = ()
-    apparmor_annotations: tuple[tuple[str, str], ...] = ()  # container's name -> profile
-    seccomp_annotations: tuple[str, ...] = ()  # values of the annotations that came before the field
+    apparmor_annotations: tuple[tuple[str, str], ...] = ()  # container name -> profile
+    seccomp_annotations: tuple[str, ...] = ()  # values of the annotations that preceded the field
     service_account: str = ""
     automount_token: bool | None = None
     fs_group: int | None = None
     supplemental_groups: tuple[int, ...] = ()
-    # The pod's own securityContext, for rules of the Pod Security Standards that look at it apart from the containers'.
+    # The pod's own securityContext, for rules of the Pod Security Standards that check it separately from the
+    # containers'.
     run_as_non_root: bool | None = None
     run_as_user: int | None = None
     seccomp: str | None = None
@@ -177,9 +176,9 @@ class PodSettings:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """A container engine, as ``docker info``, ``daemon.json`` and Swarm's API tell.
+    """A container engine, by ``docker info``, ``daemon.json`` and Swarm's API.
 
-    ``settings`` holds daemon.json's scalars by key.
+    ``settings``: scalars of daemon.json by key.
     """
 
     name: str
@@ -201,7 +200,7 @@ class EngineFacts:
     userland_proxy: bool | None = None
     experimental: bool | None = None
     authorization_plugins: tuple[str, ...] | None = None
-    tcp_hosts: tuple[str, ...] | None = None  # addresses it listens on beside its Unix socket
+    tcp_hosts: tuple[str, ...] | None = None  # addresses it listens on in addition to its Unix socket
     tls_verify: bool | None = None
     default_ulimits: tuple[str, ...] | None = None
     cgroup_parent: str | None = None
@@ -222,25 +221,23 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A container as it is, or would be, run; or, with ``engine``, the engine that runs containers (then ``image``
-    is empty).
+    """A container as it is run, or would be run. With ``engine``: the engine itself (``image`` is then empty).
 
-    ``name`` is for people and unique within its source ("shop/Deployment/web · app"). ``unit`` is the object that a
-    user deploys (a Compose service, a Deployment, a task definition), ``container`` the one of its containers that
-    this is.
+    ``name``: for users, unique within its source ("shop/Deployment/web · app"). ``unit``: the object that a user
+    deploys (Compose service, Deployment, task definition). ``container``: the container's name within the unit.
     """
 
     name: str
     image: str
     source: str  # the id of the WorkloadSource that read it
-    pointer: str = ""  # of the container, within its document
+    pointer: str = ""  # JSON pointer of the container in its document
     kind: str = ""  # Deployment, service, container, task-definition, app ...
     namespace: str = ""
     unit: str = ""
     container: str = ""
     container_kind: str = "container"  # container, init, sidecar, ephemeral
     labels: tuple[tuple[str, str], ...] = ()
-    user: str | None = None  # as the runtime takes it: NAME or UID, with :GROUP
+    user: str | None = None  # in the runtime's form: NAME or UID, with :GROUP
     run_as_non_root: bool | None = None
     run_as_group: int | None = None
     read_only_root: bool | None = None
@@ -262,7 +259,7 @@ class Workload:
     cgroup_parent: str | None = None
     sysctls: tuple[tuple[str, str], ...] = ()
     ulimits: tuple[str, ...] = ()
-    memory: int | None = None  # bytes; 0: said to be unlimited
+    memory: int | None = None  # bytes; 0: explicitly unlimited
     memory_reservation: int | None = None  # bytes; a request or a reservation
     cpus: float | None = None  # cores
     cpu_reservation: float | None = None
@@ -278,27 +275,27 @@ class Workload:
     environment: tuple[Variable, ...] = ()
     command: tuple[str, ...] | None = None  # replaces the image's entrypoint
     arguments: tuple[str, ...] | None = None  # replaces the image's cmd
-    healthcheck: bool | None = None  # True: declared; False: switched off
+    healthcheck: bool | None = None  # True: declared; False: disabled
     healthcheck_test: tuple[str, ...] = ()
     probes: tuple[Probe, ...] = ()
     logging: Logging | None = None
     replicas: int | None = None
     update: UpdateStrategy | None = None
     rollback: UpdateStrategy | None = None
-    disruption_budget: bool | None = None  # False: other objects of the same source were read, and none covers it
+    disruption_budget: bool | None = None  # False: the source was read completely, and no budget covers it
     image_pull_policy: str | None = None
     pod: PodSettings | None = None
     engine: EngineFacts | None = None
-    running_digest: str = ""  # repository digest of what runs now, where the source knows
+    running_digest: str = ""  # repository digest of the running image, if the source knows it
     started_at: str = ""  # RFC 3339
-    processes: tuple[str, ...] | None = None  # command lines that run inside, where the source knows
+    processes: tuple[str, ...] | None = None  # command lines of running processes, if the source knows them
     origin: Origin | None = field(default=None, compare=False, repr=False)
 
-    # Facts from outside are validated against this class (services.workload_documents); an origin is never among them.
+    # External facts are validated against this class (services.workload_documents); they never contain an origin.
     __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True, "extra": "forbid"}
 
     def place(self, *names: str) -> Place:
-        """Where the first of these fields is said; see ``Origin.place``."""
+        """The location of the first of these fields; see ``Origin.place``."""
         return self.origin.place(*names) if self.origin is not None else Place(pointer=self.pointer)
 
     @property
@@ -307,7 +304,7 @@ class Workload:
         return dict(self.labels)
 
     def facts(self) -> dict[str, Any]:
-        """Every field as plain values; where they stand in a document is left out."""
+        """All fields as plain values, without their locations in a document."""
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.name != "origin"}
 
 

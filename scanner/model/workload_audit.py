@@ -1,4 +1,4 @@
-"""What an audit of workloads found: each workload, its checks, its image's verdict, and the decision about both."""
+"""The result of an audit: each workload with its checks, its image's verdict, and the decision about both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scanner.model.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """What is known of the image that a workload runs. ``verdict`` None: not known, and ``message`` says why."""
+    """What is known about a workload's image. ``verdict`` None: unknown; ``message`` says why."""
 
     verdict: Verdict | None
     undecided: bool = False
@@ -23,9 +23,9 @@ class ImageAnswer:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadReport:
-    """One workload judged.
+    """The evaluation of one workload.
 
-    ``decision`` is about how it is run; ``image`` is None where nobody asked about its image.
+    ``decision`` is about how it runs. ``image`` None: the image was not evaluated.
     """
 
     workload: Workload
@@ -35,7 +35,7 @@ class WorkloadReport:
 
     @property
     def verdict(self) -> Verdict:
-        """The worse of how it is run and of its image. An image that is asked for and not known denies."""
+        """The worse verdict of workload and image. An image that should be evaluated but is unknown denies."""
         own = [self.decision.verdict]
         if self.image is not None:
             own.append(self.image.verdict or Verdict.DENY)
@@ -43,7 +43,7 @@ class WorkloadReport:
 
     @property
     def undecided(self) -> bool:
-        """Whether it is denied only for want of evidence."""
+        """True if it is denied only because evidence is missing."""
         if self.verdict is not Verdict.DENY:
             return False
         own_denies = self.decision.verdict is Verdict.DENY and not self.decision.undecided
@@ -53,7 +53,7 @@ class WorkloadReport:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """The result of one audit. ``targets`` are the texts that were asked for."""
+    """The result of one audit. ``targets``: as given by the user."""
 
     targets: tuple[str, ...]
     workloads: tuple[WorkloadReport, ...]
@@ -64,11 +64,11 @@ class AuditReport:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all workloads; ``allow`` where there is none."""
+        """The worst verdict of all workloads; ``allow`` if there are none."""
         return max((each.verdict for each in self.workloads), key=lambda v: v.rank, default=Verdict.ALLOW)
 
     @property
     def undecided(self) -> bool:
-        """Whether it is denied only for want of evidence."""
+        """True if it is denied only because evidence is missing."""
         denied = [each for each in self.workloads if each.verdict is Verdict.DENY]
         return bool(denied) and all(each.undecided for each in denied)

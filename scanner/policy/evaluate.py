@@ -340,7 +340,7 @@ def _enough(selector: VulnerabilitySelector, found: agreement.Finding) -> bool:
     """
     chosen = [o.vulnerability is not None and _selects(selector, o.vulnerability) for o in found.opinions]
     if selector.engines == "all":
-        unknown = [opinion.word is agreement.Word.UNKNOWN for opinion in found.opinions]
+        unknown = [opinion.word is agreement.Stance.UNKNOWN for opinion in found.opinions]
         return any(chosen) and all(one or other for one, other in zip(chosen, unknown, strict=True))
     return any(chosen) or _selects(selector, found.vulnerability)
 

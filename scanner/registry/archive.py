@@ -1,8 +1,8 @@
-"""OCI image layouts and ``docker save`` archives, opened without unpacking anything.
+"""OCI image layouts and ``docker save`` archives, read without unpacking them.
 
-An archive may be both (docker 25 and newer writes both): then the OCI layout counts, because it carries the
-manifest's digest. For the older form a manifest is made: config and layers as they stand in the archive, in the
-canonical form of ``_made``; the config's digest, which is the image id, is the same in every form.
+An archive can be both (docker 25 and newer write both). The OCI layout then counts, because it has the manifest's
+digest. For the older form a manifest is generated from the config and layers in the archive (``_as_layout``). The
+config's digest, which is the image id, is the same in every form.
 """
 
 from __future__ import annotations
@@ -47,22 +47,27 @@ _DIFF_TAR = "application/vnd.docker.image.rootfs.diff.tar"
 
 
 class MissingBlob(ImageError):
-    """The layout names a file that is not in it."""
+    """The layout refers to a file that is not in it."""
 
 
 @dataclass(frozen=True)
 class OciLayout:
-    """``read`` gives a file of the layout by its path, opened; ``made`` are documents that stand in no file."""
+    """An image layout.
+
+    ``read`` opens a file by its path in the layout. ``generated``: documents that are in no file, by digest.
+    ``places``: path of a blob whose path does not follow from its digest. ``subject``: the only image, for a ``docker
+    save`` archive.
+    """
 
     read: Callable[[str], contextlib.AbstractContextManager[BinaryIO]]
     limits: Limits
-    made: dict[Digest, bytes] = field(default_factory=dict)
+    generated: dict[Digest, bytes] = field(default_factory=dict)
     places: Mapping[Digest, str] = field(default_factory=dict)
     subject: Descriptor | None = None
 
     @classmethod
     def of_directory(cls, directory: Path, limits: Limits) -> OciLayout:
-        """A layout directory. Links in it are not followed: they would read the host's files."""
+        """Open a layout directory. Symbolic links are refused: they could point to files of the host."""
 
         @contextmanager
         def read(name: str) -> Iterator[BinaryIO]:
@@ -83,10 +88,10 @@ class OciLayout:
         return cls(read, limits)
 
     def find(self, tag: str | None) -> Descriptor:
-        """The image, by its tag where there are several (annotation org.opencontainers.image.ref.name).
+        """Return the image with this tag (annotation org.opencontainers.image.ref.name); without a tag, the only one.
 
-        Several without a name, or under the same one, are one image for several platforms, or an image and what was
-        attested about it (``docker buildx build --output type=oci``): then index.json itself is the image's index.
+        Several entries with the same name, or without one, are one image for several platforms, or an image with its
+        attestations (``docker buildx build --output type=oci``). index.json itself is then the image's index.
         """
         if self.subject is not None:
             return self.subject
@@ -103,11 +108,11 @@ class OciLayout:
             return found[chosen[0]]
         names = {_names(found[i])[:1] for i in chosen}
         if len(names) > 1 or any(found[i].media_type in INDEXES for i in chosen):
-            raise UsageError(f"the layout holds {len(chosen)} images", hint=_choices(found))
-        return self._made_index([items[i] for i in chosen])
+            raise UsageError(f"the layout has {len(chosen)} images", hint=_choices(found))
+        return self._generate_index([items[i] for i in chosen])
 
     def lists_images(self) -> bool:
-        """Whether index.json lists anything. Raises ImageError for one that cannot be read."""
+        """True if index.json lists anything. Raises ImageError if it cannot be read."""
         return bool(self._listed())
 
     def _listed(self) -> list[Any]:
@@ -115,21 +120,24 @@ class OciLayout:
         manifests = document.get("manifests") if isinstance(document, dict) else None
         return manifests if isinstance(manifests, list) else []
 
-    def _made_index(self, items: list[Any]) -> Descriptor:
+    def _generate_index(self, items: list[Any]) -> Descriptor:
         data = orjson.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": items})
         digest = Digest.of(data)
-        self.made[digest] = data
+        self.generated[digest] = data
         return Descriptor(OCI_INDEX, digest, len(data))
 
     def blob(self, digest: Digest, limit: int) -> bytes:
-        """A document, compared with its digest."""
-        data = self.made.get(digest) or self._whole(self._place(digest), limit)
+        """Return a document after comparing it with its digest.
+
+        Raises ImageError(reason="digest_mismatch"), MissingBlob.
+        """
+        data = self.generated.get(digest) or self._whole(self._place(digest), limit)
         if not digest.matches(data):
-            raise ImageError(f"the bytes of {digest} are others than its name says", reason="digest_mismatch")
+            raise ImageError(f"the content of {digest} does not match its digest", reason="digest_mismatch")
         return data
 
     def open(self, digest: Digest) -> contextlib.AbstractContextManager[BinaryIO]:
-        """A layer's bytes, not compared yet."""
+        """Open a layer. Its bytes are not verified yet."""
         return self._opened(self._place(digest))
 
     def _place(self, digest: Digest) -> str:
@@ -161,11 +169,11 @@ def _names(descriptor: Descriptor) -> tuple[str, ...]:
 
 def _choices(found: list[Descriptor]) -> str:
     names = [name for d in found for name in _names(d)[:1]]
-    return "choose one with :TAG: " + (", ".join(names[:20]) if names else "none of them has a name")
+    return "choose one with :TAG: " + (", ".join(names[:20]) if names else "none of them has a tag")
 
 
 class _Index(Visitor):
-    """Where each file of the outer archive begins. A name that stands twice is refused: readers take different ones."""
+    """Offset of each file in the outer archive. A repeated name is refused: readers differ in which entry they take."""
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[int, int]] = {}
@@ -174,7 +182,7 @@ class _Index(Visitor):
 
     def entry(self, entry: FileEntry) -> bool:
         if entry.path in self.files:
-            raise ImageError(f"{entry.path} stands in the archive twice", reason="malformed_archive")
+            raise ImageError(f"{entry.path} is in the archive twice", reason="malformed_archive")
         if entry.type is FileType.FILE:
             self.files[entry.path] = (self.reader.offset, entry.size)
         elif entry.type in (FileType.SYMLINK, FileType.HARDLINK):
@@ -183,18 +191,20 @@ class _Index(Visitor):
         return False
 
     def content(self, entry: FileEntry, data: bytes) -> None:
-        raise AssertionError("nothing was asked for")
+        raise AssertionError("no content was requested")
 
     def find(self, name: str) -> tuple[int, int]:
-        """A file, through at most one link inside the archive (``docker save`` links equal layers)."""
+        """Offset and size of a file, through at most one link inside the archive (``docker save`` links equal
+        layers).
+        """
         name = os.path.normpath(name)
         return self.files[self.links.get(name, name)]
 
 
 def open_archive(path: Path, settings: Settings) -> tuple[OciLayout, Callable[[], None]]:
-    """The images of an archive, and how to close it.
+    """Open the images of an archive. Returns the layout and a function that closes it.
 
-    Raises UsageError for what is no archive at all, ImageError (malformed_archive …) for a broken or hostile one.
+    Raises UsageError if the file is not an archive, ImageError (malformed_archive …) if it is broken or hostile.
     """
     file = _seekable(path, settings)
     try:
@@ -211,7 +221,7 @@ def open_archive(path: Path, settings: Settings) -> tuple[OciLayout, Callable[[]
         if is_layout and ("manifest.json" not in index.files or layout.lists_images()):
             return layout, file.close
         if "manifest.json" in index.files:
-            return _made(layout, read, settings.limits), file.close
+            return _as_layout(layout, read, settings.limits), file.close
         raise UsageError(
             f"{path} is neither a docker save archive nor an OCI layout",
             hint="it has no manifest.json and no index.json",
@@ -222,7 +232,7 @@ def open_archive(path: Path, settings: Settings) -> tuple[OciLayout, Callable[[]
 
 
 class _Part(io.RawIOBase):
-    """A range of a file, read by position so that several can be read at once."""
+    """A range of a file, read by position, so that several ranges can be read at the same time."""
 
     def __init__(self, descriptor: int, offset: int, size: int) -> None:
         self._descriptor, self._at, self._end = descriptor, offset, offset + size
@@ -238,7 +248,7 @@ class _Part(io.RawIOBase):
 
 
 def _seekable(path: Path, settings: Settings) -> BinaryIO:
-    """The archive itself, or a bounded temporary copy of what is inside a gzipped one."""
+    """Return the archive, or a bounded temporary copy of the content of a gzipped one."""
     try:
         file = open_regular(path, "the archive")
     except OSError as error:
@@ -248,6 +258,7 @@ def _seekable(path: Path, settings: Settings) -> BinaryIO:
     file.seek(0)
     if head != b"\x1f\x8b":
         return file
+    # Random access needs the uncompressed bytes: layers come in any order, and the manifest may come last.
     settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     plain = tempfile.TemporaryFile(dir=settings.work_dir)  # noqa: SIM115  the caller closes it
     total, limits = 0, settings.limits
@@ -259,7 +270,7 @@ def _seekable(path: Path, settings: Settings) -> BinaryIO:
                 if total > limits.image_uncompressed or (
                     total > limits.ratio_after and total > limits.ratio * compressed
                 ):
-                    raise LimitExceeded(f"{path} expands beyond what is allowed")
+                    raise LimitExceeded(f"{path} expands to more than the allowed size")
                 plain.write(chunk)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         plain.close()
@@ -293,15 +304,15 @@ def _index(file: BinaryIO, path: Path, limits: Limits) -> _Index:
     return index
 
 
-def _made(
+def _as_layout(
     layout: OciLayout, read: Callable[[str], contextlib.AbstractContextManager[BinaryIO]], limits: Limits
 ) -> OciLayout:
-    """A ``docker save`` archive (Docker image specification 1.2) as a layout with a manifest of ours."""
+    """Read a ``docker save`` archive (Docker image specification 1.2) as a layout with a generated manifest."""
     document = load_untrusted_json(layout._whole("manifest.json", limits.manifest), limit=limits.manifest)
     if not isinstance(document, list) or not document or not all(isinstance(item, dict) for item in document):
         raise ImageError("manifest.json lists no image", reason="malformed_archive")
     if len(document) > 1:
-        raise UsageError(f"the archive holds {len(document)} images", hint="save one image into one archive")
+        raise UsageError(f"the archive has {len(document)} images", hint="save one image into one archive")
     item = document[0]
     names = item.get("Layers") if isinstance(item.get("Layers"), list) else []
     config_name = item.get("Config")
@@ -334,7 +345,7 @@ def _made(
 
 
 def _measure(layout: OciLayout, name: str, limits: Limits) -> tuple[Digest, int, str]:
-    """Digest, size and media type of a layer file, by its bytes."""
+    """Compute digest, size and media type of a layer file from its bytes."""
     digest, size, head = hashlib.sha256(), 0, b""
     with layout._opened(name) as file:
         while chunk := file.read(_CHUNK):

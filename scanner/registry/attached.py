@@ -1,8 +1,7 @@
-"""SBOMs beside an image in its registry: CycloneDX and SPDX documents that refer to it (distribution-spec,
-referrers).
+"""SBOMs beside an image in its registry: CycloneDX and SPDX documents that refer to it (distribution-spec, referrers).
 
-Whoever may push there may attach one, so it is somebody's word: read within bounds, kept as such, and never taken
-instead of a look of our own. What cannot be read is kept as that, with why.
+Everybody who may push to the repository can attach one, so an SBOM is an unverified claim. It is read within limits,
+stored as a claim, and never replaces our own scan. An SBOM that cannot be read is recorded with the problem.
 """
 
 from __future__ import annotations
@@ -22,26 +21,23 @@ from scanner.registry.sources import Source
 FORMATS = {"application/vnd.cyclonedx+json": "cyclonedx", "application/spdx+json": "spdx"}
 _SBOMS, _BYTES, _COMPONENTS, _DEPTH = 8, 32 << 20, 50_000, 16
 _SHORT, _LICENCES = 512, 20
-# Types of CycloneDX 1.6 that are no package. What is of none of its types, or of none at all, may be one.
+# CycloneDX 1.6 component types that are never packages. Components of unknown or missing type may be packages.
 _NO_PACKAGES = ("container", "cryptographic-asset", "data", "device", "file", "machine-learning-model")
 
 
 class Sbom(NamedTuple):
-    """What a document lists. ``partial``: it says itself that it does not list everything."""
+    """The components that a document lists. ``partial``: the document declares that the list is incomplete."""
 
     components: tuple[Component, ...]
     partial: bool = False
 
 
 def read_attached_sboms(source: Source, digest: Digest) -> tuple[AttachedSbom, ...]:
-    """Every SBOM that is attached to this manifest.
-
-    A registry that does not answer is an SBOM that could not be read.
-    """
+    """Return every SBOM that is attached to this manifest. Errors of the registry are recorded as a problem."""
     try:
         found = [d for d in source.referrers(digest) if _format(d)]
     except (RemoteError, ImageError) as error:
-        return (AttachedSbom(digest, "", problem=f"what is attached could not be listed: {error}"),)
+        return (AttachedSbom(digest, "", problem=f"the attached SBOMs could not be listed: {error}"),)
     sboms = [_read(source, descriptor) for descriptor in found[:_SBOMS]]
     if len(found) > _SBOMS:
         sboms.append(AttachedSbom(digest, "", problem=f"{len(found) - _SBOMS} more were not read"))
@@ -58,10 +54,10 @@ def _read(source: Source, descriptor: Descriptor) -> AttachedSbom:
         data = source.document(descriptor, source.settings.limits.manifest)
         manifest = parse_manifest(data, descriptor, source.settings.limits)
         if not isinstance(manifest, Manifest) or not manifest.layers:
-            raise ImageError("an artifact without content")
+            raise ImageError("the artifact has no content")
         content = manifest.layers[0]
         if content.size > _BYTES:
-            raise ImageError(f"an SBOM of {content.size} bytes")
+            raise ImageError(f"the SBOM is too large: {content.size} bytes")
         sbom = parse_sbom(source.document(content, _BYTES), kind, source.settings.limits)
         return AttachedSbom(descriptor.digest, kind, sbom.components, partial=sbom.partial)
     except ScannerError as error:
@@ -69,7 +65,7 @@ def _read(source: Source, descriptor: Descriptor) -> AttachedSbom:
 
 
 def parse_sbom(data: bytes, kind: str, limits: Limits) -> Sbom:
-    """What a CycloneDX or SPDX 2 document in JSON lists. Raises ImageError for what is neither."""
+    """Parse a CycloneDX or SPDX 2 document in JSON. Raises ImageError if it is neither."""
     document = load_untrusted_json(data, limit=_BYTES, depth=limits.json_depth, mend_text=True)
     if not isinstance(document, dict):
         raise ImageError("the SBOM is not a JSON object")
@@ -78,7 +74,7 @@ def parse_sbom(data: bytes, kind: str, limits: Limits) -> Sbom:
     elif kind == "spdx" and str(document.get("spdxVersion", "")).startswith("SPDX-2."):
         items = _spdx(document)
     else:
-        raise ImageError(f"the SBOM is no {kind} document that we can read")
+        raise ImageError(f"the SBOM is not a supported {kind} document")
     found: dict[tuple[str, str, str], Component] = {}
     for item in items:
         found.setdefault((item.purl, item.name, item.version), item)
@@ -93,15 +89,15 @@ def _cyclonedx(parent: Mapping[str, Any], depth: int) -> Iterator[Component]:
             licences = [_dict(_dict(entry).get("license")) for entry in _list(item.get("licenses"))[:_LICENCES]]
             names = [_text(one.get("id")) or _text(one.get("name")) for one in licences]
             yield _component(item.get("purl"), item.get("name"), item.get("version"), names, _text(item.get("type")))
-        if not depth and item.get("components"):  # left out, they would not be missed
+        if not depth and item.get("components"):  # dropping them silently would report an incomplete list as complete
             raise ImageError(f"the SBOM nests components deeper than {_DEPTH}")
         yield from _cyclonedx(item, depth - 1) if depth else ()
 
 
 def _is_partial(composition: object) -> bool:
-    """CycloneDX 1.6, compositions: ``incomplete`` and its kinds, and any word that it does not have.
+    """CycloneDX 1.6, compositions: ``incomplete``, its variants and unknown values are partial.
 
-    ``unknown`` is what every SBOM means that says nothing of it.
+    ``unknown`` is not: it is the meaning of every SBOM without compositions.
     """
     return _dict(composition).get("aggregate") not in ("complete", "unknown", "not_specified")
 
@@ -119,7 +115,7 @@ def _spdx(document: Mapping[str, Any]) -> Iterator[Component]:
 
 
 def _component(purl: object, name: object, version: object, licences: list[str], purpose: str) -> Component:
-    """``purpose``: what it is where no package URL says so, ``operating-system`` for one."""
+    """``purpose``: the component's type if no package URL gives one, such as ``operating-system``."""
     text = _text(purl)
     kind = text.removeprefix("pkg:").partition("/")[0] if text.startswith("pkg:") else purpose
     return Component(text, _text(name), _text(version), kind, licenses=tuple(filter(None, licences)))
@@ -133,7 +129,7 @@ def _dict(value: object) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ImageError("the SBOM is not of its schema")
+        raise ImageError("the SBOM does not follow its schema")
     return value
 
 
@@ -141,5 +137,5 @@ def _list(value: object) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ImageError("the SBOM is not of its schema")
+        raise ImageError("the SBOM does not follow its schema")
     return value

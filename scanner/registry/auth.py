@@ -1,8 +1,8 @@
-"""Authentication to registries: whose credentials, and to whom they may go (RFC 7235; distribution token
+"""Authentication to registries: which credentials are used, and who may receive them (RFC 7235; distribution token
 specification).
 
-The realm of a bearer challenge is text that the registry chose. Credentials go to it only when it is the registry's
-own host or a host known to belong to it; anything else would hand a password to whoever answers (CVE-2020-15157).
+The realm of a bearer challenge is chosen by the registry. Credentials are sent to it only if it is the registry's own
+host or a host known to belong to it. Otherwise any registry could collect passwords (CVE-2020-15157).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HELPER_SECONDS = 15
 _MAX_CONFIG = 1 << 20
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
-# Token services that are known to be a registry's own although they have another name.
+# Token services that belong to a registry although their host name differs.
 _REALMS = {DOCKER_HUB: "auth.docker.io", "registry-1.docker.io": "auth.docker.io"}
 _PARAMETER = re.compile(r'([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,\s*|$)')
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
@@ -40,7 +40,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
 
 @dataclass(frozen=True)
 class Credentials:
-    """A name and a password, or an identity token (OAuth2 refresh token)."""
+    """A user name and a password, or an identity token (OAuth2 refresh token)."""
 
     username: str
     password: Secret
@@ -49,17 +49,14 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Challenge:
-    """One challenge of a ``WWW-Authenticate`` header; scheme and parameter names lower-cased."""
+    """One challenge of a ``WWW-Authenticate`` header. Scheme and parameter names are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str]
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """Every challenge of the header (RFC 7235 section 4.1).
-
-    What cannot be read is left out: then there is nobody to answer.
-    """
+    """Parse every challenge of the header (RFC 7235 section 4.1). Malformed ones are left out and not answered."""
     found: list[Challenge] = []
     rest = header[:8192].strip()
     while rest:
@@ -79,9 +76,9 @@ def parse_challenges(header: str) -> list[Challenge]:
 
 
 class CredentialStore:
-    """Credentials by registry host: those given, then the service's own file, then the person's docker config.
+    """Credentials by registry host: the given ones, then the service's own file, then the user's docker config.
 
-    Config files are read when first asked; a credential helper is run without a shell, bounded in time and output.
+    Config files are read on demand. A credential helper is run without a shell, with a limit on time and output.
     """
 
     def __init__(
@@ -90,11 +87,13 @@ class CredentialStore:
         self._given = dict(given or {})
         self._files = [settings.registry_credentials] if settings.registry_credentials else []
         if personal:
+            # A service must not use the credentials of the account that happens to run it, so ``personal`` is off on
+            # servers.
             home = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
             self._files.append(settings.docker_config or home / "config.json")
 
     def find(self, host: str) -> Credentials | None:
-        """Credentials for this registry host, or None. Raises UsageError for a config file that cannot be read."""
+        """Return credentials for this registry host, or None. Raises UsageError if a config file cannot be read."""
         if host in self._given:
             return self._given[host]
         for file in self._files:
@@ -165,9 +164,13 @@ def _from_entry(entry: Mapping[str, Any], file: Path, key: str) -> Credentials |
 
 
 def _ask_helper(name: str, server: str) -> Credentials | None:
-    """``docker-credential-NAME get`` (docker/docker-credential-helpers). None when it has nothing for this server."""
+    """Run ``docker-credential-NAME get`` (docker/docker-credential-helpers).
+
+    None if it has no entry for this server.
+    """
+    # The name comes from a config file and becomes a command: no path separators, no options.
     if not _HELPER.fullmatch(name):
-        raise UsageError(f"not a credential helper's name: {name[:100]!r}")
+        raise UsageError(f"not a credential helper name: {name[:100]!r}")
     command = f"docker-credential-{name}"
     try:
         done = subprocess.run(
@@ -185,7 +188,8 @@ def _ask_helper(name: str, server: str) -> Credentials | None:
         answer = json.loads(done.stdout[:_MAX_CONFIG])
         username, secret = str(answer["Username"]), Secret(str(answer["Secret"]))
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{command} did not answer in the credential helpers' format") from None
+        raise UsageError(f"{command} did not answer in the format of credential helpers") from None
+    # The helper protocol marks an identity token by this user name.
     return Credentials("", Secret(""), secret) if username == "<token>" else Credentials(username, secret)
 
 
@@ -193,7 +197,7 @@ _TOKEN_SECONDS = 20.0
 
 
 class Authenticator:
-    """Answers challenges of one registry and keeps its tokens for as long as they are good (80 % of their life)."""
+    """Answers the challenges of one registry, and keeps its tokens for 80 % of their lifetime."""
 
     def __init__(self, host: str, store: CredentialStore, http: HttpClient, limit: int, *, insecure: bool) -> None:
         self._host, self._store, self._http, self._limit, self._insecure = host, store, http, limit, insecure
@@ -202,14 +206,14 @@ class Authenticator:
         self.used_credentials = False
 
     def header(self, scope: str) -> str | None:
-        """What to send with a request of this scope, as far as it is known yet."""
+        """The ``Authorization`` header for a request of this scope, or None as long as none is known."""
         if self._basic and (credentials := self._store.find(self._host)):
             return _basic(credentials)
         token, ends = self._tokens.get(scope, (None, 0.0))
         return f"Bearer {token.reveal()}" if token is not None and time.monotonic() < ends else None
 
     def answer(self, response: OpenAnswer, scope: str) -> bool:
-        """Learn from a 401. True when a new request would carry something new."""
+        """Process a 401. Returns True if a new request would send a different ``Authorization`` header."""
         challenges = [c for header in response.headers.get_list("WWW-Authenticate") for c in parse_challenges(header)]
         for challenge in challenges:
             if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
@@ -230,9 +234,9 @@ class Authenticator:
         parts = split_address(realm)
         if parts is None or parts.username or (parts.scheme == "http" and not self._insecure):
             raise RemoteError(
-                f"{self._host} sends clients for a token to {realm[:200]!r}",
+                f"{self._host} names an unacceptable token service: {realm[:200]!r}",
                 reason="registry_auth_refused",
-                hint="the realm must be https",
+                hint="the realm must be an https URL",
                 retryable=False,
             )
         credentials = self._store.find(self._host) if self._own(parts.hostname or "") else None
@@ -262,6 +266,7 @@ class Authenticator:
                 f"cannot get a token for {self._host}: {error or type(error).__name__}", reason="registry_timeout"
             ) from error
         if answer.status in (401, 403):
+            # Not an error here: the request is repeated without a token, and its answer is the registry's decision.
             return
         self._keep(answer, scope)
 
@@ -274,16 +279,14 @@ class Authenticator:
         document = load_untrusted_json(answer.body, limit=self._limit, error=RemoteError)
         token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-            raise RemoteError(f"the token service of {self._host} gave no token")
+            raise RemoteError(f"the token service of {self._host} returned no token")
         life = document.get("expires_in")
+        # Without ``expires_in`` a token lives 60 s (distribution token specification).
         seconds = life if isinstance(life, int) and 0 < life < 86400 else 60
         self._tokens[scope] = (Secret(token), time.monotonic() + seconds * 0.8)
 
     def _own(self, realm_host: str) -> bool:
-        """Whether the token service is the registry's own.
-
-        Same name (any port), or a pair that is known to belong together.
-        """
+        """True if the token service belongs to the registry: the same host (any port), or a known pair."""
         return (
             realm_host == self._host.rpartition(":")[0]
             or realm_host == self._host

@@ -1,7 +1,7 @@
-"""The blob store: bytes by digest under one directory, shared by engines and checks, bounded in size.
+"""The blob store: blobs by digest in one directory, shared by engines and checks, bounded in size.
 
-A blob appears under its name only after every byte was written, synced and found to be what the name says. The least
-recently used go first; what a running scan has pinned stays.
+A blob gets its name only after all bytes were written, synced and verified. The least recently used blobs are removed
+first; blobs that a running scan has pinned stay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class BlobWriter:
-    """Collects bytes, hashing as they come. Raises LimitExceeded as soon as they are more than was allowed."""
+    """Collects and hashes the bytes of one blob. Raises LimitExceeded as soon as they exceed the limit."""
 
     def __init__(self, file: BinaryIO, digest: Digest, limit: int, verify: bool) -> None:
         self._file, self._digest, self._limit = file, digest, limit
@@ -34,21 +34,21 @@ class BlobWriter:
     def write(self, data: bytes | memoryview) -> int:
         self.size += len(data)
         if self.size > self._limit:
-            raise LimitExceeded(f"more than the {self._limit} bytes that were announced or allowed")
+            raise LimitExceeded(f"the blob is larger than the {self._limit} bytes that were declared or allowed")
         if self._hash is not None:
             self._hash.update(data)
         return self._file.write(data)
 
     def finish(self) -> None:
-        """Compare, and bring the bytes to the disk."""
+        """Compare the digest and sync the bytes to disk. Raises ImageError(reason="digest_mismatch")."""
         if self._hash is not None and self._hash.hexdigest() != self._digest.hex:
-            raise ImageError(f"the bytes received are not those of {self._digest}", reason="digest_mismatch")
+            raise ImageError(f"the received bytes do not match {self._digest}", reason="digest_mismatch")
         self._file.flush()
         os.fsync(self._file.fileno())
 
 
 class BlobStore:
-    """``directory/<algorithm>/<hex>``, files of mode 0600. Safe for several processes on one machine."""
+    """Files ``directory/<algorithm>/<hex>`` of mode 0600. Safe for several processes on one machine."""
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self.directory, self.max_bytes = directory, max_bytes
@@ -57,11 +57,11 @@ class BlobStore:
             (directory / name).mkdir(exist_ok=True, mode=0o700)
 
     def path(self, digest: Digest) -> Path:
-        """Where the blob is, or would be."""
+        """Path of the blob, whether it exists or not."""
         return self.directory / digest.algorithm / digest.hex
 
     def has(self, digest: Digest) -> bool:
-        """Whether the blob is here; if so it counts as used now."""
+        """True if the blob exists. It then counts as used now."""
         try:
             os.utime(self.path(digest))
         except FileNotFoundError:
@@ -69,7 +69,7 @@ class BlobStore:
         return True
 
     def open(self, digest: Digest) -> BinaryIO:
-        """The blob's bytes. Raises KeyError when it is not here."""
+        """Open the blob. Raises KeyError if it does not exist."""
         try:
             return self.path(digest).open("rb")
         except FileNotFoundError:
@@ -77,13 +77,11 @@ class BlobStore:
 
     @contextmanager
     def writer(self, digest: Digest, limit: int, *, verified_by_caller: bool = False) -> Iterator[BlobWriter]:
-        """Write a blob.
+        """Write a blob. It appears atomically if the block succeeds and the digest matches; otherwise nothing appears.
 
-        On leaving without an error its digest is checked and it appears, atomically; otherwise nothing does.
-
-        ``verified_by_caller``: the block itself compares the digest and raises when it is another (hashing 40 GiB
-        twice takes a minute). Raises ImageError(reason="digest_mismatch") for other bytes than ``digest`` names,
-        LimitExceeded beyond ``limit``, ScannerError(reason="storage_full").
+        ``verified_by_caller``: the block itself compares the digest and raises on a mismatch (hashing 40 GiB twice
+        takes a minute). Raises ImageError(reason="digest_mismatch"), LimitExceeded beyond ``limit`` bytes,
+        ScannerError(reason="storage_full").
         """
         partial = self.directory / "partial" / secrets.token_hex(16)
         try:
@@ -96,16 +94,16 @@ class BlobStore:
             if error.errno not in _FULL:
                 raise
             raise ScannerError(
-                f"the blob store cannot take more: {error.strerror}",
+                f"the blob store is full: {error.strerror}",
                 reason="storage_full",
                 retryable=True,
-                hint=f"make room for {self.directory}, or lower DOCKWARDEN_BLOB_STORE_BYTES",
+                hint=f"free disk space for {self.directory}, or lower DOCKWARDEN_BLOB_STORE_BYTES",
             ) from error
         finally:
             partial.unlink(missing_ok=True)
 
     def put(self, data: bytes) -> Digest:
-        """Store bytes we have in hand."""
+        """Store bytes in memory as a blob and return their digest."""
         digest = Digest.of(data)
         if not self.has(digest):
             with self.writer(digest, len(data), verified_by_caller=True) as writer:
@@ -114,9 +112,9 @@ class BlobStore:
 
     @contextmanager
     def pin(self, digests: Iterable[Digest]) -> Iterator[None]:
-        """Keep these from being evicted while the block runs.
+        """Protect these blobs from eviction while the block runs.
 
-        The pin is a locked file: it ends with the process, however that ends.
+        The pin is a locked file, so it ends with the process even if that is killed.
         """
         name = secrets.token_hex(16)
         partial, pin = self.directory / "partial" / name, self.directory / "pins" / name
@@ -124,8 +122,9 @@ class BlobStore:
             with _locked(partial) as file:
                 file.write("\n".join(digests).encode())
                 file.flush()
-                # Whoever evicts now has not seen the pin: wait for that to end. From the rename on it is seen, whole
-                # and locked.
+                # A running eviction has not seen the pin: wait until it ends. After the rename, every eviction sees a
+                # complete and
+                # locked pin.
                 with self._lock(fcntl.LOCK_SH):
                     partial.replace(pin)
                 yield
@@ -135,13 +134,13 @@ class BlobStore:
             self.evict()
 
     def evict(self) -> int:
-        """Remove the least recently used blobs until the store fits its bound, and what dead processes left.
+        """Remove the least recently used blobs until the store fits its limit, and files of dead processes.
 
-        Returns the bytes freed.
+        Returns the number of bytes freed.
         """
         with self._lock(fcntl.LOCK_EX):
             for path in (self.directory / "partial").iterdir():
-                _alive(path)
+                _is_alive(path)
             pinned = self._pinned()
             files = []
             for path in (*(self.directory / "sha256").iterdir(), *(self.directory / "sha512").iterdir()):
@@ -159,8 +158,10 @@ class BlobStore:
             return freed
 
     def remove_unused(self, before: float, *, dry_run: bool = False) -> int:
-        """Remove blobs that were last used before that moment (seconds since 1970). Returns the bytes freed, or that
-        would be."""
+        """Remove blobs that were last used before ``before`` (seconds since 1970).
+
+        Returns the bytes freed, or to be freed.
+        """
         freed = 0
         with self._lock(fcntl.LOCK_EX):
             pinned = self._pinned()
@@ -175,11 +176,11 @@ class BlobStore:
         return freed
 
     def _pinned(self) -> set[str]:
-        """Digests that a living process holds."""
+        """Digests that a running process has pinned."""
         pinned: set[str] = set()
         for path in (self.directory / "pins").iterdir():
-            if _alive(path):
-                with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
+            if _is_alive(path):
+                with contextlib.suppress(FileNotFoundError):  # the process ended in the meantime
                     pinned.update(path.read_text("ascii").split())
         return pinned
 
@@ -192,18 +193,18 @@ class BlobStore:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
-    """A new file of mode 0600 that is locked while it is open, which says that its maker lives."""
+    """Create a file of mode 0600 that is locked while it is open: the lock proves that its creator is alive."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_nlink:  # else somebody swept it away between the two calls
+            if os.fstat(file.fileno()).st_nlink:  # 0 links: an eviction removed it between the two calls
                 yield file
                 return
 
 
-def _alive(path: Path) -> bool:
-    """Whether the maker of a locked file still lives. What a dead one left is removed."""
+def _is_alive(path: Path) -> bool:
+    """True if the creator of a locked file is alive. The file of a dead one is removed."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
-"""A client of OCI registries (distribution-spec 1.1), as suspicious as it has to be.
+"""A client of OCI registries (distribution-spec 1.1) that trusts no answer.
 
-https unless a host is named insecure; redirects by hand (three, blobs only, without credentials on another host);
-every body bounded while it is read; bytes compared with the digest that was asked for; retries that honour
-``Retry-After`` within bounds.
+https unless a host is configured as insecure. Redirects are followed by hand: at most three, for blobs only, without
+credentials on another host. Every body is bounded while it is read. Bytes are compared with the requested digest.
+Retries honour ``Retry-After`` within limits.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client, split_addr
 from scanner.registry.auth import Authenticator, CredentialStore
 from scanner.registry.manifest import ACCEPT, ImageIndex, parse_manifest
 
+# Measured against rate-limited registries: four tries within 20 s pauses; a scan that fails is retried as a whole.
 _TRIES = 4
 _MAX_WAIT = 20.0
 _READ = 30.0
@@ -35,9 +36,9 @@ _MAX_TAGS, _MAX_PAGES = 100_000, 100
 
 @dataclass(frozen=True)
 class Access:
-    """How one registry may be reached. ``named``: a person named it on the command line, so wherever it is.
+    """How one registry may be accessed. ``named``: the user named it on the command line, so any address is allowed.
 
-    ``proof_key``: by which the pull gate in front of it knows a server's own pulls; see ``model.pull_proof``.
+    ``proof_key``: signs our own pulls for the pull gate in front of the registry; see ``model.pull_proof``.
     """
 
     insecure: bool = False
@@ -56,7 +57,7 @@ class RegistryClient:
     access: Access = field(default_factory=Access)
     sleep: Callable[[float], None] = time.sleep
     tries: int = _TRIES
-    ends: float = float("inf")  # of the monotonic clock: nothing begins or goes on after it
+    ends: float = float("inf")  # time.monotonic() value after which no request starts or continues
 
     def __post_init__(self) -> None:
         address = "registry-1.docker.io" if self.host == DOCKER_HUB else self.host
@@ -78,11 +79,10 @@ class RegistryClient:
         self._http.close()
 
     def manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
-        """The manifest or index under the reference's digest, else its tag.
+        """Fetch the manifest or index by the reference's digest, or else by its tag.
 
-        The descriptor's digest is that of the bytes received.
-
-        Raises NotFoundError, RemoteError, ImageError(reason="digest_mismatch").
+        The descriptor's digest is computed from the received bytes. Raises NotFoundError, RemoteError,
+        ImageError(reason="digest_mismatch").
         """
         name = reference.digest or reference.tag
         response, data = self._read(
@@ -93,12 +93,14 @@ class RegistryClient:
             what=str(reference),
         )
         if reference.digest is not None and not reference.digest.matches(data):
-            raise ImageError(f"{self.host} sent other bytes than {reference.digest}", reason="digest_mismatch")
+            raise ImageError(
+                f"{self.host} sent content that does not match {reference.digest}", reason="digest_mismatch"
+            )
         media_type = response.headers.get("Content-Type", "").split(";")[0].strip()
         return Descriptor(media_type, reference.digest or Digest.of(data), len(data)), data
 
     def blob(self, reference: Reference, digest: Digest, limit: int) -> bytes:
-        """A small blob, whole. Raises as ``manifest`` does, and LimitExceeded."""
+        """Fetch a small blob as a whole. Raises the errors of ``manifest``, and LimitExceeded."""
         _, data = self._read(
             f"/v2/{reference.repository}/blobs/{digest}",
             _scope(reference),
@@ -108,16 +110,16 @@ class RegistryClient:
             redirects=self.settings.limits.redirects,
         )
         if not digest.matches(data):
-            raise ImageError(f"{self.host} sent other bytes than {digest}", reason="digest_mismatch")
+            raise ImageError(f"{self.host} sent content that does not match {digest}", reason="digest_mismatch")
         return data
 
     @contextmanager
     def stream_blob(
         self, reference: Reference, descriptor: Descriptor, seconds: float | None = None
     ) -> Iterator[Iterator[bytes]]:
-        """A blob's bytes as they come, for ``seconds`` (``limits.fetch_seconds``) at most.
+        """Stream a blob, for at most ``seconds`` (default: ``limits.fetch_seconds``).
 
-        The caller compares them with the digest (``BlobStore.writer`` does).
+        The bytes are not verified here; ``BlobStore.writer`` does that.
         """
         path = f"/v2/{reference.repository}/blobs/{descriptor.digest}"
         with self._open(
@@ -133,24 +135,26 @@ class RegistryClient:
 
     def _chunks(self, answer: OpenAnswer, size: int) -> Iterator[bytes]:
         try:
-            yield from answer.chunks(size + 1)  # one more than announced: who compares digests says what is wrong
+            # one byte more than declared, so that the digest check reports the mismatch
+            yield from answer.chunks(size + 1)
         except AnswerTooLarge:
             raise ImageError(
-                f"{self.host} sent more than the {size} bytes that were announced", reason="digest_mismatch"
+                f"{self.host} sent more than the {size} bytes that the manifest declares", reason="digest_mismatch"
             ) from None
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
     def referrers(self, reference: Reference, digest: Digest, artifact_type: str = "") -> list[Descriptor]:
-        """What refers to ``digest`` (distribution-spec, listing referrers), by the API or else the tag
+        """List what refers to ``digest`` (distribution-spec, listing referrers), by the API or else the tag
         ``sha256-<hex>``.
 
-        Every page is read. Raises LimitExceeded for more than ``limits.referrers`` of the type: what is beyond could
-        be a signature.
+        Reads every page. Raises LimitExceeded for more than ``limits.referrers`` of the type: the rest could contain
+        a signature.
         """
         found: list[Descriptor] = []
         path, pages = f"/v2/{reference.repository}/referrers/{digest}", set[str]()
         while path:
+            # A hostile registry could link pages in a circle.
             if path in pages or len(pages) >= _MAX_PAGES:
                 raise LimitExceeded(f"{self.host}: the list of referrers does not end")
             pages.add(path)
@@ -160,9 +164,9 @@ class RegistryClient:
                 )
             except NotFoundError:
                 if found or len(pages) > 1:
-                    raise RemoteError(f"{self.host} does not have a page of referrers that it announced") from None
+                    raise RemoteError(f"{self.host} is missing a page of referrers that it linked to") from None
                 return self._tagged_referrers(reference, digest, artifact_type)
-            # A server without this API may answer with its web page instead of 404.
+            # A server without this API may answer with a web page instead of 404.
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
             if kind.strip() and "json" not in kind.lower() and len(pages) == 1:
                 return self._tagged_referrers(reference, digest, artifact_type)
@@ -173,7 +177,9 @@ class RegistryClient:
         return found
 
     def _tagged_referrers(self, reference: Reference, digest: Digest, artifact_type: str) -> list[Descriptor]:
-        """The referrers tag schema, for registries that do not have the API."""
+        """Read the referrers tag, the fallback for registries without the API (distribution-spec, referrers tag
+        schema).
+        """
         fallback = Reference(reference.host, reference.repository, f"{digest.algorithm}-{digest.hex[:64]}")
         try:
             _, data = self.manifest(fallback)
@@ -182,7 +188,7 @@ class RegistryClient:
         return self._listed(data, artifact_type)
 
     def _listed(self, data: bytes, artifact_type: str) -> list[Descriptor]:
-        """The referrers in an index, which may have more entries than an image's index."""
+        """The referrers in an index. It may have more entries than the index of an image."""
         limits = replace(self.settings.limits, index_manifests=self.settings.limits.referrers)
         index = parse_manifest(data, Descriptor(ACCEPT[0], Digest.of(data), len(data)), limits)
         if not isinstance(index, ImageIndex):
@@ -190,25 +196,27 @@ class RegistryClient:
         return [d for d in index.manifests if not artifact_type or d.artifact_type == artifact_type]
 
     def _next_page(self, answer: OpenAnswer, path: str) -> str:
-        """The path of the next page (RFC 8288, ``Link``); empty where there is none.
+        """Return the path of the next page (RFC 8288, ``Link``), or an empty string.
 
-        Raises RemoteError for one on another host: what is there would stay unknown.
+        Raises RemoteError if it is on another host: the referrers there would stay unknown.
         """
         link = answer.link("next")
         if not link:
             return ""
         target = split_address(link, self._base + path)
         if target is None or target.netloc != urlsplit(self._base).netloc:
-            raise RemoteError(f"{self.host} lists further pages elsewhere", reason="redirect_refused", retryable=False)
+            raise RemoteError(
+                f"{self.host} links to further pages on another host", reason="redirect_refused", retryable=False
+            )
         return target.path + (f"?{target.query}" if target.query else "")
 
     def tags(self, repository: str, most: int = _MAX_TAGS) -> list[str]:
-        """The tags of a repository, over at most 100 pages; no further page once there are ``most``."""
+        """List the tags of a repository. Stops after 100 pages, or when ``most`` are known."""
         path = f"/v2/{repository}/tags/list?n={min(most, 1000)}"
         return self._names(path, f"repository:{repository}:pull", "tags", repository, most)
 
     def catalog(self, most: int) -> list[str]:
-        """Repositories that our credentials are shown; no further page once there are ``most``."""
+        """List the repositories that our credentials can see. Stops when ``most`` are known."""
         return self._names(
             f"/v2/_catalog?n={min(most, 1000)}", "registry:catalog:*", "repositories", "the catalog", most
         )
@@ -228,13 +236,13 @@ class RegistryClient:
         return found
 
     def ping(self) -> None:
-        """``GET /v2/``. Raises when this is no registry that lets us in."""
+        """``GET /v2/``. Raises if the host is not a registry, or denies access."""
         self._read("/v2/", "", self.settings.limits.token, {}, what="the registry")
 
     def _read(
         self, path: str, scope: str, limit: int, headers: dict[str, str], *, what: str, redirects: int = 0
     ) -> tuple[OpenAnswer, bytes]:
-        """A document, whole. All tries together and the reading have ``limits.document_seconds``."""
+        """Read a whole document. All tries and the reading share ``limits.document_seconds``."""
         ends = self._document_ends()
         with self._open(path, scope, headers, what=what, redirects=redirects, tries_end=ends, ends=ends) as answer:
             try:
@@ -259,14 +267,15 @@ class RegistryClient:
         tries_end: float,
         ends: float,
     ) -> Iterator[OpenAnswer]:
-        """A successful answer, its body unread. Authenticates, follows, waits and tries again as allowed.
+        """Yield a successful answer with an unread body. Authenticates, follows redirects, and retries as allowed.
 
-        No try begins after ``tries_end``; the answer itself is read until ``ends``.
+        No try begins after ``tries_end``; the answer is read until ``ends``.
         """
         url, hops, challenged = self._base + path, 0, False
         tries = 0
         while True:
             tries += 1
+            # Only the registry itself gets the Authorization header, never the storage service that it redirects to.
             ours = urlsplit(url).netloc == urlsplit(self._base).netloc
             authorization = self._auth.header(scope) if ours else None
             sent = {**headers, **({"Authorization": authorization} if authorization else {})}
@@ -293,10 +302,15 @@ class RegistryClient:
                     continue
                 status = response.status
                 if status in (200, 206):
+                    # ``Accept-Encoding: identity`` was sent. Decompressing here would hash other bytes than the digest
+                    # covers.
                     if response.encoding != "identity":
-                        raise RemoteError(f"{self.host} compressed an answer nobody asked it to", retryable=False)
+                        raise RemoteError(
+                            f"{self.host} sent a compressed answer although none was requested", retryable=False
+                        )
                     yield response
                     return
+                # Once: a registry that repeats its challenge has refused the token that we just got.
                 if status == 401 and ours and not challenged:
                     challenged = True
                     if self._auth.answer(response, scope):
@@ -320,9 +334,10 @@ class RegistryClient:
         return parts.geturl()
 
     def _may_wait(self, tries: int, retry_after: str | None, tries_end: float) -> bool:
-        """Wait before the next try. False: there is none, by number or by time."""
-        asked = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-        pause = min(_MAX_WAIT, max(asked, 0.5 * 2**tries)) * random.uniform(0.8, 1.2)
+        """Wait before the next try. Returns False if no further try is allowed, by number or by time."""
+        requested = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
+        # Jitter: many workers that were limited at the same moment must not return at the same moment.
+        pause = min(_MAX_WAIT, max(requested, 0.5 * 2**tries)) * random.uniform(0.8, 1.2)
         if tries >= self.tries or time.monotonic() + pause >= tries_end:
             return False
         self.sleep(pause)
@@ -340,7 +355,7 @@ class RegistryClient:
         if status == 429:
             wait = response.headers.get("Retry-After", "")
             return RemoteError(
-                f"{self.host} limits our requests",
+                f"{self.host} is limiting our requests",
                 reason="registry_rate_limited",
                 retry_after=float(wait) if wait.isdecimal() else None,
             )
@@ -355,14 +370,14 @@ class RegistryClient:
             return RemoteError(
                 f"{self.host}: its certificate is not trusted: {cause.verify_message}",
                 reason="tls_untrusted",
-                hint="give its CA with --ca-file",
+                hint="pass its CA certificate with --ca-file",
                 retryable=False,
             )
         if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
             return RemoteError(
-                f"{self.host} speaks plain HTTP",
+                f"{self.host} uses plain HTTP",
                 reason="tls_required",
-                hint=f"--insecure-registry {self.host}, if you accept that",
+                hint=f"use --insecure-registry {self.host} to accept that",
                 retryable=False,
             )
         if isinstance(error, httpx.TimeoutException):

@@ -1,7 +1,7 @@
 """The uncompressed bytes of a layer, in small pieces however far they expand, and to the end or not at all.
 
-What is refused is what readers disagree about: bytes of another kind than the media type says, bytes after the end,
-and streams that stop in the middle (the zstandard library takes such an end for a proper one).
+Whatever readers disagree about is refused: bytes of another type than the media type declares, bytes after the end, and
+streams that stop in the middle (the zstandard library accepts such an end).
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from isal import igzip_lib
 from scanner.errors import ImageError
 from scanner.registry.manifest import TAR, TAR_GZIP, TAR_ZSTD
 
-_IN, _OUT = 128 << 10, 256 << 10  # both fit a processor's cache together, which hashing them afterwards likes
+_IN, _OUT = 128 << 10, 256 << 10  # together they fit a processor cache, which speeds up hashing the output
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MAX_WINDOW: Final = 1 << 27
 
 
 class Readable(Protocol):
-    """Bytes in order, from wherever."""
+    """A source of bytes in order."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
 def decompress(source: Readable, compression: str) -> Iterator[bytes]:
-    """The uncompressed bytes, at most 256 KiB at a time.
+    """Yield the uncompressed bytes, at most 256 KiB at a time.
 
-    Raises ImageError for bytes of another kind than ``compression``.
+    Raises ImageError if the bytes are not of the type ``compression``, or are broken.
     """
     head = b""
     while len(head) < len(_ZSTD) and (more := source.read(_IN)):
         head += more
     actual = compression_of(head)
     if actual != compression:
-        raise ImageError(f"the media type says {compression}, the bytes are {actual}: readers would disagree")
+        raise ImageError(f"the media type declares {compression}, but the content is {actual}")
     replay = _Replay(head, source)
     if compression == TAR_GZIP:
         yield from _gunzip(replay)
@@ -47,9 +47,9 @@ def decompress(source: Readable, compression: str) -> Iterator[bytes]:
 
 
 def compression_of(head: bytes) -> str:
-    """What the first four bytes say.
+    """Detect the media type by the first four bytes.
 
-    A zstd stream may begin with a skippable frame (RFC 8878 section 3.1.2), as container runtimes know.
+    A zstd stream may begin with a skippable frame (RFC 8878 section 3.1.2); container runtimes accept that.
     """
     if head.startswith(_GZIP):
         return TAR_GZIP
@@ -61,7 +61,7 @@ def _is_skippable(magic: bytes) -> bool:
 
 
 class _Replay:
-    """The source again from its beginning, after its first bytes were looked at."""
+    """A source that returns its first bytes again after they were inspected."""
 
     def __init__(self, head: bytes, source: Readable) -> None:
         self._head, self._source = head, source
@@ -78,7 +78,7 @@ def _broken(what: str) -> ImageError:
 
 
 def _gunzip(source: Readable) -> Iterator[bytes]:
-    """RFC 1952: members one after the other are one stream; anything else after a member is refused."""
+    """Decompress gzip (RFC 1952). Consecutive members are one stream; anything else after a member is refused."""
     inflater, data = _member(), source.read(_IN)
     while True:
         try:
@@ -108,7 +108,7 @@ def _member() -> igzip_lib.IgzipDecompressor:
 
 
 def _unzstd(source: Readable) -> Iterator[bytes]:
-    """RFC 8878, window at most 128 MiB (the most that it asks a decoder to support is 8)."""
+    """Decompress zstd (RFC 8878) with a window of at most 128 MiB; the RFC recommends supporting at least 8 MiB."""
     frames = _ZstdFrames(source)
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
     reader = decompressor.stream_reader(frames, read_size=_IN, read_across_frames=True)  # type: ignore[arg-type]
@@ -120,9 +120,7 @@ def _unzstd(source: Readable) -> Iterator[bytes]:
 
 
 class _ZstdFrames:
-    """Follows the frames and blocks of a zstd stream while it is read (RFC 8878 section 3.1), to know whether it
-    ended.
-    """
+    """Follows the frames and blocks of a zstd stream (RFC 8878 section 3.1), to detect a truncated one."""
 
     def __init__(self, source: Readable) -> None:
         self._source = source

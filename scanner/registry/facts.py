@@ -1,7 +1,7 @@
-"""Facts of layers, kept by what they were read from: a base layer that many images share is read once.
+"""A cache of layer facts: a base layer that many images share is read once.
 
-The key holds the transported digest beside the diff_id, because the pair was verified and the diff_id alone is only
-a claim: an image could name a known diff_id for other bytes. Anything unreadable here is a miss, never an answer.
+The key contains the transported digest beside the diff_id. The pair was verified, while a diff_id alone is a claim: an
+image could name a known diff_id for other bytes. Anything unreadable in the cache is a miss, never an answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgpack
 from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackagedFile
 from scanner.model.reference import Digest
 
-_FORMAT = 3  # raise it whenever the layer reader would judge the same bytes otherwise
+_FORMAT = 3  # increase it when the layer reader would report other facts for the same bytes
 _TYPES = tuple(FileType)
 _TYPE_INDEX = {kind: index for index, kind in enumerate(_TYPES)}
 _CHECKSUM = 32
@@ -29,16 +29,16 @@ _STALE_SECONDS = 3600
 
 
 class FactsCache:
-    """Files under one directory, written whole and renamed into place; the least recently used go when they are too
-    many.
-    """
+    """Files in one directory, written completely and then renamed. The least recently used are removed first."""
 
     def __init__(self, directory: Path, max_bytes: int = _MAX_BYTES) -> None:
         self.directory, self.max_bytes = directory, max_bytes
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def get(self, diff_id: Digest, wants: str, digest: Digest) -> LayerFacts | None:
-        """The facts, if these transported bytes were verified to be this diff_id and read with these wants."""
+        """Return the facts, if these transported bytes were verified to have this diff_id and were read with
+        ``wants``.
+        """
         path = self._path(diff_id, wants, digest)
         try:
             data = path.read_bytes()
@@ -50,7 +50,7 @@ class FactsCache:
             return None
 
     def put(self, facts: LayerFacts, wants: str, digest: Digest) -> None:
-        """Keep facts that ``read_layer`` has just verified. A cache that cannot be written costs time, not the scan."""
+        """Store facts that ``read_layer`` has just verified. A failed write costs time, not the scan."""
         data = _dump(facts)
         with contextlib.suppress(OSError):
             partial = self.directory / f".{secrets.token_hex(8)}"
@@ -72,7 +72,7 @@ class FactsCache:
                 stat = path.stat()
                 if path.suffix == ".facts":
                     files.append((stat.st_mtime, stat.st_size, path))
-                elif time.time() - stat.st_mtime > _STALE_SECONDS:  # what a killed process left
+                elif time.time() - stat.st_mtime > _STALE_SECONDS:  # left by a killed process
                     path.unlink()
         excess = sum(size for _, size, _ in files) - self.max_bytes
         for _, size, path in sorted(files):
@@ -83,7 +83,7 @@ class FactsCache:
 
 
 def _dump(facts: LayerFacts) -> bytes:
-    """Columns, because one list of 100,000 small lists costs ten times as much to read back."""
+    """Serialise by column: a list of 100,000 small lists takes ten times as long to read."""
     columns = list(
         zip(
             *(

@@ -1,8 +1,7 @@
-"""One streaming pass over one layer: decompress, hash both ways, walk, keep what somebody wants, and judge nothing.
+"""One streaming pass over one layer: decompress, hash twice, walk the tar, and keep what checks and engines need.
 
-Each layer is decompressed once, here, for the checks and for the engine. The digest of the transported bytes and the
-diff_id of the uncompressed tar are both verified: engines verify neither (an image could otherwise show a scanner
-other files than a runtime would see).
+Each layer is decompressed once, here. The digest of the transported bytes and the diff_id of the uncompressed tar are
+both verified. Engines verify neither, so an image could show a scanner other files than a runtime would see.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ from scanner.registry.tar import TarReader, Visitor, unsafe
 _SMALL, _PACKAGE_DB, _KEPT = 1 << 20, 16 << 20, 64 << 20
 _MAX_ODDITIES, _MAX_MATCHES = 1000, 10_000
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
-# aufs wrote these into layers of its time. They name nothing below them, and whoever sees them sees plain files.
+# Written into layers by aufs. They hide nothing, and today's runtimes treat them as plain files.
 _AUFS = frozenset((".wh..wh.aufs", ".wh..wh.orph", ".wh..wh.plnk"))
 
 
 class ContentScanner(Protocol):
-    """Looks into files as they pass. ``version`` changes when its answers would."""
+    """Searches the content of files as they pass. ``version`` must change if its results would change."""
 
     version: str
 
@@ -53,10 +52,10 @@ class ContentScanner(Protocol):
 
 @dataclass(frozen=True)
 class ContentWants:
-    """Which small files' bytes to keep, and who looks into the others. ``digest`` is part of the facts cache's key.
+    """Which small files to keep, and what searches the others. ``digest`` is part of the key of the facts cache.
 
-    Patterns are fnmatch's on the whole path (``*`` crosses slashes); ``**/`` at the beginning is any depth, none
-    included.
+    Patterns are fnmatch patterns for the whole path (``*`` matches slashes); a leading ``**/`` matches any depth, also
+    none.
     """
 
     patterns: tuple[str, ...] = ()
@@ -85,7 +84,7 @@ class ContentWants:
         object.__setattr__(self, "_match", re.compile("|".join(map(fnmatch.translate, sorted(globs)))))
 
     def keeps(self, path: str, name: str) -> bool:
-        """Whether somebody wants the file at ``path``, whose last part is ``name``."""
+        """True if the file at ``path`` must be kept; ``name`` is the last part of the path."""
         return path in self._exact or name in self._names or self._match.match(path) is not None
 
     @property
@@ -95,7 +94,7 @@ class ContentWants:
 
 
 class _Facts(Visitor):
-    """Collects what a layer holds."""
+    """Collects the facts of a layer."""
 
     def __init__(self, wants: ContentWants) -> None:
         self._wants = wants
@@ -107,9 +106,7 @@ class _Facts(Visitor):
         self.matches: list[ContentMatch] = []
         self.packaged: dict[str, tuple[PackagedFile, ...]] = {}
         self._seen: dict[str, FileType] = {}
-        self._above: set[str] = (
-            set()
-        )  # every directory that some entry stands in, whether it has an entry itself or not
+        self._above: set[str] = set()  # all directories above any entry, also those without an entry of their own
         self._directory = ""
         self._kept = 0
         self._keep = self._search = False
@@ -123,7 +120,7 @@ class _Facts(Visitor):
         if name.startswith(_WHITEOUT) and name not in _AUFS:
             self._whiteout(entry, directory, name)
             return False
-        self._notice(entry, name)
+        self._check_entry(entry, name)
         self.entries.append(entry)
         if kind is not FileType.FILE:
             return False
@@ -140,7 +137,7 @@ class _Facts(Visitor):
             self._matched(self._wants.scanner.search(entry.path, data), entry.path)
         if entry.path in RPM_DATABASES:
             if not looks_like_rpm(data):
-                self._odd("malformed_image", entry.path, "is no package database of a kind that could be read")
+                self._add_oddity("malformed_image", entry.path, "is not a package database of a supported format")
             elif files := rpm.privileged_files(data):
                 self.packaged[entry.path] = files
 
@@ -151,92 +148,96 @@ class _Facts(Visitor):
         bound = _PACKAGE_DB if is_sensitive(path) else _SMALL
         if entry.size <= bound and self._kept + entry.size <= _KEPT:
             return True
-        # An absent file and one that nobody read must not look the same.
-        self._odd("limit_exceeded", path, f"is too large to be looked into ({entry.size} bytes)")
+        # A missing file and an unread file must not look the same: one is a fact, the other is unknown.
+        self._add_oddity("limit_exceeded", path, f"is too large to be examined ({entry.size} bytes)")
         self.contents.pop(path, None)
         return False
 
     def _matched(self, matches: Iterable[ContentMatch], path: str) -> None:
         for match in matches:
             if len(self.matches) == _MAX_MATCHES:
-                self._odd("limit_exceeded", path, f"and others hold more than {_MAX_MATCHES} secrets")
+                self._add_oddity("limit_exceeded", path, f"and other files contain more than {_MAX_MATCHES} secrets")
                 return
             self.matches.append(match)
 
     def _whiteout(self, entry: FileEntry, directory: str, name: str) -> None:
-        """OCI image-spec, layer.md#whiteouts.
+        """Record a whiteout (OCI image-spec, layer.md#whiteouts).
 
-        A whiteout that names nothing, holds something, or names what is above itself is an attack.
+        A whiteout that has no name, has content, or names a parent directory is an attack.
         """
         if entry.type not in (FileType.FILE, FileType.HARDLINK) or entry.size:
-            raise unsafe(f"a whiteout that is no empty file: {entry.path[:200]!r}")
+            raise unsafe(f"a whiteout that is not an empty file: {entry.path[:200]!r}")
         if name == _OPAQUE:
             self.opaque.append(directory)
             return
         hidden = name.removeprefix(_WHITEOUT)
         if hidden in ("", ".", "..") or hidden.startswith(_WHITEOUT):
-            raise unsafe("a whiteout that names nothing")
+            raise unsafe("a whiteout without a name")
         self.whiteouts.append(f"{directory}/{hidden}" if directory else hidden)
 
     def _descend(self, directory: str) -> None:
-        """Note the directories above an entry, those without an entry of their own too."""
+        """Record the directories above an entry, also those without an entry of their own."""
         while directory and directory not in self._above:
             kind = self._seen.get(directory)
+            # A runtime that follows the link would write the file outside the root file system.
             if kind is FileType.SYMLINK:
                 raise unsafe(f"a file is written through the link {directory[:200]!r}")
             parent, _, name = directory.rpartition("/")
             if name.startswith(_WHITEOUT) and name not in _AUFS:
                 raise unsafe(f"a whiteout with files in it: {directory[:200]!r}")
             if kind is not None and kind is not FileType.DIRECTORY:
-                self._odd("duplicate_entry", directory, f"is a {kind} and a directory")
+                self._add_oddity("duplicate_entry", directory, f"is a {kind} and a directory")
             self._above.add(directory)
             directory = parent
 
-    def _notice(self, entry: FileEntry, name: str) -> None:
+    def _check_entry(self, entry: FileEntry, name: str) -> None:
         path, kind = entry.path, entry.type
         previous = self._seen.get(path)
         if previous is not None:
-            self._again(path, name, previous, kind)
+            self._check_duplicate(path, name, previous, kind)
         elif kind is not FileType.DIRECTORY and path in self._above:
-            self._odd("duplicate_entry", path, f"is a directory and a {kind}")
+            self._add_oddity("duplicate_entry", path, f"is a directory and a {kind}")
         self._seen[path] = kind
         if kind is FileType.FILE or kind is FileType.DIRECTORY:
             pass
         elif kind is FileType.HARDLINK:
             target = self._seen.get(entry.link)
             if target is None or target is FileType.DIRECTORY:
-                self._odd("unsafe_archive", path, "a hard link to a file that is not before it in the layer")
+                self._add_oddity(
+                    "unsafe_archive", path, "is a hard link to a file that does not precede it in the layer"
+                )
         elif kind is FileType.CHAR_DEVICE or kind is FileType.BLOCK_DEVICE:
             if not is_usual_device(entry):
-                self._odd("unsafe_archive", path, f"is a {kind} {entry.link}")
+                self._add_oddity("unsafe_archive", path, f"is a {kind} {entry.link}")
         elif kind is FileType.FIFO and is_sensitive(path):
-            self._odd("unsafe_archive", path, "is a pipe")
+            self._add_oddity("unsafe_archive", path, "is a pipe")
         if not path.isascii() and any(0xDC80 <= ord(c) <= 0xDCFF for c in path):
-            self._odd("non_utf8_name", path, "the name is not UTF-8")
+            self._add_oddity("non_utf8_name", path, "has a name that is not UTF-8")
 
-    def _again(self, path: str, name: str, previous: FileType, kind: FileType) -> None:
-        """The last one counts.
+    def _check_duplicate(self, path: str, name: str, previous: FileType, kind: FileType) -> None:
+        """Handle a repeated entry: the last one counts, as in runtimes.
 
-        Where an engine may have taken the other, that must be said (Trivy takes either, by chance).
+        It is reported if an engine may have used the other one (Trivy's choice is random).
         """
         if previous is kind is FileType.DIRECTORY:
             return
         self.contents.pop(path, None)
         self.packaged.pop(path, None)
         if previous is not kind or is_sensitive(path) or APPLICATION.search(name):
-            self._odd("duplicate_entry", path, "stands in the layer twice")
+            self._add_oddity("duplicate_entry", path, "is in the layer twice")
 
-    def _odd(self, reason: str, path: str, detail: str) -> None:
+    def _add_oddity(self, reason: str, path: str, detail: str) -> None:
         if len(self.oddities) < _MAX_ODDITIES:
             self.oddities.append(Oddity(reason, path, detail))
 
     def finish(self) -> None:
-        """A whiteout is for lower layers only; some readers apply it to its own layer too, and then see other files
-        than we do.
+        """Report whiteouts of entries in the same layer.
+
+        A whiteout applies to lower layers only. Some readers also apply it to its own layer, and then see other files.
         """
         for path in self.whiteouts:
             if path in self._seen or path in self._above:
-                self._odd("unsafe_archive", path, "is deleted and present in one layer")
+                self._add_oddity("unsafe_archive", path, "is deleted and present in the same layer")
 
 
 def read_layer(
@@ -252,17 +253,17 @@ def read_layer(
     deadline: float | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> LayerFacts:
-    """Facts of the layer whose transported bytes ``stream`` holds. ``sink`` is given every uncompressed byte.
+    """Read the facts of a layer from its transported bytes. ``sink`` receives all uncompressed bytes.
 
-    ``deadline`` is a ``time.monotonic`` moment. Raises ImageError: digest_mismatch (either digest, or other bytes
-    than ``size`` says), malformed_archive, malformed_image (media type and bytes disagree), unsafe_archive,
-    limit_exceeded.
+    ``deadline``: a time.monotonic() value. ``advance``: called with the number of bytes read. Raises ImageError:
+    digest_mismatch (either digest, or the size), malformed_archive, malformed_image (media type and content disagree),
+    unsafe_archive, limit_exceeded.
     """
     facts, compression = _Facts(wants), layer_compression(media_type)
     source = _Transported(stream, digest, size, limits, deadline, advance)
     reader = TarReader(facts, limits)
     plain, total = hashlib.new(diff_id.algorithm), 0
-    hashed = compression != TAR or digest.algorithm != diff_id.algorithm  # else both digests are of the same bytes
+    hashed = compression != TAR or digest.algorithm != diff_id.algorithm  # otherwise both digests cover the same bytes
     try:
         for chunk in decompress(source, compression):
             total += len(chunk)
@@ -278,11 +279,11 @@ def read_layer(
         reader.close()
     except ImageError as error:
         if error.reason.startswith("malformed"):
-            source.verify()  # bytes that were changed on the way are not the image's fault
+            source.verify()  # bytes that were changed in transit are not the image's fault
         raise
     source.verify()
     if (plain.hexdigest() if hashed else source.hex) != diff_id.hex:
-        raise ImageError(f"the layer's uncompressed bytes are not those of diff_id {diff_id}", reason="digest_mismatch")
+        raise ImageError(f"the uncompressed layer does not match its diff_id {diff_id}", reason="digest_mismatch")
     facts.finish()
     return LayerFacts(
         diff_id,
@@ -298,7 +299,7 @@ def read_layer(
 
 
 class _Transported:
-    """The transported bytes: counted, bounded in size and time, and hashed as they are read."""
+    """The transported bytes: counted, limited in size and time, and hashed as they are read."""
 
     def __init__(
         self,
@@ -318,7 +319,7 @@ class _Transported:
 
     def read(self, size: int = 1 << 17, /) -> bytes:
         if self._deadline is not None and time.monotonic() > self._deadline:
-            raise LimitExceeded("reading the layers took longer than it may", reason="scan_timeout")
+            raise LimitExceeded("reading the layers took too long", reason="scan_timeout")
         data = self._stream.read(size)
         self.size += len(data)
         if self.size > self._announced:
@@ -329,14 +330,14 @@ class _Transported:
         return data
 
     def verify(self) -> None:
-        """Read what is left and compare. Raises ImageError(reason="digest_mismatch")."""
+        """Read the rest and compare size and digest. Raises ImageError(reason="digest_mismatch")."""
         while self.read():
             pass
         if self.size != self._announced or self.hex != self._digest.hex:
             raise self._mismatch()
 
     def _mismatch(self) -> ImageError:
-        return ImageError(f"the layer's bytes are not those of {self._digest}", reason="digest_mismatch")
+        return ImageError(f"the layer does not match its digest {self._digest}", reason="digest_mismatch")
 
     @property
     def hex(self) -> str:

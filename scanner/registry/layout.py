@@ -1,8 +1,7 @@
-"""An OCI image layout for an engine: exactly one image, every layer verified and already decompressed (same
-diff_ids).
+"""An OCI image layout for an engine: exactly one image, with verified and uncompressed layers (same diff_ids).
 
-Nothing of the registry's answer is in it but the config's bytes; the manifest is written anew, so no engine ever
-sees a digest that we did not check. (OCI image-spec, image-layout.md.)
+Only the config's bytes come from the registry. The manifest is generated, so an engine never sees an unverified digest
+(OCI image-spec, image-layout.md).
 """
 
 from __future__ import annotations
@@ -23,10 +22,7 @@ _TAR = "application/vnd.oci.image.layer.v1.tar"
 
 
 def lay_out(image: Image, store: BlobStore, destination: Path) -> Path:
-    """Make the layout at ``destination`` (which must not exist) and return it.
-
-    Raises KeyError for a blob that is not in the store.
-    """
+    """Create the layout at ``destination``, which must not exist, and return it. Raises KeyError for a missing blob."""
     blobs = destination / "blobs"
     for algorithm in ("sha256", "sha512"):
         (blobs / algorithm).mkdir(parents=True)
@@ -60,8 +56,8 @@ def lay_out(image: Image, store: BlobStore, destination: Path) -> Path:
 
 
 def _place(source: Path, destination: Path) -> None:
-    """A hard link costs nothing and the store never changes a blob; across file systems, a copy."""
-    with contextlib.suppress(FileExistsError):  # two layers of one image may be the same
+    """Link or copy a blob. A hard link is cheap and safe, because the store never changes a blob."""
+    with contextlib.suppress(FileExistsError):  # an image may contain the same layer twice
         try:
             os.link(source, destination)
         except FileExistsError:

@@ -1,9 +1,8 @@
-"""Manifests, indexes and configs read strictly (OCI image-spec 1.1; Docker image manifest v2 schema 2).
+"""Strict parsers for manifests, indexes and configs (OCI image-spec 1.1; Docker image manifest v2 schema 2).
 
-Whatever could be read in two ways is refused: a manifest that is also an index (CVE-2021-41190), a media type that
-says otherwise than the body, sizes below 0, schema 1, layers fetched from elsewhere (CVE-2020-15157), more layers
-than diff_ids, and members spelled in another case (runtimes written in Go take ``user`` for ``User``, and the last
-of the two wins).
+Anything that two parsers could read differently is refused: a manifest that is also an index (CVE-2021-41190), a media
+type that contradicts the body, negative sizes, schema 1, layers with URLs (CVE-2020-15157), different numbers of layers
+and diff_ids, and members in another case (runtimes written in Go accept ``user`` for ``User``; the last one wins).
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ _LAYERS = {
 _FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.oci.image.layer.nondistributable.")
 _LAYER_TYPES = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.")
 _CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
-# The beginnings of artifacts' media types, and what people call these. The first that fits any type of the manifest is
-# told.
+# Prefixes of the media types of artifacts, with names for users. The first prefix that matches any type of the manifest
+# is used.
 _ARTIFACTS = (
     ("application/vnd.in-toto", "an attestation"),
     ("application/vnd.dsse.", "an attestation"),
@@ -96,10 +95,10 @@ _HEALTHCHECK = ("Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "
 
 
 def layer_compression(media_type: str) -> str:
-    """``tar``, ``tar+gzip`` or ``tar+zstd``. Raises ImageError for what is no layer that we could read."""
+    """Return ``tar``, ``tar+gzip`` or ``tar+zstd``. Raises ImageError for types that are not readable layers."""
     if media_type.startswith(_FOREIGN):
         raise ImageError(
-            f"layer of type {media_type[:100]!r} is to be fetched from elsewhere", reason="foreign_layer_refused"
+            f"layer of type {media_type[:100]!r} has content outside the registry", reason="foreign_layer_refused"
         )
     if media_type not in _LAYERS:
         raise ImageError(f"layer of unknown type {media_type[:100]!r}", reason="unsupported_media_type")
@@ -108,7 +107,7 @@ def layer_compression(media_type: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An image manifest. ``subject`` and ``artifact_type`` make it a referrer."""
+    """An image manifest. With ``subject`` or ``artifact_type`` it is a referrer."""
 
     descriptor: Descriptor
     config: Descriptor
@@ -128,12 +127,12 @@ class ImageIndex:
 
 
 def parse_manifest(data: bytes, descriptor: Descriptor, limits: Limits) -> Manifest | ImageIndex:
-    """The document that ``descriptor`` names. Raises ImageError with a JSON pointer to what is wrong."""
+    """Parse the document that ``descriptor`` names. Raises ImageError with a JSON pointer to the wrong member."""
     document = _members(load_untrusted_json(data, limit=limits.manifest, depth=limits.json_depth), "", _DOCUMENT)
     declared = _text(document, "mediaType", "")
     kind = declared or descriptor.media_type
     if declared and descriptor.media_type in INDEXES | MANIFESTS and declared != descriptor.media_type:
-        raise ImageError(f"the manifest says it is {declared[:100]!r}, its descriptor {descriptor.media_type!r}")
+        raise ImageError(f"the manifest declares {declared[:100]!r}, but its descriptor {descriptor.media_type!r}")
     version = document.get("schemaVersion")
     if version == 1 or "fsLayers" in document:
         raise ImageError("Docker schema 1 manifests cannot be verified", reason="unsupported_media_type")
@@ -148,7 +147,7 @@ def parse_manifest(data: bytes, descriptor: Descriptor, limits: Limits) -> Manif
 
 def _index(document: Mapping[str, Any], descriptor: Descriptor, kind: str, limits: Limits) -> ImageIndex:
     if "layers" in document or "config" in document:
-        raise ImageError("the document is an index and a manifest at once (CVE-2021-41190)")
+        raise ImageError("the document is both an index and a manifest (CVE-2021-41190)")
     items = _list(document, "manifests", "")
     if len(items) > limits.index_manifests:
         raise LimitExceeded(f"an index of {len(items)} manifests, more than {limits.index_manifests}")
@@ -158,7 +157,7 @@ def _index(document: Mapping[str, Any], descriptor: Descriptor, kind: str, limit
 
 def _manifest(document: Mapping[str, Any], descriptor: Descriptor, kind: str, limits: Limits) -> Manifest:
     if "manifests" in document:
-        raise ImageError("the document is an index and a manifest at once (CVE-2021-41190)")
+        raise ImageError("the document is both an index and a manifest (CVE-2021-41190)")
     items = _list(document, "layers", "")
     if len(items) > limits.layers:
         raise LimitExceeded(f"{len(items)} layers, more than {limits.layers}")
@@ -176,16 +175,16 @@ def _typed(descriptor: Descriptor, kind: str) -> Descriptor:
 
 
 def parse_descriptor(value: Any, pointer: str) -> Descriptor:
-    """A content descriptor (image-spec, descriptor.md).
+    """Parse a content descriptor (image-spec, descriptor.md).
 
-    ``urls`` are never followed: a descriptor that needs them is refused.
+    A descriptor with ``urls`` is refused: the image would choose where we connect to.
     """
     item = _members(value, pointer, _DESCRIPTOR)
     size = item.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE:
-        raise ImageError(f"{pointer}/size: not a size")
+        raise ImageError(f"{pointer}/size: not a valid size")
     if item.get("urls"):
-        raise ImageError(f"{pointer}/urls: bytes from elsewhere are not fetched", reason="foreign_layer_refused")
+        raise ImageError(f"{pointer}/urls: content outside the registry is not fetched", reason="foreign_layer_refused")
     platform = None
     if item.get("platform") is not None:
         fields = _members(item["platform"], f"{pointer}/platform", _PLATFORM)
@@ -205,19 +204,20 @@ def parse_descriptor(value: Any, pointer: str) -> Descriptor:
 
 
 def require_image(manifest: Manifest) -> None:
-    """Raises NotAnImage for a manifest of something else: a chart, a module, a signature, an attestation.
+    """Raise NotAnImage for a manifest of another artifact: a chart, a module, a signature, an attestation.
 
-    The manifest alone decides. What an index says of it (``artifactType``, a platform "unknown", an annotation) is
-    not asked: a runtime chooses by platform and runs what is there, and an image that is called an attestation would
-    never be looked at.
+    Only the manifest decides. Statements of an index about it (``artifactType``, platform "unknown", annotations) are
+    ignored: a runtime selects by platform and runs what is there, so an image declared as an attestation would never be
+    scanned.
     """
     kind = manifest.config.media_type
-    # Sigstore and BuildKit write an image's config beside layers of their own. One layer of an image's makes it an
-    # image, also one that we cannot read (encrypted, foreign): that is an image that failed, not something else.
+    # Sigstore and BuildKit store an image config beside layers of other types. A single image layer makes it an image,
+    # even
+    # if we cannot read that layer (encrypted, foreign): that is an image that failed, not another artifact.
     attached = bool(manifest.layers) and not has_image_layers(manifest)
     if kind not in _CONFIGS or attached:
         error = NotAnImage(
-            f"it is not an image, but {_what(manifest)}", hint="there is nothing in it that a container could run"
+            f"not an image manifest: {_what(manifest)}", hint="it contains nothing that a container could run"
         )
         error.blobs = tuple(str(each.digest) for each in (manifest.config, *manifest.layers))
         raise error
@@ -226,12 +226,12 @@ def require_image(manifest: Manifest) -> None:
 
 
 def has_image_layers(manifest: Manifest) -> bool:
-    """Whether a layer is of a type that runtimes unpack, or of none."""
+    """True if a layer has a type that runtimes unpack, or no type."""
     return any(not d.media_type or d.media_type.startswith(_LAYER_TYPES) for d in manifest.layers)
 
 
 def _what(manifest: Manifest) -> str:
-    """What an artifact is, for a person."""
+    """Name of an artifact's kind, for users."""
     types = (manifest.artifact_type, manifest.config.media_type, *(layer.media_type for layer in manifest.layers))
     for beginning, name in _ARTIFACTS:
         if any(kind.startswith(beginning) for kind in types):
@@ -241,15 +241,14 @@ def _what(manifest: Manifest) -> str:
 
 
 def build_image(manifest: Manifest, config: ImageConfig) -> Image:
-    """Manifest and config as one image.
+    """Combine manifest and config.
 
-    Raises ImageError when they do not describe the same layers, or no layer at all.
+    Raises ImageError if they do not describe the same layers, or no layer.
     """
     require_image(manifest)
     if len(manifest.layers) != len(config.diff_ids):
         raise ImageError(
-            f"{len(manifest.layers)} layers but {len(config.diff_ids)} diff_ids: one reader would see other "
-            "files than another"
+            f"{len(manifest.layers)} layers but {len(config.diff_ids)} diff_ids: readers would see different files"
         )
     if not manifest.layers:
         raise ImageError("the image has no layers", reason="nothing_to_scan")
@@ -263,7 +262,7 @@ def build_image(manifest: Manifest, config: ImageConfig) -> Image:
 
 
 def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
-    """The image config (image-spec, config.md).
+    """Parse the image config (image-spec, config.md).
 
     Raises ImageError with a JSON pointer for a member of the wrong type.
     """
@@ -302,8 +301,9 @@ def parse_config(data: bytes, digest: Digest, limits: Limits) -> ImageConfig:
 
 
 def _history(document: Mapping[str, Any], layers: int) -> tuple[HistoryEntry, ...]:
-    """History entries mapped to layers; where the counts disagree no entry claims a layer (the spec makes history
-    optional).
+    """Parse the history and map its entries to layers.
+
+    If the counts differ, no entry is mapped: history is optional, and a guess would blame the wrong instruction.
     """
     items = [_members(item, f"/history/{i}", _HISTORY) for i, item in enumerate(_list(document, "history", ""))]
     making = [i for i, item in enumerate(items) if item.get("empty_layer") is not True]
@@ -336,7 +336,7 @@ def _healthcheck(value: Any) -> Healthcheck | None:
 
 
 def _seconds(item: Mapping[str, Any], name: str, pointer: str) -> float | None:
-    """A duration in Go's nanoseconds; 0 means that the default is inherited."""
+    """Seconds of a duration in nanoseconds (Go). 0 means that the default is inherited: None."""
     return _integer(item, name, pointer) / 1e9 if item.get(name) else None
 
 
@@ -348,8 +348,9 @@ def _integer(item: Mapping[str, Any], name: str, pointer: str) -> int:
 
 
 def parse_time(value: Any) -> datetime | None:
-    """An RFC 3339 time with any number of fraction digits; None for what is none (a date is never worth refusing an
-    image).
+    """Parse an RFC 3339 time with any number of fraction digits.
+
+    None if it is invalid: a wrong date is no reason to refuse an image.
     """
     if not isinstance(value, str) or len(value) > 64:
         return None
@@ -363,7 +364,7 @@ def parse_time(value: Any) -> datetime | None:
 
 
 def _command(run: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Entrypoint, Cmd or Shell: a list, or in old images one string."""
+    """Entrypoint, Cmd or Shell: a list, or a single string in old images."""
     value = run.get(name)
     return (value,) if isinstance(value, str) else _strings(run, name, "/config")
 
@@ -375,16 +376,16 @@ def _object(value: Any, pointer: str) -> Mapping[str, Any]:
 
 
 def _members(value: Any, pointer: str, known: tuple[str, ...]) -> Mapping[str, Any]:
-    """An object whose members have names, not keys.
+    """Return an object with known member names.
 
-    One that Go would take for a known name, and we would not, is refused.
+    A name that differs from a known one only in case is refused: Go would accept it, and we would not.
     """
     item = _object(value, pointer)
     folded = {name.casefold() for name in known}
     for name in item:
         if name not in known and name.casefold() in folded:
             raise ImageError(
-                f"{pointer}/{clean_text(name, 100)}: spelled otherwise than the specification does; runtimes "
+                f"{pointer}/{clean_text(name, 100)}: differs from the specification in upper or lower case; runtimes "
                 "disagree about it"
             )
     return item

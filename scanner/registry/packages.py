@@ -1,4 +1,4 @@
-"""What the image itself says of its system and packages, so that an engine's silence can be judged."""
+"""The operating system and package databases that the image contains, to judge whether an engine missed packages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split
 
 @dataclass(frozen=True, slots=True)
 class PackageDatabase:
-    """``kind`` is dpkg, apk or rpm; ``packages`` how many it lists, None where that cannot be read as text."""
+    """``kind``: dpkg, apk or rpm. ``packages``: how many it lists; None if it is not a text file that we can count."""
 
     kind: str
     path: str
@@ -33,42 +33,43 @@ class PackageDatabase:
 
 @dataclass(frozen=True, slots=True)
 class PackageDatabases:
-    """The system that the image says it is, and the package databases that a container would find in it."""
+    """The declared operating system, and the package databases that a container would find."""
 
     os_id: str
     os_version: str
-    kind: str  # of database that such a system has; empty where the system is not known
+    kind: str  # of database that this system uses; empty if the system is unknown
     databases: tuple[PackageDatabase, ...]
 
     @property
     def listed(self) -> int:
-        """Packages that are certainly there."""
+        """Number of packages that are certainly installed."""
         return sum(database.packages or 0 for database in self.databases)
 
     @property
     def foreign(self) -> tuple[PackageDatabase, ...]:
-        """Databases of another kind than the system's: engines look their packages up in the wrong distribution's
-        advisories.
+        """Databases of another kind than the system's.
+
+        Engines match their packages with the wrong distribution's advisories.
         """
         return tuple(d for d in self.databases if self.kind and d.kind != self.kind and d.packages != 0)
 
 
-def release_of(said: Rootfs | bytes) -> Release:
-    """What os-release(5) says, of a file system (links are followed) or of the file's bytes."""
-    if isinstance(said, Rootfs):
-        said = said.content("etc/os-release") or said.content("usr/lib/os-release") or b""
-    found = {key: value.decode().strip().lower() for key, value in _OS_RELEASE.findall(said)}
+def release_of(source: Rootfs | bytes) -> Release:
+    """Parse os-release(5) of a file system (links are followed), or of the file's bytes."""
+    if isinstance(source, Rootfs):
+        source = source.content("etc/os-release") or source.content("usr/lib/os-release") or b""
+    found = {key: value.decode().strip().lower() for key, value in _OS_RELEASE.findall(source)}
     return Release(found.get(b"ID", ""), found.get(b"VERSION_ID", ""), tuple(found.get(b"ID_LIKE", "").split()))
 
 
 def package_databases(rootfs: Rootfs) -> PackageDatabases:
-    """See ``PackageDatabases``. Links are followed, as a package manager in the container would."""
-    told = release_of(rootfs)
-    kind = next((_KIND_OF[name] for name in (told.id, *told.like) if name in _KIND_OF), "")
-    return PackageDatabases(told.id, told.version, kind, (*_texts(rootfs), *_rpms(rootfs)))
+    """Find the package databases. Links are followed, as a package manager in the container would do."""
+    release = release_of(rootfs)
+    kind = next((_KIND_OF[name] for name in (release.id, *release.like) if name in _KIND_OF), "")
+    return PackageDatabases(release.id, release.version, kind, (*_text_databases(rootfs), *_rpm_databases(rootfs)))
 
 
-def _texts(rootfs: Rootfs) -> tuple[PackageDatabase, ...]:
+def _text_databases(rootfs: Rootfs) -> tuple[PackageDatabase, ...]:
     found: dict[str, PackageDatabase] = {}
     for kind, path in (("dpkg", DPKG), *(("apk", path) for path in APK)):
         resolved, data = rootfs.resolve(path), rootfs.content(path)
@@ -83,13 +84,13 @@ def _texts(rootfs: Rootfs) -> tuple[PackageDatabase, ...]:
 
 
 def _count(kind: str, data: bytes) -> int:
-    """dpkg keeps packages that were removed but left their configuration: only ``installed`` ones count."""
+    """Count packages. dpkg also lists removed packages that left configuration files; only ``installed`` ones count."""
     if kind == "apk":
         return len(_APK_PACKAGE.findall(data))
     return len(_INSTALLED.findall(data)) if b"\nStatus: " in data else len(_DPKG_PACKAGE.findall(data))
 
 
-def _rpms(rootfs: Rootfs) -> tuple[PackageDatabase, ...]:
+def _rpm_databases(rootfs: Rootfs) -> tuple[PackageDatabase, ...]:
     found: dict[str, PackageDatabase] = {}
     for path in sorted(RPM_DATABASES):
         resolved = rootfs.resolve(path)

@@ -1,6 +1,4 @@
-"""The places in a file system where readers must agree: who the users are, which system it is, which packages there
-are.
-"""
+"""Paths on which all readers of a file system must agree: users, operating system, package databases."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ DATABASES: Final = (DPKG, *APK, *sorted(RPM_DATABASES))
 _SENSITIVE = frozenset((*IDENTITY, *DATABASES))
 _DPKG_PART = f"{DPKG_PARTS}/"
 
-# What engines recognise applications by. A name too many here costs a remark on an archive that is odd anyway.
+# File names by which engines detect applications. An extra name costs no more than a remark about an unusual archive.
 APPLICATION: Final = re.compile(
     r"^(?:package(?:-lock)?\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lock|requirements.*\.txt|Pipfile\.lock"
     r"|(?:poetry|uv|pdm|Cargo|composer|mix|pubspec|conan|Podfile|Gemfile|Package)\.(?:lock|resolved)|METADATA|PKG-INFO|.*\.egg(?:-info)?"
@@ -40,7 +38,7 @@ APPLICATION: Final = re.compile(
     r"|packages\.lock\.json|packages\.config|Directory\.Packages\.props|Manifest\.toml|conda-meta)$"
 )
 
-# Linux' admin-guide/devices.txt: what a base system's dev/ holds and a container is given anyway.
+# Linux admin-guide/devices.txt: devices that base systems contain in dev/, and that every container gets anyway.
 _USUAL_CHAR_DEVICES = frozenset(f"1:{minor}" for minor in (3, 5, 7, 8, 9, 11)) | {
     "5:0",
     "5:1",
@@ -51,14 +49,14 @@ _USUAL_CHAR_DEVICES = frozenset(f"1:{minor}" for minor in (3, 5, 7, 8, 9, 11)) |
 
 
 def is_sensitive(path: str) -> bool:
-    """Whether readers that see two different files here see two different images."""
+    """True if two readers that see different files at this path would see different images."""
     return path in _SENSITIVE or path.startswith(_DPKG_PART)
 
 
 def is_usual_device(entry: FileEntry) -> bool:
-    """null, zero, random, terminals … in dev/.
+    """True for null, zero, random, terminals … in dev/.
 
-    Not memory, not disks, and not 0:0, by which an overlay deletes what is below.
+    Not for memory, disks, and 0:0, which is a whiteout in overlayfs.
     """
     if entry.type is not FileType.CHAR_DEVICE or not entry.path.startswith("dev/"):
         return False
@@ -66,10 +64,7 @@ def is_usual_device(entry: FileEntry) -> bool:
 
 
 def looks_like_rpm(data: bytes) -> bool:
-    """Whether this begins as one of rpm's three kinds of database does (Berkeley DB hash, ndb, SQLite).
-
-    Empty is not.
-    """
+    """True if the data begins like an rpm database: Berkeley DB hash, ndb or SQLite. False if it is empty."""
     if data.startswith(b"SQLite format 3\0"):
         # https://www.sqlite.org/fileformat2.html#the_database_header: these three bytes are fixed
         return data[21:24] == b"\x40\x20\x20" and data[18] in (1, 2) and data[19] in (1, 2)

@@ -1,10 +1,8 @@
-"""Asking a registry how it protects itself, without doing it harm: facts, no judgement (``scanner.checks.registry``
-judges).
+"""Probes how a registry protects itself. Collects facts; ``scanner.checks.registry`` judges them.
 
-Nothing is left behind and nothing is taken away: an upload that is let begin is cancelled, what is asked to be
-deleted cannot exist. Credentials are sent for two questions only (which repositories there are, whether digests
-hold) and only over a connection that may be trusted with them. Everything is bounded: connections in number and
-time, answers in size.
+A probe leaves nothing behind and removes nothing: an accepted upload is cancelled, and the deletion it requests is of a
+digest that cannot exist. Credentials are sent for two questions only (which repositories exist, whether digests hold),
+over verified TLS or a plain HTTP that is configured. Connections, time and answers are bounded.
 """
 
 from __future__ import annotations
@@ -60,9 +58,9 @@ _CONNECT = 4.0
 _MAX_BODY = 1 << 20
 _MAX_MANIFEST = 4 << 20
 NOWHERE = "dockwarden-probe/does-not-exist"
-NO_DIGEST = Digest("sha256:" + "0" * 64)  # nobody knows bytes that have it
+NO_DIGEST = Digest("sha256:" + "0" * 64)  # no known content has this digest
 _NO_REPOSITORY = Incomplete(
-    "no_repository", "no repository is known there to ask about: name one with --repository, or scan an image of it"
+    "no_repository", "no repository of this registry is known: give --repository, or scan one of its images"
 )
 
 
@@ -75,11 +73,12 @@ def probe(
     *,
     seconds: float = _SECONDS,
 ) -> RegistryFacts:
-    """Everything that can be found out about ``host`` within ``seconds``. What cannot is Incomplete in the facts.
+    """Collect the facts about ``host`` within ``seconds``. What cannot be determined is Incomplete in the facts.
 
-    Raises RefusedError for a host that must not be connected to, RemoteError for one that is not there at all,
-    UsageError for CA certificates that cannot be read.
+    Raises RefusedError if the host must not be connected to, RemoteError if it does not exist or answer, UsageError for
+    unreadable CA certificates.
     """
+    # Fail early: an unreadable CA file would otherwise look like an untrusted registry.
     tls_context((way or Way()).ca_file or settings.ca_file)
     return _Probe(host, settings, credentials, way or Way(), repository, time.monotonic() + seconds).run()
 
@@ -108,30 +107,30 @@ class _Probe:
         with connect() as first:
             address = clean_text(str(first.getpeername()[0]), 64)
         facts = RegistryFacts(self.host, self._port, address, datetime.now(UTC))
-        spoken = self._asked(lambda: self._tls(connect))
-        facts = replace(facts, tls=spoken, plain=self._asked(lambda: self._plain(connect)))
-        secure = isinstance(spoken, TlsFacts) and any(fact.accepted is True for fact in spoken.versions)
+        tls_facts = self._try(lambda: self._tls(connect))
+        facts = replace(facts, tls=tls_facts, plain=self._try(lambda: self._plain(connect)))
+        secure = isinstance(tls_facts, TlsFacts) and any(fact.accepted is True for fact in tls_facts.versions)
         with self._http() as http:
             return self._ask_registry(
                 facts, _Registry(self, http, f"{'https' if secure else 'http'}://{self._address}"), secure
             )
 
-    def _asked(self, ask: Callable[[], T]) -> T | Incomplete:
-        """The answer, or why there is none."""
+    def _try(self, ask: Callable[[], T]) -> T | Incomplete:
+        """Return the answer of ``ask``, or Incomplete with the error."""
         if time.monotonic() > self.ends:
-            return Incomplete("probe_timeout", "the registry took too long to answer everything")
+            return Incomplete("probe_timeout", "the registry took too long to answer all requests")
         try:
             return ask()
         except (httpx.HTTPError, OSError, ScannerError) as error:
             return Incomplete("no_answer", clean_text(f"{error or type(error).__name__}", 300))
 
     def _timed(self, connect: Callable[[], socket]) -> Callable[[], socket]:
-        """New connections while there is time. Raises TimeoutError after."""
+        """Limit new connections to the time that is left. They raise TimeoutError afterwards."""
 
         def timed() -> socket:
             left = self.ends - time.monotonic()
             if left <= 0:
-                raise TimeoutError("the registry took too long to answer everything")
+                raise TimeoutError("the registry took too long to answer all requests")
             connection = connect()
             connection.settimeout(min(_CONNECT, left))
             return connection
@@ -148,14 +147,17 @@ class _Probe:
         if self._default_port and self._port == 443:
             try:
                 at_80 = self._timed(connector(self._name, 80, self._reach, timeout=_CONNECT))
-            except RemoteError:  # closed: nothing is served there
+            except RemoteError:  # the port is closed
                 found.append(PlainFact(80, serves=False))
             else:
                 found.append(_plain_answer(at_80, self._name, 80))
         return tuple(found)
 
     def _http(self) -> HttpClient:
-        """Without verification, because what is asked is asked of whoever answers; nothing secret goes through it."""
+        """A client without TLS verification, because facts are wanted about any server.
+
+        No secret is sent through it.
+        """
         timeout = httpx.Timeout(5.0, connect=_CONNECT)
         return http_client(
             self.settings,
@@ -167,12 +169,12 @@ class _Probe:
         )
 
     def _ask_registry(self, facts: RegistryFacts, registry: _Registry, secure: bool) -> RegistryFacts:
-        front = self._asked(lambda: registry.send("GET", "/v2/"))
+        front = self._try(lambda: registry.send("GET", "/v2/"))
         if isinstance(front, Incomplete):
             access = AccessFacts(front, front, front, front, self.repository)
             return replace(facts, hsts=front, challenges=front, access=access, digest=front, software=front)
-        catalog, listed = self._catalog(registry)
-        repository = self.repository or listed or self._own_catalog()
+        catalog, first_listed = self._catalog(registry)
+        repository = self.repository or first_listed or self._own_catalog()
         return replace(
             facts,
             hsts=clean_text(front.headers["Strict-Transport-Security"], 200)
@@ -181,39 +183,41 @@ class _Probe:
             challenges=_challenges(front, secure),
             access=AccessFacts(
                 catalog=catalog,
-                pull=self._asked(lambda: self._pull(registry, repository, front)),
-                push=self._asked(lambda: self._push(registry, repository)),
-                delete=self._asked(lambda: self._delete(registry, repository, front)),
+                pull=self._try(lambda: self._pull(registry, repository, front)),
+                push=self._try(lambda: self._push(registry, repository)),
+                delete=self._try(lambda: self._delete(registry, repository, front)),
                 repository=repository,
             ),
-            digest=self._asked(lambda: self._digest(registry, repository)),
-            software=self._asked(lambda: self._software(registry, front)),
+            digest=self._try(lambda: self._digest(registry, repository)),
+            software=self._try(lambda: self._software(registry, front)),
         )
 
     def _catalog(self, registry: _Registry) -> tuple[Access | Incomplete, str]:
-        """Whether strangers may list repositories, and the first that they are shown."""
-        answer = self._asked(lambda: registry.anonymously("GET", "/v2/_catalog?n=1", "registry:catalog:*"))
+        """Whether anonymous users may list repositories, and the first that they see."""
+        answer = self._try(lambda: registry.anonymously("GET", "/v2/_catalog?n=1", "registry:catalog:*"))
         if isinstance(answer, Incomplete):
             return answer, ""
         if answer.status == httpx.codes.OK:
             names = _names(answer.body)
             if names is None:
-                return Incomplete("unclear_answer", "it answered 200 without a list when asked about the catalog"), ""
+                return Incomplete(
+                    "unclear_answer", "the request for the catalog was answered with 200, but without a list"
+                ), ""
             return Access.ALLOWED, names[0] if names else ""
         if answer.status in (401, 403, 404, 405):
             return Access.REFUSED, ""
         return _unclear(answer, "the catalog"), ""
 
     def _own_catalog(self) -> str:
-        """A repository that our own credentials are shown, to ask about. Empty: none."""
-        if self._asked(lambda: self.credentials.find(self.host)) is None:
+        """A repository that our own credentials can see. Empty if there is none."""
+        if self._try(lambda: self.credentials.find(self.host)) is None:
             return ""
         with self._client() as client:
-            found = self._asked(lambda: client.catalog(1))
+            found = self._try(lambda: client.catalog(1))
         return found[0] if not isinstance(found, Incomplete) and found else ""
 
     def _client(self) -> RegistryClient:
-        """As a scan would ask: verified TLS (or the plain HTTP that somebody accepted), with credentials."""
+        """A client as a scan uses it: verified TLS (or the plain HTTP that is configured), with credentials."""
         return RegistryClient(self.host, self.settings, self.credentials, self.way, sleep=lambda seconds: None)
 
     def _pull(self, registry: _Registry, repository: str, front: Answer) -> Access | Incomplete:
@@ -222,11 +226,12 @@ class _Probe:
         if answer.status == httpx.codes.OK:
             return Access.ALLOWED
         if _is_unknown(answer) and (repository or front.status == httpx.codes.OK):
-            return Access.ALLOWED  # it was let in as far as to learn that there is nothing
+            return Access.ALLOWED  # the request passed access control: the registry looked for the repository
         if answer.status not in (401, 403, 404):
             return _unclear(answer, "pulling")
-        # One door before everything: who is not let in there is let in nowhere. A bearer challenge tells of this
-        # repository only.
+        # With Basic authentication the whole registry has one access check: whoever fails at /v2/ fails everywhere. A
+        # bearer
+        # challenge is about one repository, so a refusal for an invented one proves nothing about the others.
         return Access.REFUSED if repository or _asks_basic_only(front) else _NO_REPOSITORY
 
     def _push(self, registry: _Registry, repository: str) -> Access | Incomplete:
@@ -247,25 +252,26 @@ class _Probe:
         return Access.REFUSED if answer.status in (401, 403, 405) else _unclear(answer, "deleting")
 
     def _digest(self, registry: _Registry, repository: str) -> DigestFact | Incomplete:
-        """Ask for a digest that nothing has, and for one manifest by its tag and then by its digest."""
+        """Request a digest that nothing can have, and one manifest by tag and then by digest."""
         name = repository or NOWHERE
         for kind in ("manifests", "blobs"):
             answer = registry.anonymously("GET", f"/v2/{name}/{kind}/{NO_DIGEST}", f"repository:{name}:pull")
             if answer.status == httpx.codes.OK:
                 return DigestFact(
-                    f"it serves {len(answer.body)} bytes as {kind[:-1]} {NO_DIGEST.short}…, which no bytes have"
+                    f"it serves {len(answer.body)} bytes as {kind[:-1]} {NO_DIGEST.short}…, a digest that no "
+                    "content has"
                 )
         if not repository:
             return _NO_REPOSITORY
         with self._client() as client:
             tags = client.tags(repository, 1)
             if not tags:
-                return Incomplete("no_manifest", f"{repository} has no tag to ask for")
+                return Incomplete("no_manifest", f"{repository} has no tag that could be requested")
             return _compared(client, repository, tags[0])
 
     def _software(self, registry: _Registry, front: Answer) -> SoftwareFact:
         product, version = _product(front.headers)
-        answer = self._asked(lambda: registry.send("GET", "/v1/_ping"))
+        answer = self._try(lambda: registry.send("GET", "/v1/_ping"))
         legacy: bool | Incomplete
         if isinstance(answer, Incomplete):
             legacy = answer
@@ -276,27 +282,27 @@ class _Probe:
 
 @dataclass
 class _Registry:
-    """The registry as somebody without credentials sees it."""
+    """The registry as an anonymous client sees it."""
 
     owner: _Probe
     http: HttpClient
     base: str
 
     def send(self, method: str, path: str, token: Secret | None = None) -> Answer:
-        """One answer, its body bounded. Raises as httpx does, and RemoteError for a body without end."""
+        """Send one request and read the bounded answer. Raises httpx.HTTPError, RemoteError."""
         headers = {"Accept": ", ".join((*ACCEPT, "application/json"))}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.reveal()}"
         url = self.base + path
         if time.monotonic() > self.owner.ends:
-            raise RemoteError("the registry took too long to answer everything", reason="probe_timeout")
+            raise RemoteError("the registry took too long to answer all requests", reason="probe_timeout")
         return self._ask(method, url, headers=headers)
 
     def _ask(self, method: str, url: str, **more: Any) -> Answer:
         return self.http.ask(method, url, limit=_MAX_MANIFEST, seconds=self.owner.ends - time.monotonic(), **more)
 
     def anonymously(self, method: str, path: str, scope: str) -> Answer:
-        """What a client without credentials gets, after it fetched the token that anybody can fetch."""
+        """Return the answer for a client without credentials, after it fetched the token that anybody can fetch."""
         answer = self.send(method, path)
         if answer.status != httpx.codes.UNAUTHORIZED:
             return answer
@@ -304,7 +310,7 @@ class _Registry:
         return answer if token is None else self.send(method, path, token)
 
     def _token(self, answer: Answer, scope: str) -> Secret | None:
-        """The token that the token service gives to anybody. None: it gives none."""
+        """The token that the token service gives to anonymous clients, or None."""
         challenge = next(
             (
                 c
@@ -326,20 +332,18 @@ class _Registry:
         return Secret(token) if isinstance(token, str) and token.isascii() and token.isprintable() else None
 
     def cancel(self, begun: Answer, scope: str) -> None:
-        """Take an upload back that was let begin (distribution-spec: DELETE on its location)."""
+        """Cancel an upload that the registry accepted (distribution-spec: DELETE on its location)."""
         location = begun.headers.get("Location")
         parts = split_address(location, begun.url) if location else None
         if parts is None or parts.netloc != urlsplit(self.base).netloc:
-            return  # an address of its choosing; an upload without a byte expires by itself
+            return  # the registry must not choose where we connect to; an empty upload expires by itself
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         with suppress(httpx.HTTPError, ScannerError):
             self.anonymously("DELETE", path, scope)
 
 
 def _plain_answer(connect: Callable[[], socket], name: str, port: int) -> PlainFact:
-    """What a port says to one plain request, read as bytes: httpx would not speak HTTP to a port that answers in
-    TLS.
-    """
+    """Return the answer of a port to one plain HTTP request, read as bytes: httpx fails if the port answers in TLS."""
     with connect() as connection:
         host = f"[{name}]" if ":" in name else name
         connection.sendall(f"GET /v2/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode("ascii", "replace"))
@@ -356,7 +360,8 @@ def _plain_answer(connect: Callable[[], socket], name: str, port: int) -> PlainF
     location = re.search(rb"(?im)^location:[ \t]*(\S+)", data)
     target = location[1].decode("ascii", "replace")[:300] if location else ""
     to_https = 300 <= status < 400 and target.lower().startswith("https://")
-    # 400: "sent an HTTP request to an HTTPS server" (Go, nginx); 421, 426: the same by the book; 497: nginx' own.
+    # 400: "sent an HTTP request to an HTTPS server" (Go, nginx); 421, 426: the standard codes for that; 497: nginx's
+    # own.
     return PlainFact(port, not to_https and status not in (400, 421, 426, 497), status, clean_text(target, 300))
 
 
@@ -369,9 +374,8 @@ def _challenges(front: Answer, secure: bool) -> tuple[ChallengeFact, ...]:
 
 
 def _asks_basic_only(front: Answer) -> bool:
-    """Everything behind one door: who is not let in at ``/v2/`` is let in nowhere.
-
-    A bearer challenge there tells nothing of others.
+    """True if the registry has one access check for everything (Basic authentication at ``/v2/``), so that a refusal
+    there applies to every repository.
     """
     found = [c.scheme for header in front.headers.get_list("WWW-Authenticate") for c in parse_challenges(header)]
     return front.status == httpx.codes.UNAUTHORIZED and bool(found) and "bearer" not in found
@@ -387,7 +391,7 @@ def _unclear(answer: Answer, what: str) -> Incomplete:
 
 
 def _code(answer: Answer) -> str:
-    """The first error code (distribution-spec, error codes)."""
+    """The first error code of an answer (distribution-spec, error codes)."""
     if answer.status < 400:
         return ""
     document = _json(answer.body)
@@ -397,7 +401,7 @@ def _code(answer: Answer) -> str:
 
 
 def _names(data: bytes) -> list[str] | None:
-    """Repositories of a catalog's answer. None: it is none."""
+    """The repositories in a catalog's answer. None if it is not one."""
     document = _json(data)
     names = document.get("repositories") if isinstance(document, dict) else None
     if not isinstance(document, dict) or "repositories" not in document:
@@ -423,7 +427,7 @@ _VERSION = re.compile(r"(\d{1,4}(?:\.\d{1,5}){1,3})", re.ASCII)
 
 
 def _product(headers: httpx.Headers) -> tuple[str, str]:
-    """What its headers say it is. Empty: they say nothing that is known here."""
+    """Name and version of the product by its headers. Empty if unknown."""
     server = headers.get("Server", "")
     for name in ("Nexus", "Harbor", "Artifactory"):
         if server.lower().startswith(name.lower()):
@@ -433,7 +437,7 @@ def _product(headers: httpx.Headers) -> tuple[str, str]:
 
 
 def _compared(client: RegistryClient, repository: str, tag: str) -> DigestFact:
-    """One manifest by its tag and then by its digest: the client refuses other bytes than those asked for."""
+    """Fetch one manifest by tag and then by digest. The client refuses content that does not match."""
     named = Reference(client.host, repository, tag)
     try:
         descriptor, _ = client.manifest(named)

@@ -1,5 +1,5 @@
 """The layers of an image applied in order: what a container would see (OCI image-spec, layer.md), and where readers
-disagree.
+disagree about it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,15 @@ from scanner.registry.places import (
 )
 
 _MAX_CONCERNS, _MAX_DETAIL = 100, 500
-_TELLING = frozenset(("duplicate_entry", "unsafe_archive", "limit_exceeded", "malformed_image"))
+_CONCERNING = frozenset(("duplicate_entry", "unsafe_archive", "limit_exceeded", "malformed_image"))
 _ALIASES = (frozenset((DPKG,)), frozenset(APK), RPM_DATABASES, frozenset(OS_RELEASE))
-# Links above a package database that distributions make themselves. Where one of these dangles, nobody has hidden
-# anything.
+# Links above package databases that distributions create themselves. A dangling one of these hides nothing.
 _USUAL_LINKS = frozenset(("lib", "lib/apk", "lib/apk/db", "etc/os-release", "usr/lib/os-release", *RPM_DIRECTORIES))
 
 
 def merge(layers: Sequence[LayerFacts]) -> Rootfs:
-    """Apply whiteouts (to lower layers only), opaque directories, then each layer's own entries, last of duplicates
-    winning.
+    """Apply the layers: whiteouts (to lower layers only), opaque directories, then the entries; the last duplicate
+    wins.
     """
     tree = _Tree()
     for index, layer in enumerate(layers):
@@ -42,10 +41,7 @@ def merge(layers: Sequence[LayerFacts]) -> Rootfs:
 
 
 class _Tree:
-    """The file system as far as it has been built.
-
-    Every directory above a file is in ``files``, written by a layer or implied.
-    """
+    """The file system built so far. Every directory above a file is in ``files``, written by a layer or implied."""
 
     def __init__(self) -> None:
         self.files: dict[str, PlacedFile] = {}
@@ -76,8 +72,8 @@ class _Tree:
         return placed is not None and placed.entry.type is kind
 
     def _behind_links(self, path: str) -> str:
-        """Where a container finds an entry: containerd follows the links of lower layers above it, Docker's overlay2
-        replaces them.
+        """The path at which a container finds an entry. containerd follows links of lower layers in its parent path;
+        Docker's overlay2 replaces them. The difference is recorded in ``redirected``.
         """
         directory, slash, name = path.rpartition("/")
         if not directory or not self._links:
@@ -102,7 +98,7 @@ class _Tree:
         return directory if followed is None else followed
 
     def _drop(self, path: str) -> None:
-        """Take a path and everything below it out of the merged view."""
+        """Remove a path and everything below it from the merged view."""
         pending = [path]
         while pending:
             current = pending.pop()
@@ -129,7 +125,7 @@ class _Tree:
         self.files[path] = self._linked(placed) if entry.type is FileType.HARDLINK else placed
 
     def _make_directories(self, path: str) -> None:
-        """What a runtime does for a file whose directories the layer does not list. A file in their place gives way."""
+        """Create missing parent directories, as runtimes do. A file in their place is replaced."""
         while path:
             parent, _, name = path.rpartition("/")
             siblings = self._children.setdefault(parent, set())
@@ -146,9 +142,9 @@ class _Tree:
             path = parent
 
     def _linked(self, placed: PlacedFile) -> PlacedFile:
-        """A hard link is its target under another name.
+        """Resolve a hard link: the target under another name.
 
-        Some runtimes give the header's mode to both, some keep the target's: the wider one is shown.
+        Some runtimes apply the link's mode to both, others keep the target's. The more permissive mode is reported.
         """
         entry = placed.entry
         target = self.files.get(self._behind_links(entry.link))
@@ -164,26 +160,27 @@ class _Tree:
 
 
 def concerns(rootfs: Rootfs, coverage: Coverage | None) -> tuple[Incomplete, ...]:
-    """Why the engine may have seen another image than a container would: each makes its silence prove nothing.
+    """Return why the engine may have seen another image than a container would.
 
-    ``package_db_indirect``: a package database behind a link. ``package_db_deleted``: a later layer took it away or
-    emptied it. ``duplicate_entry``, ``unsafe_archive``: a layer that readers read differently. ``limit_exceeded``,
-    ``malformed_image``: a file that was to be looked into and could not. ``unsupported_os``: packages of another
-    system than the image says it is. ``nothing_to_scan``: programs or listed packages, of which the engine found
-    none, or clearly fewer.
+    Each reason makes "no findings" unproven.
+
+    ``package_db_indirect``: a package database is behind a link. ``package_db_deleted``: a later layer deleted or
+    emptied one. ``duplicate_entry``, ``unsafe_archive``: readers interpret a layer differently. ``limit_exceeded``,
+    ``malformed_image``: a required file could not be read. ``unsupported_os``: packages of another system than
+    declared. ``nothing_to_scan``: there are programs or listed packages, but the engine found none, or clearly fewer.
     """
     found = dict.fromkeys(
-        (*_indirect(rootfs), *_deleted(rootfs), *_unread(rootfs), *_uncovered(rootfs, coverage), *_odd(rootfs))
+        (*_indirect(rootfs), *_deleted(rootfs), *_unread(rootfs), *_uncovered(rootfs, coverage), *_oddities(rootfs))
     )
     shown = tuple(Incomplete(c.reason, clean_text(c.detail, _MAX_DETAIL)) for c in islice(found, _MAX_CONCERNS))
     if len(found) > len(shown):
-        shown += (Incomplete("unsafe_archive", f"and {len(found) - len(shown)} more of such remarks"),)
+        shown += (Incomplete("unsafe_archive", f"and {len(found) - len(shown)} more remarks of this kind"),)
     return shown
 
 
-def _odd(rootfs: Rootfs) -> Iterator[Incomplete]:
+def _oddities(rootfs: Rootfs) -> Iterator[Incomplete]:
     for index, oddity in rootfs.oddities:
-        if oddity.reason in _TELLING:
+        if oddity.reason in _CONCERNING:
             yield Incomplete(oddity.reason, f"layer {index}: {oddity.path[:200]} {oddity.detail}")
 
 
@@ -193,7 +190,7 @@ def _indirect(rootfs: Rootfs) -> Iterator[Incomplete]:
         if resolved is None:
             broken = _broken_link(path, rootfs)
             if broken:
-                yield Incomplete("package_db_indirect", f"{path} is behind the link {broken}, which leads nowhere")
+                yield Incomplete("package_db_indirect", f"{path} is behind the dangling link {broken}")
             continue
         entry = rootfs.files[resolved].entry
         if entry.type is not FileType.FILE:
@@ -207,7 +204,7 @@ def _indirect(rootfs: Rootfs) -> Iterator[Incomplete]:
         yield Incomplete("package_db_indirect", f"{DPKG_PARTS} is reached through a link to {parts[:200]}")
     for path, placed in rootfs.files.items():
         if path.startswith(f"{DPKG_PARTS}/") and (placed.entry.link or placed.entry.type is not FileType.FILE):
-            yield Incomplete("package_db_indirect", f"{path[:200]} is no plain file")
+            yield Incomplete("package_db_indirect", f"{path[:200]} is not a regular file")
     for index, written, where in rootfs.redirected:
         if is_sensitive(written) or is_sensitive(where):
             yield Incomplete(
@@ -218,8 +215,9 @@ def _indirect(rootfs: Rootfs) -> Iterator[Incomplete]:
 
 
 def _broken_link(path: str, rootfs: Rootfs) -> str:
-    """The link on the way to ``path`` that is there and leads nowhere, unless distributions make that one
-    themselves.
+    """The dangling link on the way to ``path``, unless distributions create that one themselves.
+
+    Empty if there is none.
     """
     while path:
         placed = rootfs.files.get(path)
@@ -231,7 +229,10 @@ def _broken_link(path: str, rootfs: Rootfs) -> str:
 
 
 def _deleted(rootfs: Rootfs) -> Iterator[Incomplete]:
-    """A database that moved to where its package manager keeps it now (apk 3, rpm with SQLite) was not deleted."""
+    """Package databases that a layer removed.
+
+    A database that moved to its new location (apk 3, rpm with SQLite) is kept.
+    """
     for placed, index in rootfs.hidden:
         path = placed.entry.path
         if path not in DATABASES and not path.startswith(f"{DPKG_PARTS}/"):
@@ -240,34 +241,38 @@ def _deleted(rootfs: Rootfs) -> Iterator[Incomplete]:
         now = [found for alias in aliases if (found := rootfs.resolve(alias)) is not None]
         if not now:
             yield Incomplete(
-                "package_db_deleted", f"layer {index} deletes {path[:200]}: its packages are still there, unnamed"
+                "package_db_deleted",
+                f"layer {index} deletes {path[:200]}: its packages remain in the image, but are not listed",
             )
         elif placed.entry.size and not any(rootfs.files[found].entry.size for found in now):
-            yield Incomplete("package_db_deleted", f"layer {index} empties {path[:200]}: its packages are still there")
+            yield Incomplete(
+                "package_db_deleted", f"layer {index} empties {path[:200]}: its packages remain in the image"
+            )
 
 
 def _unread(rootfs: Rootfs) -> Iterator[Incomplete]:
-    """Who the users are and which system it is, where a link leads to a file whose bytes nobody kept."""
+    """Identity files behind a link to a file whose content was not kept."""
     for path in (*OS_RELEASE, "etc/passwd", "etc/group"):
         resolved = rootfs.resolve(path)
         if resolved is not None and rootfs.files[resolved].entry.type is FileType.FILE and rootfs.content(path) is None:
-            yield Incomplete("file_unread", f"{path} is at {resolved[:200]}, which was not looked into")
+            yield Incomplete("file_unread", f"{path} points to {resolved[:200]}, which was not examined")
 
 
 def _uncovered(rootfs: Rootfs, coverage: Coverage | None) -> Iterator[Incomplete]:
     there = package_databases(rootfs)
     for database in there.foreign:
         amount = "packages" if database.packages is None else f"{database.packages} packages"
-        yield Incomplete("unsupported_os", f"the image says it is {there.os_id}, but {database.path} lists {amount}")
+        yield Incomplete("unsupported_os", f"the image declares {there.os_id}, but {database.path} lists {amount}")
     if coverage is None:
         return
+    # 90 %: engines skip packages without a version, so the counts need not be equal.
     if coverage.packages < there.listed * 9 // 10:
         yield Incomplete(
             "nothing_to_scan",
-            f"the image lists {there.listed} packages, the engine found {coverage.packages or 'none'}",
+            f"the image lists {there.listed} packages, but the engine found {coverage.packages or 'none'}",
         )
     elif coverage.packages == 0:
         if any(database.packages is None for database in there.databases):
-            yield Incomplete("nothing_to_scan", "the image has a package database, the engine found no package")
+            yield Incomplete("nothing_to_scan", "the image has a package database, but the engine found no package")
         elif any(p.entry.type is FileType.FILE and p.entry.mode & 0o111 for p in rootfs):
             yield ONLY_PROGRAMS

@@ -1,6 +1,4 @@
-"""Where an image comes from: a registry, an OCI layout, an archive, the local engine.
-
-All give the same documents and bytes.
+"""Sources of images: a registry, an OCI layout, an archive, the local engine. All provide the same documents and bytes.
 
 ``host/repo:tag``, ``host/repo@sha256:…``, ``oci:DIR[:TAG]``, ``archive:FILE`` (docker save or OCI, plain or gzip),
 ``docker:NAME``.
@@ -47,7 +45,7 @@ AccessTo = Callable[[str], "tuple[Access, CredentialStore]"]
 
 
 class Source(ABC):
-    """An opened target. ``reference`` is None where the image has no name in a registry."""
+    """An opened target. ``reference`` is None if the image has no name in a registry."""
 
     reference: Reference | None = None
 
@@ -55,35 +53,32 @@ class Source(ABC):
         self.settings = settings
 
     def read_until(self, ends: float) -> None:
-        """Read nothing after this moment of the monotonic clock. A local file has no need of it."""
+        """Stop reading at this time.monotonic() value. Local files ignore it."""
 
     @abstractmethod
     def describe(self) -> str:
-        """For progress: what is being read."""
+        """Name of the source, for progress messages."""
 
     @abstractmethod
     def resolve(self) -> Descriptor:
-        """What the target names, read once: from here on only digests are used."""
+        """Resolve the target, once. Afterwards only digests are used, so a tag that moves cannot mix two images."""
 
     @abstractmethod
     def document(self, descriptor: Descriptor, limit: int) -> bytes:
-        """A manifest's or config's bytes, compared with their digest."""
+        """Return a manifest or config, verified by its digest."""
 
     @abstractmethod
     def open(self, descriptor: Descriptor) -> contextlib.AbstractContextManager[Readable]:
-        """A layer's transported bytes, not compared yet: ``read_layer`` does."""
+        """Open a layer's transported bytes. They are not verified yet; ``read_layer`` does that."""
 
     def referrers(self, digest: Digest) -> list[Descriptor]:
-        """What refers to this manifest where it lies.
-
-        A directory or an archive has nobody who could attach anything.
-        """
+        """List what refers to this manifest. Empty for directories and archives, which have no referrers."""
         return []
 
     def image(self, descriptor: Descriptor) -> tuple[Image, bytes]:
-        """The image that a manifest describes, and its config's bytes.
+        """Return the image that a manifest describes, and its config's bytes.
 
-        Raises ImageError for an index or an artifact.
+        Raises ImageError for an index or artifact.
         """
         data = self.document(descriptor, self.settings.limits.manifest)
         manifest = parse_manifest(data, descriptor, self.settings.limits)
@@ -91,16 +86,17 @@ class Source(ABC):
             raise ImageError("an index inside an index", reason="unsupported_media_type")
         require_image(manifest)
         if manifest.config.size > self.settings.limits.config:
-            raise LimitExceeded(f"a config of {manifest.config.size} bytes")
+            raise LimitExceeded(f"the config is too large: {manifest.config.size} bytes")
         config = self.document(manifest.config, self.settings.limits.config)
         return build_image(manifest, parse_config(config, manifest.config.digest, self.settings.limits)), config
 
     def children(
         self, subject: Descriptor, platform: Platform | None, every: bool
     ) -> tuple[tuple[Descriptor, ...], tuple[str, ...]]:
-        """The manifests to examine, and the digests of those children that are no images (attestations).
+        """Return the manifests to examine, and the digests of children that are not images (attestations).
 
-        ``every``: all platforms; otherwise ``platform``, or the host's. Raises NotFoundError listing what there is.
+        ``every``: all platforms; otherwise ``platform``, or the host's. Raises NotFoundError with the available
+        platforms.
         """
         document = self._manifest(subject)
         if not isinstance(document, ImageIndex):
@@ -108,13 +104,13 @@ class Source(ABC):
             if platform is not None and not (there := self._platform(document.descriptor)).fits(platform):
                 raise NotFoundError(
                     f"the image is for {there}, not for {platform}",
-                    hint=f"leave --platform out, or write --platform {there}",
+                    hint=f"omit --platform, or use --platform {there}",
                 )
             return (document.descriptor,), ()
         images = tuple(d for d in document.manifests if self._is_image(d))
         skipped = tuple(str(d.digest) for d in document.manifests if d not in images)
         if not images:
-            raise NotAnImage("the index holds no image, only attestations or other artifacts")
+            raise NotAnImage("the index has no image, only attestations or other artifacts")
         if every and platform is None:
             return tuple({d.digest: d for d in reversed(images)}.values())[::-1], skipped  # each manifest once
         wanted = platform or host_platform()
@@ -123,18 +119,19 @@ class Source(ABC):
                 return (descriptor,), skipped
         if platform is None and len(images) == 1:
             return images, skipped
-        there_are = ", ".join(str(d.platform or self._platform(d)) for d in images if _is_called_an_image(d))
-        raise NotFoundError(f"the index has no image for {wanted}", hint=f"--platform: one of {there_are}")
+        available = ", ".join(str(d.platform or self._platform(d)) for d in images if _is_called_an_image(d))
+        raise NotFoundError(f"the index has no image for {wanted}", hint=f"use --platform with one of: {available}")
 
     def _manifest(self, descriptor: Descriptor) -> Manifest | ImageIndex:
         limits = self.settings.limits
         return parse_manifest(self.document(descriptor, limits.manifest), descriptor, limits)
 
     def _is_image(self, descriptor: Descriptor) -> bool:
-        """Whether a child of an index is to be judged, by its own manifest.
+        """True if a child of an index must be examined, by its own manifest.
 
-        One that the index calls an attestation is looked at all the same, because its word is the attacker's. One
-        that is not there (registries and archives often lack the attestations) can be run by nobody.
+        A child that the index declares as an attestation is checked as well, because the attacker writes that
+        declaration. A child that does not exist can be run by nobody (registries and archives often lack the
+        attestations).
         """
         document: Manifest | ImageIndex | None = None
         try:
@@ -142,7 +139,7 @@ class Source(ABC):
             if isinstance(document, Manifest):
                 require_image(document)
         except NotAnImage:
-            # A config of another type keeps some runtimes from running it, and not all of them.
+            # Some runtimes refuse a config of another type, but not all of them do.
             named = descriptor.platform is not None and descriptor.platform.is_image
             return named and isinstance(document, Manifest) and has_image_layers(document)
         except (NotFoundError, MissingBlob):
@@ -152,11 +149,11 @@ class Source(ABC):
         return True
 
     def _platform(self, descriptor: Descriptor) -> Platform:
-        """The platform that an image's own config names."""
+        """The platform in the image's own config."""
         return self.image(descriptor)[0].config.platform
 
     def close(self) -> None:
-        """Let go of what was opened."""
+        """Release what was opened."""
 
 
 def _is_called_an_image(descriptor: Descriptor) -> bool:
@@ -164,7 +161,7 @@ def _is_called_an_image(descriptor: Descriptor) -> bool:
 
 
 def host_platform() -> Platform:
-    """linux/<this machine's architecture>, in Go's names."""
+    """linux/<architecture of this machine>, in Go's names."""
     return Platform("linux", _ARCHITECTURES.get(machine.machine(), machine.machine()))
 
 
@@ -175,7 +172,7 @@ class RegistrySource(Source):
         super().__init__(settings)
         self.reference: Reference = reference
         self.client = client
-        self._manifests: dict[Digest, bytes] = {}  # of an index's children: looked at once to choose, once to examine
+        self._manifests: dict[Digest, bytes] = {}  # children of an index are read twice: to select and to examine
 
     def read_until(self, ends: float) -> None:
         """See `Source.read_until`."""
@@ -223,7 +220,7 @@ class RegistrySource(Source):
 
 
 class _Stream:
-    """An iterator of byte strings as something to read from."""
+    """A readable stream over an iterator of byte strings."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks, self._rest = chunks, b""
@@ -239,7 +236,7 @@ class _Stream:
 
 
 class LayoutSource(Source):
-    """An OCI layout: a directory, or the same inside an archive."""
+    """An OCI layout in a directory or an archive."""
 
     def __init__(
         self,
@@ -270,10 +267,10 @@ class LayoutSource(Source):
 
 @contextmanager
 def open_target(text: str, settings: Settings, access: AccessTo | None = None) -> Iterator[Source]:
-    """The source that ``text`` names.
+    """Open the source that ``text`` names.
 
-    ``access`` says how a service reaches a registry (and refuses what is not configured); without it the settings
-    and the person's own docker config do. Raises UsageError with a hint for what is no target.
+    ``access`` tells how a server reaches a registry, and refuses unconfigured ones. Without it, the settings and the
+    user's docker config apply. Raises UsageError with a hint if ``text`` is not a target.
     """
     source = _open(text, settings, access)
     try:
@@ -286,15 +283,19 @@ def _open(text: str, settings: Settings, access: AccessTo | None) -> Source:
     kind, colon, rest = text.partition(":")
     if access is None and colon and kind in ("oci", "archive", "docker"):
         if not rest:
-            raise UsageError(f"{kind}: what?", hint=f"write {kind}:{'NAME' if kind == 'docker' else 'PATH'}")
+            raise UsageError(
+                f"{kind}: needs a {'name' if kind == 'docker' else 'path'}",
+                hint=f"write {kind}:{'NAME' if kind == 'docker' else 'PATH'}",
+            )
         return {"oci": _open_oci, "archive": _open_archive, "docker": _open_docker}[kind](rest, settings)
     looks_like_a_path = text.startswith(("./", "../", "/")) or (
         text.endswith((".tar", ".tgz", ".gz")) and Path(text).exists()
     )
     if access is None and looks_like_a_path:
+        # A path is a frequent mistake, and the reference grammar would read ./image.tar as a repository of Docker Hub.
         kind = "oci" if Path(text).is_dir() else "archive"
         raise UsageError(f"{text[:200]!r} is a path, not a reference", hint=f"write {kind}:{text[:200]}")
-    # An HTTP client takes longer to import than a small archive takes to scan.
+    # Imported only here: an HTTP client takes longer to import than a small archive takes to scan.
     from scanner.registry.auth import CredentialStore
     from scanner.registry.client import Access, RegistryClient
 
@@ -313,7 +314,7 @@ def _open_oci(rest: str, settings: Settings) -> Source:
         head, _, tag = rest.rpartition(":")
         directory = Path(head)
     if not directory.is_dir():
-        raise UsageError(f"there is no directory {directory}", hint="oci:DIR[:TAG] names an OCI image layout")
+        raise UsageError(f"there is no directory {directory}", hint="write oci:DIR[:TAG]; DIR is an OCI image layout")
     return LayoutSource(OciLayout.of_directory(directory, settings.limits), settings, f"oci:{rest}", tag)
 
 
@@ -323,7 +324,7 @@ def _open_archive(rest: str, settings: Settings) -> Source:
 
 
 def _open_docker(name: str, settings: Settings) -> Source:
-    """``docker save`` through the SDK into a bounded temporary file."""
+    """Save an image of the local engine (``docker save``) into a bounded temporary file."""
     import docker
     from docker.errors import DockerException, ImageNotFound
 
@@ -339,12 +340,14 @@ def _open_docker(name: str, settings: Settings) -> Source:
                         raise LimitExceeded(f"{name} is larger than {settings.limits.image_uncompressed} bytes")
                     out.write(chunk)
         except ImageNotFound as error:
-            raise NotFoundError(f"the local engine has no image {name!r}", hint="docker images lists them") from error
+            raise NotFoundError(
+                f"the local engine has no image {name!r}", hint="list them with: docker images"
+            ) from error
         except DockerException as error:
             raise RemoteError(
-                "cannot ask the local engine",
+                "cannot reach the local engine",
                 reason="engine_unreachable",
-                hint="is dockerd running? see DOCKER_HOST",
+                hint="check that dockerd is running, and DOCKER_HOST",
                 retryable=False,
             ) from error
         layout, close = open_archive(file, settings)

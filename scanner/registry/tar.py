@@ -1,10 +1,10 @@
-"""A strict, streaming reader of tar (POSIX.1-2001 pax, ustar, GNU), for bytes that an attacker chose.
+"""A strict, streaming reader of tar (POSIX.1-2001 pax, ustar, GNU) for hostile input.
 
-The standard library's ``tarfile`` must not see such bytes: it can be made to hang on 4 kB, to take gigabytes for 1
-MB, to list less than there is without an error, and its filters have been escaped (CVE-2025-4517, CVE-2025-8194).
-Here whatever two readers could read differently is refused: bad checksums, negative or absurd sizes, global pax
-headers, sparse files, unknown types, two names for one entry, data where one reader expects none, bytes after the
-end marker. Nothing is ever written to a file system.
+The standard library's ``tarfile`` must not read such input: 4 kB can make it hang, 1 MB can make it use gigabytes, it
+can list fewer entries than exist without an error, and its filters have been bypassed (CVE-2025-4517, CVE-2025-8194).
+This reader refuses everything that two readers could read differently: wrong checksums, negative or absurd sizes,
+global pax headers, sparse files, unknown types, two names for one entry, data where a reader expects none, data after
+the end marker. It never writes to a file system.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ _LINKS = (FileType.SYMLINK, FileType.HARDLINK)
 _DEVICES = (FileType.CHAR_DEVICE, FileType.BLOCK_DEVICE)
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _SPARSE = ord("L"), ord("K"), ord("x"), ord("g"), ord("S")
 _SPECIAL = frozenset((_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL))
-# mode, uid, gid, size, mtime, checksum as nearly every writer pads them; anything else takes the slow way.
+# mode, uid, gid, size, mtime, checksum as nearly all writers pad them. Other forms are parsed field by field.
 _USUAL = re.compile(rb"([0-7]{7})[ \0]([0-7]{7})[ \0]([0-7]{7})[ \0]([0-7]{11})[ \0]([0-7]{11})[ \0]([0-7]{6})[ \0]{2}")
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
 _SECONDS = re.compile(rb"(-?[0-9]{1,18})(?:\.[0-9]*)?")
 _NO_DEVICE = (bytes(16), b"0000000\x000000000\0")
 _CAPABILITY = b"SCHILY.xattr.security.capability"
-# An overlay file system believes these: a layer that sets them shows a container other files than it shows us.
+# overlayfs acts on these attributes, so a layer that sets them shows a container other files than it shows us.
 _OVERLAY = (b"SCHILY.xattr.trusted.overlay.", b"SCHILY.xattr.user.overlay.")
 
 
 class Visitor(ABC):
-    """Who is told about the entries, in archive order."""
+    """Receives the entries in archive order."""
 
     @abstractmethod
     def entry(self, entry: FileEntry) -> bool:
-        """One entry; True: its content is wanted, and will come in one piece by ``content``."""
+        """Process an entry. Return True to get its content, as a whole, by ``content``."""
 
     @abstractmethod
     def content(self, entry: FileEntry, data: bytes) -> None:
-        """The bytes of a wanted regular file."""
+        """Process the bytes of a requested regular file."""
 
 
 def malformed(message: str) -> ImageError:
@@ -67,7 +67,7 @@ def unsafe(message: str) -> ImageError:
 
 
 class _Overrides:
-    """What pax and GNU headers say about the next entry. ``kinds``: which of them came, each at most once."""
+    """Values from pax and GNU headers for the next entry. ``kinds``: the types of headers read, each at most once."""
 
     __slots__ = ("capability", "gid", "kinds", "link", "mtime", "name", "size", "uid")
 
@@ -86,11 +86,10 @@ _NONE = _Overrides()
 
 
 class TarReader:
-    """Feed it the archive's bytes in any pieces, then ``close``.
+    """Feed it the archive's bytes in pieces of any size, then call ``close``.
 
-    Raises ImageError or LimitExceeded; never anything else.
-
-    ``offset`` is the position of the next byte in the archive, so a visitor can note where an entry's data begins.
+    Raises ImageError or LimitExceeded, never anything else. ``offset``: position of the next byte in the archive, so
+    that a visitor can record where an entry's data begins.
     """
 
     def __init__(self, visitor: Visitor, limits: Limits) -> None:
@@ -108,7 +107,7 @@ class TarReader:
         self.offset = 0
 
     def feed(self, chunk: bytes | memoryview) -> None:
-        """The next bytes."""
+        """Read the next bytes."""
         view, position, end = memoryview(chunk), 0, len(chunk)
         base = self.offset
         while position < end:
@@ -137,10 +136,7 @@ class TarReader:
         self.offset = base + end
 
     def close(self) -> None:
-        """No more bytes come.
-
-        Raises for an archive that stops in the middle; what pads one behind its end marker is zeros.
-        """
+        """End the archive. Raises ImageError if it is truncated. Zeros after the end marker are padding."""
         if self._zeros > 1 and not any(self._header) and not self._left:
             return
         if self._left or self._header or self._overrides is not _NONE:
@@ -163,30 +159,30 @@ class TarReader:
             self._plain(block, kind, mode, uid, gid, size, mtime)
 
     def _after_the_end(self, block: bytes) -> None:
-        """eStargz appends its index to a finished archive (stargz-snapshotter, docs/estargz.md: "TOC"): one file of
-        that name, then nothing.
+        """Accept the index that eStargz appends to a finished archive (stargz-snapshotter, docs/estargz.md, "TOC"):
+        one file of that name, then nothing.
 
-        Container runtimes stop at the end marker and never unpack it, so it is no entry of ours either. Anything
-        else is hidden from them.
+        Container runtimes stop at the end marker and never unpack it, so it is not an entry here either. Anything else
+        after the marker is refused: some readers would see it and others not.
         """
         name = block[:100].rstrip(b"\0") if block[345:500].strip(b"\0") == b"" else b""
         if self._zeros < 2 or name != _STARGZ_INDEX or block[156] not in (_OLD_FILE, _FILE) or self._has_index:
-            raise unsafe("there is data after the end of the archive: readers disagree about it")
+            raise unsafe("there is data after the end of the archive, which some readers see and others do not")
         _, _, _, size, _ = _numbers(block)
         if size > self._limits.file_size:
-            raise LimitExceeded(f"a file of {size} bytes")
+            raise LimitExceeded(f"a file is too large: {size} bytes")
         self._has_index, self._zeros = True, 2
         self._expect(size)
 
     def _special(self, kind: int, size: int) -> None:
-        """A header about the next entry.
+        """Read a header for the next entry.
 
-        Go drops what stands before a global header, others keep it; of two they take either.
+        Go drops headers before a global header, others keep them; with two of a kind, readers take different ones.
         """
         if size > self._limits.special_header:
             raise LimitExceeded(f"a name or pax header of {size} bytes")
         if kind in self._overrides.kinds or (kind == _PAX_GLOBAL and self._overrides is not _NONE):
-            raise unsafe("several headers of one kind for one entry: readers take different ones")
+            raise unsafe("one entry has several headers of the same kind, and readers take different ones")
         if kind != _PAX_GLOBAL:
             if self._overrides is _NONE:
                 self._overrides = _Overrides()
@@ -198,7 +194,7 @@ class TarReader:
         file_type = _TYPES.get(kind)
         if file_type is None:
             raise unsafe(
-                "a sparse file: its size is not the size of its data"
+                "a sparse file is refused: its size differs from the size of its data"
                 if kind == _SPARSE
                 else f"an entry of unknown type {chr(kind)!r}"
             )
@@ -210,20 +206,20 @@ class TarReader:
             size = over.size
         name = over.name if over.name is not None else _name(block)
         if file_type is FileType.FILE and name.endswith(b"/"):
-            # Old archives mark directories so; for the newer type some readers see a file here, some a directory.
+            # Old archives mark directories this way. For the newer type some readers see a file, others a directory.
             if kind != _OLD_FILE:
-                raise unsafe("a file whose name ends with a slash: readers disagree about what it is")
+                raise unsafe("a file has a name that ends with a slash: some readers see a directory")
             file_type = FileType.DIRECTORY
         has_body = file_type is FileType.FILE
         if size and not has_body:
-            # Go takes these bytes for the next header, others skip them: whatever stands there, one of them does not
-            # see it.
-            raise unsafe(f"a {file_type} with data: readers disagree about it")
+            # Go parses these bytes as the next header, others skip them: entries hidden in there are seen by only some
+            # readers.
+            raise unsafe(f"a {file_type} has data, which some readers take for entries")
         if size > self._limits.file_size:
-            raise LimitExceeded(f"a file of {size} bytes")
+            raise LimitExceeded(f"a file is too large: {size} bytes")
         path = self._path(name)
         if not path and file_type is not FileType.DIRECTORY:
-            raise unsafe("an entry without a name")
+            raise unsafe("an entry has no name")
         entry = FileEntry(
             path,
             file_type,
@@ -240,36 +236,36 @@ class TarReader:
         self._expect(size)
 
     def _path(self, name: bytes) -> str:
-        """Relative and normalised. ``..`` is refused wherever it stands: no builder writes it."""
+        """Return a relative, normalised path. ``..`` is refused anywhere: no image builder writes it."""
         if len(name) > self._limits.path_length:
-            raise LimitExceeded(f"a path of {len(name)} bytes")
+            raise LimitExceeded(f"a path is too long: {len(name)} bytes")
         if b"\0" in name:
-            raise malformed("a path with a NUL byte")
+            raise malformed("a path contains a NUL byte")
         path = name.decode("utf-8", "surrogateescape").removeprefix("./").removesuffix("/")
         if not path or path[0] in "./" or "//" in path or "/." in path:
             parts = [part for part in path.split("/") if part not in ("", ".")]
             if ".." in parts:
-                raise unsafe("a path that leaves the image")
+                raise unsafe("a path points outside the image")
             path = "/".join(parts)
         if path.count("/") >= self._limits.path_depth:
-            raise LimitExceeded(f"a path {path.count('/') + 1} directories deep")
+            raise LimitExceeded(f"a path is too deep: {path.count('/') + 1} directories")
         return path
 
     def _link(self, block: bytes, over: _Overrides, file_type: FileType) -> str:
-        """The target as written; of a device ``major:minor``."""
+        """The link's target as written; ``major:minor`` for a device."""
         if file_type in _DEVICES:
             return f"{_number(block[329:337], 'device')}:{_number(block[337:345], 'device')}"
         if file_type not in _LINKS:
             return ""
         target = over.link if over.link is not None else block[157:257].split(b"\0", 1)[0]
         if len(target) > self._limits.path_length:
-            raise LimitExceeded(f"a link of {len(target)} bytes")
+            raise LimitExceeded(f"a link is too long: {len(target)} bytes")
         if not target or b"\0" in target:
-            raise malformed("a link without a target")
+            raise malformed("a link has no target")
         if file_type is FileType.SYMLINK:
             return target.decode("utf-8", "surrogateescape")
         if target.startswith(b"/"):
-            raise unsafe("a hard link to an absolute path")
+            raise unsafe("a hard link has an absolute path as its target")
         return self._path(target)
 
     def _expect(self, size: int) -> None:
@@ -295,11 +291,11 @@ class TarReader:
             self._pax(data, is_global=self._kind == _PAX_GLOBAL)
 
     def _pax(self, data: bytes, *, is_global: bool) -> None:
-        """Records ``"%d %s=%s\\n"`` (POSIX pax, extended header). Duplicates and sparse maps are refused."""
+        """Read records ``"%d %s=%s\\n"`` (POSIX pax, extended header). Duplicates and sparse maps are refused."""
         records = _records(data, self._limits)
         if is_global:
             if set(records) - {b"comment"}:
-                raise unsafe("a global pax header: it renames every file for some readers")
+                raise unsafe("a global pax header is refused: for some readers it renames every file")
             return
         over = self._overrides
         for key, value in records.items():
@@ -314,17 +310,18 @@ class TarReader:
             elif key == _CAPABILITY:
                 over.capability = value
             elif key.startswith(b"GNU.sparse."):
-                raise unsafe("a sparse file: its size is not the size of its data")
+                raise unsafe("a sparse file is refused: its size differs from the size of its data")
             elif key.startswith(_OVERLAY):
-                raise unsafe("an extended attribute that only an overlay file system may set")
+                raise unsafe("an extended attribute is reserved for the overlay file system")
 
 
 def _once(before: bytes | None, value: bytes) -> bytes:
-    """A name, said once and not empty: POSIX takes an empty one back, others use it; of two, readers take different
-    ones.
+    """Return the value if it is the first and not empty.
+
+    POSIX ignores an empty name, others use it; of two names, readers take different ones.
     """
     if before is not None or not value:
-        raise unsafe("an entry with two names, or none: readers take different ones")
+        raise unsafe("an entry has two names or an empty one, and readers take different ones")
     return value
 
 
@@ -336,12 +333,12 @@ def _records(data: bytes, limits: Limits) -> dict[bytes, bytes]:
         length = _decimal(data[position:space], "pax record length") if space > position else 0
         record = data[position : position + length]
         if length < 5 or not record.endswith(b"\n") or len(record) != length:
-            raise malformed("a broken pax header")
+            raise malformed("a pax header is malformed")
         key, equals, value = record[space - position + 1 : -1].partition(b"=")
         if not equals or not key:
-            raise malformed("a broken pax header")
+            raise malformed("a pax header is malformed")
         if key in records:
-            raise unsafe("a pax header that says a thing twice: readers take different ones")
+            raise unsafe("a pax header has a key twice, and readers take different ones")
         xattrs += len(value) if key.startswith(b"SCHILY.xattr.") else 0
         records[key] = value
         if len(records) > limits.pax_records or xattrs > limits.xattrs:
@@ -351,7 +348,7 @@ def _records(data: bytes, limits: Limits) -> dict[bytes, bytes]:
 
 
 def _numbers(block: bytes) -> tuple[int, int, int, int, int]:
-    """Mode, uid, gid, size and mtime of a header whose checksum is right."""
+    """Mode, uid, gid, size and mtime of a header, after verifying its checksum."""
     usual = _USUAL.match(block, 100)
     if usual is not None:
         mode, uid, gid, size, mtime, checksum = usual.groups()
@@ -372,66 +369,63 @@ def _numbers(block: bytes) -> tuple[int, int, int, int, int]:
 
 
 def _sum(data: bytes) -> int:
-    """The bytes' sum.
+    """Sum of the bytes.
 
-    Adler-32's low half is that plus one, modulo 65521, and thirty times faster than adding them here.
+    The low half of Adler-32 is this sum plus one, modulo 65521, and thirty times faster to compute.
     """
-    if len(data) - data.count(0) > 256:  # only then can the sum pass the modulus
+    if len(data) - data.count(0) > 256:  # only then can the sum exceed the modulus
         return sum(data)
     return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 def _name(block: bytes) -> bytes:
-    """The header's own name.
-
-    Three formats share the field behind it; where a reader could mistake one for another, it is refused.
-    """
+    """The name in the header itself. Three formats use the following field differently; an ambiguous one is refused."""
     name = block[:100].split(b"\0", 1)[0]
     magic = block[257:265]
     if magic == b"ustar\x0000":
         prefix = block[345:500].split(b"\0", 1)[0]
         if block[508:512] == b"tar\0":
-            raise unsafe("a header of star's own format: its prefix is shorter for some readers")
+            raise unsafe("a header has the format of star, whose prefix is shorter for some readers")
         if block[329:345] not in _NO_DEVICE:
             _number(block[329:337], "device")
             _number(block[337:345], "device")
         return prefix + b"/" + name if prefix else name
     if magic == b"ustar  \0":
-        # Where these two times are no numbers, Go takes them for a name's beginning (a bug of old writers).
+        # If these two times are not numbers, Go takes them for the beginning of a name (a bug of old writers).
         if _OCTAL.fullmatch(block[345:357]) is None or _OCTAL.fullmatch(block[357:369]) is None:
-            raise unsafe("a GNU header with a broken time: some readers take it for a name")
+            raise unsafe("a GNU header has a malformed time, which some readers take for a name")
     elif magic.startswith(b"ustar\0"):
-        raise unsafe("a ustar header of an unknown version: some readers see no prefix in it")
+        raise unsafe("a ustar header has an unknown version, in which some readers see no prefix")
     return name
 
 
 def _number(field: bytes, what: str, *, signed: bool = False) -> int:
-    """Octal, or GNU's base-256 with the high bit set.
+    """Parse an octal number, or GNU's base-256 with the high bit set.
 
-    Raises for a negative size, which would send a reader backwards.
+    Raises ImageError for a negative size, which would move a reader backwards.
     """
     if field[0] & 0x80:
         value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
         if field[0] & 0x40:
             value -= 1 << (8 * len(field) - 1)
         if (value < 0 and not signed) or abs(value) > 1 << 62:
-            raise malformed(f"a {what} of {value}")
+            raise malformed(f"the {what} {value} is out of range")
         return value
     match = _OCTAL.fullmatch(field)
     if match is None:
-        raise malformed(f"a {what} that is no number")
+        raise malformed(f"the {what} is not a number")
     return int(match[1] or b"0", 8)
 
 
 def _time(value: bytes) -> int:
-    """Seconds since 1970; fractions are dropped."""
+    """Seconds since 1970. Fractions are dropped."""
     match = _SECONDS.fullmatch(value)
     if match is None:
-        raise malformed("an mtime that is no number")
+        raise malformed("the mtime is not a number")
     return int(match[1])
 
 
 def _decimal(value: bytes, what: str) -> int:
     if not value.isdigit() or len(value) > 19:
-        raise malformed(f"a {what} that is no number")
+        raise malformed(f"the {what} is not a number")
     return min(int(value), 1 << 62)

@@ -1,9 +1,8 @@
-"""TLS as a server speaks it, by hand-written ClientHellos (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2, RFC
+"""Probes the TLS of a server with hand-written ClientHellos (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2, RFC
 6101).
 
-Our own OpenSSL refuses to speak old versions and weak ciphers, so what it cannot reach would look like safety. A
-hello is sent, the answer is read as far as it comes in the clear, and the connection is dropped: no session, no
-secret, nothing sent that is not ours.
+Our own OpenSSL refuses old versions and weak ciphers, so a server that accepts them would look safe. A hello is sent,
+the unencrypted part of the answer is read, and the connection is closed: no session, no secret is involved.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ _ANSWER_SECONDS = 5.0
 _EDWARDS = {SignatureAlgorithmOID.ED25519: "ed25519", SignatureAlgorithmOID.ED448: "ed448"}
 _MAX_NAMES, _MAX_PATHS = 100, 256
 _DNS_NAME, _IP_ADDRESS = 2, 7  # tags of GeneralName
-# What the libraries raise for a certificate that they do not like.
+# Exceptions of the libraries for malformed certificates.
 _UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion)
-_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: expiry is judged apart from trust
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: expiry is a check of its own
 
 _WIRE = {
     Protocol.SSL_3: 0x0300,
@@ -56,7 +55,7 @@ _WIRE = {
     Protocol.TLS_1_3: 0x0304,
 }
 
-# IANA TLS cipher suites: what servers of any age know. Good ones first.
+# IANA TLS cipher suites that servers of any age know, secure ones first.
 _MODERN = (
     0xC02B,
     0xC02F,
@@ -117,24 +116,28 @@ _RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2
 
 @dataclass(frozen=True)
 class Hello:
-    """The server's choice. ``stapled``: an OCSP answer came with it (below TLS 1.3, where it is in the clear)."""
+    """The server's choice.
+
+    ``stapled``: an OCSP response was sent (visible below TLS 1.3 only). ``ended``: the flight was read to its end, so a
+    missing OCSP response is certain.
+    """
 
     protocol: Protocol
     cipher: int
     stapled: bool = False
-    ended: bool = False  # the flight was read to its end, so that a missing staple is one
+    ended: bool = False
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """No handshake: an alert, or a connection that was closed on us."""
+    """No handshake: an alert, or a closed connection."""
 
     alert: int | None
 
 
 @dataclass(frozen=True)
 class NotTls:
-    """Something answered that is not TLS."""
+    """The answer is not TLS."""
 
     beginning: bytes
 
@@ -143,7 +146,7 @@ Answer = Hello | Refusal | NotTls
 
 
 def client_hello(protocol: Protocol, suites: Sequence[int], server_name: str) -> bytes:
-    """One ClientHello record that offers exactly this version and these suites."""
+    """Build one ClientHello record that offers exactly this version and these suites."""
     wire = _WIRE[protocol]
     legacy = min(wire, 0x0303)
     extensions = b""
@@ -151,6 +154,7 @@ def client_hello(protocol: Protocol, suites: Sequence[int], server_name: str) ->
         extensions = b"".join(_extension(number, body) for number, body in _extensions(protocol, server_name))
         extensions = struct.pack(">H", len(extensions)) + extensions
     ciphers = b"".join(struct.pack(">H", suite) for suite in (*suites, 0x00FF))  # 00FF: RFC 5746, no renegotiation
+    # TLS 1.3 middlebox compatibility (RFC 8446, appendix D.4): without a session id some proxies drop the hello.
     session = os.urandom(32) if protocol is Protocol.TLS_1_3 else b""
     body = struct.pack(">H", legacy) + os.urandom(32) + bytes([len(session)]) + session
     body += struct.pack(">H", len(ciphers)) + ciphers + b"\x01\x00" + extensions
@@ -169,7 +173,7 @@ def _extensions(protocol: Protocol, server_name: str) -> Iterator[tuple[int, byt
     yield 5, b"\x01\x00\x00\x00\x00"  # status_request: OCSP
     if protocol is Protocol.TLS_1_3:
         yield 43, b"\x02\x03\x04"
-        share = struct.pack(">HH", 0x001D, 32) + os.urandom(32)  # any 32 bytes are an x25519 key
+        share = struct.pack(">HH", 0x001D, 32) + os.urandom(32)  # any 32 bytes are a valid x25519 key
         yield 51, _vector(share)
 
 
@@ -190,12 +194,13 @@ def _is_address(name: str) -> bool:
 
 
 def ask(connect: Connect, protocol: Protocol, suites: Sequence[int], server_name: str) -> Answer:
-    """Say hello and read the answer. Raises OSError where there was no connection or no answer in time."""
+    """Send a hello and read the answer. Raises OSError if there is no connection or no answer in time."""
     with connect() as connection:
         ends = time.monotonic() + min(_ANSWER_SECONDS, connection.gettimeout() or _ANSWER_SECONDS)
 
         def receive(size: int) -> bytes:
-            connection.settimeout(max(0.01, ends - time.monotonic()))  # for the whole answer, however it drips
+            # one limit for the whole answer, even if it arrives byte by byte
+            connection.settimeout(max(0.01, ends - time.monotonic()))
             return connection.recv(size)
 
         connection.sendall(client_hello(protocol, suites, server_name))
@@ -203,10 +208,7 @@ def ask(connect: Connect, protocol: Protocol, suites: Sequence[int], server_name
 
 
 def read_answer(receive: Callable[[int], bytes]) -> Answer:
-    """The server's first flight, as far as it is in the clear and bounded.
-
-    Raises OSError (a timeout) as ``receive`` does.
-    """
+    """Read the unencrypted part of the server's first flight, bounded. Raises OSError (timeout) as ``receive`` does."""
     buffer, handshake = bytearray(), bytearray()
     hello: Hello | None = None
     total = 0
@@ -239,7 +241,10 @@ def read_answer(receive: Callable[[int], bytes]) -> Answer:
 
 
 def _take(handshake: bytearray, hello: Hello | None) -> tuple[Hello | None, bool]:
-    """Take whole messages off ``handshake``: ServerHello (2), CertificateStatus (22), ServerHelloDone (14)."""
+    """Remove complete messages from ``handshake``: ServerHello (2), CertificateStatus (22), ServerHelloDone (14).
+
+    Returns the hello, if known, and whether the rest of the flight is irrelevant.
+    """
     while len(handshake) >= 4:
         kind, length = handshake[0], int.from_bytes(handshake[1:4], "big")
         if len(handshake) < 4 + length:
@@ -258,7 +263,7 @@ def _take(handshake: bytearray, hello: Hello | None) -> tuple[Hello | None, bool
 
 
 def _server_hello(body: bytes) -> Hello | None:
-    """RFC 8446 section 4.1.3; the version may stand in supported_versions (4.2.1). None for what cannot be read."""
+    """Parse a ServerHello (RFC 8446 section 4.1.3; version in supported_versions, 4.2.1). None if it is malformed."""
     if len(body) < 38:
         return None
     version, random, skip = int.from_bytes(body[:2], "big"), body[2:34], body[34]
@@ -278,12 +283,12 @@ def _server_hello(body: bytes) -> Hello | None:
 
 
 def probe(connect: Connect, server_name: str, contexts: TrustContexts) -> TlsFacts | Incomplete | None:
-    """Everything about one port's TLS. None: it speaks none. Incomplete: nothing could be found out."""
+    """Collect the facts about a port's TLS. None: it has no TLS. Incomplete: nothing could be determined."""
     versions = tuple(ProtocolFact(protocol, accepts(connect, protocol, server_name)) for protocol in Protocol)
     spoken = [fact.protocol for fact in versions if fact.accepted is True]
     unknown = [fact.accepted for fact in versions if isinstance(fact.accepted, Incomplete)]
     if not spoken:
-        # Whoever refuses every version still speaks TLS if it refuses with an alert: "speaks none" would be a guess.
+        # A server that refuses every version with an alert does have TLS, so "no TLS" would be a guess.
         return unknown[0] if unknown else None if _silent(connect, server_name) else TlsFacts(versions)
     trust, chain = contexts.trust(connect, server_name), contexts.chain(connect, server_name)
     return TlsFacts(
@@ -292,7 +297,7 @@ def probe(connect: Connect, server_name: str, contexts: TrustContexts) -> TlsFac
 
 
 def accepts(connect: Connect, protocol: Protocol, server_name: str) -> bool | Incomplete:
-    """Whether the server agrees to this version and no other."""
+    """True if the server accepts this version when no other is offered."""
     suites = _TLS13 if protocol is Protocol.TLS_1_3 else _EVERY
     try:
         answer = ask(connect, protocol, suites, server_name)
@@ -302,7 +307,7 @@ def accepts(connect: Connect, protocol: Protocol, server_name: str) -> bool | In
 
 
 def _silent(connect: Connect, server_name: str) -> bool:
-    """Whether the port has no TLS at all: no alert either."""
+    """True if the port has no TLS at all: not even an alert."""
     try:
         answer = ask(connect, Protocol.TLS_1_2, _EVERY, server_name)
     except (OSError, ScannerError):
@@ -311,10 +316,10 @@ def _silent(connect: Connect, server_name: str) -> bool:
 
 
 def weak_ciphers(connect: Connect, spoken: Sequence[Protocol], server_name: str) -> tuple[str, ...] | Incomplete:
-    """The classes of weak suites that the server agrees to when it is offered nothing else. TLS 1.3 has none."""
+    """The classes of weak suites that the server accepts if nothing else is offered. TLS 1.3 has none."""
     old = [protocol for protocol in spoken if protocol is not Protocol.TLS_1_3]
     found: set[str] = set()
-    # Export suites are not chosen above TLS 1.1, so the oldest version is asked beside the newest.
+    # Servers choose export suites below TLS 1.2 only, so the oldest version is probed beside the newest.
     for protocol in dict.fromkeys((old[-1], old[0])) if old else ():
         left = dict(WEAK)
         while left:
@@ -333,10 +338,10 @@ def weak_ciphers(connect: Connect, spoken: Sequence[Protocol], server_name: str)
 
 
 def stapled(connect: Connect, spoken: Sequence[Protocol], server_name: str) -> bool | Incomplete:
-    """Whether an OCSP answer comes with the certificate (RFC 6066 section 8)."""
+    """True if an OCSP response comes with the certificate (RFC 6066 section 8)."""
     if Protocol.TLS_1_2 not in spoken:
-        return Incomplete("encrypted", "only TLS 1.2 shows a stapled answer before it is encrypted")
-    # Two hellos: a server such as nginx fetches the answer after it was first asked for it.
+        return Incomplete("encrypted", "a stapled response is visible in TLS 1.2 only, later it is encrypted")
+    # Two hellos: servers such as nginx fetch the response only after the first request for it.
     for _ in range(2):
         try:
             answer = ask(connect, Protocol.TLS_1_2, _MODERN, server_name)
@@ -346,14 +351,14 @@ def stapled(connect: Connect, spoken: Sequence[Protocol], server_name: str) -> b
             return True
     if isinstance(answer, Hello) and answer.ended:
         return False
-    return Incomplete("no_answer", "the handshake was not read to its end")
+    return Incomplete("no_answer", "the handshake could not be read to its end")
 
 
 @dataclass(frozen=True)
 class TrustContexts:
-    """Two ways to shake hands: ``verifying`` knows the trusted CAs, ``any`` takes every certificate.
+    """Two TLS contexts: ``verifying`` knows the trusted CAs, ``any`` accepts every certificate.
 
-    Both speak as old as OpenSSL can.
+    Both accept versions as old as OpenSSL supports. ``own_ca``: the CAs were configured, not the system's.
     """
 
     verifying: ssl.SSLContext
@@ -362,7 +367,7 @@ class TrustContexts:
 
     @classmethod
     def of(cls, verifying: ssl.SSLContext, lenient: ssl.SSLContext, *, own_ca: bool) -> TrustContexts:
-        verifying.check_hostname = False  # judged by itself
+        verifying.check_hostname = False  # the name is a check of its own
         verifying.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
         return cls(speak_old(verifying), lenient, own_ca)
 
@@ -374,20 +379,20 @@ class TrustContexts:
         except ssl.SSLCertVerificationError as error:
             return TrustFact(False, clean_text(error.verify_message, 200), self.own_ca)
         except (OSError, ValueError, ScannerError) as error:
-            return Incomplete("no_handshake", f"no handshake with our own TLS: {clean_text(str(error), 200)}")
+            return Incomplete("no_handshake", f"no handshake with OpenSSL: {clean_text(str(error), 200)}")
 
     def chain(self, connect: Connect, server_name: str) -> tuple[CertificateFact, ...] | Incomplete:
-        """The certificates as they were sent, the server's own first."""
+        """The certificates as sent, the server's own first."""
         try:
             with connect() as raw, self.any.wrap_socket(raw, server_hostname=server_name) as shaken:
                 encoded = _sent(shaken)
         except (OSError, ValueError, ScannerError) as error:
-            return Incomplete("no_handshake", f"no handshake with our own TLS: {clean_text(str(error), 200)}")
+            return Incomplete("no_handshake", f"no handshake with OpenSSL: {clean_text(str(error), 200)}")
         return chain_facts(encoded[:_MAX_CHAIN], self.verifying.get_ca_certs(binary_form=True), datetime.now(UTC))
 
 
 def _sent(shaken: ssl.SSLSocket) -> list[bytes]:
-    """The chain as sent. Python 3.13 has a public name for it; before, the object beneath has the same."""
+    """The chain as sent. Public since Python 3.13; before that, the underlying object has the same method."""
     method = getattr(shaken, "get_unverified_chain", None) or shaken._sslobj.get_unverified_chain  # type: ignore[attr-defined]
     found = [item if isinstance(item, bytes) else item.public_bytes(2) for item in method() or ()]  # 2: ENCODING_DER
     return found or [own for own in (shaken.getpeercert(binary_form=True),) if own]
@@ -396,15 +401,10 @@ def _sent(shaken: ssl.SSLSocket) -> list[bytes]:
 def chain_facts(
     sent: Sequence[bytes], anchors: Iterable[bytes], now: datetime
 ) -> tuple[CertificateFact, ...] | Incomplete:
-    """The facts of a chain in DER.
-
-    ``anchors``: the trusted CAs in DER, which tell which certificates a client needs.
-    """
+    """Yield tag and content of each name (RFC 5280 section 4.2.1.6). Names of other types are skipped unparsed."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # the library warns of serial numbers and names that are not as they must be
+            warnings.simplefilter("ignore")  # the library warns of malformed serial numbers and names
             certificates = [x509.load_der_x509_certificate(der) for der in sent]
             needed = path_to_trust(certificates, _anchors(certificates, anchors), now)
             facts = [certificate_fact(certificate) for certificate in certificates]
@@ -414,7 +414,7 @@ def chain_facts(
 
 
 def _anchors(certificates: Sequence[x509.Certificate], trusted: Iterable[bytes]) -> list[x509.Certificate]:
-    """Of the trusted CAs those that the chain names."""
+    """The trusted CAs that the chain names."""
     named = {name for certificate in certificates for name in (certificate.issuer, certificate.subject)}
     found = []
     for der in trusted:
@@ -423,18 +423,18 @@ def _anchors(certificates: Sequence[x509.Certificate], trusted: Iterable[bytes])
             if anchor.subject in named:
                 found.append(anchor)
         except _UNREADABLE:
-            continue  # a CA of the system that we cannot read vouches for nothing
+            continue  # an unreadable CA of the system cannot be an anchor
     return found
 
 
 def path_to_trust(
     sent: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], now: datetime
 ) -> frozenset[int]:
-    """The positions of the certificates by which a client gets from the server's own, the first, to a trusted CA.
+    """Positions of the certificates that a client needs to get from the server's own (the first) to a trusted CA.
 
-    Servers send more than that: an old cross-signature for clients of long ago, or a root. Its end is nobody's
-    failure. Of several paths the one counts that is trusted, then valid now, then lasts longest; without a trusted
-    CA the one that leads furthest.
+    Servers also send certificates that are not needed: an old cross-signature, or a root. Their expiry is not a
+    failure. Of several paths the trusted one is chosen, then the valid one, then the one that lasts longest; without a
+    trusted CA, the longest one.
     """
 
     def rank(path: tuple[int, ...]) -> tuple[bool, bool, datetime]:
@@ -452,8 +452,8 @@ def path_to_trust(
 def _paths(
     sent: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], path: tuple[int, ...]
 ) -> Iterator[tuple[int, ...]]:
-    """Paths from the first certificate: to each that a trusted CA issued or is, to a root, and as far as what was
-    sent leads.
+    """Paths from the first certificate: to each one that is or was issued by a trusted CA, to a root, and to the
+    last one sent.
     """
     last = sent[path[-1]]
     above = [i for i, other in enumerate(sent) if i not in path and _signed_by(last, other)]
@@ -468,7 +468,7 @@ def _valid(certificate: x509.Certificate, now: datetime) -> bool:
 
 
 def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """A signature that we cannot verify (MD5, tiny keys) counts by its names."""
+    """True if ``issuer`` signed the certificate. If the signature cannot be verified (MD5, tiny keys), names decide."""
     if certificate.issuer != issuer.subject:
         return False
     try:
@@ -481,7 +481,7 @@ def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def certificate_fact(certificate: x509.Certificate) -> CertificateFact:
-    """What checks want to know of a certificate. Raises one of ``_UNREADABLE`` for one that cannot be read."""
+    """The facts of a certificate that checks need. Raises one of ``_UNREADABLE`` if it is malformed."""
     kind, bits = _key(certificate)
     extensions = _extension_contents(certificate)
     return CertificateFact(
@@ -501,17 +501,17 @@ def certificate_fact(certificate: x509.Certificate) -> CertificateFact:
 
 
 def _extension_contents(certificate: x509.Certificate) -> dict[str, bytes]:
-    """The content of each extension by its name in asn1crypto. Raises ValueError for one that stands twice.
+    """The content of each extension, by its name in asn1crypto. Raises ValueError if one occurs twice.
 
-    ``cryptography`` reads all extensions or none: one kind of name that it does not know, such as an X.400 address,
-    and the others could not be read.
+    ``cryptography`` parses all extensions or none: a single unknown kind of name, such as an X.400 address, would make
+    the others unreadable.
     """
     parsed = asn1.Certificate.load(certificate.public_bytes(Encoding.DER))
     found: dict[str, bytes] = {}
     for item in parsed["tbs_certificate"]["extensions"]:
         name = str(item["extn_id"].native)
         if name in found:
-            raise ValueError(f"the extension {name} stands twice")
+            raise ValueError(f"the extension {name} occurs twice")
         found[name] = item["extn_value"].contents
     return found
 
@@ -542,12 +542,11 @@ def _key(certificate: x509.Certificate) -> tuple[str, int]:
 
 
 def _names(extension: bytes | None) -> tuple[str, ...]:
-    """The host names and addresses it is good for (RFC 9525: the common name is none of them, nor are other kinds of
-    SAN).
+    """The host names and addresses of a certificate (RFC 9525: neither the common name nor other kinds of SAN count).
 
-    A DNS name that looks like an address is none (RFC 9525 section 6.5): it is told as ``DNS:127.0.0.1``, which
-    nothing equals. Raises ValueError for an address of another length than IPv4's or IPv6's, at which Go refuses the
-    whole certificate.
+    A DNS name that looks like an address does not count (RFC 9525 section 6.5): it is reported as ``DNS:127.0.0.1``,
+    which matches nothing. Raises ValueError for an address that is neither IPv4 nor IPv6, for which Go refuses the
+    certificate.
     """
     found: list[str] = []
     for tag, content in _general_names(extension or b""):
@@ -560,7 +559,7 @@ def _names(extension: bytes | None) -> tuple[str, ...]:
 
 
 def _general_names(extension: bytes) -> Iterator[tuple[int, bytes]]:
-    """RFC 5280 section 4.2.1.6: tag and content of each name. What is in kinds that nobody asks for is not read."""
+    """Yield tag and content of each name (RFC 5280 section 4.2.1.6). Names of other kinds are not parsed."""
     rest = parser.parse(extension, strict=True)[4] if extension else b""
     while rest:
         length = parser.peek(rest)
@@ -575,5 +574,5 @@ def _names_responder(extension: bytes | None) -> bool:
 
 
 def _must_staple(extension: bytes | None) -> bool:
-    """RFC 7633: a list of TLS extensions, 5 is status_request."""
+    """RFC 7633: the extension is a list of TLS extension numbers; 5 is status_request."""
     return bool(extension) and 5 in core.SequenceOf.load(extension, strict=True, spec=core.Integer).native

@@ -1,8 +1,8 @@
-"""Work directories: one for each piece of work, removed with it, and by the next process where its owner was killed.
+"""Work directories: one for each task, removed when it ends, and by the next process if its owner was killed.
 
-A layout for an engine holds hard links to blobs: what a killed process left would pin them for ever. So every
-directory and file here is locked by its owner. The lock ends with the process, however that ends, and whatever is
-not locked belongs to nobody.
+A layout for an engine contains hard links to blobs, so the leftovers of a killed process would keep them on disk for
+ever. Every directory and file here is locked by its owner. The lock ends with the process, so an unlocked path has no
+owner.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from scanner.config import Settings
 
 @contextmanager
 def work_directory(settings: Settings, prefix: str) -> Iterator[Path]:
-    """A new directory under ``settings.work_dir``, by its absolute path. It is gone after the block."""
+    """Create a directory under ``settings.work_dir`` and yield its absolute path. It is removed after the block."""
     parent = _parent(settings)
     while True:
         work = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=parent))
         try:
             descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # swept away already
+        except FileNotFoundError:  # another process removed it already
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if work.exists():  # else somebody swept it away between the two calls
+            if work.exists():  # otherwise another process removed it between the two calls
                 try:
                     yield work
                 finally:
@@ -42,7 +42,7 @@ def work_directory(settings: Settings, prefix: str) -> Iterator[Path]:
 
 
 def sweep(settings: Settings) -> int:
-    """Remove what killed processes left. Returns how many directories and files that were."""
+    """Remove what killed processes left behind. Returns the number of directories and files removed."""
     removed = 0
     with contextlib.suppress(FileNotFoundError):
         for path in settings.work_dir.iterdir():
@@ -58,7 +58,7 @@ def _sweep_one(path: Path) -> bool:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
-    except OSError:  # a directory that its owner made unreadable, or a socket: nobody holds it open for us to find
+    except OSError:  # an unreadable directory or a socket: neither can be locked
         _remove(path)
         return True
     try:
@@ -79,7 +79,7 @@ def _parent(settings: Settings) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Everything below, whatever an engine did to its modes."""
+    """Remove a tree, also if an engine removed the permissions of its directories."""
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return

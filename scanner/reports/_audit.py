@@ -21,7 +21,9 @@ from scanner.reports.base import AuditSubject
 _MARKS = {Verdict.ALLOW: "✓", Verdict.WARN: "▲", Verdict.DENY: "✕"}
 _COLORS = {Verdict.ALLOW: "32", Verdict.WARN: "33", Verdict.DENY: "31"}
 _LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.UNKNOWN: "error", Severity.MEDIUM: "warning"}
+# GitHub orders SARIF results by this number. Unknown counts as critical: an unknown severity is not a low one.
 _SCORES = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low": "2.0", "none": "0.0", "unknown": "9.5"}
+# Code Quality has its own scale (info to blocker), which is why ``critical`` becomes ``blocker``.
 _QUALITY = {
     "critical": "blocker",
     "high": "critical",
@@ -46,6 +48,7 @@ class Finding:
     @property
     def fingerprint(self) -> str:
         """A stable identifier: the same in the next audit of the document, even if its line numbers change."""
+        # Line numbers are left out on purpose: a comment added above would otherwise make every finding look new.
         parts = (self.check, self.report.workload.name, self.evidence.path, self.evidence.message)
         return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()[:32]
 
@@ -82,6 +85,7 @@ def table(subject: AuditSubject) -> str:
     total = ", ".join(f"{counts[v]} {v}" for v in (Verdict.DENY, Verdict.WARN, Verdict.ALLOW) if counts[v])
     number = len(audit.workloads)
     lines.append(f"{number} workload{'' if number == 1 else 's'}: {total or 'none found'} (policy {audit.policy})")
+    # A clean audit without image verdicts is easily read as "everything is fine": say what was not looked at.
     if number and all(each.image is None for each in audit.workloads):
         lines.append("The images were not evaluated: add --scan-images, or --server URL to ask a server.")
     return "\n".join(lines) + "\n"
@@ -89,10 +93,10 @@ def table(subject: AuditSubject) -> str:
 
 def _workload_lines(subject: AuditSubject, report: WorkloadReport) -> Iterator[str]:
     verdict, workload = report.verdict, report.workload
-    word = f"{_MARKS[verdict]} {verdict.upper()}" + (" (could not be decided)" if report.undecided else "")
+    label = f"{_MARKS[verdict]} {verdict.upper()}" + (" (could not be decided)" if report.undecided else "")
     if subject.color:
-        word = f"\x1b[1;{_COLORS[verdict]}m{word}\x1b[0m"
-    yield f"{word}  {clean_text(workload.name, 200)}"
+        label = f"\x1b[1;{_COLORS[verdict]}m{label}\x1b[0m"
+    yield f"{label}  {clean_text(workload.name, 200)}"
     place = workload.place()
     about = [clean_text(workload.image, 300) if workload.image else "", str(place) if place.line is not None else ""]
     if any(about):
@@ -115,6 +119,7 @@ def _image_lines(image: ImageAnswer, width: int) -> Iterator[str]:
 
 def _reason_lines(reason: Reason, name: str, width: int) -> Iterator[str]:
     unknown = "unknown: " if reason.kind is ReasonKind.INCOMPLETE else ""
+    # The heading of the block already names the workload.
     message = reason.message.replace(f"{name}: ", "", 1)
     where = next((f"{e.path}:{e.line}" if e.line else e.path for e in reason.evidence if e.path), "")
     yield from _wrapped(
@@ -156,6 +161,7 @@ def sarif(subject: AuditSubject) -> dict[str, Any]:
         {"level": "error", "message": {"text": clean_text(f"{report.workload.name}: {name}: unknown: {text}", 1000)}}
         for report, name, text in gaps(subject.audit)
     ]
+    # executionSuccessful: false makes code hosts show the run as failed instead of "no results, all clean".
     driver = {"name": "Dockwarden", "version": subject.audit.dockwarden or "0", "rules": list(rules.values())}
     invocation = {"executionSuccessful": not unknown, "toolExecutionNotifications": unknown}
     run = {"tool": {"driver": driver}, "invocations": [invocation], "results": results}
@@ -163,6 +169,7 @@ def sarif(subject: AuditSubject) -> dict[str, Any]:
 
 
 def _location(found: Finding) -> dict[str, Any]:
+    # A relative URI: code hosts match it to a file of the repository. A leading slash would leave the repository.
     uri = clean_text(found.evidence.path, 500).lstrip("/") or "workload"
     return {
         "physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": found.evidence.line or 1}},
@@ -189,10 +196,11 @@ def junit(subject: AuditSubject) -> xml.Element:
                 xml.SubElement(case, kind, message=text).text = clean_text(reason.remedy, 1000)
             else:
                 xml.SubElement(case, "system-out").text = f"{reason.action}: {text}"
+        # A suite without tests is shown as "skipped" by most CI systems, not as passed.
         if not len(suite):
             xml.SubElement(suite, "testcase", classname=name, name="no rule of the policy is violated")
-        _counted(suite)
-    _counted(root)
+        _set_counts(suite)
+    _set_counts(root)
     return root
 
 
@@ -206,7 +214,8 @@ def _junit_image(suite: xml.Element, name: str, report: WorkloadReport) -> None:
         xml.SubElement(case, kind, message=text or "denied")
 
 
-def _counted(element: xml.Element) -> None:
+def _set_counts(element: xml.Element) -> None:
+    # The counts include nested suites: Jenkins and GitLab read them from the root element instead of counting.
     cases = list(element.iter("testcase"))
     element.set("tests", str(len(cases)))
     for attribute, tag in (("failures", "failure"), ("errors", "error")):
@@ -284,6 +293,7 @@ def _image_cell(report: WorkloadReport) -> str:
 
 def markdown_text(text: str) -> str:
     """Escape text for a Markdown table cell: no markup, link, mention or new row."""
+    # An image name such as ``@team`` or ``[x](http://evil)`` in a comment must not notify people or become a link.
     escaped = escape(clean_text(text, 400), quote=False)
     for character in "\\`*_[]|#!~":
         escaped = escaped.replace(character, f"\\{character}")
@@ -310,6 +320,7 @@ def annotation(command: str, title: str, message: str, file: str = "", line: int
 
 
 def _command(text: str) -> str:
+    # GitHub's own escapes (actions/toolkit, command.ts). Without them a file name with a newline could start a command.
     return clean_text(text, 1000).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
@@ -320,17 +331,17 @@ def _property(text: str) -> str:
 def html(subject: AuditSubject) -> Iterator[str]:
     """The body of a self-contained page."""
     audit = subject.audit
-    yield f"<h1>Audit of {_h(', '.join(audit.targets))}</h1>"
-    word = audit.verdict.upper() + (" (could not be decided)" if audit.undecided else "")
-    yield f'<h2 class="{audit.verdict}">{word}</h2><p>by policy {_h(audit.policy)}</p>'
+    yield f"<h1>Audit of {html_text(', '.join(audit.targets))}</h1>"
+    label = audit.verdict.upper() + (" (could not be decided)" if audit.undecided else "")
+    yield f'<h2 class="{audit.verdict}">{label}</h2><p>by policy {html_text(audit.policy)}</p>'
     for report in audit.workloads:
-        yield f'<h2>{_h(report.workload.name)} <span class="{report.verdict}">{report.verdict}</span></h2>'
-        yield f"<p><code>{_h(report.workload.image)}</code></p>"
+        yield f'<h2>{html_text(report.workload.name)} <span class="{report.verdict}">{report.verdict}</span></h2>'
+        yield f"<p><code>{html_text(report.workload.image)}</code></p>"
         if report.image is not None:
-            yield f"<p>Image: {_h(str(report.image.verdict or 'unknown'))} {_h(report.image.message)}</p>"
+            yield f"<p>Image: {html_text(str(report.image.verdict or 'unknown'))} {html_text(report.image.message)}</p>"
         own = [found for found in findings(subject) if found.report is report]
         if not own:
-            yield "<p>No check found anything.</p>"
+            yield "<p>No findings.</p>"
             continue
         yield '<div class="scroll"><table><thead><tr>'
         yield "".join(
@@ -340,9 +351,10 @@ def html(subject: AuditSubject) -> Iterator[str]:
         for found in own:
             where = f"{found.evidence.path}:{found.evidence.line}" if found.evidence.line else found.evidence.path
             cells = (found.severity, found.check, where, found.evidence.message, found.remedy)
-            yield "<tr>" + "".join(f"<td>{_h(str(cell))}</td>" for cell in cells) + "</tr>"
+            yield "<tr>" + "".join(f"<td>{html_text(str(cell))}</td>" for cell in cells) + "</tr>"
         yield "</tbody></table></div>"
 
 
-def _h(text: str) -> str:
-    return escape(clean_text(text, 1000))
+def html_text(text: object) -> str:
+    """Escape text for HTML content and quoted attributes: no markup, no control characters, at most 2000 characters."""
+    return escape(clean_text(str(text), 2000))

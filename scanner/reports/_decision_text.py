@@ -18,25 +18,26 @@ _ORDER = {ReasonKind.VIOLATION: 0, ReasonKind.INCOMPLETE: 1, ReasonKind.EXEMPTED
 
 @dataclass(frozen=True)
 class DecisionText:
-    """``whole`` wraps long texts; otherwise each reason and change is one line of ``width`` columns.
+    """Formats a decision for a terminal.
 
-    ``color``: only for a terminal.
+    ``width``: columns. ``wrap_long`` wraps long texts; otherwise each reason and change is one line. ``color``: ANSI
+    escapes, for a terminal only.
     """
 
     color: bool = False
     width: int = 100
-    whole: bool = True
+    wrap_long: bool = True
 
     def paint(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.color else text
 
     def headline(self, verdict: Verdict, undecided: bool, name: str) -> str:
         """Return the first line: the verdict and the image's name."""
-        word = f"{MARKS[verdict]} {verdict.upper()}" + (" (could not be decided)" if undecided else "")
-        return f"{self.paint(word, '1;' + COLORS[verdict])}  {clean_text(name, 300)}"
+        label = f"{MARKS[verdict]} {verdict.upper()}" + (" (could not be decided)" if undecided else "")
+        return f"{self.paint(label, '1;' + COLORS[verdict])}  {clean_text(name, 300)}"
 
     def wrap(self, text: str, first: str, rest: str) -> list[str]:
-        if not self.whole:
+        if not self.wrap_long:
             return [textwrap.shorten(f"{first}{clean_text(text, 600)}".lstrip(), self.width - 8, placeholder=" …")]
         lines = textwrap.wrap(clean_text(text, 600), self.width, initial_indent=first, subsequent_indent=rest)
         return lines or [first]
@@ -46,6 +47,7 @@ class DecisionText:
         first = group[0]
         kind = _KINDS.get(first.kind, "")
         label = self.paint(f"{first.action:<5}", COLORS[first.action])
+        # The same gap usually stops several rules: name them all, so that the reader sees what one repair would decide.
         if first.kind is ReasonKind.INCOMPLETE:
             text = f"{first.message} (rules: {', '.join(dict.fromkeys(reason.rule for reason in group))})"
         elif len(group) == 1:

@@ -21,8 +21,10 @@ LICENCES = frozenset(_NAMES.split())
 
 def identity(report: ScanReport) -> uuid.UUID:
     """Return a UUID derived from the evidence, so that rendering a scan twice gives the same document."""
-    asked = sorted(f"{e.engine} {e.version} {e.advisories.id}" for image in report.images for e in image.engines)
-    name = "\n".join((str(report.digest), report.repository, report.finished_at.isoformat(), *asked))
+    engines = sorted(f"{e.engine} {e.version} {e.advisories.id}" for image in report.images for e in image.engines)
+    name = "\n".join((str(report.digest), report.repository, report.finished_at.isoformat(), *engines))
+    # Without the engines a rescan with newer advisories would get the id of the former document, which differs in
+    # content.
     return uuid.uuid5(uuid.NAMESPACE_URL, f"urn:dockwarden:{name}")
 
 
@@ -42,6 +44,7 @@ def image_purl(report: ScanReport, image: ImageReport) -> str:
     from packageurl import PackageURL
 
     digest = str(image.image.digest)
+    # purl-types defines the name of pkg:oci as the last part of the repository, in lower case.
     name = report.repository.rpartition("/")[2].lower() or "image"
     where = {"repository_url": report.repository} if report.repository else {}
     platform = image.image.platform

@@ -11,7 +11,7 @@ from typing import ClassVar
 from scanner.errors import UsageError
 from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import Incomplete
-from scanner.model.scan import ScanReport
+from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.workload_audit import AuditReport
 
 
@@ -34,7 +34,10 @@ class ReportSubject:
 
 @dataclass(frozen=True)
 class Gap:
-    """Something that could not be examined. ``fails`` is true if the report must not be a success because of it."""
+    """Something that could not be examined.
+
+    ``subject`` is a check's id, an engine's id or ``image``. ``fails``: the report must not be a success because of it.
+    """
 
     subject: str
     message: str
@@ -42,7 +45,7 @@ class Gap:
 
 
 def gaps(subject: ReportSubject) -> tuple[Gap, ...]:
-    """Yield what is unknown, and whether it makes the report a failure. All formats follow this one rule.
+    """Return what is unknown, and whether it makes the report a failure. All formats follow this one rule.
 
     With a decision, a gap fails the report if and only if it denies the image. Without a decision, every gap does.
     """
@@ -50,6 +53,7 @@ def gaps(subject: ReportSubject) -> tuple[Gap, ...]:
     if subject.decision is None:
         return tuple(found)
     denying = (
+        # With a decision the policy is the judge: it may accept a gap, and then a CI job must not fail because of it.
         Gap(reason.subject or reason.rule, reason.message, True)
         for reason in subject.decision.reasons
         if reason.kind is ReasonKind.INCOMPLETE and reason.action is Verdict.DENY
@@ -57,17 +61,20 @@ def gaps(subject: ReportSubject) -> tuple[Gap, ...]:
     return (*dict.fromkeys(denying), *found)
 
 
+def image_gaps(image: ImageReport) -> Iterator[tuple[str, Incomplete]]:
+    """Yield what is unknown about one image: the engine's or check's id, or ``image``, and the gap."""
+    if not image.engines:
+        yield "engine", Incomplete("not_scanned", "no engine looked for vulnerabilities")
+    yield from (("image", gap) for gap in image.incomplete)
+    yield from ((engine.engine, gap) for engine in image.engines for gap in engine.incomplete)
+    yield from ((result.check, result.outcome) for result in image.checks if isinstance(result.outcome, Incomplete))
+
+
 def _not_known(report: ScanReport) -> Iterator[tuple[str, str]]:
     if not report.images:
         yield "image", "no image was examined"
     for image in report.images:
-        if not image.engines:
-            yield "engine", "no engine looked for vulnerabilities"
-        yield from (("image", gap.detail or gap.reason) for gap in image.incomplete)
-        yield from ((engine.engine, gap.detail or gap.reason) for engine in image.engines for gap in engine.incomplete)
-        for result in image.checks:
-            if isinstance(result.outcome, Incomplete):
-                yield result.check, result.outcome.detail or result.outcome.reason
+        yield from ((name, gap.detail or gap.reason) for name, gap in image_gaps(image))
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,8 @@ class ReportFormat(ABC):
 
     def render_refused(self, refused: Refused) -> str:
         """Render why nothing could be examined. Empty if the format cannot express it."""
+        # A format that can express a failure overrides this; an SBOM of an image that was not read would be a wrong
+        # SBOM.
         return ""
 
     def render_audit(self, subject: AuditSubject) -> str:

@@ -10,11 +10,11 @@ import io
 from collections.abc import Iterator
 
 from scanner.model import agreement
-from scanner.model.finding import Failed, Incomplete
-from scanner.model.scan import ImageReport, ScanReport
+from scanner.model.finding import Failed
+from scanner.model.scan import ScanReport
 from scanner.model.untrusted import clean_text, spreadsheet_text
 from scanner.reports import _audit
-from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
+from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject, image_gaps
 
 _COLUMNS = (
     "image",
@@ -44,6 +44,7 @@ class CsvReport(ReportFormat):
 
     def render(self, subject: ReportSubject) -> str:
         out = io.StringIO()
+        # Quote every cell: spreadsheets guess types of unquoted ones, and turn versions such as 1.10 into numbers.
         writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
         writer.writerow(_COLUMNS)
         for row in _rows(subject.report):
@@ -95,7 +96,7 @@ def _rows(report: ScanReport) -> Iterator[tuple[str, ...]]:
                         path=evidence.path,
                         text=evidence.message,
                     )
-        for name, gap in _unknown(image):
+        for name, gap in image_gaps(image):
             yield _row(report.reference, platform, "not known", name, status=gap.reason, text=gap.detail)
 
 
@@ -116,14 +117,6 @@ def _row(
     text: str = "",
 ) -> tuple[str, ...]:
     return reference, platform, kind, name, severity, package, version, fixed, status, engines, layer, path, text
-
-
-def _unknown(image: ImageReport) -> Iterator[tuple[str, Incomplete]]:
-    if not image.engines:
-        yield "engine", Incomplete("not_scanned", "no engine looked for vulnerabilities")
-    yield from (("image", gap) for gap in image.incomplete)
-    yield from ((engine.engine, gap) for engine in image.engines for gap in engine.incomplete)
-    yield from ((r.check, r.outcome) for r in image.checks if isinstance(r.outcome, Incomplete))
 
 
 def _cell(value: str) -> str:

@@ -1,8 +1,7 @@
 """A CycloneDX 1.6 SBOM with vulnerabilities (ECMA-424), as JSON.
 
 https://cyclonedx.org/docs/1.6/json/. If something could not be examined, ``compositions`` marks the image's inventory
-``incomplete``. It never says
-``complete``.
+``incomplete``. Otherwise it is ``unknown``, never ``complete``: no engine can prove that it found every component.
 """
 
 from __future__ import annotations
@@ -43,6 +42,8 @@ class CycloneDxReport(ReportFormat):
 def _document(report: ScanReport) -> dict[str, Any]:
     images = [_Image(report, item) for item in report.images]
     alone = images[0] if len(images) == 1 else None
+    # One image: it is the subject itself, so that consumers that read ``metadata.component`` alone see the right
+    # digest.
     whole = alone.container(nested=False) if alone else _whole(report)
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -81,7 +82,7 @@ def _tools(report: ScanReport) -> Iterator[dict[str, Any]]:
 
 
 class _Image:
-    """The part of one image: its components and their ``bom-ref``."""
+    """The part of one image: its components, each with a ``bom-ref`` that is unique in the document."""
 
     def __init__(self, report: ScanReport, item: ImageReport) -> None:
         self._report, self._item = report, item
@@ -98,6 +99,7 @@ class _Image:
 
     def container(self, *, nested: bool) -> dict[str, Any]:
         digest = str(self._item.image.digest)
+        # Bounded: a hostile image can have thousands of gaps, and one is enough for ``incomplete``.
         unknown = [{"name": "dockwarden:not-known", "value": _text(gap)} for gap in self.gaps[:100]]
         return {
             "bom-ref": self.ref,
@@ -134,6 +136,7 @@ class _Image:
         }
         if item.licenses:
             document["licenses"] = [
+                # An unknown identifier makes the document invalid; ``name`` takes any text.
                 {"license": {"id": text} if text in LICENCES else {"name": _text(text)}}
                 for text in dict.fromkeys(item.licenses)
             ]
@@ -142,6 +145,7 @@ class _Image:
         return document
 
     def affected(self, item: Vulnerability) -> list[str]:
+        # A vulnerability whose package is not in the inventory affects the image as a whole. It is never dropped.
         return self.refs.get((item.package, item.installed_version)) or [self.ref]
 
 
@@ -183,6 +187,7 @@ def _vulnerability(
             *(_rating(score) for score in item.cvss),
         ],
         "cwes": [
+            # The schema takes integers only, while the advisory's texts come from a third party.
             int(c[4:])
             for c in dict.fromkeys(item.cwes)
             if c.startswith("CWE-") and c[4:].isdecimal() and 0 < int(c[4:]) < 10**6

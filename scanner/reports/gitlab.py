@@ -47,8 +47,8 @@ class GitLabReport(ReportFormat):
 
     def render_refused(self, refused: Refused) -> str:
         """See ``ReportFormat.render_refused``."""
-        said = [(True, f"{refused.target}: {refused.message} ({refused.reason})")]
-        return _document(refused.dockwarden, (refused.at, refused.at), said, [])
+        messages = [(True, f"{refused.target}: {refused.message} ({refused.reason})")]
+        return _document(refused.dockwarden, (refused.at, refused.at), messages, [])
 
     def render_audit(self, subject: AuditSubject) -> str:
         """See ``ReportFormat.render_audit``."""
@@ -93,6 +93,7 @@ def _vulnerabilities(report: ScanReport, image: ImageReport) -> Iterator[dict[st
     upgrades = agreement.Upgrades(every)
     for found in every:
         item = found.vulnerability
+        # No scan id or time: GitLab tracks a vulnerability across scans by this id.
         place = f"{image.image.platform}\n{item.id}\n{item.purl}\n{item.path}"
         yield {
             "id": str(uuid.uuid5(_NAMESPACE, place)),

@@ -7,12 +7,11 @@ from html import escape
 
 from scanner.model import agreement
 from scanner.model.decision import Decision, ReasonKind
-from scanner.model.finding import Failed, Incomplete
+from scanner.model.finding import Failed
 from scanner.model.image import instruction
 from scanner.model.scan import ImageReport
-from scanner.model.untrusted import clean_text
 from scanner.reports import _audit
-from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
+from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject, image_gaps
 
 # Second line of defence: if escaping fails somewhere, the injected markup still cannot run a script or load anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -46,9 +45,13 @@ class HtmlReport(ReportFormat):
         return "\n".join(_audit_page(subject)) + "\n"
 
 
+# The class names that the style sheet colours. A cell is matched against them, so that text of an image is no class.
+_CLASSES = frozenset({"deny", "warn", "allow", "critical", "high", "medium", "low", "unknown", "none"})
+
+
 def _page(subject: ReportSubject) -> Iterator[str]:
     report, decision = subject.report, subject.decision
-    title = _e(report.reference or str(report.digest))
+    title = _audit.html_text(report.reference or str(report.digest))
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
@@ -57,7 +60,7 @@ def _page(subject: ReportSubject) -> Iterator[str]:
         'content="no-referrer">'
     )
     yield f"<title>{title}</title><style>{_STYLE}</style></head><body><main>"
-    yield f"<h1>{title}</h1><p><code>{_e(str(report.digest))}</code></p>"
+    yield f"<h1>{title}</h1><p><code>{_audit.html_text(str(report.digest))}</code></p>"
     if decision:
         yield from _decision(decision)
     for image in report.images:
@@ -66,7 +69,7 @@ def _page(subject: ReportSubject) -> Iterator[str]:
         yield "<p>No image was examined. The result is unknown, not clean.</p>"
     yield (
         f"<p>Scanned {report.finished_at:%Y-%m-%d %H:%M} UTC by Dockwarden "
-        f"{_e(report.dockwarden)}.</p></main></body></html>"
+        f"{_audit.html_text(report.dockwarden)}.</p></main></body></html>"
     )
 
 
@@ -83,25 +86,25 @@ def _audit_page(subject: AuditSubject) -> Iterator[str]:
     audit = subject.audit
     yield (
         f"<p>Audited {audit.finished_at:%Y-%m-%d %H:%M} UTC by Dockwarden "
-        f"{_e(audit.dockwarden)}.</p></main></body></html>"
+        f"{_audit.html_text(audit.dockwarden)}.</p></main></body></html>"
     )
 
 
 def _decision(decision: Decision) -> Iterator[str]:
-    word = decision.verdict.upper() + (" (could not be decided)" if decision.undecided else "")
-    yield f'<h2 class="{decision.verdict}">{word}</h2><p>by policy {_e(decision.policy)}</p>'
+    label = decision.verdict.upper() + (" (could not be decided)" if decision.undecided else "")
+    yield f'<h2 class="{decision.verdict}">{label}</h2><p>by policy {_audit.html_text(decision.policy)}</p>'
     kinds = {ReasonKind.INCOMPLETE: "not known", ReasonKind.EXEMPTED: "accepted", ReasonKind.VIOLATION: "found"}
     rows = [(r.action, r.rule, kinds[r.kind], r.message, r.remedy) for r in decision.reasons]
-    yield from _table("Why", ("Does", "Rule", "", "Reason", "What to do"), rows)
+    yield from _table("Reasons", ("Action", "Rule", "Kind", "Reason", "What to do"), rows)
 
 
 def _image(image: ImageReport) -> Iterator[str]:
     config = image.image.config
-    yield f"<h2>{_e(str(config.platform))} <code>{image.image.digest.short}</code></h2>"
+    yield f"<h2>{_audit.html_text(str(config.platform))} <code>{image.image.digest.short}</code></h2>"
     built = f"{config.created:%Y-%m-%d}" if config.created else "not known"
     yield (
         f"<p>{len(image.image.layers)} layers, {image.image.size / 1e6:.1f} MB, user "
-        f"{_e(config.user or 'root (unset)')}, built {built}</p>"
+        f"{_audit.html_text(config.user or 'root (unset)')}, built {built}</p>"
     )
     engines = [
         (
@@ -113,8 +116,9 @@ def _image(image: ImageReport) -> Iterator[str]:
         )
         for e in image.engines
     ]
-    yield from _table("Engines", ("Engine", "Version", "System", "Packages", "Advisories of"), engines)
-    yield from _table("Not known", ("What", "Why"), list(_unknown(image)))
+    yield from _table("Engines", ("Engine", "Version", "System", "Packages", "Advisories updated"), engines)
+    unknown = [(name, gap.detail or gap.reason) for name, gap in image_gaps(image)]
+    yield from _table("Not known", ("What", "Why"), unknown)
     found = sorted(
         agreement.findings(image.engines),
         key=lambda f: (-f.vulnerability.severity.rank, f.vulnerability.package, f.vulnerability.id),
@@ -131,7 +135,7 @@ def _image(image: ImageReport) -> Iterator[str]:
         )
         for f in found
     ]
-    yield from _table("Vulnerabilities", ("Severity", "Id", "Package", "Version", "Fixed in", ""), rows)
+    yield from _table("Vulnerabilities", ("Severity", "Id", "Package", "Version", "Fixed in", "Title"), rows)
     failed = [
         (r.outcome.severity or r.severity, r.check, e.message, e.path, e.instruction)
         for r in image.checks
@@ -140,32 +144,16 @@ def _image(image: ImageReport) -> Iterator[str]:
     ]
     yield from _table("Failed checks", ("Severity", "Check", "Evidence", "Path", "Instruction"), failed)
     layers = [(str(x.index), instruction(x.created_by), f"{x.size / 1e6:.1f} MB") for x in image.image.layers]
-    yield from _table("Layers", ("Layer", "Made by", "Compressed"), layers)
-
-
-def _unknown(image: ImageReport) -> Iterator[tuple[str, str]]:
-    if not image.engines:
-        yield "vulnerabilities", "no engine ran"
-    yield from (("image", gap.detail or gap.reason) for gap in image.incomplete)
-    yield from ((engine.engine, gap.detail or gap.reason) for engine in image.engines for gap in engine.incomplete)
-    for result in image.checks:
-        if isinstance(result.outcome, Incomplete):
-            yield result.check, result.outcome.detail or result.outcome.reason
+    yield from _table("Layers", ("Layer", "Created by", "Compressed"), layers)
 
 
 def _table(caption: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     if not rows:
         return
     yield f'<h3>{caption}</h3><div class="scroll"><table><thead><tr>'
-    yield "".join(f'<th scope="col">{_e(name)}</th>' for name in head) + "</tr></thead><tbody>"
+    yield "".join(f'<th scope="col">{_audit.html_text(name)}</th>' for name in head) + "</tr></thead><tbody>"
     for row in rows:
-        first = f'<td class="{_e(row[0])}">{_e(row[0])}</td>' if str(row[0]) in _CLASSES else f"<td>{_e(row[0])}</td>"
-        yield f"<tr>{first}" + "".join(f"<td>{_e(cell)}</td>" for cell in row[1:]) + "</tr>"
+        style = f' class="{row[0]}"' if str(row[0]) in _CLASSES else ""
+        first = f"<td{style}>{_audit.html_text(row[0])}</td>"
+        yield f"<tr>{first}" + "".join(f"<td>{_audit.html_text(cell)}</td>" for cell in row[1:]) + "</tr>"
     yield "</tbody></table></div>"
-
-
-_CLASSES = frozenset({"deny", "warn", "allow", "critical", "high", "medium", "low", "unknown", "none"})
-
-
-def _e(text: str) -> str:
-    return escape(clean_text(str(text), 2000))

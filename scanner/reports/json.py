@@ -57,6 +57,7 @@ def audit_document(audit: AuditReport) -> dict[str, Any]:
 def _workload_document(report: WorkloadReport) -> dict[str, Any]:
     place = report.workload.place()
     workload = report.workload.facts()
+    # Names only: a Compose file or pod spec often holds passwords as values, and reports are uploaded to CI systems.
     workload["environment"] = [{"name": v.name, "origin": v.origin} for v in report.workload.environment]
     image = report.image
     return {
@@ -82,8 +83,8 @@ def _checks() -> TypeAdapter[tuple[CheckResult, ...]]:
 class JsonReport(ReportFormat):
     """See ``ReportFormat``.
 
-    Members: ``schema``, ``verdict`` and ``decision`` (null without a policy), ``report``; ``error`` where there is
-    none.
+    Members: ``schema``; ``verdict`` and ``decision`` (null without a policy); ``report``. If nothing could be examined,
+    ``error`` (reason, message, hint) stands instead of a report.
     """
 
     id = "json"
@@ -106,6 +107,7 @@ class JsonReport(ReportFormat):
 
         The verdict is "deny" and undecided; ``error`` holds the reason.
         """
+        # "deny", not null: a script that reads ``verdict`` alone must not take a failed scan for an accepted image.
         error = {"reason": refused.reason, "message": refused.message, "hint": refused.hint}
         document = {
             "schema": "dockwarden/report/1",

@@ -85,8 +85,8 @@ def _judged(decision: Decision) -> Iterator[_Case]:
     for reason in decision.reasons:
         denies = reason.action is Verdict.DENY and reason.kind is not ReasonKind.EXEMPTED
         outcome = ("error" if reason.kind is ReasonKind.INCOMPLETE else "failure") if denies else ""
-        told = f"{reason.message}; {reason.remedy}" if reason.remedy else reason.message
-        yield _Case(suite, f"{reason.rule}: {reason.subject}", outcome, told if denies else f"{reason.action}: {told}")
+        text = f"{reason.message}; {reason.remedy}" if reason.remedy else reason.message
+        yield _Case(suite, f"{reason.rule}: {reason.subject}", outcome, text if denies else f"{reason.action}: {text}")
     if not decision.reasons:
         yield _Case(suite, "no rule of the policy is violated")
 
@@ -126,10 +126,10 @@ def _packages(image: ImageReport, suite: str) -> Iterator[_Case]:
     for found in every:
         packages[found.vulnerability.package, found.vulnerability.installed_version].append(found.vulnerability)
     for (name, version), items in packages.items():
-        told = "; ".join(
+        vulnerabilities = "; ".join(
             f"{v.id} ({v.severity}, {'fixed in ' + upgrades.of(v) if v.fixable else 'no fix'})" for v in items[:50]
         )
-        yield _Case(suite, f"{name} {version}", "failure", told)
+        yield _Case(suite, f"{name} {version}", "failure", vulnerabilities)
 
 
 def _counts(cases: Sequence[_Case]) -> dict[str, str]:

@@ -30,10 +30,10 @@ class MarkdownReport(ReportFormat):
     def render(self, subject: ReportSubject) -> str:
         report, decision = subject.report, subject.decision
         name = _audit.markdown_text(report.reference or str(report.digest))
-        word = f"{_MARKS[decision.verdict]} {decision.verdict}" if decision else "scanned"
+        label = f"{_MARKS[decision.verdict]} {decision.verdict}" if decision else "scanned"
         if decision and decision.undecided:
-            word += " (could not be decided)"
-        lines = [f"## Dockwarden: {word}", "", f"{name} · `{report.digest}`"]
+            label += " (could not be decided)"
+        lines = [f"## Dockwarden: {label}", "", f"{name} · `{report.digest}`"]
         if decision:
             lines += ["", f"Policy {_audit.markdown_text(decision.policy)}.", ""]
             lines += (

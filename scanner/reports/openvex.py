@@ -61,6 +61,7 @@ def _statements(report: ScanReport) -> list[dict[str, Any]]:
         every = agreement.findings(image.engines)
         upgrades = agreement.Upgrades(every)
         for found in every:
+            # An exempted vulnerability is still "affected": VEX states the exposure, the exemption accepts its risk.
             status = "under_investigation" if found.vulnerability.status == "under_investigation" else "affected"
             places[found.vulnerability.id, status].append(_Place(image, found, upgrades.of(found.vulnerability)))
     return [
@@ -70,6 +71,8 @@ def _statements(report: ScanReport) -> list[dict[str, Any]]:
 
 def _statement(report: ScanReport, name: str, status: str, places: list[_Place]) -> dict[str, Any]:
     aliases = dict.fromkeys(alias for _, found, _ in places for alias in found.vulnerability.aliases if alias != name)
+    # One statement for all packages and platforms: OpenVEX consumers take the newest statement per vulnerability and
+    # product.
     parts: dict[str, set[str]] = defaultdict(set)
     for image, found, _ in places:
         parts[image_purl(report, image)].add(found.vulnerability.purl)

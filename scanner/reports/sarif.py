@@ -48,6 +48,7 @@ class SarifReport(ReportFormat):
     def render(self, subject: ReportSubject) -> str:
         rules: dict[str, dict[str, Any]] = {}
         found = [result for image in subject.report.images for result in _results(subject, image, rules)]
+        # A vulnerability found by several paths gives equal results; code hosts reject runs with repeated fingerprints.
         results = list({result["partialFingerprints"]["dockwarden/v1"]: result for result in found}.values())
         order = {name: number for number, name in enumerate(rules)}
         unknown = gaps(subject)
@@ -63,9 +64,14 @@ class SarifReport(ReportFormat):
 
     def render_refused(self, refused: Refused) -> str:
         """See ``ReportFormat.render_refused``."""
-        said = [(True, refused.message, refused.reason)]
+        notifications = [(True, refused.message, refused.reason)]
         return _document(
-            refused.dockwarden, refused.at, said, rules=[], results=[], properties={"image": _text(refused.target)}
+            refused.dockwarden,
+            refused.at,
+            notifications,
+            rules=[],
+            results=[],
+            properties={"image": _text(refused.target)},
         )
 
     def render_audit(self, subject: AuditSubject) -> str:
@@ -115,6 +121,7 @@ def _results(subject: ReportSubject, image: ImageReport, rules: dict[str, dict[s
     for found in every:
         item = found.vulnerability
         name = _text(item.id)
+        # The highest score of all sources, as code hosts sort by one number: underrating is the worse mistake.
         score = max((c.score for c in item.cvss), default=None)
         rules.setdefault(
             name,
@@ -177,6 +184,7 @@ def _result(
     key: str,
 ) -> dict[str, Any]:
     """A location that a code host can show: the file in the image, or the image's name."""
+    # A SARIF result needs a file. Findings of the image as a whole point to the repository's name instead.
     where = path or report.repository or report.reference
     location: dict[str, Any] = {
         "physicalLocation": {
@@ -186,7 +194,7 @@ def _result(
     }
     if logical:
         location["logicalLocations"] = [dict(logical)]
-    mark = hashlib.sha256(
+    fingerprint = hashlib.sha256(
         "\n".join((rule, key, path, str(image.image.platform))).encode("utf-8", "replace")
     ).hexdigest()
     found = {
@@ -194,10 +202,11 @@ def _result(
         "level": _LEVELS.get(severity, "note"),
         "message": {"text": _text(message, 1000)},
         "locations": [location],
-        "partialFingerprints": {"dockwarden/v1": mark[:32]},
+        "partialFingerprints": {"dockwarden/v1": fingerprint[:32]},
         "properties": {"image": str(image.image.digest), "platform": str(image.image.platform)},
     }
     if accepted is not None:
+        # ``suppressions`` lets code hosts close the alert and keep the reason, instead of hiding the finding.
         found["suppressions"] = [{"kind": "external", "status": "accepted", "justification": _text(accepted)}]
     return found
 

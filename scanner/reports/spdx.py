@@ -20,7 +20,7 @@ from scanner.model.untrusted import clean_text
 from scanner.reports._sbom import LICENCES, identity, image_purl, missing
 from scanner.reports.base import ReportFormat, ReportSubject
 
-_NOBODY = "NOASSERTION"
+_NOASSERTION = "NOASSERTION"
 
 
 class SpdxReport(ReportFormat):
@@ -48,7 +48,7 @@ class _Document:
         for number, item in enumerate(report.images):
             self._image(number, item)
         if not report.images:
-            self._relate("SPDXRef-DOCUMENT", "DESCRIBES", _NOBODY)
+            self._relate("SPDXRef-DOCUMENT", "DESCRIBES", _NOASSERTION)
         return {
             "spdxVersion": "SPDX-2.3",
             "dataLicense": "CC0-1.0",
@@ -76,7 +76,7 @@ class _Document:
                 "SPDXID": reference,
                 "name": _text(self._report.repository or self._report.reference) or str(digest),
                 "versionInfo": str(digest),
-                "downloadLocation": _NOBODY,
+                "downloadLocation": _NOASSERTION,
                 "filesAnalyzed": False,
                 "primaryPackagePurpose": "CONTAINER",
                 "checksums": [{"algorithm": digest.algorithm.upper(), "checksumValue": digest.hex}],
@@ -105,23 +105,24 @@ class _Document:
             f"path /{_text(item.path)}" if item.path else "",
         ]
         built = f"built from {_text(item.source_name)} {_text(item.source_version)}" if item.source_name else ""
-        said = "; ".join(filter(None, [*where, built]))
+        source_info = "; ".join(filter(None, [*where, built]))
         return {
             "SPDXID": reference,
             "name": _text(item.name) or "unknown",
             "versionInfo": _text(item.version),
-            "downloadLocation": _NOBODY,
+            "downloadLocation": _NOASSERTION,
             "filesAnalyzed": False,
-            "licenseConcluded": _NOBODY,
+            "licenseConcluded": _NOASSERTION,
             "licenseDeclared": self._licence(item.licenses),
-            "copyrightText": _NOBODY,
+            "copyrightText": _NOASSERTION,
             "externalRefs": [_purl(item.purl)],
-            **({"sourceInfo": said} if said else {}),
+            **({"sourceInfo": source_info} if source_info else {}),
             "comment": f"type {_text(item.type) or 'unknown'}",
         }
 
     def _licence(self, texts: Sequence[str]) -> str:
         """Join all declared licences with AND (annex D)."""
+        # AND is the safe reading of several declared licences: the obligations of all of them apply.
         names = []
         for text in dict.fromkeys(map(_text, texts)):
             if text in LICENCES:
@@ -130,7 +131,7 @@ class _Document:
                 reference = "LicenseRef-" + hashlib.sha256(text.encode()).hexdigest()[:16]
                 self._licences[reference] = text
                 names.append(reference)
-        return " AND ".join(names) or _NOBODY
+        return " AND ".join(names) or _NOASSERTION
 
     def _relate(self, one: str, how: str, other: str) -> None:
         self._relationships.append({"spdxElementId": one, "relationshipType": how, "relatedSpdxElement": other})

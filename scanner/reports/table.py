@@ -27,19 +27,20 @@ from scanner.reports import _audit
 from scanner.reports._decision_text import DecisionText, grouped
 from scanner.reports.base import AuditSubject, ReportFormat, ReportSubject
 
-_ANSWERS = {
+_STATUS_LABELS = {
     TrustStatus.VERIFIED: "signed",
     TrustStatus.NOT_SIGNED: "not signed",
     TrustStatus.REFUSED: "refused",
     TrustStatus.UNKNOWN: "unknown",
 }
 _SEVERITIES = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)
+# Longer lists scroll the verdict off the screen; ``--all`` shows everything.
 _REASONS, _PACKAGES, _EVIDENCE = 12, 10, 3
 _ALL = 1_000_000
 
 
 class TableReport(ReportFormat):
-    """See ``ReportFormat``. Colour is optional, and a word always says the same as the colour."""
+    """See ``ReportFormat``. Colour never carries meaning alone: a word repeats it (NO_COLOR, colour blindness)."""
 
     id = "table"
     title = "Table"
@@ -141,6 +142,7 @@ class _Page:
         yield from self._base(image)
         for engine in image.engines:
             yield from self._engine(engine)
+        # No packages means that nothing could be matched: "no known vulnerabilities" would be a false statement.
         if any(engine.coverage.packages for engine in image.engines):
             found = agreement.findings(image.engines)
             yield from self._vulnerabilities([item.vulnerability for item in found])
@@ -148,24 +150,24 @@ class _Page:
         yield from self._signatures(image.verifications)
         for sbom in image.attached:
             unseen = len(agreement.unseen(sbom, image.engines))
-            told = sbom.problem or f"{len(sbom.components)} components, {unseen} of them not found in the image"
+            text = sbom.problem or f"{len(sbom.components)} components, {unseen} of them not found in the image"
             for answer in sbom.answers:
                 gap = f"; {answer.incomplete[0].detail}" if answer.incomplete else ""
-                told += f"; {len(answer.vulnerabilities)} vulnerabilities in them, says {answer.engine}{gap}"
+                text += f"; {answer.engine} found {len(answer.vulnerabilities)} vulnerabilities in them{gap}"
             head = f"  attached {sbom.format or 'SBOM'} {sbom.digest.short}: "
-            yield from self._wrap(told, head, "    ")
+            yield from self._wrap(text, head, "    ")
         yield from self._checks(image.checks, image.base)
 
     def _signatures(self, answers: Sequence[Verification]) -> Iterator[str]:
         """Signatures by scheme. Without a trust root nothing is verified, and one line says so."""
-        asked = [v for v in answers if v.reason not in ("no_trust_root", "no_registry")]
-        if answers and not asked:
+        examined = [v for v in answers if v.reason not in ("no_trust_root", "no_registry")]
+        if answers and not examined:
             yield f"  signatures: not verified ({clean_text(answers[0].detail, 200)})"
-        for v in asked:
+        for v in examined:
             what = f"attested {v.predicate_type} " if v.predicate_type else ""
             who = ", ".join(signer.describe() for signer in v.signers)
-            told = f"{what}by {who}" if v.status is TrustStatus.VERIFIED else v.detail or v.reason
-            yield from self._wrap(told, f"  {v.scheme}: {_ANSWERS[v.status]}: ", "    ")
+            text = f"{what}by {who}" if v.status is TrustStatus.VERIFIED else v.detail or v.reason
+            yield from self._wrap(text, f"  {v.scheme}: {_STATUS_LABELS[v.status]}: ", "    ")
 
     def _base(self, image: ImageReport) -> Iterator[str]:
         """The base image and how many vulnerabilities come from it. Without a server, only a base that the image
@@ -258,6 +260,7 @@ class _Page:
     def _failed(self, result: CheckResult, base: BaseImage | None) -> Iterator[str]:
         """The evidence of a check, grouped by the layer and instruction that created it."""
         assert isinstance(result.outcome, Failed)
+        # Evidence of the same instruction is printed together, with the location after the last line of the group.
         found = result.outcome.evidence[: self._most[2]]
         for number, evidence in enumerate(found):
             head = f"    ✕ {result.check} ({_severity(result)}): " if number == 0 else "      "
@@ -265,8 +268,10 @@ class _Page:
             where = _where(path, evidence.layer_index, evidence.instruction, evidence.history_index)
             if base and evidence_origin(evidence, base) is Origin.BASE:
                 where = ", ".join(filter(None, ("base", where)))
-            again = any(_made_by(later) == _made_by(evidence) for later in found[number + 1 : number + 2])
-            yield from self._wrap(evidence.message + (f" [{where}]" if where and not again else ""), head, "      ")
+            same_origin_follows = any(_made_by(later) == _made_by(evidence) for later in found[number + 1 : number + 2])
+            yield from self._wrap(
+                evidence.message + (f" [{where}]" if where and not same_origin_follows else ""), head, "      "
+            )
         if len(result.outcome.evidence) > self._most[2]:
             yield f"      … and {len(result.outcome.evidence) - self._most[2]} more"
 
@@ -282,8 +287,8 @@ def _made_by(evidence: Evidence) -> tuple[object, ...]:
 
 def _without_fix(found: Sequence[Vulnerability]) -> str:
     """The distribution's statements about vulnerabilities without a fix."""
-    words = dict.fromkeys(v.status.replace("_", " ") for v in found if v.status not in ("affected", "unknown"))
-    return clean_text(", ".join(words), 60) or "no fix"
+    statements = dict.fromkeys(v.status.replace("_", " ") for v in found if v.status not in ("affected", "unknown"))
+    return clean_text(", ".join(statements), 60) or "no fix"
 
 
 def _ids(found: Sequence[Vulnerability]) -> str:

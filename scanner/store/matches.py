@@ -21,8 +21,8 @@ from sqlalchemy.engine import Connection
 from scanner.model.decision import Revoked
 from scanner.model.finding import Vulnerability
 from scanner.model.matching import (
+    NOT_COMPARED,
     RUNGS,
-    UNTOLD,
     Basis,
     Confirmed,
     Package,
@@ -63,8 +63,8 @@ def link(session: Connection, listing_id: int, found: ScanReport, rungs: Sequenc
         for engine in image.engines:
             for item, vulnerabilities in by_package(engine).items():
                 said.setdefault(item, []).extend(vulnerabilities)
-    listings_to_scan = {key for image in found.images for engine in image.engines for key in without_advisories(engine)}
-    prints = {k.key: UNTOLD if k.key in listings_to_scan else fingerprint(items, rungs) for k, items in said.items()}
+    without = {key for image in found.images for engine in image.engines for key in without_advisories(engine)}
+    prints = {k.key: NOT_COMPARED if k.key in without else fingerprint(items, rungs) for k, items in said.items()}
     packages = {item.key: item for item in said}
     numbers = _numbered(session, packages)
     session.execute(listing_package.delete().where(listing_package.c.listing_id == listing_id))

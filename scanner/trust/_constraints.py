@@ -1,8 +1,7 @@
 """Name constraints (RFC 5280 section 4.2.1.10): the names that an authority may certify.
 
-A company's authority often holds a certificate that is limited to the company's own names. Without this check it
-could certify anybody; and where the extension is critical, a verifier that does not check it has to refuse every
-certificate below.
+A company's authority often holds a certificate that is limited to the company's own names. Without this check it could
+certify any name. If the extension is critical, a verifier that does not check it must refuse every certificate below.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from scanner.trust._pki import extension
 
 
 def violation(path: Sequence[x509.Certificate]) -> str:
-    """The first name in ``path`` (leaf first, anchor last) that an authority above it may not certify; empty where
-    there is none.
+    """Return the first name in ``path`` (leaf first, anchor last) that an authority above it may not certify, as a
+    sentence. Empty if there is none.
     """
     for index, authority in enumerate(path):
         constraints = extension(authority, x509.NameConstraints) if index else None
@@ -36,8 +35,9 @@ def violation(path: Sequence[x509.Certificate]) -> str:
 
 
 def _names(certificate: x509.Certificate) -> Iterator[x509.GeneralName]:
-    """6.1.3 (b) and (c): the subject and every subjectAltName; a mail address in the subject only where no SAN holds
-    one.
+    """The names to check (section 6.1.3 b and c): the subject and every subjectAltName.
+
+    An e-mail address in the subject counts only if no subjectAltName is one.
     """
     if list(certificate.subject):
         yield x509.DirectoryName(certificate.subject)
@@ -45,6 +45,8 @@ def _names(certificate: x509.Certificate) -> Iterator[x509.GeneralName]:
     yield from others or ()
     if others is None or not others.get_values_for_type(x509.RFC822Name):
         for item in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS):
+            # Not ASCII: RFC 5280 compares mailboxes as IA5String. An empty name matches no permitted tree, so it is
+            # refused.
             yield x509.RFC822Name(str(item.value)) if str(item.value).isascii() else x509.RFC822Name("")
 
 
@@ -54,7 +56,7 @@ def _allowed(name: x509.GeneralName, constraints: x509.NameConstraints) -> bool:
     permitted = [tree for tree in constraints.permitted_subtrees or () if type(tree) is type(name)]
     if not excluded and not permitted:
         return True
-    if matches is None:  # a kind of name that is constrained and that nobody here can compare
+    if matches is None:  # a constraint on a kind of name that is not compared here: refuse rather than ignore it
         return False
     if any(matches(name, tree, True) for tree in excluded):
         return False
@@ -66,7 +68,7 @@ def _dns(name: x509.GeneralName, tree: x509.GeneralName, wide: bool) -> bool:
 
 
 def _mail(name: x509.GeneralName, tree: x509.GeneralName, wide: bool) -> bool:
-    """A mailbox, all mailboxes of a host, or of every host below a domain. What is no mailbox counts as excluded."""
+    """A mailbox, all mailboxes of a host, or of every host below a domain. Anything else counts as excluded."""
     local, at, host = str(name.value).rpartition("@")
     if not at or not local:
         return wide
@@ -78,10 +80,10 @@ def _mail(name: x509.GeneralName, tree: x509.GeneralName, wide: bool) -> bool:
 
 
 def _uri(name: x509.GeneralName, tree: x509.GeneralName, wide: bool) -> bool:
-    """By host.
+    """Compare by host.
 
-    RFC 5280 takes a host without a leading dot exactly; Go takes the hosts below it too. So what is permitted is
-    read narrowly and what is excluded widely. A URI without a host name counts as excluded.
+    RFC 5280 matches a host without a leading dot exactly; Go also matches the hosts below it. Permitted names are
+    therefore read narrowly and excluded names widely. A URI without a host name counts as excluded.
     """
     try:
         host = urlsplit(str(name.value)).hostname or ""
@@ -101,13 +103,13 @@ def _address(name: x509.GeneralName, tree: x509.GeneralName, wide: bool) -> bool
 
 
 def _directory(name: x509.GeneralName, tree: x509.GeneralName, wide: bool) -> bool:
-    """The tree's relative names are the first of the name's."""
+    """True if the name begins with all relative names of the tree."""
     have, wanted = _relative(name.value), _relative(tree.value)
     return have[: len(wanted)] == wanted
 
 
 def _relative(name: x509.Name) -> list[frozenset[tuple[str, str]]]:
-    """RFC 5280 section 7.1, as far as it matters: without case, with single blanks."""
+    """Normalise a name as RFC 5280 section 7.1 requires for comparison: case is ignored, blanks are single."""
     return [
         frozenset((item.oid.dotted_string, " ".join(str(item.value).split()).casefold()) for item in rdn)
         for rdn in name.rdns
@@ -115,7 +117,7 @@ def _relative(name: x509.Name) -> list[frozenset[tuple[str, str]]]:
 
 
 def _below(host: str, domain: str, *, itself: bool) -> bool:
-    """Whether the host is under the domain, label by label; ``itself``: or is the domain."""
+    """True if the host is below the domain, label by label; with ``itself`` also if it is the domain."""
     have, wanted = host.lower().rstrip("."), domain.lower().strip(".")
     return not wanted or have.endswith("." + wanted) or (itself and have == wanted)
 

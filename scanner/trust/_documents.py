@@ -1,4 +1,4 @@
-"""Trust documents as people write them: JSON or YAML in, plain values out, every mistake named by file and member."""
+"""Trust documents written by people: JSON or YAML in, plain values out. Every mistake is named by file and member."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ _MAX_NESTING = 64
 
 
 class UnsoundTrust(ValueError):
-    """A document of the right form that trusts nobody, or contradicts itself.
-
-    Its UsageError has the reason UNSOUND_TRUST.
-    """
+    """A well-formed document that trusts nobody or contradicts itself. Its UsageError has the reason UNSOUND_TRUST."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_document(data: bytes, where: str) -> Mapping[str, Any]:
-    """The object that a JSON or YAML file holds, without a private key anywhere in it.
+    """Return the object in a JSON or YAML file, after checking that it contains no private key.
 
-    Raises UsageError that begins with ``where``.
+    Raises UsageError; its message begins with ``where``.
     """
     if len(data) > _MAX_DOCUMENT:
         raise UsageError(f"{where}: larger than {_MAX_DOCUMENT >> 20} MiB")
     try:
         value = _parsed(data, where)
     except UsageError:
+        # Checked even for a file that does not parse: a pasted private key must be reported as one, and never stored or
+        # shown.
         refuse_private_key(data, where)
         raise
     refuse_private_key(value, where)
     refuse_private_key(data, where)  # in a comment, too
     if isinstance(value, str) and "\n" not in value:
-        raise UsageError(f"{where}: {shown(value)} is no trust document, and no file", hint="see docs/signatures.md")
+        raise UsageError(
+            f"{where}: {shown(value)} is neither a trust document nor a file", hint="see docs/signatures.md"
+        )
     if not isinstance(value, dict):
         raise UsageError(f"{where}: not a trust document", hint="see docs/signatures.md for what it holds")
     return value
@@ -62,8 +63,8 @@ def _parsed(data: bytes, where: str) -> Any:
 
 
 def shown(word: str) -> str:
-    """A word that a person gave, for a message; not one that could be key material: a bare key is a run of letters
-    and digits.
+    """Quote a user's input for a message. Input that could be key material is not shown: a bare key is a long run of
+    letters and digits.
     """
     if len(word) > 100 or re.search(r"[A-Za-z0-9+=_-]{40}", word.replace("/", "")):
         return "what was given"
@@ -77,6 +78,7 @@ def _yaml(data: bytes, where: str) -> Any:
         raise UsageError(f"{where}: nested too deep")
     try:
         text = data.decode("utf-8")
+        # Aliases allow a small file to expand to gigabytes ("billion laughs").
         if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(io.StringIO(text))):
             raise UsageError(f"{where}: YAML aliases are not allowed")
         return YAML(typ="safe", pure=True).load(io.StringIO(text))
@@ -89,7 +91,7 @@ def _yaml(data: bytes, where: str) -> Any:
 
 
 def validated(model: type[Model], value: Any, where: str) -> Model:
-    """``value`` as a ``model``. Raises UsageError naming the first member that is wrong."""
+    """Validate ``value`` as a ``model``. Raises UsageError that names the first wrong member."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

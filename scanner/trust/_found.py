@@ -1,5 +1,5 @@
-"""Signatures kept beside an image in its registry: fetched one by one, so that a broken one never hides those next
-to it.
+"""Signatures stored beside an image in its registry, fetched one by one, so that a broken one never hides the
+others.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from scanner.registry.manifest import Manifest, parse_manifest
 from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot
 
 Item = TypeVar("Item")
-_PATIENCE = 3  # a registry that failed so often for one image is not asked for the rest: each failure takes its retries
+_MAX_FAILURES = 3  # then the registry is not asked again for this image: each failure costs all retries
 
 
 @dataclass
 class Found(Generic[Item]):
-    """What the registry has, read but not believed.
+    """What the registry has; nothing in it is verified yet.
 
-    ``unreachable``: it may have more, but could not be asked; ``skipped``: it has more than we examine. ``budget``:
-    how many more are examined.
+    ``refused``: entries that are malformed. ``unreachable``: errors that may hide further signatures. ``skipped``:
+    number of signatures beyond the limit. ``budget``: how many more may be examined.
     """
 
     budget: int
@@ -34,9 +34,9 @@ class Found(Generic[Item]):
 
     @property
     def why_unknown(self) -> tuple[str, str]:
-        """Reason and detail of an answer that cannot be given; empty where everything could be looked at."""
+        """Reason and detail of an unknown answer. Empty if everything could be examined."""
         if not self.unreachable:
-            text = f"{self.skipped} more signatures than are examined"
+            text = f"{self.skipped} signatures were not examined: there are more than the limit"
             return ("too_many_signatures", text) if self.skipped else ("", "")
         first = self.unreachable[0]
         if isinstance(first, LimitExceeded):
@@ -45,17 +45,17 @@ class Found(Generic[Item]):
 
     @property
     def nothing(self) -> bool:
-        """Whether the registry said that there is no signature at all."""
+        """True if the registry answered that there is no signature at all."""
         return not (self.items or self.refused or self.unreachable or self.skipped)
 
     def gather(self, listing: Callable[[], Sequence[Descriptor]], read: Callable[[Descriptor], Sequence[Item]]) -> None:
-        """Take what is listed, as far as the budget goes. Raises nothing."""
-        if len(self.unreachable) >= _PATIENCE:
+        """Read what ``listing`` returns, as far as the budget allows. Errors are recorded, not raised."""
+        if len(self.unreachable) >= _MAX_FAILURES:
             return
         try:
             candidates = listing()
         except LimitExceeded as error:
-            self.unreachable.append(error)  # there is more than we look at: what it holds is not known
+            self.unreachable.append(error)  # more signatures exist than are examined: the rest is unknown
         except ImageError as error:
             self.refused.append(_as_refusal(error))
         except ScannerError as error:
@@ -63,13 +63,14 @@ class Found(Generic[Item]):
         else:
             self.skipped += max(0, len(candidates) - self.budget)
             for candidate in candidates[: self.budget]:
-                if len(self.unreachable) < _PATIENCE:
+                if len(self.unreachable) < _MAX_FAILURES:
                     self._take(candidate, read)
             self.budget = max(0, self.budget - len(candidates))
 
     def _take(self, candidate: Descriptor, read: Callable[[Descriptor], Sequence[Item]]) -> None:
         try:
             self.items.extend(read(candidate))
+        # The registry listed it but does not have it: a broken push, or somebody deleted a signature.
         except NotFoundError as error:
             self.refused.append(SignatureRefused(str(error), reason="missing"))
         except ImageError as error:
@@ -86,9 +87,10 @@ def _as_refusal(error: ImageError) -> SignatureRefused:
 
 
 def referrers(job: TrustJob, artifact_type: str) -> list[Descriptor]:
-    """What the registry lists as referring to the image, of types that begin so; then those without a type, which an
-    index may leave out. Thousands of other artifacts, such as SBOMs, neither hide a signature nor use up what is
-    examined.
+    """The image's referrers whose type begins with ``artifact_type``, then those without a type, which an index may
+    omit.
+
+    Filtered before the budget is applied: thousands of other artifacts, such as SBOMs, cannot crowd out a signature.
     """
     listed = job.fetch.referrers(job.reference, job.descriptor.digest)
     named = [item for item in listed if item.artifact_type and item.artifact_type.startswith(artifact_type)]
@@ -96,11 +98,10 @@ def referrers(job: TrustJob, artifact_type: str) -> list[Descriptor]:
 
 
 def only_layer(candidate: Descriptor, job: TrustJob, artifact_type: str) -> Descriptor | None:
-    """The one layer of a referring manifest, None where it is of something else.
+    """Return the single layer of a referring manifest, or None if it is another kind of artifact.
 
-    The list was a hint; what the manifest says counts.
-
-    Raises SignatureRefused where its subject is another image, or it has other than one layer.
+    The list of referrers is a hint; the manifest decides. Raises SignatureRefused if its subject is another image, or
+    if it does not have exactly one layer.
     """
     _, data = job.fetch.manifest(job.reference.at(candidate.digest))
     manifest = parse_manifest(data, candidate, job.settings.limits)
@@ -109,21 +110,24 @@ def only_layer(candidate: Descriptor, job: TrustJob, artifact_type: str) -> Desc
     if not isinstance(manifest, Manifest) or not kind.startswith(artifact_type):
         return None
     if manifest.subject is None or manifest.subject.digest != job.descriptor.digest:
-        raise SignatureRefused("a signature's manifest has another image as its subject", reason="payload")
+        raise SignatureRefused("a signature's manifest has a subject that is another image", reason="payload")
     if len(manifest.layers) != 1:
         raise SignatureRefused("a signature's manifest must have one layer", reason="malformed")
     return manifest.layers[0]
 
 
 def fetch_blob(layer: Descriptor, job: TrustJob, limit: int) -> bytes:
-    """The layer's bytes. Raises SignatureRefused(reason="too_large") before anything is fetched."""
+    """Fetch a layer.
+
+    Raises SignatureRefused(reason="too_large") before fetching one that is larger than ``limit`` bytes.
+    """
     if layer.size > limit:
         raise SignatureRefused(f"a signature of {layer.size} bytes, more than {limit}", reason="too_large")
     return job.fetch.blob(job.reference, layer.digest, limit)
 
 
 def furthest(refused: Sequence[SignatureRefused], progress: Sequence[str]) -> SignatureRefused:
-    """The refusal that tells most about why there is no good signature: of the one that came furthest."""
+    """Choose the most informative refusal: the one of the signature that passed the most steps."""
     return max(refused, key=lambda error: progress.index(error.reason) if error.reason in progress else len(progress))
 
 
@@ -138,7 +142,7 @@ def answer(
     signers: tuple[Signer, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Verification:
-    """The scheme's answer about the job's image, by a trust root."""
+    """Build the scheme's answer about the job's image, with the trust root that decided."""
     return Verification(
         scheme,
         status,
@@ -153,11 +157,14 @@ def answer(
 
 
 def without_root(scheme: str, job: TrustJob, found: Found[Item]) -> Verification:
-    """What can be said where nobody says whom to trust: that there is nothing, or that it is not known."""
+    """The answer without a trust root: not signed if there is no signature, otherwise unknown."""
     reason, text = found.why_unknown
     if reason:
         return answer(scheme, job, TrustStatus.UNKNOWN, reason, text)
     if found.nothing:
         return answer(scheme, job, TrustStatus.NOT_SIGNED, "not_signed", f"no {scheme} signature")
-    text = f"signatures or attestations found: {len(found.items) + len(found.refused)}; no trust root says whose count"
+    text = (
+        f"signatures or attestations found: {len(found.items) + len(found.refused)}; no trust root says "
+        "which signers to trust"
+    )
     return answer(scheme, job, TrustStatus.UNKNOWN, "no_trust_root", text)

@@ -1,6 +1,4 @@
-"""Certification paths (RFC 5280 section 6): from a certificate to an authority that is trusted, valid at a given
-time.
-"""
+"""Certification paths (RFC 5280 section 6): from a certificate to a trusted authority, valid at a given time."""
 
 from __future__ import annotations
 
@@ -14,6 +12,7 @@ from scanner.trust._constraints import violation
 from scanner.trust._pki import is_authority, issued_by, valid_at
 from scanner.trust.base import SignatureRefused
 
+# Cross-signed certificates can span exponentially many paths; a real chain has three or four certificates.
 _MAX_PATH, _MAX_PATHS = 6, 64
 _UNDERSTOOD = {
     x509.BasicConstraints.oid,
@@ -28,7 +27,7 @@ _UNDERSTOOD = {
 def refuse_unknown_critical(
     certificates: Iterable[x509.Certificate], understood: Iterable[x509.ObjectIdentifier] = ()
 ) -> None:
-    """RFC 5280 4.2: a critical extension that is not understood means that the certificate is not understood."""
+    """Refuse unknown critical extensions (RFC 5280 section 4.2). Raises SignatureRefused(reason="certificate")."""
     known = _UNDERSTOOD | set(understood)
     for certificate in certificates:
         for item in certificate.extensions:
@@ -39,7 +38,7 @@ def refuse_unknown_critical(
 
 
 def refuse_constrained(path: Sequence[x509.Certificate]) -> None:
-    """Raises SignatureRefused(reason="certificate") where an authority certified a name that it may not."""
+    """Raise SignatureRefused(reason="certificate") if an authority certified a name outside its name constraints."""
     problem = violation(path)
     if problem:
         raise SignatureRefused(problem, reason="certificate")
@@ -48,9 +47,9 @@ def refuse_constrained(path: Sequence[x509.Certificate]) -> None:
 def build_path(
     leaf: x509.Certificate, others: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate], at: datetime
 ) -> tuple[x509.Certificate, ...]:
-    """A path from ``leaf`` to one of ``anchors``, everything in it valid ``at`` that time.
+    """Return a path from ``leaf`` to one of ``anchors``, with all certificates valid at the time ``at``.
 
-    ``others`` come from the signature and are believed in nothing but by being signed. Raises
+    ``others`` come with the signature and are untrusted: they count only if an anchor's chain signs them. Raises
     SignatureRefused(reason="certificate").
     """
     if not valid_at(leaf, at):

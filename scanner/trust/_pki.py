@@ -1,7 +1,7 @@
-"""Keys and certificates as the schemes need them: parsed strictly, named by the digest of their public key, verified
-at a given time.
+"""Keys and certificates as the schemes need them: parsed strictly, identified by the digest of the public key,
+verified at a given time.
 
-No network and no clock of its own: whoever calls says when.
+No network and no clock: the caller passes the time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ECDSA_HASHES: Mapping[str, tuple[hashes.HashAlgorithm, ...]] = {
     "secp384r1": (hashes.SHA256(), hashes.SHA384()),
     "secp521r1": (hashes.SHA256(), hashes.SHA512()),
 }
-# What the library raises for a certificate that it does not like; TypeError for a name whose value is a BIT STRING.
+# Exceptions of the library for malformed certificates; TypeError for a name whose value is a BIT STRING.
 _UNREADABLE = (
     ValueError,
     TypeError,
@@ -44,7 +44,7 @@ _MIN_RSA = 2048
 
 
 def decode_base64(text: object, what: str) -> bytes:
-    """Standard, padded base64. Raises SignatureRefused(reason="malformed")."""
+    """Decode standard, padded base64. Raises SignatureRefused(reason="malformed")."""
     if not isinstance(text, str):
         raise SignatureRefused(f"{what} is not a base64 text", reason="malformed")
     try:
@@ -54,14 +54,14 @@ def decode_base64(text: object, what: str) -> bytes:
 
 
 def load_public_key(pem: str | bytes) -> PublicKey:
-    """A PEM public key of a kind that signs images: ECDSA P-256/384/521, RSA from 2048 bits, Ed25519.
+    """Load a PEM public key of a type that signs images: ECDSA P-256/384/521, RSA from 2048 bits, Ed25519.
 
-    Raises ValueError in plain words.
+    Raises ValueError with a message for users.
     """
     text = pem if isinstance(pem, str) else pem.decode("utf-8", "replace")
     block, *others = pem_blocks(text, PUBLIC_KEY, "a PEM public key")
     if others:
-        raise ValueError("several keys where one is needed")
+        raise ValueError("several keys, but exactly one is needed")
     try:
         key = serialization.load_pem_public_key(block.encode())
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -70,18 +70,18 @@ def load_public_key(pem: str | bytes) -> PublicKey:
 
 
 def public_key_pem(key: PublicKey) -> str:
-    """The key written anew: what stood beside it in a text is not kept."""
+    """Return the key as PEM, encoded again: other text around it is not kept."""
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return key.public_bytes(serialization.Encoding.PEM, form).decode()
 
 
 def certificates_pem(certificates: Sequence[x509.Certificate]) -> str:
-    """The certificates written anew."""
+    """Return the certificates as PEM, encoded again."""
     return "".join(found.public_bytes(serialization.Encoding.PEM).decode() for found in certificates)
 
 
 def usable(key: object) -> PublicKey:
-    """``key`` when signatures by it mean something. Raises ValueError."""
+    """Return ``key`` if its type and size are strong enough. Raises ValueError."""
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _ECDSA_HASHES:
         return key
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA:
@@ -92,7 +92,7 @@ def usable(key: object) -> PublicKey:
 
 
 def key_id(key: PublicKey) -> str:
-    """Hex SHA-256 of the key's SubjectPublicKeyInfo: what Rekor calls a log id, and we a keyid."""
+    """Hex SHA-256 of the key's SubjectPublicKeyInfo. Rekor calls it log id; we call it keyid."""
     spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).hexdigest()
 
@@ -106,7 +106,7 @@ def certificate_key(certificate: x509.Certificate) -> PublicKey:
 
 
 def load_certificates(pem: str | bytes) -> tuple[x509.Certificate, ...]:
-    """Every certificate of a PEM text, at least one. Raises ValueError in plain words."""
+    """Load every certificate of a PEM text; at least one. Raises ValueError with a message for users."""
     text = pem if isinstance(pem, str) else pem.decode("utf-8", "replace")
     data = "".join(pem_blocks(text, CERTIFICATE, "PEM certificates")).encode()
     try:
@@ -121,7 +121,7 @@ def load_certificates(pem: str | bytes) -> tuple[x509.Certificate, ...]:
 
 
 def load_der_certificate(data: bytes) -> x509.Certificate:
-    """One DER certificate that can be read to its end. Raises SignatureRefused(reason="malformed")."""
+    """Load one DER certificate and check that all of it can be parsed. Raises SignatureRefused(reason="malformed")."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -133,7 +133,9 @@ def load_der_certificate(data: bytes) -> x509.Certificate:
 
 
 def _read_through(certificate: x509.Certificate) -> None:
-    """The library parses as late as it can, and raises wherever that is: let it be here."""
+    """Access every field once: the library parses lazily, and would raise for malformed ones later, in the middle of a
+    verification.
+    """
     for name in (certificate.subject, certificate.issuer):
         name.rfc4514_string()
     for item in certificate.extensions:
@@ -146,11 +148,10 @@ def _read_through(certificate: x509.Certificate) -> None:
 
 
 def verify_signature(key: PublicKey, signature: bytes, message: bytes) -> bool:
-    """ECDSA in DER, RSA PKCS#1 v1.5 with SHA-256, Ed25519 over the message.
+    """True if the signature verifies: ECDSA in DER, RSA PKCS#1 v1.5 with SHA-256, or Ed25519.
 
-    cosign signs with SHA-256 whatever the curve, and since 2.5 also with the hash that goes with the curve (SHA-384
-    for P-384, SHA-512 for P-521). The signature does not say which, so both are tried: neither is weak, and the key
-    is the same.
+    cosign signs with SHA-256 for every curve, and since 2.5 also with the curve's own hash (SHA-384 for P-384, SHA-512
+    for P-521). The signature does not say which, so both are tried. Neither is weak, and the key is the same.
     """
     if isinstance(key, ec.EllipticCurvePublicKey):
         return any(_ecdsa_verifies(key, signature, message, chosen) for chosen in _ECDSA_HASHES[key.curve.name])
@@ -184,7 +185,10 @@ def valid_at(certificate: x509.Certificate, at: datetime) -> bool:
 
 
 def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether ``issuer``'s name and key made ``certificate``. SHA-1 and MD5 signatures make nothing."""
+    """True if the key of ``issuer`` signed ``certificate`` and the names match.
+
+    SHA-1 and MD5 signatures do not count.
+    """
     algorithm = certificate.signature_hash_algorithm
     if isinstance(algorithm, hashes.SHA1 | hashes.MD5):
         return False
@@ -196,8 +200,8 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def is_authority(certificate: x509.Certificate, below: int) -> bool:
-    """Whether the certificate may issue, with ``below`` further authorities between it and the leaf (RFC 5280
-    4.2.1.9, 4.2.1.3).
+    """True if the certificate may issue, with ``below`` further authorities between it and the leaf (RFC 5280 sections
+    4.2.1.9 and 4.2.1.3).
     """
     constraints = extension(certificate, x509.BasicConstraints)
     usage = extension(certificate, x509.KeyUsage)
@@ -210,7 +214,7 @@ def is_authority(certificate: x509.Certificate, below: int) -> bool:
 
 
 def extension(certificate: x509.Certificate, kind: type[Kind]) -> Kind | None:
-    """The value of an extension, None where the certificate has none."""
+    """Return the value of an extension, or None if the certificate has none."""
     found = certificate.extensions
     try:
         return found.get_extension_for_class(kind).value

@@ -1,4 +1,4 @@
-"""Where a command line keeps what verifiers remember between runs: a file for each name, or nothing at all."""
+"""The trust state of the command line (what verifiers remember between runs): a file for each key, or nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_STATE = 64 << 20
 
 
 class DirectoryState:
-    """A directory with one file a key. A file is replaced whole or not at all. See ``TrustState``."""
+    """A directory with one file for each key. Files are replaced atomically. See ``TrustState``."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -23,8 +23,9 @@ class DirectoryState:
         return self._directory / (hashlib.sha256(key.encode()).hexdigest() + ".json")
 
     def load(self, key: str) -> bytes | None:
-        """Raises UsageError where the directory cannot be read: forgetting what was seen would let an old state
-        pass.
+        """See ``TrustState.load``.
+
+        Raises UsageError if the directory cannot be read: starting anew would accept a rollback.
         """
         try:
             with self._file(key).open("rb") as file:
@@ -35,7 +36,7 @@ class DirectoryState:
             raise UsageError(f"cannot read the trust state in {self._directory}: {error.strerror}") from error
 
     def save(self, key: str, state: bytes, replacing: bytes | None) -> bool:
-        """See ``TrustState.save``. Runs of the command line may overlap, so they take turns at a lock file."""
+        """See ``TrustState.save``. Runs of the command line can overlap, so a lock file serialises them."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             with (self._directory / ".lock").open("a") as lock:
@@ -57,7 +58,7 @@ class DirectoryState:
 
 
 class NoState:
-    """Remembers nothing: each run is the first, so no rollback can be seen."""
+    """Remembers nothing: every run is the first one, so a rollback cannot be detected."""
 
     def load(self, key: str) -> bytes | None:
         return None

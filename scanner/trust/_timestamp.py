@@ -1,7 +1,7 @@
-"""RFC 3161 timestamps: when somebody we trust saw these bytes.
+"""RFC 3161 timestamps: proof that a trusted authority saw these bytes at a time.
 
-Read with asn1crypto, which takes the sets of attributes in the order that timestamp authorities write; what is
-signed is then encoded again as DER (RFC 5652 section 5.4).
+Parsed with asn1crypto, which accepts attribute sets in the order that authorities write them. The signed attributes are
+then encoded again as DER (RFC 5652 section 5.4).
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 
 @dataclass(frozen=True)
 class Timestamp:
-    """The bytes existed somewhere between ``earliest`` and ``latest``; by ``authority``, as its certificate calls
-    it.
+    """The bytes existed at some time between ``earliest`` and ``latest``.
+
+    ``authority``: the subject of its certificate.
     """
 
     earliest: datetime
@@ -43,7 +44,7 @@ class Timestamp:
 
 
 def verify_timestamp(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -> Timestamp:
-    """The time of a TimeStampResp or a bare TimeStampToken over ``message``, by an authority below ``anchors``.
+    """Verify a TimeStampResp or bare TimeStampToken over ``message``, by an authority below ``anchors``.
 
     Raises SignatureRefused(reason="timestamp").
     """
@@ -54,7 +55,8 @@ def verify_timestamp(token: bytes, message: bytes, anchors: Sequence[x509.Certif
     except SignatureRefused as error:
         raise error if error.reason == "timestamp" else _refused(str(error)) from error  # a certificate inside it
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        # What asn1crypto raises on bytes that are no timestamp; it parses lazily, so anywhere below.
+        # asn1crypto raises these for bytes that are not a timestamp. It parses lazily, so they come from anywhere
+        # below.
         raise SignatureRefused("the timestamp cannot be read", reason="timestamp") from error
 
 
@@ -62,13 +64,17 @@ def _verify(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -
     signed = _signed_data(token)
     content = signed["encap_content_info"]
     if content["content_type"].native != "tst_info":
-        raise _refused("it is of something else")
+        raise _refused("its content is not a timestamp")
     encoded: bytes = content["content"].contents
     info = tsp.TSTInfo.load(encoded, strict=True)
     imprint = info["message_imprint"]
     _check_digest(
-        imprint["hash_algorithm"]["algorithm"].native, imprint["hashed_message"].native, message, "it is of other bytes"
+        imprint["hash_algorithm"]["algorithm"].native,
+        imprint["hashed_message"].native,
+        message,
+        "it is for other bytes",
     )
+    # RFC 3161 2.4.2: exactly one signer, so that it is clear which certificate must be checked.
     if len(signed["signer_infos"]) != 1:
         raise _refused("it must have one signer")
     signer = signed["signer_infos"][0]
@@ -89,7 +95,7 @@ def _verify(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -
 
 
 def _signed_data(token: bytes) -> cms.SignedData:
-    """From a bare token (Notation) or a whole response (RFC 3161 2.4.2)."""
+    """Return the signed data of a bare token (Notation) or of a whole response (RFC 3161 section 2.4.2)."""
     info = cms.ContentInfo.load(token, strict=True) if _is_token(token) else _granted(token)
     if info["content_type"].native != "signed_data":
         raise _refused("it is not signed")
@@ -104,7 +110,7 @@ def _is_token(token: bytes) -> bool:
 def _granted(token: bytes) -> cms.ContentInfo:
     response = tsp.TimeStampResp.load(token, strict=True)
     if response["status"]["status"].native not in ("granted", "granted_with_mods"):
-        raise _refused("the authority did not grant it")
+        raise _refused("the authority did not grant the request")
     return response["time_stamp_token"]
 
 
@@ -134,9 +140,9 @@ def _check_signature(signer: cms.SignerInfo, certificate: x509.Certificate, cont
     if len(values) != len(attributes) or values["content_type"][0].native != "tst_info":
         raise _refused("its attributes are not those of a timestamp")
     digest = signer["digest_algorithm"]["algorithm"].native
-    _check_digest(digest, values["message_digest"][0].native, content, "its digest is of other content")
+    _check_digest(digest, values["message_digest"][0].native, content, "its digest is for other content")
     _check_certificate_attribute(values, certificate)
-    # RFC 5652 5.4: signed is the SET OF, in DER, and not the [0] that stands in the message.
+    # RFC 5652 section 5.4: the signature covers the attributes as SET OF in DER, not the [0] in the message.
     signed = cms.CMSAttributes(list(attributes)).dump(force=True)
     received = b"\x31" + attributes.dump()[1:]  # as written: authorities that do not sort their set sign it unsorted
     key, signature = certificate.public_key(), signer["signature"].native
@@ -148,8 +154,9 @@ def _check_signature(signer: cms.SignerInfo, certificate: x509.Certificate, cont
 
 
 def _check_certificate_attribute(values: dict[str, cms.SetOfAny], certificate: x509.Certificate) -> None:
-    """ESSCertID(v2) names the signer's certificate inside what is signed (RFC 5816), so that no other can be put in
-    its place.
+    """Compare ESSCertID(v2), the signed digest of the signer's certificate (RFC 5816).
+
+    Without it, another certificate with the same key could be substituted.
     """
     der = _asn1(certificate).dump()
     if "signing_certificate_v2" in values:
@@ -169,7 +176,7 @@ def _verifies(key: object, signature: bytes, data: bytes, algorithm: algos.Signe
     name = digest if algorithm["algorithm"].native in ("rsassa_pkcs1v15", "ecdsa") else algorithm.hash_algo
     chosen = _HASHES.get(name)
     if chosen is None:
-        raise _refused(f"it is signed with {name}")
+        raise _refused(f"it uses the hash {name}, which is not accepted")
     try:
         if isinstance(key, rsa.RSAPublicKey) and kind == "rsassa_pkcs1v15":
             key.verify(signature, data, padding.PKCS1v15(), chosen)
@@ -178,23 +185,23 @@ def _verifies(key: object, signature: bytes, data: bytes, algorithm: algos.Signe
         elif isinstance(key, ec.EllipticCurvePublicKey) and kind == "ecdsa":
             key.verify(signature, data, ec.ECDSA(chosen))
         else:
-            raise _refused("its key is of another kind than its signature")
+            raise _refused("the type of its key does not match its signature")
     except InvalidSignature:
         return False
     return True
 
 
 def _check_purpose(certificate: x509.Certificate) -> None:
-    """RFC 3161 2.3: one extended key usage, critical, id-kp-timeStamping."""
+    """RFC 3161 section 2.3: exactly one extended key usage, critical, id-kp-timeStamping."""
     usages = [item for item in certificate.extensions if item.oid == x509.ExtendedKeyUsage.oid]
     alone = [ExtendedKeyUsageOID.TIME_STAMPING]
     if not usages or not usages[0].critical or list(usages[0].value) != alone:
-        raise _refused("its certificate is not for timestamping alone")
+        raise _refused("its certificate must be for timestamping only")
 
 
 def _check_digest(name: str, found: bytes, data: bytes, message: str) -> None:
     if name not in _HASHES:
-        raise _refused(f"it uses {name}")
+        raise _refused(f"it uses the hash {name}, which is not accepted")
     if hashlib.new(name, data).digest() != found:
         raise _refused(message)
 

@@ -1,8 +1,8 @@
 """The contract of a signature scheme.
 
-``verify`` is the thin part that fetches; the cryptography lives in pure functions beside it that take bytes, keys
-and a clock. "Not signed", "refused" and "unknown" are three different answers (``TrustStatus``): a dead server is
-unknown, never not-signed.
+``verify`` is the thin part that fetches. The cryptography is in pure functions that take bytes, keys and a clock. "Not
+signed", "refused" and "unknown" are different answers (``TrustStatus``): if a server is down, the answer is unknown,
+never not signed.
 """
 
 from __future__ import annotations
@@ -24,25 +24,24 @@ if TYPE_CHECKING:
 
 
 class TrustState(Protocol):
-    """What a scheme remembers between runs (rollback detection), per key such as a GUN.
+    """What a scheme remembers between runs to detect rollbacks, by a key such as the GUN.
 
     Only verified metadata is remembered.
     """
 
     def load(self, key: str) -> bytes | None:
-        """The state that was saved last. None: nothing was."""
+        """Return the state that was saved last, or None."""
 
     def save(self, key: str, state: bytes, replacing: bytes | None) -> bool:
-        """Keep ``state``, if ``replacing`` is still what is stored (None: nothing is).
+        """Store ``state`` if ``replacing`` is still the stored one (None: nothing is stored).
 
-        False: another run was faster, and nothing was written. The caller loads again and verifies again. If the
-        slower run won, it could put an older version in the place of a newer one; if it gave up, what it saw would
-        be forgotten.
+        Returns False, and writes nothing, if another run was faster. The caller must then load and verify again:
+        overwriting could replace a newer version by an older one, and giving up would forget what this run has seen.
         """
 
 
 class Fetcher(Protocol):
-    """What a scheme may ask of a registry: see ``scanner.registry.client.RegistryClient``."""
+    """The registry operations that a scheme may use: see ``scanner.registry.client.RegistryClient``."""
 
     def manifest(self, reference: Reference) -> tuple[Descriptor, bytes]: ...
 
@@ -53,9 +52,9 @@ class Fetcher(Protocol):
 
 @dataclass(frozen=True)
 class TrustRoot:
-    """A named trust root: what a policy's ``signers|keys|identities`` refer to.
+    """A named trust root, to which a policy's ``signers|keys|identities`` refer.
 
-    ``document`` is scheme specific, already validated.
+    ``document``: specific to the scheme, already validated.
     """
 
     name: str
@@ -66,41 +65,42 @@ class TrustRoot:
 
 @dataclass(frozen=True)
 class TrustOptions:
-    """What a person says on the command line beside the trust root; it wins over the root's document."""
+    """Options of the command line. They take precedence over the trust root's document."""
 
-    server: str = ""  # the Notary server's address
-    gun: str = ""  # the name under which the image was signed, where it is not the name it is pulled by
+    server: str = ""  # URL of the Notary server
+    gun: str = ""  # the name that was signed, if it differs from the image's
     require_signers: tuple[str, ...] = ()
     ca_file: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrustQuestion:
-    """Whether a name is signed, asked without a registry.
+    """Whether a name is signed; no registry is contacted.
 
-    ``roots`` are those of this scheme whose scope covers the name.
+    ``roots``: trust roots of this scheme whose scope covers it.
     """
 
-    reference: Reference  # with a tag, a digest, or both: then they must agree
+    reference: Reference  # with a tag, a digest, or both, which must then agree
     roots: tuple[TrustRoot, ...]
     now: datetime
     state: TrustState
     settings: Settings = field(default_factory=Settings)
     options: TrustOptions = field(default_factory=TrustOptions)
     credentials: CredentialStore | None = (
-        None  # the registry's: a scheme gives them to nobody but the registry's own services
+        None  # the registry's; a scheme sends them to the registry's own services only
     )
 
     @property
     def name(self) -> str:
-        """The repository's name as its signers know it (the GUN; what a trust policy's scopes are compared with)."""
+        """The repository's name as signed (the GUN); a Notation trust policy's scopes are compared with it."""
         return self.options.gun or self.reference.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrustJob(TrustQuestion):
-    """The same about an image at hand: ``reference`` is pinned to ``descriptor.digest``; its tag is what a person
-    used and may be None.
+    """Whether an image is signed.
+
+    ``reference`` is pinned to ``descriptor.digest``; its tag is the one the user gave, or None.
     """
 
     descriptor: Descriptor
@@ -111,51 +111,51 @@ UNSOUND_TRUST = "unsound_trust"
 
 
 class SignatureRefused(ImageError):
-    """One signature that does not count.
+    """A signature that does not count.
 
-    ``reason`` says which step it failed: signature, payload, certificate, identity, tlog, expired, malformed,
-    checksum, threshold, policy, too_large … A scheme turns it into a Verification.
+    ``reason``: the step that failed: signature, payload, certificate, identity, tlog, expired, malformed, checksum,
+    threshold, policy, too_large … A scheme turns it into a Verification.
     """
 
     default_reason = "signature"
 
 
 class TrustScheme(ABC):
-    """``id`` is what a policy's ``signature.scheme`` and ``--scheme`` take."""
+    """A signature scheme. ``id`` is the value of ``signature.scheme`` in policies and of ``--scheme``."""
 
     id: ClassVar[str]
     title: ClassVar[str]
 
     @abstractmethod
     def verify(self, job: TrustJob) -> tuple[Verification, ...]:
-        """Every answer of this scheme about the image: for each root one about its signature (thresholds applied),
-        and one for each attestation, with its ``predicate_type``. No root: one answer, not signed, or unknown
-        with reason ``no_trust_root``.
+        """Return every answer of this scheme about the image.
 
-        Raises nothing: a fault is a Verification with status unknown or refused.
+        One for each trust root (thresholds applied), and one for each attestation, with its ``predicate_type``. Without
+        a trust root: one answer, not signed, or unknown with the reason ``no_trust_root``. Never raises: an error
+        becomes a Verification with the status unknown or refused.
         """
 
     @abstractmethod
     def parse_trust(self, data: bytes, where: str) -> Mapping[str, Any]:
-        """The ``TrustRoot.document`` that a file holds (PEM, JSON or YAML, as the scheme allows), validated; or a
-        word that a person wrote instead of a file, such as a key id, where the scheme knows one.
+        """Return the validated ``TrustRoot.document`` of a file (PEM, JSON or YAML), or of a single word such as a
+        key id, if the scheme knows one.
 
-        Plain JSON values only, so that it can be stored; ``parse_trust`` accepts its JSON again. Raises UsageError
-        that begins with ``where`` and names the member that is wrong; with the reason UNSOUND_TRUST for a document
-        of the right form that trusts nobody or contradicts itself: by such a one every image is refused.
+        The result holds plain JSON values, so that it can be stored; ``parse_trust`` accepts it again. Raises
+        UsageError: its message begins with ``where`` and names the wrong member. The reason UNSOUND_TRUST means a
+        well-formed document that trusts nobody or contradicts itself: every image is refused by it.
         """
 
     def describe(self) -> str:
-        """One line for lists of schemes: the first of the class's docstring."""
+        """One line for lists of schemes: the first line of the class's docstring."""
         return (type(self).__doc__ or self.title).strip().partition("\n")[0]
 
     def signers(self, document: Mapping[str, Any]) -> frozenset[str] | None:
-        """Whom a policy may name of this trust root; None: whoever it lets in is not known beforehand."""
+        """Names that a policy may require from this trust root. None: they are not known in advance."""
         return None
 
 
 class NameScheme(TrustScheme):
-    """A scheme that binds signatures to names, so that it can answer where there is no registry."""
+    """A scheme that signs names, so it can answer without a registry."""
 
     @abstractmethod
     def verify(self, job: TrustQuestion) -> tuple[Verification, ...]:

@@ -1,6 +1,6 @@
-"""cosign: ``.sig`` tags, and sigstore bundles found as referrers; with keys, or keyless with identity and issuer.
+"""cosign: ``.sig`` tags, and sigstore bundles among the referrers; with keys, or keyless (identity and issuer).
 
-Attestations (``.att`` tags, bundles with another predicate type) are verified the same way and answered beside the
+Attestations (``.att`` tags, bundles with another predicate type) are verified the same way and reported beside the
 signature.
 """
 
@@ -25,9 +25,9 @@ from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot, TrustSchem
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle"
 _PREDICATE_TYPE = "dev.sigstore.bundle.predicateType"
-_MAX_LAYERS = 1000  # as cosign itself
-_ANY = "*"  # the predicate type of an answer about attestations that could not be looked for
-# How far a refused signature came: the furthest tells most about why the image has no good one.
+_MAX_LAYERS = 1000  # cosign's own limit
+_ANY = "*"  # predicate type of the answer that attestations may exist but could not be fetched
+# Steps in order. Of several refused signatures, the one that passed most steps explains best why none is valid.
 _PROGRESS = (
     "missing",
     "checksum",
@@ -54,15 +54,12 @@ class Cosign(TrustScheme):
         return parse_document(data, where)
 
     def signers(self, document: Mapping[str, Any]) -> frozenset[str] | None:
-        """See ``TrustScheme.signers``: keys by name, and identities that are no expression."""
+        """See ``TrustScheme.signers``: names of keys, and identities that are not regular expressions."""
         subjects = [identity.get("subject") for identity in document.get("identities", ())]
         return None if None in subjects else frozenset((*document.get("keys", ()), *map(str, subjects)))
 
     def verify(self, job: TrustJob) -> tuple[Verification, ...]:
-        """See ``TrustScheme.verify``.
-
-        One answer for each trust root, then one for each attestation that it verifies.
-        """
+        """See ``TrustScheme.verify``. One answer for each trust root, then one for each verified attestation."""
         found = find(job)
         if not job.roots:
             return (without_root(self.id, job, found),)
@@ -91,7 +88,7 @@ def _judge(found: Found[Signed], root: TrustRoot, job: TrustJob) -> Iterator[Ver
             yield _attestation(item, root, job)
     reason, text = found.why_unknown
     if reason and signature.status is TrustStatus.VERIFIED:
-        # Signed well enough, but which attestations there are is not known: their absence proves nothing.
+        # The signature is valid, but attestations may be missing. A policy must not read their absence as "none exist".
         unknown = answer(Cosign.id, job, TrustStatus.UNKNOWN, reason, text, root=root)
         yield replace(unknown, predicate_type=_ANY)
 
@@ -104,8 +101,8 @@ def _signature(
     root: TrustRoot,
     job: TrustJob,
 ) -> Verification:
-    """Enough distinct signers, or the best account of why not: a registry that could not be asked may have held the
-    missing one.
+    """Verified if enough different signers signed; otherwise the best explanation. If the registry could not be read
+    completely, the missing signature may exist, so the answer is unknown.
     """
     signers = {item.signer: item for item in accepted}
     people = tuple(_signer(item) for item in signers.values())
@@ -120,11 +117,11 @@ def _signature(
         text = f"not signed by {clean_text(', '.join(missing), 200)}"
         return answer(Cosign.id, job, TrustStatus.REFUSED, "signer_missing", text, signers=people, root=root)
     if signers:
-        text = f"signed by {len(signers)} of the {trust.threshold} distinct signers that are needed"
+        text = f"signed by {len(signers)} of the {trust.threshold} different signers that are required"
         return answer(Cosign.id, job, TrustStatus.REFUSED, "threshold", text, signers=people, root=root)
     if refused:
-        told = furthest(refused, _PROGRESS)
-        return answer(Cosign.id, job, TrustStatus.REFUSED, told.reason, str(told), root=root)
+        refusal = furthest(refused, _PROGRESS)
+        return answer(Cosign.id, job, TrustStatus.REFUSED, refusal.reason, str(refusal), root=root)
     return answer(Cosign.id, job, TrustStatus.NOT_SIGNED, "not_signed", "no cosign signature", root=root)
 
 
@@ -138,17 +135,17 @@ def _signer(item: Accepted) -> Signer:
 
 
 def find(job: TrustJob) -> Found[Signed]:
-    """Everything that may be a signature or an attestation of the image. Raises nothing.
+    """Fetch everything that may be a signature or attestation of the image. Never raises.
 
-    Signatures come first and have a budget of their own: many attestations must not hide a signature. Which bundle
-    is an attestation its annotation says; nobody signed that, so it only decides the order.
+    Signatures come first and have a budget of their own, so that many attestations cannot crowd out a signature. An
+    annotation says which bundle is an attestation. It is not signed, so it only decides the order.
     """
     found: Found[Signed] = Found(job.settings.limits.signatures)
     listed: list[Descriptor] = []
 
     def likely_signatures() -> list[Descriptor]:
         listed.extend(referrers(job, _BUNDLE))
-        return [item for item in listed if not _says_attestation(item)]
+        return [item for item in listed if not _looks_like_attestation(item)]
 
     found.gather(partial(_tagged, job, "sig", SIMPLE_SIGNING), lambda layer: _classic(layer, job))
     tagged = len(found.items)
@@ -156,19 +153,17 @@ def find(job: TrustJob) -> Found[Signed]:
     bundles, found.items = found.items[tagged:], found.items[:tagged]
     found.budget = job.settings.limits.signatures
     found.gather(partial(_tagged, job, "att", DSSE), lambda layer: _classic(layer, job))
-    found.items += bundles  # answers come in the order of the forms, whatever was fetched first
-    found.gather(lambda: list(filter(_says_attestation, listed)), lambda candidate: _bundle(candidate, job))
+    found.items += bundles  # report in the order of the forms, not in that of fetching
+    found.gather(lambda: list(filter(_looks_like_attestation, listed)), lambda candidate: _bundle(candidate, job))
     return found
 
 
-def _says_attestation(item: Descriptor) -> bool:
+def _looks_like_attestation(item: Descriptor) -> bool:
     return dict(item.annotations).get(_PREDICATE_TYPE, SIGNATURE_PREDICATE) != SIGNATURE_PREDICATE
 
 
 def _tagged(job: TrustJob, suffix: str, media_type: str) -> Sequence[Descriptor]:
-    """Each layer of the manifest tagged ``sha256-<hex>.sig`` is one signature, of that tagged ``.att`` one
-    attestation.
-    """
+    """Layers of the manifest tagged ``sha256-<hex>.sig`` (each is a signature) or ``.att`` (each is an attestation)."""
     digest = job.descriptor.digest
     tag = f"{digest.algorithm}-{digest.hex[:64]}.{suffix}"
     try:

@@ -1,6 +1,6 @@
-"""Docker Content Trust, that is Notary v1: whether a name is signed by its publisher, and as which digest.
+"""Docker Content Trust (Notary v1): whether a name is signed by its publisher, and with which digest.
 
-The verifier is ``scanner.trust._tuf``, which does no I/O; here are a trust root's document, the thin fetcher, and
+The verifier is ``scanner.trust._tuf``, which does no I/O. This module has the trust root's document, the fetcher, and
 the three answers.
 """
 
@@ -46,10 +46,11 @@ _KEY_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _GUN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+", re.ASCII)
 _MAX_GUN = 512
 _FIELDS = ("mode", "ids", "pem", "root_json", "server", "ca", "require_signers", "signers")
+# A dead Notary server must not hold up a scan: its answer is unknown, and the policy decides.
 _SECONDS = 6.0
 _TRIES = 2
-_RUNS = 4  # of one question, each of which another run of the same name may overtake
-# What says that the image is unsigned, as opposed to badly signed.
+_RUNS = 4  # attempts at one question; a parallel run for the same name can save its state first
+# These reasons mean that the image is unsigned. All others mean that a signature is wrong.
 _NOT_SIGNED = frozenset({"no_trust_data", "not_signed", "signer_missing"})
 
 
@@ -62,7 +63,7 @@ class NotaryV1(NameScheme):
     def verify(self, job: TrustQuestion) -> tuple[Verification, ...]:
         """See ``TrustScheme.verify``."""
         if not job.roots:
-            detail = "no trust root says whose signatures count"
+            detail = "no trust root says which signers to trust"
             return (
                 Verification(self.id, TrustStatus.UNKNOWN, reason="no_trust_root", detail=detail, checked_at=job.now),
             )
@@ -75,7 +76,7 @@ class NotaryV1(NameScheme):
         except SignatureRefused as error:
             status = TrustStatus.NOT_SIGNED if error.reason in _NOT_SIGNED else TrustStatus.REFUSED
             found = error
-        except ScannerError as error:  # no server, no TLS, no address, no state: nothing can be told
+        except ScannerError as error:  # server, TLS, address or state failed: the answer is unknown
             status, found = TrustStatus.UNKNOWN, error
         detail = f"{found}" + (f" ({found.hint})" if found.hint else "")
         return Verification(
@@ -87,9 +88,11 @@ class NotaryV1(NameScheme):
         for _ in range(_RUNS):
             try:
                 return self._run(root, anchor, _Memory(job, f"{job.name}#{anchor_digest(anchor)}"), job)
-            except _Overtaken:
-                continue  # another run of the same name saved first: what it saw must count in this one as well
-        raise RemoteError(f"{job.name} is being verified by too many at once", reason="unavailable", hint="try again")
+            except _StateChanged:
+                continue  # verify again, also against what the other run has seen
+        raise RemoteError(
+            f"{job.name} is being verified by too many processes at once", reason="unavailable", hint="try again"
+        )
 
     def _run(self, root: TrustRoot, anchor: Anchor, memory: _Memory, job: TrustQuestion) -> Verification:
         gun, remembered = job.name, memory.state()
@@ -103,11 +106,11 @@ class NotaryV1(NameScheme):
         notes = [f"{fault.role} could not be used: {fault.message}" for fault in answer.faults]
         if anchor.mode is Mode.TOFU:
             seen = (
-                "as it was when it was first seen"
+                "because it equals the one seen first"
                 if remembered
-                else "which was seen for the first time and could be anybody's"
+                else "although it was seen for the first time and could be anybody's"
             )
-            notes.append(f"the root is trusted {seen}; pin {', '.join(repository.root_ids())} to be sure")
+            notes.append(f"the root is trusted {seen}; pin {', '.join(repository.root_ids())} to rule that out")
         return Verification(
             self.id,
             TrustStatus.VERIFIED,
@@ -123,24 +126,24 @@ class NotaryV1(NameScheme):
     def parse_trust(self, data: bytes, where: str) -> Mapping[str, Any]:
         """See ``TrustScheme.parse_trust``.
 
-        A word is ``tofu`` or a root certificate's id; PEM blocks are root keys, a CA, or root certificates; a
-        ``root.json`` is trusted whole.
+        A single word is ``tofu`` or the id of a root certificate. PEM blocks are root keys, a CA, or root certificates.
+        A ``root.json`` is trusted as a whole.
         """
         text = _text(data, where)
         if _KEY_ID.fullmatch(text):
-            return _checked({"mode": Mode.CERT_IDS, "ids": [text]}, where)
+            return _normalised({"mode": Mode.CERT_IDS, "ids": [text]}, where)
         if text == Mode.TOFU:
-            return _checked({"mode": Mode.TOFU}, where)
+            return _normalised({"mode": Mode.TOFU}, where)
         if text.startswith("{"):
             document = load_untrusted_json(text.encode(), limit=ROOT_LIMIT, error=UsageError, reason="bad_trust_root")
             refuse_private_key(document, where)
             if "signed" in document and "signatures" in document:
-                return _checked({"mode": Mode.ROOT_JSON, "root_json": text}, where)
-            return _checked(document, where)
+                return _normalised({"mode": Mode.ROOT_JSON, "root_json": text}, where)
+            return _normalised(document, where)
         if "-----BEGIN " in text:
-            return _checked(_from_pem(text, where), where)
-        raise _bad(
-            where, f"{shown(text)} is no file, no key id and not 'tofu'", "a key id has 64 lower-case hex digits"
+            return _normalised(_from_pem(text, where), where)
+        raise _invalid(
+            where, f"{shown(text)} is neither a file nor a key id nor 'tofu'", "a key id has 64 lower-case hex digits"
         )
 
     def signers(self, document: Mapping[str, Any]) -> frozenset[str] | None:
@@ -154,22 +157,20 @@ def _text(data: bytes, where: str) -> str:
     try:
         return data.decode().strip()
     except UnicodeDecodeError:
-        raise _bad(where, "not UTF-8 text") from None
+        raise _invalid(where, "not UTF-8 text") from None
 
 
-def _bad(where: str, what: str, hint: str = "see docs/trust.md") -> UsageError:
+def _invalid(where: str, what: str, hint: str = "see docs/trust.md") -> UsageError:
     return UsageError(f"{where}: {clean_text(what, 300)}", reason="bad_trust_root", hint=hint)
 
 
 def _from_pem(text: str, where: str) -> dict[str, Any]:
-    """Public keys are root keys; a CA's certificates are a CA; other certificates are the root certificates
-    themselves.
-    """
+    """Public keys are root keys. Certificates are a CA if all of them are authorities, otherwise root certificates."""
     if not any(f"-----BEGIN {label}-----" in text for label in CERTIFICATE):
         try:
             return {"mode": Mode.ROOT_KEYS, "pem": pem_blocks(text, PUBLIC_KEY, "a PEM public key")}
         except ValueError as error:
-            raise _bad(where, str(error)) from None
+            raise _invalid(where, str(error)) from None
     certificates = _certificates(text, where)
     if all(is_authority(certificate) for certificate in certificates):
         return {"mode": Mode.CA, "pem": certificates_pem(certificates)}
@@ -181,60 +182,64 @@ def _from_pem(text: str, where: str) -> dict[str, Any]:
     return {"mode": Mode.CERT_IDS, "ids": ids}
 
 
-def _checked(document: Any, where: str) -> dict[str, Any]:
-    """The normal form of a trust root's document: only what its mode needs."""
+def _normalised(document: Any, where: str) -> dict[str, Any]:
+    """Validate a trust root's document and keep only the members that its mode needs. Raises UsageError."""
     if not isinstance(document, dict):
-        raise _bad(where, "not a JSON object")
+        raise _invalid(where, "not a JSON object")
     unknown = sorted(set(document) - set(_FIELDS))
     if unknown:
-        raise _bad(where, f"unknown field {unknown[0]!r}", f"known are: {', '.join(_FIELDS)}")
+        raise _invalid(where, f"unknown field {unknown[0]!r}", f"known fields: {', '.join(_FIELDS)}")
     if document.get("mode") not in [str(mode) for mode in Mode]:
-        raise _bad(where, f"mode: {document.get('mode')!r} is none", f"one of: {', '.join(Mode)}")
+        raise _invalid(where, f"mode: {document.get('mode')!r} is not a mode", f"one of: {', '.join(Mode)}")
     mode = Mode(document["mode"])
     found: dict[str, Any] = {"mode": str(mode)}
     if mode is Mode.CERT_IDS:
         found["ids"] = _text_list(document.get("ids"), "ids", where)
         if not all(_KEY_ID.fullmatch(item) for item in found["ids"]):
-            raise _bad(
-                where, "ids: a certificate's id has 64 lower-case hex digits", "'docker trust inspect' shows it as Root"
+            raise _invalid(
+                where,
+                "ids: a certificate's id has 64 lower-case hex digits",
+                "'docker trust inspect' shows it as the root's id",
             )
     elif mode is Mode.ROOT_KEYS:
         found["pem"] = _text_list(document.get("pem"), "pem", where)
         found["pem"] = [_key(item, where) for item in found["pem"]]
     elif mode is Mode.CA:
-        given = _a_text(document.get("pem"), "pem", where)
+        given = _required_text(document.get("pem"), "pem", where)
         found["pem"] = certificates_pem(_certificates(given, f"{where}: pem"))
     elif mode is Mode.ROOT_JSON:
         found["root_json"] = _root_json(document.get("root_json"), where)
     if document.get("server"):
-        found["server"] = server_url(_a_text(document["server"], "server", where), f"{where}: server")
+        found["server"] = server_url(_required_text(document["server"], "server", where), f"{where}: server")
     if document.get("ca"):
-        found["ca"] = certificates_pem(_certificates(_a_text(document["ca"], "ca", where), f"{where}: ca"))
+        found["ca"] = certificates_pem(_certificates(_required_text(document["ca"], "ca", where), f"{where}: ca"))
     for name in ("require_signers", "signers"):
         if document.get(name):
             found[name] = _text_list(document[name], name, where)
     return found
 
 
-def _a_text(value: Any, name: str, where: str) -> str:
+def _required_text(value: Any, name: str, where: str) -> str:
     if not isinstance(value, str) or not value:
-        raise _bad(where, f"{name}: a text is needed")
+        raise _invalid(where, f"{name}: a string is required")
     return value
 
 
 def _text_list(value: Any, name: str, where: str) -> list[str]:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list) or not items or len(items) > 100:
-        raise _bad(where, f"{name}: a list of texts is needed")
-    return [_a_text(item, name, where) for item in items]
+        raise _invalid(where, f"{name}: a list of strings is required")
+    return [_required_text(item, name, where) for item in items]
 
 
 def _root_json(value: Any, where: str) -> str:
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else _a_text(value, "root_json", where)
+    text = (
+        json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else _required_text(value, "root_json", where)
+    )
     try:
         parse_root(text.encode("utf-8", "surrogatepass"), ROOT_LIMIT)
     except SignatureRefused as error:
-        raise _bad(where, f"root_json: {error}") from error
+        raise _invalid(where, f"root_json: {error}") from error
     return text
 
 
@@ -242,32 +247,32 @@ def _certificates(text: str, where: str) -> tuple[x509.Certificate, ...]:
     try:
         return load_certificates(text)
     except ValueError as error:
-        raise _bad(where, str(error)) from None
+        raise _invalid(where, str(error)) from None
 
 
 def _key(text: str, where: str) -> str:
-    """The key written anew: what stood beside it is not kept."""
+    """Return the key encoded again: other text around it is not kept."""
     try:
         return public_key_pem(load_public_key(text))
     except ValueError as error:
-        raise _bad(where, f"pem: not a public key: {error}", "openssl pkey -in KEY -pubout") from None
+        raise _invalid(where, f"pem: not a public key: {error}", "openssl pkey -in KEY -pubout") from None
 
 
-class _Overtaken(Exception):
-    """Another run saved its state meanwhile."""
+class _StateChanged(Exception):
+    """Another run saved its state in the meantime."""
 
 
 class _Memory:
-    """What is remembered of one name under one anchor."""
+    """The trust state of one name under one anchor."""
 
     def __init__(self, job: TrustQuestion, key: str) -> None:
         self._job, self._key = job, key
         self._data = job.state.load(key)
 
     def state(self) -> State | None:
-        """None at first sight.
+        """Return the remembered state, or None if there is none.
 
-        Raises RemoteError(reason="bad_state"): a state that cannot be read must not be taken for none.
+        Raises RemoteError(reason="bad_state"): treating an unreadable state as none would accept a rollback.
         """
         try:
             return None if self._data is None else State.load(self._data)
@@ -275,38 +280,40 @@ class _Memory:
             raise RemoteError(f"{error}", reason="bad_state", retryable=False) from error
 
     def keep(self, state: State) -> None:
-        """Save what was verified. Raises _Overtaken."""
+        """Save verified state. Raises _StateChanged."""
         data = state.dump()
         if data == self._data:
             return
         if not self._job.state.save(self._key, data, self._data):
-            raise _Overtaken
+            raise _StateChanged
         self._data = data
 
 
 def server_url(text: str, where: str) -> str:
-    """An https address, without anything that could carry a secret. Raises UsageError."""
+    """Check an https URL without user name, query and fragment, which could carry secrets. Raises UsageError."""
     try:
         parts = web_address(text, where, schemes=("https",))
         usable = not (parts.username or parts.query or parts.fragment)
     except UsageError:
         usable = False
     if not usable:
-        raise _bad(where, f"{text[:200]!r} is not the address of a Notary server", "write https://host[:port]")
+        raise _invalid(where, f"{text[:200]!r} is not the address of a Notary server", "write https://host[:port]")
     return text.rstrip("/")
 
 
 @contextmanager
 def open_server(root: TrustRoot, job: TrustQuestion, gun: str) -> Iterator[NotaryServer]:
-    """The server that the command line or the trust root names."""
+    """Open the server of the command line or of the trust root."""
     url = job.options.server or root.document.get("server", "")
     if not url:
         raise UsageError(
-            "no Notary server is named", reason="no_server", hint="give --notary-server, or 'server' in the trust root"
+            "no Notary server is configured",
+            reason="no_server",
+            hint="give --notary-server, or 'server' in the trust root",
         )
     url = server_url(url, "--notary-server" if job.options.server else "the Notary server")
     if len(gun) > _MAX_GUN or not _GUN.fullmatch(gun) or ".." in gun:
-        raise UsageError(f"not a repository's name: {gun[:200]!r}", hint="write host/repository, without a tag")
+        raise UsageError(f"not a repository name: {gun[:200]!r}", hint="write host/repository, without a tag")
     with tempfile.TemporaryDirectory(prefix="notary-") as directory:
         ca_file = job.options.ca_file
         if root.document.get("ca") and ca_file is None:
@@ -320,11 +327,10 @@ def open_server(root: TrustRoot, job: TrustQuestion, gun: str) -> Iterator[Notar
 
 
 class NotaryServer:
-    """Fetches one repository's files. https only, no redirects, every body bounded, one time limit for all of it
-    together.
+    """Fetches the files of one repository: https only, no redirects, bounded bodies, one time limit for all of them.
 
-    A server that a person named on the command line may be anywhere, and be told that person's own credentials for
-    it.
+    A server that the user named on the command line may have any address, and receives the user's own credentials
+    for it.
     """
 
     def __init__(self, url: str, gun: str, job: TrustQuestion, ca_file: Path | None) -> None:
@@ -343,7 +349,7 @@ class NotaryServer:
         self._store = job.credentials or CredentialStore(settings, personal=named)
         self._registry, self._limit = job.reference.host, settings.limits.token
         self._auth = self._authenticator(self._host)
-        self._greeted = False
+        self._signed_in = False
 
     def _authenticator(self, host: str) -> Authenticator:
         return Authenticator(host, self._store, self._http, self._limit, insecure=False)
@@ -352,12 +358,12 @@ class NotaryServer:
         self._http.close()
 
     def fetch(self, want: Want) -> bytes | None:
-        """The file's bytes, None for 404.
+        """Return the file's bytes, or None for 404.
 
         Raises RemoteError(reason="unavailable" or "tls"), SignatureRefused(reason="too_large").
         """
-        if not self._greeted:
-            self._greet()
+        if not self._signed_in:
+            self._sign_in()
         url, last = f"{self._files}{want.name}.json", _TRIES - 1
         for attempt in range(_TRIES):
             try:
@@ -367,14 +373,16 @@ class NotaryServer:
                     raise
         raise AssertionError("unreachable")
 
-    def _greet(self) -> None:
-        """``GET /v2/``: a 401 says how to sign in. Whatever else it says, the files themselves will say.
+    def _sign_in(self) -> None:
+        """``GET /v2/``: a 401 names the way to sign in.
 
-        Where a token is wanted (as with Harbor), it is the registry's own service that may see the registry's
-        password: the authenticator compares the realm with the registry's host. The Notary server itself only ever
-        sees its own.
+        Other answers are ignored; the requests for files will fail then.
+
+        If the server wants a token (as Harbor does), only the registry's own token service may see the registry's
+        password: the authenticator compares the realm with the registry's host. The Notary server sees only its own
+        credentials.
         """
-        self._greeted = True
+        self._signed_in = True
         with self._open(self._base) as response:
             if response.status != httpx.codes.UNAUTHORIZED:
                 return

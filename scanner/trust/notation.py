@@ -1,4 +1,4 @@
-"""Notation (Notary Project): JWS and COSE signatures found as referrers, judged by a trust policy in its standard
+"""Notation (Notary Project): JWS and COSE signatures among the referrers, verified by a trust policy in its standard
 format.
 """
 
@@ -19,7 +19,7 @@ from scanner.trust._pki import certificate_key, key_id
 from scanner.trust.base import SignatureRefused, TrustJob, TrustRoot, TrustScheme
 
 _ARTIFACT = "application/vnd.cncf.notary.signature"
-# How far a refused signature came: the furthest tells most about why the image has no good one.
+# Steps in order. Of several refused signatures, the one that passed most steps explains best why none is valid.
 _PROGRESS = (
     "missing",
     "checksum",
@@ -71,7 +71,7 @@ def _judge(found: Found[tuple[bytes, str]], root: TrustRoot, job: TrustJob) -> V
 def _verdict(
     found: Found[tuple[bytes, str]], trust: NotationTrust, policy: Policy, root: TrustRoot, job: TrustJob
 ) -> Verification:
-    """One signature that verifies is enough; the errors of others do not matter then. Every signer is named."""
+    """One valid signature is enough; failures of others do not matter then. All signers are named."""
     refused = list(found.refused)
     accepted: list[Accepted] = []
     for data, media_type in found.items:
@@ -85,6 +85,7 @@ def _verdict(
         notes = tuple(dict.fromkeys(note for item in accepted for note in item.notes))
         return answer(Notation.id, job, TrustStatus.VERIFIED, root=root, signers=signers, notes=notes)
     reason, text = found.why_unknown
+    # A valid signature may be among those that could not be fetched, so "refused" would claim too much.
     if reason:
         return answer(Notation.id, job, TrustStatus.UNKNOWN, reason, text, root=root)
     if accepted:
@@ -92,12 +93,12 @@ def _verdict(
         return answer(Notation.id, job, TrustStatus.REFUSED, "signer_missing", text, root=root)
     if not refused:
         return answer(Notation.id, job, TrustStatus.NOT_SIGNED, "not_signed", "no Notation signature", root=root)
-    told = furthest(refused, _PROGRESS)
-    return answer(Notation.id, job, TrustStatus.REFUSED, told.reason, str(told), root=root)
+    refusal = furthest(refused, _PROGRESS)
+    return answer(Notation.id, job, TrustStatus.REFUSED, refusal.reason, str(refusal), root=root)
 
 
 def _missing(accepted: Sequence[Accepted], required: Sequence[str]) -> list[str]:
-    """Of the signers that a person asks for, by subject, common name or key id, those who did not sign."""
+    """The required signers (by subject, common name or key id) that did not sign."""
     signed: set[str] = set()
     for item in accepted:
         subject = item.leaf.subject
@@ -116,7 +117,7 @@ def _signer(accepted: Accepted, policy: Policy) -> Signer:
 
 
 def find(job: TrustJob) -> Found[tuple[bytes, str]]:
-    """Every Notation envelope of the image with its media type. Raises nothing."""
+    """Fetch every Notation envelope of the image, with its media type. Never raises."""
     found: Found[tuple[bytes, str]] = Found(job.settings.limits.signatures)
     found.gather(lambda: referrers(job, _ARTIFACT), lambda candidate: _read(candidate, job))
     return found

@@ -1,10 +1,9 @@
-"""What Clair's notifier reports: images that newer advisories say something else about.
+"""Processes notifications of Clair: images whose findings changed with newer advisories. They are matched again without
+their layers.
 
-They are matched anew, without their layers.
-
-A notification is a job (``store.jobs``). Of what the webhook was sent only the notification's id counts; what
-changed is asked of the configured Clair, page by page. It is acknowledged when everything is done, so that whatever
-dies in between is told again.
+A notification is a job (``store.jobs``). Only the notification's id is taken from the webhook; the changes are read
+from the configured Clair, page by page. The notification is acknowledged after all work is done, so that Clair repeats
+it if the process dies before.
 """
 
 from __future__ import annotations
@@ -35,22 +34,19 @@ from scanner.store.session import Database
 log = logging.getLogger(__name__)
 
 _MAX_PAGES = 10_000
-_RECKONED_ANEW = frozenset(("unsupported_os", "no_advisories"))  # gaps that the new answer tells itself
+_RECOMPUTED = frozenset(("unsupported_os", "no_advisories"))  # gaps that the new report contains if they still apply
 Report = Callable[[Progress], None]
 
 
 def run(job: jobs.Job, settings: Settings, database: Database, report: Report) -> None:
-    """Renew every image that the notification names and we know, then acknowledge it.
-
-    Raises EngineError, or LeaseLost.
-    """
+    """Renew all known images of the notification, then acknowledge it. Raises EngineError or LeaseLost."""
     identifier = str(job.parameters["notification"])
     seconds = settings.limits.engine_seconds
     renewed = rescans = 0
     with ClairClient(settings, seconds) as client:
-        named = list(dict.fromkeys(_manifests(client, identifier)))
-        for number, digest in enumerate(named):
-            report(Progress(Stage.SCAN, "matching anew what Clair reported", number, len(named)))
+        digests = list(dict.fromkeys(_manifests(client, identifier)))
+        for number, digest in enumerate(digests):
+            report(Progress(Stage.SCAN, "matching images that Clair reported", number, len(digests)))
             with database.read() as session:
                 listings = matches.resting_on(session, digest, "clair")
             for listing_id in listings:
@@ -62,11 +58,11 @@ def run(job: jobs.Job, settings: Settings, database: Database, report: Report) -
             jobs.check(session, job)
         client.acknowledge(identifier)
     with database.session() as session:
-        jobs.finish(session, job, f"{renewed} names renewed, {rescans} scans queued")
+        jobs.finish(session, job, f"{renewed} images renewed, {rescans} scans queued")
 
 
 def _manifests(client: ClairClient, identifier: str) -> Iterator[Digest]:
-    """The images of a notification. One that is not there (any more) names none."""
+    """Digests of the images in a notification. None if the notification does not exist (any more)."""
     following = ""
     for _ in range(_MAX_PAGES):
         page = client.notification(identifier, following)
@@ -74,25 +70,30 @@ def _manifests(client: ClairClient, identifier: str) -> Iterator[Digest]:
             return
         items, place = page.get("notifications"), page.get("page")
         if not isinstance(items, list | None) or not isinstance(place, dict):
-            raise EngineError("Clair's notification is not of its schema", reason="scanner_output_invalid")
+            raise EngineError("Clair's notification does not follow its schema", reason="scanner_output_invalid")
         for item in items or []:
             try:
                 yield Digest(item["manifest"] if isinstance(item, dict) else "")
             except (ImageError, KeyError, TypeError) as error:
-                raise EngineError("Clair's notification names no image", reason="scanner_output_invalid") from error
+                raise EngineError(
+                    "Clair's notification has no valid image digest", reason="scanner_output_invalid"
+                ) from error
         following = place.get("next") or ""
         if not isinstance(following, str) or not following or set(following) <= {"0", "-"}:
             return
-    raise EngineError("Clair's notification has no end", reason="scanner_output_invalid")
+    raise EngineError("Clair's notification has too many pages", reason="scanner_output_invalid")
 
 
 def renew(job: jobs.Job, settings: Settings, database: Database, listing_id: int, digest: Digest) -> bool:
-    """New evidence and decisions under one name. False: only a scan can tell, and one was queued."""
-    with database.session() as session:  # not a read-only one: it holds the name for a moment
+    """Write new evidence and decisions for one listed image.
+
+    Returns False if a scan is needed, which is then queued.
+    """
+    with database.session() as session:  # not read-only: it locks the listing for a moment
         former = _evidence(session, listing_id)
     item = next((i for i in former.images if i.image.digest == digest), None) if former else None
     if former is None or item is None:
-        return True  # gone meanwhile
+        return True  # removed in the meantime
     answer = _ask(item, settings)
 
     def write(session: Connection) -> bool:
@@ -103,13 +104,13 @@ def renew(job: jobs.Job, settings: Settings, database: Database, listing_id: int
         if answer is None:
             target = f"{name.repository}{':' + name.tag if name.tag else ''}@{name.digest}"
             engine = "both" if len(item.engines) > 1 else "clair"
-            asked = ScanRequest(target, None, engine, Lane.BACKGROUND, True, name.project, "clair", "clair")
-            scans.request(session, asked)
+            request = ScanRequest(target, None, engine, Lane.BACKGROUND, True, name.project, "clair", "clair")
+            scans.request(session, request)
             return False
         current = images.evidence(session, name.report_id)
         found = _with(current, digest, answer)
-        made = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
-        images.renew(session, name, current, found, evidence_digest(found), made)
+        decided = decisions.decide_all(session, found, catalog.known(), catalog.remedies())
+        images.renew(session, name, current, found, evidence_digest(found), decided)
         matches.note_basis(
             session, listing_id, found, decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known()))
         )
@@ -124,7 +125,7 @@ def _evidence(session: Connection, listing_id: int) -> ScanReport | None:
 
 
 def _ask(item: ImageReport, settings: Settings) -> EngineReport | None:
-    """Clair's word by now; None where it has no index of the image, or never had a word on it."""
+    """Clair's current report; None if it has no index of the image, or the image was never scanned with Clair."""
     former = next((engine for engine in item.engines if engine.engine == "clair"), None)
     if former is None or not former.coverage.packages:
         return None
@@ -133,21 +134,21 @@ def _ask(item: ImageReport, settings: Settings) -> EngineReport | None:
     answer = engine.match(item.image, settings, settings.limits.engine_seconds)
     if answer is None:
         return None
-    return carried_over(former, supported(feeds.annotate(settings, answer), datetime.now(UTC).date()))
+    return carry_over_gaps(former, supported(feeds.annotate(settings, answer), datetime.now(UTC).date()))
 
 
-def carried_over(former: EngineReport, answer: EngineReport) -> EngineReport:
-    """The new answer with what our own reading of the layers had to say to the former one: the same packages were
+def carry_over_gaps(former: EngineReport, answer: EngineReport) -> EngineReport:
+    """Add the gaps that our own examination of the layers found for the former report: the same packages were
     matched.
     """
     if former.coverage.os_family == NO_OS:
         answer = as_static(answer)
-    kept = [gap for gap in former.incomplete if gap.reason not in _RECKONED_ANEW and gap not in answer.incomplete]
+    kept = [gap for gap in former.incomplete if gap.reason not in _RECOMPUTED and gap not in answer.incomplete]
     return replace(answer, incomplete=(*answer.incomplete, *kept))
 
 
 def _with(former: ScanReport, digest: Digest, answer: EngineReport) -> ScanReport:
-    """The evidence with Clair's new word on one image; of everything else it stays what it was."""
+    """Replace Clair's report of one image in the evidence. Everything else stays."""
     parts = tuple(
         replace(item, engines=tuple(answer if e.engine == "clair" else e for e in item.engines))
         if item.image.digest == digest

@@ -1,9 +1,7 @@
-"""Keeping advisories current: ask the mirrors, look the fleet's packages up anew, and decide again whatever that
-changed.
+"""Keeps advisories current: updates them from mirrors, matches all known packages again, and renews changed decisions.
 
-Each is a job (``store.jobs``): one at a time, under a lease, every commit under its fence. A body begins by finding
-out what is left to do, so that whoever is killed is followed by somebody who goes on. None of them asks a registry
-for anything.
+Each is a job (``store.jobs``): one at a time, under a lease, every commit with its fence. A job starts by determining
+what is left to do, so another worker can continue after a crash. None of them contacts a registry.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Upkeep:
-    """What these jobs work with."""
+    """What these jobs need."""
 
     settings: Settings
     database: Database
@@ -52,12 +50,12 @@ class Upkeep:
 
     @property
     def place(self) -> str:
-        """Whose directory of advisories this is: workers on one machine share one."""
+        """Key of this machine's advisories directory, which its workers share."""
         return f"{socket.gethostname()}:{self.settings.advisories_dir.absolute()}"[:200]
 
 
 def run(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
-    """Bring a claimed job to its recorded end. Raises ScannerError, or LeaseLost when it is another worker's by now."""
+    """Run a claimed job to its recorded end. Raises ScannerError, or LeaseLost if another worker owns it now."""
     if job.kind == jobs.RETENTION:
         prune(job, upkeep, report)
         return
@@ -68,12 +66,10 @@ def run(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
 
 
 def plan(upkeep: Upkeep) -> Mapping[str, Collection[str] | None]:
-    """Ask for the jobs whose time has come, and say which jobs a worker here can do: kinds, each with the keys it
-    may have.
+    """Request the jobs that are due, and return which jobs this worker can do: kinds, each with its allowed keys.
 
-    Due are sources of advisories, and evidence that is older than the advisories in force here. A worker whose own
-    advisories are older than those that the fleet was matched with asks for nothing: two of them would match it to
-    and fro for ever.
+    Due are sources of advisories, and evidence that is older than the advisories here. A worker with older advisories
+    than those of the last re-match requests nothing: otherwise two workers would re-match in turns for ever.
     """
     can: dict[str, Collection[str] | None] = {jobs.UPDATE: (upkeep.place, jobs.ANYWHERE), jobs.REQUEUE: None}
     if upkeep.settings.clair_url:
@@ -91,7 +87,7 @@ def plan(upkeep: Upkeep) -> Mapping[str, Collection[str] | None]:
 
 
 def _plan_pruning(upkeep: Upkeep) -> None:
-    """Each night once the database, and on each machine its files."""
+    """Request a nightly pruning of the database, and of the files on each machine."""
     keys: dict[str, dict[str, object]] = {jobs.ANYWHERE: {}, upkeep.place: {"files": True}}
     with upkeep.database.read() as session:
         due = [key for key in keys if retention.is_due(session, key)]
@@ -101,15 +97,12 @@ def _plan_pruning(upkeep: Upkeep) -> None:
 
 
 def _plan_rematch(upkeep: Upkeep, engine: Engine) -> set[str]:
-    """The keys of re-matches that can be done here: the one on our advisories, and what somebody asked for.
-
-    Empty: none can.
-    """
+    """Keys of the re-matches that can be done here: the one with our advisories, and requested ones. Empty if none."""
     with upkeep.database.read() as session:
         try:
             on = current(upkeep.settings, engine, session)
         except EngineError as error:
-            log.debug("nothing to match with: %s", error)
+            log.debug("cannot match: %s", error)
             return set()
         if not matches.is_newest(session, on, revocations.active(session)):
             return set()
@@ -121,13 +114,13 @@ def _plan_rematch(upkeep: Upkeep, engine: Engine) -> set[str]:
 
 
 def _late(session: Connection, on: Basis, last: jobs.JobView | None) -> bool:
-    """Whether there is something to match that was not left over by a run on this very basis, and what failed has
-    rested.
+    """True if there is something to match that the last run with this basis did not leave, and a failure is long enough
+    ago.
     """
     if last is None or last.state in (ScanState.FAILED, ScanState.DEAD):
         rested = last is None or last.finished_at is None or moment(session) - last.finished_at > _AFTER_FAILURE
         return rested and (matches.due(session, on) or bool(matches.unlinked(session, 1)))
-    # What a whole run left, only an image itself can tell; what was recorded since may be older than the advisories
+    # What a complete run left over needs a scan. Evidence that was recorded later may be older than the advisories
     # here.
     return last.state.terminal and matches.due(session, on, since=last.started_at or last.created_at)
 
@@ -138,57 +131,54 @@ def key_of(on: Basis) -> str:
 
 
 def request_rematch(database: Database, on: Basis, requested_by: str) -> str:
-    """Ask for a re-match on this basis. Those on others that have not ended are of no use any more."""
+    """Request a re-match with this basis. Unfinished ones with other bases are superseded."""
     with database.session() as session:
         jobs.supersede(session, jobs.REMATCH, key_of(on))
         return jobs.request(session, jobs.REMATCH, key_of(on), requested_by, {"engine": on.engine, "basis": on.id})
 
 
 def current(settings: Settings, engine: Engine, session: Connection) -> Basis:
-    """What an answer that is given now rests on. Raises EngineError where none could be given."""
+    """The current basis of answers. Raises EngineError if the engine cannot answer."""
     advisories = engine.advisories(settings)
     rungs = decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known()))
-    asked = feeds.all_status(settings)
-    return Basis(engine.id, engine.version(settings), engine.binary(settings), advisories, asked, rungs)
+    feed_status = feeds.all_status(settings)
+    return Basis(engine.id, engine.version(settings), engine.binary(settings), advisories, feed_status, rungs)
 
 
 # Asking the mirrors
 
 
 def update(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
-    """Every source that is due, or those that the job names.
-
-    One that fails does not keep the others from being asked.
-    """
+    """Update every source that is due, or those in the job. A failed source does not stop the others."""
     names = job.parameters.get("sources") or sources.due(upkeep.settings)
-    said, failed = [], None
+    messages, failed = [], None
     for number, name in enumerate(names):
-        report(Progress(Stage.FETCH, f"asking for {name}", number, len(names)))
+        report(Progress(Stage.FETCH, f"updating {name}", number, len(names)))
         try:
-            said.append(f"{name}: {'new' if sources.update(upkeep.settings, name) else 'nothing new'}")
+            messages.append(f"{name}: {'new' if sources.update(upkeep.settings, name) else 'nothing new'}")
         except ScannerError as error:
             log.warning("%s was not updated: %s", name, error)
-            said.append(f"{name}: {error.reason}: {error}")
+            messages.append(f"{name}: {error.reason}: {error}")
             failed = error
     with upkeep.database.session() as session:
-        # A source has its own time for the next attempt; the job would only repeat those that went well.
+        # Each source has its own time for the next attempt. A retry of the job would repeat the successful ones as
+        # well.
         if failed is not None:
-            jobs.fail(session, job, failed.reason, "; ".join(said))
+            jobs.fail(session, job, failed.reason, "; ".join(messages))
         else:
-            jobs.finish(session, job, "; ".join(said) or "nothing was due")
+            jobs.finish(session, job, "; ".join(messages) or "no source was due")
 
 
-# Looking whether what must always hold does
+# Checking the store's invariants
 
 _NIGHTLY = timedelta(hours=24)
 _INVARIANT_SECONDS = 600.0
 
 
 def check_invariants(database: Database, worker: str, every: timedelta = _NIGHTLY) -> bool:
-    """Look once a day whether the store's invariants hold.
+    """Check once a day whether the store's invariants hold. Returns whether the check was due.
 
-    The job that records it fails where one does not: readiness and the settings page say so. Returns whether it was
-    due.
+    The job that records it fails if one is violated; readiness and the settings page report that.
     """
 
     def begin(session: Connection) -> jobs.Job | None:
@@ -204,23 +194,25 @@ def check_invariants(database: Database, worker: str, every: timedelta = _NIGHTL
     with database.read() as session:
         broken = scans.invariants(session)
     for sentence in broken:
-        log.error("an invariant does not hold: %s", sentence)
+        log.error("an invariant is violated: %s", sentence)
 
     def end(session: Connection) -> None:
         if broken:
-            jobs.fail(session, job, "invariant_broken", f"{len(broken)} do not hold: " + "; ".join(broken[:10]))
+            jobs.fail(
+                session, job, "invariant_broken", f"{len(broken)} invariants are violated: " + "; ".join(broken[:10])
+            )
         else:
-            jobs.finish(session, job, "every invariant holds")
+            jobs.finish(session, job, "all invariants hold")
 
     database.uncrossed(end)
     return True
 
 
-# Removing what is older than it is kept
+# Pruning
 
 
 def prune(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
-    """The database's rows, or this machine's files: see `services.retention` and `worker.storage`."""
+    """Prune the database's rows, or this machine's files: see ``services.retention`` and ``worker.storage``."""
     if not job.parameters.get("files"):
         removed = retention.Pruning(upkeep.settings, upkeep.database, job, SERVICE, report).run()
         if removed:
@@ -232,14 +224,11 @@ def prune(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
         jobs.finish(session, job, f"{sum(freed.values())} bytes of files removed")
 
 
-# Matching the fleet
+# Matching all known packages
 
 
 def rematch(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
-    """Look every package version of the fleet up once, and renew the evidence that says something else.
-
-    See ``store.matches``.
-    """
+    """Look up every known package version once, and renew the evidence that changed. See ``store.matches``."""
     engine = catalog.engines()[job.parameters["engine"]]
     with upkeep.database.read() as session:
         on = current(upkeep.settings, engine, session)
@@ -250,27 +239,28 @@ def rematch(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
                 session,
                 job,
                 "advisories_changed",
-                "the advisories were replaced before it began; the next one is on the new ones",
+                "the advisories were replaced before the job started; the next job uses the new ones",
             )
             return
         matches.begin(session, on)
     linked = _link(job, upkeep, on, report)
-    asked = _ask(job, upkeep, engine, on, report)
+    looked_up = _look_up(job, upkeep, engine, on, report)
     changed, found = _renew(job, upkeep, on, report)
     with upkeep.database.session() as session:
         rescans = _rescan(session, matches.listings_to_scan(session, on))
         confirmed = matches.confirm(session, on)
         message = (
-            f"{asked} packages looked up; {changed} images decided anew, {found} new findings; {confirmed} confirmed"
+            f"{looked_up} packages looked up; {changed} images decided again, {found} new findings; "
+            f"{confirmed} confirmed"
         )
-        message += f"; {rescans} can only be told by a scan, which is queued" if rescans else ""
-        message += f"; {linked} recorded before were added" if linked else ""
+        message += f"; {rescans} need a scan, which is queued" if rescans else ""
+        message += f"; {linked} older records were added" if linked else ""
         jobs.finish(session, job, message)
     log.info("re-match with %s: %s", on.advisories.id, message)
 
 
 def _link(job: jobs.Job, upkeep: Upkeep, on: Basis, report: Report) -> int:
-    """Evidence that was recorded when nobody noted yet what it says of each package."""
+    """Link evidence that was recorded before package answers were stored."""
     count, last = 0, 0
     while True:
 
@@ -286,11 +276,14 @@ def _link(job: jobs.Job, upkeep: Upkeep, on: Basis, report: Report) -> int:
         if not late:
             return count
         count, last = count + len(late), late[-1][0]
-        report(Progress(Stage.SCAN, "reading evidence recorded before", count))
+        report(Progress(Stage.SCAN, "reading older evidence", count))
 
 
-def _ask(job: jobs.Job, upkeep: Upkeep, engine: Engine, on: Basis, report: Report) -> int:
-    """One run of the engine for each release. What was answered is kept at once: whoever goes on asks for the rest."""
+def _look_up(job: jobs.Job, upkeep: Upkeep, engine: Engine, on: Basis, report: Report) -> int:
+    """Run the engine once for each release.
+
+    Answers are stored at once, so another worker can continue with the rest.
+    """
     with upkeep.database.read() as session:
         waiting = matches.releases(session, on)
     done, total = 0, sum(waiting.values())
@@ -302,19 +295,19 @@ def _ask(job: jobs.Job, upkeep: Upkeep, engine: Engine, on: Basis, report: Repor
             if not packages:
                 break
             answer = _match(upkeep, engine, [item for _, item in packages], release)
-            _must_be(on, answer)
+            _require_basis(on, answer)
             found = _annotated(upkeep.settings, answer.found)
             given = {number: found.get(item.key) for number, item in packages}
-            there = answer.os_supported
+            supported = answer.os_supported
 
             def keep(
                 session: Connection,
                 given: Mapping[int, Sequence[Vulnerability] | None] = given,
                 release: str = release,
-                there: bool | None = there,
+                supported: bool | None = supported,
             ) -> None:
                 jobs.check(session, job)
-                new = matches.answer(session, on, given, release, there)
+                new = matches.answer(session, on, given, release, supported)
                 images.refresh(session, (v for number in new for v in given[number] or ()))
 
             upkeep.database.transact(keep)
@@ -331,34 +324,32 @@ def _match(upkeep: Upkeep, engine: Engine, packages: Sequence[Package], release:
         )
 
 
-def _must_be(on: Basis, answer: MatchReport) -> None:
-    """Advisories that were replaced while we asked: what was answered is of no use, and the next attempt begins on
-    the new ones.
+def _require_basis(on: Basis, answer: MatchReport) -> None:
+    """Raise EngineError if the advisories were replaced during the run: its answers are then useless, and the next
+    attempt uses the new ones.
     """
     if (answer.version, answer.binary, answer.advisories.id) != (on.version, on.binary, on.advisories.id):
         raise EngineError(
-            "the advisories changed meanwhile", reason="advisories_changed", retryable=True, retry_after=1.0
+            "the advisories changed during the run", reason="advisories_changed", retryable=True, retry_after=1.0
         )
 
 
 def _annotated(
     settings: Settings, found: Mapping[str, tuple[Vulnerability, ...]]
 ) -> Mapping[str, tuple[Vulnerability, ...]]:
-    """With what the feeds say, looked up for all of them at once."""
+    """Add the feeds' values, with one lookup for all vulnerabilities."""
     items = iter(feeds.annotated(settings, (v for key in found for v in found[key])))
     return {key: tuple(next(items) for _ in found[key]) for key in found}
 
 
 def _renew(job: jobs.Job, upkeep: Upkeep, on: Basis, report: Report) -> tuple[int, int]:
-    """Each image whose evidence says something else, in a transaction of its own, and no more of them in a second
-    than was set.
-    """
+    """Renew each image whose evidence changed, in a transaction of its own, at most at the configured rate."""
     with upkeep.database.read() as session:
         names = matches.changed(session, on)
     pause = 1 / upkeep.settings.rematch_per_second if upkeep.settings.rematch_per_second > 0 else 0.0
     renewed, found, started = 0, 0, time.monotonic()
     for number, listing_id in enumerate(names):
-        report(Progress(Stage.EVALUATE, "deciding anew what changed", number, len(names)))
+        report(Progress(Stage.EVALUATE, "deciding changed images again", number, len(names)))
 
         def renew(session: Connection, listing_id: int = listing_id) -> int | None:
             jobs.check(session, job)
@@ -372,9 +363,9 @@ def _renew(job: jobs.Job, upkeep: Upkeep, on: Basis, report: Report) -> tuple[in
 
 
 def renew_one(session: Connection, listing_id: int, on: Basis) -> int | None:
-    """New evidence and decisions under one name, from the stored components and the newest answers.
+    """Write new evidence and decisions for one listed image, from the stored components and the newest answers.
 
-    None: not all are there.
+    Returns the number of new findings, or None if answers are missing.
     """
     name = images.lock_listing(session, listing_id)
     answers = matches.answers(session, on, listing_id) if name else None
@@ -383,11 +374,11 @@ def renew_one(session: Connection, listing_id: int, on: Basis) -> int | None:
     former, supported = images.evidence(session, name.report_id), matches.supported(session, on)
     try:
         found = renewed(former, answers, on, supported)
-    except KeyError:  # packages that only their sources tell apart: forged, or rebuilt elsewhere
+    except KeyError:  # packages that differ only in their source: forged, or rebuilt elsewhere
         everything = matches.answers(session, on, listing_id, only_changed=False)
         found = renewed(former, everything or {}, on, supported)
-    made = decisions.decide_all(session, found, catalog.known(), catalog.remedies(), recorded=False)
-    new = images.renew(session, name, former, found, made[0].decision.evidence, made)
+    decided = decisions.decide_all(session, found, catalog.known(), catalog.remedies(), recorded=False)
+    new = images.renew(session, name, former, found, decided[0].decision.evidence, decided)
     matches.note_basis(session, listing_id, found, on.rungs)
     matches.accept(session, on, listing_id)
     return new
@@ -396,7 +387,7 @@ def renew_one(session: Connection, listing_id: int, on: Basis) -> int | None:
 def renewed(
     former: ScanReport, answers: Mapping[str, Sequence[Vulnerability]], on: Basis, supported: Mapping[str, bool | None]
 ) -> ScanReport:
-    """The evidence with what the newest answers say: of everything else it stays what it was."""
+    """The evidence with the newest answers. Everything else stays as it was."""
     by = Matched(on.version, on.binary, datetime.now(UTC))
     parts = []
     for image in former.images:
@@ -405,12 +396,12 @@ def renewed(
             if engine.engine == on.engine:
                 coverage = engine.coverage
                 release = f"{coverage.os_family} {coverage.os_version}".strip()
-                # Every package was answered for, or nobody would be here: by now there are advisories to compare with.
+                # All packages have answers now, so there are advisories to compare with.
                 gaps = tuple(gap for gap in engine.incomplete if gap.reason != "no_advisories")
                 coverage = replace(coverage, without_advisories=())
                 if supported.get(release) is False and coverage.os_supported is not False:
                     coverage = replace(coverage, os_supported=False)
-                    detail = f"{release} is past its end of life: new vulnerabilities are no longer listed for it"
+                    detail = f"{release} is past its end of life, so new vulnerabilities are no longer recorded for it"
                     gaps = (*gaps, Incomplete("unsupported_os", detail))
                 engine = replace(
                     engine,
@@ -426,17 +417,17 @@ def renewed(
     return replace(former, images=tuple(parts))
 
 
-# Scanning again what nothing else can tell
+# Scanning again if nothing else helps
 
 
 def _rescan(session: Connection, listings: Sequence[int]) -> int:
-    """Queue scans where nobody waits. Returns how many."""
+    """Queue scans in the background lane. Returns their number."""
     count = 0
     for listing_id in listings:
         name = images.lock_listing(session, listing_id)
         if name is not None and name.repository:
             target = f"{name.repository}{':' + name.tag if name.tag else ''}@{name.digest}"
-            asked = ScanRequest(
+            request = ScanRequest(
                 target,
                 None,
                 matches.engine_of(session, listing_id),
@@ -446,14 +437,15 @@ def _rescan(session: Connection, listings: Sequence[int]) -> int:
                 "upkeep",
                 "upkeep",
             )
-            scans.request(session, asked)
+            scans.request(session, request)
             count += 1
     return count
 
 
 def requeue(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
-    """Scan again whatever rests on what was revoked, a hundred names in a transaction; where the job was cut off it
-    goes on.
+    """Scan again all images whose decision is based on something revoked, a hundred in a transaction.
+
+    Progress is stored, so an interrupted job continues.
     """
     with upkeep.database.read() as session:
         what = revocations.get(session, job.parameters["revocation"]).what
@@ -467,4 +459,4 @@ def requeue(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
             queued = done.get("queued", 0) + _rescan(session, [name.listing_id for name in names])
             done |= {"after": names[-1].listing_id, "queued": queued}
             jobs.keep(session, job, done)
-        report(Progress(Stage.SCAN, f"queueing scans of what rests on {what}", queued))
+        report(Progress(Stage.SCAN, f"queueing scans of images based on {what}", queued))

@@ -1,4 +1,4 @@
-"""A server's scans: the pipeline under a lease, with the store's memory, reaching nothing but configured registries."""
+"""Scans on a server: the pipeline under a lease, with the store's evidence, limited to configured registries."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServerServices:
-    """``Services`` and the database. ``access`` lets nothing be reached but configured registries."""
+    """``Services`` with the database. ``key`` decrypts registry passwords."""
 
     services: Services
     database: Database
@@ -63,7 +63,7 @@ class ServerServices:
         return cls(replace(services, posture=stored_posture(settings, database)), database, key)
 
     def with_trust(self) -> Services:
-        """What one scan works with: whom the installation trusts as it begins."""
+        """The services for one scan, with the trust roots at its start."""
         with self.database.read() as session:
             trusted = verification.Trust(verification.roots(session), trust.StoredState(self.database))
         return replace(self.services, trust=trusted)
@@ -75,11 +75,10 @@ class ServerServices:
 def configured_access(
     settings: Settings, database: Database, key: Secret, project: str, repository: str = ""
 ) -> AccessTo:
-    """How registries are reached for a project's scan: only those configured for it, with their own credentials and
-    CA.
+    """Access to registries for a project's scan: only those configured for it, with their own credentials and CA.
 
-    Another project's registry is as if it were not there: its credentials must pull nothing for anybody else. Where
-    projects share a registry, a repository is reached by the one that owns it.
+    Another project's registry is treated as not configured, because its credentials must not pull for anybody else. If
+    projects share a registry, a repository is accessible to its owner only.
     """
 
     def access(host: str) -> tuple[Access, CredentialStore]:
@@ -94,13 +93,13 @@ def configured_access(
 
 def _not_configured(host: str, project: str) -> UsageError:
     message = f"{host} is not a configured registry of project {project}"
-    return UsageError(message, reason="registry_not_configured", hint="add it under Registries first")
+    return UsageError(message, reason="registry_not_configured", hint="add it on the page Registries first")
 
 
 def reached(
     settings: Settings, database: Database, key: Secret, host: str, project: str = ""
 ) -> tuple[Access, CredentialStore]:
-    """How a configured registry is reached, whoever asks. Raises UsageError for one that is not configured."""
+    """Access to a configured registry, for any project. Raises UsageError if it is not configured."""
     from scanner.registry.auth import Credentials, CredentialStore
     from scanner.registry.client import Access
 
@@ -110,16 +109,16 @@ def reached(
     if found is None:
         raise _not_configured(host, project)
     given = {host: Credentials(found.username, password)} if found.username and password else {}
-    ca_file = _kept(settings.home / "ca", found.ca_pem) if found.ca_pem else None
+    ca_file = _certificate_file(settings.home / "ca", found.ca_pem) if found.ca_pem else None
     way = Access(found.insecure or host in settings.insecure_registries, ca_file, proof_key=key)
     return way, CredentialStore(settings, given, personal=False)
 
 
-def _kept(directory: Path, certificates: str) -> Path:
-    """A file that holds these CA certificates.
+def _certificate_file(directory: Path, certificates: str) -> Path:
+    """Return a file with these CA certificates.
 
-    TLS libraries read files, and several slots read this one at any moment. So its name says what it holds: it is
-    written once, appears whole, and never changes; another certificate is another file.
+    TLS libraries need a file, and several slots read it concurrently. It is named by its content, written once and
+    atomically, and never changes; other certificates are another file.
     """
     data = certificates.encode()
     file = directory / f"{hashlib.sha256(data).hexdigest()}.pem"
@@ -139,7 +138,7 @@ def _kept(directory: Path, certificates: str) -> Path:
 
 
 def repository_of(target: str) -> str:
-    """The repository of a reference, without its host; nothing for what is none."""
+    """The repository of a reference, without its host. Empty for an invalid reference."""
     try:
         return Reference.parse(target).repository
     except UsageError:
@@ -147,9 +146,7 @@ def repository_of(target: str) -> str:
 
 
 def stored_posture(settings: Settings, database: Database) -> posture.PostureOf:
-    """A registry's posture as it was last examined; examined now, before it is first used, where that is unknown or
-    too long ago.
-    """
+    """A registry's posture as last recorded. If it is unknown or too old, the registry is examined now."""
 
     def of(host: str, repository: str, access: Access, credentials: CredentialStore) -> Posture:
         with database.read() as session:
@@ -170,12 +167,9 @@ def stored_posture(settings: Settings, database: Database) -> posture.PostureOf:
 
 
 def check_registry(server: ServerServices) -> bool:
-    """Claim one examination of a registry that somebody or the schedule asked for, and bring it to an end.
-
-    False: there was none.
-    """
+    """Claim one requested or scheduled examination of a registry, and run it. Returns False if there was none."""
     settings, database = server.services.settings, server.database
-    with database.read() as session:  # asked every second: it must not hold up whoever writes
+    with database.read() as session:  # runs every second, so it must not block writers
         if not registry_checks.is_any_open(session):
             return False
     with database.session() as session:
@@ -189,10 +183,9 @@ def check_registry(server: ServerServices) -> bool:
         found = posture.examine(view.host, settings, credentials, access, repository)
     except ScannerError as error:
         problem = error
-    except (
-        Exception
-    ) as error:  # the boundary of an examination: one that ended here would be tried again for ever, unseen
-        log.exception("the examination of %s broke", view.host)
+    # The boundary of an examination. A crash here would be retried for ever without being noticed.
+    except Exception as error:
+        log.exception("the examination of %s failed unexpectedly", view.host)
         problem = ScannerError(f"internal error ({type(error).__name__})", reason="probe_failed")
     else:
         database.transact(lambda session: registry_checks.finish(session, held, found))
@@ -202,14 +195,13 @@ def check_registry(server: ServerServices) -> bool:
 
 
 def known_base(settings: Settings, database: Database, key: Secret, project: str) -> BaseOf:
-    """What this project knows of an image's base.
+    """A function that finds an image's base among this project's images.
 
-    Where the base's repository is the project's own in a registry that is configured, that is asked what the tag
-    names now: an image names its base, so nothing else may be reached for it, and a registry that does not answer
-    costs no scan.
+    If the base's repository belongs to the project, its registry is asked for the tag's current digest. Other
+    registries are not contacted, because the image itself names its base. A registry that fails does not fail the scan.
     """
 
-    silent: set[str] = set()  # an index has many images on one base: a registry that did not answer is asked once
+    silent: set[str] = set()  # images of an index often share a base: a failed registry is asked only once
 
     def base_of(image: Image) -> BaseImage | None:
         with database.read() as session:
@@ -218,7 +210,7 @@ def known_base(settings: Settings, database: Database, key: Secret, project: str
             return base
         try:
             access = configured_access(settings, database, key, project, repository_of(base.reference))
-            return replace(base, newest=_named_now(base, base.digest, settings, access), newest_at=None)
+            return replace(base, newest=_current_digest(base, base.digest, settings, access), newest_at=None)
         except ScannerError:
             silent.add(base.reference)
             return base
@@ -226,8 +218,8 @@ def known_base(settings: Settings, database: Database, key: Secret, project: str
     return base_of
 
 
-def _named_now(base: BaseImage, digest: Digest, settings: Settings, access: AccessTo) -> Digest | None:
-    """What the registry says that the base's tag names: ``digest`` itself where it is one of the index's images."""
+def _current_digest(base: BaseImage, digest: Digest, settings: Settings, access: AccessTo) -> Digest | None:
+    """The digest of the base's tag in the registry now; ``digest`` itself if it is one of that index's images."""
     reference = Reference.parse(base.reference)
     if reference.tag is None:
         return base.newest
@@ -240,10 +232,7 @@ def _named_now(base: BaseImage, digest: Digest, settings: Settings, access: Acce
 
 
 def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> None:
-    """Bring a claimed scan to its recorded end.
-
-    Raises ScannerError, or LeaseLost when it is another worker's by now.
-    """
+    """Run a claimed scan to its recorded end. Raises ScannerError, or LeaseLost if another worker owns it now."""
     services, database = server.with_trust(), server.database
     access = configured_access(
         services.settings, database, server.key, claim.request.project, repository_of(claim.request.target)
@@ -253,25 +242,25 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
         source = opened.enter_context(open_target(claim.request.target, services.settings, access))
         source.read_until(deadline.ends)
         report(Progress(Stage.RESOLVE, source.describe()))
-        subject, asked = source.resolve(), claim.request
-        one = _one_platform(source, subject, asked)
+        subject, request = source.resolve(), claim.request
+        one = _one_platform(source, subject, request)
         if one is not None:
             source = opened.enter_context(open_target(one, services.settings, access))
             source.read_until(deadline.ends)
-            subject, asked = source.resolve(), replace(asked, target=one, platform=None)
-        advisories = advisories_id(asked.engine, services.settings)
+            subject, request = source.resolve(), replace(request, target=one, platform=None)
+        advisories = advisories_id(request.engine, services.settings)
 
         def settle(session: Connection) -> tuple[bool, ScanReport | None]:
             if not scans.settle(session, claim, subject.digest, advisories):
                 return False, None
-            return True, None if asked.force else usable_evidence(session, subject, asked, advisories)
+            return True, None if request.force else usable_evidence(session, subject, request, advisories)
 
         is_ours, known = database.transact(settle)
         if not is_ours:
             return
         services = replace(services, base=known_base(services.settings, database, server.key, claim.request.project))
         try:
-            found = known or examine(source, subject, asked, services, report, every_platform=True, deadline=deadline)
+            found = known or examine(source, subject, request, services, report, every_platform=True, deadline=deadline)
         except NotAnImage as error:
             message, blobs = f"{error}", error.blobs
 
@@ -285,12 +274,12 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
             results, posture_at = examine_registry(source, services.ask_posture, report)
             named = replace(
                 known,
-                reference=asked.target,
+                reference=request.target,
                 repository=source.reference.name,
                 tag=source.reference.tag or "",
                 posture=results,
                 posture_at=posture_at,
-                finished_at=datetime.now(UTC),  # nothing would come out otherwise: the evidence is as good as new
+                finished_at=datetime.now(UTC),  # a new scan would give the same evidence
             )
             signatures = verify_signatures(source, subject, services.trust, services.settings, report)
             found = verification.renewed(named, signatures, datetime.now(UTC))
@@ -298,53 +287,53 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
     evidence = evidence_digest(found)
 
     def record(session: Connection) -> None:
-        made = decisions.decide_all(session, found, catalog.known(), catalog.remedies(), recorded=known is not None)
+        decided = decisions.decide_all(session, found, catalog.known(), catalog.remedies(), recorded=known is not None)
         rungs = decisions.epss_thresholds(decisions.enabled_policies(session, catalog.known()))
-        deciding = projects.engine_of(session, asked.project) or services.settings.engine
-        images.record(session, replace(claim, request=asked), found, evidence, made, rungs, engine=deciding)
+        deciding = projects.engine_of(session, request.project) or services.settings.engine
+        images.record(session, replace(claim, request=request), found, evidence, decided, rungs, engine=deciding)
         trust.note(session, found, claim.request.project)
 
-    # A database that restarts at this moment must not cost the whole scan.
+    # Retried: a database restart at this moment must not cost the whole scan.
     database.transact(record)
 
 
-def _one_platform(source: Source, subject: Descriptor, asked: ScanRequest) -> str | None:
-    """The reference by digest of the one image of an index that was asked for. None: all of the subject was.
+def _one_platform(source: Source, subject: Descriptor, request: ScanRequest) -> str | None:
+    """The reference by digest of the one requested image of an index. None if the whole subject was requested.
 
-    The scan goes on as one of that image, as if its digest had been asked for: evidence is about what was examined,
-    so that no question about the index, its tag or another platform ever finds it.
+    The scan continues as if that digest had been requested: evidence is about what was examined, so it is never used
+    for the index, its tag or another platform.
     """
-    if asked.platform is None or source.reference is None:
+    if request.platform is None or source.reference is None:
         return None
     try:
-        (image, *_), _ = source.children(subject, asked.platform, every=False)
-    except NotAnImage:  # told when it is examined
+        (image, *_), _ = source.children(subject, request.platform, every=False)
+    except NotAnImage:  # reported by the examination
         return None
     return None if image.digest == subject.digest else f"{source.reference.name}@{image.digest}"
 
 
 def advisories_id(choice: str, settings: Settings) -> str:
-    """What scan keys compare: changes when and only when the engines' answers could."""
+    """Identifier for scan keys: it changes if and only if the engines' results could change."""
     return "+".join(sorted(_basis(engine_id, settings) for engine_id in catalog.chosen_engines(choice)))
 
 
 def _basis(engine_id: str, settings: Settings) -> str:
     engine = catalog.engines()[engine_id]
     try:
-        return _rests_on(engine.version(settings), engine.advisories(settings), feeds.all_status(settings))
+        return _basis_id(engine.version(settings), engine.advisories(settings), feeds.all_status(settings))
     except EngineError as error:
         return f"none|{error.reason}"
 
 
-def _rests_on(version: str, advisories: AdvisoryStatus, asked: Sequence[AdvisoryStatus]) -> str:
-    return "|".join((version, advisories.id, *(feed.id for feed in asked)))
+def _basis_id(version: str, advisories: AdvisoryStatus, feed_status: Sequence[AdvisoryStatus]) -> str:
+    return "|".join((version, advisories.id, *(feed.id for feed in feed_status)))
 
 
 def usable_evidence(
     session: Connection, subject: Descriptor, request: ScanRequest, advisories: str
 ) -> ScanReport | None:
-    """Complete evidence about all of the same digest, by the same version of ours and of the engine, with the same
-    advisories: nothing would come out otherwise.
+    """Complete evidence for the same digest, version, engine and advisories, which a new scan would only repeat; or
+    None.
     """
     current = scans.current(session, subject.digest, request.engine, request.project)
     if current is None or current.report_id is None:
@@ -352,6 +341,6 @@ def usable_evidence(
     found = images.evidence(session, current.report_id)
     if found.dockwarden != __version__ or not found.answers(request.platform):
         return None
-    rest_on = {"+".join(sorted(_rests_on(e.version, e.advisories, e.feeds) for e in i.engines)) for i in found.images}
+    bases = {"+".join(sorted(_basis_id(e.version, e.advisories, e.feeds) for e in i.engines)) for i in found.images}
     checks = {c.check for image in found.images for c in image.checks}
-    return found if rest_on == {advisories} and checks >= set(catalog.image_checks()) else None
+    return found if bases == {advisories} and checks >= set(catalog.image_checks()) else None

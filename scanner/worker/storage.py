@@ -1,5 +1,4 @@
-"""What takes room on this machine's disk, and may go: layers that no scan used for long, advisories that are in force
-no more."""
+"""Files on this machine's disk that may be pruned: unused layers, and former advisory databases."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from scanner.registry.blobs import BlobStore
 
 
 def prune_files(settings: Settings, *, now: float | None = None, dry_run: bool = False) -> Mapping[str, int]:
-    """Remove what is older than it is kept. Returns the bytes freed (or that would be), by setting."""
+    """Remove files that are older than their retention. Returns the bytes freed, or to be freed, by setting."""
     now = time.time() if now is None else now
     freed: dict[str, int] = {}
     blobs, advisories = settings.retention_blobs, settings.retention_advisories

@@ -1,9 +1,7 @@
-"""Processes of a server: web, worker and, with a broker, beat.
+"""The processes of a server: web, worker and, with a broker, beat.
 
-One tree: a child that dies is started again, and none outlives the parent.
-
-SIGHUP renews the tree without refusing a connection: a new web process accepts on the same socket, and the former
-one drains and ends.
+They form one tree: a child that dies is restarted, and none outlives the parent. SIGHUP renews the tree without
+refusing a connection: a new web process accepts on the same socket, and the former one finishes its requests and ends.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from scanner.worker.worker import Worker
 
 _STOP_SECONDS, _SETTLED_SECONDS, _MAX_PAUSE = 12.0, 20.0, 15.0
-_READY_SECONDS = 60.0  # a new web process that does not answer by then is given up, and the former one goes on
+_READY_SECONDS = 60.0  # if a new web process is not ready by then, it is killed and the former one stays
 
 
 def supervise(
@@ -46,9 +44,8 @@ def supervise(
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
-    Embedded, the database is brought to head; otherwise it must be there already.
-
-    Raises UsageError before anything is changed where it cannot listen.
+    An embedded database is upgraded; another one must be at head. Raises UsageError, before anything is changed, if the
+    address cannot be listened on.
     """
     with listen(settings) as listening:
         database = Database.of(settings)
@@ -65,14 +62,14 @@ def supervise(
 
 
 def bootstrap(database: Database, key: Secret) -> Secret | None:
-    """On the first run, and never again, a token for the administrator. Returns its text, which is kept nowhere."""
+    """Create the administrator's token on the first run only. Returns its text, which is not stored."""
     with database.session() as session:
         return tokens.bootstrap(session, key)
 
 
 @dataclass
 class _Child:
-    """``ready`` is a pipe that a new web process writes to when it answers; None: nobody waits for that."""
+    """A child process. ``ready``: the pipe to which a new web process writes when it is ready; None: already read."""
 
     role: str
     process: subprocess.Popen[bytes]
@@ -82,14 +79,14 @@ class _Child:
 
 
 class _Tree:
-    """Children by role. A child that ends is started again, after a pause that grows while it keeps ending soon."""
+    """Child processes by role. A child that ends is restarted, after a pause that grows while it keeps ending early."""
 
     def __init__(self, settings: Settings, roles: Sequence[str], listening: socket.socket) -> None:
         self._settings, self._roles, self._listening = settings, roles, listening
         self._stopping, self._renewing = threading.Event(), threading.Event()
         self._arriving: _Child | None = None
         self._leaving: list[_Child] = []
-        # Nothing is ever written to it. Its end is what children see when we die, even by SIGKILL.
+        # Nothing is written to this pipe. Children notice our death by its end, even after SIGKILL.
         self._watched, self._alive = os.pipe()
 
     def run(self) -> None:
@@ -101,15 +98,16 @@ class _Tree:
             while not self._stopping.wait(0.3):
                 for role, child in children.items():
                     if child.process.poll() is not None and not self._stopping.is_set():
-                        children[role] = self._again(child)
+                        children[role] = self._restart(child)
                 self._renew(children)
         finally:
             started = [*children.values(), *self._leaving, *([self._arriving] if self._arriving else [])]
             self._end([child.process for child in started])
 
     def _renew(self, children: dict[str, _Child]) -> None:
-        """One step of a renewal: start a new web process; when it answers, let the former one drain, and start the
-        others anew.
+        """One step of a renewal: start a new web process.
+
+        When it is ready, let the former one finish, and restart the others.
         """
         if self._renewing.is_set() and self._arriving is None:
             self._renewing.clear()
@@ -117,13 +115,13 @@ class _Tree:
         if self._arriving is not None and self._has_arrived(self._arriving):
             former, children["web"], self._arriving = children["web"], self._arriving, None
             former.process.terminate()
-            former.started = time.monotonic()  # from now on: when it was told to leave
+            former.started = time.monotonic()  # from now on: the time of SIGTERM
             if former.ready is not None:
                 os.close(former.ready)
             self._leaving.append(former)
             for role, child in children.items():
                 if role != "web":
-                    child.process.terminate()  # it hands its work back, and `run` starts it again
+                    child.process.terminate()  # it hands its work back, and ``run`` restarts it
         for child in list(self._leaving):
             if child.process.poll() is not None or time.monotonic() - child.started > _STOP_SECONDS:
                 _kill_group(child.process)
@@ -131,7 +129,7 @@ class _Tree:
                 self._leaving.remove(child)
 
     def _has_arrived(self, child: _Child) -> bool:
-        """Whether a new web process answers. One that ended, or takes too long, is given up."""
+        """True if a new web process is ready. One that ended or takes too long is killed."""
         assert child.ready is not None
         if select.select([child.ready], [], [], 0)[0]:
             answers = os.read(child.ready, 1) != b""
@@ -142,7 +140,7 @@ class _Tree:
         os.close(child.ready)
         child.ready = None
         if not answers:
-            logging.getLogger(__name__).error("the new web process does not answer; the former one goes on")
+            logging.getLogger(__name__).error("the new web process did not become ready; the former one stays")
             _kill_group(child.process)
             child.process.wait()
             self._arriving = None
@@ -150,36 +148,36 @@ class _Tree:
 
     def _start(self, role: str, pause: float = 0.5) -> _Child:
         command = [sys.executable, "-m", "scanner.worker.supervisor", role, str(self._watched)]
-        passed, ready, told = [self._watched], None, None
+        passed, ready_read, ready_write = [self._watched], None, None
         if role == "web":
-            ready, told = os.pipe()
-            passed += [self._listening.fileno(), told]
-            command += [str(self._listening.fileno()), str(told)]
+            ready_read, ready_write = os.pipe()
+            passed += [self._listening.fileno(), ready_write]
+            command += [str(self._listening.fileno()), str(ready_write)]
         given = environment_of(self._settings)
-        # What the child reads from the same file itself is not for an environment, which shows in the list of
-        # processes.
+        # Values that the child reads from the settings file itself are left out: an environment is visible in the
+        # process list.
         own = {PREFIX + item.name.upper(): getattr(load(), item.name) for item in fields(Settings)}
         known = {name for name, value in own.items() if isinstance(value, Secret) and value.reveal() == given.get(name)}
         environment = {**os.environ, **{name: value for name, value in given.items() if name not in known}}
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=passed
         )
-        if told is not None:
-            os.close(told)
-        return _Child(role, process, time.monotonic(), pause, ready)
+        if ready_write is not None:
+            os.close(ready_write)
+        return _Child(role, process, time.monotonic(), pause, ready_read)
 
-    def _again(self, child: _Child) -> _Child:
-        _kill_group(child.process)  # what it left behind
+    def _restart(self, child: _Child) -> _Child:
+        _kill_group(child.process)  # processes that it left behind
         if child.ready is not None:
             os.close(child.ready)
         lived = time.monotonic() - child.started
         pause = 0.5 if lived > _SETTLED_SECONDS else min(child.pause * 2, _MAX_PAUSE)
-        logging.getLogger(__name__).warning("%s ended (%s), starting it again", child.role, child.process.returncode)
+        logging.getLogger(__name__).warning("%s ended (%s), restarting it", child.role, child.process.returncode)
         self._stopping.wait(pause)
         return self._start(child.role, pause)
 
     def _end(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
-        # what connects from now on is refused, and does not wait for an answer that never comes
+        # New connections are refused from now on, instead of waiting for an answer that never comes.
         self._listening.close()
         for process in processes:
             process.terminate()
@@ -192,13 +190,13 @@ class _Tree:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Whatever a child of ours left behind: it led a session of its own, so the group is its and nobody else's."""
+    """Kill everything that a child left behind. It led its own session, so the group belongs to it alone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The settings as environment variables, for a child process of our own."""
+    """The settings as environment variables, for a child process."""
     default, found = Settings(), {}
     for item in fields(Settings):
         value = getattr(settings, item.name)
@@ -219,13 +217,13 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 def run_web(settings: Settings, listening: socket.socket, ready: int) -> None:
-    """The web process, on the supervisor's socket.
+    """Run the web process on the supervisor's socket.
 
-    It is found by name: this side of the house knows nothing of ``web``.
+    ``web`` is imported by name, because ``scanner`` must not import it.
     """
 
     def tell_ready() -> None:
-        with contextlib.suppress(OSError):  # the supervisor is gone: the process ends soon
+        with contextlib.suppress(OSError):  # the supervisor is gone, so this process ends soon
             os.write(ready, b"1")
         os.close(ready)
 
@@ -233,7 +231,7 @@ def run_web(settings: Settings, listening: socket.socket, ready: int) -> None:
 
 
 def run_worker(settings: Settings) -> None:
-    """A worker: slots, sweeper, and Celery as its wake-up call where there is a broker."""
+    """Run a worker: slots, sweeper, and Celery for wake-ups if there is a broker."""
     from scanner.worker.worker import Worker
 
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -243,7 +241,7 @@ def run_worker(settings: Settings) -> None:
 
 
 def attend(worker: Worker) -> None:
-    """Let a worker work until SIGTERM or SIGINT, woken by the broker's messages where there is a broker."""
+    """Run a worker until SIGTERM or SIGINT, with wake-ups by the broker if there is one."""
     from scanner.worker.worker import register
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -256,9 +254,9 @@ def attend(worker: Worker) -> None:
 
 
 def _listen(app: object, settings: Settings) -> None:
-    """Celery's own worker, for nudges only.
+    """Run Celery's worker, which only receives wake-ups.
 
-    Should it break, the slots look into the database by themselves; it is started again.
+    If it fails, it is restarted; meanwhile the slots poll the database.
     """
     from celery import Celery
 
@@ -273,13 +271,13 @@ def _listen(app: object, settings: Settings) -> None:
                 without_gossip=True,
                 without_mingle=True,
             ).start()
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a broker's library can raise anything; nothing depends on it
+        except (Exception, SystemExit) as error:  # noqa: BLE001  broker libraries raise anything, and no scan depends on this thread
             logging.getLogger(__name__).warning("the queue's listener ended: %s", type(error).__name__)
         time.sleep(5)
 
 
 def run_beat(settings: Settings) -> None:
-    """The scheduler: nudges every lane now and then, in case all nudges of a burst were lost."""
+    """Run the scheduler. It wakes every lane once a minute, in case all wake-ups of a burst were lost."""
     app = queue.make_app(settings)
     app.conf.beat_schedule = {
         f"nudge-{lane}": {
@@ -290,7 +288,7 @@ def run_beat(settings: Settings) -> None:
         }
         for lane in ("gate", "push", "background")
     }
-    # Sources have their own times, each give or take a tenth; this only has somebody look at the clock.
+    # Sources have their own schedules with jitter; this only makes a worker check them.
     app.conf.beat_schedule["keep-up"] = {
         "task": queue.KEEP_UP,
         "schedule": timedelta(seconds=60),
@@ -302,13 +300,13 @@ def run_beat(settings: Settings) -> None:
 
 
 def _main(role: str, watched: str, *passed: str) -> None:
-    """A child of ``supervise``: ends with its parent, however that ends."""
+    """The main function of a child of ``supervise``. It ends with its parent, also if that is killed."""
     threading.Thread(target=_end_with_parent, args=(int(watched),), name="parent", daemon=True).start()
     settings = load()
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format=f"%(asctime)s {role} %(levelname)s %(message)s"
     )
-    # At INFO httpx writes every address down, and where a registry redirects to can hold a signature.
+    # At INFO httpx logs every URL, and the target of a registry's redirect can contain a signature.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if role == "web":
         listening, ready = (int(descriptor) for descriptor in passed)
@@ -318,11 +316,9 @@ def _main(role: str, watched: str, *passed: str) -> None:
 
 
 def _end_with_parent(watched: int) -> None:
-    """Wait for the end of the parent's pipe.
+    """Wait for the end of the parent's pipe, then end as on SIGTERM; if that takes too long, kill the whole group.
 
-    Then end as on SIGTERM, and if that takes too long, at once, with all that we started.
-
-    A pipe and not PR_SET_PDEATHSIG: that is lost when it is set after the parent has died.
+    A pipe instead of PR_SET_PDEATHSIG, which has no effect if it is set after the parent's death.
     """
     os.read(watched, 1)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,8 +1,7 @@
-"""Workers: claim a scan, run it under a lease, record it; and sweep. Celery tasks are three lines over this.
+"""Workers: claim a scan, run it under a lease, record it; and sweep. Celery tasks only wake them.
 
-A worker process has a number of slots, each a thread that runs one scan at a time (the engine is a child process,
-and hashing and decompressing let other threads run). One slot takes nothing but ``gate`` scans, because there
-somebody waits.
+A worker process has several slots, each a thread that runs one scan at a time (the engine is a child process, and
+hashing and decompression release the GIL). One slot runs ``gate`` scans only, because there a client waits.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 1.0
 _EXAMINE_SECONDS, _TIDY_SECONDS = 60.0, 60.0
-_STOP_SECONDS = 5.0  # the supervisor kills after 12
+_STOP_SECONDS = 5.0  # the supervisor kills after 12 s
 _ANCHOR_SECONDS, _REFRESH_SECONDS = 60.0, 5.0
 Runner = Callable[[scans.Claim, "server_scan.ServerServices", Callable[[Progress], None]], None]
 
@@ -47,7 +46,7 @@ Runner = Callable[[scans.Claim, "server_scan.ServerServices", Callable[[Progress
 class Worker:
     """One worker process.
 
-    ``run`` blocks until ``stop``; scans that are running then are handed back, and other workers take them at once.
+    ``run`` blocks until ``stop``. Running scans are then handed back, so other workers take them.
     """
 
     settings: Settings
@@ -58,7 +57,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
-        self.due = threading.Event()  # set: look at once whether a job is due
+        self.due = threading.Event()  # set to check at once whether a job is due
         self._wake = threading.Condition()
         self._nudges = 0
         self._anchored = self._tidied = float("-inf")
@@ -67,19 +66,19 @@ class Worker:
         self._handing_back = False
 
     def stop(self) -> None:
-        """Take no new scan, and hand back what is running."""
+        """Take no new scans, and hand back the running ones."""
         self._stop.set()
         self.due.set()
         self.nudge()
 
     def nudge(self) -> None:
-        """There may be something to do."""
+        """Wake the slots: there may be a new scan."""
         with self._wake:
             self._nudges += 1
             self._wake.notify_all()
 
     def run(self) -> None:
-        """Work until told to stop."""
+        """Work until ``stop`` is called."""
         threads = [threading.Thread(target=self._sweeper, name="sweeper", daemon=True)]
         for number in range(max(1, self.settings.workers) if self._scans else 0):
             lanes = self._lanes(number)
@@ -92,8 +91,9 @@ class Worker:
             thread.start()
         self._stop.wait()
         self._hand_back()
-        # An engine that is cancelled is killed with its whole group by the thread that runs it: let that happen. A
-        # thread that waits for a registry is left behind: it holds no lease, and so can write nothing.
+        # The thread that runs an engine kills its process group after cancellation: wait for that. A thread that waits
+        # for a
+        # registry is abandoned: it has no lease any more, so it cannot write.
         ends = time.monotonic() + _STOP_SECONDS
         for thread in threads:
             thread.join(max(0.0, ends - time.monotonic()))
@@ -106,13 +106,13 @@ class Worker:
             attempt.hand_back()
 
     def _attempt(self, hold: Hold[Held], work: Callable[[Attempt[Held]], None]) -> None:
-        """One attempt that ends with the process: whoever stops the worker hands it back."""
+        """Run one attempt. If the worker is stopped, the attempt is handed back."""
         attempt = Attempt(self.settings, self.database, hold)
         with self._attempts_lock:
             self._attempts.add(attempt)
             late = self._handing_back
         try:
-            if late:  # claimed at the very moment
+            if late:  # claimed just before the worker was stopped
                 attempt.hand_back()
             else:
                 work(attempt)
@@ -126,7 +126,10 @@ class Worker:
         return any(lane in self.settings.lanes for lane in Lane)
 
     def _lanes(self, number: int) -> tuple[str, ...]:
-        """Slot 0 is kept for whoever waits, where there are several slots and the worker serves the gate at all."""
+        """Lanes of a slot.
+
+        Slot 0 is reserved for the gate, if there are several slots and the worker serves the gate.
+        """
         lanes = self.settings.lanes
         return ("gate",) if number == 0 and self.settings.workers > 1 and "gate" in lanes else lanes
 
@@ -139,26 +142,26 @@ class Worker:
                 seen = self._nudges
                 try:
                     found = self.work_once(lanes, services)
-                    # When no scan waits, and now and then among many: an examination is short, and somebody may wait
-                    # for it.
+                    # When no scan waits, and at intervals among many: an examination is short, and a user may be
+                    # waiting for it.
                     if not found or time.monotonic() - looked > _EXAMINE_SECONDS:
                         looked = time.monotonic()
                         found = self.check_once(lanes, services) or found
                 except Exception:
-                    # The boundary of a slot: one that ended here would be missing until the process is started again,
-                    # unseen.
-                    log.exception("a slot broke")
+                    # The boundary of a slot. A slot that ended here would be missing, unnoticed, until the process is
+                    # restarted.
+                    log.exception("unexpected error in a slot")
                     found = False
                 if not found:
                     self._rest(seen)
 
     def _rest(self, seen: int) -> None:
-        """Until the next nudge, or a little while: a nudge may have been lost."""
+        """Wait for the next wake-up, or a moment, because wake-ups can be lost."""
         with self._wake:
             self._wake.wait_for(lambda: self._nudges != seen or self._stop.is_set(), _IDLE_SECONDS)
 
     def work_once(self, lanes: Sequence[str], services: server_scan.ServerServices) -> bool:
-        """Claim one scan and bring it to an end. False: there was none, or the database is away."""
+        """Claim one scan and run it. Returns False if there was none, or the database is unavailable."""
         try:
             claim = self.database.uncrossed(
                 lambda session: scans.claim(session, self.name, lanes, self.settings.lease_seconds)
@@ -177,7 +180,7 @@ class Worker:
         return True
 
     def _keep_up(self) -> None:
-        """Jobs, beside the slots: what nobody waits for must not hold up what somebody does."""
+        """Run jobs in a thread of their own, so that background work does not delay scans."""
         with ExitStack() as stack:
             slot = stack.enter_context(claim_slot(self.settings.home / "slots"))
             self._erase_private_keys()
@@ -191,9 +194,9 @@ class Worker:
                     ):
                         pass
                 except RemoteError as error:
-                    log.warning("cannot keep up: %s", error)
+                    log.warning("background jobs are delayed: %s", error)
                 except Exception:
-                    log.exception("keeping up broke")  # as in _slot
+                    log.exception("unexpected error in background jobs")  # as in _slot
 
     def _erase_private_keys(self) -> None:
         """Once at the start, for what an earlier version stored. See ``trust_roots.erase_private_keys``."""
@@ -207,7 +210,7 @@ class Worker:
             log.error("trust root %s held a private key: it was erased; make a new key and write the root again", name)
 
     def keep_up_once(self, own: maintenance.Upkeep) -> bool:
-        """Ask for the jobs that are due, claim one and bring it to an end. False: there was none."""
+        """Request the jobs that are due, claim one and run it. Returns False if there was none."""
         can = maintenance.plan(own)
         if self._stop.is_set():
             return False
@@ -223,7 +226,10 @@ class Worker:
         return True
 
     def check_once(self, lanes: Sequence[str], services: server_scan.ServerServices) -> bool:
-        """Examine one registry. False: there was none, the database is away, or this slot is for those who wait."""
+        """Examine one registry.
+
+        Returns False if there was none, the database is unavailable, or this slot is reserved.
+        """
         if "background" not in lanes:
             return False
         try:
@@ -231,18 +237,18 @@ class Worker:
         except RemoteError as error:
             log.warning("cannot examine registries: %s", error)
         except LeaseLost:
-            log.warning("an examination of a registry went to another worker")
+            log.warning("another worker took over an examination of a registry")
         return False
 
     def _tidy(self) -> None:
-        """Remove the work directories of killed processes: they pin blobs, and nobody else would."""
+        """Remove work directories of killed processes, which otherwise keep blobs on disk."""
         if time.monotonic() - self._tidied < _TIDY_SECONDS:
             return
         self._tidied = time.monotonic()
         try:
             removed = sweep(self.settings)
         except OSError as error:
-            log.warning("cannot remove what killed workers left in %s: %s", self.settings.work_dir, error)
+            log.warning("cannot remove leftovers of killed workers in %s: %s", self.settings.work_dir, error)
         else:
             if removed:
                 log.warning("removed %d work directories of killed workers", removed)
@@ -259,17 +265,16 @@ class Worker:
                 log.warning("cannot sweep: %s", error)
                 continue
             except Exception:
-                log.exception(
-                    "a sweep broke"
-                )  # as in _slot: without its sweeper a worker would put nothing back, unseen
+                # As in _slot. Without its sweeper, a worker would silently requeue nothing.
+                log.exception("unexpected error in a sweep")
                 continue
             if swept.requeued or swept.dead:
-                log.warning("swept: %d put back, %d given up", swept.requeued, swept.dead)
+                log.warning("swept: %d scans requeued, %d given up", swept.requeued, swept.dead)
             for scan_id, lane in swept.kicks:
                 queue.enqueue(self.celery, scan_id, lane)
             if swept.kicks:
                 self.nudge()
-            self._look_after()
+            self._do_periodic_work()
 
     @staticmethod
     def _sweep(session: Connection) -> scans.Swept:
@@ -278,9 +283,9 @@ class Worker:
         trend.note(session)
         return swept
 
-    def _look_after(self) -> None:
-        """What is to be done now and then: decisions that time has passed over, and the audit log's chain noted
-        elsewhere.
+    def _do_periodic_work(self) -> None:
+        """Periodic work: refresh decisions that expired with time, and record the audit log's chain outside the
+        database.
         """
         try:
             if time.monotonic() - self._anchored > _ANCHOR_SECONDS:
@@ -289,9 +294,9 @@ class Worker:
             decisions.refresh(self.database, catalog.known(), catalog.remedies(), seconds=_REFRESH_SECONDS)
             inventory.refresh(self.database, seconds=_REFRESH_SECONDS)
         except ScannerError as error:
-            log.warning("cannot keep up: %s", error)
+            log.warning("periodic work is delayed: %s", error)
         except Exception:
-            log.exception("keeping up broke")  # as in _sweeper
+            log.exception("unexpected error in periodic work")  # as in _sweeper
 
 
 Held = TypeVar("Held")
@@ -299,7 +304,7 @@ Held = TypeVar("Held")
 
 @dataclass(frozen=True)
 class Hold(Generic[Held]):
-    """A row that is held, and how its store keeps and ends it: scans and jobs alike."""
+    """A leased row, with its store's functions: the same for scans and jobs."""
 
     what: str
     row: Held
@@ -318,7 +323,7 @@ def of_job(job: jobs.Job) -> Hold[jobs.Job]:
 
 
 class Attempt(Generic[Held]):
-    """One attempt at what is held: a heartbeat beside it, and an end to it whatever happens."""
+    """One attempt at a leased row: sends heartbeats beside the work, and always records an end."""
 
     def __init__(self, settings: Settings, database: Database, hold: Hold[Held]) -> None:
         self._settings, self._database, self._hold = settings, database, hold
@@ -327,13 +332,13 @@ class Attempt(Generic[Held]):
         self._progress = Progress(Stage.RESOLVE)
 
     def cancelled(self) -> bool:
-        """Whether it belongs to another worker by now, or to nobody: stop at once."""
+        """True if another worker, or nobody, owns the row now: stop at once."""
         return self._lost.is_set()
 
     def hand_back(self) -> None:
-        """Give it up at once, so that another worker begins at once.
+        """Give the row up at once, so that another worker can start.
 
-        What the work still does is cancelled, and writes nothing.
+        The running work is cancelled and writes nothing.
         """
         self._handed_back = True
         try:
@@ -341,9 +346,9 @@ class Attempt(Generic[Held]):
                 self._hold.hand_back(session, self._hold.row)
             log.info("%s was handed back", self._hold.what)
         except LeaseLost:
-            pass  # it ended meanwhile
+            pass  # it ended in the meantime
         except ScannerError as error:
-            log.warning("cannot hand %s back, its lease will run out: %s", self._hold.what, error)
+            log.warning("cannot hand back %s, so its lease has to expire: %s", self._hold.what, error)
         finally:
             self._lost.set()  # last: a cancelled engine must not look like a scan that failed
 
@@ -353,18 +358,17 @@ class Attempt(Generic[Held]):
         try:
             work(self._report)
         except LeaseLost:
-            log.warning("%s went to another worker", self._hold.what)
+            log.warning("another worker took over %s", self._hold.what)
         except ScannerError as error:
             self._end(error)
         except Exception as error:
-            if self._handed_back:  # whatever broke, broke because it was cancelled
+            if self._handed_back:  # the cancellation caused the error
                 log.info("%s ended with %s after it was handed back", self._hold.what, type(error).__name__)
                 return
-            log.exception("%s broke", self._hold.what)
-            # A bug of ours fails in the same way each time. A full disk or too little memory may be better a minute
-            # later.
-            passing = isinstance(error, OSError | MemoryError)
-            self._end(ScannerError(f"internal error ({type(error).__name__})", retryable=passing))
+            log.exception("unexpected error in %s", self._hold.what)
+            # A bug fails the same way every time. A full disk or missing memory may be better a minute later.
+            temporary = isinstance(error, OSError | MemoryError)
+            self._end(ScannerError(f"internal error ({type(error).__name__})", retryable=temporary))
         finally:
             self._over.set()
             beat.join()
@@ -379,9 +383,9 @@ class Attempt(Generic[Held]):
                 self._hold.heartbeat(session, self._hold.row, self._settings.lease_seconds, progress)
 
     def _heartbeat(self) -> None:
-        """Keep the lease while the work goes on.
+        """Renew the lease while the work continues.
 
-        A database that is away is waited for: the lease is longer than the pause.
+        A short database outage is harmless, because the lease is longer.
         """
         while not self._over.wait(self._settings.heartbeat_seconds):
             try:
@@ -391,19 +395,22 @@ class Attempt(Generic[Held]):
                 self._lost.set()
                 return
             except ScannerError as error:
-                log.warning("cannot keep the lease of %s: %s", self._hold.what, error)
+                log.warning("cannot renew the lease of %s: %s", self._hold.what, error)
 
     def _end(self, error: ScannerError) -> None:
-        """Record how the attempt failed. If the database is away the lease runs out, and the sweeper does it."""
+        """Record the failure of the attempt.
+
+        If the database is unavailable, the lease expires and the sweeper records it.
+        """
         if self._handed_back:
             return
         message = f"{error}" + (f" ({error.hint})" if error.hint else "")
-        again = error.retryable and error.fault is not Fault.CALLER
+        retry = error.retryable and error.fault is not Fault.CALLER
         for pause in (0.0, 1.0, 3.0):
             time.sleep(pause)
             try:
                 with self._database.session() as session:
-                    if again:
+                    if retry:
                         self._hold.retry(session, self._hold.row, error.reason, message, error.retry_after)
                     else:
                         self._hold.fail(session, self._hold.row, error.reason, message)
@@ -415,7 +422,7 @@ class Attempt(Generic[Held]):
 
 
 def register(app: Celery, worker: Worker) -> None:
-    """The tasks: nudges, both."""
+    """Register the Celery tasks; both only wake the worker."""
 
     @app.task(name=queue.KICK, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]
     def kick(scan_id: str) -> None:

@@ -1,1 +1,1 @@
-"""APIs that other systems call: each speaks its caller's protocol. One module, with a ``bp``, per system."""
+"""APIs for other systems, in their protocols. One module with a ``bp`` for each system."""

@@ -1,9 +1,8 @@
-"""``POST /webhooks/clair``: Clair's notifier says that there is a notification.
-https://quay.github.io/clair/concepts/notifications.html
+"""``POST /webhooks/clair``: Clair's notifier announces a notification.
 
-It is taken down as a job in one transaction and answered 200, which is the only answer that Clair takes for
-received. The delivery also names a callback address: it is not even read, because nothing that is sent to us chooses
-where we connect to.
+https://quay.github.io/clair/concepts/notifications.html. It is recorded as a job in one transaction and answered with
+200, the only status that Clair accepts. The delivery also has a callback URL. It is ignored, because received data
+never chooses where we connect to.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ _CLAIMS = jwt.JWTClaimsRegistry(
 
 
 def _admit() -> int:
-    """See `permission`: Clair's token is in a header."""
+    """See ``permission``: Clair's token is in a header."""
     _authenticate()
     return _LIMIT
 
 
 @bp.post("/webhooks/clair")
-@permission(PUBLIC, admit=_admit)  # whoever calls is told by the token, compared before anything is parsed
+@permission(PUBLIC, admit=_admit)  # the token identifies the caller, and is compared before anything is parsed
 def notify() -> Response:
-    """Take a notification. 200 with the job that deals with it; told twice, it is one."""
+    """Record a notification. Answers 200 with its job; a repeated notification gets the same job."""
     body = read_body(_LIMIT)
     _authenticate()
     document = load(body)
@@ -61,24 +60,22 @@ def _authenticate() -> None:
         resources().throttle.check("bad-webhook", source, BAD_TOKEN_ADDRESS)
         resources().throttle.take("webhook", source, WEBHOOK)
     header = request.headers.get("Authorization", "")
-    # Clair adds its own header to one that its configuration sets: both arrive as one, with a comma between them.
-    told = [bearer_or_plain(part.strip()) for part in (header, *header.split(",")[:4])]
-    if not any(_is_token(one) or _is_signed(one) for one in told):
+    # Clair appends its own Authorization header to a configured one; both arrive as one, separated by a comma.
+    tokens = [bearer_or_plain(part.strip()) for part in (header, *header.split(",")[:4])]
+    if not any(_is_token(one) or _is_signed(one) for one in tokens):
         if limited:
             resources().throttle.spend("bad-webhook", source, BAD_TOKEN_ADDRESS)
-        raise RefusedError("not from the configured Clair", reason="bad_token", hint="see docs/clair.md")
+        raise RefusedError("the request is not from the configured Clair", reason="bad_token", hint="see docs/clair.md")
 
 
 def _is_token(sent: str) -> bool:
-    """The token of the settings, where Clair has no key to sign with."""
+    """True for the token of the settings, for a Clair without a key."""
     secret = resources().settings.clair_webhook_token
     return same_secret(sent, secret) and len(secret.reveal()) >= _MIN_SECRET
 
 
 def _is_signed(sent: str) -> bool:
-    """A token of Clair's own, signed with the key that it shares with us (``auth.psk``): it signs what it sends as
-    it checks what it gets.
-    """
+    """True for a token that is signed with the key shared with Clair (``auth.psk``), which signs both directions."""
     psk = resources().settings.clair_psk.reveal()
     try:
         key = base64.b64decode(psk, validate=True)

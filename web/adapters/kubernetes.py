@@ -1,11 +1,9 @@
 """``POST /adapters/kubernetes/admit``: an API server asks whether an object may be stored.
 
-https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
-
-An API server sends no headers of ours, so the token may stand in the path, with the mode and the environment of the
-namespaces that the webhook selects behind it. A review is always answered 200: an error would leave the decision to the
-webhook's ``failurePolicy``, and ``Ignore`` would let in what was never judged. Only a caller without a token, or a
-database that cannot tell who calls, is told so by the status.
+https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/. An API server sends no custom
+headers, so the token can be in the path, followed by mode and environment of the selected namespaces. A review is
+always answered with 200: after an error the webhook's ``failurePolicy`` would decide, and ``Ignore`` would admit what
+was never evaluated. Only a caller without a valid token, or a failure to check it, gets another status.
 """
 
 from __future__ import annotations
@@ -28,13 +26,11 @@ from web.throttle import ADMISSION
 
 bp = Blueprint("kubernetes", __name__)
 
-# An object may have 1.5 MiB in etcd, and a review of an update holds it twice, as JSON.
+# An object can have 1.5 MiB in etcd, and the review of an update contains it twice, as JSON.
 _LIMIT = 8 << 20
 _DEPTH = 64
-_MARGIN_SECONDS = 1.0  # what is left of the webhook's time-out for the way back
-_NOT_DECIDED = (
-    "Dockwarden could not decide about this object, so it is denied: {}. Try again, and see Dockwarden's log."
-)
+_MARGIN_SECONDS = 1.0  # reserved for the answer, out of the webhook's timeout
+_NOT_DECIDED = "Dockwarden could not evaluate this object, so it is denied: {}. Try again, and see Dockwarden's log."
 
 
 def authenticate() -> Actor:
@@ -48,7 +44,7 @@ def authenticate() -> Actor:
 @bp.post("/adapters/kubernetes/admit/<path_token>/<mode>/<environment>")
 @permission("admission", authenticate=authenticate, body=_LIMIT)
 def admit(path_token: str = "", mode: str = "", environment: str = "") -> Response:
-    """Judge a review. Whatever goes wrong is a denial with a sentence that says what."""
+    """Evaluate a review. Every failure is a denial with a sentence that says why."""
     document: Any = None
     review = None
     try:
@@ -64,11 +60,11 @@ def admit(path_token: str = "", mode: str = "", environment: str = "") -> Respon
         return _answered(admissions.refused(document, str(error)))
     except ScannerError as error:
         reason = "its database does not answer" if isinstance(error, RemoteError) else error.reason
-        logging.getLogger(__name__).error("a review was not decided", extra={"reason": error.reason})
+        logging.getLogger(__name__).error("a review could not be decided", extra={"reason": error.reason})
         return _answered(admissions.failed(document, review, resources().settings, mode, _NOT_DECIDED.format(reason)))
     except Exception:
-        # A stage boundary: a 500 would be an allow wherever the webhook's failurePolicy is Ignore.
-        logging.getLogger(__name__).exception("a review broke")
+        # A stage boundary: a status 500 would admit the object if the webhook's failurePolicy is Ignore.
+        logging.getLogger(__name__).exception("unexpected error in a review")
         message = _NOT_DECIDED.format("an internal error")
         return _answered(admissions.failed(document, review, resources().settings, mode, message))
 
@@ -102,7 +98,7 @@ def _answered(document: dict[str, Any]) -> Response:
 
 
 def _budget() -> float:
-    """Seconds that a scan may be waited for: ours, or what the API server's own time-out (``?timeout=5s``) leaves."""
+    """Seconds to wait for a scan: the setting, or less if the API server's timeout (``?timeout=5s``) is shorter."""
     ours = resources().settings.admission_wait_seconds
     asked = request.args.get("timeout", "").removesuffix("s")
     if asked.isascii() and asked.isdigit() and len(asked) < 4:

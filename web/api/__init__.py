@@ -1,4 +1,4 @@
-"""``/api/v1``: one module per resource, found by looking, and the document that describes them."""
+"""``/api/v1``: one module for each resource, discovered, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PARAMETER = re.compile(r"<(?:[^<>:]+:)?([^<>:]+)>")
 
 
 class StrictJson(DefaultJSONProvider):
-    """Bodies are read as everything from outside is: no member twice, no NaN, no depth. Raises UsageError (400)."""
+    """Parses bodies with the strict loader: no duplicate members, no NaN, bounded depth. Raises UsageError (400)."""
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         return load_untrusted_json(
@@ -37,7 +37,10 @@ class StrictJson(DefaultJSONProvider):
 
 
 def install(app: OpenAPI) -> None:
-    """Every resource of this package. A module without an ``api`` would be a hole nobody sees, so it fails loudly."""
+    """Register all resources of this package.
+
+    Raises PluginError for a module without ``api``, which would be ignored.
+    """
     app.json = StrictJson(app)
     for info in pkgutil.iter_modules(__path__):
         if info.name == "base" or info.name.startswith("_"):
@@ -53,8 +56,9 @@ def install(app: OpenAPI) -> None:
 
     @app.before_request
     def check_body() -> None:
-        """flask-openapi3 takes a wrong media type or malformed JSON for an empty body, and a string for JSON: not
-        here.
+        """flask-openapi3 accepts a wrong media type or malformed JSON as an empty body, and a string as JSON.
+
+        Refuse them.
         """
         if request.routing_exception is None and (request.endpoint, request.method) in bodies:
             if request.mimetype != "application/json":
@@ -66,12 +70,12 @@ def install(app: OpenAPI) -> None:
 @document.get(f"{PREFIX}/openapi.json")
 @permission(PUBLIC)
 def openapi() -> Response:
-    """The OpenAPI 3.1 document. Public: it says nothing about what was scanned."""
+    """The OpenAPI 3.1 document. Public, because it contains nothing about images."""
     return Response(current_app.extensions["openapi_json"], mimetype="application/json")
 
 
 def describe(app: OpenAPI) -> dict[str, Any]:
-    """The document, completed: every operation names its permission (``x-permission``) and the ways in."""
+    """Complete the document: each operation gets its permission (``x-permission``) and authentication methods."""
     spec: dict[str, Any] = app.api_doc
     for path, method, view in _operations(app):
         operation = spec["paths"].get(path, {}).get(method)
@@ -82,7 +86,7 @@ def describe(app: OpenAPI) -> dict[str, Any]:
 
 
 def _operations(app: OpenAPI) -> list[tuple[str, str, Any]]:
-    """(path as in the document, method in lower case, view) of every route under the API's prefix."""
+    """(path as in the document, method in lower case, view) of every route of the API."""
     return [
         (_PARAMETER.sub(r"{\1}", rule.rule), method.lower(), app.view_functions[rule.endpoint])
         for rule in app.url_map.iter_rules()
@@ -92,7 +96,7 @@ def _operations(app: OpenAPI) -> list[tuple[str, str, Any]]:
 
 
 def _with_bodies(app: OpenAPI, spec: dict[str, Any]) -> frozenset[tuple[str, str]]:
-    """The (endpoint, method) pairs whose operation takes a body."""
+    """The (endpoint, method) pairs of operations with a body."""
     return frozenset(
         (rule.endpoint, method)
         for rule in app.url_map.iter_rules()

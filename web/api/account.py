@@ -1,4 +1,4 @@
-"""Whoever asks: what they may, where they are signed in, and their password."""
+"""The caller's own account: permissions, sessions, password."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ api = blueprint("account", "Account", "The caller's own account: permissions, se
 
 
 class AccountOut(Model):
-    """``projects`` null: every project. ``user`` null: a token that belongs to nobody."""
+    """``projects`` null: all projects. ``user`` null: a token without an owner."""
 
     name: str
     kind: Literal["user", "token"]
@@ -29,7 +29,7 @@ class AccountOut(Model):
 
 
 class SessionOut(Model):
-    """``current``: the one that this request came with."""
+    """``current``: the session of this request."""
 
     id: str
     created_at: datetime
@@ -49,7 +49,7 @@ class SessionPath(Model):
 
 
 class OwnSessionsEndedOut(Model):
-    ended: int = Field(description="How many web sessions ended.")
+    ended: int = Field(description="Number of web sessions that ended.")
 
 
 class PasswordChange(Body):
@@ -60,7 +60,7 @@ class PasswordChange(Body):
 @api.get("/account", responses={"200": AccountOut})
 @permission(SIGNED_IN)
 def get() -> Response:
-    """Who you are, and what you may"""
+    """Read your account and permissions"""
     who = principal()
     return answer(
         AccountOut(
@@ -76,7 +76,7 @@ def get() -> Response:
 @api.get("/account/sessions", responses={"200": SessionList})
 @permission(SIGNED_IN)
 def sessions() -> Response:
-    """Where you are signed in"""
+    """List your web sessions"""
     own = current_session_id()
     with resources().database.read() as session:
         found = accounts.open_sessions(session, principal().user_id)
@@ -98,7 +98,7 @@ def sessions() -> Response:
 @api.delete("/account/sessions/<session_id>", responses={"204": None, **problems(404)})
 @permission(SIGNED_IN)
 def end_session(path: SessionPath) -> Response:
-    """Sign out there"""
+    """End one of your web sessions"""
     with resources().database.session() as session:
         use_cases.end_session(session, principal(), path.session_id)
     return Response(status=204)
@@ -107,7 +107,7 @@ def end_session(path: SessionPath) -> Response:
 @api.post("/account/sign-out-everywhere", responses={"200": OwnSessionsEndedOut, **problems(404)})
 @permission(SIGNED_IN)
 def sign_out_everywhere() -> Response:
-    """Sign out everywhere, here too"""
+    """End all of your web sessions, including this one"""
     with resources().database.session() as session:
         return answer(OwnSessionsEndedOut(ended=use_cases.end_own_sessions(session, principal())))
 
@@ -117,8 +117,8 @@ def sign_out_everywhere() -> Response:
 def change_password(body: PasswordChange) -> Response:
     """Change your password
 
-    Which signs you out everywhere. It takes the current one, and a web session: a token that was stolen changes no
-    password.
+    This ends all of your sessions. It requires the current password and a web session, so a stolen token cannot change
+    the password.
     """
     change_own_password(body.current.get_secret_value(), body.new.get_secret_value())
     return Response(status=204)

@@ -1,4 +1,4 @@
-"""Advisories: how old they are, how they are renewed, and what must not be believed any more."""
+"""Advisories: age, updates, and revocations."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from web.api.base import PREFIX, Body, DigestText, Model, Text, answer, blueprin
 from web.auth import everywhere, permission, principal
 from web.resources import resources
 
-api = blueprint("advisories", "Advisories", "The vulnerability database, the feeds, and what was revoked.")
+api = blueprint("advisories", "Advisories", "The vulnerability database, the feeds, and revocations.")
 
 EngineName = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9-]+$")]
 
 
 class SourceOut(Model):
-    """``mirror`` null: files are imported. ``failure``: why the last update failed, null when it went well."""
+    """``mirror`` null: files are imported. ``failure``: why the last update failed; null if it succeeded."""
 
     source: str
     version: str | None
-    updated_at: datetime | None = Field(description="When its publisher built it.")
+    updated_at: datetime | None = Field(description="When the publisher built it.")
     downloaded_at: datetime | None
     next_update: datetime | None
     digest: DigestText | None
     age_hours: float | None
     stale: bool
-    origin: str | None = Field(description="Where what is in force came from.")
+    origin: str | None = Field(description="Where the data in use came from.")
     mirror: str | None
     checked_at: datetime | None
     next_check_at: datetime | None
@@ -71,13 +71,13 @@ class JobOut(Model):
 
 class AdvisoriesOut(Model):
     sources: list[SourceOut]
-    packages: int = Field(description="Package versions of the fleet that are looked up when the advisories change.")
+    packages: int = Field(description="Number of package versions that are looked up when the advisories change.")
     jobs: list[JobOut] = Field(description="The last updates and re-matches, newest first.")
 
 
 class UpdateIn(Body):
     sources: list[Literal["trivy-db", "trivy-java-db", "kev", "epss"]] = Field(
-        [], description="Those that are due without."
+        [], description="Sources to update. Default: all that are due."
     )
 
 
@@ -90,7 +90,7 @@ class JobPath(Model):
 
 
 class RevocationIn(Body):
-    """One thing: an engine's version, or the digest of one binary or one advisory database."""
+    """What to revoke: an engine's version, or the digest of a binary or advisory database."""
 
     engine: EngineName | None = None
     version: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")] | None = None
@@ -131,7 +131,7 @@ class RestingOut(Model):
 
 
 class RestingList(Model):
-    """``truncated``: more decisions rest on it than are listed."""
+    """``truncated``: more decisions are based on it than are listed."""
 
     revocation: RevocationOut
     items: list[RestingOut]
@@ -147,13 +147,13 @@ class RestingQuery(Model):
 
 
 def show_job(job: jobs.JobView) -> JobOut:
-    said = job.progress
+    progress = job.progress
     return JobOut(
         id=UUID(job.id),
         kind=job.kind,
         state=job.state,
-        progress=JobProgress(stage=said.stage, message=said.message, done=said.done, total=said.total)
-        if said
+        progress=JobProgress(stage=progress.stage, message=progress.message, done=progress.done, total=progress.total)
+        if progress
         else None,
         reason=job.reason,
         message=job.message,
@@ -183,7 +183,7 @@ def show_revocation(item: revocations.RevocationView) -> RevocationOut:
 @api.get("/advisories", responses={"200": AdvisoriesOut})
 @permission("read")
 def index() -> Response:
-    """How old the advisories are, and how the last updates went"""
+    """Read the age of the advisories and the results of the last updates"""
     with resources().database.read() as session:
         last = jobs.list_(session, jobs.KINDS)
         packages = matches.figures(session)["packages"]
@@ -194,31 +194,31 @@ def index() -> Response:
 @api.post("/advisories/update", responses={"202": JobOut, **problems(409)})
 @permission("manage")
 def update(body: UpdateIn) -> Response:
-    """Ask the configured mirrors now
+    """Update advisories from the configured mirrors
 
-    A worker does it; one at a time. What is in force stays so when an update fails.
+    A worker runs the update, one at a time. If it fails, the current data stays in use.
     """
     everywhere()
-    return _ask(jobs.UPDATE, jobs.ANYWHERE, {"sources": body.sources} if body.sources else {})
+    return _request(jobs.UPDATE, jobs.ANYWHERE, {"sources": body.sources} if body.sources else {})
 
 
 @api.post("/advisories/rematch", responses={"202": JobOut, **problems(404, 409)})
 @permission("manage")
 def rematch(body: RematchIn) -> Response:
-    """Look every package of the fleet up in the advisories in force
+    """Look up all known packages in the current advisories
 
-    Workers do it by themselves when the advisories change. Only images whose evidence changes are decided anew; no
-    registry is asked.
+    Workers do this when the advisories change. Only images whose evidence changes are decided again. No registry is
+    contacted.
     """
     everywhere()
     name = body.engine or resources().settings.engine
     engine = catalog.engines().get(name)
     if engine is None or not engine.looks_up:
         raise NotFoundError(f"there is no engine {name!r} that looks packages up without an image")
-    return _ask(jobs.REMATCH, f"{name}:{jobs.ANYWHERE}", {"engine": name})
+    return _request(jobs.REMATCH, f"{name}:{jobs.ANYWHERE}", {"engine": name})
 
 
-def _ask(kind: str, key: str, parameters: Mapping[str, object]) -> Response:
+def _request(kind: str, key: str, parameters: Mapping[str, object]) -> Response:
     with resources().database.session() as session:
         job = job_use_cases.request(session, principal(), kind, key, parameters)
     return answer(show_job(job), 202, {"Location": f"{PREFIX}/advisories/jobs/{job.id}"})
@@ -227,7 +227,7 @@ def _ask(kind: str, key: str, parameters: Mapping[str, object]) -> Response:
 @api.get("/advisories/jobs/<uuid:job_id>", responses={"200": JobOut, **problems(404)})
 @permission("read")
 def job(path: JobPath) -> Response:
-    """Watch an update or a re-match"""
+    """Read an update or re-match"""
     with resources().database.read() as session:
         return answer(show_job(jobs.get(session, str(path.job_id))))
 
@@ -235,9 +235,9 @@ def job(path: JobPath) -> Response:
 @api.post("/advisories/jobs/<uuid:job_id>/cancel", responses={"200": JobOut, **problems(404, 409)})
 @permission("manage")
 def cancel(path: JobPath) -> Response:
-    """Stop an update or a re-match
+    """Cancel an update or re-match
 
-    What it has done stays done. 409 for one that has ended.
+    Its results so far are kept. 409 if it has ended.
     """
     with resources().database.session() as session:
         return answer(show_job(job_use_cases.cancel(session, principal(), str(path.job_id))))
@@ -246,7 +246,7 @@ def cancel(path: JobPath) -> Response:
 @api.get("/advisories/revocations", responses={"200": RevocationList})
 @permission("read")
 def revoked() -> Response:
-    """List what must not be believed, and what is believed again"""
+    """List revocations, including lifted ones"""
     with resources().database.read() as session:
         return answer(RevocationList(items=[show_revocation(item) for item in revocations.list_(session)]))
 
@@ -254,21 +254,20 @@ def revoked() -> Response:
 @api.post("/advisories/revocations", responses={"201": RevocationOut})
 @permission("manage")
 def revoke(body: RevocationIn) -> Response:
-    """Believe an engine or an advisory database no more
+    """Revoke an engine or an advisory database
 
-    From this moment every decision that rests on it is "not known" (`engine_revoked`), and what it was about is
-    queued to be scanned.
+    Every decision based on it becomes undecided (`engine_revoked`), and its images are queued for new scans.
     """
     what = Revoked(body.engine or "", body.version or "", body.digest or "")
     with resources().database.session() as session:
-        made = revocation_use_cases.revoke(session, principal(), what, body.reason)
-    return answer(show_revocation(made), 201, {"Location": f"{PREFIX}/advisories/revocations/{made.id}"})
+        revocation = revocation_use_cases.revoke(session, principal(), what, body.reason)
+    return answer(show_revocation(revocation), 201, {"Location": f"{PREFIX}/advisories/revocations/{revocation.id}"})
 
 
 @api.get("/advisories/revocations/<uuid:revocation_id>", responses={"200": RestingList, **problems(404)})
 @permission("read")
 def resting(path: RevocationPath, query: RestingQuery) -> Response:
-    """A revocation, and every decision that rests on what it revokes"""
+    """Read a revocation and the decisions that are based on it"""
     with resources().database.read() as session:
         found = revocations.get(session, str(path.revocation_id))
         names = revocations.affected_listings(session, found.what, principal().projects, limit=query.limit + 1)
@@ -290,7 +289,7 @@ def resting(path: RevocationPath, query: RestingQuery) -> Response:
 @api.post("/advisories/revocations/<uuid:revocation_id>/lift", responses={"200": RevocationOut, **problems(404)})
 @permission("manage")
 def lift(path: RevocationPath) -> Response:
-    """Believe it again"""
+    """Lift a revocation"""
     with resources().database.session() as session:
         found = revocation_use_cases.lift(session, principal(), str(path.revocation_id))
     return answer(show_revocation(found))

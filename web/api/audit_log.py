@@ -14,7 +14,7 @@ from web.api.base import Model, Moment, PageQuery, Text, answer, blueprint, prob
 from web.auth import everywhere, permission
 from web.resources import resources
 
-api = blueprint("audit_log", "Audit log", "Who did what. Only ever added to.")
+api = blueprint("audit_log", "Audit log", "Who did what. Entries are only added.")
 
 
 class EntryOut(Model):
@@ -34,14 +34,14 @@ class EntryPage(Model):
 
 class EntryFilter(Model):
     actor: Annotated[Text, Field(max_length=200)] = Field(
-        "", description="Who: a user's name, `token NAME`, `command line`."
+        "", description="Actor: a user's name, `token NAME`, `command line`."
     )
     action: Annotated[str, StringConstraints(pattern=r"^([a-z_-]{1,32}(\.[a-z_-]{1,32}){0,3})?$")] = Field(
-        "", description="What, or the beginning of it: `policy`, `session.begin`."
+        "", description="Action, or its prefix: `policy`, `session.begin`."
     )
-    object: Annotated[Text, Field(max_length=400)] = Field("", description="What it was done to.")
+    object: Annotated[Text, Field(max_length=400)] = Field("", description="Object of the action.")
     since: Moment | None = None
-    until: Moment | None = Field(None, description="Up to, not including.")
+    until: Moment | None = Field(None, description="End of the period, exclusive.")
 
     def chosen(self) -> audit.Filter:
         return audit.Filter(self.actor, self.action, self.object, self.since, self.until)
@@ -70,14 +70,14 @@ def index(query: EntryQuery) -> Response:
 @api.get(
     "/audit-log/export",
     responses={
-        "200": {"description": "JSON lines, the oldest first", "content": {"application/x-ndjson": {"schema": {}}}},
+        "200": {"description": "JSON lines, oldest first", "content": {"application/x-ndjson": {"schema": {}}}},
     },
 )
 @permission("audit")
 def export(query: EntryFilter) -> Response:
-    """Every entry as JSON lines, the oldest first
+    """Export entries as JSON lines, oldest first
 
-    With the links of the chain, so that it can be verified elsewhere.
+    They include the hash chain, so it can be verified elsewhere.
     """
     everywhere()
     headers = {"Content-Disposition": 'attachment; filename="audit-log.jsonl"'}
@@ -85,6 +85,6 @@ def export(query: EntryFilter) -> Response:
 
 
 def lines(chosen: audit.Filter) -> Iterator[bytes]:
-    """The entries as JSON lines, read while they are sent."""
+    """Yield the entries as JSON lines, read from the database while they are sent."""
     with resources().database.read() as session:
         yield from audit.lines(session, chosen)

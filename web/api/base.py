@@ -1,4 +1,4 @@
-"""What every resource of the API shares: models, problems in the document, pages of lists, answers."""
+"""Shared by all resources of the API: models, problem answers, pagination, answers."""
 
 from __future__ import annotations
 
@@ -21,33 +21,32 @@ Responses = dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None
 PREFIX = "/api/v1"
 PROBLEM = "application/problem+json"
 
-# Printable text: what a database, a log and a page can all hold (no NUL, no line breaks, no half surrogates).
+# Printable text that a database, a log and a page can contain (no NUL, line breaks or half surrogates).
 Text = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 def _moment(value: object) -> object:
-    """A number is no time: 0.5 would be one in 1970."""
+    """Parse a time. Numbers are refused: pydantic would read 0.5 as a time in 1970."""
     if isinstance(value, str):
         if not _TIME.fullmatch(value):
             raise ValueError("write a time as 2026-11-24T12:00:00Z")
         try:
             return datetime.fromisoformat(value).astimezone(UTC)
         except OverflowError as error:
-            raise ValueError("there is no such time") from error
+            raise ValueError("this time does not exist") from error
     raise ValueError("not a time")
 
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 Moment = Annotated[datetime, BeforeValidator(_moment)]
-# JSON Schema 2020-12, 6.1.1: a number without a fraction is an integer, however it is written (30.0).
+# JSON Schema 2020-12, 6.1.1: a number without a fraction is an integer, also if written as 30.0.
 Whole = Annotated[
     int, BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
 ]
 Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
 DigestText = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
-# The reference grammar, for those who read the document; ``Reference.parse`` has the last word (a repository's length,
-# IPv6).
+# The reference grammar, for readers of the document. ``Reference.parse`` decides (length of a repository, IPv6).
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = rf"(localhost|{_LABEL}(\.{_LABEL})+)(:[0-9]{{1,5}})?|{_LABEL}:[0-9]{{1,5}}|\[[0-9a-fA-F:]+\](:[0-9]{{1,5}})?"
 _COMPONENT = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
@@ -66,21 +65,21 @@ ImageText = Annotated[
 
 
 class Model(BaseModel):
-    """Of requests and answers.
+    """A model of requests and answers.
 
-    Unknown members are refused, so a misspelt one is told and mass assignment finds nothing.
+    Unknown members are refused: misspelt ones are reported, and mass assignment fails.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Made once per model: flask-openapi3 asks for it on every request that has a query (340 µs each)."""
+        """Cached: flask-openapi3 computes it on every request with a query (340 µs each)."""
         return _schema(cls, args, tuple(sorted(kwargs.items())))
 
 
 class Body(Model):
-    """Of a JSON body: JSON's own types, nothing coerced. ``0`` is not ``false``."""
+    """A JSON body, with JSON's own types and without coercion: ``0`` is not ``false``."""
 
     model_config = ConfigDict(strict=True)
 
@@ -91,14 +90,14 @@ def _schema(model: type[Model], args: tuple[Any, ...], kwargs: tuple[tuple[str, 
 
 
 class FieldProblem(Model):
-    """One member of a request that is wrong."""
+    """A wrong member of a request."""
 
     pointer: str
     message: str
 
 
 class Problem(BaseModel):
-    """RFC 9457. ``reason`` is stable and may be compared; ``detail`` and ``hint`` are for people."""
+    """RFC 9457. ``reason`` is stable for programs; ``detail`` and ``hint`` are for users."""
 
     type: str = Field(examples=["urn:dockwarden:problem:not-found"])
     title: str = Field(examples=["Not Found"])
@@ -111,28 +110,28 @@ class Problem(BaseModel):
 
 
 class PageQuery(Model):
-    """Every list: at most ``limit`` items, from where ``cursor`` (the former page's ``next_cursor``) left off."""
+    """Pagination of lists: at most ``limit`` items after ``cursor`` (``next_cursor`` of the previous page)."""
 
     limit: int = Field(50, ge=1, le=200)
     cursor: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z0-9_-]+$")
 
 
 def problems(*statuses: int) -> Responses:
-    """The problem answers of an operation, for its document."""
+    """The problem answers of an operation, for the OpenAPI document."""
     described = {
-        400: "not understood",
+        400: "malformed request",
         401: "not signed in",
         403: "not allowed",
-        404: "does not exist, or is not yours to see",
+        404: "does not exist, or is not visible to you",
         406: "no such format",
         409: "the state does not allow it",
-        412: "edited meanwhile: read again",
+        412: "changed in the meantime: read it again",
         413: "too large",
         415: "send application/json",
-        422: "understood, and not valid; `errors` says where",
+        422: "well-formed but invalid; see `errors`",
         428: "send If-Match",
         429: "too many requests; see Retry-After",
-        503: "cannot answer now; see Retry-After",
+        503: "temporarily unavailable; see Retry-After",
     }
     return {
         str(status): {
@@ -144,7 +143,7 @@ def problems(*statuses: int) -> Responses:
 
 
 def blueprint(name: str, title: str, about: str) -> APIBlueprint:
-    """A resource. Its module's ``api`` is what ``web.api`` finds."""
+    """Create a resource's blueprint. ``web.api`` finds it by the module's attribute ``api``."""
     return APIBlueprint(
         name,
         f"web.api.{name}",
@@ -156,12 +155,15 @@ def blueprint(name: str, title: str, about: str) -> APIBlueprint:
 
 
 def _operation_id(*, bp_name: str = "", name: str = "", path: str = "", method: str = "") -> str:
-    """``scans_create``: what generated clients call the operation. The library calls with these four names."""
+    """The operation's name in generated clients, such as ``scans_create``.
+
+    The library calls it with these four names.
+    """
     return f"{bp_name}_{name}"
 
 
 def answer(body: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A model as JSON, by its own serializer."""
+    """Answer a model as JSON, with pydantic's serializer."""
     return Response(body.model_dump_json(by_alias=True), status, headers, mimetype="application/json")
 
 
@@ -178,7 +180,7 @@ def etag(version: int | str) -> str:
 
 
 def matches(if_match: str, version: int | str) -> bool:
-    """RFC 9110 13.1.1: strong comparison with any of the list; ``*`` is any that exists."""
+    """Strong comparison with a list (RFC 9110 13.1.1); ``*`` matches anything that exists."""
     return if_match.strip() == "*" or etag(version) in re.findall(r'"[^"]*"', if_match)
 
 
@@ -189,19 +191,19 @@ class IfMatch(Model):
         None,
         alias="If-Match",
         max_length=200,
-        description="The ETag of the version that was edited. Required once it exists.",
+        description="The ETag of the edited version. Required if it exists.",
     )
 
 
 def edited_version(if_match: str | None, current: int | None, what: str) -> int | None:
-    """The version that If-Match names, for the store to compare. Without one only something new may be written."""
+    """The version in If-Match, for the store to compare. Without If-Match only a new object may be written."""
     if current is None:
         return 0 if not if_match else -1
     if not if_match:
         raise UsageError(
-            f"the {what} exists", reason="precondition_required", hint="send If-Match with the ETag you read"
+            f"this {what} exists already", reason="precondition_required", hint="send If-Match with its ETag"
         )
     if if_match.strip() == "*":
         return None
-    named = if_match.strip().strip('"')
-    return int(named) if named.isascii() and named.isdigit() and len(named) < 10 else -1
+    version = if_match.strip().strip('"')
+    return int(version) if version.isascii() and version.isdigit() and len(version) < 10 else -1

@@ -1,4 +1,4 @@
-"""What registries told us: deliveries of webhooks, and the scans they led to."""
+"""Webhook deliveries, and the scans that they started."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from web.api.base import Body, Model, PageQuery, answer, blueprint, problems
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("events", "Events", "What registries told us.")
+api = blueprint("events", "Events", "Webhook deliveries from registries.")
 
 
 class RefusedOut(Model):
-    """An event that was not taken: what the payload said, and why."""
+    """An event that was refused: its content and the reason."""
 
     reason: str
     message: str
@@ -39,7 +39,7 @@ class DeliveryOut(Model):
     outcome: str
     received_at: datetime
     scans: list[UUID]
-    refused: list[RefusedOut] = Field(description="The first 100 events that were not taken; `outcome` counts all.")
+    refused: list[RefusedOut] = Field(description="The first 100 refused events; `outcome` counts all.")
 
 
 class DeliveryPage(Model):
@@ -75,7 +75,7 @@ def show(delivery: deliveries.DeliveryView) -> DeliveryOut:
 @api.get("/events", responses={"200": DeliveryPage, **problems(404)})
 @permission("read")
 def index(query: PageQuery) -> Response:
-    """List deliveries of webhooks, newest first"""
+    """List webhook deliveries, newest first"""
     with resources().database.read() as session:
         page = deliveries.list_(session, principal().projects, cursor=query.cursor, limit=query.limit)
     return answer(DeliveryPage(items=[show(d) for d in page.items], next_cursor=page.next_cursor))
@@ -92,9 +92,9 @@ def get(path: DeliveryPath) -> Response:
 @api.post("/events/<uuid:delivery_id>/replay", responses={"202": ReplayOut, **problems(404, 409)})
 @permission("scan")
 def replay(path: DeliveryPath) -> Response:
-    """Do again what a delivery led to
+    """Replay a delivery
 
-    A new scan for each that has ended; those that have not are answered as they are.
+    Starts a new scan for each one that has ended. Scans that have not ended are returned as they are.
     """
     with resources().database.session() as session:
         tickets = use_cases.replay(session, principal(), str(path.delivery_id))
@@ -106,16 +106,16 @@ def replay(path: DeliveryPath) -> Response:
 
 class AliasIn(Body):
     host: Annotated[str, StringConstraints(min_length=1, max_length=300)] = Field(
-        description="A host that refused events of the delivery name.", examples=["registry:5000"]
+        description="A host name in refused events of the delivery.", examples=["registry:5000"]
     )
 
 
 @api.post("/events/<uuid:delivery_id>/alias", responses={"202": ReplayOut, **problems(404, 409)})
 @permission("manage")
 def add_alias(path: DeliveryPath, body: AliasIn) -> Response:
-    """Add a host that a delivery names as an alias
+    """Add a host name of a delivery as an alias
 
-    The host becomes an alias of the webhook's registry, and what its refused events announced is scanned.
+    The host becomes an alias of the webhook's registry, and the images of its refused events are scanned.
     """
     own = resources()
     tickets = own.database.uncrossed(

@@ -1,4 +1,4 @@
-"""Exemptions: somebody asks that a violation be accepted, another person decides, and it ends by itself."""
+"""Exemptions: a user requests that a violation is accepted, another user decides, and the exemption expires."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from web.api.base import PREFIX, Body, Model, Moment, Name, PageQuery, Text, ans
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("exemptions", "Exemptions", "Violations that were accepted: by whom, why, until when.")
+api = blueprint("exemptions", "Exemptions", "Accepted violations, with owner, reason and expiry.")
 
 State = Literal["requested", "approved", "rejected", "revoked", "lapsed", "expired"]
 Pattern = Annotated[
     str,
     StringConstraints(min_length=1, max_length=use_cases.IMAGES_LENGTH, pattern=use_cases.IMAGES),
-    Field(description="A glob over host/repository (`*` within a part, `**` any number of parts), or a digest."),
+    Field(
+        description="A pattern over host/repository (`*` matches within a segment, `**` any number of "
+        "segments), or a digest."
+    ),
 ]
-Words = Annotated[
+LongText = Annotated[
     str, StringConstraints(max_length=use_cases.NOTE_LENGTH, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")
 ]
 
@@ -38,27 +41,27 @@ class ExemptionIn(Body):
         "", description="The policy rule; empty: any."
     )
     subject: Annotated[Text, Field(max_length=use_cases.SUBJECT_LENGTH)] = Field(
-        "", description="A vulnerability's id or a check's; empty: any.", examples=["CVE-2026-1234"]
+        "", description="Id of a vulnerability or check; empty: any.", examples=["CVE-2026-1234"]
     )
     purl: Annotated[Text, Field(max_length=use_cases.PURL_LENGTH)] = Field(
         "", description="Only this package; empty: any."
     )
-    justification: Annotated[Words, Field(min_length=use_cases.JUSTIFICATION_SHORTEST)] = Field(
-        description="Why this may be accepted, for others."
+    justification: Annotated[LongText, Field(min_length=use_cases.JUSTIFICATION_SHORTEST)] = Field(
+        description="Reason for the exemption, for reviewers."
     )
     expires_at: Moment = Field(description="At most a year from now.")
     until_fixed: bool | None = Field(
-        None, description="End it when there is a fix. When absent: true, unless there is one already."
+        None, description="End it when there is a fix. Default: true, unless a fix exists already."
     )
-    until_exploited: bool = Field(True, description="End it when the vulnerability is known to be exploited.")
+    until_exploited: bool = Field(True, description="End it when the vulnerability becomes known to be exploited.")
 
 
 class NoteIn(Body):
-    note: Words = Field("", description="Note to the requester; it is stored.")
+    note: LongText = Field("", description="Note to the requester; it is stored.")
 
 
 class ExemptionOut(Model):
-    """``state`` is what it is now. Only ``approved`` ones change a decision."""
+    """``state``: the current state. Only ``approved`` exemptions affect decisions."""
 
     id: UUID
     project: str
@@ -86,10 +89,12 @@ class ExemptionPage(Model):
 
 
 class ExemptionQuery(PageQuery):
-    state: list[State] = Field([], description="Any of these.")
+    state: list[State] = Field([], description="States to include.")
     project: Name | None = None
     subject: Annotated[Text, Field(max_length=200)] = ""
-    ends_within_days: int | None = Field(None, ge=0, le=400, description="Those that end by then.")
+    ends_within_days: int | None = Field(
+        None, ge=0, le=400, description="Only exemptions that end within this number of days."
+    )
 
 
 class ExemptionPath(Model):
@@ -122,7 +127,7 @@ def show(found: exemptions.ExemptionView) -> ExemptionOut:
 @api.get("/exemptions", responses={"200": ExemptionPage, **problems(404)})
 @permission("read")
 def index(query: ExemptionQuery) -> Response:
-    """List exemptions, the newest request first"""
+    """List exemptions, newest request first"""
     with resources().database.read() as session:
         within = query.ends_within_days
         page = exemptions.list_(
@@ -141,11 +146,11 @@ def index(query: ExemptionQuery) -> Response:
 @api.post("/exemptions", responses={"201": ExemptionOut, **problems(404, 409)})
 @permission("propose")
 def create(body: ExemptionIn) -> Response:
-    """Ask for an exemption
+    """Request an exemption
 
-    It changes nothing until another person approves it, and nothing after `expires_at`. One that would lapse at
-    once, because the vulnerability is exploited or fixed already, is refused with `would_lapse`: say so with
-    `until_exploited` or `until_fixed` false.
+    It has no effect before another user approves it, nor after `expires_at`. A request that would end at once, because
+    the vulnerability is already exploited or fixed, is refused with `would_lapse`; set `until_exploited` or
+    `until_fixed` to false to request it anyway.
     """
     with resources().database.session() as session:
         found = use_cases.request(session, principal(), use_cases.NewExemption(**dict(body)))
@@ -165,8 +170,8 @@ def get(path: ExemptionPath) -> Response:
 def approve(path: ExemptionPath, body: NoteIn) -> Response:
     """Approve an exemption
 
-    By another person than the one who asked, signed in or with a token of their own. Decisions about the images are
-    made anew.
+    The approver must be another user than the requester, signed in or with a token of their own. Decisions about the
+    images are renewed.
     """
     with resources().database.session() as session:
         return answer(show(use_cases.approve(session, principal(), str(path.exemption_id), body.note)))
@@ -183,9 +188,9 @@ def reject(path: ExemptionPath, body: NoteIn) -> Response:
 @api.post("/exemptions/<uuid:exemption_id>/revoke", responses={"200": ExemptionOut, **problems(404, 409)})
 @permission("propose")
 def revoke(path: ExemptionPath, body: NoteIn) -> Response:
-    """End an exemption
+    """Revoke an exemption
 
-    Whoever asked for it may, and whoever may approve. Decisions about the images are made anew.
+    Allowed for the requester and for users who may approve. Decisions about the images are renewed.
     """
     with resources().database.session() as session:
         return answer(show(use_cases.revoke(session, principal(), str(path.exemption_id), body.note)))

@@ -1,8 +1,7 @@
-"""The gate: may this image be shipped? A decision with its reasons, or "not yet".
+"""The gate: whether an image may be shipped. A decision with its reasons, or "pending".
 
-A digest with a decision in force is answered by one query and no serializer. A tag is never believed: a scan in the
-``gate`` lane resolves it at the registry first. What could not be found out denies, and says that it does so
-undecided.
+A digest with a current decision is answered by one query, without serialization. A tag is never taken from the store: a
+scan in the ``gate`` lane resolves it at the registry first. Missing evidence denies, marked as undecided.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from web.resources import engine_for, resources
 from web.security import admission
 from web.waiting import waited
 
-api = blueprint("gate", "Gate", "May this image be shipped?")
+api = blueprint("gate", "Gate", "Whether an image may be shipped.")
 
 MAX_WAIT = 120
 _PLAIN = frozenset({"image", "environment", "wait_seconds"})
@@ -54,17 +53,17 @@ _RETRY_AFTER = 2
 class GateIn(Body):
     image: ImageText
     environment: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9._-]{0,62})?$")] = Field(
-        "", description="Where it is to run: selects the policies that name it.", examples=["production"]
+        "", description="Environment in which it will run; selects policies.", examples=["production"]
     )
     workload: str | dict[str, Any] | None = Field(
         None,
-        description="How it is to be run: a compose file, a pod spec, `docker inspect`, as text or as an "
-        "object. Judged with the image.",
+        description="The workload that will run it: a Compose file, pod spec or `docker inspect` output, as text or "
+        "object. It is evaluated together with the image.",
     )
     wait_seconds: Whole = Field(
-        0, ge=0, le=MAX_WAIT, description="How long to wait for a decision before answering 202."
+        0, ge=0, le=MAX_WAIT, description="Seconds to wait for a decision before answering 202."
     )
-    project: Name | None = Field(None, description="The project that owns the repository when absent.")
+    project: Name | None = Field(None, description="Default: the project that owns the repository.")
     reports: list[Name] = Field(
         [],
         max_length=8,
@@ -74,10 +73,7 @@ class GateIn(Body):
 
 
 class DecisionOut(Model):
-    """``undecided``: it denies only because something could not be found out.
-
-    Members a failed scan cannot know are null.
-    """
+    """``undecided``: it denies only because evidence is missing. Members that a failed scan cannot know are null."""
 
     verdict: Verdict
     undecided: bool
@@ -85,7 +81,7 @@ class DecisionOut(Model):
     digest: DigestText | None
     environment: str
     reasons: list[Reason]
-    changes: list[Change] = Field(description="The smallest set of changes that would flip the decision.")
+    changes: list[Change] = Field(description="The smallest set of changes that would change the verdict.")
     policy: str
     policy_version: int
     policy_digest: DigestText | None
@@ -94,16 +90,16 @@ class DecisionOut(Model):
     decided_at: str | None = Field(json_schema_extra={"format": "date-time"})
     valid_until: str | None = Field(
         json_schema_extra={"format": "date-time"},
-        description="Until when time alone cannot change it; null: never by time alone.",
+        description="Time alone cannot change the decision before this; null: it never does.",
     )
-    images: list[tuple[DigestText, Verdict]] = Field(description="Of an index: each child's verdict.")
+    images: list[tuple[DigestText, Verdict]] = Field(description="For an index: the verdict of each child.")
     reports: dict[str, str] | None = Field(
         None, description="Text by format, if the question named `reports`. Empty: the format cannot say it."
     )
 
 
 class PendingOut(Model):
-    """Not decided yet. Ask again after ``retry_after`` seconds, or watch the scan."""
+    """Not decided yet. Repeat the request after ``retry_after`` seconds, or watch the scan."""
 
     scan: UUID
     state: ScanState
@@ -111,7 +107,7 @@ class PendingOut(Model):
 
 
 def authenticate() -> Actor:
-    """Who asks, and with the same query the decision in force, for a token that asks about a digest."""
+    """Authenticate the token, and in the same query read the current decision if the request is about a digest."""
     header = request.headers.get("Authorization", "")
     if not header:
         return current_principal()
@@ -136,7 +132,7 @@ def authenticate() -> Actor:
 
 
 def _peek() -> Any:
-    """The body, if it is JSON. What is wrong with one that is not is told only to those who may ask."""
+    """The body if it is JSON. An invalid body is reported only to callers who are authenticated."""
     if admission():
         return None
     try:
@@ -146,7 +142,7 @@ def _peek() -> Any:
 
 
 def _asked_for(body: Any) -> tuple[Reference | None, str]:
-    """Reference and environment of a body that may still be anything: what does not fit is found wanting later."""
+    """Reference and environment of an unvalidated body. Invalid values are reported by the validation later."""
     if not isinstance(body, dict) or not isinstance(body.get("image"), str) or "@" not in body["image"]:
         return None, ""
     try:
@@ -158,7 +154,7 @@ def _asked_for(body: Any) -> tuple[Reference | None, str]:
 
 
 def _is_plain(body: Any) -> bool:
-    """Whether a body whose image and environment were found asks for nothing more, and so is valid as it stands."""
+    """True if the body has only the members that the query answers, so it is valid without further checks."""
     seconds, environment = body.get("wait_seconds", 0), body.get("environment", "")
     return body.keys() <= _PLAIN and type(seconds) is int and 0 <= seconds <= MAX_WAIT and isinstance(environment, str)
 
@@ -166,10 +162,10 @@ def _is_plain(body: Any) -> bool:
 @api.post("/gate", responses={"200": DecisionOut, "202": PendingOut, **problems(404)})
 @permission("gate", authenticate=authenticate)
 def ask(body: GateIn) -> Response:
-    """May this image be shipped?
+    """Ask whether an image may be shipped
 
-    200 with a decision: `allow`, `warn` or `deny`, each with its reasons. 202 while there is none yet. A tag is
-    resolved at its registry first; the answer names the digest, which is what to deploy.
+    200 with a decision: `allow`, `warn` or `deny`, with reasons. 202 while there is none. A tag is resolved at its
+    registry first; deploy the digest in the answer.
     """
     reference = parse_image(body.image)
     gate_reports.check(body.reports)
@@ -196,16 +192,16 @@ def ask(body: GateIn) -> Response:
 
 
 class _Question(GateRequest):
-    """One request to the gate that its first query could not answer."""
+    """A request to the gate that the first query could not answer."""
 
     def decided(self, digest: str | None = None, *, ask_again: bool = False) -> Document | None:
-        """See `GateRequest.recorded`."""
+        """See ``GateRequest.recorded``."""
         digest = digest or self.reference.digest
         assert digest is not None
         return resources().database.uncrossed(lambda s: self.recorded(s, Digest(digest), ask_again=ask_again))
 
     def scan_for(self, project: str) -> scans.ScanView:
-        """See `GateRequest.scan`."""
+        """See ``GateRequest.scan``."""
         engine, who = engine_for(project), principal().name
         ticket, view = resources().database.uncrossed(lambda s: self.scan(s, project, engine, who, "gate"))
         if ticket.created:
@@ -213,7 +209,7 @@ class _Question(GateRequest):
         return view
 
     def wait(self, scan_id: str, seconds: float) -> Document | None:
-        """See `waited`. None: there is no answer yet."""
+        """Wait for a scan. Returns None if there is no answer yet. See ``waited``."""
         scan = waited(scan_id, seconds, self.projects)
         return self._ended(scan) if scan.state.terminal else None
 
@@ -231,7 +227,7 @@ class _Question(GateRequest):
             return stored_break_glass.in_force(session, digests) if digests else None
 
     def judged_with(self, document: Document, workloads: Sequence[Workload]) -> str | None:
-        """See `GateRequest.with_workloads`."""
+        """See ``GateRequest.with_workloads``."""
         with resources().database.read() as session:
             made = self.with_workloads(session, document, workloads)
         return made.document if made else None

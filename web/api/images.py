@@ -1,7 +1,4 @@
-"""Images and the evidence about them.
-
-Everything is read from what the newest scan stored; nothing is looked at again.
-"""
+"""Images and their evidence. Everything is read from the newest scan; nothing is examined again."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ from web.api.gate import DecisionOut
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("images", "Images", "What was scanned, and what was found.")
+api = blueprint("images", "Images", "Scanned images and their evidence.")
 
 
 class Counts(Model):
@@ -73,26 +70,26 @@ class ImagePage(Model):
 
 
 class ImageQuery(PageQuery):
-    search: Text = Field("", description="In repository, tag and digest.")
-    verdict: list[Literal["allow", "warn", "deny", "undecided"]] = Field([], description="Any of these.")
+    search: Text = Field("", description="Text in repository, tag or digest.")
+    verdict: list[Literal["allow", "warn", "deny", "undecided"]] = Field([], description="Verdicts to include.")
     repository: Text | None = None
 
 
 class BaseOut(Model):
-    """`source` layers: proven, a known image's layers are the first of this one; else what the image itself says."""
+    """`source` "layers": proven, because the base is a scanned image; otherwise the image's own declaration."""
 
     reference: str
     digest: DigestText | None
     source: Literal["layers", "history", "annotations", "labels"]
-    layers: int | None = Field(description="How many of the first layers are its; null: not known.")
+    layers: int | None = Field(description="How many of the first layers belong to the base; null: unknown.")
     created: datetime | None
-    newest: DigestText | None = Field(description="What its tag names now, as far as is known.")
-    outdated: bool | None = Field(description="Whether its tag names another image now; null: not known.")
+    newest: DigestText | None = Field(description="The current digest of its tag, if known.")
+    outdated: bool | None = Field(description="Whether its tag points to another image now; null: unknown.")
     note: str
 
 
 class PlatformImage(Model):
-    """One image of the subject: an index has several."""
+    """One image of the subject. An index has several."""
 
     digest: DigestText
     platform: str
@@ -103,16 +100,16 @@ class PlatformImage(Model):
     layers: int
     labels: dict[str, str]
     engines: list[str]
-    system: str = Field(description="Distribution and version, as the first engine that recognised one says.")
-    end_of_life: date | None = Field(description="The last day of the system's support; null: not known.")
+    system: str = Field(description="Distribution and version, by the first engine that recognised it.")
+    end_of_life: date | None = Field(description="The last day of the system's support; null: unknown.")
     incomplete: list[Incomplete]
-    base: BaseOut | None = Field(description="What it was built on; null: not known.")
+    base: BaseOut | None = Field(description="The base image; null: unknown.")
 
 
 class ImageOut(Model):
     digest: DigestText
     media_type: str
-    names: list[ListedOut] = Field(description="Every name under which it is known, the newest first.")
+    names: list[ListedOut] = Field(description="All names of the image, newest first.")
     images: list[PlatformImage]
     decision: DecisionOut | None
     scanned_at: datetime
@@ -124,37 +121,42 @@ class ImagePath(Model):
 
 
 class Offset(Model):
-    """Evidence is one immutable document: a page of it is a slice, and its cursor a position."""
+    """Evidence is one immutable document: a page is a slice of it, and the cursor is a position."""
 
     limit: int = Field(100, ge=1, le=1000)
     cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}$")] | None = None
 
 
 class FindingQuery(Offset):
-    severity: list[Severity] = Field([], description="Any of these.")
+    severity: list[Severity] = Field([], description="Severities to include.")
     fixable: bool | None = None
     package: Text | None = None
-    status: list[Text] = Field([], description="Any of these words of the distribution: `affected`, `will_not_fix` …")
+    status: list[Text] = Field([], description="Statuses to include, by the distribution: `affected`, `will_not_fix` …")
     disputed: bool | None = Field(None, description="Whether the engines differ.")
 
 
 class OpinionOut(Model):
-    """One engine's word on a finding.
+    """One engine's opinion on a finding.
 
-    `silent`: it looked and does not say so; `unknown`: it does not say so, and that proves nothing.
+    `silent`: it does not report the finding, and its report is complete. `unknown`: it does not report it, but its
+    report is incomplete.
     """
 
     engine: str
-    word: agreement.Word
-    id: str = Field(description="What it calls the vulnerability; empty unless it says so, as what follows.")
+    word: agreement.Stance
+    id: str = Field(
+        description="Its id for the vulnerability. This and the following members are empty unless it reports it."
+    )
     severity: Severity | None
     status: str
     fixed_versions: list[str]
 
 
 class FindingOut(Model):
-    """`disputed`: the engines that looked differ in whether it is there, how bad it is, or whether there is a fix.
-    `origin`: whether the package came with the base image or with what was built on it."""
+    """`disputed`: the engines differ in whether it exists, in severity, or in whether there is a fix.
+
+    `origin`: whether the package is part of the base image or was added by this image.
+    """
 
     image: DigestText
     vulnerability: Vulnerability
@@ -170,12 +172,13 @@ class FindingPage(Model):
 
 class ComponentQuery(Offset):
     attached: bool = Field(
-        False, description="What SBOMs list that somebody attached to the image, instead of what we found."
+        False,
+        description="List components of SBOMs that are attached to the image, instead of those that engines found.",
     )
 
 
 class ComponentOut(Model):
-    """``attached``: the SBOM whose word it is; null: an engine of ours found it."""
+    """``attached``: digest of the SBOM that lists it; null: an engine found it."""
 
     image: DigestText
     component: Component
@@ -188,7 +191,7 @@ class ComponentPage(Model):
 
 
 class CheckOut(Model):
-    """``image`` null: the registry's posture. ``origins`` says of each piece of evidence of a failure whose it is."""
+    """``image`` null: a check of the registry. ``origins``: the origin of each piece of evidence of a failure."""
 
     image: DigestText | None
     check: str
@@ -240,7 +243,7 @@ class DecisionPage(Model):
 
 class ReportQuery(Model):
     format: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")] | None = Field(
-        None, description="A report format's id; else the Accept header decides, else JSON."
+        None, description="Id of a report format. Default: by the Accept header, otherwise JSON."
     )
 
 
@@ -262,7 +265,7 @@ def _listed(item: listings.ListedImage) -> ListedOut:
 
 
 def _found(digest: str) -> ScanReport:
-    """The newest evidence. 404 for what is not there and what is another project's."""
+    """The newest evidence. 404 if it does not exist or belongs to another project."""
     with resources().database.read() as session:
         return listings.newest_report(session, digest, principal().projects)[1]
 
@@ -274,7 +277,7 @@ def _found_with_bases(digest: str) -> tuple[ScanReport, dict[Digest, BaseImage |
 
 
 def _bases(session: Connection, found: ScanReport) -> dict[Digest, BaseImage | None]:
-    """What each image was built on, as it is known now."""
+    """The base of each image, by current knowledge."""
     projects = principal().projects
     return {item.image.digest: bases.of(session, item, found.finished_at, projects) for item in found.images}
 
@@ -291,7 +294,7 @@ def _base(base: BaseImage | None) -> BaseOut | None:
 def index(query: ImageQuery) -> Response:
     """List images, last scanned first
 
-    One row for every name under which a digest is known.
+    One item for every name of a digest.
     """
     with resources().database.read() as session:
         page = listings.list_(
@@ -307,7 +310,7 @@ def index(query: ImageQuery) -> Response:
 @api.get("/images/<digest>", responses={"200": ImageOut, **problems(404)})
 @permission("read")
 def get(path: ImagePath) -> Response:
-    """Read an image: what it is, what it is called, what was decided"""
+    """Read an image: platforms, names, decision"""
     with resources().database.read() as session:
         _, found = listings.newest_report(session, path.digest, principal().projects)
         names = listings.names(session, path.digest, principal().projects)
@@ -352,7 +355,7 @@ def _system(item: ImageReport) -> dict[str, Any]:
 @api.get("/images/<digest>/findings", responses={"200": FindingPage, **problems(404)})
 @permission("read")
 def findings(path: ImagePath, query: FindingQuery) -> Response:
-    """Vulnerabilities, the most severe first"""
+    """List vulnerabilities, most severe first"""
     found, known = _found_with_bases(path.digest)
     chosen = [
         _finding(item.image, one, known[item.image.digest])
@@ -374,24 +377,24 @@ def _finding(image: Image, found: agreement.Finding, base: BaseImage | None) -> 
         OpinionOut(
             engine=opinion.engine,
             word=opinion.word,
-            id=said.id if said else "",
-            severity=said.severity if said else None,
-            status=said.status if said else "",
-            fixed_versions=list(said.fixed_versions) if said else [],
+            id=reported.id if reported else "",
+            severity=reported.severity if reported else None,
+            status=reported.status if reported else "",
+            fixed_versions=list(reported.fixed_versions) if reported else [],
         )
         for opinion in found.opinions
-        for said in [opinion.vulnerability]
+        for reported in [opinion.vulnerability]
     ]
-    whose = vulnerability_origin(found.vulnerability, image, base)
+    origin = vulnerability_origin(found.vulnerability, image, base)
     return FindingOut(
-        image=image.digest, vulnerability=found.vulnerability, opinions=opinions, disputed=found.disputed, origin=whose
+        image=image.digest, vulnerability=found.vulnerability, opinions=opinions, disputed=found.disputed, origin=origin
     )
 
 
 @api.get("/images/<digest>/components", responses={"200": ComponentPage, **problems(404)})
 @permission("read")
 def components(path: ImagePath, query: ComponentQuery) -> Response:
-    """Packages found in the image"""
+    """List the packages in the image"""
     parts = _found(path.digest).images
     if query.attached:
         found = [
@@ -413,7 +416,7 @@ def components(path: ImagePath, query: ComponentQuery) -> Response:
 @api.get("/images/<digest>/checks", responses={"200": CheckList, **problems(404)})
 @permission("read")
 def checks(path: ImagePath) -> Response:
-    """What the checks of image and registry said, and secrets found by content (redacted)"""
+    """List the results of checks of image and registry, and secrets found by content (redacted)"""
     found, known = _found_with_bases(path.digest)
     results: list[tuple[Digest | None, CheckResult]] = [(i.image.digest, c) for i in found.images for c in i.checks]
     results += [(None, result) for result in found.posture]
@@ -443,7 +446,7 @@ def _check(image: str | None, result: CheckResult, base: BaseImage | None) -> Ch
 @api.get("/images/<digest>/signatures", responses={"200": SignatureList, **problems(404)})
 @permission("read")
 def signatures(path: ImagePath) -> Response:
-    """What each signature scheme said"""
+    """List the result of each signature scheme"""
     items = [
         SignatureOut(image=item.image.digest, verification=v)
         for item in _found(path.digest).images
@@ -455,7 +458,7 @@ def signatures(path: ImagePath) -> Response:
 @api.get("/images/<digest>/layers", responses={"200": LayerList, **problems(404)})
 @permission("read")
 def layers(path: ImagePath) -> Response:
-    """Layers, the base first, and the instruction that made each"""
+    """List the layers, base first, with the instructions that created them"""
     items = [
         LayerOut(image=item.image.digest, layer=x) for item in _found(path.digest).images for x in item.image.layers
     ]
@@ -465,7 +468,7 @@ def layers(path: ImagePath) -> Response:
 @api.get("/images/<digest>/decisions", responses={"200": DecisionPage, **problems(404)})
 @permission("read")
 def decisions(path: ImagePath, query: PageQuery) -> Response:
-    """Every decision ever made about it, newest first"""
+    """List all decisions about the image, newest first"""
     with resources().database.read() as session:
         listings.newest_report(session, path.digest, principal().projects)
         page = listings.decisions(session, path.digest, principal().projects, cursor=query.cursor, limit=query.limit)
@@ -491,9 +494,9 @@ def decisions(path: ImagePath, query: PageQuery) -> Response:
 )
 @permission("read")
 def report(path: ImagePath, query: ReportQuery) -> Response:
-    """The whole evidence and the decision, in a report format
+    """Read evidence and decision in a report format
 
-    `format` names one of the catalogue's; without it the Accept header chooses.
+    `format` is an id of the catalogue. Without it, the Accept header decides.
     """
     with resources().database.read() as session:
         _, found = listings.newest_report(session, path.digest, principal().projects)
@@ -515,12 +518,14 @@ def _decision(document: str) -> Decision:
 
 
 def _format(asked: str | None) -> str:
-    """The format's id. 406 for one that there is not, or when the Accept header takes none of ours."""
+    """The format's id. 406 if it is unknown, or if the Accept header excludes all formats."""
     formats = catalog.reports()
     if asked is not None:
         if asked not in formats:
             raise UsageError(
-                f"there is no report format {asked!r}", reason="not_acceptable", hint="one of " + ", ".join(formats)
+                f"there is no report format {asked!r}",
+                reason="not_acceptable",
+                hint="use one of: " + ", ".join(formats),
             )
         return asked
     by_type = {renderer.media_type: identifier for identifier, renderer in formats.items()}
@@ -529,9 +534,7 @@ def _format(asked: str | None) -> str:
         return "json"
     best = request.accept_mimetypes.best_match(["application/json", *by_type])
     if best is None:
-        raise UsageError(
-            "no report format has a media type you accept", reason="not_acceptable", hint=", ".join(by_type)
-        )
+        raise UsageError("no report format matches the Accept header", reason="not_acceptable", hint=", ".join(by_type))
     return by_type[best]
 
 

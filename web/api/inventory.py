@@ -1,4 +1,4 @@
-"""What runs where: sources report their workloads; everybody who may read sees how they are run."""
+"""Inventory: sources report their workloads; users see how they run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from web.api.base import Body, Model, PageQuery, Text, Whole, answer, blueprint,
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("inventory", "Inventory", "What runs where, and how it is run.")
+api = blueprint("inventory", "Inventory", "Running workloads and how they are configured.")
 
 BODY_LIMIT = 16 << 20
 _Level = Literal["allow", "warn", "undecided", "deny"]
@@ -28,27 +28,27 @@ _Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64}|sha51
 
 
 class DocumentIn(Body):
-    """A file with workloads, as a source's own tools write it. It must not name other files."""
+    """A file with workloads, as written by the source's own tools. It must not refer to other files."""
 
-    file: Text = Field("", description="Its name, for findings.", examples=["deployment.yaml"])
+    file: Text = Field("", description="File name, shown with findings.", examples=["deployment.yaml"])
     text: str
 
 
 class InventoryIn(Body):
-    """Everything that one source runs now. Give ``documents``, or ``workloads`` as `dockwarden inventory push` makes
-    them.
-    """
+    """All workloads of one source. Give ``documents``, or ``workloads`` as created by `dockwarden inventory push`."""
 
     environment: Annotated[str, StringConstraints(max_length=63, pattern=use_cases.ENVIRONMENT)] = Field(
-        description="Selects the policies that judge it.", examples=["production"]
+        description="Environment; selects policies.", examples=["production"]
     )
     source: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9-]+$")] = Field(
-        description="What kind it is.", examples=["kubernetes"]
+        description="Kind of source.", examples=["kubernetes"]
     )
     name: Text = Field(
-        min_length=1, max_length=use_cases.NAME_LENGTH, description="Of the cluster, the host or the project."
+        min_length=1, max_length=use_cases.NAME_LENGTH, description="Name of the cluster, host or project."
     )
-    generation: Whole = Field(ge=0, le=use_cases.MOST_GENERATION, description="Greater than in the snapshot before.")
+    generation: Whole = Field(
+        ge=0, le=use_cases.MOST_GENERATION, description="Must be greater than in the previous snapshot."
+    )
     documents: list[DocumentIn] | None = Field(None, max_length=1000)
     workloads: list[dict[str, Any]] | None = Field(None, max_length=use_cases.MOST_WORKLOADS)
 
@@ -66,7 +66,7 @@ class WorkloadSourceOut(Model):
 
 
 class ReportedOut(Model):
-    """What the snapshot changed. ``scans``: of images that run and were never scanned, queued now."""
+    """The changes by the snapshot. ``scans``: scans that were queued for running images without a scan."""
 
     source: WorkloadSourceOut
     added: int
@@ -89,7 +89,7 @@ class WorkloadPath(Model):
 
 
 class WorkloadOut(Model):
-    """``overall``: the worse of how it is run (``verdict``) and of its image (``image_verdict``; null: not scanned)."""
+    """``overall``: the worse of ``verdict`` (how it runs) and ``image_verdict`` (its image; null: not scanned)."""
 
     id: UUID
     name: str
@@ -102,7 +102,9 @@ class WorkloadOut(Model):
     owner: str
     image: str
     digest: _Digest | None
-    digest_by_tag: bool = Field(description="The digest is what the tag names; the source did not report what runs.")
+    digest_by_tag: bool = Field(
+        description="The digest is that of the tag; the source did not report the running digest."
+    )
     overall: _Level
     verdict: Verdict
     undecided: bool
@@ -115,7 +117,7 @@ class WorkloadOut(Model):
 
 
 class WorkloadDetailOut(WorkloadOut):
-    """``tag_names``: what the tag of the image names by now; ``drifted``: that is not what runs."""
+    """``tag_names``: the current digest of the image's tag. ``drifted``: another digest is running."""
 
     facts: dict[str, Any]
     checks: list[CheckResult]
@@ -125,7 +127,7 @@ class WorkloadDetailOut(WorkloadOut):
 
 
 class WorkloadPage(Model):
-    """``facets``: how many there are of each kind in all that may be seen, whatever the list is narrowed to."""
+    """``facets``: number of workloads of each kind among all visible ones, regardless of filters."""
 
     items: list[WorkloadOut]
     next_cursor: str | None
@@ -133,28 +135,27 @@ class WorkloadPage(Model):
 
 
 class WorkloadQuery(PageQuery):
-    search: Text = Field("", description="In name and image.")
+    search: Text = Field("", description="Text in name or image.")
     environment: Text = ""
     source: UUID | None = None
     namespace: Text = ""
-    verdict: list[_Level] = Field([], description="Any of these, of workload and image together.")
+    verdict: list[_Level] = Field([], description="Verdicts of workload and image together.")
     image: Text = Field("", description="host/repository")
     digest: Text = ""
     owner: Text = ""
-    check: Text = Field("", description="A check that failed.")
+    check: Text = Field("", description="Id of a failed check.")
 
 
 @api.post("/inventory", responses={"200": ReportedOut, **problems(409)})
 @permission("inventory", body=BODY_LIMIT)
 def report(body: InventoryIn) -> Response:
-    """Report everything that a source runs
+    """Report all workloads of a source
 
-    The snapshot replaces what the source reported before: what is missing is gone. One that is older than the one in
-    force
-    is refused with 409 (`out_of_order`); the same one again changes nothing.
+    The snapshot replaces the source's previous one; missing workloads are removed. A snapshot older than the current
+    one is refused with 409 (`out_of_order`). The same snapshot again changes nothing.
     """
     if (body.documents is None) == (body.workloads is None):
-        raise UsageError("give documents or workloads, and not both", reason="invalid", field="workloads")
+        raise UsageError("give either documents or workloads", reason="invalid", field="workloads")
     principal().require_every_project()
     files = [(document.file, document.text) for document in body.documents or ()]
     found = use_cases.parse(body.source, files) if files else body.workloads or ()
@@ -177,7 +178,7 @@ def report(body: InventoryIn) -> Response:
 @api.get("/inventory", responses={"200": SourceList})
 @permission("read")
 def sources() -> Response:
-    """List the sources, and when each reported last"""
+    """List the sources and their last reports"""
     with resources().database.read() as session:
         found = inventory.sources(session, principal().projects)
     return answer(SourceList(items=[_source(each) for each in found]))
@@ -186,7 +187,7 @@ def sources() -> Response:
 @api.delete("/inventory/<uuid:source_id>", responses={"204": None, **problems(404)})
 @permission("manage")
 def remove(path: SourcePath) -> Response:
-    """Forget a source that is no more, and its workloads"""
+    """Remove a source and its workloads"""
     with resources().database.session() as session:
         use_cases.remove(session, principal(), str(path.source_id))
     return Response(status=204)
@@ -195,7 +196,7 @@ def remove(path: SourcePath) -> Response:
 @api.get("/workloads", responses={"200": WorkloadPage, **problems(404)})
 @permission("read")
 def index(query: WorkloadQuery) -> Response:
-    """List what runs, worst first"""
+    """List workloads, worst verdict first"""
     narrowed = inventory.Filter(
         search=query.search,
         environment=query.environment,
@@ -217,9 +218,9 @@ def index(query: WorkloadQuery) -> Response:
 @api.get("/workloads/<uuid:workload_id>", responses={"200": WorkloadDetailOut, **problems(404)})
 @permission("read")
 def get(path: WorkloadPath) -> Response:
-    """One workload: how it is run, what its checks found and at which lines, and why it is decided so
+    """Read a workload: configuration, findings with their lines, decision
 
-    Values of environment variables are never kept: `facts` has their names.
+    Values of environment variables are never stored; `facts` has their names.
     """
     with resources().database.read() as session:
         found = use_cases.detail(session, principal(), str(path.workload_id))

@@ -1,7 +1,4 @@
-"""Policies: versioned documents.
-
-Editing is optimistic (ETag, If-Match); each change makes every decision be made anew.
-"""
+"""Policies: versioned documents. Editing is optimistic (ETag, If-Match). Each change renews all decisions."""
 
 from __future__ import annotations
 
@@ -35,14 +32,14 @@ from web.api.base import (
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("policies", "Policies", "What may be shipped, as documents with versions.")
+api = blueprint("policies", "Policies", "Versioned documents that decide what may be shipped.")
 
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 PolicyText = Annotated[
     str,
     Field(
         max_length=256 << 10,
-        description="The document: YAML or JSON.",
+        description="Document in YAML or JSON.",
         examples=["apiVersion: dockwarden/v1\nkind: Policy\n…"],
     ),
 ]
@@ -51,7 +48,8 @@ PolicyText = Annotated[
 class PolicyIn(Body):
     text: PolicyText
     project: Name | None = Field(
-        None, description="Of a new policy: whose images it judges, for good; everybody's when absent."
+        None,
+        description="For a new policy: the project whose images it applies to, permanently. Default: all projects.",
     )
 
 
@@ -63,7 +61,7 @@ class PolicyOut(Model):
     author: str
     created_at: datetime
     enabled: bool
-    project: str | None = Field(description="Whose images it judges; null: everybody's.")
+    project: str | None = Field(description="The project whose images it applies to; null: all projects.")
 
 
 class PolicyList(Model):
@@ -83,7 +81,7 @@ class VersionPath(PolicyPath):
 
 
 class PolicyProblem(Model):
-    """``line`` and ``column`` count from 1; 0: the document says nothing of it."""
+    """``line`` and ``column``: from 1; 0: the problem has no location."""
 
     line: int
     column: int
@@ -99,10 +97,10 @@ class ValidationOut(Model):
 
 class SimulationIn(Body):
     text: PolicyText | None = Field(
-        None, description="The document to try; the stored one, if it is not in force, when absent."
+        None, description="Document to simulate. Default: the stored one, if it is disabled."
     )
-    limit: Whole = Field(100, ge=1, le=simulation.MOST, description="How many of the images scanned last to try it on.")
-    cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the answer before.")
+    limit: Whole = Field(100, ge=1, le=simulation.MOST, description="Number of images to simulate, newest scans first.")
+    cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the previous answer.")
 
 
 class FlipOut(Model):
@@ -113,13 +111,13 @@ class FlipOut(Model):
     before: Verdict
     after: Verdict
     rules: list[str] = Field(
-        description="The rules that deny it: with the document, or until now where it is released."
+        description="Rules that deny it: those of the document, or the current ones if it is released."
     )
     reasons: list[str]
 
 
 class SimulationOut(Model):
-    """Evidence is not gathered again: this is what the policy would say of what is known."""
+    """The result on existing evidence. Nothing is scanned again."""
 
     newly_denied: list[FlipOut]
     newly_released: list[FlipOut]
@@ -174,7 +172,7 @@ def _shown(policy: policies.PolicyView, status: int = 200) -> Response:
 @api.get("/policies", responses={"200": PolicyList})
 @permission("read")
 def index() -> Response:
-    """List policies, each in its newest version"""
+    """List policies in their newest versions"""
     with resources().database.read() as session:
         return answer(PolicyList(items=[show(policy) for policy in policies.list_(session, principal().projects)]))
 
@@ -182,9 +180,9 @@ def index() -> Response:
 @api.post("/policies/<name>/validate", responses={"200": ValidationOut})
 @permission("read")
 def validate(path: PolicyPath, body: PolicyIn) -> Response:
-    """Check a document
+    """Validate a document
 
-    Everything that is wrong with it, with line and column. Nothing is stored, and there need be no such policy yet.
+    Lists all problems with line and column. Nothing is stored, and the policy need not exist.
     """
     try:
         with resources().database.read() as session:
@@ -198,7 +196,7 @@ def validate(path: PolicyPath, body: PolicyIn) -> Response:
 @api.get("/policies/<name>", responses={"200": PolicyOut, **problems(404)})
 @permission("read")
 def get(path: PolicyPath) -> Response:
-    """Read a policy in its newest version"""
+    """Read the newest version of a policy"""
     with resources().database.read() as session:
         return _shown(policies.get(session, path.name, projects=principal().projects))
 
@@ -206,7 +204,7 @@ def get(path: PolicyPath) -> Response:
 @api.get("/policies/<name>/versions", responses={"200": PolicyList, **problems(404)})
 @permission("read")
 def versions(path: PolicyPath) -> Response:
-    """Every version, newest first"""
+    """List all versions, newest first"""
     with resources().database.read() as session:
         return answer(
             PolicyList(items=[show(policy) for policy in policies.versions(session, path.name, principal().projects)])
@@ -226,7 +224,7 @@ def get_version(path: VersionPath) -> Response:
 def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
     """Write a policy
 
-    A new version, in force at once. `If-Match` names the version that was edited: 412 when somebody was faster.
+    Creates a new version, active at once. `If-Match` names the edited version: 412 if it has changed in the meantime.
     """
     with resources().database.session() as session:
         current = use_cases.to_edit(session, principal(), path.name, body.project or "")
@@ -243,7 +241,7 @@ def put(path: PolicyPath, body: PolicyIn, header: IfMatch) -> Response:
 @api.put("/policies/<name>/enabled", responses={"200": PolicyOut, **problems(404)})
 @permission("policy")
 def enable(path: PolicyPath, body: EnabledIn) -> Response:
-    """Put a policy in force, or out of it"""
+    """Enable or disable a policy"""
     with resources().database.session() as session:
         return _shown(use_cases.set_enabled(session, principal(), path.name, body.enabled))
 
@@ -251,22 +249,22 @@ def enable(path: PolicyPath, body: EnabledIn) -> Response:
 @api.post("/policies/<name>/simulate", responses={"200": SimulationOut, **problems(404)})
 @permission("read")
 def simulate(path: PolicyPath, body: SimulationIn) -> Response:
-    """Try a policy
+    """Simulate a policy
 
-    On the images scanned last: which would newly be blocked, which released, if the document were in force. An
-    answer takes at most some seconds; `next_cursor` says where the next goes on.
+    Returns which of the last scanned images the document would newly deny or release. Each answer takes a few seconds
+    at most; continue with `next_cursor`.
     """
     with resources().database.read() as session:
         new = _tried(session, path.name, body)
-        tried = simulation.simulate(session, new, principal().projects, body.limit, cursor=body.cursor)
+        result = simulation.simulate(session, new, principal().projects, body.limit, cursor=body.cursor)
     return answer(
         SimulationOut(
-            newly_denied=listed(tried.newly_denied, _flip),
-            newly_released=listed(tried.newly_released, _flip),
-            unchanged=tried.unchanged,
-            examined=tried.examined,
-            truncated=tried.next_cursor is not None,
-            next_cursor=tried.next_cursor,
+            newly_denied=listed(result.newly_denied, _flip),
+            newly_released=listed(result.newly_released, _flip),
+            unchanged=result.unchanged,
+            examined=result.examined,
+            truncated=result.next_cursor is not None,
+            next_cursor=result.next_cursor,
         )
     )
 

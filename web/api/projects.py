@@ -1,4 +1,4 @@
-"""Projects: who sees what. They own repositories by pattern, policies and members."""
+"""Projects: access to images. They own repositories (by pattern) and policies, and have members."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, pro
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("projects", "Projects", "Repositories, policies, registries, images and tokens belong to one.")
+api = blueprint("projects", "Projects", "Owners of repositories, policies, registries, images and tokens.")
 
 Pattern = Annotated[
     str,
     StringConstraints(
         min_length=use_cases.PATTERN_SHORTEST, max_length=use_cases.PATTERN_LENGTH, pattern=use_cases.PATTERN
     ),
-    Field(description="host/repository, with `*` within a part and `**` for any number of parts."),
+    Field(description="host/repository, with `*` within a segment and `**` for any number of segments."),
 ]
 
 
@@ -40,7 +40,7 @@ Engine = Annotated[
     AfterValidator(_engine),
     Field(
         description="For scans that name none: an engine's id, or `both` for Trivy and Clair. "
-        "Empty: the server's own choice."
+        "Empty: the server's default."
     ),
 ]
 Group = Annotated[Text, Field(min_length=1, max_length=use_cases.GROUP_LENGTH)]
@@ -51,13 +51,13 @@ class ProjectIn(Body):
     description: Annotated[Text, Field(max_length=use_cases.DESCRIPTION_LENGTH)] = ""
     patterns: list[Pattern] = Field([], max_length=use_cases.PATTERNS_MOST, examples=[["registry.example.com/shop/**"]])
     groups: list[Group] = Field(
-        [], max_length=use_cases.GROUPS_MOST, description="Of the identity provider: their people are members."
+        [], max_length=use_cases.GROUPS_MOST, description="Groups of the identity provider; their users are members."
     )
     engine: Engine = ""
 
 
 class ProjectChange(Body):
-    """Absent members stay as they are."""
+    """Absent members keep their values."""
 
     description: Annotated[Text, Field(max_length=use_cases.DESCRIPTION_LENGTH)] | None = None
     patterns: list[Pattern] | None = Field(None, max_length=use_cases.PATTERNS_MOST)
@@ -69,13 +69,11 @@ class ProjectOut(Model):
     name: str
     created_at: datetime | None
     description: str
-    patterns: list[str] = Field(
-        description="Repositories that it owns: the most specific pattern of all projects counts."
-    )
+    patterns: list[str] = Field(description="Its repositories; among all projects, the most specific pattern decides.")
     groups: list[str]
     engine: str = Field(
         description="For scans that name none: an engine's id, or `both` for Trivy and Clair. "
-        "Empty: the server's own choice."
+        "Empty: the server's default."
     )
 
 
@@ -88,7 +86,7 @@ class MemberIn(Body):
 
 
 class MemberOut(Model):
-    """``source``: `local`, or `oidc` for whom a group brought in."""
+    """``source``: `local`, or `oidc` for members by a group of the identity provider."""
 
     user: UUID
     name: str
@@ -123,7 +121,7 @@ def show(project: projects.ProjectView) -> ProjectOut:
 @api.get("/projects", responses={"200": ProjectList})
 @permission("read")
 def index() -> Response:
-    """List the projects you see"""
+    """List the projects that you can see"""
     with resources().database.read() as session:
         found = projects.list_(session, principal().projects)
     return answer(ProjectList(items=[show(project) for project in found]))
@@ -159,7 +157,7 @@ def get(path: ProjectPath) -> Response:
 def change(path: ProjectPath, body: ProjectChange) -> Response:
     """Change a project
 
-    Images whose repository comes to belong to another project move to it.
+    Images move to the project that then owns their repository.
     """
     with resources().database.session() as session:
         project = use_cases.change(
@@ -177,9 +175,9 @@ def change(path: ProjectPath, body: ProjectChange) -> Response:
 @api.get("/projects/<name>/members", responses={"200": MemberList, **problems(404)})
 @permission("read")
 def members(path: ProjectPath) -> Response:
-    """List who is a member
+    """List members
 
-    Viewers and developers see the projects that they are members of; security and admin see every project.
+    Viewers and developers see only the projects of which they are members; security and admin see all projects.
     """
     with resources().database.read() as session:
         projects.get(session, path.name, principal().projects)
@@ -193,7 +191,7 @@ def members(path: ProjectPath) -> Response:
 @api.post("/projects/<name>/members", responses={"204": None, **problems(404)})
 @permission("manage")
 def add_member(path: ProjectPath, body: MemberIn) -> Response:
-    """Make a user a member"""
+    """Add a member"""
     with resources().database.session() as session:
         use_cases.add_member(session, principal(), path.name, str(body.user))
     return Response(status=204)
@@ -202,7 +200,7 @@ def add_member(path: ProjectPath, body: MemberIn) -> Response:
 @api.delete("/projects/<name>/members/<uuid:user_id>", responses={"204": None, **problems(404)})
 @permission("manage")
 def remove_member(path: MemberPath) -> Response:
-    """Take a user out of a project
+    """Remove a member
 
     Effective at once, also for the user's tokens.
     """

@@ -1,4 +1,4 @@
-"""Registries: the only hosts this service ever connects to. A password goes in and never comes out again."""
+"""Registries: the only hosts to which this service connects. Passwords are write-only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from web.api.base import PREFIX, Body, Model, Name, Text, answer, blueprint, pro
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("registries", "Registries", "Where images are pulled from, and with which credentials.")
+api = blueprint("registries", "Registries", "Registries from which images are pulled, with credentials.")
 
 Host = Annotated[
     str,
@@ -29,11 +29,11 @@ Alias = Annotated[str, StringConstraints(max_length=use_cases.HOST_LENGTH, patte
 class RegistryIn(Body):
     host: Host
     aliases: list[Alias] = Field(
-        [], max_length=use_cases.ALIASES_MOST, description="Other names under which pushes of it are reported."
+        [], max_length=use_cases.ALIASES_MOST, description="Other host names that the registry uses in its webhooks."
     )
-    insecure: bool = Field(False, description="Plain HTTP, or TLS that nobody verifies. Do not.")
+    insecure: bool = Field(False, description="Use plain HTTP, or TLS without verification. Not recommended.")
     ca_pem: Annotated[str, Field(max_length=use_cases.CA_LENGTH)] = Field(
-        "", description="CA certificates (PEM) to trust for it."
+        "", description="CA certificates (PEM) to trust for this registry."
     )
     username: Text = ""
     password: SecretStr | None = Field(None, max_length=use_cases.PASSWORD_LENGTH, description="Write-only.")
@@ -41,7 +41,7 @@ class RegistryIn(Body):
 
 
 class RegistryChange(Body):
-    """Absent members stay as they are. An empty password takes the stored one away."""
+    """Absent members keep their values. An empty password deletes the stored one."""
 
     aliases: list[Alias] | None = Field(None, max_length=use_cases.ALIASES_MOST)
     insecure: bool | None = None
@@ -98,7 +98,7 @@ def index() -> Response:
 def create(body: RegistryIn) -> Response:
     """Add a registry
 
-    From then on images of it can be scanned, with these credentials.
+    Its images can then be scanned, with these credentials.
     """
     with resources().database.session() as session:
         registry = use_cases.add(
@@ -129,7 +129,7 @@ def get(path: RegistryPath) -> Response:
 def change(path: RegistryPath, body: RegistryChange) -> Response:
     """Change a registry
 
-    The host stays: another host is another registry, and must not be given this one's password.
+    The host cannot be changed: another host must not get this one's password.
     """
     with resources().database.session() as session:
         registry = use_cases.change(
@@ -151,7 +151,7 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
 def remove(path: RegistryPath) -> Response:
     """Remove a registry
 
-    409 while webhooks belong to it. What was scanned stays.
+    409 while webhooks belong to it. Scan results are kept.
     """
     with resources().database.session() as session:
         use_cases.remove(session, principal(), str(path.registry_id))

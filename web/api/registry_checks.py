@@ -1,7 +1,4 @@
-"""How registries protect themselves: what was found, since when, and a new examination.
-
-A worker examines; this only asks and tells.
-"""
+"""Registry posture: the last results, and requests for a new examination by a worker."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ api = blueprint("registry_checks", "Registry posture", "TLS, authentication and 
 
 
 class ExaminationOut(Model):
-    """``reason`` and ``message`` say why one failed."""
+    """``reason`` and ``message``: why an examination failed."""
 
     id: UUID
     state: str = Field(json_schema_extra={"enum": ["queued", "running", "done", "failed"]})
@@ -49,7 +46,7 @@ class PostureCheckOut(Model):
 
 
 class PostureOut(Model):
-    """``checked_at`` null: it was never examined, and nothing is known. ``examinations``: newest first."""
+    """``checked_at`` null: never examined. ``examinations``: newest first."""
 
     registry: UUID
     host: str
@@ -62,7 +59,7 @@ class PostureOut(Model):
 @api.get("/registries/<uuid:registry_id>/check", responses={"200": PostureOut, **problems(404)})
 @permission("manage")
 def posture(path: RegistryPath) -> Response:
-    """What is known of how a registry protects itself"""
+    """Read the posture of a registry"""
     with resources().database.read() as session:
         view = registries.get(session, str(path.registry_id), principal().projects)
         found = registry_checks.latest(session, view.id)
@@ -82,9 +79,9 @@ def posture(path: RegistryPath) -> Response:
 @api.post("/registries/<uuid:registry_id>/check", responses={"202": ExaminationOut, **problems(404)})
 @permission("manage")
 def check(path: RegistryPath) -> Response:
-    """Have a registry examined
+    """Request an examination of a registry
 
-    By a worker, soon; what it finds is what GET tells then. One that is open already is the one that is meant.
+    A worker runs it soon; read the result with GET. If one is already queued or running, it is returned.
     """
     with resources().database.session() as session:
         found = use_cases.examine(session, principal(), str(path.registry_id))

@@ -1,4 +1,4 @@
-"""Scans: ask for one, watch it, stop it, ask again."""
+"""Scans: request, watch, cancel, repeat."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from web.auth import permission, principal
 from web.resources import engine_for, resources, take_scan
 from web.security import leaving
 
-api = blueprint("scans", "Scans", "Requests to look at an image, and how far they are.")
+api = blueprint("scans", "Scans", "Scan requests and their progress.")
 
 _WATCH_SECONDS = 25
 _IDEMPOTENCY_KEY = r"^[A-Za-z0-9._:-]{1,128}$"
@@ -35,21 +35,21 @@ class ScanIn(Body):
         Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,32}/[a-z0-9_.-]{1,32}(/[a-z0-9_.-]{1,32})?$")] | None
     ) = Field(
         None,
-        description="One platform of an index; every child that is an image when absent.",
+        description="One platform of an index. Default: all images of the index.",
         examples=["linux/amd64"],
     )
     engine: Name | None = Field(
         None,
-        description="An engine's id, or `both` for Trivy and Clair. When absent: the project's choice, "
-        "or the server's.",
+        description="An engine's id, or `both` for Trivy and Clair. Default: the engine of the project, "
+        "or of the server.",
         examples=["trivy"],
     )
-    force: bool = Field(False, description="Scan even though there is a current result.")
-    project: Name | None = Field(None, description="The project that owns the repository when absent.")
+    force: bool = Field(False, description="Scan even if there is a current result.")
+    project: Name | None = Field(None, description="Default: the project that owns the repository.")
 
 
 class ProgressOut(Model):
-    """``total`` 0: not known."""
+    """``total`` 0: unknown."""
 
     stage: Stage
     message: str
@@ -60,18 +60,18 @@ class ProgressOut(Model):
 class ScanOut(Model):
     id: UUID
     image: str
-    digest: DigestText | None = Field(description="What the reference resolved to, once it has been.")
+    digest: DigestText | None = Field(description="The digest that the reference resolved to, once known.")
     state: ScanState
     lane: Lane
     progress: ProgressOut | None
     outcome: Literal["decided", "not_an_image"] | None = Field(
-        description="What a scan that is done came to. `not_an_image`: a signature, chart or other artifact, "
-        "which is not judged."
+        description="Result of a finished scan. `not_an_image`: a signature, chart or other artifact, "
+        "which is not evaluated."
     )
-    reason: str = Field(description="Why it failed, is being retried or was given up: a stable slug, else empty.")
+    reason: str = Field(description="Reason of a failure or retry, as a stable slug; otherwise empty.")
     message: str
-    attempt: int = Field(description="How often the scan itself failed and was tried again.")
-    lost: int = Field(description="How often its worker vanished.")
+    attempt: int = Field(description="Number of failed attempts.")
+    lost: int = Field(description="Number of attempts that were lost with their worker.")
     engine: str
     platform: str | None
     project: str
@@ -92,7 +92,9 @@ class ScanPath(Model):
 
 
 class ScanQuery(PageQuery):
-    state: list[ScanState] = Field([], description="Any of these. `dead` lists what was given up and needs a person.")
+    state: list[ScanState] = Field(
+        [], description="States to include. `dead`: scans that were given up and need attention."
+    )
     project: Name | None = None
     digest: DigestText | None = None
 
@@ -104,7 +106,7 @@ class IdempotencyHeader(Model):
         None,
         alias="Idempotency-Key",
         pattern=_IDEMPOTENCY_KEY,
-        description="The same key gives the same scan, however often it is sent.",
+        description="Requests with the same key get the same scan.",
     )
 
 
@@ -142,9 +144,9 @@ def outcome(scan: scans.ScanView) -> Literal["decided", "not_an_image"] | None:
 
 
 def parse_image(text: str) -> Reference:
-    """The reference a caller wrote.
+    """Parse the reference of a request.
 
-    422 for what is none: ``oci:``, ``archive:`` and paths are the command line's, never a server's.
+    Raises UsageError (422) if invalid: ``oci:``, ``archive:`` and paths are targets of the command line only.
     """
     try:
         return Reference.parse(text)
@@ -153,9 +155,9 @@ def parse_image(text: str) -> Reference:
 
 
 def project_of(asked: str | None, reference: Reference) -> str:
-    """The project that was asked for, else the one that owns the repository.
+    """The requested project, or the one that owns the repository.
 
-    404 unless it is there and the caller's: the same answer.
+    Raises NotFoundError if it is missing or not visible.
     """
     with resources().database.read() as session:
         return use_cases.project_of(session, principal(), asked, reference)
@@ -168,16 +170,16 @@ def location(scan_id: str) -> dict[str, str]:
 @api.post("/scans", responses={"200": ScanOut, "202": ScanOut, **problems(404, 409)})
 @permission("scan")
 def create(body: ScanIn, header: IdempotencyHeader) -> Response:
-    """Ask for a scan
+    """Request a scan
 
-    202 and where to watch it, or 200 with the scan whose result is current: same digest, same engine, same advisory
-    database. Requests for the same image share one running scan.
+    202 with its location, or 200 with a scan whose result is current: same digest, engine and advisory database.
+    Requests for the same image share one running scan.
     """
     reference = parse_image(body.image)
     project = project_of(body.project, reference)
     engine = body.engine or engine_for(project)
     take_scan(project)
-    asked = ScanRequest(
+    scan_request = ScanRequest(
         target=str(reference),
         platform=Platform.parse(body.platform) if body.platform else None,
         engine=engine,
@@ -190,17 +192,19 @@ def create(body: ScanIn, header: IdempotencyHeader) -> Response:
         if (
             reference.digest
             and not body.force
-            and (current := _current(session, reference.digest, asked, reference.name))
+            and (current := _current(session, reference.digest, scan_request, reference.name))
         ):
             return answer(show(current), 200, location(current.id))
-        ticket, scan = use_cases.request(session, principal(), asked, idempotency_key=header.idempotency_key)
+        ticket, scan = use_cases.request(session, principal(), scan_request, idempotency_key=header.idempotency_key)
     if ticket.created:
-        queue.enqueue(resources().celery, ticket.scan_id, asked.lane)
+        queue.enqueue(resources().celery, ticket.scan_id, scan_request.lane)
     return answer(show(scan), 202, location(scan.id))
 
 
-def _current(session: Connection, digest: Digest, asked: ScanRequest, repository: str) -> scans.ScanView | None:
-    return scans.current(session, digest, asked.engine, asked.project, repository=repository, platform=asked.platform)
+def _current(session: Connection, digest: Digest, wanted: ScanRequest, repository: str) -> scans.ScanView | None:
+    return scans.current(
+        session, digest, wanted.engine, wanted.project, repository=repository, platform=wanted.platform
+    )
 
 
 @api.get("/scans", responses={"200": ScanPage, **problems(404)})
@@ -208,7 +212,7 @@ def _current(session: Connection, digest: Digest, asked: ScanRequest, repository
 def index(query: ScanQuery) -> Response:
     """List scans, newest first
 
-    `?state=dead` is the list of what was given up: each says why, and `rescan` asks again.
+    `?state=dead` lists scans that were given up, with reasons; `rescan` repeats one.
     """
     with resources().database.read() as session:
         page = scans.list_(
@@ -226,7 +230,7 @@ def index(query: ScanQuery) -> Response:
 @api.get("/scans/<uuid:scan_id>", responses={"200": ScanOut, **problems(404)})
 @permission("read")
 def get(path: ScanPath) -> Response:
-    """Read one scan"""
+    """Read a scan"""
     with resources().database.read() as session:
         return answer(show(scans.get(session, str(path.scan_id), principal().projects)))
 
@@ -243,11 +247,10 @@ def get(path: ScanPath) -> Response:
 )
 @permission("read")
 def events(path: ScanPath) -> Response:
-    """Watch one scan
+    """Watch a scan
 
-    Server-sent events, one `scan` event at once and one for every change. The stream ends with the scan, or after 25
-    seconds; a browser's EventSource then comes back by itself. A server with many watchers answers with the first
-    event only.
+    Server-sent events: one `scan` event at once, and one for every change. The stream ends with the scan, or after 25
+    seconds; a browser's EventSource then reconnects. A server with many watchers sends the first event only.
     """
     scan_id, projects = str(path.scan_id), principal().projects
     with resources().database.read() as session:
@@ -260,8 +263,9 @@ def events(path: ScanPath) -> Response:
 
 
 def _watch(scan_id: str, projects: frozenset[str] | None, shown: ScanOut) -> Iterator[bytes]:
-    """A stream holds one of the server's threads, so there are only so many at once (``GATE_WAITERS``), each for a
-    short time.
+    """Yield the events.
+
+    A stream occupies one of the server's threads, so their number (``GATE_WAITERS``) and duration are limited.
     """
     yield b"retry: 2000\n\n" + _event(shown)
     if shown.state.terminal or not resources().waiters.acquire(blocking=False):
@@ -285,9 +289,9 @@ def _event(scan: ScanOut) -> bytes:
 @api.post("/scans/<uuid:scan_id>/cancel", responses={"200": ScanOut, **problems(404, 409)})
 @permission("scan")
 def cancel(path: ScanPath) -> Response:
-    """Stop a scan
+    """Cancel a scan
 
-    A worker that has it notices within seconds and writes nothing more. 409 for a scan that has already ended.
+    Its worker notices within seconds and writes nothing more. 409 if the scan has already ended.
     """
     with resources().database.session() as session:
         return answer(show(use_cases.cancel(session, principal(), str(path.scan_id))))
@@ -296,9 +300,9 @@ def cancel(path: ScanPath) -> Response:
 @api.post("/scans/<uuid:scan_id>/rescan", responses={"202": ScanOut, **problems(404, 409)})
 @permission("scan")
 def rescan(path: ScanPath) -> Response:
-    """Ask again
+    """Repeat a scan
 
-    A new scan of what this one was of; this one stays as it is. 409 while it has not ended.
+    Starts a new scan of the same target; this one is kept. 409 while it has not ended.
     """
     with resources().database.session() as session:
         ticket, again = use_cases.rescan(session, principal(), str(path.scan_id))

@@ -1,4 +1,4 @@
-"""Storage: what takes how much room, what a pruning removed, and asking for one."""
+"""Storage: sizes, retention, results of the last pruning, and requests for one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from web.api.base import Model, answer, blueprint
 from web.auth import everywhere, permission, principal
 from web.resources import resources
 
-api = blueprint("storage", "Storage", "What is kept, for how long, and how much room it takes.")
+api = blueprint("storage", "Storage", "Sizes and retention of stored data.")
 
 
 class TableOut(Model):
     table: str
     rows: int
-    bytes: int = Field(description="With its indexes.")
+    bytes: int = Field(description="Including indexes.")
 
 
 class DirectoryOut(Model):
@@ -30,7 +30,7 @@ class DirectoryOut(Model):
 
 class KeptOut(Model):
     setting: str
-    kept: str = Field(description="Such as 90d; never: it is not pruned.")
+    kept: str = Field(description="Retention period such as 90d; never: not pruned.")
 
 
 class RemovedOut(Model):
@@ -50,12 +50,12 @@ class PruningOut(Model):
 
 
 class StorageOut(Model):
-    """``measured_at``: when the tables were measured, at the end of the last pruning; null: now."""
+    """``measured_at``: when the tables were measured, at the end of the last pruning; null: just now."""
 
-    total_bytes: int = Field(description="Of the whole database.")
+    total_bytes: int = Field(description="Size of the whole database.")
     measured_at: datetime | None
     tables: list[TableOut]
-    directories: list[DirectoryOut] = Field(description="On the machine of this server.")
+    directories: list[DirectoryOut] = Field(description="Directories on this server's machine.")
     kept: list[KeptOut]
     last_pruning: PruningOut | None
 
@@ -79,7 +79,7 @@ def show_run(run: retention.Run) -> PruningOut:
 @api.get("/storage", responses={"200": StorageOut})
 @permission("manage")
 def index() -> Response:
-    """What takes how much room, and what the last pruning removed"""
+    """Read sizes, retention and the last pruning"""
     everywhere()
     settings = resources().settings
     with resources().database.read() as session:
@@ -99,9 +99,9 @@ def index() -> Response:
 @api.post("/storage/prune", responses={"202": PruningOut})
 @permission("manage")
 def prune() -> Response:
-    """Remove now what is older than it is kept
+    """Prune data beyond its retention period now
 
-    A worker does it, in small transactions; one at a time.
+    A worker does it in small transactions, one run at a time.
     """
     with resources().database.session() as session:
         job = retention.request(session, principal())

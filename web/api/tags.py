@@ -1,4 +1,4 @@
-"""Tags: what each named, and when it came to name something else."""
+"""Tags: the digests they pointed to, and since when."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, 
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("tags", "Tags", "What each tag named, and since when.")
+api = blueprint("tags", "Tags", "Digests of tags, and since when.")
 
 
 class TagOut(Model):
@@ -39,9 +39,9 @@ class TagQuery(PageQuery):
 @api.get("/tags", responses={"200": TagPage, **problems(404)})
 @permission("read")
 def index(query: TagQuery) -> Response:
-    """List what tags named, the newest move first
+    """List digests of tags, newest change first
 
-    A tag that was moved has several rows; the first is what it named when it was last scanned.
+    A moved tag has several items. The first is its digest at the last scan.
     """
     with resources().database.read() as session:
         page = tags.history(

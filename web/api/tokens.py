@@ -1,4 +1,4 @@
-"""API tokens. The text of one is in the answer that creates it, and nowhere else ever."""
+"""API tokens. The text of a token is only in the answer that creates it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from web.api.base import PREFIX, Body, Model, Name, Text, Whole, answer, bluepri
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("tokens", "Tokens", "API tokens: scopes, projects, an end.")
+api = blueprint("tokens", "Tokens", "API tokens with scopes, projects and expiry.")
 
 Scope = Literal[
     "read", "scan", "gate", "propose", "triage", "policy", "manage", "audit", "inventory", "admission", "pull"
@@ -26,14 +26,14 @@ Scope = Literal[
 class TokenIn(Body):
     name: Annotated[Text, Field(min_length=1, max_length=use_cases.NAME_LENGTH)]
     scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES), examples=[["gate"]])
-    projects: list[Name] = Field([], max_length=100, description="Empty: every project its creator sees.")
-    days: Whole = Field(90, ge=1, le=use_cases.MOST_DAYS, description="How long it lives.")
+    projects: list[Name] = Field([], max_length=100, description="Empty: all projects that the creator sees.")
+    days: Whole = Field(90, ge=1, le=use_cases.MOST_DAYS, description="Lifetime in days.")
 
 
 class TokenOut(Model):
     id: UUID
     name: str
-    prefix: str = Field(description="`dw_<prefix>_…`: how to recognise it.")
+    prefix: str = Field(description="`dw_<prefix>_…`: its visible beginning.")
     scopes: list[Scope]
     projects: list[str]
     created_at: datetime
@@ -43,7 +43,7 @@ class TokenOut(Model):
 
 
 class NewTokenOut(TokenOut):
-    token: str = Field(description="Shown once. Keep it where secrets are kept.")
+    token: str = Field(description="Shown only once. Store it like a password.")
 
 
 class TokenList(Model):
@@ -86,8 +86,7 @@ def index() -> Response:
 def create(body: TokenIn) -> Response:
     """Create a token
 
-    Never more than its creator may, in none but its creator's projects, and for no longer than a token that creates
-    it lives.
+    It never has more permissions or projects than its creator, and never outlives a token that creates it.
     """
     with resources().database.session() as session:
         token, text = use_cases.create(
@@ -116,7 +115,7 @@ def get(path: TokenPath) -> Response:
 def revoke(path: TokenPath) -> Response:
     """Revoke a token
 
-    Effective at once, also for the web sessions that were opened with it.
+    Effective at once, also for web sessions that were opened with it.
     """
     with resources().database.session() as session:
         token = use_cases.revoke(session, principal(), str(path.token_id))

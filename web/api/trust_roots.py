@@ -1,4 +1,4 @@
-"""Trust roots: whose signatures count, by name. They hold public keys and certificates only."""
+"""Trust roots: which signers are trusted, by name. They contain public keys and certificates only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from web.api.base import PREFIX, Body, IfMatch, Model, answer, blueprint, edited
 from web.auth import everywhere, permission, principal
 from web.resources import resources
 
-api = blueprint("trust_roots", "Trust roots", "Whose signatures count.")
+api = blueprint("trust_roots", "Trust roots", "Which signers are trusted.")
 
 RootName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
@@ -23,11 +23,11 @@ RootName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}
 class TrustRootIn(Body):
     scheme: str = Field(max_length=64, description="A signature scheme.", examples=["notary-v1"])
     scope: list[Annotated[str, StringConstraints(min_length=1, max_length=300)]] = Field(
-        ["**"], min_length=1, max_length=100, description="Globs over host/repository: whose signatures it judges."
+        ["**"], min_length=1, max_length=100, description="Patterns over host/repository to which it applies."
     )
     document: dict[str, Any] | str = Field(
-        description="What the scheme needs to know: an object, or the text of a file (PEM, JSON) or a word "
-        "such as `tofu`. Public parts only."
+        description="The scheme's trust document: an object, the text of a file (PEM, JSON), or a word "
+        "such as `tofu`. Public keys and certificates only."
     )
 
 
@@ -76,7 +76,7 @@ def index() -> Response:
 @api.get("/trust-roots/<name>", responses={"200": TrustRootOut, **problems(404)})
 @permission("read")
 def get(path: TrustRootPath) -> Response:
-    """Read a trust root in its newest version"""
+    """Read the newest version of a trust root"""
     with resources().database.read() as session:
         return _shown(trust.get(session, path.name))
 
@@ -86,8 +86,8 @@ def get(path: TrustRootPath) -> Response:
 def put(path: TrustRootPath, body: TrustRootIn, header: IfMatch) -> Response:
     """Write a trust root
 
-    A new version, used from the next scan on. `If-Match` names the version that was edited: 412 when somebody was
-    faster.
+    Creates a new version, used from the next scan on. `If-Match` names the edited version: 412 if it has changed in the
+    meantime.
     """
     everywhere()
     given = body.document if isinstance(body.document, str) else json.dumps(body.document)
@@ -106,9 +106,9 @@ def put(path: TrustRootPath, body: TrustRootIn, header: IfMatch) -> Response:
 @api.delete("/trust-roots/<name>", responses={"204": None, **problems(404, 409)})
 @permission("policy")
 def delete(path: TrustRootPath) -> Response:
-    """Trust nothing by it any more
+    """Delete a trust root
 
-    409 while a policy names it: that policy would never be met again.
+    409 while a policy refers to it, because that policy could never be satisfied again.
     """
     everywhere()
     with resources().database.session() as session:

@@ -1,4 +1,4 @@
-"""Users: people who sign in with a password or at the identity provider, and what their role lets them do."""
+"""Users: people who sign in with a password or at the identity provider, and their roles."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class UserOut(Model):
     role: Role
     disabled: bool
     created_at: datetime
-    issuer: str | None = Field(description="The identity provider they sign in at; null: they have a password here.")
+    issuer: str | None = Field(description="Identity provider of the user; null: a local user with a password.")
     signed_in_at: datetime | None
-    projects: list[str] = Field(description="Those they are a member of.")
+    projects: list[str] = Field(description="Projects of which the user is a member.")
 
 
 class EndedOut(Model):
-    ended: int = Field(description="How many web sessions ended.")
+    ended: int = Field(description="Number of web sessions that ended.")
 
 
 class UserList(Model):
@@ -100,7 +100,7 @@ def create(body: UserIn) -> Response:
 def set_disabled(path: UserPath, body: UserChange) -> Response:
     """Disable or enable a user
 
-    Disabling ends the user's sessions and tokens at once. Nobody can disable themselves.
+    Disabling ends the user's sessions and revokes their tokens at once. Users cannot disable themselves.
     """
     with resources().database.session() as session:
         user = use_cases.set_disabled(session, principal(), str(path.user_id), body.disabled)
@@ -110,9 +110,10 @@ def set_disabled(path: UserPath, body: UserChange) -> Response:
 @api.put("/users/<uuid:user_id>/role", responses={"200": UserOut, **problems(404, 409)})
 @permission("manage")
 def set_role(path: UserPath, body: RoleIn) -> Response:
-    """Give a user another role
+    """Change a user's role
 
-    Which signs them out everywhere. Nobody changes their own, and nobody gives a role that may more than theirs.
+    Ends all of the user's sessions. Users cannot change their own role, nor grant a role with more permissions than
+    theirs.
     """
     with resources().database.session() as session:
         user = use_cases.set_role(session, principal(), str(path.user_id), body.role)
@@ -122,9 +123,9 @@ def set_role(path: UserPath, body: RoleIn) -> Response:
 @api.put("/users/<uuid:user_id>/password", responses={"204": None, **problems(404, 409)})
 @permission("manage")
 def set_password(path: UserPath, body: PasswordIn) -> Response:
-    """Give a user another password
+    """Change a user's password
 
-    Which signs them out everywhere.
+    Ends all of the user's sessions.
     """
     with resources().database.session() as session:
         use_cases.set_password(session, principal(), str(path.user_id), body.password.get_secret_value())
@@ -134,7 +135,7 @@ def set_password(path: UserPath, body: PasswordIn) -> Response:
 @api.post("/users/<uuid:user_id>/sign-out", responses={"200": EndedOut, **problems(404)})
 @permission("manage")
 def sign_out(path: UserPath) -> Response:
-    """Sign a user out everywhere"""
+    """End all sessions of a user"""
     with resources().database.session() as session:
         ended = use_cases.sign_out(session, principal(), str(path.user_id))
     return answer(EndedOut(ended=ended))

@@ -1,6 +1,5 @@
-"""VEX documents: what suppliers and we state about vulnerabilities.
-
-Statements that answer a finding take it out of decisions.
+"""VEX documents: statements by suppliers or by us about vulnerabilities. Findings that they cover do not count in
+decisions.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from web.api.base import PREFIX, Body, DigestText, Model, Name, PageQuery, answe
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("vex", "VEX", "Statements that a product is, or is not, affected.")
+api = blueprint("vex", "VEX", "Statements that a product is or is not affected.")
 
 
 class VexIn(Body):
     document: dict[str, Any] = Field(description="An OpenVEX 0.2 document.")
-    project: Name | None = Field(None, description="Whose images it speaks for; every project's when absent.")
+    project: Name | None = Field(None, description="The project to whose images it applies. Default: all projects.")
 
 
 class VexOut(Model):
@@ -66,7 +65,7 @@ def show(found: vex.DocumentView) -> VexOut:
 @api.get("/vex", responses={"200": VexPage, **problems(404)})
 @permission("read")
 def index(query: PageQuery) -> Response:
-    """List imported documents, the newest first"""
+    """List imported documents, newest first"""
     with resources().database.read() as session:
         page = vex.list_(session, principal().projects, cursor=query.cursor, limit=query.limit)
     return answer(VexPage(items=[show(item) for item in page.items], next_cursor=page.next_cursor))
@@ -77,12 +76,12 @@ def index(query: PageQuery) -> Response:
 def create(body: VexIn) -> Response:
     """Import an OpenVEX document
 
-    It is read whole or refused. Decisions are then made anew; a vulnerability that a statement answers denies
-    nothing any more.
+    It is imported completely or refused. Decisions are then renewed; vulnerabilities covered by a statement no
+    longer deny.
     """
     try:
         data = orjson.dumps(body.document, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError as error:  # lone surrogates, numbers of more than 64 bits, too many levels
+    except orjson.JSONEncodeError as error:  # lone surrogates, numbers beyond 64 bits, too deep nesting
         raise UsageError(f"document: cannot be stored as JSON: {error}", reason="bad_vex") from None
     with resources().database.session() as session:
         found = use_cases.add(session, principal(), data, body.project)
@@ -92,7 +91,7 @@ def create(body: VexIn) -> Response:
 @api.get("/vex/<uuid:document_id>", responses={"200": VexOut, **problems(404)})
 @permission("read")
 def get(path: VexPath) -> Response:
-    """Read what is known of a document"""
+    """Read the metadata of a document"""
     with resources().database.read() as session:
         return answer(show(vex.get(session, str(path.document_id), principal().projects)))
 
@@ -100,9 +99,9 @@ def get(path: VexPath) -> Response:
 @api.delete("/vex/<uuid:document_id>", responses={"204": None, **problems(404)})
 @permission("triage")
 def remove(path: VexPath) -> Response:
-    """Take a document back
+    """Remove a document
 
-    Its statements answer nothing any more.
+    Its statements no longer apply.
     """
     with resources().database.session() as session:
         use_cases.remove(session, principal(), str(path.document_id))

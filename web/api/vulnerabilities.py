@@ -1,4 +1,4 @@
-"""One vulnerability, and everything it touches."""
+"""Vulnerabilities and the images that they affect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from web.api.base import DigestText, Model, answer, blueprint, problems
 from web.auth import permission, principal
 from web.resources import resources
 
-api = blueprint("vulnerabilities", "Vulnerabilities", "Advisories, and the images they touch.")
+api = blueprint("vulnerabilities", "Vulnerabilities", "Advisories and affected images.")
 
 
 class AffectedOut(Model):
@@ -28,7 +28,7 @@ class AffectedOut(Model):
 
 
 class VulnerabilityOut(Model):
-    """The advisory as the newest scan told it. ``truncated``: more images are affected than are listed."""
+    """The advisory by the newest scan. ``truncated``: more images are affected than are listed."""
 
     id: str
     severity: Severity
@@ -39,8 +39,8 @@ class VulnerabilityOut(Model):
     cwes: list[str]
     cvss: list[CVSS]
     references: list[str]
-    known_exploited: bool | None = Field(description="Whether CISA's KEV lists it; null: nobody looked it up.")
-    epss: float | None = Field(description="How likely it is exploited in the next 30 days, by EPSS; null: not known.")
+    known_exploited: bool | None = Field(description="Whether CISA's KEV lists it; null: not looked up.")
+    epss: float | None = Field(description="Probability of exploitation within 30 days, by EPSS; null: unknown.")
     affected: list[AffectedOut]
     truncated: bool
 
@@ -56,7 +56,7 @@ class AffectedQuery(Model):
 @api.get("/vulnerabilities/<vulnerability_id>", responses={"200": VulnerabilityOut, **problems(404)})
 @permission("read")
 def get(path: VulnerabilityPath, query: AffectedQuery) -> Response:
-    """An advisory, and every image it touches"""
+    """Read an advisory and the images that it affects"""
     with resources().database.read() as session:
         found, rows = listings.affected(session, path.vulnerability_id, principal().projects, limit=query.limit + 1)
     document = found["document"]

@@ -1,4 +1,4 @@
-"""Webhooks that registries call. The secret of one is in the answer that creates it, and nowhere else ever."""
+"""Webhooks of registries. The secret is only in the answer that creates it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from web.auth import permission, principal
 from web.resources import resources
 from web.webhooks import formats
 
-api = blueprint("hooks", "Webhooks", "What registries call when something is pushed.")
+api = blueprint("hooks", "Webhooks", "Webhooks that registries call after a push.")
 
 
 class HookIn(Body):
     registry: UUID = Field(strict=False)
-    format: Name = Field("distribution", description="What it sends.")
+    format: Name = Field("distribution", description="Format of the registry's notifications.")
     name: Annotated[Text, Field(max_length=use_cases.NAME_LENGTH)] = ""
     header: Annotated[str, StringConstraints(pattern=f"^$|{use_cases.HEADER}")] = Field(
         "", description="The HTTP header that carries the secret. Empty: the format's own."
     )
     sender: Annotated[Text, Field(max_length=use_cases.SENDER_LENGTH)] = Field(
-        "", description="Who must have signed: the service account's e-mail (`gar`), the SNS topic's ARN (`ecr`)."
+        "", description="Required signer: the service account's e-mail address (`gar`), the SNS topic's ARN (`ecr`)."
     )
 
 
 class FinishIn(Body):
     keep: Literal["new", "old"] = Field(
-        "new", description="`new` once the registry sends the new secret; `old` takes the rotation back."
+        "new", description="`new` when the registry sends the new secret; `old` cancels the rotation."
     )
 
 
@@ -47,17 +47,15 @@ class HookOut(Model):
     project: str
     created_at: datetime
     disabled: bool
-    header: str = Field(
-        description="The header that carries the secret or what is made with it. Empty: the address does."
-    )
+    header: str = Field(description="Header with the secret or signature. Empty: the URL contains it.")
     sender: str
-    rotating_since: datetime | None = Field(description="Two secrets are valid since then; null: one is.")
+    rotating_since: datetime | None = Field(description="Since when two secrets are valid; null: only one is.")
     last_delivery: datetime | None
-    url: str = Field(description="What the registry is to POST to.")
+    url: str = Field(description="URL to which the registry must POST.")
 
 
 class NewHookOut(HookOut):
-    secret: str = Field(description="Shown once. `Authorization: Bearer …` for the format `distribution`.")
+    secret: str = Field(description="Shown only once. `Authorization: Bearer …` for the format `distribution`.")
     setup: str = Field(description="Where to configure it.")
     snippet: str = Field(description="What to put there, with the address and the secret.")
 
@@ -114,7 +112,7 @@ def index() -> Response:
 def create(body: HookIn) -> Response:
     """Create a webhook
 
-    Its secret is in this answer and nowhere else.
+    Its secret is only in this answer.
     """
     with resources().database.session() as session:
         hook, secret = use_cases.create(
@@ -144,7 +142,7 @@ def get(path: HookPath) -> Response:
 def disable(path: HookPath) -> Response:
     """Disable a webhook
 
-    Deliveries with its secret are refused from then on. What it delivered stays.
+    Deliveries with its secret are refused. Earlier deliveries are kept.
     """
     with resources().database.session() as session:
         return answer(show(use_cases.set_disabled(session, principal(), str(path.webhook_id), True)))
@@ -155,7 +153,7 @@ def disable(path: HookPath) -> Response:
 def enable(path: HookPath) -> Response:
     """Enable a webhook
 
-    Deliveries with its secret are taken again.
+    Deliveries with its secret are accepted again.
     """
     with resources().database.session() as session:
         return answer(show(use_cases.set_disabled(session, principal(), str(path.webhook_id), False)))
@@ -166,8 +164,7 @@ def enable(path: HookPath) -> Response:
 def rotate(path: HookPath) -> Response:
     """Rotate a webhook's secret
 
-    A second secret, in this answer and nowhere else. Both are valid until `finish-rotation`, so that no push is lost
-    meanwhile.
+    Creates a second secret, which is only in this answer. Both are valid until `finish-rotation`, so no push is lost.
     """
     with resources().database.session() as session:
         hook, secret = use_cases.rotate(session, principal(), resources().secret_key, str(path.webhook_id))
@@ -177,9 +174,9 @@ def rotate(path: HookPath) -> Response:
 @api.post("/webhooks/<uuid:webhook_id>/finish-rotation", responses={"200": HookOut, **problems(404, 409)})
 @permission("manage")
 def finish_rotation(path: HookPath, body: FinishIn) -> Response:
-    """End the rotation of a webhook's secret
+    """Finish the rotation of a webhook's secret
 
-    Only the secret that is kept is valid from then on.
+    Only the chosen secret remains valid.
     """
     with resources().database.session() as session:
         return answer(
@@ -192,7 +189,7 @@ def finish_rotation(path: HookPath, body: FinishIn) -> Response:
 def remove(path: HookPath) -> Response:
     """Delete a webhook
 
-    With the record of its deliveries. The scans that they led to stay.
+    Its deliveries are deleted as well. The scans that they started are kept.
     """
     with resources().database.session() as session:
         use_cases.remove(session, principal(), str(path.webhook_id))

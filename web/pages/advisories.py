@@ -42,7 +42,7 @@ def index() -> str:
 @permission("manage")
 def update() -> Response:
     """Queue an update. A worker runs it."""
-    return _ask(jobs.UPDATE, jobs.ANYWHERE, {})
+    return _request(jobs.UPDATE, jobs.ANYWHERE, {})
 
 
 @bp.post("/advisories/rematch")
@@ -50,10 +50,10 @@ def update() -> Response:
 def rematch() -> Response:
     """Queue a re-match. A worker runs it."""
     engine = resources().settings.engine
-    return _ask(jobs.REMATCH, f"{engine}:{jobs.ANYWHERE}", {"engine": engine})
+    return _request(jobs.REMATCH, f"{engine}:{jobs.ANYWHERE}", {"engine": engine})
 
 
-def _ask(kind: str, key: str, parameters: dict[str, object]) -> Response:
+def _request(kind: str, key: str, parameters: dict[str, object]) -> Response:
     with resources().database.session() as session:
         job_use_cases.request(session, principal(), kind, key, parameters)
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
@@ -63,7 +63,7 @@ def _ask(kind: str, key: str, parameters: dict[str, object]) -> Response:
 @permission("manage")
 def cancel(job_id: object) -> Response:
     """Cancel a job."""
-    with resources().database.session() as session, suppress(ConflictError):  # it ended meanwhile: the list says so
+    with resources().database.session() as session, suppress(ConflictError):  # it has ended; the list shows that
         job_use_cases.cancel(session, principal(), str(job_id))
     return redirect(url_for("advisories_page.index"), 303)  # type: ignore[return-value]
 

@@ -1,6 +1,6 @@
-"""What all pages share: navigation, times, sizes, and the way from an error to a page or to the sign-in form.
+"""Shared by all pages: navigation, times, sizes, and error pages.
 
-Everything that came from an image is shown through Jinja's escaping; nothing here marks text as safe.
+All values from images are escaped by Jinja; nothing here marks text as safe.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ THEMES = ("light", "dark")
 
 @dataclass(frozen=True, order=True)
 class NavigationItem:
-    """A page's place in the menu; from 80 on in the one under the person's name, for what is not needed every day.
+    """A page's entry in the menu. Orders from 80 on are in the menu under the user's name.
 
-    Each area's module has its own in ``NAVIGATION``; ``create_app`` collects them.
+    Each module defines its own ``NAVIGATION``; ``create_app`` collects them.
     """
 
     order: int
@@ -41,7 +41,7 @@ class NavigationItem:
 
 
 def page(template: str, **values: Any) -> str:
-    """A whole page, with the frame's values."""
+    """Render a whole page with the frame's values."""
     who: Actor | None = g.get("principal")
     items: list[NavigationItem] = current_app.extensions["navigation"]
     navigation = [item for item in items if who and who.may(item.permission)]
@@ -73,8 +73,8 @@ def error_page(document: Mapping[str, Any]) -> Response:
 
 
 def safe_next(target: str) -> str:
-    """A path of ours, or nothing: an address from a link never sends anybody elsewhere (20 spellings of ``//evil``
-    are tests).
+    """Return the target if it is a path of this site, otherwise an empty text: a link must never redirect to another
+    site (tests cover 20 spellings of ``//evil``).
     """
     parts = urlsplit(target)
     plain = (
@@ -114,7 +114,7 @@ def megabytes(size: int | None) -> str:
 
 
 def here(**changes: str | None) -> str:
-    """This page's address with other parameters; None takes one away. What is given twice stays twice."""
+    """This page's URL with changed parameters; None removes one. Repeated parameters are kept."""
     kept = [(name, value) for name, value in request.args.items(multi=True) if name not in changes]
     query = urlencode([(name, value) for name, value in (*kept, *changes.items()) if value])
     return request.path + (f"?{query}" if query else "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a bar: its share is ``value``; ``kind`` is a CSS class that gives it colour and pattern."""
+    """One part of a bar. ``value``: its share. ``kind``: a CSS class for colour and pattern."""
 
     kind: str
     label: str
@@ -25,10 +25,7 @@ class Segment:
 
 
 def bar(parts: Sequence[Part]) -> Sequence[Segment]:
-    """The parts side by side, those of no value left out.
-
-    A small part is still one unit wide, so that it can be seen.
-    """
+    """Place the parts side by side, without empty ones. A small part is at least one unit wide, to be visible."""
     shown = [part for part in parts if part.value > 0]
     total = sum(part.value for part in shown)
     widths = [max(1.0, 100.0 * part.value / total) for part in shown]

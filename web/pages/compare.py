@@ -22,7 +22,7 @@ _OFFERED = 50
 
 @dataclass(frozen=True)
 class PackageChange:
-    """A package whose version changed; ``before`` or ``after`` is empty where it is new or gone."""
+    """A package with another version. ``before`` or ``after`` is empty if it was added or removed."""
 
     name: str
     before: str
@@ -31,9 +31,9 @@ class PackageChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``after`` has that ``before`` has not, and the other way round.
+    """The differences between two images.
 
-    A check counts as better only when it passed afterwards: one that could not be examined any more is worse.
+    A check is better only if it passed afterwards; one that became unknown is worse.
     """
 
     fixed: tuple[Vulnerability, ...]
@@ -42,7 +42,7 @@ class Comparison:
     packages: tuple[PackageChange, ...]
     better: tuple[str, ...]
     worse: tuple[str, ...]
-    unknown: tuple[str, ...]  # of either image: why the lists above may not be all
+    unknown: tuple[str, ...]  # gaps of either image, because of which the lists may be incomplete
 
     @property
     def same(self) -> bool:
@@ -54,14 +54,14 @@ class Comparison:
 def compare_images(digest: str) -> str:
     """Compare the image in the URL with another image that the caller may see."""
     projects = principal().projects
-    asked = request.args.get("with", "").strip()[:140]
+    other = request.args.get("with", "").strip()[:140]
     with resources().database.read() as session:
         _, after = listings.newest_report(session, digest, projects)
         names = listings.names(session, digest, projects)
         repository = names[0].repository if names else ""
         others = listings.list_(session, projects, listings.Filter(repository=repository), limit=_OFFERED).items
-        before = listings.newest_report(session, asked, projects)[1] if asked else None
-        before_names = listings.names(session, asked, projects) if asked else ()
+        before = listings.newest_report(session, other, projects)[1] if other else None
+        before_names = listings.names(session, other, projects) if other else ()
     offered = [item for item in others if item.digest != digest]
     found = compare(_first(before), _first(after)) if before else None
     sizes = (_size(before), _size(after)) if before else (0, 0)
@@ -69,7 +69,7 @@ def compare_images(digest: str) -> str:
         "compare.html",
         digest=digest,
         names=names,
-        asked=asked,
+        asked=other,
         before_names=before_names,
         offered=offered,
         found=found,

@@ -1,4 +1,4 @@
-"""Enforcement: for each door whether it is asked, what it denied today, and how to set it up; and every call."""
+"""Enforcement: the points that ask for decisions (admission, pull gate): use, recent denials, set-up, and all calls."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ DOORS = (
 @bp.get("/enforcement")
 @permission("audit")
 def index() -> str:
-    """Calls, newest first, narrowed by door, outcome and namespace."""
+    """List calls, newest first, filtered by enforcement point, outcome and namespace."""
     return _page()
 
 

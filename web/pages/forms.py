@@ -1,6 +1,4 @@
-"""Forms over the use cases that the API calls too: one way to do a thing, one way to refuse it; a page says it in
-words.
-"""
+"""Forms call the same use cases as the API, so rules and errors are the same; the page shows the errors."""
 
 from __future__ import annotations
 
@@ -15,10 +13,7 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """What was typed cannot be taken.
-
-    ``problems`` are for the person, a sentence each; ``fields`` are those to mark.
-    """
+    """A refused form. ``problems``: sentences for the user. ``fields``: the form fields to mark."""
 
     def __init__(self, problems: Iterable[str], fields: Iterable[str] = ()) -> None:
         self.problems, self.fields = list(problems), frozenset(fields) - {""}

@@ -88,9 +88,9 @@ class PackageRow:
 @bp.get("/images")
 @permission("read")
 def index() -> str | Response:
-    """Every image, last scanned first.
+    """List all images, last scanned first.
 
-    A search from the keyboard swaps the list only; ``format`` gives what is on screen as a file.
+    htmx requests get only the list; with ``format`` the shown page is answered as a file.
     """
     who, narrowed = principal(), _narrowed()
     with resources().database.read() as session:
@@ -197,7 +197,7 @@ def scan_now() -> Response:
     with resources().database.read() as session:
         project = scan_use_cases.project_of(session, principal(), None, reference)
     take_scan(project)
-    asked = ScanRequest(
+    wanted = ScanRequest(
         str(reference),
         None,
         engine_for(project),
@@ -207,9 +207,9 @@ def scan_now() -> Response:
         source="page",
     )
     with resources().database.session() as session:
-        ticket, _ = scan_use_cases.request(session, principal(), asked)
+        ticket, _ = scan_use_cases.request(session, principal(), wanted)
     if ticket.created:
-        queue.enqueue(resources().celery, ticket.scan_id, asked.lane)
+        queue.enqueue(resources().celery, ticket.scan_id, wanted.lane)
     return redirect(url_for("scans_page.one", scan_id=ticket.scan_id), 303)  # type: ignore[return-value]
 
 

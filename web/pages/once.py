@@ -1,8 +1,8 @@
-"""A new secret is shown on the page after the form, once: the answer to the form only redirects, so a reload makes
-no second secret.
+"""A new secret is shown once, on the page after the form. The answer to the form is a redirect, so a reload creates no
+second secret.
 
-Between the two it travels in the browser's own cookie, encrypted for this session and gone after the first look. The
-server keeps nothing: what was not read is lost, and has to be made anew.
+In between, the browser has the secret in a cookie, encrypted for this session and deleted when shown. The server stores
+nothing: a secret that was not read is lost, and must be created again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SECONDS = 120
 
 
 def carry(response: Response, values: Mapping[str, str]) -> Response:
-    """Give ``values`` to the next page of this session."""
+    """Pass ``values`` to the next page of this session."""
     sealed = secrets.seal(Secret(orjson.dumps(dict(values)).decode()), resources().secret_key, _place())
     response.set_cookie(
         _name(),
@@ -39,7 +39,7 @@ def carry(response: Response, values: Mapping[str, str]) -> Response:
 
 
 def carried() -> dict[str, str]:
-    """What the form before gave to this page; empty: nothing. `drop` belongs into the answer."""
+    """The values that the form passed to this page; empty if there are none. The answer must use ``drop``."""
     try:
         sealed = base64.urlsafe_b64decode(request.cookies.get(_name(), ""))
         found: dict[str, str] = orjson.loads(secrets.unseal(sealed, resources().secret_key, _place()).reveal())
@@ -49,7 +49,7 @@ def carried() -> dict[str, str]:
 
 
 def drop(response: Response) -> Response:
-    """Take the values from the browser: the next look shows nothing."""
+    """Delete the values from the browser, so that they are not shown again."""
     if request.cookies.get(_name()):
         response.delete_cookie(_name(), path="/", secure=https(resources().settings), httponly=True, samesite="Strict")
     return response
@@ -60,5 +60,5 @@ def _name() -> str:
 
 
 def _place() -> str:
-    """Bound to who made it and to their session: in another browser the cookie opens nothing."""
+    """Context that binds the cookie to its user and session: in another browser it cannot be decrypted."""
     return f"cookie|{principal().id}|{current_session_id()}|once"

@@ -24,9 +24,7 @@ _SIGNED_SOON = timedelta(days=30)
 @bp.get("/overview")
 @permission("read")
 def index() -> str:
-    """What is denied in production, what is new since yesterday, what nobody knows, and whether our own knowledge is
-    fresh.
-    """
+    """Show denials in production, new findings since yesterday, undecided images, and how current our own data is."""
     projects = principal().projects
     with resources().database.read() as session:
         counts = listings.facets(session, projects).verdicts

@@ -1,5 +1,5 @@
-"""Policies: what is in force, each version and what changed in it, and an editor that says what is wrong and what
-would happen.
+"""Policies: the current ones, their versions with differences, and an editor that shows errors and the effect of a
+change.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ def dry_run() -> str:
 @bp.post("/policies")
 @permission("policy")
 def save() -> Response:
-    """A new version, in force at once.
+    """Save a new version. It takes effect at once.
 
-    Nothing typed is lost: what is refused comes back in the editor with the reasons.
+    If it is refused, the editor shows the typed text again, with the reasons.
     """
     everywhere()
     text, version = _text(), request.form.get("version", "0")
@@ -147,7 +147,7 @@ def enable(name: str) -> Response:
 
 
 def _text() -> str:
-    """Browsers send CRLF; a policy's digest must not depend on who typed it."""
+    """The text with LF line ends. Browsers send CRLF, and the digest of a policy must not depend on the browser."""
     return request.form.get("text", "").replace("\r\n", "\n")
 
 

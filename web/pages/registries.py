@@ -1,7 +1,7 @@
-"""Registries: what a server may pull from, with which credentials, and the webhooks by which their pushes reach it.
+"""Registries: hosts that images are pulled from, their credentials, and webhooks for pushes.
 
-Every form answers with a redirect, so a reload repeats nothing; what is refused comes back as it was typed, with the
-field marked.
+Each form answers with a redirect, so a reload does not repeat the action. A refused form is shown again as typed, with
+the wrong fields marked.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ def change(registry_id: str) -> Response:
 @bp.post("/registries/<registry_id>/credentials")
 @permission("manage")
 def credentials(registry_id: str) -> Response:
-    """Other credentials, used from the next pull on.
+    """Change the credentials. They are used from the next pull on.
 
-    An empty password leaves the stored one, unless it is to be removed.
+    An empty password keeps the stored one, unless "anonymous" is chosen.
     """
     principal().require_every_project()
     username, typed = request.form.get("username", "").strip(), request.form.get("password", "")
@@ -267,7 +267,7 @@ def _new_secret(hooks: Sequence[deliveries.HookView], base: str, created: dict[s
     if hook is None:
         return None
     url, secret = f"{base}/webhooks/{hook.format}", created["secret"]
-    form = formats()[hook.format]  # it was made a moment ago
+    form = formats()[hook.format]  # it exists: the hook was created a moment ago
     header = hook.header or form.header
     return {
         "id": hook.id,

@@ -59,7 +59,7 @@ def index() -> str:
 @bp.get("/settings/storage")
 @permission("manage")
 def storage() -> str:
-    """What is kept for how long, what takes how much room, and what the last pruning removed."""
+    """Show retention periods, what uses how much space, and what the last pruning removed."""
     everywhere()
     settings = resources().settings
     with resources().database.read() as session:
@@ -76,7 +76,7 @@ def storage() -> str:
 @bp.post("/settings/storage/prune")
 @permission("manage")
 def prune() -> Response:
-    """Ask for a pruning, which a worker does."""
+    """Request a pruning. A worker does it."""
     with resources().database.session() as session:
         retention.request(session, principal())
     return redirect(url_for("settings_page.storage"), 303)  # type: ignore[return-value]

@@ -47,7 +47,7 @@ def enter() -> Response:
 @bp.post("/appearance")
 @permission(SIGNED_IN)
 def appearance() -> Response:
-    """Light, dark, or what the browser says. Kept in a cookie: it is about this screen, not about the person."""
+    """Choose light, dark or the browser's scheme. Stored in a cookie, because it is a choice for this screen."""
     chosen, back = request.form.get("theme", ""), safe_next(request.form.get("next", ""))
     answer: Response = redirect(back or url_for("overview_page.index"), 303)  # type: ignore[assignment]
     if chosen in THEMES:

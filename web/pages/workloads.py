@@ -1,4 +1,4 @@
-"""Workloads: what runs where, worst first, and one of them with its findings, their lines and what to write instead."""
+"""Workloads: what runs where, worst first; the page of one has its findings with lines and remedies."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _SELECTS = ("environment", "source", "namespace", "image", "owner", "check")
 
 @dataclass(frozen=True)
 class Finding:
-    """A check that failed, or that could not tell, as the page shows it."""
+    """A failed or incomplete check, prepared for the page."""
 
     result: CheckResult
     title: str
     remedy: str
-    lines: Sequence[tuple[str, str]]  # sentence, and where it stands
+    lines: Sequence[tuple[str, str]]  # sentence and its location
 
     @property
     def failed(self) -> bool:
@@ -62,8 +62,8 @@ class Finding:
 @bp.get("/workloads")
 @permission("read")
 def index() -> str | Response:
-    """What runs, worst first. A search from the keyboard swaps the list only; ``format`` gives what is on screen as a
-    file.
+    """List running workloads, worst first. htmx requests get only the list; with ``format`` the shown page is
+    answered as a file.
     """
     who, narrowed = principal(), _narrowed()
     with resources().database.read() as session:
@@ -104,7 +104,7 @@ def remove_source(source_id: UUID) -> Response:
 @bp.get("/workloads/<uuid:workload_id>")
 @permission("read")
 def one(workload_id: UUID) -> str:
-    """One workload: both verdicts and why, each finding at its line with what to write instead, and whether its tag
+    """Show one workload: both verdicts with reasons, findings with lines and remedies, and whether its tag has
     moved.
     """
     with resources().database.read() as session:
@@ -121,7 +121,7 @@ def one(workload_id: UUID) -> str:
 
 
 def _narrowed() -> inventory.Filter:
-    """The filters of the address; what is not one of the choices is not there."""
+    """Parse the filters from the query string. Unknown choices are ignored."""
     given = request.args
     return inventory.Filter(
         search=given.get("q", "").strip()[:200],
@@ -137,7 +137,7 @@ def _narrowed() -> inventory.Filter:
 
 
 def _findings(found: use_cases.Detail) -> list[Finding]:
-    """What failed, worst first, then what could not be told. A remedy is in the language of the source."""
+    """Failed checks, worst first, then incomplete ones. A remedy is in the language of the source (e.g. Kubernetes)."""
     known = catalog.workload_checks()
     rows = []
     for result in found.results:

@@ -1,8 +1,8 @@
-"""``POST /webhooks/<format>``: authenticate the raw bytes, parse, record, answer; then nudge the queue.
+"""``POST /webhooks/<format>``: authenticate the raw body, parse, record, answer; then notify the queue.
 
-Everything a payload says is a hint. The reference that is scanned is built from the registry that an administrator
-configured for the webhook, the repository and the digest; a host that the payload claims is only compared with it. A
-delivery, its scans and the link between them are one transaction, so a 202 is a promise that survives any crash.
+A payload is never authority. The reference to scan consists of the registry that an administrator configured for the
+webhook, and the repository and digest of the payload; a host in the payload is only compared. A delivery, its scans and
+their link are written in one transaction, so after a 202 they survive any crash.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _LIMIT = 1 << 20
 
 @cache
 def formats() -> Mapping[str, WebhookFormat]:
-    """Webhook formats."""
+    """All webhook formats by id."""
     return discover(__name__, WebhookFormat)  # type: ignore[type-abstract]
 
 
 def _admit() -> int:
-    """A long or late body is read for a sender who knows a secret, where that can be told without it.
+    """Decide by the headers whether a long or late body is read: only for a known secret, if the format has it there.
 
     See `permission`.
     """
@@ -58,9 +58,9 @@ def _admit() -> int:
 
 @bp.post("/webhooks/<format_id>")
 @bp.post("/webhooks/<format_id>/<path_token>")
-@permission(PUBLIC, admit=_admit)  # whoever calls is told by the format, from the raw bytes
+@permission(PUBLIC, admit=_admit)  # the format authenticates the sender from the raw body
 def receive(format_id: str, path_token: str = "") -> Response:
-    """Take a delivery. 202 with the scans it led to; one that does not concern us leads to none. 200 for a test."""
+    """Receive a delivery. 202 with its scans, none if it does not concern us; 200 for a test delivery."""
     format_ = formats().get(format_id)
     if format_ is None:
         raise NotFoundError("there is no such webhook format", hint="one of " + ", ".join(formats()))
@@ -69,8 +69,8 @@ def receive(format_id: str, path_token: str = "") -> Response:
     hook = _verified(format_, body, _authenticate(format_, body, path_token))
     if format_.media_types and request.mimetype not in format_.media_types:
         raise UsageError("not a media type of this format", reason="unsupported_media_type")
-    told_as = request.headers.get(format_.delivery_header, "")[:200] if format_.delivery_header else ""
-    events = [_as_told(event, told_as) for event in format_.parse(body)]
+    own_id = request.headers.get(format_.delivery_header, "")[:200] if format_.delivery_header else ""
+    events = [_with_id(event, own_id) for event in format_.parse(body)]
     pushes = [format_.named_at(hook.host, e) for e in events if isinstance(e, PushEvent) and e.concerns_us]
     refused = [deliveries.RefusedEvent("invalid", e.problem) for e in events if isinstance(e, UnreadableEvent)]
     if any(isinstance(event, PushEvent) and event.action == PING for event in events):
@@ -79,12 +79,12 @@ def receive(format_id: str, path_token: str = "") -> Response:
             deliveries.record_test(session, hook.id, use_cases.TEST)
         if not pushes and not refused:
             return _answer(None, (), len(events), 0, 200)
-    if not pushes and not refused:  # pulls, our own among them, and blobs: nothing is promised, nothing is kept
+    if not pushes and not refused:  # pulls (our own as well) and blobs: nothing is recorded
         return _answer(None, (), len(events), 0)
     asked, impossible = _requests(hook, pushes)
     refused += impossible
-    # Without an id two deliveries of the same bytes are two pushes: many senders name the tag and nothing else.
-    known_by = told_as if all(push.id for push in pushes) else secrets.token_hex(16)
+    # Without an id, two identical bodies are two pushes: many senders name only the tag.
+    known_by = own_id if all(push.id for push in pushes) else secrets.token_hex(16)
     key = hashlib.sha256(known_by.encode("utf-8", "replace") + b"\n" + body).hexdigest()
     delivery_id, tickets = _record(hook, key, len(events), asked, refused)
     for ticket in tickets:
@@ -93,8 +93,8 @@ def receive(format_id: str, path_token: str = "") -> Response:
     return _answer(delivery_id, tickets, len(events), len(refused))
 
 
-def _as_told(event: PushEvent | UnreadableEvent, delivery: str) -> PushEvent | UnreadableEvent:
-    """An event with the id of its delivery, where it has none of its own."""
+def _with_id(event: PushEvent | UnreadableEvent, delivery: str) -> PushEvent | UnreadableEvent:
+    """The event with the delivery's id, if it has none itself."""
     return replace(event, id=delivery) if isinstance(event, PushEvent) and not event.id else event
 
 
@@ -113,9 +113,9 @@ def _throttle() -> None:
 
 
 def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> list[deliveries.Hook]:
-    """The webhooks whose secret the sender knows: one, or several that were given the same.
+    """Return the webhooks whose secret the sender knows; several webhooks can have the same secret.
 
-    Every one is tried, whichever fits: time tells nothing about which exist.
+    All are compared, so that the time does not reveal which exist.
     """
     with resources().database.read() as session:
         hooks = deliveries.hooks(session, format_.id, resources().secret_key)
@@ -132,15 +132,15 @@ def _authenticate(format_: WebhookFormat, body: bytes, path_token: str) -> list[
 
 
 def _verified(format_: WebhookFormat, body: bytes, known: Sequence[deliveries.Hook]) -> deliveries.Hook:
-    """The webhook whose sender's own signature holds too, for formats that have one."""
+    """Return the webhook whose sender's own signature is valid as well, for formats that have one."""
     for hook in known:
         if format_.verify_sender(body, request.headers, hook.sender, resources().sender_keys):
             return hook
     _spend()
     raise RefusedError(
-        "the secret is right, but the sender's signature does not hold",
+        "the secret is correct, but the sender's signature is not valid",
         reason="bad_token",
-        hint="is the webhook's sender the one that signs? see docs/webhooks.md",
+        hint="check the sender that is configured for the webhook; see docs/webhooks.md",
     )
 
 
@@ -152,30 +152,30 @@ def _spend() -> None:
 def _requests(
     hook: deliveries.Hook, pushes: Sequence[PushEvent]
 ) -> tuple[list[tuple[str, ScanRequest]], list[deliveries.RefusedEvent]]:
-    """What to scan, by event key, and what was refused.
+    """Return the scans to request by event key, and the refused events.
 
-    Nothing that one event says refuses another: a registry repeats a delivery that it was told to be bad, for ever,
-    and no later push arrives.
+    An invalid event must not refuse the others: registries repeat a refused delivery forever and send no later push.
     """
     with resources().database.read() as session:
         owner = projects.owners(session, {f"{hook.host}/{event.repository}" for event in pushes})
-    own = {name.lower() for name in (hook.host, *hook.aliases)}  # host names know no case
+    own = {name.lower() for name in (hook.host, *hook.aliases)}  # host names are case-insensitive
     engines: dict[str, str] = {}
     asked: dict[str, ScanRequest] = {}
     refused: list[deliveries.RefusedEvent] = []
     for event in pushes:
-        # Without an id each telling is a push. It joins a scan that has not read the tag yet; a later scan reads what
-        # the tag names by then, and takes over the evidence about a digest that is known.
+        # Without an id, each delivery counts as a push. It joins a scan that has not read the tag yet; a later scan
+        # reads
+        # what the tag names then, and reuses the evidence of a known digest.
         key = event.identity if event.id else f"{event.identity}:{secrets.token_hex(8)}"
-        said = (event.host, event.repository, event.tag, event.digest, key)
+        claimed = (event.host, event.repository, event.tag, event.digest, key)
         try:
             target = str(reference_of(hook.host, event))
         except UsageError as error:
-            refused.append(deliveries.RefusedEvent(error.reason, str(error), *said))
+            refused.append(deliveries.RefusedEvent(error.reason, str(error), *claimed))
             continue
         if event.host and event.host.lower() not in own:
-            message = f"the payload names another host than {hook.host} and its aliases"
-            refused.append(deliveries.RefusedEvent(deliveries.UNKNOWN_REGISTRY, message, *said))
+            message = f"the payload names a host other than {hook.host} and its aliases"
+            refused.append(deliveries.RefusedEvent(deliveries.UNKNOWN_REGISTRY, message, *claimed))
             continue
         project = owner[f"{hook.host}/{event.repository}"]
         engines[project] = engines.get(project) or engine_for(project)
@@ -194,9 +194,9 @@ def _requests(
 
 
 def reference_of(host: str, event: PushEvent) -> Reference:
-    """The image an event speaks of, at the configured host. Raises UsageError (422) for a name that is none.
+    """The image of an event, at the configured host. Raises UsageError (422) for an invalid name.
 
-    Each part is parsed alone and must come out as it went in: ``cart:evil`` is not a repository, nor ``../x`` a tag.
+    Each part is parsed alone and must be unchanged by it: ``cart:evil`` is not a repository, and ``../x`` is not a tag.
     """
     try:
         named = Reference.parse(f"{host}/{event.repository}")
@@ -218,7 +218,7 @@ def _record(
     asked: Sequence[tuple[str, ScanRequest]],
     refused: Sequence[deliveries.RefusedEvent],
 ) -> tuple[str, list[scans.Ticket]]:
-    """Delivery, scans and links in one transaction. A delivery told again leads to the scans it led to."""
+    """Write delivery, scans and links in one transaction. A repeated delivery returns the scans of the first."""
     outcome = use_cases.outcome(len(asked), len(refused))
 
     def record(session: Connection) -> tuple[str, list[scans.Ticket]]:

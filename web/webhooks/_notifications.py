@@ -15,7 +15,7 @@ MEDIA_TYPES = (
 
 
 def notifications(body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-    """The events of an envelope. Raises UsageError for what is no envelope at all."""
+    """Parse the events of an envelope. Raises UsageError if the body is not an envelope."""
     document = load(body)
     events = document.get("events") if isinstance(document, dict) else None
     if not isinstance(events, list):
@@ -24,12 +24,12 @@ def notifications(body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
 
 
 def notification(event: Any) -> PushEvent:
-    """``target.url`` is not even read: nothing in a payload may choose where we connect to."""
+    """Parse one event. ``target.url`` is not read: a payload must not decide where we connect to (SSRF)."""
     if not isinstance(event, dict):
         raise UsageError("an event is not an object", reason="invalid")
-    target, asked = child(event, "target"), child(event, "request")
+    target, source = child(event, "target"), child(event, "request")
     return PushEvent(
-        host=text(asked.get("host"), "request.host"),
+        host=text(source.get("host"), "request.host"),
         repository=text(target.get("repository"), "target.repository"),
         tag=text(target.get("tag"), "target.tag"),
         digest=text(target.get("digest"), "target.digest"),

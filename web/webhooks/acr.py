@@ -23,5 +23,5 @@ az acr webhook ping --registry REGISTRY --name dockwarden
 """
 
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """See `WebhookFormat.parse`. A ping has the action `ping` already."""
+        """See `WebhookFormat.parse`. A ping already has the action `ping`."""
         return each([envelope(body, "action")], notification)

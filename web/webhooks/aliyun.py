@@ -1,4 +1,4 @@
-"""Alibaba Cloud Container Registry: the tag and the digest, without anything that authenticates the sender.
+"""Alibaba Cloud Container Registry: tag and digest, without any authentication of the sender.
 
 https://www.alibabacloud.com/help/en/acr/user-guide/manage-webhooks
 """
@@ -6,9 +6,8 @@ https://www.alibabacloud.com/help/en/acr/user-guide/manage-webhooks
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from web.webhooks.base import PathSecret, PushEvent, UnreadableEvent, child, each, envelope, number, text
+from web.webhooks.base import PathSecret, PushEvent, UnreadableEvent, push_data
 
 
 class Aliyun(PathSecret):
@@ -19,16 +18,8 @@ class Aliyun(PathSecret):
     snippet = "Trigger URL: <url>\n"
 
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """See `WebhookFormat.parse`. Its region names no host: editions of the registry have hosts of their own."""
-        return each([envelope(body, "push_data", "repository")], _event)
+        """See `WebhookFormat.parse`.
 
-
-def _event(document: dict[str, Any]) -> PushEvent:
-    pushed = child(document, "push_data")
-    return PushEvent(
-        host="",
-        repository=text(child(document, "repository").get("repo_full_name"), "repo_full_name"),
-        tag=text(pushed.get("tag"), "tag"),
-        digest=text(pushed.get("digest"), "digest"),
-        id=number(pushed.get("pushed_at"), "pushed_at"),
-    )
+        The host is unknown: a region does not determine it, because editions have own hosts.
+        """
+        return push_data(body, "repo_full_name", id_member="pushed_at")

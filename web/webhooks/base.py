@@ -1,7 +1,7 @@
-"""The contract of a webhook format: who sent it, told from the raw bytes; what it says, as a hint.
+"""The interface of webhook formats: authenticate the raw body, then parse it.
 
-A payload is never authority. ``parse`` takes from it which repository and digest to look at; where to look is always
-the registry that an administrator configured for the webhook (reliability: F10, seventeen spellings of SSRF).
+A payload is never authority. ``parse`` reads which repository and digest it names; the registry is always the one that
+an administrator configured for the webhook (SSRF: seventeen spellings of forbidden hosts are tested).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scanner.config import Secret
 from scanner.errors import UsageError
 from scanner.model.untrusted import load_untrusted_json
 
-# What a push must be of to concern us: blobs, configs and layers are announced too (webhooks: rule d).
+# The media types of images. Registries announce pushes of blobs, configurations and layers too, which are ignored.
 MANIFEST_TYPES = frozenset(
     {
         "application/vnd.oci.image.manifest.v1+json",
@@ -28,21 +28,20 @@ MANIFEST_TYPES = frozenset(
         "application/vnd.docker.distribution.manifest.list.v2+json",
     }
 )
-MAX_EVENTS = 10_000  # that are looked at; a delivery of 1 MiB holds some 2,000 of a real registry's
-PING = "ping"  # the action of a sender's test
+MAX_EVENTS = 10_000  # read from one delivery; 1 MiB has about 2,000 events of a real registry
+PING = "ping"  # the action of a test delivery
 DIGESTS = ("sha256:", "sha512:")
-# The document at an address that a format names, at most so many seconds old. Raises RemoteError; not retryable: there
-# is no such document.
+# Returns the document at an address that the format derives, at most so many seconds old. Raises RemoteError, not
+# retryable if there is no such document.
 Fetch = Callable[[str, float], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class PushEvent:
-    """One thing that happened, as the sender tells it. Nothing in it has been checked against a registry.
+    """One event as the sender describes it. Nothing in it has been checked against a registry.
 
-    ``host`` is what the payload claims, empty where its format has none; ``media_type`` empty where it does not say;
-    ``action`` is ``push`` for what concerns us, otherwise the sender's word; ``id`` the sender's own, empty where it
-    has none.
+    ``host``: what the payload claims, empty if its format has none. ``media_type``: empty if not given. ``action``:
+    ``push`` for what concerns us, otherwise the sender's own term. ``id``: the sender's, empty if there is none.
     """
 
     host: str
@@ -55,21 +54,21 @@ class PushEvent:
 
     @property
     def concerns_us(self) -> bool:
-        """A push of a manifest or an index. Without a media type the format only speaks of images."""
+        """Whether it is a push of an image or index. Formats without a media type report images only."""
         return self.action == "push" and (not self.media_type or self.media_type in MANIFEST_TYPES)
 
     @property
     def identity(self) -> str:
-        """What two tellings of one push share, whichever of the registry's names they give.
+        """A key shared by two reports of the same push, even under different names of the registry.
 
-        An id alone is not enough: senders have used one for two images, and neither may be dropped.
+        The id alone is not enough: senders have used one id for two images, and neither may be dropped.
         """
-        said = "\n".join((self.id, self.repository, self.tag, self.digest))
-        return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+        fields = "\n".join((self.id, self.repository, self.tag, self.digest))
+        return hashlib.sha256(fields.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def key(self) -> str:
-        """What two tellings of the same event share: the sender's id, or what it says."""
+        """A key shared by two reports of the same event: the sender's id, otherwise its fields."""
         return (
             self.id
             or hashlib.sha256(
@@ -80,23 +79,23 @@ class PushEvent:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableEvent:
-    """An event of a delivery that cannot be read, beside others that can: it must not keep those from being taken."""
+    """An event that cannot be read. It is separate, so that the other events of the delivery are still accepted."""
 
     problem: str
 
 
 class WebhookFormat(ABC):
-    """``id`` is the last part of ``POST /webhooks/<id>``; ``media_types`` those accepted, empty for any.
+    """The contract of a format.
 
-    ``senders`` are the registries that send it and ``setup`` says where to configure it, both for the registries
-    page and ``docs/webhooks.md``. ``snippet`` is what to put there, with ``<url>`` (the address to call, the secret in
-    it where it belongs there), ``<header>``, ``<secret>`` (as the header carries it), ``<token>`` (the bare secret) and
-    ``<sender>`` to be filled in; empty: nothing can be copied.
+    ``id`` is the last part of ``POST /webhooks/<id>``; ``media_types`` accepted, empty: any.
 
-    ``authenticity``: where the sender puts the secret, or what it makes with it. ``header``: which carries it.
-    ``delivery_header``: the header in which the sender names a delivery, the id of events that have none.
-    ``sender_label``: what must be known of the sender beside the secret, empty for nothing; ``sender_pattern`` is what
-    it looks like, ``sender_example`` stands for it in the docs.
+    ``senders``: registries that send it. ``setup``: where to configure it, for the registries page and
+    ``docs/webhooks.md``. ``snippet``: text to copy to the sender, empty if there is none, with these placeholders:
+    ``<url>`` (the address to call, including the secret if it belongs there), ``<header>``, ``<secret>`` (as the header
+    has it), ``<token>`` (the secret alone) and ``<sender>``. ``authenticity``: where the sender puts the secret, or
+    what it computes with it. ``header``: the header that contains it. ``delivery_header``: the header with the
+    delivery's id, for events without an own id. ``sender_label``: what must be configured about the sender besides the
+    secret, empty: nothing; ``sender_pattern``: its syntax; ``sender_example``: its placeholder in the docs.
     """
 
     id: ClassVar[str]
@@ -112,14 +111,18 @@ class WebhookFormat(ABC):
     sender_pattern: ClassVar[str] = ""
     sender_example: ClassVar[str] = ""
     sender_required: ClassVar[bool] = False
-    signs_body: ClassVar[bool] = True  # False: the secret is in the headers or the path, so no stranger's body is read
+    signs_body: ClassVar[bool] = (
+        True  # False: the secret is in a header or the path, so a body is read only if it is correct
+    )
 
     def address(self, url: str, secret: str) -> str:
-        """What the registry calls: ``url``, with the secret behind it where the sender can put it nowhere else."""
+        """The address that the registry calls: ``url``, followed by the secret if the sender can put it nowhere
+        else.
+        """
         return f"{url}/{secret}" if self.authenticity == "path" else url
 
     def configured(self, url: str, header: str, secret: str, sender: str = "") -> str:
-        """The snippet for one webhook. ``secret`` is written after ``Bearer`` where the header is ``Authorization``."""
+        """The snippet of one webhook. For the header ``Authorization`` the secret is written after ``Bearer``."""
         value = f"Bearer {secret}" if header.lower() == "authorization" else secret
         values = {"url": self.address(url, secret), "header": header, "secret": value, "token": secret}
         values["sender"] = sender or self.sender_example
@@ -130,52 +133,56 @@ class WebhookFormat(ABC):
 
     @abstractmethod
     def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
-        """Whether whoever sent ``body`` knows ``secret``.
+        """Whether the sender of ``body`` knows ``secret``, decided on the raw bytes in constant time, before parsing.
 
-        Judged on the raw bytes, in constant time, before anything is parsed.
-
-        ``header`` is the one configured for this webhook, or the format's own.
+        ``header``: the one configured for this webhook, otherwise the format's.
         """
 
     def verify_sender(self, body: bytes, headers: Headers, sender: str, fetch: Fetch) -> bool:
-        """Whether the sender's own signature holds, for formats that have one beside the secret.
+        """Whether the sender's own signature is valid, for formats that have one besides the secret.
 
-        Asked only of a delivery whose secret was right: no stranger makes us fetch a key. ``sender`` is the one
-        configured for this webhook. Raises RemoteError where the keys cannot be had now: the sender tries again.
+        Called only if the secret was correct, so that anonymous callers cannot make us fetch keys. ``sender``: the one
+        configured for this webhook. Raises RemoteError if the keys cannot be fetched now; the sender will try again.
         """
         return True
 
     @abstractmethod
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """Every event of the delivery, in its order; a test of the sender's has the action `PING`.
+        """Parse all events of a delivery, in order. A test delivery has the action `PING`.
 
-        Raises UsageError for a body that is not this format at all: no JSON, or another envelope. An event that cannot
-        be read is an UnreadableEvent, also where it is the only one: a sender repeats what is refused.
+        Raises UsageError if the body is not of this format (not JSON, another envelope). An event that cannot be read
+        becomes an UnreadableEvent, even if it is the only one, because senders repeat a refused delivery.
         """
 
     def acknowledge(self, body: bytes, sender: str, fetch: Fetch) -> None:
-        """Do what the sender waits for before it sends anything else. Asked once a test or a confirmation was taken."""
+        """Confirm a test or subscription to the sender, if its protocol needs that.
+
+        Called after the delivery is accepted.
+        """
         return
 
     def named_at(self, host: str, event: PushEvent) -> PushEvent:
-        """``event`` as the registry ``host`` names it: some give a repository another name at another host."""
+        """The event with the repository name that ``host`` uses.
+
+        Some registries use different names at different hosts.
+        """
         return event
 
 
 class HeaderSecret(WebhookFormat):
-    """A format whose sender sends a fixed header: the secret is in it, or in the path where no header can be set."""
+    """A format with a fixed header: the secret is in the header, or in the path if the sender cannot set headers."""
 
     signs_body = False
 
     def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
-        """See `WebhookFormat.authenticate`. Both places are always compared: time tells nothing about either."""
+        """See `WebhookFormat.authenticate`. Both places are always compared, so that the time reveals nothing."""
         in_header = same_secret(bearer_or_plain(headers.get(header, "")), secret)
         in_path = same_secret(path_token, secret)
         return in_header or in_path
 
 
 class PathSecret(WebhookFormat):
-    """A format whose sender can authenticate itself in no way: the secret is in the address."""
+    """A format whose sender cannot authenticate itself: the secret is in the address."""
 
     header = ""
     authenticity = "path"
@@ -187,30 +194,30 @@ class PathSecret(WebhookFormat):
 
 
 class SignedBody(WebhookFormat):
-    """A format whose sender makes an HMAC of the raw body: hex digits in one of ``signature_headers``."""
+    """A format whose sender computes an HMAC of the raw body, sent as hex digits in one of ``signature_headers``."""
 
     authenticity = "signature"
     signature_headers: ClassVar[tuple[str, ...]]
     hash_name: ClassVar[str] = "sha256"
 
     def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
-        """See `WebhookFormat.authenticate`. The secret itself is never accepted in place of what is made with it."""
-        made = hmac.new(secret.reveal().encode(), body, self.hash_name).hexdigest()
+        """See `WebhookFormat.authenticate`. The secret itself is never accepted in place of its HMAC."""
+        expected = hmac.new(secret.reveal().encode(), body, self.hash_name).hexdigest()
         sent = [headers.get(name, "").removeprefix(f"{self.hash_name}=") for name in self.signature_headers]
-        found = [hmac.compare_digest(one.lower().encode("utf-8", "surrogateescape"), made.encode()) for one in sent]
+        found = [hmac.compare_digest(one.lower().encode("utf-8", "surrogateescape"), expected.encode()) for one in sent]
         return bool(secret) and any(found)
 
 
 _AUTHENTICITY = {
     "header": "The secret is in a header.",
-    "path": "The sender can sign nothing and send no header: the secret is in the address.",
+    "path": "The sender can neither sign nor set a header: the secret is in the address.",
     "signature": "The sender signs each body with the secret (HMAC).",
     "token": "The sender signs a token whose audience is the secret.",
 }
 
 
 def format_list(formats: Iterable[WebhookFormat]) -> str:
-    """The formats in Markdown: the list in ``docs/webhooks.md``, a section for each."""
+    """All formats in Markdown, for ``docs/webhooks.md``: one section for each."""
     sections = []
     for form in formats:
         media_types = ", ".join(f"`{media_type}`" for media_type in form.media_types) or "any"
@@ -231,32 +238,32 @@ def format_list(formats: Iterable[WebhookFormat]) -> str:
 
 
 def same_secret(sent: str, secret: Secret) -> bool:
-    """Constant-time comparison, of any text with any text. An empty secret equals nothing."""
+    """Compare any two texts in constant time. An empty secret equals nothing."""
     return bool(secret) and hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), secret.reveal().encode())
 
 
 def bearer_or_plain(sent: str) -> str:
-    """The token of an ``Authorization: Bearer`` value; any other header carries it bare."""
+    """The token of an ``Authorization: Bearer`` value. Other headers contain the token alone."""
     scheme, _, token = sent.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else sent
 
 
 def load(body: bytes) -> Any:
-    """The JSON of a delivery, strictly. Raises UsageError."""
+    """Parse the JSON of a delivery, strictly. Raises UsageError."""
     return load_untrusted_json(body, limit=1 << 20, depth=32, error=UsageError, reason="invalid")
 
 
 def text(value: Any, where: str, *, maximum: int = 1024) -> str:
-    """A string member. Absent is empty; anything but a string of printable characters raises UsageError."""
+    """A string member: empty if absent. Raises UsageError for anything but a string of printable characters."""
     if value is None:
         return ""
     if not isinstance(value, str) or len(value) > maximum or not value.isprintable():
-        raise UsageError(f"{where} is not a short text", reason="invalid")
+        raise UsageError(f"{where} is not a string of at most {maximum} printable characters", reason="invalid")
     return value
 
 
 def envelope(body: bytes, *names: str) -> dict[str, Any]:
-    """The object that a delivery is, which has these members. Raises UsageError for another: not this format at all."""
+    """The object of a delivery, which must have these members. Raises UsageError if it is not of this format."""
     document = load(body)
     if not isinstance(document, dict) or any(name not in document for name in names):
         raise UsageError("expected an object with " + " and ".join(names or ("members",)), reason="invalid")
@@ -264,7 +271,7 @@ def envelope(body: bytes, *names: str) -> dict[str, Any]:
 
 
 def child(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """An object in an object. Absent is empty; anything else raises UsageError."""
+    """A nested object: empty if absent. Raises UsageError for anything else."""
     value = document.get(name)
     if value is not None and not isinstance(value, dict):
         raise UsageError(f"{name} is not an object", reason="invalid")
@@ -272,14 +279,17 @@ def child(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def number(value: Any, where: str) -> str:
-    """A number or a text that names a moment, as text. Absent is empty."""
+    """A time as number or text, returned as text. Absent is empty."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
         return str(value)
     return text(value, where)
 
 
 def each(values: Iterable[Any], read: Callable[[Any], PushEvent]) -> list[PushEvent | UnreadableEvent]:
-    """Every event that ``read`` makes of the values, and those that cannot be read: none keeps another out."""
+    """Read each value with ``read``.
+
+    One that cannot be read becomes an UnreadableEvent and does not affect the others.
+    """
     listed = list(values)
     found: list[PushEvent | UnreadableEvent] = []
     for value in listed[:MAX_EVENTS]:
@@ -292,14 +302,38 @@ def each(values: Iterable[Any], read: Callable[[Any], PushEvent]) -> list[PushEv
     return found
 
 
+def push_data(body: bytes, repository: str, *, id_member: str = "") -> list[PushEvent | UnreadableEvent]:
+    """Parse the body that Docker Hub defined and other registries copied: one push, in ``push_data``.
+
+    ``repository``: the member of ``repository`` that has its name. ``id_member``: the member of ``push_data`` that
+    identifies a push, empty if there is none. Raises UsageError for another body.
+    """
+
+    def read(document: dict[str, Any]) -> PushEvent:
+        pushed = child(document, "push_data")
+        return PushEvent(
+            host="",
+            repository=text(child(document, "repository").get(repository), repository),
+            tag=text(pushed.get("tag"), "tag"),
+            digest=text(pushed.get("digest"), "digest"),
+            media_type=text(pushed.get("media_type"), "media_type"),
+            id=number(pushed.get(id_member), id_member) if id_member else "",
+        )
+
+    return each([envelope(body, "push_data", "repository")], read)
+
+
 def tag_and_digest(version: str) -> tuple[str, str]:
-    """What a version is: senders write the digest where a manifest has no tag."""
+    """Split a version into tag and digest: senders write the digest if a manifest has no tag."""
     return ("", version) if version.startswith(DIGESTS) else (version, "")
 
 
 def split_image(value: str, where: str) -> tuple[str, str, str, str]:
-    """Host, repository, tag and digest of ``host/repository[:tag][@digest]``. The host is all before the first slash,
-    whatever it holds: ``registry.example@169.254.169.254`` must not become ``registry.example``. Raises UsageError."""
+    """Split ``host/repository[:tag][@digest]`` into host, repository, tag and digest. Raises UsageError.
+
+    The host is everything before the first slash: ``registry.example@169.254.169.254`` must not become
+    ``registry.example``.
+    """
     host, slash, rest = value.partition("/")
     if not slash or not host or not rest:
         raise UsageError(f"{where} is not host/repository", reason="invalid")

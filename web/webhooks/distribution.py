@@ -33,7 +33,7 @@ notifications:
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
         """See `WebhookFormat.parse`.
 
-        The registry repeats a delivery that is refused for ever, and sends no later one meanwhile: only what is no
-        envelope at all is refused.
+        Only a body that is not an envelope is refused, because the registry repeats a refused delivery forever and
+        meanwhile sends no later one.
         """
         return notifications(body)

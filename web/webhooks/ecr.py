@@ -38,7 +38,7 @@ _TOPIC = re.compile(r"arn:(aws|aws-cn|aws-us-gov):sns:([a-z]{2}(?:-[a-z]+){1,3}-
 _CERTIFICATE = re.compile(r"https://([a-z0-9.-]{1,100})/(SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem)")
 _SUBSCRIBE_TOKEN = re.compile(r"[A-Za-z0-9]{1,1024}")
 _ACCOUNT, _REGION = re.compile(r"[0-9]{12}"), re.compile(r"[a-z]{2}(?:-[a-z]+){1,3}-[0-9]")
-# What SNS signs, in this order. A subject only where there is one.
+# The members that SNS signs, in this order. The subject only if present.
 _SIGNED = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
     "SubscriptionConfirmation": ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
@@ -54,7 +54,7 @@ class Ecr(HeaderSecret):
     senders = "EventBridge, Amazon SNS"
     setup = (
         "Send the events by an SNS topic, which signs them: give its ARN when you create the webhook, and only that "
-        "topic is heard. Or send them by an API destination of EventBridge, which ROLE_ARN may call."
+        "topic is accepted. Or send them by an API destination of EventBridge, which ROLE_ARN may call."
     )
     snippet = """\
 aws events put-rule --name dockwarden \\
@@ -76,12 +76,15 @@ aws sns subscribe --topic-arn <sender> --protocol https \\
 """
     media_types = ("application/json", "text/plain")
     header = "X-Api-Key"
-    sender_label = "ARN of the SNS topic, where one sends"
+    sender_label = "ARN of the SNS topic, if one is used"
     sender_pattern = _TOPIC.pattern
     sender_example = "arn:aws:sns:eu-west-1:123456789012:dockwarden"
 
     def verify_sender(self, body: bytes, headers: Headers, sender: str, fetch: Fetch) -> bool:
-        """See `WebhookFormat.verify_sender`. One message that the topic did not sign refuses the whole delivery."""
+        """See `WebhookFormat.verify_sender`.
+
+        If one message is not signed by the topic, the whole delivery is refused.
+        """
         try:
             messages = [_opened(record) for record in _records(load(body))]
         except UsageError:
@@ -95,9 +98,10 @@ aws sns subscribe --topic-arn <sender> --protocol https \\
         return each(_records(load(body)), lambda record: _event(_opened(record)))
 
     def acknowledge(self, body: bytes, sender: str, fetch: Fetch) -> None:
-        """See `WebhookFormat.acknowledge`. Confirms a subscription of the configured topic.
+        """See `WebhookFormat.acknowledge`.
 
-        The address is made of the topic's ARN: ``SubscribeURL`` is never followed.
+        Confirms a subscription to the configured topic. The address is derived from the topic's ARN;
+        ``SubscribeURL`` is never followed (SSRF).
         """
         for message in map(_opened, _records(load(body))):
             token = message.get("Token")
@@ -109,7 +113,7 @@ aws sns subscribe --topic-arn <sender> --protocol https \\
 
 
 def _records(document: Any) -> list[Any]:
-    """The records of a delivery: one event or message, or those of SQS. Raises UsageError for others."""
+    """The records of a delivery: one event or message, or the messages of SQS. Raises UsageError otherwise."""
     if isinstance(document, dict):
         if isinstance(document.get("Records"), list):
             return list(document["Records"])
@@ -121,7 +125,7 @@ def _records(document: Any) -> list[Any]:
 
 
 def _opened(record: Any) -> dict[str, Any]:
-    """The event, or the SNS message, in a record. Raises UsageError."""
+    """The event, or the SNS message, of a record. Raises UsageError."""
     inner = record
     if isinstance(record, dict) and not _is_sns(record) and "detail-type" not in record:
         inner = record.get("body", record.get("Sns"))
@@ -142,13 +146,13 @@ def _event(message: dict[str, Any]) -> PushEvent:
     if _is_sns(message):
         if message["Type"] != "Notification":
             return PushEvent("", "", action=PING)
-        told = text(message.get("Message"), "Message", maximum=256 << 10)
-        return _pushed(_message(load(told.encode())))
+        inner = text(message.get("Message"), "Message", maximum=256 << 10)
+        return _pushed(_message(load(inner.encode())))
     return _pushed(message)
 
 
 def _pushed(event: dict[str, Any]) -> PushEvent:
-    """An image that was pushed. The registry's host is made of the account and the region."""
+    """Parse a pushed image. The registry's host is derived from account and region."""
     detail = child(event, "detail")
     kind = f"{text(event.get('source'), 'source')} {text(event.get('detail-type'), 'detail-type')}"
     action, result = text(detail.get("action-type"), "action-type"), text(detail.get("result"), "result")
@@ -156,7 +160,7 @@ def _pushed(event: dict[str, Any]) -> PushEvent:
         return PushEvent("", "", action=f"{kind} {action} {result}")
     account, region = text(event.get("account"), "account"), text(event.get("region"), "region")
     if not _ACCOUNT.fullmatch(account) or not _REGION.fullmatch(region):
-        raise UsageError("account or region is none of Amazon's", reason="invalid")
+        raise UsageError("invalid AWS account or region", reason="invalid")
     return PushEvent(
         host=f"{account}.dkr.ecr.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}",
         repository=text(detail.get("repository-name"), "repository-name"),
@@ -168,14 +172,17 @@ def _pushed(event: dict[str, Any]) -> PushEvent:
 
 
 def _host(topic: str) -> str:
-    """SNS's own host in the topic's region."""
+    """The host of SNS in the topic's region."""
     found = _TOPIC.fullmatch(topic)
-    assert found is not None, "the topic was checked when the webhook was made"
+    assert found is not None, "the topic was checked when the webhook was created"
     return f"sns.{found[2]}.amazonaws.com{'.cn' if found[1] == 'aws-cn' else ''}"
 
 
 def _signed(message: dict[str, Any], topic: str, fetch: Fetch) -> bool:
-    """Whether the topic signed it. The certificate is SNS's own in the topic's region, wherever the message points."""
+    """Whether the topic signed the message.
+
+    The certificate comes from SNS in the topic's region, not from the message.
+    """
     names = _SIGNED.get(str(message.get("Type")))
     address = _CERTIFICATE.fullmatch(str(message.get("SigningCertURL") or message.get("SigningCertUrl")))
     digest = _HASHES.get(str(message.get("SignatureVersion")))
@@ -192,8 +199,8 @@ def _signed(message: dict[str, Any], topic: str, fetch: Fetch) -> bool:
         key = certificate.public_key()
         if not isinstance(key, rsa.RSAPublicKey):
             return False
-        told = "".join(f"{name}\n{value}\n" for name, value in parts)
-        key.verify(signature, told.encode(), padding.PKCS1v15(), digest)
+        signed_text = "".join(f"{name}\n{value}\n" for name, value in parts)
+        key.verify(signature, signed_text.encode(), padding.PKCS1v15(), digest)
     except RemoteError as error:
         if error.retryable:
             raise

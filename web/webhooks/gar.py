@@ -1,8 +1,8 @@
 """Google Artifact Registry: Pub/Sub push deliveries of the topic ``gcr``, each with a token that Google signs.
 
 https://cloud.google.com/artifact-registry/docs/configure-notifications and
-https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions. The token's audience is the webhook's secret, so a
-token of another subscription opens nothing, and two are valid while the secret is rotated.
+https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions. The token's audience is the webhook's secret, so
+the token of another subscription is not accepted, and two secrets are valid while the secret is rotated.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ gcloud pubsub subscriptions create dockwarden --topic=gcr --ack-deadline=30 \\
     sender_required = True
 
     def authenticate(self, body: bytes, headers: Headers, path_token: str, secret: Secret, header: str) -> bool:
-        """See `WebhookFormat.authenticate`. The audience, before the signature: Pub/Sub ignores its case."""
+        """See `WebhookFormat.authenticate`. Compares the audience before the signature. Pub/Sub ignores its case."""
         audience = _unverified(_token(headers)).get("aud")
         if not isinstance(audience, str) or not secret:
             return False
         return hmac.compare_digest(audience.lower().encode("utf-8", "replace"), secret.reveal().lower().encode())
 
     def verify_sender(self, body: bytes, headers: Headers, sender: str, fetch: Fetch) -> bool:
-        """See `WebhookFormat.verify_sender`. A key that is not known may be Google's next one: they are read again."""
+        """See `WebhookFormat.verify_sender`. For an unknown key id the keys are fetched again."""
         token, now = _token(headers), time.time()
         if not sender:
             return False
@@ -82,7 +82,7 @@ gcloud pubsub subscriptions create dockwarden --topic=gcr --ack-deadline=30 \\
 
 
 def verify(token: str, keys: KeySet, sender: str, now: float) -> bool:
-    """Whether Google signed this token for ``sender``, and it is valid at ``now``. The audience is judged before."""
+    """Whether Google signed this token for ``sender`` and it is valid at ``now``. The audience was compared before."""
     try:
         claims = jwt.decode(token, keys, algorithms=["RS256"]).claims
     except (JoseError, ValueError, KeyError, TypeError):
@@ -100,24 +100,24 @@ def verify(token: str, keys: KeySet, sender: str, now: float) -> bool:
 
 
 def _event(document: dict[str, Any]) -> PushEvent:
-    """``tag`` and ``digest`` are whole references; a message without a digest was a deletion of a tag."""
+    """Parse an event. ``tag`` and ``digest`` are whole references; without a digest, a tag was deleted."""
     message = child(document, "message")
     try:
         data = base64.b64decode(text(message.get("data"), "message.data", maximum=64 << 10), validate=True)
     except (binascii.Error, ValueError) as error:
         raise UsageError("message.data is not base64", reason="invalid") from error
-    told = load_untrusted_json(data, limit=64 << 10, depth=8, error=UsageError, reason="invalid")
-    if not isinstance(told, dict):
+    event = load_untrusted_json(data, limit=64 << 10, depth=8, error=UsageError, reason="invalid")
+    if not isinstance(event, dict):
         raise UsageError("message.data is not an object", reason="invalid")
-    action = text(told.get("action"), "action")
+    action = text(event.get("action"), "action")
     if action != "INSERT":
         return PushEvent("", "", action=action)
-    image = text(told.get("digest"), "digest") or text(told.get("tag"), "tag")
+    image = text(event.get("digest"), "digest") or text(event.get("tag"), "tag")
     host, repository, tag, digest = split_image(image, "digest")
-    if told.get("tag"):
-        tagged_host, tagged, tag, more = split_image(text(told.get("tag"), "tag"), "tag")
+    if event.get("tag"):
+        tagged_host, tagged, tag, more = split_image(text(event.get("tag"), "tag"), "tag")
         if (tagged_host, tagged, more) != (host, repository, ""):
-            raise UsageError("the tag and the digest are of two repositories", reason="invalid")
+            raise UsageError("the tag and the digest name different repositories", reason="invalid")
     return PushEvent(host, repository, tag, digest, id=text(message.get("messageId"), "messageId"))
 
 
@@ -127,7 +127,7 @@ def _token(headers: Headers) -> str:
 
 
 def _unverified(token: str) -> Mapping[str, Any]:
-    """The claims of a token that nobody has checked. Empty: it is none."""
+    """The claims of a token without verification. Empty if it is not a token."""
     part = [*token.split("."), "", ""][1]
     try:
         raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
@@ -138,7 +138,7 @@ def _unverified(token: str) -> Mapping[str, Any]:
 
 
 def _keys(document: bytes) -> KeySet:
-    """Google's public keys. Raises RemoteError for what is no key set."""
+    """Google's public keys. Raises RemoteError if the document is not a key set."""
     found = load_untrusted_json(document, limit=256 << 10, depth=8, error=RemoteError)
     listed = found.get("keys") if isinstance(found, dict) else None
     usable = [k for k in (listed if isinstance(listed, list) else []) if isinstance(k, dict) and k.get("kty") == "RSA"]

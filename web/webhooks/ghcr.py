@@ -45,7 +45,7 @@ Events: Packages, Registry packages
     delivery_header = "X-GitHub-Delivery"
 
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """See `WebhookFormat.parse`. Other events of GitHub's, where somebody subscribed to them, are no push."""
+        """See `WebhookFormat.parse`. Other GitHub events are ignored, e.g. if somebody subscribed to all."""
         document = envelope(body)
         key = next((key for key in _KEYS if key in document), "")
         if not key and "hook_id" in document:
@@ -57,7 +57,7 @@ Events: Packages, Registry packages
 
 
 def _event(document: dict[str, Any], key: str) -> PushEvent:
-    """A push without a tag has an address that ends with a colon, and an empty tag."""
+    """Parse an event. For a push without a tag, the address ends with a colon and the tag is empty."""
     package = child(document, key)
     action = text(document.get("action"), "action")
     kind = text(package.get("package_type"), "package_type") or text(package.get("ecosystem"), "ecosystem")
@@ -77,4 +77,4 @@ def _event(document: dict[str, Any], key: str) -> PushEvent:
         host = ""
         repository = f"{text(package.get('namespace'), 'namespace')}/{text(package.get('name'), 'name')}"
     media_type = text(manifest.get("media_type"), "media_type")
-    return PushEvent(host, repository.lower(), tag, digest, media_type)  # owners have capitals, repositories none
+    return PushEvent(host, repository.lower(), tag, digest, media_type)  # repository names are lower case

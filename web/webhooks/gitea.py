@@ -1,7 +1,7 @@
 """Gitea and Forgejo: the event ``package``, signed with an HMAC of the body.
 
-Gitea's ``services/webhook/deliver.go`` and ``modules/structs/hook.go``. The version is a tag, or a digest where a
-manifest was pushed without one.
+Gitea's ``services/webhook/deliver.go`` and ``modules/structs/hook.go``. The version is a tag, or a digest if a manifest
+was pushed without one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Trigger on: Custom events, Package
     delivery_header = "X-Gitea-Delivery"
 
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """See `WebhookFormat.parse`. Test delivery sends an event of a Git push, which has no package."""
+        """See `WebhookFormat.parse`. Gitea's test delivery is a Git push event, which has no package."""
         document = envelope(body)
         if "package" not in document:
             envelope(body, "sender")
@@ -48,5 +48,5 @@ def _event(document: dict[str, Any]) -> PushEvent:
     owner = child(package, "owner")
     name = text(owner.get("login"), "owner.login") or text(owner.get("username"), "owner.username")
     tag, digest = tag_and_digest(text(package.get("version"), "version"))
-    repository = f"{name}/{text(package.get('name'), 'name')}".lower()  # owners have capitals, repositories none
+    repository = f"{name}/{text(package.get('name'), 'name')}".lower()  # repository names are lower case
     return PushEvent("", repository, tag, digest)

@@ -49,7 +49,7 @@ Auth Header: <secret>
             name, moment, data = document["type"], document.get("occur_at"), document["event_data"]
         else:
             raise UsageError("expected a Harbor event or a CloudEvent", reason="invalid")
-        if not isinstance(name, str) or name not in _ACTIONS:  # scans, quotas and replications have other data
+        if not isinstance(name, str) or name not in _ACTIONS:  # events of scans, quotas and replications are not pushes
             return each([name], lambda one: PushEvent("", "", action=text(one, "type")))
         resources = data.get("resources") if isinstance(data, dict) else None
         if not isinstance(data, dict) or not isinstance(resources, list):
@@ -58,7 +58,7 @@ Auth Header: <secret>
 
 
 def _event(resource: Any, data: dict[str, Any], moment: Any) -> PushEvent:
-    """One resource. Harbor writes the digest for the tag of an artifact that has none."""
+    """Parse one resource. If an artifact has no tag, Harbor writes the digest as its tag."""
     if not isinstance(resource, dict):
         raise UsageError("a resource is not an object", reason="invalid")
     host = split_image(text(resource.get("resource_url"), "resource_url"), "resource_url")[0]

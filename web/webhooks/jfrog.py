@@ -1,7 +1,7 @@
 """JFrog Artifactory: the docker events of a webhook, with the secret or an HMAC of the body in a header.
 
-https://jfrog.com/help/r/jfrog-platform-administration-documentation/webhooks. One header carries
-either: "use secret for payload signing" decides which.
+https://jfrog.com/help/r/jfrog-platform-administration-documentation/webhooks. The same header has either; the setting
+"use secret for payload signing" decides.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Jfrog(SignedBody):
     senders = "JFrog Artifactory"
     setup = (
         "Under Administration, General, Webhooks, add a webhook for the Docker event Tag was pushed with these values. "
-        "Payload signing proves that nobody changed the body on its way; without it the secret itself is sent."
+        "Payload signing protects the body against changes in transit; without it the secret itself is sent."
     )
     snippet = """\
 URL: <url>
@@ -56,7 +56,7 @@ Use secret for payload signing: on
         return each([envelope(body, "domain", "event_type")], _event)
 
     def named_at(self, host: str, event: PushEvent) -> PushEvent:
-        """See `WebhookFormat.named_at`. Artifactory's sub-domain method: the repository's key is in the host's name."""
+        """See `WebhookFormat.named_at`. With its sub-domain method, the repository key is in the host name."""
         key, _, image = event.repository.partition("/")
         if key and image and host.lower().startswith(f"{key.lower()}."):
             _, _, parent = host.partition(".")
@@ -67,7 +67,7 @@ Use secret for payload signing: on
 
 
 def _event(document: dict[str, Any]) -> PushEvent:
-    """``sha256`` is that of the manifest's file: the digest without its algorithm."""
+    """Parse an event. ``sha256`` is the hash of the manifest: the digest without its algorithm."""
     domain, action = text(document.get("domain"), "domain"), text(document.get("event_type"), "event_type")
     if domain != "docker" or action != "pushed":
         return PushEvent("", "", action=f"{domain} {action}")

@@ -1,7 +1,7 @@
 """Sonatype Nexus Repository: the component events of a repository's webhook, signed with HMAC-SHA1.
 
-https://help.sonatype.com/en/working-with-http-webhooks.html. Nexus signs with SHA-1 only; as an HMAC it is not known to
-be broken.
+https://help.sonatype.com/en/working-with-http-webhooks.html. Nexus signs with SHA-1 only. That is acceptable, because
+collisions of SHA-1 do not break an HMAC.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Nexus(SignedBody):
     senders = "Nexus Repository 3"
     setup = (
         "Under System, Capabilities, create the capability Webhook: Repository for the docker repository, with these "
-        "values. The registry is the repository's own connector, a host or port of its own."
+        "values. The registry is the repository's own connector (host and port)."
     )
     snippet = """\
 Event types: component
@@ -31,7 +31,7 @@ Secret key: <token>
     delivery_header = "X-Nexus-Webhook-Delivery"
 
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """See `WebhookFormat.parse`. Assets, and components of other formats, are no push of an image."""
+        """See `WebhookFormat.parse`. Assets and components of other formats are not image pushes."""
         return each([envelope(body, "repositoryName", "action")], _event)
 
 

@@ -1,6 +1,6 @@
-"""Quay: the tags that were pushed, without digests, ids or anything that authenticates the sender.
+"""Quay: the pushed tags, without digests, ids, or any authentication of the sender.
 
-Quay's ``notifications/notificationevent.py``. It disables a webhook after three deliveries that failed.
+Quay's ``notifications/notificationevent.py``. Quay disables a webhook after three failed deliveries.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ class Quay(PathSecret):
     snippet = "Webhook URL: <url>\n"
 
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """See `WebhookFormat.parse`. Builds and scans are told in the same envelope, without tags that changed."""
+        """See `WebhookFormat.parse`. Builds and scans use the same envelope, without updated tags."""
         document = envelope(body, "docker_url")
         tags = document.get("updated_tags")
         if tags is None:
             return [PushEvent("", "", action="other")]
-        if not isinstance(tags, list | dict):  # old versions: an object, with the tags as its names
+        if not isinstance(tags, list | dict):  # old versions: an object whose keys are the tags
             return [UnreadableEvent("updated_tags is not a list")]
 
         def read(tag: object) -> PushEvent:
             host, repository, _, _ = split_image(text(document["docker_url"], "docker_url"), "docker_url")
             if not isinstance(tag, str):
-                raise UsageError("a tag is not a text", reason="invalid")
+                raise UsageError("a tag is not a string", reason="invalid")
             return PushEvent(host, repository, text(tag, "updated_tags"))
 
         return each(tags, read)

@@ -1,4 +1,1 @@
-"""What cosign signs with and what it signs: trust documents, payloads, envelopes, log entries, certificates.
-
-Bytes in, verdict out.
-"""
+"""Trust documents, payloads, envelopes, log entries and certificates of cosign signatures. No I/O."""

@@ -1,7 +1,7 @@
 """The sigstore instance behind keyless signatures and transparency logs, as a trust root describes it.
 
-Each part has a period for which it is trusted (``validFor`` of trusted_root.json). A log whose key was stolen is
-retired by ending its period: what the key signs after that must not count, although the signature itself verifies.
+Each part has a period for which it is trusted (``validFor`` in trusted_root.json). A log whose key was stolen is
+retired by ending its period: later entries do not count, although the log's signature still verifies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scanner.trust.base import SignatureRefused
 
 @dataclass(frozen=True)
 class Period:
-    """From ``start`` to ``end``, both included. None: open on that side."""
+    """A period with both ends included. None: open on that side."""
 
     start: datetime | None = None
     end: datetime | None = None
@@ -27,7 +27,7 @@ class Period:
         return (self.start is None or self.start <= at) and (self.end is None or at <= self.end)
 
     def require(self, at: datetime, what: str, reason: str) -> None:
-        """Raises SignatureRefused where ``at`` lies outside."""
+        """Raise SignatureRefused(reason=``reason``) if ``at`` is outside. ``what`` names the part in the message."""
         if not self.holds(at):
             start = f"{self.start:%Y-%m-%d}" if self.start else "the beginning"
             end = f"{self.end:%Y-%m-%d}" if self.end else "now"
@@ -39,7 +39,7 @@ ALWAYS = Period()
 
 @dataclass(frozen=True)
 class Log:
-    """A transparency log: of signatures (Rekor), or of certificates (CT)."""
+    """A transparency log: Rekor (signatures) or a CT log (certificates)."""
 
     key: PublicKey
     period: Period = ALWAYS
@@ -47,8 +47,8 @@ class Log:
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority (its certificates are all trust anchors), or a timestamp authority (signing
-    certificate first).
+    """A certificate authority (all its certificates are trust anchors) or a timestamp authority (signing certificate
+    first).
     """
 
     certificates: tuple[x509.Certificate, ...]
@@ -57,7 +57,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class Authorities:
-    """The parts of an instance. ``rekor`` and ``ctfe``: by log id in hex, as signatures and SCTs name it."""
+    """The parts of an instance. ``rekor`` and ``ctfe`` are keyed by log id (hex), as signatures and SCTs name it."""
 
     fulcio: tuple[Authority, ...] = ()
     rekor: Mapping[str, Log] = field(default_factory=dict)

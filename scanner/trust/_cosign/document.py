@@ -1,4 +1,4 @@
-"""Whom to trust for cosign signatures: the document of a trust root, validated once and parsed into keys and
+"""The document of a cosign trust root: which keys and identities to trust, validated once and parsed into keys and
 certificates.
 """
 
@@ -44,7 +44,7 @@ _KeyPem = Annotated[str, AfterValidator(_key)]
 _CertificatesPem = Annotated[str, AfterValidator(_certificates)]
 
 
-_MEMBER = re.compile(rb"^[A-Za-z_]+ *:", re.MULTILINE)  # of a YAML document
+_MEMBER = re.compile(rb"^[A-Za-z_]+ *:", re.MULTILINE)  # a member of a YAML document
 
 
 class Document(BaseModel):
@@ -64,15 +64,15 @@ class Document(BaseModel):
     trusted_root: Literal["bundled"] | dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _somebody(self) -> Document:
+    def _names_a_signer(self) -> Document:
         if not self.keys and not self.identities:
-            raise UnsoundTrust("names nobody: give keys or identities")
+            raise UnsoundTrust("names no signer: give keys or identities")
         if self.trusted_root is not None and (self.fulcio or self.rekor_keys or self.ctfe_keys or self.tsa):
             raise UnsoundTrust("give trusted_root, or fulcio, rekor_keys, ctfe_keys and tsa; not both")
+        # Own logs with the bundled public Fulcio would mix two instances: a certificate of one, checked against logs of
+        # the other.
         if self.identities and not self.fulcio and (self.rekor_keys or self.ctfe_keys or self.tsa):
-            raise UnsoundTrust(
-                "logs and timestamp authorities of your own, and no certificate authority: fulcio is missing"
-            )
+            raise UnsoundTrust("own logs or timestamp authorities need an own certificate authority: fulcio is missing")
         if isinstance(self.trusted_root, dict):
             from scanner.trust._cosign.instance import load_root
 
@@ -84,7 +84,8 @@ class Document(BaseModel):
 class CosignTrust:
     """A parsed document.
 
-    ``keys``: name and key; two names of one key are one signer. ``root``: sigstore's own form, where it was given.
+    ``keys``: pairs of name and key; two names for one key are one signer. ``threshold``: number of different signers
+    that must have signed. ``root``: sigstore's own form, if the document has it.
     """
 
     keys: tuple[tuple[str, PublicKey], ...]
@@ -97,16 +98,16 @@ class CosignTrust:
 
 
 def parse_document(data: bytes, where: str) -> Mapping[str, Any]:
-    """See ``TrustScheme.parse_trust``. A file of PEM public keys is a document that names them after the file."""
+    """See ``TrustScheme.parse_trust``. A file of PEM public keys becomes a document with keys named after the file."""
     if b"-----BEGIN " in data and not data.lstrip().startswith(b"{") and not _MEMBER.search(data):
         refuse_private_key(data, where)
-        value: Mapping[str, Any] = {"keys": _named(data.decode("utf-8", "replace"), where)}
+        value: Mapping[str, Any] = {"keys": _keys_by_name(data.decode("utf-8", "replace"), where)}
     else:
         value = load_document(data, where)
     return validated(Document, value, where).model_dump(mode="json", exclude_defaults=True)
 
 
-def _named(text: str, where: str) -> Mapping[str, str]:
+def _keys_by_name(text: str, where: str) -> Mapping[str, str]:
     try:
         blocks = pem_blocks(text, PUBLIC_KEY, "a PEM public key")
     except ValueError as error:
@@ -118,7 +119,7 @@ def _named(text: str, where: str) -> Mapping[str, str]:
 @lru_cache(maxsize=64)
 def _trust(text: str) -> CosignTrust:
     document = validated(Document, json.loads(text), "the trust root")
-    root, authorities = None, _own(document)
+    root, authorities = None, _own_authorities(document)
     if document.trusted_root is not None or (document.identities and not document.fulcio):
         # Imported only here: the library is large, and most trust roots are keys.
         from scanner.trust._cosign.instance import authorities_of, bundled_root, load_root
@@ -126,8 +127,10 @@ def _trust(text: str) -> CosignTrust:
         given = document.trusted_root
         root = load_root(json.dumps(given) if isinstance(given, dict) else bundled_root())
         authorities = authorities_of(root)
-    named = bool(document.rekor_keys) or document.trusted_root is not None
-    required = document.tlog == "required" or (document.tlog is None and named)
+    # A document that names logs expects entries in them; one with bare keys works without a log, as ``cosign --key``
+    # does.
+    names_logs = bool(document.rekor_keys) or document.trusted_root is not None
+    required = document.tlog == "required" or (document.tlog is None and names_logs)
     return CosignTrust(
         keys=tuple((name, load_public_key(pem)) for name, pem in sorted(document.keys.items())),
         identities=document.identities,
@@ -144,7 +147,7 @@ def parse_trust(document: Mapping[str, Any]) -> CosignTrust:
     return _trust(json.dumps(document, sort_keys=True))
 
 
-def _own(document: Document) -> Authorities:
+def _own_authorities(document: Document) -> Authorities:
     return Authorities(
         fulcio=tuple(Authority(load_certificates(pem)) for pem in document.fulcio),
         rekor=_by_id(document.rekor_keys),

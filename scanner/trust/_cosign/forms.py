@@ -70,7 +70,10 @@ class _Material:
 
 
 def parse_classic(data: bytes, annotations: Mapping[str, str], *, attestation: bool) -> Signed:
-    """A layer and its annotations, which nobody signed. Raises SignatureRefused."""
+    """Parse a layer with its annotations.
+
+    The annotations are not signed. Raises SignatureRefused(reason="malformed").
+    """
     if attestation:
         loaded = load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed")
         envelope = parse_envelope(loaded)
@@ -107,8 +110,9 @@ def _classic_timestamp(text: str) -> tuple[bytes, ...]:
 
 
 def parse_bundle(data: bytes) -> Signed:
-    """A sigstore bundle (protobuf-specs, sigstore_bundle.proto) with a DSSE envelope. Raises SignatureRefused."""
+    """Parse a sigstore bundle (protobuf-specs, sigstore_bundle.proto) with a DSSE envelope. Raises SignatureRefused."""
     loaded = load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed")
+    # ``null`` first: protobuf writers may emit it for a missing member, and the library refuses it.
     document = members(_without_null(loaded), "the bundle")
     if document.get("mediaType") not in BUNDLES:
         raise SignatureRefused(
@@ -140,9 +144,9 @@ def parse_bundle(data: bytes) -> Signed:
 
 
 def _without_null(value: object) -> object:
-    """Protobuf's JSON (protobuf.dev/programming-guides/json): null is a member that is not there.
+    """Drop members that are null: in protobuf's JSON (protobuf.dev/programming-guides/json) they are absent.
 
-    The signed payload is a text in it.
+    The signed payload is base64 text inside the document, so this does not change it.
     """
     if isinstance(value, dict):
         return {name: _without_null(item) for name, item in value.items() if item is not None}

@@ -1,4 +1,4 @@
-"""A keyless signer as a trust root names it."""
+"""A keyless signer in a trust root: subject and issuer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ Text = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Identity(BaseModel):
-    """A keyless signer: who (subject) according to whom (issuer).
+    """A keyless signer: the subject, and the issuer (identity provider) that vouches for it.
 
-    Both are needed; an expression must match the whole text.
+    Both are required: without the issuer, any provider could assert the subject. A regular expression (RE2, linear
+    time) must match the whole text.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,7 +37,7 @@ class Identity(BaseModel):
     subject_regexp: _Pattern | None = None
 
     @model_validator(mode="after")
-    def _both(self) -> Identity:
+    def _has_issuer_and_subject(self) -> Identity:
         for name in ("issuer", "subject"):
             if (getattr(self, name) is None) is (getattr(self, f"{name}_regexp") is None):
                 raise UnsoundTrust(f"give exactly one of {name} and {name}_regexp")

@@ -1,7 +1,7 @@
-"""A sigstore instance by its trusted root (``trusted_root.json``): its authorities, and keyless bundles verified by
-the sigstore library.
+"""A sigstore instance described by its trusted root (``trusted_root.json``), and keyless bundles verified by the
+sigstore library.
 
-Offline: everything that verification needs is in the bundle and in the trusted root.
+Works offline: everything that verification needs is in the bundle and in the trusted root.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from scanner.trust.base import SignatureRefused
 _PUBLIC = "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev"
 
 
-# What the library lets through where a bundle, or a certificate in it, is not of its form.
+# Exceptions that the library lets through for a malformed bundle or a malformed certificate in it.
 _UNREADABLE = (
     ValueError,
     KeyError,
@@ -53,20 +53,22 @@ _UNREADABLE = (
 
 
 def bundled_root() -> str:
-    """The root of sigstore's public instance as our version of the library carries it.
+    """The trusted root of sigstore's public instance, as shipped with the installed version of the library.
 
-    Read as data: the library's own loader keeps a cache in the home directory, which whoever owns that directory
-    could change.
+    Read as a file: the library's own loader keeps a cache in the home directory, and any process of that user could
+    change it.
     """
     return files("sigstore._store").joinpath(_PUBLIC, "trusted_root.json").read_text("utf-8")
 
 
 @lru_cache(maxsize=16)
 def load_root(text: str) -> TrustedRoot:
-    """The trusted root of a JSON text, usable as a whole. Raises ValueError in plain words."""
+    """Parse a trusted root (JSON) and check that all of it is usable. Raises ValueError with a message for users."""
     try:
         root = TrustedRoot(TrustedRootMessage.from_json(text))
         authorities_of(root)
+        # Build the library's verifier now: a root that it refuses must fail when it is configured, not at the first
+        # scan.
         Verifier(trusted_root=root)
     except (ValueError, TypeError, SigstoreError, ScannerError, UnsupportedAlgorithm) as error:
         raise ValueError("not a sigstore trusted root (trusted_root.json)") from error
@@ -74,8 +76,10 @@ def load_root(text: str) -> TrustedRoot:
 
 
 def authorities_of(root: TrustedRoot) -> Authorities:
-    """Its certificate authorities and logs, each with its period, for what the library does not verify: classic
-    signatures, keyed ones in a log, and when a log or an authority was trusted. Raises ValueError.
+    """The certificate authorities and logs of a root, each with its period.
+
+    Needed for what the library does not verify: classic signatures, signatures by a key in a log, and the periods of
+    logs and certificate authorities. Raises ValueError.
     """
     message = root._inner
     return Authorities(
@@ -92,7 +96,7 @@ def _authority(item: CertificateAuthorityMessage) -> Authority:
 
 
 def _logs(logs: Iterable[TransparencyLogInstance]) -> dict[str, Log]:
-    """By the id of its key, which Rekor v1 and CT logs use, and by the id that the trusted root gives it (Rekor v2)."""
+    """Logs by the id of their key (Rekor v1, CT logs) and by the id that the trusted root gives them (Rekor v2)."""
     found: dict[str, Log] = {}
     for log in logs:
         if log.public_key.raw_bytes:
@@ -107,7 +111,7 @@ def _period(given: TimeRange | None) -> Period:
 
 
 def _aware(at: datetime) -> datetime:
-    """The format says RFC 3339, which has a zone; what has none is taken as UTC."""
+    """The format requires RFC 3339 with a time zone; a time without one is taken as UTC."""
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
@@ -122,21 +126,23 @@ class _OneOf:
 
 
 def verify_bundle(bundle: bytes, root: TrustedRoot, identities: Sequence[Identity]) -> Who:
-    """Who signed the bundle's DSSE envelope: certificate, SCT, log proofs (Rekor v1 and v2), times and identity all
-    hold.
+    """Verify a bundle's DSSE envelope and return its signer: certificate, SCT, log proofs (Rekor v1 and v2), times and
+    identity.
 
-    Nothing is said of what the envelope holds. Raises SignatureRefused.
+    Does not look at the payload of the envelope. Raises SignatureRefused.
     """
     verifier = Verifier(trusted_root=root)
     try:
         parsed = Bundle.from_json(bundle)
         verifier.verify_dsse(parsed, _OneOf(identities))
+        # A private method, but the library offers no other way to learn the times that it verified.
         times = [found.time for found in verifier._establish_time(parsed)]
     except CertValidationError as error:
         text = "no valid chain leads from the certificate to the authority"
         raise SignatureRefused(text, reason="certificate") from error
     except VerificationError as error:
         text = clean_text(str(error), 200)
+        # The library has one exception for everything, so the step that failed is only visible in its text.
         about_log = any(word in text for word in ("log ", "SET", "checkpoint", "inclusion"))
         reason = "tlog" if about_log else "certificate"
         raise SignatureRefused(f"sigstore refuses the bundle: {text}", reason=reason) from error
@@ -147,12 +153,15 @@ def verify_bundle(bundle: bytes, root: TrustedRoot, identities: Sequence[Identit
 
 
 def _check_periods(bundle: Bundle, times: Sequence[datetime], trusted: Authorities) -> None:
-    """Log, certificate authority and CT log were trusted when the bundle was signed: the library compares only the
-    periods of timestamp authorities with the time of the signature. Raises SignatureRefused.
+    """Check that log, certificate authority and CT log were trusted when the bundle was signed.
+
+    Raises SignatureRefused.
+
+    The library compares the signing time with the periods of timestamp authorities only.
     """
     named = bundle.log_entry._inner.log_id.key_id.hex()
     log = trusted.rekor.get(named)
-    if log is None:  # the library tries every key for an id that it does not know
+    if log is None:  # for an unknown log id the library tries every key, so the id itself would prove nothing
         raise SignatureRefused(f"the log {named[:16]}… is not trusted", reason="tlog")
     for time in times:
         log.period.require(time, "the transparency log", "tlog")

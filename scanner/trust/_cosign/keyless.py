@@ -1,5 +1,5 @@
-"""Certificates that lived ten minutes: who signed, according to whom, and that the signature was made while the
-certificate lived.
+"""Keyless certificates, valid for ten minutes: who signed, which issuer vouches for it, and whether the signature was
+made while the certificate was valid.
 
 Extensions: https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
 """
@@ -31,7 +31,7 @@ _OTHER_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 
 @dataclass(frozen=True)
 class Who:
-    """The subject of a certificate and the identity provider that vouched for it."""
+    """A keyless signer: the certificate's subject, and the identity provider that vouches for it."""
 
     subject: str
     issuer: str
@@ -43,21 +43,20 @@ def check_certificate(
     authorities: Sequence[Authority],
     times: Sequence[datetime],
 ) -> tuple[x509.Certificate, ...]:
-    """A chain to the certificate authority at every established time, for code signing.
+    """Build a chain to a certificate authority, valid at every one of ``times``, and check the code-signing usage.
 
-    Raises SignatureRefused(reason="certificate").
-
-    The clock has no say: the certificate is long expired when anybody looks.
+    ``times``: when the signature was made, by log or timestamp. The present time is irrelevant, because the certificate
+    has usually expired by now. Raises SignatureRefused(reason="certificate").
     """
     if not times:
         raise SignatureRefused(
-            "nothing tells when the signature was made: no log entry and no timestamp", reason="certificate"
+            "there is no proof of when the signature was made: no log entry and no timestamp", reason="certificate"
         )
     usage, constraints = extension(leaf, x509.ExtendedKeyUsage), extension(leaf, x509.BasicConstraints)
     if usage is None or ExtendedKeyUsageOID.CODE_SIGNING not in usage:
         raise SignatureRefused("the certificate is not for code signing", reason="certificate")
     if constraints is not None and constraints.ca:
-        raise SignatureRefused("an authority's certificate signs no images", reason="certificate")
+        raise SignatureRefused("the certificate is an authority's, which must not sign images", reason="certificate")
     paths = [_path(leaf, others, authorities, time) for time in times]
     return paths[0]
 
@@ -65,25 +64,24 @@ def check_certificate(
 def _path(
     leaf: x509.Certificate, others: Sequence[x509.Certificate], authorities: Sequence[Authority], at: datetime
 ) -> tuple[x509.Certificate, ...]:
-    """A chain to an authority that was trusted ``at`` that time."""
+    """Build a chain to an authority that was trusted at the time ``at``."""
     then = [certificate for one in authorities if one.period.holds(at) for certificate in one.certificates]
     if authorities and not then:
-        raise SignatureRefused(f"no certificate authority is trusted for {at:%Y-%m-%d}", reason="certificate")
+        raise SignatureRefused(f"no certificate authority was trusted on {at:%Y-%m-%d}", reason="certificate")
     return build_path(leaf, others, then, at)
 
 
 def check_sct(path: Sequence[x509.Certificate], logs: Mapping[str, Log]) -> None:
-    """RFC 6962 section 3.2: a certificate transparency log saw the certificate while we trusted that log.
+    """Check the SCT (RFC 6962 section 3.2): a CT log recorded the certificate while that log was trusted.
 
-    Without known logs nothing is asked.
-
-    Raises SignatureRefused(reason="certificate").
+    Without configured logs nothing is checked. Raises SignatureRefused(reason="certificate").
     """
     if not logs:
         return
     found = extension(path[0], x509.PrecertificateSignedCertificateTimestamps)
     if not found or len(path) < 2:
         raise SignatureRefused("the certificate has no certificate transparency timestamp", reason="certificate")
+    # One valid SCT is enough: the others may come from logs that this trust root does not know.
     for sct in found:
         log = logs.get(sct.log_id.hex())
         sound = sct.entry_type is LogEntryType.PRE_CERTIFICATE and isinstance(
@@ -93,10 +91,11 @@ def check_sct(path: Sequence[x509.Certificate], logs: Mapping[str, Log]) -> None
             continue
         if verify_signature(log.key, sct.signature, _signed_by_log(sct, path[0], path[1])):
             return
-    raise SignatureRefused("no trusted certificate transparency log has seen the certificate", reason="certificate")
+    raise SignatureRefused("no trusted certificate transparency log has recorded the certificate", reason="certificate")
 
 
 def _signed_by_log(sct: SignedCertificateTimestamp, leaf: x509.Certificate, issuer: x509.Certificate) -> bytes:
+    # RFC 6962 section 3.2: digitally-signed struct for a precert_entry, with the issuer's key hash before the TBS.
     tbs = leaf.tbs_precertificate_bytes
     milliseconds = int(sct.timestamp.replace(tzinfo=UTC).timestamp() * 1000)
     head = struct.pack("!BBQH", 0, 0, milliseconds, 1)
@@ -105,7 +104,7 @@ def _signed_by_log(sct: SignedCertificateTimestamp, leaf: x509.Certificate, issu
 
 
 def check_identity(certificate: x509.Certificate, identities: Sequence[Identity]) -> Who:
-    """The certificate is one of ``identities``: issuer and subject both.
+    """Return the signer if issuer and subject of the certificate match one of ``identities``.
 
     Raises SignatureRefused: identity, malformed.
     """
@@ -113,12 +112,13 @@ def check_identity(certificate: x509.Certificate, identities: Sequence[Identity]
     for subject in subjects:
         if any(identity.matches(issuer, subject) for identity in identities):
             return Who(subject, issuer)
-    shown = clean_text(", ".join(subjects) or "nobody", 200)
-    raise SignatureRefused(f"signed by {shown} according to {clean_text(issuer or 'nobody', 200)}", reason="identity")
+    shown = clean_text(", ".join(subjects) or "no subject", 200)
+    raise SignatureRefused(f"signed by {shown} issued by {clean_text(issuer or 'no issuer', 200)}", reason="identity")
 
 
 def _issuer(certificate: x509.Certificate) -> str:
     values = {e.oid: e.value.value for e in certificate.extensions if isinstance(e.value, x509.UnrecognizedExtension)}
+    # Fulcio writes both extensions (v1 raw, v2 DER). If they differ, two verifiers would see two issuers.
     old = values.get(_ISSUER_V1, b"").decode("utf-8", "replace")
     new = _utf8(values[_ISSUER_V2]) if _ISSUER_V2 in values else ""
     if old and new and old != new:

@@ -1,6 +1,7 @@
 """What is signed: cosign's simple signing payload, and in-toto statements in DSSE envelopes.
 
-Nothing here is believed before the signature over its bytes was verified; then it must be about this very image.
+Nothing here is trusted before the signature over its bytes is verified. After that, the payload must be about this
+image.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ SIMPLE_SIGNING_TYPE = "cosign container image signature"
 IN_TOTO = "application/vnd.in-toto+json"
 SIGNATURE_PREDICATE = "https://sigstore.dev/cosign/sign/v1"
 _STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
+# Bounds of the predicate fields that policies can query: a predicate comes from a build, and may be arbitrarily large.
 MAX_PAYLOAD, MAX_ENVELOPE = 1 << 20, 32 << 20
 _MAX_FIELDS, _MAX_PATH, _MAX_VALUE, _MAX_LEVELS = 500, 200, 500, 10
 _MAX_SUBJECTS, _MAX_SIGNATURES = 1000, 10
@@ -34,9 +36,9 @@ class Envelope:
 
     @property
     def signed_bytes(self) -> bytes:
-        """PAE: what the signature is over.
+        """The bytes that are signed (PAE).
 
-        Never the bare payload: that would let a signature stand for another type.
+        Never the bare payload: a signature could then be presented for another payload type.
         """
         kind = self.payload_type.encode()
         return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(self.payload), self.payload)
@@ -46,7 +48,7 @@ class Envelope:
 class Statement:
     """An in-toto statement about the image.
 
-    ``fields``: the predicate's scalars by dotted path; ``truncated``: not all of them.
+    ``fields``: scalar values of the predicate by dotted path. ``truncated``: some fields were left out.
     """
 
     predicate_type: str
@@ -61,7 +63,8 @@ def parse_envelope(value: object) -> Envelope:
     payload_type, signatures = item.get("payloadType"), item.get("signatures")
     if payload_type != IN_TOTO:
         raise SignatureRefused(
-            f"the envelope holds no in-toto statement but {clean_text(str(payload_type), 100)}", reason="malformed"
+            f"not an in-toto statement: the envelope's payload type is {clean_text(str(payload_type), 100)}",
+            reason="malformed",
         )
     if not isinstance(signatures, list) or not 1 <= len(signatures) <= _MAX_SIGNATURES:
         raise SignatureRefused(f"the envelope has no signatures, or more than {_MAX_SIGNATURES}", reason="malformed")
@@ -73,11 +76,10 @@ def parse_envelope(value: object) -> Envelope:
 
 
 def check_simple_signing(payload: bytes, digest: Digest) -> Mapping[str, Any]:
-    """The claims (``optional``) of a simple signing payload about ``digest``.
+    """Return the claims (``optional``) of a simple signing payload about ``digest``.
 
-    Raises SignatureRefused: malformed, payload.
-
-    ``critical.identity.docker-reference`` is not compared: cosign writes whatever name the image was pushed under.
+    Raises SignatureRefused: malformed, payload. ``critical.identity.docker-reference`` is not compared: cosign writes
+    the name that the image was pushed under, and an image is often copied to another registry afterwards.
     """
     document = members(_load(payload, MAX_PAYLOAD), "the payload")
     critical = members(document.get("critical"), "critical")
@@ -87,13 +89,13 @@ def check_simple_signing(payload: bytes, digest: Digest) -> Mapping[str, Any]:
         )
     signed = members(critical.get("image"), "critical.image").get("docker-manifest-digest")
     if signed != str(digest):
-        raise SignatureRefused(f"the signature is of another image, {clean_text(str(signed), 100)}", reason="payload")
+        raise SignatureRefused(f"the signature is for another image: {clean_text(str(signed), 100)}", reason="payload")
     optional = document.get("optional")
     return {} if optional is None else members(optional, "optional")
 
 
 def check_statement(payload: bytes, digest: Digest) -> Statement:
-    """The in-toto statement about ``digest``. Raises SignatureRefused: malformed, payload."""
+    """Return the in-toto statement about ``digest``. Raises SignatureRefused: malformed, payload."""
     document = members(_load(payload, MAX_ENVELOPE), "the statement")
     kind, predicate_type = document.get("_type"), document.get("predicateType")
     if kind not in _STATEMENTS or not isinstance(predicate_type, str) or not predicate_type:
@@ -111,7 +113,7 @@ def check_statement(payload: bytes, digest: Digest) -> Statement:
 
 
 def check_annotations(claims: Mapping[str, Any], wanted: tuple[tuple[str, str], ...]) -> None:
-    """Every wanted annotation stands in the signed claims with exactly that value.
+    """Check that the signed claims have every wanted annotation with exactly that value.
 
     Raises SignatureRefused(reason="annotations").
     """
@@ -122,8 +124,9 @@ def check_annotations(claims: Mapping[str, Any], wanted: tuple[tuple[str, str], 
 
 
 def flatten(predicate: object) -> tuple[tuple[tuple[str, str], ...], bool]:
-    """The scalars of a predicate by dotted path, those nearest to its top first; the second value tells that some
-    are missing.
+    """Return the scalar values of a predicate by dotted path, and whether some were left out.
+
+    Breadth first, so that the values near the top are kept if the predicate is larger than the limits.
     """
     found: list[tuple[str, str]] = []
     queue: deque[tuple[str, object, int]] = deque([("", predicate, 0)])
@@ -135,21 +138,22 @@ def flatten(predicate: object) -> tuple[tuple[tuple[str, str], ...], bool]:
             if level < _MAX_LEVELS and len(queue) + len(found) + len(value) <= 4 * _MAX_FIELDS:
                 queue.extend((f"{path}.{name}" if path else str(name), inner, level + 1) for name, inner in items)
             else:
-                cut = True  # a list of thousands hides nothing that stands beside it
+                cut = True  # a huge list is left out, and the values beside it are kept
         elif value is not None:
             text = str(value).lower() if isinstance(value, bool) else str(value)
             if len(path) <= _MAX_PATH and len(text) <= _MAX_VALUE:
                 found.append((clean_text(path, _MAX_PATH), clean_text(text, _MAX_VALUE)))
             else:
                 cut = True
-    # A name may hold a dot, so that two paths read alike: which of them was meant nobody can tell, so neither is kept.
+    # A member name may contain a dot, so two paths can read the same. Nobody can tell which one a policy means: drop
+    # both.
     times = Counter(path for path, _ in found)
     kept = tuple(item for item in found if times[item[0]] == 1)
     return kept, cut or bool(queue) or len(kept) < len(found)
 
 
 def members(value: object, what: str) -> Mapping[str, Any]:
-    """An object. Raises SignatureRefused(reason="malformed")."""
+    """Return the object. Raises SignatureRefused(reason="malformed") if ``value`` is not one."""
     if not isinstance(value, dict):
         raise SignatureRefused(f"{what} is not an object", reason="malformed")
     return value

@@ -1,7 +1,7 @@
-"""Rekor's promise (signed entry timestamp) and the entry it promises: both must be about this very signature.
+"""Rekor's promise (signed entry timestamp) and the log entry that it promises: both must be about this signature.
 
-A true entry of somebody else's signature is the classic attack, so the body is compared with payload, signature and
-signer. Inclusion proofs of Rekor v2, which promises nothing, are verified by the sigstore library for keyless
+The classic attack presents a valid entry of another signature, so the entry's body is compared with payload, signature
+and signer. Rekor v2 gives inclusion proofs instead of promises; the sigstore library verifies them, for keyless
 bundles only.
 """
 
@@ -35,7 +35,7 @@ _MAX_TIME = 253402300799  # the last second of the year 9999
 
 @dataclass(frozen=True)
 class LogEntry:
-    """An entry as it came with the signature. ``promise`` is empty where the log gave none."""
+    """An entry as it came with the signature. ``promise`` is empty if the log gave none."""
 
     body: str  # base64, as signed
     integrated_time: int
@@ -50,7 +50,7 @@ class LogEntry:
 
 @dataclass(frozen=True)
 class Signing:
-    """What the entry must be about."""
+    """The signature that the log entry must be about. ``certificate`` is None for a signature by a key."""
 
     payload: bytes
     signed_bytes: bytes
@@ -60,7 +60,7 @@ class Signing:
 
 
 def parse_annotation(text: str) -> LogEntry:
-    """The annotation ``dev.sigstore.cosign/bundle``. Raises SignatureRefused(reason="tlog")."""
+    """Parse the annotation ``dev.sigstore.cosign/bundle``. Raises SignatureRefused: tlog, malformed."""
     document = _object(text.encode("utf-8", "surrogatepass"), "the log bundle")
     payload = members(document.get("Payload"), "the log bundle's Payload")
     return _entry(
@@ -73,7 +73,7 @@ def parse_annotation(text: str) -> LogEntry:
 
 
 def parse_bundle_entry(value: object) -> LogEntry:
-    """A ``tlogEntries`` member of a sigstore bundle (protobuf JSON: 64-bit integers are texts)."""
+    """Parse a ``tlogEntries`` member of a sigstore bundle (protobuf JSON writes 64-bit integers as strings)."""
     item = members(value, "a log entry")
     promise = item.get("inclusionPromise")
     log_id = decode_base64(members(item.get("logId"), "logId").get("keyId"), "the log's id").hex()
@@ -102,7 +102,7 @@ def _entry(body: object, time: object, index: object, log_id: object, promise: o
 
 
 def check_promise(entry: LogEntry, logs: Mapping[str, Log]) -> None:
-    """A log promised this entry while we trusted that log. Raises SignatureRefused(reason="tlog")."""
+    """Verify that a trusted log promised this entry, while it was trusted. Raises SignatureRefused(reason="tlog")."""
     log = logs.get(entry.log_id)
     if log is None:
         raise SignatureRefused(f"the log {entry.log_id[:16]}… is not trusted", reason="tlog")
@@ -112,6 +112,7 @@ def check_promise(entry: LogEntry, logs: Mapping[str, Log]) -> None:
         "logID": entry.log_id,
         "logIndex": entry.log_index,
     }
+    # Rekor signs the canonical JSON (RFC 8785) of these four members.
     canonical = json.dumps(signed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     if not entry.promise or not verify_signature(log.key, entry.promise, canonical):
         raise SignatureRefused("the log's promise does not verify", reason="tlog")
@@ -119,7 +120,7 @@ def check_promise(entry: LogEntry, logs: Mapping[str, Log]) -> None:
 
 
 def check_entry(entry: LogEntry, signing: Signing) -> None:
-    """The promised entry is about this payload, this signature and this signer.
+    """Check that the promised entry is about this payload, signature and signer.
 
     Raises SignatureRefused(reason="tlog").
     """
@@ -132,10 +133,7 @@ def check_entry(entry: LogEntry, signing: Signing) -> None:
 
 
 def is_in_toto(entry: LogEntry) -> bool:
-    """Whether the entry says that it is of the kind ``intoto`` 0.0.2.
-
-    Raises SignatureRefused for one that cannot be read.
-    """
+    """True if the entry claims to be of the kind ``intoto`` 0.0.2. Raises SignatureRefused if it cannot be read."""
     body = _object(decode_base64(entry.body, "the log entry"), "the log entry")
     return (body.get("kind"), body.get("apiVersion")) == ("intoto", "0.0.2")
 
@@ -158,7 +156,8 @@ def _in_toto(spec: Mapping[str, object], signing: Signing) -> None:
     content = members(spec.get("content"), "content")
     _same_hash(members(content.get("payloadHash"), "payloadHash"), signing.payload)
     envelope = members(content.get("envelope"), "envelope")
-    _one_signature(envelope.get("signatures"), "sig", "publicKey", signing, doubly=True)  # rekor encodes it once more
+    # Rekor base64-encodes it a second time
+    _one_signature(envelope.get("signatures"), "sig", "publicKey", signing, doubly=True)
 
 
 def _one_signature(listed: object, name: str, signer: str, signing: Signing, *, doubly: bool) -> None:
@@ -180,7 +179,7 @@ _KINDS: Mapping[tuple[object, object], Callable[[Mapping[str, object], Signing],
 
 
 def _same_hash(found: Mapping[str, object], data: bytes) -> None:
-    """By SHA-256, or by the hash that goes with a larger curve."""
+    """Compare by SHA-256, or by the hash that belongs to a larger curve."""
     algorithm = found.get("algorithm")
     if (
         algorithm not in ("sha256", "sha384", "sha512")
@@ -192,6 +191,7 @@ def _same_hash(found: Mapping[str, object], data: bytes) -> None:
 def _same_signer(content: object, signing: Signing) -> None:
     pem = decode_base64(content, "the logged key")
     try:
+        # Rekor stores what the client sent as its verifier: a certificate (keyless) or a bare key.
         if b"BEGIN CERTIFICATE" in pem:
             certificate = load_certificates(pem)[0]
             same = signing.certificate is not None and certificate_fingerprint(certificate) == certificate_fingerprint(

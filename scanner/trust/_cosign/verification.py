@@ -1,4 +1,7 @@
-"""One signature, step by step: bytes, trust and digest in; who signed out, or a refusal that says which step failed."""
+"""Verify one signature step by step.
+
+Bytes, trust and digest in; the signer out, or a refusal naming the failed step.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,10 @@ _MAX_TIMESTAMPS = 4
 
 
 class Material(Protocol):
-    """What comes with a signature to verify it by; nobody signed it.
+    """The verification material that comes with a signature. None of it is signed.
 
-    Each member is read when it is needed and may raise SignatureRefused: rubbish that nobody asks for does no harm.
+    Each member is parsed on access and may raise SignatureRefused, so that malformed material that a trust root does
+    not need cannot break the verification.
     """
 
     @property
@@ -47,10 +51,10 @@ class Material(Protocol):
 
 @dataclass(frozen=True)
 class Signed:
-    """A signature as it was found, nothing of it believed.
+    """A signature as it was found; nothing in it is verified yet.
 
-    ``statement``: the payload is an in-toto statement, else simple signing. ``bundle``: the whole sigstore bundle,
-    where that is what it was.
+    ``statement``: the payload is an in-toto statement, otherwise simple signing. ``bundle``: the whole sigstore bundle,
+    if the signature is one.
     """
 
     payload: bytes
@@ -63,7 +67,7 @@ class Signed:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A signature that counts. ``signer`` is the same for two signatures by one signer: a key's id, or an identity."""
+    """A verified signature. ``signer`` is equal for two signatures by the same signer: a key id, or an identity."""
 
     signer: str
     name: str
@@ -77,15 +81,17 @@ class Accepted:
 
 
 def verify_one(signed: Signed, trust: CosignTrust, digest: Digest) -> Accepted:
-    """Whoever signed ``digest`` by ``signed``.
+    """Verify one signature of ``digest`` and return its signer.
 
-    Raises SignatureRefused with the first step that failed as its reason.
+    Raises SignatureRefused; its reason is the first step that failed.
     """
     key, signature, name = find_signer(signed, trust)  # 1
     if name is None:
         who, logged = _keyless(signed, signature, key, trust)
     else:
         signing = Signing(signed.payload, signed.signed_bytes, signature, key, None)
+        # Logged or not, the payload is checked last: a refusal then names a problem of the key or log first, if there
+        # is one.
         who, logged = None, check_log(signed, signing, trust, keyless=False)  # 2
     kind, claims, fields, truncated = check_payload(signed, digest)  # 4
     if not kind:
@@ -93,15 +99,15 @@ def verify_one(signed: Signed, trust: CosignTrust, digest: Digest) -> Accepted:
     if who is not None:
         signer = f"{who.subject} {who.issuer}"
         return Accepted(signer, who.subject, key_id(key), who.issuer, kind, fields, truncated, logged)
-    notes = () if logged else ("the transparency log was not asked for",)
+    notes = () if logged else ("the trust root does not require the transparency log",)
     return Accepted(key_id(key), name or "", key_id(key), "", kind, fields, truncated, logged, notes)
 
 
 def _keyless(signed: Signed, signature: bytes, key: PublicKey, trust: CosignTrust) -> tuple[Who, datetime | None]:
-    """A bundle of a sigstore instance goes to sigstore's own verifier; everything else through our steps.
+    """Verify a bundle with sigstore's own library, and everything else by our steps.
 
-    So does a bundle with a log entry of the older kind ``intoto``, of which the library believes no time: what older
-    cosign attested stays verifiable.
+    Also by our steps: a bundle with a log entry of the older kind ``intoto``. The library accepts no time from such an
+    entry, so attestations by older versions of cosign could not be verified.
     """
     if signed.bundle and trust.root is not None and not any(map(is_in_toto, signed.material.entries)):
         from scanner.trust._cosign.instance import verify_bundle
@@ -113,10 +119,10 @@ def _keyless(signed: Signed, signature: bytes, key: PublicKey, trust: CosignTrus
 
 
 def find_signer(signed: Signed, trust: CosignTrust) -> tuple[PublicKey, bytes, str | None]:
-    """Step 1: a key that verifies the signature: one of the trusted ones with its name, or that of the certificate
-    (keyless: None).
+    """Step 1: find the key that verifies the signature: a trusted key (with its name), or the certificate's key
+    (keyless, name None).
 
-    The object never says which key it is, and a hint proves nothing: all are tried.
+    The signature does not say which key made it, and a hint would prove nothing, so every trusted key is tried.
     """
     for signature in signed.signatures:
         for name, key in trust.keys:
@@ -124,7 +130,7 @@ def find_signer(signed: Signed, trust: CosignTrust) -> tuple[PublicKey, bytes, s
                 return key, signature, name
     certificate = signed.material.certificate if trust.identities else None
     if certificate is None:
-        raise SignatureRefused("the signature is by none of the trusted keys")
+        raise SignatureRefused("the signature was not made by a trusted key")
     key = certificate_key(certificate)
     for signature in signed.signatures:
         if verify_signature(key, signature, signed.signed_bytes):
@@ -133,9 +139,9 @@ def find_signer(signed: Signed, trust: CosignTrust) -> tuple[PublicKey, bytes, s
 
 
 def check_log(signed: Signed, signing: Signing, trust: CosignTrust, *, keyless: bool) -> datetime | None:
-    """Step 2: when the log saw this signature; None where nobody asks.
+    """Step 2: return when the log recorded this signature, or None if no entry is required.
 
-    Keyless asks, unless a timestamp is to tell the time.
+    A keyless signature requires an entry, unless a timestamp authority can prove the time.
     """
     wanted = trust.log_required or (keyless and not trust.authorities.tsa)
     if not wanted and not (keyless and trust.authorities.rekor):
@@ -150,19 +156,21 @@ def check_log(signed: Signed, signing: Signing, trust: CosignTrust, *, keyless: 
             refused = error
         else:
             return entry.time
+    # An entry that is present but wrong is refused even if none is required: something was tampered with.
     if wanted or entries:
         raise refused
     return None
 
 
 def check_keyless(signed: Signed, signature: bytes, trust: CosignTrust, logged: datetime | None) -> Who:
-    """Step 3: the certificate is of the authority, was valid when the signature was made, was seen by a log, and is
-    one of the identities.
+    """Step 3: the certificate comes from the authority, was valid when the signature was made, was recorded by a CT
+    log, and matches an identity.
     """
     assert signed.material.certificate is not None
     times = [logged] if logged else []
     if signed.material.timestamps and trust.authorities.tsa:
         stamp = check_timestamps(signed, signature, trust)
+        # Both ends of the timestamp's accuracy must lie in the certificate's ten minutes.
         times.extend((stamp.earliest, stamp.latest))
     path = check_certificate(signed.material.certificate, signed.material.chain, trust.authorities.fulcio, times)
     check_sct(path, trust.authorities.ctfe)
@@ -170,7 +178,10 @@ def check_keyless(signed: Signed, signature: bytes, trust: CosignTrust, logged: 
 
 
 def check_timestamps(signed: Signed, signature: bytes, trust: CosignTrust) -> Timestamp:
-    """The first timestamp over the signature by a trusted authority."""
+    """Return the first timestamp over the signature by a trusted authority.
+
+    Raises SignatureRefused(reason="timestamp").
+    """
     refused = SignatureRefused("the signature has no acceptable timestamp", reason="timestamp")
     for token in signed.material.timestamps[:_MAX_TIMESTAMPS]:
         for authority in trust.authorities.tsa:
@@ -186,11 +197,10 @@ def check_timestamps(signed: Signed, signature: bytes, trust: CosignTrust) -> Ti
 
 
 def check_payload(signed: Signed, digest: Digest) -> tuple[str, Mapping[str, Any], tuple[tuple[str, str], ...], bool]:
-    """Step 4: what was signed is this image.
+    """Step 4: check that the signed payload is about this image.
 
-    Predicate type (empty for a signature), claims, fields of the predicate, whether cut.
-
-    The predicate type decides what a statement is: any attestation by the same key would otherwise pass for a
+    Returns the predicate type (empty for a signature), the claims, the predicate's fields, and whether fields were left
+    out. The predicate type decides what a statement is: otherwise any attestation by the same key would count as a
     signature.
     """
     if not signed.statement:

@@ -1,5 +1,5 @@
-"""The certificate chain inside an envelope (signature-specification.md, certificate requirements): what it must look
-like, whom it belongs to. That it is trusted is another question: ``check_authenticity``.
+"""The certificate chain inside an envelope (signature-specification.md, certificate requirements): its form and its
+subject. Whether it is trusted is a separate question: ``check_authenticity``.
 """
 
 from __future__ import annotations
@@ -43,15 +43,19 @@ _MIN_RSA, _MIN_EC = 2048, 256
 
 
 def check_chain(chain: Sequence[x509.Certificate]) -> None:
-    """Ordered from the leaf to a self-signed root, nobody else in it, each certificate fit for its place.
+    """Check the chain: ordered from the leaf to a self-signed root, with no other certificate, each fit for its place.
 
-    Raises SignatureRefused(reason="certificate"). Times are not judged here: which time counts depends on the policy.
+    Raises SignatureRefused(reason="certificate"). Times are not checked here: the policy decides which time counts.
     """
     refuse_unknown_critical(chain)
     for certificate, issuer in zip(chain, [*chain[1:], chain[-1]], strict=True):
         if not issued_by(certificate, issuer):
             last = certificate is issuer
-            raise _refused("the chain does not end in a self-signed root" if last else "the chain is not in order")
+            raise _refused(
+                "the chain does not end in a self-signed root"
+                if last
+                else "a certificate of the chain was not issued by the next one"
+            )
     for certificate in chain:
         _check_strength(certificate)
     _check_leaf(chain[0])
@@ -87,13 +91,13 @@ def _check_leaf(leaf: x509.Certificate) -> None:
         raise _refused("the leaf's key usage must be digitalSignature alone")
     purposes = extension(leaf, x509.ExtendedKeyUsage)
     if purposes is not None and (_NOT_FOR_CODE & set(purposes) or ExtendedKeyUsageOID.CODE_SIGNING not in purposes):
-        raise _refused("the leaf is not for code signing alone")
+        raise _refused("the leaf must be for code signing only")
 
 
 def _check_authority(certificate: x509.Certificate, below: int) -> None:
     constraints = [item for item in certificate.extensions if item.oid == x509.BasicConstraints.oid]
     if not constraints or not constraints[0].critical or not is_authority(certificate, below):
-        raise _refused("an issuer in the chain is no authority, or not for so long a chain")
+        raise _refused("an issuer in the chain is not a certificate authority, or not allowed at this depth")
     if not _key_usage(certificate).key_cert_sign:
         raise _refused("an issuer in the chain may not sign certificates")
 
@@ -106,27 +110,30 @@ def _key_usage(certificate: x509.Certificate) -> x509.KeyUsage:
 
 
 def check_authenticity(chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate]) -> None:
-    """Some certificate of the chain stands in a trust store. Raises SignatureRefused(reason="certificate")."""
+    """Check that a certificate of the chain is in a trust store. Raises SignatureRefused(reason="certificate")."""
     if not trusted:
         raise _refused("the trust policy's stores of the right kind hold no certificate")
     if not any(certificate in trusted for certificate in chain):
-        raise _refused("no certificate of the chain stands in the trust policy's stores")
+        raise _refused("no certificate of the chain is in the trust policy's stores")
 
 
 def check_identity(leaf: x509.Certificate, identities: Sequence[Attributes] | None) -> None:
-    """The leaf's subject has every attribute of some trusted identity. Raises SignatureRefused(reason="identity")."""
+    """Check that the leaf's subject has every attribute of one identity. Raises SignatureRefused(reason="identity")."""
     if identities is None:
         return
     subject = attributes(leaf.subject)
     if not any(identity.items() <= subject.items() for identity in identities):
         raise SignatureRefused(
-            f"signed by {clean_text(leaf.subject.rfc4514_string(), 300)}, who is none of the trusted identities",
+            f"signed by {clean_text(leaf.subject.rfc4514_string(), 300)}, which is not a trusted identity",
             reason="identity",
         )
 
 
 def attributes(name: x509.Name) -> Attributes:
-    """The attributes as parsed, by their short names; one that stands twice decides nothing and is left out."""
+    """The attributes by their short names.
+
+    One that occurs twice is left out: verifiers could differ in which one counts.
+    """
     found: dict[str, list[str]] = {}
     for item in name:
         value = item.value if isinstance(item.value, str) else item.value.hex()

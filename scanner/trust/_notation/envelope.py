@@ -1,8 +1,8 @@
-"""The two envelopes of a Notation signature, JWS and COSE, read as strictly as they are specified.
+"""The two envelopes of a Notation signature, JWS and COSE, parsed as strictly as specified.
 
-signature-specification.md, signature-envelope-jws.md, signature-envelope-cose.md. Both become one ``Envelope``; that
-the signature over it verifies is checked by ``check_integrity``, with the algorithm that the key dictates and never
-the one that the envelope would like.
+signature-specification.md, signature-envelope-jws.md, signature-envelope-cose.md. Both become one ``Envelope``.
+``check_integrity`` verifies the signature with the algorithm that the key requires, never with the one that the
+envelope claims (algorithm confusion).
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)
 # COSE header labels (RFC 9052 3.1, RFC 9360)
 _ALG, _CRIT, _CONTENT_TYPE, _X5CHAIN = 1, 2, 3, 33
 _TAG_SIGN1, _TAG_EPOCH = 18, 1
+# Tags that cbor2 would decode into other Python types (big numbers, regular expressions, references): all are refused.
 _FOREIGN_TAGS = (0, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000)
 
 Alg = str | int
-# The algorithm that each key dictates, by its names in JWS and COSE.
+# The algorithm for each key (signature-specification.md, algorithm selection): JWS name, COSE number, hash.
 _ALGORITHMS: Mapping[tuple[str, int], tuple[str, int, hashes.HashAlgorithm]] = {
     ("rsa", 2048): ("PS256", -37, hashes.SHA256()),
     ("rsa", 3072): ("PS384", -38, hashes.SHA384()),
@@ -59,9 +60,10 @@ _ALGORITHMS: Mapping[tuple[str, int], tuple[str, int, hashes.HashAlgorithm]] = {
 
 @dataclass(frozen=True)
 class Envelope:
-    """An envelope that was read, its signature not yet verified.
+    """A parsed envelope; its signature is not verified yet.
 
-    ``chain``: leaf first. Times that are not there are None.
+    ``chain``: leaf first. ``scheme``: the signing scheme. Times that are absent are None. ``timestamp``: an RFC 3161
+    token, empty if absent.
     """
 
     media_type: str
@@ -78,7 +80,7 @@ class Envelope:
 
 
 def parse_envelope(data: bytes, media_type: str) -> Envelope:
-    """The envelope that a layer of that media type holds. Raises SignatureRefused(reason="malformed")."""
+    """Parse the envelope in a layer of that media type. Raises SignatureRefused(reason="malformed")."""
     if media_type == JWS:
         return _parse_jws(data)
     if media_type == COSE:
@@ -87,7 +89,7 @@ def parse_envelope(data: bytes, media_type: str) -> Envelope:
 
 
 def check_integrity(envelope: Envelope) -> None:
-    """The leaf's key made the signature, with the algorithm it dictates.
+    """Verify the signature with the leaf's key and the algorithm that the key requires.
 
     Raises SignatureRefused: signature, certificate.
     """
@@ -95,11 +97,11 @@ def check_integrity(envelope: Envelope) -> None:
     kind = "rsa" if isinstance(key, rsa.RSAPublicKey) else "ec" if isinstance(key, ec.EllipticCurvePublicKey) else ""
     size = key.key_size if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else 0
     if (kind, size) not in _ALGORITHMS:
-        raise SignatureRefused("the leaf certificate's key is of no kind that may sign", reason="certificate")
+        raise SignatureRefused("the leaf certificate's key has a type or size that must not sign", reason="certificate")
     jws, cose, algorithm = _ALGORITHMS[kind, size]
-    # A JWS names it by a text and COSE by a number. The other's name is refused: no other reader would take it.
+    # JWS names the algorithm by a string and COSE by a number. The other form is refused, as other implementations do.
     if envelope.alg != (jws if envelope.media_type == JWS else cose):
-        raise SignatureRefused(f"alg is {clean_text(str(envelope.alg), 40)}, the key dictates {jws}")
+        raise SignatureRefused(f"alg is {clean_text(str(envelope.alg), 40)}, but the key requires {jws}")
     if not _verifies(key, envelope.signature, envelope.signed_bytes, algorithm):
         raise SignatureRefused("the signature does not verify with the leaf certificate's key")
 
@@ -111,7 +113,7 @@ def _verifies(key: object, signature: bytes, data: bytes, algorithm: hashes.Hash
             key.verify(signature, data, pss, algorithm)
         elif isinstance(key, ec.EllipticCurvePublicKey):
             half = (key.key_size + 7) // 8
-            if len(signature) != 2 * half:  # r and s, each as long as the curve: DER would be something else
+            if len(signature) != 2 * half:  # r and s, each of the curve's length (RFC 7518 3.4); not DER
                 return False
             r, s = int.from_bytes(signature[:half]), int.from_bytes(signature[half:])
             key.verify(encode_dss_signature(r, s), data, ec.ECDSA(algorithm))
@@ -123,7 +125,7 @@ def _verifies(key: object, signature: bytes, data: bytes, algorithm: hashes.Hash
 
 
 def _parse_jws(data: bytes) -> Envelope:
-    """RFC 7515 flattened JSON with exactly its four members; neither the general nor the compact form."""
+    """Parse flattened JSON (RFC 7515 section 7.2.2) with exactly its four members; no general or compact form."""
     document = load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed")
     if not isinstance(document, dict) or set(document) != {"payload", "protected", "header", "signature"}:
         raise _malformed("a JWS must have exactly payload, protected, header and signature")
@@ -157,7 +159,7 @@ def _parse_jws(data: bytes) -> Envelope:
 
 
 def _parse_cose(data: bytes) -> Envelope:
-    """RFC 9052 COSE_Sign1, tagged, with nothing after it."""
+    """Parse a tagged COSE_Sign1 (RFC 9052 section 4.2) with nothing after it."""
     message = _cbor(data, "the envelope")
     if not isinstance(message, cbor2.CBORTag) or message.tag != _TAG_SIGN1:
         raise _malformed("not a tagged COSE_Sign1")
@@ -171,7 +173,7 @@ def _parse_cose(data: bytes) -> Envelope:
     if not isinstance(header, Mapping):
         raise _malformed("the protected header is not a map")
     for label in (*header, *unprotected):
-        if type(label) not in (int, str):  # Python takes true and 1.0 for 1, which is the label of alg
+        if type(label) not in (int, str):  # in Python true and 1.0 equal 1, the label of alg
             raise _malformed("a header's label is neither a whole number nor a text")
     _check_apart(header, unprotected)
     if type(header.get(_ALG)) is not int:
@@ -210,7 +212,7 @@ def _envelope(
     chain: list[bytes],
     timestamp: bytes,
 ) -> Envelope:
-    """What both forms must hold (signature-specification.md, signed attributes)."""
+    """Check what both forms must contain (signature-specification.md, signed attributes)."""
     if content_type != _PAYLOAD_TYPE:
         raise _malformed(f"the payload is of type {clean_text(str(content_type), 100)}")
     scheme = headers.get(SCHEME)
@@ -220,7 +222,7 @@ def _envelope(
     if times[SIGNING_TIME if not by_authority else AUTHENTIC_TIME] is None:
         raise _malformed("the time of signing is missing")
     if times[AUTHENTIC_TIME if not by_authority else SIGNING_TIME] is not None:
-        raise _malformed("the time of signing is that of another scheme")
+        raise _malformed("the time of signing belongs to the other signing scheme")
     _check_critical(critical, headers)
     if not 1 <= len(chain) <= _MAX_CHAIN:
         raise _malformed(f"a chain must have one to {_MAX_CHAIN} certificates")
@@ -240,24 +242,23 @@ def _envelope(
 
 
 def _check_apart(protected: Mapping[Any, object], unprotected: Mapping[Any, object]) -> None:
-    """No header in both (RFC 7515 section 4, RFC 9052 section 3): two readers would take two values.
-
-    ``crit`` is always signed.
+    """No header may be both signed and unsigned (RFC 7515 section 4, RFC 9052 section 3): two parsers could take
+    different values. ``crit`` must be signed.
     """
     if protected.keys() & unprotected.keys() or {"crit", _CRIT} & unprotected.keys():
         raise _malformed("a header is both signed and unsigned, or crit is unsigned")
 
 
 def _check_critical(critical: object, headers: Mapping[Any, object]) -> None:
-    """Every critical header is there and one that we understand; those that must be critical are.
+    """Check ``crit``: every header in it exists and is understood, and headers that must be critical are in it.
 
-    A verification plug-in, which is announced by a critical header, is one that we do not have.
+    A verification plug-in is announced by a critical header. We have none, so such a signature is refused.
     """
     if not isinstance(critical, list | tuple) or not all(type(name) in (int, str) for name in critical):
         raise _malformed("crit must be a list of header names")
     names = set(critical)
     if len(names) != len(critical) or not all(name in headers for name in names):
-        raise _malformed("crit names a header twice, or one that is not there")
+        raise _malformed("crit names a header twice, or a header that does not exist")
     unknown = names - _CRITICAL
     if unknown:
         raise _malformed(
@@ -280,15 +281,15 @@ def _cbor(data: bytes, what: str) -> Any:
         )
         value = decoder.decode()
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise _malformed(f"{what} is not CBOR as it must be") from error
+        raise _malformed(f"{what} is not valid CBOR") from error
     if stream.tell() != len(data):
-        raise _malformed(f"something follows {what}")
+        raise _malformed(f"there is data after {what}")
     return value
 
 
 @dataclass(frozen=True)
 class _Epoch:
-    """A tag 1: the only form of time in a COSE envelope."""
+    """CBOR tag 1 (epoch time): the only form of time in a COSE envelope."""
 
     value: object
 
@@ -298,7 +299,7 @@ def _decode_epoch(value: Any, immutable: bool) -> _Epoch:
 
 
 def _decode_foreign(value: Any, immutable: bool) -> Any:
-    raise ValueError("a tag that has no place in an envelope")
+    raise ValueError("a tag that is not allowed in an envelope")
 
 
 def _epoch(value: object, name: str) -> datetime | None:
@@ -315,6 +316,7 @@ def _rfc3339(value: object, name: str) -> datetime | None:
         return None
     if not isinstance(value, str) or not _TIME.fullmatch(value):
         raise _malformed(f"{name} is not an RFC 3339 time")
+    # fromisoformat takes six digits of a second at most; Go writes up to nine.
     head, dot, fraction = value.partition(".")
     if dot:
         digits = re.match(r"\d+", fraction)
@@ -327,7 +329,7 @@ def _rfc3339(value: object, name: str) -> datetime | None:
 
 
 def _base64url(text: object, what: str) -> bytes:
-    """RFC 7515 section 2: URL-safe and without padding; nothing else, or two texts would be one envelope."""
+    """Decode base64url without padding (RFC 7515 section 2), in its one canonical form: one envelope has one text."""
     if not isinstance(text, str) or not _BASE64URL.fullmatch(text):
         raise _malformed(f"{what} is not base64url")
     try:
@@ -335,7 +337,7 @@ def _base64url(text: object, what: str) -> bytes:
     except binascii.Error as error:
         raise _malformed(f"{what} is not base64url") from error
     if base64.urlsafe_b64encode(found).rstrip(b"=").decode() != text:
-        raise _malformed(f"{what} is not base64url in its one form")
+        raise _malformed(f"{what} is not base64url in its canonical form")
     return found
 
 

@@ -1,7 +1,7 @@
-"""Whom to trust for Notation signatures: a trust policy in its standard format and the trust stores that it names.
+"""The document of a Notation trust root: a trust policy in its standard format, and the trust stores that it names.
 
-trust-store-trust-policy.md. The document of a trust root holds both: ``trustpolicy`` and ``stores`` (PEM
-certificates by type:name).
+Format: trust-store-trust-policy.md. The document has two members: ``trustpolicy`` and ``stores`` (PEM certificates by
+type:name).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCOPE = re.compile(r"[A-Za-z0-9.\[\]:-]+/[a-z0-9._/-]+")
 
 
 class Validation(StrEnum):
-    """The validations that a level switches. Integrity is none of them: it is always enforced."""
+    """The validations that a level can switch. Integrity is not among them: it is always enforced."""
 
     AUTHENTICITY = "authenticity"
     TIMESTAMP = "authenticTimestamp"
@@ -77,12 +77,13 @@ class _SignatureVerification(_Strict):
     verifyTimestamp: Literal["always", "afterCertExpiry"] = "always"
 
     @model_validator(mode="after")
-    def _sound(self) -> _SignatureVerification:
+    def _is_consistent(self) -> _SignatureVerification:
         if self.override and self.level == "skip":
-            raise UnsoundTrust("level skip verifies nothing, so there is nothing to override")
+            raise UnsoundTrust("level skip verifies nothing, so override must be empty")
         for name, action in self.override.items():
             if name == "integrity":
                 raise UnsoundTrust("integrity cannot be overridden")
+            # The specification allows to log these failures, but not to skip the check itself.
             if action is Action.SKIP and name != "revocation":
                 raise UnsoundTrust(f"{name} cannot be skipped, only revocation can")
         return self
@@ -96,16 +97,16 @@ class _TrustPolicy(_Strict):
     trustedIdentities: tuple[_Text, ...] = Field((), max_length=100)
 
     @model_validator(mode="after")
-    def _sound(self) -> _TrustPolicy:
+    def _is_consistent(self) -> _TrustPolicy:
         if "*" in self.registryScopes and len(self.registryScopes) > 1:
-            raise UnsoundTrust("registryScopes: '*' stands alone")
+            raise UnsoundTrust("registryScopes: '*' must be the only one")
         for scope in self.registryScopes:
             if scope != "*" and not _SCOPE.fullmatch(scope):
                 raise UnsoundTrust(f"registryScopes: {scope[:100]!r} is not '*' or registry/repository without a tag")
         if self.signatureVerification.level == "skip":
             return self
         if not self.trustStores or not self.trustedIdentities:
-            raise UnsoundTrust("trustStores and trustedIdentities are needed unless the level is skip")
+            raise UnsoundTrust("trustStores and trustedIdentities are required unless the level is skip")
         _identities(self.trustedIdentities)
         return self
 
@@ -115,13 +116,13 @@ class _TrustPolicyDocument(_Strict):
     trustPolicies: tuple[_TrustPolicy, ...] = Field(min_length=1, max_length=200)
 
     @model_validator(mode="after")
-    def _sound(self) -> _TrustPolicyDocument:
+    def _is_consistent(self) -> _TrustPolicyDocument:
         names = [policy.name for policy in self.trustPolicies]
         scopes = [scope for policy in self.trustPolicies for scope in policy.registryScopes]
         if len(set(names)) != len(names):
             raise UnsoundTrust("two trust policies have the same name")
         if len(set(scopes)) != len(scopes):
-            raise UnsoundTrust("a registry scope stands in two trust policies")
+            raise UnsoundTrust("a registry scope is in two trust policies")
         return self
 
 
@@ -138,7 +139,7 @@ Attributes = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Policy:
-    """The trust policy in force for one repository. ``identities`` None: anybody of the trust stores."""
+    """The trust policy that applies to one repository. ``identities`` None: every certificate of the trust stores."""
 
     name: str
     actions: Mapping[Validation, Action]
@@ -156,17 +157,17 @@ class NotationTrust:
     stores: Mapping[str, tuple[x509.Certificate, ...]]
 
     def policy_for(self, name: str) -> Policy:
-        """The policy whose scope is the repository, else the global one.
+        """Return the policy with the repository in its scopes, otherwise the global one (scope ``*``).
 
-        Raises SignatureRefused(reason="policy"): no policy, no trust.
+        Raises SignatureRefused(reason="policy") if there is neither: without a policy nothing is trusted.
         """
-        asked = self.document.scope or name
-        every = self.document.trustpolicy.trustPolicies
-        found = next((p for p in every if asked in p.registryScopes), None) or next(
-            (p for p in every if "*" in p.registryScopes), None
+        repository = self.document.scope or name
+        policies = self.document.trustpolicy.trustPolicies
+        found = next((p for p in policies if repository in p.registryScopes), None) or next(
+            (p for p in policies if "*" in p.registryScopes), None
         )
         if found is None:
-            raise SignatureRefused(f"no trust policy is for {asked[:200]}", reason="policy")
+            raise SignatureRefused(f"no trust policy applies to {repository[:200]}", reason="policy")
         verification = found.signatureVerification
         overrides = {Validation(name): action for name, action in verification.override.items() if name != "integrity"}
         skip = verification.level == "skip"
@@ -180,16 +181,17 @@ class NotationTrust:
         )
 
     def certificates(self, policy: Policy, kind: str) -> tuple[x509.Certificate, ...]:
-        """Those of the policy's stores of a kind.
+        """The certificates of the policy's stores of one type.
 
-        A ``ca`` never stands in for a ``signingAuthority``, nor the other way round.
+        A ``ca`` store never serves for a ``signingAuthority``, nor the other way round: the two schemes trust
+        different claims.
         """
         named = [name for name in policy.stores if name.partition(":")[0] == kind]
         return tuple(certificate for name in named for certificate in self.stores.get(name, ()))
 
 
 def parse_document(data: bytes, where: str) -> Mapping[str, Any]:
-    """See ``TrustScheme.parse_trust``. A bare ``trustpolicy.json`` is a document whose stores are empty."""
+    """See ``TrustScheme.parse_trust``. A bare ``trustpolicy.json`` becomes a document without stores."""
     value = load_document(data, where)
     if "trustPolicies" in value:
         value = {"trustpolicy": value}
@@ -209,10 +211,13 @@ def _trust(text: str) -> NotationTrust:
 
 
 def _identities(values: tuple[str, ...]) -> tuple[Attributes, ...] | None:
-    """None for ``*``. Raises UnsoundTrust for an identity that names too little, or one inside another."""
+    """Parse the identities; None for ``*``.
+
+    Raises UnsoundTrust for one with too few attributes, or two that overlap.
+    """
     if "*" in values:
         if len(values) > 1:
-            raise UnsoundTrust("trustedIdentities: '*' stands alone")
+            raise UnsoundTrust("trustedIdentities: '*' must be the only one")
         return None
     found = []
     for value in values:
@@ -223,6 +228,7 @@ def _identities(values: tuple[str, ...]) -> tuple[Attributes, ...] | None:
         if missing:
             raise UnsoundTrust(f"trustedIdentities: {value[:100]!r} lacks {', '.join(missing)}")
         found.append(attributes)
+    # Overlapping identities are forbidden by the specification: the narrower one would have no effect.
     for i, one in enumerate(found):
         if any(i != j and one.items() <= other.items() for j, other in enumerate(found)):
             raise UnsoundTrust("trustedIdentities: two of them overlap")
@@ -230,10 +236,10 @@ def _identities(values: tuple[str, ...]) -> tuple[Attributes, ...] | None:
 
 
 def parse_name(text: str) -> dict[str, str]:
-    """The attributes of a distinguished name (RFC 4514), parsed and never compared as text: a value may hold ``,
-    CN=…``.
+    """Parse the attributes of a distinguished name (RFC 4514).
 
-    Raises UnsoundTrust for what is none, an attribute given twice, or one of several values.
+    Names are never compared as text: a value may contain ``, CN=…``. Raises UnsoundTrust for an invalid name, a
+    repeated attribute, or a multi-valued one.
     """
     found: dict[str, str] = {}
     for part in _split(text, ","):
@@ -243,7 +249,7 @@ def parse_name(text: str) -> dict[str, str]:
         if not equals or not re.fullmatch(r"[A-Z][A-Z0-9-]*|[0-9]+(\.[0-9]+)*", name) or len(_split(part, "+")) > 1:
             raise UnsoundTrust(f"not a distinguished name: {text[:100]!r}")
         if name in found:
-            raise UnsoundTrust(f"the attribute {name} stands twice in {text[:100]!r}")
+            raise UnsoundTrust(f"the attribute {name} occurs twice in {text[:100]!r}")
         found[name] = _unescape(value)
         if not found[name]:
             raise UnsoundTrust(f"the attribute {name} is empty in {text[:100]!r}")
@@ -251,7 +257,7 @@ def parse_name(text: str) -> dict[str, str]:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """At every separator that is neither escaped nor quoted."""
+    """Split at every separator that is neither escaped nor quoted."""
     parts, current, escaped, quoted = [], "", False, False
     for character in text:
         if escaped:

@@ -22,10 +22,10 @@ _MAX_PAYLOAD = 64 << 10
 
 @dataclass(frozen=True)
 class Accepted:
-    """A signature that counts.
+    """An accepted signature.
 
-    ``expires``: when it stops to, by what the policy enforces; None: never by time alone. ``notes``: what the policy
-    only logs, and what was not checked.
+    ``expires``: when the policy stops to accept it; None if time alone never ends it. ``notes``: failures that the
+    policy only logs, and what was not checked.
     """
 
     leaf: x509.Certificate
@@ -36,18 +36,18 @@ class Accepted:
 def verify_one(
     data: bytes, media_type: str, artifact: Descriptor, trust: NotationTrust, policy: Policy, now: datetime
 ) -> Accepted:
-    """Whoever signed ``artifact`` by the envelope ``data``.
+    """Verify the signature of ``artifact`` in the envelope ``data``.
 
-    Raises SignatureRefused with the first enforced step that failed.
+    Raises SignatureRefused for the first enforced step that failed.
     """
     envelope = parse_envelope(data, media_type)  # 1
     check_integrity(envelope)  # 2
     check_payload(envelope.payload, artifact)  # 3
     check_chain(envelope.chain)  # 4
-    leaf, notes = envelope.chain[0], _Log(policy)
+    leaf, notes = envelope.chain[0], _Notes(policy)
     kind = "signingAuthority" if envelope.scheme == AUTHORITY else "ca"
-    with_store = trust.certificates(policy, kind)
-    notes.step(Validation.AUTHENTICITY, lambda: check_authenticity(envelope.chain, with_store))  # 5
+    trusted = trust.certificates(policy, kind)
+    notes.step(Validation.AUTHENTICITY, lambda: check_authenticity(envelope.chain, trusted))  # 5
     notes.step(Validation.AUTHENTICITY, lambda: check_identity(leaf, policy.identities))  # 6
     notes.step(Validation.EXPIRY, lambda: check_expiry(envelope, now))  # 7
     notes.step(Validation.TIMESTAMP, lambda: check_time(envelope, trust, policy, now))  # 8
@@ -59,13 +59,13 @@ def _ends(envelope: Envelope, policy: Policy, now: datetime) -> Iterator[datetim
     if envelope.expiry is not None and policy.actions[Validation.EXPIRY] is Action.ENFORCE:
         yield envelope.expiry
     by_clock = envelope.authentic_time is None and not _by_timestamp(envelope, policy, now)
-    later = _has_tsa(policy) and envelope.timestamp  # once a certificate has expired, the timestamp will count
+    later = _has_tsa(policy) and envelope.timestamp  # after expiry of a certificate the timestamp decides
     if by_clock and not later and policy.actions[Validation.TIMESTAMP] is Action.ENFORCE:
         yield from (certificate.not_valid_after_utc for certificate in envelope.chain)
 
 
-class _Log:
-    """Runs a step as the policy says: enforced, or its refusal kept as a note."""
+class _Notes:
+    """Runs each step as the policy requires: a failure is raised, or kept as a note."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -87,7 +87,7 @@ class _Log:
 
 
 def check_payload(payload: bytes, artifact: Descriptor) -> None:
-    """Step 3: digest, size and media type are those of the manifest. Raises SignatureRefused: malformed, payload."""
+    """Step 3: compare digest, size and media type with the manifest's. Raises SignatureRefused: malformed, payload."""
     document = load_untrusted_json(payload, limit=_MAX_PAYLOAD, error=SignatureRefused, reason="malformed")
     target = document.get("targetArtifact") if isinstance(document, dict) else None
     if not isinstance(target, dict):
@@ -98,31 +98,32 @@ def check_payload(payload: bytes, artifact: Descriptor) -> None:
         ("mediaType", artifact.media_type),
     ):
         found = target.get(member)
+        # ``True == 1`` and ``1.0 == 1`` in Python: a size must be an integer.
         if found != wanted or isinstance(found, bool | float):
             shown = clean_text(str(found), 100)
-            raise SignatureRefused(f"the signature is of another artifact: its {member} is {shown}", reason="payload")
+            raise SignatureRefused(f"the signature is for another artifact: its {member} is {shown}", reason="payload")
 
 
 def check_expiry(envelope: Envelope, now: datetime) -> None:
-    """Step 7: the signer's own end of the signature. Raises SignatureRefused(reason="expired")."""
+    """Step 7: the expiry that the signer set. Raises SignatureRefused(reason="expired")."""
     if envelope.expiry is not None and now >= envelope.expiry:
         raise SignatureRefused(f"the signature expired at {envelope.expiry:%Y-%m-%dT%H:%M:%SZ}", reason="expired")
 
 
 def check_time(envelope: Envelope, trust: NotationTrust, policy: Policy, now: datetime) -> None:
-    """Step 8: every certificate of the chain was valid when the signature was made, as far as somebody trusted tells
-    when that was.
+    """Step 8: check that every certificate of the chain was valid when the signature was made, by a trusted time.
 
-    By a signing authority: at the time it vouches for. With a ``tsa`` store in the policy: over the range of the
-    timestamp, which must then be there, or need be only once a certificate has expired. Otherwise nobody knows, so
-    all must be valid now. Raises SignatureRefused: expired, certificate, timestamp.
+    A signing authority vouches for the time. With a ``tsa`` store in the policy the timestamp proves it; the policy
+    requires one always, or only after a certificate has expired. Otherwise no time is proven, so all certificates must
+    be valid now. Raises SignatureRefused: expired, certificate, timestamp.
     """
     if envelope.authentic_time is not None:
         return _all_valid(envelope.chain, envelope.authentic_time, "at the authentic signing time")
     if _by_timestamp(envelope, policy, now):
         if not envelope.timestamp:
-            raise SignatureRefused("the signature has no timestamp, which the policy asks for", reason="timestamp")
+            raise SignatureRefused("the signature has no timestamp, which the policy requires", reason="timestamp")
         stamp = verify_timestamp(envelope.timestamp, envelope.signature, trust.certificates(policy, "tsa"))
+        # Both ends of the timestamp's accuracy: the signature was made somewhere between them.
         _all_valid(envelope.chain, stamp.earliest, "when it was timestamped")
         return _all_valid(envelope.chain, stamp.latest, "when it was timestamped")
     return _all_valid(envelope.chain, now, "now")
@@ -147,11 +148,11 @@ def _all_valid(chain: tuple[x509.Certificate, ...], at: datetime, when: str) -> 
 
 
 def revocation_note(envelope: Envelope, policy: Policy) -> str:
-    """Whether a certificate was revoked needs its authority's servers, which we do not ask: that is said, always."""
+    """Revocation would need the authorities' servers, which a verifier must not depend on. The note always says so."""
     if policy.actions[Validation.REVOCATION] is Action.SKIP:
-        return "revocation: skipped, as the trust policy says"
+        return "revocation: skipped, as the trust policy requires"
     sources = any(
         extension(c, x509.CRLDistributionPoints) or extension(c, x509.AuthorityInformationAccess)
         for c in envelope.chain
     )
-    return "revocation: not checked" + ("" if sources else "; the certificates name no server that would know")
+    return "revocation: not checked" + ("" if sources else "; the certificates name no revocation server")

@@ -1,9 +1,9 @@
-"""Whom to believe about a repository's root: pinned certificate ids, a CA, root keys, a whole root.json, or the
-first root seen.
+"""Trust anchors for a repository's root: pinned certificate ids, a CA, root keys, a whole root.json, or the first root
+seen (TOFU).
 
-Whatever the anchor, the certificate must name the repository. Docker uses one root key for all of a user's
-repositories, so the name is the only thing that keeps a server from answering for one repository with another's
-complete, valid metadata.
+With any anchor, the certificate must name the repository. Docker uses one root key for all repositories of a user, so
+the name is the only protection against a server that answers for one repository with the complete, valid metadata of
+another.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from scanner.trust._tuf.documents import (
 from scanner.trust.base import SignatureRefused
 
 _WEAK = (hashes.MD5, hashes.SHA1)
-_GRACE = timedelta(days=1)  # clocks of signers are not always right
-# Notary itself asks Go for serverAuth here, so that even the codeSigning certificates that it makes are refused. Code
-# signing is what these certificates are for.
+_GRACE = timedelta(days=1)  # signers' clocks may be fast
+# Notary asks Go for serverAuth, so it refuses even the codeSigning certificates that it creates itself. Code signing is
+# the purpose of these certificates.
 _USAGES = {
     ExtendedKeyUsageOID.CODE_SIGNING,
     ExtendedKeyUsageOID.SERVER_AUTH,
@@ -67,7 +67,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Anchor:
-    """Where trust in a repository starts; after that its roots follow each other."""
+    """The start of trust in a repository. Later roots are trusted because earlier ones sign them."""
 
     mode: Mode
     ids: frozenset[str] = frozenset()
@@ -77,7 +77,7 @@ class Anchor:
 
 
 def anchor_of(document: Mapping[str, Any]) -> Anchor:
-    """The anchor that a trust root's document describes. The document was validated: see ``NotaryV1.parse_trust``."""
+    """Build the anchor from a trust root's document, which ``NotaryV1.parse_trust`` has validated."""
     mode = Mode(document["mode"])
     if mode is Mode.CERT_IDS:
         return Anchor(mode, ids=frozenset(document["ids"]))
@@ -91,16 +91,16 @@ def anchor_of(document: Mapping[str, Any]) -> Anchor:
 
 
 def load_public_key(text: str) -> bytes:
-    """The SubjectPublicKeyInfo of a public key in PEM.
+    """Return the SubjectPublicKeyInfo (DER) of a PEM public key.
 
-    Raises ValueError for a kind or strength that is never accepted.
+    Raises ValueError for a type or strength that is never accepted.
     """
     return spki(_pki.load_public_key(text))
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A root key that is a certificate of this repository, good now."""
+    """A root key that is a certificate for this repository and valid now."""
 
     key: Key
     certificate: x509.Certificate
@@ -109,14 +109,14 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Leaves:
-    """A root's certificates: those that count, and of the others why not."""
+    """The certificates of a root: those that count, and why the others were dropped."""
 
     good: tuple[Leaf, ...]
     dropped: tuple[str, ...] = field(default=())
 
 
 def root_leaves(root: Root, gun: str, now: datetime) -> Leaves:
-    """The root role's certificates that name the repository, are strong enough, and valid now."""
+    """The root role's certificates that name the repository, are strong enough and are valid now."""
     good, dropped = [], []
     role = root.roles["root"]
     for keyid in sorted(role.keyids):
@@ -130,14 +130,14 @@ def root_leaves(root: Root, gun: str, now: datetime) -> Leaves:
 
 
 def _unfit(key: Key, gun: str, now: datetime) -> str:
-    """Why a root key does not count; empty when it does."""
+    """Return why a root key does not count. Empty if it does."""
     if not key.certificates or len(key.certificates) > MAX_CERTIFICATES:
         return "is not a certificate"
     leaf, *others = key.certificates
     if is_authority(leaf) or not all(is_authority(other) for other in others):
         return "is not one leaf certificate followed by its issuers"
     if not names(leaf, gun):
-        return f"is for {clean_text(common_name(leaf) or 'nobody', 100)!r}, not for this repository"
+        return f"is for {clean_text(common_name(leaf) or 'no name', 100)!r}, not for this repository"
     if weak(leaf) or key.public is None:
         return "has a weak key or signature"
     if now < leaf.not_valid_before_utc - _GRACE:
@@ -148,7 +148,7 @@ def _unfit(key: Key, gun: str, now: datetime) -> str:
 
 
 def common_name(certificate: x509.Certificate) -> str | None:
-    """The one common name; None where there is none, or where readers could differ about which it is."""
+    """The common name. None if there is none, or several: verifiers could differ in which one counts."""
     try:
         found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except ValueError:
@@ -157,7 +157,7 @@ def common_name(certificate: x509.Certificate) -> str | None:
 
 
 def names(certificate: x509.Certificate, gun: str) -> bool:
-    """The repository's name, or a prefix of it before a star at the end."""
+    """True if the common name is the repository, or a prefix of it that ends with a star."""
     name = common_name(certificate)
     if name is None:
         return False
@@ -183,18 +183,21 @@ def weak(certificate: x509.Certificate) -> bool:
 
 
 def begin(anchor: Anchor, root: Root, gun: str, now: datetime) -> None:
-    """Trust a first root. Raises SignatureRefused(reason="root_untrusted") saying which certificates it has."""
+    """Trust a first root. Raises SignatureRefused(reason="root_untrusted") with the certificates that the root has."""
     leaves = root_leaves(root, gun, now)
     good = [leaf for leaf in leaves.good if _fits(anchor, leaf, now)]
     if not good:
-        raise SignatureRefused(_stranger(anchor, root, leaves), reason="root_untrusted", hint=_advice(anchor, leaves))
+        raise SignatureRefused(
+            _untrusted(anchor, root, leaves), reason="root_untrusted", hint=_pinning_hint(anchor, leaves)
+        )
     _self_signed(root, good)
 
 
 def follow(old: Root, new: Root, gun: str, now: datetime) -> None:
-    """Trust a root because the one before says so: signed as the old one demands, and as it demands itself.
+    """Trust a root because its predecessor does: it must be signed as the old root requires, and as it requires itself.
 
-    The old root's certificates may have expired; the new one's may not. Raises
+    The old root's certificates may have expired, the new one's may not: a repository that was not visited for years
+    must still be updatable. Raises SignatureRefused(reason="root_untrusted").
     SignatureRefused(reason="root_untrusted").
     """
     try:
@@ -207,11 +210,11 @@ def follow(old: Root, new: Root, gun: str, now: datetime) -> None:
 
 
 def confirm(root: Root, gun: str, now: datetime) -> None:
-    """A root meets its own threshold with certificates that are good now."""
+    """Check that a root meets its own threshold with certificates that are valid now."""
     leaves = root_leaves(root, gun, now)
     if not leaves.good:
         raise SignatureRefused(
-            f"root {root.version}: no certificate is good: {'; '.join(leaves.dropped) or 'there is none'}",
+            f"root {root.version}: no certificate is usable: {'; '.join(leaves.dropped) or 'there is none'}",
             reason="root_untrusted",
         )
     _self_signed(root, leaves.good)
@@ -237,15 +240,17 @@ def _fits(anchor: Anchor, leaf: Leaf, now: datetime) -> bool:
     return anchor.mode is Mode.TOFU
 
 
-def _stranger(anchor: Anchor, root: Root, leaves: Leaves) -> str:
+def _untrusted(anchor: Anchor, root: Root, leaves: Leaves) -> str:
     there = ", ".join(leaf.key.id for leaf in leaves.good)
     if there:
         return f"the root is not the one that is trusted: its certificate is {there}"
-    return f"root {root.version}: no certificate is good: {'; '.join(leaves.dropped) or 'there is none'}"
+    return f"root {root.version}: no certificate is usable: {'; '.join(leaves.dropped) or 'there is none'}"
 
 
-def _advice(anchor: Anchor, leaves: Leaves) -> str:
-    """The usual mistake: the id of the bare key is the private key's file name, and looks like the certificate's id."""
+def _pinning_hint(anchor: Anchor, leaves: Leaves) -> str:
+    """A hint for the usual mistake: the id of the bare key is the private key's file name, and looks like a
+    certificate id.
+    """
     for leaf in leaves.good:
         public = leaf.key.public
         if public is None:
@@ -253,7 +258,7 @@ def _advice(anchor: Anchor, leaves: Leaves) -> str:
         bare = key_id(leaf.key.type.removesuffix("-x509"), spki(public))
         if bare in anchor.ids:
             return (
-                "the id that is pinned is the bare key's (the private key's file name); pin the "
+                "the pinned id belongs to the bare key (it is the private key's file name); pin the "
                 f"certificate's: {leaf.key.id}"
             )
     return ""
@@ -262,9 +267,9 @@ def _advice(anchor: Anchor, leaves: Leaves) -> str:
 def issued_by(
     leaf: x509.Certificate, bundle: Sequence[x509.Certificate], authorities: Iterable[x509.Certificate], now: datetime
 ) -> bool:
-    """Whether a chain leads from the leaf over certificates of its bundle to one of the authorities (RFC 5280
-    section 6, without policies: a certificate with a critical extension that we do not understand issues
-    nothing).
+    """True if a chain leads from the leaf, over certificates of its bundle, to one of the authorities.
+
+    RFC 5280 section 6 without policies. A certificate with an unknown critical extension issues nothing.
     """
     return _chain((leaf,), tuple(bundle), tuple(authorities), now)
 
@@ -275,8 +280,8 @@ def _chain(
     authorities: tuple[x509.Certificate, ...],
     now: datetime,
 ) -> bool:
-    """``path``: what leads up from the leaf so far."""
-    certificate, below = path[-1], len(path) - 1  # how many intermediates stand under the next issuer
+    """Depth-first search. ``path``: the chain so far, leaf first."""
+    certificate, below = path[-1], len(path) - 1  # number of intermediates below the next issuer
     if below > _DEPTH or not _acceptable(certificate, now):
         return False
     if any(_issues(one, certificate, below, now) and not violation((*path, one)) for one in authorities):
@@ -319,7 +324,7 @@ def _issues(issuer: x509.Certificate, certificate: x509.Certificate, below: int,
 
 
 def anchor_digest(anchor: Anchor) -> str:
-    """Names the anchor: what was seen under one does not count under another."""
+    """Identify the anchor. State that was recorded under one anchor does not count under another."""
     parts = [
         anchor.mode,
         *sorted(anchor.ids),

@@ -1,6 +1,6 @@
 """Single files of a Notary v1 repository: strict parsing, canonical JSON, keys, signatures, thresholds.
 
-Everything here raises ``SignatureRefused`` only, whatever the bytes are.
+Every function raises only ``SignatureRefused``, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519Public
 
 MAX_CERTIFICATES = 16
 ROOT_LIMIT = 1 << 20
-_MAX_INTEGER = 1 << 53  # Go reads numbers as float64: beyond this two readers see two numbers
+_MAX_INTEGER = 1 << 53  # Go reads numbers as float64: beyond this, two parsers read different numbers
 _MAX_SIGNATURES = 256
 _RSA_BITS = range(2048, 16385)
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
@@ -45,10 +45,10 @@ def malformed(what: str, why: str) -> SignatureRefused:
 
 
 def canonical(value: Any) -> bytes:
-    """Canonical JSON (OLPC form): what is signed.
+    """Encode canonical JSON (OLPC form), which is what signatures cover.
 
-    Members sorted by their UTF-8 bytes (which is code point order), no blanks, and in strings only quote and
-    backslash escaped: what Python's writer escapes beyond that is put back as it was.
+    Members are sorted by their UTF-8 bytes (equal to code point order), without blanks. Strings escape only quote and
+    backslash, so the other escapes of Python's encoder are reverted.
     """
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return _ESCAPE.sub(_unescaped, text).encode()
@@ -61,7 +61,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def load(data: bytes, what: str, limit: int) -> Any:
-    """The generic value: unknown members are covered by the signature as well, so nothing is dropped."""
+    """Parse JSON. Unknown members are kept, because the signature covers them as well."""
     try:
         value = load_untrusted_json(data, limit=limit, depth=64, error=SignatureRefused, reason="malformed")
     except SignatureRefused as error:
@@ -72,7 +72,7 @@ def load(data: bytes, what: str, limit: int) -> Any:
 
 def _only_integers(value: Any, what: str) -> None:
     if isinstance(value, float) or (is_int(value) and abs(value) > _MAX_INTEGER):
-        raise malformed(what, "a number that is no integer, or one that readers disagree about")
+        raise malformed(what, "a number that is not an integer, or too large to be read exactly")
     if isinstance(value, dict):
         for item in value.values():
             _only_integers(item, what)
@@ -82,7 +82,7 @@ def _only_integers(value: Any, what: str) -> None:
 
 
 def is_int(value: Any) -> TypeGuard[int]:
-    """True and False are no numbers, whatever Python thinks."""
+    """True for integers; bool is a subclass of int in Python, but not a number in JSON."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -91,7 +91,7 @@ def is_text_list(value: Any) -> TypeGuard[list[str]]:
 
 
 def decode_base64(value: Any, what: str) -> bytes:
-    """Standard, padded base64."""
+    """Decode standard, padded base64. Raises SignatureRefused(reason="malformed")."""
     try:
         if isinstance(value, str):
             return base64.b64decode(value, validate=True)
@@ -101,7 +101,7 @@ def decode_base64(value: Any, what: str) -> bytes:
 
 
 def parse_time(value: Any, what: str) -> datetime:
-    """RFC 3339 with up to nine digits of a second."""
+    """Parse an RFC 3339 time with up to nine digits of a second."""
     match = _TIME.fullmatch(value) if isinstance(value, str) else None
     try:
         if match is not None:
@@ -116,9 +116,9 @@ def parse_time(value: Any, what: str) -> datetime:
 
 @dataclass(frozen=True)
 class Key:
-    """A public key under the id that its content gives it.
+    """A public key with the id that its content gives it.
 
-    ``public`` None: of a kind that we cannot use, so it never counts.
+    ``public`` is None for a type that cannot be used; such a key never counts.
     """
 
     id: str
@@ -128,7 +128,10 @@ class Key:
 
     @property
     def identity(self) -> bytes:
-        """The same for the same key, however it is wrapped: thresholds count these."""
+        """Equal for equal keys, however they are wrapped.
+
+        Thresholds count identities, so one key never counts twice.
+        """
         return spki(self.public) if self.public is not None else self.id.encode()
 
 
@@ -137,13 +140,13 @@ def spki(public: PublicKey) -> bytes:
 
 
 def key_id(kind: str, public: bytes) -> str:
-    """The id that Notary gives a key: of a root key that is the certificate's id."""
+    """The id that Notary gives a key. For a root key it is the certificate's id."""
     value = {"keytype": kind, "keyval": {"private": None, "public": base64.b64encode(public).decode()}}
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def parse_keys(value: Any, what: str) -> dict[str, Key]:
-    """Keys by the id under which the document lists them."""
+    """Parse keys, by the id under which the document lists them."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -169,12 +172,12 @@ def _parse_key(value: Any, what: str) -> Key:
         elif kind == "ed25519":
             public = ed25519.Ed25519PublicKey.from_public_bytes(raw)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        pass  # a key that nobody can use: it may stand there, it never counts
+        pass  # an unusable key is no error, it just never counts
     return Key(identifier, kind, usable_key(public, kind), certificates)
 
 
 def usable_key(public: Any, kind: str) -> PublicKey | None:
-    """The key, if it is of its announced kind and strong enough."""
+    """Return the key if it is of its declared type and strong enough."""
     family = kind.removesuffix("-x509")
     if family == "ecdsa" and isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in _CURVES:
         return public
@@ -193,7 +196,7 @@ class Signature:
 
 
 def fits(key: Key, signature: Signature, content: bytes) -> bool:
-    """Whether the signature is this key's over this content."""
+    """True if the key verifies the signature over this content."""
     public, method, value = key.public, signature.method.lower(), signature.value
     try:
         if isinstance(public, ec.EllipticCurvePublicKey) and method == "ecdsa":
@@ -217,7 +220,7 @@ def fits(key: Key, signature: Signature, content: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Role:
-    """Whose signatures a role needs. ``keys``: by the id under which they are listed."""
+    """The signers that a role needs. ``keys`` are listed by id. ``threshold``: number of different keys."""
 
     name: str
     keyids: frozenset[str]
@@ -226,7 +229,7 @@ class Role:
 
     @property
     def signing(self) -> frozenset[bytes]:
-        """The public keys of the role: compared to see whether they changed."""
+        """The role's public keys, to detect a change of keys."""
         return frozenset(self.keys[keyid].identity for keyid in self.keyids)
 
 
@@ -245,7 +248,7 @@ def parse_role(name: str, value: Any, keys: Mapping[str, Key], what: str) -> Rol
 
 @dataclass(frozen=True)
 class FileMeta:
-    """What a verified parent says of a file's bytes."""
+    """Length and hashes of a file, as stated by its verified parent."""
 
     length: int
     sha256: bytes
@@ -256,9 +259,9 @@ class FileMeta:
         return self.sha256.hex()
 
     def compare(self, data: bytes, what: str) -> None:
-        """Length and every hash. Raises SignatureRefused(reason="checksum")."""
+        """Compare length and every hash. Raises SignatureRefused(reason="checksum")."""
         if len(data) != self.length:
-            raise SignatureRefused(f"{what} has another length than its parent says", reason="checksum")
+            raise SignatureRefused(f"{what} has another length than its parent states", reason="checksum")
         if hashlib.sha256(data).digest() != self.sha256:
             raise SignatureRefused(f"{what} is not the file that its parent names (sha256)", reason="checksum")
         if self.sha512 is not None and hashlib.sha512(data).digest() != self.sha512:
@@ -279,7 +282,7 @@ def parse_meta(value: Any, what: str) -> FileMeta:
 
 @dataclass(frozen=True)
 class Document:
-    """One file, its form checked; ``content`` is what its signatures must be over. Not yet verified."""
+    """One well-formed file, not yet verified. ``content``: the bytes that its signatures cover."""
 
     name: str
     data: bytes
@@ -291,19 +294,19 @@ class Document:
 
     @property
     def fingerprint(self) -> str:
-        """Of what was signed: two documents of one version must not differ in it."""
+        """Digest of the signed content: two documents of the same version must be equal in it."""
         return hashlib.sha256(self.content).hexdigest()
 
 
 def parse_document(data: bytes, name: str, kind: str, limit: int) -> Document:
-    """``kind``: Root, Timestamp, Snapshot or Targets; delegated roles are Targets too."""
+    """Parse a file. ``kind``: Root, Timestamp, Snapshot or Targets; delegated roles are Targets too."""
     what = f"{name}.json"
     if len(data) > limit:
         raise SignatureRefused(f"{what} is larger than {limit} bytes", reason="too_large")
     value = load(data, what, limit)
     signed = value.get("signed") if isinstance(value, dict) else None
     if not isinstance(signed, dict):
-        raise malformed(what, "nothing is signed in it")
+        raise malformed(what, "it has no signed member")
     if signed.get("_type") != kind:
         raise malformed(what, f"its type is not {kind}")
     version = signed.get("version")
@@ -336,9 +339,10 @@ def _parse_signatures(value: Any, what: str) -> tuple[Signature, ...]:
 
 
 def signing_keys(document: Document, role: Role) -> tuple[Key, ...]:
-    """The role's keys that truly signed, each public key once.
+    """Return the role's keys with a valid signature, each public key once.
 
-    A key counts only under the id that its content gives it.
+    A key counts only under the id that its content gives it: otherwise one key under two ids could meet a threshold
+    of 2.
     """
     found: dict[bytes, Key] = {}
     for signature in document.signatures:
@@ -351,29 +355,29 @@ def signing_keys(document: Document, role: Role) -> tuple[Key, ...]:
 
 
 def verify_role(document: Document, role: Role) -> tuple[Key, ...]:
-    """Who signed. Raises SignatureRefused(reason="signature") where they are fewer than the role needs."""
+    """Return who signed. Raises SignatureRefused(reason="signature") if they are fewer than the role's threshold."""
     found = signing_keys(document, role)
     if len(found) < role.threshold:
         raise SignatureRefused(
-            f"{document.name}.json: {len(found)} of {role.threshold} signatures that {role.name} needs",
+            f"{document.name}.json: {len(found)} of the {role.threshold} signatures that {role.name} requires",
             reason="signature",
         )
     return found
 
 
 def current(document: Document, now: datetime) -> None:
-    """Raises SignatureRefused(reason="expired")."""
+    """Raise SignatureRefused(reason="expired") if the document has expired."""
     if now >= document.expires:
         raise SignatureRefused(
             f"{document.name}.json expired on {document.expires:%Y-%m-%d %H:%M} UTC",
             reason="expired",
-            hint="whoever runs the repository has to publish again",
+            hint="the repository's owner must sign and publish it again",
         )
 
 
 @dataclass(frozen=True)
 class Root:
-    """A root document: who may sign for which role."""
+    """A root document: which keys may sign for which role."""
 
     document: Document
     roles: Mapping[str, Role]  # root, targets, snapshot, timestamp
@@ -395,9 +399,9 @@ def parse_root(data: bytes, limit: int, name: str = "root") -> Root:
 
 @dataclass(frozen=True)
 class Delegation:
-    """A role that a targets document hands tags to.
+    """A role to which a targets document delegates tags.
 
-    ``paths`` are prefixes, a tuple for each level above: all must allow a tag.
+    ``paths``: prefixes, one tuple for each level of delegation; every level must allow a tag.
     """
 
     role: Role
@@ -414,7 +418,7 @@ class Targets:
     document: Document
     entries: Mapping[str, Any]
     delegations: Mapping[str, Delegation]
-    covers: Delegation | None = None  # None: the repository's own, which may name any tag
+    covers: Delegation | None = None  # None: the repository's own targets, which may list any tag
     signed_by: tuple[Key, ...] = ()
 
     @property
@@ -425,9 +429,9 @@ class Targets:
         return tag in self.entries and (self.covers is None or self.covers.covers(tag))
 
     def digest(self, tag: str) -> str:
-        """The digest that the entry gives.
+        """Return the digest of the entry for ``tag``.
 
-        Raises SignatureRefused(reason="bad_target") for an entry without a usable sha256.
+        Raises SignatureRefused(reason="bad_target") if the entry has no usable sha256.
         """
         try:
             return f"sha256:{parse_meta(self.entries[tag], self.role).hex}"
@@ -476,7 +480,7 @@ def _is_child(name: str, parent: str) -> bool:
 
 
 def parse_snapshot_meta(document: Document) -> dict[str, FileMeta]:
-    """What a snapshot says of every published file; ``root`` and ``targets`` must be there."""
+    """Metadata of every published file, from a snapshot; ``root`` and ``targets`` are required."""
     what = f"{document.name}.json"
     meta = document.signed.get("meta")
     if not isinstance(meta, dict) or "root" not in meta or "targets" not in meta:
@@ -485,7 +489,7 @@ def parse_snapshot_meta(document: Document) -> dict[str, FileMeta]:
 
 
 def parse_timestamp_meta(document: Document) -> FileMeta:
-    """What a timestamp says of the snapshot."""
+    """Metadata of the snapshot, from a timestamp."""
     meta = document.signed.get("meta")
     if not isinstance(meta, dict) or "snapshot" not in meta:
         raise malformed(f"{document.name}.json", "it names no snapshot")

@@ -1,8 +1,8 @@
-"""A repository's update order and its answers, as generators: each ``yield`` asks for a file by name, what is sent
-back are its bytes, or None where the server says that it has none. Whoever drives them does the fetching
-(``drive``).
+"""A repository's update order and its lookups, as generators.
 
-Steps are numbered as in the TUF specification's client workflow (section 5), where Notary has them.
+Each ``yield`` requests a file by name; the caller sends its bytes, or None if the server does not have it. ``drive``
+does the fetching. Comments name the steps of the TUF specification's client workflow (section 5), where Notary has
+them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ RELEASES = "targets/releases"
 
 @dataclass(frozen=True)
 class Want:
-    """A file that is needed next: ``<server>/v2/<gun>/_trust/tuf/<name>.json``, of at most ``limit`` bytes."""
+    """The file needed next: ``<server>/v2/<gun>/_trust/tuf/<name>.json``, of at most ``limit`` bytes."""
 
     name: str
     limit: int
@@ -65,7 +65,7 @@ Steps = Generator[Want, bytes | None, T]
 
 
 def drive(steps: Steps[T], fetch: Callable[[Want], bytes | None]) -> T:
-    """Run to the end. A fault of ``fetch`` is thrown into the steps: not every file is needed."""
+    """Run the steps to the end. An error of ``fetch`` is thrown into them, because not every file is required."""
     try:
         want = next(steps)
         while True:
@@ -82,7 +82,7 @@ def drive(steps: Steps[T], fetch: Callable[[Want], bytes | None]) -> T:
 
 @dataclass(frozen=True)
 class Seen:
-    """A role's newest document: a later one must not be older, nor differ under the same version."""
+    """The newest known document of a role. A later one must not be older, nor differ in content at the same version."""
 
     version: int
     fingerprint: str
@@ -90,7 +90,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class State:
-    """What is remembered of a repository. ``listed``: the roles of the last snapshot."""
+    """What is remembered of a repository. ``root``: its root.json. ``listed``: the roles of the last snapshot."""
 
     root: bytes
     timestamp: Seen | None = None
@@ -115,11 +115,11 @@ class State:
 
     @classmethod
     def load(cls, data: bytes) -> State:
-        """Raises SignatureRefused(reason="malformed"): a state that cannot be read must not be taken for none."""
+        """Raises SignatureRefused(reason="malformed"): treating an unreadable state as none would accept a rollback."""
         what = "the remembered trust state"
         value = load(data, what, STATE_LIMIT)
         if not isinstance(value, dict) or value.get("schema") != "dockwarden/notary-state/1":
-            raise malformed(what, "not one that this version wrote")
+            raise malformed(what, "not written by this version")
 
         def seen(pair: Any) -> Seen | None:
             if pair is None:
@@ -138,7 +138,7 @@ class State:
 
 @dataclass(frozen=True)
 class Query:
-    """A tag, a digest, or both: then they must agree. ``signers`` must all have signed."""
+    """A tag, a digest, or both, which must then agree. All ``signers`` must have signed."""
 
     tag: str | None = None
     digest: str | None = None
@@ -147,7 +147,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Fault:
-    """A signer's role that could not be used; the answer did not need it. ``known``: it is broken, not out of reach."""
+    """A signer's role that the answer did not need and that could not be used.
+
+    ``known``: the role is broken; otherwise it could not be fetched.
+    """
 
     role: str
     reason: str
@@ -157,7 +160,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Answer:
-    """The digest that is signed, where it is listed, and who signed it."""
+    """The signed digest, the role that lists it, and who signed it."""
 
     digest: str
     role: str
@@ -169,10 +172,10 @@ class Answer:
 def verify(
     gun: str, anchor: Anchor, remembered: State | None, now: datetime, query: Query, keep: Callable[[State], None]
 ) -> Steps[tuple[Answer, Repository]]:
-    """One whole run. Raises SignatureRefused, and what ``keep`` raises.
+    """Run one verification. Raises SignatureRefused, and whatever ``keep`` raises.
 
-    ``keep`` gets the state as soon as the metadata is verified, whatever the answer about the tag will be. "Not
-    signed" and "digest mismatch" rest on verified metadata too: if it were forgotten, a server could replay the
+    ``keep`` receives the state as soon as the metadata is verified, whatever the answer about the tag is. "Not
+    signed" and "digest mismatch" also rest on verified metadata: if that were forgotten, a server could replay the
     version before a tag was revoked.
     """
     repository = Repository(gun, anchor, remembered, now)
@@ -186,9 +189,9 @@ def verify(
 
 
 class Repository:
-    """One run against one repository: ``load`` first, then ``resolve``.
+    """One run against one repository: ``load``, then ``resolve``.
 
-    ``state`` is what to keep once ``load`` went well.
+    ``state`` is what to keep once ``load`` has succeeded.
     """
 
     def __init__(self, gun: str, anchor: Anchor, remembered: State | None, now: datetime) -> None:
@@ -205,7 +208,7 @@ class Repository:
         self._targets: Targets
 
     def load(self) -> Steps[None]:
-        """Root, timestamp, snapshot, targets. Raises SignatureRefused."""
+        """Update root, timestamp, snapshot and targets, in this order. Raises SignatureRefused."""
         yield from self._update_root()
         yield from self._update_timestamp()
         yield from self._update_snapshot()
@@ -216,41 +219,41 @@ class Repository:
     def _update_root(self) -> Steps[None]:
         data = yield Want("root", ROOT_LIMIT)
         if data is None:
-            raise self._nothing("root")
+            raise self._missing("root")
         served = parse_root(data, ROOT_LIMIT)
-        held = self._held()
+        held = self._trusted_root()
         if held is None:
             begin(self._anchor, served, self._gun, self._now)
         else:
-            yield from self._walk(held, served)
-            self._recover(held, served)
+            yield from self._rotate(held, served)
+            self._forget_online_roles(held, served)
         current(served.document, self._now)
         self._root = served
 
-    def _held(self) -> Root | None:
-        """The root that is trusted already: remembered from the last run, or given whole."""
+    def _trusted_root(self) -> Root | None:
+        """The root that is already trusted: from the last run, or given as a whole by the trust root."""
         if self._remembered is not None:
             return parse_root(self._remembered.root, ROOT_LIMIT)
         return self._anchor.root if self._anchor.mode is Mode.ROOT_JSON else None
 
-    def _walk(self, held: Root, served: Root) -> Steps[None]:
-        """From the held root to the served one, version by version."""
+    def _rotate(self, held: Root, served: Root) -> Steps[None]:
+        """Follow the chain of roots from the trusted one to the served one, version by version."""
         if served.version < held.version:
             raise SignatureRefused(
-                f"the server gives root {served.version}; root {held.version} was seen before", reason="rollback"
+                f"the server offers root {served.version}; root {held.version} was seen before", reason="rollback"
             )
         if served.version - held.version > _MAX_ROTATIONS:
             raise SignatureRefused(f"more than {_MAX_ROTATIONS} root rotations at once", reason="too_large")
         if served.version == held.version:
             if served.document.fingerprint != held.document.fingerprint:
                 raise SignatureRefused(
-                    f"root {served.version} is another than the one seen before", reason="root_untrusted"
+                    f"root {served.version} differs from the one seen before", reason="root_untrusted"
                 )
             confirm(served, self._gun, self._now)
         for version in range(held.version + 1, served.version):
             name = f"{version}.root"
             data = yield Want(name, ROOT_LIMIT)
-            if data is None:  # the newest may still be signed by the last one that we have
+            if data is None:  # the newest root may still be signed by the last one found
                 break
             step = parse_root(data, ROOT_LIMIT, name)
             if step.version != version:
@@ -260,23 +263,26 @@ class Repository:
         if served.version > held.version:
             follow(held, served, self._gun, self._now)
 
-    def _recover(self, held: Root, served: Root) -> None:
-        """5.3.11: with new online keys the old timestamp and snapshot say nothing any more (fast-forward recovery)."""
+    def _forget_online_roles(self, held: Root, served: Root) -> None:
+        """Fast-forward recovery (section 5.3.11): after a change of the online keys, older versions are not
+        compared.
+        """
+        # An attacker with a stolen key may have published version 2^31; without this, no honest version could follow.
         if any(held.roles[name].signing != served.roles[name].signing for name in ("timestamp", "snapshot")):
             self._old_timestamp = self._old_snapshot = None
             self._old_listed = frozenset()
 
-    def _nothing(self, name: str) -> SignatureRefused:
+    def _missing(self, name: str) -> SignatureRefused:
         if self._remembered is not None:
             return SignatureRefused(f"the server has no {name} any more; it had one before", reason="missing")
-        return SignatureRefused("nothing was ever signed under this name", reason="no_trust_data")
+        return SignatureRefused("this repository has no trust data: nothing was ever signed", reason="no_trust_data")
 
     # 5.4: update the timestamp role
 
     def _update_timestamp(self) -> Steps[None]:
         data = yield Want("timestamp", TIMESTAMP_LIMIT)
         if data is None:
-            raise self._nothing("timestamp")
+            raise self._missing("timestamp")
         found = parse_document(data, "timestamp", "Timestamp", TIMESTAMP_LIMIT)
         verify_role(found, self._root.roles["timestamp"])
         newer(found, self._old_timestamp)
@@ -299,17 +305,18 @@ class Repository:
 
     def _update_targets(self) -> Steps[None]:
         found = yield from self._published("targets", self._root.roles["targets"], None)
+        # A delegation that vanishes from the snapshot, but is still delegated, would hide what its signer has revoked.
         hidden = sorted(self._old_listed - self._files.keys() & found.delegations.keys())
         if hidden:
             raise SignatureRefused(
-                f"the snapshot hides {clean_text(', '.join(hidden), 300)}, which was published before",
+                f"the snapshot omits {clean_text(', '.join(hidden), 300)}, which was published before",
                 reason="rollback",
             )
         self._targets = found
         self._roles["targets"] = found
 
     def _published(self, name: str, role: Role, delegation: Delegation | None) -> Steps[Targets]:
-        """A targets document that the snapshot lists, verified."""
+        """Fetch and verify a targets document that the snapshot lists."""
         data = yield from promised(name, self._files[name], TARGETS_LIMIT)
         found = parse_targets(data, name, TARGETS_LIMIT, delegation)
         keys = verify_role(found.document, role)
@@ -318,9 +325,9 @@ class Repository:
         return replace(found, signed_by=keys)
 
     def _delegated(self, name: str) -> Steps[Targets | None]:
-        """A delegated role, loaded once.
+        """Load a delegated role, once.
 
-        None: nobody delegates it, or it was never published. Raises as it did the first time.
+        Returns None if nobody delegates it or it was never published. A failure is remembered and raised again.
         """
         if name not in self._roles:
             parent = yield from self._delegated(name.rpartition("/")[0])
@@ -340,8 +347,8 @@ class Repository:
     # From a tag to a digest
 
     def resolve(self, query: Query) -> Steps[Answer]:
-        """The answer, or SignatureRefused: not_signed, signer_missing, signer_conflict, digest_mismatch, bad_target,
-        and all of ``load``.
+        """Look up the digest. Raises SignatureRefused: not_signed, signer_missing, signer_conflict, digest_mismatch,
+        bad_target, and all reasons of ``load``.
         """
         if query.signers:
             tag, digest, role = yield from self._by_signers(query)
@@ -349,33 +356,35 @@ class Repository:
             tag, digest, role = yield from self._by_release(query)
         if query.digest is not None and digest != query.digest:
             raise SignatureRefused(
-                f"{clean_text(tag, 130)} is signed, but as {digest}: the image is another", reason="digest_mismatch"
+                f"{clean_text(tag, 130)} is signed with another digest: {digest}", reason="digest_mismatch"
             )
         signers, faults = yield from self._signers(tag, digest, role)
         return Answer(digest, role, tag, signers, faults)
 
     def _by_release(self, query: Query) -> Steps[tuple[str, str, str]]:
-        """``targets/releases``, then ``targets``, and nothing else: what docker pulls by."""
+        """Look in ``targets/releases``, then in ``targets``, and nowhere else, as docker pull does."""
         released = yield from self._delegated(RELEASES)
         places = [place for place in (released, self._targets) if place is not None]
         if query.tag is not None:
             for place in places:
                 if place.lists(query.tag):
                     return query.tag, place.digest(query.tag), place.role
-            raise SignatureRefused("nobody signed this tag", reason="not_signed")
-        for place, tag in _in_force(places):
+            raise SignatureRefused("this tag is not signed", reason="not_signed")
+        for place, tag in _effective_entries(places):
             if _digest_or_none(place, tag) == query.digest:
                 return tag, place.digest(tag), place.role
-        raise SignatureRefused("no tag is signed for this digest", reason="not_signed")
+        raise SignatureRefused("no signed tag has this digest", reason="not_signed")
 
     def _by_signers(self, query: Query) -> Steps[tuple[str, str, str]]:
-        """What all the named signers say of the tag; by digest, of any tag that they give it."""
+        """The digest that all required signers list for the tag; without a tag, for any tag that all of them list."""
         places = []
         for signer in query.signers:
             role = signer if signer.startswith("targets/") else f"targets/{signer}"
             place = yield from self._delegated(role)
             if place is None:
-                raise SignatureRefused(f"{clean_text(signer, 100)} signed nothing here", reason="signer_missing")
+                raise SignatureRefused(
+                    f"{clean_text(signer, 100)} has signed nothing in this repository", reason="signer_missing"
+                )
             places.append(place)
         if query.tag is not None:
             return query.tag, _agreed(places, query.tag), places[0].role
@@ -385,9 +394,10 @@ class Repository:
         raise SignatureRefused("the required signers did not sign this digest", reason="signer_missing")
 
     def _signers(self, tag: str, digest: str, role: str) -> Steps[tuple[tuple[Signer, ...], tuple[Fault, ...]]]:
-        """Who signed: the keys of the role that decided, and every other role that lists the tag with this digest.
+        """Return who signed: the keys of the deciding role, and of every other role that lists the tag with this
+        digest.
 
-        A signer's own broken role is a fault that is told; it does not block an answer that does not need it.
+        A broken role of another signer is reported as a fault. It does not block an answer that does not need it.
         """
         decided = self._roles[role]
         assert isinstance(decided, Targets)
@@ -395,7 +405,7 @@ class Repository:
         others = [name for name in self._targets.delegations if name not in (role, RELEASES)]
         for name in others[_MAX_SIGNERS:]:
             faults.append(
-                Fault(name, "too_large", f"more than {_MAX_SIGNERS} roles, so it was not asked for", known=False)
+                Fault(name, "too_large", f"more than {_MAX_SIGNERS} roles, so it was not examined", known=False)
             )
         for name in others[:_MAX_SIGNERS]:
             try:
@@ -408,11 +418,11 @@ class Repository:
         return tuple(signers), tuple(faults)
 
     def root_ids(self) -> tuple[str, ...]:
-        """The root certificates' ids, as they are pinned."""
+        """Ids of the root certificates, in the form in which they are pinned."""
         return tuple(sorted(key.id for key in self._root.roles["root"].keys.values()))
 
     def expiries(self) -> Iterator[tuple[str, datetime]]:
-        """When each part that this run rests on ends."""
+        """Expiry of each certificate and document that this run used."""
         role = self._root.roles["root"]
         for keyid in sorted(role.keyids):
             key = role.keys[keyid]
@@ -425,7 +435,7 @@ class Repository:
                 yield name, found.document.expires
 
     def state(self) -> State:
-        """What to remember: of a role that was not needed, what was known before."""
+        """The state to remember. Roles that were not needed keep what was known before."""
         roles = dict(self._old_roles)
         for name, found in self._roles.items():
             if isinstance(found, Targets):
@@ -440,20 +450,20 @@ class Repository:
 
 
 def promised(name: str, meta: FileMeta, limit: int) -> Steps[bytes]:
-    """A file that verified metadata names, asked for by its hash, with the length and every hash that was promised."""
+    """Fetch a file by its hash, and compare length and every hash with the verified metadata that names it."""
     if meta.length > limit:
         raise SignatureRefused(
-            f"{name}.json is said to have {meta.length} bytes, more than {limit}", reason="too_large"
+            f"{name}.json has, by its metadata, {meta.length} bytes, more than {limit}", reason="too_large"
         )
     data = yield Want(f"{name}.{meta.hex}", meta.length)
     if data is None:
-        raise SignatureRefused(f"the server does not have {name}.json, which it announces", reason="missing")
+        raise SignatureRefused(f"the server lists {name}.json but does not have it", reason="missing")
     meta.compare(data, f"{name}.json")
     return data
 
 
 def newer(document: Document, seen: Seen | None) -> None:
-    """Not older than what was seen, and not another under the same version.
+    """Check that a document is not older than the one seen, and not different at the same version.
 
     Raises SignatureRefused(reason="rollback").
     """
@@ -465,7 +475,7 @@ def newer(document: Document, seen: Seen | None) -> None:
         )
     if document.version == seen.version and document.fingerprint != seen.fingerprint:
         raise SignatureRefused(
-            f"{document.name}.json is another version {document.version} than the one seen before", reason="rollback"
+            f"{document.name}.json differs from version {document.version} seen before", reason="rollback"
         )
 
 
@@ -473,8 +483,8 @@ def _seen(document: Document) -> Seen:
     return Seen(document.version, document.fingerprint)
 
 
-def _in_force(places: Sequence[Targets]) -> Iterator[tuple[Targets, str]]:
-    """Every tag where it is found first: an entry behind it is shadowed."""
+def _effective_entries(places: Sequence[Targets]) -> Iterator[tuple[Targets, str]]:
+    """Every tag at the first place that lists it; later entries of the same tag are shadowed."""
     taken: set[str] = set()
     for place in places:
         for tag in place.entries:
@@ -501,7 +511,10 @@ def _agreed(places: Sequence[Targets], tag: str) -> str:
 
 
 def _as_signers(place: Targets) -> Iterator[Signer]:
-    """The keys under a role. A signer's name is that of its own role; the repository's own is called as docker does."""
+    """The keys that signed a role.
+
+    The name is the role's; the repository's own role is called "Repo Admin", as in docker.
+    """
     name = {"targets": "Repo Admin", RELEASES: ""}.get(place.role, place.role.removeprefix("targets/"))
     for key in place.signed_by:
         yield Signer(name=name, keyid=key.id, role=place.role, expires=place.document.expires)

@@ -161,7 +161,7 @@ def test_registries_and_their_webhooks_are_managed(run: Callable[..., Result], s
     assert "plain HTTP" in run("registry", "list").stdout
     assert run("registry", "credentials", host, DOCKWARDEN_PASSWORD="another").exit_code == 0
     assert run("registry", "credentials", host, "--remove").exit_code == 0
-    assert "signs in as nobody" in run("registry", "list").stdout
+    assert " anonymous " in run("registry", "list").stdout
     old = run("webhook", "create", "--registry", host, "--header", "X-Registry-Token")
     assert "'X-Registry-Token: <secret>'" in old.stderr
     (line,) = run("webhook", "list").stdout.splitlines()

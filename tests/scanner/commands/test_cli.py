@@ -56,7 +56,7 @@ def bad_inputs(tmp: Path, layouts: Path) -> dict[str, tuple[list[str], int, str]
     policy.write_text(POLICY % "rot-user")
     broken = tmp / "broken"
     return {
-        "unknown host": (["scan", "registry.invalid/a:1"], 3, "there is no host"),
+        "unknown host": (["scan", "registry.invalid/a:1"], 3, "unknown host"),
         "no archive": (["scan", f"archive:{text}"], 2, "is not a tar archive"),
         "empty archive": (["scan", f"archive:{truncated}"], 2, "is empty or not a tar archive"),
         "missing file": (["scan", f"archive:{tmp}/nothing.tar"], 2, "cannot read"),
@@ -155,7 +155,7 @@ def test_registry_mistakes(
         "docker login" in refused.stderr,
     ) == (3, True, True), refused.stderr
     plain = dockwarden(settings, "scan", f"{plain_registry.host}/nothing:1")
-    assert (plain.returncode, "speaks plain HTTP" in plain.stderr) == (3, True), plain.stderr
+    assert (plain.returncode, "uses plain HTTP" in plain.stderr) == (3, True), plain.stderr
     missing = dockwarden(
         settings, "scan", f"{plain_registry.host}/nothing:1", "--insecure-registry", plain_registry.host
     )

@@ -81,7 +81,7 @@ def test_trust_roots_are_added_listed_and_removed(run: Callable[..., Result]) ->
         (["team", "tofu", "--scheme", "pgp"], "there is no signature scheme 'pgp'"),
         (["team", "tofu", "--scheme", "notary-v1", "--scope", "a b"], "not a pattern"),
         (["team", "tofu", "--scheme", "notary-v1", "--notary-server", "http://n.example"], "https://"),
-        (["team", "hope", "--scheme", "notary-v1"], "is no file, no key id and not 'tofu'"),
+        (["team", "hope", "--scheme", "notary-v1"], "is neither a file nor a key id nor 'tofu'"),
     ],
 )
 def test_what_is_no_trust_root_is_refused(run: Callable[..., Result], arguments: list[str], words: str) -> None:

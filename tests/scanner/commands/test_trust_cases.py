@@ -71,7 +71,7 @@ def test_a_sample_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 CONTRADICTIONS = {
     "no issuer": ("cosign", {"identities": [{"subject": "a@example.com"}]}, "exactly one of issuer"),
-    "nobody": ("cosign", {"threshold": 2}, "names nobody"),
+    "nobody": ("cosign", {"threshold": 2}, "names no signer"),
     "no organisation": (
         "notation",
         {
@@ -109,14 +109,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     arguments = ["trust", "verify", "registry.example/a:1", "--scheme", "cosign", "--trust", "nothing.pub"]
     done = dockwarden(Settings(home=tmp_path), *arguments)
     assert done.returncode == 2
-    assert "'nothing.pub' is no trust document, and no file" in done.stderr
+    assert "'nothing.pub' is neither a trust document nor a file" in done.stderr
 
 
 MISTAKES = {
     "a typo": ("cosign", '{"key": {}}', "trust.json: key: unknown member"),
     "no key": ("cosign", '{"keys": {"a": "no PEM"}}', "trust.json: keys.a: not a PEM public key"),
     "no list": ("cosign", '{"keys": {}, "identities": 7}', "trust.json: identities:"),
-    "no document": ("notation", "just words", "trust.json: 'just words' is no trust document"),
+    "no document": ("notation", "just words", "trust.json: 'just words' is neither a trust document"),
     "a list": ("cosign", "[1, 2]", "trust.json: not a trust document"),
     "no YAML": ("notation", "a: [", "trust.json: line"),
     "an alias": ("notation", "a: &x 1\nb: *x\n", "trust.json: YAML aliases are not allowed"),

@@ -225,7 +225,7 @@ def changed(name: str, **members: Any) -> str:
         (MATCH, {"response_data": ""}, "scanner_output_invalid", "not JSON"),
         (MATCH, {"response_data": "[" * 100_000}, "scanner_output_invalid", "nested"),
         (MATCH, {"status": 302, "headers": {"Location": "http://169.254.169.254/"}}, "scanner_failed", "302"),
-        (INDEX, {"status": 401}, "clair_refused", "refuses our key"),
+        (INDEX, {"status": 401}, "clair_refused", "refused our key"),
         (
             INDEX,
             {"status": 400, "response_data": '{"code":"bad-request","message":"bogus manifest"}'},

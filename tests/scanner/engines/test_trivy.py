@@ -15,7 +15,7 @@ from scanner.advisories import database
 from scanner.config import Limits, Settings
 from scanner.engines._process import Ended
 from scanner.engines.base import EngineJob
-from scanner.engines.trivy import Reader, TrivyEngine, _believe, find_trivy
+from scanner.engines.trivy import Reader, TrivyEngine, _report_of, find_trivy
 from scanner.errors import AdvisoriesUnavailable, EngineError
 from scanner.model.finding import AdvisoryStatus, EngineReport, Severity
 from scanner.model.image import Image
@@ -50,7 +50,7 @@ def read(document: Any, holdings: database.Holdings = HOLDINGS) -> EngineReport:
 )
 def test_an_answer_that_is_not_believed(name: str, code: int, reason: str) -> None:
     with pytest.raises(EngineError) as caught:
-        _believe(ended(name, code), Limits())
+        _report_of(ended(name, code), Limits())
     assert caught.value.reason == reason
 
 
@@ -58,7 +58,7 @@ def test_an_answer_that_is_not_believed(name: str, code: int, reason: str) -> No
     "name", ["E00_ok.json", "E10_nul.json", "E11_surrogate.json", "E13_severity.json", "E23_markdown.json"]
 )
 def test_odd_text_is_cleaned_and_kept(name: str) -> None:
-    found = read(_believe(ended(name), Limits()))
+    found = read(_report_of(ended(name), Limits()))
     assert found.vulnerabilities
     shown = repr(found.vulnerabilities)
     assert "\\x00" not in shown
@@ -66,7 +66,7 @@ def test_odd_text_is_cleaned_and_kept(name: str) -> None:
 
 
 def test_a_severity_of_another_spelling_is_unknown_which_counts_as_critical() -> None:
-    found = read(_believe(ended("E13_severity.json"), Limits()))
+    found = read(_report_of(ended("E13_severity.json"), Limits()))
     assert {v.severity for v in found.vulnerabilities} <= {
         Severity.UNKNOWN,
         Severity.CRITICAL,
@@ -78,7 +78,7 @@ def test_a_severity_of_another_spelling_is_unknown_which_counts_as_critical() ->
 
 
 def test_no_os_and_no_package_is_not_clean() -> None:
-    found = read(_believe(ended("E05_no_os.json"), Limits()))
+    found = read(_report_of(ended("E05_no_os.json"), Limits()))
     assert {gap.reason for gap in found.incomplete} & {"unsupported_os", "nothing_to_scan"}
 
 
@@ -106,7 +106,7 @@ def test_what_does_not_fit_the_schema_or_the_image_is_refused(change: dict[str, 
 @pytest.mark.parametrize("version", [1, 3, None, "2"])
 def test_a_schema_that_we_do_not_know(version: object) -> None:
     with pytest.raises(EngineError, match="schema"):
-        _believe(Ended(0, json.dumps({"SchemaVersion": version}).encode(), "", 1.0), Limits())
+        _report_of(Ended(0, json.dumps({"SchemaVersion": version}).encode(), "", 1.0), Limits())
 
 
 def test_links_are_http_or_nothing() -> None:
@@ -140,7 +140,7 @@ def test_an_end_of_life_system_is_not_clean() -> None:
 )
 def test_why_it_failed(stderr: str, reason: str) -> None:
     with pytest.raises(EngineError) as caught:
-        _believe(Ended(1, b"{}", stderr, 1.0), Limits())
+        _report_of(Ended(1, b"{}", stderr, 1.0), Limits())
     assert caught.value.reason == reason
 
 

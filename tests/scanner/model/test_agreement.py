@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.model.agreement import Word, components, findings
+from scanner.model.agreement import Stance, components, findings
 from scanner.model.finding import CVSS, Component, EngineReport, Incomplete, Severity, Vulnerability
 from tests.reports_factory import engine, vulnerability
 
@@ -99,15 +99,15 @@ def test_the_worst_is_shown_and_who_says_what() -> None:
     (found,) = findings([trivy(ours), clair(theirs)])
     assert (found.vulnerability.severity, found.vulnerability.fixed_versions) == (Severity.CRITICAL, ("2.0",))
     assert {c.score for c in found.vulnerability.cvss} == {7.0, 9.0}
-    assert found.dispute == "trivy says high, no fix; clair says critical, fixed in 2.0"
+    assert found.dispute == "trivy reports high, no fix; clair reports critical, fixed in 2.0"
 
 
 def test_silence_of_an_engine_that_looked_is_a_word_and_of_another_none() -> None:
     (silent,) = findings([trivy(vulnerability()), clair()])
-    assert (silent.opinions[1].word, silent.disputed) == (Word.SILENT, True)
-    assert silent.dispute.endswith("clair does not say so")
+    assert (silent.opinions[1].word, silent.disputed) == (Stance.SILENT, True)
+    assert silent.dispute.endswith("clair does not report it")
     (unknown,) = findings([trivy(vulnerability()), clair(incomplete=[Incomplete("unsupported_os")])])
-    assert (unknown.opinions[1].word, unknown.disputed) == (Word.UNKNOWN, False)
+    assert (unknown.opinions[1].word, unknown.disputed) == (Stance.UNKNOWN, False)
 
 
 def test_components_are_listed_once_and_completed() -> None:

@@ -103,7 +103,4 @@ def test_whether_it_is_outdated() -> None:
 
 def test_in_words() -> None:
     assert describe(BaseImage("layers", "debian:12", layers=1), 3) == "debian:12 (1 of 3 layers, proven by its layers)"
-    assert (
-        describe(BaseImage("labels", "debian:12"), 3)
-        == "debian:12 (which layers are its is not known, so the labels say)"
-    )
+    assert describe(BaseImage("labels", "debian:12"), 3) == "debian:12 (its layers are unknown, declared in labels)"

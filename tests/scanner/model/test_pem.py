@@ -99,7 +99,7 @@ def test_every_form_of_a_private_key_is_known(name: str, inside: Callable[[Any],
     with pytest.raises(UsageError) as caught:
         refuse_private_key(value, "trust.json")
     told = f"{caught.value} {caught.value.hint}"
-    assert "but a private key" in told
+    assert "this is a private key" in told
     assert told.startswith("trust.json: ")
     secret = FORMS[name] if isinstance(FORMS[name], str) else json.dumps(FORMS[name], default=str)
     assert not [part for part in secret.replace("\\n", "\n").split("\n") if len(part) > 30 and part in told]
@@ -126,7 +126,7 @@ def test_of_a_ca_only_the_certificates_are_kept() -> None:
     ("given", "words"),
     [
         (pem(CERTIFICATE) + private_pem(), "private key"),
-        (pem(CERTIFICATE) + pem(EC), "it holds a block BEGIN PUBLIC KEY"),
+        (pem(CERTIFICATE) + pem(EC), "it contains a block BEGIN PUBLIC KEY"),
         ("no certificate", "not PEM certificates"),
         (pem(CERTIFICATE)[:-30], "not PEM certificates"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "not PEM certificates"),
@@ -190,7 +190,7 @@ PASTED: dict[str, Callable[[str], str]] = {
 def test_a_private_key_in_another_dress(form: str, kind: PrivateFormat) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     pasted = PASTED[form](key.private_bytes(Encoding.PEM, kind, NoEncryption()).decode())
-    with pytest.raises(UsageError, match=r"keys\.release: not a PEM public key") as raised:
+    with pytest.raises(UsageError, match=r"keys\.release: this is a private key") as raised:
         refuse_private_key({"keys": {"release": pasted}}, "trust root")
     assert pasted[40:80] not in str(raised.value)
 

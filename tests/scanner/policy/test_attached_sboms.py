@@ -103,7 +103,7 @@ def test_an_sbom_that_does_not_tell_leaves_it_unknown(theirs: AttachedSbom) -> N
     "gap",
     [
         Incomplete("unsupported_os", "debian 8 is past its end of life"),
-        Incomplete("nothing_to_scan", "the image lists 90 packages, the engine found none"),
+        Incomplete("nothing_to_scan", "the image lists 90 packages, but the engine found none"),
         Incomplete("package_db_deleted"),
         Incomplete("scanner_crashed"),
     ],

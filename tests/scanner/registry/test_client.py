@@ -372,7 +372,7 @@ def test_a_page_of_referrers_that_was_announced_and_is_gone() -> None:
             link = f'</v2/shop/app/referrers/{SUBJECT}?page=1>; rel="next"'
             h.give(body=listing("a/b"), content_type="application/vnd.oci.image.index.v1+json", Link=link)
 
-    with liar(gone) as there, client(there.host) as asking, pytest.raises(RemoteError, match="that it announced"):
+    with liar(gone) as there, client(there.host) as asking, pytest.raises(RemoteError, match="that it linked to"):
         asking.referrers(reference(there.host), SUBJECT)
 
 

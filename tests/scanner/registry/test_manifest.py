@@ -435,7 +435,7 @@ def test_config_members_of_the_wrong_kind_are_pointed_at(pointer: str, value: An
     ],
 )
 def test_members_that_runtimes_would_take_for_others(pointer: str, value: Any) -> None:
-    with pytest.raises(ImageError, match="spelled otherwise"):
+    with pytest.raises(ImageError, match="upper or lower case"):
         config(changed(CONFIG, pointer, value))
 
 

@@ -160,7 +160,7 @@ def test_children_that_do_not_say_their_platform_are_asked(layout: Layout) -> No
     assert layout.chosen(ARM64)[0] == ["arm64"]
     with pytest.raises(NotFoundError) as refused:
         layout.chosen(Platform("linux", "s390x"))
-    assert refused.value.hint == "--platform: one of linux/amd64, linux/arm64"
+    assert refused.value.hint == "use --platform with one of: linux/amd64, linux/arm64"
 
 
 def test_a_layout_of_platforms_without_names(layout: Layout) -> None:

@@ -36,7 +36,7 @@ def test_a_known_base() -> None:
 
 def test_one_that_is_only_declared() -> None:
     text = render(BaseImage("annotations", "debian:12", note="its layers are others"))
-    assert "base: debian:12 (which layers are its is not known, so the annotations say)" in text
+    assert "base: debian:12 (its layers are unknown, declared in annotations)" in text
     assert "? its layers are others" in text
     assert "from the base" not in text
 

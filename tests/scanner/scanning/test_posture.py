@@ -247,7 +247,7 @@ def test_a_registry_that_serves_another_manifest_under_its_digest() -> None:
     with liar(answer) as there:
         found = examine(there.host, insecure=True, known=False)
     (message,) = messages(found, "registry-digest")
-    assert "sent other bytes than sha256:" in message
+    assert "sent content that does not match sha256:" in message
 
 
 def test_a_token_service_that_is_somebody_elses() -> None:
@@ -354,7 +354,7 @@ def command(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def test_the_command(tmp_path: Path, registry: Registry, authority: Authority, opened: Registry) -> None:
     good = command(tmp_path, registry.host, "--ca-file", str(authority.file))
     assert good.returncode == 3, good.stdout + good.stderr
-    assert "name one with --repository" in good.stdout
+    assert "give --repository" in good.stdout
     bad = command(tmp_path, opened.host, "--insecure-registry", opened.host, "--format", "json")
     assert bad.returncode == 1, bad.stderr
     document = json.loads(bad.stdout)

@@ -126,7 +126,7 @@ def test_the_command_prints_manifests_and_says_what_is_left_out(tmp_path: Path) 
     done = CliRunner().invoke(cli, [*command, "--failure-policy", "Ignore"])
     assert done.exit_code == 0
     assert "/admit/dw_abc_def/enforce" in done.stdout
-    assert "everything is let in" in done.stderr
+    assert "every container is admitted" in done.stderr
     done = CliRunner(env={"DOCKWARDEN_TOKEN": ""}).invoke(
         cli, ["admission", "kubernetes", "--manifests", "--cert-manager", "ca"]
     )

@@ -75,7 +75,7 @@ def test_only_use_cases_write_the_audit_log() -> None:
 def test_whoever_is_confined_to_projects_changes_nothing_of_everybodys(
     session: Connection, work: Callable[[Connection, Any], object]
 ) -> None:
-    with pytest.raises(RefusedError, match="confined to projects"):
+    with pytest.raises(RefusedError, match="access to all projects"):
         work(session, ownerless("ci", *SCOPES, projects=SHOP))
     assert audit.list_(session).items == ()
 

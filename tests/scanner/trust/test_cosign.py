@@ -634,7 +634,7 @@ def test_forty_signers_are_all_named() -> None:
 def test_who_signed_is_told() -> None:
     (keyed,) = play(SCENES["by the key"])
     assert [(s.name, s.keyid) for s in keyed.signers] == [("a", key_id(A.public_key()))]
-    assert keyed.notes == ("the transparency log was not asked for",)
+    assert keyed.notes == ("the trust root does not require the transparency log",)
     (person,) = play(SCENES["keyless"])
     assert [(s.name, s.issuer) for s in person.signers] == [("release@example.com", "https://accounts.example.com")]
     assert person.notes == ()
@@ -919,7 +919,7 @@ def test_bundles_by_the_tag_of_old_registries() -> None:
 
 
 UNSOUND: dict[str, tuple[Mapping[str, Any], str]] = {
-    "nobody": ({"threshold": 1}, "names nobody"),
+    "nobody": ({"threshold": 1}, "names no signer"),
     "no subject": ({"identities": [{"issuer": "a"}]}, "exactly one of subject"),
     "two issuers": ({"identities": [{**ANNA, "issuer_regexp": "a"}]}, "exactly one of issuer"),
     "two instances": ({**KEYLESS, "trusted_root": "bundled"}, "not both"),
@@ -939,7 +939,7 @@ def test_a_document_that_contradicts_itself(name: str) -> None:
 WRONG: dict[str, tuple[Mapping[str, Any], str]] = {
     "a private key": (
         {"keys": {"a": "-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n"}},
-        "keys.a: not a PEM public key",
+        "keys.a: this is a private key",
     ),
     "a key too small": ({"keys": {"a": pem(rsa_key(1024))}}, "keys.a: not a key of a usable kind"),
     "a threshold of none": ({**KEYED, "threshold": 0}, "threshold"),

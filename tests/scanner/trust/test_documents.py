@@ -26,7 +26,7 @@ def test_the_examples_are_valid(file: Path) -> None:
     [
         (b"", "not a trust document"),
         (b"[1]", "not a trust document"),
-        (b'{"a": 1, "a": 2}', "names a member twice"),
+        (b'{"a": 1, "a": 2}', "has a member twice"),
         (b"a: 1\na: 2\n", "line 2"),
         (b"a: &x [1]\nb: *x\n", "YAML aliases are not allowed"),
         (b"\xff\xfe", "neither PEM, JSON nor YAML"),

@@ -307,18 +307,18 @@ def test_a_root_json_is_trusted_whole() -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ("a word", "'a word' is no file, no key id and not 'tofu'"),
+        ("a word", "'a word' is neither a file nor a key id nor 'tofu'"),
         (b"\xff", "not UTF-8 text"),
         ('{"mode": "tofu", "sever": "x"}', "unknown field 'sever'"),
-        ('{"mode": "all"}', "mode: 'all' is none"),
-        ("{}", "mode: None is none"),
+        ('{"mode": "all"}', "mode: 'all' is not a mode"),
+        ("{}", "mode: None is not a mode"),
         ('{"mode": "cert_ids", "ids": ["ABC"]}', "64 lower-case hex digits"),
-        ('{"mode": "cert_ids"}', "ids: a list of texts is needed"),
-        ('{"mode": "cert_ids", "ids": [3]}', "ids: a text is needed"),
-        (json.dumps({"mode": "cert_ids", "ids": [ID] * 101}), "ids: a list of texts is needed"),
+        ('{"mode": "cert_ids"}', "ids: a list of strings is required"),
+        ('{"mode": "cert_ids", "ids": [3]}', "ids: a string is required"),
+        (json.dumps({"mode": "cert_ids", "ids": [ID] * 101}), "ids: a list of strings is required"),
         ('{"mode": "root_keys", "pem": ["no key"]}', "pem: not a public key"),
         ('{"mode": "ca", "pem": "no certificate"}', "here: pem: "),
-        ('{"mode": "ca", "pem": 3}', "pem: a text is needed"),
+        ('{"mode": "ca", "pem": 3}', "pem: a string is required"),
         ('{"mode": "root_json", "root_json": "{}"}', "root_json: "),
         ('{"mode": "tofu", "server": "http://notary.example"}', "is not the address of a Notary server"),
         ('{"mode": "tofu", "server": "https://me:secret@notary.example"}', "is not the address of a Notary server"),
@@ -368,4 +368,4 @@ def test_the_ca_of_a_trust_root_is_used(authority: Authority, certificate: tuple
 def test_a_name_that_would_ask_for_another_file_is_refused(gun: str) -> None:
     (answer,) = asked("https://127.0.0.1:1", gun)
     assert answer.status is TrustStatus.UNKNOWN
-    assert "not a repository's name" in answer.detail
+    assert "not a repository name" in answer.detail

@@ -187,7 +187,7 @@ def test_the_accuracy_widens_the_time() -> None:
 
 OTHER = issued(ec_key("other"))
 REFUSED = {
-    "of something else": (Stamp(content_type="data"), "something else"),
+    "of something else": (Stamp(content_type="data"), "not a timestamp"),
     "two signers": (Stamp(signers=2), "one signer"),
     "no signer": (Stamp(signers=0), "one signer"),
     "no certificate": (Stamp(certificates=False, by_key_identifier=True), "certificate is missing"),
@@ -199,10 +199,10 @@ REFUSED = {
     "another certificate": (Stamp(named=OTHER), "names another certificate"),
     "another certificate, by SHA-1": (Stamp(names=named_by_sha1, named=OTHER), "names another certificate"),
     "no certificate named": (Stamp(names=None), "does not name its certificate"),
-    "an imprint of MD5": (Stamp(imprint="md5"), "it uses md5"),
-    "a digest of SHA-1": (Stamp(digest="sha1"), "it uses sha1"),
-    "signed with SHA-1": (Stamp(rsa_key(), algorithm="sha1_rsa", sign=by_pkcs1), "signed with sha1"),
-    "a key of another kind": (Stamp(algorithm="sha256_rsa"), "of another kind"),
+    "an imprint of MD5": (Stamp(imprint="md5"), "uses the hash md5"),
+    "a digest of SHA-1": (Stamp(digest="sha1"), "uses the hash sha1"),
+    "signed with SHA-1": (Stamp(rsa_key(), algorithm="sha1_rsa", sign=by_pkcs1), "uses the hash sha1"),
+    "a key of another kind": (Stamp(algorithm="sha256_rsa"), "does not match its signature"),
 }
 
 
@@ -227,7 +227,7 @@ def not_granted() -> bytes:
     [
         (bytes(MAX_TIMESTAMP + 1), "too large"),
         (not_signed(), "not signed"),
-        (not_granted(), "did not grant it"),
+        (not_granted(), "did not grant the request"),
         (b"", "cannot be read"),
         (b"\x30\x00", "cannot be read"),
         (Stamp().token()[:-1], "cannot be read"),

@@ -292,7 +292,7 @@ def targets(*, signatures: Any = (), **signed: Any) -> bytes:
         (targets(version=0), "version is not a whole number"),
         (targets(version=True), "version is not a whole number"),
         (targets(_type="Root"), "its type is not Targets"),
-        (b'{"signed": []}', "nothing is signed in it"),
+        (b'{"signed": []}', "no signed member"),
     ],
 )
 def test_a_document_of_another_form(data: bytes, why: str) -> None:
@@ -342,7 +342,7 @@ def test_a_key_of_a_kind_that_nobody_knows_never_counts() -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"schema": "another/1"}, "not one that this version wrote"),
+        ({"schema": "another/1"}, "not written by this version"),
         ({"timestamp": [1]}, "not a version and a fingerprint"),
         ({"snapshot": ["1", "x"]}, "not a version and a fingerprint"),
         ({"roles": []}, "no roles"),

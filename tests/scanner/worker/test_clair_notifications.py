@@ -31,7 +31,7 @@ from scanner.store import images, jobs, listings, scans
 from scanner.store.schema import outbox
 from scanner.store.session import Database
 from scanner.worker import maintenance
-from scanner.worker.clair_notifications import carried_over
+from scanner.worker.clair_notifications import carry_over_gaps
 from tests.clair import Clair, advisory
 from tests.databases import BACKENDS, migrated_url
 from tests.reports_factory import engine, image_report, report, vulnerability
@@ -117,7 +117,7 @@ def test_what_clair_reports_is_matched_anew_without_a_layer(
     fake(httpserver, [page(digest)])
     fetched = clair.log.count("layer fetch start")
     job = deal_with(settings, database)
-    assert (job.state, job.message) == (ScanState.DONE, "1 names renewed, 0 scans queued")
+    assert (job.state, job.message) == (ScanState.DONE, "1 images renewed, 0 scans queued")
     now = newest(database, digest)
     assert {v.id for v in now.images[0].engines[0].vulnerabilities} == {"CVE-2026-90001", "CVE-2026-90009"}
     assert now.images[0].checks == found.images[0].checks
@@ -152,7 +152,7 @@ def test_a_real_notification_from_end_to_end(
         )
         assert answer.status_code == 200
         identifier = json.loads(delivery.data)["notification_id"]
-        assert deal_with(settings, database, identifier).message == "1 names renewed, 0 scans queued"
+        assert deal_with(settings, database, identifier).message == "1 images renewed, 0 scans queued"
         found = newest(database, digest).images[0].engines[0].vulnerabilities
         assert {v.id for v in found} == {"CVE-2026-90001", "CVE-2026-90009"}
         assert re.search(f'"method":"DELETE","request_uri":"[^"]*{identifier}"', own.log), "acknowledged"
@@ -187,7 +187,7 @@ def stored(database: Database, **more: Any) -> str:
 def test_an_image_that_is_not_ours_is_nothing(httpserver: HTTPServer, database: Database) -> None:
     stored(database)
     settings = fake(httpserver, [page("sha256:" + "0" * 64, following=NOTIFICATION), page("sha256:" + "1" * 64)])
-    assert deal_with(settings, database).message == "0 names renewed, 0 scans queued"
+    assert deal_with(settings, database).message == "0 images renewed, 0 scans queued"
     assert acknowledged(httpserver)
 
 
@@ -198,7 +198,7 @@ def test_an_image_that_clair_has_forgotten_is_scanned_in_the_background(
     settings = fake(httpserver, [page(digest)])
     httpserver.expect_request("/indexer/api/v1/index_state").respond_with_json({"state": "x"})
     httpserver.expect_request(f"/matcher/api/v1/vulnerability_report/{digest}").respond_with_data(status=404)
-    assert deal_with(settings, database).message == "0 names renewed, 1 scans queued"
+    assert deal_with(settings, database).message == "0 images renewed, 1 scans queued"
     assert queued(database) == [(f"{NAME}:1.0@{digest}", "clair", "background")]
     assert acknowledged(httpserver)
 
@@ -228,10 +228,10 @@ def test_a_notification_without_an_end_is_not_followed_for_ever(
 
 def test_what_our_own_reading_said_stands_and_what_clair_lacked_is_asked_anew() -> None:
     doubts = (Incomplete("no_advisories"), Incomplete("release_disagrees", "why"))
-    assert carried_over(engine(incomplete=doubts), engine()).incomplete == doubts[1:]
+    assert carry_over_gaps(engine(incomplete=doubts), engine()).incomplete == doubts[1:]
     static = replace(engine(), coverage=Coverage("none", "", None, 1))
     again = replace(engine(incomplete=[NO_SYSTEM]), coverage=Coverage("", "", None, 1))
-    found = carried_over(static, again)
+    found = carry_over_gaps(static, again)
     assert (found.incomplete, found.coverage.os_family) == ((), "none")
 
 

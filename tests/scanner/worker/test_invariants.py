@@ -55,7 +55,7 @@ def ready(database: Database, settings: Settings) -> dict[str, object]:
 
 def test_it_is_looked_at_once_a_day(database: Database, settings: Settings) -> None:
     assert maintenance.check_invariants(database, "w") is True
-    assert (last(database).state, last(database).message) == (ScanState.DONE, "every invariant holds")
+    assert (last(database).state, last(database).message) == (ScanState.DONE, "all invariants hold")
     assert maintenance.check_invariants(database, "w") is False
     assert ready(database, settings)["invariants"] == {"ok": True, "reason": ""}
 

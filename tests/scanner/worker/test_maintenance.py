@@ -147,7 +147,7 @@ def test_one_package_of_twelve_in_three_hundred(
     assert {after[name][0] for name in changed} == {"deny"}
     done = last_job(database)
     assert (done.state, done.lost, done.attempt) == (ScanState.DONE, 0, 0), done.message
-    assert "12 images decided anew, 12 new findings" in done.message
+    assert "12 images decided again, 12 new findings" in done.message
     # The gate answered throughout, from the old decision and then from the new one, and from nothing else.
     told = list(dict.fromkeys(answers))
     assert told[0] == watched.document
@@ -379,7 +379,7 @@ def test_a_release_that_newer_advisories_have_lost_is_scanned_again(
     trivydb.build((OF_PYTHON,), tmp_path / "two")
     advisories.import_file(settings, tmp_path / "two")
     keep_up(settings, database)
-    assert "1 can only be told by a scan" in last_job(database).message
+    assert "1 need a scan" in last_job(database).message
     assert states(database)["app0"][0] == "allow", "what was found stands until then"
 
 

@@ -86,7 +86,7 @@ def test_what_is_no_image_is_done_and_no_failure(server: server_scan.ServerServi
     with server.database.read() as session:
         done = scans.get(session, ticket.scan_id)
         assert (done.state, done.reason, done.attempt, done.report_id) == (ScanState.DONE, "not_an_image", 0, None)
-        assert "not an image" in done.message or "holds no image" in done.message
+        assert "not an image" in done.message or "has no image" in done.message
         assert done.digest is not None
         assert gate.current_decision(session, done.digest, "", None, None) is None, "no verdict is in force"
         assert scans.invariants(session) == []

@@ -187,7 +187,7 @@ def test_on_the_command_line(settings: Settings, tmp_path: Path) -> None:
     publish(settings, tmp_path / "two", ADVISORY)
     done = dockwarden(settings, "advisories", "rematch", DOCKWARDEN_SECRET_KEY=KEY.reveal())
     assert done.returncode == 0, done.stderr
-    assert "1 images decided anew, 1 new findings; 2 confirmed" in done.stderr
+    assert "1 images decided again, 1 new findings; 2 confirmed" in done.stderr
     assert states(database)["app0"][0] == "deny"
     for bad in (
         ["--engine", "trivy"],
@@ -201,7 +201,7 @@ def test_on_the_command_line(settings: Settings, tmp_path: Path) -> None:
         settings, "advisories", "revoke", "--engine", "trivy", "--version", version, "--reason", "why not"
     )
     assert said.returncode == 0, said.stderr
-    assert "3 decisions rest on it" in said.stderr
+    assert "3 decisions are based on it" in said.stderr
     assert said.stdout.count("r.example.com/shop/app") == 3
     listed = dockwarden(settings, "advisories", "revocations").stdout
     assert f"trivy {version}" in listed

@@ -154,7 +154,7 @@ def test_signatures_and_boms_are_pulled(pull: Pull, worker: Worker, database: Da
         pulls.note_blobs(
             session, ARTIFACT, {(Digest.of(b"payload"), ARTIFACT), (BAD.images[0].image.layers[0].digest, ARTIFACT)}
         )
-        scans.finish_without_image(session, claim, ARTIFACT, "it is not an image, but a signature of cosign")
+        scans.finish_without_image(session, claim, ARTIFACT, "not an image manifest: a signature of cosign")
     assert pull(manifest(name)).status_code == 200
     assert pull(blob(Digest.of(b"payload")), query="?strict=1").status_code == 200
     with database.read() as session:

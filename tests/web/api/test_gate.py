@@ -394,13 +394,13 @@ def test_what_is_no_image_is_undecided_and_is_not_scanned_again_and_again(
     asked = api("POST", "/gate", {"image": image})
     held = worker.claim()
     with database.session() as session:
-        scans.finish_without_image(session, held, digest, "it is not an image, but a Helm chart")
+        scans.finish_without_image(session, held, digest, "not an image manifest: a Helm chart")
     for _ in range(2):
         answer = api("POST", "/gate", {"image": image})
         assert answer.status_code == 200
         assert (answer.json["verdict"], answer.json["undecided"]) == ("deny", True)
         (reason,) = answer.json["reasons"]
-        assert (reason["slug"], reason["message"]) == ("not_an_image", "it is not an image, but a Helm chart")
+        assert (reason["slug"], reason["message"]) == ("not_an_image", "not an image manifest: a Helm chart")
     shown = api("GET", f"/scans/{asked.json['scan']}").json
     assert (shown["state"], shown["outcome"], shown["reason"]) == ("done", "not_an_image", "not_an_image")
     assert len(api("GET", "/scans").json["items"]) == 1

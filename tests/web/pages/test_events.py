@@ -33,9 +33,9 @@ def admin(app: OpenAPI, database: Database) -> Somebody:
     ("events", "shown"),
     [
         (["push"], ["unreadable event", "an event is not an object"]),
-        (push(repository=7)["events"], ["unreadable event", "target.repository is not a short text"]),
+        (push(repository=7)["events"], ["unreadable event", "target.repository is not a string of at most"]),
         (push(repository="../etc")["events"], ["../etc:1.4.2", "not an image reference"]),
-        (push("registry:5000")["events"], ["shop/cart:1.4.2", "names another host", "Add registry:5000 as alias"]),
+        (push("registry:5000")["events"], ["shop/cart:1.4.2", "names a host other than", "Add registry:5000 as alias"]),
     ],
 )
 def test_a_refused_event_is_shown_with_its_reason(
@@ -71,5 +71,5 @@ def test_without_manage_there_is_no_alias_button(app: OpenAPI, database: Databas
     send(app, push("registry:5000"), secret)
     person(database, "val", "viewer", member_of=["default"])
     text = Somebody(app, "val").see("/events")
-    assert "names another host" in text
+    assert "names a host other than" in text
     assert "as alias" not in text

@@ -49,7 +49,7 @@ def test_added_shown_removed(form: Form) -> None:
 def test_a_mistake_is_told(form: Form) -> None:
     answer = form("/trust/roots", name="team", scheme="notary-v1", document="<b>trust me</b>")
     assert answer.status_code == 422
-    assert "no key id" in answer.text
+    assert "nor a key id" in answer.text
     assert "<b>trust me" not in answer.text
     assert "&lt;b&gt;trust me" in answer.text  # nothing typed is lost
     assert re.search(r'name="document"[^>]*aria-invalid="true"', answer.text)
