@@ -289,8 +289,8 @@ def test_a_cancelled_scan_asks_no_more(fake: HTTPServer, tmp_path: Path) -> None
     ("setting", "says"),
     [
         ({"clair_url": ""}, "no Clair is configured"),
-        ({"clair_url": "clair:6060"}, "not an address"),
-        ({"clair_url": "http://user:pass@clair"}, "not an address"),
+        ({"clair_url": "clair:6060"}, "not a URL"),
+        ({"clair_url": "http://user:pass@clair"}, "not a URL"),
         ({"clair_psk": Secret("not base64!")}, "not base64"),
         ({"clair_layers_address": "nowhere"}, "not an address to listen on"),
         ({"clair_layers_address": "192.0.2.1:0"}, "cannot listen on"),

@@ -342,7 +342,7 @@ def test_a_registry_whose_certificate_nobody_vouches_for(registry: Registry) -> 
         pytest.raises(RemoteError) as refused,
     ):
         asking.ping()
-    assert (refused.value.reason, refused.value.hint) == ("tls_untrusted", "give its CA with --ca-file")
+    assert (refused.value.reason, refused.value.hint) == ("tls_untrusted", "pass its CA certificate with --ca-file")
 
 
 def test_a_registry_that_has_no_time_left_is_not_asked() -> None:

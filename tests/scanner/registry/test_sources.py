@@ -184,7 +184,7 @@ def test_one_name_for_several_platforms(layout: Layout) -> None:
     layout.listing(layout.image("amd64", **name), layout.image("arm64", **name), layout.image("s390x", **other))
     assert layout.chosen(ARM64, tag="1.4")[0] == ["arm64"]
     assert layout.chosen(tag="1.5")[0] == ["s390x"]
-    with pytest.raises(UsageError, match="holds 3 images") as refused:
+    with pytest.raises(UsageError, match="has 3 images") as refused:
         layout.chosen(ARM64)
     assert "1.4" in refused.value.hint
 

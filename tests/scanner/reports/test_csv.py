@@ -47,7 +47,7 @@ def test_what_is_in_it() -> None:
 
 
 def test_engines_that_differ_are_told_apart() -> None:
-    assert rows(two_engines())[0]["text"].startswith("trivy says critical")
+    assert rows(two_engines())[0]["text"].startswith("trivy reports critical")
 
 
 @pytest.mark.parametrize("name", ["no engine", "no image"])

@@ -90,5 +90,5 @@ def test_engines_that_differ_are_told_apart() -> None:
     first = render(two_engines())["vulnerabilities"][0]
     assert {
         "name": "dockwarden:disputed",
-        "value": "trivy says critical, fixed in 2.0; clair says low, fixed in 2.0",
+        "value": "trivy reports critical, fixed in 2.0; clair reports low, fixed in 2.0",
     } in first["properties"]

@@ -68,7 +68,7 @@ def test_what_is_in_it() -> None:
     }
     assert first["solution"] == "Upgrade openssl to 2.0"
     assert first["location"]["operating_system"] == "debian 12"
-    assert "clair says low" in render(two_engines())["vulnerabilities"][0]["description"]
+    assert "clair reports low" in render(two_engines())["vulnerabilities"][0]["description"]
 
 
 def test_the_same_finding_has_the_same_id_in_the_next_scan() -> None:

@@ -56,7 +56,7 @@ def test_what_is_in_it() -> None:
 
 
 def test_engines_that_differ_are_told_apart() -> None:
-    assert "trivy says critical, fixed in 2.0; clair says low" in read(two_engines())[0]
+    assert "trivy reports critical, fixed in 2.0; clair reports low" in read(two_engines())[0]
 
 
 def test_no_image_is_not_clean() -> None:

@@ -185,7 +185,9 @@ MUTATIONS = [
     ),
     Mutation(R, "            confirm(served, self._gun, self._now)", "            pass", "certificate-expires-later"),
     Mutation(R, "step.version != version", "False", "rotation-over-a-false-step"),
-    Mutation(R, "            self._recover(held, served)", "            pass", "good-fast-forward-recovery"),
+    Mutation(
+        R, "            self._forget_online_roles(held, served)", "            pass", "good-fast-forward-recovery"
+    ),
     Mutation(R, "        keep(repository.state())  #", "        pass  #", "a-replay-of-a-signer-who-withdrew-the-tag"),
     Mutation(R, "meta.length > limit", "False", "a-huge-file-is-announced"),
     Mutation(
