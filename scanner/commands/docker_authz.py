@@ -106,7 +106,7 @@ async def _until_signal(gate: Any, socket: Path) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    former = os.umask(0o177)  # whoever can call it can ask the server by it
+    former = os.umask(0o177)  # everybody who can call it asks the server through it
 
     def ready() -> None:
         os.umask(former)

@@ -229,9 +229,9 @@ class _Probe:
             return Access.ALLOWED  # the request passed access control: the registry looked for the repository
         if answer.status not in (401, 403, 404):
             return _unclear(answer, "pulling")
-        # With Basic authentication the whole registry has one access check: whoever fails at /v2/ fails everywhere. A
-        # bearer
-        # challenge is about one repository, so a refusal for an invented one proves nothing about the others.
+        # With Basic authentication the whole registry has one access check: a client that fails at /v2/ fails
+        # everywhere. A bearer challenge is about one repository, so a refusal for an invented one proves nothing about
+        # the others.
         return Access.REFUSED if repository or _asks_basic_only(front) else _NO_REPOSITORY
 
     def _push(self, registry: _Registry, repository: str) -> Access | Incomplete:

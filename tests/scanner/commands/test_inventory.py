@@ -65,7 +65,7 @@ def test_a_file_and_a_stream_are_reported(server: Dockwarden, token: str, tmp_pa
     ("arguments", "stdin", "code", "said"),
     [
         (("kubernetes:-",), "{{ template }}", 2, "standard input"),
-        (("vmware:x",), "", 2, "not a source"),
+        (("vmware:x",), "", 2, "unknown source"),
         (("kubernetes:-", "--watch", "10"), "", 2, "standard input"),
         (("kubernetes:-", "--name", "x" * 300), sins.KUBERNETES_BAD, 2, "name"),
     ],

@@ -221,7 +221,7 @@ def test_a_notification_without_an_end_is_not_followed_for_ever(
 ) -> None:
     monkeypatch.setattr("scanner.worker.clair_notifications._MAX_PAGES", 3)
     settings = fake(httpserver, [page(following=NOTIFICATION) for _ in range(4)])
-    with pytest.raises(EngineError, match="no end"):
+    with pytest.raises(EngineError, match="too many pages"):
         deal_with(settings, database)
     assert not acknowledged(httpserver)
 

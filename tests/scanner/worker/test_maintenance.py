@@ -254,7 +254,7 @@ def test_evidence_from_before_there_were_links(database: Database, settings: Set
     publish(settings, tmp_path / "two", ADVISORY)
     keep_up(settings, database)
     assert states(database)["app0"][0] == "deny"
-    assert "3 recorded before" in last_job(database).message
+    assert "3 older records" in last_job(database).message
 
 
 def test_a_worker_whose_advisories_are_older_leaves_the_fleet_alone(
