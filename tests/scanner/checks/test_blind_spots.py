@@ -116,7 +116,7 @@ def test_what_is_cleaned_away_later_or_elsewhere_is_still_pulled() -> None:
     assert not theirs_apt_cache(image), "they see nothing"
     outcome = PackageCache().examine(image)
     assert isinstance(outcome, Failed)
-    assert "still pulled" in outcome.evidence[0].message
+    assert "the image still contains them" in outcome.evidence[0].message
 
 
 def test_a_word_is_not_a_command() -> None:

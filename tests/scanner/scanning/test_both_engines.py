@@ -73,7 +73,7 @@ def test_where_they_differ_both_are_shown(clair: Clair, both: Settings, sample_l
     report = scan(both, sample_layouts / "shop/vulnerable")
     disputes = {f.vulnerability.id: f.dispute for f in agreement.findings(report.images[0].engines) if f.disputed}
     assert disputes == {
-        "CVE-2026-90001": "trivy says critical, fixed in 3.0.13-1~deb12u1; clair says medium, fixed in "
+        "CVE-2026-90001": "trivy reports critical, fixed in 3.0.13-1~deb12u1; clair reports medium, fixed in "
         "3.0.13-1~deb12u1",
         "CVE-2026-90002": "trivy reports high, fixed in 7.88.1-10+deb12u8; clair does not report it",
         "CVE-2026-90005": "trivy does not report it; clair reports critical, fixed in 2.9.14+dfsg-1.3",

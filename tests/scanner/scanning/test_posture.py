@@ -123,14 +123,14 @@ def test_old_tls_is_named_version_by_version(tmp_path: Path, authority: Authorit
     with running(Proxy(tmp_path / "nginx", crt, key, guarded.host, old)) as server:
         found = examine(server.host, authority.file)
     assert "tls-version" in failed(found)
-    assert messages(found, "registry-tls-version") == ["it speaks TLS 1.0", "it speaks TLS 1.1"]
+    assert messages(found, "registry-tls-version") == ["the registry accepts TLS 1.0", "the registry accepts TLS 1.1"]
 
 
 def test_tls_1_0_alone(tmp_path: Path, authority: Authority) -> None:
     crt, key = authority.issue("tls10", ("localhost",))
     with running(OpenSsl(tmp_path / "s", crt, key, ("-tls1", "-cipher", "ALL:@SECLEVEL=0"))) as server:
         found = examine(server.host, authority.file, known=False)
-    assert messages(found, "registry-tls-version") == ["it speaks TLS 1.0"]
+    assert messages(found, "registry-tls-version") == ["the registry accepts TLS 1.0"]
     assert "certificate-trust" in by_kind(found, Passed), "old TLS does not keep us from seeing the certificate"
 
 
