@@ -62,7 +62,7 @@ def test_whose_word_counts(
 
 def test_a_dispute_is_told_with_the_reason() -> None:
     (reason,) = decide([of("trivy", BAD), of("clair", [vulnerability(severity="low", fixed=None)])]).reasons
-    assert "trivy says critical, fixed in 2.0; clair says low, no fix" in reason.message
+    assert "trivy reports critical, fixed in 2.0; clair reports low, no fix" in reason.message
     (agreed,) = decide([of("trivy", BAD), of("clair", BAD)]).reasons
     assert "says" not in agreed.message
 
