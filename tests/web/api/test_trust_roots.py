@@ -55,7 +55,7 @@ def test_written_read_edited_removed(api: Api) -> None:
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a scheme that is none": ({**PINNED, "scheme": "pgp"}, "there is no signature scheme"),
     "a field that is none": ({**PINNED, "document": {"mode": "tofu", "idz": []}}, "unknown field 'idz'"),
-    "a mode that is none": ({**PINNED, "document": {"mode": "hope"}}, "mode: 'hope' is none"),
+    "a mode that is none": ({**PINNED, "document": {"mode": "hope"}}, "mode: 'hope' is not a mode"),
     "an id that is none": ({**PINNED, "document": {"mode": "cert_ids", "ids": ["A" * 64]}}, "ids: "),
     "nothing pinned": ({**PINNED, "document": {"mode": "cert_ids", "ids": []}}, "ids: a list of strings"),
     "no CA": ({**PINNED, "document": {"mode": "ca", "pem": "x"}}, "not PEM certificates"),

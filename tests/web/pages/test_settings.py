@@ -78,7 +78,7 @@ def test_people_come_change_and_are_kept_out(admin: Somebody, app: OpenAPI, data
         ({"name": "x y", "password": PASSWORD, "role": "viewer"}, "name"),
         ({"name": "vera", "password": "short", "role": "viewer"}, "password"),
         ({"name": "vera", "password": PASSWORD, "role": "king"}, "role"),
-        ({"name": "ada", "password": PASSWORD, "role": "viewer"}, "there is"),
+        ({"name": "ada", "password": PASSWORD, "role": "viewer"}, "already"),
     ],
 )
 def test_a_person_that_cannot_be(admin: Somebody, given: dict[str, str], message: str) -> None:
