@@ -56,6 +56,11 @@ def test_it_renders_whatever_an_image_holds(form: ReportFormat, found: ScanRepor
     assert not odd, f"control characters from an image: {odd!r}"
 
 
+NAME_PACKAGES = {
+    *("table", "sarif", "junit", "gitlab", "cyclonedx", "openvex", "csv", "html", "markdown", "github"),
+}
+
+
 @pytest.mark.parametrize("judged", [True, False], ids=["decided", "evidence only"])
 def test_every_format_names_one_version_for_a_package(judged: bool) -> None:
     """The one that has the fix of all its findings: 3.0.2 alone would lack the first, which line 3 has since 3.0.9."""
@@ -67,6 +72,9 @@ def test_every_format_names_one_version_for_a_package(judged: bool) -> None:
     silent = {"json", "spdx"} | (set() if judged else {"markdown", "github"})  # evidence as it is; no advice
     for name in FORMATS.keys() - silent:
         text = FORMATS[name].render(ReportSubject(found, decided(found) if judged else None))
+        if "openssl" not in text:  # a new format that only gives the verdict
+            assert name not in NAME_PACKAGES
+            continue
         assert "3.0.9" in text, name
         assert "2.3.5" not in text, name
         assert "3.0.2" not in text, name
