@@ -44,6 +44,7 @@ CONFIG = SchemathesisConfig.from_dict(
                 "include-operation-id": [
                     "policies_put",
                     "policies_simulate",
+                    "policies_simulate_workloads",
                     "policies_validate",
                     "registries_create",
                     "registries_change",
