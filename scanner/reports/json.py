@@ -42,6 +42,11 @@ def decision_text(decision: Decision, report: ScanReport) -> str:
     return orjson.dumps(document, default=str).decode()
 
 
+def parse_decision(text: str | bytes) -> Decision:
+    """Return the decision of a text that ``decision_text`` wrote. The members it added are ignored."""
+    return _decision().validate_json(text)
+
+
 def audit_document(audit: AuditReport) -> dict[str, Any]:
     """Return an audit as JSON values. Values of environment variables are omitted: they can be secrets."""
     return {

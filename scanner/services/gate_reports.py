@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter
+import orjson
 from sqlalchemy.engine import Connection
 
 from scanner import __version__, catalog
 from scanner.errors import UsageError
-from scanner.model.decision import Decision
 from scanner.model.reference import Digest
 from scanner.reports.base import Refused, ReportSubject
+from scanner.reports.json import parse_decision
 from scanner.store import images
 
 
@@ -37,13 +36,8 @@ def render(session: Connection, document: Mapping[str, Any], formats: Iterable[s
         refused = _refused(document)
         return {name: known[name].render_refused(refused) for name in formats}
     found = images.evidence(session, Digest(document["evidence"]).hex)
-    subject = ReportSubject(found, _decisions().validate_python(dict(document)))
+    subject = ReportSubject(found, parse_decision(orjson.dumps(document)))
     return {name: known[name].render(subject) for name in formats}
-
-
-@lru_cache(maxsize=1)
-def _decisions() -> TypeAdapter[Decision]:
-    return TypeAdapter(Decision)
 
 
 def _refused(document: Mapping[str, Any]) -> Refused:

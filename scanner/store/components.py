@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from scanner.model.decision import Verdict
 from scanner.model.version_ranges import VersionRange
+from scanner.store import inventory
 from scanner.store.images import purl_key
 from scanner.store.listings import literal
 from scanner.store.page import Page, decode_cursor, encode_cursor
@@ -82,7 +82,7 @@ def search(
         rows += session.execute(query).all()
         if len(rows) > limit:
             break
-    running = _environments(session, {row.digest for row in rows} | {row.child for row in rows}, projects)
+    running = inventory.running_in(session, {digest for row in rows for digest in (row.digest, row.child)}, projects)
     holders = tuple(
         Holder(
             row.name,
@@ -95,7 +95,7 @@ def search(
             row.project,
             Verdict(row.verdict),
             bool(row.undecided),
-            tuple(sorted(running[row.digest] | running[row.child])),
+            tuple(sorted({*running.get(row.digest, ()), *running.get(row.child, ())})),
         )
         for row in rows[:limit]
     )
@@ -172,18 +172,6 @@ def _holders(
             own = own.where(running_workload.c.project.in_(projects))
         query = query.where(own.exists())
     return query
-
-
-def _environments(session: Connection, digests: set[str], projects: frozenset[str] | None) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
-    columns = running_workload.c
-    for chunk in _chunks(sorted(digests)):
-        query = sa.select(columns.digest, columns.environment).where(columns.digest.in_(chunk)).distinct()
-        if projects is not None:
-            query = query.where(columns.project.in_(projects))
-        for digest, environment in session.execute(query):
-            found[digest].add(environment)
-    return found
 
 
 def _incomplete(session: Connection, projects: frozenset[str] | None) -> int:

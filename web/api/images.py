@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from flask import Response, request
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
 from scanner import catalog
 from scanner.errors import UsageError
 from scanner.model import agreement
-from scanner.model.decision import Decision, Verdict
+from scanner.model.decision import Verdict
 from scanner.model.finding import (
     CheckResult,
     Component,
@@ -32,6 +31,7 @@ from scanner.model.lineage import BaseImage, Origin, evidence_origin, vulnerabil
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.reports.base import ReportSubject
+from scanner.reports.json import parse_decision
 from scanner.store import bases, gate, listings
 from web.api.base import DigestText, Model, PageQuery, Text, answer, blueprint, problems
 from web.api.gate import DecisionOut
@@ -502,19 +502,10 @@ def report(path: ImagePath, query: ReportQuery) -> Response:
         _, found = listings.newest_report(session, path.digest, principal().projects)
         row = gate.current_decision(session, path.digest, "", None, principal().projects)
     renderer = catalog.reports()[_format(query.format)]
-    text = renderer.render(ReportSubject(found, _decision(row.document) if row else None))
+    text = renderer.render(ReportSubject(found, parse_decision(row.document) if row else None))
     file = f"{Digest(path.digest).short}.{renderer.extension}"
     headers = {"Content-Disposition": f'attachment; filename="{file}"'}
     return Response(text, headers=headers, content_type=f"{renderer.media_type}; charset=utf-8")
-
-
-@lru_cache(maxsize=1)
-def _decisions() -> TypeAdapter[Decision]:
-    return TypeAdapter(Decision)
-
-
-def _decision(document: str) -> Decision:
-    return _decisions().validate_json(document)
 
 
 def _format(asked: str | None) -> str:
