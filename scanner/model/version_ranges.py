@@ -16,6 +16,11 @@ from scanner.errors import UsageError
 
 _LONGEST = 200  # characters: longer versions are data that only look like one, and cost the comparison much time
 _CONSTRAINT = re.compile(r"(<=|>=|==|!=|<|>|=)?\s*([^\s,<>=!|^~][^\s,<>=!|]*)")
+# The types whose versions univers compares by the rules of the ecosystem; it calls them as purl does.
+_PURL_TYPES = (
+    *("deb", "rpm", "apk", "alpm", "pypi", "npm", "maven"),
+    *("golang", "gem", "nuget", "cargo", "composer", "hex", "conan"),
+)
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -97,20 +102,4 @@ def _ecosystems() -> dict[str, Any]:
     """Version classes by purl type. Imported here because only a search needs them."""
     from univers.version_range import RANGE_CLASS_BY_SCHEMES
 
-    schemes = {
-        "deb": "deb",
-        "rpm": "rpm",
-        "apk": "apk",
-        "alpm": "alpm",
-        "pypi": "pypi",
-        "npm": "npm",
-        "maven": "maven",
-        "golang": "golang",
-        "gem": "gem",
-        "nuget": "nuget",
-        "cargo": "cargo",
-        "composer": "composer",
-        "hex": "hex",
-        "conan": "conan",
-    }
-    return {kind: RANGE_CLASS_BY_SCHEMES[scheme].version_class for kind, scheme in schemes.items()}
+    return {kind: RANGE_CLASS_BY_SCHEMES[kind].version_class for kind in _PURL_TYPES}

@@ -33,8 +33,8 @@ class TagMove:
 
 def note(session: Connection, repository: str, tag: str, digest: str, source: str) -> str:
     """Note what a tag names. Returns the digest that it named before; empty: it was not moved, or is seen first."""
-    last = _of(repository, tag).order_by(tag_move.c.id.desc()).limit(1)
-    row = session.execute(last).first()
+    query = sa.select(tag_move.c.digest).where(tag_move.c.repository == repository, tag_move.c.tag == tag)
+    row = session.execute(query.order_by(tag_move.c.id.desc()).limit(1)).first()
     if row is not None and row.digest == digest:
         return ""
     move = {"repository": repository, "tag": tag, "digest": digest, "source": source[:32], "seen_at": moment(session)}
@@ -90,7 +90,3 @@ def history(
         for r in rows[:limit]
     )
     return Page(items, encode_cursor(rows[limit - 1].id) if len(rows) > limit else None)
-
-
-def _of(repository: str, tag: str) -> sa.Select[tuple[str]]:
-    return sa.select(tag_move.c.digest).where(tag_move.c.repository == repository, tag_move.c.tag == tag)
