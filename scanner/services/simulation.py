@@ -7,9 +7,10 @@ and time; the next call continues at the cursor.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Generic, TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -19,6 +20,7 @@ from scanner.policy.rules import Known, Policy, default_policy
 from scanner.services import decisions
 from scanner.services import inventory as use_cases
 from scanner.store import exemptions, images, inventory, listings, policies
+from scanner.store.page import Page
 from scanner.store.session import moment
 
 MOST = 500
@@ -44,40 +46,6 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class Simulation:
-    """The result of a simulation. ``next_cursor``: not None if more images exist than were ``examined``."""
-
-    newly_denied: tuple[Flip, ...]
-    newly_released: tuple[Flip, ...]
-    unchanged: int
-    examined: int
-    next_cursor: str | None = None
-
-    @property
-    def truncated(self) -> bool:
-        return self.next_cursor is not None
-
-
-def simulate(
-    session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
-) -> Simulation:
-    """Return what changes if ``new`` replaces the policy of the same name. The newest scans come first. Read-only."""
-    active, after = _policies(session, new, catalog.known())
-    ends, examined = time.monotonic() + _SECONDS, 0
-    compared: list[Flip] = []
-    while examined < min(limit, MOST):
-        page = listings.list_(session, projects, cursor=cursor, limit=min(_BETWEEN_LOOKS, min(limit, MOST) - examined))
-        for item in page.items:
-            compared += _compare(session, item, active, after, new)
-        examined, cursor = examined + len(page.items), page.next_cursor
-        if cursor is None or time.monotonic() > ends:
-            break
-    denied = tuple(f for f in compared if f.after is Verdict.DENY and f.before is not Verdict.DENY)
-    released = tuple(f for f in compared if f.before is Verdict.DENY and f.after is not Verdict.DENY)
-    return Simulation(denied, released, len(compared) - len(denied) - len(released), examined, cursor)
-
-
-@dataclass(frozen=True)
 class WorkloadFlip:
     """A running workload, its verdict before and after: the worse of how it is run and of its image."""
 
@@ -92,12 +60,16 @@ class WorkloadFlip:
     reasons: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class WorkloadSimulation:
-    """``next_cursor``: there are more workloads than were ``examined``; the worst ones were."""
+F = TypeVar("F", Flip, WorkloadFlip)
+Row = TypeVar("Row")
 
-    newly_denied: tuple[WorkloadFlip, ...]
-    newly_released: tuple[WorkloadFlip, ...]
+
+@dataclass(frozen=True)
+class Simulation(Generic[F]):
+    """The result of a simulation. ``next_cursor``: not None if there is more than what was ``examined``."""
+
+    newly_denied: tuple[F, ...]
+    newly_released: tuple[F, ...]
     unchanged: int
     examined: int
     next_cursor: str | None = None
@@ -107,26 +79,54 @@ class WorkloadSimulation:
         return self.next_cursor is not None
 
 
+def simulate(
+    session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
+) -> Simulation[Flip]:
+    """Return what changes if ``new`` replaces the policy of the same name. The newest scans come first. Read-only."""
+    active, after = _policies(session, new, catalog.known())
+    return _simulated(
+        lambda at, most: listings.list_(session, projects, cursor=at, limit=most),
+        lambda item: _compare(session, item, active, after, new),
+        limit,
+        cursor,
+    )
+
+
 def simulate_workloads(
     session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
-) -> WorkloadSimulation:
+) -> Simulation[WorkloadFlip]:
     """Return what would change for running workloads if ``new`` replaced the policy with its name. Only reads.
 
-    Checks are not run again, and an image that was never scanned does not count.
+    The worst workloads come first. Checks are not run again, and an image that was never scanned does not count.
     """
     trial = _Trial(session, new)
+    return _simulated(
+        lambda at, most: inventory.list_(session, projects, cursor=at, limit=most),
+        lambda row: [trial.compare(inventory.get(session, row.uid, projects))],
+        limit,
+        cursor,
+    )
+
+
+def _simulated(
+    page_of: Callable[[str | None, int], Page[Row]],
+    compare: Callable[[Row], Iterable[F]],
+    limit: int,
+    cursor: str | None,
+) -> Simulation[F]:
+    """Compare page by page, until ``limit``, the end of the list, or the time that one answer may take."""
     ends, examined = time.monotonic() + _SECONDS, 0
-    compared: list[WorkloadFlip] = []
+    compared: list[F] = []
     while examined < min(limit, MOST):
-        most = min(_BETWEEN_LOOKS, min(limit, MOST) - examined)
-        page = inventory.list_(session, projects, cursor=cursor, limit=most)
-        compared += (trial.compare(inventory.get(session, row.uid, projects)) for row in page.items)
+        page = page_of(cursor, min(_BETWEEN_LOOKS, min(limit, MOST) - examined))
+        for item in page.items:
+            compared += compare(item)
         examined, cursor = examined + len(page.items), page.next_cursor
         if cursor is None or time.monotonic() > ends:
             break
     denied = tuple(f for f in compared if f.after is Verdict.DENY and f.before is not Verdict.DENY)
     released = tuple(f for f in compared if f.before is Verdict.DENY and f.after is not Verdict.DENY)
-    return WorkloadSimulation(denied, released, len(compared) - len(denied) - len(released), examined, cursor)
+    return Simulation(denied, released, len(compared) - len(denied) - len(released), examined, cursor)
 
 
 class _Trial:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from flask import Response
 from pydantic import Field, StringConstraints
@@ -257,16 +258,7 @@ def simulate(path: PolicyPath, body: SimulationIn) -> Response:
     with resources().database.read() as session:
         new = _tried(session, path.name, body)
         result = simulation.simulate(session, new, principal().projects, body.limit, cursor=body.cursor)
-    return answer(
-        SimulationOut(
-            newly_denied=listed(result.newly_denied, _flip),
-            newly_released=listed(result.newly_released, _flip),
-            unchanged=result.unchanged,
-            examined=result.examined,
-            truncated=result.next_cursor is not None,
-            next_cursor=result.next_cursor,
-        )
-    )
+    return answer(SimulationOut(**_simulated(result, _flip)))
 
 
 @api.post("/policies/<name>/simulate/workloads", responses={"200": WorkloadSimulationOut, **problems(404)})
@@ -279,17 +271,20 @@ def simulate_workloads(path: PolicyPath, body: SimulationIn) -> Response:
     """
     with resources().database.read() as session:
         new = _tried(session, path.name, body)
-        tried = simulation.simulate_workloads(session, new, principal().projects, body.limit, cursor=body.cursor)
-    return answer(
-        WorkloadSimulationOut(
-            newly_denied=listed(tried.newly_denied, _workload_flip),
-            newly_released=listed(tried.newly_released, _workload_flip),
-            unchanged=tried.unchanged,
-            examined=tried.examined,
-            truncated=tried.truncated,
-            next_cursor=tried.next_cursor,
-        )
-    )
+        result = simulation.simulate_workloads(session, new, principal().projects, body.limit, cursor=body.cursor)
+    return answer(WorkloadSimulationOut(**_simulated(result, _workload_flip)))
+
+
+def _simulated(result: simulation.Simulation[simulation.F], shown: Callable[[simulation.F], Model]) -> dict[str, Any]:
+    """The members that simulations on images and on workloads share."""
+    return {
+        "newly_denied": listed(result.newly_denied, shown),
+        "newly_released": listed(result.newly_released, shown),
+        "unchanged": result.unchanged,
+        "examined": result.examined,
+        "truncated": result.truncated,
+        "next_cursor": result.next_cursor,
+    }
 
 
 def _tried(session: Connection, name: str, body: SimulationIn) -> Policy:
