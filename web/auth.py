@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from scanner.model.actor import Actor
 from scanner.services import accounts as account_use_cases
 from scanner.services import projects, sessions
 from scanner.store import accounts, secrets
+from scanner.store.gate import GateLookup
 from web import oidc, places, security
 from web.resources import resources
 from web.security import https
@@ -163,6 +165,38 @@ def check_bad_tokens() -> None:
     """Raise 429 for an address with too many failed attempts."""
     if resources().settings.rate_limits:
         resources().throttle.check("bad-token", source_of(request.remote_addr), BAD_TOKEN_ADDRESS)
+
+
+@dataclass(frozen=True)
+class GateCaller:
+    """A token that was found by the gate's query. ``token_hash`` is the hash that found it."""
+
+    actor: Actor
+    lookup: GateLookup
+    token_hash: str
+
+
+def gate_caller(text: str, digest: str = "", repository: str = "", environment: str = "") -> GateCaller:
+    """Authenticate a token, and in the same query read the current decision about ``digest``.
+
+    Call ``check_bad_tokens`` before. Raises RefusedError (401).
+    """
+    known = accounts.hashes(text, resources().secret_key)
+    asked = None
+    for token_hash in known:
+        asked = resources().gate.ask(token_hash, digest, repository, environment)
+        if asked is not None:
+            break
+    throttle_bad_tokens(asked is not None)
+    if asked is None:
+        raise bad_token()
+    if asked.unnoted:
+        with resources().database.session() as session:
+            accounts.touch_token(session, asked.token_id, known[0])
+    actor = token_principal(
+        asked.token_id, asked.name, asked.scopes, asked.projects, owner_id=asked.owner_id, owner_role=asked.owner_role
+    )
+    return GateCaller(actor, asked, token_hash)
 
 
 def _of_token(text: str) -> Actor:

@@ -9,9 +9,8 @@ from scanner.model.actor import Actor
 from scanner.model.scan import Lane
 from scanner.services import doors
 from scanner.services.door_calls import Recorder
-from scanner.store import accounts
 from scanner.store.gate import GateLookup
-from web.auth import bad_token, bearer, check_bad_tokens, throttle_bad_tokens, token_principal
+from web.auth import bearer, check_bad_tokens, gate_caller
 from web.resources import resources
 from web.security import admission
 from web.throttle import Rate
@@ -30,23 +29,11 @@ def authenticate(bucket: str, rate: Rate) -> Actor:
     in_path = str((request.view_args or {}).get("path_token", ""))
     header = request.headers.get("Authorization", "")
     text = bearer(header) if header and not in_path.startswith(TOKEN_PREFIX) else in_path
-    asked = None
-    for token_hash in (known := accounts.hashes(text, resources().secret_key)):
-        asked = resources().gate.ask(token_hash, "", "", "")
-        if asked is not None:
-            g.token_hash = token_hash
-            break
-    throttle_bad_tokens(asked is not None)
-    if asked is None:
-        raise bad_token()
-    if asked.unnoted:
-        with resources().database.session() as session:
-            accounts.touch_token(session, asked.token_id, known[0])
+    caller = gate_caller(text)
+    g.token_hash = caller.token_hash
     if resources().settings.rate_limits and not admission():
-        resources().throttle.take(bucket, asked.token_id, rate)
-    return token_principal(
-        asked.token_id, asked.name, asked.scopes, asked.projects, owner_id=asked.owner_id, owner_role=asked.owner_role
-    )
+        resources().throttle.take(bucket, caller.lookup.token_id, rate)
+    return caller.actor
 
 
 def door(source: str) -> doors.DoorServices:

@@ -24,21 +24,12 @@ from scanner.model.workload import Workload
 from scanner.services import break_glass, gate_reports
 from scanner.services.gate import Document, GateRequest, undecided
 from scanner.services.workloads import parse_workload
-from scanner.store import accounts, scans
 from scanner.store import break_glass as stored_break_glass
 from scanner.store import gate as store_gate
+from scanner.store import scans
 from web.api.base import Body, DigestText, ImageText, Model, Name, Whole, answer, blueprint, problems
 from web.api.scans import location, parse_image, project_of
-from web.auth import (
-    bad_token,
-    bearer,
-    check_bad_tokens,
-    current_principal,
-    permission,
-    principal,
-    throttle_bad_tokens,
-    token_principal,
-)
+from web.auth import bearer, check_bad_tokens, current_principal, gate_caller, permission, principal
 from web.resources import engine_for, resources
 from web.security import admission
 from web.waiting import waited
@@ -115,20 +106,11 @@ def authenticate() -> Actor:
     body = _peek()
     reference, environment = _asked_for(body)
     digest, repository = (str(reference.digest or ""), reference.name) if reference else ("", "")
-    asked = None
-    for token_hash in (known := accounts.hashes(bearer(header), resources().secret_key)):
-        asked = asked or resources().gate.ask(token_hash, digest, repository, environment)
-    throttle_bad_tokens(asked is not None)
-    if asked is None:
-        raise bad_token()
-    if asked.unnoted:
-        with resources().database.session() as session:
-            accounts.touch_token(session, asked.token_id, known[0])
+    caller = gate_caller(bearer(header), digest, repository, environment)
+    asked = caller.lookup
     if asked.row is not None and asked.current and not asked.broken_glass and _is_plain(body):
         g.ready = Response(asked.row.document, mimetype="application/json")
-    return token_principal(
-        asked.token_id, asked.name, asked.scopes, asked.projects, owner_id=asked.owner_id, owner_role=asked.owner_role
-    )
+    return caller.actor
 
 
 def _peek() -> Any:
