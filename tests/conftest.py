@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from scanner.advisories import database
 from scanner.config import Settings
 from scanner.demo import samples
 from tests.clair import Clair
+from tests.docker_engines import docker_engine
 from tests.servers import (
     Authority,
     Dockwarden,
@@ -150,50 +150,8 @@ def clair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clair]:
 @pytest.fixture(scope="session")
 def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Docker engine of the tests' own. Yields its DOCKER_HOST."""
-    program = need("dockerd", "docker.io")
-    base = tmp_path_factory.mktemp("dockerd")
-    if os.getuid() != 0:
-        pytest.skip("platform: a Docker engine can only be started by root")
-    socket, log = f"unix://{base}/s", base / "log"
-    command = [
-        program,
-        "--storage-driver=vfs",
-        "--iptables=false",
-        "--bridge=none",
-        "--data-root",
-        f"{base}/data",
-        "--exec-root",
-        f"{base}/exec",
-        "--pidfile",
-        f"{base}/pid",
-        "-H",
-        socket,
-    ]
-    process = spawn(command, log, {**os.environ})
-    wait_for(lambda: process.poll() is not None or _answers(socket), "dockerd", log, 40)
-    if process.poll() is not None:
-        pytest.skip(f"platform: dockerd cannot run here: {log.read_text()[-300:]}")
-    yield socket
-    process.terminate()  # so that it unmounts what it mounted
-    try:
-        process.wait(20)
-    finally:
-        end(process)
-        # The data, and the network namespaces of containers that ran: what is mounted cannot be removed.
-        mounted = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-        for path in sorted((path for path in mounted if path.startswith(f"{base}/")), reverse=True):
-            subprocess.run(["umount", "--lazy", path], capture_output=True, check=False)
-
-
-def _answers(socket: str) -> bool:
-    import docker
-    from docker.errors import DockerException
-
-    try:
-        client = docker.DockerClient(base_url=socket, timeout=5)
-        return bool(client.ping())
-    except DockerException:
-        return False
+    with docker_engine(tmp_path_factory.mktemp("dockerd")) as host:
+        yield host
 
 
 @pytest.fixture(scope="session")
