@@ -2,7 +2,7 @@
 # refused.sh IMAGE [DOCKER OPTION...]: creates a container and removes it at once. Starts nothing.
 # Exit codes: 0 allowed; 1 refused, with the reason; 2 wrong usage; 3 another error.
 set -euo pipefail
-image=${1:?usage: refused.sh IMAGE [DOCKER OPTION...], such as refused.sh registry.example.com/shop/web:1.4.2 --privileged}
+image=${1:?usage: refused.sh IMAGE [DOCKER OPTION...], such as refused.sh registry.example.com/web:1 --privileged}
 command -v docker >/dev/null || { echo "docker is not installed" >&2; exit 2; }
 if answer=$(docker create "${@:2}" "$image" true 2>&1); then
   docker rm "$(tail -n 1 <<<"$answer")" >/dev/null

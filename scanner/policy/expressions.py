@@ -50,7 +50,7 @@ def _event_environment() -> Any:
 def _compiled(expression: str, events: bool = False) -> Any:
     try:
         return (_event_environment() if events else _environment()).compile(expression)
-    except Exception as error:
+    except Exception as error:  # the library raises its C++ errors as several kinds; each means a refused expression
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise ExpressionError(clean_text(lines[0] if lines else "does not compile", 300)) from error
 
@@ -80,14 +80,14 @@ def is_true(
 
 
 def event_matches(expression: str, event: Mapping[str, Any]) -> bool:
-    """Evaluate a filter of notifications on the variable ``event``. Raises ExpressionError as `holds`."""
+    """Evaluate a filter of notifications on the variable ``event``. Raises ExpressionError as `is_true`."""
     return _evaluated(expression, {"event": dict(event)}, events=True)
 
 
 def _evaluated(expression: str, data: Mapping[str, Any], *, events: bool = False) -> bool:
     try:
         value = _compiled(expression, events).eval(data=data).plain_value()
-    except Exception as error:
+    except Exception as error:  # as above: the rule is incomplete, never passed
         raise ExpressionError(clean_text(str(error), 300)) from error
     if not isinstance(value, bool):
         raise ExpressionError(f"gave {type(value).__name__}, not true or false")

@@ -91,7 +91,7 @@ def run_scheme(scheme: TrustScheme, job: TrustJob) -> tuple[Verification, ...]:
     """Run a verifier. An exception makes the status unknown, never verified."""
     try:
         return scheme.verify(job)
-    except Exception as error:
+    except Exception as error:  # the stage boundary: hostile signatures must not end the scan
         log.exception("%s failed", scheme.id)
         detail = f"{scheme.id} failed on this image ({type(error).__name__})"
         return (

@@ -37,8 +37,8 @@ _BLOB = re.compile(r"/v2/(?P<repository>.+)/blobs/(?P<name>[^/]+)/?")
 # Other reads of the registry API, which transfer nothing that runs. Unknown paths below /v2/ are refused: they might
 # serve manifests.
 _READS = re.compile(
-    r"/v2/?|/v2/_catalog/?|/v2/.+/tags/list/?|/v2/.+/referrers/[^/]+/?|/v2/.+/blobs/uploads/[^/]*/?|/v2/.+/_trust/tuf/.+"
-    r"|/v2/token/?|/v2/auth/?"
+    r"/v2/?|/v2/_catalog/?|/v2/.+/tags/list/?|/v2/.+/referrers/[^/]+/?|/v2/.+/blobs/uploads/[^/]*/?"
+    r"|/v2/.+/_trust/tuf/.+|/v2/token/?|/v2/auth/?"
 )
 
 

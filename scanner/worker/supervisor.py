@@ -271,7 +271,8 @@ def _listen(app: object, settings: Settings) -> None:
                 without_gossip=True,
                 without_mingle=True,
             ).start()
-        except (Exception, SystemExit) as error:  # noqa: BLE001  broker libraries raise anything, and no scan depends on this thread
+        # Broker libraries raise anything, and no scan depends on this thread.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             logging.getLogger(__name__).warning("the queue's listener ended: %s", type(error).__name__)
         time.sleep(5)
 

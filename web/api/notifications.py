@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
@@ -455,8 +455,8 @@ def unsubscribe(path: SubscriptionPath) -> Response:
 
 
 def _wanted(body: SubscriptionIn) -> use_cases.Wanted:
-    values: Mapping[str, object] = {name: getattr(body, name) for name in SubscriptionIn.model_fields}
-    return use_cases.Wanted(channel_id=str(body.channel), **{k: v for k, v in values.items() if k != "channel"})  # type: ignore[arg-type]
+    values: dict[str, Any] = {name: getattr(body, name) for name in SubscriptionIn.model_fields if name != "channel"}
+    return use_cases.Wanted(channel_id=str(body.channel), **values)
 
 
 @api.get("/notifications", responses={"200": NotificationList, **problems(404)})

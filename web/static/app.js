@@ -36,7 +36,7 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("form[hx-get]").forEach(askForWhatWasTypedEarly);
 });
 
-// A person can type before htmx listens, and a browser can bring back what was typed: the list must answer it all the same.
+// A person can type before htmx listens, and a browser can bring back what was typed: the list must answer it too.
 function askForWhatWasTypedEarly(form) {
   const chosen = [...form.elements].some((field) => {
     if (field.type === "hidden" || field.type === "fieldset" || !field.name) return false;

@@ -8,7 +8,8 @@ def call(Map options) {
              "ENVIRONMENT=${options.environment ?: 'production'}",
              "WAIT=${options.wait ?: 600}",
              "DOCKWARDEN_SERVER=${options.server ?: env.DOCKWARDEN_SERVER}"]) {
-        withCredentials([string(credentialsId: options.credentials ?: 'dockwarden-token', variable: 'DOCKWARDEN_TOKEN')]) {
+        withCredentials([string(credentialsId: options.credentials ?: 'dockwarden-token',
+                                variable: 'DOCKWARDEN_TOKEN')]) {
             try {
                 // Single quotes: the shell reads the variables, so Groovy never puts the token into the script.
                 sh '''
