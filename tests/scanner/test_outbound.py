@@ -182,10 +182,10 @@ def test_a_connector_keeps_to_the_address_that_it_was_given() -> None:
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 99999, 65536 + 22])
-def test_a_port_that_is_none_is_not_another(port: int) -> None:
+def test_an_invalid_port_is_refused_and_not_taken_modulo_65536(port: int) -> None:
     with pytest.raises(RemoteError) as refused:
         resolve("127.0.0.1", port, Settings())
-    assert "no port" in str(refused.value)
+    assert f"invalid port {port}" in str(refused.value)
 
 
 def test_nobody_there_and_no_such_name() -> None:

@@ -102,7 +102,7 @@ def test_from_signing_in_to_the_reason(person: Any) -> None:
 def test_who_has_a_package_takes_two_clicks_and_a_name(person: Any) -> None:
     person.get_by_role("navigation", name="Main").get_by_role("link", name="Packages").click()
     person.get_by_label("Package name or purl").fill("libssl")
-    person.get_by_role("link", name="shop/vulnerable:1.4.1").click()
+    person.get_by_role("link", name="shop/vulnerable:1.4.1").first.click()
     person.get_by_role("heading", name="Why").wait_for()
 
 
