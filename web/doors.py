@@ -23,7 +23,7 @@ def authenticate(bucket: str, rate: Rate) -> Actor:
     """The principal of the token in the path, else in the Authorization header. It is compared as a keyed hash.
 
     A caller that cannot send headers of its own has the token in its path; some such callers pass their client's
-    Authorization header on, which is meant for somebody else.
+    Authorization header on, which is meant for another server.
     """
     check_bad_tokens()
     in_path = str((request.view_args or {}).get("path_token", ""))

@@ -59,7 +59,10 @@ def ready() -> Response:
 
 
 class Readiness:
-    """Runs the checks at most every few seconds: an engine's version needs a process, and anybody can send requests."""
+    """Runs the checks at most every few seconds.
+
+    An engine's version costs a process, and any client can ask for it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

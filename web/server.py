@@ -263,9 +263,8 @@ def serve(
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     _raise_file_limit()
-    logging.getLogger("uvicorn").setLevel(
-        logging.ERROR
-    )  # its warnings are one line for each malformed request, so anybody could fill the log
+    # Its warnings are one line for each malformed request, so any client could fill the log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     bridge = Bridge(app)
     config = Config(
         bridge,

@@ -204,7 +204,7 @@ def replacing(output: Path) -> Iterator[BinaryIO]:
     """
     partial_file = output.with_name(f".{output.name[:200]}.{secrets.token_hex(8)}.partial")
     try:
-        # "x": fail rather than follow a link that somebody planted in a shared directory.
+        # "x": fail rather than follow a link that an attacker planted in a shared directory.
         with partial_file.open("xb") as out:
             # The process's umask is 0077 (private_state), but a report belongs to the user: apply their own umask.
             os.fchmod(out.fileno(), 0o666 & ~_users_umask.get())

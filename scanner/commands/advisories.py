@@ -337,7 +337,7 @@ def list_revocations(settings: Settings, lift: str | None) -> None:
         if lift:
             use_cases.lift(session, COMMAND_LINE, lift)
         for item in revocations.list_(session):
-            state = f"lifted {item.lifted_at:%Y-%m-%d} by {item.lifted_by}" if item.lifted_at else "in force"
+            state = f"lifted {item.lifted_at:%Y-%m-%d} by {item.lifted_by}" if item.lifted_at else "active"
             click.echo(
                 f"{item.id}  {item.what}  {item.revoked_at:%Y-%m-%d %H:%M} by {item.revoked_by}: {state}  {item.reason}"
             )

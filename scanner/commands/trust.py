@@ -238,7 +238,7 @@ def trust_inspect(
             click.echo(schemes[name].title)
             click.echo("\n".join(f"  {line}" for answer in found for line in describe(answer).splitlines()) + "\n")
     signatures = [a for found in answers.values() for a in found if not a.predicate_type]
-    # A scheme that refuses counts even if another verifies: somebody signed this image with a key that is not trusted.
+    # A scheme that refuses counts even if another verifies: the image is signed with a key that is not trusted.
     refused = next((a for a in signatures if a.status is TrustStatus.REFUSED), None)
     return exit_of_answer(refused or decisive(signatures))
 

@@ -302,7 +302,7 @@ class _Registry:
         return self.http.ask(method, url, limit=_MAX_MANIFEST, seconds=self.owner.ends - time.monotonic(), **more)
 
     def anonymously(self, method: str, path: str, scope: str) -> Answer:
-        """Return the answer for a client without credentials, after it fetched the token that anybody can fetch."""
+        """Return the answer for a client without credentials, after it fetched an anonymous token."""
         answer = self.send(method, path)
         if answer.status != httpx.codes.UNAUTHORIZED:
             return answer

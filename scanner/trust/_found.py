@@ -70,7 +70,7 @@ class Found(Generic[Item]):
     def _take(self, candidate: Descriptor, read: Callable[[Descriptor], Sequence[Item]]) -> None:
         try:
             self.items.extend(read(candidate))
-        # The registry listed it but does not have it: a broken push, or somebody deleted a signature.
+        # The registry listed it but does not have it: a broken push, or a signature that was deleted.
         except NotFoundError as error:
             self.refused.append(SignatureRefused(str(error), reason="missing"))
         except ImageError as error:

@@ -108,7 +108,7 @@ class NotaryV1(NameScheme):
             seen = (
                 "because it equals the one seen first"
                 if remembered
-                else "although it was seen for the first time and could be anybody's"
+                else "although it was seen for the first time and may come from an attacker"
             )
             notes.append(f"the root is trusted {seen}; pin {', '.join(repository.root_ids())} to rule that out")
         return Verification(

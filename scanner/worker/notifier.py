@@ -26,7 +26,7 @@ _SENDERS = 4
 
 @dataclass
 class Notifier:
-    """Routes and sends until it is told to stop. ``name`` is the worker's."""
+    """Routes and sends notifications until ``stopped`` returns true. ``name`` is the worker's."""
 
     settings: Settings
     database: Database

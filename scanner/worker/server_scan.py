@@ -77,7 +77,7 @@ def configured_access(
 ) -> AccessTo:
     """Access to registries for a project's scan: only those configured for it, with their own credentials and CA.
 
-    Another project's registry is treated as not configured, because its credentials must not pull for anybody else. If
+    Another project's registry is treated as not configured, because its credentials must not be used for this one. If
     projects share a registry, a repository is accessible to its owner only.
     """
 

@@ -160,7 +160,7 @@ def _detail(judged: DoorResult, public_url: str) -> dict[str, Any]:
 def _denied(status: int, message: str, code: str = "DENIED", detail: dict[str, Any] | None = None) -> Response:
     """The error body of the distribution-spec, also as a header in ASCII.
 
-    nginx knows no other answers than 200, 401 and 403: whether it asks is told by the header that its users set.
+    nginx accepts only 200, 401 and 403 from `auth_request`; the header set in its configuration tells it apart.
     """
     error: dict[str, Any] = {"code": code, "message": message} | ({"detail": detail} if detail else {})
     text = json.dumps({"errors": [error]}, separators=(",", ":"))

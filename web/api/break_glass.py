@@ -66,7 +66,7 @@ def index() -> Response:
 def create(body: BreakGlassIn) -> Response:
     """Let a digest through
 
-    For users whom `DOCKWARDEN_BREAK_GLASS` names. Every answer of the gate and of the doors then says `warn` instead
+    For the users named in `DOCKWARDEN_BREAK_GLASS`. Every answer of the gate and of the doors then says `warn` instead
     of `deny`, with who let it through and why. It is written to the audit log.
     """
     everywhere()

@@ -266,8 +266,8 @@ def simulate(path: PolicyPath, body: SimulationIn) -> Response:
 def simulate_workloads(path: PolicyPath, body: SimulationIn) -> Response:
     """Try a policy on what runs
 
-    Which running workloads would newly be denied, which allowed, if the document were in force; the worst ones come
-    first. The verdict is the worse of how a workload is run and of its image.
+    Running workloads that would newly be denied or allowed if the document were the current policy, worst first. The
+    verdict is the worse of how a workload is run and of its image.
     """
     with resources().database.read() as session:
         new = _tried(session, path.name, body)

@@ -45,7 +45,7 @@ Events: Packages, Registry packages
     delivery_header = "X-GitHub-Delivery"
 
     def parse(self, body: bytes) -> Sequence[PushEvent | UnreadableEvent]:
-        """See `WebhookFormat.parse`. Other GitHub events are ignored, e.g. if somebody subscribed to all."""
+        """See `WebhookFormat.parse`. Other GitHub events are ignored, e.g. if the webhook is subscribed to all."""
         document = envelope(body)
         key = next((key for key in _KEYS if key in document), "")
         if not key and "hook_id" in document:

@@ -23,7 +23,7 @@ Text = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Identity(BaseModel):
-    """A keyless signer: the subject, and the issuer (identity provider) that vouches for it.
+    """A keyless signer: the subject, and the issuer (identity provider) that confirmed it.
 
     Both are required: without the issuer, any provider could assert the subject. A regular expression (RE2, linear
     time) must match the whole text.

@@ -1,4 +1,4 @@
-"""Keyless certificates, valid for ten minutes: who signed, which issuer vouches for it, and whether the signature was
+"""Keyless certificates, valid for ten minutes: who signed, which issuer confirmed it, and whether the signature was
 made while the certificate was valid.
 
 Extensions: https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
@@ -31,7 +31,7 @@ _OTHER_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 
 @dataclass(frozen=True)
 class Who:
-    """A keyless signer: the certificate's subject, and the identity provider that vouches for it."""
+    """A keyless signer: the certificate's subject, and the identity provider that confirmed it."""
 
     subject: str
     issuer: str

@@ -113,7 +113,7 @@ def check_expiry(envelope: Envelope, now: datetime) -> None:
 def check_time(envelope: Envelope, trust: NotationTrust, policy: Policy, now: datetime) -> None:
     """Step 8: check that every certificate of the chain was valid when the signature was made, by a trusted time.
 
-    A signing authority vouches for the time. With a ``tsa`` store in the policy the timestamp proves it; the policy
+    A signing authority attests the time. With a ``tsa`` store in the policy the timestamp proves it; the policy
     requires one always, or only after a certificate has expired. Otherwise no time is proven, so all certificates must
     be valid now. Raises SignatureRefused: expired, certificate, timestamp.
     """
