@@ -187,6 +187,16 @@ class Door:
         end(self._process)
         self.database.engine.dispose()
 
+    def renew_certificate(self, days: int = 30) -> None:
+        """Replace the certificate's files, and return when new connections get it. ``days`` below 0: it has expired."""
+        certificate, _ = self.authority.issue("server", days=days)
+        wanted = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+
+        def presented() -> bool:
+            return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", self.port), timeout=5)) == wanted
+
+        wait_for(presented, "the renewed certificate", self.directory / "log", 60)
+
     def policy(self, text: str) -> None:
         with self.database.session() as session:
             policies.put(session, "cluster", text, "test")

@@ -11,7 +11,7 @@ from scanner.config import Settings
 from scanner.errors import UsageError
 from scanner.files import open_regular
 
-_LOOK_SECONDS = 30.0
+_LOOK_SECONDS = 2.0
 
 
 class Certificate:

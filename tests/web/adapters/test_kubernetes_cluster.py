@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from scanner.model.scan import Lane, ScanReport, ScanRequest
 from scanner.store import admissions, scans
 from tests.kubernetes_objects import container, deployment, pod
 from tests.kubernetes_servers import Cluster, Door
+from tests.scanner.store import factories as make
 from tests.servers import free_port, wait_for
 from tests.web.adapters.test_kubernetes import BAD, BAD_IMAGE, CLEAN, GOOD_IMAGE, LIMITED, NEW_IMAGE, POLICY
 from tests.web.conftest import Worker
@@ -45,7 +47,10 @@ def door(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator
 def record(door: Door, found: ScanReport, image: str) -> None:
     with door.database.session() as session:
         scans.request(session, ScanRequest(image, lane=Lane.GATE))
-    Worker(door.database).finish(found)
+    worker = Worker(door.database)
+    while (claim := worker.claim()).request.target != image:
+        pass  # what an earlier test asked for stays claimed
+    worker.finish(found, claim)
 
 
 def refuses(cluster: Cluster) -> bool:
@@ -142,6 +147,47 @@ def test_two_hundred_pods_at_once(cluster: Cluster, door: Door) -> None:
             return len({r.name for r in admissions.list_(session, limit=500).items if "-" in r.name}) == 200
 
     wait_for(recorded, "the record of 200 reviews", door.directory / "log")
+
+
+def test_a_renewed_certificate_is_used_and_an_expired_one_lets_nothing_in(
+    cluster: Cluster, door: Door, tmp_path: Path
+) -> None:
+    door.renew_certificate()
+    assert cluster.create_at_once([named(GOOD_IMAGE, "renewed"), named(BAD_IMAGE, "renewed-bad")]) == [201, 403]
+    door.renew_certificate(days=-1)
+    try:
+        # By another name: the API server would go on with the connections that it has.
+        cluster.kubectl("apply", "-f", "-", stdin=door.manifests(url=f"https://localhost:{door.port}"))
+        (tmp_path / "log").touch()
+        wait_for(
+            lambda: cluster.create_at_once([named(GOOD_IMAGE, "expired")]) == [500], "the refusal", tmp_path / "log"
+        )
+        assert "certificate has expired" in cluster.apply(named(GOOD_IMAGE, "expired-too"), fails=True)
+    finally:
+        door.renew_certificate()
+        cluster.kubectl("apply", "-f", "-", stdin=door.manifests(environments=("production",)))
+        wait_for(lambda: refuses(cluster), "the webhook", door.directory / "log")
+
+
+def test_tags_are_pinned_to_the_digest_that_was_judged(cluster: Cluster, door: Door, tmp_path: Path) -> None:
+    tag = f"{make.REPOSITORY}:stable"
+    record(door, CLEAN, tag)
+    cluster.kubectl("apply", "-f", "-", stdin=door.manifests(environments=("production",), pin_tags=True))
+
+    def image(name: str) -> str:
+        cluster.apply(named(tag, name))
+        return cluster.kubectl("get", "pod", name, "-n", "shop", "-o", "jsonpath={.spec.containers[0].image}")
+
+    try:
+        (tmp_path / "log").touch()
+        numbers = itertools.count()
+        # The API server takes up a changed configuration within a moment.
+        wait_for(lambda: image(f"pinned-{next(numbers)}") == f"{tag}@{CLEAN.digest}", "a pinned pod", tmp_path / "log")
+        cluster.apply(deployment(tag, name="pinned"))
+        path = "jsonpath={.spec.template.spec.containers[0].image}"
+        assert cluster.kubectl("get", "deployment", "pinned", "-n", "shop", "-o", path) == tag
+    finally:
+        cluster.kubectl("delete", "mutatingwebhookconfigurations", "--all")
 
 
 @pytest.mark.parametrize(("policy", "fails"), [("Fail", True), ("Ignore", False)])
