@@ -8,15 +8,18 @@ import logging
 import os
 import signal
 import socket as sockets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scanner.commands._console import Exit, pass_settings, server_options, tell
 from scanner.config import Settings
 from scanner.errors import RemoteError, UsageError
+
+if TYPE_CHECKING:
+    from scanner.commands._client import Client
 
 SOCKET = "/run/docker/plugins/dockwarden.sock"
 _ENGINE_SECONDS = 10
@@ -66,12 +69,7 @@ def docker_authz(
 
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    client = _client.of(settings, server, token, ca_file)
-
-    def ask(question: Mapping[str, Any]) -> Mapping[str, Any]:
-        _, answer = client.post("/adapters/docker/authorize", dict(question), seconds=_SERVER_SECONDS)
-        return answer
-
+    ask = questions_to(_client.of(settings, server, token, ca_file))
     options = _engine_gate.Options(name or sockets.gethostname(), environment, grace, fail_open, builds)
     gate = _engine_gate.EngineGate(options, _Docker(), ask)
     _prepare(socket)
@@ -79,6 +77,19 @@ def docker_authz(
         _discover(discovery, socket)
     asyncio.run(_until_signal(gate, socket))
     return Exit.OK
+
+
+def questions_to(client: Client) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """A function that puts a question to the server and returns its answer.
+
+    It raises RemoteError when the server is away, cannot be authenticated or fails, RefusedError when it refuses us.
+    """
+
+    def ask(question: Mapping[str, Any]) -> Mapping[str, Any]:
+        _, answer = client.post("/adapters/docker/authorize", dict(question), seconds=_SERVER_SECONDS)
+        return answer
+
+    return ask
 
 
 def _prepare(socket: Path) -> None:

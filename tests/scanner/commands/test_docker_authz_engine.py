@@ -13,8 +13,14 @@ from typing import Any
 
 import pytest
 
+from scanner.commands._client import Client
+from scanner.commands._engine_gate import EngineGate, Options
+from scanner.commands.docker_authz import questions_to
+from scanner.config import Secret
 from tests.docker_engines import ROOT, GuardedEngine
-from tests.servers import Dockwarden, Registry
+from tests.scanner.commands.test_docker_authz import why
+from tests.servers import Authority, Dockwarden, Registry
+from tests.tls_servers import Proxy
 
 DENIED = "authorization denied by plugin"
 POLICY = """\
@@ -179,6 +185,43 @@ def test_without_the_plugin_nothing_starts(engine: GuardedEngine, good: str) -> 
         assert done.returncode != 0, "a plugin that does not answer lets nothing through"
     finally:
         engine.start_plugin()
+
+
+def test_behind_a_server_that_is_not_authentic_or_gone_only_known_answers_count(
+    engine: GuardedEngine, plain_registry: Registry, authority: Authority, tmp_path: Path
+) -> None:
+    """A certificate that has expired is no server: what was allowed stays allowed for the grace, all else is denied."""
+    known, unknown = (f"{plain_registry.host}/engines/good{suffix}" for suffix in (":1", "@sha256:" + "7" * 64))
+    certificate, key = authority.issue("door")
+    proxy = Proxy(tmp_path / "tls", certificate, key, engine.server.url.removeprefix("http://")).start()
+    ask = questions_to(Client(f"https://{proxy.host}", Secret(engine.token), authority.file))
+    gate = EngineGate(Options("host-of-the-tests", "engines"), _NoImages(), ask)
+
+    def refused(image: str) -> str:
+        document = {"Image": image, "HostConfig": {}}
+        return why(gate, "POST", "/containers/create", json.dumps(document).encode())
+
+    try:
+        assert refused(known) == ""
+        proxy.stop()
+        authority.issue("door", days=-1)
+        proxy.start()
+        assert refused(known) == ""
+        assert "cannot be asked" in refused(unknown)
+        assert "expired" in refused(unknown)
+    finally:
+        proxy.stop()
+    assert refused(known) == ""
+    assert "cannot be asked" in refused(unknown)
+
+
+class _NoImages:
+    """An engine that has no image yet: references are judged as they are."""
+
+    def image(self, name: str) -> None:
+        return None
+
+    container = image
 
 
 def test_the_server_knows_what_was_denied(engine: GuardedEngine, bad: str) -> None:
