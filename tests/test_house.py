@@ -238,7 +238,6 @@ TESTED_IN = {
     "scanner/model/access.py": "tests/web/test_permissions.py",
     "scanner/model/actor.py": "tests/web/test_permissions.py",
     "scanner/model/audit.py": "tests/scanner/store/test_audit.py",
-    "scanner/model/decision.py": "tests/scanner/policy/test_evaluate.py",
     "scanner/model/filesystem.py": "tests/scanner/registry/test_rootfs.py",
     "scanner/model/finding.py": "tests/scanner/policy/test_evaluate.py",
     "scanner/model/image.py": "tests/scanner/registry/test_manifest.py",

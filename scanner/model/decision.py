@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from scanner.model.finding import Evidence
+from scanner.model.reasons import advice
 from scanner.model.reference import Digest
 
 STALE = "signature_stale"  # signatures were verified too long ago; a new scan verifies them again
@@ -79,6 +80,23 @@ class Change:
     target: str
     detail: str
     resolves: tuple[str, ...] = ()  # rule ids or vulnerability ids
+
+    @property
+    def text(self) -> str:
+        """The step as a sentence without a full stop: "Upgrade openssl to 1.1.1n-0+deb11u4"."""
+        match self.action:
+            case "upgrade":
+                return f"Upgrade {self.target} {self.detail}"
+            case "examine":
+                return f"{advice(self.target)} ({self.detail})" if self.detail else advice(self.target)
+            case "sign":
+                return f"{self.detail[:1].upper()}{self.detail[1:]}"
+            case "configure":
+                return f"Fix {self.target}: {self.detail}"
+            case "replace":
+                return f"Remove or replace the cause, or request an exemption: {self.detail}"
+            case _:
+                return f"{self.action.capitalize()} {self.target}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)

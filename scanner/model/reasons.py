@@ -1,4 +1,5 @@
-"""Sentences for reasons. Programs read the slug in JSON, CSV and exit messages; pages and tables print ``sentence``."""
+"""Sentences for reasons. Programs read the slug in JSON, CSV and exit messages; pages and tables print ``sentence``
+and ``advice``."""
 
 from __future__ import annotations
 
@@ -52,6 +53,55 @@ _SENTENCES = {
     "unclear_answer": "The registry's response is unclear.",
     "unsupported_os": "The operating system is not supported.",
 }
+
+_UPDATE = "Update the advisory database: dockwarden advisories update"
+_FEEDS = "Import the KEV and EPSS feeds: dockwarden advisories update"
+_RESCAN = "Scan the image again"
+_ENGINE = "Check the engine's settings and its log, then scan again"
+_ADVICE = {
+    "advisories_expired": _UPDATE,
+    "advisories_stale": _UPDATE,
+    "engine_db_unavailable": _UPDATE,
+    "no_advisories": "Use an engine with advisories for this release, or build on a supported base",
+    "unsupported_os": "Use an engine that supports this operating system, or build on a supported base",
+    "release_disagrees": "Make /etc/os-release and the distribution's release files agree",
+    "exploitation_stale": _FEEDS,
+    "exploitation_unknown": _FEEDS,
+    "nothing_to_scan": "Keep the package database in the image, or attach a signed SBOM",
+    "package_db_deleted": "Keep the package database in the image, or attach a signed SBOM",
+    "package_db_indirect": "Make the package database a regular file",
+    "program_unread": "Build the program with its module information, or attach a signed SBOM",
+    "history_absent": "Build the image with its history, or attach a signed SBOM",
+    "history_not_understood": "Write the named step in a form that Dockwarden can read, or request an exemption",
+    "image_unknown": _RESCAN,
+    "not_scanned": _RESCAN,
+    "not_examined": _RESCAN,
+    "check_failed": _RESCAN,
+    "engine_missing": "Install the engine, or choose another with DOCKWARDEN_ENGINE",
+    "no_such_engine": "Choose an installed engine with DOCKWARDEN_ENGINE",
+    "engine_misconfigured": _ENGINE,
+    "engine_revoked": "Install a version of the engine that is not revoked",
+    "scanner_crashed": _ENGINE,
+    "scanner_failed": _ENGINE,
+    "scanner_output_invalid": _ENGINE,
+    "scanner_oom": "Give the worker more memory, then scan again",
+    "scan_timeout": "Raise the time limit of the engine, then scan again",
+    "limit_exceeded": "Make the image smaller, or raise the limit (docs/settings.md)",
+    "clair_refused": "Check Clair's log, then scan again",
+    "clair_unavailable": "Start Clair or correct its address, then scan again",
+    "encrypted": "Push the image without encrypted layers",
+    "file_unread": "Repair the named file, then build the image again",
+    "layers_unreadable": "Push the image again",
+    "not_probed": "Check the registry: dockwarden registry check",
+    "posture_stale": "Check the registry: dockwarden registry check",
+    "no_answer": "Make the registry reachable from the worker, then scan again",
+    "no_such_check": "Correct the name of the check in the policy",
+}
+
+
+def advice(reason: str) -> str:
+    """Return what a user can do about evidence that is missing for this reason. It has no full stop."""
+    return _ADVICE.get(reason) or f"Find the cause: {sentence(reason)[:1].lower()}{sentence(reason)[1:].rstrip('.')}"
 
 
 def sentence(reason: str) -> str:

@@ -66,8 +66,7 @@ class DecisionText:
         yield from lines[1:]
 
     def change(self, change: Change) -> Iterator[str]:
-        text = f"{change.target} {change.detail}" if change.action == "upgrade" else f"{change.target}: {change.detail}"
-        lines = self.wrap(f"{change.action} {text}", "", " " * 4)
+        lines = self.wrap(change.text, "", " " * 4)
         yield f"  - {lines[0]}"
         yield from lines[1:]
 

@@ -20,6 +20,7 @@ import orjson
 from scanner.config import Settings
 from scanner.errors import NotFoundError, UsageError
 from scanner.model.actor import Actor
+from scanner.model.decision import Change
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import ScanState
 from scanner.model.untrusted import clean_text
@@ -298,5 +299,5 @@ def denial_message(refusing: Sequence[DoorResult], public_url: str) -> str:
 
 def _fix(document: gate.Document) -> str:
     changes = document.get("changes") or []
-    steps = [f"{each['action']} {each['target']} {each['detail']}" for each in changes[:1]]
+    steps = [Change(each["action"], each["target"], each["detail"]).text for each in changes[:1]]
     return clean_text(steps[0], 160) if steps else ""

@@ -53,7 +53,7 @@ def test_all_of_it() -> None:
     text = describe(Answer(debian(), pending=False), show_all=True)
     assert "--all" not in text
     assert all(f"check-{number} is there" in text for number in range(8))
-    assert text.count("- upgrade") == 25
+    assert text.count("- Upgrade") == 25
     assert "unknown: trivy is there" in text
     assert "accepted" in text
 

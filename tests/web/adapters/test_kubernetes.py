@@ -121,7 +121,7 @@ def test_a_denial_is_written_for_people(ask: Ask) -> None:
     assert lines[0] == f"{BAD_IMAGE} (container app): denied by policy cluster"
     assert [line[:2] for line in lines[1:4]] == ["1.", "2.", "3."]
     assert "and 4 more." in lines
-    assert any(line.startswith("Fix: upgrade ") for line in lines)
+    assert any(line.startswith("Fix: Upgrade ") for line in lines)
     assert f"See https://dockwarden.example.com/images/{BAD.digest}" in lines
 
 

@@ -69,7 +69,7 @@ def test_what_is_denied_is_not_stored_and_the_person_is_told_why(cluster: Cluste
     told = cluster.apply(named(BAD_IMAGE, "bad"), fails=True)
     assert 'admission webhook "enforce.any.admission.dockwarden" denied the request' in told
     assert f"{BAD_IMAGE} (container app): denied by policy cluster" in told
-    assert "Fix: upgrade" in told
+    assert "Fix: Upgrade" in told
     assert "NotFound" in cluster.kubectl("get", "pod", "bad", "-n", "shop", fails=True)
 
 
