@@ -36,10 +36,11 @@ _FIRST = ("scan", "gate", "serve", "demo")
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point. Translates every error a user may see into one line, a hint and an exit code."""
+    # Closed by the caller (">&-"): the text is lost, but the exit code still shows the verdict.
     for name in (
         "stdout",
         "stderr",
-    ):  # closed by the caller (">&-"): the text is lost, but the exit code still shows the verdict
+    ):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -161,12 +161,10 @@ class Settings:
     port: int = 8080
     public_url: str = ""
     secret_key: Secret = Secret("")  # signs sessions, keys token hashes; empty: generated and stored in home
-    secret_key_previous: Secret = Secret(
-        ""
-    )  # can decrypt while secrets are re-encrypted with a new key; see docs/accounts.md
-    audit_key: Secret = Secret(
-        ""
-    )  # chains the audit log and must never change; empty: derived from secret_key, or stored in home
+    # Can decrypt while secrets are re-encrypted with a new key; see docs/accounts.md.
+    secret_key_previous: Secret = Secret("")
+    # Chains the audit log and must never change; empty: derived from secret_key, or stored in home.
+    audit_key: Secret = Secret("")
     audit_anchors: Path | None = None  # anchors of the audit log's hash chain; unset: home/audit_anchors.jsonl
     engine: str = "trivy"
     engine_secrets: bool = False

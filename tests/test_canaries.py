@@ -176,9 +176,8 @@ class Watch(threading.Thread):
 def test_no_secret_is_printed_stored_sent_or_shown(
     serving: Dockwarden, hidden: Secrets, authority: Authority, sample_layouts: Path, tmp_path: Path
 ) -> None:
-    watch = Watch(
-        {name: word for name, word in hidden.all().items() if name != "registry"}
-    )  # skopeo, which pushes, is given that one
+    # skopeo, which pushes, is given that one.
+    watch = Watch({name: word for name, word in hidden.all().items() if name != "registry"})
     watch.start()
     answers = [_use(serving, hidden, authority, sample_layouts, tmp_path)]
     watch.over.set()

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 # accepted.
 EARLY_BODY = 64 << 10
 _EARLY_SECONDS = 1.0  # if a body takes longer, the headers are checked before more is read
+# Time for a body: a base, plus a second for every so many received bytes.
 _BODY_SECONDS, _BODY_RATE = (
     15.0,
     8 << 10,
-)  # time for a body: a base, plus a second for every so many received bytes
+)
 _LARGE_BODIES = 32  # concurrently, for each kind of route: limits memory
 _STALLED_SECONDS = 30.0  # a stream is aborted if its reader takes nothing for this long, which frees the thread
 _MESSAGES = {
@@ -70,18 +71,15 @@ MONITORING = Kind("monitoring", 2, 20, 10)
 GATE = Kind("gate", 16, 500, 30)  # GATE_WAITERS of them may wait for scans; the others keep answering
 WEBHOOKS = Kind("webhooks", 4, 500, 30)
 SIGN_IN = Kind("sign-in", 3, 60, 10)  # a password costs 64 MiB and 50 ms, and callers are anonymous
-EVENTS = Kind(
-    "events", 12, 50, 10
-)  # more than the watchers allowed (GATE_WAITERS); the others get the first event only
+# More than the watchers allowed (GATE_WAITERS); the others get the first event only.
+EVENTS = Kind("events", 12, 50, 10)
 EXPORTS = Kind("exports", 4, 20, 5)  # each holds a connection to the database until its reader has received everything
-INVENTORY = Kind(
-    "inventory", 1, 20, 60
-)  # a snapshot is evaluated while its sender waits: seconds, if everything is new
+# A snapshot is evaluated while its sender waits: seconds, if everything is new.
+INVENTORY = Kind("inventory", 1, 20, 60)
 STATIC = Kind("static", 2, 200, 10)
 API = Kind("api", 4, 200, 30)
-PAGES = Kind(
-    "pages", 2, 60, 15
-)  # rendering holds the GIL: more threads would not be faster, and would delay other routes
+# Rendering holds the GIL: more threads would not be faster, and would delay other routes.
+PAGES = Kind("pages", 2, 60, 15)
 KINDS = (HEALTH, MONITORING, GATE, WEBHOOKS, SIGN_IN, EVENTS, EXPORTS, INVENTORY, STATIC, API, PAGES)
 
 _EXACT = {
@@ -237,9 +235,8 @@ class Pool:
             job.started = True
             try:
                 _run(self._app, job)
-            except (
-                Exception
-            ):  # the last boundary of a thread that must live on; Flask has answered for its own errors before
+            except Exception:
+                # The last boundary of a thread that must live on; Flask has answered for its own errors before.
                 logging.getLogger(__name__).exception("unexpected error in a request")
                 job.gone.set()
                 job.deliver(refusal(500, job.environ))

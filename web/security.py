@@ -84,9 +84,8 @@ class Envelope:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         sent = environ.get("HTTP_X_REQUEST_ID", "")
-        environ[_ID] = (
-            sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
-        )  # the caller's id only if it is safe for logs
+        # The caller's id only if it is safe for logs.
+        environ[_ID] = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
         environ[_STARTED] = time.perf_counter()
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:

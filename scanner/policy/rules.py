@@ -169,9 +169,8 @@ class SignatureSelector(_Document):
     keys: Texts = ()
     identities: Texts = ()
     require: Literal["any", "all"] | Annotated[int, Field(ge=1, le=50)] = "any"
-    attestation: Annotated[str, AfterValidator(lambda value: value and _pattern(value))] = Field(
-        "", max_length=300
-    )  # a predicate type, in which * matches any text; empty: a signature
+    # A predicate type, in which * matches any text; empty: a signature.
+    attestation: Annotated[str, AfterValidator(lambda value: value and _pattern(value))] = Field("", max_length=300)
     fields: dict[str, Annotated[tuple[str, ...], BeforeValidator(_scalars)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -282,9 +281,8 @@ class Policy:
     text: str
     digest: Digest
     signatures_max_age: timedelta = timedelta(hours=24)
-    judges: Mapping[str, Mapping[str, Judge]] = field(
-        default_factory=dict
-    )  # rule id -> check id -> evaluation with the rule's parameters
+    # Rule id -> check id -> evaluation with the rule's parameters.
+    judges: Mapping[str, Mapping[str, Judge]] = field(default_factory=dict)
     posture_max_age: timedelta = timedelta(hours=168)
     accepts_attached: bool = False  # SBOMs attached to the image are used
     evidence_max_age: timedelta | None = None  # maximum age of the evidence; None: no limit

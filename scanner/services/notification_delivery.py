@@ -348,9 +348,8 @@ def watch(database: Database, settings: Settings) -> int:
         return outbox.add(session, events)
 
     stale = _stale(settings)  # asks the engine: not in a transaction
-    with (
-        database.read() as session
-    ):  # on SQLite this keeps no writer waiting; the few that are gone are looked at again
+    # On SQLite this keeps no writer waiting; the few that are gone are looked at again.
+    with database.read() as session:
         left = [one for one in _some_open(session) if _is_gone(session, one)]
     return database.uncrossed(look)
 

@@ -79,21 +79,18 @@ project = sa.Table(
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("description", sa.String(400), nullable=False, default="", server_default=""),
     sa.Column("engine", sa.String(64), nullable=False, default="", server_default=""),  # "": the server's
-    sa.Column(
-        "patterns", sa.JSON, nullable=False, default=list, server_default="[]"
-    ),  # globs over host/repository that it owns
-    sa.Column(
-        "groups", sa.JSON, nullable=False, default=list, server_default="[]"
-    ),  # groups of the identity provider whose users are members
+    # Globs over host/repository that it owns.
+    sa.Column("patterns", sa.JSON, nullable=False, default=list, server_default="[]"),
+    # Groups of the identity provider whose users are members.
+    sa.Column("groups", sa.JSON, nullable=False, default=list, server_default="[]"),
 )
 project_member = sa.Table(
     "project_member",
     metadata,
     sa.Column("user_id", sa.String(36), sa.ForeignKey("user_account.id"), primary_key=True),
     sa.Column("project", sa.String(64), primary_key=True),
-    sa.Column(
-        "source", sa.String(16), nullable=False
-    ),  # local: added by an administrator; oidc: by a group at the last sign-in
+    # "local": added by an administrator; "oidc": by a group at the last sign-in.
+    sa.Column("source", sa.String(16), nullable=False),
     sa.Column("added_at", Moment, nullable=False),
     sa.Index("ix_project_member_project", "project"),
 )
@@ -109,9 +106,8 @@ user = sa.Table(
     sa.Column("role", sa.String(32), nullable=False),
     sa.Column("disabled", sa.Boolean, nullable=False, default=False),
     sa.Column("created_at", Moment, nullable=False),
-    sa.Column(
-        "issuer", sa.String(400), nullable=False, default="", server_default=""
-    ),  # "": a local user with a password
+    # "": a local user with a password.
+    sa.Column("issuer", sa.String(400), nullable=False, default="", server_default=""),
     sa.Column("subject", sa.String(255), nullable=False, default="", server_default=""),
     sa.Column("signed_in_at", Moment),
     sa.Index(

@@ -140,9 +140,8 @@ def _objects(node: Node) -> Iterator[KubernetesObject]:
     if kind.endswith("List") and "items" in value:
         inner = kind.removesuffix("List")
         for item in node.get("items").items():
-            if (
-                inner and isinstance(item.value, dict) and "kind" not in item.value
-            ):  # items of a PodList have no kind of their own
+            # Items of a PodList have no kind of their own.
+            if inner and isinstance(item.value, dict) and "kind" not in item.value:
                 item = Node.of(
                     item.document, item.pointer, {"apiVersion": value["apiVersion"], "kind": inner, **item.value}
                 )

@@ -174,9 +174,8 @@ def test_slow_readers_of_long_answers_hold_nothing(web: WebServer) -> None:
     status, _, headers = web.ask("GET", "/api/v1/audit-log/export")
     assert status == 503
     assert headers["Retry-After"]
-    web.until(
-        lambda: web.ask("GET", "/api/v1/audit-log/export")[0] == 200
-    )  # they are given up, and their threads are free
+    # They are given up, and their threads are free.
+    web.until(lambda: web.ask("GET", "/api/v1/audit-log/export")[0] == 200)
     for reader in readers:
         reader.close()
 

@@ -46,9 +46,8 @@ class SeccompOff(ContainerCheck):
     def examine_container(self, workload: Workload, image: ImageSubject | None) -> Outcome:
         """See ``ContainerCheck.examine_container``."""
         pod = workload.pod
-        if (
-            pod is not None and minor(pod) < 19
-        ):  # the field seccompProfile came with 1.19; older versions used annotations
+        # The field seccompProfile came with 1.19; older versions used annotations.
+        if pod is not None and minor(pod) < 19:
             refused = [value for value in pod.seccomp_annotations if not _allowed_annotation(value)]
             if refused:
                 return self.failed(

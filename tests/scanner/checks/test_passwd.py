@@ -59,6 +59,7 @@ def test_long_and_empty_fields_are_shown_in_short() -> None:
 
 
 def test_what_is_known_is_what_the_C_library_returns() -> None:
+    # glibc 2.36: fgetpwent(3)
     lines = [
         b"root:x:0:0::/:/bin/sh",
         b"short4:x:0:0",
@@ -67,12 +68,13 @@ def test_what_is_known_is_what_the_C_library_returns() -> None:
         b"zeros:x:010:5::/:/bin/sh",
         b"tail:x:5abc:5::/:/bin/sh",
         b"over:x:42949672960000:5::/:/bin/sh",
-    ]  # glibc 2.36: fgetpwent(3)
+    ]
     found = accounts(subject(layer(contents={"etc/passwd": b"\n".join(lines)})).rootfs) or ()  # type: ignore[arg-type]
+    # "over": musl wraps it.
     assert [account.name for account in found if account.is_known] == [
         "root",
         "short4",
         "plus",
         "zeros",
         "over",
-    ]  # "over": musl wraps it
+    ]

@@ -101,9 +101,8 @@ def test_use_is_noted_once_a_minute(database: Database, text: str) -> None:
     assert not ask(database, text).unnoted  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(
-    "database_url", ["postgresql"], indirect=True
-)  # SQLite has no server that could end a connection
+# SQLite has no server that could end a connection.
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_connection_that_the_server_ended_is_replaced(database: Database, text: str) -> None:
     asking = gate.Gate(database)
     values = (text, str(FOUND.digest), make.REPOSITORY, "")

@@ -722,10 +722,11 @@ def test_attestations_are_answered_beside_the_signature() -> None:
         "buildDefinition.resolvedDependencies.0.uri": "git+x",
     }
     logged, *others = play(Scene(put, LOGGED))
+    # The attestations are in the log, the signature is not.
     assert (logged.status, len(others)) == (
         TrustStatus.REFUSED,
         2,
-    )  # the attestations are in the log, the signature is not
+    )
 
 
 BUILT = {"runDetails": {"builder": {"id": "https://ci.example/1"}}, "complete": True}

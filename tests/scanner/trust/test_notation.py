@@ -177,10 +177,11 @@ _REST = (
     + cbor2.dumps("notary.x509")
 )
 _REST += cbor2.dumps(TIME) + cbor2.dumps(epoch(NOW))
+# CBOR true and 1.0 instead of the label 1.
 UNDER_TRUE, UNDER_FLOAT = (
     b"\xa5\xf5\x26" + _REST,
     b"\xa5\xf9\x3c\x00\x26" + _REST,
-)  # true and 1.0 instead of the label 1
+)
 DOUBLE = (
     b"\xa6\x01\x26\x01\x26\x02\x81"
     + cbor2.dumps(SCHEME)

@@ -467,10 +467,11 @@ def test_what_an_engine_does_not_tell_never_passes(each: EngineCheck) -> None:
     facts = EngineFacts("engine", swarm_active=True)
     outcome = each.examine(Workload("engine", "", "docker", engine=facts), None)
     assert isinstance(outcome, Incomplete | NotApplicable | Passed), outcome
+    # Their facts are given by swarm_active itself.
     if each.id not in (
         "engine-swarm-networks",
         "engine-swarm-unneeded",
-    ):  # their facts are given by swarm_active itself
+    ):
         assert not isinstance(outcome, Passed)
 
 
