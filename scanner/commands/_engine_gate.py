@@ -14,9 +14,9 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -48,6 +48,9 @@ class Engine(Protocol):
 
     def container(self, name: str) -> Mapping[str, Any] | None:
         """What ``docker inspect`` prints. None: there is no such container."""
+
+    def volume(self, name: str) -> Mapping[str, Any] | None:
+        """What ``docker volume inspect`` prints. None: there is no such volume."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,29 @@ class EngineGate:
             named = str(config.get("Image") or "") if isinstance(config, dict) else ""
             references = self._references(str(found.get("Image") or ""), named)
             name = str(found.get("Name") or "").lstrip("/")
-            return [self._question(ask, references, _workload("docker", found), name)]
+            workload = _workload("docker", [found, *self._volumes(found)])
+            return [self._question(ask, references, workload and self._with_local_images(workload), name)]
         assert ask.document is not None
-        return [self._question(ask, self._references(ask.image, ask.image), _workload(ask.source, ask.document))]
+        # A service is not run from the images that are here: each of its nodes pulls by the name. A tag that was set
+        # here names another image.
+        references = [ask.image] if ask.source == "swarm" else self._references(ask.image, ask.image)
+        return [self._question(ask, references, _workload(ask.source, ask.document))]
+
+    def _volumes(self, container: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The volumes of a container. The options of one can bind a path of the host."""
+        mounts = container.get("Mounts")
+        named = [each for each in mounts if isinstance(each, dict)] if isinstance(mounts, list) else []
+        names = {str(each["Name"]) for each in named if each.get("Type") == "volume" and each.get("Name")}
+        found = [self.engine.volume(name) for name in sorted(names)]
+        return [each for each in found if each is not None]
+
+    def _with_local_images(self, workload: Workload) -> Workload:
+        """The workload with the repository digests of the images that it mounts; a tag may name another image here."""
+        mounts = (
+            replace(each, source=self._references(each.source, each.source)[0]) if each.kind == "image" else each
+            for each in workload.mounts
+        )
+        return replace(workload, mounts=tuple(mounts))
 
     def _references(self, name: str, named: str) -> list[str]:
         """By which names a registry knows an image: those of the repository that was named before others.
@@ -198,7 +221,7 @@ def _body(value: Any) -> bytes | None:
         raise UsageError("Dockwarden refuses this request: its body cannot be read", reason="refused") from error
 
 
-def _workload(source: str, document: Mapping[str, Any]) -> Workload | None:
+def _workload(source: str, document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Workload | None:
     found = catalog.workload_sources()[source].parse(json.dumps(document), "the request")
     return found[0] if found else None
 

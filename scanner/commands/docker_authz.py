@@ -140,6 +140,10 @@ class _Docker:
         """See `_engine_gate.Engine.container`."""
         return self._inspected("containers", name)
 
+    def volume(self, name: str) -> Mapping[str, Any] | None:
+        """See `_engine_gate.Engine.volume`."""
+        return self._inspected("volumes", name)
+
     def _inspected(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """Raises RemoteError where the engine does not answer."""
         import docker  # a second of imports, which most runs of the command line do without
@@ -150,9 +154,12 @@ class _Docker:
         try:
             client: Any = docker.APIClient(**kwargs_from_env(), version="1.24", timeout=_ENGINE_SECONDS)
             try:
-                found: Mapping[str, Any] = (
-                    client.inspect_image(name) if kind == "images" else client.inspect_container(name)
-                )
+                inspect = {
+                    "images": client.inspect_image,
+                    "containers": client.inspect_container,
+                    "volumes": client.inspect_volume,
+                }[kind]
+                found: Mapping[str, Any] = inspect(name)
             finally:
                 client.close()
         except NotFound:

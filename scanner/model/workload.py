@@ -45,8 +45,8 @@ class Origin(ABC):
 class Mount:
     """A mount.
 
-    ``kind``: bind, volume, tmpfs, image, config, secret, npipe, cluster. ``source``: the host path of a bind, or the
-    name of a volume; empty: an anonymous volume.
+    ``kind``: bind, volume, tmpfs, image, config, secret, npipe, cluster. ``source``: the host path of a bind, the
+    reference of an image, or the name of a volume; empty: an anonymous volume.
     """
 
     kind: str
@@ -302,6 +302,11 @@ class Workload:
     def label(self) -> Mapping[str, str]:
         """Labels by name."""
         return dict(self.labels)
+
+    @property
+    def mounted_images(self) -> tuple[str, ...]:
+        """References of the images whose files are mounted, each once."""
+        return tuple(dict.fromkeys(mount.source for mount in self.mounts if mount.kind == "image"))
 
     def facts(self) -> dict[str, Any]:
         """All fields as plain values, without their locations in a document."""

@@ -39,8 +39,11 @@ _LAYERS = {
     "application/vnd.docker.image.rootfs.diff.tar.zstd": TAR_ZSTD,
 }
 _FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.oci.image.layer.nondistributable.")
-_LAYER_TYPES = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.")
+_LAYER_TYPES = ("application/vnd.oci.image.", "application/vnd.docker.")
 _CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
+# Docker accepts these types for configs and layers of images, because old registries send them:
+# https://github.com/moby/moby/blob/v27.0.0/distribution/registry.go ("defaultImageTypes", "supportedMediaTypes").
+_UNTYPED = frozenset(("", "application/octet-stream", "application/json", "text/html"))
 # Prefixes of the media types of artifacts, with names for users. The first prefix that matches any type of the manifest
 # is used.
 _ARTIFACTS = (
@@ -211,10 +214,12 @@ def require_image(manifest: Manifest) -> None:
     scanned.
     """
     kind = manifest.config.media_type
+    unpacked = has_image_layers(manifest)
+    if kind not in _CONFIGS and unpacked and _may_run(manifest):
+        raise unknown_config(manifest)
     # Sigstore and BuildKit store an image config beside layers of other types. A single image layer makes it an image,
-    # even
-    # if we cannot read that layer (encrypted, foreign): that is an image that failed, not another artifact.
-    attached = bool(manifest.layers) and not has_image_layers(manifest)
+    # even if we cannot read that layer (encrypted, foreign): that is an image that failed, not another artifact.
+    attached = bool(manifest.layers) and not unpacked
     if kind not in _CONFIGS or attached:
         error = NotAnImage(
             f"not an image manifest: {_what(manifest)}", hint="it contains nothing that a container could run"
@@ -226,8 +231,33 @@ def require_image(manifest: Manifest) -> None:
 
 
 def has_image_layers(manifest: Manifest) -> bool:
-    """True if a layer has a type that runtimes unpack, or no type."""
-    return any(not d.media_type or d.media_type.startswith(_LAYER_TYPES) for d in manifest.layers)
+    """True if a layer has a type that runtimes unpack, or none that says what it is."""
+    return any(d.media_type in _UNTYPED or d.media_type.startswith(_LAYER_TYPES) for d in manifest.layers)
+
+
+def doubtful_layers(manifest: Manifest) -> tuple[Descriptor, ...]:
+    """The layers of an artifact that a runtime would unpack if they were archives, whatever their types say.
+
+    Podman and CRI-O take any layer type beside the config of an image, and any config type in a Docker manifest:
+    https://github.com/containers/image/blob/v5.32.0/manifest/oci.go
+    """
+    return manifest.layers if _may_run(manifest) else ()
+
+
+def unknown_config(manifest: Manifest) -> ImageError:
+    """The error for an image whose config has a type that only some runtimes accept."""
+    kind = clean_text(manifest.config.media_type, 100)
+    return ImageError(
+        f"the image's config has the type {kind!r}, which some runtimes accept",
+        reason="unsupported_media_type",
+        hint=f"push it with a config of type {OCI_CONFIG}",
+    )
+
+
+def _may_run(manifest: Manifest) -> bool:
+    """True if some runtime takes the config for that of an image."""
+    kind = manifest.config.media_type
+    return kind in _CONFIGS or kind in _UNTYPED or manifest.descriptor.media_type == DOCKER_MANIFEST
 
 
 def _what(manifest: Manifest) -> str:

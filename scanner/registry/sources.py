@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import platform as machine
 from abc import ABC, abstractmethod
@@ -20,17 +21,21 @@ from scanner.config import Settings
 from scanner.errors import ImageError, LimitExceeded, NotAnImage, NotFoundError, RemoteError, ScannerError, UsageError
 from scanner.model.image import Image
 from scanner.model.reference import Descriptor, Digest, Platform, Reference
+from scanner.model.untrusted import clean_text
 from scanner.registry.archive import MissingBlob, OciLayout, open_archive
 from scanner.registry.decompress import Readable
 from scanner.registry.manifest import (
     ImageIndex,
     Manifest,
     build_image,
+    doubtful_layers,
     has_image_layers,
     parse_config,
     parse_manifest,
     require_image,
+    unknown_config,
 )
+from scanner.registry.tar import BLOCK, begins_archive
 from scanner.registry.work_directories import work_directory
 
 if TYPE_CHECKING:
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-_ATTESTATION = ("vnd.docker.reference.type", "attestation-manifest")
+_PIECE = 64 << 10
 AccessTo = Callable[[str], "tuple[Access, CredentialStore]"]
 
 
@@ -51,6 +56,7 @@ class Source(ABC):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._no_archives: set[Digest] = set()  # manifests of artifacts whose layers were looked into
 
     def read_until(self, ends: float) -> None:
         """Stop reading at this time.monotonic() value. Local files ignore it."""
@@ -84,7 +90,7 @@ class Source(ABC):
         manifest = parse_manifest(data, descriptor, self.settings.limits)
         if not isinstance(manifest, Manifest):
             raise ImageError("an index inside an index", reason="unsupported_media_type")
-        require_image(manifest)
+        self._require_image(manifest)
         if manifest.config.size > self.settings.limits.config:
             raise LimitExceeded(f"the config is too large: {manifest.config.size} bytes")
         config = self.document(manifest.config, self.settings.limits.config)
@@ -100,7 +106,7 @@ class Source(ABC):
         """
         document = self._manifest(subject)
         if not isinstance(document, ImageIndex):
-            require_image(document)
+            self._require_image(document)
             if platform is not None and not (there := self._platform(document.descriptor)).fits(platform):
                 raise NotFoundError(
                     f"the image is for {there}, not for {platform}",
@@ -133,20 +139,56 @@ class Source(ABC):
         declaration. A child that does not exist can be run by nobody (registries and archives often lack the
         attestations).
         """
-        document: Manifest | ImageIndex | None = None
         try:
             document = self._manifest(descriptor)
             if isinstance(document, Manifest):
-                require_image(document)
+                self._require_image(document)
         except NotAnImage:
-            # Some runtimes refuse a config of another type, but not all of them do.
-            named = descriptor.platform is not None and descriptor.platform.is_image
-            return named and isinstance(document, Manifest) and has_image_layers(document)
+            return False
         except (NotFoundError, MissingBlob):
             if _is_called_an_image(descriptor):
                 raise
             return False
         return True
+
+    def _require_image(self, manifest: Manifest) -> None:
+        """Raise NotAnImage for an artifact, and ImageError for one that some runtime would run all the same.
+
+        The types in a manifest are its author's words. Only an artifact whose layers are no archives passes a pull
+        gate, or is left out of an index, without being examined.
+        """
+        try:
+            require_image(manifest)
+        except NotAnImage:
+            descriptor = manifest.descriptor
+            # Some runtimes refuse a config of another type, but not all of them do.
+            if descriptor.platform is not None and descriptor.platform.is_image and has_image_layers(manifest):
+                raise unknown_config(manifest) from None
+            if descriptor.digest not in self._no_archives:
+                for layer in {each.digest: each for each in doubtful_layers(manifest)}.values():
+                    self._require_no_archive(layer)
+                self._no_archives.add(descriptor.digest)
+            raise
+
+    def _require_no_archive(self, layer: Descriptor) -> None:
+        if layer.size > self.settings.limits.layer_compressed:
+            raise LimitExceeded(f"a layer of an artifact is larger than {self.settings.limits.layer_compressed} bytes")
+        seen, head = hashlib.new(layer.digest.algorithm), b""
+        try:
+            with self.open(layer) as stream:
+                while piece := stream.read(_PIECE):
+                    seen.update(piece)
+                    head += piece[: BLOCK - len(head)]
+        except MissingBlob:
+            return  # archives often lack the layers of attestations, and nobody can unpack what is not there
+        if seen.hexdigest() != layer.digest.hex:
+            raise ImageError(f"layer {layer.digest.short} has other content", reason="digest_mismatch")
+        if begins_archive(head):
+            kind = clean_text(layer.media_type, 100)
+            raise ImageError(
+                f"a layer of type {kind!r} is an archive, which some runtimes unpack whatever its type",
+                reason="unsupported_media_type",
+            )
 
     def _platform(self, descriptor: Descriptor) -> Platform:
         """The platform in the image's own config."""
@@ -157,7 +199,8 @@ class Source(ABC):
 
 
 def _is_called_an_image(descriptor: Descriptor) -> bool:
-    return (descriptor.platform is None or descriptor.platform.is_image) and _ATTESTATION not in descriptor.annotations
+    """Runtimes select by platform and ignore annotations, so an annotation makes no attestation of an image."""
+    return descriptor.platform is None or descriptor.platform.is_image
 
 
 def host_platform() -> Platform:

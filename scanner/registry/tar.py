@@ -19,6 +19,9 @@ from scanner.errors import ImageError, LimitExceeded
 from scanner.model.filesystem import FileEntry, FileType
 
 BLOCK: Final = 512
+# First bytes of gzip, zstd, bzip2 and xz; a zstd stream may also begin with a skippable frame (RFC 8878, 3.1.2).
+_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
+_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 _ZERO = bytes(BLOCK)
 _TYPES = {
     0: FileType.FILE,
@@ -366,6 +369,22 @@ def _numbers(block: bytes) -> tuple[int, int, int, int, int]:
     if stored != _sum(block) - sum(block[148:156]) + 256:
         raise malformed("a header's checksum is wrong")
     return numbers
+
+
+def begins_archive(head: bytes) -> bool:
+    """True if some reader could take content with these first 512 bytes for an archive, plain or compressed.
+
+    More lenient than `TarReader`: Go also accepts signed sums, and Podman unpacks bzip2 and xz.
+    """
+    if not head.strip(b"\0") or head.startswith(_COMPRESSED) or _SKIPPABLE.match(head):
+        return True
+    if len(head) < BLOCK:
+        return False
+    stored = re.fullmatch(rb"[ \0]*([0-7]+)[ \0]*", head[148:156])
+    unsigned = sum(head[:BLOCK]) - sum(head[148:156]) + 256
+    signed = unsigned - 256 * sum(byte > 127 for byte in head[:148] + head[156:BLOCK])
+    base_256 = int.from_bytes(bytes([head[148] & 0x7F]) + head[149:156], "big") if head[148] & 0x80 else -1
+    return (int(stored[1], 8) if stored else base_256) in (unsigned, signed)
 
 
 def _sum(data: bytes) -> int:

@@ -34,6 +34,7 @@ from scanner.store.session import Database
 
 MESSAGE_LENGTH = 1000
 REASONS = 3
+_MAX_MOUNTED_IMAGES = 20
 BEING_SCANNED = "the image is being scanned: try again in 30 s"
 # A rollout requests one tag many times within seconds. Longer, and a moved tag would keep its old decision.
 _RESOLVED_SECONDS = 10.0
@@ -131,10 +132,23 @@ def decide(
 ) -> DoorResult:
     """Judge an image, and with ``workload`` how it is run, before ``ends`` of the monotonic clock.
 
-    What is not known yet is scanned, and waited for; a dry run starts no scan.
+    What is not known yet is scanned, and waited for; a dry run starts no scan. The images whose files the workload
+    mounts are judged as well; a denied one is the result.
     """
     found = _judge(image, workload, environment, door, actor, dry_run=dry_run, ends=ends)
-    return let_through(found, door, image.partition("@")[2] or found.digest)
+    found = let_through(found, door, image.partition("@")[2] or found.digest)
+    mounted = workload.mounted_images if workload else ()
+    if workload is None or not mounted or found.verdict not in ("allow", "warn"):
+        return found
+    if len(mounted) > _MAX_MOUNTED_IMAGES:
+        problem = f"it mounts the files of more than {_MAX_MOUNTED_IMAGES} images"
+        return DoorResult(image, workload.container, None, problem)
+    # A command can be a file of a mounted image, so this image runs as much as the container's own.
+    for each in mounted:
+        other = decide(each, None, environment, door, actor, dry_run=dry_run, ends=ends)
+        if other.verdict not in ("allow", "warn"):
+            return replace(other, container=workload.container)
+    return found
 
 
 def let_through(judged: DoorResult, door: DoorServices, *digests: str) -> DoorResult:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from scanner.errors import UsageError
@@ -23,6 +24,7 @@ from scanner.model.workload import (
 from scanner.workloads._compose_interpolation import env_file
 from scanner.workloads._compose_model import as_mapping, assemble
 from scanner.workloads._docker_options import (
+    bound,
     capabilities,
     encrypted,
     published,
@@ -316,19 +318,13 @@ def _long_mount(node: Node) -> Mount:
 
 
 def _with_driver(mount: Mount, volumes: Node) -> Mount:
-    """Return the mount with its driver. A named volume with bind options is returned as a bind mount.
-
-    ``driver_opts: {type: none, o: bind, device: /}`` mounts the host's root under the harmless name of a volume.
-    """
+    """Return the mount with its driver. A named volume with bind options is returned as a bind mount."""
     if mount.kind != "volume" or not mount.source:
         return mount
     declared = volumes.get(mount.source).mapping()
     options = {key: value.text() or "" for key, value in declared.get("driver_opts").members()}
-    if "bind" in options.get("o", "").split(",") and options.get("device", "").startswith("/"):
-        read_only = mount.read_only or "ro" in options["o"].split(",")
-        return Mount("bind", mount.target, options["device"], read_only, mount.propagation, "local")
     driver = declared.get("driver").text() or "local"
-    return Mount(mount.kind, mount.target, mount.source, mount.read_only, mount.propagation, driver, mount.size)
+    return bound(replace(mount, volume_type=driver), options)
 
 
 def _ports(node: Node) -> Iterator[PortBinding]:

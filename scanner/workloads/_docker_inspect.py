@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
-from scanner.workloads._docker_options import capabilities, encrypted, security_options, selinux_of
+from scanner.workloads._docker_options import bound, capabilities, encrypted, security_options, selinux_of
 from scanner.workloads._quantities import whole
 from scanner.workloads.base import Node, NodeOrigin
 
@@ -104,6 +104,20 @@ def is_network(value: Any) -> bool:
     return isinstance(value, dict) and "IPAM" in value and isinstance(value.get("Driver"), str)
 
 
+def is_volume(value: Any) -> bool:
+    """Return whether this is an object of ``docker volume inspect``."""
+    return isinstance(value, dict) and "Mountpoint" in value and isinstance(value.get("Driver"), str)
+
+
+def volume_options(nodes: Iterator[Node]) -> dict[str, Mapping[str, str]]:
+    """Return the driver options of volumes, by name."""
+    return {node.get("Name").text() or "": _options(node.get("Options")) for node in nodes}
+
+
+def _options(node: Node) -> dict[str, str]:
+    return {key: value.text() or "" for key, value in node.members()}
+
+
 def networks_by_id(nodes: Iterator[Node]) -> dict[str, Network]:
     """Return networks by id and by name."""
     found: dict[str, Network] = {}
@@ -116,9 +130,18 @@ def networks_by_id(nodes: Iterator[Node]) -> dict[str, Network]:
 
 
 def container(
-    node: Node, networks: Mapping[str, Network], *, digest: str = "", processes: tuple[str, ...] | None = None
+    node: Node,
+    networks: Mapping[str, Network],
+    volumes: Mapping[str, Mapping[str, str]],
+    *,
+    digest: str = "",
+    processes: tuple[str, ...] | None = None,
 ) -> Workload:
-    """Return the workload of a container. ``networks``: the known ones, by id and name. Raises UsageError."""
+    """Return the workload of a container.
+
+    ``networks``: the known ones, by id and name. ``volumes``: driver options of the known ones, by name. Raises
+    UsageError.
+    """
     config, host = node.get("Config").mapping(), node.get("HostConfig").mapping()
     name = (node.get("Name").text() or node.get("Id").text() or "").lstrip("/")
     options = host.get("SecurityOpt").texts()
@@ -166,7 +189,7 @@ def container(
         pids_limit=max(0, host.get("PidsLimit").integer() or 0),
         restart=host.at("RestartPolicy", "Name").text() or "no",
         restart_max_retries=host.at("RestartPolicy", "MaximumRetryCount").integer(),
-        mounts=tuple(_mounts(node, host)),
+        mounts=tuple(_mounts(node, host, volumes)),
         ports=tuple(_bindings(host, node)),
         publish_all_ports=host.get("PublishAllPorts").boolean(),
         networks=tuple(_networks(node, mode, networks)),
@@ -195,12 +218,18 @@ def _cpus(host: Node) -> float | None:
     return quota / (host.get("CpuPeriod").integer() or 100_000) if quota > 0 else 0.0
 
 
-def _mounts(node: Node, host: Node) -> Iterator[Mount]:
+def _mounts(node: Node, host: Node, volumes: Mapping[str, Mapping[str, str]]) -> Iterator[Mount]:
+    asked = {each.get("Target").text() or "": each for each in host.get("Mounts").items()}
     for each in node.get("Mounts").items():
+        request = asked.get(each.get("Destination").text() or "")
+        if each.get("Type").text() == "image":
+            source = (request.get("Source").text() if request else None) or each.get("Source").text() or ""
+            yield Mount("image", each.get("Destination").text() or "", source, True, volume_type="image")
+            continue
         name = each.get("Name").text() or ""
         source = (each.get("Source").text() or "") if each.get("Type").text() == "bind" else name
         anonymous = each.get("Type").text() == "volume" and bool(_ANONYMOUS.fullmatch(name))
-        yield Mount(
+        found = Mount(
             each.get("Type").text() or "volume",
             each.get("Destination").text() or "",
             "" if anonymous else source,
@@ -208,9 +237,15 @@ def _mounts(node: Node, host: Node) -> Iterator[Mount]:
             each.get("Propagation").text() or "",
             each.get("Driver").text() or "",
         )
+        yield found if found.kind != "volume" else bound(found, volumes.get(name) or _driver_options(request))
     for target, options in _texts(host.get("Tmpfs")):
         size = re.search(r"size=(\d+)(?:,|$)", options)
         yield Mount("tmpfs", target, size=whole(size[1]) if size else None)
+
+
+def _driver_options(request: Node | None) -> Mapping[str, str]:
+    """The driver options that a mount was requested with."""
+    return _options(request.at("VolumeOptions", "DriverConfig", "Options")) if request else {}
 
 
 def _bindings(host: Node, node: Node) -> Iterator[PortBinding]:
@@ -316,7 +351,7 @@ def _nano(node: Node) -> float | None:
 
 def _service_mounts(inner: Node) -> Iterator[Mount]:
     for each in inner.get("Mounts").items():
-        yield Mount(
+        found = Mount(
             each.get("Type").text() or "volume",
             each.get("Target").text() or "",
             each.get("Source").text() or "",
@@ -325,6 +360,7 @@ def _service_mounts(inner: Node) -> Iterator[Mount]:
             each.at("VolumeOptions", "DriverConfig", "Name").text() or "",
             each.at("TmpfsOptions", "SizeBytes").integer(),
         )
+        yield found if found.kind != "volume" else bound(found, _driver_options(each))
     for kind, member, name in (("secret", "Secrets", "SecretName"), ("config", "Configs", "ConfigName")):
         for each in inner.get(member).items():
             file = each.at("File", "Name").text() or ""

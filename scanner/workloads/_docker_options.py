@@ -49,6 +49,18 @@ def _split(option: str) -> tuple[str, str]:
     return (found[1].lower(), (found[2] or "").strip()) if found else (option, "")
 
 
+def bound(mount: Mount, options: Mapping[str, str]) -> Mount:
+    """Return the mount of a volume with these driver options: a bind mount if they bind a path of the host.
+
+    ``{type: none, o: bind, device: /}`` mounts the host's root under the harmless name of a volume.
+    """
+    flags = options.get("o", "").split(",")
+    if not {"bind", "rbind"} & set(flags) or not options.get("device", "").startswith("/"):
+        return mount
+    read_only = mount.read_only or "ro" in flags
+    return Mount("bind", mount.target, options["device"], read_only, mount.propagation, "local")
+
+
 def selinux_of(options: Iterable[str]) -> SelinuxOptions | None:
     """Return the SELinux labels of ``label=…`` options. ``label=disable`` gives the type ``disabled``."""
     found: dict[str, str] = {}

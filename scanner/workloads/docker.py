@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +15,8 @@ from scanner.workloads.base import Files, Node, WorkloadSource
 class DockerEngine(WorkloadSource):
     """See ``WorkloadSource``.
 
-    Files contain output of ``docker inspect``, ``docker network inspect`` or ``docker info --format '{{json .}}'``, or
-    are a ``daemon.json``. A running engine gives the same data by its API.
+    Files contain output of ``docker inspect``, ``docker network inspect``, ``docker volume inspect`` or
+    ``docker info --format '{{json .}}'``, or are a ``daemon.json``. A running engine gives the same data by its API.
     """
 
     id = "docker"
@@ -28,8 +28,8 @@ class DockerEngine(WorkloadSource):
         ),
         (
             "docker:FILE",
-            "the output of `docker inspect`, `docker network inspect` or `docker info --format "
-            "'{{json .}}'`, and `daemon.json`",
+            "the output of `docker inspect`, `docker network inspect`, `docker volume inspect` or "
+            "`docker info --format '{{json .}}'`, and `daemon.json`",
         ),
     )
 
@@ -44,34 +44,43 @@ class DockerEngine(WorkloadSource):
         """See ``WorkloadSource.read``."""
         nodes = [node for document in documents for node in objects(document)]
         networks = _docker_inspect.networks_by_id(n for n in nodes if _docker_inspect.is_network(n.value))
-        return tuple(workload for node in nodes for workload in self._workloads(node, networks))
+        volumes = _docker_inspect.volume_options(n for n in nodes if _docker_inspect.is_volume(n.value))
+        return tuple(workload for node in nodes for workload in self._workloads(node, networks, volumes))
 
     def running(self) -> tuple[Workload, ...]:
         """See ``WorkloadSource.running``: the engine itself, then its running containers."""
         with _docker_engine.connection() as client:
             found = [_docker_engine.as_node(each, "docker network inspect") for each in client.api.networks()]
             networks = _docker_inspect.networks_by_id(iter(found))
+            there = client.api.volumes().get("Volumes") or ()
+            volumes = _docker_inspect.volume_options(
+                _docker_engine.as_node(each, "docker volume inspect") for each in there
+            )
             info = _docker_engine.as_node(client.info(), "docker info")
             engine = _docker_engine.engine(info, _docker_engine.local_daemon_file(), networks)
             bridge = next((n for n in found if n.get("Name").text() == "bridge"), None)
             if engine.engine is not None and engine.engine.inter_container is None and bridge is not None:
                 allowed = _docker_engine.bridge_allows_traffic(bridge)
                 engine = replace(engine, engine=replace(engine.engine, inter_container=allowed))
-            return (engine, *self._containers(client, networks))
+            return (engine, *self._containers(client, networks, volumes))
 
-    def _containers(self, client: Any, networks: dict[str, Network]) -> Iterator[Workload]:
+    def _containers(
+        self, client: Any, networks: dict[str, Network], volumes: dict[str, Mapping[str, str]]
+    ) -> Iterator[Workload]:
         for each in client.containers.list(ignore_removed=True):
             node = _docker_engine.as_node(each.attrs, f"docker inspect {each.name}")
-            yield _docker_inspect.container(node, networks, digest=_digest(each), processes=_processes(each))
+            yield _docker_inspect.container(node, networks, volumes, digest=_digest(each), processes=_processes(each))
 
-    def _workloads(self, node: Node, networks: dict[str, Network]) -> Iterator[Workload]:
+    def _workloads(
+        self, node: Node, networks: dict[str, Network], volumes: dict[str, Mapping[str, str]]
+    ) -> Iterator[Workload]:
         if _docker_inspect.is_container(node.value):
-            yield _docker_inspect.container(node, networks)
+            yield _docker_inspect.container(node, networks, volumes)
         elif _docker_engine.is_info(node.value):
             yield _docker_engine.engine(node, None, networks or None)
         elif _docker_engine.is_daemon_file(node.value):
             yield _docker_engine.engine(None, node)
-        elif not _docker_inspect.is_network(node.value):
+        elif not (_docker_inspect.is_network(node.value) or _docker_inspect.is_volume(node.value)):
             service = _docker_inspect.is_service(node.value)
             raise node.error(
                 "is a service: audit it as swarm:FILE" if service else "is not output of docker inspect for a container"

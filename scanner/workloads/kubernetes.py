@@ -392,9 +392,9 @@ def _mount(node: Node, volume: Node | None) -> Mount:
         return Mount(_READ_ONLY_VOLUMES[found.type], target, found.name, True, propagation, found.type)
     claim = source.get("claimName").text() if found.type == "persistentVolumeClaim" else None
     read_only = read_only or bool(source.get("readOnly").boolean())
-    return Mount(
-        "image" if found.type == "image" else "volume", target, claim or found.name, read_only, propagation, found.type
-    )
+    if found.type == "image":
+        return Mount("image", target, source.get("reference").text() or "", True, propagation, "image")
+    return Mount("volume", target, claim or found.name, read_only, propagation, found.type)
 
 
 def _port(node: Node) -> PortBinding:

@@ -38,16 +38,23 @@ class Engine:
 
     def __init__(self) -> None:
         self.images = {"good": GOOD, "sha256:good": GOOD, GOOD: GOOD, "sha256:bad": BAD, BAD: BAD, "local": ""}
+        self.containers: dict[str, Mapping[str, Any]] = {}
+        self.volumes: dict[str, Mapping[str, Any]] = {}
 
     def image(self, name: str) -> Mapping[str, Any] | None:
         found = self.images.get(name)
         return None if found is None else {"RepoDigests": [found] if found else []}
 
     def container(self, name: str) -> Mapping[str, Any] | None:
+        if name in self.containers:
+            return self.containers[name]
         if name not in ("good", "bad"):
             return None
         image = GOOD if name == "good" else BAD
         return {"Name": f"/{name}", "Image": f"sha256:{name}", "Config": {"Image": image}, "HostConfig": {}}
+
+    def volume(self, name: str) -> Mapping[str, Any] | None:
+        return self.volumes.get(name)
 
 
 class Server:
@@ -142,6 +149,45 @@ def test_a_local_image_is_known_by_its_repository_digest(gate: EngineGate, serve
     assert "no registry knows" in why(gate, "POST", "/containers/create", body({"Image": "local"}))
     assert why(gate, "POST", "/containers/create", body({"Image": "alpine:3"})) == ""
     assert server.asked[-1]["images"] == ["alpine:3"], "it is not here: the engine pulls it next"
+
+
+def test_a_service_is_judged_by_the_name_that_its_nodes_pull(gate: EngineGate, server: Server) -> None:
+    """``docker tag good registry/bad:1`` gives the denied name the digest of the good image, on this host alone."""
+    engine = gate.engine
+    assert isinstance(engine, Engine)
+    name = "registry.example.com/shop/bad:1"
+    engine.images[name] = GOOD
+    service = body({"Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": name}}})
+    assert why(gate, "POST", "/services/create", service) == "denied by policy"
+    assert server.asked[-1]["images"] == [name]
+    assert why(gate, "POST", "/containers/create", body({"Image": name})) == "", "a container runs what is here"
+
+
+def container_with(**more: Any) -> dict[str, Any]:
+    return {"Name": "/x", "Image": "sha256:good", "Config": {"Image": GOOD}, "HostConfig": {}, **more}
+
+
+def test_the_images_that_a_container_mounts_are_sent_by_their_digests(gate: EngineGate, server: Server) -> None:
+    engine = gate.engine
+    assert isinstance(engine, Engine)
+    engine.images["tool:1"] = BAD
+    asked = {"Type": "image", "Source": "tool:1", "Target": "/tool"}
+    there = {"Type": "image", "Name": "x", "Source": "/var/lib/docker/x", "Destination": "/tool", "RW": True}
+    engine.containers["x"] = container_with(Mounts=[there], HostConfig={"Mounts": [asked]})
+    why(gate, "POST", "/containers/x/start")
+    assert [(mount["kind"], mount["source"]) for mount in server.asked[-1]["workload"]["mounts"]] == [("image", BAD)]
+
+
+@pytest.mark.parametrize("flags", ["bind", "ro,bind", "rbind"])
+def test_a_volume_that_binds_the_host_is_a_bind(gate: EngineGate, server: Server, flags: str) -> None:
+    engine = gate.engine
+    assert isinstance(engine, Engine)
+    options = {"type": "none", "o": flags, "device": "/"}
+    engine.volumes["data"] = {"Name": "data", "Driver": "local", "Mountpoint": "/var/lib/x", "Options": options}
+    mount = {"Type": "volume", "Name": "data", "Source": "/var/lib/x", "Destination": "/host", "Driver": "local"}
+    engine.containers["x"] = container_with(Mounts=[mount])
+    why(gate, "POST", "/containers/x/start")
+    assert [(each["kind"], each["source"]) for each in server.asked[-1]["workload"]["mounts"]] == [("bind", "/")]
 
 
 def test_services_are_judged(gate: EngineGate, server: Server) -> None:

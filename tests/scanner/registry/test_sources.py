@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -126,7 +127,60 @@ def test_an_image_with_a_config_of_another_type_is_not_left_out(layout: Layout) 
         layout.image("amd64", platform={"os": "linux", "architecture": "amd64"}),
         layout.image("arm64", "application/x", platform=platform),
     )
-    with pytest.raises(NotAnImage):
+    with pytest.raises(ImageError) as caught:
+        layout.chosen(every=True)
+    assert caught.value.reason == "unsupported_media_type", "not_an_image would let the whole index pass a pull gate"
+
+
+DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
+ARCHIVE = file("name", b"x") + END
+RUN_BY_SOME = {
+    "a config without a type": (OCI_MANIFEST, "", GZIP, gzip.compress(ARCHIVE)),
+    "a config that old registries sent": (OCI_MANIFEST, "application/octet-stream", GZIP, gzip.compress(ARCHIVE)),
+    "a layer that old registries sent": (OCI_MANIFEST, OCI_CONFIG, "application/octet-stream", ARCHIVE),
+    "another layer type of Docker": (OCI_MANIFEST, OCI_CONFIG, "application/vnd.docker.x", ARCHIVE),
+    "an attestation that is an archive": (OCI_MANIFEST, OCI_CONFIG, "application/vnd.in-toto+json", ARCHIVE),
+    "a signature that is gzip": (OCI_MANIFEST, OCI_CONFIG, "application/vnd.dev.cosign.x", gzip.compress(ARCHIVE)),
+    "an SBOM that is xz": (OCI_MANIFEST, OCI_CONFIG, "text/spdx", lzma.compress(ARCHIVE)),
+    "a plug-in": (DOCKER, "application/vnd.docker.plugin.v1+json", GZIP, gzip.compress(ARCHIVE)),
+    "a chart in a Docker manifest": (DOCKER, "application/vnd.cncf.helm.config.v1+json", "application/x", ARCHIVE),
+}
+
+
+@pytest.mark.parametrize("name", RUN_BY_SOME)
+@pytest.mark.parametrize("in_index", [False, True])
+def test_what_some_runtime_would_run_is_no_artifact(layout: Layout, name: str, in_index: bool) -> None:
+    """A pull gate lets artifacts pass, and an index is judged without them: their types must not hide an image."""
+    manifest_type, config_type, layer_type, layer = RUN_BY_SOME[name]
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": manifest_type,
+        "config": layout.document({}, config_type),
+        "layers": [layout.blob(layer, layer_type)],
+    }
+    hidden = layout.document(manifest, manifest_type, **({"platform": UNKNOWN} if in_index else {}))
+    layout.index(layout.image("amd64"), hidden) if in_index else layout.listing(hidden)
+    with pytest.raises(ImageError) as caught:
+        layout.chosen(every=True)
+    assert caught.value.reason == "unsupported_media_type"
+
+
+def test_the_layers_of_an_artifact_have_the_content_that_it_declares(layout: Layout) -> None:
+    layer = layout.document([], "application/vnd.in-toto+json")
+    (layout.directory / "blobs" / layer["digest"].replace(":", "/")).write_text("{}")
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": layout.document({}, OCI_CONFIG)}
+    layout.listing(layout.document({**manifest, "layers": [layer]}, OCI_MANIFEST))
+    with pytest.raises(ImageError) as caught:
+        layout.chosen(every=True)
+    assert caught.value.reason == "digest_mismatch"
+
+
+def test_a_missing_child_with_a_platform_is_an_image_whatever_its_annotations_say(layout: Layout) -> None:
+    """It could be pushed later, and a runtime that selects by platform would run it."""
+    gone = {"mediaType": OCI_MANIFEST, "digest": "sha256:" + "7" * 64, "size": 7}
+    arm = {"os": "linux", "architecture": "arm64"}
+    layout.index(layout.image("amd64"), {**gone, "platform": arm, "annotations": NOTES})
+    with pytest.raises(ImageError, match="missing"):
         layout.chosen(every=True)
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from scanner.config import Secret, Settings
+from scanner.errors import ImageError
 from scanner.model.scan import Lane, ScanRequest, ScanState
 from scanner.registry.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
-from scanner.store import gate, registries, scans
+from scanner.store import gate, pulls, registries, scans
 from scanner.store.session import Database
 from scanner.worker import server_scan
 from tests.databases import BACKENDS, migrated_url
@@ -32,13 +33,20 @@ def server(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -
     database.engine.dispose()
 
 
+CONFIG, LAYER = b"{}", b"[]"
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
 def artifact(config: str, layer: str, artifact_type: str = "") -> dict[str, Any]:
     return {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         **({"artifactType": artifact_type} if artifact_type else {}),
-        "config": {"mediaType": config, "digest": "sha256:" + "1" * 64, "size": 2},
-        "layers": [{"mediaType": layer, "digest": "sha256:" + "2" * 64, "size": 2}],
+        "config": {"mediaType": config, "digest": digest_of(CONFIG), "size": 2},
+        "layers": [{"mediaType": layer, "digest": digest_of(LAYER), "size": 2}],
     }
 
 
@@ -58,15 +66,17 @@ def host(server: server_scan.ServerServices) -> Iterator[str]:
     """A registry whose tags are the artifacts, and ``all``, an index of them."""
     bodies = {tag: json.dumps(document).encode() for tag, document in ARTIFACTS.items()}
     for body in list(bodies.values()):
-        bodies[f"sha256:{hashlib.sha256(body).hexdigest()}"] = body
+        bodies[digest_of(body)] = body
     children = [
         {"mediaType": OCI_MANIFEST, "digest": name, "size": len(body)} for name, body in bodies.items() if ":" in name
     ]
     bodies["all"] = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}).encode()
 
+    bodies |= {digest_of(blob): blob for blob in (CONFIG, LAYER)}
+
     def answer(handler: Handler) -> None:
         body = bodies.get(handler.path.rpartition("/")[2])
-        kind = json.loads(body)["mediaType"] if body else ""
+        kind = json.loads(body)["mediaType"] if body and body not in (CONFIG, LAYER) else "application/octet-stream"
         handler.give(body=body, content_type=kind) if body else handler.give(404)
 
     with liar(answer) as there:
@@ -91,3 +101,29 @@ def test_what_is_no_image_is_done_and_no_failure(server: server_scan.ServerServi
         assert gate.current_decision(session, done.digest, "", None, None) is None, "no verdict is in force"
         assert scans.invariants(session) == []
         assert ("push", "failed") not in scans.figures(session).by_state
+
+
+def test_an_index_that_hides_an_image_is_a_failure_and_no_artifact(server: server_scan.ServerServices) -> None:
+    """Done as "not an image", the index would pass a pull gate with the image that Docker runs."""
+    hidden = json.dumps(artifact("application/octet-stream", "application/vnd.oci.image.layer.v1.tar")).encode()
+    platform = {"os": "linux", "architecture": "amd64"}
+    child = {"mediaType": OCI_MANIFEST, "digest": digest_of(hidden), "size": len(hidden), "platform": platform}
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child]}).encode()
+    bodies = {"1": index, digest_of(index): index, digest_of(hidden): hidden}
+
+    def answer(handler: Handler) -> None:
+        body = bodies.get(handler.path.rpartition("/")[2], b"")
+        handler.give(body=body, content_type=json.loads(body)["mediaType"]) if body else handler.give(404)
+
+    with liar(answer) as there:
+        with server.database.session() as session:
+            registries.add(session, there.host, KEY, insecure=True)
+            scans.request(session, ScanRequest(f"{there.host}/shop/app:1", lane=Lane.PUSH))
+        with server.database.session() as session:
+            held = scans.claim(session, "worker", ("push",), 60)
+        assert held is not None
+        with pytest.raises(ImageError) as caught:
+            server_scan.run_claim(held, server, lambda progress: None)
+    assert caught.value.reason == "unsupported_media_type"
+    with server.database.read() as session:
+        assert not pulls.is_artifact(session, digest_of(index))

@@ -203,3 +203,47 @@ def test_a_directory_of_too_much_is_left(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(base, "_MAX_FILES", 2)
     with pytest.raises(UsageError, match="more than 2 files or directories"):
         kubernetes.load(str(tmp_path), bytes)
+
+
+HOST_ROOT = {"type": "none", "o": "bind", "device": "/"}
+DRIVER = {"DriverConfig": {"Options": HOST_ROOT}}
+REQUEST = {
+    "Type": "volume",
+    "Source": "data",
+    "Target": "/h",
+    "VolumeOptions": {"DriverConfig": {"Options": HOST_ROOT}},
+}
+VOLUME = {"Name": "data", "Driver": "local", "Mountpoint": "/var/lib/x", "Options": HOST_ROOT}
+
+
+def inspected(**host: Any) -> dict[str, Any]:
+    mount = {"Type": "volume", "Name": "data", "Source": "/var/lib/x", "Destination": "/h", "Driver": "local"}
+    return {"Name": "/x", "Config": {"Image": "app"}, "HostConfig": host, "Mounts": [mount]}
+
+
+@pytest.mark.parametrize(
+    ("source", "document"),
+    [
+        ("docker", [inspected(), VOLUME]),
+        ("docker", inspected(Mounts=[REQUEST])),
+        ("swarm", {"ID": "1", "Spec": {"TaskTemplate": {"ContainerSpec": {"Image": "app", "Mounts": [REQUEST]}}}}),
+        (
+            "compose",
+            {
+                "services": {"web": {"image": "app", "volumes": ["data:/h"]}},
+                "volumes": {"data": {"driver_opts": HOST_ROOT}},
+            },
+        ),
+    ],
+    ids=["docker volume", "docker", "swarm", "compose"],
+)
+def test_a_volume_that_binds_a_path_of_the_host_is_a_bind(source: str, document: Any) -> None:
+    """Mounted under the harmless name of a volume, the host's root would pass the checks of mounts."""
+    (workload,) = catalog.workload_sources()[source].parse(json.dumps(document))
+    assert [(mount.kind, mount.source, mount.target) for mount in workload.mounts] == [("bind", "/", "/h")]
+
+
+def test_a_volume_without_bind_options_stays_a_volume() -> None:
+    document = [inspected(), {**VOLUME, "Options": {"type": "nfs", "o": "addr=10.0.0.1", "device": ":/data"}}]
+    (workload,) = catalog.workload_sources()["docker"].parse(json.dumps(document))
+    assert [(mount.kind, mount.source) for mount in workload.mounts] == [("volume", "data")]

@@ -106,6 +106,20 @@ def limited(image: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    ("image", "allowed"), [(GOOD_IMAGE, True), (BAD_IMAGE, False), (NEW_IMAGE, False), ("", False)]
+)
+def test_the_images_that_a_container_mounts_are_judged(ask: Ask, image: str, allowed: bool) -> None:
+    """Its command can be a file of another image: ``volumes: [{image: {reference: …}}]`` (Kubernetes 1.31)."""
+    mounted = limited(GOOD_IMAGE, volumeMounts=[{"name": "tool", "mountPath": "/tool"}], command=["/tool/run"])
+    mounted["spec"]["volumes"] = [{"name": "tool", "image": {"reference": image}}]
+    answer = ask(review(mounted))
+    assert answer["allowed"] is allowed, answer
+    if image == BAD_IMAGE:
+        assert BAD_IMAGE in answer["status"]["message"]
+
+
+@pytest.mark.usefixtures("known")
 def test_an_allowed_image_is_let_in_and_a_denied_one_is_not(ask: Ask) -> None:
     answer = ask(review(limited(GOOD_IMAGE)))
     assert (answer["uid"], answer["allowed"]) == (UID, True)

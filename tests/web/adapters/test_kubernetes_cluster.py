@@ -18,6 +18,8 @@ from tests.servers import free_port, wait_for
 from tests.web.adapters.test_kubernetes import BAD, BAD_IMAGE, CLEAN, GOOD_IMAGE, LIMITED, NEW_IMAGE, POLICY
 from tests.web.conftest import Worker
 
+pytestmark = pytest.mark.real_clock  # the API server would find our certificate to be of its future
+
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
