@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 
 from scanner.model.finding import AdvisoryStatus, Component, Coverage, EngineReport, Severity, Vulnerability
-from scanner.model.image import Image, ImageConfig, Layer
+from scanner.model.image import Image, ImageConfig, Layer, PathSize
 from scanner.model.reference import Descriptor, Digest, Platform
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.store import schema
@@ -38,6 +38,34 @@ _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _CHUNK = 20_000
 _HARM = "CVE-2026-1234 (critical) in openssl 1.2, fixed in 9.9"
+
+# Number of files, the largest paths and the bytes that a later layer replaces, of the base and of the application.
+_CONTENTS = (
+    (
+        5210,
+        (
+            PathSize("usr", 104_000_000, 4800, True),
+            PathSize("usr/lib", 71_000_000, 2600, True),
+            PathSize("usr/lib/x86_64-linux-gnu", 52_000_000, 900, True),
+            PathSize("usr/share", 21_000_000, 1900, True),
+            PathSize("var", 9_000_000, 310, True),
+            PathSize("var/cache", 6_500_000, 120, True),
+            PathSize("usr/lib/x86_64-linux-gnu/libcrypto.so.3", 4_700_000),
+            PathSize("etc", 1_200_000, 90, True),
+        ),
+        6_500_000,
+    ),
+    (
+        8034,
+        (
+            PathSize("app", 118_000_000, 8030, True),
+            PathSize("app/vendor", 97_000_000, 7800, True),
+            PathSize("app/vendor/model.bin", 61_000_000),
+            PathSize("app/main.py", 400_000),
+        ),
+        0,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -173,13 +201,21 @@ def _report(session: Connection, sets: list[list[Vulnerability]], pair: tuple[in
             40_000_000,
             120_000_000,
             instruction,
+            *_CONTENTS[i],
         )
         for i, (part, instruction) in enumerate(
             zip(pair, ("ADD rootfs.tar /", "RUN pip install -r requirements.txt"), strict=True)
         )
     )
     config = ImageConfig(
-        digest, Platform("linux", "amd64"), tuple(layer.diff_id for layer in layers), created=NOW, user="10001"
+        digest,
+        Platform("linux", "amd64"),
+        tuple(layer.diff_id for layer in layers),
+        created=NOW,
+        user="10001",
+        entrypoint=("/usr/bin/python3", "-m", "service"),
+        cmd=("--port", "8080"),
+        working_dir="/app",
     )
     found = tuple(replace(v, layer=layers[i].diff_id) for i, part in enumerate(pair) for v in sets[part])
     components = tuple(
@@ -239,6 +275,7 @@ def _images(
     moments = [NOW - timedelta(seconds=dice.randrange(86400 * 30)) for _ in pairs]
     made = [_Made(n, pair, reports[pair], *verdicts[n], moments[n]) for n, pair in enumerate(pairs)]
     _write(session, schema.image, (one.image() for one in made))
+    _write(session, schema.image_stack, (one.stack() for one in made))
     _write(session, schema.listing, (one.listing(sets) for one in made))
     _write(session, schema.decision, (one.decision() for one in made))
     _write(session, schema.verdict, (row for one in made for row in one.verdicts()))
@@ -289,6 +326,10 @@ class _Made:
             "created_at": self.at,
             "first_seen": self.at,
         }
+
+    def stack(self) -> dict[str, Any]:
+        key = {"subject": _digest(self.number), "digest": _digest(self.number)}
+        return {**key, "chain": repr(self.pair), "layers": 2, "history": 2, "created_at": self.at}
 
     def listing(self, sets: list[list[Vulnerability]]) -> dict[str, Any]:
         found = [v for part in self.pair for v in sets[part]]

@@ -62,12 +62,27 @@ class ImageConfig:
         return dict(self.labels).get(name)
 
 
+MOST_PATHS = 40  # per layer: evidence of an image with 127 layers stays below half a megabyte
+
+
+@dataclass(frozen=True, slots=True)
+class PathSize:
+    """A file of a layer, or a directory with everything below it. ``size``: bytes. ``files``: the number of files."""
+
+    path: str
+    size: int
+    files: int = 1
+    directory: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """A layer. ``digest`` and ``size``: as transported. ``diff_id``: of the uncompressed tar (verified).
 
     ``index``: from 0, the base. ``created_by``: the history instruction that created it; empty if unknown.
-    ``uncompressed_size``: None until the layer has been read.
+    ``uncompressed_size``: None until the layer has been read. ``files``: how many files it holds; None in evidence that
+    did not count them. ``largest``: its largest files and directories, a directory before what it contains.
+    ``hidden``: bytes of its files that a later layer deletes or replaces. They are still transported.
     """
 
     index: int
@@ -77,6 +92,9 @@ class Layer:
     size: int
     uncompressed_size: int | None = None
     created_by: str = ""
+    files: int | None = None
+    largest: tuple[PathSize, ...] = ()
+    hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ from scanner.model.workload import Workload
 from scanner.policy.context import Context
 from scanner.policy.evaluate import evaluate
 from scanner.policy.rules import Policy
+from scanner.registry import contents
 from scanner.registry.attached import read_attached_sboms
 from scanner.registry.blobs import BlobStore
 from scanner.registry.facts import FactsCache
@@ -291,10 +292,19 @@ def read_layers(
         raise LimitExceeded(f"the image is larger than {limits.image_uncompressed} bytes uncompressed")
     if sum(len(f.entries) for f in facts) > limits.image_entries:
         raise LimitExceeded(f"the image has more than {limits.image_entries} files")
+    rootfs = merge(facts)
+    wasted = contents.hidden(rootfs)
     layers = tuple(
-        replace(layer, uncompressed_size=f.uncompressed_size) for layer, f in zip(image.layers, facts, strict=True)
+        replace(
+            layer,
+            uncompressed_size=f.uncompressed_size,
+            files=contents.count(f.entries),
+            largest=contents.largest(f.entries),
+            hidden=wasted.get(layer.index, 0),
+        )
+        for layer, f in zip(image.layers, facts, strict=True)
     )
-    return replace(image, layers=layers), merge(facts)
+    return replace(image, layers=layers), rootfs
 
 
 def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, deadline: Deadline) -> LayerFacts:

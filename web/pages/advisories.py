@@ -16,7 +16,7 @@ from web.pages.base import NavigationItem, page
 from web.resources import resources
 
 bp = Blueprint("advisories_page", __name__)
-NAVIGATION = NavigationItem(65, "advisories_page.index", "Advisories", "read")
+NAVIGATION = NavigationItem(82, "advisories_page.index", "Advisories", "read")
 
 
 @bp.get("/advisories")

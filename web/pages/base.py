@@ -113,6 +113,14 @@ def megabytes(size: int | None) -> str:
     return f"{(size or 0) / 1e6:,.1f} MB"
 
 
+def size(value: int) -> str:
+    """A size in the unit that suits it."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{value / factor:,.1f} {unit}"
+    return f"{value} B"
+
+
 def here(**changes: str | None) -> str:
     """This page's URL with changed parameters; None removes one. Repeated parameters are kept."""
     kept = [(name, value) for name, value in request.args.items(multi=True) if name not in changes]

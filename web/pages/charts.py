@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from scanner.model.image import Layer, PathSize
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a bar. ``value``: its share. ``kind``: a CSS class for colour and pattern."""
+    """One part of a bar. ``value``: its share. ``kind``: a CSS class and pattern. ``href``: what it opens."""
 
     kind: str
     label: str
     value: int
+    href: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,3 +39,30 @@ def bar(parts: Sequence[Part]) -> Sequence[Segment]:
         segments.append(Segment(part, round(x, 2), round(width * scale, 2)))
         x += width * scale
     return segments
+
+
+@dataclass(frozen=True)
+class TreeRow:
+    """A file or directory of a layer. ``depth``: of the tree. ``width``: its part of the layer, in percent."""
+
+    item: PathSize
+    name: str
+    depth: int
+    width: float
+
+
+def tree(layer: Layer) -> Sequence[TreeRow]:
+    """The largest files and directories of a layer as a tree, the largest of each directory first."""
+    below: dict[str, list[PathSize]] = defaultdict(list)
+    for item in layer.largest:
+        below[item.path.rpartition("/")[0]].append(item)
+    total = max(layer.uncompressed_size or 0, sum(item.size for item in below[""]), 1)
+
+    def rows(parent: str, depth: int) -> Iterator[TreeRow]:
+        for item in sorted(below[parent], key=lambda item: (-item.size, item.path)):
+            name = item.path.rpartition("/")[2] + ("/" if item.directory else "")
+            yield TreeRow(item, name, depth, round(max(0.4, 100.0 * item.size / total), 2))
+            if item.directory:
+                yield from rows(item.path, depth + 1)
+
+    return list(rows("", 0))

@@ -17,7 +17,7 @@ from web.resources import resources
 
 bp = Blueprint("compare_page", __name__)
 
-_OFFERED = 50
+_OFFERED = 20
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,31 @@ class Comparison:
 @bp.get("/images/<digest>/compare")
 @permission("read")
 def compare_images(digest: str) -> str:
-    """Compare the image in the URL with another image that the caller may see."""
+    """Compare the image in the URL with another image that the caller may see.
+
+    htmx requests get only the images to choose from: those that match ``q``, without it those of the same repository.
+    """
     projects = principal().projects
     other = request.args.get("with", "").strip()[:140]
+    search = request.args.get("q", "").strip()[:200]
     with resources().database.read() as session:
         _, after = listings.newest_report(session, digest, projects)
         names = listings.names(session, digest, projects)
         repository = names[0].repository if names else ""
-        others = listings.list_(session, projects, listings.Filter(repository=repository), limit=_OFFERED).items
+        narrowed = listings.Filter(search=search) if search else listings.Filter(repository=repository)
+        others = listings.list_(session, projects, narrowed, limit=_OFFERED + 1).items
         before = listings.newest_report(session, other, projects)[1] if other else None
         before_names = listings.names(session, other, projects) if other else ()
-    offered = [item for item in others if item.digest != digest]
+    offered = [item for item in others if item.digest != digest][:_OFFERED]
     found = compare(_first(before), _first(after)) if before else None
     sizes = (_size(before), _size(after)) if before else (0, 0)
     return page(
-        "compare.html",
+        "compare_list.html" if request.headers.get("HX-Request") else "compare.html",
         digest=digest,
         names=names,
         asked=other,
+        search=search,
+        repository=repository,
         before_names=before_names,
         offered=offered,
         found=found,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,25 +14,23 @@ from sqlalchemy.engine import Connection
 
 from scanner import catalog, queue
 from scanner.errors import NotFoundError, UsageError
-from scanner.model import agreement, versions
-from scanner.model.finding import Component, Severity, Vulnerability
-from scanner.model.image import instruction
+from scanner.model import agreement
+from scanner.model.image import MOST_PATHS, instruction
 from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vulnerability_origin
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.services import scans as scan_use_cases
 from scanner.store import bases, gate, inventory, listings, saved_views, tags
 from web.auth import SIGNED_IN, permission, principal
-from web.pages import export
-from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page
-from web.pages.charts import Part, Segment, bar
+from web.pages import export, findings
+from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page, size
+from web.pages.charts import Part, Segment, bar, tree
 from web.resources import engine_for, resources, take_scan
 
 bp = Blueprint("images_page", __name__)
 NAVIGATION = NavigationItem(20, "images_page.index", "Images", "read")
 
 VERDICTS = ("allow", "warn", "deny", "undecided")
-SEVERITIES = ("critical", "high", "medium", "low", "unknown")
 _FILTERS = frozenset(
     {
         "q",
@@ -47,42 +45,9 @@ _FILTERS = frozenset(
         "running",
     }
 )
-STATUSES = {
-    "will_not_fix": "will not be fixed",
-    "fix_deferred": "fix deferred",
-    "under_investigation": "under investigation",
-    "end_of_life": "release is end of life",
-}
 TABS = ("vulnerabilities", "checks", "signatures", "components", "layers", "history")
-_ROWS = 2000
+_NARROWED = ("vulnerabilities", "checks", "components")  # tabs with filters, sorting and pages
 _TAGS_SHOWN, _MOVES_SHOWN = 5, 20
-
-
-@dataclass(frozen=True)
-class PackageRow:
-    """The vulnerabilities of one package version, highest severity first."""
-
-    name: str
-    version: str
-    items: tuple[Vulnerability, ...]
-    layer: int | None
-    instruction: str
-    origin: Origin
-
-    @property
-    def worst(self) -> Severity:
-        return max((v.severity for v in self.items), key=lambda s: s.rank)
-
-    @property
-    def fixes(self) -> tuple[str, ...]:
-        """The lowest version that fixes every fixable vulnerability. Empty if none is fixable."""
-        to = versions.common_upgrade(self.version, [v.fixed_versions for v in self.items])
-        return (to,) if to else ()
-
-    @property
-    def without_fix(self) -> tuple[str, ...]:
-        """The distribution's status of vulnerabilities without a fix."""
-        return tuple(dict.fromkeys(STATUSES.get(v.status, "no fix yet") for v in self.items if not v.fixable))
 
 
 @bp.get("/images")
@@ -109,7 +74,7 @@ def index() -> str | Response:
         filtered=narrowed != listings.Filter(),
         counts=counts,
         verdicts=VERDICTS,
-        severities=SEVERITIES,
+        severities=findings.SEVERITIES,
         here=here,
         total=sum(counts.verdicts.values()),
         unsigned=listings.UNSIGNED,
@@ -172,7 +137,7 @@ def _narrowed() -> listings.Filter:
     return listings.Filter(
         search=given.get("q", "").strip()[:200],
         verdicts=tuple(v for v in VERDICTS if v in given.getlist("verdict")),
-        severities=tuple(s for s in SEVERITIES if s in given.getlist("severity")),
+        severities=tuple(s for s in findings.SEVERITIES if s in given.getlist("severity")),
         project=given.get("project", "")[:64],
         host=given.get("registry", "")[:261],
         fixable=given.get("fixable") == "1",
@@ -216,7 +181,7 @@ def scan_now() -> Response:
 @bp.get("/images/<digest>")
 @permission("read")
 def one(digest: str) -> str:
-    """Show one image: verdict, reasons, and one tab of evidence."""
+    """Show one image: verdict, reasons, and one tab of evidence. htmx requests get only the rows of the tab."""
     projects = principal().projects
     tab = request.args.get("tab", "vulnerabilities")
     if tab not in TABS:
@@ -234,8 +199,10 @@ def one(digest: str) -> str:
         item = report.images[number] if report.images else None
         base = bases.of(session, item, report.finished_at, projects) if item else None
     decision = orjson.loads(decided.document) if decided else None
+    asked = findings.Asked.of(request.args)
+    only_rows = request.headers.get("HX-Request") and tab in _NARROWED
     return page(
-        "image.html",
+        f"image_{tab}_list.html" if only_rows else "image.html",
         running=running,
         digest=digest,
         report=report,
@@ -248,13 +215,21 @@ def one(digest: str) -> str:
         tabs=TABS,
         item=item,
         number=number,
-        packages=_packages(item, base),
-        components=_components(item),
-        disputes=_disputes(item),
+        asked=asked,
+        found=_rows(tab, item, report, base, asked),
+        counts=findings.severities(item),
+        outcomes=_outcomes(item, report),
+        disputes=_disputes(item) if tab == "vulnerabilities" else (),
+        tab_counts=_tab_counts(item, report),
+        quoted=shlex.join,
+        again=_scan_again(names, digest),
+        tree=tree,
+        bytes=size,
+        severities=findings.SEVERITIES,
+        most_paths=MOST_PATHS,
         unseen=agreement.unseen,
         formats=catalog.reports(),
         catalog=catalog.checks(),
-        rows=_ROWS,
         instruction=instruction,
         here=here,
         reasons=_reasons(decision),
@@ -263,6 +238,43 @@ def one(digest: str) -> str:
         whose=_whose(item, base),
         origin_of=lambda evidence: evidence_origin(evidence, base),
     )
+
+
+def _rows(
+    tab: str, item: ImageReport | None, report: ScanReport, base: BaseImage | None, asked: findings.Asked
+) -> findings.Rows[Any] | None:
+    """The shown rows of the tabs that are narrowed, sorted and cut into pages."""
+    if tab == "vulnerabilities":
+        return findings.packages(item, base, asked)
+    if tab == "components":
+        return findings.components(item, asked)
+    if tab == "checks":
+        titles = {name: check.title for name, check in catalog.checks().items()}
+        return findings.checks((*(item.checks if item else ()), *report.posture), titles, asked)
+    return None
+
+
+def _outcomes(item: ImageReport | None, report: ScanReport) -> Mapping[str, int]:
+    """Count the checks by outcome."""
+    return Counter(result.outcome.kind for result in (*(item.checks if item else ()), *report.posture))
+
+
+def _tab_counts(item: ImageReport | None, report: ScanReport) -> Mapping[str, int]:
+    """The numbers beside the names of the tabs: findings and failed checks, packages, layers."""
+    if item is None:
+        return {}
+    return {
+        "vulnerabilities": len(agreement.findings(item.engines)),
+        "checks": _outcomes(item, report)["failed"],
+        "components": len(agreement.components(item.engines)),
+        "layers": len(item.image.layers),
+    }
+
+
+def _scan_again(names: Sequence[listings.ListedImage], digest: str) -> str:
+    """The reference that scans this very image again. Empty: no registry has it."""
+    name = next((item.name for item in names if item.repository), "")
+    return f"{name}@{digest}" if name else ""
 
 
 def _tag_history(
@@ -303,6 +315,7 @@ def _layers(item: ImageReport | None) -> Sequence[Segment]:
             ("even", "odd")[layer.index % 2],
             f"layer {layer.index}: {megabytes(layer.size)}, {instruction(layer.created_by)[:80]}",
             layer.size,
+            f"#layer-{layer.index}",
         )
         for layer in (item.image.layers if item else ())
     ]
@@ -319,31 +332,6 @@ def _whose(item: ImageReport | None, base: BaseImage | None) -> Mapping[Origin, 
     """Count vulnerabilities by origin: base image or this image."""
     found = agreement.findings(item.engines) if item else ()
     return count(vulnerability_origin(one.vulnerability, item.image, base) for one in found) if item else {}
-
-
-def _packages(item: ImageReport | None, base: BaseImage | None) -> list[PackageRow]:
-    grouped: dict[tuple[str, str], list[Vulnerability]] = defaultdict(list)
-    for v in (found.vulnerability for found in agreement.findings(item.engines if item else ())):
-        grouped[v.package, v.installed_version].append(v)
-    rows = []
-    for (name, version), found in grouped.items():
-        layer = item.image.layer_of(found[0].layer) if item else None
-        ranked = tuple(sorted(found, key=lambda v: (-v.severity.rank, v.id)))
-        rows.append(
-            PackageRow(
-                name,
-                version,
-                ranked,
-                layer.index if layer else None,
-                instruction(layer.created_by) if layer else "",
-                vulnerability_origin(found[0], item.image, base) if item else Origin.UNKNOWN,
-            )
-        )
-    return sorted(rows, key=lambda row: (-row.worst.rank, -len(row.items), row.name))
-
-
-def _components(item: ImageReport | None) -> Sequence[Component]:
-    return sorted(agreement.components(item.engines if item else ()), key=lambda c: (c.type, c.name))
 
 
 def _disputes(item: ImageReport | None) -> Sequence[agreement.Finding]:

@@ -65,7 +65,13 @@ def test_the_page(app: OpenAPI, make_token: Callable[..., str], database: Databa
         worker.finish(report(item))
     form = Form(app.test_client(), make_token())
     offered = form.client.get(f"/images/{digests[1]}/compare", headers=form.headers).text
-    assert f'value="{digests[0]}"' in offered
+    link = f'href="/images/{digests[1]}/compare?with={digests[0]}"'
+    assert link in offered
+    found = form.client.get(f"/images/{digests[1]}/compare?q=app:1", headers={**form.headers, "HX-Request": "true"})
+    assert link in found.text
+    assert "<html" not in found.text
+    nothing = form.client.get(f"/images/{digests[1]}/compare?q=nothing", headers=form.headers).text
+    assert "No other image matches" in nothing
     page = form.client.get(f"/images/{digests[1]}/compare?with={digests[0]}", headers=form.headers).text
     better, worse = page.partition("<h2>Better</h2>")[2].partition("<h2>Worse</h2>")[::2]
     assert "CVE-2026-1" in better

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -105,3 +106,53 @@ def test_there_is_an_end_to_views(form: Form) -> None:
         assert form("/images/views", name=f"view {number}", query="").status_code == 303
     assert form("/images/views", name="one more", query="").status_code == 409
     assert form("/images/views", name="view 1", query="q=x").status_code == 303
+
+
+@pytest.fixture
+def shown(form: Form, database: Database, worker: Worker) -> Callable[..., str]:
+    """The page of an image that several names have, of which this one was scanned last."""
+    with database.session() as session:
+        scans.request(session, ScanRequest("registry.example.com/shop/bad:1", source="api", force=True))
+    worker.finish(simple(vulnerability(severity="critical", known_exploited=True)))
+    rows = form.client.get("/images?q=bad&format=json", headers=form.headers).get_json()
+
+    def get(query: str = "", **headers: str) -> str:
+        return str(form.client.get(f"/images/{rows[0]['digest']}?{query}", headers={**form.headers, **headers}).text)
+
+    return get
+
+
+def test_an_image_is_scanned_again_by_its_digest(shown: Callable[..., str], form: Form, database: Database) -> None:
+    page = shown()
+    reference = re.search(r'name="image" value="([^"]+)"', page)
+    assert reference
+    assert "shop/bad:1@sha256:" in reference[1]
+    answer = form("/images/scan", image=reference[1], force="1")
+    assert answer.headers["Location"].startswith("/scans/")
+    with database.read() as session:
+        assert reference[1] in {row.request.target for row in scans.list_(session, None).items}
+
+
+def test_tags_and_reports_are_told_apart(shown: Callable[..., str]) -> None:
+    page = shown()
+    export_menu = page.partition("Export report")[2].partition("</details>")[0]
+    assert "SARIF 2.1.0" in export_menu
+    assert "format=sarif" in export_menu
+    tags = page.partition("<h2>Tags</h2>")[2].partition("</div>")[0]
+    assert "<strong>1</strong>" in tags
+    assert "sarif" not in tags
+
+
+def test_only_the_rows_are_answered_to_a_filter(shown: Callable[..., str]) -> None:
+    rows = shown("tab=vulnerabilities&severity=critical", **{"HX-Request": "true"})
+    assert "<html" not in rows
+    assert "CVE-2026-1" in rows
+    assert "No vulnerability matches" in shown("severity=low")
+    assert "No check matches" in shown("tab=checks&q=nothing+of+the+kind")
+    assert "Clear filters" in shown("tab=components&q=nothing+of+the+kind")
+
+
+def test_layers_of_evidence_that_lists_no_files(shown: Callable[..., str]) -> None:
+    page = shown("tab=layers")
+    assert "This evidence does not list files. Scan the image again to see them." in page
+    assert 'href="#layer-0"' in page
