@@ -1,110 +1,193 @@
-"""``dockwarden scan`` with every check against bare ``trivy image --scanners vuln`` on the same gzip OCI layout,
-cold and warm.
+"""``dockwarden scan`` with every check against Trivy on the same gzip OCI layouts, and how fast programs start.
 
-CPU seconds of whole processes, interleaved in one run; what is printed is the ratio (below 1: cheaper than Trivy
-alone). Goals: cold at most 0.9, warm at most 1.2.   python benchmarks/scan.py [OCI_LAYOUT]     without one, a layout
-with 60 MB of files is made
+    python -m benchmarks.scan [--rounds 3] [--image base|python|node] [--layout DIRECTORY] [--advisories DIRECTORY]
+
+The images are those of ``benchmarks.images``. Two peers run in turn with us: ``trivy --scanners vuln``, which does a
+part of our work, and Trivy with ``vuln,secret,misconfig`` and its checks of the image's configuration, which does most
+of it. Medians of user plus system seconds of whole processes, of their wall clock and of their peak memory; only ratios
+of one run mean anything, and on a busy machine the wall clock means little.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
+import argparse
 import os
-import random
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.images import BuiltImage, images
 from scanner.advisories import database
 from scanner.config import Settings
 from scanner.demo import samples
 
-ROUNDS = 5
 BIN = Path(sys.executable).parent
+OURS, BARE, SAME = "dockwarden scan", "trivy (vuln)", "trivy (same work)"
+# image, state, peer, what is measured: the largest ratio of ours to the peer's
+GOALS = {
+    **{(image, "cold", BARE, what): 1.0 for image in ("python", "node") for what in ("cpu", "wall")},
+    **{(image, "cold", SAME, "cpu"): 0.2 for image in ("python", "node")},
+    **{(image, "warm", BARE, "cpu"): 1.2 for image in ("base", "python", "node")},
+    **{(image, "cold", BARE, "rss"): 1.2 for image in ("base", "python", "node")},
+    ("start", "dockwarden --version", "trivy --version", "cpu"): 0.7,
+    ("start", "imports of scan", "trivy --version", "cpu"): 1.5,
+}
+_UNITS = {"cpu": "CPU s", "wall": "wall s", "rss": "peak MB"}
 
 
-def cpu(command: list[str], environment: dict[str, str]) -> float:
-    """CPU seconds of a whole process and its children."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
-    )
-    if done.returncode not in (0, 1, 3):
-        sys.exit(done.stderr.decode())
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+@dataclass(frozen=True)
+class Cost:
+    """What a process and its children took."""
+
+    cpu: float
+    wall: float
+    rss: float
 
 
-def make_layout(directory: Path) -> Path:
-    """A Debian sample with many files of text-like bytes in two more layers."""
-    words = [
-        hashlib.sha256(str(n).encode()).hexdigest()[: random.Random(n).randint(3, 12)].encode() for n in range(5000)
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: our figure, the peer's, and the largest ratio that is wanted (None: none is set)."""
+
+    image: str
+    state: str
+    peer: str
+    what: str
+    ours: float
+    theirs: float
+
+    @property
+    def goal(self) -> float | None:
+        return GOALS.get((self.image.partition(" ")[0], self.state, self.peer, self.what))
+
+    def __str__(self) -> str:
+        ratio, goal = self.ours / self.theirs, self.goal
+        met = "" if goal is None else f"at most {goal:g}: {'met' if ratio <= goal else 'MISSED'}"
+        return (
+            f"| {self.image} | {self.state} | {_UNITS[self.what]} | {self.ours:.2f} | {self.theirs:.2f} | {self.peer} "
+            f"| {ratio:.2f} | {met} |"
+        )
+
+
+HEAD = """\
+| image | state | unit | ours | peer's | peer | ratio | goal |
+| --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+
+def run(command: Sequence[str], environment: dict[str, str]) -> Cost:
+    """Run a command to its end. Exits if it failed: a failed scan is fast."""
+    with tempfile.TemporaryFile() as errors:
+        started = time.monotonic()
+        child = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, used = os.wait4(child.pid, 0)
+        wall = time.monotonic() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode not in (0, 1, 3):
+            errors.seek(0)
+            sys.exit(f"{command}: {errors.read().decode()}")
+    return Cost(used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1024)
+
+
+def trivy(layout: Path, cache: Path, scanners: str) -> list[str]:
+    more = ["--image-config-scanners", "misconfig,secret"] if "misconfig" in scanners else []
+    return [
+        *(str(BIN / "trivy"), "image", "--input", str(layout), "--scanners", scanners, *more),
+        *("--format", "json", "--list-all-pkgs", "--cache-dir", str(cache), "--skip-db-update"),
+        *("--skip-java-db-update", "--skip-check-update", "--offline-scan", "--quiet"),
     ]
-    random.seed(1)
-    steps = list(samples.SAMPLES[1].steps)
-    for number in range(2):
-        files = {f"srv/data{number}/f{n}.txt": b" ".join(random.choices(words, k=1500)) for n in range(2500)}
-        steps.append(samples.Step(f"COPY data{number} /srv/data{number} # buildkit", files))
-    samples.build_layout(samples.Sample("bench/app:1", "", tuple(steps), samples.SAMPLES[1].config), directory)
-    return directory
+
+
+def scans(image: BuiltImage, generation: Path, rounds: int, work: Path) -> Iterator[Row]:
+    """Yield the rows of an image. Each round: all cold, then all warm; the first only warms the disk."""
+    costs: dict[tuple[str, str], list[Cost]] = {}
+    home, caches = work / "home", {BARE: work / "trivy", SAME: work / "trivy-same"}
+    for round_ in range(rounds + 1):
+        for state in ("cold", "warm"):
+            if state == "cold":
+                shutil.rmtree(home, ignore_errors=True)
+                for cache in caches.values():
+                    shutil.rmtree(cache, ignore_errors=True)
+                    cache.mkdir(parents=True)
+                    for part in ("db", "java-db"):
+                        (cache / part).symlink_to(generation / part)
+                # Once an installation, not once an image.
+                run([str(BIN / "dockwarden"), "checks"], {"DOCKWARDEN_HOME": str(home)})
+            found = {
+                OURS: run(
+                    [str(BIN / "dockwarden"), "scan", f"oci:{image.layout}", "--format", "json"],
+                    {"DOCKWARDEN_ADVISORIES": str(generation), "DOCKWARDEN_HOME": str(home)},
+                ),
+                BARE: run(trivy(image.layout, caches[BARE], "vuln"), {}),
+                SAME: run(trivy(image.layout, caches[SAME], "vuln,secret,misconfig"), {}),
+            }
+            if round_:
+                for name, cost in found.items():
+                    costs.setdefault((state, name), []).append(cost)
+    for state in ("cold", "warm"):
+        for peer in (BARE, SAME):
+            for what in _UNITS:
+                ours, theirs = (
+                    statistics.median(getattr(cost, what) for cost in costs[state, name]) for name in (OURS, peer)
+                )
+                yield Row(image.name, state, peer, what, ours, theirs)
+
+
+def starts(rounds: int) -> Iterator[Row]:
+    """Yield the rows of programs that only start."""
+    commands = {
+        "trivy --version": [str(BIN / "trivy"), "--version", "--cache-dir", "/nonexistent"],
+        "dockwarden --version": [str(BIN / "dockwarden"), "--version"],
+        "imports of scan": [str(BIN / "dockwarden"), "scan", "oci:/nonexistent/layout"],
+    }
+    cost: dict[str, list[float]] = {name: [] for name in commands}
+    with tempfile.TemporaryDirectory() as home:
+        for round_ in range(3 * rounds + 1):
+            for name, command in commands.items():
+                spent = subprocess_cpu(command, {"DOCKWARDEN_HOME": home})
+                if round_:
+                    cost[name].append(spent)
+    median = {name: statistics.median(values) for name, values in cost.items()}
+    for name in ("dockwarden --version", "imports of scan"):
+        yield Row("start", name, "trivy --version", "cpu", median[name], median["trivy --version"])
+
+
+def subprocess_cpu(command: Sequence[str], environment: dict[str, str]) -> float:
+    """CPU seconds of a command that may fail."""
+    child = subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare dockwarden scan with Trivy.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--image", action="append", choices=("base", "python", "node", "none"))
+    parser.add_argument("--layout", type=Path, help="an OCI layout of your own")
+    parser.add_argument("--advisories", type=Path, help="an advisory database; default: the samples'")
+    asked = parser.parse_args()
+    print(HEAD, flush=True)
+    for row in starts(asked.rounds):
+        print(row, flush=True)
+    if asked.layout:
+        chosen: Sequence[BuiltImage] = [BuiltImage(asked.layout.name, asked.layout, 0)]
+    else:
+        chosen = [i for i in images() if not asked.image or i.name.partition(" ")[0] in asked.image]
     with tempfile.TemporaryDirectory() as name:
-        base = Path(name)
-        layout = Path(sys.argv[1]) if len(sys.argv) > 1 else make_layout(base / "layout")
-        generation = database.import_file(
-            Settings(home=base / "advisories-home"), samples.build_advisories(base / "advisories")
-        ).directory
-        environment = {"DOCKWARDEN_ADVISORIES": str(generation)}
-        figures: dict[str, list[float]] = {"trivy cold": [], "ours cold": [], "trivy warm": [], "ours warm": []}
-        for round_ in range(ROUNDS + 1):
-            for state in ("cold", "warm"):
-                trivy_cache, home = base / "trivy-cache", base / "home"
-                if state == "cold":
-                    shutil.rmtree(trivy_cache, ignore_errors=True)
-                    shutil.rmtree(home, ignore_errors=True)
-                    trivy_cache.mkdir()
-                    for part in ("db", "java-db"):
-                        (trivy_cache / part).symlink_to(generation / part)
-                trivy = [
-                    str(BIN / "trivy"),
-                    "image",
-                    "--input",
-                    str(layout),
-                    "--scanners",
-                    "vuln",
-                    "--format",
-                    "json",
-                    "--list-all-pkgs",
-                    "--cache-dir",
-                    str(trivy_cache),
-                    "--skip-db-update",
-                    "--skip-java-db-update",
-                    "--offline-scan",
-                    "--quiet",
-                ]
-                ours = [str(BIN / "dockwarden"), "scan", f"oci:{layout}", "--format", "json"]
-                measured = cpu(trivy, {}), cpu(ours, {**environment, "DOCKWARDEN_HOME": str(home)})
-                if round_:  # the first round warms the disk and the byte code
-                    figures[f"trivy {state}"].append(measured[0])
-                    figures[f"ours {state}"].append(measured[1])
-        size = sum(
-            len(gzip.decompress(b.read_bytes())) if b.read_bytes()[:2] == b"\x1f\x8b" else 0
-            for b in (layout / "blobs/sha256").iterdir()
-        )
-        print(f"{size / 1e6:.0f} MB uncompressed, median of {ROUNDS}, CPU seconds of whole processes")
-        for state in ("cold", "warm"):
-            trivy_cpu, ours_cpu = (
-                statistics.median(figures[f"trivy {state}"]),
-                statistics.median(figures[f"ours {state}"]),
-            )
-            print(f"{state}: dockwarden scan {ours_cpu:.2f} / trivy image {trivy_cpu:.2f} = {ours_cpu / trivy_cpu:.2f}")
+        work = Path(name)
+        source = asked.advisories or samples.build_advisories(work / "advisories")
+        generation = database.import_file(Settings(home=work / "advisories-home"), source).directory
+        for image in chosen:
+            for row in scans(image, generation, asked.rounds, work):
+                print(row, flush=True)
+    print(f"\nmedian of {asked.rounds}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 
 if __name__ == "__main__":

@@ -201,6 +201,7 @@ TESTED_IN = {
     "scanner/checks/_pod_security.py": "tests/scanner/checks/workload/test_containers.py",
     "scanner/checks/_ports.py": "tests/scanner/checks/workload/test_containers.py",
     "scanner/checks/_remedy.py": "tests/scanner/checks/test_hints.py",
+    "scanner/checks/_secret_shapes.py": "tests/scanner/checks/image/test_embedded_secrets.py",
     "scanner/checks/_secrets.py": "tests/scanner/checks/image/test_embedded_secrets.py",
     "scanner/checks/_shells.py": "tests/scanner/checks/test_history.py",
     "scanner/checks/_variables.py": "tests/scanner/checks/test_history.py",

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import re2
+from scanner.patterns import lazy, lazy_re2
 
 # Line ends, spaces and string concatenation as written in JSON, nested JSON, YAML, JavaScript, shells, Python and URLs.
 GLUE = (
@@ -26,17 +26,17 @@ BASE64 = rb"(?:[A-Za-z0-9+/=]|\\+/|\\+u00(?:2[bBfF]|3[dD])|%(?:25)*(?:2[bBfF]|3[
 DASH = rb"(?:-|%(?:25)*2[dD]|\\+u002[dD]|\\+x2[dD]|&#(?:x2[dD]|45);)"
 SPACE = rb"(?: |\+|%(?:25)*20|\\+u0020|\\+x20)"
 
-_WIDE_TEXT = re2.compile(rb"(?:[\t\r\n -~]\x00{1,3}){16,}")
-_TOKEN = re2.compile(rb"[A-Za-z0-9+/_-]{16,}")
-_REST = re2.compile(rb"(?:" + GLUE + rb"){1,8}([A-Za-z0-9+/_-]{1,15})")
-_ONLY_GLUE = re2.compile(rb"(?:" + GLUE + rb"|=)*")
-_LINE_END = re2.compile(rb"\\+[nrt]|\\+u000[aAdD9]|%0[aAdD]")
+_WIDE_TEXT = lazy_re2(rb"(?:[\t\r\n -~]\x00{1,3}){16,}")
+_TOKEN = lazy_re2(rb"[A-Za-z0-9+/_-]{16,}")
+_REST = lazy_re2(rb"(?:" + GLUE + rb"){1,8}([A-Za-z0-9+/_-]{1,15})")
+_ONLY_GLUE = lazy_re2(rb"(?:" + GLUE + rb"|=)*")
+_LINE_END = lazy_re2(rb"\\+[nrt]|\\+u000[aAdD9]|%0[aAdD]")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 # Between the bytes of hexadecimal text: nothing, spaces, line ends, or the syntax of a programming language
 # (``0x2d, 0x2d``, ``\\x2d\\x2d``).
 _BETWEEN = rb"(?:[\s,:;\"']|0[xX]|\\+x){0,8}"
-HEX_BLOCK = re2.compile(rb"(?:" + _BETWEEN + rb"[0-9A-Fa-f]{2}){40,}")
-_NO_HEX = re.compile(rb"0[xX]|\\+x|[^0-9A-Fa-f]")
+HEX_BLOCK = lazy_re2(rb"(?:" + _BETWEEN + rb"[0-9A-Fa-f]{2}){40,}")
+_NO_HEX = lazy(rb"0[xX]|\\+x|[^0-9A-Fa-f]")
 _GZIP = b"\x1f\x8b\x08"
 _WRAPPED = 40  # the shortest line length at which tools wrap base64
 _FAR = 80  # bytes between two lines of one block

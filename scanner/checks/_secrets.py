@@ -8,12 +8,11 @@ secret. Placeholders are ignored, because users stop reading findings that are o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from pathlib import Path
 from typing import NamedTuple
-
-import re2
 
 from scanner.checks._encodings import BASE64 as _BASE64
 from scanner.checks._encodings import DASH as _DASH
@@ -26,237 +25,45 @@ from scanner.checks._encodings import (
     from_base64,
     from_hex,
     gunzipped,
-    in_base64,
-    in_hex,
     narrowed,
-    wide,
 )
-from scanner.checks._encodings import SPACE as _SPACE
+from scanner.checks._secret_search import (
+    HEX_LITERAL,
+    HEX_MARK,
+    MANIFEST,
+    MARKS,
+    WIDE,
+    Candidates,
+    Select,
+    by_literals,
+    selection,
+)
+from scanner.checks._secret_shapes import SHAPES, Shape
 from scanner.model.filesystem import ContentMatch
 from scanner.model.image import Image
 from scanner.model.pem import is_private_der
+from scanner.patterns import lazy, lazy_re2
 
 MAX_FILE = 1 << 20
 _MAX_MATCHES = 20  # per file
 _MAX_TEXT, _MAX_SETTINGS = 1 << 17, 1000  # bytes of a text, values of a file
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The pattern of a kind of secret.
-
-    Every match contains one of ``anchors``. These literals are searched first, which is faster than the pattern.
-    """
-
-    rule: str
-    title: str
-    anchors: tuple[bytes, ...]
-    pattern: re.Pattern[bytes]
-    escaped: re.Pattern[bytes] | None = None  # for text with escaped line ends (JSON, URLs, …)
-
-    def matches(self, data: bytes) -> Iterator[re.Match[bytes]]:
-        """Yield all matches, first plain, then escaped."""
-        ends = set()
-        for match in self.pattern.finditer(data):
-            ends.add(match.start())
-            yield match
-        if self.escaped is not None:
-            yield from (match for match in self.escaped.finditer(data) if match.start() not in ends)
-
-
-_KEY_HEADERS = rb"(?:Proc-Type|DEK-Info|Comment|Version|Charset): ?[^\r\n\\]{0,100}"
-_ESCAPED_KEY = re2.compile(
-    rb"-----BEGIN(?: [A-Z]{2,10})? PRIVATE KEY(?: BLOCK)?-----(?:G*H){0,4}G*B{36}".replace(b"H", _KEY_HEADERS)
-    .replace(b"-----", _DASH + b"{5}")
-    .replace(b" ", _SPACE)
-    .replace(b"G*", _GLUE + b"*")
-    .replace(b"B{", _BASE64 + b"{")
-)
-
-SHAPES = (
-    Shape(
-        "private-key",
-        "private key",
-        (b"PRIVATE KEY", b"PRIVATE+KEY", b"PRIVATE%20KEY", b"PRIVATE%2520KEY", b"PRIVATE\\u0020KEY"),
-        re.compile(
-            rb"-----BEGIN (?:[A-Z]{2,10} )?PRIVATE KEY(?: BLOCK)?-----\s{0,4}(?:[\w-]{1,40}: "
-            rb"[^\r\n]{0,200}\r?\n){0,10}\s{0,4}"
-            rb"[A-Za-z0-9+/=\s]{40}"
-        ),
-        _ESCAPED_KEY,
-    ),
-    Shape(  # RFC 7517; only private keys have the member ``d``
-        "jwk-private-key",
-        "private key (JWK)",
-        (b"kty",),
-        re.compile(
-            rb"\{(?=[^{}]{0,4000}[\"']kty\\*[\"'])"
-            rb"[^{}]{0,4000}?[\"']d\\*[\"']\s{0,8}:\s{0,8}\\*[\"'][A-Za-z0-9_-]{40,}\\*[\"']"
-        ),
-    ),
-    Shape(
-        "aws-access-key",
-        "AWS access key id",
-        (b"AKIA", b"ASIA"),
-        re.compile(rb"(?<![A-Z0-9])A[KS]IA[A-Z2-7]{16}(?![A-Z0-9])"),
-    ),
-    Shape(
-        "aws-secret-key",
-        "AWS secret access key",
-        (b"aws_secret_access_key", b"AWS_SECRET_ACCESS_KEY"),
-        re.compile(
-            rb"(?i)aws_secret_access_key\\*[\"']?\s*[=:]\s*\\*[\"']?(?:[A-Za-z0-9/+]|\\+/|\\+u002[fF]|%2[bBfF]){40}(?![A-Za-z0-9/+=])"
-        ),
-    ),
-    Shape(
-        "github-token",
-        "GitHub token",
-        (b"ghp_", b"gho_", b"ghs_", b"ghu_", b"github_pat_"),
-        re.compile(rb"(?:gh[opsu]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,})"),
-    ),
-    Shape("gitlab-token", "GitLab token", (b"glpat-",), re.compile(rb"glpat-[A-Za-z0-9_-]{20,}")),
-    Shape(
-        "slack-token",
-        "Slack token",
-        (b"xoxb-", b"xoxp-", b"xapp-"),
-        re.compile(rb"(?:xox[bp]-\d{8,}-[A-Za-z0-9-]{20,}|xapp-\d-[A-Z0-9]{8,}-\d+-[a-f0-9]{30,})"),
-    ),
-    Shape(
-        "google-service-account",
-        "Google service account key",
-        (b"private_key_id",),
-        re.compile(rb'"private_key_id\\*"\s*:\s*\\*"[a-f0-9]{40}\\*"'),
-    ),
-    Shape(
-        "google-api-key",
-        "Google API key",
-        (b"AIza",),
-        re.compile(rb"(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
-    ),
-    Shape("stripe-key", "Stripe live key", (b"_live_",), re.compile(rb"(?<![A-Za-z0-9])[sr]k_live_[A-Za-z0-9]{20,}")),
-    Shape("npm-token", "npm token", (b"npm_",), re.compile(rb"(?<![A-Za-z0-9_])npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])")),
-    Shape("pypi-token", "PyPI token", (b"pypi-AgE",), re.compile(rb"pypi-AgE[A-Za-z0-9_-]{60,}")),
-    Shape("vault-token", "Vault token", (b"hvs.", b"hvb."), re.compile(rb"(?<![A-Za-z0-9])hv[sb]\.[A-Za-z0-9_-]{90,}")),
-    Shape("docker-token", "Docker Hub token", (b"dckr_pat_",), re.compile(rb"dckr_pat_[A-Za-z0-9_-]{27,}")),
-    Shape("digitalocean-token", "DigitalOcean token", (b"dop_v1_",), re.compile(rb"dop_v1_[a-f0-9]{64}")),
-    Shape("sendgrid-key", "SendGrid key", (b"SG.",), re.compile(rb"(?<![\w.])SG\.[\w-]{22}\.[\w-]{43}(?![\w-])")),
-    Shape("huggingface-token", "Hugging Face token", (b"hf_",), re.compile(rb"(?<!\w)hf_[A-Za-z]{34}(?!\w)")),
-    Shape("anthropic-key", "Anthropic key", (b"sk-ant-",), re.compile(rb"sk-ant-[a-z0-9]+-[\w-]{80,}")),
-    Shape(
-        "openai-key",
-        "OpenAI key",
-        (b"sk-proj-", b"T3BlbkFJ"),
-        re.compile(rb"sk-(?:proj-)?[\w-]{20,200}T3BlbkFJ[\w-]{20,200}"),
-    ),
-    Shape("google-oauth-secret", "Google OAuth secret", (b"GOCSPX-",), re.compile(rb"GOCSPX-[\w-]{28}")),
-    Shape("atlassian-token", "Atlassian token", (b"ATATT3x",), re.compile(rb"ATATT3x[\w=-]{180,}")),
-    Shape(
-        "slack-webhook",
-        "Slack webhook",
-        (b"hooks.slack.com",),
-        re.compile(
-            rb"hooks\.slack\.com(?:\\*/|%2F)services(?:\\*/|%2F)T[A-Z0-9]{8,}(?:\\*/|%2F)B[A-Z0-9]{8,}(?:\\*/|%2F)[A-Za-z0-9]{20,}"
-        ),
-    ),
-    Shape(
-        "azure-storage-key",
-        "Azure storage key",
-        (b"AccountKey",),
-        re.compile(
-            rb"AccountKey(?:=|%3D|\\u003[dD])(?:[A-Za-z0-9+/]|\\+/|\\+u002[bBfF]|%2[bBfF]){86}(?:=|%3D|\\u003[dD]){2}"
-        ),
-    ),
-    Shape(
-        "age-key",
-        "age key",
-        (b"AGE-SECRET-KEY-1",),
-        re.compile(rb"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}"),
-    ),
-    Shape(
-        "putty-key", "PuTTY private key", (b"PuTTY-User-Key-File-",), re.compile(rb"PuTTY-User-Key-File-[23]: [^\r\n]+")
-    ),
-)
-_ANCHORS = tuple(dict.fromkeys(anchor for shape in SHAPES for anchor in shape.anchors))
-# Literals that are long enough to be recognised in base64, where each has three forms.
-_IN_BASE64 = (
-    b"PRIVATE KEY-----",
-    b"private_key_id",
-    b'"auths"',
-    b"aws_secret_access_key",
-    b"AccountKey=",
-    b"github_pat_",
-    b"hooks.slack.com",
-    b"AGE-SECRET-KEY-1",
-    b"PuTTY-User-Key",
-    b"client-key-data",
-)
-_KEY_FORMS = tuple(in_base64(b"PRIVATE KEY-----"))
-# Base64 in base64 (manifests in manifests), and UTF-16 in base64 (PowerShell).
-_OF_UTF16 = tuple("PRIVATE KEY-----".encode(name) for name in ("utf-16-le", "utf-16-be"))
-# The start of a private key in DER, after its length. Settings and JSON contain it in base64 without a PEM frame.
-_DER_LITERALS = tuple(
-    map(
-        bytes.fromhex,
-        (
-            "020100300d06092a864886f70d010101050004",  # PKCS #8: RSA
-            "020100301306072a8648ce3d0201",  # PKCS #8: P-256
-            "020100301006072a8648ce3d0201",  # PKCS #8: the other curves
-            "020100300506032b65",  # PKCS #8: Ed25519, Ed448, X25519, X448
-            "02010002818100",  # PKCS #1, by the size of the modulus
-            "0201000282010100",
-            "0201000282018100",
-            "0201000282020100",
-            "30770201010420",  # SEC 1
-            "3081a40201010430",
-            "3081dc0201010442",
-            "06092a864886f70d01050d",  # PKCS #8, encrypted with PBES2
-        ),
-    )
-)
-# gzip in base64, with or without a file name (Terraform's base64gzip, Helm), and once more in base64 (Helm releases).
-_OF_GZIP = (b"H4sIA", b"H4sIC", b"SDRzSUF", b"SDRzSUN")
-_FORMS = tuple(
-    form for literal in (*_IN_BASE64, *_KEY_FORMS, *_OF_UTF16, *_DER_LITERALS) for form in in_base64(literal)
-)
-_MARKS = re2.compile(b"|".join(map(re.escape, (*_FORMS, *_OF_GZIP))))
-_HEX_LITERAL = b"PRIVATE "
-_HEX_MARK = re2.compile(in_hex(_HEX_LITERAL))
 _LENGTH = rb"(?:[\x05-\x7f]|\x81[\x80-\xff]|\x82[\x01-\x7f][\x00-\xff])"
-_DER_KEY = re.compile(
+_DER_KEY = lazy(
     rb"\x30" + _LENGTH + rb"(?:\x02\x01[\x00\x01]\x30" + _LENGTH + rb"\x06"  # PKCS #8
     rb"|\x02\x01\x00\x02" + _LENGTH + rb"|\x02\x01\x01\x04[\x14-\x50]"  # PKCS #1; SEC 1
     rb"|(\x30" + _LENGTH + rb"\x06[\x09-\x0b]\x2a\x86\x48\x86\xf7\x0d\x01(?:\x05|\x0c\x01)))"  # encrypted PKCS #8
 )
-_FRAME = re.compile(_DASH + rb"{2}(?:" + _GLUE + rb")*$")
+_FRAME = lazy(_DASH + rb"{2}(?:" + _GLUE + rb")*$")
 _MAX_GUNZIPPED = 8 << 20  # of one file, all blocks together
-_IN_UTF16 = (
-    b"PRIVATE KEY",
-    b"PRIVATE+KEY",
-    b"PRIVATE%20KEY",
-    b"aws_secret",
-    b"private_key_id",
-    b"AccountKey",
-    b"github_pat_",
-    b"ghp_",
-    b"glpat-",
-    b"xoxb-",
-    b"AKIA",
-    b"hooks.slack.com",
-)
-_WIDE = re2.compile(wide((*_IN_UTF16, *_FORMS)).encode())
-_MANIFEST = re2.compile(rb"kind\\*[\"']?\s{0,8}:\s{0,8}\\*[\"']?Secret\\*[\"']?(?:\s|,|\}|\\)")
-# This runs over every byte of all small files. RE2 searches all anchors in one pass, nine times as fast as ``re``.
-_ANY_ANCHOR = re2.compile(b"|".join(map(re.escape, _ANCHORS)))
-_ANYTHING = re2.compile(
-    b"|".join((_ANY_ANCHOR.pattern, _MARKS.pattern, _WIDE.pattern, _MANIFEST.pattern, _HEX_MARK.pattern))
-)
-_MANIFEST_VALUE = re.compile(
+_MANIFEST_VALUE = lazy(
     rb"""([\w.-]{1,100})\\*["']?[ \t]*:[ \t]*(?:[|>][-+]?\s+)?\\*["']?"""
     rb"""([A-Za-z0-9+/_-]{8,}={0,2}(?:\s+[A-Za-z0-9+/_-]{40,}={0,2}){0,2000})(?=[ \t]*(?:[\\"',}\r\n]|$))"""
 )
 
 # Files that often contain credentials. Their content is checked.
-_CONFIGURATIONS = re.compile(
+_CONFIGURATIONS = lazy(
     r"(?:^|/)(?:\.env(?:\.[\w-]+)?|[^/]+\.env|\.npmrc|\.yarnrc(?:\.yml)?|[._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.git/config"
     r"|\.docker/config\.json|\.dockercfg|\.dockerconfigjson|\.kube/config|kubeconfig|\.pypirc|pip\.conf|\.htpasswd|credentials?(?:\.(?:json|xml|ya?ml|ini))?"
     r"|settings\.py|local_settings\.py|secret_token\.rb|carrierwave\.rb|omniauth\.rb|database\.yml|secrets\.ya?ml|wp-config\.php"
@@ -265,72 +72,70 @@ _CONFIGURATIONS = re.compile(
 )
 _SOURCE = (".py", ".rb", ".php")
 _WHOLE = (".secret", ".private_key", "password.txt", "passwords.txt")
-_ANY_VALUE = re.compile(r"\S{6,}")
-_HASH = re.compile(r"(?m)^([^:\n]{1,64}):(\$(?:1|2[abxy]?|5|6|7|y|gy|apr1)\$[^:\n]{10,}|\{SHA\}[A-Za-z0-9+/=]{20,})")
-_SETTING = re.compile(
+_ANY_VALUE = lazy(r"\S{6,}")
+_HASH = lazy(r"(?m)^([^:\n]{1,64}):(\$(?:1|2[abxy]?|5|6|7|y|gy|apr1)\$[^:\n]{10,}|\{SHA\}[A-Za-z0-9+/=]{20,})")
+_SETTING = lazy(
     r"""(?im)^[ \t"'<{\[$-]*(?:(?:export|set|define|ENV)[ \t(]+["']?)?(?://[^\s=]{1,200}:)?"""
     r"""([A-Za-z_$][\w.-]{1,80})["'\])]*[ \t]*(?:=>|[:=,])[ \t]*(["']?)([^\s"'#;,{}<>]{4,400})\2"""
 )
-_NETRC = re.compile(r"(?i)\bpassword[ \t]+(\S{4,200})")
-_PGPASS = re.compile(r"(?m)^[^#:\s]*:[0-9*]*:[^:\n]*:([^:\n]+):([^:\n]{4,200})$")
-_DOCKER_AUTH = re.compile(r'"(auth|identitytoken|password)"\s*:\s*"([^"]{8,})"')
-_ENCODED_KEY = re.compile(r"(client-key-data|token):[ \t]*([A-Za-z0-9+/=._-]{40,})")
+_NETRC = lazy(r"(?i)\bpassword[ \t]+(\S{4,200})")
+_PGPASS = lazy(r"(?m)^[^#:\s]*:[0-9*]*:[^:\n]*:([^:\n]+):([^:\n]{4,200})$")
+_DOCKER_AUTH = lazy(r'"(auth|identitytoken|password)"\s*:\s*"([^"]{8,})"')
+_ENCODED_KEY = lazy(r"(client-key-data|token):[ \t]*([A-Za-z0-9+/=._-]{40,})")
 
-_DOCUMENTATION = re.compile(r"^(?:usr/share/(?:doc|man|info|perl|python3?)|usr/lib/python[\d.]{1,5}/test|proc|sys)/")
-_PACKAGES = re.compile(r"(?:^|/)(?:(?:site|dist)-packages|node_modules|gems|pkg/mod|vendor)/")
-_TESTS = re.compile(r"(?:^|/)(?:tests?|testing|testdata|test_data|__tests__|spec|fixtures|examples?)/")
-_NAMES = re.compile(
+_DOCUMENTATION = lazy(r"^(?:usr/share/(?:doc|man|info|perl|python3?)|usr/lib/python[\d.]{1,5}/test|proc|sys)/")
+_PACKAGES = lazy(r"(?:^|/)(?:(?:site|dist)-packages|node_modules|gems|pkg/mod|vendor)/")
+_TESTS = lazy(r"(?:^|/)(?:tests?|testing|testdata|test_data|__tests__|spec|fixtures|examples?)/")
+_NAMES = lazy(
     r"(?i)(?:^|_)(?:[a-z]*pass(?:wd|word|phrase)|(?:db)?pass|pwd|secret(?:_?key)?|token|api_?key|access_?key(?:_?id)?|private_?key|credentials?"
     r"|authtoken|(?:encryption|signing|master|deploy|jwt|session|cookie|hmac|account)_?key)(?:_|$)"
 )
-_HARMLESS_NAMES = re.compile(
+_HARMLESS_NAMES = lazy(
     r"(?i)^(?:GPG_KEYS?|.*_(?:FILE|PATH|DIR|URL|URI|SHA256|SHA512|VERSION|NAME|TYPE|EXPIRY|TTL|LENGTH|ALGORITHM|HEADER|FIELD|PARAM|ENDPOINT|ISSUER|PREFIX)|SSL_CERT_.*|PWD|OLDPWD|SSH_AUTH_SOCK)$"
 )
-_KEY_REST = re2.compile(rb"(?:" + _GLUE + rb"|" + _BASE64 + rb")*(?:-----END[A-Z +%0-9]*-----)?")
-_BLOCK = re2.compile(rb"(?:[A-Za-z0-9+/_=-]|" + _GLUE + rb")*")
+_KEY_REST = lazy_re2(rb"(?:" + _GLUE + rb"|" + _BASE64 + rb")*(?:-----END[A-Z +%0-9]*-----)?")
+_BLOCK = lazy_re2(rb"(?:[A-Za-z0-9+/_=-]|" + _GLUE + rb")*")
 _MAX_NESTED = 2
-_PLACEHOLDER = re.compile(
+_PLACEHOLDER = lazy(
     r"(?i)^(?:$|.{0,4}…(?:\(.*)?|\$.*|%.*%|<.*>|\{\{.*|changeme|change[-_]?(?:me|it|this).*|replace[-_]?(?:me|this)?.*|example.*|.*[-_]?example|dummy.*|fake.*|test|none|null|nil|undefined"
     r"|true|false|yes|no|on|off|x+|\*+|\.+|0|1|/.*|https?://[^@]*|file:.*|env:.*|vault:.*|unset|empty|your[-_].*|todo|redacted.*|optional|required|prompt|insert.*)$"
 )
-_CALL = re.compile(r"^[\w.]+[(\[]|^(?:os|process|ENV|config|self|settings)[.\[]")
+_CALL = lazy(r"^[\w.]+[(\[]|^(?:os|process|ENV|config|self|settings)[.\[]")
 
 # Secrets in command lines. The last group is the secret.
 _COMMANDS = (
     (
         "a password on a command line",
-        re.compile(
+        lazy(
             r"""(?i)(?<![\w-])--?(?:[a-z-]{0,40}(?:password|passwd|passphrase))(?:=|[ \t]+)["']?([^\s"'&|;]{4,200})"""
         ),
     ),
     (
         "a token on a command line",
-        re.compile(
+        lazy(
             r"""(?i)(?<![\w-])--(?:[a-z-]{0,40}(?:token|secret|api-?key))(?:=|[ \t]+)"""
             r"""["']?([^\s"'&|;-][^\s"'&|;]{7,200})"""
         ),
     ),
     (
         "a user and password for curl",
-        re.compile(r"""\bcurl\b[^|&;]{0,500}?[ \t](?:-u|--user)[ \t=]*["']?[^\s"':]+:([^\s"'&|;]{3,200})"""),
+        lazy(r"""\bcurl\b[^|&;]{0,500}?[ \t](?:-u|--user)[ \t=]*["']?[^\s"':]+:([^\s"'&|;]{3,200})"""),
     ),
-    ("a password for sshpass", re.compile(r"""\bsshpass[ \t]+-p[ \t]*["']?([^\s"'&|;]{3,200})""")),
+    ("a password for sshpass", lazy(r"""\bsshpass[ \t]+-p[ \t]*["']?([^\s"'&|;]{3,200})""")),
     (
         "an Authorization header",
-        re.compile(r"""(?i)authorization:[ \t]*(?:bearer|basic|token)[ \t]+([A-Za-z0-9+/=._~-]{8,})"""),
+        lazy(r"""(?i)authorization:[ \t]*(?:bearer|basic|token)[ \t]+([A-Za-z0-9+/=._~-]{8,})"""),
     ),
     (
         "a password for chpasswd",
-        re.compile(r"""["' \t]\w+:([^\s"'|]{3,200})["']?[ \t]*\|[ \t]*(?:sudo[ \t]+)?chpasswd"""),
+        lazy(r"""["' \t]\w+:([^\s"'|]{3,200})["']?[ \t]*\|[ \t]*(?:sudo[ \t]+)?chpasswd"""),
     ),
     (
         "a password in an address",
-        re.compile(r"""[a-z][a-z0-9+.-]{1,20}://[^/\s:@"'$]{0,80}:([^/\s:@"']{3,200})@(?!localhost|127\.)"""),
+        lazy(r"""[a-z][a-z0-9+.-]{1,20}://[^/\s:@"'$]{0,80}:([^/\s:@"']{3,200})@(?!localhost|127\.)"""),
     ),
 )
-_ASSIGNMENT = re.compile(
-    r"""(?<![\w$-])([A-Za-z_][A-Za-z0-9_]{2,60})=("[^"]{1,400}"|'[^']{1,400}'|[^\s;&|"']{1,400})"""
-)
+_ASSIGNMENT = lazy(r"""(?<![\w$-])([A-Za-z_][A-Za-z0-9_]{2,60})=("[^"]{1,400}"|'[^']{1,400}'|[^\s;&|"']{1,400})""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,10 +148,21 @@ class TextSecret:
 
 
 class SecretScanner:
-    """Searches files while layers are read. See ``scanner.registry.layers.ContentScanner``."""
+    """Searches files while layers are read. See ``scanner.registry.layers.ContentScanner``.
+
+    ``kept``: a directory for compiled patterns, so that each process need not compile them.
+    """
 
     # Change it with the patterns: cached facts of layers are keyed by it.
     version = "secrets-5"
+
+    def __init__(self, select: Select | None = None, kept: Path | None = None) -> None:
+        self._chosen, self._kept = select, kept
+
+    def _select(self, data: bytes) -> Candidates:
+        if self._chosen is None:
+            self._chosen = selection(self._kept)  # when the first file is read: a known image needs none
+        return self._chosen(data)
 
     def wants(self, path: str, size: int) -> bool:
         """Return whether to search a file: not too large, no documentation and no tests of dependencies."""
@@ -354,7 +170,8 @@ class SecretScanner:
 
     def search(self, path: str, data: bytes) -> list[ContentMatch]:
         """Return matches of patterns, then credentials of configuration files, up to `_MAX_MATCHES`."""
-        found = list(islice(_shapes(path, data), _MAX_MATCHES)) if _ANYTHING.search(data) is not None else []
+        candidates = self._select(data)
+        found = list(islice(_shapes(path, data, candidates), _MAX_MATCHES)) if any(candidates) else []
         rule = _der_rule(data, whole=True)
         if rule is not None:
             found.append(ContentMatch(rule, path, 1, f"DER… ({len(data)} bytes)"))
@@ -364,10 +181,10 @@ class SecretScanner:
         return found
 
 
-def _shapes(path: str, data: bytes) -> Iterator[ContentMatch]:
-    """Yield matches in all encodings, each kind once per line. The file is known to contain an anchor."""
+def _shapes(path: str, data: bytes, candidates: Candidates) -> Iterator[ContentMatch]:
+    """Yield matches in all encodings, each kind once per line."""
     seen: set[tuple[str, int]] = set()
-    for secret in chain(_plain(data), _encoded(data)):
+    for secret in chain(_plain(data, candidates.shapes), _encoded(data) if candidates.encoded else ()):
         line = data.count(b"\n", 0, secret.start) + 1
         if (secret.rule, line) not in seen:
             seen.add((secret.rule, line))
@@ -381,13 +198,12 @@ class _Secret(NamedTuple):
     shown: str
 
 
-def _plain(data: bytes) -> Iterator[_Secret]:
-    for shape in SHAPES:
-        if any(anchor in data for anchor in shape.anchors):
-            for match in shape.matches(data):
-                if not _documented(match[0]):
-                    rule = "encrypted-key" if _is_encrypted(match[0]) else shape.rule
-                    yield _Secret(rule, match.start(), match.end(), redact(match[0]))
+def _plain(data: bytes, shapes: Sequence[Shape] = SHAPES) -> Iterator[_Secret]:
+    for shape in shapes:
+        for match in shape.matches(data):
+            if not _documented(match[0]):
+                rule = "encrypted-key" if _is_encrypted(match[0]) else shape.rule
+                yield _Secret(rule, match.start(), match.end(), redact(match[0]))
 
 
 def _der_rule(data: bytes, *, whole: bool) -> str | None:
@@ -422,12 +238,12 @@ def _encoded(data: bytes, depth: int = 0, budget: _Budget | None = None) -> Iter
     """Yield secrets in UTF-16, in base64 (of text, gzip or DER), in hexadecimal, and in Kubernetes Secrets."""
     budget = budget or _Budget()
     readings: list[tuple[str, Iterator[Reading]]] = []
-    if _WIDE.search(data) is not None:
+    if WIDE.search(data) is not None:
         readings.append(("UTF-16", narrowed(data)))
-    if _MARKS.search(data) is not None:
-        readings.append(("base64", decoded(data, _MARKS)))
-    if _HEX_MARK.search(data) is not None:
-        readings.append(("hexadecimal", from_hex(data, _HEX_LITERAL)))
+    if MARKS.search(data) is not None:
+        readings.append(("base64", decoded(data, MARKS)))
+    if HEX_MARK.search(data) is not None:
+        readings.append(("hexadecimal", from_hex(data, HEX_LITERAL)))
     for name, texts in readings:
         for read, start in texts:
             text = budget.gunzip(read) or read
@@ -441,7 +257,7 @@ def _encoded(data: bytes, depth: int = 0, budget: _Budget | None = None) -> Iter
                 # Positions in UTF-16 can be converted. For base64 the position is that of the block.
                 at = start + 2 * secret.start if name == "UTF-16" else start
                 yield _Secret(secret.rule, at, at + len(text), f"{secret.shown}, in {name}")
-    if b"apiVersion" in data and _MANIFEST.search(data) is not None:
+    if b"apiVersion" in data and MANIFEST.search(data) is not None:
         yield from _manifest(data)
 
 
@@ -571,7 +387,7 @@ def in_text(text: str) -> tuple[TextSecret, ...]:
         if not is_placeholder(m[1])
     ]
     data = text.encode("latin-1", "replace")  # one byte per character keeps positions; all patterns are ASCII
-    if _ANYTHING.search(data) is not None:
+    if any(by_literals(data)):
         secrets = islice(chain(_plain(data), _encoded(data)), _MAX_SETTINGS)
         found += [TextSecret(title(secret.rule), secret.start, _end(data, secret)) for secret in secrets]
     kept: list[TextSecret] = []

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from pathlib import Path
 
 from scanner import __version__, catalog
 from scanner.advisories import feeds
@@ -101,6 +102,7 @@ class LayerStore:
     blobs: BlobStore
     facts: FactsCache
     limits: Limits
+    kept: Path  # compiled patterns
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Services:
 
     @property
     def layers(self) -> LayerStore:
-        return LayerStore(self.blobs, self.facts, self.settings.limits)
+        return LayerStore(self.blobs, self.facts, self.settings.limits, self.settings.home / "patterns")
 
     @property
     def engines(self) -> EngineHost:
@@ -309,7 +311,7 @@ def read_layers(
 
 def read_one(source: Source, layer: Layer, store: LayerStore, progress: _Bytes, deadline: Deadline) -> LayerFacts:
     """Return a layer's facts from the cache, or read the layer and stream it into the blob store."""
-    wanted = wants()
+    wanted = wants(store.kept)
     known = store.facts.get(layer.diff_id, wanted.digest, layer.digest)
     if known is not None and store.blobs.has(layer.diff_id):
         progress.add(layer.size)
@@ -363,10 +365,10 @@ class _Bytes:
 
 
 @lru_cache(maxsize=1)
-def wants() -> ContentWants:
-    """Return the file patterns of all checks, and the secret scanner."""
+def wants(kept: Path | None = None) -> ContentWants:
+    """Return the file patterns of all checks, and the secret scanner. ``kept``: a directory for compiled patterns."""
     patterns = {pattern for check in catalog.image_checks().values() for pattern in check.wants}
-    return ContentWants(tuple(patterns), SecretScanner())
+    return ContentWants(tuple(patterns), SecretScanner(kept=kept))
 
 
 def ask_engines(
