@@ -144,7 +144,7 @@ def test_the_jobs_that_ask_the_gate_are_workloads_themselves() -> None:
 
 def test_the_hooks_of_pre_commit(tmp_path: Path) -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    assert [hook["id"] for hook in hooks] == ["dockwarden-compose", "dockwarden-kubernetes"]
+    assert [hook["id"] for hook in hooks] == ["dockwarden-compose", "dockwarden-kubernetes", "dockwarden-dockerfile"]
     bad = tmp_path / "compose.yaml"
     bad.write_text("services: {a: {image: 'x:1', privileged: true}}\n")
     good = ROOT / "compose.yaml"
@@ -157,3 +157,5 @@ def test_the_hooks_of_pre_commit(tmp_path: Path) -> None:
         for f in (good, bad)
     ]
     assert codes == [0, 1]
+    assert all(re.search(hooks[2]["files"], name) for name in ("Dockerfile", "web/Dockerfile.prod", "a.dockerfile"))
+    assert not re.search(hooks[2]["files"], "docs/Dockerfiles.md")

@@ -36,7 +36,7 @@ from scanner.model.workload import Workload
 from scanner.model.workload_audit import AuditReport, ImageAnswer
 from scanner.policy.rules import Policy
 from scanner.reports.base import AuditSubject, ReportFormat
-from scanner.services import workloads
+from scanner.services import dockerfiles, workloads
 
 _VERSION = re.compile(r"v?1\.(\d{1,3})")
 _REASONS = 3
@@ -115,9 +115,13 @@ def audit(
             raise UsageError(f"the format {name} describes the content of images, not how they run", hint=hint)
     policy = read_policy(policy_file)
     version = _kubernetes_version(kubernetes_version)
-    found = [w for target in targets for w in workloads.read_target(target, read_stdin)]
+    builds = [
+        d for target in targets if dockerfiles.is_target(target) for d in dockerfiles.read_target(target, read_stdin)
+    ]
+    others = [target for target in targets if not dockerfiles.is_target(target)]
+    found = [w for target in others for w in workloads.read_target(target, read_stdin)]
     found = [workloads.with_kubernetes_version(each, version) for each in found]
-    if not found:
+    if not found and not builds:
         tell("no workload was found in the targets")
     now = datetime.now(UTC)
     answers: _Answers
@@ -127,7 +131,7 @@ def audit(
         answers = _Server(server, token, ca_file, environment, wait)
     else:
         answers = _Answers()
-    reports = []
+    reports = [dockerfiles.judge(each, policy, now, environment) for each in builds]
     with answers as asked:
         for workload in found:
             image, subject = asked.answer(workload)

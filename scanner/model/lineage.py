@@ -40,7 +40,7 @@ class BaseImage:
     scan. ``note``: a contradiction, for users.
     """
 
-    source: str  # layers, history, annotations, labels
+    source: str  # layers, history, annotations, labels, dockerfile
     reference: str = ""
     digest: Digest | None = None
     layers: int | None = None

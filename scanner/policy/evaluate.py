@@ -142,14 +142,36 @@ def evaluate_workload(
             findings.extend(_selected(rule, selected, policy, by_check, None, context, unknown))
     names = names_of_workload(workload)
     findings = _merged(exempted(finding, names, context) for finding in findings)
+    subject = Digest.of(orjson.dumps(workload.facts()))
+    return _decision(findings, policy, context, subject, Digest.of(evidence or results_json(results)))
+
+
+def evaluate_build(image: Image, results: Sequence[CheckResult], policy: Policy, context: Context) -> Decision:
+    """Decide about a Dockerfile by the checks that need no files. Rules about anything else do not apply. Never raises.
+
+    ``image``: what the Dockerfile would build. ``evidence`` of the decision is the digest of the results.
+    """
+    by_check = _by_check(results)
+    findings: list[Candidate] = []
+    for rule in policy.rules:
+        unknown = rule.incomplete or policy.incomplete
+        selected = [name for name in policy.checks[rule.id] if name in by_check]
+        findings.extend(_selected(rule, selected, policy, by_check, image, context, unknown))
+    return _decision(_merged(findings), policy, context, image.config.digest, Digest.of(results_json(results)))
+
+
+def _decision(
+    findings: Sequence[Candidate], policy: Policy, context: Context, subject: Digest, evidence: Digest
+) -> Decision:
+    """Return the decision about something that is not an image."""
     return Decision(
         verdict=_verdict(findings),
         reasons=tuple(sorted((f.reason for f in findings), key=_order)),
         policy=policy.name,
         policy_version=context.version,
         policy_digest=policy.digest,
-        subject=Digest.of(orjson.dumps(workload.facts())),
-        evidence=Digest.of(evidence or results_json(results)),
+        subject=subject,
+        evidence=evidence,
         decided_at=context.now,
         valid_until=min((f.worse_at for f in findings if f.worse_at and f.worse_at > context.now), default=None),
         changes=changes(tuple(f.reason for f in findings)),

@@ -83,8 +83,13 @@ def table(subject: AuditSubject) -> str:
         lines.append("")
     counts = {verdict: sum(1 for each in audit.workloads if each.verdict is verdict) for verdict in Verdict}
     total = ", ".join(f"{counts[v]} {v}" for v in (Verdict.DENY, Verdict.WARN, Verdict.ALLOW) if counts[v])
-    number = len(audit.workloads)
-    lines.append(f"{number} workload{'' if number == 1 else 's'}: {total or 'none found'} (policy {audit.policy})")
+    builds = sum(1 for each in audit.workloads if each.workload.kind == "Dockerfile")
+    number = len(audit.workloads) - builds
+    subjects = [f"{number} workload{'' if number == 1 else 's'}"] if number or not builds else []
+    subjects += [f"{builds} Dockerfile{'' if builds == 1 else 's'}"] if builds else []
+    lines.append(f"{' and '.join(subjects)}: {total or 'none found'} (policy {audit.policy})")
+    if builds:
+        lines.append("A Dockerfile shows neither packages nor files: scan the image that it builds, too.")
     # A clean audit without image verdicts is easily read as "everything is fine": say what was not looked at.
     if number and all(each.image is None for each in audit.workloads):
         lines.append("The images were not evaluated: add --scan-images, or --server URL to ask a server.")

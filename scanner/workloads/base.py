@@ -328,7 +328,8 @@ class Node:
 def targets_of(sources: Iterable[WorkloadSource]) -> tuple[tuple[str, str], ...]:
     """Return every target that ``audit`` accepts, with its description."""
     found = [target for each in sources for target in each.targets or ((f"{each.id}:FILE", each.title),)]
-    return (*found, ("FILE", "any of these documents, detected from its content"))
+    found.append(("dockerfile:FILE", "Dockerfiles, by the image checks that need no files"))
+    return (*found, ("FILE", "any of these documents, detected from its content, or a Dockerfile by its name"))
 
 
 def target_table(sources: Iterable[WorkloadSource]) -> str:

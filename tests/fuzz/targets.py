@@ -22,6 +22,7 @@ import zstandard
 from scanner import catalog
 from scanner.advisories import bolt, feeds
 from scanner.checks import _passwd
+from scanner.checks._dockerfile import read as read_dockerfile
 from scanner.checks._history import read_history
 from scanner.checks._secrets import SecretScanner, in_text
 from scanner.checks.base import ImageSubject
@@ -414,5 +415,6 @@ TARGETS: Mapping[str, Target] = {
     "policy": Target(lambda data: parse_policy(data.decode("utf-8", "replace"), known=catalog.known())),
     "reference": Target(reference),
     "workload": Target(workload),
+    "dockerfile": Target(lambda data: read_dockerfile(data.decode("utf-8", "replace"), "Dockerfile")),
     "admission_review": Target(admission_review, is_json=True),
 }
