@@ -190,6 +190,7 @@ class Settings:
     advisories_ca_file: Path | None = None  # CA certificates of those mirrors; unset: ca_file
     advisories_interval_hours: float = 6
     rematch_per_second: float = 20  # limit of decisions recomputed per second after an advisory update
+    bases_interval_hours: float = 6  # how often registries are asked for the tags of base images; 0: never
     posture_max_age_hours: float = 24  # an older check of a registry is repeated
     blob_store_bytes: int = 20 << 30
     # How long each kind of record is kept; ``never``: forever. Records that are current, tagged or running are always

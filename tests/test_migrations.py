@@ -15,8 +15,9 @@ from sqlalchemy.engine import Connection
 
 from scanner.errors import RemoteError, UsageError
 from scanner.model.decision import Verdict
+from scanner.model.lineage import BaseImage
 from scanner.model.reference import Digest
-from scanner.store import gate, images, inventory, listings, scans
+from scanner.store import base_watch, gate, images, inventory, listings, scans
 from scanner.store.schema import image_blob, image_stack, metadata, scan
 from scanner.store.session import Database
 from tests.databases import BACKENDS, empty_url
@@ -101,6 +102,24 @@ def test_blobs_of_images_that_were_recorded_before_are_known(database: Database)
         assert session.execute(sa.select(*image_blob.c).order_by(image_blob.c.blob)).all() == before
     assert {row.subject for row in before} == {digest}
     assert len(before) == 2, "a config and a layer"
+
+
+def test_bases_of_images_that_were_recorded_before_are_watched(database: Database) -> None:
+    database.upgrade()
+    found = factories.report("built on something")
+    base = BaseImage("labels", "registry.example.com/bases/debian:12", Digest.of(b"base"))
+    found = replace(found, images=(replace(found.images[0], base=base),))
+    with database.session() as session:
+        scans.request(session, factories.request(force=True))
+        held = scans.claim(session, "w", ["push"], 60)
+        assert held
+        images.record(session, held, found, factories.evidence(found), [factories.decided(found)])
+    database.downgrade("0026")
+    database.upgrade()
+    with database.read() as session:
+        (one,) = base_watch.watched(session, None).items
+    assert one.watch.name == base_watch.Name("registry.example.com/bases/debian", "12", "default")
+    assert [image.base for image in one.images] == [Digest.of(b"base")]
 
 
 def test_a_verdict_that_one_platform_gave_an_index_goes(database: Database) -> None:

@@ -53,6 +53,7 @@ VARIABLES: Mapping[str, object] = {
     "fixable": False,
     "package": "",
     "host": "",
+    "rebuild_count": 0,
 }
 
 

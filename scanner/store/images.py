@@ -26,7 +26,7 @@ from scanner.model.finding import Component, Failed, Incomplete, Severity, Trust
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
 from scanner.model.scan import ImageReport, ScanReport, ScanRequest
-from scanner.store import bases, image_events, inventory, matches, outbox, pulls, retention, scans, tags
+from scanner.store import base_watch, bases, image_events, inventory, matches, outbox, pulls, retention, scans, tags
 from scanner.store.schema import (
     SafeText,
     component,
@@ -95,9 +95,11 @@ def record(
     if listed:
         listing_id = _store_listing(session, found, report_id, project, [one.decision for one in made])
         matches.link(session, listing_id, found, rungs)
+        base_watch.note(session, listing_id, found, project)
         if found.tag and found.repository:
             former = tags.note(session, found.repository, found.tag, found.digest, held.request.source)
             if former:
+                base_watch.moved(session, found.repository, found.tag)
                 outbox.add(session, [image_events.tag_moved(found, former, project)])
     inventory.invalidate_image(session, found.repository, found.tag, found.digest)
     scans.finish(

@@ -24,6 +24,7 @@ from scanner.store.session import epoch, moment
 
 UPDATE, REMATCH, REQUEUE = "advisories-update", "rematch", "requeue"
 CLAIR = "clair-notification"
+BASES = "base-watch"
 RETENTION = "retention"  # triggers allow deleting decisions only while one runs (migration 0021)
 INVARIANTS = "invariants"  # stores the result of the nightly `check_invariants`; never queued
 KINDS = (UPDATE, REMATCH, REQUEUE, CLAIR)

@@ -889,6 +889,40 @@ listing_package = sa.Table(
     sa.Column("matched", sa.BigInteger, nullable=False),  # fingerprint of the current evidence
     sa.Index("ix_listing_package_package", "package_id", "matched"),
 )
+# The base that each image of a listing was built on, as its scan found it. ``digest``: of the base, maybe of an index;
+# empty: unknown.
+image_base = sa.Table(
+    "image_base",
+    metadata,
+    sa.Column("listing_id", _number, sa.ForeignKey("listing.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("image", sa.String(140), primary_key=True),
+    sa.Column("repository", SafeText(600), nullable=False),
+    sa.Column("tag", SafeText(128), nullable=False),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Index("ix_image_base_name", "repository", "tag"),
+)
+# The tags of bases, which are polled. A row for each project, because a project's own access is used.
+base_watch = sa.Table(
+    "base_watch",
+    metadata,
+    sa.Column("repository", SafeText(600), primary_key=True),
+    sa.Column("tag", SafeText(128), primary_key=True),
+    sa.Column("project", sa.String(64), primary_key=True),
+    sa.Column("digest", sa.String(140), nullable=False, default="", server_default=""),  # of the tag; "": unknown
+    sa.Column("members", sa.JSON, nullable=False, default=list, server_default="[]"),  # digests in its index
+    sa.Column("seen_at", Moment),  # when the digest was seen first
+    sa.Column("asked_at", Moment),  # the last answer of the registry
+    sa.Column("ask_epoch", sa.Float, nullable=False, default=0.0, server_default="0"),  # of the next request
+    sa.Column("look_epoch", sa.Float, nullable=False, default=0.0, server_default="0"),  # of the next comparison
+    sa.Column("failures", sa.Integer, nullable=False, default=0, server_default="0"),  # in a row
+    sa.Column("reason", sa.String(64), nullable=False, default="", server_default=""),  # of the last failure
+    sa.Column("message", SafeText(1000), nullable=False, default="", server_default=""),
+    sa.Column("scans", sa.JSON, nullable=False, default=list, server_default="[]"),  # of bases, for the comparison
+    sa.Column("reported", sa.String(140), nullable=False, default="", server_default=""),  # digest of the last event
+    sa.Column("comparison", sa.JSON),  # of the newest digest with the former ones; null: not compared
+    sa.Index("ix_base_watch_ask", "ask_epoch"),
+    sa.Index("ix_base_watch_look", "look_epoch"),
+)
 # The basis of a listing's evidence: one row for each engine and image.
 rests_on = sa.Table(
     "rests_on",

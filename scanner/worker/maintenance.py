@@ -1,7 +1,7 @@
 """Keeps advisories current: updates them from mirrors, matches all known packages again, and renews changed decisions.
 
 Each is a job (``store.jobs``): one at a time, under a lease, every commit with its fence. A job starts by determining
-what is left to do, so another worker can continue after a crash. None of them contacts a registry.
+what is left to do, so another worker can continue after a crash. Only `base_watch` contacts registries.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from scanner.services import decisions, retention
 from scanner.store import images, jobs, matches, revocations, scans
 from scanner.store.retention import recording
 from scanner.store.session import Database, moment
-from scanner.worker import clair_notifications, storage
+from scanner.worker import base_watch, clair_notifications, storage
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,9 @@ def run(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
     if job.kind == jobs.RETENTION:
         prune(job, upkeep, report)
         return
+    if job.kind == jobs.BASES:
+        base_watch.run(job, upkeep.settings, upkeep.database, report, upkeep.cancelled)
+        return
     if job.kind == jobs.CLAIR:
         clair_notifications.run(job, upkeep.settings, upkeep.database, report)
         return
@@ -81,6 +84,8 @@ def plan(upkeep: Upkeep) -> Mapping[str, Collection[str] | None]:
     for engine in catalog.engines().values():
         if engine.looks_up:
             rematches |= _plan_rematch(upkeep, engine)
+    if base_watch.plan(upkeep.settings, upkeep.database):
+        can[jobs.BASES] = None
     _plan_pruning(upkeep)
     can[jobs.RETENTION] = (upkeep.place, jobs.ANYWHERE)
     return can
