@@ -189,6 +189,7 @@ class Settings:
     epss_source: str = ""  # URL of a mirror of FIRST's EPSS scores, CSV or CSV.gz
     advisories_ca_file: Path | None = None  # CA certificates of those mirrors; unset: ca_file
     advisories_interval_hours: float = 6
+    receipt_hours: float = 24  # how long a receipt holds at most; it ends earlier with the decision that it signs
     rematch_per_second: float = 20  # limit of decisions recomputed per second after an advisory update
     bases_interval_hours: float = 6  # how often registries are asked for the tags of base images; 0: never
     posture_max_age_hours: float = 24  # an older check of a registry is repeated
@@ -201,6 +202,7 @@ class Settings:
     retention_evidence: Retention = Retention.parse("180d")
     retention_decisions: Retention = Retention.parse("400d")
     retention_sessions: Retention = Retention.parse("30d")
+    retention_receipts: Retention = Retention.parse("90d")
     retention_jobs: Retention = Retention.parse("90d")
     retention_outbox: Retention = Retention.parse("30d")
     retention_audit_log: Retention = Retention()

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -220,6 +221,19 @@ def read(file: Path, what: str, limit: int = 4 << 20) -> str:
         return read_whole(file, limit, what).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{what} {file} is not UTF-8 text (byte {error.start})") from error
+
+
+def rfc3339(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime:
+    """A point in time as RFC 3339. Default: now."""
+    if value is None:
+        return datetime.now(UTC)
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter("not an RFC 3339 time, such as 2026-11-23T07:00:00Z") from None
+    if found.tzinfo is None:
+        raise click.BadParameter("the time zone is missing: end the time with Z or +01:00")
+    return found
 
 
 def read_stdin(limit: int = 64 << 20) -> bytes:

@@ -53,6 +53,7 @@ def registry() -> None:
 @click.option("--ca-file", type=FILE, help="CA certificates (PEM) to trust for it, in addition to the system's.")
 @click.option("--insecure", is_flag=True, help="The registry uses plain HTTP.")
 @click.option("--project", default="default", show_default=True, help="Project that owns the registry's images.")
+@click.option("--write-receipts", is_flag=True, help="Write signed decisions beside its images; needs push rights.")
 @pass_settings
 def add(
     settings: Settings,
@@ -62,6 +63,7 @@ def add(
     ca_file: Path | None,
     insecure: bool,
     project: str,
+    write_receipts: bool,
 ) -> None:
     """Configure the registry HOST (host[:port]).
 
@@ -80,6 +82,7 @@ def add(
             username=username,
             password=password,
             project=project,
+            write_receipts=write_receipts,
         )
     tell(f"registry {host} is configured; next, create a webhook: dockwarden webhook create --registry {host}")
 
@@ -107,9 +110,18 @@ def list_(settings: Settings) -> None:
 @click.option("--ca-file", type=FILE, help="CA certificates (PEM) that replace the registry's present ones.")
 @click.option("--no-ca", is_flag=True, help="Trust the system's CA certificates only.")
 @click.option("--insecure/--secure", default=None, help="Use plain HTTP, or TLS.")
+@click.option(
+    "--write-receipts/--no-write-receipts", default=None, help="Write signed decisions beside its images, or do not."
+)
 @pass_settings
 def edit(
-    settings: Settings, host: str, aliases: tuple[str, ...], ca_file: Path | None, no_ca: bool, insecure: bool | None
+    settings: Settings,
+    host: str,
+    aliases: tuple[str, ...],
+    ca_file: Path | None,
+    no_ca: bool,
+    insecure: bool | None,
+    write_receipts: bool | None,
 ) -> None:
     """Change the settings of the registry HOST. Options that are not given keep their value."""
     if ca_file and no_ca:
@@ -123,6 +135,7 @@ def edit(
             aliases=[alias for alias in aliases if alias] if aliases else None,
             insecure=insecure,
             ca_pem="" if no_ca else read(ca_file, "CA file") if ca_file else None,
+            write_receipts=write_receipts,
         )
     tell(f"registry {host} is changed")
 

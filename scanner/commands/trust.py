@@ -9,14 +9,24 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from scanner import catalog
-from scanner.commands._console import FILE, Exit, ListedOption, administration, choose, pass_settings, read, tell
+from scanner.commands._console import (
+    FILE,
+    Exit,
+    ListedOption,
+    administration,
+    choose,
+    pass_settings,
+    read,
+    rfc3339,
+    tell,
+)
 from scanner.config import Settings
 from scanner.errors import ImageError, RemoteError, ScannerError, UsageError
 from scanner.model.actor import COMMAND_LINE
@@ -58,21 +68,8 @@ def trust() -> None:
     """Image signatures: verify, inspect, and manage trust roots."""
 
 
-def _moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime:
-    """A point in time as RFC 3339. Default: now."""
-    if value is None:
-        return datetime.now(UTC)
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter("not an RFC 3339 time, such as 2026-11-23T07:00:00Z") from None
-    if found.tzinfo is None:
-        raise click.BadParameter("the time zone is missing: end the time with Z or +01:00")
-    return found
-
-
 AT = click.option(
-    "--at", "now", callback=_moment, metavar="TIME", help="Verify as of this RFC 3339 time instead of now."
+    "--at", "now", callback=rfc3339, metavar="TIME", help="Verify as of this RFC 3339 time instead of now."
 )
 CA_FILE = click.option(
     "--ca-file", type=FILE, help="CA certificates (PEM) to trust for the registry and the Notary server."

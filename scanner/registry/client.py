@@ -239,6 +239,72 @@ class RegistryClient:
         """``GET /v2/``. Raises if the host is not a registry, or denies access."""
         self._read("/v2/", "", self.settings.limits.token, {}, what="the registry")
 
+    def push_blob(self, repository: str, data: bytes) -> Digest:
+        """Upload a small blob, unless the registry has it (distribution-spec, pushing a blob monolithically)."""
+        digest = Digest.of(data)
+        scope = f"repository:{repository}:pull,push"
+        what = f"blob {digest.short}"
+        if self._send("HEAD", f"/v2/{repository}/blobs/{digest}", scope, what=what, accepted=(200, 404))[0] == 200:
+            return digest
+        start = f"/v2/{repository}/blobs/uploads/"
+        _, headers = self._send("POST", start, scope, what="an upload", accepted=(202,))
+        location = split_address(headers.get("Location", ""), self._base + start)
+        # An answer never chooses where we connect to: an upload goes to the registry itself.
+        if location is None or location.netloc != urlsplit(self._base).netloc:
+            raise RemoteError(f"{self.host} sends uploads to another host", reason="redirect_refused", retryable=False)
+        path = f"{location.path}?{location.query}{'&' if location.query else ''}digest={digest}"
+        self._send("PUT", path, scope, data, "application/octet-stream", what=what, accepted=(201,))
+        return digest
+
+    def push_manifest(self, repository: str, name: str, data: bytes, media_type: str) -> httpx.Headers:
+        """Upload a manifest or index under a tag or its digest. Returns the answer's headers."""
+        path = f"/v2/{repository}/manifests/{name}"
+        scope = f"repository:{repository}:pull,push"
+        return self._send("PUT", path, scope, data, media_type, what=f"the manifest {name}", accepted=(201,))[1]
+
+    def delete_manifest(self, repository: str, digest: str) -> bool:
+        """Delete a manifest. Returns False if the registry does not delete; True also if it does not exist."""
+        path, scope = f"/v2/{repository}/manifests/{digest}", f"repository:{repository}:delete"
+        refused = (400, 401, 403, 405)
+        status, _ = self._send("DELETE", path, scope, what="a manifest", accepted=(202, 200, 404, *refused))
+        return status not in refused
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        scope: str,
+        content: bytes = b"",
+        media_type: str = "",
+        *,
+        what: str,
+        accepted: tuple[int, ...],
+    ) -> tuple[int, httpx.Headers]:
+        """Send one writing request; returns status and headers. Not repeated, except once to answer a challenge: the
+        caller repeats the whole.
+        """
+        ends = self._document_ends()
+        for attempt in range(2):
+            authorization = self._auth.header(scope)
+            headers = {"Authorization": authorization} if authorization else {}
+            if media_type:
+                headers["Content-Type"] = media_type
+            if self.access.proof_key:
+                headers[pull_proof.HEADER] = pull_proof.make(self.access.proof_key.reveal(), self.host, time.time())
+            left = ends - time.monotonic()
+            try:
+                with self._http.open(
+                    method, self._base + path, headers=headers, content=content, seconds=left, read_seconds=_READ
+                ) as response:
+                    if response.status == 401 and attempt == 0 and self._auth.answer(response, scope):
+                        continue
+                    if response.status not in accepted:
+                        raise self._refusal(response.status, what, response)
+                    return response.status, response.headers
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from error
+        raise AssertionError("unreachable")
+
     def _read(
         self, path: str, scope: str, limit: int, headers: dict[str, str], *, what: str, redirects: int = 0
     ) -> tuple[OpenAnswer, bytes]:

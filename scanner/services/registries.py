@@ -43,8 +43,11 @@ def add(
     username: str = "",
     password: Secret | None = None,
     project: str = "default",
+    write_receipts: bool = False,
 ) -> registries.RegistryView:
     """Add a registry, so that its images can be scanned.
+
+    ``write_receipts``: signed decisions are written beside its images, with these credentials.
 
     Raises UsageError naming the field, ConflictError for a host that exists already, NotFoundError, RefusedError.
     """
@@ -63,8 +66,9 @@ def add(
         password=password or None,
         project=project,
         aliases=aliases,
+        write_receipts=write_receipts,
     )
-    detail = {"host": registry.host, "insecure": registry.insecure}
+    detail = {"host": registry.host, "insecure": registry.insecure, "write_receipts": registry.write_receipts}
     audit.record(session, actor, Action.REGISTRY_CREATE, registry.id, detail=detail)
     return registry
 
@@ -80,6 +84,7 @@ def change(
     ca_pem: str | None = None,
     username: str | None = None,
     password: Secret | None = None,
+    write_receipts: bool | None = None,
 ) -> registries.RegistryView:
     """Change the given fields. An empty password deletes the stored one. Raises as `add`."""
     actor.require_every_project()
@@ -94,8 +99,16 @@ def change(
         username=username,
         password=password,
         aliases=aliases,
+        write_receipts=write_receipts,
     )
-    given = {"aliases": aliases, "insecure": insecure, "ca_pem": ca_pem, "username": username, "password": password}
+    given = {
+        "aliases": aliases,
+        "insecure": insecure,
+        "ca_pem": ca_pem,
+        "username": username,
+        "password": password,
+        "write_receipts": write_receipts,
+    }
     detail = {"host": registry.host, "members": sorted(name for name, value in given.items() if value is not None)}
     audit.record(session, actor, Action.REGISTRY_CHANGE, registry.id, detail=detail)
     return registry

@@ -26,6 +26,7 @@ UPDATE, REMATCH, REQUEUE = "advisories-update", "rematch", "requeue"
 CLAIR = "clair-notification"
 BASES = "base-watch"
 RETENTION = "retention"  # triggers allow deleting decisions only while one runs (migration 0021)
+RECEIPTS = "receipts"
 INVARIANTS = "invariants"  # stores the result of the nightly `check_invariants`; never queued
 KINDS = (UPDATE, REMATCH, REQUEUE, CLAIR)
 ANYWHERE = "any"  # the key of jobs that any worker can run

@@ -30,6 +30,7 @@ class RegistryView:
     project: str
     aliases: tuple[str, ...]
     created_at: datetime
+    write_receipts: bool = False
 
 
 def add(
@@ -43,6 +44,7 @@ def add(
     password: Secret | None = None,
     project: str = "default",
     aliases: Sequence[str] = (),
+    write_receipts: bool = False,
 ) -> RegistryView:
     """Insert a registry. Raises ConflictError if the host exists."""
     if session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar():
@@ -58,6 +60,7 @@ def add(
             password=seal(password, key, _place(identifier)) if password else None,
             project=project,
             aliases=list(aliases),
+            write_receipts=write_receipts,
             created_at=moment(session),
         )
     )
@@ -74,10 +77,12 @@ def update(
     username: str | None = None,
     password: Secret | None = None,
     aliases: Sequence[str] | None = None,
+    write_receipts: bool | None = None,
 ) -> RegistryView:
     """Change the given fields. An empty password deletes the stored one. Raises NotFoundError."""
     values: dict[str, object] = {}
-    for name, value in (("insecure", insecure), ("ca_pem", ca_pem), ("username", username)):
+    given = {"insecure": insecure, "ca_pem": ca_pem, "username": username, "write_receipts": write_receipts}
+    for name, value in given.items():
         if value is not None:
             values[name] = value
     if aliases is not None:
@@ -140,6 +145,7 @@ def _view(row: sa.Row[tuple[object, ...]]) -> RegistryView:
         r["project"],
         tuple(r["aliases"]),
         r["created_at"],
+        r["write_receipts"],
     )
 
 

@@ -41,6 +41,8 @@ from scanner.store.schema import (
     notification,
     outbox,
     package,
+    receipt,
+    receipt_push,
     registry_check,
     report,
     rests_on,
@@ -76,6 +78,7 @@ class Cutoffs:
     evidence: datetime | None = None
     decisions: datetime | None = None
     sessions: datetime | None = None
+    receipts: datetime | None = None
     jobs: datetime | None = None
     outbox: datetime | None = None
     audit_log: datetime | None = None
@@ -160,6 +163,16 @@ def _outbox(t: Any, at: Cutoffs, left: _Left) -> Condition:
 
 def _notification(t: Any, at: Cutoffs, left: _Left) -> Condition:
     return _before(t.ended_at, at.outbox)
+
+
+def _receipt(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    return sa.false() if at.receipts is None else t.valid_until < at.receipts.timestamp()
+
+
+def _receipt_push(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """What is known of an image's receipts in its registry, when the last of them is gone here."""
+    own = sa.and_(receipt.c.digest == t.digest, receipt.c.repository == t.repository)
+    return ~sa.exists().where(own, left(receipt))
 
 
 def _session(t: Any, at: Cutoffs, left: _Left) -> Condition:
@@ -355,6 +368,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(outbox, "Events for notifications", "outbox", _outbox),
     Kind(notification, "Notifications that ended", "outbox", _notification),
     Kind(web_session, "Sessions that ended", "sessions", _session),
+    Kind(receipt, "Receipts that ended", "receipts", _receipt),
+    Kind(receipt_push, "State of receipts in registries", "receipts", _receipt_push),
     Kind(job, "Jobs", "jobs", _job),
     Kind(registry_check, "Checks of registries", "jobs", _registry_check),
     Kind(

@@ -192,6 +192,7 @@ registry = sa.Table(
     sa.Column("project", sa.String(64), nullable=False, default="default"),
     sa.Column("aliases", sa.JSON, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Column("write_receipts", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
 )
 webhook = sa.Table(
     "webhook",
@@ -626,6 +627,65 @@ verdict = sa.Table(
     sa.Index("ix_verdict_valid_until", "valid_until"),
     sa.Index("ix_verdict_decision_id", "decision_id"),
     sa.Index("ix_verdict_report_id", "report_id"),
+)
+
+# Signed decisions. The keys that sign them; ``private`` is erased when a key has signed its last receipt.
+receipt_key = sa.Table(
+    "receipt_key",
+    metadata,
+    _id(),
+    sa.Column("number", sa.Integer, nullable=False, unique=True),  # two processes that create the first key agree
+    sa.Column("key_id", sa.String(64), nullable=False),
+    sa.Column("public_pem", sa.Text, nullable=False),
+    sa.Column("private", sa.LargeBinary),  # encrypted
+    sa.Column("signs_from", sa.Float, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("revoked_at", Moment),
+)
+receipt = sa.Table(
+    "receipt",
+    metadata,
+    _id(),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Column("repository", sa.String(600), nullable=False),
+    sa.Column("environment", sa.String(64), nullable=False),
+    sa.Column("project", sa.String(64), nullable=False),
+    # Of the decision that is signed. No foreign key: decisions are pruned, and the receipt is complete without.
+    sa.Column("decision_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("undecided", sa.Boolean, nullable=False),
+    sa.Column("policy", sa.String(64), nullable=False),
+    sa.Column("key_id", sa.String(64), nullable=False),
+    sa.Column("issued_at", Moment, nullable=False),
+    sa.Column("valid_until", sa.Float, nullable=False),
+    sa.Column("envelopes", sa.JSON, nullable=False),  # DSSE envelopes by predicate type
+    sa.Column("superseded_at", Moment),
+    sa.Index(
+        "ix_receipt_current",
+        "digest",
+        "repository",
+        "environment",
+        unique=True,
+        sqlite_where=sa.text("superseded_at IS NULL"),
+        postgresql_where=sa.text("superseded_at IS NULL"),
+    ),
+    sa.Index("ix_receipt_digest", "digest", "issued_at"),
+    sa.Index("ix_receipt_valid_until", "valid_until"),
+)
+# What is written beside an image in its registry. One row for each image, with the state of the last attempt.
+receipt_push = sa.Table(
+    "receipt_push",
+    metadata,
+    sa.Column("digest", sa.String(140), primary_key=True),
+    sa.Column("repository", sa.String(600), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False, default=0),  # raised when the receipts change
+    sa.Column("attempt", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.Float, nullable=False),
+    sa.Column("reason", sa.String(64), nullable=False, default=""),
+    sa.Column("message", SafeText(1000), nullable=False, default=""),
+    sa.Column("pushed_at", Moment),
+    sa.Index("ix_receipt_push_due", "state", "next_at"),
 )
 
 # Calls of doors (Kubernetes admission, pulls, engines), for the page Enforcement. Kept for 30 days.

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret, keys_of
 from scanner.errors import ScannerError
-from scanner.store.schema import notification_channel, registry, webhook
+from scanner.store.schema import notification_channel, receipt_key, registry, webhook
 
 _NONCE, _KEY_ID = 12, 8
 _FORMAT = b"\x01"
@@ -28,6 +28,7 @@ FIELDS: tuple[tuple[sa.Table, str], ...] = (
     (webhook, "secret"),
     (webhook, "previous_secret"),
     (notification_channel, "secrets"),
+    (receipt_key, "private"),
 )
 
 

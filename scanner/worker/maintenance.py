@@ -29,7 +29,7 @@ from scanner.services import decisions, retention
 from scanner.store import images, jobs, matches, revocations, scans
 from scanner.store.retention import recording
 from scanner.store.session import Database, moment
-from scanner.worker import base_watch, clair_notifications, storage
+from scanner.worker import base_watch, clair_notifications, receipts, storage
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,9 @@ def run(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
     if job.kind == jobs.CLAIR:
         clair_notifications.run(job, upkeep.settings, upkeep.database, report)
         return
+    if job.kind == jobs.RECEIPTS:
+        receipts.run(job, upkeep.settings, upkeep.database, report)
+        return
     {jobs.UPDATE: update, jobs.REMATCH: rematch, jobs.REQUEUE: requeue}[job.kind](job, upkeep, report)
 
 
@@ -87,6 +90,8 @@ def plan(upkeep: Upkeep) -> Mapping[str, Collection[str] | None]:
     if base_watch.plan(upkeep.settings, upkeep.database):
         can[jobs.BASES] = None
     _plan_pruning(upkeep)
+    _plan_receipts(upkeep)
+    can[jobs.RECEIPTS] = None
     can[jobs.RETENTION] = (upkeep.place, jobs.ANYWHERE)
     return can
 
@@ -99,6 +104,15 @@ def _plan_pruning(upkeep: Upkeep) -> None:
     for key in due:
         with upkeep.database.session() as session:
             jobs.request(session, jobs.RETENTION, key, "schedule", keys[key])
+
+
+def _plan_receipts(upkeep: Upkeep) -> None:
+    """Request a job if a registry that takes receipts lacks some."""
+    with upkeep.database.read() as session:
+        due = receipts.is_due(session, upkeep.settings)
+    if due:
+        with upkeep.database.session() as session:
+            jobs.request(session, jobs.RECEIPTS, jobs.ANYWHERE, "schedule")
 
 
 def _plan_rematch(upkeep: Upkeep, engine: Engine) -> set[str]:

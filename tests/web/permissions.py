@@ -32,6 +32,10 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
         (method, "/adapters/registry/authorize/<path_token>/<registry>/<path:original>"): ("pull", "none")
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
     },
+    ("GET", "/api/v1/images/<digest>/receipt"): ("read", "own"),
+    ("GET", "/api/v1/receipts/keys"): ("public", "none"),
+    ("POST", "/images/<digest>/receipt"): ("read", "own"),
+    ("GET", "/images/<digest>/receipt/<uuid:receipt_id>"): ("read", "own"),
     ("GET", "/enforcement"): ("audit", "everybody"),
     ("GET", "/"): ("public", "none"),
     ("GET", "/account"): ("signed-in", "none"),

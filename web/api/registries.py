@@ -38,6 +38,9 @@ class RegistryIn(Body):
     username: Text = ""
     password: SecretStr | None = Field(None, max_length=use_cases.PASSWORD_LENGTH, description="Write-only.")
     project: Name = "default"
+    write_receipts: bool = Field(
+        False, description="Write signed decisions beside its images. The credentials must allow pushes."
+    )
 
 
 class RegistryChange(Body):
@@ -48,6 +51,7 @@ class RegistryChange(Body):
     ca_pem: Annotated[str, Field(max_length=use_cases.CA_LENGTH)] | None = None
     username: Text | None = None
     password: SecretStr | None = Field(None, max_length=use_cases.PASSWORD_LENGTH, description="Write-only.")
+    write_receipts: bool | None = None
 
 
 class RegistryOut(Model):
@@ -60,6 +64,7 @@ class RegistryOut(Model):
     has_password: bool
     project: str
     created_at: datetime
+    write_receipts: bool
 
 
 class RegistryList(Model):
@@ -81,6 +86,7 @@ def show(registry: registries.RegistryView) -> RegistryOut:
         has_password=registry.has_password,
         project=registry.project,
         created_at=registry.created_at,
+        write_receipts=registry.write_receipts,
     )
 
 
@@ -112,6 +118,7 @@ def create(body: RegistryIn) -> Response:
             username=body.username,
             password=_secret(body.password),
             project=body.project,
+            write_receipts=body.write_receipts,
         )
     return answer(show(registry), 201, {"Location": f"{PREFIX}/registries/{registry.id}"})
 
@@ -142,6 +149,7 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
             ca_pem=body.ca_pem,
             username=body.username,
             password=_secret(body.password),
+            write_receipts=body.write_receipts,
         )
     return answer(show(registry))
 

@@ -21,10 +21,12 @@ from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.services import scans as scan_use_cases
 from scanner.store import bases, gate, inventory, listings, saved_views, tags
+from scanner.store import receipts as stored_receipts
 from web.auth import SIGNED_IN, permission, principal
 from web.pages import export, findings
 from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page, size
 from web.pages.charts import Part, Segment, bar, tree
+from web.pages.receipts import receipt_rows
 from web.resources import engine_for, resources, take_scan
 
 bp = Blueprint("images_page", __name__)
@@ -45,7 +47,7 @@ _FILTERS = frozenset(
         "running",
     }
 )
-TABS = ("vulnerabilities", "checks", "signatures", "components", "layers", "history")
+TABS = ("vulnerabilities", "checks", "signatures", "components", "layers", "history", "receipts")
 _NARROWED = ("vulnerabilities", "checks", "components")  # tabs with filters, sorting and pages
 _TAGS_SHOWN, _MOVES_SHOWN = 5, 20
 
@@ -194,6 +196,8 @@ def one(digest: str) -> str:
             session, digest, projects, cursor=request.args.get("cursor") if tab == "history" else None, limit=PAGE_SIZE
         )
         moves = _tag_history(session, names, projects) if tab == "history" else {}
+        receipts = receipt_rows(session, digest, projects) if tab == "receipts" else ()
+        decided_in = stored_receipts.repositories(session, digest, projects) if tab == "receipts" else ()
         decided = gate.current_decision(session, digest, "", None, projects)
         number = _platform(report)
         item = report.images[number] if report.images else None
@@ -210,6 +214,8 @@ def one(digest: str) -> str:
         names=names,
         history=history,
         moves=moves,
+        receipts=receipts,
+        decided_in=decided_in,
         decision=decision,
         tab=tab,
         tabs=TABS,

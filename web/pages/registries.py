@@ -205,6 +205,7 @@ def _given() -> dict[str, Any]:
         "insecure": request.form.get("insecure") == "1",
         "ca_pem": request.form.get("ca_pem", "").strip().replace("\r\n", "\n"),
         "username": request.form.get("username", "").strip(),
+        "write_receipts": request.form.get("write_receipts") == "1",
     }
 
 
@@ -244,6 +245,7 @@ def _editor(
         "insecure": view.insecure,
         "ca_pem": view.ca_pem,
         "username": view.username,
+        "write_receipts": view.write_receipts,
         **showable(kept),
     }
     shown = _new_secret(hooks, base, created or {})

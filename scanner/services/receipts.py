@@ -1,0 +1,296 @@
+"""Receipts: the current decision about an image, signed, so that others can enforce it without asking this server.
+
+Only a current decision is signed, never a pending or missing one. A receipt ends with its decision, after 24 hours at
+the latest. A newer one for the same image, repository and environment revokes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy.engine import Connection
+
+from scanner import __version__, catalog
+from scanner.config import Secret, Settings
+from scanner.errors import ConflictError, NotFoundError, UsageError
+from scanner.model.actor import Actor
+from scanner.model.audit import Action
+from scanner.model.reference import Digest, Reference
+from scanner.model.scan import ScanReport
+from scanner.services import _fields as fields
+from scanner.services import decisions, gate
+from scanner.store import audit, images
+from scanner.store import receipts as store
+from scanner.store.session import alone, epoch, moment
+from scanner.trust import _receipts as signing
+
+ENVIRONMENT = r"^([a-z0-9]([a-z0-9._-]*[a-z0-9])?)?$"
+ENVIRONMENT_LENGTH = 64
+OVERLAP_HOURS = 24.0  # a new key is published this long before it signs, so that verifiers can fetch it
+_LEFT = 0.25  # a receipt with less than this part of its life left is renewed when it is asked for
+_LOCK = 0x0D0C4A0D21
+FORMS = ("json", "bundle", "dsse")
+SHORT_NAMES = {"summary": signing.SUMMARY, "decision": signing.DECISION}
+
+
+@dataclass(frozen=True)
+class Signer:
+    """What signing needs. ``key`` decrypts the private keys."""
+
+    settings: Settings
+    key: Secret
+
+    @property
+    def life(self) -> float:
+        """Seconds that a receipt holds at the most."""
+        return self.settings.receipt_hours * 3600
+
+    @property
+    def verifier(self) -> str:
+        """The URI of this installation in receipts."""
+        return self.settings.public_url.rstrip("/") or "urn:dockwarden:verifier"
+
+
+def issue(
+    session: Connection, signer: Signer, actor: Actor, digest: str, *, repository: str = "", environment: str = ""
+) -> store.ReceiptView:
+    """Return the receipt for the current decision, signed now if there is none that still holds.
+
+    An outdated decision is made again first, as the gate does. ``repository`` may be empty if the image is known in
+    one only. Run it in ``Database.uncrossed``. Raises NotFoundError (reason ``not_decided`` without a decision),
+    UsageError.
+    """
+    fields.matching("environment", environment, ENVIRONMENT, ENVIRONMENT_LENGTH)
+    repository = _repository(session, actor, digest, repository)
+    reference = Reference.parse(f"{repository}@{digest}")
+    answer = gate.GateRequest(reference, environment, actor.projects).recorded(session, Digest(digest))
+    active = decisions.enabled_policies(session, catalog.known())
+    named = {name for one in active for name in one.policy.environments}
+    found = store.in_force(session, digest, repository, environment if environment in named else "")
+    if answer is None or found is None:
+        raise _undecided()
+    return sign(session, signer, actor, found, environment)
+
+
+def _repository(session: Connection, actor: Actor, digest: str, named: str) -> str:
+    known = store.repositories(session, digest, actor.projects)
+    if named in known:
+        return named
+    if named or not known:
+        raise _undecided()
+    if len(known) > 1:
+        message = f"the image is known in {len(known)} repositories"
+        hint = "name one as ?repository=, such as " + known[0]
+        raise UsageError(message, reason="ambiguous_repository", hint=hint, field="repository")
+    return known[0]
+
+
+def _undecided() -> NotFoundError:
+    return NotFoundError(
+        "there is no decision about this image to sign", reason="not_decided", hint="scan it, or ask the gate, first"
+    )
+
+
+def sign(
+    session: Connection, signer: Signer, actor: Actor, found: store.InForce, environment: str, margin: float = _LEFT
+) -> store.ReceiptView:
+    """Return a receipt for this decision: the current one if it holds for long enough, or a new one."""
+    alone(session, _LOCK)  # two at once would both sign, and the second would revoke the first
+    now = moment(session)
+    ends = min(now.timestamp() + signer.life, found.valid_until or float("inf"))
+    known = store.current(session, found.digest, found.repository, environment)
+    if known is not None and known.decision_id == found.decision_id:
+        left = known.valid_until - now.timestamp()
+        if left > 0 and (left > margin * signer.life or ends - known.valid_until < 1):
+            return known
+    # Receipts have whole seconds, and the newest counts: one of the same second would not revoke the former.
+    issued = now.replace(microsecond=0)
+    former = [each.issued_at for each in store.of_image(session, found.digest, None) if _same(each, found, environment)]
+    issued = max([issued, *(each + timedelta(seconds=1) for each in former)])
+    until = datetime.fromtimestamp(int(ends), UTC)
+    if until <= issued:
+        raise ConflictError("the decision ends now", reason="not_decided", hint="ask again in a moment")
+    own = _signing_key(session, signer, actor)
+    document: dict[str, Any] = orjson.loads(found.document)
+    evidence = images.evidence(session, found.report_id)
+    facts = signing.Facts(
+        found.repository,
+        Digest(found.digest),
+        found.project,
+        environment,
+        document,
+        tuple((str(item.image.platform), str(item.image.digest)) for item in evidence.images),
+        _engines(evidence),
+        signer.verifier,
+        __version__,
+        issued,
+        until,
+    )
+    private = store.private_key(session, own.id, signer.key)
+    envelopes = {kind: signing.sign(text, private) for kind, text in signing.statements(facts).items()}
+    made = store.add(
+        session,
+        found,
+        environment,
+        verdict=document["verdict"],
+        undecided=bool(document.get("undecided")),
+        policy=str(document.get("policy") or "")[:64],
+        key_id=own.key_id,
+        issued_at=issued,
+        valid_until=until.timestamp(),
+        envelopes=envelopes,
+    )
+    detail = {
+        "repository": made.repository,
+        "environment": environment,
+        "verdict": made.verdict,
+        "valid_until": until.isoformat(),
+        "key": own.key_id[:16],
+    }
+    audit.record(session, actor, Action.RECEIPT_ISSUE, made.digest, detail=detail)
+    store.request_push(session, made.digest, made.repository)
+    return made
+
+
+def _same(each: store.ReceiptView, found: store.InForce, environment: str) -> bool:
+    return (each.repository, each.environment) == (found.repository, environment)
+
+
+def _engines(found: ScanReport) -> tuple[dict[str, Any], ...]:
+    """The engines of the evidence, each once, with binary and advisories."""
+    seen: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for engine in (engine for image in found.images for engine in image.engines):
+        status = engine.advisories
+        seen[engine.engine, engine.version, status.id] = {
+            "name": engine.engine,
+            "version": engine.version,
+            "binary": str(engine.binary or ""),
+            "advisories": {
+                "id": status.id,
+                "version": status.version,
+                "updatedAt": status.updated_at.isoformat() if status.updated_at else None,
+                "digest": str(status.digest or ""),
+            },
+        }
+    return tuple(seen.values())
+
+
+def state(session: Connection, found: store.ReceiptView) -> str:
+    """Return ``current``, ``superseded`` (a newer decision or receipt replaces it) or ``ended``."""
+    if found.superseded_at is not None:
+        return "superseded"
+    if found.valid_until <= epoch(session):
+        return "ended"
+    return "current" if store.is_in_force(session, found) else "superseded"
+
+
+def bundles(session: Connection, found: store.ReceiptView) -> dict[str, str]:
+    """Return the receipt's sigstore bundles by predicate type."""
+    pems = {key.key_id: key.public_pem for key in store.keys(session)}
+    return {kind: signing.bundle_of(text, pems[found.key_id]) for kind, text in found.envelopes.items()}
+
+
+def rendered(session: Connection, found: store.ReceiptView, form: str, predicate: str) -> str:
+    """Return one attestation of a receipt as a file: ``form`` is bundle or dsse, ``predicate`` a key of SHORT_NAMES."""
+    if predicate not in SHORT_NAMES:
+        raise fields.invalid("predicate", "use one of " + ", ".join(SHORT_NAMES))
+    if form not in FORMS[1:]:
+        raise fields.invalid("format", "use one of " + ", ".join(FORMS))
+    kind = SHORT_NAMES[predicate]
+    return found.envelopes[kind] if form == "dsse" else bundles(session, found)[kind]
+
+
+# Keys
+
+
+def _signing_key(session: Connection, signer: Signer, actor: Actor) -> store.KeyView:
+    """Return the newest key whose time has come, and erase those before it. The first one is created on first use."""
+    now, known = epoch(session), store.keys(session)
+    usable = [each for each in known if not each.revoked_at and not each.erased and each.signs_from <= now]
+    if not usable:
+        return _create(session, signer, actor, now)
+    for former in usable[1:]:
+        store.erase_key(session, former.id)
+    return usable[0]
+
+
+def _create(session: Connection, signer: Signer, actor: Actor, signs_from: float) -> store.KeyView:
+    private = signing.new_key()
+    key_id, public = signing.public_of(private)
+    number = max((each.number for each in store.keys(session)), default=0) + 1
+    store.add_key(session, number, key_id, public, private, signer.key, signs_from)
+    made = next(each for each in store.keys(session) if each.number == number)
+    detail = {"signs_from": datetime.fromtimestamp(signs_from, UTC).isoformat()}
+    audit.record(session, actor, Action.RECEIPT_KEY_CREATE, made.key_id, detail=detail)
+    return made
+
+
+def published(session: Connection, signer: Signer, actor: Actor) -> list[store.KeyView]:
+    """Return the keys that verifiers should trust, the newest first: the next one, the one that signs, and former ones
+    while a receipt that they signed can still hold.
+
+    Creates the first key: who sets up a verifier does so before the first receipt.
+    """
+    known = [each for each in store.keys(session) if not each.revoked_at]
+    if not known:
+        alone(session, _LOCK)
+        _signing_key(session, signer, actor)
+        known = [each for each in store.keys(session) if not each.revoked_at]
+    now, found = epoch(session), list[store.KeyView]()
+    for key in known:
+        followed = found[-1].signs_from if found else None
+        if followed is not None and followed + signer.life <= now:
+            break
+        found.append(key)
+    return found
+
+
+def jwks(found: Sequence[store.KeyView]) -> list[dict[str, str]]:
+    """Return keys as JSON Web Keys."""
+    return [signing.jwk(key.public_pem) for key in found]
+
+
+def signing_first(found: Sequence[store.KeyView]) -> list[store.KeyView]:
+    """Sort published keys for tools that read only the first one of a file: the key that signs now."""
+    now = datetime.now(UTC).timestamp()
+    return sorted(found, key=lambda key: (key.signs_from > now, -key.number))
+
+
+def rotate_key(
+    session: Connection, signer: Signer, actor: Actor, *, overlap_hours: float = OVERLAP_HOURS
+) -> store.KeyView:
+    """Create the next key. It is published at once and signs after the overlap.
+
+    The present key stays published until its last receipt has ended. Raises ConflictError while a next key waits.
+    """
+    actor.require_every_project()
+    if not 0 <= overlap_hours <= 720:
+        raise fields.invalid("overlap", "the overlap is 0 to 720 hours")
+    alone(session, _LOCK)
+    now = epoch(session)
+    waiting = [each for each in store.keys(session) if not each.revoked_at and each.signs_from > now]
+    if waiting:
+        begins = datetime.fromtimestamp(waiting[0].signs_from, UTC)
+        raise ConflictError(f"a new key waits already; it signs from {begins:%Y-%m-%d %H:%M} UTC on", reason="rotating")
+    _signing_key(session, signer, actor)
+    return _create(session, signer, actor, now + overlap_hours * 3600)
+
+
+def revoke_key(session: Connection, signer: Signer, actor: Actor, key_id: str) -> int:
+    """Revoke a key that others may have: it is not published any more, and its receipts are superseded.
+
+    ``key_id``: its first characters, at least 8. Returns the number of receipts. Another key signs at once.
+    """
+    actor.require_every_project()
+    alone(session, _LOCK)
+    found = [each for each in store.keys(session) if len(key_id) >= 8 and each.key_id.startswith(key_id.lower())]
+    if len(found) != 1 or found[0].revoked_at:
+        raise NotFoundError("there is no such key", hint="list the keys: dockwarden receipt keys")
+    count = store.revoke_key(session, found[0].id)
+    audit.record(session, actor, Action.RECEIPT_KEY_REVOKE, found[0].key_id, detail={"receipts": count})
+    _signing_key(session, signer, actor)
+    return count

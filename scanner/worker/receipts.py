@@ -1,0 +1,116 @@
+"""Keeps the receipts in registries current: signs what is missing or ends soon, and writes it beside the images.
+
+A job like those of `maintenance`: it determines what is left to do, so another worker can continue after a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from sqlalchemy.engine import Connection
+
+from scanner.config import Secret, Settings, secret_key
+from scanner.errors import ScannerError
+from scanner.model.actor import SERVICE
+from scanner.model.audit import Action
+from scanner.model.reference import Reference
+from scanner.model.scan import Progress, Stage
+from scanner.registry.attaching import Attestation, attach
+from scanner.registry.client import RegistryClient
+from scanner.services import receipts as use_cases
+from scanner.store import audit, jobs
+from scanner.store import receipts as store
+from scanner.store.session import Database
+from scanner.worker.server_scan import reached
+
+log = logging.getLogger(__name__)
+
+MARGIN = 1 / 3  # a receipt in a registry is renewed when this part of its life is left
+_SECONDS = 60.0  # of one job; the next one continues
+_TRIES = 1  # a failed push is repeated as a whole, after a pause
+
+
+def is_due(session: Connection, settings: Settings) -> bool:
+    """Return whether a receipt must be signed for, or written to, a registry."""
+    margin = MARGIN * settings.receipt_hours * 3600
+    return (
+        bool(store.due(session, limit=1))
+        or store.is_any_outdated(session)
+        or bool(store.wanting(session, margin, limit=1))
+    )
+
+
+def run(job: jobs.Job, settings: Settings, database: Database, report: Callable[[Progress], None]) -> None:
+    """Bring the receipts in registries up to date, for up to a minute, and finish the job."""
+    signer = use_cases.Signer(settings, secret_key(settings))
+    ends = time.monotonic() + _SECONDS
+    signed, pushed, failed = 0, 0, 0
+    while time.monotonic() < ends:
+        report(Progress(Stage.RECORD, "signing receipts", signed))
+        made = database.uncrossed(lambda session: _sign_some(session, job, signer))
+        signed += made
+        with database.read() as session:
+            due = store.due(session)
+        for push in due:
+            report(Progress(Stage.RECORD, f"writing receipts of {push.repository}", pushed))
+            if _push(job, push, signer, database):
+                pushed += 1
+            else:
+                failed += 1
+            if time.monotonic() >= ends:
+                break
+        if not made and not due:
+            break
+    with database.session() as session:
+        jobs.finish(session, job, f"{signed} receipts signed; {pushed} images written to registries, {failed} failed")
+
+
+def _sign_some(session: Connection, job: jobs.Job, signer: use_cases.Signer) -> int:
+    """Supersede receipts of former decisions, and sign a batch of decisions. Returns the number of both."""
+    jobs.check(session, job)
+    count = store.supersede_outdated(session)
+    for found in store.wanting(session, MARGIN * signer.life):
+        use_cases.sign(session, signer, SERVICE, found, found.environment, MARGIN)
+        count += 1
+    return count
+
+
+def _push(job: jobs.Job, push: store.PushView, signer: use_cases.Signer, database: Database) -> bool:
+    """Write one image's receipts to its registry, and record the outcome. Returns whether it succeeded."""
+    with database.read() as session:
+        wanted = [
+            Attestation(kind, envelope.encode(), bundle.encode(), signer.verifier, found.issued_at)
+            for found in store.to_push(session, push.digest, push.repository)
+            for (kind, bundle), envelope in zip(
+                use_cases.bundles(session, found).items(), found.envelopes.values(), strict=True
+            )
+        ]
+    image = Reference.parse(f"{push.repository}@{push.digest}")
+    try:
+        note = _attach(signer.settings, database, signer.key, image, signer.verifier, wanted)
+    except ScannerError as error:
+        log.warning("the receipts of %s were not written: %s", push.repository, error)
+        problem = error
+        database.transact(
+            lambda session: store.fail_push(session, push, problem.reason, f"{problem}", problem.retry_after)
+        )
+        return False
+
+    def end(session: Connection) -> None:
+        jobs.check(session, job)
+        store.end_push(session, push, note)
+        detail = {"repository": push.repository, "attestations": len(wanted)}
+        audit.record(session, SERVICE, Action.RECEIPT_PUSH, push.digest, detail=detail)
+
+    database.transact(end)
+    return True
+
+
+def _attach(
+    settings: Settings, database: Database, key: Secret, image: Reference, owner: str, wanted: list[Attestation]
+) -> str:
+    access, credentials = reached(settings, database, key, image.host)
+    with RegistryClient(image.host, settings, credentials, access, tries=_TRIES) as client:
+        return attach(client, image, owner, wanted)

@@ -1,0 +1,332 @@
+"""Receipts beside images in a real registry: signed by a worker, replaced, renewed, retried; and read by the real
+cosign.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from scanner.cli import cli
+from scanner.config import Secret, Settings
+from scanner.model.actor import SERVICE
+from scanner.model.decision import Verdict
+from scanner.services import receipts as use_cases
+from scanner.store import audit, jobs, registries
+from scanner.store import receipts as store
+from scanner.store.schema import receipt, receipt_push, verdict
+from scanner.store.session import Database, epoch
+from scanner.trust import _receipts as signing
+from scanner.worker import maintenance
+from scanner.worker import receipts as pushing
+from tests.databases import BACKENDS, migrated_url
+from tests.scanner.registry.test_attaching import open_client, pushed
+from tests.scanner.store import factories as make
+from tests.scanner.store import recorded
+from tests.scanner.trust.test_receipts import facts
+from tests.servers import Registry
+
+KEY = Secret("a secret key for tests, long enough")
+ROOT = Path(__file__).parents[3]
+
+
+class Place:
+    """An installation whose registry takes receipts, with one image in it."""
+
+    def __init__(self, settings: Settings, database: Database, registry: Registry, name: str) -> None:
+        self.settings, self.database, self.registry = settings, database, registry
+        with open_client(registry, settings) as client:
+            self.image = pushed(client, name)
+        report = make.report(name, repository=self.image.name)
+        assert self.image.digest
+        self.report = replace(report, subject=replace(report.subject, digest=self.image.digest))
+        with database.session() as session:
+            self.id = registries.add(session, registry.host, KEY, insecure=True, write_receipts=True).id
+
+    @property
+    def digest(self) -> str:
+        return str(self.image.digest)
+
+    def decided(self, judged: Verdict, environment: str = "production") -> None:
+        recorded.record(self.database, self.report, judged, environment=environment)
+
+    def work(self) -> str:
+        """Run the job as a worker does. Returns its message, or "" if none was due."""
+        maintenance._plan_receipts(maintenance.Upkeep(self.settings, self.database))
+        with self.database.session() as session:
+            job = jobs.claim(session, "w", {jobs.RECEIPTS: None}, 60)
+        if job is None:
+            return ""
+        pushing.run(job, self.settings, self.database, lambda progress: None)
+        with self.database.read() as session:
+            return jobs.get(session, job.id).message
+
+    def push(self) -> store.PushView:
+        with self.database.read() as session:
+            found = store.push_of(session, self.digest, self.image.name)
+        assert found is not None
+        return found
+
+    def keys(self, tmp_path: Path) -> Path:
+        signer = use_cases.Signer(self.settings, KEY)
+        with self.database.session() as session:
+            found = use_cases.published(session, signer, SERVICE)
+        file = tmp_path / "keys.pem"
+        file.write_text("".join(key.public_pem for key in use_cases.signing_first(found)))
+        return file
+
+    def verify(self, tmp_path: Path, environment: str = "production", image: str = "") -> tuple[int, str]:
+        """``dockwarden receipt verify IMAGE``: exit code and text."""
+        command = ["receipt", "verify", image or str(self.image), "--insecure-registry", self.registry.host]
+        command += ["--key", str(self.keys(tmp_path)), "--environment", environment]
+        done = CliRunner().invoke(cli, command, standalone_mode=False)
+        assert done.exception is None, done.exception
+        return int(done.return_value or 0), done.output
+
+
+@pytest.fixture
+def place_on(settings: Settings, tmp_path: Path, plain_registry: Registry) -> Iterator[Callable[..., Place]]:
+    opened: list[Database] = []
+
+    def make_place(name: str, backend: str = "sqlite") -> Place:
+        database = Database(migrated_url(backend, tmp_path))
+        opened.append(database)
+        return Place(replace(settings, secret_key=KEY), database, plain_registry, f"receipts/{name}")
+
+    yield make_place
+    for database in opened:
+        database.engine.dispose()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_decision_is_written_beside_its_image_and_replaced(
+    place_on: Callable[..., Place], backend: str, tmp_path: Path
+) -> None:
+    place = place_on(f"replaced-{backend}", backend)
+    assert place.work() == "", "nothing is decided yet"
+    place.decided(Verdict.ALLOW)
+    place.decided(Verdict.DENY, "staging")
+    assert place.work() == "2 receipts signed; 1 images written to registries, 0 failed"
+    assert place.push().state == "pushed"
+    assert place.verify(tmp_path)[0] == 0
+    assert place.verify(tmp_path, "staging")[0] == 1
+    assert place.verify(tmp_path, "")[0] == 1
+    assert place.work() == "", "nothing has changed"
+    place.decided(Verdict.DENY)
+    assert place.work().startswith("2 receipts signed; 1 images")  # one superseded, one signed
+    code, text = place.verify(tmp_path)
+    assert (code, text.split()[0]) == (1, "FAILED")
+    with place.database.read() as session:
+        actions = [entry.action for entry in audit.list_(session, limit=50).items]
+    assert actions.count("receipt.push") == 2
+    assert actions.count("receipt.issue") == 3
+
+
+def test_one_that_ends_soon_is_renewed(place_on: Callable[..., Place]) -> None:
+    place = place_on("renewed")
+    place.decided(Verdict.ALLOW)
+    place.work()
+    with place.database.session() as session:
+        session.execute(receipt.update().values(valid_until=epoch(session) + 3600))
+    assert place.work().startswith("1 receipts signed; 1 images")
+    with place.database.session() as session:  # the decision itself ends: a new receipt could not hold longer
+        ends = int(epoch(session)) + 3600.0
+        session.execute(receipt.update().values(valid_until=ends))
+        session.execute(verdict.update().values(valid_until=ends))
+    assert place.work() == ""
+
+
+def test_a_decision_that_is_gone_is_taken_out_of_the_registry(place_on: Callable[..., Place], tmp_path: Path) -> None:
+    place = place_on("gone")
+    place.decided(Verdict.ALLOW)
+    place.work()
+    with place.database.session() as session:
+        session.execute(verdict.delete())
+    place.work()
+    code, text = place.verify(tmp_path)
+    assert (code, text) == (1, "REFUSED  there is no receipt of Dockwarden (missing)\n")
+
+
+def test_off_is_off(place_on: Callable[..., Place]) -> None:
+    place = place_on("off")
+    with place.database.session() as session:
+        registries.update(session, place.id, KEY, write_receipts=False)
+    place.decided(Verdict.ALLOW)
+    assert place.work() == ""
+
+
+def test_a_failed_push_is_shown_and_tried_again(place_on: Callable[..., Place], tmp_path: Path) -> None:
+    place = place_on("failed")
+    place.decided(Verdict.ALLOW)
+    with place.database.session() as session:  # https to a registry without TLS
+        registries.update(session, place.id, KEY, insecure=False)
+    assert place.work() == "1 receipts signed; 0 images written to registries, 1 failed"
+    failed = place.push()
+    assert (failed.state, failed.attempt, failed.reason) == ("failed", 1, "tls_required")
+    assert place.work() == "", "it waits"
+    with place.database.session() as session:
+        registries.update(session, place.id, KEY, insecure=True)
+        session.execute(receipt_push.update().values(next_at=0.0))
+    assert place.work() == "0 receipts signed; 1 images written to registries, 0 failed"
+    assert (place.push().state, place.push().attempt) == ("pushed", 0)
+    assert place.verify(tmp_path)[0] == 0
+
+
+def test_a_receipt_of_another_repository_does_not_open_a_copy(place_on: Callable[..., Place], tmp_path: Path) -> None:
+    """Whoever may push can copy image and attestations; the receipt still names the repository that was judged."""
+    place = place_on("copied")
+    place.decided(Verdict.ALLOW)
+    place.work()
+    assert place.image.digest
+    tag = f"sha256-{place.image.digest.hex}.att"
+    copy = f"{place.registry.host}/receipts/copy"
+    for source, target in ((str(place.image), f"{copy}:1"), (f"{place.image.name}:{tag}", f"{copy}:{tag}")):
+        command = ["skopeo", "copy", "--quiet", "--insecure-policy", "--preserve-digests"]
+        command += ["--src-tls-verify=false", "--dest-tls-verify=false", f"docker://{source}", f"docker://{target}"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    code, text = place.verify(tmp_path, image=f"{copy}@{place.digest}")
+    assert code == 1
+    assert "another repository" in text
+
+
+def test_a_registry_that_is_away_is_no_answer(place_on: Callable[..., Place], tmp_path: Path) -> None:
+    place = place_on("away")
+    command = ["receipt", "verify", f"127.0.0.1:1/a/b@{place.digest}", "--insecure-registry", "127.0.0.1:1"]
+    done = CliRunner().invoke(cli, [*command, "--key", str(place.keys(tmp_path))], standalone_mode=False)
+    assert getattr(done.exception, "reason", "") == "registry_unreachable"
+
+
+# The real cosign
+
+
+@pytest.fixture(scope="module")
+def cosign() -> str:
+    found = subprocess.run([ROOT / ".ci/build-part", "cosign"], capture_output=True, text=True, check=True)
+    program = Path(found.stdout.strip()) / "cosign"
+    if not program.exists():
+        pytest.skip("platform: cosign was not built; install Go 1.24 or newer and run .ci/build-part cosign")
+    return str(program)
+
+
+def attested(cosign: str, place: Place, key: Path, tmp_path: Path, *more: str) -> tuple[bool, str]:
+    """Whether ``cosign verify-attestation`` accepts, and what it says."""
+    command = [
+        cosign,
+        "verify-attestation",
+        "--key",
+        str(key),
+        "--insecure-ignore-tlog",
+        "--allow-http-registry",
+        *more,
+    ]
+    if "--new-bundle-format" in more:
+        # cosign asks for a trusted root even with a key: an empty one trusts no log and no authority.
+        root = tmp_path / "root.json"
+        root.write_text('{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}')
+        command += ["--trusted-root", str(root)]
+    home = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*command, str(place.image)], capture_output=True, text=True, env=home, timeout=120, check=False
+    )
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("form", [[], ["--new-bundle-format"]], ids=["tag", "bundle"])
+def test_the_real_cosign_accepts_a_receipt_and_refuses_every_other(
+    place_on: Callable[..., Place], cosign: str, tmp_path: Path, form: Sequence[str]
+) -> None:
+    place = place_on(f"cosign-{len(form)}")
+    place.decided(Verdict.ALLOW)
+    place.work()
+    key = place.keys(tmp_path)
+    for kind in signing.PREDICATES:
+        ok, text = attested(cosign, place, key, tmp_path, "--type", kind, *form)
+        assert ok, (kind, text)
+    summary = ["--type", signing.SUMMARY, "--policy", str(ROOT / "examples/cosign/receipt.rego"), *form]
+    ok, text = attested(cosign, place, key, tmp_path, *summary)
+    assert ok, text
+    # Foreign: another key.
+    foreign = tmp_path / "foreign.pem"
+    foreign.write_text(signing.public_of(signing.new_key())[1])
+    assert not attested(cosign, place, foreign, tmp_path, *summary)[0]
+    # For another environment.
+    policy = tmp_path / "staging.rego"
+    policy.write_text((ROOT / "examples/cosign/receipt.rego").read_text().replace('"production"', '"staging"'))
+    assert not attested(cosign, place, key, tmp_path, "--type", signing.SUMMARY, "--policy", str(policy), *form)[0]
+    # Denied: the receipt is replaced, and the policy refuses the new one.
+    place.decided(Verdict.DENY)
+    place.work()
+    ok, text = attested(cosign, place, key, tmp_path, *summary)
+    assert not ok, text
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("form", [[], ["--new-bundle-format"]], ids=["tag", "bundle"])
+def test_the_real_cosign_refuses_an_ended_and_a_forged_receipt(
+    place_on: Callable[..., Place], cosign: str, tmp_path: Path, form: Sequence[str]
+) -> None:
+    place = place_on(f"cosign-forged-{len(form)}")
+    place.decided(Verdict.ALLOW)
+    with place.database.session() as session:  # it ends within the second
+        session.execute(verdict.update().values(valid_until=epoch(session) + 3600))
+    place.work()
+    key = place.keys(tmp_path)
+    summary = ["--type", signing.SUMMARY, "--policy", str(ROOT / "examples/cosign/receipt.rego"), *form]
+    assert attested(cosign, place, key, tmp_path, *summary)[0]
+    with open_client(place.registry, place.settings) as client, place.database.read() as session:
+        (found,) = store.to_push(session, place.digest, place.image.name)
+        bundles = use_cases.bundles(session, found)
+    for change in ("ended", "forged"):
+        made = _changed(place, found.envelopes[signing.SUMMARY], bundles[signing.SUMMARY], change)
+        with open_client(place.registry, place.settings) as client:
+            pushing.attach(client, place.image, place_owner(place), made)
+        ok, text = attested(cosign, place, key, tmp_path, *summary)
+        assert not ok, (change, text)
+
+
+def place_owner(place: Place) -> str:
+    return use_cases.Signer(place.settings, KEY).verifier
+
+
+def _changed(place: Place, envelope: str, bundle: str, change: str) -> list[pushing.Attestation]:
+    """The summary, ended (signed by our key, as one that is old) or forged (changed after it was signed)."""
+    import base64
+
+    import orjson
+
+    document = orjson.loads(envelope)
+    payload = base64.b64decode(document["payload"])
+    if change == "forged":
+        payload = payload.replace(b'"dockwarden_environment":"production"', b'"dockwarden_environment":"productioN"')
+        document["payload"] = base64.b64encode(payload).decode()
+        text = orjson.dumps(document).decode()
+    else:
+        statement = orjson.loads(payload)
+        statement["predicate"]["dockwarden_validUntil"] = "2020-01-01T00:00:00Z"
+        with place.database.read() as session:
+            (key,) = store.keys(session)
+            text = signing.sign(orjson.dumps(statement), store.private_key(session, key.id, KEY))
+    whole = orjson.loads(bundle) | {"dsseEnvelope": orjson.loads(text)}
+    now = make.NOW
+    return [pushing.Attestation(signing.SUMMARY, text.encode(), orjson.dumps(whole), place_owner(place), now)]
+
+
+# The examples
+
+
+@pytest.mark.parametrize("file", ["cosign/receipt.rego", "kyverno/receipt.yaml", "policy-controller/receipt.yaml"])
+def test_each_example_asks_for_type_result_environment_and_end(file: str) -> None:
+    """Every member that an example reads exists in the statement: a misspelt one would refuse, or admit, everything."""
+    text = (ROOT / "examples" / file).read_text()
+    statement = signing.statements(facts())[signing.SUMMARY].decode()
+    for member in ("verificationResult", "dockwarden_environment", "dockwarden_validUntil"):
+        assert member in text
+        assert f'"{member}":' in statement
+    assert signing.SUMMARY in text
+    assert "PASSED" in text
