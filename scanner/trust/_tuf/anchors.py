@@ -198,7 +198,6 @@ def follow(old: Root, new: Root, gun: str, now: datetime) -> None:
 
     The old root's certificates may have expired, the new one's may not: a repository that was not visited for years
     must still be updatable. Raises SignatureRefused(reason="root_untrusted").
-    SignatureRefused(reason="root_untrusted").
     """
     try:
         verify_role(new.document, old.roles["root"])

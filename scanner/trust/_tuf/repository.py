@@ -174,13 +174,17 @@ def verify(
 ) -> Steps[tuple[Answer, Repository]]:
     """Run one verification. Raises SignatureRefused, and whatever ``keep`` raises.
 
-    ``keep`` receives the state as soon as the metadata is verified, whatever the answer about the tag is. "Not
-    signed" and "digest mismatch" also rest on verified metadata: if that were forgotten, a server could replay the
-    version before a tag was revoked.
+    ``keep`` receives what was verified, however the run ends. "Not signed" and "digest mismatch" also rest on
+    verified metadata, and so does a run that ends behind a new root or timestamp: if these were forgotten, a server
+    could replay the version before a tag was revoked or a key was replaced (TUF steps 5.3.8, 5.4.5, 5.5.7).
     """
     repository = Repository(gun, anchor, remembered, now)
-    yield from repository.load()
-    keep(repository.state())
+    try:
+        yield from repository.load()
+    finally:
+        # A first root that nothing vouches for is not remembered before its repository is complete.
+        if repository.complete or (repository.has_root and (remembered or anchor.mode is not Mode.TOFU)):
+            keep(repository.state())
     try:
         answer = yield from repository.resolve(query)
     finally:
@@ -191,16 +195,17 @@ def verify(
 class Repository:
     """One run against one repository: ``load``, then ``resolve``.
 
-    ``state`` is what to keep once ``load`` has succeeded.
+    ``state`` is what to keep: what this run has verified, otherwise what was known before.
     """
 
     def __init__(self, gun: str, anchor: Anchor, remembered: State | None, now: datetime) -> None:
         self._gun, self._anchor, self._remembered, self._now = gun, anchor, remembered, now
         self._roles: dict[str, Targets | SignatureRefused | RemoteError | None] = {}
         self._root: Root
-        self._timestamp: Document
-        self._snapshot: Document
+        self._timestamp: Document | None = None
+        self._snapshot: Document | None = None
         self._files: Mapping[str, FileMeta]
+        self.has_root = self.complete = False
         self._old_timestamp = remembered.timestamp if remembered else None
         self._old_snapshot = remembered.snapshot if remembered else None
         self._old_listed = remembered.listed if remembered else frozenset[str]()
@@ -213,6 +218,7 @@ class Repository:
         yield from self._update_timestamp()
         yield from self._update_snapshot()
         yield from self._update_targets()
+        self.complete = True
 
     # 5.3: update the root role
 
@@ -226,9 +232,11 @@ class Repository:
             begin(self._anchor, served, self._gun, self._now)
         else:
             yield from self._rotate(held, served)
-            self._forget_online_roles(held, served)
+        self._trust(served)
         current(served.document, self._now)
-        self._root = served
+
+    def _trust(self, root: Root) -> None:
+        self._root, self.has_root = root, True
 
     def _trusted_root(self) -> Root | None:
         """The root that is already trusted: from the last run, or given as a whole by the trust root."""
@@ -258,10 +266,15 @@ class Repository:
             step = parse_root(data, ROOT_LIMIT, name)
             if step.version != version:
                 raise SignatureRefused(f"{name}.json holds root {step.version}", reason="root_untrusted")
-            follow(held, step, self._gun, self._now)
+            self._follow(held, step)
             held = step
         if served.version > held.version:
-            follow(held, served, self._gun, self._now)
+            self._follow(held, served)
+
+    def _follow(self, held: Root, new: Root) -> None:
+        follow(held, new, self._gun, self._now)
+        self._forget_online_roles(held, new)
+        self._trust(new)
 
     def _forget_online_roles(self, held: Root, served: Root) -> None:
         """Fast-forward recovery (section 5.3.11): after a change of the online keys, older versions are not
@@ -292,6 +305,7 @@ class Repository:
     # 5.5: update the snapshot role
 
     def _update_snapshot(self) -> Steps[None]:
+        assert self._timestamp is not None
         meta = parse_timestamp_meta(self._timestamp)
         data = yield from promised("snapshot", meta, SNAPSHOT_LIMIT)
         found = parse_document(data, "snapshot", "Snapshot", SNAPSHOT_LIMIT)
@@ -429,23 +443,23 @@ class Repository:
             if key.certificates:
                 yield f"root certificate {key.id[:16]}", key.certificates[0].not_valid_after_utc
         for document in (self._root.document, self._timestamp, self._snapshot):
-            yield document.name, document.expires
+            if document is not None:
+                yield document.name, document.expires
         for name, found in self._roles.items():
             if isinstance(found, Targets):
                 yield name, found.document.expires
 
     def state(self) -> State:
-        """The state to remember. Roles that were not needed keep what was known before."""
-        roles = dict(self._old_roles)
-        for name, found in self._roles.items():
-            if isinstance(found, Targets):
-                roles[name] = _seen(found.document)
+        """The state to remember. What this run did not reach or need keeps what was known before."""
+        used = {name: _seen(found.document) for name, found in self._roles.items() if isinstance(found, Targets)}
+        unused = {name: seen for name, seen in self._old_roles.items() if name not in used}
         return State(
             root=self._root.document.data,
-            timestamp=_seen(self._timestamp),
-            snapshot=_seen(self._snapshot),
-            listed=frozenset(self._files),
-            roles=dict(list(roles.items())[-_MAX_REMEMBERED:]),
+            timestamp=_seen(self._timestamp) if self._timestamp else self._old_timestamp,
+            snapshot=_seen(self._snapshot) if self._snapshot else self._old_snapshot,
+            listed=frozenset(self._files) if self.complete else self._old_listed,
+            # Those in use are the last to be forgotten: new names must not displace the version of ``targets``.
+            roles=dict([*unused.items(), *used.items()][-_MAX_REMEMBERED:]),
         )
 
 
