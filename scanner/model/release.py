@@ -69,7 +69,14 @@ _RELEASE_PACKAGES: Final = {
     "sles-release": "sles",
     "openSUSE-release": "opensuse-leap",
     "base-files": "debian",
+    # Engines have no advisories for these. Under another name their packages look newer than its advisories.
+    "fedora-release": "fedora",
+    "fedora-release-common": "fedora",
+    "openEuler-release": "openeuler",
+    "anolis-release": "anolis",
 }
+# Packages that only these distributions have. Their versions do not contain the release.
+_OWN_PACKAGES: Final = {"alpine-baselayout": ("alpine",), "wolfi-baselayout": ("wolfi", "chainguard")}
 # Versions of Ubuntu's base-files, which follow Debian's, by long-term release (https://packages.ubuntu.com/base-files).
 _UBUNTU_BASE_FILES: Final = {
     "7.2ubuntu5": "14.04",
@@ -142,7 +149,11 @@ def foreign_packages(family: str, version: str, components: Iterable[Component])
     An attacker can replace os-release and the engine's file in an upper layer, but the packages below stay the same.
     """
     seen, number = os_id(family), release_number(family, version)
-    listed = [c for c in components if c.name in _RELEASE_PACKAGES and os_id(c.type) == seen]
+    own_type = [c for c in components if os_id(c.type) == seen]
+    foreign = next((c for c in own_type if seen not in _OWN_PACKAGES.get(c.name, (seen,))), None)
+    if foreign is not None:
+        return _mismatch(foreign, family, version)
+    listed = [c for c in own_type if c.name in _RELEASE_PACKAGES]
     if seen in ("debian", "raspbian", "ubuntu"):
         wrong = [c for c in listed if c.name != "base-files" or not _is_base_of(seen, number, c.version)]
     else:

@@ -75,7 +75,7 @@ def _other_release(sbom: AttachedSbom, release: Release | None) -> str:
     """
     systems = [item for item in sbom.components if item.type == "operating-system"]
     why = (disagreement(item.name, item.version, release or Release()) for item in systems)
-    return next(filter(None, why), "").replace("the engine took the image for", "the SBOM says that the image is")
+    return next(filter(None, why), "").replace("the engine treated the image as", "the SBOM says that the image is")
 
 
 def _is_no_package(item: Component) -> bool:

@@ -30,10 +30,32 @@ def compared(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
     """Return the answer, incomplete if the engine may have used the advisories of another release."""
     family, version = answer.coverage.os_family, answer.coverage.os_version
     if not any(os_id(component.type) == os_id(family) for component in answer.components):
+        if not family or not answer.components:
+            return answer
         # No package has the type of this distribution: Clair has no type for some. Only files can be compared.
-        return answer if not family or not answer.components else _doubted(answer, _by_files(family, version, rootfs))
+        answer = _doubted(answer, _by_files(family, version, rootfs))
+        return _without_system_packages(answer, rootfs)
     doubts = (*_by_files(family, version, rootfs), foreign_packages(family, version, answer.components))
     return _doubted(answer, doubts)
+
+
+def _without_system_packages(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
+    """Return the answer, incomplete if the distribution's programs are there but none of its packages is listed.
+
+    ``COPY --from=debian`` without the package database leaves vulnerable libraries of which no engine can know. The
+    packages of a language say nothing about them.
+    """
+    unread = next(_unread(rootfs, _read_paths(answer)), "")
+    if not unread:
+        return answer
+    system = f"{answer.coverage.os_family} {answer.coverage.os_version}".strip()
+    detail = f"the image is {system}, but none of its packages is listed, and no package could be read in "
+    gap = Incomplete(PROGRAM_UNREAD, detail + clean_text(unread, 300))
+    return replace(answer, incomplete=(*answer.incomplete, gap))
+
+
+def _read_paths(answer: EngineReport) -> set[str]:
+    return {component.path.strip("/") for component in answer.components if component.path}
 
 
 def _doubted(answer: EngineReport, doubts: Sequence[str]) -> EngineReport:
@@ -119,8 +141,7 @@ def without_system(answer: EngineReport, rootfs: Rootfs) -> EngineReport:
     """
     if NO_SYSTEM not in answer.incomplete or answer.coverage.os_family or not answer.components:
         return answer
-    read = {component.path.strip("/") for component in answer.components if component.path}
-    unread = next(_unread(rootfs, read), "")
+    unread = next(_unread(rootfs, _read_paths(answer)), "")
     if unread:
         detail = f"{NO_SYSTEM.detail}, and no package could be read in {clean_text(unread, 300)}"
         return replace(answer, incomplete=(*answer.incomplete, Incomplete(PROGRAM_UNREAD, detail)))

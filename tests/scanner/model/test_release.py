@@ -95,6 +95,8 @@ def test_another_release_is_none_to_be_compared_with(family: str, version: str, 
         ("alpine", "3.23.0_alpha20250108", ("alpine-release", "3.23.0_alpha20250108-r0", "alpine")),
         ("opensuse-tumbleweed", "20241101", ("openSUSE-release", "20241101-1", "opensuse-tumbleweed")),
         ("debian", "12.8", ("alpine-release", "3.20.3-r0", "npm")),
+        ("alpine", "3.20.3", ("alpine-baselayout", "3.6.5-r0", "alpine")),
+        ("chainguard", "20230214", ("wolfi-baselayout", "20230201-r15", "chainguard")),
     ],
 )
 def test_the_package_that_brings_the_release_files_agrees(
@@ -119,6 +121,10 @@ def test_the_package_that_brings_the_release_files_agrees(
         ("wolfi", "20230201", ("base-files", "12.4+deb12u8", "wolfi")),
         ("chainguard", "20230214", ("alpine-release", "3.20.3-r0", "chainguard")),
         ("debian", "12.8", ("alpine-release", "3.20.3-r0", "debian")),
+        ("wolfi", "20230201", ("alpine-baselayout", "3.1.2-r0", "wolfi")),
+        ("alpine", "3.20.3", ("wolfi-baselayout", "20230201-r15", "alpine")),
+        ("redhat", "9.4", ("fedora-release-common", "38-36", "redhat")),
+        ("rocky", "9.4", ("fedora-release-common", "38-36", "rocky")),
     ],
 )
 def test_packages_below_a_forged_release_tell_what_they_are(

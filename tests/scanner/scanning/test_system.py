@@ -297,6 +297,30 @@ def test_a_program_that_nobody_could_read_keeps_a_static_image_undecided(files: 
         assert (found.incomplete, found.coverage.os_family) == ((), "none")
 
 
+SYSTEM = {"etc/os-release": b"ID=debian\nVERSION_ID=12\n"}
+
+
+def test_a_distribution_without_its_packages_is_undecided(tmp_path: Path, advisories: Path) -> None:
+    """``COPY --from=debian / /`` without the package database: the packages of a language do not stand for them."""
+    files: Files = {
+        **SYSTEM,
+        "etc/debian_version": b"12.8\n",
+        "usr/lib/x86_64-linux-gnu/libssl.so.3": b"\x7fELF vulnerable",
+        "app/target/debug/Cargo.lock": b'[[package]]\nname = "serde_json"\nversion = "100.0.0"\n',
+    }
+    report = scan(tmp_path, advisories, files)
+    (engine,) = report.images[0].engines
+    assert (engine.coverage.os_family, engine.coverage.packages) == ("debian", 1)
+    assert reasons(report.images[0]) == {"program_unread"}
+    assert "libssl.so.3" in engine.incomplete[-1].detail
+    assert pipeline.decide(report, default_policy(catalog.known())).verdict is Verdict.DENY
+
+
+def test_a_distribution_whose_programs_were_all_read_needs_no_packages() -> None:
+    rootfs = merge([layer(entry("server", mode=0o755), contents=SYSTEM)])
+    assert compared(answer("debian", "12.8", program()), rootfs).incomplete == ()
+
+
 @pytest.mark.parametrize("there", ["etc/os-release", "lib/apk/db/installed", "var/lib/dpkg/status.d/base"])
 def test_what_is_left_of_a_distribution_is_no_static_image(there: str) -> None:
     rootfs = merge([layer(entry("server", mode=0o755), contents={there: b"ID=alpine\n"})])
