@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -291,37 +290,6 @@ def _texts(value: object) -> list[str]:
 
 def _shown(document: Mapping[str, Any], name: str) -> str:
     return clean_text(str(document.get(name) or ""), 400)
-
-
-def describe_simulation(found: Mapping[str, Any]) -> str:
-    """Format a simulation for a terminal: images and workloads, environments, projects, rules and reasons."""
-    running = found.get("workloads")
-    lines = [_flips(found, "image", "images")]
-    if isinstance(running, dict) and running.get("examined"):
-        lines.append(_flips(running, "workload", "running workloads"))
-    return "\n".join(lines)
-
-
-def _flips(found: Mapping[str, Any], subject: str, what: str) -> str:
-    shown = partial(clean_text, limit=300)
-    lines = []
-    for member, word in (("newly_denied", "NEWLY DENIED"), ("newly_released", "NEWLY RELEASED")):
-        flips = objects(found.get(member))
-        # Everything in the answer may come from an image or a policy text: strip terminal control sequences.
-        lines.append(f"{word}  {len(flips)} {what}")
-        for flip in flips:
-            image, project, environment = (
-                shown(str(flip.get(name, ""))) for name in (subject, "project", "environment")
-            )
-            rules = flip.get("rules")
-            named = ", ".join(shown(str(rule)) for rule in rules) if isinstance(rules, list) else ""
-            where = f" in {environment}" if environment else ""
-            lines.append(f"  {image}{where}  (project {project}) by {named or '-'}")
-            reasons = flip.get("reasons")
-            lines += [f"      {shown(str(reason))}" for reason in (reasons if isinstance(reasons, list) else [])[:3]]
-    more = f"; not all {what} were simulated (raise --most)" if found.get("truncated") else ""
-    lines.append(f"{found.get('unchanged', 0)} decisions would not change, of {found.get('examined', 0)} {what}{more}")
-    return "\n".join(lines)
 
 
 def objects(value: object) -> list[Mapping[str, Any]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from scanner.commands._console import FILE, Exit, pass_settings, read, read_policy, server_options, tell, write
 from scanner.config import Settings
+from scanner.errors import UsageError
 
 
 @click.group()
@@ -28,29 +30,57 @@ def policy_check(file: Path) -> None:
 @click.argument("file", type=FILE)
 @server_options("read")
 @click.option(
+    "--as-of",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="Decide as of the end of this day (UTC), one of the last 90, with what was stored then. Images only.",
+)
+@click.option(
     "--most",
-    default=1000,
-    show_default=True,
     type=click.IntRange(1),
-    help="Maximum number of images, and of running workloads, to simulate.",
+    help="Only look at this many of the most recently scanned images, and of the worst workloads.",
+)
+@click.option(
+    "--wait",
+    default=3600,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Seconds to wait. The server continues after that.",
 )
 @click.option("--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"]))
 @pass_settings
 def policy_simulate(
-    settings: Settings, file: Path, server: str | None, token: str | None, most: int, format_: str, ca_file: Path | None
+    settings: Settings,
+    file: Path,
+    server: str | None,
+    token: str | None,
+    as_of: datetime | None,
+    most: int | None,
+    wait: int,
+    format_: str,
+    ca_file: Path | None,
 ) -> Exit:
     """Simulate FILE on a server's evidence: which images and running workloads would newly be denied or released, by
     which rule and project.
 
-    Changes nothing and scans nothing. Exits with 1 if an image or a workload would newly be denied.
+    The server examines everything that the policy applies to. Changes nothing and scans nothing. Exits with 1 if an
+    image or a workload would newly be denied, with 4 if the wait ended before everything was examined.
     """
-    from scanner.commands import _client
+    from scanner.commands import _client, _dry_runs
 
+    if as_of and most:
+        raise UsageError("--most looks at the present only", hint="leave out --most or --as-of")
     client = _client.of(settings, server, token, ca_file)
     name, text = read_policy(file).name, read(file, "the policy")
-    found = client.simulate(name, text, most=most, progress=tell)
-    found["workloads"] = running = client.simulate_workloads(name, text, most=most, progress=tell)
-    write(json.dumps(found, indent=2) if format_ == "json" else _client.describe_simulation(found), None)
+    if most:
+        found = _dry_runs.page_by_page(client, name, text, most, tell)
+    else:
+        found = _dry_runs.everything(client, name, text, as_of.date() if as_of else None, wait, tell)
+    if not found["complete"] and not most:
+        tell(f"PENDING  the dry run has not finished; the server continues with it: {found['id']}")
+        return Exit.PENDING
+    running = found["workloads"]
+    write(json.dumps(found, indent=2) if format_ == "json" else _dry_runs.describe(found), None)
     return Exit.DENIED if found["newly_denied"] or running["newly_denied"] else Exit.OK
 
 

@@ -11,6 +11,7 @@ class Action(StrEnum):
     POLICY_WRITE = "policy.write"
     POLICY_ENABLE = "policy.enable"
     POLICY_DISABLE = "policy.disable"
+    POLICY_DRY_RUN = "policy.dry_run"
     EXEMPTION_REQUEST = "exemption.request"
     EXEMPTION_APPROVE = "exemption.approve"
     EXEMPTION_REJECT = "exemption.reject"

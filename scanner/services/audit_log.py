@@ -21,6 +21,7 @@ SENTENCES: Mapping[Action, str] = {
     Action.POLICY_WRITE: "wrote version {version} of policy {object}",
     Action.POLICY_ENABLE: "enabled policy {object}",
     Action.POLICY_DISABLE: "disabled policy {object}",
+    Action.POLICY_DRY_RUN: "started a dry run of policy {policy}",
     Action.EXEMPTION_REQUEST: "requested an exemption from {what} for {images}",
     Action.EXEMPTION_APPROVE: "approved the exemption from {what} for {images}",
     Action.EXEMPTION_REJECT: "denied the exemption from {what} for {images}",

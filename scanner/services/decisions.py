@@ -57,15 +57,15 @@ class EnabledPolicy:
     project: str = ""
 
 
-def enabled_policies(session: Connection, known: Known) -> list[EnabledPolicy]:
-    """Return every enabled policy with its version.
+def enabled_policies(session: Connection, known: Known, at: datetime | None = None) -> list[EnabledPolicy]:
+    """Return every enabled policy with its version; ``at``: those of a past moment.
 
     Raises PolicyError for a policy that this installation cannot parse. To skip it would silently allow what it denies.
     """
     return [
         EnabledPolicy(parse_policy(view.text, view.name, known=known), view.version, view.project)
-        for view in policies.list_(session)
-        if view.enabled
+        for view in (policies.list_(session) if at is None else policies.enabled_at(session, at))
+        if at is not None or view.enabled
     ]
 
 
@@ -153,27 +153,32 @@ def decide(
     workloads: Sequence[Workload] = (),
     *,
     recorded: bool = True,
+    at: datetime | None = None,
 ) -> images.DecisionRecord:
-    """Return the worst decision of the policies that apply to this image and environment."""
+    """Return the worst decision of the policies that apply to this image and environment.
+
+    ``at``: a past moment, for which exemptions, VEX statements, revocations and posture count as they were stored then.
+    """
     owner = projects.owner(session, found.repository)
     concerned = [one for one in active if one.project in ("", owner)]
     versions = {one.policy.name: one.version for one in concerned}
     chosen = select([one.policy for one in concerned], found.repository, environment, default_policy(known))
-    accepted = exemptions.holding(session, owner)
-    stated = vex.applicable(session, owner, _vulnerabilities(found))
+    accepted = exemptions.holding(session, owner, at)
+    stated = vex.applicable(session, owner, _vulnerabilities(found), at)
     first_seen = (
         images.first_seen_times(session, found.repository, found)
         if any(rule.grace for p in chosen for rule in p.rules)
         else None
     )
-    known_posture = registry_checks.of_host(session, found.repository.partition("/")[0])
-    revoked = revocations.active(session)
+    known_posture = registry_checks.of_host(session, found.repository.partition("/")[0], at)
+    revoked = revocations.active(session, at)
     asked = recorded and matches.has_run(session)
     ages = any(policy.evidence_max_age for policy in chosen)
     immutable = found.tag and any(policy.immutable_tags for policy in chosen)
     named = tags.first(session, found.repository, found.tag) if immutable else None
     # Hashing a large report takes longer than the rest of the decision, so it is done only if needed.
     report_id = evidence_digest(found).hex if asked or ages else ""
+    # At a past moment too: evidence that a later re-match confirmed was right then.
     confirmed = matches.confirmed(session, report_id) if asked else ()
     examined_at = scans.examined_at(session, report_id) if ages else None
     made = [
@@ -181,7 +186,7 @@ def decide(
             found,
             policy,
             Context(
-                moment(session),
+                at or moment(session),
                 version=versions.get(policy.name, 0),
                 environment=environment,
                 exemptions=accepted,

@@ -36,6 +36,7 @@ _LABELS = {
     "listing_package": "Links from images to packages",
     "rests_on": "Basis of evidence",
     "finding": "Findings of those images",
+    "dry_run_change": "Results of dry runs",
     "image_component": "Packages of those images",
     "scan_attempt": "Attempts of scans",
     "scan_told": "Failures that the gate has reported",

@@ -1,7 +1,7 @@
 """Simulation of a policy: which images and running workloads it would newly deny or allow, and by which rule.
 
 Decides about the stored evidence twice, with the current and with the proposed policy. One call is limited in images
-and time; the next call continues at the cursor.
+and time; the next call continues at the cursor. ``services.dry_runs`` examines everything, as a job.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Generic, TypeVar
 
@@ -16,7 +17,9 @@ from sqlalchemy.engine import Connection
 
 from scanner import catalog
 from scanner.model.decision import Decision, Verdict
-from scanner.policy.rules import Known, Policy, default_policy
+from scanner.model.scan import ScanReport
+from scanner.policy.match import applies
+from scanner.policy.rules import Policy, default_policy
 from scanner.services import decisions
 from scanner.services import inventory as use_cases
 from scanner.store import exemptions, images, inventory, listings, policies
@@ -58,6 +61,7 @@ class WorkloadFlip:
     after: Verdict
     rules: tuple[str, ...]
     reasons: tuple[str, ...] = ()
+    image_scanned: bool = True  # False: only how it is run was examined
 
 
 F = TypeVar("F", Flip, WorkloadFlip)
@@ -80,31 +84,45 @@ class Simulation(Generic[F]):
 
 
 def simulate(
-    session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
+    session: Connection,
+    new: Policy,
+    projects: frozenset[str] | None,
+    limit: int,
+    *,
+    cursor: str | None = None,
+    seconds: float = _SECONDS,
 ) -> Simulation[Flip]:
     """Return what changes if ``new`` replaces the policy of the same name. The newest scans come first. Read-only."""
-    active, after = _policies(session, new, catalog.known())
+    trial = Trial(session, new)
     return _simulated(
         lambda at, most: listings.list_(session, projects, cursor=at, limit=most),
-        lambda item: _compare(session, item, active, after, new),
+        trial.compare_listed,
         limit,
         cursor,
+        seconds,
     )
 
 
 def simulate_workloads(
-    session: Connection, new: Policy, projects: frozenset[str] | None, limit: int, *, cursor: str | None = None
+    session: Connection,
+    new: Policy,
+    projects: frozenset[str] | None,
+    limit: int,
+    *,
+    cursor: str | None = None,
+    seconds: float = _SECONDS,
 ) -> Simulation[WorkloadFlip]:
     """Return what would change for running workloads if ``new`` replaced the policy with its name. Only reads.
 
     The worst workloads come first. Checks are not run again, and an image that was never scanned does not count.
     """
-    trial = _Trial(session, new)
+    trial = Trial(session, new)
     return _simulated(
         lambda at, most: inventory.list_(session, projects, cursor=at, limit=most),
-        lambda row: [trial.compare(inventory.get(session, row.uid, projects))],
+        lambda row: [trial.compare_workload(inventory.get(session, row.uid, projects))],
         limit,
         cursor,
+        seconds,
     )
 
 
@@ -113,9 +131,10 @@ def _simulated(
     compare: Callable[[Row], Iterable[F]],
     limit: int,
     cursor: str | None,
+    seconds: float,
 ) -> Simulation[F]:
     """Compare page by page, until ``limit``, the end of the list, or the time that one answer may take."""
-    ends, examined = time.monotonic() + _SECONDS, 0
+    ends, examined = time.monotonic() + seconds, 0
     compared: list[F] = []
     while examined < min(limit, MOST):
         page = page_of(cursor, min(_BETWEEN_LOOKS, min(limit, MOST) - examined))
@@ -129,18 +148,61 @@ def _simulated(
     return Simulation(denied, released, len(compared) - len(denied) - len(released), examined, cursor)
 
 
-class _Trial:
-    """Decides with the enabled policies, and with one of them replaced."""
+class Trial:
+    """Decides with the enabled policies, and with one of them replaced.
 
-    def __init__(self, session: Connection, new: Policy) -> None:
-        self._session, self._known, self._remedies = session, catalog.known(), catalog.remedies()
-        before, after = _policies(session, new, self._known)
-        fallback, now = default_policy(self._known), moment(session)
+    ``at``: a past moment, with the policies of that time. See ``decisions.decide``.
+    """
+
+    def __init__(self, session: Connection, new: Policy, at: datetime | None = None) -> None:
+        self._session, self._new, self._at = session, new, at
+        self._known, self._remedies = catalog.known(), catalog.remedies()
+        before = decisions.enabled_policies(session, self._known, at)
+        self._former = next((each.policy for each in before if each.policy.name == new.name), None)
+        owner = next((view.project for view in policies.list_(session) if view.name == new.name), "")
+        others = [each for each in before if each.policy.name != new.name]
+        after = [*others, decisions.EnabledPolicy(new, 0, owner)]
+        fallback, now = default_policy(self._known), at or moment(session)
         self._around = [decisions.Surroundings(each, fallback, now, self._remedies) for each in (before, after)]
-        self._accepted = cache(lambda project: exemptions.holding(session, project))
+        self._environments = self._concerned([each.policy for each in after])
+        self._accepted = cache(lambda project: exemptions.holding(session, project, at))
         self._of_image = cache(self._decide_image)
 
-    def compare(self, found: inventory.WorkloadDetail) -> WorkloadFlip:
+    def _concerned(self, active: Sequence[Policy]) -> tuple[str, ...]:
+        """The environments in which a verdict may change."""
+        sides = [each for each in (self._new, self._former) if each is not None]
+        names = {name for each in sides for name in each.environments}
+        if all(each.environments for each in sides):
+            return tuple(sorted(names))
+        # It applies to every environment, so also to those that other policies name, and to a request without one.
+        return tuple(sorted({"", *names, *(name for each in active for name in each.environments)}))
+
+    def environments(self, repository: str) -> tuple[str, ...]:
+        """Return the environments in which the policy, or the version that it replaces, applies to a repository."""
+        return tuple(each for each in self._environments if self.concerns(repository, each))
+
+    def concerns(self, repository: str, environment: str) -> bool:
+        """Return whether the policy, or the version that it replaces, applies."""
+        sides = [each for each in (self._new, self._former) if each is not None]
+        return any(applies(each, repository, environment) for each in sides)
+
+    def compare_image(
+        self, report_id: str, name: str, digest: str, project: str, environments: Sequence[str]
+    ) -> Iterator[Flip]:
+        """Yield the verdicts before and after for each environment. Raises NotFoundError: the evidence is gone."""
+        found = images.evidence(self._session, report_id)
+        for environment in environments:
+            old, now = (self._decided(found, environment, side) for side in (0, 1))
+            rules, reasons = _why(old if old.verdict.rank > now.verdict.rank else now)
+            yield Flip(name, digest, project, environment, old.verdict, now.verdict, rules, reasons)
+
+    def compare_listed(self, item: listings.ListedImage) -> Iterator[Flip]:
+        """Yield the verdicts about a listed image, also where the policy does not apply: those are unchanged."""
+        concerned = self.environments(item.repository) or self._new.environments or ("",)
+        return self.compare_image(item.report_id, item.name, item.digest, item.project, concerned)
+
+    def compare_workload(self, found: inventory.WorkloadDetail) -> WorkloadFlip:
+        """Return the verdicts about a running workload: the worse of how it is run and of its image."""
         row, one = found.row, use_cases.stored(found)
         image = (row.repository, row.digest)
         state = inventory.image_states(self._session, row.environment, [image]).get(image) if row.digest else None
@@ -150,21 +212,16 @@ class _Trial:
             sides.append([own, self._of_image(state.report_id, row.environment, side)] if state else [own])
         old, now = (max((each.verdict for each in side), key=lambda verdict: verdict.rank) for side in sides)
         rules, reasons = _why_all(sides[0] if old.rank > now.rank else sides[1])
-        return WorkloadFlip(row.name, row.uid, row.image, row.project, row.environment, old, now, rules, reasons)
+        return WorkloadFlip(
+            row.name, row.uid, row.image, row.project, row.environment, old, now, rules, reasons, state is not None
+        )
 
     def _decide_image(self, report_id: str, environment: str, side: int) -> Decision:
-        found = images.evidence(self._session, report_id)
-        active = self._around[side].active
-        return decisions.decide(self._session, found, active, self._known, self._remedies, environment).decision
+        return self._decided(images.evidence(self._session, report_id), environment, side)
 
-
-def _policies(
-    session: Connection, new: Policy, known: Known
-) -> tuple[Sequence[decisions.EnabledPolicy], Sequence[decisions.EnabledPolicy]]:
-    """Return the enabled policies, and the same with ``new`` in place of the policy with its name."""
-    active = decisions.enabled_policies(session, known)
-    owner = next((view.project for view in policies.list_(session) if view.name == new.name), "")
-    return active, [*(one for one in active if one.policy.name != new.name), decisions.EnabledPolicy(new, 0, owner)]
+    def _decided(self, found: ScanReport, environment: str, side: int) -> Decision:
+        active, known, remedies = self._around[side].active, self._known, self._remedies
+        return decisions.decide(self._session, found, active, known, remedies, environment, at=self._at).decision
 
 
 def _why_all(made: Sequence[Decision]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -172,23 +229,6 @@ def _why_all(made: Sequence[Decision]) -> tuple[tuple[str, ...], tuple[str, ...]
     found = [_why(each) for each in made if each.verdict is worst]
     rules = sorted({rule for rules, _ in found for rule in rules})
     return tuple(rules), tuple(reason for _, reasons in found for reason in reasons)[:3]
-
-
-def _compare(
-    session: Connection,
-    item: listings.ListedImage,
-    before: Sequence[decisions.EnabledPolicy],
-    after: Sequence[decisions.EnabledPolicy],
-    new: Policy,
-) -> Iterator[Flip]:
-    """Yield the verdicts before and after for each environment of the policy."""
-    found = images.evidence(session, item.report_id)
-    known, remedies = catalog.known(), catalog.remedies()
-    for environment in new.environments or ("",):
-        old = decisions.decide(session, found, before, known, remedies, environment).decision
-        now = decisions.decide(session, found, after, known, remedies, environment).decision
-        rules, reasons = _why(old if old.verdict.rank > now.verdict.rank else now)
-        yield Flip(item.name, item.digest, item.project, environment, old.verdict, now.verdict, rules, reasons)
 
 
 def _why(decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:

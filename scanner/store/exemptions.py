@@ -203,9 +203,10 @@ def ending(session: Connection, after: datetime, before: datetime) -> tuple[Exem
     return tuple(_view(row, now) for row in session.execute(query))
 
 
-def holding(session: Connection, project: str) -> tuple[Exemption, ...]:
-    """Return the approved, unexpired exemptions of a project, for decisions."""
-    query = sa.select(*exemption.c).where(exemption.c.project == project, _is("approved", moment(session)))
+def holding(session: Connection, project: str, at: datetime | None = None) -> tuple[Exemption, ...]:
+    """Return the approved, unexpired exemptions of a project, for decisions; ``at``: those of a past moment."""
+    in_force = _is("approved", moment(session)) if at is None else _was_in_force(at)
+    query = sa.select(*exemption.c).where(exemption.c.project == project, in_force)
     return tuple(
         Exemption(
             id=row.id,
@@ -245,6 +246,13 @@ def _is(state: str, now: datetime) -> sa.ColumnElement[bool]:
     if state in ("requested", "approved"):
         return sa.and_(exemption.c.state == state, ~over)
     return exemption.c.state == state
+
+
+def _was_in_force(at: datetime) -> sa.ColumnElement[bool]:
+    """Approved by then, and neither expired nor ended."""
+    columns = exemption.c
+    ended_later = sa.and_(columns.state.in_(("revoked", "lapsed")), columns.ended_at > at)
+    return sa.and_(columns.decided_at <= at, columns.expires_at > at, sa.or_(columns.state == "approved", ended_later))
 
 
 def _view(row: sa.Row[tuple[object, ...]], now: datetime) -> ExemptionView:

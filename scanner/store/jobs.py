@@ -25,6 +25,7 @@ from scanner.store.session import epoch, moment
 UPDATE, REMATCH, REQUEUE = "advisories-update", "rematch", "requeue"
 CLAIR = "clair-notification"
 BASES = "base-watch"
+DRY_RUN = "policy-dry-run"  # a user waits for it: workers run it beside the others
 RETENTION = "retention"  # triggers allow deleting decisions only while one runs (migration 0021)
 RECEIPTS = "receipts"
 INVARIANTS = "invariants"  # stores the result of the nightly `check_invariants`; never queued
@@ -121,6 +122,12 @@ def claim(
     )
     row = _LEASES.take(session, ready.order_by(job.c.created_epoch), worker, lease_seconds, stage="")
     return Job(row["id"], row["fence"], row["kind"], row["parameters"], row["attempt"]) if row else None
+
+
+def is_queued(session: Connection, kind: str) -> bool:
+    """Return whether a job of the kind is due. Read-only, so that idle workers can ask often."""
+    due = (job.c.kind == kind, job.c.state == ScanState.QUEUED, job.c.next_at <= epoch(session))
+    return session.execute(sa.select(job.c.id).where(*due).limit(1)).first() is not None
 
 
 def check(session: Connection, held: Job, progress: Progress | None = None) -> None:

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.errors import ConflictError, NotFoundError
+from scanner.model.audit import Action
 from scanner.model.reference import Digest
-from scanner.store.schema import policy, policy_version
+from scanner.store.schema import audit_log, policy, policy_version
 from scanner.store.session import moment
 
 
@@ -78,6 +79,26 @@ def list_(session: Connection, projects: frozenset[str] | None = None) -> tuple[
     query = _views().where(policy_version.c.version == policy.c.version)
     rows = session.execute(_seen(query, projects).order_by(policy.c.name))
     return tuple(_view(row) for row in rows)
+
+
+def enabled_at(session: Connection, at: datetime) -> tuple[PolicyView, ...]:
+    """Return the policies that were enabled at a past moment, each in its newest version by then, by name.
+
+    The audit log has when each was enabled and disabled. A policy is enabled when it is created.
+    """
+    latest = (
+        sa.select(policy_version.c.name, sa.func.max(policy_version.c.version).label("version"))
+        .where(policy_version.c.created_at <= at)
+        .group_by(policy_version.c.name)
+        .subquery("latest")
+    )
+    switches = (Action.POLICY_ENABLE, Action.POLICY_DISABLE)
+    query = sa.select(audit_log.c.object, audit_log.c.action).where(audit_log.c.action.in_(switches))
+    rows = session.execute(query.where(audit_log.c.at <= at).order_by(audit_log.c.id))
+    switched = {row.object: row.action for row in rows}
+    views = _views().join(latest, sa.and_(latest.c.name == policy.c.name, latest.c.version == policy_version.c.version))
+    found = (_view(row) for row in session.execute(views.order_by(policy.c.name)))
+    return tuple(each for each in found if switched.get(each.name) != Action.POLICY_DISABLE)
 
 
 def versions(session: Connection, name: str, projects: frozenset[str] | None = None) -> tuple[PolicyView, ...]:

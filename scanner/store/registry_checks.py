@@ -229,16 +229,18 @@ def _prune(session: Connection, registry_id: str) -> None:
         session.execute(registry_check.delete().where(_c.id.in_(stale)))
 
 
-def latest(session: Connection, registry_id: str) -> Posture | None:
-    """Return the newest posture of a registry, or None."""
+def latest(session: Connection, registry_id: str, at: datetime | None = None) -> Posture | None:
+    """Return the newest posture of a registry, or None; ``at``: the newest by then."""
     query = sa.select(_c.document).where(_c.registry_id == registry_id, _c.document.is_not(None))
+    if at is not None:
+        query = query.where(_c.created_at <= at)
     return _posture(session.execute(query.order_by(_c.created_epoch.desc(), _c.id).limit(1)).scalar())
 
 
-def of_host(session: Connection, host: str) -> Posture | None:
-    """Return the newest posture of the registry with this host, or None."""
+def of_host(session: Connection, host: str, at: datetime | None = None) -> Posture | None:
+    """Return the newest posture of the registry with this host, or None; ``at``: the newest by then."""
     registry_id = session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar()
-    return latest(session, registry_id) if registry_id else None
+    return latest(session, registry_id, at) if registry_id else None
 
 
 def history(session: Connection, registry_id: str, limit: int = 20) -> tuple[CheckView, ...]:

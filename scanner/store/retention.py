@@ -26,6 +26,8 @@ from scanner.store.schema import (
     decision,
     delivery,
     delivery_scan,
+    dry_run,
+    dry_run_change,
     finding,
     first_seen,
     idempotency,
@@ -184,6 +186,11 @@ def _job(t: Any, at: Cutoffs, left: _Left) -> Condition:
     newer = job.alias()
     later = sa.exists().where(newer.c.kind == t.kind, newer.c.created_epoch > t.created_epoch)
     return sa.and_(t.state.in_(_TERMINAL), _before(t.finished_at, at.jobs), later)
+
+
+def _dry_run(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    unfinished = sa.exists().where(job.c.id == t.id, job.c.state.not_in(_TERMINAL))
+    return sa.and_(_before(t.created_at, at.jobs), ~unfinished)
 
 
 def _registry_check(t: Any, at: Cutoffs, left: _Left) -> Condition:
@@ -370,6 +377,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(web_session, "Sessions that ended", "sessions", _session),
     Kind(receipt, "Receipts that ended", "receipts", _receipt),
     Kind(receipt_push, "State of receipts in registries", "receipts", _receipt_push),
+    Kind(dry_run, "Dry runs of policies", "jobs", _dry_run, (dry_run_change.c.dry_run_id,)),
     Kind(job, "Jobs", "jobs", _job),
     Kind(registry_check, "Checks of registries", "jobs", _registry_check),
     Kind(

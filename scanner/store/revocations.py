@@ -114,13 +114,15 @@ def list_(session: Connection) -> tuple[RevocationView, ...]:
     )
 
 
-def active(session: Connection) -> tuple[Revoked, ...]:
-    """Return what is revoked now."""
-    rows = session.execute(
-        sa.select(revocation.c.engine, revocation.c.version, revocation.c.digest).where(
-            revocation.c.lifted_at.is_(None)
-        )
-    )
+def active(session: Connection, at: datetime | None = None) -> tuple[Revoked, ...]:
+    """Return what is revoked now, or was at a past moment."""
+    query = sa.select(revocation.c.engine, revocation.c.version, revocation.c.digest)
+    if at is None:
+        query = query.where(revocation.c.lifted_at.is_(None))
+    else:
+        lifted_later = sa.or_(revocation.c.lifted_at.is_(None), revocation.c.lifted_at > at)
+        query = query.where(revocation.c.revoked_at <= at, lifted_later)
+    rows = session.execute(query)
     return tuple(Revoked(*row) for row in rows)
 
 

@@ -1047,6 +1047,38 @@ job = sa.Table(
         postgresql_where=sa.text("state IN ('queued', 'running', 'retry_wait')"),
     ),
 )
+# Dry runs of policies, each run by the job of the same id, and what they would change.
+dry_run = sa.Table(
+    "dry_run",
+    metadata,
+    _id(),
+    sa.Column("owner_id", sa.String(200), nullable=False),
+    sa.Column("projects", sa.JSON),  # the projects that its requester saw; NULL: all
+    sa.Column("policy", sa.String(64), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("as_of", Moment),  # NULL: now
+    sa.Column("images", sa.JSON, nullable=False),  # the share that was examined: see store.dry_runs
+    sa.Column("workloads", sa.JSON, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Index("ix_dry_run_owner", "owner_id", "policy", "created_at"),
+)
+dry_run_change = sa.Table(
+    "dry_run_change",
+    metadata,
+    _serial(),
+    sa.Column("dry_run_id", sa.String(36), sa.ForeignKey("dry_run.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("subject", sa.String(16), nullable=False),  # image or workload
+    sa.Column("change", sa.String(16), nullable=False),  # denied or released
+    sa.Column("name", SafeText(1100), nullable=False),
+    sa.Column("reference", sa.String(140), nullable=False),  # the image's digest, the workload's uid
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("environment", sa.String(64), nullable=False),
+    sa.Column("verdict_before", sa.String(16), nullable=False),
+    sa.Column("verdict_after", sa.String(16), nullable=False),
+    sa.Column("rules", sa.Text, nullable=False),  # JSON; text, because PostgreSQL does not group by JSON
+    sa.Column("reasons", LongSafeText, nullable=False),  # JSON
+    sa.Index("ix_dry_run_change_run", "dry_run_id", "id"),
+)
 
 # Running workloads. A source reports all of its workloads as one snapshot. See ``scanner.store.inventory``.
 inventory_source = sa.Table(

@@ -115,8 +115,13 @@ def list_(
     return Page(tuple(DocumentView(*row) for row in rows[:limit]), more)
 
 
-def applicable(session: Connection, project: str, vulnerabilities: Collection[str]) -> tuple[VexStatement, ...]:
-    """Return the statements about these vulnerabilities (ids or aliases) that apply to a project."""
+def applicable(
+    session: Connection, project: str, vulnerabilities: Collection[str], at: datetime | None = None
+) -> tuple[VexStatement, ...]:
+    """Return the statements about these vulnerabilities (ids or aliases) that apply to a project.
+
+    ``at``: only those that had been imported by then.
+    """
     wanted, found = sorted(vulnerabilities), list[Any]()
     for start in range(0, len(wanted), _CHUNK):
         query = (
@@ -127,6 +132,8 @@ def applicable(session: Connection, project: str, vulnerabilities: Collection[st
                 vex_statement.c.vulnerability.in_(wanted[start : start + _CHUNK]),
             )
         )
+        if at is not None:
+            query = query.where(vex_document.c.imported_at <= at)
         found += session.execute(query.order_by(vex_statement.c.id)).all()
     return tuple(
         VexStatement(

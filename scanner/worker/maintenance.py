@@ -25,7 +25,7 @@ from scanner.model.finding import Incomplete, Matched, Vulnerability
 from scanner.model.matching import Basis, Package, rebuilt
 from scanner.model.scan import Lane, Progress, ScanReport, ScanRequest, ScanState, Stage
 from scanner.registry.work_directories import work_directory
-from scanner.services import decisions, retention
+from scanner.services import decisions, dry_runs, retention
 from scanner.store import images, jobs, matches, revocations, scans
 from scanner.store.retention import recording
 from scanner.store.session import Database, moment
@@ -61,6 +61,9 @@ def run(job: jobs.Job, upkeep: Upkeep, report: Report) -> None:
         return
     if job.kind == jobs.BASES:
         base_watch.run(job, upkeep.settings, upkeep.database, report, upkeep.cancelled)
+        return
+    if job.kind == jobs.DRY_RUN:
+        dry_runs.Examination(upkeep.database, job, report).run()
         return
     if job.kind == jobs.CLAIR:
         clair_notifications.run(job, upkeep.settings, upkeep.database, report)

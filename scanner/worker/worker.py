@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -85,6 +85,7 @@ class Worker:
             threads.append(threading.Thread(target=self._slot, args=(lanes,), name=f"slot-{number}", daemon=True))
         if "background" in self.settings.lanes:
             threads.append(threading.Thread(target=self._keep_up, name="upkeep", daemon=True))
+            threads.append(threading.Thread(target=self._run_dry_runs, name="dry-runs", daemon=True))
         if NOTIFY in self.settings.lanes:
             threads += Notifier(self.settings, self.database, self.name, self._stop.is_set).threads()
         for thread in threads:
@@ -209,11 +210,31 @@ class Worker:
         for name in names:
             log.error("trust root %s held a private key: it was erased; make a new key and write the root again", name)
 
+    def _run_dry_runs(self) -> None:
+        """Run dry runs of policies in a thread of their own: a user waits, and a re-match may take long."""
+        while not self._stop.wait(_IDLE_SECONDS):
+            try:
+                while not self._stop.is_set() and self.dry_run_once():
+                    pass
+            except RemoteError as error:
+                log.warning("dry runs are delayed: %s", error)
+            except Exception:
+                log.exception("unexpected error in dry runs")  # as in _slot
+
+    def dry_run_once(self) -> bool:
+        """Claim a dry run and run it. Returns False if there was none."""
+        with self.database.read() as session:
+            if not jobs.is_queued(session, jobs.DRY_RUN):
+                return False
+        return self._run_job({jobs.DRY_RUN: None}, maintenance.Upkeep(self.settings, self.database))
+
     def keep_up_once(self, own: maintenance.Upkeep) -> bool:
         """Request the jobs that are due, claim one and run it. Returns False if there was none."""
         can = maintenance.plan(own)
-        if self._stop.is_set():
-            return False
+        return not self._stop.is_set() and self._run_job(can, own)
+
+    def _run_job(self, can: Mapping[str, Collection[str] | None], own: maintenance.Upkeep) -> bool:
+        """Claim a job of these kinds and run it. Returns False if there was none."""
         with self.database.session() as session:
             job = jobs.claim(session, self.name, can, self.settings.lease_seconds)
         if job is None:

@@ -45,6 +45,7 @@ CONFIG = SchemathesisConfig.from_dict(
                     "policies_put",
                     "policies_simulate",
                     "policies_simulate_workloads",
+                    "policies_start_dry_run",  # a day of the last 90
                     "policies_validate",
                     "registries_create",
                     "registries_change",

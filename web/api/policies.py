@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Annotated, Any
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from flask import Response
 from pydantic import Field, StringConstraints
 from sqlalchemy.engine import Connection
 
 from scanner.model.decision import Verdict
+from scanner.model.scan import ScanState
 from scanner.policy.rules import Policy, PolicyError, parse_policy
+from scanner.services import dry_runs, simulation, trust_roots
 from scanner.services import policies as use_cases
-from scanner.services import simulation, trust_roots
+from scanner.store import dry_runs as stored
 from scanner.store import policies
 from web.api.base import (
     PREFIX,
@@ -22,6 +25,7 @@ from web.api.base import (
     IfMatch,
     Model,
     Name,
+    PageQuery,
     Whole,
     answer,
     blueprint,
@@ -318,4 +322,184 @@ def _flip(flip: simulation.Flip) -> FlipOut:
         after=flip.after,
         rules=list(flip.rules),
         reasons=list(flip.reasons),
+    )
+
+
+# Dry runs
+
+
+class DryRunIn(Body):
+    text: PolicyText | None = Field(None, description="Document to try. Default: the stored one.")
+    as_of: Annotated[date, Field(strict=False)] | None = Field(
+        None, description="Try it as of the end of this day (UTC), one of the last 90. Default: now."
+    )
+
+
+class DryRunPath(Model):
+    dry_run_id: UUID
+
+
+class ShareOut(Model):
+    """How much was examined. The counts of verdicts are of decisions: one for each environment."""
+
+    known: int = Field(description="All that you see.")
+    matching: int | None = Field(
+        description="Those that the policy, or the version that it replaces, applies to; null: not counted yet."
+    )
+    examined: int
+    skipped: int = Field(description="Their evidence was removed during the dry run.")
+    later: int = Field(description="Images without evidence from the day that was asked for.")
+    unscanned: int = Field(description="Workloads whose image was never scanned: only how they run was examined.")
+    newly_denied: int
+    newly_released: int
+    unchanged: int
+    complete: bool
+
+
+class ChangeGroupOut(Model):
+    """Changes by one rule in one project, which owns the images. A change by two rules counts for both."""
+
+    rule: str
+    project: str
+    newly_denied: int
+    newly_released: int
+
+
+class DryRunOut(Model):
+    id: UUID
+    policy: str
+    as_of: datetime | None = Field(description="The past moment; null: now.")
+    state: ScanState
+    reason: str
+    message: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    images: ShareOut
+    workloads: ShareOut | None = Field(description="null for a past day: what ran then is not stored.")
+    groups: list[ChangeGroupOut] = Field(description="Most newly denied first.")
+
+
+class ChangesQuery(PageQuery):
+    subject: Literal["image", "workload"] | None = None
+    change: Literal["denied", "released"] | None = None
+    project: str | None = Field(None, max_length=64)
+    rule: str | None = Field(None, max_length=64)
+
+
+class ChangeOut(Model):
+    subject: Literal["image", "workload"]
+    change: Literal["denied", "released"]
+    name: str
+    digest: DigestText | None = Field(description="Of an image.")
+    workload: UUID | None = Field(description="Id of a workload.")
+    project: str
+    environment: str
+    before: Verdict
+    after: Verdict
+    rules: list[str] = Field(description="Rules of the worse verdict.")
+    reasons: list[str]
+
+
+class ChangePage(Model):
+    items: list[ChangeOut]
+    next_cursor: str | None
+
+
+@api.post("/policies/<name>/dry-runs", responses={"202": DryRunOut, **problems(404, 409)})
+@permission("read")
+def start_dry_run(path: PolicyPath, body: DryRunIn) -> Response:
+    """Try a policy on everything
+
+    Starts a job that examines all images and running workloads that the document, or the version that it replaces,
+    applies to. The unfinished dry run of the same document is returned instead of a second one.
+    """
+    with resources().database.session() as session:
+        text = body.text
+        if text is None:
+            text = policies.get(session, path.name, projects=principal().projects).text
+        view = dry_runs.request(session, principal(), text, path.name, body.as_of)
+        shown = _dry_run(session, view)
+    return answer(shown, 202, {"Location": f"{PREFIX}/dry-runs/{shown.id}"})
+
+
+@api.get("/dry-runs/<uuid:dry_run_id>", responses={"200": DryRunOut, **problems(404)})
+@permission("read")
+def get_dry_run(path: DryRunPath) -> Response:
+    """Read a dry run: its state, the share that was examined, and what would change by rule and project"""
+    with resources().database.read() as session:
+        return answer(_dry_run(session, dry_runs.get(session, principal(), str(path.dry_run_id))))
+
+
+@api.get("/dry-runs/<uuid:dry_run_id>/changes", responses={"200": ChangePage, **problems(404)})
+@permission("read")
+def dry_run_changes(path: DryRunPath, query: ChangesQuery) -> Response:
+    """List the verdicts that would change"""
+    narrowed = stored.Filter(query.subject or "", query.change or "", query.project or "", query.rule or "")
+    with resources().database.read() as session:
+        run = dry_runs.get(session, principal(), str(path.dry_run_id)).run
+        found = stored.changes(session, run.id, principal().projects, narrowed, cursor=query.cursor, limit=query.limit)
+    return answer(ChangePage(items=listed(found.items, _change), next_cursor=found.next_cursor))
+
+
+@api.post("/dry-runs/<uuid:dry_run_id>/cancel", responses={"200": DryRunOut, **problems(404, 409)})
+@permission("read")
+def cancel_dry_run(path: DryRunPath) -> Response:
+    """Cancel a dry run"""
+    with resources().database.session() as session:
+        return answer(_dry_run(session, dry_runs.cancel(session, principal(), str(path.dry_run_id))))
+
+
+def _dry_run(session: Connection, view: dry_runs.View) -> DryRunOut:
+    run, job = view.run, view.job
+    return DryRunOut(
+        id=UUID(run.id),
+        policy=run.policy,
+        as_of=run.as_of,
+        state=job.state,
+        reason=job.reason,
+        message=job.message,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        images=_share(run.images),
+        workloads=None if run.as_of else _share(run.workloads),
+        groups=[
+            ChangeGroupOut(
+                rule=group.rule, project=group.project, newly_denied=group.denied, newly_released=group.released
+            )
+            for group in stored.groups(session, run.id, principal().projects)
+        ],
+    )
+
+
+def _share(share: stored.Share) -> ShareOut:
+    return ShareOut(
+        known=share.known,
+        matching=share.matching,
+        examined=share.examined,
+        skipped=share.skipped,
+        later=share.later,
+        unscanned=share.unscanned,
+        newly_denied=share.denied,
+        newly_released=share.released,
+        unchanged=share.unchanged,
+        complete=share.complete,
+    )
+
+
+def _change(change: stored.Change) -> ChangeOut:
+    of_image = change.subject == stored.IMAGE
+    return ChangeOut(
+        subject="image" if of_image else "workload",
+        change="denied" if change.change == stored.DENIED else "released",
+        name=change.name,
+        digest=change.reference if of_image else None,
+        workload=None if of_image else UUID(change.reference),
+        project=change.project,
+        environment=change.environment,
+        before=change.before,
+        after=change.after,
+        rules=list(change.rules),
+        reasons=list(change.reasons),
     )

@@ -7,23 +7,28 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from scanner import catalog
 from scanner.errors import ConflictError, NotFoundError, UsageError
 from scanner.policy.rules import Policy, PolicyError, Problem, default_policy
+from scanner.services import dry_runs, simulation
 from scanner.services import policies as use_cases
-from scanner.services import simulation
+from scanner.store import dry_runs as stored
 from scanner.store import policies
 from web.auth import everywhere, permission, principal
-from web.pages.base import NavigationItem, page
+from web.pages.base import PAGE_SIZE, NavigationItem, page
+from web.pages.forms import Refused, attempt, end_of_day
 from web.resources import resources
 
 bp = Blueprint("policies_page", __name__)
 NAVIGATION = NavigationItem(50, "policies_page.index", "Policies", "read")
 
-_TRIED = 100
+_ASKED_SECONDS = 2.0  # before a user who saves is asked, images and workloads each
 START = """\
 apiVersion: dockwarden/v1
 kind: Policy
@@ -101,15 +106,60 @@ def validate() -> str:
 
 @bp.post("/policies/dry-run")
 @permission("read")
-def dry_run() -> str:
-    """Show which images and running workloads the text in the editor would newly deny or allow."""
-    parsed, problems = _parsed(_text())
+def dry_run() -> str | Response:
+    """Start a dry run of the text in the editor: which images and running workloads it would newly deny or allow."""
+    text = _text()
+    parsed, problems = _parsed(text)
     if parsed is None:
-        return page("policy_problems.html", problems=problems, checked=True)
-    with resources().database.read() as session:
-        tried = simulation.simulate(session, parsed, principal().projects, _TRIED)
-        running = simulation.simulate_workloads(session, parsed, principal().projects, _TRIED)
-    return page("policy_dry_run.html", tried=tried, running=running, name=parsed.name)
+        if request.headers.get("HX-Request"):
+            return page("policy_problems.html", problems=problems, checked=True)
+        version, name = request.form.get("version", "0"), request.form.get("name", "")
+        return make_response(_editor(text, version, name, problems), 422)
+    try:
+        view = attempt(lambda: _start(text, request.form.get("as_of", "")))
+    except Refused as refused:
+        problems = [Problem(0, 0, "", each) for each in refused.problems]
+        if request.headers.get("HX-Request"):
+            return page("policy_problems.html", problems=problems, checked=True)
+        version, name = request.form.get("version", "0"), request.form.get("name", "")
+        return make_response(_editor(text, version, name, problems), 422)
+    if request.headers.get("HX-Request"):
+        return _result(view.run.id, "policy_dry_run.html", **_edited())
+    return _to_result(view)
+
+
+@bp.get("/policies/dry-runs/<uuid:dry_run_id>")
+@permission("read")
+def dry_run_result(dry_run_id: UUID) -> str:
+    """Show a dry run: the share that was examined, and what would change. The page refreshes while it runs."""
+    template = "policy_dry_run.html" if request.headers.get("HX-Request") else "policy_dry_run_page.html"
+    version = request.args.get("version")
+    return _result(
+        str(dry_run_id),
+        template,
+        version=version if version is not None and _number(version) >= 0 else None,
+        name=request.args.get("name", "")[:64] or None,
+        asks=request.args.get("asks") == "1",
+    )
+
+
+@bp.post("/policies/dry-runs/<uuid:dry_run_id>/cancel")
+@permission("read")
+def cancel_dry_run(dry_run_id: UUID) -> Response:
+    """Cancel a dry run."""
+    try:
+        with resources().database.session() as session:
+            dry_runs.cancel(session, principal(), str(dry_run_id))
+    except ConflictError:
+        pass  # it ended meanwhile: the page shows how
+    return redirect(url_for("policies_page.dry_run_result", dry_run_id=dry_run_id), 303)  # type: ignore[return-value]
+
+
+@bp.post("/policies/text")
+@permission("policy")
+def resume() -> str:
+    """Open the editor with a text that is not saved yet."""
+    return _editor(_text(), request.form.get("version", "0"), request.form.get("name", ""))
 
 
 @bp.post("/policies")
@@ -117,17 +167,24 @@ def dry_run() -> str:
 def save() -> Response:
     """Save a new version. It takes effect at once.
 
-    If it is refused, the editor shows the typed text again, with the reasons.
+    If it would newly deny something, the user is asked first. If it is refused, the editor shows the typed text again,
+    with the reasons.
     """
     everywhere()
     text, version = _text(), request.form.get("version", "0")
     parsed, problems = _parsed(text)
-    edited = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else -1
+    edited = _number(version)
     name = request.form.get("name", "")
     if parsed is not None and name and parsed.name != name:
         problems = [Problem(0, 0, "metadata.name", f"policy {name!r} cannot be renamed: create a new one")]
     if parsed is None or problems:
         return make_response(_editor(text, version, name, problems), 422)
+    if request.form.get("confirmed") != "1" and _would_deny(parsed):
+        try:
+            view = attempt(lambda: _start(text))
+        except Refused as refused:
+            return make_response(_editor(text, version, name, [Problem(0, 0, "", p) for p in refused.problems]), 422)
+        return _to_result(view, asks="1")
     try:
         with resources().database.session() as session:
             written = use_cases.write(session, principal(), parsed.name, text, if_version=edited)
@@ -144,6 +201,51 @@ def enable(name: str) -> Response:
     with resources().database.session() as session:
         use_cases.set_enabled(session, principal(), name, request.form.get("enabled") == "1")
     return redirect(url_for("policies_page.one", name=name), 303)  # type: ignore[return-value]
+
+
+def _would_deny(parsed: Policy) -> bool:
+    """Return whether saving would newly deny something, or that cannot be excluded within a moment."""
+    with resources().database.read() as session:
+        who, most = principal().projects, simulation.MOST
+        tried = simulation.simulate(session, parsed, who, most, seconds=_ASKED_SECONDS)
+        if tried.newly_denied or tried.truncated:
+            return True
+        running = simulation.simulate_workloads(session, parsed, who, most, seconds=_ASKED_SECONDS)
+    return bool(running.newly_denied) or running.truncated
+
+
+def _start(text: str, day: str = "") -> dry_runs.View:
+    as_of = end_of_day(day, "as_of").date() if day else None
+    with resources().database.session() as session:
+        return dry_runs.request(session, principal(), text, as_of=as_of)
+
+
+def _edited() -> dict[str, Any]:
+    """Which version the editor has open, for the links and forms of a result."""
+    return {"version": request.form.get("version", "0"), "name": request.form.get("name", "") or None}
+
+
+def _to_result(view: dry_runs.View, **more: Any) -> Response:
+    target = url_for("policies_page.dry_run_result", dry_run_id=view.run.id, **_edited(), **more)
+    return redirect(target, 303)  # type: ignore[return-value]
+
+
+def _result(
+    identifier: str, template: str, *, version: str | None = None, name: str | None = None, asks: bool = False
+) -> str:
+    narrowed = stored.Filter(project=request.args.get("project", ""), rule=request.args.get("rule", ""))
+    with resources().database.read() as session:
+        view, who = dry_runs.get(session, principal(), identifier), principal().projects
+        found = stored.changes(session, identifier, who, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+        groups = stored.groups(session, identifier, who)
+    return page(
+        template, view=view, groups=groups, found=found, narrowed=narrowed, edited=version, name=name, asks=asks
+    )
+
+
+def _number(version: str) -> int:
+    """The version that the editor has open; -1: not a version."""
+    return int(version) if version.isascii() and version.isdigit() and len(version) < 10 else -1
 
 
 def _text() -> str:
@@ -172,6 +274,8 @@ def _editor(
         problems=problems,
         checked=False,
         saved_meanwhile=saved_meanwhile,
+        today=datetime.now(UTC).date(),
+        earliest=datetime.now(UTC).date() - timedelta(days=dry_runs.DAYS),
     )
 
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask.testing import FlaskClient
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import TestResponse
+
+from scanner.model.finding import Severity
+from scanner.services import dry_runs
+from scanner.store import jobs
+from scanner.store.session import Database
+from tests.scanner.store import factories as make
+from tests.web.conftest import Api, Worker
 
 GOOD = (
     "apiVersion: dockwarden/v1\nkind: Policy\nmetadata: {name: ours}\nrules:\n  - id: a\n    check: "
@@ -71,7 +79,6 @@ def test_what_is_refused_comes_back(form: Form, text: str, message: str) -> None
 
 def test_trying_what_is_wrong_says_so(form: Form) -> None:
     assert "did you mean" in form("/policies/dry-run", text=GOOD.replace("check:", "chek:")).text
-    assert "There are no scanned images" in form("/policies/dry-run", text=GOOD).text
     assert "The policy is valid" in form("/policies/validate", text=GOOD).text
 
 
@@ -86,3 +93,118 @@ def test_hostile_text_is_shown_as_text(form: Form) -> None:
     assert answer.status_code == 422
     assert "<script>alert" not in answer.text
     assert "</textarea><img" not in answer.text
+
+
+# Dry runs
+
+CRITICALS = """apiVersion: dockwarden/v1
+kind: Policy
+metadata: {name: ours}
+rules:
+  - {id: no-criticals, vulnerability: {severity: [critical]}, action: %s}
+"""
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def scanned(form: Form, api: Api, worker: Worker) -> str:
+    """The digest of an image with a critical vulnerability, which the policy ``ours`` only warns of."""
+    api("PUT", "/policies/ours", {"text": CRITICALS % "warn"})
+    package = make.package(1)
+    flaws = [make.vulnerability(1, package, severity=Severity.CRITICAL)]
+    found = make.report("bad", packages=[package], vulnerabilities=flaws)
+    api("POST", "/scans", {"image": f"{make.REPOSITORY}@{found.digest}"})
+    worker.finish(found)
+    return str(found.digest)
+
+
+def run_dry_run(database: Database) -> None:
+    with database.session() as session:
+        job = jobs.claim(session, "test-worker", {jobs.DRY_RUN: None}, 600)
+    assert job
+    dry_runs.Examination(database, job).run()
+
+
+def test_a_dry_run_shows_its_share_first_and_then_what_would_change(
+    form: Form, scanned: str, database: Database
+) -> None:
+    started = form("/policies/dry-run", text=CRITICALS % "deny", version="1", name="ours")
+    assert started.status_code == 303, "it works without JavaScript"
+    waiting = form.client.get(started.headers["Location"], headers=form.headers).text
+    assert "Queued" in waiting
+    assert "No verdict would change" not in waiting
+    assert 'http-equiv="refresh"' in waiting
+    run_dry_run(database)
+    page = form.client.get(started.headers["Location"], headers=form.headers).text
+    assert page.index("1 of 1</strong> images (100 %) examined") < page.index("newly denied")
+    assert "no-criticals" in page
+    assert scanned in page
+    assert "Save anyway" in page
+    inline = form.client.get(started.headers["Location"], headers=form.headers | HTMX).text
+    assert "<html" not in inline
+    assert "no-criticals" in inline
+    other = form.client.get(f"{started.headers['Location']}&rule=another&project=x", headers=form.headers).text
+    assert scanned not in other
+
+
+def test_saving_asks_if_something_would_be_denied(form: Form, scanned: str, database: Database) -> None:
+    asked = form("/policies", text=CRITICALS % "deny", version="1", name="ours")
+    assert asked.status_code == 303
+    question = form.client.get(asked.headers["Location"], headers=form.headers).text
+    assert "Save ours?" in question
+    assert "not saved yet" in question
+    assert form.client.get("/policies/ours", headers=form.headers).text.count("action: deny") == 0
+    saved = form("/policies", text=CRITICALS % "deny", version="1", name="ours", confirmed="1")
+    assert saved.headers["Location"] == "/policies/ours"
+    assert form("/policies", text=CRITICALS % "warn", version="2", name="ours").headers["Location"] == "/policies/ours"
+
+
+def test_the_text_of_a_dry_run_is_edited_again(form: Form) -> None:
+    page = form("/policies/text", text=GOOD, version="7", name="ours").text
+    assert "id: a" in page
+    assert 'name="version" value="7"' in page
+
+
+def test_a_dry_run_that_did_not_finish_says_so(form: Form, scanned: str, database: Database) -> None:
+    started = form("/policies/dry-run", text=CRITICALS % "deny", version="1", name="ours")
+    path = started.headers["Location"].partition("?")[0]
+    assert form(f"{path}/cancel").status_code == 303
+    assert form(f"{path}/cancel").status_code == 303, "it has ended"
+    page = form.client.get(path, headers=form.headers).text
+    assert "ended before everything was examined" in page
+    assert "No verdict would change" not in page
+
+
+@pytest.mark.parametrize(
+    ("match", "message"),
+    [
+        ("", "No verdict would change"),
+        ("match: {images: [elsewhere.example.com/x]}\n", "applies to nothing"),
+    ],
+)
+def test_nothing_changes_only_if_everything_was_examined(
+    form: Form, scanned: str, database: Database, match: str, message: str
+) -> None:
+    text = (CRITICALS % "warn").replace("rules:", f"{match}rules:").replace("ours", "other" if match else "ours")
+    started = form("/policies/dry-run", text=text, version="0", name="")
+    run_dry_run(database)
+    assert message in form.client.get(started.headers["Location"], headers=form.headers).text
+
+
+@pytest.mark.parametrize("headers", [{}, HTMX])
+@pytest.mark.parametrize("day", ["2001-01-01", "yesterday"])
+def test_a_day_that_cannot_be_examined(form: Form, day: str, headers: dict[str, str]) -> None:
+    form.headers |= headers
+    answer = form("/policies/dry-run", text=GOOD, version="0", name="", as_of=day)
+    assert answer.status_code == (200 if headers else 422)
+    assert day in answer.text
+
+
+def test_a_past_day(form: Form, scanned: str, database: Database) -> None:
+    day = (datetime.now(UTC) - timedelta(days=30)).date().isoformat()
+    started = form("/policies/dry-run", text=CRITICALS % "deny", version="1", name="ours", as_of=day)
+    run_dry_run(database)
+    page = form.client.get(started.headers["Location"], headers=form.headers).text
+    assert f"as of {day}" in page
+    assert "1 had no evidence yet on that day" in page
+    assert "No verdict of those that were examined would change" in page
