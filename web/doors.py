@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import current_app, g, request
 
 from scanner import queue
@@ -19,17 +21,21 @@ from web.waiting import waited
 TOKEN_PREFIX = "dw_"  # noqa: S105  how every token begins
 
 
-def authenticate(bucket: str, rate: Rate) -> Actor:
-    """The principal of the token in the path, else in the Authorization header. It is compared as a keyed hash.
+def token_of_request() -> str:
+    """The token in the path, else in the Authorization header.
 
     A caller that cannot send headers of its own has the token in its path; some such callers pass their client's
     Authorization header on, which is meant for another server.
     """
-    check_bad_tokens()
     in_path = str((request.view_args or {}).get("path_token", ""))
     header = request.headers.get("Authorization", "")
-    text = bearer(header) if header and not in_path.startswith(TOKEN_PREFIX) else in_path
-    caller = gate_caller(text)
+    return bearer(header) if header and not in_path.startswith(TOKEN_PREFIX) else in_path
+
+
+def authenticate(bucket: str, rate: Rate, token: Callable[[], str] = token_of_request) -> Actor:
+    """The principal of the request's token, which is compared as a keyed hash. ``token`` finds it."""
+    check_bad_tokens()
+    caller = gate_caller(token())
     g.token_hash = caller.token_hash
     if resources().settings.rate_limits and not admission():
         resources().throttle.take(bucket, caller.lookup.token_id, rate)

@@ -35,6 +35,7 @@ API = Rate(1200, 20)
 SCANS = Rate(300, 5)
 WEBHOOK = Rate(500, 100)
 PULL = Rate(10_000, 1000)  # one proxy's token. An image is a manifest and dozens of blobs
+HARBOR = Rate(5000, 100)  # one Harbor's token. High, because Harbor fails a scan whose request is refused once
 ADMISSION = Rate(5000, 500)  # one cluster's token. High, because its API server treats a refusal as an error
 
 

@@ -32,6 +32,7 @@ from scanner.services import registries as use_cases
 from scanner.store import registries
 
 _MARKS = {"passed": ("✓", "32"), "failed": ("✕", "31"), "incomplete": ("?", "33"), "not-applicable": ("–", "2")}
+_HARBOR = "It is a Harbor that may request scans; its reports hold vulnerabilities, or also our findings."
 _ORDER = ("failed", "incomplete", "passed", "not-applicable")
 
 
@@ -54,6 +55,7 @@ def registry() -> None:
 @click.option("--insecure", is_flag=True, help="The registry uses plain HTTP.")
 @click.option("--project", default="default", show_default=True, help="Project that owns the registry's images.")
 @click.option("--write-receipts", is_flag=True, help="Write signed decisions beside its images; needs push rights.")
+@click.option("--harbor", type=click.Choice(registries.HARBOR), default="off", show_default=True, help=_HARBOR)
 @pass_settings
 def add(
     settings: Settings,
@@ -64,6 +66,7 @@ def add(
     insecure: bool,
     project: str,
     write_receipts: bool,
+    harbor: str,
 ) -> None:
     """Configure the registry HOST (host[:port]).
 
@@ -83,6 +86,7 @@ def add(
             password=password,
             project=project,
             write_receipts=write_receipts,
+            harbor=harbor,
         )
     tell(f"registry {host} is configured; next, create a webhook: dockwarden webhook create --registry {host}")
 
@@ -97,7 +101,8 @@ def list_(settings: Settings) -> None:
         connection = "plain HTTP" if view.insecure else "TLS, own CA" if view.ca_pem else "TLS"
         access = f"signs in as {view.username}" if view.username else "token" if view.has_password else "anonymous"
         also = f", also {', '.join(view.aliases)}" if view.aliases else ""
-        click.echo(f"{view.host:40} {connection:12} {access:36} project {view.project}{also}")
+        asks = "" if view.harbor == "off" else f", Harbor ({view.harbor})"
+        click.echo(f"{view.host:40} {connection:12} {access:36} project {view.project}{asks}{also}")
     if not found:
         tell("there are no registries yet: dockwarden registry add HOST")
 
@@ -113,6 +118,7 @@ def list_(settings: Settings) -> None:
 @click.option(
     "--write-receipts/--no-write-receipts", default=None, help="Write signed decisions beside its images, or do not."
 )
+@click.option("--harbor", type=click.Choice(registries.HARBOR), help=_HARBOR)
 @pass_settings
 def edit(
     settings: Settings,
@@ -122,6 +128,7 @@ def edit(
     no_ca: bool,
     insecure: bool | None,
     write_receipts: bool | None,
+    harbor: str | None,
 ) -> None:
     """Change the settings of the registry HOST. Options that are not given keep their value."""
     if ca_file and no_ca:
@@ -136,6 +143,7 @@ def edit(
             insecure=insecure,
             ca_pem="" if no_ca else read(ca_file, "CA file") if ca_file else None,
             write_receipts=write_receipts,
+            harbor=harbor,
         )
     tell(f"registry {host} is changed")
 

@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-SCOPES = ("read", "scan", "gate", "propose", "triage", "policy", "manage", "audit", "inventory", "admission", "pull")
+SCOPES = (
+    "read",
+    "scan",
+    "gate",
+    "propose",
+    "triage",
+    "policy",
+    "manage",
+    "audit",
+    "inventory",
+    "admission",
+    "pull",
+    "harbor",
+)
 ROLES: Mapping[str, frozenset[str]] = {
     "viewer": frozenset({"read"}),
     "developer": frozenset({"read", "scan", "gate", "propose"}),

@@ -40,11 +40,16 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
 
 @dataclass(frozen=True)
 class Credentials:
-    """A user name and a password, or an identity token (OAuth2 refresh token)."""
+    """A user name and a password, or an identity token (OAuth2 refresh token), or a registry token.
+
+    A registry token is a bearer token that a token service has issued for the registry: it is sent as it is, to the
+    registry only, and cannot be renewed.
+    """
 
     username: str
     password: Secret
     identity_token: Secret = Secret("")
+    registry_token: Secret = Secret("")
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,10 @@ class CredentialStore:
             if found is not None:
                 return found
         return None
+
+    def registry_token(self, host: str) -> Secret:
+        """Return the registry token that was given for this host; empty: none. Reads no file and runs no helper."""
+        return self._given[host].registry_token if host in self._given else Secret("")
 
     def _from_file(self, file: Path, host: str) -> Credentials | None:
         try:
@@ -207,6 +216,9 @@ class Authenticator:
 
     def header(self, scope: str) -> str | None:
         """The ``Authorization`` header for a request of this scope, or None as long as none is known."""
+        if given := self._store.registry_token(self._host):
+            self.used_credentials = True
+            return f"Bearer {given.reveal()}"
         if self._basic and (credentials := self._store.find(self._host)):
             return _basic(credentials)
         token, ends = self._tokens.get(scope, (None, 0.0))
@@ -214,6 +226,8 @@ class Authenticator:
 
     def answer(self, response: OpenAnswer, scope: str) -> bool:
         """Process a 401. Returns True if a new request would send a different ``Authorization`` header."""
+        if self._store.registry_token(self._host):
+            return False  # the registry refused it, and no other would be sent
         challenges = [c for header in response.headers.get_list("WWW-Authenticate") for c in parse_challenges(header)]
         for challenge in challenges:
             if challenge.scheme == "bearer" and challenge.parameters.get("realm"):

@@ -35,8 +35,8 @@ _AUDITED_IN_A_BATCH = 50
 class Call:
     """One request to an enforcement point and its outcome, for the page Enforcement.
 
-    ``door``: ``kubernetes``, ``registry`` or ``docker``. ``namespace``: the namespace, registry or host. Calls with the
-    ``outcome`` ``denied`` are also written to the audit log.
+    ``door``: ``kubernetes``, ``registry``, ``docker`` or ``harbor``. ``namespace``: the namespace, registry or host.
+    Calls with the ``outcome`` ``denied`` are also written to the audit log.
     """
 
     door: str

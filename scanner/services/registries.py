@@ -44,6 +44,7 @@ def add(
     password: Secret | None = None,
     project: str = "default",
     write_receipts: bool = False,
+    harbor: str = "off",
 ) -> registries.RegistryView:
     """Add a registry, so that its images can be scanned.
 
@@ -53,7 +54,7 @@ def add(
     """
     actor.require_every_project()
     fields.matching("host", host, HOST, HOST_LENGTH, _HINT)
-    _check(aliases, username, password)
+    _check(aliases, username, password, harbor)
     ca_pem = _certificates(ca_pem)
     project = projects.visible_name(session, actor, project)
     registry = registries.add(
@@ -67,8 +68,14 @@ def add(
         project=project,
         aliases=aliases,
         write_receipts=write_receipts,
+        harbor=harbor,
     )
-    detail = {"host": registry.host, "insecure": registry.insecure, "write_receipts": registry.write_receipts}
+    detail = {
+        "host": registry.host,
+        "insecure": registry.insecure,
+        "write_receipts": registry.write_receipts,
+        "harbor": registry.harbor,
+    }
     audit.record(session, actor, Action.REGISTRY_CREATE, registry.id, detail=detail)
     return registry
 
@@ -85,10 +92,11 @@ def change(
     username: str | None = None,
     password: Secret | None = None,
     write_receipts: bool | None = None,
+    harbor: str | None = None,
 ) -> registries.RegistryView:
     """Change the given fields. An empty password deletes the stored one. Raises as `add`."""
     actor.require_every_project()
-    _check(aliases or (), username or "", password)
+    _check(aliases or (), username or "", password, harbor or "off")
     ca_pem = None if ca_pem is None else _certificates(ca_pem)
     registry = registries.update(
         session,
@@ -100,6 +108,7 @@ def change(
         password=password,
         aliases=aliases,
         write_receipts=write_receipts,
+        harbor=harbor,
     )
     given = {
         "aliases": aliases,
@@ -108,6 +117,7 @@ def change(
         "username": username,
         "password": password,
         "write_receipts": write_receipts,
+        "harbor": harbor,
     }
     detail = {"host": registry.host, "members": sorted(name for name, value in given.items() if value is not None)}
     audit.record(session, actor, Action.REGISTRY_CHANGE, registry.id, detail=detail)
@@ -162,7 +172,9 @@ def _certificates(ca_pem: str) -> str:
         raise fields.invalid("ca_pem", str(error), error.hint) from None
 
 
-def _check(aliases: Sequence[str], username: str, password: Secret | None) -> None:
+def _check(aliases: Sequence[str], username: str, password: Secret | None, harbor: str) -> None:
+    if harbor not in registries.HARBOR:
+        raise fields.invalid("harbor", f"not a choice: {harbor[:64]!r}", "one of " + ", ".join(registries.HARBOR))
     for alias in fields.at_most("aliases", aliases, ALIASES_MOST):
         fields.matching("aliases", alias, ALIAS, HOST_LENGTH, _HINT)
     fields.text("username", username, USERNAME_LENGTH)

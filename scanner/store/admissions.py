@@ -20,7 +20,7 @@ _MOST = 50_000  # rows: a failing controller can cause thousands of reviews an h
 
 @dataclass(frozen=True)
 class ReviewView:
-    """One call. ``door``: ``kubernetes``, ``registry`` or ``docker``."""
+    """One call. ``door``: ``kubernetes``, ``registry``, ``docker`` or ``harbor``."""
 
     id: int
     door: str

@@ -16,10 +16,17 @@ from scanner.store.schema import registry, webhook
 from scanner.store.secrets import seal, unseal
 from scanner.store.session import moment
 
+# Whether a registry is a Harbor that may request scans. vulnerabilities: its reports hold those; findings: also the
+# denial, failed checks and refused signatures as findings.
+HARBOR = ("off", "vulnerabilities", "findings")
+
 
 @dataclass(frozen=True)
 class RegistryView:
-    """A registry without its password. ``aliases``: other hosts that its webhooks report (localhost:5000)."""
+    """A registry without its password.
+
+    ``aliases``: other hosts that its webhooks report (localhost:5000). ``harbor``: see `HARBOR`.
+    """
 
     id: str
     host: str
@@ -31,6 +38,7 @@ class RegistryView:
     aliases: tuple[str, ...]
     created_at: datetime
     write_receipts: bool = False
+    harbor: str = "off"
 
 
 def add(
@@ -45,6 +53,7 @@ def add(
     project: str = "default",
     aliases: Sequence[str] = (),
     write_receipts: bool = False,
+    harbor: str = "off",
 ) -> RegistryView:
     """Insert a registry. Raises ConflictError if the host exists."""
     if session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar():
@@ -61,6 +70,7 @@ def add(
             project=project,
             aliases=list(aliases),
             write_receipts=write_receipts,
+            harbor=harbor,
             created_at=moment(session),
         )
     )
@@ -78,10 +88,12 @@ def update(
     password: Secret | None = None,
     aliases: Sequence[str] | None = None,
     write_receipts: bool | None = None,
+    harbor: str | None = None,
 ) -> RegistryView:
     """Change the given fields. An empty password deletes the stored one. Raises NotFoundError."""
     values: dict[str, object] = {}
     given = {"insecure": insecure, "ca_pem": ca_pem, "username": username, "write_receipts": write_receipts}
+    given["harbor"] = harbor
     for name, value in given.items():
         if value is not None:
             values[name] = value
@@ -146,6 +158,7 @@ def _view(row: sa.Row[tuple[object, ...]]) -> RegistryView:
         tuple(r["aliases"]),
         r["created_at"],
         r["write_receipts"],
+        r["harbor"],
     )
 
 

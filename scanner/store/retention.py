@@ -30,6 +30,7 @@ from scanner.store.schema import (
     dry_run_change,
     finding,
     first_seen,
+    harbor_scan,
     idempotency,
     image,
     image_base,
@@ -394,8 +395,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(tag_move, "Old moves of tags", "evidence", _tag_move),
     Kind(first_seen, "First sightings of resolved findings", "evidence", _first_seen),
     # Twice: a scan can only be deleted after the scans that were merged into it.
-    Kind(scan, "Scans that ended", "scans", _scan, (scan_attempt.c.scan_id, scan_told.c.scan_id)),
-    Kind(scan, "Scans that ended", "scans", _scan, (scan_attempt.c.scan_id, scan_told.c.scan_id)),
+    Kind(scan, "Scans that ended", "scans", _scan, (scan_attempt.c.scan_id, scan_told.c.scan_id, harbor_scan.c.id)),
+    Kind(scan, "Scans that ended", "scans", _scan, (scan_attempt.c.scan_id, scan_told.c.scan_id, harbor_scan.c.id)),
     Kind(report, "Evidence that was replaced", "evidence", _report),
     Kind(decision, "Superseded decisions", "decisions", _decision),
     Kind(component, "Packages without an image", "", _component),

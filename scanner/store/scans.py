@@ -24,7 +24,17 @@ from scanner.model.reference import Digest, Platform
 from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
 from scanner.store.leases import ACTIVE, ATTEMPTS, GIVEN_UP, HANDED_BACK, LOSSES, Leases, locked
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import decision, delivery_scan, idempotency, image, report, scan, scan_attempt, verdict
+from scanner.store.schema import (
+    decision,
+    delivery_scan,
+    harbor_scan,
+    idempotency,
+    image,
+    report,
+    scan,
+    scan_attempt,
+    verdict,
+)
 from scanner.store.session import epoch, moment
 
 DEADLINE_SECONDS = 24 * 3600.0
@@ -111,11 +121,15 @@ def request(
     idempotency_key: str | None = None,
     delivery_id: str | None = None,
     supersedes: str | None = None,
+    alone: bool = False,
 ) -> Ticket:
     """Record a request, or join an equal one that is still queued and thus has not resolved the tag yet.
 
-    A committed request always reaches a terminal state, even if workers or the queue fail.
+    A committed request always reaches a terminal state, even if workers or the queue fail. ``alone``: join none, and
+    let none join, because the request brings credentials of its own.
     """
+    if alone:
+        return _insert(session, asked, None, supersedes)
     if idempotency_key is None:
         return _request(session, asked, delivery_id, supersedes)
     known = _remembered(session, idempotency_key)
@@ -183,7 +197,7 @@ def _queued(session: Connection, key: str) -> str | None:
     return str(found) if found else None
 
 
-def _insert(session: Connection, asked: ScanRequest, key: str, supersedes: str | None) -> Ticket:
+def _insert(session: Connection, asked: ScanRequest, key: str | None, supersedes: str | None) -> Ticket:
     now = epoch(session)
     values: dict[str, Any] = {
         "id": str(uuid.uuid4()),
@@ -209,7 +223,7 @@ def _insert(session: Connection, asked: ScanRequest, key: str, supersedes: str |
                 session.execute(scan.insert().values(**values))
         except IntegrityError:
             # A concurrent request was inserted after our SELECT. Join it if it is still queued.
-            joined = _queued(session, key)
+            joined = _queued(session, key) if key is not None else None
             if joined is not None:
                 return Ticket(joined, created=False)
         else:
@@ -323,6 +337,14 @@ def _yield(session: Connection, held: Claim, digest: Digest, seconds: float) -> 
     _close_attempt(session, held.scan_id, held.fence, _TWIN, message)
 
 
+def _after_end(session: Connection, ended: str) -> None:
+    """Do what is due in each transaction that ends a scan."""
+    # Credentials that were sent for one scan are not kept longer than it runs.
+    sent = sa.and_(harbor_scan.c.id == ended, harbor_scan.c.credentials.is_not(None))
+    session.execute(harbor_scan.update().where(sent).values(credentials=None))
+    _wake_twins(session, ended)
+
+
 def _wake_twins(session: Connection, ended: str) -> None:
     """Make scans of the same digest due that wait for the ended one."""
     digest = sa.select(scan.c.digest).where(scan.c.id == ended).scalar_subquery()
@@ -373,7 +395,7 @@ def hand_back(session: Connection, held: Claim) -> None:
 def _end(session: Connection, held: Claim, state: ScanState, reason: str, message: str, **more: Any) -> None:
     _LEASES.end(session, held.scan_id, held.fence, state, reason, message, **more)
     _close_attempt(session, held.scan_id, held.fence, reason, message)
-    _wake_twins(session, held.scan_id)
+    _after_end(session, held.scan_id)
 
 
 def _close_attempt(session: Connection, scan_id: str, fence: int, reason: str, message: str) -> None:
@@ -391,7 +413,7 @@ def cancel(session: Connection, scan_id: str) -> bool:
     ended = _LEASES.cancel(session, scan.c.id == scan_id, "cancelled", message)
     for row in ended:
         _close_attempt(session, scan_id, row.fence - 1, "cancelled", message)
-        _wake_twins(session, scan_id)
+        _after_end(session, scan_id)
     return bool(ended)
 
 
@@ -445,7 +467,7 @@ def sweep(session: Connection) -> Swept:
 def _given_up(session: Connection, rows: Sequence[sa.Row[str, int]], reason: str, message: str) -> int:
     for row in rows:
         _close_attempt(session, row.id, row.fence - 1, reason, message)
-        _wake_twins(session, row.id)
+        _after_end(session, row.id)
     return len(rows)
 
 

@@ -191,6 +191,8 @@ registry = sa.Table(
     sa.Column("password", sa.LargeBinary),  # encrypted: scanner.store.secrets
     sa.Column("project", sa.String(64), nullable=False, default="default"),
     sa.Column("aliases", sa.JSON, nullable=False),
+    # Whether it is a Harbor that may request scans, and what it then gets: off, vulnerabilities, findings.
+    sa.Column("harbor", sa.String(16), nullable=False, default="off", server_default="off"),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("write_receipts", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
 )
@@ -361,6 +363,14 @@ scan = sa.Table(
         sqlite_where=sa.text("state = 'running'"),
         postgresql_where=sa.text("state = 'running'"),
     ),
+)
+# What a Harbor sent with a scan that it requested. One row a scan.
+harbor_scan = sa.Table(
+    "harbor_scan",
+    metadata,
+    sa.Column("id", sa.String(36), sa.ForeignKey("scan.id"), primary_key=True),
+    sa.Column("token_id", sa.String(36), nullable=False),  # nobody else gets the report by its id
+    sa.Column("credentials", sa.LargeBinary),  # encrypted; NULL: none were sent, or the scan has ended
 )
 scan_attempt = sa.Table(
     "scan_attempt",

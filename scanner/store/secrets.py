@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret, keys_of
 from scanner.errors import ScannerError
-from scanner.store.schema import notification_channel, receipt_key, registry, webhook
+from scanner.store.schema import harbor_scan, notification_channel, receipt_key, registry, webhook
 
 _NONCE, _KEY_ID = 12, 8
 _FORMAT = b"\x01"
@@ -29,6 +29,7 @@ FIELDS: tuple[tuple[sa.Table, str], ...] = (
     (webhook, "previous_secret"),
     (notification_channel, "secrets"),
     (receipt_key, "private"),
+    (harbor_scan, "credentials"),
 )
 
 

@@ -39,11 +39,12 @@ from scanner.scanning.pipeline import (
     verify_signatures,
 )
 from scanner.services import decisions
-from scanner.store import bases, images, projects, pulls, registries, registry_checks, scans, trust
+from scanner.services.harbor import parse_authorization
+from scanner.store import bases, harbor, images, projects, pulls, registries, registry_checks, scans, trust
 from scanner.store.session import Database
 
 if TYPE_CHECKING:
-    from scanner.registry.auth import CredentialStore
+    from scanner.registry.auth import Credentials, CredentialStore
     from scanner.registry.client import Access
 
 log = logging.getLogger(__name__)
@@ -73,12 +74,18 @@ class ServerServices:
 
 
 def configured_access(
-    settings: Settings, database: Database, key: Secret, project: str, repository: str = ""
+    settings: Settings,
+    database: Database,
+    key: Secret,
+    project: str,
+    repository: str = "",
+    credentials: Credentials | None = None,
 ) -> AccessTo:
     """Access to registries for a project's scan: only those configured for it, with their own credentials and CA.
 
     Another project's registry is treated as not configured, because its credentials must not be used for this one. If
-    projects share a registry, a repository is accessible to its owner only.
+    projects share a registry, a repository is accessible to its owner only. ``credentials``: those that came with the
+    scan's request, used instead of the stored ones.
     """
 
     def access(host: str) -> tuple[Access, CredentialStore]:
@@ -86,7 +93,7 @@ def configured_access(
             owner = projects.owner(session, f"{host}/{repository}")
         if owner != project:
             raise _not_configured(host, project)
-        return reached(settings, database, key, host, project)
+        return reached(settings, database, key, host, project, credentials)
 
     return access
 
@@ -97,7 +104,12 @@ def _not_configured(host: str, project: str) -> UsageError:
 
 
 def reached(
-    settings: Settings, database: Database, key: Secret, host: str, project: str = ""
+    settings: Settings,
+    database: Database,
+    key: Secret,
+    host: str,
+    project: str = "",
+    credentials: Credentials | None = None,
 ) -> tuple[Access, CredentialStore]:
     """Access to a configured registry, for any project. Raises UsageError if it is not configured."""
     from scanner.registry.auth import Credentials, CredentialStore
@@ -109,6 +121,8 @@ def reached(
     if found is None:
         raise _not_configured(host, project)
     given = {host: Credentials(found.username, password)} if found.username and password else {}
+    if credentials is not None:
+        given = {host: credentials}
     ca_file = _certificate_file(settings.home / "ca", found.ca_pem) if found.ca_pem else None
     way = Access(found.insecure or host in settings.insecure_registries, ca_file, proof_key=key)
     return way, CredentialStore(settings, given, personal=False)
@@ -235,7 +249,12 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
     """Run a claimed scan to its recorded end. Raises ScannerError, or LeaseLost if another worker owns it now."""
     services, database = server.with_trust(), server.database
     access = configured_access(
-        services.settings, database, server.key, claim.request.project, repository_of(claim.request.target)
+        services.settings,
+        database,
+        server.key,
+        claim.request.project,
+        repository_of(claim.request.target),
+        _credentials_of(claim, database, server.key),
     )
     deadline = Deadline.after(services.settings.limits.scan_seconds)
     with ExitStack() as opened:
@@ -295,6 +314,18 @@ def run_claim(claim: scans.Claim, server: ServerServices, report: Report) -> Non
 
     # Retried: a database restart at this moment must not cost the whole scan.
     database.transact(record)
+
+
+def _credentials_of(claim: scans.Claim, database: Database, key: Secret) -> Credentials | None:
+    """The credentials that a Harbor sent with its request of this scan."""
+    from scanner.registry.auth import Credentials
+
+    with database.read() as session:
+        sent = harbor.credentials(session, claim.scan_id, key)
+    if sent is None:
+        return None
+    parsed = parse_authorization(sent)
+    return Credentials(parsed.username, parsed.password, registry_token=parsed.token)
 
 
 def _one_platform(source: Source, subject: Descriptor, request: ScanRequest) -> str | None:

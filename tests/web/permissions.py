@@ -36,6 +36,16 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/api/v1/receipts/keys"): ("public", "none"),
     ("POST", "/images/<digest>/receipt"): ("read", "own"),
     ("GET", "/images/<digest>/receipt/<uuid:receipt_id>"): ("read", "own"),
+    # Another token's scan is not there, of whatever project; metadata and a new scan name nothing of a project.
+    **{
+        (method, f"/adapters/harbor{environment}/api/v1/{path}"): ("harbor", reach)
+        for environment in ("", "/<environment>")
+        for method, path, reach in (
+            ("GET", "metadata", "none"),
+            ("POST", "scan", "own"),
+            ("GET", "scan/<scan_id>/report", "own"),
+        )
+    },
     ("GET", "/enforcement"): ("audit", "everybody"),
     ("GET", "/"): ("public", "none"),
     ("GET", "/account"): ("signed-in", "none"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from flask import Response
@@ -26,6 +26,13 @@ Host = Annotated[
 Alias = Annotated[str, StringConstraints(max_length=use_cases.HOST_LENGTH, pattern=use_cases.ALIAS)]
 
 
+Harbor = Literal["off", "vulnerabilities", "findings"]
+_HARBOR = (
+    "Whether it is a Harbor that may request scans, and what its reports hold: vulnerabilities, or also the denial, "
+    "failed checks and refused signatures as findings (DW-...)."
+)
+
+
 class RegistryIn(Body):
     host: Host
     aliases: list[Alias] = Field(
@@ -41,6 +48,7 @@ class RegistryIn(Body):
     write_receipts: bool = Field(
         False, description="Write signed decisions beside its images. The credentials must allow pushes."
     )
+    harbor: Harbor = Field("off", description=_HARBOR)
 
 
 class RegistryChange(Body):
@@ -52,6 +60,7 @@ class RegistryChange(Body):
     username: Text | None = None
     password: SecretStr | None = Field(None, max_length=use_cases.PASSWORD_LENGTH, description="Write-only.")
     write_receipts: bool | None = None
+    harbor: Harbor | None = None
 
 
 class RegistryOut(Model):
@@ -65,6 +74,7 @@ class RegistryOut(Model):
     project: str
     created_at: datetime
     write_receipts: bool
+    harbor: str
 
 
 class RegistryList(Model):
@@ -87,6 +97,7 @@ def show(registry: registries.RegistryView) -> RegistryOut:
         project=registry.project,
         created_at=registry.created_at,
         write_receipts=registry.write_receipts,
+        harbor=registry.harbor,
     )
 
 
@@ -119,6 +130,7 @@ def create(body: RegistryIn) -> Response:
             password=_secret(body.password),
             project=body.project,
             write_receipts=body.write_receipts,
+            harbor=body.harbor,
         )
     return answer(show(registry), 201, {"Location": f"{PREFIX}/registries/{registry.id}"})
 
@@ -150,6 +162,7 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
             username=body.username,
             password=_secret(body.password),
             write_receipts=body.write_receipts,
+            harbor=body.harbor,
         )
     return answer(show(registry))
 

@@ -19,7 +19,7 @@ from web.resources import resources
 api = blueprint("tokens", "Tokens", "API tokens with scopes, projects and expiry.")
 
 Scope = Literal[
-    "read", "scan", "gate", "propose", "triage", "policy", "manage", "audit", "inventory", "admission", "pull"
+    "read", "scan", "gate", "propose", "triage", "policy", "manage", "audit", "inventory", "admission", "pull", "harbor"
 ]
 
 

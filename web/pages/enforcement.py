@@ -1,4 +1,4 @@
-"""Enforcement: the points that ask for decisions (admission, pull gate): use, recent denials, set-up, and all calls."""
+"""Enforcement: the points that ask for decisions (admission, pull gate, Harbor): use, denials, set-up and all calls."""
 
 from __future__ import annotations
 
@@ -62,6 +62,18 @@ DOORS = (
         "DOCKWARDEN_TOKEN=TOKEN dockwarden docker-authz --server {server} --environment NAME\n"
         "# systemd: examples/docker/dockwarden-authz.service, then dockerd --authorization-plugin=dockwarden",
         "docs/docker-authz.md",
+    ),
+    Door(
+        "harbor",
+        "Harbor",
+        "A Harbor requests scans, shows their reports and refuses images by them.",
+        "reports",
+        "dockwarden token create my-harbor --scope harbor\n"
+        "dockwarden registry add HARBOR-HOST --harbor findings\n"
+        "# in Harbor, Administration, Interrogation Services, Scanners, New Scanner:\n"
+        "Endpoint: {server}/adapters/harbor    Authorization: Bearer    Token: TOKEN\n"
+        "# then in each project, Configuration: Prevent vulnerable images from running, severity Critical",
+        "docs/harbor.md",
     ),
 )
 

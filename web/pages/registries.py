@@ -206,6 +206,7 @@ def _given() -> dict[str, Any]:
         "ca_pem": request.form.get("ca_pem", "").strip().replace("\r\n", "\n"),
         "username": request.form.get("username", "").strip(),
         "write_receipts": request.form.get("write_receipts") == "1",
+        "harbor": request.form.get("harbor", "off"),
     }
 
 
@@ -246,6 +247,7 @@ def _editor(
         "ca_pem": view.ca_pem,
         "username": view.username,
         "write_receipts": view.write_receipts,
+        "harbor": view.harbor,
         **showable(kept),
     }
     shown = _new_secret(hooks, base, created or {})
