@@ -182,7 +182,7 @@ def verify(
     try:
         yield from repository.load()
     finally:
-        # A first root that nothing vouches for is not remembered before its repository is complete.
+        # A first root that no anchor verifies is not remembered before its repository is complete.
         if repository.complete or (repository.has_root and (remembered or anchor.mode is not Mode.TOFU)):
             keep(repository.state())
     try:

@@ -131,7 +131,7 @@ def test_online_keys_that_were_replaced_are_forgotten_once_although_the_run_fail
     assert said(honest, state) == OLD
 
 
-def test_a_first_root_that_nothing_vouches_for_is_remembered_with_its_repository_alone() -> None:
+def test_a_first_root_that_no_anchor_verifies_is_remembered_with_its_repository_alone() -> None:
     seen: list[State] = []
     assert said(without(Sim().publish(), "timestamp"), seen, {"mode": "tofu"}) == "no_trust_data"
     assert seen == []
