@@ -221,6 +221,7 @@ class Settings:
     sweep_seconds: float = 10
     log_level: str = "INFO"
     log_json: bool = False
+    otlp_endpoint: str = ""  # OTLP/HTTP collector of traces, without /v1/traces; empty: the standard OTEL_ variables
     oidc_issuer: str = ""  # an OpenID Connect provider; empty: passwords only
     oidc_client_id: str = ""
     oidc_client_secret: Secret = Secret("")
@@ -305,7 +306,7 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None, **o
     return replace(Settings(), limits=Limits(**limits), **values)  # type: ignore[arg-type]
 
 
-_URLS = ("public_url", "clair_url", "clair_layers_url", "oidc_issuer")
+_URLS = ("public_url", "otlp_endpoint", "clair_url", "clair_layers_url", "oidc_issuer")
 _SOURCES = ("advisories_source", "advisories_java_source", "kev_source", "epss_source")  # may also be references
 
 

@@ -16,6 +16,7 @@ from kombu import Connection
 from kombu.entity import Exchange, Queue
 from kombu.pools import producers
 
+from scanner import telemetry
 from scanner.config import Settings
 from scanner.model.scan import Lane
 
@@ -65,7 +66,10 @@ def enqueue(app: Celery, scan_id: str, lane: Lane) -> bool:
     if app.conf.broker_url == "memory://" or time.monotonic() < _silent_until.get(app, 0.0):
         return False
     try:
-        with producers[_writer(app)].acquire(block=True, timeout=_SOCKET_SECONDS) as producer:
+        with (
+            telemetry.span("enqueue", lane=lane.value),
+            producers[_writer(app)].acquire(block=True, timeout=_SOCKET_SECONDS) as producer,
+        ):
             app.send_task(KICK, args=(scan_id,), queue=lane.value, retry=False, ignore_result=True, producer=producer)
     except Exception as error:  # noqa: BLE001  each broker library has its own errors; the scan is safe in the database
         log.warning("cannot notify the workers: %s", type(error).__name__)

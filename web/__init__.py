@@ -12,11 +12,11 @@ from flask import Blueprint
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from scanner import __version__, config, queue
+from scanner import __version__, config, queue, telemetry
 from scanner.config import Settings
 from scanner.store.gate import Gate
 from scanner.store.session import Database
-from web import api, auth, errors, health, logs, oidc, security, webhooks
+from web import api, auth, errors, health, logs, oidc, security, tracing, webhooks
 from web.api.base import Problem
 from web.pages.base import error_page
 from web.resources import Resources
@@ -44,6 +44,7 @@ def create_app(
     if settings is None:
         settings = config.load()
         logs.configure(settings)
+        telemetry.configure(settings, "web")
     app = App(
         "web",
         info=Info(
@@ -68,6 +69,7 @@ def create_app(
     )
     app.extensions["dockwarden"] = resources
     security.install(app, settings)
+    tracing.install(app, settings)
     logs.install(app, health.install(app, resources))
     errors.install(app)
     auth.install(app)

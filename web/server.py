@@ -25,6 +25,7 @@ from typing import Any
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from scanner import telemetry
 from scanner.config import Settings
 from web import tls
 from web.capacity import Bridge
@@ -296,7 +297,9 @@ def run(settings: Settings, listening: socket.socket, tell_ready: Callable[[], N
     from web import create_app, logs
 
     logs.configure(settings)
+    telemetry.configure(settings, "web")
     serve(create_app(settings), listening, tell_ready, tls.of_settings(settings))
+    telemetry.shut_down()
 
 
 def _raise_file_limit() -> None:

@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from scanner import __version__, catalog
+from scanner import __version__, catalog, telemetry
 from scanner.advisories import feeds
 from scanner.checks._secrets import SecretScanner, image_without_secrets, without_secrets
 from scanner.checks.base import ImageCheck, ImageSubject
@@ -438,7 +438,7 @@ def ask_engine(image: Image, engine_id: str, host: EngineHost, deadline: Deadlin
     engine = catalog.engines()[engine_id]
     cache = settings.home.absolute() / "cache" / f"{engine_id}-{host.slot}"
     try:
-        with work_directory(settings, "scan") as work:
+        with telemetry.span(f"engine {engine_id}") as traced, work_directory(settings, "scan") as work:
             layout = lay_out(image, host.blobs, work / "layout")
             scratch = work / "scratch"
             scratch.mkdir()
@@ -447,6 +447,7 @@ def ask_engine(image: Image, engine_id: str, host: EngineHost, deadline: Deadlin
                 image, layout, scratch, cache, settings, seconds, settings.engine_secrets, cancelled=host.cancelled
             )
             answer = engine.scan(job)
+            traced.note(version=answer.version, packages=answer.coverage.packages, complete=not answer.incomplete)
         return supported(feeds.annotate(settings, answer), datetime.now(UTC).date())
     except EngineError as error:
         if error.retryable:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
+from scanner import telemetry
 from scanner.errors import ConflictError, NotFoundError
 from scanner.model.reference import Digest, Platform
 from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
@@ -59,13 +60,14 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claimed scan. Every write of its worker must match ``fence``."""
+    """A claimed scan. Every write of its worker must match ``fence``. ``trace``: the context of the request's trace."""
 
     scan_id: str
     fence: int
     request: ScanRequest
     attempt: int
     lost: int
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ def _insert(session: Connection, asked: ScanRequest, key: str | None, supersedes
         "kicked_epoch": now,
         "created_at": moment(session),
         "supersedes": supersedes,
+        "trace": telemetry.current(),
     }
     for _ in range(_INSERT_TRIES):
         try:
@@ -261,7 +264,7 @@ def claim(
     session.execute(
         scan_attempt.insert().values(scan_id=row["id"], fence=row["fence"], worker=worker, started_at=moment(session))
     )
-    return Claim(row["id"], row["fence"], _request_of(row), row["attempt"], row["lost"])
+    return Claim(row["id"], row["fence"], _request_of(row), row["attempt"], row["lost"], row["trace"])
 
 
 def _quarantine_free(session: Connection) -> bool:

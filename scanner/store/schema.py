@@ -344,6 +344,7 @@ scan = sa.Table(
     sa.Column("supersedes", sa.String(36)),
     sa.Column("merged_into", sa.String(36)),
     sa.Column("report_id", sa.String(64)),
+    sa.Column("trace", sa.String(55), nullable=False, default="", server_default=""),  # W3C context; "": traces are off
     sa.Index("ix_scan_ready", "state", "lane", "next_at"),
     sa.Index("ix_scan_created", "created_epoch", "id"),
     sa.Index("ix_scan_digest", "digest"),

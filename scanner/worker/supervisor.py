@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from scanner import queue
+from scanner import queue, telemetry
 from scanner.config import NOTIFY, PREFIX, Limits, Secret, Settings, load, secret_key
 from scanner.errors import ScannerError
 from scanner.services import tokens
@@ -237,6 +237,7 @@ def run_worker(settings: Settings) -> None:
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database.of(settings)
     database.check_head()
+    telemetry.configure(settings, "worker")
     attend(Worker(settings, database, queue.make_app(settings)))
 
 
@@ -251,6 +252,7 @@ def attend(worker: Worker) -> None:
         listener = threading.Thread(target=_listen, args=(worker.celery, worker.settings), name="celery", daemon=True)
         listener.start()
     worker.run()
+    telemetry.shut_down()
 
 
 def _listen(app: object, settings: Settings) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from celery import Celery
 from sqlalchemy.engine import Connection
 
-from scanner import catalog, queue
+from scanner import catalog, queue, telemetry
 from scanner.config import NOTIFY, Settings, secret_key
 from scanner.errors import Fault, LeaseLost, RemoteError, ScannerError
 from scanner.model.actor import SERVICE
@@ -175,10 +175,27 @@ class Worker:
 
         def work(attempt: Attempt[scans.Claim]) -> None:
             own = services.cancelled_by(attempt.cancelled)
-            attempt.run(lambda report: self.runner(claim, own, report))
+            attempt.run(lambda report: self._run_traced(claim, own, report))
 
         self._attempt(of_scan(claim), work)
         return True
+
+    def _run_traced(
+        self, claim: scans.Claim, own: server_scan.ServerServices, report: Callable[[Progress], None]
+    ) -> None:
+        """Run a scan in the trace of its request, with a span for each stage."""
+        asked = claim.request
+        traced = telemetry.span(
+            "scan",
+            parent=claim.trace,
+            scan_id=claim.scan_id,
+            lane=asked.lane.value,
+            engine=asked.engine,
+            source=asked.source,
+            attempt=claim.attempt,
+        )
+        with traced, _StageSpans(report) as stages:
+            self.runner(claim, own, stages)
 
     def _keep_up(self) -> None:
         """Run jobs in a thread of their own, so that background work does not delay scans."""
@@ -241,7 +258,8 @@ class Worker:
             return False
 
         def work(attempt: Attempt[jobs.Job]) -> None:
-            attempt.run(lambda report: maintenance.run(job, replace(own, cancelled=attempt.cancelled), report))
+            with telemetry.span(f"job {job.kind}"):
+                attempt.run(lambda report: maintenance.run(job, replace(own, cancelled=attempt.cancelled), report))
 
         self._attempt(of_job(job), work)
         return True
@@ -318,6 +336,27 @@ class Worker:
             log.warning("periodic work is delayed: %s", error)
         except Exception:
             log.exception("unexpected error in periodic work")  # as in _sweeper
+
+
+class _StageSpans:
+    """Passes progress on, with a span from each stage to the next."""
+
+    def __init__(self, report: Callable[[Progress], None]) -> None:
+        self._report = report
+        self._stage: Stage | None = None
+        self._span = telemetry.Span()
+
+    def __enter__(self) -> _StageSpans:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._span.end()
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.stage is not self._stage:
+            self._span.end()
+            self._stage, self._span = progress.stage, telemetry.begin(f"stage {progress.stage.value}")
+        self._report(progress)
 
 
 Held = TypeVar("Held")

@@ -6,16 +6,22 @@ Pictures are kept as artefacts.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from scanner.model.scan import ScanRequest
 from scanner.store import scans
 from scanner.store.session import Database
 from tests.conftest import ARTEFACTS
 from tests.reports_factory import simple, vulnerability
+from tests.servers import Dockwarden, Registry, free_port, wait_for
 from tests.web.conftest import Worker
 from tests.web.people import PASSWORD, person
 
@@ -124,3 +130,63 @@ def test_who_is_affected(browsers: Browsers) -> None:
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV").click()
     assert "shop/cart" in download.value.path().read_text()
+
+
+def test_a_newcomer_connects_a_registry(
+    browser: Any, server: Dockwarden, sample_layouts: Path, tmp_path: Path, httpserver: HTTPServer
+) -> None:
+    """From an empty registry to the first message: every value comes from the pages, as a newcomer would copy it."""
+    messages: list[str] = []
+
+    def receive(request: Request) -> Response:
+        messages.append(request.get_data(as_text=True))
+        return Response("ok")
+
+    httpserver.expect_request("/hooks/team").respond_with_handler(receive)
+    own = Registry(tmp_path / "registry", port=free_port())
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    made = Browsers(browser, server.url, "wide", contexts=[context])
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: made.complaints.append(str(error)))
+    with ExitStack() as stack:
+        stack.callback(context.close)
+        page.goto(server.url + "/")
+        page.get_by_label("API token").fill(server.token)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        page.wait_for_url("**/overview")
+        # Where the message will go.
+        page.goto(server.url + "/notifications/channels/new?format=mattermost")
+        page.get_by_label("Name", exact=True).fill("team chat")
+        page.get_by_label("Webhook URL").fill(httpserver.url_for("/hooks/team"))
+        page.get_by_role("button", name="Add channel").click()
+        page.get_by_role("link", name="Subscribe this channel").click()
+        page.get_by_label("An image is denied, or no longer denied").check()
+        page.get_by_label("Collect events of one cause for so many minutes").fill("0")
+        page.get_by_role("button", name="Subscribe", exact=True).click()
+        page.get_by_text("team chat").first.wait_for()
+        # The registry, and its webhook.
+        page.goto(server.url + "/registries")
+        page.get_by_label("Host", exact=True).fill(own.host)
+        page.get_by_label("Use plain HTTP without TLS").check()
+        page.get_by_role("button", name="Add registry").click()
+        page.goto(server.url + "/registries")
+        row = page.get_by_role("row").filter(has_text=own.host).first
+        row.get_by_role("link", name="Edit").click()
+        page.get_by_role("button", name="Add webhook").click()
+        snippet = page.get_by_label("Configuration").inner_text()
+        page.get_by_text("Waiting for the first event").first.wait_for()
+        made.keep(page, "newcomer-snippet")
+        (endpoint,) = yaml.safe_load(snippet)["notifications"]["endpoints"]
+        own.notifications = [{"url": endpoint["url"], "authorization": endpoint["headers"]["Authorization"][0]}]
+        own.start()
+        stack.callback(own.stop)
+        own.push(f"oci:{sample_layouts / 'shop/vulnerable'}:1.4.1", "newcomer/vulnerable:1")
+        page.get_by_role("status").get_by_text("Received").first.wait_for()
+        # The verdict, and the message about it.
+        wait_for(lambda: any("newcomer/vulnerable" in text for text in messages), "the chat", server.home / "log", 60)
+        page.goto(f"{server.url}/images?q={own.host}")
+        page.get_by_role("link").filter(has_text="newcomer/vulnerable").first.click()
+        page.get_by_text("Denied").first.wait_for()
+        made.keep(page, "newcomer-verdict")
+    assert made.complaints == []
