@@ -3,7 +3,7 @@
 The trace context of the request that asked for a scan, so that a worker continues its trace.
 
 Revision ID: 0033
-Revises: 0031
+Revises: 0027
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0033"
-down_revision = "0031"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
