@@ -168,6 +168,8 @@ class Registry:
     password: str = field(default="", repr=False)
     notifications: Sequence[Mapping[str, object]] = ()
     port: int = 0
+    token_realm: str = ""  # the token service that lets in, whose tokens are signed below ``token_root``
+    token_root: Path = Path()
 
     @property
     def host(self) -> str:
@@ -206,6 +208,9 @@ class Registry:
             )
             file.write_bytes(made.stdout)
             lines.append(f"auth: {{htpasswd: {{realm: tests, path: {file}}}}}")
+        elif self.token_realm:
+            trusted = f"issuer: tests, rootcertbundle: {self.token_root}"
+            lines.append(f'auth: {{token: {{realm: "{self.token_realm}", service: tests, {trusted}}}}}')
         if self.notifications:
             lines.append("notifications:\n  endpoints:")
             for number, endpoint in enumerate(self.notifications):
@@ -215,11 +220,11 @@ class Registry:
                 )
         return "\n".join(lines) + "\n"
 
-    def push(self, source: str, name: str) -> None:
+    def push(self, source: str, name: str, credentials: str = "") -> None:
         """Copy ``oci:DIR`` or ``oci-archive:FILE`` here with skopeo, as a person would."""
         command = [need("skopeo", "skopeo"), "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]
-        if self.username:
-            command += ["--dest-creds", f"{self.username}:{self.password}"]
+        if self.username or credentials:
+            command += ["--dest-creds", credentials or f"{self.username}:{self.password}"]
         subprocess.run([*command, source, f"docker://{self.host}/{name}"], check=True, capture_output=True, timeout=60)
 
 

@@ -4,13 +4,14 @@ then all that a service prints, stores, sends and runs is searched for these wor
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,7 @@ class Secrets:
     client: str = field(default_factory=lambda: canary("client"))
     key: str = field(default_factory=lambda: canary("key") + "-long-enough")
     audit: str = field(default_factory=lambda: canary("audit") + "-long-enough")
+    robot: str = field(default_factory=lambda: canary("robot"))
     more: dict[str, str] = field(default_factory=dict)
 
     def all(self) -> dict[str, str]:
@@ -238,6 +240,7 @@ def _use(server: Dockwarden, hidden: Secrets, authority: Authority, layouts: Pat
         _until_it_ends(server, refused["id"])
         for name in ("", f"/{refused['id']}"):
             call("GET", f"/api/v1/scans{name}")
+        _scan_as_harbor(server, hidden, call, f"{added.json()['id']}", registry.host, str(item["digest"]))
     finally:
         registry.stop()
     for path in ("/findings", "/report", "/decisions", ""):
@@ -262,6 +265,25 @@ def _use(server: Dockwarden, hidden: Secrets, authority: Authority, layouts: Pat
         oidc.make(load({"DOCKWARDEN_OIDC_ISSUER": "x", "DOCKWARDEN_OIDC_CLIENT_SECRET": hidden.client}))
     said.append(repr(broken.value) + repr(load({"DOCKWARDEN_OIDC_CLIENT_SECRET": hidden.client})))
     return "\n".join(said)
+
+
+def _scan_as_harbor(
+    server: Dockwarden, hidden: Secrets, call: Callable[..., httpx.Response], registry: str, host: str, digest: str
+) -> None:
+    """A scan with the credentials of a robot account, which the registry refuses; and a request that is refused."""
+    call("PATCH", f"/api/v1/registries/{registry}", json={"harbor": "findings"})
+    encoded = base64.b64encode(f"robot:{hidden.robot}".encode()).decode()
+    hidden.more["robot encoded"] = encoded
+    for url, status in ((f"https://{host}", 202), (f"https://robot:{hidden.robot}@{host}", 422)):
+        order = {
+            "registry": {"url": url, "authorization": f"Basic {encoded}"},
+            "artifact": {"repository": "shop/vulnerable", "digest": digest},
+        }
+        answer = call("POST", "/adapters/harbor/api/v1/scan", json=order)
+        assert answer.status_code == status, answer.text
+        if status == 202:
+            _until_it_ends(server, answer.json()["id"])
+            assert call("GET", f"/adapters/harbor/api/v1/scan/{answer.json()['id']}/report").status_code in (302, 500)
 
 
 def _page(server: Dockwarden, path: str) -> str:
