@@ -10,6 +10,7 @@ No I/O and no clock: values, keys and the time come in; bytes or a verdict go ou
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -294,7 +295,7 @@ def _signed(document: object) -> Iterable[Signed]:
     if isinstance(document.get("attestations"), list):  # the API's answer
         items = document["attestations"][:_MAX_LINES]
         return [one for item in items if isinstance(item, dict) for one in _signed(item.get("envelope"))]
-    raw = orjson.dumps(document)
+    raw = json.dumps(document).encode()  # orjson refuses large numbers and lone surrogates
     try:
         if "dsseEnvelope" in document:
             return [parse_bundle(raw)]

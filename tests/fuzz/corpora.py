@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from scanner.advisories import bolt
+from scanner.model.reference import Digest
+from scanner.trust._receipts import Facts, jwk, new_key, public_of, statements
 from tests.kubernetes_objects import deployment, pod, review
 from tests.scanner.registry.archives import archive, directory, file, hardlink, header, pax, symlink
 from tests.scanner.trust.certificates import TimestampAuthority
@@ -71,6 +73,47 @@ CONFIG = {
         {"created_by": "ENV A=b", "empty_layer": True},
     ],
 }
+
+
+WORKLOAD = {"name": "web", "image": "a/b:1", "source": "docker", "mounts": [], "environment": []}
+NOTATION_TRUST = {
+    "trustpolicy": {
+        "version": "1.0",
+        "trustPolicies": [
+            {
+                "name": "p",
+                "registryScopes": ["*"],
+                "signatureVerification": {"level": "strict"},
+                "trustStores": ["ca:acme"],
+                "trustedIdentities": ["x509.subject: C=US, ST=WA, O=acme"],
+            }
+        ],
+    }
+}
+_PRIVATE = new_key()
+PUBLIC_PEM = public_of(_PRIVATE)[1]
+JWK = jwk(PUBLIC_PEM)
+_NOW = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+RECEIPT = Facts(
+    "registry.example.com/shop/app",
+    Digest(D),
+    "shop",
+    "production",
+    {"verdict": "deny", "policy": "p", "policy_version": 1, "reasons": [{"kind": "violation", "message": "m"}]},
+    (("linux/amd64", D),),
+    ({"name": "trivy"},),
+    "https://dockwarden.example.com",
+    "1",
+    _NOW,
+    _NOW + datetime.timedelta(hours=1),
+)
+
+
+def engine_call(uri: str, document: Any = None) -> dict[str, Any]:
+    """A call of a Docker engine to its authorization plugin."""
+    body = {"RequestBody": base64.b64encode(json.dumps(document).encode()).decode()} if document else {}
+    headers = {"Content-Type": "application/json"}
+    return {"User": "ada", "RequestMethod": "POST", "RequestUri": uri, "RequestHeaders": headers, **body}
 
 
 def descriptor(kind: str, **more: Any) -> dict[str, Any]:
@@ -499,6 +542,38 @@ def seeds() -> dict[str, list[bytes]]:
             b"GET /v2/shop/../cart/manifests//%2f",
         ],
         "engine_request": [dumps(ENGINE_CONTAINER), dumps(ENGINE_SERVICE)],
+        "door_admission": [
+            dumps(review(pod("registry.example.com/a:1"), "UPDATE", old=pod("registry.example.com/a:2"))),
+            dumps(review(deployment("registry.example.com/a@" + D))),
+            dumps(review(pod("registry.example.com/a:1", volumes=[{"name": "t", "image": {"reference": "a/b:1"}}]))),
+        ],
+        "door_engine": [
+            dumps({"host": "h", "operation": "image pull", "name": "web", "images": ["a/b:1", f"a/b@{D}"]}),
+            dumps({"host": "h", "operation": "container start", "images": ["a/b:1"], "workload": WORKLOAD}),
+        ],
+        "door_pull": [
+            f"GET /v2/shop/cart/manifests/{D}\nX-Forwarded-Uri: /v2/shop/cart/manifests/{D}".encode(),
+            b"HEAD /v2/shop/cart/manifests/1.4.2?ns=docker.io\nX-Forwarded-Method: HEAD\nX-Real-IP: 10.0.0.1",
+            f"GET /v2/shop/cart/blobs/{D}\nX-Original-Method: GET".encode(),
+        ],
+        "docker_plugin": [
+            dumps(engine_call("/v1.41/containers/create", ENGINE_CONTAINER)),
+            dumps(engine_call("/services/create", ENGINE_SERVICE)),
+            dumps(engine_call("/v1.47/containers/web/start")),
+            dumps(engine_call("/images/create?fromImage=a/b&tag=1")),
+        ],
+        "receipt": [
+            dumps({"payloadType": "application/vnd.in-toto+json", "payload": "e30=", "signatures": [{"sig": "AAAA"}]}),
+            dumps({"attestations": [{"envelope": {"payload": "e30=", "signatures": []}}]}),
+        ],
+        "receipt_statement": list(statements(RECEIPT).values()),
+        "receipt_keys": [dumps({"keys": [JWK]})],
+        "trust_root": [
+            dumps({"keys": {"release": PUBLIC_PEM}, "threshold": 1}),
+            dumps({"mode": "cert_ids", "ids": ["ab" * 32], "server": "https://notary.example.com"}),
+            dumps(NOTATION_TRUST),
+            PUBLIC_PEM.encode(),
+        ],
         "engine_call": [
             dumps({"host": "h", "operation": "container create", "name": "web", "images": ["a/b:1"], "workload": None}),
         ],

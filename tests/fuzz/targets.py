@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,13 @@ from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import LayoutSource
 from scanner.registry.tar import TarReader, Visitor
 from scanner.services import admissions, engine_calls, pulls
-from scanner.trust import _pki, _timestamp
+from scanner.trust import _pki, _receipts, _timestamp
 from scanner.trust._cosign.document import parse_document as parse_cosign_document
 from scanner.trust._cosign.document import parse_trust
 from scanner.trust._cosign.forms import parse_bundle, parse_classic
 from scanner.trust._notation.envelope import check_integrity, parse_envelope
 from scanner.trust._tuf.documents import parse_document as parse_tuf
+from tests.fuzz import doors
 from tests.scanner.registry.archives import archive, file
 from web.webhooks import formats as webhook_formats
 from web.webhooks.base import PushEvent
@@ -373,7 +375,40 @@ def engine_call(data: bytes) -> None:
     engine_calls.parse(load_untrusted_json(data, limit=1 << 20, error=UsageError))
 
 
+def receipt(data: bytes) -> None:
+    for signed in _receipts.parse(data):
+        _receipts.verify(signed, (_RECEIPT_KEY,), _receipts.Expected(_NOW))
+
+
+def receipt_statement(data: bytes) -> object:
+    """A statement that the holder of a trusted key signed: whatever it holds, it is read or refused."""
+    (signed,) = _receipts.parse(_receipts.sign(data, _RECEIPT_PRIVATE).encode())
+    found = _receipts.verify(signed, (_RECEIPT_KEY,), _receipts.Expected(_NOW, environment="production"))
+    return found and _receipts.decide([found], _NOW)
+
+
+def trust_root(data: bytes) -> None:
+    """The document of a trust root, as a person uploads it; one that is accepted is accepted again, and usable."""
+    for scheme in catalog.schemes().values():
+        with suppress(ScannerError):
+            document = scheme.parse_trust(data, "trust")
+            scheme.parse_trust(json.dumps(document).encode(), "trust")
+            scheme.signers(document)
+
+
+_RECEIPT_PRIVATE = _receipts.new_key()
+_RECEIPT_KEY = _pki.load_public_key(_receipts.public_of(_RECEIPT_PRIVATE)[1])
+_NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
 TARGETS: Mapping[str, Target] = {
+    "door_admission": Target(doors.admit, is_json=True),
+    "door_engine": Target(doors.authorize_engine, is_json=True),
+    "door_pull": Target(doors.authorize_pull),
+    "docker_plugin": Target(doors.plugin, is_json=True),
+    "receipt": Target(receipt, is_json=True),
+    "receipt_statement": Target(receipt_statement, is_json=True),
+    "receipt_keys": Target(lambda data: _receipts.load_keys(data, "keys"), is_json=True),
+    "trust_root": Target(trust_root, is_json=True),
     "pull": Target(pull),
     "engine_request": Target(engine_request, is_json=True),
     "engine_call": Target(engine_call, is_json=True),
