@@ -134,12 +134,15 @@ def test_one_package_of_twelve_in_three_hundred(
             assert asked is not None
             answers.append(asked.row.document if asked.row else None)
 
-    asker = threading.Thread(target=ask)
+    # What fails meanwhile must not leave it behind: it would ask for ever, and Python would wait for it at its end.
+    asker = threading.Thread(target=ask, daemon=True)
     asker.start()
-    publish(settings, tmp_path / "two", ADVISORY)
-    keep_up(settings, database)
-    over.set()
-    asker.join()
+    try:
+        publish(settings, tmp_path / "two", ADVISORY)
+        keep_up(settings, database)
+    finally:
+        over.set()
+        asker.join(60)
 
     after = states(database)
     changed = {name for name in after if after[name] != before[name]}
@@ -302,7 +305,7 @@ def kill_when(reached: Callable[[], bool], command: Sequence[str], log: Path) ->
     wait_for(lambda: reached() or process.poll() is not None, "it", log, 60)
     assert process.poll() is None, log.read_text()
     process.kill()
-    process.wait()
+    process.wait(60)
 
 
 def test_killed_in_the_middle_somebody_goes_on(database: Database, settings: Settings, tmp_path: Path) -> None:

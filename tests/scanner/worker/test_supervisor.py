@@ -94,7 +94,7 @@ def test_a_child_that_dies_is_started_again(server: Server, role: str) -> None:
 def test_nobody_outlives_a_parent_that_is_killed(server: Server) -> None:
     children = server.children()
     server.process.kill()
-    server.process.wait()
+    server.process.wait(60)
     server.until(lambda: all(gone(pid) for pid in children.values()))
 
 
