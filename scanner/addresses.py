@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from scanner.errors import UsageError
+from scanner.patterns import lazy
 
-_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
-_BLANK = re.compile(r"[\s\x00-\x1f\x7f\\]")
+_HOST = lazy(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")
+_BLANK = lazy(r"[\s\x00-\x1f\x7f\\]")
 
 
 def web_address(

@@ -1,18 +1,21 @@
-"""All plug-ins, by package and id. Discovered once per process (``scanner.plugins``)."""
+"""All plug-ins, by package and id. Discovered once per process (``scanner.plugins``); imported when they are used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
 from scanner.checks.base import Check, ImageCheck, RegistryCheck, WorkloadCheck
 from scanner.engines.base import Engine
-from scanner.notify.base import ChannelFormat
-from scanner.plugins import discover
-from scanner.policy.rules import CheckInfo, Known
+from scanner.plugins import Plugins, discover
 from scanner.reports.base import ReportFormat
 from scanner.trust.base import TrustScheme
-from scanner.workloads.base import WorkloadSource
+
+if TYPE_CHECKING:
+    from scanner.notify.base import ChannelFormat
+    from scanner.policy.rules import CheckInfo, Known
+    from scanner.workloads.base import WorkloadSource
 
 # The engines of ``engine: both``. Trivy first, because its text is shown if both report a finding. A third engine does
 # not change it.
@@ -21,25 +24,25 @@ _BOTH = ("trivy", "clair")
 
 
 @cache
-def image_checks() -> Mapping[str, ImageCheck]:
+def image_checks() -> Plugins[ImageCheck]:
     """Checks of how an image is built."""
     return discover("scanner.checks.image", ImageCheck)  # type: ignore[type-abstract]
 
 
 @cache
-def workload_checks() -> Mapping[str, WorkloadCheck]:
+def workload_checks() -> Plugins[WorkloadCheck]:
     """Checks of how a container is run."""
     return discover("scanner.checks.workload", WorkloadCheck)  # type: ignore[type-abstract]
 
 
 @cache
-def registry_checks() -> Mapping[str, RegistryCheck]:
+def registry_checks() -> Plugins[RegistryCheck]:
     """Checks of how a registry protects itself."""
     return discover("scanner.checks.registry", RegistryCheck)  # type: ignore[type-abstract]
 
 
 @cache
-def engines() -> Mapping[str, Engine]:
+def engines() -> Plugins[Engine]:
     """Vulnerability engines."""
     return discover("scanner.engines", Engine)  # type: ignore[type-abstract]
 
@@ -60,26 +63,30 @@ def chosen(choice: str) -> tuple[Engine, ...]:
 
 
 @cache
-def schemes() -> Mapping[str, TrustScheme]:
+def schemes() -> Plugins[TrustScheme]:
     """Signature schemes."""
     return discover("scanner.trust", TrustScheme)  # type: ignore[type-abstract]
 
 
 @cache
-def reports() -> Mapping[str, ReportFormat]:
+def reports() -> Plugins[ReportFormat]:
     """Report formats."""
     return discover("scanner.reports", ReportFormat)  # type: ignore[type-abstract]
 
 
 @cache
-def channels() -> Mapping[str, ChannelFormat]:
+def channels() -> Plugins[ChannelFormat]:
     """Notification channels."""
+    from scanner.notify.base import ChannelFormat  # imports an HTTP client, which a scan of a directory does not need
+
     return discover("scanner.notify", ChannelFormat)  # type: ignore[type-abstract]
 
 
 @cache
-def workload_sources() -> Mapping[str, WorkloadSource]:
+def workload_sources() -> Plugins[WorkloadSource]:
     """Formats that ``audit`` and ``--workload`` can read."""
+    from scanner.workloads.base import WorkloadSource  # imports a YAML parser
+
     return discover("scanner.workloads", WorkloadSource)  # type: ignore[type-abstract]
 
 
@@ -91,6 +98,8 @@ def checks() -> Mapping[str, Check]:
 @cache
 def known() -> Known:
     """The names that a policy may use in this installation."""
+    from scanner.policy.rules import Known
+
     return Known(
         checks={identifier: _info(check) for identifier, check in checks().items()},
         schemes=frozenset(schemes()),
@@ -99,6 +108,8 @@ def known() -> Known:
 
 
 def _info(check: Check) -> CheckInfo:
+    from scanner.policy.rules import CheckInfo
+
     return CheckInfo(
         check.severity, check.tags, check.benchmarks, check.parameters, check.judge, isinstance(check, WorkloadCheck)
     )
@@ -107,3 +118,9 @@ def _info(check: Check) -> CheckInfo:
 def remedies() -> Mapping[str, str]:
     """The general remedy of each check."""
     return {identifier: check.remedy for identifier, check in checks().items()}
+
+
+def load() -> None:
+    """Import every plug-in. A server does it at start: an invalid one must end it then, not while it works."""
+    for room in (image_checks, workload_checks, registry_checks, engines, schemes, reports, channels, workload_sources):
+        room().load()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
-import re
 import secrets
 import stat
 import tempfile
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 from scanner.addresses import is_host, web_address
 from scanner.errors import UsageError
 from scanner.files import read_whole
+from scanner.patterns import lazy
 
 PREFIX = "DOCKWARDEN_"
 _MIN_SECRET = 32
@@ -64,7 +64,7 @@ class KeyRing(Secret):
         return ring
 
 
-_PERIOD = re.compile(r"([0-9]{1,9})\s*([smhdw])")
+_PERIOD = lazy(r"([0-9]{1,9})\s*([smhdw])")
 _SECONDS = {"w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1}
 
 

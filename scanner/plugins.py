@@ -11,8 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -30,34 +29,63 @@ def ids(room: str) -> tuple[str, ...]:
     return tuple(sorted(name.replace("_", "-") for name in names if name != "base" and not name.startswith("_")))
 
 
-def discover(room: str, contract: type[T]) -> Mapping[str, T]:
-    """Return an instance of each plug-in of the package ``room``, by id, sorted.
+def discover(room: str, contract: type[T]) -> Plugins[T]:
+    """Return the plug-ins of the package ``room`` by id, sorted. Each is imported when it is first asked for.
 
-    Modules named ``base`` or with a leading ``_`` are not plug-ins.
-
-    Raises PluginError for a module without a plug-in or with several, a wrong id, or a missing docstring.
+    Modules named ``base`` or with a leading ``_`` are not plug-ins. Asking for one raises PluginError for a module
+    without a plug-in or with several, a wrong id, or a missing docstring; ``Plugins.load`` asks for all.
     """
-    package = importlib.import_module(room)
-    found: dict[str, T] = {}
-    for info in pkgutil.iter_modules(package.__path__):
-        if info.name == "base" or info.name.startswith("_") or info.ispkg:
-            continue
-        module = importlib.import_module(f"{room}.{info.name}")
+    return Plugins(room, contract)
+
+
+class Plugins(Mapping[str, T]):
+    """The plug-ins of a package. Listing their ids imports none: a command uses few of them."""
+
+    def __init__(self, room: str, contract: type[T]) -> None:
+        self._room, self._contract = room, contract
+        self._ids = dict.fromkeys(ids(room))
+        self._loaded: dict[str, T] = {}
+
+    def __getitem__(self, identifier: str) -> T:
+        found = self._loaded.get(identifier)
+        if found is None:
+            if identifier not in self._ids:
+                raise KeyError(identifier)
+            # Two threads may both create one; both get the one that was entered first.
+            found = self._loaded.setdefault(identifier, self._create(identifier))
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, identifier: object) -> bool:
+        return identifier in self._ids
+
+    def load(self) -> None:
+        """Import all plug-ins, so that an invalid one ends a server when it starts and not while it works."""
+        for identifier in self._ids:
+            self[identifier]
+
+    def _create(self, identifier: str) -> T:
+        module = importlib.import_module(f"{self._room}.{identifier.replace('-', '_')}")
         classes = [
             value
             for value in vars(module).values()
             if inspect.isclass(value)
-            and issubclass(value, contract)
+            and issubclass(value, self._contract)
             and value.__module__ == module.__name__
             and not inspect.isabstract(value)
         ]
         if len(classes) != 1:
-            raise PluginError(f"{module.__name__} must have exactly one {contract.__name__}, it has {len(classes)}")
+            raise PluginError(
+                f"{module.__name__} must have exactly one {self._contract.__name__}, it has {len(classes)}"
+            )
         if not (module.__doc__ or "").strip():
             raise PluginError(f"{module.__name__} has no docstring")
         plugin = classes[0]()
-        expected = info.name.replace("_", "-")
-        if getattr(plugin, "id", None) != expected:
-            raise PluginError(f"{module.__name__}: id must be {expected!r}, it is {getattr(plugin, 'id', None)!r}")
-        found[expected] = plugin
-    return MappingProxyType(dict(sorted(found.items())))
+        if getattr(plugin, "id", None) != identifier:
+            raise PluginError(f"{module.__name__}: id must be {identifier!r}, it is {getattr(plugin, 'id', None)!r}")
+        return plugin

@@ -68,7 +68,7 @@ def test_a_plugin_that_is_not_one_is_noticed() -> None:
         pass
 
     with pytest.raises(PluginError, match="exactly one Stranger"):
-        discover("scanner.checks.image", Stranger)
+        discover("scanner.checks.image", Stranger).load()
 
 
 @pytest.mark.parametrize("scheme", catalog.schemes().values(), ids=lambda scheme: scheme.id)

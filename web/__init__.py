@@ -12,7 +12,7 @@ from flask import Blueprint
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from scanner import __version__, config, queue, telemetry
+from scanner import __version__, catalog, config, queue, telemetry
 from scanner.config import Settings
 from scanner.store.gate import Gate
 from scanner.store.session import Database
@@ -45,6 +45,7 @@ def create_app(
         settings = config.load()
         logs.configure(settings)
         telemetry.configure(settings, "web")
+    catalog.load()  # an invalid plug-in ends the server now, not a request later
     app = App(
         "web",
         info=Info(

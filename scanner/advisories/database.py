@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import tarfile
@@ -28,6 +27,7 @@ from scanner.errors import AdvisoriesUnavailable, ConflictError, UsageError
 from scanner.model.finding import AdvisoryStatus
 from scanner.model.reference import Digest
 from scanner.model.untrusted import load_untrusted_json
+from scanner.patterns import lazy
 from scanner.registry.manifest import parse_time
 
 _MAX_DATABASE = 8 << 30
@@ -35,7 +35,7 @@ _KEEP = 2
 _SCHEMA = 2
 _FILES = {"db": ("trivy.db", "metadata.json"), "java-db": ("trivy-java.db", "metadata.json")}
 _NAMES = ("trivy.db", "trivy-java.db", "metadata.json")
-_CONTENT_SET = re.compile(rb"rhel-([0-9]+)-")
+_CONTENT_SET = lazy(rb"rhel-([0-9]+)-")
 _OTHER_BUCKETS = (b"vulnerability", b"data-source", b"vulnerability-detail", b"vulnerability-id", b"Red Hat CPE")
 
 

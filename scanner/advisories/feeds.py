@@ -29,13 +29,14 @@ from scanner.errors import AdvisoriesUnavailable, UsageError
 from scanner.model.finding import AdvisoryStatus, EngineReport, Vulnerability
 from scanner.model.reference import Digest
 from scanner.model.untrusted import load_untrusted_json
+from scanner.patterns import lazy
 from scanner.registry.manifest import parse_time
 
 KEV, EPSS = "kev", "epss"
 FEEDS = (KEV, EPSS)
 TITLES = {KEV: "CISA known exploited vulnerabilities", EPSS: "FIRST exploit prediction scores"}
 _MAX_BYTES, _MAX_ENTRIES, _MAX_JSON = 512 << 20, 2_000_000, 64 << 20
-_CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,19}")
+_CVE = lazy(r"CVE-[0-9]{4}-[0-9]{4,19}")
 _SPACE = b"\xef\xbb\xbf \r\n\t"
 _KEEP = 2
 _LOOKUP_BATCH = 500

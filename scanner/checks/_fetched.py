@@ -13,15 +13,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from scanner.checks._history import Command
+from scanner.patterns import lazy
 
 # Many things are unpacked here, so a program below is the archive's own only if the first directory is named like it.
-_SHARED = re.compile(
+_SHARED = lazy(
     r"/|/(?:usr|opt|tmp|root|var|home|srv|app|bin|lib|etc|build|work|workspace|src)"
     r"|/usr/(?:local|src|bin|lib|share)|/usr/local/(?:bin|lib|share|src)|/var/(?:tmp|lib)|/home/[^/]+"
 )
-_FIXED_COMMIT = re.compile(r"[0-9a-f]{12,64}")
-_COMMIT_VARIABLE = re.compile(r"(?i)\$\{?\w*(?:sha|commit|rev|hash)\w*")
-_REPOSITORY = re.compile(r"(?:https?|git|ssh)://|[\w.-]+@[\w.-]+:")
+_FIXED_COMMIT = lazy(r"[0-9a-f]{12,64}")
+_COMMIT_VARIABLE = lazy(r"(?i)\$\{?\w*(?:sha|commit|rev|hash)\w*")
+_REPOSITORY = lazy(r"(?:https?|git|ssh)://|[\w.-]+@[\w.-]+:")
 _MOST_TREES = 50
 
 
@@ -231,7 +232,7 @@ _COMMON = frozenset(
     )
 )
 
-_PIP = re.compile(r"pip[\d.]*")
+_PIP = lazy(r"pip[\d.]*")
 _NODE_INSTALLERS = {
     "npm": ("install", "i", "add", "exec", "x", "create", "init"),
     "pnpm": ("install", "i", "add", "dlx", "exec"),
@@ -274,9 +275,9 @@ _ADDRESS_OPTIONS = frozenset(
         "--exclude-newer",
     )
 )
-_BY_URL = re.compile(r"(?:^|[@=]|\s)(?:(?:git|hg|svn|bzr)\+[a-z+]{2,6}://|https?://|git://|git@)", re.I)
-_HOSTED = re.compile(r"(?:github|gitlab|bitbucket|gist):[\w./-]+|(?![@./~])[\w-]+/[\w.-]+")
-_FIXED = re.compile(r"(?:#|&)sha(?:256|384|512)=[0-9a-f]{64,}|[@#][0-9a-f]{12,64}(?:[#&]|$)", re.I)
+_BY_URL = lazy(r"(?:^|[@=]|\s)(?:(?:git|hg|svn|bzr)\+[a-z+]{2,6}://|https?://|git://|git@)", re.I)
+_HOSTED = lazy(r"(?:github|gitlab|bitbucket|gist):[\w./-]+|(?![@./~])[\w-]+/[\w.-]+")
+_FIXED = lazy(r"(?:#|&)sha(?:256|384|512)=[0-9a-f]{64,}|[@#][0-9a-f]{12,64}(?:[#&]|$)", re.I)
 
 
 def installed_by_url(command: Command) -> str:

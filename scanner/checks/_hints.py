@@ -19,6 +19,7 @@ from scanner.checks.base import Check
 from scanner.model.finding import CheckResult, Evidence, Failed
 from scanner.model.image import ImageConfig
 from scanner.model.scan import ImageReport
+from scanner.patterns import lazy
 
 # Checks whose failure can be fixed within the instruction.
 _MENDED = (
@@ -44,12 +45,12 @@ _ORDER = (
     "ENTRYPOINT",
     "CMD",
 )
-_LINE = re.compile(rf"({'|'.join(_ORDER)}) \S")
+_LINE = lazy(rf"({'|'.join(_ORDER)}) \S")
 # General remedies with placeholders. They are listed, but not as an instruction to paste.
-_EXAMPLE = re.compile(
+_EXAMPLE = lazy(
     r"…|\b(?:NAME|PACKAGE|DIGEST)\b|/path\b|\bthen\b|https://example\.com|/app/\w|\bone of\b|\b(?:a|the) \w+ "
 )
-_APT = re.compile(r"\b(apt-get|apt)((?:\s+-[\w=:.-]+)*)\s+install\b")
+_APT = lazy(r"\b(apt-get|apt)((?:\s+-[\w=:.-]+)*)\s+install\b")
 _WIDTH = 110
 
 

@@ -35,6 +35,7 @@ from scanner.checks._shells import (
 from scanner.checks.base import ImageSubject, cut
 from scanner.model.finding import Evidence, Failed, Incomplete, Outcome, Passed
 from scanner.model.image import HistoryEntry, ImageConfig
+from scanner.patterns import lazy
 
 _MAX_SCRIPT, _MAX_ALL, _MAX_ENTRIES = 16 << 10, 192 << 10, 2000
 _MAX_DEPTH, _MAX_NESTED, _MAX_COMMANDS = 60, 3, 2000
@@ -43,25 +44,23 @@ _MAX_PIPES, _MAX_ARRAYS = 200, 50
 # Limits of quoted evidence.
 _MAX_PIECES, _MAX_LINE, _MAX_MESSAGE = 100, 1000, 400
 
-_NOP = re.compile(r"^(?:\|\d+ .{0,8000}? )?/\S{1,40} -c #\(nop\)\s*", re.DOTALL)
-_ARGUMENTS = re.compile(r"^\|(\d{1,4}) ")
-_INSTRUCTION = re.compile(
+_NOP = lazy(r"^(?:\|\d+ .{0,8000}? )?/\S{1,40} -c #\(nop\)\s*", re.DOTALL)
+_ARGUMENTS = lazy(r"^\|(\d{1,4}) ")
+_INSTRUCTION = lazy(
     r"^(ADD|ARG|CMD|COPY|ENTRYPOINT|ENV|EXPOSE|FROM|HEALTHCHECK|LABEL|MAINTAINER|ONBUILD|SHELL|STOPSIGNAL|USER|VOLUME|WORKDIR)\s+(.*)$",
     re.DOTALL,
 )
-_MOUNTS = re.compile(r"^(?:--(?:mount|network|security)=\S+\s+)+")
+_MOUNTS = lazy(r"^(?:--(?:mount|network|security)=\S+\s+)+")
 # Entries of tools that create layers without running commands.
-_TOOLS = re.compile(
-    r"(?i)^(?:#|bazel |ko |jib|apko|nix|buildpacks?\b|paketo|lifecycle|umoci|crane|skopeo|rules_oci|debos)"
-)
+_TOOLS = lazy(r"(?i)^(?:#|bazel |ko |jib|apko|nix|buildpacks?\b|paketo|lifecycle|umoci|crane|skopeo|rules_oci|debos)")
 
 # Shell syntax. BuildKit writes the shell before every script, so an entry without a shell is an exec form.
-_SYNTAX = re.compile(r"[|&;<>\n`]|\$\(")
+_SYNTAX = lazy(r"[|&;<>\n`]|\$\(")
 # BuildKit runs here documents with ``#!`` from this directory. The history does not contain their text.
 _HERE_DOCUMENTS = "/dev/pipes/"
 _MOST_BEGINNINGS = 40
 _MOST_VALUE = 1000
-_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?")
+_VARIABLE = lazy(r"\$\{?([A-Za-z_]\w*)\}?")
 _DECODERS = frozenset(
     ("base64", "base32", "basenc", "xxd", "openssl", "uudecode", "gunzip", "zcat", "xzcat", "unxz", "bzcat")
 )

@@ -11,16 +11,16 @@ lines with a non-numeric uid or gid, and names that begin with ``+`` or ``-``, w
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from scanner.model.filesystem import Rootfs
+from scanner.patterns import lazy
 
 PASSWD, GROUP, SHADOW = "etc/passwd", "etc/group", "etc/shadow"
 MAX_ID = (1 << 32) - 2
 _MAX_LINES = 100_000
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-_GLIBC_NUMBER = re.compile(r"\s*\+?[0-9]{1,10}")
+_INTEGER = lazy(r"[+-]?[0-9]{1,19}")
+_GLIBC_NUMBER = lazy(r"\s*\+?[0-9]{1,10}")
 _NIS = ("+", "-")
 _LONGEST_NAME = 64
 

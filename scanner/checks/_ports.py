@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scanner.model.image import ImageConfig
+from scanner.patterns import lazy
 
-_PORT = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?(?:/(tcp|udp|sctp))?", re.ASCII)
+_PORT = lazy(r"([0-9]{1,6})(?:-([0-9]{1,6}))?(?:/(tcp|udp|sctp))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from scanner.patterns import lazy
+
 SHELLS = frozenset(
     (
         "sh",
@@ -34,7 +36,7 @@ SHELLS = frozenset(
 # Shells with another grammar, whose scripts are not parsed.
 FOREIGN_SHELLS = frozenset(("powershell", "pwsh", "cmd", "fish", "csh", "tcsh", "elvish", "xonsh"))
 USER_SHELLS = frozenset(("su", "runuser"))
-_SHELL_NAME = re.compile(r"(?:bash|busybox|dash|zsh|ksh)[-.\d]*(?:static)?")
+_SHELL_NAME = lazy(r"(?:bash|busybox|dash|zsh|ksh)[-.\d]*(?:static)?")
 _MOST_WRAPPERS = 8
 
 
@@ -166,7 +168,7 @@ INTERPRETERS = {
     "Rscript": Interpreter("", "", "e"),
     "julia": Interpreter("JtpL", "", "eE", ("--project",), ("--eval",)),
 }
-_PYTHON_NAME = re.compile(r"(?:python|pypy)[\d.]*(?:-dbg)?")
+_PYTHON_NAME = lazy(r"(?:python|pypy)[\d.]*(?:-dbg)?")
 
 
 @lru_cache(maxsize=4096)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 
-_NAME = re.compile(
+from scanner.patterns import lazy
+
+_NAME = lazy(
     r"(?:^|_)(?:PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|ENCRYPTION_?KEY|CREDENTIALS?|AUTH)"
     r"(?:$|_(?:KEY|VALUE|B64|BASE64)$)"
 )
 # Suffixes of variables that refer to a secret or configure one.
-_POINTER = re.compile(r"_(?:FILE|PATH|NAME|URL|ID|TTL|EXPIRY|EXPIRATION|LENGTH|POLICY|METHOD|TYPE|ENABLED|HEADER)$")
-_PLACEHOLDER = re.compile(
+_POINTER = lazy(r"_(?:FILE|PATH|NAME|URL|ID|TTL|EXPIRY|EXPIRATION|LENGTH|POLICY|METHOD|TYPE|ENABLED|HEADER)$")
+_PLACEHOLDER = lazy(
     r"(?:\$\{?\w+\}?|<[^>]*>|\{\{.*\}\}|/[\w./-]+|true|false|yes|no|none|null|\d{1,3}|\*+|x+)", re.IGNORECASE
 )
-_VALUE = re.compile(
+_VALUE = lazy(
     r"-----BEGIN [A-Z ]*PRIVATE "
     r"KEY-----|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_[A-Za-z0-9_]{22}"
     r"|\bglpat-[\w-]{20}|\bxox[abprs]-[\w-]{10}|\bsk_live_[A-Za-z0-9]{16}|\bAIza[\w-]{35}"
 )
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:([^/\s@]+)@", re.IGNORECASE)
+_URL = lazy(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:([^/\s@]+)@", re.IGNORECASE)
 
 
 def is_secret(name: str, value: str) -> bool:

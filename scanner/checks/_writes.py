@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from scanner.checks._passwd import accounts, runtime_id
 from scanner.model.filesystem import FileType, Rootfs
 from scanner.model.image import ImageConfig
+from scanner.patterns import lazy
 
 CERTAIN, LIKELY = "certain", "likely"
 TMPFS, VOLUME = "tmpfs", "volume"
@@ -79,19 +80,19 @@ _SERVERS = (
     Server(("etcd",), ("var/lib/etcd",), ()),
     Server(("dockerd",), ("var/lib/docker",), ("run", "tmp")),
 )
-_NGINX = re.compile(r"(?m)^\s*(pid|error_log|access_log|\w+_temp_path|\w+_cache_path)\s+([^\s;]+)")
+_NGINX = lazy(r"(?m)^\s*(pid|error_log|access_log|\w+_temp_path|\w+_cache_path)\s+([^\s;]+)")
 _NGINX_SCRATCH = ("var/cache/nginx", "var/lib/nginx")
-_APACHE = re.compile(r"(?m)^\s*export APACHE_(RUN_DIR|LOCK_DIR|LOG_DIR)=([^\s$]+)")
-_HTTPD = re.compile(r"(?m)^\s*(PidFile|ErrorLog|CustomLog)\s+\"?([^\s\"|]+)")
-_SCRIPT = re.compile(
+_APACHE = lazy(r"(?m)^\s*export APACHE_(RUN_DIR|LOCK_DIR|LOG_DIR)=([^\s$]+)")
+_HTTPD = lazy(r"(?m)^\s*(PidFile|ErrorLog|CustomLog)\s+\"?([^\s\"|]+)")
+_SCRIPT = lazy(
     r"""(?:(?<![0-9&<])>{1,2}[ \t]*|\b(?:touch|tee(?:[ \t]+-a)?|mkdir(?:[ \t]+-p)?)[ \t]+)["']?(/[\w./-]{1,200})"""
 )
-_SED = re.compile(r"""\bsed[ \t]+-i\b[^\n|;&]{0,300}?[ \t]["']?(/[\w./-]{1,200})["']?[ \t]*(?:$|[\n;&|])""")
+_SED = lazy(r"""\bsed[ \t]+-i\b[^\n|;&]{0,300}?[ \t]["']?(/[\w./-]{1,200})["']?[ \t]*(?:$|[\n;&|])""")
 # Logs of the build: package managers and login accounting.
-_BUILD_LOGS = re.compile(
+_BUILD_LOGS = lazy(
     r"^var/log/(?:(?:dpkg|alternatives|bootstrap|fontconfig|yum|apk|hawkey)\.log|apt/|dnf|lastlog|faillog|[bw]tmp|tallylog|anaconda/|installer/)"
 )
-_STATE = re.compile(r"(?:var/(?:log|cache|spool|lib)|run)/[^/]+$")
+_STATE = lazy(r"(?:var/(?:log|cache|spool|lib)|run)/[^/]+$")
 _DATA = ("data", "db", "storage", "uploads")
 _KERNELS = ("dev/", "proc/", "sys/")
 

@@ -19,20 +19,21 @@ from urllib.parse import parse_qs
 
 from scanner.errors import UsageError
 from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.patterns import lazy
 
 BODY_LIMIT = 1 << 20  # the engine passes no larger body on
 _READING = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
-_PATH = re.compile(r"(?:/v[0-9]{1,2}\.[0-9]{1,3})?(?P<path>(?:/[A-Za-z0-9._:@+-]+)+)", re.ASCII)
+_PATH = lazy(r"(?:/v[0-9]{1,2}\.[0-9]{1,3})?(?P<path>(?:/[A-Za-z0-9._:@+-]+)+)", re.ASCII)
 
-_CREATE = re.compile(r"/containers/create")
-_START = re.compile(r"/containers/(?P<name>[^/]+)/(?P<verb>start|restart)")
-_EXEC = re.compile(r"/containers/[^/]+/exec")
-_SERVICE = re.compile(r"/services/(?:create|[^/]+/update)")
-_PULL = re.compile(r"/images/create")
-_BUILD = re.compile(r"/build")
-_PLUGIN = re.compile(r"/plugins/(?:pull|create|.+/(?:upgrade|enable|set))")
+_CREATE = lazy(r"/containers/create")
+_START = lazy(r"/containers/(?P<name>[^/]+)/(?P<verb>start|restart)")
+_EXEC = lazy(r"/containers/[^/]+/exec")
+_SERVICE = lazy(r"/services/(?:create|[^/]+/update)")
+_PULL = lazy(r"/images/create")
+_BUILD = lazy(r"/build")
+_PLUGIN = lazy(r"/plugins/(?:pull|create|.+/(?:upgrade|enable|set))")
 # What changes something and starts nothing that was not judged when it was created, and is judged when it starts.
-_HARMLESS = re.compile(
+_HARMLESS = lazy(
     r"/auth|/commit|/session|/grpc|/build/(?:prune|cancel)|/exec/[^/]+/(?:start|resize)"
     r"|/containers/(?:prune|[^/]+/(?:stop|kill|pause|unpause|rename|update|wait|resize|attach|archive|checkpoints))"
     r"|/images/(?:load|prune|.+/(?:push|tag))|/plugins/.+/(?:disable|push)"

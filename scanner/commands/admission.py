@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import click
@@ -13,9 +12,10 @@ from scanner.commands._console import FILE, pass_settings, read, tell
 from scanner.config import Secret, Settings
 from scanner.errors import UsageError
 from scanner.files import read_whole
+from scanner.patterns import lazy
 from scanner.services.admission_manifests import Cluster, manifests
 
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL = lazy(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MAX_PEM = 1 << 20
 
 

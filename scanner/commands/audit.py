@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -34,11 +33,12 @@ from scanner.errors import ScannerError, UsageError
 from scanner.model.decision import Verdict
 from scanner.model.workload import Workload
 from scanner.model.workload_audit import AuditReport, ImageAnswer
+from scanner.patterns import lazy
 from scanner.policy.rules import Policy
 from scanner.reports.base import AuditSubject, ReportFormat
 from scanner.services import dockerfiles, workloads
 
-_VERSION = re.compile(r"v?1\.(\d{1,3})")
+_VERSION = lazy(r"v?1\.(\d{1,3})")
 _REASONS = 3
 
 

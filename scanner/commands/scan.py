@@ -34,6 +34,7 @@ from scanner.errors import ScannerError
 
 if TYPE_CHECKING:
     from scanner.model.scan import Progress
+    from scanner.model.workload import Workload
 
 
 def _engines() -> Iterable[str]:
@@ -95,12 +96,10 @@ def scan(
     docker:NAME.
     """
     from scanner import catalog
-    from scanner.checks import _hints
     from scanner.model.reference import Platform
     from scanner.model.scan import Lane, ScanRequest
     from scanner.reports.base import Refused, ReportSubject
     from scanner.scanning import pipeline
-    from scanner.services import workloads
 
     color = output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     renderer = choose(catalog.reports(), format_, "report format")
@@ -109,7 +108,11 @@ def scan(
     policy = read_policy(policy_file)
     check_output(output)
     files = parse_report_files(report_files)
-    own = workloads.for_target(read(workload_file, "the workload"), str(workload_file), target) if workload_file else ()
+    own: tuple[Workload, ...] = ()
+    if workload_file:
+        from scanner.services import workloads  # imports a YAML parser
+
+        own = workloads.for_target(read(workload_file, "the workload"), str(workload_file), target)
     settings = replace(
         settings,
         insecure_registries=settings.insecure_registries + insecure_registry,
@@ -130,8 +133,12 @@ def scan(
         for name, file in files:
             write(catalog.reports()[name].render_refused(refused), file)
         raise
-    decision = pipeline.decide(report, policy, own, workloads.examine(own, report))
-    hints = tuple(_hints.fragment(image, catalog.checks()) for image in report.images) if fix_hints else ()
+    decision = pipeline.decide(report, policy, own, workloads.examine(own, report) if own else ())
+    hints: tuple[str, ...] = ()
+    if fix_hints:
+        from scanner.checks import _hints
+
+        hints = tuple(_hints.fragment(image, catalog.checks()) for image in report.images)
     write(renderer.render(ReportSubject(report, decision, color=color, fix_hints=hints, show_all=show_all)), output)
     for name, file in files:
         write(catalog.reports()[name].render(ReportSubject(report, decision, fix_hints=hints, show_all=True)), file)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -41,6 +40,7 @@ from scanner.model.finding import (
 from scanner.model.image import Image
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text
+from scanner.patterns import lazy
 from scanner.registry.manifest import parse_time
 
 _TEXT, _SHORT, _MANY = 4096, 512, 50
@@ -56,7 +56,7 @@ _SEVERITIES = {
     "High": Severity.HIGH,
     "Critical": Severity.CRITICAL,
 }
-_CVE = re.compile(r"\bCVE-[0-9]{4}-[0-9]{4,}\b")
+_CVE = lazy(r"\bCVE-[0-9]{4}-[0-9]{4,}\b")
 _CVSS_METRICS = {"cvssMetricV2": "2.0", "cvssMetricV30": "3.0", "cvssMetricV31": "3.1", "cvssMetricV40": "4.0"}
 # purl type and our ecosystem name, by os-release ID. The names are Trivy's, so that findings of both engines match.
 _SYSTEMS = {

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from packageurl import PackageURL
 
 from scanner.advisories import database
 from scanner.advisories.database import Holdings
@@ -113,6 +112,8 @@ class TrivyEngine(Engine):
 
         A distribution's advisories are matched by source package and release, and SBOMs have no common form for these.
         """
+        from packageurl import PackageURL
+
         try:
             purl = PackageURL.from_string(stated.purl)
         except ValueError:

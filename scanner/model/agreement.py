@@ -8,7 +8,6 @@ stays separate: merging too much would hide a finding, merging too little only s
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +16,11 @@ from enum import StrEnum
 from scanner.model import versions
 from scanner.model.finding import Component, EngineReport, Vulnerability
 from scanner.model.scan import AttachedSbom
+from scanner.patterns import lazy
 
-_CVE = re.compile(r"CVE-[0-9]{4}-[0-9]+")
-_SEPARATORS = re.compile(r"[-_.]+")
-_NO_EPOCH = re.compile(r"^(?:0:|v(?=[0-9])|go(?=[0-9]))")
+_CVE = lazy(r"CVE-[0-9]{4}-[0-9]+")
+_SEPARATORS = lazy(r"[-_.]+")
+_NO_EPOCH = lazy(r"^(?:0:|v(?=[0-9])|go(?=[0-9]))")
 
 
 class Stance(StrEnum):

@@ -14,8 +14,10 @@ from typing import Any
 
 import re2
 
+from scanner.patterns import lazy
+
 LONGEST, MOST_WILDCARDS = 500, 32
-_WILDCARDS = re.compile(r"(?:\*+/?)+|\?")
+_WILDCARDS = lazy(r"(?:\*+/?)+|\?")
 _NOTHING = r"[^\x00-\x{10FFFF}]"
 
 

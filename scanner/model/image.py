@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scanner.model.reference import Descriptor, Digest, Platform
+from scanner.patterns import lazy
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,8 @@ class Image:
         return next((layer for layer in self.layers if layer.diff_id == diff_id), None)
 
 
-_NOP = re.compile(r"^/bin/sh -c #\(nop\)\s*")
-_RUN = re.compile(r"^(?:RUN )?(?:\|\d+ .*? )?/bin/sh -c (?!#\(nop\))", re.DOTALL)
+_NOP = lazy(r"^/bin/sh -c #\(nop\)\s*")
+_RUN = lazy(r"^(?:RUN )?(?:\|\d+ .*? )?/bin/sh -c (?!#\(nop\))", re.DOTALL)
 
 
 def instruction(created_by: str) -> str:

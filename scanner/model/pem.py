@@ -17,19 +17,20 @@ from urllib.parse import unquote
 
 from scanner.errors import ScannerError, UsageError
 from scanner.model.untrusted import clean_text, load_untrusted_json
+from scanner.patterns import lazy
 
-_LABEL = re.compile(
+_LABEL = lazy(
     r"BEGIN [A-Z0-9 ]{0,60}PRIVATE\s{1,4}KEY|PuTTY-User-Key-File-|AGE-SECRET-KEY-1|minisign encrypted secret key", re.I
 )
-_BLOCK = re.compile(r"-----BEGIN ([^\n-]{1,60})-----(.*?)-----END \1-----", re.DOTALL)
-_BEGIN = re.compile(r"-----BEGIN ([^\n-]{0,60})")
-_RUN = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
+_BLOCK = lazy(r"-----BEGIN ([^\n-]{1,60})-----(.*?)-----END \1-----", re.DOTALL)
+_BEGIN = lazy(r"-----BEGIN ([^\n-]{0,60})")
+_RUN = lazy(r"[A-Za-z0-9+/_-]{40,}={0,2}")
 # Separators between the lines of base64 in source code, lists and indented texts.
-_JOINT = re.compile(r"""(?<=[A-Za-z0-9+/]{16})[\s"',\\]{1,40}(?:\+[\s"',\\]{1,40})?(?=[A-Za-z0-9+/=])""")
-_BYTES = re.compile(r"(?:(?:0x)?[0-9A-Fa-f]{2}[:\s,]{1,4}){31,}(?:0x)?[0-9A-Fa-f]{2}", re.I)
+_JOINT = lazy(r"""(?<=[A-Za-z0-9+/]{16})[\s"',\\]{1,40}(?:\+[\s"',\\]{1,40})?(?=[A-Za-z0-9+/=])""")
+_BYTES = lazy(r"(?:(?:0x)?[0-9A-Fa-f]{2}[:\s,]{1,4}){31,}(?:0x)?[0-9A-Fa-f]{2}", re.I)
 _OPENSSH = b"openssh-key-v1\0"
 _ENCODINGS = 2  # nested base64
-_HEX = re.compile(r"(?:[0-9A-Fa-f]{2}){32,}")
+_HEX = lazy(r"(?:[0-9A-Fa-f]{2}){32,}")
 _JWK_SECRETS = frozenset({"d", "p", "q", "dp", "dq", "qi", "k", "priv"})  # RFC 7517, 7518 section 6, and RFC 9964
 _LIMIT, _DEPTH = 2 << 20, 64
 _MAX_BLOCKS = 200  # each BEGIN without an END costs a search to the end of the text

@@ -10,10 +10,12 @@ import hmac
 import re
 from collections.abc import Iterable
 
+from scanner.patterns import lazy
+
 HEADER = "X-Dockwarden-Pull"
 _SECONDS = 300
 _CLOCKS_APART = 60
-_TEXT = re.compile(r"([0-9]{1,12})\.([0-9a-f]{64})", re.ASCII)
+_TEXT = lazy(r"([0-9]{1,12})\.([0-9a-f]{64})", re.ASCII)
 
 
 def make(key: str, host: str, now: float) -> str:

@@ -7,12 +7,12 @@ three sources must agree: the engine, os-release(5), and the package with the di
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from scanner.model.finding import Component
+from scanner.patterns import lazy
 
 # Engines use other names than the ID of os-release(5), and some distributions have several IDs.
 _IDS: Final = {
@@ -86,10 +86,10 @@ _UBUNTU_BASE_FILES: Final = {
     "12ubuntu4": "22.04",
     "13ubuntu10": "24.04",
 }
-_UBUNTU_REVISION: Final = re.compile(r"[0-9.]+ubuntu[0-9]+")
+_UBUNTU_REVISION: Final = lazy(r"[0-9.]+ubuntu[0-9]+")
 # Distributions that use the release package of another one.
 _SHARED: Final = {"echo": "debian", "opensuse-tumbleweed": "opensuse-leap"}
-_VERSION: Final = re.compile(r"[0-9][0-9A-Za-z._]*")
+_VERSION: Final = lazy(r"[0-9][0-9A-Za-z._]*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from scanner.model.finding import CheckResult, Component, EngineReport, Incomplete, Verification
 from scanner.model.image import Image
 from scanner.model.lineage import BaseImage
 from scanner.model.reference import Descriptor, Digest, Platform
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 class ScanState(StrEnum):
@@ -134,6 +139,14 @@ class ScanReport:
             return True
         own = [item.image for item in self.images if item.image.digest == self.digest]
         return len(own) == len(self.images) == 1 and own[0].platform.fits(platform)
+
+
+@lru_cache(maxsize=1)
+def report_adapter() -> TypeAdapter[ScanReport]:
+    """Return what reads and writes the JSON form of the evidence. Building it takes as long as a decision."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(ScanReport)
 
 
 @dataclass(frozen=True, slots=True)

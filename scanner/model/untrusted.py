@@ -14,14 +14,15 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 from scanner.errors import ImageError, ScannerError
+from scanner.patterns import lazy
 
 T = TypeVar("T")
 _MAX_DIGITS = 40
 # A quote always matches, even unterminated, and possessively: the time is linear for any document.
-_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_BRACKETS = lazy(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-_HALF = re.compile("[\ud800-\udfff]")
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF = lazy("[\ud800-\udfff]")
+_SURROGATE = lazy(rb"\\u[dD][89a-fA-F]")
 
 
 class _Refused(ValueError):

@@ -6,16 +6,16 @@ Versions are compared by the rules of the package's own ecosystem (the type of i
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from scanner.errors import UsageError
+from scanner.patterns import lazy
 
 _LONGEST = 200  # characters: longer versions are data that only look like one, and cost the comparison much time
-_CONSTRAINT = re.compile(r"(<=|>=|==|!=|<|>|=)?\s*([^\s,<>=!|^~][^\s,<>=!|]*)")
+_CONSTRAINT = lazy(r"(<=|>=|==|!=|<|>|=)?\s*([^\s,<>=!|^~][^\s,<>=!|]*)")
 # The types whose versions univers compares by the rules of the ecosystem; it calls them as purl does.
 _PURL_TYPES = (
     *("deb", "rpm", "apk", "alpm", "pypi", "npm", "maven"),

@@ -12,8 +12,10 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-_PRE_RELEASE = re.compile(r"[-_.]?(?=(?:alpha|beta|rc|pre|dev|snapshot|a|b|c|m)[-_.]?\d*(?:$|[-_.+]))", re.IGNORECASE)
-_PARTS = re.compile(r"\d+|[^\d]+")
+from scanner.patterns import lazy
+
+_PRE_RELEASE = lazy(r"[-_.]?(?=(?:alpha|beta|rc|pre|dev|snapshot|a|b|c|m)[-_.]?\d*(?:$|[-_.+]))", re.IGNORECASE)
+_PARTS = lazy(r"\d+|[^\d]+")
 _LONGEST = 256
 
 

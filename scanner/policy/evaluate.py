@@ -31,7 +31,7 @@ from scanner.model.finding import (
 from scanner.model.glob import matches_text
 from scanner.model.image import Image
 from scanner.model.reference import Digest
-from scanner.model.scan import AttachedSbom, ImageReport, ScanReport
+from scanner.model.scan import AttachedSbom, ImageReport, ScanReport, report_adapter
 from scanner.model.workload import Workload
 from scanner.policy import expressions, signatures
 from scanner.policy.context import Context, revoked_basis, with_confirmed
@@ -90,16 +90,11 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     )
 
 
-@lru_cache(maxsize=1)
-def _adapter() -> TypeAdapter[ScanReport]:
-    return TypeAdapter(ScanReport)
-
-
 def evidence_digest(report: ScanReport) -> Digest:
     """Return the digest of the evidence: of the report's JSON without its timestamps."""
     # Without the times, two scans with equal results have one digest, so the evidence is stored once.
     quiet = replace(report, started_at=_NO_TIME, finished_at=_NO_TIME)
-    return Digest("sha256:" + hashlib.sha256(_adapter().dump_json(quiet)).hexdigest())
+    return Digest("sha256:" + hashlib.sha256(report_adapter().dump_json(quiet)).hexdigest())
 
 
 def worst(decisions: Sequence[Decision]) -> Decision:

@@ -14,23 +14,30 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from cel_expr_python import cel
-
 from scanner.model import agreement
 from scanner.model.finding import STATUSES, Severity
 from scanner.model.scan import AttachedSbom, ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
 from scanner.model.workload import Workload
+from scanner.patterns import lazy
 
-_LITERAL = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
+_LITERAL = lazy(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 
 
 class ExpressionError(ValueError):
     """An expression that does not compile or does not give a bool."""
 
 
+def _cel() -> Any:
+    """Return the library. Most policies have no expression, and loading it takes as long as deciding."""
+    from cel_expr_python import cel
+
+    return cel
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Any:
+    cel = _cel()
     # No functions beyond CEL's standard ones: an expression cannot do I/O, and CEL has no unbounded loops.
     return cel.NewEnv(
         variables={
@@ -43,6 +50,7 @@ def _environment() -> Any:
 
 @lru_cache(maxsize=1)
 def _event_environment() -> Any:
+    cel = _cel()
     return cel.NewEnv(variables={"event": cel.Type.Map(cel.Type.STRING, cel.Type.DYN)})
 
 
@@ -61,7 +69,7 @@ def problem(expression: str, *, events: bool = False) -> str:
         compiled = _compiled(expression, events)
     except ExpressionError as error:
         return str(error)
-    kind = compiled.return_type()
+    kind, cel = compiled.return_type(), _cel()
     return "" if kind in (cel.Type.BOOL, cel.Type.DYN) else f"is {kind.name()}, not true or false"
 
 

@@ -35,11 +35,12 @@ from scanner.model.finding import STATUSES, Outcome, Severity
 from scanner.model.image import Image
 from scanner.model.reference import Digest
 from scanner.model.untrusted import nesting
+from scanner.patterns import lazy
 from scanner.policy import expressions
 
 # Bytes, YAML nodes, depth of the document, depth of brackets: ruamel.yaml recurses, so deep input exhausts the stack.
 _MAX_TEXT, _MAX_NODES, _MAX_DEPTH, _MAX_NESTING = 256 << 10, 20_000, 20, 64
-_DURATION = re.compile(r"(\d{1,6})(s|m|h|d|w)")
+_DURATION = lazy(r"(\d{1,6})(s|m|h|d|w)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _ID = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 

@@ -27,15 +27,16 @@ from scanner.files import read_whole
 from scanner.model.reference import DOCKER_HUB
 from scanner.model.untrusted import load_untrusted_json
 from scanner.outbound import Answer, AnswerTooLarge, HttpClient, OpenAnswer, split_address
+from scanner.patterns import lazy
 
-_HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HELPER = lazy(r"[A-Za-z0-9._-]{1,64}")
 _HELPER_SECONDS = 15
 _MAX_CONFIG = 1 << 20
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 # Token services that belong to a registry although their host name differs.
 _REALMS = {DOCKER_HUB: "auth.docker.io", "registry-1.docker.io": "auth.docker.io"}
-_PARAMETER = re.compile(r'([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,\s*|$)')
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
+_PARAMETER = lazy(r'([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,\s*|$)')
+_SCHEME = lazy(r"([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
 
 
 @dataclass(frozen=True)

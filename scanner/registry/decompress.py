@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-import zstandard
 from isal import igzip_lib
 
 from scanner.errors import ImageError
@@ -109,6 +108,8 @@ def _member() -> igzip_lib.IgzipDecompressor:
 
 def _unzstd(source: Readable) -> Iterator[bytes]:
     """Decompress zstd (RFC 8878) with a window of at most 128 MiB; the RFC recommends supporting at least 8 MiB."""
+    import zstandard  # few layers need it
+
     frames = _ZstdFrames(source)
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
     reader = decompressor.stream_reader(frames, read_size=_IN, read_across_frames=True)  # type: ignore[arg-type]

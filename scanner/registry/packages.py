@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from scanner.model.filesystem import Rootfs
 from scanner.model.release import Release
+from scanner.patterns import lazy
 from scanner.registry.places import APK, DPKG, DPKG_PARTS, RPM_DATABASES
 
-_OS_RELEASE = re.compile(rb"""^(ID|ID_LIKE|VERSION_ID)=["']?([A-Za-z0-9._ :-]{0,64})["']?[ \t\r]*$""", re.MULTILINE)
-_INSTALLED = re.compile(rb"^Status: \S+ \S+ installed[ \t]*$", re.MULTILINE)
-_DPKG_PACKAGE = re.compile(rb"^Package: ", re.MULTILINE)
-_APK_PACKAGE = re.compile(rb"^P:", re.MULTILINE)
+_OS_RELEASE = lazy(rb"""^(ID|ID_LIKE|VERSION_ID)=["']?([A-Za-z0-9._ :-]{0,64})["']?[ \t\r]*$""", re.MULTILINE)
+_INSTALLED = lazy(rb"^Status: \S+ \S+ installed[ \t]*$", re.MULTILINE)
+_DPKG_PACKAGE = lazy(rb"^Package: ", re.MULTILINE)
+_APK_PACKAGE = lazy(rb"^P:", re.MULTILINE)
 _KINDS = {
     "apk": "alpine wolfi chainguard minimos postmarketos",
     "dpkg": "debian ubuntu linuxmint raspbian kali pop devuan echo",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from scanner.model.filesystem import FileEntry, FileType
+from scanner.patterns import lazy
 
 OS_RELEASE: Final = ("etc/os-release", "usr/lib/os-release")
 IDENTITY: Final = (
@@ -31,7 +31,7 @@ _SENSITIVE = frozenset((*IDENTITY, *DATABASES))
 _DPKG_PART = f"{DPKG_PARTS}/"
 
 # File names by which engines detect applications. An extra name costs no more than a remark about an unusual archive.
-APPLICATION: Final = re.compile(
+APPLICATION: Final = lazy(
     r"^(?:package(?:-lock)?\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lock|requirements.*\.txt|Pipfile\.lock"
     r"|(?:poetry|uv|pdm|Cargo|composer|mix|pubspec|conan|Podfile|Gemfile|Package)\.(?:lock|resolved)|METADATA|PKG-INFO|.*\.egg(?:-info)?"
     r"|.*\.gemspec|installed\.json|go\.(?:mod|sum)|pom\.xml|gradle\.lockfile|.*\.(?:jar|war|ear|par|aar)|.*\.deps\.json"

@@ -46,6 +46,7 @@ from scanner.outbound import (
     split_address,
     tls_context,
 )
+from scanner.patterns import lazy
 from scanner.registry import tls
 from scanner.registry.auth import CredentialStore, parse_challenges
 from scanner.registry.client import Access as Way
@@ -423,7 +424,7 @@ def _json(data: bytes) -> Any:
         return None
 
 
-_VERSION = re.compile(r"(\d{1,4}(?:\.\d{1,5}){1,3})", re.ASCII)
+_VERSION = lazy(r"(\d{1,4}(?:\.\d{1,5}){1,3})", re.ASCII)
 
 
 def _product(headers: httpx.Headers) -> tuple[str, str]:

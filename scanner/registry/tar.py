@@ -17,11 +17,12 @@ from typing import Final
 from scanner.config import Limits
 from scanner.errors import ImageError, LimitExceeded
 from scanner.model.filesystem import FileEntry, FileType
+from scanner.patterns import lazy
 
 BLOCK: Final = 512
 # First bytes of gzip, zstd, bzip2 and xz; a zstd stream may also begin with a skippable frame (RFC 8878, 3.1.2).
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
-_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+_SKIPPABLE: Final = lazy(rb"[\x50-\x5f]\x2a\x4d\x18")
 _ZERO = bytes(BLOCK)
 _TYPES = {
     0: FileType.FILE,
@@ -40,9 +41,9 @@ _DEVICES = (FileType.CHAR_DEVICE, FileType.BLOCK_DEVICE)
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _SPARSE = ord("L"), ord("K"), ord("x"), ord("g"), ord("S")
 _SPECIAL = frozenset((_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL))
 # mode, uid, gid, size, mtime, checksum as nearly all writers pad them. Other forms are parsed field by field.
-_USUAL = re.compile(rb"([0-7]{7})[ \0]([0-7]{7})[ \0]([0-7]{7})[ \0]([0-7]{11})[ \0]([0-7]{11})[ \0]([0-7]{6})[ \0]{2}")
-_OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
-_SECONDS = re.compile(rb"(-?[0-9]{1,18})(?:\.[0-9]*)?")
+_USUAL = lazy(rb"([0-7]{7})[ \0]([0-7]{7})[ \0]([0-7]{7})[ \0]([0-7]{11})[ \0]([0-7]{11})[ \0]([0-7]{6})[ \0]{2}")
+_OCTAL = lazy(rb"[ \0]*([0-7]*)[ \0]*")
+_SECONDS = lazy(rb"(-?[0-9]{1,18})(?:\.[0-9]*)?")
 _NO_DEVICE = (bytes(16), b"0000000\x000000000\0")
 _CAPABILITY = b"SCHILY.xattr.security.capability"
 # overlayfs acts on these attributes, so a layer that sets them shows a container other files than it shows us.

@@ -6,7 +6,6 @@ incomplete scan has status ``failure`` (``base.gaps``), so that GitLab does not 
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -18,10 +17,11 @@ from scanner.model import agreement
 from scanner.model.finding import Severity, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
+from scanner.patterns import lazy
 from scanner.reports import _audit
 from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject, gaps
 
-_LINK = re.compile(r"(https?|ftp)://\S")
+_LINK = lazy(r"(https?|ftp)://\S")
 _SEVERITIES = {Severity.NONE: "Info", Severity.UNKNOWN: "Unknown"}
 _NAMESPACE = uuid.UUID("7e1f36a2-7d2c-5d6e-9d5b-0c1a5f1f6f0e")
 

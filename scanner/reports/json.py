@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -12,17 +11,13 @@ from pydantic import TypeAdapter
 
 from scanner.model.decision import Decision, Verdict
 from scanner.model.finding import CheckResult
-from scanner.model.scan import ScanReport
+from scanner.model.scan import ScanReport, report_adapter
 from scanner.model.workload_audit import AuditReport, ImageAnswer, WorkloadReport
+from scanner.patterns import lazy
 from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
 
 # Invisible characters can reorder or hide the text around them (Trojan Source), so they are written as escapes.
-_UNSEEN = re.compile("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-
-
-@lru_cache(maxsize=1)
-def _report() -> TypeAdapter[ScanReport]:
-    return TypeAdapter(ScanReport)
+_UNSEEN = lazy("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 @lru_cache(maxsize=1)
@@ -103,7 +98,7 @@ class JsonReport(ReportFormat):
             "schema": "dockwarden/report/1",
             "verdict": subject.decision.verdict if subject.decision else None,
             "decision": decision_document(subject.decision) if subject.decision else None,
-            "report": _report().dump_python(subject.report, mode="json"),
+            "report": report_adapter().dump_python(subject.report, mode="json"),
         }
         return _text(document)
 

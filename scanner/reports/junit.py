@@ -6,7 +6,6 @@ check and each vulnerable package is a test.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from scanner.model.decision import Decision, ReasonKind, Verdict
 from scanner.model.finding import Failed, Incomplete, NotApplicable, Vulnerability
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
+from scanner.patterns import lazy
 from scanner.reports import _audit
 from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject
 
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
+_NOT_XML = lazy("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 
 
 @dataclass(frozen=True)

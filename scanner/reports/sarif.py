@@ -7,7 +7,6 @@ false (``base.gaps``). Otherwise a run without results would be read as "clean".
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,10 +19,11 @@ from scanner.model.decision import Decision, ReasonKind
 from scanner.model.finding import CheckResult, Failed, Severity
 from scanner.model.scan import ImageReport, ScanReport
 from scanner.model.untrusted import clean_text
+from scanner.patterns import lazy
 from scanner.reports import _audit
 from scanner.reports.base import AuditSubject, Refused, ReportFormat, ReportSubject, gaps
 
-_LINK = re.compile(r"https?://[!-~]{1,390}")  # an advisory's URL becomes a link, so only these schemes are allowed
+_LINK = lazy(r"https?://[!-~]{1,390}")  # an advisory's URL becomes a link, so only these schemes are allowed
 _LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.UNKNOWN: "error", Severity.MEDIUM: "warning"}
 # Code hosts sort by this score ("security-severity") if there is no CVSS score.
 _SCORES = {

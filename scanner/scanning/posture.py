@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING
 
 from scanner import catalog
 from scanner.checks.base import RegistryCheck, RegistrySubject
@@ -24,13 +23,16 @@ from scanner.files import read_whole
 from scanner.model.finding import CheckResult, Incomplete, NotApplicable, Outcome
 from scanner.model.posture import Posture, RegistryFacts
 from scanner.model.untrusted import escaped
-from scanner.registry.auth import CredentialStore
-from scanner.registry.client import Access
-from scanner.registry.probe import probe
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+    from scanner.registry.auth import CredentialStore
+    from scanner.registry.client import Access
 
 log = logging.getLogger(__name__)
 
-PostureOf = Callable[[str, str, Access, CredentialStore], Posture]
+PostureOf = Callable[[str, str, "Access", "CredentialStore"], Posture]
 """(host, repository, access, credentials) -> posture, cached or new. Never raises."""
 
 
@@ -38,6 +40,8 @@ def examine(
     host: str, settings: Settings, credentials: CredentialStore, access: Access | None = None, repository: str = ""
 ) -> Posture:
     """Probe a registry and run the checks. Raises RefusedError, RemoteError for an unreachable host."""
+    from scanner.registry.probe import probe  # imports an HTTP client
+
     return escaped(judge(probe(host, settings, credentials, access, repository)))
 
 
@@ -118,6 +122,8 @@ def or_unknown(host: str, ask: Callable[[], Posture]) -> Posture:
 
 @lru_cache(maxsize=1)
 def _adapter() -> TypeAdapter[Posture]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(Posture)
 
 
@@ -131,7 +137,7 @@ def _bytes(file: Path) -> bytes:
 def _load(file: Path) -> Posture | None:
     try:
         return _adapter().validate_json(file.read_bytes())
-    except (OSError, ValidationError):
+    except (OSError, ValueError):  # pydantic's ValidationError is a ValueError
         return None
 
 

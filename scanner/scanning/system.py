@@ -14,16 +14,17 @@ from scanner.model.filesystem import FileType, LayerFacts, PlacedFile, Rootfs
 from scanner.model.finding import NO_OS, NO_SYSTEM, PROGRAM_UNREAD, EngineReport, Incomplete
 from scanner.model.release import Release, disagreement, foreign_packages, os_id, release_number
 from scanner.model.untrusted import clean_text
+from scanner.patterns import lazy
 from scanner.registry.packages import package_databases, release_of
 from scanner.registry.places import APK, APK_REPOSITORIES, APPLICATION, DATABASES, DPKG, DPKG_PARTS, OS_RELEASE
 
 # Trivy reads the file with the same expression. The release in it selects the Alpine advisories.
-_REPOSITORY = re.compile(r"(?:https*|ftp)://[0-9A-Za-z.-]+/alpine/v?([0-9A-Za-z_.-]+)/")
-_ENTRY = re.compile(rb"^(?:package|p):", re.IGNORECASE | re.MULTILINE)
+_REPOSITORY = lazy(r"(?:https*|ftp)://[0-9A-Za-z.-]+/alpine/v?([0-9A-Za-z_.-]+)/")
+_ENTRY = lazy(rb"^(?:package|p):", re.IGNORECASE | re.MULTILINE)
 _LEAST_ENTRY = 100  # bytes; no entry of a package database is shorter
 _DIGITS = 9  # longer numbers are no branch; int() raises for thousands of digits
 _SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "fish", "busybox", "toybox"))
-_LIBRARY = re.compile(r"\.so(?:\.[0-9]+)*$|(?:^|/)ld-[^/]*$")
+_LIBRARY = lazy(r"\.so(?:\.[0-9]+)*$|(?:^|/)ld-[^/]*$")
 
 
 def compared(answer: EngineReport, rootfs: Rootfs) -> EngineReport:

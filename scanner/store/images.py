@@ -12,11 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 
 from scanner.errors import NotFoundError
@@ -25,7 +23,7 @@ from scanner.model.decision import Decision
 from scanner.model.finding import Component, Failed, Incomplete, Severity, TrustStatus, Vulnerability
 from scanner.model.matching import RUNGS
 from scanner.model.reference import Digest
-from scanner.model.scan import ImageReport, ScanReport, ScanRequest
+from scanner.model.scan import ImageReport, ScanReport, ScanRequest, report_adapter
 from scanner.store import base_watch, bases, image_events, inventory, matches, outbox, pulls, retention, scans, tags
 from scanner.store.schema import (
     SafeText,
@@ -53,11 +51,6 @@ class DecisionRecord:
 
     decision: Decision
     document: str  # its JSON, the gate's answer
-
-
-@lru_cache(maxsize=1)
-def _reports() -> TypeAdapter[ScanReport]:
-    return TypeAdapter(ScanReport)
 
 
 def record(
@@ -293,7 +286,7 @@ def _store_report(session: Connection, found: ScanReport, evidence: Digest, *, w
         "platform": str(found.images[0].image.platform) if len(found.images) == 1 else "",
         "complete": bool(found.images) and not gaps and whole,
         "created_at": moment(session),
-        "body": zlib.compress(_reports().dump_json(found), 6),
+        "body": zlib.compress(report_adapter().dump_json(found), 6),
     }
     insert_new(session, report, [row])
     return evidence.hex
@@ -632,7 +625,7 @@ def evidence(session: Connection, report_id: str) -> ScanReport:
     body = session.execute(sa.select(report.c.body).where(report.c.id == report_id)).scalar()
     if body is None:
         raise NotFoundError("there is no such evidence")
-    return _reports().validate_json(zlib.decompress(body))
+    return report_adapter().validate_json(zlib.decompress(body))
 
 
 def first_seen_times(session: Connection, repository: str, found: ScanReport) -> dict[tuple[str, str], datetime]:

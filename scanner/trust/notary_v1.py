@@ -28,6 +28,7 @@ from scanner.model.pem import CERTIFICATE, PUBLIC_KEY, pem_blocks, refuse_privat
 from scanner.model.reference import Digest
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client
+from scanner.patterns import lazy
 from scanner.registry.auth import Authenticator, CredentialStore, parse_challenges
 from scanner.trust._documents import shown
 from scanner.trust._pki import certificates_pem, load_certificates, load_public_key, public_key_pem
@@ -42,8 +43,8 @@ from scanner.trust._tuf.documents import ROOT_LIMIT, key_id, parse_root, usable_
 from scanner.trust._tuf.repository import Query, State, Want, drive, verify
 from scanner.trust.base import NameScheme, SignatureRefused, TrustQuestion, TrustRoot
 
-_KEY_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_GUN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+", re.ASCII)
+_KEY_ID = lazy(r"[0-9a-f]{64}", re.ASCII)
+_GUN = lazy(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+", re.ASCII)
 _MAX_GUN = 512
 _FIELDS = ("mode", "ids", "pem", "root_json", "server", "ca", "require_signers", "signers")
 # A dead Notary server must not hold up a scan: its answer is unknown, and the policy decides.

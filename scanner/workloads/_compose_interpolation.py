@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
+from scanner.patterns import lazy
+
+_NAME = lazy(r"[_a-zA-Z][_a-zA-Z0-9]*")
 # Nested variables can multiply in length with each level, like the "billion laughs" attack.
 _MAX_LENGTH = 1 << 20
 _MAX_DEPTH = 20

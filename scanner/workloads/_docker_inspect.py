@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scanner.model.workload import Logging, Mount, Network, PortBinding, UpdateStrategy, Variable, Workload
+from scanner.patterns import lazy
 from scanner.workloads._docker_options import bound, capabilities, encrypted, security_options, selinux_of
 from scanner.workloads._quantities import whole
 from scanner.workloads.base import Node, NodeOrigin
 
-_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+_ANONYMOUS = lazy(r"[0-9a-f]{64}")
 _UNMASKED = "systempaths=unconfined"
 _CONTAINER_PATHS: Mapping[str, tuple[str, ...]] = {
     "image": ("Config/Image", "Image"),

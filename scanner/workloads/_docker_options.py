@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from scanner.model.workload import Mount, PortBinding, SelinuxOptions
+from scanner.patterns import lazy
 
-_MODES = re.compile(r"(?:ro|rw|z|Z|nocopy|cached|delegated|consistent|[r]?(?:shared|slave|private))")
+_MODES = lazy(r"(?:ro|rw|z|Z|nocopy|cached|delegated|consistent|[r]?(?:shared|slave|private))")
 _PROPAGATION = frozenset(("shared", "rshared", "slave", "rslave", "private", "rprivate"))
 _MAX_PORTS = 200
 

@@ -23,6 +23,7 @@ import yaml
 from scanner.errors import UsageError
 from scanner.model.untrusted import clean_text
 from scanner.model.workload import Place
+from scanner.patterns import lazy
 
 MAX_BYTES = 64 << 20
 MAX_DOCUMENTS = 100_000
@@ -32,18 +33,18 @@ _DEPTH = 200
 _SMALL = 256 << 10
 
 _NUL = "a NUL character"
-_SUSPICIOUS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SUSPICIOUS = lazy(r"\\u(?:0000|[dD][89a-fA-F])")
+_SURROGATE = lazy("[\ud800-\udfff]")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
 # Booleans in YAML 1.1 and for Kubernetes (sigs.k8s.io/yaml), but text in YAML 1.2.
 _TRUE_11 = _TRUE | frozenset(("yes", "Yes", "YES", "on", "On", "ON", "y", "Y"))
 _FALSE_11 = _FALSE | frozenset(("no", "No", "NO", "off", "Off", "OFF", "n", "N"))
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_DIRECTIVE = re.compile(r"^%", re.MULTILINE)
-_TEMPLATE = re.compile(r"\{\{|\}\}")
+_INTEGER = lazy(r"[-+]?(?:0|[1-9][0-9_]*|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)")
+_FLOAT = lazy(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_DIRECTIVE = lazy(r"^%", re.MULTILINE)
+_TEMPLATE = lazy(r"\{\{|\}\}")
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scanner.model.workload import Workload
+from scanner.patterns import lazy
 from scanner.workloads.base import Node
 
 _HASH = "pod-template-hash"
-_OF_A_CRON_JOB = re.compile(r"(.+)-[0-9]{8,10}")  # the minute of the schedule
+_OF_A_CRON_JOB = lazy(r"(.+)-[0-9]{8,10}")  # the minute of the schedule
 _DEEPEST = 5
 _STATUSES = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 _ENDED = ("Succeeded", "Failed")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
+from scanner.patterns import lazy
+
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 _KUBERNETES = {
     "": Decimal(1),
@@ -25,10 +27,10 @@ _KUBERNETES = {
     "Ei": Decimal(2**60),
 }
 MOST = (1 << 63) - 1  # what Go's int64 holds, which every runtime keeps these numbers in
-_QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]{1,3})?)([numkMGTPE]|[KMGTPE]i)?")
+_QUANTITY = lazy(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]{1,3})?)([numkMGTPE]|[KMGTPE]i)?")
 # https://github.com/docker/go-units RAMInBytes: every unit is a power of 1024, with or without "i" and "b".
-_RAM = re.compile(r"([0-9.]+)\s*([kmgtp]?)i?b?", re.IGNORECASE)
-_DURATION = re.compile(r"([0-9.]+)(ns|us|µs|ms|s|m|h|d)")  # Go's time.ParseDuration, and days
+_RAM = lazy(r"([0-9.]+)\s*([kmgtp]?)i?b?", re.IGNORECASE)
+_DURATION = lazy(r"([0-9.]+)(ns|us|µs|ms|s|m|h|d)")  # Go's time.ParseDuration, and days
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

@@ -7,8 +7,9 @@ import re
 from scanner.checks._history import Instruction, address, evidence, history
 from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Outcome, Severity
+from scanner.patterns import lazy
 
-_REMOTE = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|git@)", re.IGNORECASE)
+_REMOTE = lazy(r"^(?:[a-z][a-z0-9+.-]*://|git@)", re.IGNORECASE)
 
 
 class AddFromUrl(ConfigCheck):

@@ -9,8 +9,9 @@ from scanner.checks._history import Instruction, evidence, failed, history
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.filesystem import FileType, LayerFacts
 from scanner.model.finding import Evidence, Incomplete, Outcome, Severity
+from scanner.patterns import lazy
 
-_ARCHIVE = re.compile(r"\.(?:tar(?:\.\w{1,5})?|t[bgx]z2?|tzst)$", re.IGNORECASE)
+_ARCHIVE = lazy(r"\.(?:tar(?:\.\w{1,5})?|t[bgx]z2?|tzst)$", re.IGNORECASE)
 _ROOT_FILES = frozenset(
     ("etc/os-release", "usr/lib/os-release", "etc/passwd", "bin/sh", "bin/busybox", "usr/bin/sh", "usr/bin/dpkg")
 )

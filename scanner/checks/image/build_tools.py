@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import FileType, PlacedFile, Rootfs
 from scanner.model.finding import Evidence, Outcome, Severity
+from scanner.patterns import lazy
 
 _TARGET = r"(?:[a-z0-9_]+-(?:[a-z0-9]+-)?linux-(?:gnu|musl)[a-z0-9]*-)?"
-_COMPILER = re.compile(
+_COMPILER = lazy(
     _TARGET
     + r"(gcc|g\+\+|cc|c\+\+|gfortran|clang|clang\+\+|ld|as|gdb|lldb|make|gmake"
     + r"|cmake|ninja|meson|bazel|bison|flex|autoconf|automake|rustc|cargo"
     r"|javac|mvn|gradle|sbt|ghc|tsc|webpack|node-gyp|go|gofmt)(?:-\d+(?:\.\d+)*)?"
 )
-_MANAGER = re.compile(
+_MANAGER = lazy(
     r"(apt-get|dpkg|apk|yum|dnf|dnf5|microdnf|tdnf|zypper|rpm|pacman|opkg|pip|npm|yarn|pnpm|gem|composer|conda)\d?(?:\.\d+)?"
 )
-_DIRECTORIES = re.compile(
+_DIRECTORIES = lazy(
     r"(?:usr/(?:local/)?)?s?bin/|usr/local/go/bin/|usr/lib/(?:go[^/]*|jvm/[^/]+|llvm[^/]*)/bin/|opt/(?:[^/]+/){1,3}bin/|root/\.cargo/bin/|usr/local/cargo/bin/"
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from scanner.checks._history import Command, Instruction, evidence, history
@@ -10,6 +9,7 @@ from scanner.checks._package_managers import manager_of, verb
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.filesystem import FileType, LayerFacts
 from scanner.model.finding import Evidence, Outcome, Severity
+from scanner.patterns import lazy
 
 _INSTALLS = {
     "npm": ("npm", ("install", "i", "ci", "add")),
@@ -26,10 +26,10 @@ _INSTALLS = {
     "go": ("go", ("mod", "get")),
     "cargo": ("cargo", ("fetch",)),
 }
-_SOURCE = re.compile(
+_SOURCE = lazy(
     r"\.(?:py|js|jsx|ts|tsx|mjs|go|rs|java|kt|rb|php|cs|c|cc|cpp|h|hpp|scala|swift|ex|exs|vue|svelte|html|css|scss)$"
 )
-_MANIFEST = re.compile(r"(?:^|/)(?:setup\.py|conftest\.py|[\w.-]*config\.(?:js|ts|mjs|cjs)|\.?\w+rc\.js)$")
+_MANIFEST = lazy(r"(?:^|/)(?:setup\.py|conftest\.py|[\w.-]*config\.(?:js|ts|mjs|cjs)|\.?\w+rc\.js)$")
 
 
 class CacheOrder(ImageCheck):

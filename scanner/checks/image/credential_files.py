@@ -9,6 +9,7 @@ from scanner.checks._secrets import MAX_FILE, is_configuration, is_ignored
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import FileType, Rootfs
 from scanner.model.finding import Evidence, Outcome, Severity
+from scanner.patterns import lazy
 
 _KINDS = {
     "key store": "jks keystore p12 pfx bks jceks",
@@ -20,7 +21,7 @@ _KINDS = {
 }
 _KIND_OF = {extension: kind for kind, extensions in _KINDS.items() for extension in extensions.split()}
 # Stores of trusted certificates without keys.
-_TRUST_STORES = re.compile(
+_TRUST_STORES = lazy(
     r"(?:^|/)(?:cacerts|truststore|trust-?store)[^/]*$|^etc/(?:ssl|pki)/(?:certs|ca-trust)/|/lib/security/",
     re.IGNORECASE,
 )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from scanner.checks._ports import exposed
 from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Failed, Outcome, Passed, Severity
+from scanner.patterns import lazy
 
 # Commands that always succeed, alone or in a shell.
-_TRIVIAL = re.compile(
+_TRIVIAL = lazy(
     r"""^(?:(?:/bin/)?(?:ba|da)?sh\s+-c\s+)?["']?(?:(?:/(?:usr/)?bin/)?(?:true|:|echo\b[^|&;<>]*|sleep\s+\d+[smh]?|date|id|pwd|uname\b[^|&;<>]*|ls(?:\s+/\w*)?)|exit\s+0)["']?;?$"""
 )
-_HIDES = re.compile(r"(?:\|\|\s*(?:true|:|exit\s+0|echo\b[^|&;]*)|;\s*(?:true|:|exit\s+0))[\s;\"']*$")
+_HIDES = lazy(r"(?:\|\|\s*(?:true|:|exit\s+0|echo\b[^|&;]*)|;\s*(?:true|:|exit\s+0))[\s;\"']*$")
 
 
 class HealthcheckPresent(ConfigCheck):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +9,7 @@ from scanner.checks._remedy import run
 from scanner.checks.base import ALLOW, FilesCheck, ImageSubject
 from scanner.model.filesystem import FileType, PlacedFile, Rootfs
 from scanner.model.finding import Evidence, Outcome, Severity
+from scanner.patterns import lazy
 
 _REPOSITORY, _CREDENTIALS, _TRACES = "version control data", "cloud credentials", "a command history"
 _DIRECTORIES = {
@@ -32,9 +32,9 @@ _FILES = {
     r"\.(?:ba|z|fi)?sh_history|\.(?:python|node_repl|my|psql|mysql|irb|rediscli)_?history|\.lesshst|\.viminfo": _TRACES,
     r"npm-debug\.log|yarn-error\.log|core\.\d+": "a crash log",
 }
-_NAME = re.compile("|".join(f"({pattern})" for pattern in _FILES))
+_NAME = lazy("|".join(f"({pattern})" for pattern in _FILES))
 # Installed packages contain such files legitimately.
-_PACKAGES = re.compile(
+_PACKAGES = lazy(
     r"(?:^|/)(?:node_modules|vendor|(?:site|dist)-packages|gems|pkg/mod)/|^(?:usr/(?:share|lib|local/lib|src)|var/lib|etc/skel|opt/[^/]+/lib)/"
 )
 

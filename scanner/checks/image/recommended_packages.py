@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from scanner.checks._history import Command, evidence, history
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.finding import Outcome, Severity
+from scanner.patterns import lazy
 
-_OFF = re.compile(rb"(?im)^\s*APT::Install-Recommends\s+\"?(?:0|false|no|off)")
-_OFF_HERE = re.compile(r"(?i)apt::install-recommends=(?:0|false|no|off)")
+_OFF = lazy(rb"(?im)^\s*APT::Install-Recommends\s+\"?(?:0|false|no|off)")
+_OFF_HERE = lazy(r"(?i)apt::install-recommends=(?:0|false|no|off)")
 
 
 class RecommendedPackages(ImageCheck):

@@ -14,18 +14,19 @@ from scanner.checks._history import Command, address, evidence, history, path_of
 from scanner.checks._shells import FOREIGN_SHELLS, SHELLS, USER_SHELLS, options_of, program, reads_code_from_stdin
 from scanner.checks.base import ConfigCheck, ImageSubject, cut
 from scanner.model.finding import Incomplete, Outcome, Severity
+from scanner.patterns import lazy
 
 _DOWNLOADERS = frozenset(("curl", "wget", "aria2c", "fetch", "http", "https", "lwp-download", "axel", "wget2", "xh"))
 # Programs that print downloads, and programs that copy a download to their last argument.
-_NETWORK = re.compile(
+_NETWORK = lazy(
     r"nc|ncat|netcat|socat|telnet|ssh|rsh|lynx|w3m|links|links2|elinks|GET|lwp\-request|ftp|lftp|tftp|"
     r"curlie|wcurl|httpie|gsutil|rclone|s3cmd|aws|az|azcopy|gcloud|scp|sftp|rsync|oras|crane|skopeo|docker|"
     r"podman|nerdctl"
 )
 _REMOTE_COPIERS = frozenset(("aws", "gsutil", "gcloud", "rclone", "scp", "rsync", "s3cmd", "azcopy", "sftp"))
-_URL = re.compile(r"(?:https?|ftps?|s3|gs)://", re.I)
+_URL = lazy(r"(?:https?|ftps?|s3|gs)://", re.I)
 # Programs that print only their arguments or files of the image. The output of other programs is unknown.
-_LOCAL = re.compile(
+_LOCAL = lazy(
     r"echo|printf|cat|tac|rev|sed|awk|gawk|mawk|grep|egrep|fgrep|head|tail|tr|cut|sort|uniq|tee|yes|find|"
     r"ls|dpkg|dpkg\-query|rpm|true|false|test|\[|cd|set|export|seq|column|paste|fold|fmt|nl|xargs|basename|"
     r"dirname|readlink|realpath|expr|date|env|uname|getconf|jq|yq|dd|base64|base32|xxd|gunzip|zcat|bzcat|"
@@ -36,17 +37,17 @@ _LOCAL = re.compile(
 _RUNNERS = frozenset(("parallel", "at", "batch", "ssh", "R", "groovysh", "scala", "jshell", "irb", "ghci", "expect"))
 _FILE_READERS = {"awk": "-f", "gawk": "-f", "mawk": "-f", "make": "-f", "gmake": "-f", "gdb": "-x"}
 # Code for an interpreter that downloads something, and code that runs something.
-_REACHES = re.compile(
+_REACHES = lazy(
     r"https?://|ftp://|urllib|\brequests\.|http\.client|\bLWP\b|open-uri|Net::HTTP|\bfetch\(|\bsocket\b|/inet/tcp", re.I
 )
-_RUNS = re.compile(
+_RUNS = lazy(
     r"(?<![.\w])(?:exec|eval)\b|\bsystem\b|popen|spawn|subprocess|child_process|shell_exec|passthru|runpy|execfile"
     r"|instance_eval|loadstring|(?i:\biex\b|invoke-expression)|`|\|\s*(?:\w+/)*(?:ba|da|a|z|k)?sh\b"
 )
-_HASHES = re.compile(r"(?i)hash_file|hashlib|sha(?:1|256|384|512)\b|digest|createHash")
+_HASHES = lazy(r"(?i)hash_file|hashlib|sha(?:1|256|384|512)\b|digest|createHash")
 _RUN_WORDS = frozenset(("eval", "source", "."))
 _COPIERS = frozenset(("mv", "cp", "install", "ln"))
-_VERIFIERS = re.compile(
+_VERIFIERS = lazy(
     r"(?:sha\d+|md5|b2|g?sha\d+)sums?|shasum|cksum|gpgv?2?|cosign|minisign|openssl|rekor-cli|slsa-verifier|signify"
 )
 _MAX_CHECKS, _MOST_TEXTS = 100, 300
@@ -244,8 +245,8 @@ class _Reading:
 
 
 # What a shell or the dynamic loader runs before the program: the files that these variables name.
-_STARTUP = re.compile(r"(?:BASH_ENV|ENV|LD_PRELOAD|NODE_OPTIONS|RUBYOPT|ZDOTDIR)[= ](.{1,1000})", re.DOTALL)
-_DESCRIPTOR = re.compile(r"[3-9]|\d\d|\$\{?\w+(?:\[\w+\])?\}?|/(?:dev|proc/self)/fd/(?:[3-9]|\d\d|\$\{?\w+.{0,10})")
+_STARTUP = lazy(r"(?:BASH_ENV|ENV|LD_PRELOAD|NODE_OPTIONS|RUBYOPT|ZDOTDIR)[= ](.{1,1000})", re.DOTALL)
+_DESCRIPTOR = lazy(r"[3-9]|\d\d|\$\{?\w+(?:\[\w+\])?\}?|/(?:dev|proc/self)/fd/(?:[3-9]|\d\d|\$\{?\w+.{0,10})")
 
 
 def _startup_files(words: Sequence[str]) -> Iterator[str]:
@@ -386,8 +387,8 @@ def _fed(command: Command, downloads: _Downloads) -> Command | _Execution | None
     return None
 
 
-_RUNS_ARGUMENT = re.compile(r"""(?:^|[;&|]|\b(?:eval|exec|source)|-c)\s*["']?\$\{?[0-9@*]""")
-_URLS = re.compile(r"""(?:https?|ftp)://[^\s"'`)|;]{1,400}""", re.I)
+_RUNS_ARGUMENT = lazy(r"""(?:^|[;&|]|\b(?:eval|exec|source)|-c)\s*["']?\$\{?[0-9@*]""")
+_URLS = lazy(r"""(?:https?|ftp)://[^\s"'`)|;]{1,400}""", re.I)
 
 
 def _fed_to_another(command: Command, downloads: _Downloads) -> Command | _Execution | None:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from scanner.checks.base import ConfigCheck, ImageSubject
 from scanner.model.finding import Failed, NotApplicable, Outcome, Passed, Severity
+from scanner.patterns import lazy
 
 _SHELLS = frozenset(("sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"))
-_SYNTAX = re.compile(r"[|&;<>()$`\\\"'*?\[\]{}~\n]")
+_SYNTAX = lazy(r"[|&;<>()$`\\\"'*?\[\]{}~\n]")
 
 
 class ShellFormEntrypoint(ConfigCheck):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from scanner.checks._history import Command, evidence, failed, history
 from scanner.checks.base import ImageCheck, ImageSubject
 from scanner.model.filesystem import Rootfs
 from scanner.model.finding import Evidence, Incomplete, Outcome, Severity
+from scanner.patterns import lazy
 
 _OPTIONS = {
     "--allow-unauthenticated": ("apt", "apt-get", "aptitude"),
@@ -27,20 +27,18 @@ _OPTIONS = {
     "--no-check-certificate": ("wget",),
     "--no-check-certificates": ("aria2c",),
 }
-_WORDS = re.compile(
+_WORDS = lazy(
     r"(?i)apt::get::allowunauthenticated=(?:true|1|yes)|acquire::allowinsecurerepositories=(?:true|1|yes)|verify-(?:peer|host)=(?:false|0)"
     r"|--setopt=(?:\S*\.)?(?:gpgcheck|sslverify)=(?:0|false|no)|http\.sslverify=(?:false|0)|--strict-ssl=false|GIT_SSL_NO_VERIFY=(?:1|true)"
 )
-_SETTINGS = re.compile(
+_SETTINGS = lazy(
     r"(?i)^(?:npm|yarn|pnpm) config set strict-ssl[ =]false|^git config .*http\.sslverify (?:false|0)|^conda "
     r"config --set ssl_verify (?:false|no)"
 )
-_TRUSTED = re.compile(
+_TRUSTED = lazy(
     rb"(?im)^\s*(?:deb(?:-src)?\s+\[[^\]\n]*(?:trusted|allow-insecure)=yes[^\]\n]*\]|(?:Trusted|Allow-Insecure):\s*yes)"
 )
-_APT_CONF = re.compile(
-    rb"(?im)^\s*(?:APT::Get::AllowUnauthenticated|Acquire::AllowInsecureRepositories)\s+\"?(?:true|1|yes)"
-)
+_APT_CONF = lazy(rb"(?im)^\s*(?:APT::Get::AllowUnauthenticated|Acquire::AllowInsecureRepositories)\s+\"?(?:true|1|yes)")
 
 
 class UnverifiedPackages(ImageCheck):

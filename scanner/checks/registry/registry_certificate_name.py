@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from scanner.checks.base import RegistryCheck, RegistrySubject
 from scanner.model.finding import Evidence, Failed, Outcome, Passed, Severity
 from scanner.model.reference import DOCKER_HUB
+from scanner.patterns import lazy
 
-_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_LABEL = lazy(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class CertificateName(RegistryCheck):

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from scanner.checks.base import RegistryCheck, RegistrySubject
 from scanner.model.finding import Evidence, Failed, Incomplete, NotApplicable, Outcome, Severity
+from scanner.patterns import lazy
 
-_MAX_AGE = re.compile(r'(?:^|;)\s*max-age\s*=\s*"?(\d{1,12})"?\s*(?:;|$)', re.IGNORECASE)
+_MAX_AGE = lazy(r'(?:^|;)\s*max-age\s*=\s*"?(\d{1,12})"?\s*(?:;|$)', re.IGNORECASE)
 
 
 class Hsts(RegistryCheck):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -10,8 +9,9 @@ from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Failed, Incomplete, NotApplicable, Outcome, Passed, Severity
 from scanner.model.workload import Workload
+from scanner.patterns import lazy
 
-_NUMBER = re.compile(r"[+-]?[0-9]+")  # ASCII only: int() takes digits of every script
+_NUMBER = lazy(r"[+-]?[0-9]+")  # ASCII only: int() takes digits of every script
 _ROOT = ("root", "toor")
 
 

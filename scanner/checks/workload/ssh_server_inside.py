@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -10,8 +9,9 @@ from scanner.checks._workloads import evidence
 from scanner.checks.base import ContainerCheck, ImageSubject
 from scanner.model.finding import Outcome, Passed, Severity
 from scanner.model.workload import Workload
+from scanner.patterns import lazy
 
-_SSHD = re.compile(r"(?:^|[\s/])(?:sshd|dropbear)(?:$|[\s:])")
+_SSHD = lazy(r"(?:^|[\s/])(?:sshd|dropbear)(?:$|[\s:])")
 
 
 class SshServerInside(ContainerCheck):
