@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,10 @@ from sqlalchemy.engine import Connection
 from scanner.model.finding import Severity
 from scanner.store.listings import literal
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import finding, image, image_stack, listing, vulnerability
+from scanner.store.schema import component, finding, image, image_stack, listing, vulnerability
 
+_LISTINGS_AT_ONCE = 500
+_EXPORTED = ("image", "platform", "package", "version", "purl", "vulnerability", "severity", "fixable")
 _WORST_FIRST = ("critical", "unknown", "high", "medium", "low", "none")
 
 
@@ -58,6 +60,44 @@ def list_(
     )
     last = rows[limit - 1] if len(rows) > limit else None
     return Page(items, encode_cursor(_WORST_FIRST.index(last.severity), last.name) if last else None)
+
+
+def exported(session: Connection, projects: frozenset[str] | None) -> Iterator[dict[str, Any]]:
+    """Yield every finding of every listed image, a listing at a time: a fleet has millions of them."""
+    columns = (listing.c.id, listing.c.project, listing.c.repository, listing.c.tag, listing.c.digest)
+    query = sa.select(*columns, listing.c.verdict, listing.c.undecided, listing.c.scanned_at).order_by(listing.c.id)
+    if projects is not None:
+        query = query.where(listing.c.project.in_(projects))
+    last = 0
+    while rows := session.execute(query.where(listing.c.id > last).limit(_LISTINGS_AT_ONCE)).all():
+        for row in rows:
+            name = {c: getattr(row, c) for c in ("project", "repository", "tag", "digest", "verdict", "undecided")}
+            name["scanned_at"] = row.scanned_at.isoformat()
+            for one in session.execute(_findings_of(row.digest)):
+                yield name | dict(zip(_EXPORTED, one, strict=True))
+        last = rows[-1].id
+
+
+def _findings_of(digest: str) -> sa.Select[Any]:
+    return (
+        sa.select(
+            image.c.digest.label("image"),
+            image.c.platform,
+            component.c.name.label("package"),
+            component.c.version,
+            component.c.purl,
+            vulnerability.c.name.label("vulnerability"),
+            vulnerability.c.severity,
+            finding.c.fixable,
+        )
+        .select_from(image_stack)
+        .join(image, image.c.digest == image_stack.c.digest)
+        .join(finding, finding.c.image_id == image.c.id)
+        .join(component, component.c.id == finding.c.component_id)
+        .join(vulnerability, vulnerability.c.id == finding.c.vulnerability_id)
+        .where(image_stack.c.subject == digest)
+        .order_by(image.c.digest, component.c.purl, vulnerability.c.name)
+    )
 
 
 def _touched(projects: frozenset[str] | None) -> sa.Select[tuple[int]]:

@@ -171,6 +171,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/api/v1/vex"): ("triage", "own"),
     ("DELETE", "/api/v1/vex/<uuid:document_id>"): ("triage", "own"),
     ("GET", "/api/v1/vex/<uuid:document_id>"): ("read", "own"),
+    ("GET", "/api/v1/vulnerabilities/export"): ("read", "own"),
     ("GET", "/api/v1/vulnerabilities/<vulnerability_id>"): ("read", "own"),
     ("GET", "/api/v1/webhooks"): ("manage", "own"),
     ("POST", "/api/v1/webhooks"): ("manage", "own"),

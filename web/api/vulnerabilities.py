@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
-from flask import Response
+import orjson
+from flask import Response, stream_with_context
 from pydantic import Field, StringConstraints
 
 from scanner.model.decision import Verdict
 from scanner.model.finding import CVSS, Severity
-from scanner.store import listings
+from scanner.store import listings, vulnerabilities
 from web.api.base import DigestText, Model, answer, blueprint, problems
 from web.auth import permission, principal
 from web.resources import resources
@@ -51,6 +53,28 @@ class VulnerabilityPath(Model):
 
 class AffectedQuery(Model):
     limit: int = Field(200, ge=1, le=1000)
+
+
+@api.get(
+    "/vulnerabilities/export",
+    responses={"200": {"description": "JSON lines", "content": {"application/x-ndjson": {"schema": {}}}}},
+)
+@permission("read")
+def export() -> Response:
+    """Export all findings as JSON lines
+
+    One line for each vulnerable package of each listed image.
+    """
+    headers = {"Content-Disposition": 'attachment; filename="findings.jsonl"'}
+    found = stream_with_context(_lines(principal().projects))
+    return Response(found, mimetype="application/x-ndjson", headers=headers)
+
+
+def _lines(projects: frozenset[str] | None) -> Iterator[bytes]:
+    """Yield the findings, read from the database while they are sent."""
+    with resources().database.read() as session:
+        for row in vulnerabilities.exported(session, projects):
+            yield orjson.dumps(row) + b"\n"
 
 
 @api.get("/vulnerabilities/<vulnerability_id>", responses={"200": VulnerabilityOut, **problems(404)})
