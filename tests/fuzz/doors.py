@@ -109,9 +109,10 @@ def authorize_pull(data: bytes) -> None:
     except (ValueError, TypeError):  # no HTTP: the client refuses to send such a header
         return
     _answered(answer)
-    path = unquote(headers["X-Original-URI"].partition("?")[0]).lower()
+    path = unquote(headers["X-Original-URI"].partition("?")[0]).lower().rstrip("/")
     reads = headers["X-Original-Method"] in ("", "GET", "HEAD")
-    assert answer.status_code != 200 or not (reads and path.startswith("/v2/") and "/manifests/" in path), headers
+    names_manifest = path.startswith("/v2/") and path.rpartition("/")[0].endswith("/manifests")
+    assert answer.status_code != 200 or not (reads and names_manifest), headers
 
 
 class _Engine:
