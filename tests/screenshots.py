@@ -30,7 +30,6 @@ from scanner.store.session import Database, moment
 from tests.conftest import BROWSER
 from tests.scanner.workloads import sins
 from web import create_app
-from web.pages.policies import START
 
 WELL_RUN = """\
 apiVersion: apps/v1
@@ -88,8 +87,9 @@ def _people(session: Any, key: Secret) -> None:
     sam = accounts.create_user(session, "sam", "correct horse battery", "security")
     projects.add_member(session, "shop", dora.id)
     registries.add(session, fleet.HOST, key, username="puller", password=Secret("not shown"))
-    policies.put(session, "production", START, "sam", if_version=0)
-    policies.put(session, "production", START.replace("72h", "24h"), "sam", if_version=1)
+    production = (Path(__file__).parent.parent / "examples/policies/production.yaml").read_text()
+    policies.put(session, "production", production, "sam", if_version=0)
+    policies.put(session, "production", production.replace("72h", "24h"), "sam", if_version=1)
     for subject, days in (("CVE-2026-1234", 9), ("root-user", 60)):
         asked = exemptions.request(
             session,

@@ -334,6 +334,11 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
     )
 
 
+def document_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the models, without the names that an installation knows. See ``policy.schema``."""
+    return _PolicyDocument.model_json_schema()
+
+
 def default_policy(known: Known) -> Policy:
     """Return the policy for images that no other policy matches."""
     return parse_policy(

@@ -232,6 +232,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/policies/dry-runs/<uuid:dry_run_id>/cancel"): ("read", "own"),
     ("POST", "/policies/text"): ("policy", "none"),
     ("GET", "/policies/new"): ("policy", "none"),
+    ("GET", "/policies/editor/schema.json"): ("read", "none"),
     ("POST", "/policies/validate"): ("read", "none"),
     ("GET", "/readyz"): ("public", "none"),
     ("GET", "/registries"): ("manage", "own"),

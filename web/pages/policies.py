@@ -11,12 +11,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 
 from scanner import catalog
 from scanner.errors import ConflictError, NotFoundError, UsageError
 from scanner.policy.rules import Policy, PolicyError, Problem, default_policy
-from scanner.services import dry_runs, simulation
+from scanner.policy.schema import policy_schema
+from scanner.policy.starting_points import starting_points
+from scanner.services import dry_runs, simulation, trust_roots
 from scanner.services import policies as use_cases
 from scanner.store import dry_runs as stored
 from scanner.store import policies
@@ -29,24 +32,7 @@ bp = Blueprint("policies_page", __name__)
 NAVIGATION = NavigationItem(50, "policies_page.index", "Policies", "read")
 
 _ASKED_SECONDS = 2.0  # before a user who saves is asked, images and workloads each
-START = """\
-apiVersion: dockwarden/v1
-kind: Policy
-metadata: {name: production, description: what may reach production}
-match:
-  images: ["registry.example.com/shop/**"]
-  environments: [production]
-incomplete: deny
-advisories: {max_age: 48h}
-rules:
-  - id: no-fixable-criticals
-    vulnerability: {severity: [critical], fixable: true}
-    grace: 72h
-    action: deny
-  - id: not-root
-    check: root-user
-    action: deny
-"""
+_START = "production"
 
 
 @dataclass(frozen=True)
@@ -69,8 +55,20 @@ def index() -> str:
 @bp.get("/policies/new")
 @permission("policy")
 def new() -> str:
-    """Open the editor with a starting text."""
-    return _editor(START, "0", "")
+    """Open the editor with a starting point: the one that was chosen, or the one for production."""
+    found = {each.name: each for each in starting_points(catalog.known())}
+    chosen = found.get(request.args.get("start", ""), found[_START])
+    return _editor(chosen.text, "0", "", start=chosen.name)
+
+
+@bp.get("/policies/editor/schema.json")
+@permission("read")
+def schema() -> Response:
+    """The JSON Schema of policies, for the editor's completion and help, and for other editors."""
+    titles = {identifier: check.title for identifier, check in catalog.checks().items()}
+    with resources().database.read() as session:
+        known = trust_roots.known_to_authors(session)
+    return Response(orjson.dumps(policy_schema(known, titles)), mimetype="application/schema+json")
 
 
 @bp.get("/policies/<name>")
@@ -264,7 +262,13 @@ def _parsed(text: str) -> tuple[Policy | None, Sequence[Problem]]:
 
 
 def _editor(
-    text: str, version: str, name: str, problems: Sequence[Problem] = (), *, saved_meanwhile: bool = False
+    text: str,
+    version: str,
+    name: str,
+    problems: Sequence[Problem] = (),
+    *,
+    saved_meanwhile: bool = False,
+    start: str = "",
 ) -> str:
     return page(
         "policy_edit.html",
@@ -274,6 +278,8 @@ def _editor(
         problems=problems,
         checked=False,
         saved_meanwhile=saved_meanwhile,
+        starts=starting_points(catalog.known()) if start else (),
+        start=start,
         today=datetime.now(UTC).date(),
         earliest=datetime.now(UTC).date() - timedelta(days=dry_runs.DAYS),
     )

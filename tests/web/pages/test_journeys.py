@@ -17,7 +17,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from scanner.model.scan import ScanRequest
-from scanner.store import scans
+from scanner.services import dry_runs
+from scanner.store import jobs, scans
 from scanner.store.session import Database
 from tests.conftest import ARTEFACTS
 from tests.reports_factory import simple, vulnerability
@@ -27,6 +28,12 @@ from tests.web.people import PASSWORD, person
 
 CRITICAL = "CVE-2026-4242"
 IMAGE = "registry.example.com/shop/cart:1"
+POLICY = """apiVersion: dockwarden/v1
+kind: Policy
+metadata: {name: shop}
+rules:
+  - {id: flaws, vulnerability: {severity: [critical]}, action: %s}
+"""
 WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
 
 
@@ -104,18 +111,62 @@ def test_an_exemption_is_asked_for_and_approved(browsers: Browsers) -> None:
     browsers.keep(sam, "exemption-approved")
 
 
-def test_a_policy_is_changed_after_a_dry_run(browsers: Browsers) -> None:
+def write(page: Any, text: str) -> None:
+    """Replace the editor's text."""
+    page.locator(".cm-content").click()
+    page.keyboard.press("Control+A")
+    page.keyboard.press("Delete")
+    page.keyboard.insert_text(text)
+
+
+def finish_dry_run(database: Database) -> None:
+    with database.session() as session:
+        job = jobs.claim(session, "test-worker", {jobs.DRY_RUN: None}, 600)
+    assert job
+    dry_runs.Examination(database, job).run()
+
+
+def test_a_policy_is_changed_after_a_dry_run(browsers: Browsers, database: Database) -> None:
     page = browsers.sign_in("sam")
     page.goto(browsers.address + "/policies/new")
-    editor = page.get_by_label("Policy (YAML)")
-    lax = editor.input_value().replace("registry.example.com/shop/**", "**").replace("[production]", "[]")
-    lax = lax.replace("severity: [critical]", "severity: [low]").replace("action: deny", "action: warn")
-    editor.fill(lax)
+    page.locator(".cm-content").wait_for()
+    write(page, POLICY % "warn")
     page.get_by_role("button", name="Dry run").click()
-    page.get_by_role("heading", name="Newly allowed").wait_for()
+    page.get_by_text("It starts when a worker is free").wait_for()
+    finish_dry_run(database)
+    page.get_by_text("1 of 1").wait_for()
+    page.get_by_role("columnheader", name="Newly allowed").wait_for()
     browsers.keep(page, "dry-run")
     page.get_by_role("button", name="Save and enable").click()
     page.get_by_role("heading", name="Current text").wait_for()
+    page.get_by_role("link", name="Edit").click()
+    page.locator(".cm-content").wait_for()
+    write(page, POLICY % "deny")
+    page.get_by_role("button", name="Save and enable").click()
+    page.get_by_role("heading", name="Save shop?").wait_for()
+    finish_dry_run(database)
+    page.get_by_role("columnheader", name="Newly denied").wait_for()
+    browsers.keep(page, "save-question")
+    page.get_by_role("button", name="Save anyway").click()
+    page.get_by_role("heading", name="Changes from version 1 to version 2").wait_for()
+
+
+def test_the_editor_completes_explains_and_marks(browsers: Browsers) -> None:
+    page = browsers.sign_in("sam")
+    page.goto(browsers.address + "/policies/new?start=signed-only")
+    page.locator(".cm-content").click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("- id: more\nche")
+    page.locator(".cm-tooltip-autocomplete").get_by_text("check", exact=True).wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.type("ck: root-us")
+    page.locator(".cm-tooltip-autocomplete").get_by_text("root-user", exact=True).wait_for()
+    browsers.keep(page, "editor-completion")
+    page.keyboard.press("Escape")
+    page.locator(".cm-lint-marker-error").first.wait_for()
+    page.locator("#problems").get_by_role("button").first.wait_for()
+    page.locator(".cm-line").get_by_text("max_age").hover()
+    page.locator(".cm-help").wait_for()
 
 
 def test_who_is_affected(browsers: Browsers) -> None:

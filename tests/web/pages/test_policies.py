@@ -208,3 +208,29 @@ def test_a_past_day(form: Form, scanned: str, database: Database) -> None:
     assert f"as of {day}" in page
     assert "1 had no evidence yet on that day" in page
     assert "No verdict of those that were examined would change" in page
+
+
+# The editor
+
+
+@pytest.mark.parametrize("name", ["baseline", "production", "pci-cis", "signed-only"])
+def test_a_policy_starts_from_a_chosen_text(form: Form, name: str) -> None:
+    page = form.client.get(f"/policies/new?start={name}", headers=form.headers).text
+    assert f"name: {name}" in page
+    assert 'aria-current="true">' + name in page
+    assert "Denies only what is dangerous" in page, "each is explained"
+
+
+def test_an_unknown_start_is_the_usual_one_and_an_edit_has_none(form: Form) -> None:
+    assert "name: production" in form.client.get("/policies/new?start=other", headers=form.headers).text
+    form("/policies", text=GOOD, version="0", name="")
+    assert "Start from" not in form.client.get("/policies/ours/edit", headers=form.headers).text
+
+
+def test_the_editor_has_its_schema_and_works_without_scripts(form: Form) -> None:
+    page = form.client.get("/policies/new", headers=form.headers).text
+    assert '<textarea id="text" name="text"' in page
+    assert 'data-schema="/policies/editor/schema.json"' in page
+    schema = form.client.get("/policies/editor/schema.json", headers=form.headers)
+    assert schema.mimetype == "application/schema+json"
+    assert schema.json["title"] == "Dockwarden policy"
