@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from lzma import LZMAError
 from pathlib import Path
 
 from scanner.advisories import bolt, trivydb
@@ -30,6 +31,7 @@ from scanner.model.untrusted import load_untrusted_json
 from scanner.patterns import lazy
 from scanner.registry.manifest import parse_time
 
+_MAX_MEMBERS = 100
 _MAX_DATABASE = 8 << 30
 _KEEP = 2
 _SCHEMA = 2
@@ -204,10 +206,15 @@ def _copy_in(source: Path, fresh: Path, live: Path | None) -> None:
 
 def _unpack(source: Path, fresh: Path) -> None:
     """Extract the known files of an archive by their names. Paths in the archive are never used (path traversal)."""
-    part = "db"
+    part, total = "db", 0
     try:
         with tarfile.open(source) as archive:
-            for member in archive:
+            for number, member in enumerate(archive):
+                # A negative size makes tarfile read the same member for ever (CVE-2025-8194), and members that are
+                # only skipped are decompressed all the same.
+                total += member.size
+                if member.size < 0 or number >= _MAX_MEMBERS or total > 2 * _MAX_DATABASE:
+                    raise UsageError(f"{source} is not a Trivy database archive: it has too many or impossible members")
                 name = Path(member.name).name
                 part = next((p for p, names in _FILES.items() if name == names[0]), part)
                 stream = archive.extractfile(member) if member.isreg() and name in _NAMES else None
@@ -219,7 +226,7 @@ def _unpack(source: Path, fresh: Path) -> None:
                     shutil.copyfileobj(stream, file, 1 << 20)
                     file.flush()
                     os.fsync(file.fileno())
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, LZMAError, ValueError, RecursionError) as error:
         raise UsageError(f"{source} is not a Trivy database archive: {error}") from error
     for name in _NAMES:
         if (fresh / name).is_file():

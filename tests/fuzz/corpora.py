@@ -492,6 +492,10 @@ def seeds() -> dict[str, list[bytes]]:
             base64.b64encode(DER_SHAPE),
         ],
         "bolt": [database()],
+        "advisories_archive": [
+            archive(file("trivy.db", b"x"), file("metadata.json", b"{}")),
+            gzip.compress(archive(file("trivy-java.db", b"x"), file("metadata.json", b"{}")), 1, mtime=0),
+        ],
         "kev": [
             dumps(KEV),
             b"cveID,dateAdded,dueDate\nCVE-2026-0001,2026-01-02,2026-01-23\n",

@@ -21,7 +21,7 @@ from typing import Any
 import zstandard
 
 from scanner import catalog
-from scanner.advisories import bolt, feeds
+from scanner.advisories import bolt, database, feeds
 from scanner.checks import _passwd
 from scanner.checks._dockerfile import read as read_dockerfile
 from scanner.checks._history import read_history
@@ -246,6 +246,17 @@ def feed(kind: str) -> Callable[[bytes], None]:
     return read
 
 
+def advisories_archive(data: bytes) -> None:
+    """An archive of a mirror, unpacked: the database in it is another target."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for part in ("db", "java-db"):
+            (directory / part).mkdir()
+        archived = directory / "archive"
+        archived.write_bytes(data)
+        database._unpack(archived, directory)
+
+
 def tls_answer(data: bytes) -> object:
     stream = io.BytesIO(data)
     return tls.read_answer(stream.read)
@@ -427,6 +438,7 @@ TARGETS: Mapping[str, Target] = {
     "history": Target(history),
     "secrets": Target(secrets),
     "bolt": Target(bbolt),
+    "advisories_archive": Target(advisories_archive),
     "kev": Target(feed(feeds.KEV)),
     "epss": Target(feed(feeds.EPSS)),
     "trivy_report": Target(lambda data: trivy.read_report(data, image_of(), LIMITS), is_json=True),

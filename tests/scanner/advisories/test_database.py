@@ -14,6 +14,7 @@ from scanner.config import Settings
 from scanner.demo import samples
 from scanner.errors import AdvisoriesUnavailable, ConflictError, UsageError
 from scanner.model.finding import Severity
+from tests.scanner.registry.archives import header
 
 
 @pytest.fixture
@@ -86,6 +87,26 @@ def test_what_is_none_changes_nothing(settings: Settings, tmp_path: Path, kind: 
         database.import_file(settings, broken(kind, tmp_path))
     assert database.status(settings) == live
     assert not list(settings.advisories_dir.glob(".incoming-*"))
+
+
+@pytest.mark.parametrize("kind", ["0", "x", "L", "g"])
+@pytest.mark.parametrize("back", [1, 512, 1024])
+def test_an_archive_that_points_back_at_itself_is_refused(
+    settings: Settings, tmp_path: Path, kind: str, back: int
+) -> None:
+    """A negative size makes tarfile read the same member for ever (CVE-2025-8194): 2 KiB would hold a worker."""
+    negative = b"\xff" + ((1 << 88) - back).to_bytes(11, "big")
+    archive = tmp_path / "db.tar"
+    archive.write_bytes(header("trivy.db") + header("x", kind, fields={124: negative}) + bytes(1024))
+    with pytest.raises(UsageError):
+        database.import_file(settings, archive)
+
+
+def test_an_archive_of_too_many_members_is_refused(settings: Settings, tmp_path: Path) -> None:
+    archive = tmp_path / "db.tar"
+    archive.write_bytes(header("x") * 101 + bytes(1024))
+    with pytest.raises(UsageError, match="too many"):
+        database.import_file(settings, archive)
 
 
 def test_one_at_a_time(settings: Settings, tmp_path: Path) -> None:
