@@ -29,6 +29,7 @@ from scanner.services import scans as scan_use_cases
 from scanner.services._fields import invalid
 from scanner.services.door_calls import Call
 from scanner.services.harbor_reports import HarborReport
+from scanner.services.registries import ALIAS
 from scanner.store import audit, harbor, images, registries, scans
 from scanner.store import break_glass as stored_break_glass
 from scanner.store.session import moment
@@ -94,7 +95,7 @@ def named(session: Connection, actor: Actor, url: str) -> registries.RegistryVie
 
     Raises UsageError for an address, RefusedError(reason="not_a_harbor") for a host that nobody named as a Harbor.
     """
-    host = _host(url)
+    host = host_of(url)
     for each in registries.list_(session):
         if host in (each.host, *each.aliases) and actor.sees(each.project) and each.harbor != "off":
             return each
@@ -105,8 +106,8 @@ def named(session: Connection, actor: Actor, url: str) -> registries.RegistryVie
     )
 
 
-def _host(url: str) -> str:
-    """The host and port of a registry's address, without the scheme's own port."""
+def host_of(url: str) -> str:
+    """The host and port of a registry's address, without the scheme's own port. Raises UsageError."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -114,9 +115,10 @@ def _host(url: str) -> str:
         raise _refused("registry.url", "it is not an address") from None
     extra = parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/")
     host = (parts.hostname or "").lower()
-    if parts.scheme not in _PORTS or not host or extra or not url.isascii() or len(url) > 300:
+    host += "" if port in (None, _PORTS.get(parts.scheme)) else f":{port}"
+    if parts.scheme not in _PORTS or extra or len(url) > 300 or not re.fullmatch(ALIAS, host, re.ASCII):
         raise _refused("registry.url", "write https://HOST[:PORT]")
-    return host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
+    return host
 
 
 def request(session: Connection, actor: Actor, order: ScanOrder, settings: Settings, key: Secret) -> scans.Ticket:

@@ -539,6 +539,11 @@ def seeds() -> dict[str, list[bytes]]:
             D.encode(),
         ],
         "workload": [KUBERNETES, COMPOSE, dumps(ECS)],
+        "harbor_request": [
+            b"https://harbor.example.com:8443/\nBasic cm9ib3QkczpzZWNyZXQ=",
+            b"http://core:8080\nBearer eyJhbGciOiJFUzI1NiJ9.e30.c2ln",
+            b"https://robot:x@[::1]:443/v2/?a#b\nBasic %%%",
+        ],
         "pull": [
             f"GET /v2/shop/cart/manifests/{D}".encode(),
             b"HEAD /v2/shop/cart/manifests/1.4.2?ns=docker.io",

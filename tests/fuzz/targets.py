@@ -28,7 +28,7 @@ from scanner.checks._history import read_history
 from scanner.checks._secrets import SecretScanner, in_text
 from scanner.checks.base import ImageSubject
 from scanner.commands import _engine_requests
-from scanner.config import Limits, Settings
+from scanner.config import Limits, Secret, Settings
 from scanner.engines import clair, trivy
 from scanner.errors import ScannerError, UsageError
 from scanner.model.image import HistoryEntry, Image, ImageConfig, Layer
@@ -47,7 +47,7 @@ from scanner.registry.packages import package_databases
 from scanner.registry.rootfs import concerns, merge
 from scanner.registry.sources import LayoutSource
 from scanner.registry.tar import TarReader, Visitor
-from scanner.services import admissions, engine_calls, pulls
+from scanner.services import admissions, engine_calls, harbor, pulls
 from scanner.trust import _pki, _receipts, _timestamp
 from scanner.trust._cosign.document import parse_document as parse_cosign_document
 from scanner.trust._cosign.document import parse_trust
@@ -372,6 +372,16 @@ def pull(data: bytes) -> None:
             Reference.parse(f"registry.example.com/{found.repository}:{found.name}")
 
 
+def harbor_request(data: bytes) -> None:
+    """A registry's address and its credentials, as a Harbor sends them, each in a line."""
+    url, _, authorization = data.decode("utf-8", "replace").partition("\n")
+    with suppress(ScannerError):
+        host = harbor.host_of(url)
+        assert host.isascii() and not set(host) & set("/@?# ")
+    with suppress(ScannerError):
+        harbor.parse_authorization(Secret(authorization))
+
+
 def engine_request(data: bytes) -> None:
     """The body of a container's creation, then of a service's, as a Docker engine passes them on."""
     for path in ("/v1.41/containers/create", "/services/create"):
@@ -421,6 +431,7 @@ TARGETS: Mapping[str, Target] = {
     "receipt_keys": Target(lambda data: _receipts.load_keys(data, "keys"), is_json=True),
     "trust_root": Target(trust_root, is_json=True),
     "pull": Target(pull),
+    "harbor_request": Target(harbor_request),
     "engine_request": Target(engine_request, is_json=True),
     "engine_call": Target(engine_call, is_json=True),
     "manifest": Target(manifest, is_json=True),

@@ -24,6 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
+from scanner import queue
 from scanner.config import Secret, Settings
 from scanner.errors import RemoteError, UsageError
 from scanner.model.finding import (
@@ -39,12 +40,13 @@ from scanner.model.finding import (
 from scanner.model.reference import Digest
 from scanner.model.scan import ScanReport
 from scanner.services import harbor as use_cases
-from scanner.store import admissions, audit, break_glass, harbor, policies, registries, scans
+from scanner.store import accounts, admissions, audit, break_glass, gate, harbor, policies, registries, scans
 from scanner.store.schema import harbor_scan
 from scanner.store.session import Database
 from tests.scanner.store import factories as make
 from tests.web.adapters.test_kubernetes import POLICY
 from tests.web.conftest import KEY, Worker
+from web import create_app, throttle
 from web.adapters import harbor as adapter
 
 HOST, REPOSITORY = make.REPOSITORY.split("/", 1)
@@ -344,6 +346,38 @@ def test_a_scan_that_nobody_runs_ends_too(caller: Harbor, database: Database) ->
     with database.read() as session:
         assert scans.get(session, scan_id).state == "cancelled"
         assert session.execute(sa.select(harbor_scan.c.credentials).where(late)).scalar() is None
+
+
+def test_a_database_that_is_away_is_an_error_in_harbors_form(
+    caller: Harbor, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan_id = caller.submit(BAD)
+    worker.finish(BAD)
+
+    def away(*asked: Any) -> None:
+        raise RemoteError("the database does not answer", reason="db_unavailable")
+
+    monkeypatch.setattr(gate, "current_decision", away)
+    answer = caller.report(scan_id)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (503, ERROR)
+    conforms(answer.json, "ErrorResponse")
+
+
+def test_a_token_that_asks_too_often_is_refused_in_harbors_form(
+    settings: Settings, database: Database, make_token: Callable[..., str]
+) -> None:
+    limited = replace(settings, rate_limits=True)
+    app = create_app(limited, database, queue.make_app(limited))
+    caller = Harbor(app.test_client(), {"Authorization": f"Bearer {make_token('harbor')}"})
+    stopped = throttle.Throttle(clock=lambda: 0.0)  # it refills nothing meanwhile
+    app.extensions["dockwarden"] = replace(app.extensions["dockwarden"], throttle=stopped)
+    assert caller.client.get(f"{API}/metadata", headers=caller.authorization).status_code == 200
+    with database.read() as session:
+        (token,) = accounts.list_tokens(session)
+    stopped.take("harbor", token.id, throttle.HARBOR, throttle.HARBOR.burst - 1)
+    answer = caller.client.get(f"{API}/metadata", headers=caller.authorization)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (429, ERROR)
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 # Our decision in Harbor

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -74,6 +75,15 @@ def test_an_allowed_and_a_denied_image(lab: Harbor) -> None:
     assert denied.returncode == 1, denied.stdout + denied.stderr
     assert "DW-denied" in denied.stdout
     assert "CVE-" in denied.stdout
+
+
+def test_the_metadata_says_how_old_the_advisories_are(lab: Harbor) -> None:
+    headers = {"Authorization": f"Bearer {lab.token}"}
+    url = f"{lab.server.url}/adapters/harbor/api/v1/metadata"
+    answer = httpx.get(url, headers=headers, timeout=60, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    moment = answer.json()["properties"]["harbor.scanner-adapter/vulnerability-database-updated-at"]
+    assert datetime.fromisoformat(moment).tzinfo is not None
 
 
 def test_what_cannot_be_scanned_is_an_error_and_never_a_clean_report(lab: Harbor) -> None:
