@@ -174,6 +174,8 @@ def verify(
         signed: Sequence[Signed] = receipts.parse(_bytes(Path(target), "the receipt"))
         refused: list[ImageError] = []
     else:
+        if target.startswith(("/", ".")) or target.endswith(".json"):
+            raise UsageError(f"there is no file {target[:200]!r}")
         if image:
             raise UsageError("--image belongs to a FILE", hint="an IMAGE as TARGET is the image itself")
         registries = settings.insecure_registries + insecure_registry
@@ -309,7 +311,7 @@ def _answer(found: Verified | None, text: str, reason: str, format_: str, code: 
         f"  issued       {found.issued_at:%Y-%m-%d %H:%M:%S} UTC",
         f"  valid until  {found.valid_until:%Y-%m-%d %H:%M:%S} UTC",
         f"  key          {found.keyid}",
-        *(f"  - {reason}" for reason in found.reasons[:10]),
+        *(f"  - {reason}" for reason in list(dict.fromkeys(found.reasons))[:10]),
     ]
     click.echo("\n".join(lines))
     return code

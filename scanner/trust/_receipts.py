@@ -390,7 +390,7 @@ def _read(kind: str, document: Mapping[str, Any], keyid: str) -> Verified:
         # Both must agree: unknown is never clean.
         result == "PASSED" and _VERDICTS.get(verdict) == "PASSED",
         predicate.get("undecided") is True,
-        clean_text(str(policy.get("uri") if summary else f"{policy.get('name')} {policy.get('version')}"), 200),
+        clean_text(str(policy.get("uri") if summary else _policy(policy)), 200),
         tuple(
             clean_text(str(each.get("message")), 300)
             for each in (reasons if isinstance(reasons, list) else [])[:_REASONS]
@@ -400,6 +400,11 @@ def _read(kind: str, document: Mapping[str, Any], keyid: str) -> Verified:
         _moment(predicate, prefix + "validUntil"),
         keyid,
     )
+
+
+def _policy(policy: Mapping[str, Any]) -> str:
+    """Name and version. The built-in policy has no version."""
+    return f"{policy.get('name')} version {policy.get('version')}" if policy.get("version") else str(policy.get("name"))
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:
