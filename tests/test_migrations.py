@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,15 +14,18 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
+from scanner.config import Secret
 from scanner.errors import RemoteError, UsageError
 from scanner.model.decision import Verdict
 from scanner.model.lineage import BaseImage
 from scanner.model.reference import Digest
-from scanner.store import base_watch, gate, images, inventory, listings, scans
+from scanner.store import base_watch, gate, images, inventory, listings, receipts, registries, scans
 from scanner.store.schema import image_blob, image_stack, metadata, scan
 from scanner.store.session import Database
 from tests.databases import BACKENDS, empty_url
 from tests.scanner.store import factories
+
+SECRET = Secret("a secret key for tests, long enough")
 
 
 @pytest.fixture(params=BACKENDS)
@@ -120,6 +124,25 @@ def test_bases_of_images_that_were_recorded_before_are_watched(database: Databas
         (one,) = base_watch.watched(session, None).items
     assert one.watch.name == base_watch.Name("registry.example.com/bases/debian", "12", "default")
     assert [image.base for image in one.images] == [Digest.of(b"base")]
+
+
+def test_a_registry_survives_receipts_and_takes_none_until_it_is_set(database: Database) -> None:
+    """Down with keys and receipts, and up again: the registry keeps its values, and writing is off."""
+    database.upgrade()
+    with database.session() as session:
+        registries.add(session, "registry.example.com", SECRET, username="ci", write_receipts=True)
+        receipts.add_key(session, 1, "a" * 64, "PEM", Secret("private"), SECRET, 0.0)
+        found = receipts.InForce("sha256:" + "1" * 64, "registry.example.com/a", "", "default", 1, "", "{}", None)
+        made: dict[str, Any] = {"verdict": "allow", "undecided": False, "policy": "p", "key_id": "a" * 64}
+        receipts.add(session, found, "", issued_at=factories.NOW, valid_until=1.0, envelopes={"a": "{}"}, **made)
+        receipts.request_push(session, found.digest, found.repository)
+    database.downgrade("0030")
+    database.upgrade()
+    with database.session() as session:
+        (kept,) = registries.list_(session)
+        assert (kept.host, kept.username, kept.write_receipts) == ("registry.example.com", "ci", False)
+        assert receipts.keys(session) == ()
+        assert receipts.of_image(session, found.digest, None) == ()
 
 
 def test_a_verdict_that_one_platform_gave_an_index_goes(database: Database) -> None:

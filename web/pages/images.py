@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from scanner import catalog, queue
 from scanner.errors import NotFoundError, UsageError
 from scanner.model import agreement
+from scanner.model.decision import Change
 from scanner.model.image import MOST_PATHS, instruction
 from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vulnerability_origin
 from scanner.model.reference import Reference
@@ -214,6 +215,7 @@ def one(digest: str) -> str:
         names=names,
         history=history,
         moves=moves,
+        steps=_steps(decision),
         receipts=receipts,
         decided_in=decided_in,
         decision=decision,
@@ -281,6 +283,12 @@ def _scan_again(names: Sequence[listings.ListedImage], digest: str) -> str:
     """The reference that scans this very image again. Empty: no registry has it."""
     name = next((item.name for item in names if item.repository), "")
     return f"{name}@{digest}" if name else ""
+
+
+def _steps(decision: Mapping[str, Any] | None) -> list[str]:
+    """What to do, each step as a sentence. A stored decision is JSON, without the properties of `Change`."""
+    changes = decision["changes"] if decision else ()
+    return [Change(each["action"], each["target"], each["detail"]).text for each in changes]
 
 
 def _tag_history(

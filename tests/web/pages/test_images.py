@@ -133,6 +133,14 @@ def test_an_image_is_scanned_again_by_its_digest(shown: Callable[..., str], form
         assert reference[1] in {row.request.target for row in scans.list_(session, None).items}
 
 
+def test_what_to_do_is_a_sentence(shown: Callable[..., str]) -> None:
+    """Stored decisions are JSON: the page once showed empty points."""
+    steps = re.search(r"<h3>What to do</h3><ul>(.*?)</ul>", shown(), re.DOTALL)
+    assert steps
+    assert re.match(r"<li>Upgrade [a-z]", steps[1]), steps[1]
+    assert "<li></li>" not in steps[1]
+
+
 def test_tags_and_reports_are_told_apart(shown: Callable[..., str]) -> None:
     page = shown()
     export_menu = page.partition("Export report")[2].partition("</details>")[0]
