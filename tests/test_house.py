@@ -275,7 +275,6 @@ TESTED_IN = {
     "scanner/services/_fields.py": "tests/scanner/services/test_rules.py",
     "scanner/services/accounts.py": "tests/scanner/services/test_rules.py",
     "scanner/commands/break_glass.py": "tests/web/api/test_break_glass.py",
-    "scanner/commands/receipt.py": "tests/web/api/test_receipts.py",
     "scanner/services/receipts.py": "tests/web/api/test_receipts.py",
     "scanner/store/receipts.py": "tests/web/api/test_receipts.py",
     "web/pages/receipts.py": "tests/web/api/test_receipts.py",

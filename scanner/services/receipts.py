@@ -33,7 +33,7 @@ ENVIRONMENT_LENGTH = 64
 OVERLAP_HOURS = 24.0  # a new key is published this long before it signs, so that verifiers can fetch it
 _LEFT = 0.25  # a receipt with less than this part of its life left is renewed when it is asked for
 _LOCK = 0x0D0C4A0D21
-FORMS = ("json", "bundle", "dsse")
+FORMS = ("bundle", "dsse")
 SHORT_NAMES = {"summary": signing.SUMMARY, "decision": signing.DECISION}
 
 
@@ -198,10 +198,17 @@ def rendered(session: Connection, found: store.ReceiptView, form: str, predicate
     """Return one attestation of a receipt as a file: ``form`` is bundle or dsse, ``predicate`` a key of SHORT_NAMES."""
     if predicate not in SHORT_NAMES:
         raise fields.invalid("predicate", "use one of " + ", ".join(SHORT_NAMES))
-    if form not in FORMS[1:]:
+    if form not in FORMS:
         raise fields.invalid("format", "use one of " + ", ".join(FORMS))
     kind = SHORT_NAMES[predicate]
     return found.envelopes[kind] if form == "dsse" else bundles(session, found)[kind]
+
+
+def pushed(session: Connection, actor: Actor, push: store.PushView, attestations: int, note: str) -> None:
+    """Record that an image's receipts were written to its registry. ``note``: what the registry did not do."""
+    store.end_push(session, push, note)
+    detail = {"repository": push.repository, "attestations": attestations}
+    audit.record(session, actor, Action.RECEIPT_PUSH, push.digest, detail=detail)
 
 
 # Keys

@@ -14,13 +14,12 @@ from sqlalchemy.engine import Connection
 from scanner.config import Secret, Settings, secret_key
 from scanner.errors import ScannerError
 from scanner.model.actor import SERVICE
-from scanner.model.audit import Action
 from scanner.model.reference import Reference
 from scanner.model.scan import Progress, Stage
 from scanner.registry.attaching import Attestation, attach
 from scanner.registry.client import RegistryClient
 from scanner.services import receipts as use_cases
-from scanner.store import audit, jobs
+from scanner.store import jobs
 from scanner.store import receipts as store
 from scanner.store.session import Database
 from scanner.worker.server_scan import reached
@@ -100,9 +99,7 @@ def _push(job: jobs.Job, push: store.PushView, signer: use_cases.Signer, databas
 
     def end(session: Connection) -> None:
         jobs.check(session, job)
-        store.end_push(session, push, note)
-        detail = {"repository": push.repository, "attestations": len(wanted)}
-        audit.record(session, SERVICE, Action.RECEIPT_PUSH, push.digest, detail=detail)
+        use_cases.pushed(session, SERVICE, push, len(wanted), note)
 
     database.transact(end)
     return True

@@ -34,6 +34,7 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
     },
     ("GET", "/api/v1/images/<digest>/receipt"): ("read", "own"),
     ("GET", "/api/v1/receipts/keys"): ("public", "none"),
+    ("GET", "/api/v1/receipts/keys.pem"): ("public", "none"),
     ("POST", "/images/<digest>/receipt"): ("read", "own"),
     ("GET", "/images/<digest>/receipt/<uuid:receipt_id>"): ("read", "own"),
     # Another token's scan is not there, of whatever project; metadata and a new scan name nothing of a project.

@@ -81,7 +81,7 @@ def describe(app: OpenAPI) -> dict[str, Any]:
         operation = spec["paths"].get(path, {}).get(method)
         if operation is not None:
             operation["x-permission"] = view.permission
-            operation["security"] = [{"token": []}, {"session": []}]
+            operation["security"] = [] if view.permission == PUBLIC else [{"token": []}, {"session": []}]
     return spec
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -31,12 +32,6 @@ class ReceiptPath(Model):
 class ReceiptQuery(Model):
     environment: Environment = Field("", description="The environment in which the image will run.")
     repository: Text = Field("", description="host/repository; needed if the image is known in several.")
-    format: Literal["json", "bundle", "dsse"] = Field(
-        "json", description="`bundle` and `dsse` answer one attestation as a file."
-    )
-    predicate: Literal["summary", "decision"] = Field(
-        "summary", description="For `bundle` and `dsse`: the SLSA Verification Summary, or the decision."
-    )
 
 
 class AttestationOut(Model):
@@ -91,10 +86,6 @@ class KeySet(Model):
     keys: list[JsonWebKey]
 
 
-class KeysQuery(Model):
-    format: Literal["jwks", "pem"] = Field("jwks", description="`pem`: the keys as PEM; the one that signs now first.")
-
-
 @api.get("/images/<digest>/receipt", responses={"200": ReceiptOut, **problems(404, 409)})
 @permission("read")
 def get(path: ReceiptPath, query: ReceiptQuery) -> Response:
@@ -109,13 +100,7 @@ def get(path: ReceiptPath, query: ReceiptQuery) -> Response:
         found = use_cases.issue(
             session, signer, who, path.digest, repository=query.repository, environment=query.environment
         )
-        if query.format == "json":
-            return answer(_show(session, found))
-        text = use_cases.rendered(session, found, query.format, query.predicate)
-        name = f"receipt-{path.digest[7:19]}-{query.predicate}.json"
-        return Response(
-            text, mimetype="application/json", headers={"Content-Disposition": f'attachment; filename="{name}"'}
-        )
+        return answer(_show(session, found))
 
     return resources().database.uncrossed(work)
 
@@ -152,19 +137,36 @@ def _show(session: Connection, found: store.ReceiptView) -> ReceiptOut:
 
 @api.get("/receipts/keys", responses={"200": KeySet})
 @permission(PUBLIC)
-def keys(query: KeysQuery) -> Response:
+def keys() -> Response:
     """Read the public keys that verify receipts
 
     Public. A new key appears here before it signs, and a former one stays until its last receipt has ended.
     """
+    return answer(KeySet(keys=[JsonWebKey(**each) for each in use_cases.jwks(_published())]), headers=_CACHED)
+
+
+@api.get(
+    "/receipts/keys.pem",
+    responses={
+        "200": {"description": "the keys", "content": {"application/x-pem-file": {"schema": {"type": "string"}}}}
+    },
+)
+@permission(PUBLIC)
+def keys_pem() -> Response:
+    """Read the same keys as PEM, the one that signs now first
+
+    For tools that read one key from a file, such as cosign.
+    """
+    text = "".join(key.public_pem for key in use_cases.signing_first(_published()))
+    return Response(text, content_type="application/x-pem-file", headers=_CACHED)
+
+
+_CACHED = {"Cache-Control": "public, max-age=300"}
+
+
+def _published() -> Sequence[store.KeyView]:
     signer = use_cases.Signer(resources().settings, resources().secret_key)
     with resources().database.read() as session:
-        created = bool(store.keys(session))
-        found = use_cases.published(session, signer, SERVICE) if created else []
-    if not created:
-        found = resources().database.uncrossed(lambda session: use_cases.published(session, signer, SERVICE))
-    headers = {"Cache-Control": "public, max-age=300"}
-    if query.format == "pem":
-        signing = use_cases.signing_first(found)
-        return Response("".join(key.public_pem for key in signing), mimetype="application/x-pem-file", headers=headers)
-    return answer(KeySet(keys=[JsonWebKey(**each) for each in use_cases.jwks(found)]), headers=headers)
+        if store.keys(session):
+            return use_cases.published(session, signer, SERVICE)
+    return resources().database.uncrossed(lambda session: use_cases.published(session, signer, SERVICE))

@@ -186,13 +186,12 @@ def test_one_that_ends_soon_is_renewed(api: Api, database: Database) -> None:
 
 
 @pytest.mark.usefixtures("scanned")
-def test_files_for_other_tools(api: Api) -> None:
-    bundle = api("GET", f"/images/{GOOD.digest}/receipt", query_string={"format": "bundle"})
-    assert bundle.json["mediaType"] == "application/vnd.dev.sigstore.bundle.v0.3+json"
-    assert "attachment" in bundle.headers["Content-Disposition"]
-    dsse = api("GET", f"/images/{GOOD.digest}/receipt", query_string={"format": "dsse", "predicate": "decision"})
-    assert dsse.json["payloadType"] == "application/vnd.in-toto+json"
-    for query in ({"format": "xml"}, {"predicate": "x"}, {"environment": "A b"}, {"repository": "x" * 2000}):
+def test_both_forms_are_in_the_answer(api: Api) -> None:
+    for each in asked(api)["attestations"]:
+        assert each["bundle"]["mediaType"] == "application/vnd.dev.sigstore.bundle.v0.3+json"
+        assert each["bundle"]["dsseEnvelope"] == each["envelope"]
+        assert each["envelope"]["payloadType"] == "application/vnd.in-toto+json"
+    for query in ({"environment": "A b"}, {"repository": "x" * 2000}, {"format": "xml"}):
         assert api("GET", f"/images/{GOOD.digest}/receipt", query_string=query).status_code == 422, query
 
 
@@ -218,7 +217,7 @@ def test_keys_are_public_and_one_is_created_once(anonymous: Api, database: Datab
     first = anonymous("GET", "/receipts/keys").json
     assert anonymous("GET", "/receipts/keys").json == first
     assert [sorted(key) for key in first["keys"]] == [["alg", "crv", "kid", "kty", "use", "x", "y"]]
-    pem = anonymous("GET", "/receipts/keys", query_string={"format": "pem"}).text
+    pem = anonymous("GET", "/receipts/keys.pem").text
     assert pem.startswith("-----BEGIN PUBLIC KEY-----")
     with database.read() as session:
         (row,) = session.execute(receipt_key.select()).all()
@@ -235,7 +234,7 @@ def test_a_key_is_rotated_with_overlap(api: Api, database: Database, app: OpenAP
     with database.session() as session:
         session.execute(receipt.update().values(valid_until=1.0))
     assert asked(api)["key_id"] == old, "the new key is published before it signs"
-    assert api("GET", "/receipts/keys", query_string={"format": "pem"}).text.startswith(_pem(database, old))
+    assert api("GET", "/receipts/keys.pem").text.startswith(_pem(database, old))
     with database.session() as session:
         _age(session, made.number, epoch(session) - 3600)
         session.execute(receipt.update().values(valid_until=1.0))
