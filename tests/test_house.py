@@ -187,6 +187,9 @@ def test_a_new_plugin_costs_one_file(enlarged: Path) -> None:
 # Where a module without a mirrored test is tested. ``tests/scanner/policy/test_rules.py`` mirrors
 # ``scanner/policy/rules.py``, which needs no line.
 TESTED_IN = {
+    "scanner/services/reconciliation.py": "tests/scanner/worker/test_reconciliation.py",
+    "scanner/store/reconciliation.py": "tests/scanner/worker/test_reconciliation.py",
+    "web/api/reconciliation.py": "tests/web/pages/test_reconciliation.py",
     "scanner/advisories/bolt.py": "tests/scanner/advisories/test_database.py",
     "scanner/advisories/sources.py": "tests/scanner/advisories/test_mirror.py",
     "scanner/advisories/trivydb.py": "tests/scanner/advisories/test_mirror.py",

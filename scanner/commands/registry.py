@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,11 +29,14 @@ from scanner.model.untrusted import clean_text
 from scanner.registry.auth import CredentialStore
 from scanner.registry.client import Access
 from scanner.scanning import posture
+from scanner.services import reconciliation as polls
 from scanner.services import registries as use_cases
 from scanner.store import registries
+from scanner.store.jobs import JobView
 
 _MARKS = {"passed": ("✓", "32"), "failed": ("✕", "31"), "incomplete": ("?", "33"), "not-applicable": ("–", "2")}
 _HARBOR = "It is a Harbor that may request scans; its reports hold vulnerabilities, or also our findings."
+_LOOK_SECONDS = 2.0
 _ORDER = ("failed", "incomplete", "passed", "not-applicable")
 
 
@@ -180,6 +184,120 @@ def remove(settings: Settings, host: str) -> None:
     with administration(settings) as session:
         use_cases.remove(session, COMMAND_LINE, use_cases.by_host(session, host).id)
     tell(f"registry {host} is removed")
+
+
+@registry.command("poll")
+@click.argument("host")
+@click.option("--every", metavar="PERIOD", help="Poll at this interval from now on: 15m, 1h, 1d; off: no polls.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Poll these repositories only; '' selects all.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out these repositories; '' leaves out none.")
+@click.option("--status", is_flag=True, help="Show the settings and the last result.")
+@pass_settings
+def poll(
+    settings: Settings, host: str, every: str | None, include: tuple[str, ...], exclude: tuple[str, ...], status: bool
+) -> None:
+    """Find pushes to the registry HOST that its webhooks lost, and scan them.
+
+    Without options, a worker polls now. A pattern selects repositories without the host: shop/**.
+    """
+    if status and (every or include or exclude):
+        raise UsageError("give --status alone")
+    changed = every is not None or include or exclude
+    with administration(settings) as session:
+        found = use_cases.by_host(session, host)
+        if changed:
+            view = polls.change(
+                session,
+                COMMAND_LINE,
+                found.id,
+                seconds=None if every is None else polls.interval(every),
+                include=[pattern for pattern in include if pattern] if include else None,
+                exclude=[pattern for pattern in exclude if pattern] if exclude else None,
+            )
+        elif status:
+            view = polls.settings(session, COMMAND_LINE, found.id)
+        else:
+            polls.poll(session, COMMAND_LINE, found.id)
+            tell(f"a worker polls {host} soon; see the result with: dockwarden registry poll {host} --status")
+            return
+        run = polls.last_poll(session, COMMAND_LINE, found.id)
+    click.echo(
+        f"{host}: {f'polled every {polls.duration(view.seconds)}' if view.seconds else 'not polled at intervals'}"
+    )
+    for label, patterns in (("only", view.include), ("except", view.exclude)):
+        if patterns:
+            click.echo(f"  {label}: {', '.join(patterns)}")
+    if run is not None:
+        click.echo(f"  last poll: {_run_text(run)}")
+    for problem in view.problems if status else ():
+        click.echo(f"  error: {clean_text(problem, 300)}")
+
+
+@registry.command("import")
+@click.argument("host")
+@click.option("--dry-run", is_flag=True, help="Only count what would be scanned.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Import these repositories only.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out these repositories.")
+@click.option("--status", is_flag=True, help="Show the progress of the newest import.")
+@click.option("--cancel", is_flag=True, help="Cancel the unfinished import and its waiting scans.")
+@click.option("--wait", is_flag=True, help="Wait for the end and show the progress.")
+@pass_settings
+def import_(
+    settings: Settings,
+    host: str,
+    dry_run: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    status: bool,
+    cancel: bool,
+    wait: bool,
+) -> None:
+    """Scan every tag of the registry HOST that has not been scanned.
+
+    A worker does it, behind the scans of pushes. A pattern selects repositories without the host: shop/**.
+    """
+    if (status or cancel) and (dry_run or include or exclude or status is cancel):
+        raise UsageError("give --status or --cancel alone")
+    with administration(settings) as session:
+        found = use_cases.by_host(session, host)
+        if cancel:
+            view: polls.ImportView | None = polls.cancel_import(session, COMMAND_LINE, found.id)
+        elif status:
+            view = polls.last_import(session, COMMAND_LINE, found.id)
+        else:
+            view = polls.start_import(
+                session, COMMAND_LINE, found.id, dry_run=dry_run, include=include, exclude=exclude
+            )
+    if view is None:
+        tell(f"{host} was never imported: dockwarden registry import {host} --dry-run")
+        return
+    while wait and not view.state.terminal:
+        tell(_import_text(view))
+        time.sleep(_LOOK_SECONDS)
+        with administration(settings) as session:
+            view = polls.last_import(session, COMMAND_LINE, found.id) or view
+    click.echo(f"{host}: {_import_text(view)}")
+    for problem in view.problems:
+        click.echo(f"  error: {clean_text(problem, 300)}")
+    if not (status or cancel or view.state.terminal):
+        tell(f"a worker continues; see its progress with: dockwarden registry import {host} --status")
+
+
+def _run_text(run: JobView) -> str:
+    if run.state.terminal:
+        return f"{run.state}, {run.message}" if run.message else str(run.state)
+    progress = f": {run.progress.message}, {run.progress.done} tags" if run.progress else ""
+    return f"unfinished{progress}" + (f" ({run.message})" if run.message else "")
+
+
+def _import_text(view: polls.ImportView) -> str:
+    what = "count" if view.dry_run else "import"
+    left = f"; about {polls.duration(view.seconds_left)}" if view.seconds_left else ""
+    left += (" with one worker slot" if view.dry_run else " left") if left else ""
+    if view.state.terminal:
+        return f"{what} {view.state}: {view.message or view.job.reason}{left}"
+    numbers = f"{view.tags} tags in {view.repositories} repositories, {view.known} scanned before"
+    return f"{what} unfinished ({view.phase}): {numbers}, {view.ended} of {view.queued} queued scans ended{left}"
 
 
 def _password() -> Secret:

@@ -44,6 +44,8 @@ class Action(StrEnum):
     REGISTRY_CHANGE = "registry.change"
     REGISTRY_REMOVE = "registry.remove"
     REGISTRY_CHECK = "registry.check"
+    REGISTRY_POLL = "registry.poll"
+    REGISTRY_IMPORT = "registry.import"
     WEBHOOK_CREATE = "webhook.create"
     WEBHOOK_ROTATE = "webhook.rotate"
     WEBHOOK_RETIRE = "webhook.retire"

@@ -24,6 +24,7 @@ from scanner.model import pull_proof
 from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client, split_address
+from scanner.registry import politeness
 from scanner.registry.auth import Authenticator, CredentialStore
 from scanner.registry.manifest import ACCEPT, ImageIndex, parse_manifest
 
@@ -47,9 +48,20 @@ class Access:
     proof_key: Secret = Secret("")
 
 
+@dataclass(frozen=True)
+class Names:
+    """One page of a list. ``following``: the path of the next page; empty: this is the last one."""
+
+    names: tuple[str, ...]
+    following: str = ""
+
+
 @dataclass
 class RegistryClient:
-    """One registry host. Close it, or use it in a ``with``."""
+    """One registry host. Close it, or use it in a ``with``.
+
+    ``advised_pause``: the seconds to wait before the next request, from the last answer's rate limit headers.
+    """
 
     host: str
     settings: Settings
@@ -68,6 +80,7 @@ class RegistryClient:
             named=self.access.named,
             ca_file=self.access.ca_file or self.settings.ca_file,
         )
+        self.advised_pause = 0.0
         self._auth = Authenticator(
             self.host, self.credentials, self._http, self.settings.limits.token, insecure=self.access.insecure
         )
@@ -98,6 +111,29 @@ class RegistryClient:
             )
         media_type = response.headers.get("Content-Type", "").split(";")[0].strip()
         return Descriptor(media_type, reference.digest or Digest.of(data), len(data)), data
+
+    def tag_digest(self, reference: Reference, known: Digest | None = None) -> Digest:
+        """Return the digest that a tag names now, by HEAD. It is the registry's claim: nothing is downloaded.
+
+        ``known`` is sent as an ETag (distribution-spec registries use the digest as ETag): an answer 304 returns it.
+        A registry that names no digest is asked for the manifest. Raises as `manifest`.
+        """
+        headers = {"Accept": ", ".join(ACCEPT), **({"If-None-Match": f'"{known}"'} if known else {})}
+        path, ends = f"/v2/{reference.repository}/manifests/{reference.tag}", self._document_ends()
+        opened = self._open(
+            path, _scope(reference), headers, what=str(reference), redirects=0, tries_end=ends, ends=ends, method="HEAD"
+        )
+        try:
+            with opened as answer:
+                if answer.status == httpx.codes.NOT_MODIFIED and known is not None:
+                    return known
+                return Digest(answer.headers.get("Docker-Content-Digest", ""))
+        except ImageError:  # no digest in the answer
+            pass
+        except RemoteError as error:
+            if error.reason != "method_refused":
+                raise
+        return self.manifest(reference)[0].digest
 
     def blob(self, reference: Reference, digest: Digest, limit: int) -> bytes:
         """Fetch a small blob as a whole. Raises the errors of ``manifest``, and LimitExceeded."""
@@ -215,6 +251,15 @@ class RegistryClient:
         path = f"/v2/{repository}/tags/list?n={min(most, 1000)}"
         return self._names(path, f"repository:{repository}:pull", "tags", repository, most)
 
+    def tags_page(self, repository: str, path: str = "", size: int = 100) -> Names:
+        """Return one page of a repository's tags. ``path``: `Names.following` of the page before."""
+        path = path or f"/v2/{repository}/tags/list?n={size}"
+        return self._page(path, f"repository:{repository}:pull", "tags", repository)
+
+    def catalog_page(self, path: str = "", size: int = 100) -> Names:
+        """Return one page of the repositories that our credentials can see. ``path``: as in `tags_page`."""
+        return self._page(path or f"/v2/_catalog?n={size}", "registry:catalog:*", "repositories", "the catalog")
+
     def catalog(self, most: int) -> list[str]:
         """List the repositories that our credentials can see. Stops when ``most`` are known."""
         return self._names(
@@ -224,16 +269,25 @@ class RegistryClient:
     def _names(self, path: str, scope: str, member: str, what: str, most: int) -> list[str]:
         found: list[str] = []
         for _ in range(_MAX_PAGES):
-            response, data = self._read(path, scope, 1 << 20, {}, what=what)
-            document = load_untrusted_json(data, limit=1 << 20, error=RemoteError)
-            names = document.get(member) if isinstance(document, dict) else None
-            found.extend(str(name) for name in names or [] if isinstance(name, str))
-            link = response.link("next")
-            target = split_address(link, self._base + path) if link else None
-            if target is None or target.netloc != urlsplit(self._base).netloc or len(found) >= most:
-                return found
-            path = target.path + (f"?{target.query}" if target.query else "")
+            page = self._page(path, scope, member, what)
+            found.extend(page.names)
+            path = page.following
+            if not path or len(found) >= most:
+                break
         return found
+
+    def _page(self, path: str, scope: str, member: str, what: str) -> Names:
+        answer, data = self._read(path, scope, 1 << 20, {}, what=what)
+        document = load_untrusted_json(data, limit=1 << 20, error=RemoteError)
+        names = document.get(member) if isinstance(document, dict) else None
+        link = answer.link("next")
+        target = split_address(link, self._base + path) if link else None
+        following = ""
+        if target is not None and target.netloc == urlsplit(self._base).netloc:
+            following = target.path + (f"?{target.query}" if target.query else "")
+        kept = tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+        # A page that links to itself would never end.
+        return Names(kept, following if following != path else "")
 
     def ping(self) -> None:
         """``GET /v2/``. Raises if the host is not a registry, or denies access."""
@@ -332,6 +386,7 @@ class RegistryClient:
         redirects: int,
         tries_end: float,
         ends: float,
+        method: str = "GET",
     ) -> Iterator[OpenAnswer]:
         """Yield a successful answer with an unread body. Authenticates, follows redirects, and retries as allowed.
 
@@ -353,7 +408,7 @@ class RegistryClient:
                     raise RemoteError(f"{self.host} did not answer in time for {what}", reason="registry_timeout")
                 try:
                     opened = self._http.open(
-                        "GET",
+                        method,
                         url,
                         headers=sent,
                         seconds=ends - time.monotonic(),
@@ -367,7 +422,9 @@ class RegistryClient:
                         raise fault from error
                     continue
                 status = response.status
-                if status in (200, 206):
+                if ours:
+                    self.advised_pause = politeness.advised_pause(response.headers, time.time())
+                if status in (200, 206) or (status == 304 and "If-None-Match" in headers):
                     # ``Accept-Encoding: identity`` was sent. Decompressing here would hash other bytes than the digest
                     # covers.
                     if response.encoding != "identity":
@@ -401,7 +458,7 @@ class RegistryClient:
 
     def _may_wait(self, tries: int, retry_after: str | None, tries_end: float) -> bool:
         """Wait before the next try. Returns False if no further try is allowed, by number or by time."""
-        requested = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
+        requested = politeness.retry_after(retry_after, time.time()) or 0.0
         # Jitter: many workers that were limited at the same moment must not return at the same moment.
         pause = min(_MAX_WAIT, max(requested, 0.5 * 2**tries)) * random.uniform(0.8, 1.2)
         if tries >= self.tries or time.monotonic() + pause >= tries_end:
@@ -419,12 +476,13 @@ class RegistryClient:
                 message, reason="registry_auth_refused", hint=f"docker login {self.host}", retryable=False
             )
         if status == 429:
-            wait = response.headers.get("Retry-After", "")
             return RemoteError(
                 f"{self.host} is limiting our requests",
                 reason="registry_rate_limited",
-                retry_after=float(wait) if wait.isdecimal() else None,
+                retry_after=politeness.retry_after(response.headers.get("Retry-After"), time.time()),
             )
+        if status == 405:
+            return RemoteError(f"{self.host} refuses this method for {what}", reason="method_refused", retryable=False)
         return RemoteError(f"{self.host} answered {status} for {what}", retryable=status >= 500)
 
     def _unreachable(self, error: httpx.HTTPError) -> RemoteError:

@@ -120,17 +120,17 @@ def known_before(session: Connection, digests: Collection[str]) -> Mapping[str, 
     return {row.digest: frozenset(names.get(row.id, ())) for row in stored}
 
 
-def tag_moved(found: ScanReport, former: str, project: str) -> Event:
+def tag_moved(repository: str, tag: str, digest: str, former: str, project: str) -> Event:
     """A tag names another image than before."""
     return Event(
         EventKind.TAG_MOVED,
-        f"{found.repository}:{found.tag}",
+        f"{repository}:{tag}",
         "A tag names another image than before",
         project,
-        item=_name(found),
+        item=f"{repository}:{tag}",
         level=Level.INFO,
-        path=f"/images/{found.digest}",
-        data={**_of_image(found), "former_digest": former},
+        path=f"/images/{digest}",
+        data={"repository": repository, "tag": tag, "digest": digest, "former_digest": former},
     )
 
 

@@ -93,7 +93,10 @@ def record(
             former = tags.note(session, found.repository, found.tag, found.digest, held.request.source)
             if former:
                 base_watch.moved(session, found.repository, found.tag)
-                outbox.add(session, [image_events.tag_moved(found, former, project)])
+                outbox.add(
+                    session,
+                    [image_events.tag_moved(found.repository, found.tag, str(found.digest), former, project)],
+                )
     inventory.invalidate_image(session, found.repository, found.tag, found.digest)
     scans.finish(
         session, held, report_id, found.digest, "" if decides else _evidence_only_message(held.request, engine, whole)

@@ -29,6 +29,8 @@ DRY_RUN = "policy-dry-run"  # a user waits for it: workers run it beside the oth
 RETENTION = "retention"  # triggers allow deleting decisions only while one runs (migration 0021)
 RECEIPTS = "receipts"
 INVARIANTS = "invariants"  # stores the result of the nightly `check_invariants`; never queued
+POLL, IMPORT = "registry-poll", "registry-import"  # each with a registry's id as key
+_PARALLEL = (POLL, IMPORT)  # kinds of which several run at once, one for each key
 KINDS = (UPDATE, REMATCH, REQUEUE, CLAIR)
 ANYWHERE = "any"  # the key of jobs that any worker can run
 _LEASES = Leases(job)
@@ -99,10 +101,22 @@ def request(
     raise ConflictError("too many concurrent requests for the same job", hint="try again")
 
 
+def hasten(session: Connection, job_id: str, parameters: Mapping[str, Any]) -> None:
+    """Make a queued job due now, with other parameters. A running one is left alone."""
+    waiting = sa.and_(job.c.id == job_id, job.c.state == ScanState.QUEUED)
+    session.execute(job.update().where(waiting).values(next_at=epoch(session), parameters=dict(parameters)))
+
+
+def is_due(session: Connection, kinds: Collection[str]) -> bool:
+    """Return whether a queued job of these kinds is due. Reads only."""
+    queued = sa.and_(job.c.state == ScanState.QUEUED, job.c.kind.in_(list(kinds)), job.c.next_at <= epoch(session))
+    return session.execute(sa.select(job.c.id).where(queued).limit(1)).first() is not None
+
+
 def claim(
     session: Connection, worker: str, kinds: Mapping[str, Collection[str] | None], lease_seconds: float
 ) -> Job | None:
-    """Claim the oldest due job of a kind of which none runs, or return None.
+    """Claim the job that is due longest, of a kind of which none runs or several may, or return None.
 
     ``kinds``: the keys that this worker can run, by kind; None: any key.
     """
@@ -118,9 +132,10 @@ def claim(
                 for kind, keys in kinds.items()
             )
         ),
-        job.c.kind.not_in(running),
+        sa.or_(job.c.kind.in_(_PARALLEL), job.c.kind.not_in(running)),
     )
-    row = _LEASES.take(session, ready.order_by(job.c.created_epoch), worker, lease_seconds, stage="")
+    # By due time: jobs that work in slices take turns.
+    row = _LEASES.take(session, ready.order_by(job.c.next_at, job.c.created_epoch), worker, lease_seconds, stage="")
     return Job(row["id"], row["fence"], row["kind"], row["parameters"], row["attempt"]) if row else None
 
 
@@ -139,6 +154,16 @@ def check(session: Connection, held: Job, progress: Progress | None = None) -> N
 def keep(session: Connection, held: Job, parameters: Mapping[str, Any]) -> None:
     """Store a job's progress in the transaction of its work, so that another worker can continue. Raises LeaseLost."""
     _LEASES.write(session, held.id, held.fence, parameters=dict(parameters))
+
+
+def rest(session: Connection, held: Job, parameters: Mapping[str, Any], seconds: float, progress: Progress) -> None:
+    """End a slice of a job: store its progress, and queue the rest for ``seconds`` from now. Raises LeaseLost.
+
+    Failures are counted from here on: a job that makes progress in between does not use up its attempts.
+    """
+    values: dict[str, Any] = {"stage": progress.stage, "progress": noted(progress), "parameters": dict(parameters)}
+    values |= {"state": ScanState.QUEUED, "lease_until": None, "attempt": 0, "lost": 0, "reason": "", "message": ""}
+    _LEASES.write(session, held.id, held.fence, next_at=epoch(session) + seconds, **values)
 
 
 def heartbeat(session: Connection, held: Job, lease_seconds: float, progress: Progress | None = None) -> None:

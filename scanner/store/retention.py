@@ -30,6 +30,7 @@ from scanner.store.schema import (
     dry_run_change,
     finding,
     first_seen,
+    found_tag,
     harbor_scan,
     idempotency,
     image,
@@ -154,6 +155,12 @@ class Kind:
 
 def _delivery(t: Any, at: Cutoffs, left: _Left) -> Condition:
     return _before(t.received_at, at.deliveries)
+
+
+def _found_tag(t: Any, at: Cutoffs, left: _Left) -> Condition:
+    """Found tags, except those of an unfinished import, which counts its scans by them."""
+    unfinished = sa.exists().where(job.c.id == t.job_id, job.c.state.not_in(_TERMINAL))
+    return sa.and_(_before(t.found_at, at.deliveries), ~unfinished)
 
 
 def _idempotency(t: Any, at: Cutoffs, left: _Left) -> Condition:
@@ -372,6 +379,7 @@ def _before(column: Any, cutoff: datetime | None) -> Condition:
 
 KINDS: tuple[Kind, ...] = (
     Kind(delivery, "Deliveries", "deliveries", _delivery, (delivery_scan.c.delivery_id,)),
+    Kind(found_tag, "Pushes that polls and imports found", "deliveries", _found_tag),
     Kind(idempotency, "Idempotency keys", "idempotency_keys", _idempotency),
     Kind(outbox, "Events for notifications", "outbox", _outbox),
     Kind(notification, "Notifications that ended", "outbox", _notification),

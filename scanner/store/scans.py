@@ -173,12 +173,11 @@ def _request(session: Connection, asked: ScanRequest, delivery_id: str | None, s
     key = _request_key(asked)
     joined = None if asked.force else _queued(session, key)
     ticket = Ticket(joined, created=False) if joined else _insert(session, asked, key, supersedes)
-    if joined and asked.lane is Lane.GATE:
-        session.execute(
-            scan.update()
-            .where(scan.c.id == joined, scan.c.state == ScanState.QUEUED, scan.c.lane != Lane.QUARANTINE)
-            .values(lane=Lane.GATE)
-        )
+    # A push or a waiting client must not wait in the lane of the background scan that it joins.
+    slower = [lane for lane, rank in _LANE_ORDER.items() if rank > _LANE_ORDER[asked.lane] and lane != Lane.QUARANTINE]
+    if joined and slower:
+        queued = sa.and_(scan.c.id == joined, scan.c.state == ScanState.QUEUED, scan.c.lane.in_(slower))
+        session.execute(scan.update().where(queued).values(lane=asked.lane))
     _link(session, delivery_id, ticket.scan_id)
     return ticket
 

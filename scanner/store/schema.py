@@ -234,6 +234,40 @@ delivery_scan = sa.Table(
     sa.Index("ix_delivery_scan_scan_id", "scan_id"),
 )
 
+# Reconciliation: how each registry is polled, and the tags that polls and imports found.
+registry_poll = sa.Table(
+    "registry_poll",
+    metadata,
+    sa.Column("registry_id", sa.String(36), sa.ForeignKey("registry.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("seconds", sa.Integer, nullable=False, default=0),  # the interval; 0: no polls
+    sa.Column("include", sa.JSON, nullable=False),  # patterns over repositories; none: all
+    sa.Column("exclude", sa.JSON, nullable=False),
+    sa.Column("next_epoch", sa.Float, nullable=False, default=0.0),
+    sa.Column("baseline_at", Moment),  # the end of the first complete poll: tags that are new since were pushed since
+    sa.Column("last_at", Moment),  # the end of the last poll
+    sa.Column("last", sa.JSON, nullable=False),  # its counts and errors
+)
+found_tag = sa.Table(
+    "found_tag",
+    metadata,
+    _serial(),
+    sa.Column("registry_id", sa.String(36), sa.ForeignKey("registry.id", ondelete="CASCADE"), nullable=False),
+    # lost: of a webhook. unannounced: the registry has no webhook. first: there before the first poll. import.
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("webhook_id", sa.String(36), sa.ForeignKey("webhook.id", ondelete="SET NULL")),  # that lost the event
+    sa.Column("job_id", sa.String(36), nullable=False),
+    sa.Column("repository", sa.String(600), nullable=False),  # host/repository, as in the tag ledger
+    sa.Column("tag", sa.String(128), nullable=False),
+    sa.Column("digest", sa.String(140), nullable=False),
+    sa.Column("former", sa.String(140), nullable=False, default=""),  # what the tag named before; empty: unknown
+    sa.Column("scan_id", sa.String(36)),
+    sa.Column("found_at", Moment, nullable=False),
+    sa.Index("ix_found_tag_registry", "registry_id", "kind", "id"),
+    sa.Index("ix_found_tag_webhook", "webhook_id"),
+    sa.Index("ix_found_tag_job", "job_id"),
+    sa.Index("ix_found_tag_found_at", "found_at"),
+)
+
 # Checks of registries with their results, and the queue of requested ones. The newest has the largest
 # ``created_epoch``.
 registry_check = sa.Table(
@@ -348,6 +382,7 @@ scan = sa.Table(
     sa.Index("ix_scan_ready", "state", "lane", "next_at"),
     sa.Index("ix_scan_created", "created_epoch", "id"),
     sa.Index("ix_scan_digest", "digest"),
+    sa.Index("ix_scan_target", "target"),
     sa.Index("ix_scan_report", "report_id"),
     sa.Index("ix_scan_merged_into", "merged_into"),
     sa.Index(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,8 +18,8 @@ from scanner.store.session import moment
 class TagMove:
     """A tag came to name a digest.
 
-    ``source`` is what asked for the scan that saw it (``webhook``, ``api``, ``page``). ``previous`` is the digest that
-    the tag named before; empty: none is known. ``rollback``: the tag had named this digest earlier.
+    ``source`` is what asked for the scan that saw it (``webhook``, ``api``, ``page``), or ``poll``. ``previous`` is the
+    digest that the tag named before; empty: none is known. ``rollback``: the tag had named this digest earlier.
     """
 
     id: int
@@ -40,6 +41,14 @@ def note(session: Connection, repository: str, tag: str, digest: str, source: st
     move = {"repository": repository, "tag": tag, "digest": digest, "source": source[:32], "seen_at": moment(session)}
     session.execute(tag_move.insert().values(**move))
     return row.digest if row else ""
+
+
+def current(session: Connection, repository: str, names: Collection[str]) -> Mapping[str, str]:
+    """Return the digests that tags of a repository named last. Tags that were never seen are missing."""
+    newest = sa.select(sa.func.max(tag_move.c.id)).group_by(tag_move.c.tag)
+    newest = newest.where(tag_move.c.repository == repository, tag_move.c.tag.in_(list(names)))
+    rows = session.execute(sa.select(tag_move.c.tag, tag_move.c.digest).where(tag_move.c.id.in_(newest)))
+    return {row.tag: row.digest for row in rows}
 
 
 def first(session: Connection, repository: str, tag: str) -> TagMove | None:

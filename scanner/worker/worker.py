@@ -28,9 +28,11 @@ from scanner.model.scan import Lane, Progress, Stage
 from scanner.registry.work_directories import sweep
 from scanner.scanning.slots import claim_slot
 from scanner.services import audit_anchors, decisions, inventory, trust_roots
+from scanner.services import reconciliation as polls
 from scanner.store import jobs, registry_checks, scans, trend
+from scanner.store import reconciliation as stored_polls
 from scanner.store.session import Database
-from scanner.worker import maintenance, server_scan
+from scanner.worker import maintenance, reconciliation, server_scan
 from scanner.worker.notifier import Notifier
 
 log = logging.getLogger(__name__)
@@ -87,6 +89,7 @@ class Worker:
         if "background" in self.settings.lanes:
             threads.append(threading.Thread(target=self._keep_up, name="upkeep", daemon=True))
             threads.append(threading.Thread(target=self._run_dry_runs, name="dry-runs", daemon=True))
+            threads.append(threading.Thread(target=self._reconcile, name="registries", daemon=True))
         if NOTIFY in self.settings.lanes:
             threads += Notifier(self.settings, self.database, self.name, self._stop.is_set).threads()
         for thread in threads:
@@ -261,6 +264,39 @@ class Worker:
         def work(attempt: Attempt[jobs.Job]) -> None:
             with telemetry.span(f"job {job.kind}"):
                 attempt.run(lambda report: maintenance.run(job, replace(own, cancelled=attempt.cancelled), report))
+
+        self._attempt(of_job(job), work)
+        return True
+
+    def _reconcile(self) -> None:
+        """Poll and import registries in a thread of its own: a re-match of all images must not delay them."""
+        while not self._stop.is_set():
+            try:
+                found = self.reconcile_once()
+            except RemoteError as error:
+                log.warning("polls of registries are delayed: %s", error)
+                found = False
+            except Exception:
+                log.exception("unexpected error in polls of registries")  # as in _slot
+                found = False
+            if not found:
+                self._stop.wait(_IDLE_SECONDS)
+
+    def reconcile_once(self) -> bool:
+        """Request the polls that are due, and run one slice of a poll or an import. Returns False if there was none."""
+        with self.database.read() as session:  # runs every second, so it must not block writers
+            scheduled, due = bool(stored_polls.due(session)), jobs.is_due(session, (jobs.POLL, jobs.IMPORT))
+        if not scheduled and not due:
+            return False
+        with self.database.session() as session:
+            polls.schedule(session)
+            job = jobs.claim(session, self.name, {jobs.POLL: None, jobs.IMPORT: None}, self.settings.lease_seconds)
+            key = jobs.get(session, job.id).key if job else ""
+        if job is None:
+            return False
+
+        def work(attempt: Attempt[jobs.Job]) -> None:
+            attempt.run(lambda report: reconciliation.run(job, self.settings, self.database, key, report))
 
         self._attempt(of_job(job), work)
         return True

@@ -10,7 +10,7 @@ from scanner import queue
 from scanner.model.scan import Lane
 from scanner.services import scans as use_cases
 from scanner.services import webhooks as webhook_cases
-from scanner.store import deliveries
+from scanner.store import deliveries, reconciliation
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
@@ -20,6 +20,7 @@ bp = Blueprint("events_page", __name__)
 NAVIGATION = NavigationItem(80, "events_page.index", "Events", "read")
 
 
+_LOST_SHOWN = 10
 _COLUMNS = ("id", "received_at", "host", "webhook", "format", "events", "outcome")
 
 
@@ -29,10 +30,11 @@ def index() -> str | Response:
     """List webhook deliveries, newest first."""
     with resources().database.read() as session:
         found = deliveries.list_(session, principal().projects, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+        lost = reconciliation.list_(session, principal().projects, limit=_LOST_SHOWN)
     if wanted := export.asked():
         rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
         return export.answer("events", _COLUMNS, rows, wanted)
-    return page("events.html", found=found, here=here)
+    return page("events.html", found=found, lost=() if "cursor" in request.args else lost.items, here=here)
 
 
 @bp.post("/events/<uuid:delivery_id>/replay")

@@ -17,7 +17,7 @@ from scanner.config import Secret
 from scanner.errors import NotFoundError
 from scanner.services import registries as use_cases
 from scanner.services import webhooks as webhook_use_cases
-from scanner.store import deliveries, projects, registries, registry_checks
+from scanner.store import deliveries, projects, reconciliation, registries, registry_checks
 from web.auth import permission, principal
 from web.pages import once
 from web.pages.base import NavigationItem, page
@@ -217,12 +217,14 @@ def _list(kept: dict[str, Any] | None = None, problems: Sequence[str] = (), wron
         postures = registry_checks.newest(session)
         hooks = deliveries.list_hooks(session, principal().projects)
         offered = projects.list_(session, principal().projects)
+        lost = reconciliation.lost_by_webhook(session)
     return page(
         "registries.html",
         found=found,
         postures=postures,
         events=events.items,
         hooks=hooks,
+        lost=lost,
         offered=offered,
         kept=showable(kept),
         problems=problems,

@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    do_POST = do_DELETE = do_GET
+    do_POST = do_DELETE = do_HEAD = do_GET
 
     def give(self, status: int = 200, body: bytes = b"", content_type: str = TYPE, **headers: str) -> None:
         self.send_response(status)
@@ -160,6 +160,60 @@ def test_it_tries_again_as_long_as_asked_but_not_for_ever() -> None:
         asking.manifest(reference(there.host))
     assert len(waited) == 3
     assert all(seconds <= 24 for seconds in waited)
+
+
+def test_a_tags_digest_is_asked_for_without_its_manifest() -> None:
+    known, seen = Digest.of(MANIFEST), list[str | None]()
+
+    def unchanged(h: Handler) -> None:
+        seen.append(f"{h.command} {h.headers.get('If-None-Match')}")
+        h.give(304 if h.headers.get("If-None-Match") else 200, ETag=f'"{known}"', Docker_Content_Digest=str(known))
+
+    with liar(unchanged) as there, client(there.host) as asking:
+        assert asking.tag_digest(reference(there.host)) == known
+        assert asking.tag_digest(reference(there.host), known) == known
+    assert seen == ["HEAD None", f'HEAD "{known}"']
+
+
+@pytest.mark.parametrize("status", [200, 405])
+def test_a_registry_without_digests_in_its_headers_is_asked_for_the_manifest(status: int) -> None:
+    def silent(h: Handler) -> None:
+        h.give(200, MANIFEST) if h.command == "GET" else h.give(status, Docker_Content_Digest="latest")
+
+    with liar(silent) as there, client(there.host) as asking:
+        assert asking.tag_digest(reference(there.host)) == Digest.of(MANIFEST)
+
+
+def test_a_tag_that_is_gone_and_an_unasked_304_are_errors() -> None:
+    with liar(lambda h: h.give(404)) as there, client(there.host) as asking, pytest.raises(NotFoundError):
+        asking.tag_digest(reference(there.host))
+    with liar(lambda h: h.give(304)) as there, client(there.host) as asking, pytest.raises(RemoteError):
+        asking.tag_digest(reference(there.host))
+
+
+def test_pages_of_names_follow_links_on_the_same_host_only_and_never_in_a_circle() -> None:
+    links = {"n=100": "/v2/_catalog?n=100&last=b", "n=100&last=b": "https://elsewhere.example/v2/_catalog"}
+
+    def pages(h: Handler) -> None:
+        query = h.path.partition("?")[2]
+        link = {"Link": f'<{links[query]}>; rel="next"'} if query in links else {}
+        h.give(200, json.dumps({"repositories": ["a", 7, "b"]}).encode(), "application/json", **link)
+
+    with liar(pages) as there, client(there.host) as asking:
+        first = asking.catalog_page()
+        assert first.names == ("a", "b")
+        assert first.following == "/v2/_catalog?n=100&last=b"
+        assert asking.catalog_page(first.following).following == ""
+        links["n=100"] = "/v2/_catalog?n=100"
+        assert asking.catalog_page().following == ""
+
+
+def test_a_rate_limit_that_is_nearly_used_up_is_told() -> None:
+    headers = {"RateLimit_Limit": "100", "RateLimit_Remaining": "3", "RateLimit_Reset": "17"}
+    with liar(lambda h: h.give(200, MANIFEST, **headers)) as there, client(there.host) as asking:
+        assert asking.advised_pause == 0
+        asking.manifest(reference(there.host))
+        assert asking.advised_pause == 17
 
 
 def test_a_passing_fault_is_passed_over() -> None:
