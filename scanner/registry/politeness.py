@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-LONGEST = 3600.0  # a registry may not stop a poll for longer
+LONGEST = 86400.0  # a registry may not stop a poll for longer
 _SHARE = 0.2  # of each limit, for everybody else
 _LEAST = 5.0  # requests, where the limit is not told
 _EPOCHS = 1_000_000_000  # a larger reset is a Unix time, not a number of seconds
