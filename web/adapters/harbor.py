@@ -163,7 +163,7 @@ def scan(environment: str = "") -> Response:
             lambda session: harbor.request(session, principal(), order, settings, key)
         )
     except RefusedError as error:
-        doors.recorder().note(principal(), harbor.refused_call(order.url, order.repository, str(error)))
+        doors.recorder().note(principal(), harbor.refused_call(order.url, order.repository, f"{error}\n{error.hint}"))
         raise
     queue.enqueue(resources().celery, ticket.scan_id, Lane.PUSH)
     return Response(orjson.dumps({"id": ticket.scan_id}), 202, content_type=_SCAN)
