@@ -9,7 +9,7 @@ from flask import Response
 from pydantic import Field
 
 from scanner.store import base_watch
-from web.api.base import DigestText, Model, PageQuery, answer, blueprint
+from web.api.base import DigestText, Model, PageQuery, answer, blueprint, problems
 from web.auth import permission, principal
 from web.resources import resources
 
@@ -58,7 +58,7 @@ class BasePage(Model):
     next_cursor: str | None
 
 
-@api.get("/bases", responses={"200": BasePage})
+@api.get("/bases", responses={"200": BasePage, **problems(404)})
 @permission("read")
 def index(query: PageQuery) -> Response:
     """List base images, and which images to rebuild on their newest digest"""

@@ -217,6 +217,7 @@ def one(digest: str) -> str:
         moves=moves,
         steps=_steps(decision),
         receipts=receipts,
+        server_url=(resources().settings.public_url or request.host_url).rstrip("/"),
         decided_in=decided_in,
         decision=decision,
         tab=tab,
