@@ -5,7 +5,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 
-.PHONY: demo test coverage test-long fuzz lint docs lock clean venv
+.PHONY: demo test coverage test-long fuzz bench lint docs lock clean venv
 .DEFAULT_GOAL := demo
 
 venv: $(STAMP)
@@ -39,6 +39,10 @@ test-long: $(STAMP)
 SECONDS_EACH := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 fuzz: $(STAMP)
 	FUZZ_SECONDS=$(SECONDS_EACH) $(VENV)/bin/python -m pytest tests/fuzz -p no:cacheprovider $(if $(TARGET),-k "[$(TARGET)]")
+
+# All benchmarks, in one table; see docs/performance.md. ONLY=scan runs one of them.
+bench: $(STAMP)
+	$(VENV)/bin/python -m benchmarks.run -o bench.md $(if $(ONLY),--only $(ONLY))
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports

@@ -73,6 +73,7 @@ def _formats() -> Iterable[str]:
     help="Workload that runs the image (any TARGET of 'audit'), included in the verdict.",
 )
 @click.option("--all", "show_all", is_flag=True, help="Do not shorten lists in the table report.")
+@click.option("--force", is_flag=True, help="Examine the image again, even if its result is remembered.")
 @click.option("--fix-hints", is_flag=True, help="Also print a corrected Dockerfile fragment.")
 @pass_settings
 def scan(
@@ -88,6 +89,7 @@ def scan(
     ca_file: Path | None,
     workload_file: Path | None,
     show_all: bool,
+    force: bool,
     fix_hints: bool,
 ) -> Exit:
     """Scan TARGET without a server and print the decision.
@@ -119,10 +121,15 @@ def scan(
         ca_file=ca_file or settings.ca_file,
     )
     request = ScanRequest(
-        target, Platform.parse(platform) if platform else None, engine or settings.engine, Lane.GATE, source="cli"
+        target,
+        Platform.parse(platform) if platform else None,
+        engine or settings.engine,
+        Lane.GATE,
+        force,
+        source="cli",
     )
     try:
-        with pipeline.local_services(settings) as services, progress_on_stderr() as progress:
+        with pipeline.local_services(settings, remember=True) as services, progress_on_stderr() as progress:
             report = pipeline.run(request, services, progress)
     except ScannerError as error:
         # A CI system that reads the report file (JUnit, SARIF) shows the reason there; the error itself still ends the

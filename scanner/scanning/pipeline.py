@@ -60,6 +60,7 @@ from scanner.registry.sources import AccessTo, RegistrySource, Source, open_targ
 from scanner.registry.work_directories import sweep, work_directory
 from scanner.scanning import attached_sboms, posture, verification
 from scanner.scanning.posture import PostureOf
+from scanner.scanning.results import Results, key_of
 from scanner.scanning.system import compared, listed_packages, without_system
 from scanner.scanning.verification import Trust
 
@@ -127,6 +128,7 @@ class Services:
     base: BaseOf = declared  # finds the base image; without a database only the declared one
     trust: Trust = field(default_factory=Trust)
     cancelled: Callable[[], bool] = lambda: False
+    results: Results | None = None  # remembered results; None: every scan examines the image anew
     posture: PostureOf | None = None  # posture of a registry; None: from a file or a new probe
 
     @property
@@ -144,13 +146,17 @@ class Services:
 
 
 @contextmanager
-def local_services(settings: Settings) -> Iterator[Services]:
-    """Yield services for one scan in this process, with the first engine cache that no other process uses."""
+def local_services(settings: Settings, *, remember: bool = False) -> Iterator[Services]:
+    """Yield services for one scan in this process, with the first engine cache that no other process uses.
+
+    ``remember``: use and keep results of unchanged images.
+    """
     from scanner.scanning.slots import claim_slot
 
     sweep(settings)  # without a server, nothing else removes work directories of killed scans
     with claim_slot(settings.home / "slots") as slot:
-        yield replace(make_services(settings, slot), trust=_stored_trust(settings))
+        results = Results.under(settings.home) if remember else None
+        yield replace(make_services(settings, slot), trust=_stored_trust(settings), results=results)
 
 
 def _stored_trust(settings: Settings) -> Trust:
@@ -248,9 +254,34 @@ def verify_signatures(
 def examine_image(
     source: Source, manifest: Descriptor, request: ScanRequest, services: Services, report: Report, deadline: Deadline
 ) -> ImageReport:
-    """Examine one image, from its manifest to its evidence."""
+    """Examine one image, from its manifest to its evidence, or return its remembered result."""
     image, config = source.image(manifest)
     base = services.base(image)
+    if services.results is None:
+        return examine_content(source, image, config, base, request, services, report, deadline)
+    engines = catalog.chosen_engines(request.engine)
+    key = key_of(image, base, source.reference, engines, services.settings)
+    known = services.results.get(key) if key and not request.force else None
+    if known is not None:
+        return known
+    found = examine_content(source, image, config, base, request, services, report, deadline)
+    # The database may have been replaced while the engine ran: then the answer belongs to neither key.
+    if key and key == key_of(image, base, source.reference, engines, services.settings):
+        services.results.put(key, found)
+    return found
+
+
+def examine_content(
+    source: Source,
+    image: Image,
+    config: bytes,
+    base: BaseImage | None,
+    request: ScanRequest,
+    services: Services,
+    report: Report,
+    deadline: Deadline,
+) -> ImageReport:
+    """Read all layers of an image, run engines and checks, and return the evidence."""
     with services.blobs.pin((image.config.digest, *(layer.diff_id for layer in image.layers))):
         services.blobs.put(config)
         try:
