@@ -165,6 +165,7 @@ def _shared(session: Connection, sets: Iterable[list[Vulnerability]]) -> _Ids:
                 "description": v.description,
                 "url": v.url,
                 "document": document,
+                "published": v.published.timestamp() if v.published else 0.0,
             }
             for n, v in names.items()
         ),
@@ -281,7 +282,13 @@ def _images(
     _write(session, schema.verdict, (row for one in made for row in one.verdicts()))
     _write(session, schema.scan, (one.scan() for one in made))
     rows = (
-        {"image_id": one.number + 1, "component_id": c, "vulnerability_id": v, "fixable": fixable}
+        {
+            "image_id": one.number + 1,
+            "component_id": c,
+            "vulnerability_id": v,
+            "fixable": fixable,
+            "fixed": "9.9" * fixable,
+        }
         for one in made
         for (c, v), fixable in dict((*links[one.pair[0]], *links[one.pair[1]])).items()
     )

@@ -21,14 +21,12 @@ LIMIT = 1 << 20
 _MOST_STATEMENTS, _MOST_PRODUCTS = 5_000, 20_000
 _CONTEXTS = tuple(f"https://openvex.dev/ns{version}" for version in ("", "/v0.2.0", "/v0.2.1", "/v0.2.2"))
 # OpenVEX 0.2.0, "Status Justifications".
-_JUSTIFICATIONS = frozenset(
-    {
-        "component_not_present",
-        "vulnerable_code_not_present",
-        "vulnerable_code_not_in_execute_path",
-        "vulnerable_code_cannot_be_controlled_by_adversary",
-        "inline_mitigations_already_exist",
-    }
+JUSTIFICATIONS = (
+    "component_not_present",
+    "vulnerable_code_not_present",
+    "vulnerable_code_not_in_execute_path",
+    "vulnerable_code_cannot_be_controlled_by_adversary",
+    "inline_mitigations_already_exist",
 )
 
 
@@ -71,8 +69,8 @@ def _statements(item: Any, number: int, author: str, when: datetime | None) -> I
         raise _refused(f"{place}/status", "not one of " + ", ".join(VexStatus))
     justification = str(statement.get("justification") or "")
     impact = clean_text(str(statement.get("impact_statement") or ""), 2000)
-    if justification and justification not in _JUSTIFICATIONS:
-        raise _refused(f"{place}/justification", "not one of OpenVEX's", hint=", ".join(sorted(_JUSTIFICATIONS)))
+    if justification and justification not in JUSTIFICATIONS:
+        raise _refused(f"{place}/justification", "not one of OpenVEX's", hint=", ".join(sorted(JUSTIFICATIONS)))
     if status == VexStatus.NOT_AFFECTED and not justification and not impact:
         raise _refused(f"{place}/justification", "not_affected needs a justification")
     products = statement.get("products")

@@ -27,6 +27,14 @@ _RESOLVED_SECONDS = 60.0
 Document = dict[str, Any]
 
 
+def environment_in_force(session: Connection, environment: str) -> str:
+    """Return the environment whose decisions count: the one that is asked for if an enabled policy names it, otherwise
+    none.
+    """
+    active = decisions.enabled_policies(session, catalog.known())
+    return environment if environment in {name for one in active for name in one.policy.environments} else ""
+
+
 @dataclass(frozen=True)
 class GateRequest:
     """An image and its target environment. ``projects`` are those that the caller can see; None: all."""
@@ -42,9 +50,7 @@ class GateRequest:
         too old). Writes, so run it in ``Database.uncrossed``.
         """
         known = catalog.known()
-        active = decisions.enabled_policies(session, known)
-        named = {name for one in active for name in one.policy.environments}
-        environment = self.environment if self.environment in named else ""
+        environment = environment_in_force(session, self.environment)
         row = store_gate.current_decision(session, digest, environment, self.reference.name, self.projects)
         row = row or store_gate.current_decision(session, digest, "", self.reference.name, self.projects)
         if row is None:

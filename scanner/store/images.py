@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.errors import NotFoundError
-from scanner.model import agreement
+from scanner.model import agreement, versions
 from scanner.model.decision import Decision
 from scanner.model.finding import Component, Failed, Incomplete, Severity, TrustStatus, Vulnerability
 from scanner.model.matching import RUNGS
@@ -334,7 +334,7 @@ def _change_findings(session: Connection, former: ScanReport, found: ScanReport)
     """
     before, after = _found_pairs(former), _found_pairs(found)
     gone = before.keys() - after.keys()
-    come = {key: v for key, v in after.items() if key not in before or before[key].fixable != v.fixable}
+    come = {key: v for key, v in after.items() if key not in before or _fix(before[key]) != _fix(v)}
     touched = sorted({digest for digest, _, _ in (*gone, *come)})
     if not touched:
         return
@@ -358,7 +358,7 @@ def _change_findings(session: Connection, former: ScanReport, found: ScanReport)
     columns = (finding.c.image_id, finding.c.component_id, finding.c.vulnerability_id)
     rows = [{f"old_{name}": number for name, number in row(key).items()} for key in sorted((*gone, *come))]
     session.execute(finding.delete().where(*(c == sa.bindparam(f"old_{c.name}") for c in columns)), rows)
-    insert_new(session, finding, [{**row(key), "fixable": come[key].fixable} for key in sorted(come)])
+    insert_new(session, finding, [{**row(key), **_fix(come[key])} for key in sorted(come)])
     if found.repository:
         now = moment(session)
         pairs = sorted({(r["component_id"], r["vulnerability_id"]) for r in map(row, come)})
@@ -376,6 +376,11 @@ def _found_pairs(found: ScanReport) -> dict[tuple[str, str, str], Vulnerability]
         for e in item.engines
         for v in e.vulnerabilities
     }
+
+
+def _fix(v: Vulnerability) -> dict[str, Any]:
+    """The columns about the fix of a finding."""
+    return {"fixable": v.fixable, "fixed": versions.upgrade(v.installed_version, v.fixed_versions)[:200]}
 
 
 @dataclass(frozen=True)
@@ -426,12 +431,12 @@ def _link(
     own = sorted(component_ids[key] for key in links.components)
     insert_new(session, image_component, [{"image_id": image_id, "component_id": number} for number in own])
     pairs = {
-        (component_ids[purl_key(v.purl)], vulnerability_ids[bounded_key(v.id, _NAME_BYTES)]): v.fixable
+        (component_ids[purl_key(v.purl)], vulnerability_ids[bounded_key(v.id, _NAME_BYTES)]): _fix(v)
         for v in links.vulnerabilities
     }
     rows = [
-        {"image_id": image_id, "component_id": c, "vulnerability_id": v, "fixable": fixable}
-        for (c, v), fixable in sorted(pairs.items())
+        {"image_id": image_id, "component_id": c, "vulnerability_id": v, **fix}
+        for (c, v), fix in sorted(pairs.items(), key=lambda pair: pair[0])
     ]
     insert_new(session, finding, rows)
     return set(pairs)
@@ -473,6 +478,7 @@ def _advisory(name: str, v: Vulnerability) -> dict[str, Any]:
         "description": v.description,
         "url": v.url[:1000],
         "document": document,
+        "published": v.published.timestamp() if v.published else 0.0,
     }
 
 
@@ -484,7 +490,7 @@ def refresh(session: Connection, items: Iterable[Vulnerability]) -> None:
         for name in sorted(newest)
     ]
     if rows:
-        columns = ("severity", "title", "description", "url", "document")
+        columns = ("severity", "title", "description", "url", "document", "published")
         values = {vulnerability.c[c]: sa.bindparam(f"new_{c}", type_=vulnerability.c[c].type) for c in columns}
         session.execute(vulnerability.update().where(vulnerability.c.name == sa.bindparam("n")).values(values), rows)
 

@@ -501,23 +501,35 @@ def sources(session: Connection, projects: frozenset[str] | None = None) -> tupl
     return tuple(found)
 
 
+SORTS = ("worst", "name", "owner")
+
+
 def list_(
     session: Connection,
     projects: frozenset[str] | None,
     narrowed: Filter | None = None,
     *,
+    sort: str = "",
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[WorkloadRow]:
-    """Return workloads, the worst first."""
+    """Return workloads, the worst first.
+
+    ``sort``: one of ``SORTS``, with a leading minus for descending. An unknown one is ignored.
+    """
     columns = running_workload.c
-    query = _rows(projects).order_by(columns.rank.desc(), columns.id.desc()).limit(limit + 1)
+    named = sort.removeprefix("-") if sort.removeprefix("-") in SORTS else "worst"
+    falling = sort.startswith("-") or named != sort
+    key = columns.rank if named == "worst" else columns[named]
+    query = _rows(projects).order_by(*(c.desc() if falling else c.asc() for c in (key, columns.id))).limit(limit + 1)
     query = (narrowed or Filter()).apply(query)
     if cursor:
-        rank, identifier = decode_cursor(cursor, (int, int))
-        query = query.where(sa.tuple_(columns.rank, columns.id) < sa.tuple_(sa.literal(rank), sa.literal(identifier)))
+        value, identifier = decode_cursor(cursor, (int if named == "worst" else str, int))
+        place, ordered = sa.tuple_(sa.literal(value), sa.literal(identifier)), sa.tuple_(key, columns.id)
+        query = query.where(ordered < place if falling else ordered > place)
     rows = [_view(row) for row in session.execute(query)]
-    more = encode_cursor(rows[limit - 1].rank, rows[limit - 1].id) if len(rows) > limit else None
+    last = rows[limit - 1] if len(rows) > limit else None
+    more = encode_cursor(last.rank if named == "worst" else getattr(last, named), last.id) if last else None
     return Page(tuple(rows[:limit]), more)
 
 

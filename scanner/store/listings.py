@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +20,18 @@ from scanner.model.scan import ScanReport
 from scanner.store import inventory
 from scanner.store.images import evidence, purl_key
 from scanner.store.page import Page, decode_cursor, encode_cursor
-from scanner.store.schema import component, decision, finding, first_seen, image, image_stack, listing, vulnerability
+from scanner.store.schema import (
+    break_glass,
+    component,
+    decision,
+    finding,
+    first_seen,
+    image,
+    image_stack,
+    listing,
+    verdict,
+    vulnerability,
+)
 
 _FREQUENT = 50
 UNSIGNED = "-"  # filter value: no verified signature
@@ -79,6 +90,8 @@ class Affected:
     verdict: Verdict
     project: str
     first_seen: datetime | None  # in this repository, in this version of the package
+    fixed: str = ""  # the version to upgrade the package to; empty: unknown, or none
+    undecided: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,8 @@ class Filter:
     base: str = ""
     repository: str | None = None
     running_in: str = ""  # an environment
+    denied_in: str | None = None  # the gate denies it there: an environment, or "" for no environment
+    new: timedelta | None = None  # something was first seen in its repository within this time
 
     def apply(self, query: sa.Select[Any]) -> sa.Select[Any]:
         """Return the query with the criteria."""
@@ -130,7 +145,63 @@ class Filter:
             query = query.where(listing.c.repository == self.repository)
         if self.running_in:
             query = query.where(listing.c.digest.in_(inventory.digests_in(self.running_in)))
+        if self.denied_in is not None:
+            query = query.where(_denied_in(self.denied_in))
+        if self.new is not None:
+            query = query.where(_newly_found(self.new))
         return query
+
+
+def _denied_in(environment: str) -> sa.ColumnElement[bool]:
+    """The current decision for an environment is a denial, and nobody lets the digest through in an emergency."""
+    denied = (
+        sa.select(verdict.c.digest)
+        .join(decision, decision.c.id == verdict.c.decision_id)
+        .where(
+            verdict.c.digest == listing.c.digest,
+            verdict.c.repository == listing.c.repository,
+            verdict.c.environment == environment,
+            decision.c.verdict == "deny",
+        )
+    )
+    now = datetime.now(UTC).timestamp()
+    let_through = sa.select(break_glass.c.digest).where(
+        break_glass.c.digest == listing.c.digest, break_glass.c.ended_at.is_(None), break_glass.c.until > now
+    )
+    return sa.and_(sa.exists(denied), ~sa.exists(let_through))
+
+
+def _newly_found(within: timedelta) -> sa.ColumnElement[bool]:
+    since = datetime.now(UTC) - within
+    found = (
+        sa.select(first_seen.c.repository)
+        .join(
+            finding,
+            (finding.c.component_id == first_seen.c.component_id)
+            & (finding.c.vulnerability_id == first_seen.c.vulnerability_id),
+        )
+        .join(image, image.c.id == finding.c.image_id)
+        .join(image_stack, image_stack.c.digest == image.c.digest)
+        .where(
+            first_seen.c.repository == listing.c.repository,
+            first_seen.c.at >= since,
+            image_stack.c.subject == listing.c.digest,
+        )
+    )
+    return sa.exists(found)
+
+
+_BIG = 1_000_000.0  # more findings of one severity than an image has
+SORTS: Mapping[str, Any] = {
+    "name": listing.c.repository + ":" + listing.c.tag,
+    "verdict": sa.case(
+        (listing.c.undecided.is_(True), 2), else_=sa.case({"allow": 0, "warn": 1, "deny": 3}, value=listing.c.verdict)
+    ),
+    "severity": ((sa.cast(listing.c.critical, sa.Float) * _BIG + listing.c.high) * _BIG + listing.c.medium),
+    "fixable": listing.c.fixable,
+    "failed_checks": listing.c.failed_checks,
+    "scanned": listing.c.scanned_epoch,
+}
 
 
 @dataclass(frozen=True)
@@ -169,21 +240,30 @@ def list_(
     projects: frozenset[str] | None,
     narrowed: Filter | None = None,
     *,
+    sort: str = "",
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[ListedImage]:
-    """Return images, the last scanned first."""
-    query = sa.select(*listing.c).order_by(listing.c.scanned_epoch.desc(), listing.c.id.desc()).limit(limit + 1)
+    """Return images, the last scanned first.
+
+    ``sort``: one of ``SORTS``, with a leading minus for descending. An unknown one is ignored.
+    """
+    named = sort.removeprefix("-") if sort.removeprefix("-") in SORTS else "scanned"
+    falling = sort.startswith("-") or named != sort
+    key = SORTS[named].label("sort_key")
+    columns = (key, listing.c.id)
+    query: sa.Select[Any] = (
+        sa.select(*listing.c, key).order_by(*(c.desc() if falling else c.asc() for c in columns)).limit(limit + 1)
+    )
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
     query = (narrowed or Filter()).apply(query)
     if cursor:
-        at, identifier = decode_cursor(cursor, (float, int))
-        query = query.where(
-            sa.tuple_(listing.c.scanned_epoch, listing.c.id) < sa.tuple_(sa.literal(at), sa.literal(identifier))
-        )
+        at, identifier = decode_cursor(cursor, (str if named == "name" else float, int))
+        place, ordered = sa.tuple_(sa.literal(at), sa.literal(identifier)), sa.tuple_(SORTS[named], listing.c.id)
+        query = query.where(ordered < place if falling else ordered > place)
     rows = [row._mapping for row in session.execute(query)]
-    more = encode_cursor(rows[limit - 1]["scanned_epoch"], rows[limit - 1]["id"]) if len(rows) > limit else None
+    more = encode_cursor(rows[limit - 1]["sort_key"], rows[limit - 1]["id"]) if len(rows) > limit else None
     return Page(tuple(listed(row) for row in rows[:limit]), more)
 
 
@@ -321,6 +401,8 @@ def affected(
             listing.c.verdict,
             listing.c.project,
             first_seen.c.at,
+            finding.c.fixed,
+            listing.c.undecided,
         )
         .select_from(finding)
         .join(component, component.c.id == finding.c.component_id)
@@ -341,13 +423,48 @@ def affected(
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
     found = (
-        Affected(r.digest, r.repository, r.tag, r.name, r.version, bool(r.fixable), Verdict(r.verdict), r.project, r.at)
+        Affected(
+            r.digest,
+            r.repository,
+            r.tag,
+            r.name,
+            r.version,
+            bool(r.fixable),
+            Verdict(r.verdict),
+            r.project,
+            r.at,
+            r.fixed or "",
+            bool(r.undecided),
+        )
         for r in session.execute(query)
     )
     rows = tuple(dict.fromkeys(found))  # several platforms of an index have the same package
     if not rows and projects is not None:
         raise NotFoundError("no scanned image has such a vulnerability")
     return advisory._mapping, rows
+
+
+def affected_products(
+    session: Connection, name: str, project: str, *, limit: int = 5_000
+) -> tuple[tuple[str, str, str], ...]:
+    """Return repository, image digest and package URL of everything in a project that has a vulnerability.
+
+    The digest is of the image itself, not of an index. A package URL that is too long to be stored is left out.
+    """
+    query = (
+        sa.select(listing.c.repository, image.c.digest, component.c.purl)
+        .select_from(finding)
+        .join(vulnerability, vulnerability.c.id == finding.c.vulnerability_id)
+        .join(component, component.c.id == finding.c.component_id)
+        .join(image, image.c.id == finding.c.image_id)
+        .join(image_stack, image_stack.c.digest == image.c.digest)
+        .join(listing, listing.c.digest == image_stack.c.subject)
+        .where(vulnerability.c.name == name, listing.c.project == project, component.c.purl.like("pkg:%"))
+        .distinct()
+        .order_by(listing.c.repository, image.c.digest, component.c.purl)
+        .limit(limit)
+    )
+    return tuple((row.repository, str(row.digest), row.purl) for row in session.execute(query))
 
 
 def literal(text: str) -> str:

@@ -10,22 +10,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.model.finding import Severity
-from scanner.store.listings import ListedImage, listed
-from scanner.store.schema import decision, first_seen, listing, scan, verdict, vulnerability
+from scanner.store.listings import Filter, ListedImage, list_
+from scanner.store.scans import unrepeated
+from scanner.store.schema import finding, first_seen, listing, scan, vulnerability
 from scanner.store.session import moment
+from scanner.store.vulnerabilities import touched
 
 PRODUCTION = "production"
-
-
-@dataclass(frozen=True)
-class DeniedImage:
-    """An image that is denied in an environment."""
-
-    digest: str
-    repository: str
-    environment: str
-    undecided: bool
-    decided_at: datetime
+SEVERE = (Severity.CRITICAL, Severity.HIGH, Severity.UNKNOWN)  # an unknown severity may be critical
 
 
 @dataclass(frozen=True)
@@ -39,32 +31,26 @@ class NewVulnerability:
     first_seen: datetime
 
 
+NEW = timedelta(days=1)
+
+
 def denied(
     session: Connection, projects: frozenset[str] | None, environment: str = PRODUCTION, limit: int = 6
-) -> tuple[int, Sequence[DeniedImage]]:
-    """Return the number of denied images of an environment, and the last decided ones."""
-    query = (
-        sa.select(
-            verdict.c.digest, verdict.c.repository, verdict.c.environment, decision.c.undecided, decision.c.decided_at
-        )
-        .join(decision, decision.c.id == verdict.c.decision_id)
-        .where(verdict.c.environment == environment, decision.c.verdict == "deny")
-    )
-    if projects is not None:
-        query = query.where(verdict.c.project.in_(projects))
-    count = session.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
-    rows = session.execute(query.order_by(decision.c.id.desc()).limit(limit))
-    return count, [DeniedImage(r.digest, r.repository, r.environment, bool(r.undecided), r.decided_at) for r in rows]
+) -> tuple[int, Sequence[ListedImage]]:
+    """Return the number of tags that the gate denies in an environment, and the last scanned ones.
+
+    ``environment``: the one whose decisions count there; see ``services.gate.environment_in_force``.
+    """
+    return _images(session, projects, Filter(denied_in=environment), limit)
 
 
 def new_vulnerabilities(
-    session: Connection, projects: frozenset[str] | None, since: timedelta = timedelta(days=1), limit: int = 6
+    session: Connection, projects: frozenset[str] | None, since: timedelta = NEW, limit: int = 6
 ) -> tuple[int, Sequence[NewVulnerability]]:
     """Return the number of new critical, high and unrated vulnerabilities within ``since``, and the worst ones.
 
     An unknown severity is included, because it may be critical.
     """
-    severe = (Severity.CRITICAL, Severity.HIGH, Severity.UNKNOWN)
     query = (
         sa.select(
             vulnerability.c.name,
@@ -75,7 +61,7 @@ def new_vulnerabilities(
             sa.func.count().over().label("total"),  # of the groups, before the limit
         )
         .join(vulnerability, vulnerability.c.id == first_seen.c.vulnerability_id)
-        .where(first_seen.c.at >= moment(session) - since, vulnerability.c.severity.in_(severe))
+        .where(first_seen.c.at >= moment(session) - since, vulnerability.c.severity.in_(SEVERE), _present(projects))
         .group_by(vulnerability.c.id, vulnerability.c.name, vulnerability.c.severity, vulnerability.c.title)
     )
     if projects is not None:
@@ -88,23 +74,31 @@ def new_vulnerabilities(
     return (rows[0].total if rows else 0), found
 
 
+def _present(projects: frozenset[str] | None) -> sa.ColumnElement[bool]:
+    """An image that is listed has it: what only former images had is not new."""
+    return sa.exists(touched(projects).where(finding.c.vulnerability_id == vulnerability.c.id))
+
+
 def undecided(
     session: Connection, projects: frozenset[str] | None, limit: int = 6
 ) -> tuple[int, Sequence[ListedImage]]:
     """Return the number of undecided images and the last scanned ones: their evidence is incomplete."""
-    query = sa.select(*listing.c).where(listing.c.undecided.is_(True))
+    return _images(session, projects, Filter(verdicts=("undecided",)), limit)
+
+
+def _images(
+    session: Connection, projects: frozenset[str] | None, narrowed: Filter, limit: int
+) -> tuple[int, Sequence[ListedImage]]:
+    """Count and list by the filter of the images list, so that the numbers are those of the list they link to."""
+    query = narrowed.apply(sa.select(sa.func.count()).select_from(listing))
     if projects is not None:
         query = query.where(listing.c.project.in_(projects))
-    count = session.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
-    newest = query.order_by(listing.c.scanned_epoch.desc(), listing.c.id.desc()).limit(limit)
-    return count, [listed(row._mapping) for row in session.execute(newest)]
+    return session.execute(query).scalar_one(), list_(session, projects, narrowed, limit=limit).items
 
 
 def given_up(session: Connection, projects: frozenset[str] | None) -> int:
     """Return the number of failed scans of the last 7 days that were not repeated."""
-    again = sa.select(scan.c.supersedes).where(scan.c.supersedes.is_not(None))
-    recent = scan.c.created_at >= moment(session) - timedelta(days=7)
-    query = sa.select(sa.func.count()).where(scan.c.state.in_(("dead", "failed")), recent, scan.c.id.not_in(again))
+    query = sa.select(sa.func.count()).where(*unrepeated(session))
     if projects is not None:
         query = query.where(scan.c.project.in_(projects))
     return int(session.execute(query).scalar_one())

@@ -1,4 +1,4 @@
-"""Saved filters of users: a name and the query string of a page's URL."""
+"""Saved filters of users: a page, a name and the query string of the page's URL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from scanner.errors import ConflictError
 from scanner.store.schema import saved_view
 from scanner.store.session import put as put_row
 
-MOST = 30
+MOST = 30  # of a user, for one page
+_KEY = ("owner", "page", "name")
 
 
 @dataclass(frozen=True)
@@ -20,20 +21,22 @@ class SavedView:
     query: str
 
 
-def put(session: Connection, owner: str, name: str, query: str) -> None:
+def put(session: Connection, owner: str, page: str, name: str, query: str) -> None:
     """Save a view; one of the same name is replaced. Raises ConflictError beyond ``MOST``."""
-    kept = list_(session, owner)
+    kept = list_(session, owner, page)
     if len(kept) >= MOST and name not in {view.name for view in kept}:
         raise ConflictError(f"you have {MOST} saved views, which is the maximum", hint="remove one first")
-    put_row(session, saved_view, {"owner": owner, "name": name, "query": query}, ("owner", "name"))
+    put_row(session, saved_view, {"owner": owner, "page": page, "name": name, "query": query}, _KEY)
 
 
-def remove(session: Connection, owner: str, name: str) -> None:
+def remove(session: Connection, owner: str, page: str, name: str) -> None:
     """Delete a view. Does nothing if it does not exist."""
-    session.execute(saved_view.delete().where(saved_view.c.owner == owner, saved_view.c.name == name))
+    view = saved_view.c
+    session.execute(saved_view.delete().where(view.owner == owner, view.page == page, view.name == name))
 
 
-def list_(session: Connection, owner: str) -> tuple[SavedView, ...]:
-    """Return the views of a user, by name."""
-    query = sa.select(saved_view.c.name, saved_view.c.query).where(saved_view.c.owner == owner)
+def list_(session: Connection, owner: str, page: str) -> tuple[SavedView, ...]:
+    """Return the views of a user for one page, by name."""
+    view = saved_view.c
+    query = sa.select(view.name, view.query).where(view.owner == owner, view.page == page)
     return tuple(SavedView(row.name, row.query) for row in session.execute(query.order_by(saved_view.c.name)))

@@ -12,7 +12,7 @@ import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -550,6 +550,7 @@ def list_(
     states: Sequence[ScanState] = (),
     project: str | None = None,
     digest: str | None = None,
+    only_unrepeated: bool = False,
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[ScanView]:
@@ -563,6 +564,8 @@ def list_(
         query = query.where(scan.c.project == project)
     if digest:
         query = query.where(scan.c.digest == digest)
+    if only_unrepeated:
+        query = query.where(*unrepeated(session))
     if cursor:
         at, identifier = decode_cursor(cursor, (float, str))
         query = query.where(
@@ -571,6 +574,21 @@ def list_(
     rows = [row._mapping for row in session.execute(query)]
     more = encode_cursor(rows[limit - 1]["created_epoch"], rows[limit - 1]["id"]) if len(rows) > limit else None
     return Page(tuple(_view(row, row) for row in rows[:limit]), more)
+
+
+def unrepeated(session: Connection) -> tuple[sa.ColumnElement[bool], ...]:
+    """The conditions for failed scans of the last 7 days that were not repeated."""
+    again = sa.select(scan.c.supersedes).where(scan.c.supersedes.is_not(None))
+    recent = scan.c.created_at >= moment(session) - timedelta(days=7)
+    return (scan.c.state.in_(("dead", "failed")), recent, scan.c.id.not_in(again))
+
+
+def counts(session: Connection, projects: frozenset[str] | None) -> dict[str, int]:
+    """Return the number of scans by state."""
+    query = sa.select(scan.c.state, sa.func.count()).group_by(scan.c.state)
+    if projects is not None:
+        query = query.where(scan.c.project.in_(projects))
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def attempts(session: Connection, scan_id: str) -> tuple[AttemptView, ...]:

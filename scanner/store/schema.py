@@ -150,6 +150,7 @@ saved_view = sa.Table(
     "saved_view",
     metadata,
     sa.Column("owner", sa.String(64), primary_key=True),  # a principal's id
+    sa.Column("page", sa.String(20), primary_key=True, default="images", server_default="images"),
     sa.Column("name", sa.String(60), primary_key=True),
     sa.Column("query", sa.String(1000), nullable=False),
 )
@@ -569,7 +570,9 @@ vulnerability = sa.Table(
     sa.Column("description", LongSafeText, nullable=False),
     sa.Column("url", SafeText(1000), nullable=False),
     sa.Column("document", sa.JSON, nullable=False),
-    sa.Index("ix_vulnerability_severity", "severity", "name"),
+    # When its advisory was published, in seconds since 1970. 0: unknown.
+    sa.Column("published", sa.Float, nullable=False, default=0.0, server_default="0"),
+    sa.Index("ix_vulnerability_newest", "severity", "published", "name"),
 )
 finding = sa.Table(
     "finding",
@@ -590,6 +593,8 @@ finding = sa.Table(
         primary_key=True,
     ),
     sa.Column("fixable", sa.Boolean, nullable=False),
+    # The version to upgrade the package to; empty: none fixes it; NULL: written before the version was kept.
+    sa.Column("fixed", SafeText(200)),
     sa.Index("ix_finding_vulnerability", "vulnerability_id", "image_id"),
     sa.Index("ix_finding_component", "component_id", "vulnerability_id"),
 )

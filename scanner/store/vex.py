@@ -82,6 +82,44 @@ def add(
     return get(session, identifier)
 
 
+@dataclass(frozen=True)
+class StatementView:
+    """One statement about a vulnerability, with its document. ``products`` is the number of its products."""
+
+    status: str
+    justification: str
+    impact: str
+    author: str
+    project: str
+    stated_at: datetime | None
+    products: int
+
+
+def about(
+    session: Connection, vulnerability: str, projects: frozenset[str] | None, *, limit: int = 20
+) -> tuple[StatementView, ...]:
+    """Return the newest statements about a vulnerability. Rows of one statement are counted as its products."""
+    shown = (
+        vex_statement.c.status,
+        vex_statement.c.justification,
+        vex_statement.c.impact,
+        vex_document.c.author,
+        vex_document.c.project,
+        vex_statement.c.stated_at,
+    )
+    query = (
+        sa.select(*shown, sa.func.count())
+        .join(vex_document, vex_document.c.id == vex_statement.c.document_id)
+        .where(vex_statement.c.vulnerability == vulnerability)
+        .group_by(vex_document.c.id, *shown)
+        .order_by(sa.func.max(vex_statement.c.id).desc())
+        .limit(limit)
+    )
+    if projects is not None:
+        query = query.where(vex_document.c.project.in_(["", *projects]))
+    return tuple(StatementView(*row) for row in session.execute(query))
+
+
 def remove(session: Connection, identifier: str) -> None:
     """Delete a document and its statements. Raises NotFoundError."""
     session.execute(vex_statement.delete().where(vex_statement.c.document_id == identifier))

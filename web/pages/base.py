@@ -5,7 +5,7 @@ All values from images are escaped by Jinja; nothing here marks text as safe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,7 +37,10 @@ class NavigationItem:
 
     @property
     def current(self) -> bool:
-        return (request.endpoint or "").partition(".")[0] == self.endpoint.partition(".")[0]
+        """True on its own pages and on all below its address, which other modules may serve."""
+        if (request.endpoint or "").partition(".")[0] == self.endpoint.partition(".")[0]:
+            return True
+        return request.path.startswith(url_for(self.endpoint) + "/")
 
 
 def page(template: str, **values: Any) -> str:
@@ -119,6 +122,11 @@ def size(value: int) -> str:
         if value >= factor:
             return f"{value / factor:,.1f} {unit}"
     return f"{value} B"
+
+
+def query_of(names: Collection[str]) -> str:
+    """These parameters of the address as a query string, to save them."""
+    return urlencode([(name, value) for name, value in request.args.items(multi=True) if name in names and value])
 
 
 def here(**changes: str | None) -> str:

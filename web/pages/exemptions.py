@@ -20,6 +20,7 @@ bp = Blueprint("exemptions_page", __name__)
 NAVIGATION = NavigationItem(60, "exemptions_page.index", "Exemptions", "read")
 
 SOON = timedelta(days=14)
+_AFFECTED = 2000  # images of one project that have a vulnerability
 _COLUMNS = (
     "id",
     "project",
@@ -68,8 +69,16 @@ def index() -> str | Response:
 @bp.get("/exemptions/new")
 @permission("propose")
 def new() -> str:
-    """Show the request form. The link on a violation fills it through the query string."""
+    """Show the request form. The link on a violation fills it through the query string.
+
+    With ``affected`` it names every repository of the project that has the vulnerability ``subject``.
+    """
     values = {name: request.args.get(name, "")[:1000] for name in ("project", "images", "rule", "subject", "purl")}
+    if request.args.get("affected") == "1" and not values["images"]:
+        projects_of_page = frozenset({values["project"]}) & (principal().projects or {values["project"]})
+        with resources().database.read() as session:
+            _, found = listings.affected(session, values["subject"], projects_of_page, limit=_AFFECTED)
+        values["images"] = "\n".join(dict.fromkeys(item.repository or item.digest for item in found))
     return _form(values)
 
 

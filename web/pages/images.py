@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
 
 import orjson
 from flask import Blueprint, Response, redirect, request, url_for
@@ -21,11 +21,12 @@ from scanner.model.lineage import BaseImage, Origin, count, evidence_origin, vul
 from scanner.model.reference import Reference
 from scanner.model.scan import ImageReport, Lane, ScanReport, ScanRequest
 from scanner.services import scans as scan_use_cases
-from scanner.store import bases, gate, inventory, listings, saved_views, tags
+from scanner.services.gate import environment_in_force
+from scanner.store import bases, gate, inventory, listings, overview, saved_views, tags
 from scanner.store import receipts as stored_receipts
-from web.auth import SIGNED_IN, permission, principal
+from web.auth import permission, principal
 from web.pages import export, findings
-from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page, size
+from web.pages.base import PAGE_SIZE, NavigationItem, here, megabytes, page, query_of, size
 from web.pages.charts import Part, Segment, bar, tree
 from web.pages.receipts import receipt_rows
 from web.resources import engine_for, resources, take_scan
@@ -33,6 +34,7 @@ from web.resources import engine_for, resources, take_scan
 bp = Blueprint("images_page", __name__)
 NAVIGATION = NavigationItem(20, "images_page.index", "Images", "read")
 
+PAGE = "images"  # of saved views
 VERDICTS = ("allow", "warn", "deny", "undecided")
 _FILTERS = frozenset(
     {
@@ -46,6 +48,9 @@ _FILTERS = frozenset(
         "signer",
         "base",
         "running",
+        "denied_in",
+        "new",
+        "sort",
     }
 )
 TABS = ("vulnerabilities", "checks", "signatures", "components", "layers", "history", "receipts")
@@ -60,12 +65,15 @@ def index() -> str | Response:
 
     htmx requests get only the list; with ``format`` the shown page is answered as a file.
     """
-    who, narrowed = principal(), _narrowed()
+    who, narrowed, sort = principal(), _narrowed(), request.args.get("sort", "")[:20]
     with resources().database.read() as session:
-        found = listings.list_(session, who.projects, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+        narrowed = replace(narrowed, denied_in=_denied_in(session))
+        found = listings.list_(
+            session, who.projects, narrowed, sort=sort, cursor=request.args.get("cursor"), limit=PAGE_SIZE
+        )
         counts = listings.facets(session, who.projects)
         environments = inventory.facets(session, who.projects)["environment"]
-        views = saved_views.list_(session, who.id)
+        views = saved_views.list_(session, who.id, PAGE)
     if wanted := export.asked():
         return export.answer("images", _ROWS_OF_LIST, [_row(item) for item in found.items], wanted)
     template = "images_list.html" if request.headers.get("HX-Request") else "images.html"
@@ -75,6 +83,9 @@ def index() -> str | Response:
         found=found,
         narrowed=narrowed,
         filtered=narrowed != listings.Filter(),
+        sort=sort,
+        production=overview.PRODUCTION,
+        denied_in=request.args.get("denied_in", ""),
         counts=counts,
         verdicts=VERDICTS,
         severities=findings.SEVERITIES,
@@ -82,29 +93,8 @@ def index() -> str | Response:
         total=sum(counts.verdicts.values()),
         unsigned=listings.UNSIGNED,
         views=views,
-        query=_query(),
+        query=query_of(_FILTERS),
     )
-
-
-@bp.post("/images/views")
-@permission(SIGNED_IN)
-def save_view() -> Response:
-    """Save the filters as a named view of the current user."""
-    name, query = request.form.get("name", "").strip()[:60], request.form.get("query", "")[:1000]
-    if not name:
-        raise UsageError("enter a name for the view", reason="invalid")
-    with resources().database.session() as session:
-        saved_views.put(session, principal().id, name, query)
-    return redirect(url_for("images_page.index") + "?" + query, 303)  # type: ignore[return-value]
-
-
-@bp.post("/images/views/remove")
-@permission(SIGNED_IN)
-def remove_view() -> Response:
-    """Delete a view."""
-    with resources().database.session() as session:
-        saved_views.remove(session, principal().id, request.form.get("name", ""))
-    return redirect(url_for("images_page.index"), 303)  # type: ignore[return-value]
 
 
 _ROWS_OF_LIST = (
@@ -148,12 +138,14 @@ def _narrowed() -> listings.Filter:
         signer=given.get("signer", "")[:200],
         base=given.get("base", "")[:600],
         running_in=given.get("running", "")[:64],
+        new=overview.NEW if given.get("new") == "1" else None,
     )
 
 
-def _query() -> str:
-    """The filters as a query string, without the cursor."""
-    return urlencode([(name, value) for name, value in request.args.items(multi=True) if name in _FILTERS and value])
+def _denied_in(session: Connection) -> str | None:
+    """The environment whose decisions the filter *denied in* asks for. None: no such filter."""
+    wanted = request.args.get("denied_in", "")[:64]
+    return environment_in_force(session, wanted) if wanted else None
 
 
 @bp.post("/images/scan")

@@ -228,7 +228,9 @@ def _typed(form: Any) -> dict[str, str]:
 @permission("read")
 def new_subscription() -> str:
     """Show the form for a subscription, shared or one's own."""
-    values = {"channel_id": request.args.get("channel", ""), "personal": request.args.get("personal") == "1"}
+    given = request.args
+    values = {"channel_id": given.get("channel", ""), "personal": given.get("personal") == "1"}
+    values |= {"name": given.get("name", "")[:200], "condition": given.get("condition", "")[:1000]}
     return _subscription(None, {**_defaults(), **values})
 
 

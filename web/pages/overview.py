@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Blueprint, current_app
 
+from scanner.services.gate import environment_in_force
 from scanner.store import exemptions, inventory, listings, overview, trend, trust
 from web.auth import permission, principal
 from web.pages.base import NavigationItem, page
@@ -28,7 +29,8 @@ def index() -> str:
     projects = principal().projects
     with resources().database.read() as session:
         counts = listings.facets(session, projects).verdicts
-        denied_count, denied = overview.denied(session, projects)
+        where = environment_in_force(session, overview.PRODUCTION)
+        denied_count, denied = overview.denied(session, projects, where)
         running = inventory.facets(session, projects)
         worst = inventory.list_(session, projects, inventory.Filter(verdicts=("deny", "undecided")), limit=_SHOWN)
         new_count, new = overview.new_vulnerabilities(session, projects)
@@ -50,6 +52,8 @@ def index() -> str:
         parts=parts,
         segments=bar(parts),
         denied_count=denied_count,
+        production=overview.PRODUCTION,
+        severe=[severity.value for severity in overview.SEVERE],
         denied=denied,
         new_count=new_count,
         new=new,

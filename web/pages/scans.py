@@ -9,7 +9,7 @@ from flask import Blueprint, Response, redirect, request, url_for
 from scanner import queue
 from scanner.model.scan import ScanState, Stage
 from scanner.services import scans as use_cases
-from scanner.store import scans
+from scanner.store import overview, scans
 from web.auth import permission, principal
 from web.pages import export
 from web.pages.base import PAGE_SIZE, NavigationItem, here, page
@@ -36,19 +36,19 @@ def index() -> str | Response:
             session,
             principal().projects,
             states=_FILTERS.get(chosen, ()),
+            only_unrepeated=chosen == "unrepeated",
             cursor=request.args.get("cursor"),
             limit=PAGE_SIZE,
         )
-        figures = scans.figures(session)
+        by_state = scans.counts(session, principal().projects)
+        unrepeated = overview.given_up(session, principal().projects)
     if wanted := export.asked():
         return export.answer("scans", _COLUMNS, [_row(scan) for scan in found.items], wanted)
     active = any(not scan.state.terminal for scan in found.items)
-    counts = {
-        name: sum(n for (_, state), n in figures.by_state.items() if state in states)
-        for name, states in _FILTERS.items()
-    }
+    counts = {name: sum(by_state.get(state, 0) for state in states) for name, states in _FILTERS.items()}
+    counts["unrepeated"] = unrepeated
     template = "scans_list.html" if request.headers.get("HX-Request") else "scans.html"
-    return page(template, found=found, chosen=chosen, filters=_FILTERS, counts=counts, active=active, here=here)
+    return page(template, found=found, chosen=chosen, filters=counts, counts=counts, active=active, here=here)
 
 
 _COLUMNS = (

@@ -12,15 +12,19 @@ from flask import Blueprint, Response, redirect, request, url_for
 from scanner import catalog
 from scanner.model.finding import CheckResult, Failed, Incomplete
 from scanner.services import inventory as use_cases
-from scanner.store import inventory
+from scanner.store import inventory, saved_views
 from web.auth import permission, principal
 from web.pages import export
-from web.pages.base import PAGE_SIZE, NavigationItem, here, page
+from web.pages.base import PAGE_SIZE, NavigationItem, here, page, query_of
 from web.resources import resources
 
 bp = Blueprint("workloads_page", __name__)
 NAVIGATION = NavigationItem(25, "workloads_page.index", "Workloads", "read")
 
+PAGE = "workloads"  # of saved views
+_FILTERS = frozenset(
+    {"q", "environment", "source", "namespace", "image", "owner", "check", "digest", "verdict", "sort"}
+)
 VERDICTS = ("deny", "undecided", "warn", "allow")
 _COLUMNS = (
     "name",
@@ -65,14 +69,17 @@ def index() -> str | Response:
     """List running workloads, worst first. htmx requests get only the list; with ``format`` the shown page is
     answered as a file.
     """
-    who, narrowed = principal(), _narrowed()
+    who, narrowed, sort = principal(), _narrowed(), request.args.get("sort", "")[:20]
     with resources().database.read() as session:
-        found = inventory.list_(session, who.projects, narrowed, cursor=request.args.get("cursor"), limit=PAGE_SIZE)
+        found = inventory.list_(
+            session, who.projects, narrowed, sort=sort, cursor=request.args.get("cursor"), limit=PAGE_SIZE
+        )
         if wanted := export.asked():
             rows = [{name: getattr(item, name) for name in _COLUMNS} for item in found.items]
             return export.answer("workloads", _COLUMNS, rows, wanted)
         counts = inventory.facets(session, who.projects)
         sources = inventory.sources(session, who.projects)
+        views = saved_views.list_(session, who.id, PAGE)
     template = "workloads_list.html" if request.headers.get("HX-Request") else "workloads.html"
     return page(
         template,
@@ -85,6 +92,9 @@ def index() -> str | Response:
         selects=_SELECTS,
         chosen={name: request.args.get(name, "") for name in _SELECTS},
         verdicts=VERDICTS,
+        views=views,
+        sort=sort,
+        query=query_of(_FILTERS),
         total=sum(counts["environment"].values()),
         may_remove=who.may("manage") and who.projects is None,
         here=here,

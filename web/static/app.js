@@ -10,20 +10,44 @@ function drawChart(place) {
   const labels = JSON.parse(place.dataset.labels);
   const names = JSON.parse(place.dataset.series);
   const strokes = [colour("--deny"), colour("--critical"), colour("--high")];
-  const dashes = [[], [6, 4], [2, 3]]; // colour is never the only signal
+  const widths = [3, 2, 2];
+  const dashes = [[], [8, 4], [2, 4]]; // colour is never the only signal
+  const borders = ["solid", "dashed", "dotted"]; // of the keys in the legend, as the lines
+  // Images and findings differ by orders of magnitude: each has an axis of its own.
+  const scales = JSON.parse(place.dataset.scales);
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 } };
+  const range = (plot, low, high) => [0, Math.max(1, high * 1.1)];
   const options = {
     width: place.clientWidth,
-    height: 220,
-    scales: { y: { range: (plot, low, high) => [0, Math.max(1, high * 1.1)] } },
-    axes: [axis, axis],
+    height: 240,
+    scales: { images: { range }, findings: { range } },
+    axes: [
+      axis,
+      { ...axis, scale: "images", label: "images", size: 60, labelSize: 20 },
+      { ...axis, scale: "findings", side: 1, label: "findings", grid: { show: false }, size: 60, labelSize: 20 },
+    ],
+    legend: { markers: { width: 3, stroke: (u, i) => strokes[i - 1], dash: (u, i) => borders[i - 1] || "solid" } },
     series: [
-      { value: "{YYYY}-{MM}-{DD}" },
-      ...names.map((name, i) => ({ label: labels[i], stroke: strokes[i], width: 2, dash: dashes[i], points: { show: data.x.length < 3 } })),
+      { label: "day", value: "{YYYY}-{MM}-{DD}" },
+      ...names.map((name, i) => ({
+        label: labels[i], scale: scales[i], stroke: strokes[i], width: widths[i], dash: dashes[i], points: { show: data.x.length < 3 },
+      })),
     ],
   };
+  place.replaceChildren();
   const plot = new uPlot(options, [data.x, ...names.map((name) => data[name])], place);
-  new ResizeObserver(() => plot.setSize({ width: place.clientWidth, height: 220 })).observe(place);
+  return plot;
+}
+
+// A chart is drawn with the colours of the moment: paper is white, whatever the screen is, so it is drawn anew.
+function drawCharts() {
+  document.querySelectorAll("[data-chart]").forEach((place) => {
+    let plot = drawChart(place);
+    new ResizeObserver(() => plot.setSize({ width: place.clientWidth, height: 240 })).observe(place);
+    const again = () => { plot.destroy(); plot = drawChart(place); };
+    matchMedia("print").addEventListener("change", again);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+  });
 }
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -32,8 +56,9 @@ document.addEventListener("DOMContentLoaded", () => {
     const list = item.closest("ul");
     list.scrollLeft = item.offsetLeft - list.offsetLeft - 40; // scrollIntoView would move the page as well
   });
-  if (window.uPlot) document.querySelectorAll("[data-chart]").forEach(drawChart);
+  if (window.uPlot) drawCharts();
   document.querySelectorAll("form[hx-get]").forEach(askForWhatWasTypedEarly);
+  if (location.hash === "#search") document.querySelector("main input[type=search]")?.focus();
 });
 
 // A person can type before htmx listens, and a browser can bring back what was typed: the list must answer it too.
@@ -49,11 +74,12 @@ function askForWhatWasTypedEarly(form) {
 
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select")) return;
-  const search = document.querySelector("main input[type=search], main .filters input[type=text]");
-  if (search) {
-    event.preventDefault();
-    search.focus();
-  }
+  // A page without a search of its own, and one whose search is folded away, lead to the search of images.
+  const search = document.querySelector("main input[type=search]");
+  event.preventDefault();
+  search?.closest("details")?.setAttribute("open", "");
+  if (search) search.focus();
+  else location.assign(document.body.dataset.search);
 });
 
 document.addEventListener("click", async (event) => {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as xml
 
@@ -13,7 +14,7 @@ import pytest
 
 from scanner import catalog
 from scanner.model.scan import ScanReport
-from scanner.reports.base import ReportSubject
+from scanner.reports.base import ReportSubject, gaps
 from tests.reports_factory import simple, vulnerability
 from tests.scanner.reports.shapes import GITLAB, SARIF, junit_problems
 from tests.scanner.reports.subjects import HOSTILE, decided, every, ordinary
@@ -30,6 +31,12 @@ SUBJECTS = {
     "nothing said": replace(simple(vulnerability(name="", package="", title="")), reference="", repository=""),
 }
 SCHEMAS = {"gitlab": GITLAB, "sarif": SARIF}
+_DATA = Path(__file__).parents[2] / "data" / "schemas"
+_OASIS = json.loads((_DATA / "sarif-2.1.0-rtm.5.json").read_text())
+# A pattern of the schema is no valid expression: it has a bracket too many. Our reports have no such member.
+for _part in ("run", "toolComponent"):
+    del _OASIS["definitions"][_part]["properties"]["language"]["pattern"]
+OFFICIAL = jsonschema_rs.validator_for(_OASIS)
 
 
 def problems(form: str, document: Any) -> list[str]:
@@ -43,6 +50,21 @@ def problems(form: str, document: Any) -> list[str]:
 def test_json_formats(form: str, found: ScanReport, judged: bool) -> None:
     text = FORMATS[form].render(ReportSubject(found, decided(found) if judged else None))
     assert problems(form, json.loads(text)) == []
+    if form == "sarif":
+        assert [error.message[:200] for error in OFFICIAL.iter_errors(json.loads(text))] == []
+
+
+@pytest.mark.parametrize("judged", [True, False], ids=["decided", "evidence only"])
+@pytest.mark.parametrize("found", SUBJECTS.values(), ids=list(SUBJECTS))
+def test_one_rule_says_whether_a_report_is_a_success(found: ScanReport, judged: bool) -> None:
+    subject = ReportSubject(found, decided(found) if judged else None)
+    fails = any(gap.fails for gap in gaps(subject))
+    sarif = json.loads(FORMATS["sarif"].render(subject))["runs"][0]["invocations"]
+    gitlab = json.loads(FORMATS["gitlab"].render(subject))["scan"]["status"]
+    junit = sum(int(suite.get("errors", "0")) for suite in xml.fromstring(FORMATS["junit"].render(subject)))
+    assert [each["executionSuccessful"] for each in sarif] == [not fails]
+    assert (gitlab == "failure") is fails
+    assert (junit > 0) is fails
 
 
 @pytest.mark.parametrize("judged", [True, False], ids=["decided", "evidence only"])
@@ -80,6 +102,7 @@ def test_the_rules_can_be_broken(form: str, path: list[Any], value: object) -> N
     place[path[-1]] = value
     assert problems(form, document) == []
     assert problems(form, broken)
+    assert form != "sarif" or not OFFICIAL.is_valid(broken)
 
 
 def test_the_rules_of_junit_can_be_broken() -> None:

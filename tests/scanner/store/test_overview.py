@@ -38,7 +38,7 @@ def test_what_is_denied_in_production(database: Database) -> None:
     with database.read() as session:
         count, listed = overview.denied(session, OURS)
         assert (count, [d.repository for d in listed]) == (1, ["registry.example.com/default/denied"])
-        assert overview.denied(session, THEIRS) == (0, [])
+        assert overview.denied(session, THEIRS) == (0, ())
 
 
 def test_what_is_new_and_severe(database: Database) -> None:

@@ -47,9 +47,11 @@ def test_worst_first_page_by_page(database: Database) -> None:
 
 def test_search_and_severity(database: Database) -> None:
     with database.read() as session:
-        assert [v.name for v in vulnerabilities.list_(session, None, search="FLAW 11").items] == ["CVE-2026-00011"]
-        assert vulnerabilities.list_(session, None, search="100%").items == ()
-        found = vulnerabilities.list_(session, None, severities=["critical"]).items
+        assert [v.name for v in vulnerabilities.list_(session, None, vulnerabilities.Filter("FLAW 11")).items] == [
+            "CVE-2026-00011"
+        ]
+        assert vulnerabilities.list_(session, None, vulnerabilities.Filter("100%")).items == ()
+        found = vulnerabilities.list_(session, None, vulnerabilities.Filter(severities=("critical",))).items
     assert {v.severity for v in found} == {"critical"}
 
 

@@ -91,21 +91,21 @@ def test_no_cell_is_a_formula() -> None:
 
 
 def test_views_are_kept_and_forgotten(form: Form, app: OpenAPI, make_token: Callable[..., str]) -> None:
-    kept = form("/images/views", name="Denied <now>", query="verdict=deny")
+    kept = form("/views", list="images", name="Denied <now>", query="verdict=deny")
     assert kept.headers["Location"] == "/images?verdict=deny"
     assert 'href="/images?verdict=deny">Denied &lt;now&gt;' in form.client.get("/images", headers=form.headers).text
     somebody_else = Form(app.test_client(), make_token())
     assert "&lt;now&gt;" not in somebody_else.client.get("/images", headers=somebody_else.headers).text
-    form("/images/views/remove", name="Denied <now>")
+    form("/views/remove", list="images", name="Denied <now>")
     assert "&lt;now&gt;" not in form.client.get("/images", headers=form.headers).text
-    assert form("/images/views", name=" ", query="").status_code == 422
+    assert form("/views", list="images", name=" ", query="").status_code == 422
 
 
 def test_there_is_an_end_to_views(form: Form) -> None:
     for number in range(saved_views.MOST):
-        assert form("/images/views", name=f"view {number}", query="").status_code == 303
-    assert form("/images/views", name="one more", query="").status_code == 409
-    assert form("/images/views", name="view 1", query="q=x").status_code == 303
+        assert form("/views", list="images", name=f"view {number}", query="").status_code == 303
+    assert form("/views", list="images", name="one more", query="").status_code == 409
+    assert form("/views", list="images", name="view 1", query="q=x").status_code == 303
 
 
 @pytest.fixture

@@ -17,11 +17,13 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from scanner.model.scan import ScanRequest
-from scanner.services import dry_runs
+from scanner.services import dry_runs, inventory
 from scanner.store import jobs, scans
 from scanner.store.session import Database
+from tests.actors import ownerless
 from tests.conftest import ARTEFACTS
-from tests.reports_factory import simple, vulnerability
+from tests.reports_factory import engine, image_report, report, simple, vulnerability
+from tests.scanner.workloads import sins
 from tests.servers import Dockwarden, Registry, free_port, wait_for
 from tests.web.conftest import Worker
 from tests.web.people import PASSWORD, person
@@ -241,3 +243,68 @@ def test_a_newcomer_connects_a_registry(
         page.get_by_text("Denied").first.wait_for()
         made.keep(page, "newcomer-verdict")
     assert made.complaints == []
+
+
+def test_from_a_new_critical_to_the_corrected_yaml(browsers: Browsers, database: Database) -> None:
+    manifest = "\n".join(
+        line.partition("image: ")[0] + f"image: {IMAGE}" if "image: " in line else line
+        for line in sins.KUBERNETES_BAD.splitlines()
+    )
+    documents = inventory.parse("kubernetes", [("cart.yaml", manifest)])
+    snapshot = inventory.Snapshot("production", "kubernetes", "cluster-1", 1, documents)
+    inventory.report(database, ownerless("agent", "inventory"), snapshot, "trivy")
+    page = browsers.sign_in("sam")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("region", name="New critical and high vulnerabilities").get_by_role("link", name=CRITICAL).click()
+    page.get_by_text("1 of 1 affected image runs in production").wait_for()  # who runs it stands first
+    browsers.keep(page, "who-runs-it")
+    page.get_by_role("table", name="Running workloads with it").get_by_role("link", name="web").click()
+    page.get_by_role("heading", name="How it is run").wait_for()
+    row = page.get_by_role("row").filter(has_text="readOnlyRootFilesystem").first
+    assert "cart.yaml:" in row.inner_text()
+    row.get_by_role("button", name="Copy").click()
+    row.get_by_text("Copied").wait_for()
+    browsers.keep(page, "corrected-yaml")
+    corrected = yaml.safe_load(page.evaluate("navigator.clipboard.readText()"))
+    assert "readOnlyRootFilesystem" in str(corrected)
+
+
+def test_any_image_is_compared_with_three_clicks(browsers: Browsers, database: Database, worker: Worker) -> None:
+    other = "registry.example.com/payments/ledger:7"
+    with database.session() as session:
+        scans.request(session, ScanRequest(other, source="webhook:distribution"))
+    worker.finish(report(image_report([engine([vulnerability("CVE-2026-9", "zlib")])], seed="ledger")))
+    page = browsers.sign_in("dora")
+    page.goto(browsers.address + "/images")
+    page.get_by_role("link", name="shop/cart:1").click()
+    page.get_by_role("link", name="Compare", exact=True).click()
+    page.wait_for_url("**/compare")  # loaded: its scripts listen to the key
+    page.keyboard.press("/")
+    page.keyboard.type("ledger")
+    page.get_by_role("link", name="payments/ledger:7").click()
+    page.get_by_role("heading", name="Worse").wait_for()
+    browsers.keep(page, "compared")
+
+
+def test_findings_are_narrowed_sorted_and_every_tab_is_in_reach(browsers: Browsers) -> None:
+    page = browsers.sign_in("dora")
+    page.goto(browsers.address + "/images")
+    page.get_by_role("link", name="shop/cart:1").click()
+    page.wait_for_url("**/images/sha256*")
+    current = page.get_by_role("navigation", name="Main").get_by_role("link", name="Images")
+    assert page.evaluate(_WITHIN, current.element_handle()), "the current item of the menu cannot be seen"
+    page.keyboard.press("/")
+    page.keyboard.type("nothing of the kind")
+    page.get_by_role("heading", name="No vulnerability matches").wait_for()
+    page.get_by_role("link", name="Clear filters").click()
+    page.get_by_role("table", name="Vulnerabilities by package").wait_for()
+    tabs = page.get_by_role("navigation", name="Evidence").get_by_role("link")
+    for number in range(tabs.count()):
+        assert page.evaluate(_WITHIN, tabs.nth(number).element_handle()), tabs.nth(number).inner_text()
+    tabs.filter(has_text="Layers").click()
+    page.get_by_role("link", name="layer 0:").click()
+    page.get_by_text("diff_id").wait_for()
+    browsers.keep(page, "layers")
+
+
+_WITHIN = "e => { const r = e.getBoundingClientRect(); return r.left >= 0 && r.right <= innerWidth; }"

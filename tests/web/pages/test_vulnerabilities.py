@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 
 import pytest
 from flask_openapi3.openapi import OpenAPI
 
 from scanner.model.finding import CVSS
 from scanner.model.scan import ScanRequest
-from scanner.store import scans
+from scanner.policy.exempted import not_affected
+from scanner.store import listings, scans, vex
 from scanner.store.session import Database
-from tests.reports_factory import simple, vulnerability
+from tests.reports_factory import engine, image_report, report, vulnerability
 from tests.web.conftest import Worker
 from tests.web.pages.test_policies import Form
 from web.pages.vulnerabilities import Known
@@ -39,7 +42,7 @@ def form(app: OpenAPI, make_token: Callable[..., str], database: Database, worke
     ):
         with database.session() as session:
             scans.request(session, ScanRequest(name, source="api"))
-        worker.finish(simple(found))
+        worker.finish(report(image_report([engine([found])], seed=name)))
     return Form(app.test_client(), make_token())
 
 
@@ -68,3 +71,71 @@ def test_what_touches_nothing_is_not_there(form: Form) -> None:
 
 def test_a_document_that_an_older_version_wrote() -> None:
     assert Known.of({}) == Known(None, None, (), (), (), ())
+
+
+def test_what_runs_comes_before_what_is_stored_and_a_fix_is_a_version(form: Form) -> None:
+    page = form.client.get("/vulnerabilities/CVE-2026-7", headers=form.headers).text
+    assert '<span class="mono small">2.0</span>' in page
+    assert '<span class="mono small">2.0</span>' in form.client.get("/vulnerabilities", headers=form.headers).text
+
+
+def test_an_exemption_is_asked_for_all_that_are_affected(form: Form) -> None:
+    page = form.client.get("/vulnerabilities/CVE-2026-7", headers=form.headers).text
+    link = "/exemptions/new?project=default&amp;subject=CVE-2026-7&amp;affected=1"
+    assert link in page
+    asked = form.client.get(unescape(link), headers=form.headers).text
+    images = asked.partition('name="images"')[2].partition(">")[2].partition("</textarea>")[0].split()
+    assert set(images) == {"registry.example.com/shop/app", "registry.example.com/shop/job"}
+    other = form.client.get("/exemptions/new?project=others&subject=CVE-2026-7&affected=1", headers=form.headers)
+    assert other.status_code == 404
+
+
+def test_a_watch_is_a_subscription_with_its_condition(form: Form) -> None:
+    page = form.client.get("/vulnerabilities/CVE-2026-7", headers=form.headers).text
+    link = re.search(r'href="(/notifications/subscriptions/new[^"]+)"', page)
+    assert link
+    asked = form.client.get(unescape(link[1]), headers=form.headers).text
+    assert "event.vulnerability == &#34;CVE-2026-7&#34;" in asked
+
+
+@pytest.mark.parametrize("scope", ["images", "packages"])
+def test_a_vex_statement_is_made_on_the_page(form: Form, database: Database, scope: str) -> None:
+    assert (
+        "VEX statement about CVE-2026-7"
+        in form.client.get("/vulnerabilities/CVE-2026-7/vex", headers=form.headers).text
+    )
+    fields = {"project": "default", "status": "not_affected", "scope": scope}
+    refused = form("/vulnerabilities/CVE-2026-7/vex", **fields)
+    assert refused.status_code == 422
+    assert "needs a justification" in refused.text
+    fields |= {"justification": "vulnerable_code_not_present", "impact": "We build without it."}
+    made = form("/vulnerabilities/CVE-2026-7/vex", **fields)
+    assert made.headers["Location"] == "/vulnerabilities/CVE-2026-7#vex"
+    page = form.client.get("/vulnerabilities/CVE-2026-7", headers=form.headers).text
+    assert "We build without it." in page
+    with database.read() as session:
+        statements = vex.applicable(session, "default", ["CVE-2026-7"])
+        _, evidence = listings.newest_report(session, _digest(form), None)
+    (image,) = evidence.images
+    assert not_affected(image.engines[0].vulnerabilities[0], image, statements)
+
+
+def test_a_statement_is_refused_with_its_reason(form: Form) -> None:
+    fields = {"project": "default", "status": "affected", "scope": "images"}
+    assert "explain the statement" in form("/vulnerabilities/CVE-2026-7/vex", **fields).text
+    assert form("/vulnerabilities/CVE-2026-7/vex", **{**fields, "status": "fine"}).status_code == 422
+    assert form("/vulnerabilities/CVE-1999-1/vex", **{**fields, "impact": "because"}).status_code == 404
+    assert form.client.get("/vulnerabilities/CVE-1999-1/vex", headers=form.headers).status_code == 404
+
+
+def _digest(form: Form) -> str:
+    return str(form.client.get("/images?format=json", headers=form.headers).get_json()[0]["digest"])
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [("fixable=1", 1), ("exploited=1", 1), ("new=1", 1), ("sort=name", 1), ("sort=-published", 1), ("q=nothing", 0)],
+)
+def test_the_list_is_narrowed_and_sorted(form: Form, query: str, count: int) -> None:
+    answer = form.client.get(f"/vulnerabilities?{query}&format=json", headers=form.headers)
+    assert len(answer.get_json()) == count
