@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +55,22 @@ def test_the_dockerfile_ends_as_another_user_with_a_healthcheck() -> None:
     assert "HEALTHCHECK" in text
     assert not re.search(r"^FROM \S+:latest|^FROM [^:@\s]+$|^ADD ", text, re.MULTILINE)
     assert "--require-hashes" in text
+
+
+@pytest.mark.long
+def test_the_real_compose_accepts_it(tmp_path: Path) -> None:
+    """``docker compose config`` (version 2), which ``.ci/build-part compose`` builds once."""
+    found = subprocess.run([ROOT / ".ci/build-part", "compose"], capture_output=True, text=True, check=True)
+    program = Path(found.stdout.strip()) / "docker-compose"
+    if not program.exists():
+        pytest.skip("platform: compose was not built; install Go 1.24 or newer and run .ci/build-part compose")
+    names = re.findall(r"\$\{(\w+):\?", (ROOT / "compose.yaml").read_text())
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **dict.fromkeys(names, "a-value-for-tests")}
+    command = [program, "-f", ROOT / "compose.yaml", "config", "--format", "json"]
+    answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert "warn" not in answer.stderr.lower(), answer.stderr
+    assert json.loads(answer.stdout)["services"]["worker"]["deploy"]["replicas"] == 2
+    missing = subprocess.run(command, capture_output=True, text=True, env={"HOME": str(tmp_path)}, check=False)
+    assert missing.returncode != 0
+    assert "set it in .env" in missing.stderr

@@ -421,6 +421,7 @@ class Detail:
     results: tuple[CheckResult, ...]
     decision: Mapping[str, Any]
     tag_names: str  # the digest that its tag refers to now; empty: unknown
+    other_digests: Mapping[str, tuple[str, ...]]  # of the same tag, by environment: what was tested is not what runs
 
     @property
     def drifted(self) -> bool:
@@ -445,4 +446,5 @@ def detail(session: Connection, actor: Actor, uid: str) -> Detail:
         _read_results(zlib.decompress(found.results)),
         orjson.loads(found.decision),
         found.tag_names,
+        inventory.other_digests(session, found.row, actor.projects),
     )

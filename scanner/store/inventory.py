@@ -197,6 +197,7 @@ class Filter:
         return query
 
 
+_OTHERS = 50  # digests of one tag in other environments
 _LEVEL = 10_000
 LEVELS = ("allow", "warn", UNDECIDED, "deny")
 
@@ -637,6 +638,27 @@ def running_in(
         for row in rows:
             found[row.digest][row.environment] = row.n
     return dict(found)
+
+
+def other_digests(session: Connection, row: WorkloadRow, projects: frozenset[str] | None) -> dict[str, tuple[str, ...]]:
+    """Return the other digests that other environments run under the same repository and tag, by environment."""
+    if not (row.repository and row.tag and row.digest):
+        return {}
+    columns = running_workload.c
+    query = (
+        sa.select(columns.environment, columns.digest)
+        .where(columns.repository == row.repository, columns.tag == row.tag)
+        .where(columns.environment != row.environment, columns.digest.not_in(("", row.digest)))
+        .distinct()
+        .order_by(columns.environment, columns.digest)
+        .limit(_OTHERS)
+    )
+    if projects is not None:
+        query = query.where(columns.project.in_(projects))
+    found: dict[str, tuple[str, ...]] = {}
+    for environment, digest in session.execute(query):
+        found[environment] = (*found.get(environment, ()), digest)
+    return found
 
 
 def affected(

@@ -1,4 +1,4 @@
-"""Saved views: the filters of a list under a name, for their user only."""
+"""Saved views: a name for the filters of a list, for their user only."""
 
 from __future__ import annotations
 

@@ -60,6 +60,29 @@ def test_both_verdicts_stand_side_by_side_and_findings_name_lines(client: FlaskC
     assert "not-a-real-one" not in page
 
 
+def test_another_digest_of_the_same_tag_in_another_environment_is_named(
+    client: FlaskClient, database: Database
+) -> None:
+    tested, deployed, elsewhere = (f"sha256:{digit * 64}" for digit in "abc")
+    for environment, name, digest in (
+        ("production", "cart:1", deployed),
+        ("staging", "cart:1", tested),
+        ("test", "cart:1", deployed),
+        ("staging", "other:1", elsewhere),
+    ):
+        found = named("web", image=f"registry.example.com/shop/{name}@{digest}")
+        snapshot = inventory.Snapshot(environment, "kubernetes", name.replace(":", "-"), 1, found)
+        inventory.report(database, AGENT, snapshot, "trivy")
+    items = client.get("/api/v1/workloads?environment=production").json["items"]  # type: ignore[index]
+    page = client.get(f"/workloads/{items[0]['id']}").text
+    banner = page.partition("Not the same image in every environment.")[2].partition("</p>")[0]
+    assert f"environment=staging&amp;digest={tested}" in banner
+    assert "in test" not in banner
+    assert "ccc" not in banner
+    same = client.get("/api/v1/workloads?environment=test").json["items"]  # type: ignore[index]
+    assert f"environment=staging&amp;digest={tested}" in client.get(f"/workloads/{same[0]['id']}").text
+
+
 def test_a_tag_that_moved_since_is_drift(client: FlaskClient, database: Database) -> None:
     former = factories.report("former")
     scanned(database, former)
