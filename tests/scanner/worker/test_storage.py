@@ -21,6 +21,7 @@ def own(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home")
 
 
+@pytest.mark.real_clock  # the kernel dates files by its own clock
 def test_layers_that_no_scan_used_go_and_what_one_uses_stays(own: Settings) -> None:
     blobs = BlobStore(own.blobs_dir, 1 << 20)
     old, pinned, fresh = (blobs.put(name) for name in (b"old!", b"pinned", b"fresh"))
@@ -41,6 +42,7 @@ def test_layers_are_kept_for_ever_where_it_was_set(own: Settings) -> None:
     assert blobs.path(digest).exists()
 
 
+@pytest.mark.real_clock  # the kernel dates files by its own clock
 def test_the_advisories_before_those_in_force_go(own: Settings, sample_layouts: Path) -> None:
     former = database.import_file(own, sample_layouts / "advisories")
     live = database.import_file(own, sample_layouts / "advisories")
