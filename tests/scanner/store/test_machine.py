@@ -119,8 +119,9 @@ class Machine(RuleBasedStateMachine):
             self.do(lambda s: s.execute(scan.update().where(scan.c.id == ticket.scan_id).values(created_epoch=later)))
             return
         assert (ticket.scan_id, ticket.created) == (like[0], False)
-        if lane is Lane.GATE:
-            self.model[like[0]].lane = "gate"
+        joined = self.model[like[0]]
+        if joined.lane != "quarantine" and URGENCY[lane] < URGENCY[joined.lane]:
+            joined.lane = lane.value
 
     @rule(target=claims, lanes=st.sets(st.sampled_from(["gate", "push", "background"]), min_size=1))
     def claim(self, lanes: set[str]) -> Any:
