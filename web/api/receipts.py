@@ -142,7 +142,7 @@ def keys() -> Response:
 
     Public. A new key appears here before it signs, and a former one stays until its last receipt has ended.
     """
-    return answer(KeySet(keys=[JsonWebKey(**each) for each in use_cases.jwks(_published())]), headers=_CACHED)
+    return answer(KeySet(keys=[JsonWebKey(**each) for each in use_cases.jwks(_published())]))
 
 
 @api.get(
@@ -158,10 +158,7 @@ def keys_pem() -> Response:
     For tools that read one key from a file, such as cosign.
     """
     text = "".join(key.public_pem for key in use_cases.signing_first(_published()))
-    return Response(text, content_type="application/x-pem-file", headers=_CACHED)
-
-
-_CACHED = {"Cache-Control": "public, max-age=300"}
+    return Response(text, content_type="application/x-pem-file")
 
 
 def _published() -> Sequence[store.KeyView]:

@@ -205,6 +205,6 @@ def test_on_the_command_line(settings: Settings, tmp_path: Path) -> None:
     assert said.stdout.count("r.example.com/shop/app") == 3
     listed = dockwarden(settings, "advisories", "revocations").stdout
     assert f"trivy {version}" in listed
-    assert "in force  why not" in listed
+    assert "active  why not" in listed
     lifted = dockwarden(settings, "advisories", "revocations", "--lift", listed.split()[0])
     assert "lifted" in lifted.stdout
