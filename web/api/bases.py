@@ -33,7 +33,7 @@ class BaseChangesOut(Model):
     problem: str = Field(description="Why this is not known, or not completely; empty: it is.")
 
 
-class BaseOut(Model):
+class WatchedBaseOut(Model):
     repository: str
     tag: str
     project: str
@@ -54,7 +54,7 @@ class BaseOut(Model):
 
 
 class BasePage(Model):
-    items: list[BaseOut]
+    items: list[WatchedBaseOut]
     next_cursor: str | None
 
 
@@ -67,9 +67,9 @@ def index(query: PageQuery) -> Response:
     return answer(BasePage(items=[_show(item) for item in page.items], next_cursor=page.next_cursor))
 
 
-def _show(item: base_watch.WatchedBase) -> BaseOut:
+def _show(item: base_watch.WatchedBase) -> WatchedBaseOut:
     watch, changes = item.watch, item.watch.comparison if item.rebuild else None
-    return BaseOut(
+    return WatchedBaseOut(
         repository=watch.name.repository,
         tag=watch.name.tag,
         project=watch.name.project,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from flask import Response
@@ -69,11 +69,14 @@ class PollOut(Model):
     run: RunOut | None
 
 
+Interval = Annotated[Whole, Field(ge=use_cases.SHORTEST, le=use_cases.LONGEST)]
+
+
 class PollIn(Body):
     """Absent members keep their values."""
 
-    interval_seconds: Whole | None = Field(
-        None, ge=0, le=use_cases.LONGEST, description=f"0: no polls; else {use_cases.SHORTEST} or more."
+    interval_seconds: Literal[0] | Interval | None = Field(
+        None, description=f"0: no polls; else {use_cases.SHORTEST} or more."
     )
     include: Patterns | None = Field(None, description="Repositories to poll. Empty: all.")
     exclude: Patterns | None = Field(None, description="Repositories to leave out.")

@@ -187,7 +187,7 @@ async function start(text) {
     extensions: [
       cm.EditorView.cspNonce.of(text.dataset.nonce),
       cm.EditorView.theme(look),
-      cm.EditorView.contentAttributes.of({ "aria-label": "Policy (YAML)", "aria-describedby": "problems editor-help" }),
+      cm.EditorView.contentAttributes.of({ tabindex: "0", "aria-label": "Policy (YAML)", "aria-describedby": "problems editor-help" }),
       cm.EditorView.lineWrapping,
       cm.lineNumbers(), cm.lintGutter(), cm.history(), cm.drawSelection(), cm.highlightActiveLine(), cm.highlightActiveLineGutter(),
       cm.bracketMatching(), cm.closeBrackets(), cm.indentUnit.of("  "), cm.yaml(), cm.syntaxHighlighting(colours()),
