@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from flask import Response
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, WithJsonSchema
 
 from scanner.model.scan import ScanState
 from scanner.services import reconciliation as use_cases
@@ -69,15 +69,19 @@ class PollOut(Model):
     run: RunOut | None
 
 
-Interval = Annotated[Whole, Field(ge=use_cases.SHORTEST, le=use_cases.LONGEST)]
+# The use case refuses what lies between 0 and the shortest, with a hint; the document describes it.
+Interval = Annotated[
+    Whole,
+    WithJsonSchema(
+        {"type": "integer", "anyOf": [{"const": 0}, {"minimum": use_cases.SHORTEST, "maximum": use_cases.LONGEST}]}
+    ),
+]
 
 
 class PollIn(Body):
     """Absent members keep their values."""
 
-    interval_seconds: Literal[0] | Interval | None = Field(
-        None, description=f"0: no polls; else {use_cases.SHORTEST} or more."
-    )
+    interval_seconds: Interval | None = Field(None, description=f"0: no polls; else {use_cases.SHORTEST} or more.")
     include: Patterns | None = Field(None, description="Repositories to poll. Empty: all.")
     exclude: Patterns | None = Field(None, description="Repositories to leave out.")
 
