@@ -35,9 +35,14 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
 _COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291 section 2.5.5.1
-# Addresses outside the link-local ranges where clouds give out credentials: EC2 on IPv6, Alibaba, Oracle, and Azure's
-# wire server.
-_METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
+# Addresses outside the link-local ranges where clouds give out credentials: EC2 and EKS on IPv6, Compute Engine on
+# IPv6, Alibaba, Oracle, and Azure's wire server.
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"),
+    )
+)
 _CONNECT, _READ, _MAX_ADDRESSES = 5.0, 30.0, 6
 _WINDOW_SECONDS, _MIN_RATE = 20.0, 64 << 10  # minimum rate in each window of waiting, bytes a second
 _ANSWER_SECONDS, _HEADER_SECONDS = 60.0, 60.0
@@ -53,18 +58,24 @@ class Reach:
     ``own``: host names that a person chose. Other names come from an answer (a redirect, a token service). They may
     lead to the public internet and, by setting, to private ranges, but to this machine only if an own host is on it.
     None: all names are own. ``named``: a person gave the own hosts on the command line, so any address is allowed for
-    them.
+    them. ``only``: every name must lead to one of these addresses, and they are allowed although others like them are
+    not: the services that give a machine its own cloud identity.
     """
 
     settings: Settings
     own: frozenset[str] | None = None
     named: bool = False
+    only: frozenset[Address] | None = None
 
     def is_own(self, host: str) -> bool:
         return self.own is None or plain_name(host) in self.own
 
     def vet(self, host: str, address: Address) -> None:
         """Raises RefusedError(reason="address_refused") if ``host`` must not lead to this address."""
+        if self.only is not None:
+            if address not in self.only:
+                raise RefusedError(f"connections to {address} are not allowed", reason="address_refused")
+            return
         own = self.is_own(host)
         if own and self.named and self.own is not None:
             return
@@ -534,6 +545,7 @@ def http_client(
     *,
     own: Iterable[str] | None = None,
     named: bool = False,
+    only: Iterable[Address] | None = None,
     allowed: Callable[[str, int], bool] = lambda host, port: True,
     ca_file: Path | None = None,
     verify: bool = True,
@@ -547,9 +559,10 @@ def http_client(
     """The only HTTP client of Dockwarden: checked addresses, limited answers, no proxies or credentials from the
     environment, no automatic redirects, no compression requested.
 
-    ``own`` and ``named``: see ``Reach``. ``ends``: monotonic time after which nothing is read.
+    ``own``, ``named`` and ``only``: see ``Reach``. ``ends``: monotonic time after which nothing is read.
     """
-    reach = Reach(settings, None if own is None else frozenset(map(plain_name, own)), named)
+    own_names = None if own is None else frozenset(map(plain_name, own))
+    reach = Reach(settings, own_names, named, None if only is None else frozenset(only))
     transport = _PacedTransport(
         context or tls_context(ca_file, verify=verify),
         _VettedBackend(reach, allowed, look),

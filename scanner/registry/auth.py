@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -53,6 +53,16 @@ class Credentials:
     registry_token: Secret = Secret("")
 
 
+class Temporary(Protocol):
+    """Credentials that are obtained when they are needed, and end."""
+
+    def current(self) -> Credentials:
+        """Return credentials that are valid now. Raises ScannerError."""
+
+    def refused(self) -> bool:
+        """The registry refused the current ones. Returns True if `current` would obtain new ones."""
+
+
 @dataclass(frozen=True)
 class Challenge:
     """One challenge of a ``WWW-Authenticate`` header. Scheme and parameter names are in lower case."""
@@ -84,11 +94,12 @@ def parse_challenges(header: str) -> list[Challenge]:
 class CredentialStore:
     """Credentials by registry host: the given ones, then the service's own file, then the user's docker config.
 
-    Config files are read on demand. A credential helper is run without a shell, with a limit on time and output.
+    Temporary ones are obtained at each use, so that a scan of hours outlives a token of one hour. Config files are read
+    on demand. A credential helper is run without a shell, with a limit on time and output.
     """
 
     def __init__(
-        self, settings: Settings, given: Mapping[str, Credentials] | None = None, *, personal: bool = True
+        self, settings: Settings, given: Mapping[str, Credentials | Temporary] | None = None, *, personal: bool = True
     ) -> None:
         self._given = dict(given or {})
         self._files = [settings.registry_credentials] if settings.registry_credentials else []
@@ -99,9 +110,12 @@ class CredentialStore:
             self._files.append(settings.docker_config or home / "config.json")
 
     def find(self, host: str) -> Credentials | None:
-        """Return credentials for this registry host, or None. Raises UsageError if a config file cannot be read."""
-        if host in self._given:
-            return self._given[host]
+        """Return credentials for this registry host, or None.
+
+        Raises UsageError if a config file cannot be read, ScannerError if temporary credentials cannot be obtained.
+        """
+        if (given := self._given.get(host)) is not None:
+            return given if isinstance(given, Credentials) else given.current()
         for file in self._files:
             found = self._from_file(file, host)
             if found is not None:
@@ -110,7 +124,13 @@ class CredentialStore:
 
     def registry_token(self, host: str) -> Secret:
         """Return the registry token that was given for this host; empty: none. Reads no file and runs no helper."""
-        return self._given[host].registry_token if host in self._given else Secret("")
+        given = self._given.get(host)
+        return given.registry_token if isinstance(given, Credentials) else Secret("")
+
+    def refused(self, host: str) -> bool:
+        """The registry refused the credentials. Returns True if `find` would obtain new ones."""
+        given = self._given.get(host)
+        return given is not None and not isinstance(given, Credentials) and given.refused()
 
     def _from_file(self, file: Path, host: str) -> Credentials | None:
         try:
@@ -235,13 +255,11 @@ class Authenticator:
                 before = self.header(scope)
                 self._fetch_token(challenge.parameters, scope)
                 return self.header(scope) != before
-        if (
-            any(challenge.scheme == "basic" for challenge in challenges)
-            and not self._basic
-            and self._store.find(self._host)
-        ):
-            self._basic = self.used_credentials = True
-            return True
+        if any(challenge.scheme == "basic" for challenge in challenges):
+            if self._basic:
+                return self._store.refused(self._host)
+            self._basic = self.used_credentials = self._store.find(self._host) is not None
+            return self._basic
         return False
 
     def _fetch_token(self, parameters: Mapping[str, str], scope: str) -> None:
@@ -282,6 +300,7 @@ class Authenticator:
             ) from error
         if answer.status in (401, 403):
             # Not an error here: the request is repeated without a token, and its answer is the registry's decision.
+            self._store.refused(self._host)
             return
         self._keep(answer, scope)
 
