@@ -300,7 +300,6 @@ TESTED_IN = {
     "scanner/services/policies.py": "tests/scanner/services/test_rules.py",
     "scanner/services/projects.py": "tests/scanner/services/test_rules.py",
     "scanner/services/pulls.py": "tests/web/adapters/test_registry.py",
-    "scanner/services/registries.py": "tests/scanner/services/test_rules.py",
     "scanner/services/revocations.py": "tests/scanner/worker/test_revocation.py",
     "scanner/services/scans.py": "tests/scanner/store/test_scans.py",
     "scanner/services/secrets.py": "tests/scanner/services/test_rules.py",

@@ -145,6 +145,22 @@ def test_a_registry_survives_receipts_and_takes_none_until_it_is_set(database: D
         assert receipts.of_image(session, found.digest, None) == ()
 
 
+def test_a_clouds_secret_does_not_become_a_password(database: Database) -> None:
+    """Down to a version that would send it to the registry, and up again: the registry is anonymous, others keep it."""
+    database.upgrade()
+    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    with database.session() as session:
+        secret = Secret("a-secret")
+        registries.add(session, host, SECRET, username="AKIDEXAMPLE00000", password=secret, credentials="ecr")
+        plain = registries.add(session, "registry.example.com", SECRET, username="ci", password=secret)
+    database.downgrade("0032")
+    database.upgrade()
+    with database.session() as session:
+        cloud, kept = registries.list_(session)
+        assert (cloud.host, cloud.credentials, cloud.username, cloud.has_password) == (host, "static", "", False)
+        assert (kept.username, registries.password(session, plain.id, SECRET)) == ("ci", secret)
+
+
 def test_a_verdict_that_one_platform_gave_an_index_goes(database: Database) -> None:
     database.upgrade()
     whole = _fill(database)

@@ -22,6 +22,7 @@ from scanner.commands._console import FILE, Exit, administration, pass_settings,
 from scanner.config import Secret, Settings, secret_key
 from scanner.errors import UsageError
 from scanner.model.actor import COMMAND_LINE
+from scanner.model.cloud_registry import KINDS, STATIC
 from scanner.model.finding import CheckResult, Failed, Incomplete, NotApplicable, Severity
 from scanner.model.posture import Posture
 from scanner.model.reference import Reference
@@ -36,6 +37,10 @@ from scanner.store.jobs import JobView
 
 _MARKS = {"passed": ("✓", "32"), "failed": ("✕", "31"), "incomplete": ("?", "33"), "not-applicable": ("–", "2")}
 _HARBOR = "It is a Harbor that may request scans; its reports hold vulnerabilities, or also our findings."
+_KIND = "What user name and password are: those of the registry, or of a cloud that gives out tokens (see the manual)."
+_ROLE = "Use the identity that the cloud gives to the workers' machine or pod; no secret is stored."
+_TENANT = "acr: the tenant's ID or domain name."
+_FROM_FILE = "Read the password, token or key from a file, such as a Google service account's JSON."
 _LOOK_SECONDS = 2.0
 _ORDER = ("failed", "incomplete", "passed", "not-applicable")
 
@@ -48,6 +53,10 @@ def registry() -> None:
 @registry.command("add")
 @click.argument("host")
 @click.option("--username", default="", help="User name for pulls. Default: anonymous pulls.")
+@click.option("--credentials", "kind", type=click.Choice(KINDS), default=STATIC, show_default=True, help=_KIND)
+@click.option("--machine-role", "machine_role", is_flag=True, help=_ROLE)
+@click.option("--tenant", default="", help=_TENANT)
+@click.option("--password-file", type=FILE, help=_FROM_FILE)
 @click.option(
     "--alias",
     "aliases",
@@ -65,6 +74,10 @@ def add(
     settings: Settings,
     host: str,
     username: str,
+    kind: str,
+    machine_role: bool,
+    tenant: str,
+    password_file: Path | None,
     aliases: tuple[str, ...],
     ca_file: Path | None,
     insecure: bool,
@@ -74,9 +87,12 @@ def add(
 ) -> None:
     """Configure the registry HOST (host[:port]).
 
-    With --username, the password or token is read from DOCKWARDEN_PASSWORD or prompted for.
+    With --username or --credentials, the password, token or secret is read from --password-file or
+    DOCKWARDEN_PASSWORD, or prompted for. A cloud gives out tokens for it when images are pulled: ecr (access key),
+    gar (service account's key), acr (client secret); or for --machine-role.
     """
-    password = _password() if username else None
+    needs = bool(username or password_file or kind != STATIC) and not machine_role
+    password = _password(password_file) if needs else None
     with administration(settings) as session:
         use_cases.add(
             session,
@@ -91,6 +107,9 @@ def add(
             project=project,
             write_receipts=write_receipts,
             harbor=harbor,
+            credentials=kind,
+            machine_role=machine_role,
+            tenant=tenant,
         )
     tell(f"registry {host} is configured; next, create a webhook: dockwarden webhook create --registry {host}")
 
@@ -104,6 +123,8 @@ def list_(settings: Settings) -> None:
     for view in found:
         connection = "plain HTTP" if view.insecure else "TLS, own CA" if view.ca_pem else "TLS"
         access = f"signs in as {view.username}" if view.username else "token" if view.has_password else "anonymous"
+        if view.credentials != STATIC:
+            access = f"{view.credentials}, {'machine role' if view.machine_role else view.username or 'key'}"
         also = f", also {', '.join(view.aliases)}" if view.aliases else ""
         asks = "" if view.harbor == "off" else f", Harbor ({view.harbor})"
         click.echo(f"{view.host:40} {connection:12} {access:36} project {view.project}{asks}{also}")
@@ -122,6 +143,9 @@ def list_(settings: Settings) -> None:
 @click.option(
     "--write-receipts/--no-write-receipts", default=None, help="Write signed decisions beside its images, or do not."
 )
+@click.option("--credentials", "kind", type=click.Choice(KINDS), help=_KIND)
+@click.option("--machine-role/--no-machine-role", "machine_role", default=None, help=_ROLE)
+@click.option("--tenant", help=_TENANT)
 @click.option("--harbor", type=click.Choice(registries.HARBOR), help=_HARBOR)
 @pass_settings
 def edit(
@@ -131,10 +155,16 @@ def edit(
     ca_file: Path | None,
     no_ca: bool,
     insecure: bool | None,
+    kind: str | None,
+    machine_role: bool | None,
+    tenant: str | None,
     write_receipts: bool | None,
     harbor: str | None,
 ) -> None:
-    """Change the settings of the registry HOST. Options that are not given keep their value."""
+    """Change the settings of the registry HOST. Options that are not given keep their value.
+
+    A new password or secret is set by 'registry credentials'. Another kind of credentials forgets the stored ones.
+    """
     if ca_file and no_ca:
         raise UsageError("give --ca-file or --no-ca, not both")
     with administration(settings) as session:
@@ -148,6 +178,9 @@ def edit(
             ca_pem="" if no_ca else read(ca_file, "CA file") if ca_file else None,
             write_receipts=write_receipts,
             harbor=harbor,
+            credentials=kind,
+            machine_role=machine_role,
+            tenant=tenant,
         )
     tell(f"registry {host} is changed")
 
@@ -155,21 +188,49 @@ def edit(
 @registry.command("credentials")
 @click.argument("host")
 @click.option("--username", help="New user name. Default: the stored one.")
+@click.option("--credentials", "kind", type=click.Choice(KINDS), help=_KIND)
+@click.option("--machine-role/--no-machine-role", "machine_role", default=None, help=_ROLE)
+@click.option("--tenant", help=_TENANT)
+@click.option("--password-file", type=FILE, help=_FROM_FILE)
 @click.option("--remove", is_flag=True, help="Delete the stored credentials: pulls are anonymous.")
 @pass_settings
-def credentials(settings: Settings, host: str, username: str | None, remove: bool) -> None:
-    """Replace the password or token of the registry HOST. The next pull uses it.
+def credentials(
+    settings: Settings,
+    host: str,
+    username: str | None,
+    kind: str | None,
+    machine_role: bool | None,
+    tenant: str | None,
+    password_file: Path | None,
+    remove: bool,
+) -> None:
+    """Replace the credentials of the registry HOST. The next pull uses them.
 
-    It is read from DOCKWARDEN_PASSWORD or prompted for.
+    The password, token or secret is read from --password-file or DOCKWARDEN_PASSWORD, or prompted for; none is needed
+    with --machine-role.
     """
-    if remove and username:
-        raise UsageError("give --username or --remove, not both")
+    if remove and (username or kind or machine_role is not None or tenant or password_file):
+        raise UsageError("give --remove alone")
+    if machine_role and password_file:
+        raise UsageError("give --machine-role or --password-file, not both")
     key = secret_key(settings)
     with administration(settings) as session:
         found = use_cases.by_host(session, host)
-    password = Secret("") if remove else _password()
+    if remove:
+        kind, username, machine_role, tenant = STATIC, "", False, ""
+    password = Secret("") if remove else None if machine_role else _password(password_file)
     with administration(settings) as session:
-        use_cases.change(session, COMMAND_LINE, key, found.id, username="" if remove else username, password=password)
+        use_cases.change(
+            session,
+            COMMAND_LINE,
+            key,
+            found.id,
+            username=username,
+            password=password,
+            credentials=kind,
+            machine_role=machine_role,
+            tenant=tenant,
+        )
     tell(
         f"registry {host}: "
         + ("pulls are anonymous now" if remove else "new credentials are stored; the next pull uses them")
@@ -300,7 +361,9 @@ def _import_text(view: polls.ImportView) -> str:
     return f"{what} unfinished ({view.phase}): {numbers}, {view.ended} of {view.queued} queued scans ended{left}"
 
 
-def _password() -> Secret:
+def _password(file: Path | None = None) -> Secret:
+    if file is not None:
+        return Secret(read(file, "password file").strip())
     given = os.environ.get("DOCKWARDEN_PASSWORD")
     return Secret(given if given is not None else click.prompt("Password or token", hide_input=True, err=True))
 

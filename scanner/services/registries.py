@@ -12,10 +12,12 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
 from scanner.errors import NotFoundError, UsageError
+from scanner.model import cloud_registry as cloud
 from scanner.model.actor import Actor
 from scanner.model.audit import Action
 from scanner.model.pem import read_ca
 from scanner.model.reference import PORT
+from scanner.model.service_account import read_key
 from scanner.services import _fields as fields
 from scanner.services import projects
 from scanner.store import audit, registries, registry_checks
@@ -28,6 +30,11 @@ ALIAS = rf"^{_LABEL}(\.{_LABEL})*({_PORT})?$"
 HOST_LENGTH, ALIASES_MOST = 255, 20
 CA_LENGTH = 64 << 10
 USERNAME_LENGTH, PASSWORD_LENGTH = 400, 4000
+_SECRETS = {
+    cloud.ECR: "secret access key",
+    cloud.GAR: "service account's key (JSON)",
+    cloud.ACR: "client secret",
+}
 _HINT = "write host[:port], without https://"
 
 
@@ -45,16 +52,21 @@ def add(
     project: str = "default",
     write_receipts: bool = False,
     harbor: str = "off",
+    credentials: str = cloud.STATIC,
+    machine_role: bool = False,
+    tenant: str = "",
 ) -> registries.RegistryView:
     """Add a registry, so that its images can be scanned.
 
-    ``write_receipts``: signed decisions are written beside its images, with these credentials.
+    ``write_receipts``: signed decisions are written beside its images, with these credentials. ``credentials``: what
+    user name and password are, see `scanner.model.cloud_registry`; ``machine_role``: use this machine's own identity.
 
     Raises UsageError naming the field, ConflictError for a host that exists already, NotFoundError, RefusedError.
     """
     actor.require_every_project()
     fields.matching("host", host, HOST, HOST_LENGTH, _HINT)
     _check(aliases, username, password, harbor)
+    _check_credentials(host, credentials, username, password, bool(password), tenant, machine_role, insecure)
     ca_pem = _certificates(ca_pem)
     project = projects.visible_name(session, actor, project)
     registry = registries.add(
@@ -69,9 +81,14 @@ def add(
         aliases=aliases,
         write_receipts=write_receipts,
         harbor=harbor,
+        credentials=credentials,
+        machine_role=machine_role,
+        tenant=tenant,
     )
     detail = {
         "host": registry.host,
+        "credentials": registry.credentials,
+        "machine_role": registry.machine_role,
         "insecure": registry.insecure,
         "write_receipts": registry.write_receipts,
         "harbor": registry.harbor,
@@ -93,10 +110,44 @@ def change(
     password: Secret | None = None,
     write_receipts: bool | None = None,
     harbor: str | None = None,
+    credentials: str | None = None,
+    machine_role: bool | None = None,
+    tenant: str | None = None,
 ) -> registries.RegistryView:
-    """Change the given fields. An empty password deletes the stored one. Raises as `add`."""
+    """Change the given fields. An empty password deletes the stored one. Raises as `add`.
+
+    Other ``credentials`` or ``machine_role`` forget user name, password and tenant: the secret of one service is never
+    sent to another.
+    """
     actor.require_every_project()
     _check(aliases or (), username or "", password, harbor or "off")
+    given = {
+        "aliases": aliases,
+        "insecure": insecure,
+        "ca_pem": ca_pem,
+        "username": username,
+        "password": password,
+        "write_receipts": write_receipts,
+        "harbor": harbor,
+        "credentials": credentials,
+        "machine_role": machine_role,
+        "tenant": tenant,
+    }
+    before = registries.get(session, registry_id)
+    is_other_kind = credentials is not None and credentials != before.credentials
+    if is_other_kind or (machine_role is not None and machine_role != before.machine_role):
+        machine_role = bool(machine_role)
+        username, tenant, password = username or "", tenant or "", password or Secret("")
+    _check_credentials(
+        before.host,
+        before.credentials if credentials is None else credentials,
+        before.username if username is None else username,
+        password,
+        before.has_password if password is None else bool(password),
+        before.tenant if tenant is None else tenant,
+        before.machine_role if machine_role is None else machine_role,
+        before.insecure if insecure is None else insecure,
+    )
     ca_pem = None if ca_pem is None else _certificates(ca_pem)
     registry = registries.update(
         session,
@@ -109,16 +160,10 @@ def change(
         aliases=aliases,
         write_receipts=write_receipts,
         harbor=harbor,
+        credentials=credentials,
+        machine_role=machine_role,
+        tenant=tenant,
     )
-    given = {
-        "aliases": aliases,
-        "insecure": insecure,
-        "ca_pem": ca_pem,
-        "username": username,
-        "password": password,
-        "write_receipts": write_receipts,
-        "harbor": harbor,
-    }
     detail = {"host": registry.host, "members": sorted(name for name, value in given.items() if value is not None)}
     audit.record(session, actor, Action.REGISTRY_CHANGE, registry.id, detail=detail)
     return registry
@@ -180,3 +225,52 @@ def _check(aliases: Sequence[str], username: str, password: Secret | None, harbo
     fields.text("username", username, USERNAME_LENGTH)
     if password is not None and len(password.reveal()) > PASSWORD_LENGTH:
         raise fields.invalid("password", f"a password has at most {PASSWORD_LENGTH} characters")
+
+
+def _check_credentials(
+    host: str,
+    kind: str,
+    username: str,
+    password: Secret | None,
+    has_password: bool,
+    tenant: str,
+    machine_role: bool,
+    insecure: bool,
+) -> None:
+    """Check that credentials are complete. ``password``: the new one, if there is one."""
+    if kind not in cloud.KINDS:
+        raise fields.invalid("credentials", f"not a choice: {kind[:64]!r}", "one of " + ", ".join(cloud.KINDS))
+    name = cloud.NAMES[kind]
+    if tenant and kind != cloud.ACR:
+        raise fields.invalid("tenant", f"only {cloud.NAMES[cloud.ACR]} has a tenant")
+    if kind == cloud.STATIC:
+        if machine_role:
+            hint = "choose credentials " + ", ".join(cloud.HOSTS)
+            raise fields.invalid("machine_role", "only a registry of a cloud knows the identity of this machine", hint)
+        return
+    if not cloud.is_host(kind, host):
+        hint = f"its hosts look like {cloud.EXAMPLES[kind]}"
+        raise fields.invalid("credentials", f"{host} is not a registry of {name}", hint)
+    if insecure:
+        raise fields.invalid("insecure", f"{name} uses TLS only")
+    if machine_role and has_password:
+        raise fields.invalid("machine_role", "this machine's identity needs no password", "give one or the other")
+    if kind == cloud.GAR and username:
+        raise fields.invalid("username", f"{name} takes no user name", "the key names the service account")
+    if kind == cloud.ECR and machine_role and username:
+        raise fields.invalid("username", "this machine's identity needs no user name")
+    if kind == cloud.ACR and (username or not machine_role):
+        hint = "the client ID of an app registration or managed identity, such as 00000000-0000-0000-0000-000000000000"
+        fields.matching("username", username, cloud.CLIENT_ID, USERNAME_LENGTH, hint)
+    if machine_role:
+        if tenant:
+            raise fields.invalid("tenant", "this machine's identity needs no tenant")
+        return
+    if kind == cloud.ECR:
+        fields.matching("username", username, cloud.ACCESS_KEY, USERNAME_LENGTH, "the ID of an access key: AKIA...")
+    if kind == cloud.ACR:
+        fields.matching("tenant", tenant, cloud.TENANT, HOST_LENGTH, "the tenant's ID or domain name")
+    if not has_password:
+        raise fields.invalid("password", f"the {_SECRETS[kind]} is missing", "or use the identity of this machine")
+    if kind == cloud.GAR and password:
+        read_key(password.reveal())

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
 from scanner.errors import ConflictError, NotFoundError
+from scanner.model.cloud_registry import STATIC
 from scanner.store.schema import registry, webhook
 from scanner.store.secrets import seal, unseal
 from scanner.store.session import moment
@@ -25,7 +26,9 @@ HARBOR = ("off", "vulnerabilities", "findings")
 class RegistryView:
     """A registry without its password.
 
-    ``aliases``: other hosts that its webhooks report (localhost:5000). ``harbor``: see `HARBOR`.
+    ``aliases``: other hosts that its webhooks report (localhost:5000). ``harbor``: see `HARBOR`. ``credentials``: a
+    kind of `scanner.model.cloud_registry`; ``machine_role``: this machine's own identity is used, no stored secret.
+    ``tenant``: of Microsoft Entra ID.
     """
 
     id: str
@@ -39,6 +42,9 @@ class RegistryView:
     created_at: datetime
     write_receipts: bool = False
     harbor: str = "off"
+    credentials: str = STATIC
+    machine_role: bool = False
+    tenant: str = ""
 
 
 def add(
@@ -54,6 +60,9 @@ def add(
     aliases: Sequence[str] = (),
     write_receipts: bool = False,
     harbor: str = "off",
+    credentials: str = STATIC,
+    machine_role: bool = False,
+    tenant: str = "",
 ) -> RegistryView:
     """Insert a registry. Raises ConflictError if the host exists."""
     if session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar():
@@ -71,6 +80,9 @@ def add(
             aliases=list(aliases),
             write_receipts=write_receipts,
             harbor=harbor,
+            credentials=credentials,
+            machine_role=machine_role,
+            tenant=tenant,
             created_at=moment(session),
         )
     )
@@ -89,11 +101,14 @@ def update(
     aliases: Sequence[str] | None = None,
     write_receipts: bool | None = None,
     harbor: str | None = None,
+    credentials: str | None = None,
+    machine_role: bool | None = None,
+    tenant: str | None = None,
 ) -> RegistryView:
     """Change the given fields. An empty password deletes the stored one. Raises NotFoundError."""
     values: dict[str, object] = {}
     given = {"insecure": insecure, "ca_pem": ca_pem, "username": username, "write_receipts": write_receipts}
-    given["harbor"] = harbor
+    given |= {"harbor": harbor, "credentials": credentials, "machine_role": machine_role, "tenant": tenant}
     for name, value in given.items():
         if value is not None:
             values[name] = value
@@ -159,6 +174,9 @@ def _view(row: sa.Row[tuple[object, ...]]) -> RegistryView:
         r["created_at"],
         r["write_receipts"],
         r["harbor"],
+        r["credentials"],
+        r["machine_role"],
+        r["tenant"],
     )
 
 

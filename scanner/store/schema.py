@@ -196,6 +196,10 @@ registry = sa.Table(
     sa.Column("harbor", sa.String(16), nullable=False, default="off", server_default="off"),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("write_receipts", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    # What user name and password are: static, or those of a cloud (ecr, gar, acr). machine_role: no stored secret.
+    sa.Column("credentials", sa.String(16), nullable=False, default="static", server_default="static"),
+    sa.Column("machine_role", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    sa.Column("tenant", sa.String(255), nullable=False, default="", server_default=""),
 )
 webhook = sa.Table(
     "webhook",

@@ -19,6 +19,7 @@ from scanner import __version__, catalog
 from scanner.advisories import feeds
 from scanner.config import Secret, Settings
 from scanner.errors import EngineError, NotAnImage, ScannerError, UsageError
+from scanner.model.cloud_registry import STATIC
 from scanner.model.finding import AdvisoryStatus
 from scanner.model.image import Image
 from scanner.model.lineage import BaseImage
@@ -44,7 +45,7 @@ from scanner.store import bases, harbor, images, projects, pulls, registries, re
 from scanner.store.session import Database
 
 if TYPE_CHECKING:
-    from scanner.registry.auth import Credentials, CredentialStore
+    from scanner.registry.auth import Credentials, CredentialStore, Temporary
     from scanner.registry.client import Access
 
 log = logging.getLogger(__name__)
@@ -114,17 +115,34 @@ def reached(
     """Access to a configured registry, for any project. Raises UsageError if it is not configured."""
     from scanner.registry.auth import Credentials, CredentialStore
     from scanner.registry.client import Access
+    from scanner.registry.cloud.access import CloudCredentials
+    from scanner.registry.cloud.base import CloudAccess
 
     with database.read() as session:
         found = registries.find(session, host)
         password = registries.password(session, found.id, key) if found else None
     if found is None:
         raise _not_configured(host, project)
-    given = {host: Credentials(found.username, password)} if found.username and password else {}
-    if credentials is not None:
-        given = {host: credentials}
     ca_file = _certificate_file(settings.home / "ca", found.ca_pem) if found.ca_pem else None
-    way = Access(found.insecure or host in settings.insecure_registries, ca_file, proof_key=key)
+    given: dict[str, Credentials | Temporary] = {}
+    if credentials is not None:
+        given[host] = credentials
+    elif found.credentials != STATIC:
+        cloud = CloudAccess(
+            found.credentials,
+            host,
+            found.username,
+            password or Secret(""),
+            found.tenant,
+            found.machine_role,
+            ca_file,
+        )
+        given[host] = CloudCredentials(cloud, settings)
+    elif found.username and password:
+        given[host] = Credentials(found.username, password)
+    # A cloud's token is never sent over plain HTTP.
+    insecure = found.credentials == STATIC and (found.insecure or host in settings.insecure_registries)
+    way = Access(insecure, ca_file, proof_key=key)
     return way, CredentialStore(settings, given, personal=False)
 
 

@@ -31,6 +31,17 @@ _HARBOR = (
     "Whether it is a Harbor that may request scans, and what its reports hold: vulnerabilities, or also the denial, "
     "failed checks and refused signatures as findings (DW-...)."
 )
+Credentials = Literal["static", "ecr", "gar", "acr"]
+_CREDENTIALS = (
+    "What username and password are. static: those of the registry, also a token of GHCR or GitLab. ecr: the ID of an "
+    "AWS access key, and its secret. gar: no username, and the JSON of a Google service account's key. acr: the client "
+    "ID of a Microsoft Entra application, and its client secret. Tokens are obtained from the cloud when they are used."
+)
+_MACHINE_ROLE = (
+    "Use the identity that the cloud gives to the workers' machine or pod, and no stored secret. For acr, username may "
+    "be the client ID of a managed identity."
+)
+_TENANT = "acr: the ID or domain of the tenant in Microsoft Entra ID."
 
 
 class RegistryIn(Body):
@@ -49,10 +60,16 @@ class RegistryIn(Body):
         False, description="Write signed decisions beside its images. The credentials must allow pushes."
     )
     harbor: Harbor = Field("off", description=_HARBOR)
+    credentials: Credentials = Field("static", description=_CREDENTIALS)
+    machine_role: bool = Field(False, description=_MACHINE_ROLE)
+    tenant: Text = Field("", description=_TENANT)
 
 
 class RegistryChange(Body):
-    """Absent members keep their values. An empty password deletes the stored one."""
+    """Absent members keep their values. An empty password deletes the stored one.
+
+    Other credentials, or a change of machine_role, delete the stored password too: it is never sent to another service.
+    """
 
     aliases: list[Alias] | None = Field(None, max_length=use_cases.ALIASES_MOST)
     insecure: bool | None = None
@@ -61,6 +78,9 @@ class RegistryChange(Body):
     password: SecretStr | None = Field(None, max_length=use_cases.PASSWORD_LENGTH, description="Write-only.")
     write_receipts: bool | None = None
     harbor: Harbor | None = None
+    credentials: Credentials | None = Field(None, description=_CREDENTIALS)
+    machine_role: bool | None = Field(None, description=_MACHINE_ROLE)
+    tenant: Text | None = Field(None, description=_TENANT)
 
 
 class RegistryOut(Model):
@@ -75,6 +95,9 @@ class RegistryOut(Model):
     created_at: datetime
     write_receipts: bool
     harbor: str
+    credentials: str
+    machine_role: bool
+    tenant: str
 
 
 class RegistryList(Model):
@@ -98,6 +121,9 @@ def show(registry: registries.RegistryView) -> RegistryOut:
         created_at=registry.created_at,
         write_receipts=registry.write_receipts,
         harbor=registry.harbor,
+        credentials=registry.credentials,
+        machine_role=registry.machine_role,
+        tenant=registry.tenant,
     )
 
 
@@ -131,6 +157,9 @@ def create(body: RegistryIn) -> Response:
             project=body.project,
             write_receipts=body.write_receipts,
             harbor=body.harbor,
+            credentials=body.credentials,
+            machine_role=body.machine_role,
+            tenant=body.tenant,
         )
     return answer(show(registry), 201, {"Location": f"{PREFIX}/registries/{registry.id}"})
 
@@ -163,6 +192,9 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
             password=_secret(body.password),
             write_receipts=body.write_receipts,
             harbor=body.harbor,
+            credentials=body.credentials,
+            machine_role=body.machine_role,
+            tenant=body.tenant,
         )
     return answer(show(registry))
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from scanner.config import Secret
 from scanner.errors import NotFoundError
+from scanner.model.cloud_registry import NAMES, STATIC
 from scanner.services import registries as use_cases
 from scanner.services import webhooks as webhook_use_cases
 from scanner.store import deliveries, projects, reconciliation, registries, registry_checks
@@ -41,7 +42,7 @@ def index() -> str:
 def add() -> Response:
     """Add a registry."""
     principal().require_every_project()
-    given = _given()
+    given = {**_given(), **_identity(STATIC)}
 
     def create() -> registries.RegistryView:
         password = request.form.get("password", "")
@@ -77,7 +78,6 @@ def change(registry_id: str) -> Response:
     """Change the connection. The host cannot change: another host is another registry."""
     principal().require_every_project()
     given = _given()
-    del given["username"]
 
     def work(session: Connection) -> object:
         return use_cases.change(session, principal(), resources().secret_key, registry_id, **given)
@@ -93,17 +93,19 @@ def credentials(registry_id: str) -> Response:
     An empty password keeps the stored one, unless "anonymous" is chosen.
     """
     principal().require_every_project()
-    username, typed = request.form.get("username", "").strip(), request.form.get("password", "")
+    typed, given = request.form.get("password", ""), _identity(None)
     removed = request.form.get("anonymous") == "1"
 
     def work(session: Connection) -> object:
-        password = Secret("") if removed else Secret(typed) if typed else None
-        name = "" if removed else username
-        return use_cases.change(
-            session, principal(), resources().secret_key, registry_id, username=name, password=password
-        )
+        if removed:
+            nothing: dict[str, Any] = {"credentials": STATIC, "username": "", "tenant": "", "machine_role": False}
+            return use_cases.change(
+                session, principal(), resources().secret_key, registry_id, **nothing, password=Secret("")
+            )
+        password = Secret(typed) if typed else None
+        return use_cases.change(session, principal(), resources().secret_key, registry_id, **given, password=password)
 
-    return _done(registry_id, work, {"username": username})
+    return _done(registry_id, work, {name: value for name, value in given.items() if value is not None})
 
 
 @bp.post("/registries/<registry_id>/remove")
@@ -204,9 +206,18 @@ def _given() -> dict[str, Any]:
         "aliases": request.form.get("aliases", "").split(),
         "insecure": request.form.get("insecure") == "1",
         "ca_pem": request.form.get("ca_pem", "").strip().replace("\r\n", "\n"),
-        "username": request.form.get("username", "").strip(),
         "write_receipts": request.form.get("write_receipts") == "1",
         "harbor": request.form.get("harbor", "off"),
+    }
+
+
+def _identity(kind: str | None) -> dict[str, Any]:
+    """Return the fields of the credentials, without the password. ``kind``: where the form names none."""
+    return {
+        "credentials": request.form.get("credentials") or kind,
+        "machine_role": request.form.get("machine_role") == "1",
+        "username": request.form.get("username", "").strip(),
+        "tenant": request.form.get("tenant", "").strip(),
     }
 
 
@@ -226,6 +237,7 @@ def _list(kept: dict[str, Any] | None = None, problems: Sequence[str] = (), wron
         hooks=hooks,
         lost=lost,
         offered=offered,
+        kinds=NAMES,
         kept=showable(kept),
         problems=problems,
         wrong=wrong,
@@ -248,6 +260,9 @@ def _editor(
         "insecure": view.insecure,
         "ca_pem": view.ca_pem,
         "username": view.username,
+        "credentials": view.credentials,
+        "machine_role": view.machine_role,
+        "tenant": view.tenant,
         "write_receipts": view.write_receipts,
         "harbor": view.harbor,
         **showable(kept),
@@ -257,6 +272,7 @@ def _editor(
         "registry_edit.html",
         registry=view,
         values=values,
+        kinds=NAMES,
         hooks=hooks,
         formats=formats(),
         base=base,

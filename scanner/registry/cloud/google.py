@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import RSAKey
 
-from scanner.config import Secret
-from scanner.errors import RemoteError, UsageError
-from scanner.model.untrusted import load_untrusted_json
+from scanner.errors import RemoteError
+from scanner.model.service_account import TOKEN_URL, read_key
 from scanner.registry.auth import Credentials
 from scanner.registry.cloud.base import (
     CloudAccess,
@@ -32,26 +29,14 @@ from scanner.registry.cloud.base import (
 )
 
 _GOOGLE, _METADATA = "Google's token service", "the metadata server"
-_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105 (an address)
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _SECONDS = 3600
-_MAX_KEY = 16 << 10
-_HINT = "paste the whole JSON file of a service account's key"
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    token: str = _TOKEN_URL
+    token: str = TOKEN_URL
     metadata: str = "http://metadata.google.internal"
-
-
-@dataclass(frozen=True)
-class ServiceAccount:
-    """The key of a service account."""
-
-    email: str
-    key_id: str
-    key: RSAKey
 
 
 def token(access: CloudAccess, around: Surroundings, endpoints: Endpoints | None = None) -> Token:
@@ -81,42 +66,13 @@ def _from_machine(around: Surroundings, places: Endpoints) -> tuple[Mapping[str,
 
 
 def _from_key(access: CloudAccess, around: Surroundings, places: Endpoints) -> tuple[Mapping[str, Any], str]:
-    account = read_key(access.password)
+    account = read_key(access.password.reveal())
     now = int(time.time())
     # The audience is Google's own address: a key that names another one must not choose where its proof is valid.
-    claims = {"iss": account.email, "scope": _SCOPE, "aud": _TOKEN_URL, "iat": now, "exp": now + _SECONDS}
+    claims = {"iss": account.email, "scope": _SCOPE, "aud": TOKEN_URL, "iat": now, "exp": now + _SECONDS}
     proof = jwt.encode({"alg": "RS256", "typ": "JWT", "kid": account.key_id}, claims, account.key)
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": proof}
     with around.cloud(places.token) as http:
         answer = ask(http, _GOOGLE, "POST", places.token, form=form)
     hint = "check that the key exists and is enabled; store a new one as the registry's password"
     return document(answer, _GOOGLE, "the service account's key", hint), _GOOGLE
-
-
-def read_key(text: Secret) -> ServiceAccount:
-    """Parse the JSON file of a service account's key. Raises UsageError(field="password") that quotes nothing of it."""
-    try:
-        found = load_untrusted_json(text.reveal().encode("utf-8", "replace"), limit=_MAX_KEY, error=RemoteError)
-    except RemoteError:
-        found = None
-    if not isinstance(found, dict):
-        raise _invalid("it is not JSON")
-    if found.get("type") != "service_account":
-        raise _invalid("its type is not service_account")
-    if found.get("token_uri", _TOKEN_URL) != _TOKEN_URL:
-        raise _invalid(f"its token_uri is not {_TOKEN_URL}")
-    email, key_id, pem = (found.get(name) for name in ("client_email", "private_key_id", "private_key"))
-    if not (isinstance(email, str) and isinstance(key_id, str) and isinstance(pem, str) and email and pem):
-        raise _invalid("client_email, private_key_id or private_key is missing")
-    try:
-        key = RSAKey.import_key(pem)
-        is_private = key.is_private
-    except (JoseError, ValueError, TypeError):
-        raise _invalid("its private_key is not an RSA key") from None
-    if not is_private:
-        raise _invalid("its private_key is not a private key")
-    return ServiceAccount(email, key_id, key)
-
-
-def _invalid(why: str) -> UsageError:
-    return UsageError(f"not a service account's key: {why}", reason="invalid", hint=_HINT, field="password")

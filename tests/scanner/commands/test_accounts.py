@@ -211,3 +211,28 @@ def test_the_audit_log_is_read_as_sentences(run: Callable[..., Result]) -> None:
     assert oldest.endswith("command line added project shop")
     assert len(run("audit-log", "list", "--action", "user").stdout.splitlines()) == 1
     assert "no entry matches" in run("audit-log", "list", "--actor", "nobody").stderr
+
+
+def test_credentials_of_a_cloud_registry(run: Callable[..., Result], tmp_path: Path) -> None:
+    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    made = run("registry", "add", host, "--credentials", "ecr", "--machine-role")
+    assert made.exit_code == 0, made.output
+    assert "ecr, machine role" in run("registry", "list").stdout
+    key = ("--credentials", "ecr", "--no-machine-role", "--username", "AKIDEXAMPLE00000")
+    stored = run("registry", "credentials", host, *key, DOCKWARDEN_PASSWORD="the-secret-key")
+    assert stored.exit_code == 0, stored.output
+    assert "the-secret-key" not in stored.output
+    assert "ecr, AKIDEXAMPLE00000" in run("registry", "list").stdout
+    wrong = run("registry", "credentials", host, "--username", "short", DOCKWARDEN_PASSWORD="x")
+    assert "username cannot be 'short'" in f"{wrong.exception}"
+    (tmp_path / "key.json").write_text("{}\n")
+    google = ("--credentials", "gar", "--password-file", tmp_path / "key.json")
+    assert "its type is not service_account" in f"{run('registry', 'add', 'europe-docker.pkg.dev', *google).exception}"
+    elsewhere = run("registry", "add", "registry.example.com", "--credentials", "acr", "--machine-role")
+    assert "registry.example.com is not a registry of Azure Container Registry" in f"{elsewhere.exception}"
+    assert run("registry", "edit", host, "--machine-role").exit_code == 0
+    assert "ecr, machine role" in run("registry", "list").stdout
+    both = run("registry", "credentials", host, "--remove", "--machine-role")
+    assert "give --remove alone" in f"{both.exception}"
+    assert run("registry", "credentials", host, "--remove").exit_code == 0
+    assert "anonymous" in run("registry", "list").stdout

@@ -12,9 +12,12 @@ import pytest
 from scanner.config import Secret, Settings
 from scanner.model.lineage import BASE_DIGEST, BASE_NAME, BaseImage
 from scanner.model.reference import Digest
+from scanner.registry.auth import Credentials
+from scanner.registry.cloud import access
+from scanner.registry.cloud.base import CloudAccess, Surroundings, Token
 from scanner.store import registries
 from scanner.store.session import Database
-from scanner.worker.server_scan import known_base
+from scanner.worker.server_scan import known_base, reached
 from tests.scanner.store import factories as make
 from tests.servers import Registry, need
 
@@ -82,3 +85,32 @@ def test_a_registry_that_does_not_answer_costs_nothing(database: Database, setti
     found = base_of(database, settings, "127.0.0.1:1/x:1", Digest.of(b"x"))
     assert found is not None
     assert found.newest is None
+
+
+def test_a_cloud_registrys_credentials_are_obtained_when_they_are_used(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    asked: list[CloudAccess] = []
+
+    def client(wanted: CloudAccess, around: Surroundings) -> Token:
+        asked.append(wanted)
+        return Token(Credentials("AWS", Secret("the-password")), 60)
+
+    monkeypatch.setattr(access, "_CLIENTS", {"ecr": client})
+    with database.session() as session:
+        registries.add(session, host, KEY, username="AKID", password=Secret("the-key"), credentials="ecr")
+    # The setting is for registries without TLS; a cloud's token is not sent to one.
+    way, store = reached(replace(settings, insecure_registries=(host,)), database, KEY, host)
+    assert not way.insecure
+    assert asked == []
+    assert store.find(host) == Credentials("AWS", Secret("the-password"))
+    assert store.find(host) == Credentials("AWS", Secret("the-password"))
+    assert [(one.kind, one.host, one.username, one.password.reveal()) for one in asked] == [
+        ("ecr", host, "AKID", "the-key")
+    ]
+    assert "the-key" not in f"{asked}"
+    # Credentials that came with a request are used instead.
+    sent = Credentials("robot", Secret("sent"))
+    assert reached(settings, database, KEY, host, credentials=sent)[1].find(host) == sent
+    assert store.find("other.example.com") is None

@@ -94,6 +94,35 @@ def test_credentials_are_rotated_and_never_shown(admin: Somebody, place: str, da
     assert "Pulls are anonymous" in admin.see(place)
 
 
+def test_credentials_of_a_cloud(admin: Somebody, database: Database) -> None:
+    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    key = {"credentials": "ecr", "username": "AKIDEXAMPLE00000", "password": "the-secret-key"}
+    answer = admin("/registries", host=host, **{**key, "username": "wrong"})
+    assert answer.status_code == 422
+    assert re.search(r'name="username"[^>]*value="wrong"[^>]*aria-invalid="true"', answer.text)
+    assert re.search(r'<option value="ecr" selected>Amazon ECR', answer.text)
+    page = urlsplit(admin("/registries", host=host, **key).headers["Location"]).path
+    seen = admin.see(page)
+    assert "Pulls use a token of Amazon ECR, obtained with the stored secret" in seen
+    assert "the-secret-key" not in seen
+    credentials = page.replace("/edit", "/credentials")
+    assert admin(page, aliases="a.example").status_code == 303  # the connection's form leaves the credentials
+    assert admin(credentials, credentials="ecr", username=key["username"], password="").status_code == 303
+    refused = admin(page, insecure="1")
+    assert (refused.status_code, "uses TLS only" in refused.text) == (422, True)
+    assert admin(credentials, credentials="ecr", machine_role="1").status_code == 303
+    assert "the identity of the workers&#39; machine" in admin.see(page)
+    assert "machine's identity" in html.unescape(admin.see("/registries"))
+    with database.read() as session:
+        found = registries.find(session, host)
+    assert found is not None
+    assert (found.machine_role, found.username, found.has_password) == (True, "", False)
+    wrong = admin(credentials, credentials="gar", machine_role="1")
+    assert re.search(r'name="credentials"[^>]*aria-invalid="true"', wrong.text)
+    assert admin(credentials, anonymous="1").status_code == 303
+    assert "Pulls are anonymous" in admin.see(page)
+
+
 def test_the_connection_is_edited_and_a_mistake_keeps_what_was_typed(admin: Somebody, place: str) -> None:
     assert admin(place, aliases="localhost:5000\nregistry:5000", insecure="1").status_code == 303
     assert "localhost:5000" in admin.see(place)

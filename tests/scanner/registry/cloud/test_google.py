@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from joserfc import jwt
 from joserfc.jwk import RSAKey
@@ -15,7 +15,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from scanner.config import Secret
-from scanner.errors import RefusedError, RemoteError, ScannerError, UsageError
+from scanner.errors import RefusedError, RemoteError, ScannerError
 from scanner.registry.auth import Credentials
 from scanner.registry.cloud import google
 from scanner.registry.cloud.base import CloudAccess, Surroundings
@@ -141,32 +141,3 @@ def test_a_refused_key_names_the_code(httpserver: HTTPServer) -> None:
     with pytest.raises(RemoteError, match=r"refused the service account's key: invalid_grant$") as raised:
         google.token(stored(FILE), surroundings(), places(httpserver))
     assert "the registry's password" in raised.value.hint
-
-
-def _ec_pem() -> str:
-    key = ec.generate_private_key(ec.SECP256R1())
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("", "not JSON"),
-        ("hunter2", "not JSON"),
-        ("[]", "not JSON"),
-        (json.dumps({**FILE, "type": "external_account"}), "type is not service_account"),
-        (json.dumps({**FILE, "type": "authorized_user"}), "type is not service_account"),
-        (json.dumps({**FILE, "token_uri": "http://169.254.169.254/"}), "token_uri"),
-        (json.dumps({**FILE, "client_email": 5}), "is missing"),
-        (json.dumps({**FILE, "private_key": ""}), "is missing"),
-        (json.dumps({**FILE, "private_key": f"-----BEGIN PRIVATE KEY-----\n{SECRET}"}), "not an RSA key"),
-        (json.dumps({**FILE, "private_key": _ec_pem()}), "not an RSA key"),
-        (json.dumps({**FILE, "private_key": PUBLIC}), "not a private key"),
-    ],
-)
-def test_what_is_no_key_is_refused_with_the_field(text: str, why: str) -> None:
-    with pytest.raises(UsageError, match=why) as raised:
-        google.read_key(Secret(text))
-    assert raised.value.field == "password"
-    assert SECRET not in f"{raised.value}"
-    assert raised.value.__cause__ is None
