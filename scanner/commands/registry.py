@@ -40,6 +40,7 @@ _HARBOR = "It is a Harbor that may request scans; its reports hold vulnerabiliti
 _KIND = "What user name and password are: those of the registry, or of a cloud that gives out tokens (see the manual)."
 _ROLE = "Use the identity that the cloud gives to the workers' machine or pod; no secret is stored."
 _TENANT = "acr: the tenant's ID or domain name."
+_SERVICE = "Another host that gets the password: your GitLab, for its registry."
 _FROM_FILE = "Read the password, token or key from a file, such as a Google service account's JSON."
 _LOOK_SECONDS = 2.0
 _ORDER = ("failed", "incomplete", "passed", "not-applicable")
@@ -56,6 +57,7 @@ def registry() -> None:
 @click.option("--credentials", "kind", type=click.Choice(KINDS), default=STATIC, show_default=True, help=_KIND)
 @click.option("--machine-role", "machine_role", is_flag=True, help=_ROLE)
 @click.option("--tenant", default="", help=_TENANT)
+@click.option("--token-service", metavar="HOST", default="", help=_SERVICE)
 @click.option("--password-file", type=FILE, help=_FROM_FILE)
 @click.option(
     "--alias",
@@ -77,6 +79,7 @@ def add(
     kind: str,
     machine_role: bool,
     tenant: str,
+    token_service: str,
     password_file: Path | None,
     aliases: tuple[str, ...],
     ca_file: Path | None,
@@ -110,6 +113,7 @@ def add(
             credentials=kind,
             machine_role=machine_role,
             tenant=tenant,
+            token_service=token_service,
         )
     tell(f"registry {host} is configured; next, create a webhook: dockwarden webhook create --registry {host}")
 
@@ -191,6 +195,7 @@ def edit(
 @click.option("--credentials", "kind", type=click.Choice(KINDS), help=_KIND)
 @click.option("--machine-role/--no-machine-role", "machine_role", default=None, help=_ROLE)
 @click.option("--tenant", help=_TENANT)
+@click.option("--token-service", metavar="HOST", help=_SERVICE + " '' removes it.")
 @click.option("--password-file", type=FILE, help=_FROM_FILE)
 @click.option("--remove", is_flag=True, help="Delete the stored credentials: pulls are anonymous.")
 @pass_settings
@@ -201,6 +206,7 @@ def credentials(
     kind: str | None,
     machine_role: bool | None,
     tenant: str | None,
+    token_service: str | None,
     password_file: Path | None,
     remove: bool,
 ) -> None:
@@ -209,7 +215,7 @@ def credentials(
     The password, token or secret is read from --password-file or DOCKWARDEN_PASSWORD, or prompted for; none is needed
     with --machine-role.
     """
-    if remove and (username or kind or machine_role is not None or tenant or password_file):
+    if remove and (username or kind or machine_role is not None or tenant or token_service or password_file):
         raise UsageError("give --remove alone")
     if machine_role and password_file:
         raise UsageError("give --machine-role or --password-file, not both")
@@ -217,7 +223,7 @@ def credentials(
     with administration(settings) as session:
         found = use_cases.by_host(session, host)
     if remove:
-        kind, username, machine_role, tenant = STATIC, "", False, ""
+        kind, username, machine_role, tenant, token_service = STATIC, "", False, "", ""
     password = Secret("") if remove else None if machine_role else _password(password_file)
     with administration(settings) as session:
         use_cases.change(
@@ -230,6 +236,7 @@ def credentials(
             credentials=kind,
             machine_role=machine_role,
             tenant=tenant,
+            token_service=token_service,
         )
     tell(
         f"registry {host}: "

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import SplitResult
 
 import httpx
 
@@ -34,7 +35,7 @@ _HELPER_SECONDS = 15
 _MAX_CONFIG = 1 << 20
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 # Token services that belong to a registry although their host name differs.
-_REALMS = {DOCKER_HUB: "auth.docker.io", "registry-1.docker.io": "auth.docker.io"}
+_REALMS = {DOCKER_HUB: "auth.docker.io", "registry-1.docker.io": "auth.docker.io", "registry.gitlab.com": "gitlab.com"}
 _PARAMETER = lazy(r'([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,\s*|$)')
 _SCHEME = lazy(r"([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
 
@@ -227,10 +228,23 @@ _TOKEN_SECONDS = 20.0
 
 
 class Authenticator:
-    """Answers the challenges of one registry, and keeps its tokens for 80 % of their lifetime."""
+    """Answers the challenges of one registry, and keeps its tokens for 80 % of their lifetime.
 
-    def __init__(self, host: str, store: CredentialStore, http: HttpClient, limit: int, *, insecure: bool) -> None:
+    ``token_service``: a host that an administrator trusts with the registry's credentials (a GitLab, for its registry).
+    """
+
+    def __init__(
+        self,
+        host: str,
+        store: CredentialStore,
+        http: HttpClient,
+        limit: int,
+        *,
+        insecure: bool,
+        token_service: str = "",
+    ) -> None:
         self._host, self._store, self._http, self._limit, self._insecure = host, store, http, limit, insecure
+        self._token_service = token_service
         self._tokens: dict[str, tuple[Secret, float]] = {}
         self._basic = False
         self.used_credentials = False
@@ -272,7 +286,7 @@ class Authenticator:
                 hint="the realm must be an https URL",
                 retryable=False,
             )
-        credentials = self._store.find(self._host) if self._own(parts.hostname or "") else None
+        credentials = self._store.find(self._host) if self._own(parts) else None
         query = {
             "scope": parameters.get("scope") or scope,
             **({"service": parameters["service"]} if parameters.get("service") else {}),
@@ -319,8 +333,11 @@ class Authenticator:
         seconds = life if isinstance(life, int) and 0 < life < 86400 else 60
         self._tokens[scope] = (Secret(token), time.monotonic() + seconds * 0.8)
 
-    def _own(self, realm_host: str) -> bool:
-        """True if the token service belongs to the registry: the same host (any port), or a known pair."""
+    def _own(self, realm: SplitResult) -> bool:
+        """True if the token service belongs to the registry: the same host (any port), a known pair, or configured."""
+        realm_host = realm.hostname or ""
+        if self._token_service and realm.netloc.lower() == self._token_service:
+            return True
         return (
             realm_host == self._host.rpartition(":")[0]
             or realm_host == self._host

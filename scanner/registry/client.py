@@ -40,12 +40,14 @@ class Access:
     """How one registry may be accessed. ``named``: the user named it on the command line, so any address is allowed.
 
     ``proof_key``: signs our own pulls for the pull gate in front of the registry; see ``model.pull_proof``.
+    ``token_service``: a host that gets the registry's credentials too, see `Authenticator`.
     """
 
     insecure: bool = False
     ca_file: Path | None = None
     named: bool = False
     proof_key: Secret = Secret("")
+    token_service: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,12 @@ class RegistryClient:
         )
         self.advised_pause = 0.0
         self._auth = Authenticator(
-            self.host, self.credentials, self._http, self.settings.limits.token, insecure=self.access.insecure
+            self.host,
+            self.credentials,
+            self._http,
+            self.settings.limits.token,
+            insecure=self.access.insecure,
+            token_service=self.access.token_service,
         )
 
     def __enter__(self) -> RegistryClient:

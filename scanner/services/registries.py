@@ -55,17 +55,20 @@ def add(
     credentials: str = cloud.STATIC,
     machine_role: bool = False,
     tenant: str = "",
+    token_service: str = "",
 ) -> registries.RegistryView:
     """Add a registry, so that its images can be scanned.
 
     ``write_receipts``: signed decisions are written beside its images, with these credentials. ``credentials``: what
     user name and password are, see `scanner.model.cloud_registry`; ``machine_role``: use this machine's own identity.
+    ``token_service``: another host that gets user name and password, because the registry's tokens come from there.
 
     Raises UsageError naming the field, ConflictError for a host that exists already, NotFoundError, RefusedError.
     """
     actor.require_every_project()
     fields.matching("host", host, HOST, HOST_LENGTH, _HINT)
     _check(aliases, username, password, harbor)
+    _check_token_service(credentials, token_service)
     _check_credentials(host, credentials, username, password, bool(password), tenant, machine_role, insecure)
     ca_pem = _certificates(ca_pem)
     project = projects.visible_name(session, actor, project)
@@ -84,9 +87,11 @@ def add(
         credentials=credentials,
         machine_role=machine_role,
         tenant=tenant,
+        token_service=token_service,
     )
     detail = {
         "host": registry.host,
+        "token_service": registry.token_service,
         "credentials": registry.credentials,
         "machine_role": registry.machine_role,
         "insecure": registry.insecure,
@@ -113,11 +118,12 @@ def change(
     credentials: str | None = None,
     machine_role: bool | None = None,
     tenant: str | None = None,
+    token_service: str | None = None,
 ) -> registries.RegistryView:
     """Change the given fields. An empty password deletes the stored one. Raises as `add`.
 
     Other ``credentials`` or ``machine_role`` forget user name, password and tenant: the secret of one service is never
-    sent to another.
+    sent to another. For the same reason, a new ``token_service`` needs the password again.
     """
     actor.require_every_project()
     _check(aliases or (), username or "", password, harbor or "off")
@@ -132,12 +138,21 @@ def change(
         "credentials": credentials,
         "machine_role": machine_role,
         "tenant": tenant,
+        "token_service": token_service,
     }
     before = registries.get(session, registry_id)
     is_other_kind = credentials is not None and credentials != before.credentials
     if is_other_kind or (machine_role is not None and machine_role != before.machine_role):
         machine_role = bool(machine_role)
         username, tenant, password = username or "", tenant or "", password or Secret("")
+        token_service = token_service or ""
+    if token_service and token_service != before.token_service and before.has_password and password is None:
+        message = "a new token service gets the password, so enter the password again"
+        raise fields.invalid("token_service", message)
+    _check_token_service(
+        before.credentials if credentials is None else credentials,
+        before.token_service if token_service is None else token_service,
+    )
     _check_credentials(
         before.host,
         before.credentials if credentials is None else credentials,
@@ -163,6 +178,7 @@ def change(
         credentials=credentials,
         machine_role=machine_role,
         tenant=tenant,
+        token_service=token_service,
     )
     detail = {"host": registry.host, "members": sorted(name for name, value in given.items() if value is not None)}
     audit.record(session, actor, Action.REGISTRY_CHANGE, registry.id, detail=detail)
@@ -225,6 +241,14 @@ def _check(aliases: Sequence[str], username: str, password: Secret | None, harbo
     fields.text("username", username, USERNAME_LENGTH)
     if password is not None and len(password.reveal()) > PASSWORD_LENGTH:
         raise fields.invalid("password", f"a password has at most {PASSWORD_LENGTH} characters")
+
+
+def _check_token_service(kind: str, token_service: str) -> None:
+    if not token_service:
+        return
+    if kind != cloud.STATIC:
+        raise fields.invalid("token_service", "a cloud's registry is its own token service")
+    fields.matching("token_service", token_service, HOST, HOST_LENGTH, _HINT)
 
 
 def _check_credentials(

@@ -28,7 +28,7 @@ class RegistryView:
 
     ``aliases``: other hosts that its webhooks report (localhost:5000). ``harbor``: see `HARBOR`. ``credentials``: a
     kind of `scanner.model.cloud_registry`; ``machine_role``: this machine's own identity is used, no stored secret.
-    ``tenant``: of Microsoft Entra ID.
+    ``tenant``: of Microsoft Entra ID. ``token_service``: another host that gets the credentials.
     """
 
     id: str
@@ -45,6 +45,7 @@ class RegistryView:
     credentials: str = STATIC
     machine_role: bool = False
     tenant: str = ""
+    token_service: str = ""
 
 
 def add(
@@ -63,6 +64,7 @@ def add(
     credentials: str = STATIC,
     machine_role: bool = False,
     tenant: str = "",
+    token_service: str = "",
 ) -> RegistryView:
     """Insert a registry. Raises ConflictError if the host exists."""
     if session.execute(sa.select(registry.c.id).where(registry.c.host == host)).scalar():
@@ -83,6 +85,7 @@ def add(
             credentials=credentials,
             machine_role=machine_role,
             tenant=tenant,
+            token_service=token_service,
             created_at=moment(session),
         )
     )
@@ -104,11 +107,13 @@ def update(
     credentials: str | None = None,
     machine_role: bool | None = None,
     tenant: str | None = None,
+    token_service: str | None = None,
 ) -> RegistryView:
     """Change the given fields. An empty password deletes the stored one. Raises NotFoundError."""
     values: dict[str, object] = {}
     given = {"insecure": insecure, "ca_pem": ca_pem, "username": username, "write_receipts": write_receipts}
     given |= {"harbor": harbor, "credentials": credentials, "machine_role": machine_role, "tenant": tenant}
+    given["token_service"] = token_service
     for name, value in given.items():
         if value is not None:
             values[name] = value
@@ -177,6 +182,7 @@ def _view(row: sa.Row[tuple[object, ...]]) -> RegistryView:
         r["credentials"],
         r["machine_role"],
         r["tenant"],
+        r["token_service"],
     )
 
 

@@ -200,6 +200,8 @@ registry = sa.Table(
     sa.Column("credentials", sa.String(16), nullable=False, default="static", server_default="static"),
     sa.Column("machine_role", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Column("tenant", sa.String(255), nullable=False, default="", server_default=""),
+    # Another host that gets the credentials: the token service of the registry.
+    sa.Column("token_service", sa.String(261), nullable=False, default="", server_default=""),
 )
 webhook = sa.Table(
     "webhook",

@@ -142,7 +142,7 @@ def reached(
         given[host] = Credentials(found.username, password)
     # A cloud's token is never sent over plain HTTP.
     insecure = found.credentials == STATIC and (found.insecure or host in settings.insecure_registries)
-    way = Access(insecure, ca_file, proof_key=key)
+    way = Access(insecure, ca_file, proof_key=key, token_service=found.token_service)
     return way, CredentialStore(settings, given, personal=False)
 
 

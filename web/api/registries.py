@@ -41,6 +41,12 @@ _MACHINE_ROLE = (
     "Use the identity that the cloud gives to the workers' machine or pod, and no stored secret. For acr, username may "
     "be the client ID of a managed identity."
 )
+TokenService = Annotated[str, StringConstraints(max_length=use_cases.HOST_LENGTH)]
+_SERVICE = (
+    "Another host, host[:port], that gets username and password because the registry's tokens come from there: your "
+    "GitLab for its registry. A new one needs the password again. Empty: only the registry itself, and gitlab.com and "
+    "auth.docker.io for theirs."
+)
 _TENANT = "acr: the ID or domain of the tenant in Microsoft Entra ID."
 
 
@@ -63,6 +69,7 @@ class RegistryIn(Body):
     credentials: Credentials = Field("static", description=_CREDENTIALS)
     machine_role: bool = Field(False, description=_MACHINE_ROLE)
     tenant: Text = Field("", description=_TENANT)
+    token_service: TokenService = Field("", description=_SERVICE)
 
 
 class RegistryChange(Body):
@@ -81,6 +88,7 @@ class RegistryChange(Body):
     credentials: Credentials | None = Field(None, description=_CREDENTIALS)
     machine_role: bool | None = Field(None, description=_MACHINE_ROLE)
     tenant: Text | None = Field(None, description=_TENANT)
+    token_service: TokenService | None = Field(None, description=_SERVICE)
 
 
 class RegistryOut(Model):
@@ -98,6 +106,7 @@ class RegistryOut(Model):
     credentials: str
     machine_role: bool
     tenant: str
+    token_service: str
 
 
 class RegistryList(Model):
@@ -124,6 +133,7 @@ def show(registry: registries.RegistryView) -> RegistryOut:
         credentials=registry.credentials,
         machine_role=registry.machine_role,
         tenant=registry.tenant,
+        token_service=registry.token_service,
     )
 
 
@@ -160,6 +170,7 @@ def create(body: RegistryIn) -> Response:
             credentials=body.credentials,
             machine_role=body.machine_role,
             tenant=body.tenant,
+            token_service=body.token_service,
         )
     return answer(show(registry), 201, {"Location": f"{PREFIX}/registries/{registry.id}"})
 
@@ -195,6 +206,7 @@ def change(path: RegistryPath, body: RegistryChange) -> Response:
             credentials=body.credentials,
             machine_role=body.machine_role,
             tenant=body.tenant,
+            token_service=body.token_service,
         )
     return answer(show(registry))
 

@@ -98,7 +98,13 @@ def credentials(registry_id: str) -> Response:
 
     def work(session: Connection) -> object:
         if removed:
-            nothing: dict[str, Any] = {"credentials": STATIC, "username": "", "tenant": "", "machine_role": False}
+            nothing: dict[str, Any] = {
+                "credentials": STATIC,
+                "username": "",
+                "tenant": "",
+                "token_service": "",
+                "machine_role": False,
+            }
             return use_cases.change(
                 session, principal(), resources().secret_key, registry_id, **nothing, password=Secret("")
             )
@@ -218,6 +224,7 @@ def _identity(kind: str | None) -> dict[str, Any]:
         "machine_role": request.form.get("machine_role") == "1",
         "username": request.form.get("username", "").strip(),
         "tenant": request.form.get("tenant", "").strip(),
+        "token_service": request.form.get("token_service", "").strip(),
     }
 
 
@@ -263,6 +270,7 @@ def _editor(
         "credentials": view.credentials,
         "machine_role": view.machine_role,
         "tenant": view.tenant,
+        "token_service": view.token_service,
         "write_receipts": view.write_receipts,
         "harbor": view.harbor,
         **showable(kept),

@@ -89,7 +89,8 @@ def liar(answer: Answer) -> Iterator[Liar]:
 def client(host: str, *, credentials: Credentials | None = None, **more: Any) -> RegistryClient:
     settings = Settings(limits=Limits(manifest=64 << 10, token=4096))
     store = CredentialStore(settings, {host: credentials} if credentials else {}, personal=False)
-    return RegistryClient(host, settings, store, Access(insecure=True), **{"sleep": lambda seconds: None, **more})
+    defaults = {"access": Access(insecure=True), "sleep": lambda seconds: None}
+    return RegistryClient(host, settings, store, **{**defaults, **more})
 
 
 def reference(host: str, digest: Digest | None = None) -> Reference:
@@ -288,6 +289,25 @@ def test_a_token_is_fetched_with_credentials_from_ones_own_realm_only() -> None:
         with liar(confused) as there:
             assert blob(there) == b"x"
     assert [credentials for _, credentials in thief.seen] == [None]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "received"), [("localhost:PORT", BASIC), ("localhost", None), ("gitlab.example.com", None), ("", None)]
+)
+def test_a_configured_token_service_gets_the_credentials(trusted: str, received: str | None) -> None:
+    """A GitLab is the token service of its registry, on another host."""
+    with liar(lambda h: h.give(body=b'{"token": "good"}')) as service:
+        port = service.host.rpartition(":")[2]
+
+        def challenging(h: Handler) -> None:
+            good = h.headers.get("Authorization") == "Bearer good"
+            realm = f'Bearer realm="http://localhost:{port}/jwt/auth",service="container_registry"'
+            h.give(body=b"x") if good else h.give(401, WWW_Authenticate=realm)
+
+        way = Access(insecure=True, token_service=trusted.replace("PORT", port))
+        with liar(challenging) as there, client(there.host, credentials=NAMED, access=way) as asking:
+            assert asking.blob(reference(there.host), Digest.of(b"x"), 10) == b"x"
+    assert [credentials for _, credentials in service.seen] == [received]
 
 
 def test_a_token_is_kept_for_its_scope() -> None:

@@ -126,6 +126,26 @@ def test_the_identity_of_the_machine_replaces_a_secret(session: Connection) -> N
         use_cases.change(session, COMMAND_LINE, KEY, made.id, machine_role=False, **again)
 
 
+def test_a_stored_password_is_not_sent_to_a_new_token_service(session: Connection) -> None:
+    """Otherwise a password that nobody can read could be had by naming one's own host."""
+    host = "registry.example.com"
+    made = use_cases.add(session, COMMAND_LINE, KEY, host, username="scan", password=SECRET)
+    with pytest.raises(UsageError, match="enter the password again") as raised:
+        use_cases.change(session, COMMAND_LINE, KEY, made.id, token_service="evil.example.com")
+    assert raised.value.field == "token_service"
+    for wrong in ("https://gitlab.example.com", "gitlab.example.com/jwt", "a@b.example.com", "x y"):
+        with pytest.raises(UsageError) as raised:
+            use_cases.change(session, COMMAND_LINE, KEY, made.id, token_service=wrong, password=SECRET)
+        assert raised.value.field == "token_service"
+    given = {"token_service": "gitlab.example.com", "password": Secret("new")}
+    assert use_cases.change(session, COMMAND_LINE, KEY, made.id, **given).token_service == "gitlab.example.com"
+    kept = use_cases.change(session, COMMAND_LINE, KEY, made.id, token_service="gitlab.example.com", username="robot")
+    assert (kept.username, kept.has_password) == ("robot", True)
+    assert use_cases.change(session, COMMAND_LINE, KEY, made.id, token_service="").has_password
+    with pytest.raises(UsageError, match="its own token service"):
+        use_cases.add(session, COMMAND_LINE, KEY, ECR, **AWS, token_service="gitlab.example.com")
+
+
 def test_other_changes_keep_the_credentials(session: Connection) -> None:
     made = use_cases.add(session, COMMAND_LINE, KEY, ECR, **AWS)
     changed = use_cases.change(session, COMMAND_LINE, KEY, made.id, aliases=["a.example"], credentials="ecr")

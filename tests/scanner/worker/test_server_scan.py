@@ -110,6 +110,9 @@ def test_a_cloud_registrys_credentials_are_obtained_when_they_are_used(
         ("ecr", host, "AKID", "the-key")
     ]
     assert "the-key" not in f"{asked}"
+    with database.session() as session:
+        registries.add(session, "registry.example.com", KEY, token_service="gitlab.example.com")
+    assert reached(settings, database, KEY, "registry.example.com")[0].token_service == "gitlab.example.com"
     # Credentials that came with a request are used instead.
     sent = Credentials("robot", Secret("sent"))
     assert reached(settings, database, KEY, host, credentials=sent)[1].find(host) == sent

@@ -123,6 +123,16 @@ def test_credentials_of_a_cloud(admin: Somebody, database: Database) -> None:
     assert "Pulls are anonymous" in admin.see(page)
 
 
+def test_a_token_service_is_named_with_the_password(admin: Somebody, place: str) -> None:
+    credentials = place.replace("/edit", "/credentials")
+    given = {"username": "robot", "token_service": "gitlab.example.com"}
+    answer = admin(credentials, **given)
+    assert answer.status_code == 422
+    assert re.search(r'name="token_service"[^>]*value="gitlab.example.com"[^>]*aria-invalid="true"', answer.text)
+    assert admin(credentials, **given, password="third-password").status_code == 303
+    assert 'value="gitlab.example.com"' in admin.see(place)
+
+
 def test_the_connection_is_edited_and_a_mistake_keeps_what_was_typed(admin: Somebody, place: str) -> None:
     assert admin(place, aliases="localhost:5000\nregistry:5000", insecure="1").status_code == 303
     assert "localhost:5000" in admin.see(place)

@@ -120,6 +120,34 @@ def test_a_scan_outlives_its_token(httpserver: HTTPServer, monkeypatch: pytest.M
     assert cloud.given == 2
 
 
+def test_a_refresh_token_of_azure_answers_the_registrys_challenge(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the registry does it: its own token service takes the refresh token, for each scope."""
+    host = f"localhost:{httpserver.port}"
+    realm = f'Bearer realm="http://{host}/oauth2/token",service="{host}",scope="repository:app:pull"'
+
+    def manifest(request: Request) -> Response:
+        if request.headers.get("Authorization") != "Bearer registry-access":
+            return Response("", 401, {"WWW-Authenticate": realm})
+        return Response("{}", headers={"Docker-Content-Digest": "sha256:" + "a" * 64})
+
+    def exchange(request: Request) -> Response:
+        form = request.form.to_dict()
+        assert (form["grant_type"], form["refresh_token"]) == ("refresh_token", "refresh-1")
+        assert (form["service"], form["scope"]) == (host, "repository:app:pull")
+        return Response('{"access_token": "registry-access"}')
+
+    httpserver.expect_request("/v2/app/manifests/1").respond_with_handler(manifest)
+    httpserver.expect_request("/oauth2/token", method="POST").respond_with_handler(exchange)
+    granted = Token(Credentials("", Secret(""), Secret("refresh-1")), 3600)
+    monkeypatch.setattr(access_module, "_CLIENTS", {"acr": lambda access, around: granted})
+    mine = CloudCredentials(CloudAccess("acr", host, machine_role=True), Settings(), Tokens())
+    store = CredentialStore(Settings(), {host: mine}, personal=False)
+    with RegistryClient(host, Settings(), store, Access(insecure=True)) as client:
+        assert client.tag_digest(Reference.parse(f"{host}/app:1"))
+
+
 class _Clock:
     """The clock of the kept tokens only, so that the client's own time limits stay real."""
 
