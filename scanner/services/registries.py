@@ -271,6 +271,9 @@ def _check_credentials(
         if machine_role:
             hint = "choose credentials " + ", ".join(cloud.HOSTS)
             raise fields.invalid("machine_role", "only a registry of a cloud knows the identity of this machine", hint)
+        if password and not username:  # the protocol has no password alone: pulls would be anonymous
+            hint = "for a token: the account's name, or any name, as the registry's manual says"
+            raise fields.invalid("username", "a password or token needs a user name", hint)
         return
     if not cloud.is_host(kind, host):
         hint = f"its hosts look like {cloud.EXAMPLES[kind]}"

@@ -95,6 +95,7 @@ def test_each_kind_of_credentials_is_stored(session: Connection, host: str, give
         (ACR, {"credentials": "acr", "machine_role": True, "tenant": "example.com"}, "tenant"),
         ("registry.example.com", {"machine_role": True}, "machine_role"),
         ("registry.example.com", {"tenant": "example.com"}, "tenant"),
+        ("ghcr.io", {"password": SECRET}, "username"),
     ],
 )
 def test_a_mistake_names_its_field(session: Connection, host: str, given: dict[str, Any], field: str) -> None:
