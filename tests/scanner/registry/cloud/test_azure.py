@@ -114,9 +114,10 @@ def test_the_identity_endpoint_of_an_app(httpserver: HTTPServer) -> None:
     httpserver.expect_oneshot_request(
         "/msi/token", headers={"X-IDENTITY-HEADER": "header-secret"}, query_string=query
     ).respond_with_json(MANAGED)
-    expect_exchange(httpserver)
-    azure.token(ROLE, Surroundings(surroundings().settings, environment), places(httpserver))
+    token = expect_exchange(httpserver)
+    found = azure.token(ROLE, Surroundings(surroundings().settings, environment), places(httpserver))
     httpserver.check()
+    assert found.credentials.identity_token.reveal() == token
 
 
 def test_the_identity_endpoint_is_on_this_machine(httpserver: HTTPServer) -> None:
