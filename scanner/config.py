@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from scanner.addresses import is_host, web_address
 from scanner.errors import UsageError
 from scanner.files import read_whole
+from scanner.kept_files import write_once
 from scanner.patterns import lazy
 
 PREFIX = "DOCKWARDEN_"
@@ -230,7 +231,7 @@ class Settings:
     oidc_name_claim: str = "preferred_username"
     oidc_roles: tuple[str, ...] = ()  # group=role
     oidc_default_role: str = ""  # role of users in none of these groups; empty: they may not sign in
-    tls_certificate: Path | None = None  # PEM, with its chain; the server then speaks TLS itself
+    tls_certificate: Path | None = None  # PEM, with its chain; the server then ends TLS itself
     tls_key: Path | None = None
     admission_modes: tuple[str, ...] = ()  # namespace pattern=enforce|warn|audit; the first match is used
     admission_environments: tuple[str, ...] = ()  # namespace pattern=environment
@@ -429,7 +430,7 @@ def _kept_key(given: Secret, file: Path, setting: str) -> Secret:
     found = given
     if not found:
         if not file.exists():
-            _keep_secret(file, secrets.token_urlsafe(48))
+            write_once(file, (secrets.token_urlsafe(48) + "\n").encode())
         found = Secret(read_whole(file, _MAX_FILE, "the key").decode("ascii", "replace").strip())
     if len(found.reveal()) < _MIN_SECRET:
         raise UsageError(
@@ -454,15 +455,3 @@ def keep_private(home: Path) -> None:
             mode = path.lstat().st_mode
             if mode & 0o077 and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)) and path.lstat().st_uid == os.geteuid():
                 path.chmod(mode & 0o700)
-
-
-def _keep_secret(file: Path, value: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")  # 0600 from the start
-    with os.fdopen(descriptor, "w", encoding="ascii") as out:
-        out.write(value + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    with contextlib.suppress(FileExistsError):  # another process was first: its key is used
-        os.link(name, file)
-    os.unlink(name)

@@ -10,22 +10,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 from hmac import compare_digest, digest
 from pathlib import Path
 
+from scanner.kept_files import KeptFiles, write_once
+
 _SEAL = 32
-_STALE_SECONDS = 3600
 
 
 class SealedFiles:
-    """Files of one directory by name, written completely and then renamed, shared by all processes.
-
-    The least recently used are removed once all together exceed ``max_bytes``. A failed write costs time, nothing else.
-    """
+    """Files of one directory by name, kept as `KeptFiles` does. A failed write costs time, nothing else."""
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
-        self.directory, self.max_bytes = directory, max_bytes
+        self.directory = directory
+        self._files = KeptFiles(directory, ".sealed", max_bytes, others=frozenset({"key"}))
 
     def get(self, name: str) -> bytes | None:
         """Return the file, or None if it is missing or its seal is broken. It then counts as used now."""
@@ -41,15 +39,7 @@ class SealedFiles:
     def put(self, name: str, data: bytes) -> None:
         with contextlib.suppress(OSError):
             path = self._path(name)
-            seal = self._seal(path.name, data)
-            partial = self.directory / f".{os.urandom(8).hex()}"
-            try:
-                with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                    file.write(seal + data)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
-            self._evict()
+            self._files.write(path, self._seal(path.name, data) + data)
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{hashlib.sha256(name.encode()).hexdigest()}.sealed"
@@ -58,40 +48,16 @@ class SealedFiles:
         return digest(self._key(), name.encode() + b"\0" + data, "sha256")
 
     def _key(self) -> bytes:
-        """Return the key. Created by whoever comes first; a link shows only a complete one."""
+        """Return the key. The first process creates it. Raises OSError for one that was cut."""
         path = self.directory / "key"
         with contextlib.suppress(FileNotFoundError):
             return _complete(path.read_bytes())
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self.directory / f".{os.urandom(8).hex()}"
-        try:
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(os.urandom(_SEAL))
-            with contextlib.suppress(FileExistsError):
-                os.link(fresh, path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        write_once(path, os.urandom(_SEAL))
         return _complete(path.read_bytes())
-
-    def _evict(self) -> None:
-        files = []
-        for path in self.directory.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                stat = path.stat()
-                if path.suffix == ".sealed":
-                    files.append((stat.st_mtime, stat.st_size, path))
-                elif path.name != "key" and time.time() - stat.st_mtime > _STALE_SECONDS:  # left by a killed process
-                    path.unlink()
-        excess = sum(size for _, size, _ in files) - self.max_bytes
-        for _, size, path in sorted(files):
-            if excess <= 0:
-                break
-            path.unlink(missing_ok=True)
-            excess -= size
 
 
 def _complete(key: bytes) -> bytes:
-    """Return the key. Raises OSError for one that was cut: an empty key would seal for anybody."""
+    """Return the key. Raises OSError for one that was cut: with an empty key, an attacker could make seals."""
     if len(key) != _SEAL:
         raise OSError("the key of the kept files is not complete; remove it")
     return key

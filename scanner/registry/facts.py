@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
-import time
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
+from scanner.kept_files import KeptFiles
 from scanner.model.filesystem import ContentMatch, FileEntry, FileType, LayerFacts, Oddity, PackagedFile
 from scanner.model.reference import Digest
 
@@ -25,14 +24,14 @@ _TYPES = tuple(FileType)
 _TYPE_INDEX = {kind: index for index, kind in enumerate(_TYPES)}
 _CHECKSUM = 32
 _MAX_BYTES = 1 << 30
-_STALE_SECONDS = 3600
 
 
 class FactsCache:
-    """Files in one directory, written completely and then renamed. The least recently used are removed first."""
+    """Files in one directory, kept as `KeptFiles` does."""
 
     def __init__(self, directory: Path, max_bytes: int = _MAX_BYTES) -> None:
-        self.directory, self.max_bytes = directory, max_bytes
+        self.directory = directory
+        self._files = KeptFiles(directory, ".facts", max_bytes)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def get(self, diff_id: Digest, wants: str, digest: Digest) -> LayerFacts | None:
@@ -53,33 +52,11 @@ class FactsCache:
         """Store facts that ``read_layer`` has just verified. A failed write costs time, not the scan."""
         data = _dump(facts)
         with contextlib.suppress(OSError):
-            partial = self.directory / f".{secrets.token_hex(8)}"
-            try:
-                partial.write_bytes(hashlib.sha256(data).digest() + data)
-                partial.replace(self._path(facts.diff_id, wants, digest))
-            finally:
-                partial.unlink(missing_ok=True)
-            self._evict()
+            self._files.write(self._path(facts.diff_id, wants, digest), hashlib.sha256(data).digest() + data)
 
     def _path(self, diff_id: Digest, wants: str, digest: Digest) -> Path:
         key = hashlib.sha256(f"{_FORMAT} {diff_id} {digest} {wants}".encode()).hexdigest()
         return self.directory / f"{key}.facts"
-
-    def _evict(self) -> None:
-        files = []
-        for path in self.directory.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                stat = path.stat()
-                if path.suffix == ".facts":
-                    files.append((stat.st_mtime, stat.st_size, path))
-                elif time.time() - stat.st_mtime > _STALE_SECONDS:  # left by a killed process
-                    path.unlink()
-        excess = sum(size for _, size, _ in files) - self.max_bytes
-        for _, size, path in sorted(files):
-            if excess <= 0:
-                break
-            path.unlink(missing_ok=True)
-            excess -= size
 
 
 def _dump(facts: LayerFacts) -> bytes:
