@@ -115,11 +115,13 @@ def audit(
             raise UsageError(f"the format {name} describes the content of images, not how they run", hint=hint)
     policy = read_policy(policy_file)
     version = _kubernetes_version(kubernetes_version)
-    builds = [
-        d for target in targets if dockerfiles.is_target(target) for d in dockerfiles.read_target(target, read_stdin)
-    ]
-    others = [target for target in targets if not dockerfiles.is_target(target)]
-    found = [w for target in others for w in workloads.read_target(target, read_stdin)]
+    builds: list[dockerfiles.Dockerfile] = []
+    found: list[Workload] = []
+    for target in targets:
+        if dockerfiles.is_target(target):
+            builds.extend(dockerfiles.read_target(target, read_stdin))
+        else:
+            found.extend(workloads.read_target(target, read_stdin))
     found = [workloads.with_kubernetes_version(each, version) for each in found]
     if not found and not builds:
         tell("no workload was found in the targets")

@@ -178,7 +178,7 @@ class Examination:
             if examined + skipped + later == self.at_once:
                 break
         complete = len(rows) < _LOOKED_AT and (not rows or after == rows[-1].id)
-        changes = [_image_change(flip) for flip in flips if _change_of(flip)]
+        changes = [_change(flip) for flip in flips if _change_of(flip)]
         return _added(share, flips, examined, after, complete, skipped=skipped, later=later), changes
 
     def _workloads(
@@ -200,7 +200,7 @@ class Examination:
             if examined + skipped == self.at_once:
                 break
         complete = len(rows) < _LOOKED_AT and (not rows or after == rows[-1][0])
-        changes = [_workload_change(flip) for flip in flips if _change_of(flip)]
+        changes = [_change(flip) for flip in flips if _change_of(flip)]
         unscanned = sum(not flip.image_scanned for flip in flips)
         return _added(share, flips, examined, after, complete, skipped=skipped, unscanned=unscanned), changes
 
@@ -249,27 +249,15 @@ def _change_of(flip: Flip | WorkloadFlip) -> str:
     return store.DENIED if flip.after is Verdict.DENY else store.RELEASED
 
 
-def _image_change(flip: Flip) -> store.Change:
-    return store.Change(
-        store.IMAGE,
-        _change_of(flip),
-        flip.image,
-        flip.digest,
-        flip.project,
-        flip.environment,
-        flip.before,
-        flip.after,
-        flip.rules,
-        flip.reasons,
+def _change(flip: Flip | WorkloadFlip) -> store.Change:
+    subject, name, reference = (
+        (store.IMAGE, flip.image, flip.digest) if isinstance(flip, Flip) else (store.WORKLOAD, flip.name, flip.uid)
     )
-
-
-def _workload_change(flip: WorkloadFlip) -> store.Change:
     return store.Change(
-        store.WORKLOAD,
+        subject,
         _change_of(flip),
-        flip.name,
-        flip.uid,
+        name,
+        reference,
         flip.project,
         flip.environment,
         flip.before,

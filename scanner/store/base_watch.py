@@ -19,6 +19,7 @@ from scanner.errors import UsageError
 from scanner.model.finding import Severity
 from scanner.model.reference import Reference
 from scanner.model.scan import ScanReport
+from scanner.store import tags
 from scanner.store.page import Page, decode_cursor, encode_cursor
 from scanner.store.schema import (
     base_watch,
@@ -29,7 +30,6 @@ from scanner.store.schema import (
     image_stack,
     listing,
     report,
-    tag_move,
     vulnerability,
 )
 from scanner.store.session import epoch, insert_new, moment
@@ -388,14 +388,7 @@ def _is(name: Name) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _is_current() -> sa.ColumnElement[bool]:
     """Images that their tag still names. A rebuild replaces nothing else."""
-    newer = (
-        sa.select(sa.func.max(tag_move.c.id))
-        .where(tag_move.c.repository == listing.c.repository, tag_move.c.tag == listing.c.tag)
-        .correlate(listing)
-        .scalar_subquery()
-    )
-    last = sa.select(tag_move.c.digest).where(tag_move.c.id == newer).correlate(listing).scalar_subquery()
-    return sa.and_(listing.c.tag != "", sa.or_(last.is_(None), last == listing.c.digest))
+    return sa.and_(listing.c.tag != "", tags.is_named_last())
 
 
 def _watch(row: Row[Any]) -> Watch:

@@ -6,13 +6,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from scanner.model.decision import Verdict
+from scanner.store import tags
 from scanner.store.schema import (
     finding,
     image,
     image_stack,
     listing,
     running_workload,
-    tag_move,
     verdict,
     vulnerability,
 )
@@ -58,12 +58,5 @@ def is_denied(session: Connection, project: str, policy: str, rule: str) -> bool
 
 def _is_current() -> sa.ColumnElement[bool]:
     """Select listings whose tag has not been moved to another image, or whose image is running."""
-    newer = (
-        sa.select(sa.func.max(tag_move.c.id))
-        .where(tag_move.c.repository == listing.c.repository, tag_move.c.tag == listing.c.tag)
-        .correlate(listing)
-        .scalar_subquery()
-    )
-    last = sa.select(tag_move.c.digest).where(tag_move.c.id == newer).correlate(listing).scalar_subquery()
     running = sa.exists().where(running_workload.c.digest == listing.c.digest)
-    return sa.or_(last.is_(None), last == listing.c.digest, running)
+    return sa.or_(tags.is_named_last(), running)

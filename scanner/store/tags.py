@@ -51,6 +51,18 @@ def current(session: Connection, repository: str, names: Collection[str]) -> Map
     return {row.tag: row.digest for row in rows}
 
 
+def is_named_last() -> sa.ColumnElement[bool]:
+    """Select listings whose tag has not been moved to another image. A listing without a tag is selected."""
+    newest = (
+        sa.select(sa.func.max(tag_move.c.id))
+        .where(tag_move.c.repository == listing.c.repository, tag_move.c.tag == listing.c.tag)
+        .correlate(listing)
+        .scalar_subquery()
+    )
+    last = sa.select(tag_move.c.digest).where(tag_move.c.id == newest).correlate(listing).scalar_subquery()
+    return sa.or_(last.is_(None), last == listing.c.digest)
+
+
 def first(session: Connection, repository: str, tag: str) -> TagMove | None:
     """What a tag named when it was first seen. None: it was never seen."""
     query = sa.select(*tag_move.c).where(tag_move.c.repository == repository, tag_move.c.tag == tag)

@@ -88,8 +88,12 @@ class Worker:
             threads.append(threading.Thread(target=self._slot, args=(lanes,), name=f"slot-{number}", daemon=True))
         if "background" in self.settings.lanes:
             threads.append(threading.Thread(target=self._keep_up, name="upkeep", daemon=True))
-            threads.append(threading.Thread(target=self._run_dry_runs, name="dry-runs", daemon=True))
-            threads.append(threading.Thread(target=self._reconcile, name="registries", daemon=True))
+            # In threads of their own: a user waits for these, and a re-match of all images may take long.
+            for name, what, once in (
+                ("dry-runs", "dry runs", self.dry_run_once),
+                ("registries", "polls of registries", self.reconcile_once),
+            ):
+                threads.append(threading.Thread(target=self._repeat, args=(what, once), name=name, daemon=True))
         if NOTIFY in self.settings.lanes:
             threads += Notifier(self.settings, self.database, self.name, self._stop.is_set).threads()
         for thread in threads:
@@ -97,8 +101,7 @@ class Worker:
         self._stop.wait()
         self._hand_back()
         # The thread that runs an engine kills its process group after cancellation: wait for that. A thread that waits
-        # for a
-        # registry is abandoned: it has no lease any more, so it cannot write.
+        # for a registry is abandoned: it has no lease any more, so it cannot write.
         ends = time.monotonic() + _STOP_SECONDS
         for thread in threads:
             thread.join(max(0.0, ends - time.monotonic()))
@@ -231,16 +234,18 @@ class Worker:
         for name in names:
             log.error("trust root %s held a private key: it was erased; make a new key and write the root again", name)
 
-    def _run_dry_runs(self) -> None:
-        """Run dry runs of policies in a thread of their own: a user waits, and a re-match may take long."""
-        while not self._stop.wait(_IDLE_SECONDS):
+    def _repeat(self, what: str, once: Callable[[], bool]) -> None:
+        """Call ``once`` until it finds nothing, rest, and begin again."""
+        while not self._stop.is_set():
+            found = False
             try:
-                while not self._stop.is_set() and self.dry_run_once():
-                    pass
+                found = once()
             except RemoteError as error:
-                log.warning("dry runs are delayed: %s", error)
+                log.warning("%s are delayed: %s", what, error)
             except Exception:
-                log.exception("unexpected error in dry runs")  # as in _slot
+                log.exception("unexpected error in %s", what)  # the boundary of a thread, as in _slot
+            if not found:
+                self._stop.wait(_IDLE_SECONDS)
 
     def dry_run_once(self) -> bool:
         """Claim a dry run and run it. Returns False if there was none."""
@@ -267,20 +272,6 @@ class Worker:
 
         self._attempt(of_job(job), work)
         return True
-
-    def _reconcile(self) -> None:
-        """Poll and import registries in a thread of its own: a re-match of all images must not delay them."""
-        while not self._stop.is_set():
-            try:
-                found = self.reconcile_once()
-            except RemoteError as error:
-                log.warning("polls of registries are delayed: %s", error)
-                found = False
-            except Exception:
-                log.exception("unexpected error in polls of registries")  # as in _slot
-                found = False
-            if not found:
-                self._stop.wait(_IDLE_SECONDS)
 
     def reconcile_once(self) -> bool:
         """Request the polls that are due, and run one slice of a poll or an import. Returns False if there was none."""

@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any, TypeVar
 
+from flask import Response, make_response, redirect
+from sqlalchemy.engine import Connection
+
 from scanner.errors import Fault, ScannerError, UsageError
 from scanner.model.pem import holds_private_key
+from web.resources import resources
 
 T = TypeVar("T")
 
@@ -28,6 +32,20 @@ def attempt(work: Callable[[], T]) -> T:
         if error.fault is not Fault.CALLER:
             raise
         raise Refused([f"{error}" + (f" ({error.hint})" if error.hint else "")], [error.field]) from None
+
+
+def carry_out(work: Callable[[Connection], object], again: Callable[[Refused], str], target: str) -> Response:
+    """Run the use case in a transaction and go to ``target``. If it is refused, answer with what ``again`` shows."""
+
+    def transact() -> None:
+        with resources().database.session() as session:
+            work(session)
+
+    try:
+        attempt(transact)
+    except Refused as refused:
+        return make_response(again(refused), 422)
+    return redirect(target, 303)  # type: ignore[return-value]
 
 
 def showable(kept: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from flask import Blueprint, Response, make_response, redirect, request, url_for
+from flask import Blueprint, Response, request, url_for
 from sqlalchemy.engine import Connection
 
 from scanner.errors import NotFoundError
@@ -14,7 +14,7 @@ from scanner.store import deliveries, reconciliation, registries
 from scanner.store.reconciliation import Found
 from web.auth import permission, principal
 from web.pages.base import here, page
-from web.pages.forms import Refused, attempt, showable, whole_number
+from web.pages.forms import carry_out, showable, whole_number
 from web.resources import resources
 
 bp = Blueprint("reconciliation_page", __name__)
@@ -76,16 +76,11 @@ def progress(registry_id: str) -> str:
 
 def _done(registry_id: str, work: Callable[[Connection], object], kept: dict[str, Any]) -> Response:
     principal().require_every_project()
-
-    def transact() -> None:
-        with resources().database.session() as session:
-            work(session)
-
-    try:
-        attempt(transact)
-    except Refused as refused:
-        return make_response(_page(registry_id, kept, refused.problems, refused.fields), 422)
-    return redirect(url_for("reconciliation_page.index", registry_id=registry_id), 303)  # type: ignore[return-value]
+    return carry_out(
+        work,
+        lambda refused: _page(registry_id, kept, refused.problems, refused.fields),
+        url_for("reconciliation_page.index", registry_id=registry_id),
+    )
 
 
 def _runs(registry_id: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from scanner.store import deliveries, projects, reconciliation, registries, regi
 from web.auth import permission, principal
 from web.pages import once
 from web.pages.base import NavigationItem, page
-from web.pages.forms import Refused, attempt, showable
+from web.pages.forms import Refused, attempt, carry_out, showable
 from web.resources import resources
 from web.webhooks import formats
 
@@ -183,16 +183,11 @@ def received(registry_id: str, webhook_id: UUID) -> str:
 
 def _done(registry_id: str, work: Callable[[Connection], object], kept: dict[str, Any]) -> Response:
     """Run the change and show the registry. If it is refused, show the form as typed."""
-
-    def transact() -> None:
-        with resources().database.session() as session:
-            work(session)
-
-    try:
-        attempt(transact)
-    except Refused as refused:
-        return make_response(_editor(registry_id, kept, refused.problems, refused.fields), 422)
-    return redirect(url_for("registries_page.edit", registry_id=registry_id), 303)  # type: ignore[return-value]
+    return carry_out(
+        work,
+        lambda refused: _editor(registry_id, kept, refused.problems, refused.fields),
+        url_for("registries_page.edit", registry_id=registry_id),
+    )
 
 
 def _with_secret(
