@@ -1,4 +1,4 @@
-"""Files that a person names, or that lie where somebody else may write.
+"""Files that a user names, or that lie where others may write.
 
 Such a path may be a pipe without a writer, a device that never ends or a directory. Read everywhere here, so that no
 command waits for ever or fills the memory.

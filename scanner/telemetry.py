@@ -2,9 +2,9 @@
 
 The SDK is imported only if an endpoint is set. While it is off, a span costs a comparison.
 
-An attribute is a bounded text, number or flag under a name that this code chose. Nothing of a request's path, headers,
+An attribute is a bounded text, number or flag, and this code chooses its name. Nothing of a request's path, headers,
 query or body, and no text of an exception is recorded: each may hold a secret. The context of callers is not taken
-over, because anybody can send one.
+over, because any client can send one.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ BANNED_IN_CODE = {
     r"\bwhat (it|they|there) (is|are) of\b": "name the thing",
     r"\bgone through\b": "processed",
 }
-ROOMS = ("web", *sorted(f"scanner/{room.parent.name}" for room in (ROOT / "scanner").glob("*/__init__.py")))
+ROOMS = ("web", "scanner", *sorted(f"scanner/{room.parent.name}" for room in (ROOT / "scanner").glob("*/__init__.py")))
 
 
 def _lines_of_prose() -> Iterator[tuple[Path, int, str]]:
@@ -63,8 +63,14 @@ def _lines_of_prose() -> Iterator[tuple[Path, int, str]]:
             yield path, number, line
 
 
+def _modules(room: str) -> list[Path]:
+    """The modules of a room. Those directly in ``scanner`` belong to no other."""
+    folder = ROOT / room
+    return sorted(folder.glob("*.py") if room == "scanner" else folder.rglob("*.py"))
+
+
 def _string_literals(room: str) -> Iterator[tuple[Path, int, str]]:
-    for path in sorted((ROOT / room).rglob("*.py")):
+    for path in _modules(room):
         tree = ast.parse(path.read_text("utf-8"))
         docstrings = {
             id(node.body[0].value)
@@ -79,7 +85,7 @@ def _string_literals(room: str) -> Iterator[tuple[Path, int, str]]:
 
 
 def _docstrings_and_comments(room: str) -> Iterator[tuple[Path, int, str]]:
-    for path in sorted((ROOT / room).rglob("*.py")):
+    for path in _modules(room):
         source = path.read_text("utf-8")
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
