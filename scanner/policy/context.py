@@ -40,6 +40,7 @@ class Context:
 
 def with_confirmed(report: ScanReport, context: Context) -> ScanReport:
     """Return the report with the newest advisories that gave the same findings, which also set its age."""
+    # Revoked advisories must not confirm anything: then the older answer counts, with its own age.
     newest = {(c.image, c.engine): c.on for c in context.confirmed if not _revoked(_parts(c.on), context)}
     if not newest:
         return report
@@ -65,6 +66,7 @@ def _parts(on: Basis) -> Iterator[tuple[str, str, str]]:
 def _revoked(parts: Iterable[tuple[str, str, str]], context: Context) -> Revoked | None:
     for engine, version, digest in parts:
         for item in context.revoked:
+            # A digest names one file exactly. Engine and version are for a release that was bad on every machine.
             if item.digest == digest if item.digest else (item.engine, item.version) == (engine, version):
                 return item
     return None

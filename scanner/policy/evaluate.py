@@ -54,6 +54,8 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
     """
     findings: list[Candidate] = []
     verdicts: list[tuple[Digest, Verdict]] = []
+    # Before newer advisories are put in: the digest must name the evidence that is stored, which a person can look
+    # up.
     evidence = evidence_digest(report)
     report = with_confirmed(report, context)
     for image in report.images:
@@ -61,12 +63,15 @@ def evaluate(report: ScanReport, policy: Policy, context: Context) -> Decision:
             [exempted(f, names_of(report, image), context) for f in _judge(report, image, policy, context)]
         )
         if len(report.images) > 1:
+            # An index has one verdict, so each reason says for which platform it holds: a person must know which
+            # build to mend.
             platforms = (str(image.image.platform),)
             own = [replace(f, reason=replace(f.reason, platforms=platforms)) for f in own]
         verdicts.append((image.image.digest, _verdict(own)))
         findings.extend(own)
     findings.extend(_old_evidence(report, policy, context))
     findings.extend(_moved_tag(report, policy, context))
+    # An index of nothing but attestations, or a scan that was cut short, must not pass as an image without faults.
     if not report.images:
         findings.append(_incomplete("image", "nothing_to_scan", "no image was examined", policy.incomplete))
     findings = _merged(findings)
@@ -103,6 +108,7 @@ def worst(decisions: Sequence[Decision]) -> Decision:
     A denial by a violation comes before an undecided one, and a decision with reasons before one without. It is valid
     until the first of them can change, because any of them may become the worst.
     """
+    # `max` keeps the first of equals, and policies come sorted by name, so repeated requests name the same policy.
     chosen = max(decisions, key=lambda d: (d.verdict.rank, not d.undecided, bool(d.reasons)))
     return replace(chosen, valid_until=min((d.valid_until for d in decisions if d.valid_until), default=None))
 
@@ -131,6 +137,8 @@ def evaluate_workload(
     for rule in policy.rules:
         unknown = rule.incomplete or policy.incomplete
         if rule.when is not None and expressions.uses_variable(rule.when, "workload"):
+            # Without its image there is nothing to evaluate such a rule on. It is evaluated where the image is
+            # decided.
             if not expressions.uses_variable(rule.when, "image") and not expressions.uses_variable(rule.when, "counts"):
                 findings.extend(_held(rule, rule.when, {}, {}, workload, unknown))
         elif selected := [name for name in policy.checks[rule.id] if name in policy.workload_checks]:
@@ -176,6 +184,7 @@ def _decision(
 
 def _old_evidence(report: ScanReport, policy: Policy, context: Context) -> Iterator[Candidate]:
     """Treat evidence older than the policy's ``evidence.max_age`` as unknown. A new scan renews it."""
+    # Not `started_at`: a gate that waits for a long scan would find its own evidence too old.
     limit, at = policy.evidence_max_age, _examined_at(report, context)
     if limit is not None and context.now - at > limit:
         age = f"{_hours(context.now - at)} ago, more than {_hours(limit)}"
@@ -191,6 +200,8 @@ def _moved_tag(report: ScanReport, policy: Policy, context: Context) -> Iterator
     if context.first_named is None or not any(matches_text(pattern, report.tag) for pattern in policy.immutable_tags):
         return
     digest, since = context.first_named
+    # Compared with the first digest, not the last one: otherwise a second push of the same forged image looks like no
+    # move.
     if digest == report.digest:
         return
     message = (
@@ -212,6 +223,8 @@ def _judge(report: ScanReport, image: ImageReport, policy: Policy, context: Cont
     sboms = trusted_sboms(image, policy)
     for item in image.incomplete:
         yield _gap("image", item, item.detail or item.reason, policy.incomplete, None, sboms, policy, context)
+    # Outside the rules, because a policy without a vulnerability rule still rests on what the engine counted and
+    # read.
     for engine in image.engines:
         if message := revoked_basis(engine, context):
             yield _incomplete("image", "engine_revoked", message, policy.incomplete, engine.engine)
@@ -247,6 +260,7 @@ def _gap(
     """
     if not is_unrecognised(gap) or not sboms:
         return _incomplete(rule, gap.reason, message, unknown)
+    # One complete SBOM is enough. Two half ones are not added up: nobody signed that together they list everything.
     doubts = {sbom.digest: _sbom_gap(sbom, selector, policy, context) for sbom in sboms}
     trusted = next((sbom for sbom in sboms if not doubts[sbom.digest]), None)
     if trusted is None:
@@ -263,10 +277,14 @@ def _gap(
 
 def _sbom_gap(sbom: AttachedSbom, selector: VulnerabilitySelector | None, policy: Policy, context: Context) -> str:
     """Return why this SBOM does not fill a gap, as a sentence. Empty: engines looked up every package that it lists."""
+    # CycloneDX `compositions` and SPDX comments can say that the list has gaps. Then silence about a package means
+    # nothing.
     if sbom.partial:
         return "it is marked as incomplete"
     said = sbom.answers if selector is None else engines_for(selector, sbom.answers)
     why = [next(_reservations(answer, selector, policy, context), "") for answer in said]
+    # With `engines: all` each engine must have looked up the packages; otherwise one answer without reservations is
+    # enough.
     every = selector is not None and selector.engines == "all"
     if why and (not any(why) if every else not all(why)):
         return ""
@@ -357,6 +375,8 @@ def _enough(selector: VulnerabilitySelector, found: agreement.Finding) -> bool:
     """
     chosen = [o.vulnerability is not None and _selects(selector, o.vulnerability) for o in found.opinions]
     if selector.engines == "all":
+        # An engine that could not look is no vote for "not affected". Otherwise breaking one engine would open the
+        # gate.
         unknown = [opinion.word is agreement.Stance.UNKNOWN for opinion in found.opinions]
         return any(chosen) and all(one or other for one, other in zip(chosen, unknown, strict=True))
     return any(chosen) or _selects(selector, found.vulnerability)
@@ -374,6 +394,7 @@ def _asked_feeds(selector: VulnerabilitySelector, engine: EngineReport) -> Itera
 
 def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
     """Return whether every given member matches. An unknown value matches too (unknown severity, no score)."""
+    # Sources rate one CVE differently. The highest counts, so that adding a lenient source never improves a verdict.
     score = max((c.score for c in item.cvss), default=None)
     return (
         (
@@ -388,7 +409,8 @@ def _selects(selector: VulnerabilitySelector, item: Vulnerability) -> bool:
         and (selector.cvss is None or score is None or score >= selector.cvss)
         and (not selector.ids or item.id in selector.ids or bool(set(item.aliases) & set(selector.ids)))
         and (not selector.packages or any(matches_text(pattern, item.package) for pattern in selector.packages))
-        and (not selector.types or item.purl.removeprefix("pkg:").partition("/")[0] in selector.types)
+        # "generic" stands for a package whose type the engine did not say: it may be any.
+        and (not selector.types or item.purl.removeprefix("pkg:").partition("/")[0] in (*selector.types, "generic", ""))
         and (not selector.status or item.status in (*selector.status, "unknown"))
     )
 
@@ -413,6 +435,8 @@ def _violation(
     image.
     """
     item = found.vulnerability
+    # Grace turns a denial into a warning until its end; the end is kept as `worse_at`, so that a stored decision
+    # expires then.
     ends = _grace_ends(rule, found, context)
     waiting = ends is not None and ends > context.now
     fix_version = upgrades.of(item)
@@ -445,6 +469,8 @@ def _grace_ends(rule: Rule, found: agreement.Finding, context: Context) -> datet
     if rule.grace is None or context.first_seen is None:
         return None
     said = [opinion.vulnerability for opinion in found.opinions if opinion.vulnerability is not None]
+    # Engines name one vulnerability by CVE or GHSA. The earliest report under any name counts: a change of engine
+    # must not start the grace again.
     times = [context.first_seen.get((item.purl, item.id)) for item in (found.vulnerability, *said)]
     known = [since for since in times if since is not None]
     return min(known) + rule.grace if known else None
@@ -485,6 +511,8 @@ def _selected(
             yield _incomplete(rule.id, "not_examined", f"{identifier} was not examined", unknown, identifier)
         judge = judges.get(identifier)
         for result in by_check.get(identifier, ()):
+            # Evidence is stored once and judged by many policies: a parameter such as a maximum age is applied here,
+            # not by the scan.
             judged = replace(result, outcome=judge(result.outcome, image)) if judge else result
             yield from _outcome(rule, judged, context, unknown)
 
@@ -494,6 +522,7 @@ def _posture(report: ScanReport, policy: Policy, context: Context) -> Iterator[C
     unknown.
     """
     found, at = report.posture, report.posture_at
+    # A registry is probed on its own schedule, so the store may know more than the scan did, or less.
     if context.posture is not None and (at is None or context.posture.checked_at > at):
         found, at = context.posture.results, context.posture.checked_at
     stale = at is not None and context.now - at > policy.posture_max_age
@@ -538,6 +567,7 @@ def _signatures(
     context: Context,
     unknown: Verdict,
 ) -> Iterator[Candidate]:
+    # A signature may be on the index or on the image of one platform. Both name what is run.
     about = (image.image.digest, report.digest)
     judged = signatures.judge(selector, image.verifications, about, context.now, policy.signatures_max_age)
     schemes = ",".join(selector.scheme)
@@ -600,6 +630,8 @@ def _held(
 
 def _without_echoes(findings: Sequence[Candidate]) -> list[Candidate]:
     """Drop findings from an SBOM that an engine reports too, unless the SBOM's finding is or will be the worse one."""
+    # An SBOM and an engine often list the same package. One reason is enough for a reader, but only the one that is
+    # at least as strict: an SBOM must not soften what was found in the files.
     own: dict[tuple[str, ...], list[Candidate]] = defaultdict(list)
     for finding in findings:
         if finding.vulnerability and not finding.stated:
@@ -621,6 +653,7 @@ def _merged(findings: Iterable[Candidate]) -> list[Candidate]:
     found: dict[tuple[str, ...], Candidate] = {}
     for finding in findings:
         reason = finding.reason
+        # The message is part of the key: the same CVE in two versions of a package is two things to mend.
         key = (reason.rule, reason.kind, reason.action, reason.subject, reason.message, finding.purl)
         if key in found:
             first = found[key].reason
@@ -648,6 +681,8 @@ def _ages_out(report: ScanReport, policy: Policy, context: Context) -> Iterator[
     at = max((moment for moment in known if moment), default=None)
     examined = {result.check for result in (*report.posture, *(context.posture.results if context.posture else ()))}
     if at and any(examined.intersection(selected) for selected in policy.checks.values()):
+        # One second later than the limit, because the comparison is "older than": at the limit itself the verdict
+        # still holds.
         ends = at + policy.posture_max_age + timedelta(seconds=1)
         if ends > context.now:
             yield ends

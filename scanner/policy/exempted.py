@@ -58,6 +58,7 @@ def exempted(finding: Candidate, names: Collection[str], context: Context) -> Ca
             and any(matches(exemption.images, name) for name in names if name)
         ):
             message = f"{reason.message}; accepted by {exemption.approved_by} until {exemption.expires_at:%Y-%m-%d}"
+            # A warning, not an allowance: an accepted risk stays visible in every report until it ends.
             accepted = replace(
                 reason, kind=ReasonKind.EXEMPTED, action=Verdict.WARN, message=message, exemption=exemption.id
             )
@@ -83,6 +84,7 @@ def lapsed(exemption: Exemption, item: Vulnerability | None) -> str:
     """Return why an exemption lapsed for a vulnerability whose facts have changed. Empty: it still applies."""
     if item is None:
         return ""
+    # The condition is asked again at each decision, so that an exemption ends the hour a catalogue lists the exploit.
     if exemption.while_unexploited and item.known_exploited:
         return f"{item.id} is exploited"
     if exemption.while_unfixed and item.fixable:
@@ -111,6 +113,7 @@ def not_affected(item: Vulnerability, image: ImageReport, vex: Iterable[VexState
     """
     # A statement may name the package without qualifiers (?arch=…).
     purls = {item.purl, item.purl.partition("?")[0]}
+    # Never the repository's name: a statement about one build must not cover the next one.
     products = {*purls, str(image.image.digest), str(image.image.config.digest)}
     about = [
         statement
@@ -119,6 +122,8 @@ def not_affected(item: Vulnerability, image: ImageReport, vex: Iterable[VexState
         and bool(products & set(statement.products))
         and (not statement.subcomponents or bool(purls & set(statement.subcomponents)))
     ]
+    # OpenVEX 0.2.0, "Updating Statements": the newest statement replaces older ones. Two with one time that disagree
+    # are no answer, so neither hides the vulnerability.
     newest = max((statement.timestamp or _NO_TIME for statement in about), default=_NO_TIME)
     last = [statement for statement in about if (statement.timestamp or _NO_TIME) == newest]
     return bool(last) and all(

@@ -75,6 +75,8 @@ def problem(expression: str, *, events: bool = False) -> str:
 
 def uses_variable(expression: str, variable: str) -> bool:
     """Return whether an expression uses a variable. Words in string literals do not count."""
+    # By text, because the library exports no syntax tree. The word must not be a member of something else
+    # (`image.workload`). A false "yes" costs one evaluation, never a verdict.
     return re.search(rf"(?<![\w.]){variable}\b", _LITERAL.sub('""', expression)) is not None
 
 
@@ -97,6 +99,7 @@ def _evaluated(expression: str, data: Mapping[str, Any], *, events: bool = False
         value = _compiled(expression, events).eval(data=data).plain_value()
     except Exception as error:  # as above: the rule is incomplete, never passed
         raise ExpressionError(clean_text(str(error), 300)) from error
+    # A rule is violated if it is true. Counting 1 or "yes" as true, or null as false, would decide by accident.
     if not isinstance(value, bool):
         raise ExpressionError(f"gave {type(value).__name__}, not true or false")
     return value
@@ -116,6 +119,8 @@ def image_variable(report: ScanReport, image: ImageReport, now: datetime) -> dic
         "user": config.user,
         "labels": dict(config.labels),
         "env": [name for name, _ in config.env],
+        # An image may leave out when it was made (OCI image-spec, config `created`). -1 is younger than any limit, so
+        # rules ask `image.age_days >= 0` first.
         "age_days": (now - config.created).days if config.created else -1,
         **_lifecycle(image, now),
     }
@@ -149,6 +154,8 @@ def workload_variable(workload: Workload) -> dict[str, Any]:
         "healthcheck",
         "replicas",
     )
+    # What the source does not say is absent, not false: `has()` tells the difference, and reading it without `has()`
+    # makes the rule incomplete.
     found = {name: getattr(workload, name) for name in plain}
     return {name: value for name, value in found.items() if value is not None} | {
         "labels": dict(workload.labels),
@@ -180,6 +187,7 @@ def finding_counts(image: ImageReport, sboms: Sequence[AttachedSbom]) -> dict[st
     names = (*Severity, "fixable", "unfixed", "known_exploited", *(s for s in STATUSES if s not in set(Severity)))
     counts = dict.fromkeys(map(str, names), 0)
     items = [found.vulnerability for found in agreement.findings(image.engines)]
+    # Severity and fix are part of the key: what an SBOM adds counts if it is worse than what the engine found.
     counted = {(*agreement.identity(item), item.severity, item.fixable) for item in items}
     for item in (found.vulnerability for sbom in sboms for found in agreement.findings(sbom.answers)):
         if (key := (*agreement.identity(item), item.severity, item.fixable)) not in counted:

@@ -10,6 +10,7 @@ from scanner.policy.rules import Policy
 
 def applies(policy: Policy, repository: str, environment: str) -> bool:
     """A policy without environments applies to all. An image without a name is matched by ``**`` only."""
+    # A request without an environment is not "every environment": it gets the policies that name none.
     if policy.environments and environment not in policy.environments:
         return False
     return matches(policy.images, repository)

@@ -54,6 +54,8 @@ def parse(data: bytes) -> VexDocument:
     author = _text(document, "author", "author", 400)
     when = _moment(document.get("timestamp"), "timestamp")
     statements = [one for number, item in enumerate(stated) for one in _statements(item, number, author, when)]
+    # Counted after products were multiplied out: 5,000 statements of 5,000 products each fit into 1 MiB by short
+    # names.
     if len(statements) > _MOST_PRODUCTS:
         raise _refused("statements", f"more than {_MOST_PRODUCTS} products")
     identifier = clean_text(str(document.get("@id") or ""), 1000)
@@ -71,6 +73,8 @@ def _statements(item: Any, number: int, author: str, when: datetime | None) -> I
     impact = clean_text(str(statement.get("impact_statement") or ""), 2000)
     if justification and justification not in JUSTIFICATIONS:
         raise _refused(f"{place}/justification", "not one of OpenVEX's", hint=", ".join(sorted(JUSTIFICATIONS)))
+    # OpenVEX 0.2.0 requires one of the two for `not_affected`. An impact statement alone is kept, but hides nothing
+    # (`exempted.not_affected`).
     if status == VexStatus.NOT_AFFECTED and not justification and not impact:
         raise _refused(f"{place}/justification", "not_affected needs a justification")
     products = statement.get("products")
@@ -103,6 +107,7 @@ def _vulnerability(value: Any, place: str) -> str:
     name = value.get("name") or value.get("@id") if isinstance(value, Mapping) else value
     if not isinstance(name, str) or not name.strip() or len(name) > 128:
         raise _refused(f"{place}/vulnerability", "has no name")
+    # `@id` may be a URL of the vulnerability, whose last part is the CVE.
     return clean_text(name.rpartition("/")[2].strip(), 128)
 
 

@@ -14,6 +14,7 @@ def changes(reasons: Sequence[Reason]) -> tuple[Change, ...]:
 
     Without a denial, the changes that remove the warnings.
     """
+    # Warnings would bury the few changes that open the gate, so they are shown only when nothing is denied.
     relevant = [r for r in reasons if r.action is Verdict.DENY] or [
         r for r in reasons if r.kind not in (ReasonKind.EXEMPTED, ReasonKind.SATISFIED)
     ]
@@ -32,6 +33,7 @@ def changes(reasons: Sequence[Reason]) -> tuple[Change, ...]:
 
 def _change(action: str, target: str, group: Sequence[Reason]) -> Change:
     if action == "upgrade":
+        # One upgrade per package: the highest of the needed versions removes all its vulnerabilities at once.
         needed = versions.highest(r.remedy.partition(" to ")[2] for r in group)
         return Change(action, target, f"to {needed}", tuple(dict.fromkeys(r.subject for r in group)))
     detail = group[0].remedy if action in ("configure", "sign") else group[0].message

@@ -138,6 +138,8 @@ def _failing(repository: str, names: Sequence[Name], policies: Sequence[Policy],
                 continue
             tags = []
             for name in names:
+                # The same evaluation twice, once as if the server were gone: so a rule that cosign satisfies too is
+                # not listed.
                 with_it, without = (
                     judge(rule.signature, answers, (name.digest,), now, _ANY_AGE)
                     for answers in (name.answers, _without_notary(name.answers))

@@ -322,6 +322,8 @@ def parse_policy(text: str, name: str = "", *, known: Known) -> Policy:
         posture_max_age=document.posture.max_age,
         accepts_attached=document.attached_sboms.accept,
         rules=document.rules,
+        # Resolved once here, so that a check that a newer version adds to a tag counts from the next parse on,
+        # without an edit.
         checks={rule.id: selected_checks(rule, known) for rule in document.rules},
         text=text,
         digest=Digest.of(text.encode()),
@@ -383,6 +385,8 @@ def _load(text: str, name: str) -> Any:
         raise PolicyError(name, [Problem(0, 0, "", f"larger than {_MAX_TEXT >> 10} KiB")])
     if nesting(text.encode("utf-8", "replace")) > _MAX_NESTING:
         raise PolicyError(name, [Problem(0, 0, "", "nested too deep")])
+    # Refused on the text, before the parser expands anything: ten aliases of ten aliases are a gigabyte ("billion
+    # laughs"). Strings and comments are blanked first, so that a glob or an expression may contain * and &.
     match = re.search(
         r"(^|[\s\[{,:-])([&*!])[A-Za-z0-9_!<]",
         re.sub(r"\"(?:\\.|[^\"\\])*\"|'(?:''|[^'])*'|#.*", lambda m: " " * len(m[0]), text),
@@ -392,6 +396,7 @@ def _load(text: str, name: str) -> Any:
         column = match.start(2) - text.rfind("\n", 0, match.start(2))
         raise PolicyError(name, [Problem(line, column, "", "anchors, aliases and tags are not allowed")])
     try:
+        # Round-trip mode, because it keeps line and column of every key; PyYAML's fast loader does not.
         return YAML(typ="rt").load(io.StringIO(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -418,6 +423,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, bool) or value is None:
         return value
+    # ruamel's scalars are subclasses that carry their position. Pydantic's strict types want the plain ones.
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)
@@ -450,6 +456,7 @@ def _fields_at(path: Sequence[Any]) -> Iterable[str]:
         "posture": _Posture,
         "evidence": _Evidence,
         "attached_sboms": _AttachedSboms,
+        "tags": _Tags,
     }
     for part in reversed(path[:-1]):
         if part in inner:
@@ -553,6 +560,7 @@ def _wrong_type(value: Any, default: Any) -> str:
     if isinstance(default, bool):
         return "" if isinstance(value, bool) else "true or false"
     if isinstance(default, int | float):
+        # In Python a bool is an int: `max_age: true` would mean one day.
         good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
         return "" if good else "a non-negative number"
     return "" if isinstance(value, str) else "a string"

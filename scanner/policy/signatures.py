@@ -89,6 +89,8 @@ def _sort(
 ) -> _Sorted:
     asked = [v for v in verifications if v.scheme in selector.scheme]
     found = _Sorted([], [], [], [])
+    # A scan that never asked a scheme (no trust root then, another registry) knows nothing about it: unknown, not
+    # unsigned.
     found.unclear.extend(f"{s} was not verified" for s in selector.scheme if not any(v.scheme == s for v in asked))
     for v in asked:
         if v.status is TrustStatus.UNKNOWN:  # if the scheme failed, its attestations are unknown too
@@ -97,6 +99,8 @@ def _sort(
             continue
         elif v.status is not TrustStatus.VERIFIED:
             found.refused.append(f"{v.scheme}: {v.reason or v.status}")
+        # A valid signature that was copied from another image (a "mix and match" of tags) proves nothing about this
+        # one.
         elif v.digest not in digests:
             found.refused.append(f"{v.scheme}: the signature is for another image")
         elif v.checked_at is not None and now - v.checked_at > max_age:
@@ -106,6 +110,8 @@ def _sort(
         elif not (alive := tuple(s for s in v.signers if s.expires is None or s.expires > now)):
             found.stale.append(f"{v.scheme}: the verified signature has expired since")
         elif wrong := _fields(selector, v):
+            # A predicate above the limit was stored in part: the missing field may be in the rest, so the rule is
+            # unknown.
             (found.unclear if v.predicate_cut else found.refused).append(f"{v.scheme}: {wrong}")
         else:
             found.good.append(replace(v, signers=alive))
@@ -136,9 +142,12 @@ def _enough(selector: SignatureSelector, good: Sequence[Verification]) -> bool:
         *((_with_key, keyid) for keyid in selector.keys),
         *((_as_identity, name) for name in selector.identities),
     ]
+    # Nobody is named: then any signer whom a trust root of the scope trusts counts. Who has no trust root never gets
+    # here.
     if not wanted:
         if selector.require == "all":
             return {v.scheme for v in good} >= set(selector.scheme)
+        # Counts signers, not signatures: one key that signs twice must not satisfy "two of them".
         return len(set(_distinct(good))) >= (1 if selector.require == "any" else selector.require)
     count = sum(any(meets(v, name) for v in good) for meets, name in wanted)
     return count >= {"any": 1, "all": len(wanted)}.get(str(selector.require), selector.require)  # type: ignore[operator]
@@ -154,6 +163,7 @@ def _with_key(v: Verification, keyid: str) -> bool:
 
 
 def _as_identity(v: Verification, name: str) -> bool:
+    # Only keyless signers have an identity that a CA verified. A key's name is free text.
     return any(name == signer.name for signer in v.signers if signer.issuer)
 
 

@@ -61,6 +61,8 @@ class Found(Generic[Item]):
         except ScannerError as error:
             self.unreachable.append(error)
         else:
+            # Counted, because a valid signature may be among the rest: the answer is then unknown, never "not
+            # signed".
             self.skipped += max(0, len(candidates) - self.budget)
             for candidate in candidates[: self.budget]:
                 if len(self.unreachable) < _MAX_FAILURES:
@@ -109,6 +111,7 @@ def only_layer(candidate: Descriptor, job: TrustJob, artifact_type: str) -> Desc
     kind = (manifest.artifact_type or manifest.config.media_type) if isinstance(manifest, Manifest) else ""
     if not isinstance(manifest, Manifest) or not kind.startswith(artifact_type):
         return None
+    # A registry's list of referrers is not signed. Only the manifest says which image it belongs to.
     if manifest.subject is None or manifest.subject.digest != job.descriptor.digest:
         raise SignatureRefused("a signature's manifest has a subject that is another image", reason="payload")
     if len(manifest.layers) != 1:

@@ -82,6 +82,7 @@ def _paths(
     for anchor in anchors:
         if is_authority(anchor, below) and valid_at(anchor, at) and issued_by(path[-1], anchor):
             yield (*path, anchor)
+    # Certificates that came with a signature: a long list would multiply the work for each level.
     for other in others[:_MAX_PATH]:
         if other not in path and is_authority(other, below) and valid_at(other, at) and issued_by(path[-1], other):
             yield from _paths((*path, other), others, anchors, at)

@@ -59,6 +59,7 @@ def load_public_key(pem: str | bytes) -> PublicKey:
     Raises ValueError with a message for users.
     """
     text = pem if isinstance(pem, str) else pem.decode("utf-8", "replace")
+    # A second key in the file would be ignored by the library, and its owner would believe that it counts.
     block, *others = pem_blocks(text, PUBLIC_KEY, "a PEM public key")
     if others:
         raise ValueError("several keys, but exactly one is needed")
@@ -190,6 +191,7 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     SHA-1 and MD5 signatures do not count.
     """
     algorithm = certificate.signature_hash_algorithm
+    # Collisions for both are practical (SHA-1: shattered.io; MD5: the rogue CA certificate of 2008).
     if isinstance(algorithm, hashes.SHA1 | hashes.MD5):
         return False
     try:

@@ -85,12 +85,14 @@ def _verify(token: bytes, message: bytes, anchors: Sequence[x509.Certificate]) -
     _check_signature(signer, certificate, encoded)
     time: datetime = info["gen_time"].native
     _check_purpose(certificate)
+    # A trust root may name the signing certificate itself. Then there is no chain to build, only its own validity.
     if certificate not in anchors or not valid_at(certificate, time):
         try:
             build_path(certificate, certificates, anchors, time)
         except SignatureRefused as error:
             raise _refused(str(error)) from error
     accuracy = _accuracy(info)
+    # An interval, because the authority claims no more. The signer's certificate must be valid at both ends.
     return Timestamp(time - accuracy, time + accuracy, certificate.subject.rfc4514_string())
 
 

@@ -396,6 +396,7 @@ class NotaryServer:
     def _get(self, url: str, want: Want) -> bytes | None:
         with self._open(url) as response:
             status = response.status
+            # Only 404 means that a file does not exist. Any other failure is unknown, never "unsigned".
             if status == httpx.codes.NOT_FOUND:
                 return None
             if status != httpx.codes.OK:
@@ -406,6 +407,8 @@ class NotaryServer:
                 )
             try:
                 return response.body(want.limit)
+            # Refused, not unknown: the limit is the TUF client's own (specification 5.3.3), and an honest server
+            # keeps it.
             except AnswerTooLarge:
                 raise SignatureRefused(
                     f"{want.name}.json is larger than {want.limit} bytes", reason="too_large"

@@ -62,6 +62,8 @@ def _judge(found: Found[tuple[bytes, str]], root: TrustRoot, job: TrustJob) -> V
         )
     except SignatureRefused as error:
         return answer(Notation.id, job, TrustStatus.REFUSED, error.reason, str(error), root=root)
+    # Level `skip` of the trust policy says "accept without verification". It is verified by nobody, so it has no
+    # signer and satisfies no rule that names one (see `scanner.policy.signatures`).
     if policy.skip:
         note = f"accepted unchecked: the level of the trust policy {policy.name} is skip"
         return answer(Notation.id, job, TrustStatus.VERIFIED, "", note, root=root, notes=(note,))

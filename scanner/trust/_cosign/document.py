@@ -76,6 +76,7 @@ class Document(BaseModel):
         if isinstance(self.trusted_root, dict):
             from scanner.trust._cosign.instance import load_root
 
+            # Read now, so that a broken trusted_root.json is refused when it is added, and not at the first scan.
             load_root(json.dumps(self.trusted_root))
         return self
 
@@ -125,6 +126,7 @@ def _trust(text: str) -> CosignTrust:
         from scanner.trust._cosign.instance import authorities_of, bundled_root, load_root
 
         given = document.trusted_root
+        # The bundled root, without the network: a verifier that fetches its own trust on demand trusts the network.
         root = load_root(json.dumps(given) if isinstance(given, dict) else bundled_root())
         authorities = authorities_of(root)
     # A document that names logs expects entries in them; one with bare keys works without a log, as ``cosign --key``

@@ -114,6 +114,7 @@ def parse_bundle(data: bytes) -> Signed:
     loaded = load_untrusted_json(data, limit=MAX_ENVELOPE, error=SignatureRefused, reason="malformed")
     # ``null`` first: protobuf writers may emit it for a missing member, and the library refuses it.
     document = members(_without_null(loaded), "the bundle")
+    # A later version may give a member another meaning, so only known ones are read.
     if document.get("mediaType") not in BUNDLES:
         raise SignatureRefused(
             f"a bundle of type {clean_text(str(document.get('mediaType')), 100)}", reason="malformed"

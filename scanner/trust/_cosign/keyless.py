@@ -87,6 +87,7 @@ def check_sct(path: Sequence[x509.Certificate], logs: Mapping[str, Log]) -> None
         sound = sct.entry_type is LogEntryType.PRE_CERTIFICATE and isinstance(
             sct.signature_hash_algorithm, hashes.SHA256
         )
+        # The time is signed by the log, so a log that was retired cannot be used for certificates issued later.
         if log is None or not sound or not log.period.holds(sct.timestamp.replace(tzinfo=UTC)):
             continue
         if verify_signature(log.key, sct.signature, _signed_by_log(sct, path[0], path[1])):

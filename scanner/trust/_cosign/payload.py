@@ -61,6 +61,7 @@ def parse_envelope(value: object) -> Envelope:
     """The envelope of a JSON value. Raises SignatureRefused(reason="malformed")."""
     item = members(value, "the envelope")
     payload_type, signatures = item.get("payloadType"), item.get("signatures")
+    # The payload type is signed. A signature over another type of document must not be read as a statement.
     if payload_type != IN_TOTO:
         raise SignatureRefused(
             f"not an in-toto statement: the envelope's payload type is {clean_text(str(payload_type), 100)}",
@@ -88,6 +89,7 @@ def check_simple_signing(payload: bytes, digest: Digest) -> Mapping[str, Any]:
             f"the signed payload is of type {clean_text(str(critical.get('type')), 100)!r}", reason="payload"
         )
     signed = members(critical.get("image"), "critical.image").get("docker-manifest-digest")
+    # The digest, not the name: cosign signatures stay valid when an image is copied to another registry.
     if signed != str(digest):
         raise SignatureRefused(f"the signature is for another image: {clean_text(str(signed), 100)}", reason="payload")
     optional = document.get("optional")

@@ -114,8 +114,10 @@ def check_promise(entry: LogEntry, logs: Mapping[str, Log]) -> None:
     }
     # Rekor signs the canonical JSON (RFC 8785) of these four members.
     canonical = json.dumps(signed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    # An empty promise must not reach the library: bundles of Rekor v2 have none, and are not verified here.
     if not entry.promise or not verify_signature(log.key, entry.promise, canonical):
         raise SignatureRefused("the log's promise does not verify", reason="tlog")
+    # After the signature, because only then the time is the log's own and not the attacker's.
     log.period.require(entry.time, "the transparency log", "tlog")
 
 

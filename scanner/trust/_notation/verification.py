@@ -60,6 +60,7 @@ def _ends(envelope: Envelope, policy: Policy, now: datetime) -> Iterator[datetim
         yield envelope.expiry
     by_clock = envelope.authentic_time is None and not _by_timestamp(envelope, policy, now)
     later = _has_tsa(policy) and envelope.timestamp  # after expiry of a certificate the timestamp decides
+    # Then the decision ends with the first certificate of the chain: nothing proves that it signed before that.
     if by_clock and not later and policy.actions[Validation.TIMESTAMP] is Action.ENFORCE:
         yield from (certificate.not_valid_after_utc for certificate in envelope.chain)
 

@@ -161,6 +161,7 @@ def names(certificate: x509.Certificate, gun: str) -> bool:
     name = common_name(certificate)
     if name is None:
         return False
+    # No other wildcards, as in Notary: `*` in the middle would let `host/team*/app` cover names of another team.
     return gun.startswith(name[:-1]) if name.endswith("*") else name == gun
 
 
@@ -200,6 +201,7 @@ def follow(old: Root, new: Root, gun: str, now: datetime) -> None:
     must still be updatable. Raises SignatureRefused(reason="root_untrusted").
     """
     try:
+        # TUF specification 5.3.4: signed by the threshold of the old root and, in `confirm`, by that of the new one.
         verify_role(new.document, old.roles["root"])
     except SignatureRefused as error:
         raise SignatureRefused(
@@ -281,6 +283,7 @@ def _chain(
 ) -> bool:
     """Depth-first search. ``path``: the chain so far, leaf first."""
     certificate, below = path[-1], len(path) - 1  # number of intermediates below the next issuer
+    # The bundle comes from the server: without a bound, cross-signed certificates would make the search exponential.
     if below > _DEPTH or not _acceptable(certificate, now):
         return False
     if any(_issues(one, certificate, below, now) and not violation((*path, one)) for one in authorities):
@@ -310,6 +313,7 @@ def _issues(issuer: x509.Certificate, certificate: x509.Certificate, below: int,
     if certificate.issuer != issuer.subject or not is_authority(issuer) or not _acceptable(issuer, now):
         return False
     constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+    # RFC 5280 6.1.4 (l): counted in intermediates below the issuer, without the leaf.
     if constraints.path_length is not None and below > constraints.path_length:
         return False
     usage = next((e.value for e in issuer.extensions if isinstance(e.value, x509.KeyUsage)), None)

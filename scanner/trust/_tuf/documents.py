@@ -165,6 +165,8 @@ def _parse_key(value: Any, what: str) -> Key:
     certificates: tuple[x509.Certificate, ...] = ()
     try:
         if kind in ("ecdsa-x509", "rsa-x509"):
+            # One more than the limit, so that `_unfit` can tell "too many" from "just enough" without keeping
+            # thousands.
             certificates = load_certificates(raw)[: MAX_CERTIFICATES + 1]
             public = certificates[0].public_key()
         elif kind in ("ecdsa", "rsa"):
@@ -262,6 +264,8 @@ class FileMeta:
         """Compare length and every hash. Raises SignatureRefused(reason="checksum")."""
         if len(data) != self.length:
             raise SignatureRefused(f"{what} has another length than its parent states", reason="checksum")
+        # SHA-512 is compared only beside SHA-256, because a parent may leave it out: an attacker must not choose the
+        # hash.
         if hashlib.sha256(data).digest() != self.sha256:
             raise SignatureRefused(f"{what} is not the file that its parent names (sha256)", reason="checksum")
         if self.sha512 is not None and hashlib.sha512(data).digest() != self.sha512:
@@ -347,6 +351,8 @@ def signing_keys(document: Document, role: Role) -> tuple[Key, ...]:
     found: dict[bytes, Key] = {}
     for signature in document.signatures:
         key = role.keys.get(signature.keyid)
+        # The listed id is attacker's text. The id that the content gives decides, and the identity of the bare key
+        # counts, so that one key never meets a threshold under several ids.
         if key is None or key.id != signature.keyid or key.identity in found:
             continue
         if fits(key, signature, document.content):

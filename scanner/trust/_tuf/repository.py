@@ -246,6 +246,7 @@ class Repository:
 
     def _rotate(self, held: Root, served: Root) -> Steps[None]:
         """Follow the chain of roots from the trusted one to the served one, version by version."""
+        # TUF specification 5.3.5: an old root with a key that was stolen since would otherwise be accepted again.
         if served.version < held.version:
             raise SignatureRefused(
                 f"the server offers root {served.version}; root {held.version} was seen before", reason="rollback"
@@ -264,6 +265,8 @@ class Repository:
             if data is None:  # the newest root may still be signed by the last one found
                 break
             step = parse_root(data, ROOT_LIMIT, name)
+            # Each root in between must be followed: a jump would skip the root that revoked a stolen key (TUF
+            # specification 5.3.4).
             if step.version != version:
                 raise SignatureRefused(f"{name}.json holds root {step.version}", reason="root_untrusted")
             self._follow(held, step)
@@ -307,12 +310,15 @@ class Repository:
     def _update_snapshot(self) -> Steps[None]:
         assert self._timestamp is not None
         meta = parse_timestamp_meta(self._timestamp)
+        # By hash, never by name: between two requests the server may publish, and the timestamp signs one
+        # snapshot only.
         data = yield from promised("snapshot", meta, SNAPSHOT_LIMIT)
         found = parse_document(data, "snapshot", "Snapshot", SNAPSHOT_LIMIT)
         verify_role(found, self._root.roles["snapshot"])
         newer(found, self._old_snapshot)
         current(found, self._now)
         self._snapshot, self._files = found, parse_snapshot_meta(found)
+        # The snapshot names the root too. A server that shows an old snapshot with a new root mixes two states.
         self._files["root"].compare(self._root.document.data, "root.json")
 
     # 5.6: update the targets role
@@ -344,6 +350,8 @@ class Repository:
         Returns None if nobody delegates it or it was never published. A failure is remembered and raised again.
         """
         if name not in self._roles:
+            # Only along the tree: a role that its parent no longer delegates must not count, although its file is
+            # still served.
             parent = yield from self._delegated(name.rpartition("/")[0])
             delegation = parent.delegations.get(name) if parent else None
             if delegation is None or name not in self._files:
@@ -368,6 +376,7 @@ class Repository:
             tag, digest, role = yield from self._by_signers(query)
         else:
             tag, digest, role = yield from self._by_release(query)
+        # Asked by digest and tag: a moved tag is a refusal, and not "unsigned", because another digest is signed.
         if query.digest is not None and digest != query.digest:
             raise SignatureRefused(
                 f"{clean_text(tag, 130)} is signed with another digest: {digest}", reason="digest_mismatch"
@@ -381,6 +390,7 @@ class Repository:
         places = [place for place in (released, self._targets) if place is not None]
         if query.tag is not None:
             for place in places:
+                # The first place decides even if its entry is wrong, because docker pull would use it.
                 if place.lists(query.tag):
                     return query.tag, place.digest(query.tag), place.role
             raise SignatureRefused("this tag is not signed", reason="not_signed")

@@ -78,6 +78,20 @@ def test_a_status_that_nobody_told_may_be_the_one_that_is_asked_for(status: str,
     assert decide(simple(vulnerability(status=status)), by).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("purl", "verdict"),
+    [
+        ("pkg:deb/debian/openssl@1.0", Verdict.DENY),
+        ("pkg:generic/openssl@1.0", Verdict.DENY),
+        ("", Verdict.DENY),
+        ("pkg:npm/openssl@1.0", Verdict.ALLOW),
+    ],
+)
+def test_a_package_type_that_is_unknown_may_be_the_one_that_is_asked_for(purl: str, verdict: Verdict) -> None:
+    by = policy("- id: deb\n  vulnerability: {types: [deb]}\n  action: deny\n")
+    assert decide(simple(replace(vulnerability(), purl=purl)), by).verdict is verdict
+
+
 @pytest.mark.parametrize("reason", ["no_advisories", "release_disagrees", "limit_exceeded", "program_unread"])
 def test_an_engine_that_could_not_compare_decides_nothing(reason: str) -> None:
     decision = decide(report(image_report([engine(incomplete=[Incomplete(reason, "why")])])))

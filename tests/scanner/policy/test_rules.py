@@ -38,6 +38,7 @@ def test_a_good_policy() -> None:
             "there is no check 'rot-user'; did you mean 'root-user'?",
         ),
         (GOOD.replace("check:", "chek:"), 6, 5, "unknown field; did you mean 'check'?"),
+        (GOOD.replace("rules:", "tags: {imutable: [v1]}\nrules:"), 4, 8, "unknown field; did you mean 'immutable'?"),
         (GOOD.replace("rules:", "ruls:"), 4, 1, "unknown field; did you mean 'rules'?"),
         (GOOD.replace("action: deny", "action: forbid"), 7, 5, "Input should be"),
         (HEAD + "rules: []\n", 4, 1, "needs at least one entry"),
