@@ -142,8 +142,7 @@ def _enough(selector: SignatureSelector, good: Sequence[Verification]) -> bool:
         *((_with_key, keyid) for keyid in selector.keys),
         *((_as_identity, name) for name in selector.identities),
     ]
-    # Nobody is named: then any signer whom a trust root of the scope trusts counts. Who has no trust root never gets
-    # here.
+    # The rule names no signer: any signer that a trust root of the scope trusts counts.
     if not wanted:
         if selector.require == "all":
             return {v.scheme for v in good} >= set(selector.scheme)
