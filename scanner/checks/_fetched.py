@@ -22,8 +22,16 @@ _SHARED = lazy(
 )
 _FIXED_COMMIT = lazy(r"[0-9a-f]{12,64}")
 _COMMIT_VARIABLE = lazy(r"(?i)\$\{?\w*(?:sha|commit|rev|hash)\w*")
-_REPOSITORY = lazy(r"(?:https?|git|ssh)://|[\w.-]+@[\w.-]+:")
+_REPOSITORY = lazy(r"(?:https?|git|ssh|svn|svn\+ssh|bzr|lp)://|[\w.-]+@[\w.-]+:")
 _MOST_TREES = 50
+# Version control systems other than Git, with the commands that fetch a tree.
+_CHECKOUTS = {
+    "svn": {"checkout", "co", "export"},
+    "hg": {"clone"},
+    "bzr": {"branch", "checkout", "co", "export"},
+    "fossil": {"clone", "open"},
+    "darcs": {"clone", "get"},
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,8 @@ class Trees:
                 self._directory = self._resolved(place, self._directory)
         elif command.name == "git":
             self._git(command)
+        elif command.name in _CHECKOUTS:
+            self._checkout(command)
 
     def unpacked(self, command: Command, archive: str, download: Command) -> None:
         """A command unpacked what was downloaded (``archive``: the file it was saved in)."""
@@ -122,6 +132,20 @@ class Trees:
             below = [tree for tree in clones if base == tree.place or base.startswith(f"{tree.place}/")]
             for tree in below or clones[-1:]:
                 self._trees.remove(tree)
+
+    def _checkout(self, command: Command) -> None:
+        """A checkout by another version control system. Only Mercurial names its content by a digest (``-r``)."""
+        words = command.words
+        url = next((n for n, word in enumerate(words) if _REPOSITORY.match(word)), None)
+        if url is None or not _CHECKOUTS[command.name] & set(words[1:url]):
+            return
+        revision = _value(words, "-r") or _value(words, "--rev") or _value(words, "-u")
+        if command.name == "hg" and _FIXED_COMMIT.fullmatch(revision):
+            return
+        name = words[url].rstrip("/").rpartition("/")[2]
+        given = next((word for word in words[url + 1 :] if not word.startswith("-")), name)
+        place = self._resolved(given, self._directory)
+        self._add(Tree(place, Command((command.name, words[url])), self._line, own=True, clone=True))
 
     @staticmethod
     def _resolved(path: str, base: str) -> str:

@@ -25,6 +25,7 @@ _NETWORK = lazy(
 )
 _REMOTE_COPIERS = frozenset(("aws", "gsutil", "gcloud", "rclone", "scp", "rsync", "s3cmd", "azcopy", "sftp"))
 _URL = lazy(r"(?:https?|ftps?|s3|gs)://", re.I)
+_URL_IN_WORD = lazy(r"(?:--?[\w-]+=)?(?:https?|ftps?|s3|gs)://", re.I)  # also ``--remote=https://…``
 # Programs that print only their arguments or files of the image. The output of other programs is unknown.
 _LOCAL = lazy(
     r"echo|printf|cat|tac|rev|sed|awk|gawk|mawk|grep|egrep|fgrep|head|tail|tr|cut|sort|uniq|tee|yes|find|"
@@ -331,7 +332,7 @@ def _is_download(command: Command) -> bool:
         return True
     if command.name == "openssl":
         return "s_client" in command.words
-    return not _LOCAL.fullmatch(command.name) and any(_URL.match(word) for word in command.words[1:])
+    return not _LOCAL.fullmatch(command.name) and any(_URL_IN_WORD.match(word) for word in command.words[1:])
 
 
 def _source(command: Command, downloads: _Downloads) -> _Execution | None:
@@ -403,7 +404,7 @@ def _fed_to_another(command: Command, downloads: _Downloads) -> Command | _Execu
     if code and (_REACHES.search(code) or re.search(r"\b(?:curl|wget)\b", code)) and _RUNS.search(code):
         return command
     if name in _RUNNERS:
-        return downloads.among(command.stdin)
+        return downloads.among(command.stdin, command.substituted)  # ``parallel ::: "$(curl …)"``
     if _LOCAL.fullmatch(name) or name in _DOWNLOADERS:
         return None
     # An unknown program with a shell as argument is probably a wrapper.
@@ -455,7 +456,10 @@ def _expands(word: str) -> bool:
 
 
 def _where(command: Command) -> str:
-    return address(next((word for word in command.operands if "://" in word), f"the download of {command.name}"))
+    named = next((word for word in (*command.operands, *command.words[1:]) if "://" in word), "")
+    # The address of ``--remote=https://…`` begins behind the option.
+    found = _URLS.search(named) if named.startswith("-") else None
+    return address((found[0] if found else named) or f"the download of {command.name}")
 
 
 def _saved(command: Command, saved: _Saved, downloads: _Downloads) -> Iterator[tuple[str, Command]]:
@@ -481,7 +485,9 @@ def _saved(command: Command, saved: _Saved, downloads: _Downloads) -> Iterator[t
     if command.name not in _DOWNLOADERS and command.name != "wcurl":
         printed = downloads.among(command.stdin, command.substituted)
         if printed is not None:
-            outputs = command.operands if command.name == "tee" else ()
+            # An unknown program may write its input to any file that it names, as ``sponge`` does.
+            writes = command.name == "tee" or not _LOCAL.fullmatch(command.name)
+            outputs = command.operands if writes else ()
             outputs += tuple(word[3:] for word in words if command.name == "dd" and word.startswith("of="))
             yield from ((_key(word), printed) for word in (*command.writes, *outputs))
         return

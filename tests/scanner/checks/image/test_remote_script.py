@@ -28,6 +28,11 @@ def examine(script: str) -> Outcome:
         "curl https://example.com/i.sh > i.sh; bash i.sh",
         "wget https://example.com/a/i.sh?x=1 && bash i.sh",
         "curl -sSLO https://example.com/i.py && python3 i.py",
+        "curl https://example.com/i.sh | sponge i.sh; sh i.sh",
+        'parallel ::: "$(curl https://example.com/i.sh)"',
+        "git archive --remote=https://example.com/x.git HEAD i.sh | bash",
+        "svn export https://example.com/x && sh x/i.sh",
+        "hg clone -u default https://example.com/x y && cd y && ./i.sh",
     ],
 )
 def test_code_from_the_network(script: str) -> None:
@@ -47,6 +52,8 @@ def test_code_from_the_network(script: str) -> None:
         "bash -c 'curl https://example.com/x.tgz | tar xz'",
         "curl -o i.sh https://example.com/i.sh && echo 'abc  i.sh' | sha256sum -c && sh i.sh",
         'python3 build.py "$(curl https://example.com/version)"',
+        "hg clone -r 8a2b6f0c1d2e3f4a5b6c https://example.com/x && x/i.sh",
+        "svn export https://example.com/x && make -C x",
         "echo 'curl https://example.com | sh'",
         "pip install x",
     ],
