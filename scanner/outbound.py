@@ -246,6 +246,7 @@ class _Exchange:
         self._waited += seconds
         self._received += size
         if self._waited >= _WINDOW_SECONDS:
+            # Only time spent waiting for the server counts: a slow disk or a busy worker is not the server's fault.
             if self._received < _MIN_RATE * self._waited:
                 raise httpcore.ReadTimeout("the answer arrives too slowly")
             self._waited, self._received = 0.0, 0
@@ -353,6 +354,8 @@ class _VettedBackend(httpcore.SyncBackend):
                 hint="add the registry first",
             )
         last: Exception | None = None
+        # Resolved once, checked and then used: a second look-up by the library could give another address (DNS
+        # rebinding).
         for address in resolve(host, port, self._reach.settings, self._reach, self._look)[:_MAX_ADDRESSES]:
             left = _THREAD.exchange.left(timeout, httpcore.ConnectTimeout)
             try:
@@ -460,6 +463,7 @@ def _decompressed(chunks: Iterable[bytes], encoding: str, limit: int) -> Iterato
     size = 0
     try:
         for chunk in chunks:
+            # One byte more than allowed, to tell "exactly at the limit" from "beyond it".
             plain = decompressor.decompress(chunk, limit - size + 1)
             size += len(plain)
             if size > limit:
@@ -573,6 +577,7 @@ def http_client(
             base_url=base_url,
             transport=transport,
             timeout=timeout or httpx.Timeout(_READ, connect=_CONNECT),
+            # A redirect could carry credentials to another host, or lead to an address that the first check refused.
             follow_redirects=False,
             trust_env=False,
             headers={"User-Agent": f"dockwarden/{__version__}", "Accept-Encoding": "identity", **dict(headers)},

@@ -148,6 +148,7 @@ class _File:
     def page(self, number: int) -> bytes:
         """Return a page with its overflow pages. Raises UsageError if it does not exist."""
         start = number * self._page_size
+        # Pages 0 and 1 are the meta pages: no branch may point to them.
         if number < 2 or start + _HEADER > len(self._data):
             raise _broken()
         flags, _, overflow = struct.unpack_from("<HHI", self._data, start + 8)
@@ -181,6 +182,7 @@ class Bucket:
         page = self._first()
         for _ in range(_MAX_DEPTH):
             if _flags(page) & _LEAF:
+                # Linear, not by bisection: the order of keys is a promise of the file, which nobody verified.
                 return next((value for name, value in self._leaf(page) if name == key), None)
             below = [child for first, child in _children(page) if first <= key]
             if not below:
@@ -280,6 +282,7 @@ def _newest_meta(data: mmap.mmap | bytes, name: str) -> _Meta:
         magic, version, page_size, _, root, _, _, pages, transaction = struct.unpack("<IIIIQQQQQ", body[:56])
         (checksum,) = struct.unpack("<Q", body[56:64])
         known = (magic, version, checksum) == (_MAGIC, _VERSION, _fnv1a(body[:56])) and page_size in _PAGE_SIZES
+        # A download that was cut has a valid meta page at its beginning, but fewer pages than that states.
         if known and 0 < pages * page_size <= len(data):
             found.append(_Meta(page_size, root, transaction))
     if not found:

@@ -109,6 +109,8 @@ def _holdings(file: Path, mtime: int, size: int) -> Holdings:
         }
         cpe = root.bucket(b"Red Hat CPE")
         sets = cpe.bucket(b"repository") if cpe else None
+        # Red Hat's advisories are one source for all releases. Which releases it covers shows only in the content
+        # sets.
         majors = {
             match[1].decode() for name, _ in (sets.items() if sets else ()) if (match := _CONTENT_SET.match(name))
         }
@@ -159,12 +161,15 @@ def import_file(settings: Settings, source: Path, *, newer_only: bool = False) -
     if not source.exists():
         raise UsageError(f"there is no file {source}")
     settings.advisories_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Two imports at once would each prune what the other has just written.
     with only_one(settings.advisories_dir):
         fresh = settings.advisories_dir / f".incoming-{secrets.token_hex(8)}"
         try:
             _copy_in(source, fresh, _live(settings.advisories_dir))
             identity = _verify(Generation(fresh), _live(settings.advisories_dir) if newer_only else None)
             final = settings.advisories_dir / f"generation-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{identity.short}"
+            # Under another name until it is verified and complete: a killed import leaves a directory that nothing
+            # reads.
             fresh.rename(final)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -197,6 +202,7 @@ def _copy_in(source: Path, fresh: Path, live: Path | None) -> None:
     for part, names in _FILES.items():
         if not (fresh / part / names[0]).is_file() and live is not None and (live / part / names[0]).is_file():
             for name in names:
+                # A hard link, not a copy: the Java index alone has a gigabyte, and generations never change.
                 os.link(live / part / name, fresh / part / name)
     if not (fresh / "db" / "trivy.db").is_file():
         raise UsageError(f"{source} has no trivy.db", hint="import the vulnerability database first")
@@ -217,6 +223,7 @@ def _unpack(source: Path, fresh: Path) -> None:
                     raise UsageError(f"{source} is not a Trivy database archive: it has too many or impossible members")
                 name = Path(member.name).name
                 part = next((p for p, names in _FILES.items() if name == names[0]), part)
+                # Links and devices are skipped, because reading one could read a file of the host.
                 stream = archive.extractfile(member) if member.isreg() and name in _NAMES else None
                 if stream is None:
                     continue
@@ -246,6 +253,7 @@ def _verify(generation: Generation, live: Path | None) -> Digest:
         raise UsageError(f"the database cannot be used: {error}") from error
     if found.updated_at is None or found.digest is None:
         raise UsageError("the database has no build date", hint="metadata.json must contain UpdatedAt")
+    # Compared only for mirrors. A person who imports an older file has a reason, such as a broken new one.
     if former and former.updated_at and found.updated_at < former.updated_at:
         message = (
             f"the database was built on {found.updated_at:%Y-%m-%d %H:%M}, before the one in use "
@@ -280,6 +288,7 @@ def _is_object(value: object) -> bool:
 def _activate(directory: Path, generation: Path) -> None:
     link = directory / f".link-{secrets.token_hex(8)}"
     link.symlink_to(generation.name)
+    # One rename: a scan sees the former generation or the new one, never a mixture or nothing.
     os.replace(link, directory / "current")
 
 

@@ -58,6 +58,7 @@ def recognise(file: Path) -> str | None:
         return None
     try:
         with _reading(file) as stream:
+            # By content, not by name: the download may have any name, and a wrong guess gives a clear error later.
             head = stream.read(4096).lstrip(_SPACE)
     except (OSError, EOFError, zlib.error):
         return None
@@ -263,6 +264,7 @@ def _status(file: Path, kind: str, mtime: int) -> AdvisoryStatus:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+    # `immutable`: the file never changes, and SQLite then needs no lock in a directory that may be read-only.
     with closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as connection:
         yield connection
 
@@ -316,6 +318,7 @@ def _lookup(settings: Settings, kind: str, wanted: list[str]) -> dict[str, float
     found: dict[str, float] = {}
     try:
         with _opened(live.resolve()) as connection:
+            # SQLite limits the variables of a statement: 999 in older builds.
             for start in range(0, len(wanted), _LOOKUP_BATCH):
                 part = wanted[start : start + _LOOKUP_BATCH]
                 marks = ",".join("?" * len(part))

@@ -61,9 +61,11 @@ def _artifact(settings: Settings, reference: Reference, media_type: str, target:
         descriptor, data = client.manifest(reference)
         manifest = parse_manifest(data, descriptor, settings.limits)
         layers = [d for d in manifest.layers if d.media_type == media_type] if isinstance(manifest, Manifest) else []
+        # Two candidates would leave the choice to their order, which the mirror decides.
         if len(layers) != 1:
             raise ImageError(f"{reference} has {len(layers)} layers of {media_type}", reason="not_an_advisory_database")
         layer = layers[0]
+        # Before the first byte: a declared size is a lie at most in the other direction, which `_keep` notices.
         if layer.size > _MAX_ARTIFACT:
             raise LimitExceeded(f"{reference} is larger than {_MAX_ARTIFACT >> 30} GiB")
         if layer.digest == have:
@@ -97,6 +99,7 @@ def _file(settings: Settings, url: str, target: Path, have: str) -> Fetched:
             "the URL of a source must not contain a password",
             hint="put it into the file of DOCKWARDEN_REGISTRY_CREDENTIALS",
         )
+    # An identity may also be a digest, left from a time when the source was an OCI artifact.
     headers = {"If-None-Match": have} if have.startswith(('"', "W/")) else {}
     known = CredentialStore(settings, personal=False).find(parts.netloc)
     if known is not None:

@@ -166,6 +166,7 @@ def update(settings: Settings, name: str) -> bool:
     verified. Raises ConflictError while another process updates the source.
     """
     settings.advisories_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Every worker checks for updates. The first one downloads; the others must not do it a second time.
     with database.only_one(settings.advisories_dir, f".update-{name}"):
         place, former = configured(settings)[name], known(settings)[name]
         try:

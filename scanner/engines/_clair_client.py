@@ -126,6 +126,7 @@ class ClairClient:
         answers 202 without a body, which looks like success.
         """
         answer = self._ask("GET", f"/matcher/api/v1/vulnerability_report/{digest}", {200, 201, 202, 404})
+        # Read as "no vulnerabilities", this answer would allow every image for as long as the updaters run.
         if answer.status == 202:
             raise EngineError(
                 "Clair's vulnerability database is not loaded yet",
@@ -170,6 +171,7 @@ class ClairClient:
             if method == "POST" and status == 500 and tries >= _TRIES_OF_500:
                 # Clair also answers 500 for an image that it cannot index, and would do so for ever.
                 raise EngineError(why, hint="see Clair's log")
+            # With jitter: many workers wait for one Clair, and would all return at the same moment.
             wait = min(_MAX_WAIT, max(wait, 0.5 * 2.0**tries)) * random.uniform(0.8, 1.2)
             if self._left() <= wait:
                 raise EngineError(

@@ -59,8 +59,10 @@ class LayerServer:
         parts = urlsplit(target)
         digest = parts.path.removeprefix(_PREFIX)
         expires = (parse_qs(parts.query).get("expires") or [""])[0]
+        # `int` accepts digits of other scripts and spaces, and takes quadratic time for very long texts.
         if not expires.isascii() or not expires.isdecimal() or len(expires) > 12:
             return None
+        # In constant time: the server listens on a network, and byte by byte the token could be guessed.
         authorized = hmac.compare_digest(authorization.encode(), f"Bearer {self.sign(digest, int(expires))}".encode())
         return self.files.get(digest) if authorized and int(expires) >= time.time() else None
 

@@ -53,6 +53,8 @@ def network_flags() -> int:
 
     Tried once, in a child process.
     """
+    # Without root a network namespace needs a user namespace, which some hosts forbid. Then the program keeps the
+    # network, and the report says so (`isolation`).
     for flags in (_CLONE_NEWNET, _CLONE_NEWNET | _CLONE_NEWUSER):
         child = os.fork()
         if child == 0:
@@ -94,7 +96,10 @@ def run(
         )
         namespace = _network_of(child.pid)
         reason = _watch(child, started + deadline, output, limits, cancelled)
+        # Also after a normal end: a program that forked may still run, and would write into the next scan's
+        # directory.
         _kill(child, namespace)
+    # A report that was cut is not a report: a part of it could be valid JSON with the findings missing.
     data = output.read_bytes()[: limits.report] if reason != "overflowed" else b""
     with errors.open("rb") as file:
         text = file.read(_STDERR_KEPT).decode("utf-8", "replace")
@@ -164,7 +169,9 @@ def _confine(flags: int, limits: Limits, parent: int) -> None:
         os._exit(127)
     if flags:
         _LIBC.unshare(flags)
+    # A setuid program that the engine might start gains nothing (prctl(2), PR_SET_NO_NEW_PRIVS).
     _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # Reports and extracted files can contain secrets of the image. Other users of the host must not read them.
     os.umask(0o077)
     for kind, value in (
         (resource.RLIMIT_CORE, 0),

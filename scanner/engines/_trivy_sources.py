@@ -107,6 +107,7 @@ def _has_release(family: str, version: str, extended: bool, holdings: Holdings) 
     if family == "amazon":  # Trivy treats unknown versions as version 1
         return holdings.has(f"amazon linux {number if number in _AMAZON else 1}")
     source = _SYSTEMS.get(family, "")
+    # "debian " without a release would match no bucket today, and perhaps one of another name tomorrow.
     if "{}" in source and not number:
         return False
     if family == "ubuntu" and extended and number in _ESM:

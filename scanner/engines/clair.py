@@ -238,6 +238,8 @@ class Reader:
     """
 
     def __init__(self, document: Mapping[str, Any], image: Image, limits: Limits = _LIMITS) -> None:
+        # Clair answers by digest from its own database. A proxy or a mix-up must not give one image another's
+        # findings.
         if document.get("manifest_hash") != str(image.digest):
             raise EngineError("Clair's report is about another image", reason="scanner_output_invalid")
         self._image, self._limits = image, limits
@@ -285,6 +287,8 @@ class Reader:
             for item in items
             if (key := as_exact_text(item.get("distribution_id"), _SHORT, "Clair"))
         )
+        # A layer may bring a second os-release (a forged one, or a copied root). The one with most packages is what
+        # runs; the others become gaps (`_other_systems`).
         best = next((key for key, _ in uses.most_common() if key in self._distributions), None)
         if best is None and len(self._distributions) == 1:
             best = next(iter(self._distributions))

@@ -119,6 +119,8 @@ class TrivyEngine(Engine):
         except ValueError:
             return None
         kind = _LANGUAGES.get(purl.type)
+        # An SBOM whose version and purl disagree states two packages. Looking up either of them could miss the real
+        # one.
         if kind is None or not purl.version or purl.version != stated.version:
             return None
         plain = PackageURL(purl.type, purl.namespace, purl.name, purl.version).to_string()
@@ -272,6 +274,8 @@ def _prepare_cache(cache: Path, generation: database.Generation) -> None:
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, target in (("db", generation.directory / "db"), ("java-db", generation.directory / "java-db")):
         link = cache / name
+        # Compared first, because the slot is used again and again: a link that is replaced under a running Trivy
+        # would change its database in the middle of a scan.
         if not (link.is_symlink() and os.readlink(link) == str(target)):
             link.unlink(missing_ok=True)
             link.symlink_to(target)
@@ -374,6 +378,7 @@ def _document(data: bytes, limits: Limits) -> Mapping[str, Any]:
 def _failure(ended: _process.Ended) -> EngineError:
     lines = [line for line in ended.stderr.splitlines() if line.strip()]
     tail = clean_text(lines[-1] if lines else "", 300)
+    # The kernel's OOM killer sends SIGKILL, as we do at the deadline; that case was handled before.
     if ended.code == -9 or "out of memory" in ended.stderr or "cannot allocate memory" in ended.stderr:
         return EngineError("Trivy needed more memory than allowed", reason="scanner_oom", retryable=True)
     if ended.code < 0 or "panic:" in ended.stderr:
@@ -411,6 +416,7 @@ class Reader:
     ) -> EngineReport:
         """Return the whole report. ``holdings``: what the database has advisories for."""
         metadata = _dict(self._document.get("Metadata"))
+        # First of all: a report about another image must not reach a database, whatever it says.
         self._check_identity(metadata)
         results = [_dict(item) for item in _list(self._document.get("Results"))]
         listed = (c for result in results for c in self._components(result))
@@ -420,6 +426,8 @@ class Reader:
         os_info = _dict(metadata.get("OS"))
         family = as_text(os_info.get("Family"), _SHORT) if os_info.get("Family") != "none" else ""
         release, extended = as_text(os_info.get("Name"), _SHORT), os_info.get("Extended", False) is not False
+        # Trivy says nothing if it has no advisories for a release: an empty list of findings then looks like a clean
+        # image.
         missing = dict(_trivy_sources.gaps(family, release, extended or release.endswith("-ESM"), components, holdings))
         coverage = Coverage(
             os_family=family,
@@ -459,6 +467,8 @@ class Reader:
             items = [_dict(item) for item in _list(result.get("Vulnerabilities"))]
             for item, vulnerability in zip(items, self._vulnerabilities(result), strict=True):
                 number = _reference(item.get("PkgIdentifier"))
+                # A finding without its package would be dropped silently, and dropping one is the same as calling it
+                # clean.
                 if number not in found:
                     raise EngineError("Trivy's report is about another package", reason="scanner_output_invalid")
                 package = packages[number]

@@ -98,6 +98,8 @@ class Email(ChannelFormat):
             except smtplib.SMTPRecipientsRefused as error:
                 codes = [code for code, _ in error.recipients.values()]
                 text = "; ".join(f"{code} {clean_text(_text(said), 200)}" for code, said in error.recipients.values())
+                # RFC 5321 section 4.2.1: 4yz is temporary, 5yz is permanent. One temporary refusal is worth another
+                # attempt.
                 final = all(code >= 500 for code in codes)
                 raise DeliveryError("no recipient is accepted", answer=text, retryable=not final) from None
             except smtplib.SMTPResponseException as error:

@@ -50,6 +50,8 @@ class GitHub(ChannelFormat):
             body = {"title": message.title[:250], "body": text_of(message), "labels": labels}
             return _receipt(target.post(base, body=body, headers=headers).document(), "created")
         where = f"{base}/{_number(issue)}"
+        # At-least-once delivery: after a kill between comment and record the same message comes again, and must not
+        # be written twice.
         if f"<!-- {message.id} -->" not in f"{issue.get('body')}{_comments(target, where, headers)}":
             target.post(f"{where}/comments", body={"body": text_of(message)}, headers=headers)
         state = "closed" if message.resolved else "open"
