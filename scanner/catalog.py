@@ -15,6 +15,7 @@ from scanner.trust.base import TrustScheme
 if TYPE_CHECKING:
     from scanner.notify.base import ChannelFormat
     from scanner.policy.rules import CheckInfo, Known
+    from scanner.registry.listings.base import Listing
     from scanner.workloads.base import WorkloadSource
 
 # The engines of ``engine: both``. Trivy first, because its text is shown if both report a finding. A third engine does
@@ -90,6 +91,14 @@ def workload_sources() -> Plugins[WorkloadSource]:
     return discover("scanner.workloads", WorkloadSource)  # type: ignore[type-abstract]
 
 
+@cache
+def listings() -> Plugins[Listing]:
+    """APIs of registries that list their repositories."""
+    from scanner.registry.listings.base import Listing  # imports an HTTP client
+
+    return discover("scanner.registry.listings", Listing)  # type: ignore[type-abstract]
+
+
 def checks() -> Mapping[str, Check]:
     """All checks by id: what a policy may select."""
     return {**image_checks(), **workload_checks(), **registry_checks()}
@@ -124,3 +133,4 @@ def load() -> None:
     """Import every plug-in. A server does it at start: an invalid one must end it then, not while it works."""
     for room in (image_checks, workload_checks, registry_checks, engines, schemes, reports, channels, workload_sources):
         room().load()
+    listings().load()

@@ -13,6 +13,7 @@ from scanner import catalog
 from scanner.checks import _catalogue
 from scanner.commands.trust import schemes_table
 from scanner.notify.base import format_table as channel_table
+from scanner.registry.listings.base import list_table
 from scanner.reports.base import format_table
 from scanner.workloads.base import target_table
 from web.webhooks import formats
@@ -21,6 +22,7 @@ from web.webhooks.base import format_list
 DOCS = Path(__file__).parents[1] / "docs"
 LISTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("notifications.md", "channels"): lambda: channel_table(catalog.channels().values()),
+    ("registries.md", "lists"): lambda: list_table(catalog.listings().values()),
     ("reports.md", "formats"): lambda: format_table(catalog.reports().values()),
     ("signatures.md", "schemes"): lambda: schemes_table(catalog.schemes().values()),
     ("webhooks.md", "formats"): lambda: format_list(formats().values()),

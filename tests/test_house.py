@@ -91,6 +91,7 @@ NEW = {
     "a trust scheme": "scanner/trust/sample_scheme.py",
     "a notification channel": "scanner/notify/sample_channel.py",
     "a workload source": "scanner/workloads/sample_source.py",
+    "a list of a registry": "scanner/registry/listings/sample_listing.py",
 }
 # The rules that a new plug-in meets without an edit elsewhere: these of the house's own tests.
 RULES = (
@@ -104,6 +105,8 @@ RULES = (
     "tests/scanner/commands/test_trust.py::test_the_schemes_and_their_page_agree",
     "tests/scanner/notify/test_channels.py::test_a_channel_says_what_it_is",
     "tests/scanner/notify/test_channels.py::test_every_channel_over_http_is_tried",
+    "tests/scanner/registry/listings/test_listings.py::test_a_list_says_what_it_is",
+    "tests/scanner/registry/listings/test_listings.py::test_an_api_is_on_a_host_that_an_administrator_or_the_manual_names",
     "tests/web/webhooks/test_documentation.py",
     "tests/web/webhooks/test_formats.py::test_every_format_has_a_sender",
 )
@@ -121,6 +124,7 @@ assert catalog.chosen_engines("both") == ("trivy", "clair")  # a third engine do
 assert catalog.chosen_engines("sample-engine") == ("sample-engine",)
 assert "sample-engine" in known.engines and "sample-scheme" in known.schemes
 assert "sample-channel" in catalog.channels()
+assert "sample-listing" in catalog.listings()
 assert "sample-webhook" in formats() and "sample-webhook" in plugins.ids("web.webhooks")
 
 
@@ -263,6 +267,14 @@ TESTED_IN = {
     "scanner/policy/remedies.py": "tests/scanner/policy/test_evaluate.py",
     "scanner/registry/auth.py": "tests/scanner/registry/test_client.py",
     "scanner/registry/decompress.py": "tests/scanner/registry/test_layers.py",
+    "scanner/registry/listings/dockerhub.py": "tests/scanner/registry/listings/test_listings.py",
+    "scanner/registry/listings/ecr.py": "tests/scanner/registry/listings/test_listings.py",
+    "scanner/registry/listings/gar.py": "tests/scanner/registry/listings/test_listings.py",
+    "scanner/registry/listings/ghcr.py": "tests/scanner/registry/listings/test_listings.py",
+    "scanner/registry/listings/gitlab.py": "tests/scanner/registry/listings/test_listings.py",
+    "scanner/registry/listings/harbor.py": "tests/scanner/registry/listings/test_listings.py",
+    "scanner/registry/listings/quay.py": "tests/scanner/registry/listings/test_listings.py",
+    "scanner/registry/listings/base.py": "tests/scanner/registry/listings/test_listings.py",
     "scanner/registry/packages.py": "tests/scanner/registry/test_rootfs.py",
     "scanner/registry/places.py": "tests/scanner/registry/test_sources.py",
     "scanner/reports/_audit.py": "tests/scanner/commands/test_audit.py",

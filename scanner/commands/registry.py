@@ -32,7 +32,7 @@ from scanner.registry.client import Access
 from scanner.scanning import posture
 from scanner.services import reconciliation as polls
 from scanner.services import registries as use_cases
-from scanner.store import registries
+from scanner.store import reconciliation, registries
 from scanner.store.jobs import JobView
 
 _MARKS = {"passed": ("✓", "32"), "failed": ("✕", "31"), "incomplete": ("?", "33"), "not-applicable": ("–", "2")}
@@ -297,6 +297,7 @@ def poll(
             click.echo(f"  {label}: {', '.join(patterns)}")
     if run is not None:
         click.echo(f"  last poll: {_run_text(run)}")
+        _tell_listed_by(view.listed_by)
     for problem in view.problems if status else ():
         click.echo(f"  error: {clean_text(problem, 300)}")
 
@@ -345,6 +346,7 @@ def import_(
         with administration(settings) as session:
             view = polls.last_import(session, COMMAND_LINE, found.id) or view
     click.echo(f"{host}: {_import_text(view)}")
+    _tell_listed_by(view.listed_by)
     for problem in view.problems:
         click.echo(f"  error: {clean_text(problem, 300)}")
     if not (status or cancel or view.state.terminal):
@@ -356,6 +358,13 @@ def _run_text(run: JobView) -> str:
         return f"{run.state}, {run.message}" if run.message else str(run.state)
     progress = f": {run.progress.message}, {run.progress.done} tags" if run.progress else ""
     return f"unfinished{progress}" + (f" ({run.message})" if run.message else "")
+
+
+def _tell_listed_by(found: reconciliation.ListedBy) -> None:
+    if found.id:
+        click.echo(f"  repositories listed by {clean_text(found.title, 100)}")
+    if found.note:
+        click.echo(f"  note: {clean_text(found.note, 300)}")
 
 
 def _import_text(view: polls.ImportView) -> str:

@@ -123,6 +123,11 @@ class CredentialStore:
                 return found
         return None
 
+    def temporary(self, host: str) -> Temporary | None:
+        """Return where this host's temporary credentials come from. None: it has none."""
+        given = self._given.get(host)
+        return None if isinstance(given, Credentials) else given
+
     def registry_token(self, host: str) -> Secret:
         """Return the registry token that was given for this host; empty: none. Reads no file and runs no helper."""
         given = self._given.get(host)

@@ -25,7 +25,7 @@ from scanner.model.reference import DOCKER_HUB, Descriptor, Digest, Reference
 from scanner.model.untrusted import clean_text, load_untrusted_json
 from scanner.outbound import AnswerTooLarge, OpenAnswer, http_client, split_address
 from scanner.registry import politeness
-from scanner.registry.auth import Authenticator, CredentialStore
+from scanner.registry.auth import Authenticator, Challenge, CredentialStore, parse_challenges
 from scanner.registry.manifest import ACCEPT, ImageIndex, parse_manifest
 
 # Measured against rate-limited registries: four tries within 20 s pauses; a scan that fails is retried as a whole.
@@ -295,6 +295,26 @@ class RegistryClient:
         kept = tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
         # A page that links to itself would never end.
         return Names(kept, following if following != path else "")
+
+    @property
+    def address(self) -> str:
+        """The address of the registry, without a path."""
+        return self._base
+
+    def challenge(self) -> Challenge | None:
+        """Return the Bearer challenge to a request without credentials, or None. Raises RemoteError."""
+        ends = self._document_ends()
+        try:
+            with self._http.open(
+                "GET", f"{self._base}/v2/", seconds=ends - time.monotonic(), read_seconds=_READ
+            ) as answer:
+                self.advised_pause = politeness.advised_pause(answer.headers, time.time())
+                if answer.status == 429:
+                    raise self._refusal(429, "the registry", answer)
+                found = [one for text in answer.headers.get_list("WWW-Authenticate") for one in parse_challenges(text)]
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        return next((one for one in found if one.scheme == "bearer"), None)
 
     def ping(self) -> None:
         """``GET /v2/``. Raises if the host is not a registry, or denies access."""

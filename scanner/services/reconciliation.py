@@ -49,6 +49,7 @@ class ImportView:
     problems: tuple[str, ...]
     message: str
     job: jobs.JobView
+    listed_by: reconciliation.ListedBy = reconciliation.ListedBy()
 
     @property
     def remaining(self) -> int:
@@ -230,4 +231,5 @@ def _view(session: Connection, job: jobs.JobView) -> ImportView:
         tuple(job.parameters.get("problems") or ()),
         job.message,
         job,
+        reconciliation.listed_by(job.parameters),
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
@@ -42,6 +43,25 @@ class Found(StrEnum):
 
 
 @dataclass(frozen=True)
+class ListedBy:
+    """Where the repositories of a poll or an import were listed.
+
+    ``id``: one of the own lists of registries, ``catalog`` or ``known``; empty: it is not known yet. ``note``: why a
+    better list was not used.
+    """
+
+    id: str = ""
+    title: str = ""
+    note: str = ""
+
+
+def listed_by(parameters: Mapping[str, Any]) -> ListedBy:
+    """Return it from the parameters of a job."""
+    names = ("listing", "listing_title", "listing_note")
+    return ListedBy(*(str(parameters.get(name) or "") for name in names))
+
+
+@dataclass(frozen=True)
 class PollView:
     """How a registry is polled.
 
@@ -58,6 +78,7 @@ class PollView:
     last_at: datetime | None = None
     last: Mapping[str, int] | None = None
     problems: tuple[str, ...] = ()
+    listed_by: ListedBy = ListedBy()
 
 
 @dataclass(frozen=True)
@@ -109,6 +130,7 @@ def _poll(row: RowMapping) -> PollView:
         row["last_at"],
         last.get("counts"),
         tuple(last.get("problems", ())),
+        ListedBy(*last.get("listed_by", ())),
     )
 
 
@@ -129,7 +151,7 @@ def put_settings(
         "next_epoch": epoch(session),
         "baseline_at": former.baseline_at if same else None,
         "last_at": former.last_at,
-        "last": {"counts": former.last, "problems": list(former.problems)} if former.last is not None else {},
+        "last": _last(former.last, former.problems, former.listed_by) if former.last is not None else {},
     }
     put(session, registry_poll, values, ("registry_id",))
     return get(session, registry_id)
@@ -151,8 +173,17 @@ def postpone(session: Connection, registry_id: str) -> bool:
     return bool(session.execute(following).rowcount)
 
 
+def _last(counts: Mapping[str, int], problems: Sequence[str], listing: ListedBy) -> dict[str, object]:
+    return {"counts": dict(counts), "problems": list(problems), "listed_by": list(astuple(listing))}
+
+
 def ended(
-    session: Connection, registry_id: str, counts: Mapping[str, int], problems: Sequence[str], complete: bool
+    session: Connection,
+    registry_id: str,
+    counts: Mapping[str, int],
+    problems: Sequence[str],
+    complete: bool,
+    listing: ListedBy = ListedBy(),
 ) -> None:
     """Record the result of a poll. ``complete``: it saw every repository and tag that its patterns select."""
     former, now = get(session, registry_id), moment(session)
@@ -164,7 +195,7 @@ def ended(
         "next_epoch": epoch(session) + former.seconds,
         "baseline_at": former.baseline_at or (now if complete else None),
         "last_at": now,
-        "last": {"counts": dict(counts), "problems": list(problems)},
+        "last": _last(counts, problems, listing),
     }
     put(session, registry_poll, values, ("registry_id",))
 
@@ -204,13 +235,31 @@ def was_announced(session: Connection, repository: str) -> bool:
     return session.execute(sa.select(tag_move.c.id).where(one).limit(1)).first() is not None
 
 
-def repositories(session: Connection, host: str, after: str, limit: int) -> tuple[str, ...]:
-    """Return names of repositories of a host that the tag ledger has, after ``after``, without the host, sorted."""
+def repositories(
+    session: Connection, host: str, after: str, limit: int, before: float | None = None
+) -> tuple[str, ...]:
+    """Return names of repositories of a host that the tag ledger has, after ``after``, without the host, sorted.
+
+    ``before``: only those that it had at this Unix time.
+    """
     prefix = f"{host}/"
     name = tag_move.c.repository
     query = sa.select(name).distinct().where(name > prefix + after, name.startswith(prefix, autoescape=True))
+    if before is not None:
+        query = query.where(tag_move.c.seen_at < datetime.fromtimestamp(before, UTC))
     rows = session.execute(query.order_by(name).limit(limit)).scalars()
     return tuple(str(row).removeprefix(prefix) for row in rows)
+
+
+def known(session: Connection, host: str, names: Collection[str], before: float) -> frozenset[str]:
+    """Return which of these repositories, without the host, the tag ledger had at a Unix time."""
+    prefix = f"{host}/"
+    one = sa.and_(
+        tag_move.c.repository.in_([prefix + name for name in names]),
+        tag_move.c.seen_at < datetime.fromtimestamp(before, UTC),
+    )
+    rows = session.execute(sa.select(tag_move.c.repository).distinct().where(one)).scalars()
+    return frozenset(str(row).removeprefix(prefix) for row in rows)
 
 
 def webhook_of(session: Connection, registry_id: str, repository: str) -> str | None:

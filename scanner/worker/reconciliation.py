@@ -4,6 +4,10 @@ A slice sends at most a few dozen requests, commits its findings together with i
 killed worker repeats at most one slice, a tag is found exactly once, many registries take turns, and a registry that
 limits us is left alone without occupying a thread.
 
+Repositories come from the registry's own list, or from ``/v2/_catalog``, or from the tag ledger: the first that lists
+any. After an own list, the repositories that only the ledger has follow: a list can be of one namespace, or of what the
+credentials may list, which is less than what they may pull.
+
 A poll asks each tag for its digest by HEAD. A digest that differs from the tag ledger is a push that nothing announced,
 unless a delivery is still under way: it is judged after a moment. An import also queues scans of tags that the ledger
 has, if no evidence is stored.
@@ -11,26 +15,31 @@ has, if no evidence is stored.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
 
+from scanner import catalog
 from scanner.config import Secret, Settings, secret_key
 from scanner.errors import NotFoundError, RemoteError, ScannerError, UsageError
 from scanner.model import glob
 from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, Progress, ScanRequest, ScanState, Stage
 from scanner.model.untrusted import clean_text
-from scanner.registry.client import RegistryClient
+from scanner.registry.client import Names, RegistryClient
+from scanner.registry.listings.base import REFUSED
 from scanner.store import base_watch, image_events, jobs, outbox, projects, reconciliation, registries, scans, tags
-from scanner.store.reconciliation import Found
+from scanner.store.reconciliation import Found, listed_by
 from scanner.store.session import Database, epoch
 from scanner.worker import server_scan
+from scanner.worker.own_lists import OwnLists, is_repository
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _SLICE_REQUESTS, _SLICE_SECONDS = 50, 15.0
@@ -39,6 +48,14 @@ _GRACE_SECONDS = 10.0  # a push that was seen may be announced by a delivery tha
 _FIRST_MOST = 200  # tags that were there before the first poll: with more, an import is meant
 _AHEAD, _AHEAD_PAUSE = 50, 3.0  # unfinished scans of an import, and how long it waits for them
 _REPOSITORIES_MOST, _TAGS_MOST = 20_000, 500_000
+_PAGES_MOST = 10_000  # of a list of repositories: a hostile one never ends
+CATALOG, KNOWN = "catalog", "known"
+_TITLES = {
+    CATALOG: "the catalogue of the registry (/v2/_catalog)",
+    KNOWN: "the tag ledger, as pushes and scans named them",
+}
+# What an own list answers where it is not offered, or not to us. Other errors are shown as such.
+_NOT_OFFERED = frozenset({REFUSED, "not_found", "registry_unreachable", "unknown_host", "address_refused"})
 _POLL_SECONDS_MOST = 86400.0
 _PROBLEMS_KEPT = 20
 _FAILURES_MOST, _REFUSALS_MOST = 3, 50  # in a row, before the registry counts as failing, or as closed to us
@@ -59,7 +76,14 @@ class Walk:
     include: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
     phase: str = ""
-    listing: str = ""  # catalog, or known: the registry lists nothing, so repositories come from the tag ledger
+    candidates: list[str] | None = None  # where repositories could be listed, best first; None: not known yet
+    listing: str = ""  # where they are listed: the id of an own list, catalog, or known (the tag ledger)
+    listing_title: str = ""
+    listing_note: str = ""  # why a better one is not used
+    listed: int = 0  # repositories that it named
+    pages: int = 0
+    last_page: str = ""
+    rest: bool = False  # the own list is read: the repositories that only the ledger has follow
     page: str | None = ""
     repositories: list[str] = field(default_factory=list)
     repository: str = ""
@@ -90,6 +114,7 @@ class Walk:
     def restart(self, phase: str) -> None:
         """Begin at the first repository again."""
         self.phase, self.page, self.repositories = phase, "", []
+        self.rest, self.listed, self.pages, self.last_page = False, 0, 0, ""
         self.repository, self.tags_page, self.tags = "", None, []
         self.counts["repositories"] = self.counts["tags"] = 0
 
@@ -131,6 +156,7 @@ class _Slice:
         self._key, self._report = key, report
         self._ledger: tuple[str, Mapping[str, str]] = ("", {})
         self._requests = self._failures = self._refusals = 0
+        self._lists: OwnLists
 
     def run(self) -> None:
         """Run the slice and queue the next one, or end the job."""
@@ -139,12 +165,13 @@ class _Slice:
         pause = 0.0
         ends = began + _SLICE_SECONDS
         with RegistryClient(self.registry.host, self.settings, credentials, access, tries=1) as client:
+            self._lists = OwnLists(client, self.settings, access, credentials, self.walk.include)
             try:
                 while not self.walk.ended and self._requests < _SLICE_REQUESTS and time.monotonic() < ends:
                     self._report(self.progress())
                     self._step(client)
-                    if client.advised_pause:
-                        raise _LimitedError(client.advised_pause)
+                    if pause := max(client.advised_pause, self._lists.pause):
+                        raise _LimitedError(pause)
             except _LimitedError as limited:
                 self.walk.held = True
                 self.walk.limited = self.walk.limited + 1 if self._requests <= 1 else 0
@@ -152,6 +179,8 @@ class _Slice:
                 pause = max(limited.seconds, 1.0)
             else:
                 self.walk.held, self.walk.limited = False, 0
+            finally:
+                self._lists.close()
         if self.walk.limited > _LIMITED_MOST:
             raise RemoteError(
                 f"{self.registry.host} is limiting our requests", reason="registry_rate_limited", retryable=False
@@ -201,32 +230,100 @@ class _Slice:
 
     def _read_repositories(self, client: RegistryClient) -> None:
         walk = self.walk
-        if walk.listing == "known":
-            with self.database.read() as session:
-                names = reconciliation.repositories(session, self.registry.host, walk.page or "", 100)
-            self._take(names)
-            walk.page = names[-1] if len(names) == 100 else None
+        if walk.listing == KNOWN or walk.rest:
+            self._read_known()
             return
-        self._requests += 1
+        if not walk.candidates:
+            # A job from before an upgrade has chosen already.
+            walk.candidates = [walk.listing] if walk.listing else [*self._asked(self._lists.find), CATALOG]
+        source = walk.listing or walk.candidates[0]
         try:
-            found = client.catalog_page(walk.page or "")
-        except (NotFoundError, RemoteError) as error:
-            if isinstance(error, RemoteError) and (error.retryable or walk.listing):
+            found = self._page_of(client, source)
+        except ScannerError as error:
+            if not self._may_leave(source, error):
                 raise
-            # Docker Hub, GHCR and others have no catalogue, or show it to administrators only.
-            walk.listing, walk.page = "known", ""
+            self._next_source(source, error)
             return
-        if not walk.listing and not found.names:
-            walk.listing, walk.page = "known", ""
+        walk.listing, walk.listing_title = source, self._title(source)
+        walk.listed += len(found.names)
+        if not walk.listed and not found.following:
+            self._next_source(source, None)
             return
-        walk.listing, walk.page = "catalog", found.following or None
-        self._take(found.names)
+        self._check_that_it_ends(found)
+        names = found.names
+        if source != CATALOG:
+            with self.database.read() as session:
+                known = reconciliation.known(session, self.registry.host, names, walk.began)
+            names = tuple(name for name in names if name not in known)  # they follow with the rest
+        walk.page = found.following or None
+        if walk.page is None and source != CATALOG:
+            walk.rest, walk.page = True, ""
+        self._take(names)
+
+    def _page_of(self, client: RegistryClient, source: str) -> Names:
+        position = self.walk.page or ""
+        if source != CATALOG:
+            return self._asked(lambda: self._lists.page(source, position))
+        self._requests += 1
+        return client.catalog_page(position)
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        """Return what an own list says, and count its requests."""
+        before = self._lists.requests
+        try:
+            return ask()
+        finally:
+            self._requests += self._lists.requests - before
+
+    def _may_leave(self, source: str, error: ScannerError) -> bool:
+        """Whether another source is tried after an error. Not if this one listed anything: its repositories would be
+        walked twice, and the rest would be missed without a word.
+        """
+        if self.walk.listed or error.reason == "registry_rate_limited":
+            return False
+        # Docker Hub, GHCR and others have no catalogue, or show it to administrators only.
+        return source != CATALOG or isinstance(error, NotFoundError) or not error.retryable
+
+    def _next_source(self, source: str, error: ScannerError | None) -> None:
+        walk = self.walk
+        title = self._title(source)
+        walk.candidates = (walk.candidates or [])[1:] or [KNOWN]
+        walk.listing, walk.page, walk.pages, walk.last_page = "", "", 0, ""
+        if walk.candidates == [KNOWN]:
+            walk.listing, walk.listing_title = KNOWN, _TITLES[KNOWN]
+        if source == CATALOG:
+            return
+        reason = f"{error}" if error is not None else "it lists no repository"
+        walk.listing_note = clean_text(f"{title} is not used: {reason}", 300)
+        if error is not None and error.reason not in _NOT_OFFERED:
+            walk.note_problem(walk.listing_note)
+
+    def _title(self, source: str) -> str:
+        return _TITLES.get(source) or catalog.listings()[source].title
+
+    def _check_that_it_ends(self, found: Names) -> None:
+        """Raises RemoteError for a list that repeats a page, or has too many."""
+        walk = self.walk
+        walk.pages += 1
+        page = hashlib.sha256("\n".join(found.names).encode()).hexdigest()[:32] if found.names else ""
+        if walk.pages > _PAGES_MOST or (page and page == walk.last_page):
+            raise RemoteError(f"{walk.listing_title} does not end", reason="registry_list_unusable", retryable=False)
+        walk.last_page = page or walk.last_page
+
+    def _read_known(self) -> None:
+        """Read a page of the repositories that the tag ledger has: after an own list, those from before the job."""
+        walk = self.walk
+        before = walk.began if walk.rest else None
+        with self.database.read() as session:
+            names = reconciliation.repositories(session, self.registry.host, walk.page or "", 100, before)
+        self._take(names)
+        walk.page = names[-1] if len(names) == 100 and walk.page is not None else None
 
     def _take(self, names: tuple[str, ...]) -> None:
         """Keep the repositories that are selected."""
         walk = self.walk
         for name in names:
-            if not self._is_repository(name):
+            if not is_repository(self.registry.host, name):
                 walk.note_problem(f"the registry lists an invalid repository: {name[:100]!r}")
             elif self.selects(name):
                 if walk.counts.get("repositories", 0) >= _REPOSITORIES_MOST:
@@ -241,19 +338,20 @@ class _Slice:
         included = not self.walk.include or glob.matches(self.walk.include, name)
         return included and not glob.matches(self.walk.exclude, name)
 
-    def _is_repository(self, name: str) -> bool:
-        try:
-            return Reference.parse(f"{self.registry.host}/{name}").repository == name
-        except UsageError:
-            return False
-
     def _read_tags(self, client: RegistryClient) -> None:
         walk = self.walk
         self._requests += 1
         try:
             found = client.tags_page(walk.repository, walk.tags_page or "")
-        except NotFoundError:  # deleted meanwhile, or without tags
-            walk.tags_page = None
+        except (NotFoundError, RemoteError) as error:
+            refused = isinstance(error, RemoteError)
+            if refused and not (walk.rest and error.reason == "registry_auth_refused"):
+                raise
+            walk.tags_page = None  # deleted meanwhile, or without tags
+            if walk.rest:
+                # The registry neither lists nor shows it: many refuse what is deleted, so that nobody can tell.
+                walk.count("repositories", -1)
+                walk.count("unlisted")
             return
         names = [name for name in found.names if self._is_tag(name)]
         if len(names) < len(found.names):
@@ -365,7 +463,9 @@ class _Poll(_Slice):
                 trial.note_problem("stopped after 24 hours: select fewer repositories with patterns")
             if (trial.ended or late) and not trial.seen:
                 jobs.keep(session, self.job, asdict(trial))
-                reconciliation.ended(session, self.registry.id, trial.counts, trial.problems, trial.complete)
+                reconciliation.ended(
+                    session, self.registry.id, trial.counts, trial.problems, trial.complete, listed_by(asdict(trial))
+                )
                 jobs.finish(session, self.job, summary(trial.counts))
             else:
                 jobs.rest(session, self.job, asdict(trial), pause, self.progress())
@@ -427,6 +527,10 @@ def summary(counts: Mapping[str, int]) -> str:
         "unannounced": ("new push", "new pushes"),
         "first": ("tag seen for the first time", "tags seen for the first time"),
         "left": ("older tag not scanned: import the registry", "older tags not scanned: import the registry"),
+        "unlisted": (
+            "former repository not shown by the registry",
+            "former repositories not shown by the registry",
+        ),
         "errors": ("error", "errors"),
     }
     parts = [_extent(counts, "tags")]
@@ -439,9 +543,9 @@ class _Import(_Slice):
 
     def run(self) -> None:
         """See `_Slice.run`."""
-        if not self.walk.phase:
-            self.walk.phase = "counting"
         with self.database.read() as session:
+            if not self.walk.phase:
+                self.walk.phase, self.walk.began = "counting", epoch(session)
             queued, ended, _ = reconciliation.scans_of(session, self.job.id)
         # Only so many scans wait at a time: a cancelled import stops soon, and no scan waits for days.
         if self.walk.phase == "scanning" or queued - ended >= _AHEAD:

@@ -30,7 +30,8 @@ class PollCounts(Model):
     """``lost``: pushes that a webhook did not deliver. ``unannounced``: pushes to a registry without a webhook.
 
     ``first``: tags from before the first poll that were scanned. ``left``: those that were not, because they are many:
-    import the registry. ``limited``: how often the registry asked for a pause.
+    import the registry. ``unlisted``: repositories of former scans that the registry neither lists nor shows.
+    ``limited``: how often the registry asked for a pause.
     """
 
     repositories: int
@@ -39,6 +40,7 @@ class PollCounts(Model):
     unannounced: int
     first: int
     left: int
+    unlisted: int
     errors: int
     requests: int
     limited: int
@@ -56,6 +58,18 @@ class RunOut(Model):
     message: str
 
 
+class ListedBy(Model):
+    """Where the repositories were listed. ``note``: why a better list was not used; empty: the best one was used.
+
+    ``id``: the registry's own list (harbor, gitlab, ghcr, ecr, gar, quay, dockerhub), catalog (/v2/_catalog), or known:
+    the repositories that pushes and scans have named.
+    """
+
+    id: str
+    title: str
+    note: str
+
+
 class PollOut(Model):
     """``interval_seconds`` 0: no polls. ``last``: the result of the last complete poll. ``run``: the newest one."""
 
@@ -66,6 +80,7 @@ class PollOut(Model):
     last_at: datetime | None
     last: PollCounts | None
     problems: list[str]
+    listed_by: ListedBy | None
     run: RunOut | None
 
 
@@ -129,6 +144,7 @@ class ImportOut(Model):
     remaining: int
     seconds_left: int | None
     problems: list[str]
+    listed_by: ListedBy | None
     reason: str
     message: str
     requested_by: str
@@ -245,8 +261,13 @@ def _poll(found: reconciliation.PollView, run: jobs.JobView | None) -> PollOut:
         last_at=found.last_at,
         last=PollCounts(**{name: counts.get(name, 0) for name in PollCounts.model_fields}) if counts else None,
         problems=list(found.problems),
+        listed_by=_listed_by(found.listed_by),
         run=_run(run) if run else None,
     )
+
+
+def _listed_by(found: reconciliation.ListedBy) -> ListedBy | None:
+    return ListedBy(id=found.id, title=found.title, note=found.note) if found.id else None
 
 
 def _run(job: jobs.JobView) -> RunOut:
@@ -289,6 +310,7 @@ def _import(view: use_cases.ImportView) -> ImportOut:
         remaining=view.remaining,
         seconds_left=view.seconds_left,
         problems=list(view.problems),
+        listed_by=_listed_by(view.listed_by),
         reason=view.job.reason,
         message=view.message,
         requested_by=view.job.requested_by,

@@ -73,11 +73,10 @@ class Endpoints:
 def token(access: CloudAccess, around: Surroundings, endpoints: Endpoints | None = None) -> Token:
     """Return a password for the registry. Raises RemoteError, UsageError."""
     places = endpoints or Endpoints.of(access.host)
+    keys = keys_of(access, around, places)
     if access.machine_role:
-        keys = machine_keys(around, places)
         what, hint = "the role of this machine", "the role needs ecr:GetAuthorizationToken"
     else:
-        keys = Keys(access.username, access.password)
         what = "the access key"
         hint = "check the registry's user name (access key ID) and password; it needs ecr:GetAuthorizationToken"
     headers = {
@@ -105,6 +104,11 @@ def _credentials(data: Mapping[str, Any]) -> Credentials:
     if not colon or not is_token(username) or not is_token(password):
         raise RemoteError(f"the answer of {_ECR} has no usable authorizationToken", retryable=False)
     return Credentials(username, Secret(password))
+
+
+def keys_of(access: CloudAccess, around: Surroundings, places: Endpoints) -> Keys:
+    """Return the keys that sign requests: the stored ones, or those of this machine's role. Raises as `token`."""
+    return machine_keys(around, places) if access.machine_role else Keys(access.username, access.password)
 
 
 def machine_keys(around: Surroundings, places: Endpoints) -> Keys:

@@ -131,7 +131,7 @@ def require_success(answer: Answer, who: str, what: str, hint: str) -> None:
     """Raises RemoteError unless the status is 200. A redirect is not followed: it would lead our secrets elsewhere."""
     if answer.status == httpx.codes.OK:
         return
-    code = _error_code(answer)
+    code = error_code(answer)
     if answer.status == 429 or answer.status >= 500 or code in ("Throttling", "ThrottlingException"):
         raise RemoteError(f"{who} answered {answer.status}{f' ({code})' if code else ''}")
     raise RemoteError(
@@ -142,7 +142,7 @@ def require_success(answer: Answer, who: str, what: str, hint: str) -> None:
     )
 
 
-def _error_code(answer: Answer) -> str:
+def error_code(answer: Answer) -> str:
     """The code of an error in the formats of the clouds. Messages are not quoted: they can repeat what was sent."""
     try:
         found = load_untrusted_json(answer.body, limit=_MAX_ANSWER, error=RemoteError)

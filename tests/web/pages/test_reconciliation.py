@@ -73,8 +73,11 @@ def test_what_was_lost_is_shown_with_its_webhook_and_its_scan(admin: Somebody, p
             session, registry_id, "job", Found.LOST, name, former=FORMER, webhook_id=hook, scan_id=ticket.scan_id
         )
         counts = {"tags": 3, "repositories": 2, "lost": 1, "left": 4, "errors": 1}
-        reconciliation.ended(session, registry_id, counts, ["<b>app</b>: no"], complete=False)
+        by = reconciliation.ListedBy("catalog", "the registry's catalog", "the API of Harbor is not used: <i>no</i>")
+        reconciliation.ended(session, registry_id, counts, ["<b>app</b>: no"], complete=False, listing=by)
     seen = admin.see(place)
+    assert "Repositories listed by the registry&#39;s catalog." in seen
+    assert "the API of Harbor is not used: &lt;i&gt;no" in seen
     for text in (
         "1 lost push<",
         "pushes &lt;of&gt; ci",
@@ -108,9 +111,12 @@ def test_the_api_polls_imports_and_lists(call: Callable[..., Api], place: str, d
         jobs.finish(session, held, "done it")
         name = ("registry.example:5000/app", "1", DIGEST)
         reconciliation.add(session, place.split("/")[2], "job", Found.UNANNOUNCED, name)
-        reconciliation.ended(session, place.split("/")[2], {"tags": 1}, [], complete=True)
+        by = reconciliation.ListedBy("harbor", "the API of Harbor")
+        reconciliation.ended(session, place.split("/")[2], {"tags": 1}, [], complete=True, listing=by)
     read = api("GET", f"{path}/poll").json
     assert (read["run"]["message"], read["last"]["tags"], read["last"]["lost"]) == ("done it", 1, 0)
+    assert read["listed_by"] == {"id": "harbor", "title": "the API of Harbor", "note": ""}
+    assert api("GET", f"{path}/import").json["listed_by"] is None
     (item,) = api("GET", f"{path}/found").json["items"]
     assert (item["kind"], item["former"], item["scan"]) == ("unannounced", None, None)
 
@@ -140,6 +146,12 @@ def test_the_command_line_does_the_same(
     assert "not an interval" in run("poll", "--every", "often")
     assert "a worker polls" in run("poll")
     assert "last poll: unfinished" in run("poll", "--status")
+    with database.session() as session:
+        by = reconciliation.ListedBy("known", "the repositories that pushes have named", "the API is not used: no")
+        reconciliation.ended(session, place.split("/")[2], {"tags": 1}, [], complete=True, listing=by)
+    shown = run("poll", "--status")
+    assert "repositories listed by the repositories that pushes have named" in shown
+    assert "note: the API is not used: no" in shown
     assert "was never imported" in run("import", "--status")
     assert "count unfinished (counting)" in run("import", "--dry-run")
     assert "give --status or --cancel alone" in run("import", "--status", "--dry-run")
