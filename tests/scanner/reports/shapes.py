@@ -1,15 +1,12 @@
-"""What the published schemas of SARIF, GitLab and JUnit demand of the members that our reports have.
+"""What the published schemas of SARIF and GitLab demand of the members that our reports have.
 
-Written from the schemas' own rules, for the part that we use: SARIF 2.1.0 (OASIS), GitLab's container scanning
-report 15.2.1, and the JUnit format as Jenkins' xUnit plug-in reads it (junit-10.xsd). A member that is not listed
-here is refused, so that a new one makes somebody look the rule up.
+Written from the schemas' own rules, for the part that we use: SARIF 2.1.0 (OASIS) and GitLab's container scanning
+report 15.2.1. A member that is not listed here is refused, so that a new one makes somebody look the rule up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-from xml.etree.ElementTree import Element
 
 TEXT = {"type": "string", "minLength": 1}
 SECONDS = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}"
@@ -173,32 +170,3 @@ SARIF = thing(
     },
     {"$schema": {"type": "string", "format": "uri"}},
 )
-
-# Element: the attributes that it must have, those that it may have, and the elements that may stand in it.
-JUNIT: dict[str, tuple[set[str], set[str], set[str]]] = {
-    "testsuites": (set(), {"name", "time", "tests", "failures", "errors"}, {"testsuite"}),
-    "testsuite": (
-        {"name", "tests", "failures", "errors"},
-        {"group", "time", "skipped", "timestamp", "hostname", "id", "package", "file", "log", "url"},
-        {"testsuite", "properties", "testcase", "system-out", "system-err"},
-    ),
-    "testcase": ({"name"}, {"time", "classname", "group"}, {"skipped", "error", "failure", "system-out", "system-err"}),
-    "failure": (set(), {"type", "message"}, set()),
-    "error": (set(), {"type", "message"}, set()),
-    "skipped": (set(), {"type", "message"}, set()),
-    "system-out": (set(), set(), set()),
-    "system-err": (set(), set(), set()),
-}
-
-
-def junit_problems(element: Element) -> Iterator[str]:
-    """What the JUnit schema would refuse, in words; nothing for a good report."""
-    required, optional, children = JUNIT[element.tag]
-    given = set(element.attrib)
-    yield from (f"{element.tag} has no {name}" for name in required - given)
-    yield from (f"{element.tag} may have no {name}" for name in given - required - optional)
-    for child in element:
-        if child.tag in children:
-            yield from junit_problems(child)
-        else:
-            yield f"{element.tag} may hold no {child.tag}"
