@@ -52,6 +52,17 @@ _BY_REASON = {
     "rate_limited": 429,
     "db_unavailable": 503,
     "db_conflict": 503,
+    # An operator upgraded or restored the database under a running server. The request is fine, so not 400.
+    "db_not_at_head": 503,
+    "db_busy": 503,
+    "db_refused": 503,
+    "db_missing": 503,
+    "db_read_only": 503,
+    "db_cannot_open": 503,
+    "db_disk_error": 503,
+    "db_not_a_database": 503,
+    "db_damaged": 503,
+    "disk_full": 503,
     "oidc_unavailable": 503,
 }
 _BY_KIND: tuple[tuple[type[ScannerError], int], ...] = (

@@ -23,6 +23,7 @@ from scanner.advisories import sources
 from scanner.errors import ScannerError
 from scanner.model.scan import ScanState
 from scanner.store import inventory, jobs, notifications, outbox, scans
+from scanner.store.session import NOT_AT_HEAD
 from web.auth import PUBLIC, permission
 from web.resources import Resources, resources
 
@@ -32,12 +33,20 @@ _REMEMBERED_SECONDS = 15
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of readiness. ``needed``: if it fails, the service is not ready."""
+    """One check of readiness. ``needed``: if it fails, the service is not ready.
+
+    ``detail``: which schema the database has and what to run; empty for other faults. ``/readyz`` is public, and other
+    errors can name hosts and files.
+    """
 
     name: str
     ok: bool
     needed: bool
     reason: str = ""
+    detail: str = ""
+
+    def document(self) -> dict[str, object]:
+        return {"ok": self.ok, "reason": self.reason, **({"detail": self.detail} if self.detail else {})}
 
 
 @bp.get("/healthz")
@@ -54,7 +63,7 @@ def ready() -> Response:
     checks = current_app.extensions["readiness"].checks(resources())
     failed = [check for check in checks if not check.ok]
     status = "unavailable" if any(check.needed for check in failed) else "degraded" if failed else "ready"
-    document = {"status": status, "checks": {c.name: {"ok": c.ok, "reason": c.reason} for c in checks}}
+    document = {"status": status, "checks": {check.name: check.document() for check in checks}}
     return Response(orjson.dumps(document), 503 if status == "unavailable" else 200, mimetype="application/json")
 
 
@@ -87,7 +96,8 @@ def _judge(name: str, needed: bool, ask: Callable[[], object]) -> Check:
     try:
         ask()
     except ScannerError as error:
-        return Check(name, False, needed, error.reason)
+        detail = f"{error}: {error.hint}" if error.reason == NOT_AT_HEAD else ""
+        return Check(name, False, needed, error.reason, detail)
     return Check(name, True, needed)
 
 

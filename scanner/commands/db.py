@@ -45,7 +45,7 @@ def db_upgrade(settings: Settings) -> None:
 @db.command("check")
 @pass_settings
 def db_check(settings: Settings) -> None:
-    """Check that the schema matches this version. Exits with 3 if it does not."""
+    """Check that the schema matches this version. Exits with 2 if it does not, with 3 if it cannot be read."""
     from scanner.store.session import Database
 
     Database.of(settings).check_head()

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import StaticPool
 
-from scanner.errors import RemoteError
 from scanner.model.access import reach
 from scanner.model.glob import matches
 from scanner.model.scan import Lane, ScanRequest, ScanState
@@ -100,7 +99,7 @@ class Gate:
     def ask(self, token_hash: str, digest: str, repository: str, environment: str) -> GateLookup | None:
         """Run the query. None: no valid token has this hash. The caller checks scopes.
 
-        Raises RemoteError(reason="db_unavailable") if a second attempt on a new connection fails, too.
+        Raises RemoteError if a second attempt on a new connection fails, too, with a reason as ``Database.session``.
         """
         values = {"hash": token_hash, "digest": digest, "repository": repository, "environment": environment}
         row = self._fetch(values)
@@ -109,7 +108,13 @@ class Gate:
     def _fetch(self, values: Mapping[str, str]) -> tuple[Any, ...] | None:
         dialect = self._database.engine.dialect
         driver: Any = dialect.dbapi
-        broken = (driver.OperationalError, driver.InterfaceError, sa.exc.OperationalError)
+        broken = (
+            driver.OperationalError,
+            driver.InterfaceError,
+            sa.exc.OperationalError,
+            # PostgreSQL's for a column that another version's schema does not have; SQLite's is an OperationalError.
+            driver.ProgrammingError,
+        )
         try:
             return self._ask(dialect.name, values)
         except broken:  # the database may have restarted since the last query of this thread
@@ -118,7 +123,7 @@ class Gate:
             return self._ask(dialect.name, values)
         except broken as error:
             self._forget()
-            raise RemoteError("the database does not answer", reason="db_unavailable") from error
+            raise self._database.explain(error) from error
 
     def _ask(self, dialect: str, values: Mapping[str, str]) -> tuple[Any, ...] | None:
         cursor = self.cursor()

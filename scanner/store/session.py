@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ _BUSY_MILLISECONDS = 15_000
 _IDLE_IN_TRANSACTION = "60s"
 _PAUSES = (0.2, 1.0, 3.0, 6.0)  # seconds; enough for a restart of PostgreSQL
 _CONFLICT = "db_conflict"
+NOT_AT_HEAD = "db_not_at_head"
 _CONFLICT_TRIES, _CONFLICT_PAUSE = 8, 0.05  # seconds, doubled with jitter at each try
 
 
@@ -98,7 +100,8 @@ class Database:
 
         On SQLite it takes the write lock at once (BEGIN IMMEDIATE). A transaction that reads first and writes later
         would fail with SQLITE_BUSY if another one wrote in between. Raises RemoteError(reason="db_unavailable") if
-        the database does not answer, ConflictError if a concurrent transaction inserted the same unique key.
+        the database does not answer, with another reason for another fault (``_FAULTS``, ``db_not_at_head``), and
+        ConflictError if a concurrent transaction inserted the same unique key.
         """
         with self._guarded(), self.engine.begin() as connection, self._discarding(connection):
             yield connection
@@ -166,7 +169,7 @@ class Database:
         except ScannerError:
             raise
         except (OperationalError, InterfaceError) as error:
-            raise _named(error) from error
+            raise self.explain(error) from error
         except IntegrityError as error:
             if not _is_duplicate(error):
                 raise
@@ -174,12 +177,39 @@ class Database:
             message = "a concurrent request created or changed the same object"
             raise ConflictError(message, reason="edited_meanwhile", hint="reload and try again") from error
         except DBAPIError as error:
-            if error.connection_invalidated or _fault(error):
-                raise _named(error) from error
+            if error.connection_invalidated or _fault(error) or _misses_schema(error):
+                raise self.explain(error) from error
             raise
 
+    def explain(self, error: Exception) -> Exception:
+        """Return the error for users that stands for one of the driver or of SQLAlchemy, or ``error`` if it is a bug.
+
+        A statement names a table or column that the database does not have if another version of Dockwarden migrated
+        it. At the schema of this version, the same error is a bug, and not a database that is away.
+        """
+        if fault := _fault(error):
+            message, reason, hint = fault
+            return RemoteError(message, reason=reason, hint=hint)
+        if _misses_schema(error):
+            with contextlib.suppress(RemoteError, DBAPIError):
+                if problem := self._schema_problem():
+                    # A remote's fault, unlike in check_head: a worker waits until the schemas match again.
+                    return RemoteError(str(problem), reason=problem.reason, hint=problem.hint)
+            return error
+        return RemoteError(
+            "the database does not answer",
+            reason="db_unavailable",
+            hint="check DOCKWARDEN_DATABASE_URL and that it runs",
+        )
+
     def upgrade(self, revision: str = "head") -> str:
-        """Run migrations. Returns the new revision."""
+        """Run migrations. Returns the new revision.
+
+        Raises UsageError(reason="db_not_at_head") if a newer version migrated the database already: Alembic has no way
+        from a revision that it does not know.
+        """
+        if problem := self._newer():
+            raise problem
         with self._guarded():
             command.upgrade(self._alembic(), revision)
         return self.revision() or ""
@@ -195,10 +225,33 @@ class Database:
 
     def check_head(self) -> None:
         """Raise UsageError(reason="db_not_at_head") unless the schema is that of this version."""
-        head = ScriptDirectory.from_config(self._alembic()).get_current_head()
-        if self.revision() != head:
-            message = "the database schema does not match this version"
-            raise UsageError(message, reason="db_not_at_head", hint="run dockwarden db upgrade")
+        if problem := self._schema_problem():
+            raise problem
+
+    def _schema_problem(self) -> UsageError | None:
+        revision, head = self.revision(), self._scripts.get_current_head()
+        if revision == head:
+            return None
+        if problem := self._newer():
+            return problem
+        has = f"has schema {revision}" if revision else "has no schema yet"
+        message = f"the database {has}, and this version needs {head}"
+        return UsageError(message, reason=NOT_AT_HEAD, hint="run: dockwarden db upgrade")
+
+    def _newer(self) -> UsageError | None:
+        revision = self.revision()
+        if revision is None or revision in {script.revision for script in self._scripts.walk_revisions()}:
+            return None
+        return UsageError(
+            f"the database has schema {revision}, which this version does not know: it needs "
+            f"{self._scripts.get_current_head()}",
+            reason=NOT_AT_HEAD,
+            hint="a newer Dockwarden upgraded the database: install that version, or restore a backup made before",
+        )
+
+    @cached_property
+    def _scripts(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(self._alembic())
 
     def _alembic(self) -> Config:
         config = Config()
@@ -222,31 +275,41 @@ def _migrations() -> Path:
     return Path(migrations.__file__).parent
 
 
-def _named(error: DBAPIError) -> RemoteError:
-    """Return the error for users, by the database's error code."""
-    if fault := _fault(error):
-        message, reason, hint = fault
-        return RemoteError(message, reason=reason, hint=hint)
-    return RemoteError(
-        "the database does not answer", reason="db_unavailable", hint="check DOCKWARDEN_DATABASE_URL and that it runs"
-    )
-
-
-def _fault(error: DBAPIError) -> tuple[str, str, str] | None:
+def _fault(error: Exception) -> tuple[str, str, str] | None:
     """Return message, reason and hint of the error or of its context, or None.
 
-    If its disk is full, SQLite rolls back the whole transaction. Releasing the savepoint then fails with another error,
-    so the cause is in the context.
+    ``error`` is SQLAlchemy's or the driver's own. If its disk is full, SQLite rolls back the whole transaction.
+    Releasing the savepoint then fails with another error, so the cause is in the context.
     """
     seen: BaseException | None = error
     for _ in range(10):
-        original = getattr(seen, "orig", None)
-        code = str(getattr(original, "sqlstate", "") or getattr(original, "sqlite_errorname", "") or "")
+        original = getattr(seen, "orig", None) or seen
+        code = _code(original)
         for beginning, fault in _FAULTS.items():
             if code.startswith(beginning):
                 return fault
+        # psycopg has no SQLSTATE for a server that refuses the connection, only the text of its answer. By the name of
+        # the module: SQLite must not load PostgreSQL's driver.
+        if not code and type(original).__module__.startswith("psycopg"):
+            for pattern, fault in _REFUSED_CONNECTIONS.items():
+                if re.search(pattern, str(original)):
+                    return fault
         seen = seen.__context__ if seen else None
     return None
+
+
+def _code(error: BaseException | None) -> str:
+    """The SQLSTATE (PostgreSQL) or the name of SQLite's result code; empty if the error has neither."""
+    return str(getattr(error, "sqlstate", "") or getattr(error, "sqlite_errorname", "") or "")
+
+
+def _misses_schema(error: Exception) -> bool:
+    """Whether the statement is not valid in this database: a table or column that is not there, or a mistake of ours.
+
+    SQLite has one code, SQLITE_ERROR, for all of them. PostgreSQL: class 42, undefined table, column and so on.
+    """
+    code = _code(getattr(error, "orig", None) or error)
+    return code == "SQLITE_ERROR" or code.startswith("42")
 
 
 _PLACE_HINT = (
@@ -257,6 +320,18 @@ _FULL = ("the disk of the database is full", "disk_full", "free some space on th
 # By prefix of the SQLSTATE (PostgreSQL) or of the name of SQLite's result code. 40P01 deadlock_detected and 40001
 # serialization_failure mean that the transaction should be repeated.
 _CROSSED = ("the transaction conflicted with others repeatedly", _CONFLICT, "try again")
+_REFUSED = ("the database refuses the user or the password", "db_refused", "check DOCKWARDEN_DATABASE_URL")
+_MISSING = (
+    "the database server has no such database",
+    "db_missing",
+    "create it, or check DOCKWARDEN_DATABASE_URL",
+)
+_NO_CONNECTION = (
+    "the database server has no connection left",
+    "db_busy",
+    "raise max_connections of the server, or run fewer processes of Dockwarden",
+)
+_STARTING = ("the database server is starting or stopping", "db_unavailable", "try again in a moment")
 _FAULTS = {
     "40P01": _CROSSED,
     "40001": _CROSSED,
@@ -276,8 +351,45 @@ _FAULTS = {
         "check DOCKWARDEN_DATABASE_URL, or restore the file from a backup",
     ),
     "SQLITE_CORRUPT": ("the database file is damaged", "db_damaged", "restore it from a backup"),
-    "28": ("the database refuses the user or the password", "db_refused", "check DOCKWARDEN_DATABASE_URL"),
-    "3D000": ("the database server has no such database", "db_missing", "create it, or check DOCKWARDEN_DATABASE_URL"),
+    "SQLITE_BUSY": (
+        "another process has locked the database for too long",
+        "db_busy",
+        "try again; if it stays locked, look for a process that holds a transaction open, such as an sqlite3 shell",
+    ),
+    "28": _REFUSED,
+    "3D000": _MISSING,
+    "42501": (
+        "the database user may not use Dockwarden's tables",
+        "db_refused",
+        "let the user of DOCKWARDEN_DATABASE_URL own the database, or grant it all rights on the tables",
+    ),
+    "53300": _NO_CONNECTION,
+    "57014": (
+        "the database stopped a statement that took too long",
+        "db_busy",
+        "try again, or raise statement_timeout",
+    ),
+    "57P03": _STARTING,
+}
+# By the message, which is the server's own in English, or psycopg's. Other languages get "does not answer". In this
+# order: the server names the database in each refusal.
+_REFUSED_CONNECTIONS = {
+    "password authentication failed|no password supplied|authentication failed for user": _REFUSED,
+    'role ".*" does not exist': _REFUSED,
+    "pg_hba\\.conf": (
+        "the database server refuses connections from here",
+        "db_refused",
+        "add a line for this host, user and database to the server's pg_hba.conf",
+    ),
+    "permission denied for database": _REFUSED,
+    'database ".*" does not exist': _MISSING,
+    "remaining connection slots|too many connections|too many clients": _NO_CONNECTION,
+    "the database system is": _STARTING,
+    "failed to resolve host": (
+        "the host name of the database server cannot be resolved",
+        "db_unavailable",
+        "check the host name in DOCKWARDEN_DATABASE_URL, and the DNS of this machine",
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 from flask_openapi3.openapi import OpenAPI
+from sqlalchemy import text
 
 from scanner import queue
 from scanner.config import Secret, Settings
@@ -40,7 +41,7 @@ def test_what_is_ours_to_mend_tells_nothing(
         session.exec_driver_sql("DROP TABLE listing")
     with caplog.at_level(logging.ERROR):
         answer = api("GET", "/images")
-    assert (answer.status_code, answer.mimetype) == (503, "application/problem+json")
+    assert (answer.status_code, answer.mimetype) == (500, "application/problem+json")
     assert "listing" not in answer.text
     assert "Traceback" not in answer.text
 
@@ -96,6 +97,18 @@ def test_a_database_that_is_not_migrated_is_not_ready(settings: Settings, tmp_pa
     answer = create_app(fresh, celery=queue.make_app(settings)).test_client().get("/readyz")
     assert answer.status_code == 503
     assert answer.json["checks"]["database"]["reason"] == "db_not_at_head"
+    assert "has no schema yet" in answer.json["checks"]["database"]["detail"]
+    assert "dockwarden db upgrade" in answer.json["checks"]["database"]["detail"]
+
+
+def test_a_schema_of_another_version_is_503_and_says_what_to_do(app: OpenAPI, api: Api, database: Database) -> None:
+    with database.session() as session:
+        session.execute(text("ALTER TABLE api_token RENAME COLUMN name TO former_name"))
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    answer = api("GET", "/images")
+    assert (answer.status_code, answer.json["reason"]) == (503, "db_not_at_head")
+    assert "9999" in answer.json["detail"]
+    assert "install that version" in answer.json["hint"]
 
 
 def test_metrics_count_scans_and_requests_and_name_no_image(api: Api, worker: Worker) -> None:

@@ -59,7 +59,7 @@ def admit(path_token: str = "", mode: str = "", environment: str = "") -> Respon
     except UsageError as error:
         return _answered(admissions.refused(document, str(error)))
     except ScannerError as error:
-        reason = "its database does not answer" if isinstance(error, RemoteError) else error.reason
+        reason = str(error) if isinstance(error, RemoteError) else error.reason
         logging.getLogger(__name__).error("a review could not be decided", extra={"reason": error.reason})
         return _answered(admissions.failed(document, review, resources().settings, mode, _NOT_DECIDED.format(reason)))
     except Exception:

@@ -105,7 +105,7 @@ def _answer(uri: str, method: str, registry: str, environment: str, strict: bool
     except UsageError as error:
         return _denied(403, str(error))
     except ScannerError as error:
-        reason = "its database does not answer" if isinstance(error, RemoteError) else error.reason
+        reason = str(error) if isinstance(error, RemoteError) else error.reason
         logging.getLogger(__name__).error("a pull was not decided", extra={"reason": error.reason})
         return _denied(403, _NOT_DECIDED.format(reason))
     except Exception:

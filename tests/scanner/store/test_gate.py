@@ -124,6 +124,16 @@ def test_a_database_that_is_away(text: str) -> None:
     assert caught.value.reason == "db_unavailable"
 
 
+def test_a_schema_of_another_version(database: Database, text: str) -> None:
+    with database.session() as session:
+        session.execute(sa.text("ALTER TABLE api_token RENAME COLUMN expires_at TO former_name"))
+        session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(RemoteError) as caught:
+        gate.Gate(database).ask(text, "", "", "")
+    assert caught.value.reason == "db_not_at_head"
+    assert "9999" in str(caught.value)
+
+
 def test_it_sees_what_was_just_committed(database: Database, text: str) -> None:
     """An open SELECT would keep SQLite's former snapshot."""
     asking = gate.Gate(database)

@@ -19,6 +19,7 @@ from scanner.store.session import Database, epoch
 from tests.databases import Cluster, make_cluster, migrated_url
 from tests.scanner.store import factories
 from tests.scanner.store.together import together, transact
+from tests.servers import wait_for
 
 
 def count(database: Database) -> int:
@@ -291,3 +292,99 @@ def test_a_directory_in_the_place_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(RemoteError) as refused:
         Database(f"sqlite:///{tmp_path}").revision()
     assert refused.value.reason == "db_cannot_open"
+
+
+def stamp(database: Database, revision: str) -> None:
+    with database.session() as session:
+        session.execute(sa.text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+OLDER, NEWER = "0031", "9999"
+
+
+@pytest.mark.parametrize(
+    ("revision", "hint"), [(OLDER, "dockwarden db upgrade"), (NEWER, "install that version")], ids=["older", "newer"]
+)
+def test_a_schema_of_another_version_is_called_that(database: Database, revision: str, hint: str) -> None:
+    """Somebody who is told that the database does not answer looks at the network."""
+    with database.session() as session:
+        session.execute(sa.text("ALTER TABLE api_token RENAME COLUMN name TO former_name"))
+    stamp(database, revision)
+    with pytest.raises(RemoteError) as refused, database.read() as session:
+        session.execute(sa.text("SELECT name FROM api_token"))
+    with pytest.raises(UsageError) as checked:
+        database.check_head()
+    for error in (refused.value, checked.value):
+        assert error.reason == "db_not_at_head"
+        assert revision in str(error)
+        assert str(database._scripts.get_current_head()) in str(error)
+        assert hint in error.hint
+
+
+def test_a_newer_schema_is_not_upgraded(database: Database) -> None:
+    stamp(database, NEWER)
+    with pytest.raises(UsageError, match=NEWER):
+        database.upgrade()
+    assert database.revision() == NEWER
+
+
+@pytest.mark.parametrize(
+    "statement", ["SELECT no_such_column FROM api_token", "SELECT FROM WHERE", "SELECT 1 FROM no_such_table"]
+)
+def test_a_mistake_of_ours_is_not_blamed_on_the_database(database: Database, statement: str) -> None:
+    with pytest.raises(sa.exc.DBAPIError), database.read() as session:
+        session.execute(sa.text(statement))
+
+
+def test_an_sqlite_database_that_another_process_holds(tmp_path: Path) -> None:
+    database = Database(migrated_url("sqlite", tmp_path))
+
+    @sa.event.listens_for(database.engine, "connect")
+    def limit(connection: sqlite3.Connection, record: object) -> None:
+        connection.execute("PRAGMA busy_timeout = 10")
+
+    (file,) = tmp_path.glob("*.db")
+    holder = sqlite3.connect(file, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(RemoteError) as refused, database.session():
+        pass
+    holder.close()
+    assert refused.value.reason == "db_busy"
+
+
+def test_what_the_server_answers_to_a_connection(server: Cluster) -> None:
+    """psycopg has no SQLSTATE for these."""
+    with Database(server.url("postgres")).engine.connect() as connection:
+        connection.execute(sa.text("CREATE ROLE guest LOGIN PASSWORD 'x'"))
+        connection.execute(sa.text("CREATE ROLE busy LOGIN CONNECTION LIMIT 0"))
+        connection.execute(sa.text("CREATE ROLE poor LOGIN"))
+        connection.commit()
+        rules = "local all guest scram-sha-256\nlocal all stranger reject\nlocal all all trust\n"
+        (server.home / "data" / "pg_hba.conf").write_text(rules)
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
+        connection.commit()
+    own = server.url("postgres")
+    place = own.partition("@")[2]
+    urls = {
+        f"postgresql://guest:wrong@{place}": "db_refused",
+        f"postgresql://guest@{place}": "db_refused",
+        f"postgresql://stranger@{place}": "db_refused",
+        f"postgresql://nobody@{place}": "db_refused",
+        f"postgresql://busy@{place}": "db_busy",
+        server.url("nothing"): "db_missing",
+        "postgresql://u@host.invalid/x": "db_unavailable",
+    }
+    wait_for(lambda: _reason(f"postgresql://stranger@{place}") == "db_refused", "the new rules", server.home / "log")
+    assert {url: _reason(url) for url in urls} == urls
+    Database(own).upgrade()
+    with pytest.raises(RemoteError) as refused, Database(f"postgresql://poor@{place}").read() as session:
+        session.execute(sa.text("SELECT name FROM api_token"))
+    assert (refused.value.reason, "may not use" in str(refused.value)) == ("db_refused", True)
+
+
+def _reason(url: str) -> str:
+    try:
+        Database(url).revision()
+    except RemoteError as error:
+        return error.reason
+    return ""

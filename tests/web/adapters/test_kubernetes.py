@@ -371,7 +371,7 @@ def test_a_review_as_large_as_an_object_may_be_is_read(ask: Ask) -> None:
 
 @pytest.mark.usefixtures("known")
 @pytest.mark.parametrize(
-    ("error", "told"), [(RemoteError("x", reason="db_unavailable"), "database"), (KeyError(), "internal")]
+    ("error", "told"), [(RemoteError("the disk is full", reason="disk_full"), "disk is full"), (KeyError(), "internal")]
 )
 def test_a_fault_of_ours_denies(ask: Ask, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str) -> None:
     def fail(*_: Any, **__: Any) -> None:

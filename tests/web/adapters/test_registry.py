@@ -344,7 +344,7 @@ def test_a_database_that_is_away_denies(pull: Pull, app: OpenAPI, monkeypatch: p
     monkeypatch.setattr(gate, "current_decision", away)
     answer = pull(manifest(CLEAN.digest))
     assert answer.status_code == 403
-    assert "its database does not answer" in answer.json["errors"][0]["message"]
+    assert "the database does not answer" in answer.json["errors"][0]["message"]
 
 
 def test_an_error_of_ours_denies(pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
