@@ -234,11 +234,16 @@ class RegistrySource(Source):
 
     def _names_another(self, tag: str) -> bool:
         """Whether the registry says that the tag names another digest. False if it does not say."""
+        digest = self.reference.digest
         try:
-            return self.client.manifest(replace(self.reference, digest=None))[0].digest != self.reference.digest
+            return self.client.tag_digest(replace(self.reference, digest=None, tag=tag), digest) != digest
         except ScannerError:
             log.info("%s: the registry does not say what the tag %s names", self.reference, tag)
             return False
+
+    def still_names(self, digest: Digest) -> bool:
+        """Whether the registry says that the tag names this digest now. Nothing is downloaded."""
+        return self.client.tag_digest(self.reference, digest) == digest
 
     def document(self, descriptor: Descriptor, limit: int) -> bytes:
         if descriptor.digest == self.reference.digest:

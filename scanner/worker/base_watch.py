@@ -20,7 +20,7 @@ from scanner.config import Settings, secret_key
 from scanner.errors import NotFoundError, ScannerError
 from scanner.model.finding import Severity
 from scanner.model.notification import Event, EventKind, Level
-from scanner.model.reference import Reference
+from scanner.model.reference import Digest, Reference
 from scanner.model.scan import Lane, Progress, ScanRequest, Stage
 from scanner.registry.sources import AccessTo, RegistrySource, open_target
 from scanner.store import base_watch as store
@@ -126,9 +126,10 @@ def _current(one: store.Watch, settings: Settings, access: AccessTo) -> tuple[st
     with open_target(f"{reference.name}:{reference.tag}", settings, access) as source:
         if isinstance(source, RegistrySource):
             source.client.tries = 1  # nobody waits: a registry that refuses is asked at the next interval
+            # Most bases are as they were: one HEAD with an ETag, which few registries count as a pull.
+            if one.digest and source.still_names(Digest(one.digest)):
+                return one.digest, one.members
         subject = source.resolve()
-        if subject.digest == one.digest:
-            return one.digest, one.members
         children, _ = source.children(subject, None, every=True)
     return str(subject.digest), tuple(str(child.digest) for child in children if child.digest != subject.digest)
 

@@ -27,7 +27,7 @@ from scanner.model.posture import Posture
 from scanner.model.reference import Descriptor, Digest, Reference
 from scanner.model.scan import Progress, ScanReport, ScanRequest, Stage
 from scanner.policy.evaluate import evidence_digest
-from scanner.registry.sources import AccessTo, Source, open_target
+from scanner.registry.sources import AccessTo, RegistrySource, Source, open_target
 from scanner.scanning import posture, verification
 from scanner.scanning.pipeline import (
     BaseOf,
@@ -256,9 +256,9 @@ def _current_digest(base: BaseImage, digest: Digest, settings: Settings, access:
     if reference.tag is None:
         return base.newest
     with open_target(f"{reference.name}:{reference.tag}", settings, access) as source:
-        newest = source.resolve()
-        if newest.digest == digest:
+        if isinstance(source, RegistrySource) and source.still_names(digest):
             return digest
+        newest = source.resolve()
         images_of_it, _ = source.children(newest, None, every=True)
     return digest if digest in (one.digest for one in images_of_it) else newest.digest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from scanner.config import Settings, secret_key
 from scanner.model.lineage import BaseImage
@@ -180,6 +182,45 @@ def test_a_registry_that_limits_us_is_left_alone(
     with database.read() as session:
         soonest = session.execute(sa.select(sa.func.min(watches.c.ask_epoch))).scalar_one()
         assert soonest - images.epoch(session) > timedelta(hours=1.9).total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("head", "methods"),
+    [
+        (304, ["GET", "HEAD"]),  # the ETag is honoured: nothing is downloaded as long as the tag is as it was
+        (200, ["GET", "HEAD"]),  # the digest is in the answer
+        (405, ["GET", "HEAD", "GET"]),  # a registry without HEAD is asked for the manifest
+    ],
+)
+def test_a_tag_that_has_not_moved_is_asked_for_by_head(
+    database: Database, settings: Settings, httpserver: HTTPServer, head: int, methods: list[str]
+) -> None:
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2, "digest": str(Digest.of(b"{}"))}
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []}).encode()
+    digest = str(Digest.of(manifest))
+    etags = []
+
+    def answer(request: Request) -> Response:
+        etags.append(request.headers.get("If-None-Match"))
+        status = head if request.method == "HEAD" else 200
+        given = {"Docker-Content-Digest": digest} if status == 200 else {}
+        return Response(manifest if request.method == "GET" else b"", status, {"Content-Type": kind, **given})
+
+    for method in ("GET", "HEAD"):
+        httpserver.expect_request("/v2/base/manifests/1", method=method).respond_with_handler(answer)
+    host = f"127.0.0.1:{httpserver.port}"
+    with database.session() as session:
+        registries.add(session, host, secret_key(settings), insecure=True)
+    base = BaseImage("labels", f"{host}/base:1", Digest.of(b"old"))
+    record(database, "app", "registry.example.com/shop/app:1", "1", base)
+    keep_up(database, settings)
+    assert one(database).watch.digest == digest, one(database).watch.message
+    due_again(database)
+    keep_up(database, settings)
+    assert one(database).watch.digest == digest
+    assert [request.method for request, _ in httpserver.log] == methods
+    assert etags[1] == f'"{digest}"'
 
 
 def test_a_worker_runs_it_and_a_setting_turns_it_off(database: Database, settings: Settings) -> None:
